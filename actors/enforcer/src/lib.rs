@@ -1,0 +1,2 @@
+//! Holds one workload to its policy.
+#![forbid(unsafe_code)]

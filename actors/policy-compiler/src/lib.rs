@@ -1,0 +1,2 @@
+//! Compiles a workload's rules to one immutable blob.
+#![forbid(unsafe_code)]

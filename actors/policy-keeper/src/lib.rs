@@ -1,0 +1,2 @@
+//! Keeps the policy set in force and its generation.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The kernel programs, compiled by clang and carried as bytes.
+#![forbid(unsafe_code)]

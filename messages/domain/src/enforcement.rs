@@ -1,0 +1,68 @@
+//! What a policy asks for, by what means it is held, and what became of an act.
+
+use serde::{Deserialize, Serialize};
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Permit, and make the family an allow-list.
+    Allow,
+    /// Permit, with an alert.
+    Audit,
+    /// Deny, with an alert.
+    Block,
+}
+
+/// What happens to what no rule of an allow-listed family names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Posture {
+    /// Permit, with an alert.
+    Audit,
+    /// Deny, with an alert.
+    Block,
+}
+
+/// Allow-lists and postures are by family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Execution of files.
+    Process,
+    /// Opening of files.
+    File,
+    /// Sockets and destinations.
+    Network,
+    /// Tracing of processes.
+    Ptrace,
+}
+
+/// A means of enforcement, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// A BPF program on an LSM hook denies in the kernel.
+    BpfLsm,
+    /// A BPF program on the workload's cgroup denies network acts.
+    CgroupBpf,
+    /// A responder process denies opens and execs by permission events.
+    Fanotify,
+    /// The acting process is killed; the act may have begun.
+    Kill,
+    /// The act is seen, not prevented.
+    Audit,
+}
+
+/// What became of an act that a rule forbids or audits: never a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Refused before it took effect.
+    Denied,
+    /// The process was killed after the act had begun.
+    Killed,
+    /// It happened, and was seen.
+    Observed,
+    /// A rule asked for more than this kernel can hold; it happened, and the reason is given.
+    Unenforceable,
+}

@@ -1,0 +1,14 @@
+//! The nouns of the product: ids, workloads, verdicts, alerts.
+//!
+//! Invariant: plain values. Nothing here does I/O, reads a clock or knows a kernel layout; a number carries its unit in its type or name.
+#![forbid(unsafe_code)]
+
+mod alert;
+mod enforcement;
+mod id;
+mod workload;
+
+pub use alert::{Alert, AlertProcess, AlertRule, AlertWorkload, Operation, Subject};
+pub use enforcement::{Action, Family, Posture, Tier, Verdict};
+pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
+pub use workload::{Workload, WorkloadKind};

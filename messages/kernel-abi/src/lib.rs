@@ -1,0 +1,1 @@
+//! Twins of the C headers in bpf/include, and the checked decoding of what the kernel wrote.

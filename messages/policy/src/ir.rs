@@ -1,0 +1,178 @@
+//! The one rule IR that every kind of policy document lowers to.
+//!
+//! Invariant: a [`Rule`] is complete. Inheritance (item, family, spec: nearest wins), defaults and comma lists are resolved
+//! before a rule is made, so that whoever reads rules never reads documents. Rules keep the order of their documents, but no
+//! decision depends on it: the verdict order is a total order over the rules' own fields (see [`Specificity`]).
+//!
+//! Paths are bytes in disguise: `String`s of absolute, normalised paths without a trailing slash, except where a type says otherwise.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use palisade_domain::{Action, Family, PolicyRef, Posture};
+
+/// What a rule says about one kind of act of one workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The document that the rule comes from.
+    pub policy: Arc<PolicyRef>,
+    /// Where in the document: `process.matchPaths[2]`, for messages to people.
+    pub place: String,
+    /// What the rule is about.
+    pub matcher: Matcher,
+    /// Executables that must be acting for the rule to apply: absolute paths. Empty: any.
+    pub sources: BTreeSet<String>,
+    /// What happens.
+    pub action: Action,
+    /// 1 to 10, absent when unset.
+    pub severity: Option<u8>,
+    /// Free labels that go into the alert, in document order.
+    pub tags: Vec<String>,
+    /// Text that goes into the alert.
+    pub message: Option<String>,
+}
+
+/// What a rule is about, by family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matcher {
+    /// Execution of a file.
+    Process(PathRule),
+    /// Opening of a file.
+    File(PathRule),
+    /// Creation of a socket (and every later use of it).
+    Socket(SocketMatch),
+    /// Connection to a destination.
+    Destination(DestinationMatch),
+    /// Tracing of a process whose executable is the path.
+    Ptrace(PathMatch),
+}
+
+impl Matcher {
+    /// The family whose allow-list and posture the rule belongs to. Sockets and destinations are both [`Family::Network`].
+    #[must_use]
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Process(_) => Family::Process,
+            Self::File(_) => Family::File,
+            Self::Socket(_) | Self::Destination(_) => Family::Network,
+            Self::Ptrace(_) => Family::Ptrace,
+        }
+    }
+}
+
+/// A path with the modifiers that decide whether the rule bites.
+///
+/// A rule that matches by path and source *decides*; its modifiers choose the outcome. `Block` with a modifier means "all but
+/// that": with `owner_only` the owner is permitted and everybody else blocked, with `read_only` reading is permitted and
+/// writing blocked. `Allow` with a modifier permits only that; the rest gets the family's posture. `Audit` audits what `Block` would block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathRule {
+    /// Which paths.
+    pub path: PathMatch,
+    /// Only the file's owner (its uid equals the acting fsuid; root is not exempt).
+    pub owner_only: bool,
+    /// Only reading. Always false for [`Matcher::Process`].
+    pub read_only: bool,
+}
+
+/// A set of absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathMatch {
+    /// Exactly this absolute path.
+    Exact(String),
+    /// Any path whose last component is this name (`execname`).
+    Name(String),
+    /// The directory itself and what is in it: direct children, or everything below. Stored with its trailing slash.
+    Directory {
+        /// With leading and trailing slash: `/etc/`, or `/`.
+        directory: String,
+        /// Everything below, not only direct children.
+        recursive: bool,
+    },
+    /// A glob: `*` and `?` and `[...]` stay inside a component, `**` crosses, `{a,b}` alternates, `\` escapes the next byte.
+    Pattern(String),
+    /// Every path (a ptrace rule without a target).
+    Any,
+}
+
+/// Which sockets, by the numbers of `socket(2)`. `None` is any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketMatch {
+    /// As the user wrote it, lower case: `tcp`.
+    pub name: String,
+    /// Alternatives, any of which matches.
+    pub any_of: Vec<SocketShape>,
+}
+
+/// One combination of `socket(2)` numbers (Linux `AF_*`, `SOCK_*`, `IPPROTO_*`; a protocol of 0 is the kernel's default of the type).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketShape {
+    /// `AF_*`.
+    pub domain: Option<u8>,
+    /// `SOCK_*` without flags.
+    pub kind: Option<u8>,
+    /// `IPPROTO_*`.
+    pub protocol: Option<u8>,
+}
+
+/// Which destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationMatch {
+    /// Network and prefix length in bits; IPv4-mapped IPv6 addresses are matched as IPv4. `None` is any address of either family.
+    pub cidr: Option<(IpAddr, u8)>,
+    /// Inclusive port range. `None` is any.
+    pub ports: Option<(u16, u16)>,
+    /// Transport. `None` is any.
+    pub protocol: Option<Transport>,
+}
+
+/// Transport protocols that a destination may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// `IPPROTO_TCP` over a stream socket.
+    Tcp,
+    /// `IPPROTO_UDP` over a datagram socket.
+    Udp,
+    /// `IPPROTO_SCTP` over a stream or seqpacket socket.
+    Sctp,
+}
+
+/// All rules of one workload with the postures that hold where no rule does: the input of the compiler.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkloadRules {
+    /// In document order.
+    pub rules: Vec<Arc<Rule>>,
+    /// What happens to what no rule of an allow-listed family names.
+    pub postures: Postures,
+}
+
+/// The default posture of each family. It holds only in families that have an Allow rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Postures {
+    /// Exec and open (KubeArmor's "file" posture covers both).
+    pub file: Posture,
+    /// Sockets and destinations.
+    pub network: Posture,
+    /// Capabilities, and ptrace, which KubeArmor does not know.
+    pub capabilities: Posture,
+}
+
+impl Default for Postures {
+    fn default() -> Self {
+        Self { file: Posture::Audit, network: Posture::Audit, capabilities: Posture::Audit }
+    }
+}
+
+/// Where a rule stands in the verdict order; greater wins, `Block > Audit > Allow` decides a tie.
+///
+/// Derived `Ord` is the order: a rule with a (matching) source first; then exact path, then bare name, then directories and
+/// patterns on one scale by the length in bytes of their literal prefix. For the network, the more fixed bits of the
+/// destination (prefix bits, then a port, then a protocol) or of the socket win, and a destination goes before a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Specificity {
+    /// The rule names a source.
+    pub has_source: bool,
+    /// 2 exact path or destination, 1 bare name, 0 directory, pattern or socket.
+    pub kind: u8,
+    /// Bytes of literal prefix, or fixed bits of an endpoint.
+    pub length: u32,
+}

@@ -1,0 +1,2 @@
+//! What actors say to each other: commands, facts, queries.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! aya, cgroup BPF, BPF LSM and fanotify behind the Kernel port.

@@ -1,0 +1,2 @@
+//! The binary palisade: configuration, wiring, signals, command line.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Where alerts go: standard output and files.
+#![forbid(unsafe_code)]

@@ -1,0 +1,23 @@
+//! Where alerts go.
+
+/// Why a sink did not take lines.
+#[derive(Debug, thiserror::Error)]
+#[error("{sink}: {source}")]
+pub struct AlertSinkError {
+    /// The sink as the configuration names it.
+    pub sink: String,
+    /// What the operating system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Takes whole JSON lines.
+pub trait AlertSink: Send {
+    /// The sink as the configuration names it.
+    fn name(&self) -> &str;
+    /// Appends `lines` (one or more whole lines, each ending in `\n`) or nothing of them.
+    ///
+    /// # Errors
+    /// What the operating system said; the caller counts the lines as lost for this sink.
+    fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError>;
+}

@@ -1,0 +1,168 @@
+//! Holding workloads to compiled policies, by the strongest means of the kernel at hand.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use palisade_domain::{CgroupId, Family, Generation, Slot, Tier};
+use palisade_kernel_abi::blob::Blob;
+
+/// One capability of the kernel that a tier stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// `bpf` is an active LSM and a test denial took effect.
+    BpfLsm,
+    /// BTF-typed tracepoints attach.
+    BtfTracepoints,
+    /// Raw tracepoints attach.
+    RawTracepoints,
+    /// `connect4` and `connect6` programs attach to a cgroup.
+    CgroupConnect,
+    /// `sock_create` programs attach to a cgroup.
+    CgroupSocket,
+    /// Permission events of fanotify.
+    FanotifyPermission,
+    /// `bpf_send_signal` in tracepoints.
+    SendSignal,
+    /// Task-local storage.
+    TaskStorage,
+    /// BTF of the kernel itself.
+    KernelBtf,
+    /// The unified cgroup hierarchy is mounted.
+    UnifiedCgroups,
+}
+
+/// Whether a capability is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CapabilityState {
+    /// It was tried, and works.
+    Available,
+    /// It was tried, and does not; why.
+    Missing(String),
+}
+
+/// What this kernel can do, and which tier holds which family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KernelMatrix {
+    /// `uname -r`.
+    pub release: String,
+    /// Active LSMs, empty where unknown.
+    pub lsms: Vec<String>,
+    /// By capability.
+    pub capabilities: BTreeMap<Capability, CapabilityState>,
+    /// By family: the tier used and what it cannot hold.
+    pub families: BTreeMap<Family, HeldFamily>,
+}
+
+/// How one family is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldFamily {
+    /// By what means.
+    pub tier: Tier,
+    /// What of the family this means cannot hold.
+    pub gaps: Vec<Gap>,
+}
+
+/// Something of the policy language that a tier cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gap {
+    /// `readOnly`, `ptrace`: as policies name it.
+    pub what: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// Who belongs to a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The number in the kernel's maps.
+    pub slot: Slot,
+    /// The unified cgroup; absent for the host.
+    pub cgroup: Option<CgroupId>,
+    /// Its directory below the unified mount; absent for the host.
+    pub cgroup_path: Option<PathBuf>,
+    /// A process inside (0: none yet), whose mount table and root are the workload's.
+    pub pid: u32,
+    /// The root file system on the host before the container pivots into it.
+    pub root: Option<PathBuf>,
+}
+
+/// What an installation holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Installed {
+    /// Families that the policy has rules for, and their tiers.
+    pub families: BTreeMap<Family, HeldFamily>,
+}
+
+/// Kernel memory that policies take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KernelMemory {
+    /// Blobs (each counted once, as large as its size class).
+    pub blobs: u64,
+    /// How many different blobs.
+    pub blob_count: u64,
+    /// All other maps together, as the kernel reports them.
+    pub maps: u64,
+}
+
+/// Why enforcement failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforcementError {
+    /// The kernel refused an operation.
+    #[error("slot {slot}: {what}: {reason}")]
+    Refused {
+        /// For whom.
+        slot: Slot,
+        /// Which operation.
+        what: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// A bound was reached.
+    #[error("slot {slot}: {what} is full: {bound} at most")]
+    Full {
+        /// For whom.
+        slot: Slot,
+        /// Which map.
+        what: &'static str,
+        /// The bound.
+        bound: u64,
+    },
+    /// The slot was never admitted, or was released.
+    #[error("slot {0} is not admitted")]
+    UnknownSlot(Slot),
+    /// The fanotify responder is gone or does not answer.
+    #[error("slot {slot}: responder: {reason}")]
+    Responder {
+        /// For whom.
+        slot: Slot,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// The kernel as the enforcers see it. Each call is a few system calls (well under a millisecond but for [`Enforcement::learn_mounts`]).
+pub trait Enforcement: Send + Sync {
+    /// What this kernel can do; fixed for the life of the adapter.
+    fn matrix(&self) -> &KernelMatrix;
+    /// Makes the members of the cgroup (now and later, children included) belong to the slot, with no policy yet.
+    ///
+    /// # Errors
+    /// See [`EnforcementError`]; nothing is left half done.
+    fn admit(&self, membership: &Membership) -> Result<(), EnforcementError>;
+    /// Learns the mount table that the workload's paths are named by, from a process inside; once the container has pivoted.
+    ///
+    /// # Errors
+    /// See [`EnforcementError`]; until it succeeds paths are named by the climb alone.
+    fn learn_mounts(&self, slot: Slot, pid: u32) -> Result<(), EnforcementError>;
+    /// Puts a policy in force for the slot at once, in each backend; `None` takes the policy away.
+    ///
+    /// # Errors
+    /// See [`EnforcementError`]; the previous policy stays in force.
+    fn install(&self, slot: Slot, generation: Generation, policy: Option<&Arc<Blob>>) -> Result<Installed, EnforcementError>;
+    /// Forgets the slot and all that was made for it.
+    ///
+    /// # Errors
+    /// See [`EnforcementError`]; calling it again is harmless.
+    fn release(&self, slot: Slot) -> Result<(), EnforcementError>;
+    /// Kernel memory in use now.
+    fn memory(&self) -> KernelMemory;
+}

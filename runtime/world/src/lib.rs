@@ -1,0 +1,21 @@
+//! The ports: what production and simulation each provide to the actors.
+//!
+//! Invariant: traits and plain values only. An actor sees the world through these and nothing else; an adapter (`runtime/kernel`,
+//! `runtime/containers`, ...) implements exactly one of them for production. Time is a value that a port hands out, never ambient.
+#![forbid(unsafe_code)]
+
+mod alert_sink;
+mod clock;
+mod containers;
+mod enforcement;
+mod policy_directory;
+mod records;
+
+pub use alert_sink::{AlertSink, AlertSinkError};
+pub use clock::{BootNanos, Clock};
+pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
+pub use enforcement::{
+    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
+};
+pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading};
+pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};

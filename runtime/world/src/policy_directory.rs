@@ -1,0 +1,64 @@
+//! The directory that policies come from.
+
+use std::path::PathBuf;
+
+/// One file of a reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Relative to the directory, as diagnostics show it.
+    pub name: String,
+    /// Its whole content.
+    pub content: Vec<u8>,
+}
+
+/// A consistent reading: files in order of their names, none of which changed while it was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyReading {
+    /// Sorted by name.
+    pub files: Vec<PolicyFile>,
+}
+
+/// Why the directory could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyDirectoryError {
+    /// The directory, or a file in it, cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// More or larger files than a reading may hold.
+    #[error("{path}: {what} is {found}, at most {bound} is read")]
+    TooLarge {
+        /// Which file or directory.
+        path: PathBuf,
+        /// `number of files`, `size in bytes`.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// The bound.
+        bound: u64,
+    },
+    /// Files kept changing while they were read.
+    #[error("{path}: still changing after {attempts} readings")]
+    Unsettled {
+        /// The directory.
+        path: PathBuf,
+        /// How many readings were tried.
+        attempts: u32,
+    },
+}
+
+/// A directory of policy files.
+pub trait PolicyDirectory: Send {
+    /// Takes a consistent reading.
+    ///
+    /// # Errors
+    /// See [`PolicyDirectoryError`]; the caller keeps what it has in force.
+    fn read(&mut self) -> Result<PolicyReading, PolicyDirectoryError>;
+    /// Whether something changed since the last call (or since the start), cheaply; may say yes too often, never too seldom.
+    fn changed(&mut self) -> bool;
+}

@@ -1,0 +1,2 @@
+//! Benchmarks, printed as one table with ratios.
+#![forbid(unsafe_code)]

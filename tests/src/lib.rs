@@ -1,0 +1,2 @@
+//! Scenario rings and the tests of the workspace itself.
+#![forbid(unsafe_code)]
