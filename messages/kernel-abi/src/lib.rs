@@ -1,1 +1,3 @@
 //! Twins of the C headers in bpf/include, and the checked decoding of what the kernel wrote.
+
+pub mod blob;

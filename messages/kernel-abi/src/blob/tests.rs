@@ -1,0 +1,179 @@
+//! Blobs are made by hand here; compiled ones are tested where they are compiled.
+
+use std::net::IpAddr;
+
+use super::*;
+
+/// Classes 2 (any byte but NUL and `a`) and 3 (`a`).
+fn classes() -> [u8; 256] {
+    let mut class_of = [2; 256];
+    class_of[0] = 1;
+    class_of[usize::from(b'a')] = 3;
+    class_of
+}
+
+/// Path: `a` exactly has accept id 1. Rows at 0 (dead), 4 (start), 8 (after `a`). Source and network: one row each, dead.
+/// File: accept 1 blocks by rule 6, for writers only.
+fn parts() -> (BlobHead, Vec<u32>) {
+    let mut words = vec![0, 0, 0, 0];
+    words.extend([0, 4, 0, 8]);
+    words.extend([1, 8, 0, 0]);
+    words.extend([0, 12, 12]);
+    words.extend([0, 15, 15]);
+    let block = Decision { effect: Effect::Block, by_posture: false, rule: Some(6) }.to_word().unwrap();
+    words.extend([0, 0, 0, 0, 0, 0, block, block]);
+    let mut one_class = [2; 256];
+    one_class[0] = 1;
+    let dead = |row| AutomatonHead { start: row, absorbing: row + 3, states: 1, reserved: 0, class_of: one_class };
+    let head = BlobHead {
+        magic: MAGIC,
+        version: VERSION,
+        words: 0,
+        families: 1 << Family::File as u32,
+        automaton: [
+            AutomatonHead { start: 4, absorbing: 4, states: 3, reserved: 0, class_of: classes() },
+            dead(12),
+            dead(15),
+        ],
+        family: [
+            FamilyHead::default(),
+            FamilyHead { base: 18, accepts: 2, sources: 1, modifiers: 4 },
+            FamilyHead::default(),
+            FamilyHead::default(),
+            FamilyHead::default(),
+        ],
+        digest: [0; 32],
+    };
+    (head, words)
+}
+
+fn blob() -> Blob {
+    let (head, words) = parts();
+    Blob::from_parts(head, &words).unwrap()
+}
+
+#[test]
+fn unit_blob_walk_matches_only_the_whole_path() {
+    let blob = blob();
+    for (path, accept) in [(&b"a"[..], 1), (b"", 0), (b"aa", 0), (b"b", 0), (b"a\0\0", 1), (b"\0a", 1), (b"ba", 0)] {
+        assert_eq!(blob.path_accept(path), AcceptId(accept), "{path:?}");
+    }
+}
+
+#[test]
+fn unit_blob_decides_by_modifier_and_takes_unknown_ids_as_zero() {
+    let blob = blob();
+    let file = |accept, source, modifiers| blob.decide(Family::File, AcceptId(accept), SourceId(source), modifiers);
+    assert_eq!(file(1, 0, Modifiers::NONE), Decision::PERMIT);
+    let blocked = Decision { effect: Effect::Block, by_posture: false, rule: Some(6) };
+    assert_eq!(file(1, 0, Modifiers::WRITE), blocked);
+    assert_eq!(file(1, 9, Modifiers::new(true, true)), blocked);
+    assert_eq!(file(u32::MAX, u32::MAX, Modifiers::WRITE), Decision::PERMIT);
+    assert_eq!(blob.decide(Family::Process, AcceptId(1), SourceId(0), Modifiers::WRITE), Decision::PERMIT);
+}
+
+#[test]
+fn unit_blob_survives_bytes_with_and_without_padding() {
+    let blob = blob();
+    assert_eq!(blob.as_bytes().len(), SizeClass::K16.value_bytes());
+    for bytes in [blob.as_bytes(), blob.content()] {
+        let read = Blob::from_bytes(bytes).unwrap();
+        assert_eq!(read.as_bytes(), blob.as_bytes());
+        assert_eq!(read.digest(), blob.digest());
+    }
+}
+
+#[test]
+fn unit_blob_refuses_every_corrupted_byte() {
+    let blob = blob();
+    let content = blob.content().to_vec();
+    for at in 0..content.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut bytes = content.clone();
+            bytes[at] ^= flip;
+            assert!(Blob::from_bytes(&bytes).is_err(), "byte {at} ^ {flip:#x}");
+        }
+    }
+    for length in 0..content.len() {
+        assert!(Blob::from_bytes(&content[..length]).is_err(), "cut to {length}");
+    }
+    let mut padded = blob.as_bytes().to_vec();
+    *padded.last_mut().unwrap() = 1;
+    assert_eq!(Blob::from_bytes(&padded), Err(BlobError::NotZero("padding")));
+}
+
+#[test]
+fn unit_blob_refuses_rows_that_lead_out_even_with_a_right_digest() {
+    let (_, good) = parts();
+    // Every word of a row but the accept ids: 3 is no row, 12 is another automaton's, the last is no word at all.
+    for at in (0..18).filter(|at| ![0, 4, 8, 12, 15].contains(at)) {
+        for target in [3, 19, 1 << 21, u32::MAX] {
+            let (head, mut words) = parts();
+            words[at] = target;
+            assert!(Blob::from_parts(head, &words).is_err(), "word {at} = {target}");
+        }
+    }
+    let (head, mut words) = parts();
+    words[8] = 2;
+    assert!(matches!(Blob::from_parts(head, &words), Err(BlobError::Table { family: Family::File, .. })));
+    let (head, mut words) = parts();
+    words[18] = 3;
+    assert!(matches!(Blob::from_parts(head, &words), Err(BlobError::Table { .. })));
+    assert!(Blob::from_parts(head, &good[..25]).is_err());
+}
+
+#[test]
+fn unit_blob_refuses_heads_out_of_range() {
+    let edits: [(&str, fn(&mut BlobHead)); 14] = [
+        ("start past the rows", |h| h.automaton[0].start = 12),
+        ("start between rows", |h| h.automaton[0].start = 5),
+        ("absorbing between rows", |h| h.automaton[0].absorbing = 5),
+        ("absorbing that is not", |h| h.automaton[0].absorbing = 8),
+        ("no states", |h| h.automaton[1].states = 0),
+        ("huge states", |h| h.automaton[2].states = u32::MAX),
+        ("class 0", |h| h.automaton[0].class_of[7] = 0),
+        ("NUL with a class", |h| h.automaton[0].class_of[0] = 2),
+        ("more columns than words", |h| h.automaton[2].class_of[9] = 255),
+        ("table over the rows", |h| h.family[1].base = 0),
+        ("table size overflows", |h| h.family[1].accepts = u32::MAX),
+        ("three modifiers", |h| h.family[1].modifiers = 3),
+        ("no sources", |h| h.family[1].sources = 0),
+        ("unknown family", |h| h.families |= 1 << 5),
+    ];
+    for (what, edit) in edits {
+        let (mut head, words) = parts();
+        edit(&mut head);
+        assert!(Blob::from_parts(head, &words).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn unit_endpoint_is_what_connect_reaches() {
+    let encode = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        Endpoint { domain: AF_INET6, kind: 1, protocol: 6, destination: Some((address, 0x1388)) }.encode()
+    };
+    let v4 = encode("10.0.0.1");
+    assert_eq!(v4.as_ref(), [1, 3, 1, 2, 1, 7, 2, 4, 9, 9, 1, 11, 1, 1, 1, 1, 1, 2]);
+    assert_eq!(encode("::ffff:10.0.0.1"), v4);
+    assert_eq!(encode("0.0.0.0"), encode("127.0.0.1"));
+    assert_eq!(encode("::ffff:0.0.0.0"), encode("127.0.0.1"));
+    assert_eq!(encode("::"), encode("::1"));
+    assert_eq!(encode("fe80::1").as_ref().len(), MAX_SYMBOLS);
+    let socket = Endpoint { domain: AF_INET, kind: 2, protocol: 0, destination: None }.encode();
+    assert_eq!(socket.as_ref(), [1, 3, 1, 3, 1, 1]);
+    assert_eq!(socket.as_ref().len(), SOCKET_SYMBOLS);
+}
+
+#[test]
+fn unit_decision_word_keeps_what_it_can_and_refuses_the_rest() {
+    for effect in [Effect::Permit, Effect::Audit, Effect::Block] {
+        for by_posture in [false, true] {
+            for rule in [None, Some(0), Some(1), Some((1 << 24) - 2)] {
+                let decision = Decision { effect, by_posture, rule };
+                assert_eq!(Decision::from_word(decision.to_word().unwrap()), decision);
+            }
+        }
+    }
+    assert_eq!(Decision { rule: Some((1 << 24) - 1), ..Decision::PERMIT }.to_word(), None);
+}
