@@ -1,0 +1,99 @@
+//! The twin of `bpf/include/record.h`, as offsets and sizes.
+//!
+//! The structures are never made from bytes by a cast: they only lend `offset_of!` and `size_of` to the checked decoder and to
+//! the BTF comparison. Names are those of the header, without the `pal_record_` prefix in the Rust type names.
+
+use std::mem::{offset_of, size_of};
+
+/// `PAL_RECORD_VERSION`.
+pub const VERSION: u16 = 1;
+/// `PAL_RECORD_ALIGN`, bytes.
+pub const ALIGN: usize = 8;
+/// `PAL_RECORD_MAX`, bytes.
+pub const MAX_LEN: usize = 16384;
+/// `PAL_STRING_MAX`, bytes.
+pub const STRING_MAX: usize = 4096;
+/// `PAL_PRODUCER_USER`: producers below are CPUs.
+pub const PRODUCER_USER: u32 = 0x8000_0000;
+/// `PAL_HAS_DECISION`.
+pub(super) const HAS_DECISION: u8 = 1;
+/// `PAL_SPAN_CUT`.
+pub(super) const SPAN_CUT: u16 = 1;
+/// `PAL_SPAN_USER`.
+pub(super) const SPAN_USER: u16 = 2;
+/// `PAL_SPAN_UNREADABLE`.
+pub(super) const SPAN_UNREADABLE: u16 = 4;
+
+/// One field of a structure of the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldLayout {
+    /// Its C name.
+    pub name: &'static str,
+    /// From the structure's first byte.
+    pub offset: usize,
+}
+
+/// One structure of the header, to be compared with the objects' BTF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StructLayout {
+    /// Its C name, without `struct`.
+    pub name: &'static str,
+    /// `sizeof`.
+    pub size: usize,
+    /// In order of declaration, every field.
+    pub fields: &'static [FieldLayout],
+}
+
+/// Declares a `repr(C)` twin and its [`StructLayout`], so that a field cannot be in one and not in the other.
+macro_rules! twin {
+    ($rust:ident, $c:literal, $size:literal, { $($field:ident : $type:ty),+ $(,)? }) => {
+        #[repr(C)]
+        pub(super) struct $rust { $(pub(super) $field: $type),+ }
+        const _: () = assert!(size_of::<$rust>() == $size);
+        impl $rust {
+            pub(super) const LAYOUT: StructLayout = StructLayout {
+                name: $c,
+                size: size_of::<$rust>(),
+                fields: &[$(FieldLayout { name: stringify!($field), offset: offset_of!($rust, $field) }),+],
+            };
+        }
+    };
+}
+
+twin!(RawDecision, "pal_record_decision", 16, {
+    policy: u32, generation: u32, word: u32, tier: u8, outcome: u8, fail_reason: u8, family: u8,
+});
+twin!(RawHead, "pal_record_head", 128, {
+    kind: u16, version: u16, len: u32, sequence: u64, producer: u32, slot: u32, boot_ns: u64, cgroup_id: u64,
+    task_start_ns: u64, parent_start_ns: u64, tgid: u32, tid: u32, parent_tgid: u32, uid: u32, euid: u32, fsuid: u32,
+    gid: u32, mnt_ns: u32, pid_ns: u32, phase: u8, parts: u8, reserved: u16, comm: [u8; 16], decision: RawDecision,
+});
+twin!(RawSpan, "pal_span", 8, { offset: u32, len: u16, flags: u16 });
+twin!(RawExec, "pal_record_exec", 32, {
+    path: RawSpan, cwd: RawSpan, arguments: RawSpan, argument_count: u32, tty: u32,
+});
+twin!(RawFork, "pal_record_fork", 16, { child_tgid: u32, child_tid: u32, child_start_ns: u64 });
+twin!(RawExit, "pal_record_exit", 8, { status: i32, reserved: u32 });
+twin!(RawOpen, "pal_record_open", 16, { path: RawSpan, flags: u32, result: i32 });
+twin!(RawNetwork, "pal_record_network", 32, {
+    operation: u8, endpoint_len: u8, reserved: [u8; 2], result: i32, endpoint: [u8; 24],
+});
+twin!(RawPtrace, "pal_record_ptrace", 32, {
+    target_exe: RawSpan, request: u32, target_tgid: u32, target_tid: u32, target_slot: u32, target_start_ns: u64,
+});
+
+/// Bytes of the head that every record starts with.
+pub const HEAD_SIZE: usize = size_of::<RawHead>();
+
+/// Every structure of the header, for the test that compares them with the objects' BTF.
+pub const LAYOUTS: &[StructLayout] = &[
+    RawDecision::LAYOUT,
+    RawHead::LAYOUT,
+    RawSpan::LAYOUT,
+    RawExec::LAYOUT,
+    RawFork::LAYOUT,
+    RawExit::LAYOUT,
+    RawOpen::LAYOUT,
+    RawNetwork::LAYOUT,
+    RawPtrace::LAYOUT,
+];

@@ -1,0 +1,360 @@
+//! Kernel records: what happened, as the kernel programs and the fanotify responder wrote it (`bpf/include/record.h`).
+//!
+//! Invariant: decoding never panics, never allocates and never trusts a number: a record is a slice of the batch, its enums are
+//! matched and not cast, and each string is a sub-slice whose bounds were checked. A batch that is broken in one record is
+//! read on after it as long as that record's length can be believed; otherwise the reader ends with the error.
+//!
+//! Copying nothing, not deserialising: the alerts actor looks at every record and keeps few.
+
+mod decode;
+mod layout;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Arguments, RecordError, RecordReader};
+pub use layout::{ALIGN, FieldLayout, HEAD_SIZE, LAYOUTS, MAX_LEN, PRODUCER_USER, STRING_MAX, StructLayout, VERSION};
+pub use writer::{RecordWriter, RecordWriterError};
+
+use std::net::IpAddr;
+
+/// Declares an enum of the header with its checked conversion from the number.
+macro_rules! coded {
+    ($(#[$meta:meta])* $name:ident: $repr:ty { $($(#[$vmeta:meta])* $variant:ident = $code:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr($repr)]
+        pub enum $name { $($(#[$vmeta])* $variant = $code),+ }
+        impl $name {
+            /// Every value, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The value of a number of the header; `None` where it has none.
+            #[must_use]
+            pub const fn from_code(code: $repr) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)+ _ => None }
+            }
+            /// The header's number.
+            #[must_use]
+            pub const fn code(self) -> $repr {
+                self as $repr
+            }
+        }
+    };
+}
+
+coded! {
+    /// `enum pal_record_kind`.
+    Kind: u16 {
+        /// A file was executed.
+        Exec = 1,
+        /// A process was made; the record's task is the parent. Threads are not recorded.
+        Fork = 2,
+        /// The last thread of a process ended.
+        Exit = 3,
+        /// A file was opened, or opening it failed.
+        Open = 4,
+        /// A socket was created.
+        Socket = 5,
+        /// A destination was asked for.
+        Connect = 6,
+        /// A process was traced.
+        Ptrace = 7,
+    }
+}
+coded! {
+    /// `enum pal_tier`, twin of `palisade_domain::Tier`.
+    Tier: u8 {
+        /// A BPF LSM program.
+        BpfLsm = 0,
+        /// A program on the workload's cgroup.
+        CgroupBpf = 1,
+        /// The fanotify responder.
+        Fanotify = 2,
+        /// SIGKILL.
+        Kill = 3,
+        /// Seen only.
+        Audit = 4,
+    }
+}
+coded! {
+    /// `enum pal_outcome`, twin of `palisade_domain::Verdict`.
+    Outcome: u8 {
+        /// Refused before it took effect.
+        Denied = 0,
+        /// The process was killed after the act had begun.
+        Killed = 1,
+        /// It happened, and was seen.
+        Observed = 2,
+        /// A rule asked for more than could be held; it happened.
+        Unenforceable = 3,
+    }
+}
+coded! {
+    /// `enum pal_fail_reason`.
+    FailReason: u8 {
+        /// The full name was matched.
+        None = 0,
+        /// A mount crossing that the workload's mount table does not hold.
+        UnknownMount = 1,
+        /// More bytes than the walk's buffer.
+        PathTooLong = 2,
+        /// More components than the walk climbs.
+        TooDeep = 3,
+        /// Every guarded scratch slot was in use.
+        NoScratch = 4,
+    }
+}
+coded! {
+    /// `enum pal_record_phase`.
+    #[derive(Default)]
+    Phase: u8 {
+        /// Not in a container's cgroup.
+        #[default]
+        None = 0,
+        /// The container runtime's own code inside the container's cgroup.
+        Runtime = 1,
+        /// The container's own code.
+        Workload = 2,
+    }
+}
+coded! {
+    /// `enum pal_family`: which decision table decided.
+    Family: u8 {
+        /// Execution.
+        Process = 0,
+        /// Opening of files.
+        File = 1,
+        /// Creation of sockets.
+        Socket = 2,
+        /// Destinations.
+        Connect = 3,
+        /// Tracing.
+        Ptrace = 4,
+    }
+}
+coded! {
+    /// `enum pal_network_operation`.
+    NetworkOperation: u8 {
+        /// `socket(2)`.
+        Socket = 0,
+        /// `connect(2)`.
+        Connect = 1,
+        /// A datagram with an address of its own.
+        Send = 2,
+    }
+}
+
+/// One record, borrowed from the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Who, when, where.
+    pub header: Header,
+    /// What.
+    pub body: Body<'a>,
+    /// What was decided about it, if a policy was asked.
+    pub decision: Option<DecisionTaken>,
+}
+
+impl Record<'_> {
+    /// The kind that the body is of.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self.body {
+            Body::Exec(_) => Kind::Exec,
+            Body::Fork(_) => Kind::Fork,
+            Body::Exit(_) => Kind::Exit,
+            Body::Open(_) => Kind::Open,
+            Body::Socket(_) => Kind::Socket,
+            Body::Connect(_) => Kind::Connect,
+            Body::Ptrace(_) => Kind::Ptrace,
+        }
+    }
+}
+
+/// `struct pal_record_head` without what only the decoder needs. All ids are of the initial namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Header {
+    /// Number of the record among its producer's, from 0; lost records take numbers too.
+    pub sequence: u64,
+    /// CPU, or [`PRODUCER_USER`] and up.
+    pub producer: u32,
+    /// The workload; 0 is the host.
+    pub slot: u32,
+    /// `CLOCK_BOOTTIME` at the probe, nanoseconds.
+    pub boot_ns: u64,
+    /// Unified cgroup of the task.
+    pub cgroup_id: u64,
+    /// Start of the process, boot-time nanoseconds: with `tgid` it names the process for ever.
+    pub task_start_ns: u64,
+    /// Start of the parent process, boot-time nanoseconds.
+    pub parent_start_ns: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Parent process.
+    pub parent_tgid: u32,
+    /// Real user.
+    pub uid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// File-system user.
+    pub fsuid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Inode number of the mount namespace; 0 while the task exits.
+    pub mnt_ns: u32,
+    /// Inode number of the PID namespace.
+    pub pid_ns: u32,
+    /// Runtime or workload.
+    pub phase: Phase,
+    /// `task->comm`, NUL padded.
+    pub comm: [u8; 16],
+}
+
+impl Header {
+    /// `comm` up to its first NUL.
+    #[must_use]
+    pub fn comm_bytes(&self) -> &[u8] {
+        let end = self.comm.iter().position(|b| *b == 0).unwrap_or(self.comm.len());
+        &self.comm[..end]
+    }
+}
+
+/// `struct pal_record_decision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecisionTaken {
+    /// Number of the blob that decided, as the slot held it.
+    pub policy: u32,
+    /// Policy set in force, as the slot held it.
+    pub generation: u32,
+    /// Decision word as the blob holds it (`bpf/include/blob.h`): any number may stand here, decode it with the blob's own function.
+    pub word: u32,
+    /// By what means.
+    pub tier: Tier,
+    /// What became of the act.
+    pub outcome: Outcome,
+    /// Whether the fail mode decided, and why.
+    pub fail_reason: FailReason,
+    /// Which table decided.
+    pub family: Family,
+}
+
+/// A string of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Text<'a> {
+    /// Its bytes, no NUL at the end; any bytes, not necessarily UTF-8.
+    pub bytes: &'a [u8],
+    /// Not all of it: a path keeps its end, everything else its beginning.
+    pub cut: bool,
+    /// Copied from user memory: another thread may have changed it in between.
+    pub user: bool,
+    /// It was there and could not be read.
+    pub unreadable: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// See [`Kind::Exec`].
+    Exec(Exec<'a>),
+    /// See [`Kind::Fork`].
+    Fork(Fork),
+    /// See [`Kind::Exit`].
+    Exit(Exit),
+    /// See [`Kind::Open`].
+    Open(Open<'a>),
+    /// See [`Kind::Socket`].
+    Socket(Network),
+    /// See [`Kind::Connect`].
+    Connect(Network),
+    /// See [`Kind::Ptrace`].
+    Ptrace(Ptrace<'a>),
+}
+
+/// `struct pal_record_exec`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exec<'a> {
+    /// The executed file as the task's own root names it.
+    pub path: Text<'a>,
+    /// Working directory.
+    pub cwd: Text<'a>,
+    /// Arguments, each ended by NUL (the last may be cut); see [`Exec::arguments`].
+    pub argument_bytes: Text<'a>,
+    /// How many arguments there were, also those that are cut.
+    pub argument_count: u32,
+    /// Controlling terminal as `st_rdev`; 0: none.
+    pub tty: u32,
+}
+
+impl<'a> Exec<'a> {
+    /// The captured arguments, at most `argument_count`; the last may be cut.
+    #[must_use]
+    pub fn arguments(&self) -> Arguments<'a> {
+        Arguments::new(self.argument_bytes.bytes, self.argument_count)
+    }
+}
+
+/// `struct pal_record_fork`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fork {
+    /// The new process.
+    pub child_tgid: u32,
+    /// Its first thread.
+    pub child_tid: u32,
+    /// Its start, boot-time nanoseconds.
+    pub child_start_ns: u64,
+}
+
+/// `struct pal_record_exit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exit {
+    /// As wait(2) gives it.
+    pub status: i32,
+}
+
+/// `struct pal_record_open`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Open<'a> {
+    /// The opened file; of a failed open the argument, with [`Text::user`].
+    pub path: Text<'a>,
+    /// `O_*` as asked for.
+    pub flags: u32,
+    /// Descriptor, or negative errno.
+    pub result: i32,
+}
+
+/// `struct pal_record_network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Which call.
+    pub operation: NetworkOperation,
+    /// `AF_*`.
+    pub domain: u8,
+    /// `SOCK_*` without flags.
+    pub socket_type: u8,
+    /// `IPPROTO_*`, low byte.
+    pub protocol: u8,
+    /// Address and port in host order; absent for other domains and at creation.
+    pub destination: Option<(IpAddr, u16)>,
+    /// Of the system call, negative errno; 0 where the program denied it or ran before the act.
+    pub result: i32,
+}
+
+/// `struct pal_record_ptrace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ptrace<'a> {
+    /// The target's executable.
+    pub target_exe: Text<'a>,
+    /// `PTRACE_*`; with 0 (`PTRACE_TRACEME`) the target is the acting process and the tracer its parent.
+    pub request: u32,
+    /// Target process.
+    pub target_tgid: u32,
+    /// Target thread.
+    pub target_tid: u32,
+    /// The target's workload.
+    pub target_slot: u32,
+    /// Start of the target process, boot-time nanoseconds.
+    pub target_start_ns: u64,
+}

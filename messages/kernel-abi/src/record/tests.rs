@@ -1,0 +1,342 @@
+//! What the decoder promises: every record that the writer writes comes back the same, and no bytes make it panic, allocate
+//! without bound or read outside.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+const EXE: Text<'_> = Text { bytes: b"/usr/bin/sleep", cut: false, user: false, unreadable: false };
+
+fn header() -> Header {
+    Header {
+        sequence: 7,
+        producer: 1,
+        slot: 3,
+        boot_ns: 1 << 40,
+        cgroup_id: 4242,
+        task_start_ns: 11,
+        parent_start_ns: 12,
+        tgid: 100,
+        tid: 101,
+        parent_tgid: 99,
+        uid: 1000,
+        euid: 1001,
+        fsuid: 1002,
+        gid: 1003,
+        mnt_ns: 0xf000_0001,
+        pid_ns: 0xf000_0002,
+        phase: Phase::Workload,
+        comm: *b"sleep\0\0\0\0\0\0\0\0\0\0\0",
+    }
+}
+
+fn exec() -> Record<'static> {
+    let argument_bytes = Text { bytes: b"sleep\x0010\0", cut: false, user: true, unreadable: false };
+    let exec = Exec {
+        path: EXE,
+        cwd: Text { bytes: b"/", ..Text::default() },
+        argument_bytes,
+        argument_count: 2,
+        tty: 0x8801,
+    };
+    Record { header: header(), body: Body::Exec(exec), decision: None }
+}
+
+fn denied() -> DecisionTaken {
+    DecisionTaken {
+        policy: 5,
+        generation: 6,
+        word: 0x0000_0102,
+        tier: Tier::BpfLsm,
+        outcome: Outcome::Denied,
+        fail_reason: FailReason::None,
+        family: Family::Process,
+    }
+}
+
+fn written(record: &Record<'_>) -> Vec<u8> {
+    let mut writer = RecordWriter::default();
+    writer.write(record).unwrap();
+    writer.into_bytes()
+}
+
+fn only(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    let mut reader = RecordReader::new(bytes);
+    let first = reader.next().unwrap();
+    assert!(reader.next().is_none());
+    first
+}
+
+#[test]
+fn unit_record_exec_with_decision_comes_back_as_written() {
+    let record = Record { decision: Some(denied()), ..exec() };
+    let bytes = written(&record);
+    assert_eq!(bytes.len(), (128 + 32 + 14 + 1 + 9_usize).next_multiple_of(8));
+    assert_eq!(only(&bytes), Ok(record));
+    let Body::Exec(exec) = record.body else { unreachable!("it was written as an exec") };
+    assert_eq!(exec.arguments().collect::<Vec<_>>(), [b"sleep".as_slice(), b"10"]);
+    assert_eq!(record.header.comm_bytes(), b"sleep");
+}
+
+#[test]
+fn unit_record_arguments_keep_empty_ones_and_a_cut_tail() {
+    let all = |bytes, count| Arguments::new(bytes, count).collect::<Vec<_>>();
+    assert_eq!(all(b"a\0\0c\0".as_slice(), 3), [b"a".as_slice(), b"", b"c"]);
+    assert_eq!(all(b"a\0bc", 9), [b"a".as_slice(), b"bc"]);
+    assert_eq!(all(b"a\0b\0", 1), [b"a".as_slice()]);
+    assert!(all(b"", 4).is_empty());
+}
+
+#[test]
+fn unit_record_reader_goes_on_after_a_record_of_unknown_kind() {
+    let mut bytes = written(&exec());
+    let len = bytes.len();
+    bytes[0] = 99;
+    bytes.extend(written(&exec()));
+    let read: Vec<_> = RecordReader::new(&bytes).collect();
+    assert_eq!(read, [Err(RecordError::Kind { kind: 99 }), Ok(exec())]);
+    assert!(len < bytes.len());
+}
+
+#[test]
+fn unit_record_reader_ends_where_the_length_cannot_be_believed() {
+    for len in [0_u32, 8, 120, 127, 129, 16392, u32::MAX] {
+        let mut bytes = written(&exec());
+        bytes[4..8].copy_from_slice(&len.to_ne_bytes());
+        bytes.extend(written(&exec()));
+        let read: Vec<_> = RecordReader::new(&bytes).collect();
+        assert_eq!(read, [Err(RecordError::Length { len })]);
+        assert!(read[0].is_err_and(|e| e.ends_batch()));
+    }
+}
+
+#[test]
+fn unit_record_every_truncation_is_an_error() {
+    let bytes = written(&Record { decision: Some(denied()), ..exec() });
+    for end in 1..bytes.len() {
+        let read: Vec<_> = RecordReader::new(&bytes[..end]).collect();
+        assert!(matches!(read.as_slice(), [Err(RecordError::Truncated { .. })]), "{end}: {read:?}");
+    }
+}
+
+/// (field, offset, bytes that are out of range)
+const OUT_OF_RANGE: &[(&str, usize, &[u8])] = &[
+    ("version", 2, &[2, 0]),
+    ("kind 0", 0, &[0, 0]),
+    ("kind 8", 0, &[8, 0]),
+    ("phase", 92, &[3]),
+    ("parts", 93, &[2]),
+    ("parts with an unknown bit", 93, &[0x81]),
+    ("tier", 124, &[5]),
+    ("outcome", 125, &[4]),
+    ("fail_reason", 126, &[5]),
+    ("family", 127, &[5]),
+    ("path.offset in the head", 128, &[0, 0, 0, 0]),
+    ("path.offset in the body", 128, &[159, 0, 0, 0]),
+    ("path.offset behind the record", 128, &[255, 255, 0, 0]),
+    ("path.offset past 2^31", 128, &[255, 255, 255, 255]),
+    ("path.len past the record", 132, &[255, 0]),
+    ("path.len past the longest", 132, &[255, 255]),
+    ("path.flags", 134, &[8, 0]),
+    ("path unreadable with bytes", 134, &[4, 0]),
+    ("arguments.offset", 144, &[200, 0, 0, 0]),
+];
+
+#[test]
+fn unit_record_each_field_out_of_range_is_refused() {
+    let good = written(&Record { decision: Some(denied()), ..exec() });
+    assert!(only(&good).is_ok());
+    for (field, at, value) in OUT_OF_RANGE {
+        let mut bytes = good.clone();
+        bytes[*at..at + value.len()].copy_from_slice(value);
+        assert!(only(&bytes).is_err(), "{field}");
+    }
+}
+
+#[test]
+fn unit_record_bad_network_fields_are_refused() {
+    let network = Network {
+        operation: NetworkOperation::Connect,
+        domain: 2,
+        socket_type: 1,
+        protocol: 6,
+        destination: Some((IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5000)),
+        result: -1,
+    };
+    let good = written(&Record { header: header(), body: Body::Connect(network), decision: None });
+    assert!(only(&good).is_ok());
+    for (at, range) in [(128, 3..=255_u8), (129, 0..=2), (129, 4..=8), (129, 10..=20), (129, 22..=255)] {
+        for value in range {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            assert!(matches!(only(&bytes), Err(RecordError::Field { .. })), "{at} {value}");
+        }
+    }
+}
+
+#[test]
+fn unit_record_with_no_room_for_its_body_is_refused() {
+    let exit = Record { header: header(), body: Body::Exit(Exit { status: 256 }), decision: None };
+    for kind in [1_u8, 2, 4, 5, 6, 7] {
+        let mut bytes = written(&exit);
+        bytes[0] = kind;
+        assert!(matches!(only(&bytes), Err(RecordError::Body { len: 136, .. })), "{kind}");
+    }
+}
+
+#[test]
+fn unit_record_writer_refuses_what_the_format_cannot_carry_and_keeps_what_it_had() {
+    let long = vec![b'x'; STRING_MAX + 1];
+    let open = Open { path: Text { bytes: &long, ..Text::default() }, flags: 0, result: 3 };
+    let mut writer = RecordWriter::default();
+    writer.write(&exec()).unwrap();
+    let before = writer.bytes().to_vec();
+    let refused = writer.write(&Record { header: header(), body: Body::Open(open), decision: None });
+    assert_eq!(refused, Err(RecordWriterError::StringTooLong { field: "path", len: STRING_MAX + 1 }));
+    let unreadable = Open { path: Text { unreadable: true, ..EXE }, ..open };
+    let refused = writer.write(&Record { header: header(), body: Body::Open(unreadable), decision: None });
+    assert_eq!(refused, Err(RecordWriterError::UnreadableBytes { field: "path" }));
+    assert_eq!(writer.bytes(), before);
+}
+
+#[test]
+fn unit_record_layout_has_no_holes() {
+    for layout in LAYOUTS {
+        assert!(layout.fields.windows(2).all(|w| w[0].offset < w[1].offset), "{}", layout.name);
+        assert_eq!(layout.fields[0].offset, 0, "{}", layout.name);
+    }
+    assert_eq!(LAYOUTS[1].fields.last().map(|f| (f.name, f.offset)), Some(("decision", 112)));
+}
+
+#[test]
+fn unit_record_codes_come_back() {
+    for kind in Kind::ALL {
+        assert_eq!(Kind::from_code(kind.code()), Some(*kind));
+    }
+    for tier in Tier::ALL {
+        assert_eq!(Tier::from_code(tier.code()), Some(*tier));
+    }
+    assert_eq!((Kind::from_code(0), Kind::from_code(8), Tier::from_code(5)), (None, None, None));
+}
+
+/// What a random record is made of, owned.
+#[derive(Debug, Clone)]
+struct Parts {
+    numbers: [u32; 6],
+    strings: [Vec<u8>; 3],
+    cut: bool,
+    kind: usize,
+    v6: Option<bool>,
+    decided: bool,
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let strings = [vec(any::<u8>(), 0..300), vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..STRING_MAX)];
+    (any::<[u32; 6]>(), strings, any::<bool>(), 0..7_usize, any::<Option<bool>>(), any::<bool>())
+        .prop_map(|(numbers, strings, cut, kind, v6, decided)| Parts { numbers, strings, cut, kind, v6, decided })
+}
+
+impl Parts {
+    fn text(&self, n: usize) -> Text<'_> {
+        Text { bytes: &self.strings[n], cut: self.cut, user: n == 2, unreadable: false }
+    }
+
+    fn body(&self) -> Body<'_> {
+        let [a, b, c, d, e, f] = self.numbers;
+        let address = |v6| match v6 {
+            true => IpAddr::V6(Ipv6Addr::from(u128::from(a) << 96 | u128::from(b))),
+            false => IpAddr::V4(Ipv4Addr::from(a)),
+        };
+        let network = Network {
+            operation: NetworkOperation::ALL[self.numbers[0] as usize % 3],
+            domain: 2,
+            socket_type: 1,
+            protocol: 6,
+            destination: self.v6.map(|v6| (address(v6), 443)),
+            result: -13,
+        };
+        match self.kind {
+            0 => Body::Exec(Exec {
+                path: self.text(0),
+                cwd: self.text(1),
+                argument_bytes: self.text(2),
+                argument_count: a,
+                tty: b,
+            }),
+            1 => Body::Fork(Fork { child_tgid: a, child_tid: b, child_start_ns: u64::from(c) << 20 }),
+            2 => Body::Exit(Exit { status: i32::from_ne_bytes(a.to_ne_bytes()) }),
+            3 => Body::Open(Open { path: self.text(0), flags: a, result: -2 }),
+            4 => Body::Socket(network),
+            5 => Body::Connect(network),
+            _ => Body::Ptrace(Ptrace {
+                target_exe: self.text(2),
+                request: c,
+                target_tgid: d,
+                target_tid: e,
+                target_slot: f,
+                target_start_ns: u64::from(a),
+            }),
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        let [a, b, ..] = self.numbers;
+        let header = Header { sequence: u64::from(a), slot: b, tgid: b, ..header() };
+        Record { header, body: self.body(), decision: self.decided.then(denied) }
+    }
+}
+
+proptest! {
+    #[test]
+    fn unit_record_any_batch_comes_back_as_written(all in vec(parts(), 0..6)) {
+        let mut writer = RecordWriter::default();
+        for parts in &all {
+            writer.write(&parts.record()).unwrap();
+        }
+        prop_assert_eq!(writer.bytes().len() % ALIGN, 0);
+        let read: Vec<_> = RecordReader::new(writer.bytes()).collect();
+        prop_assert_eq!(read, all.iter().map(|p| Ok(p.record())).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn unit_record_random_bytes_never_panic(bytes in vec(any::<u8>(), 0..2000)) {
+        for record in RecordReader::new(&bytes).flatten() {
+            touch(&record);
+        }
+    }
+
+    #[test]
+    fn unit_record_changed_bytes_never_panic_and_strings_stay_inside(
+        parts in parts(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+    ) {
+        let mut bytes = written(&parts.record());
+        for (at, value) in changes {
+            let at = at.index(bytes.len().min(200));
+            bytes[at] = value;
+        }
+        let range = bytes.as_ptr_range();
+        for record in RecordReader::new(&bytes).flatten() {
+            touch(&record);
+            if let Body::Open(open) = record.body && !open.path.bytes.is_empty() {
+                let path = open.path.bytes.as_ptr_range();
+                prop_assert!(range.start <= path.start && path.end <= range.end);
+            }
+        }
+    }
+}
+
+/// Reads everything that a record lends.
+fn touch(record: &Record<'_>) {
+    let seen = match record.body {
+        Body::Exec(exec) => {
+            exec.arguments().map(<[u8]>::len).sum::<usize>() + exec.path.bytes.len() + exec.cwd.bytes.len()
+        }
+        Body::Open(open) => open.path.bytes.len(),
+        Body::Ptrace(ptrace) => ptrace.target_exe.bytes.len(),
+        Body::Fork(_) | Body::Exit(_) | Body::Socket(_) | Body::Connect(_) => record.header.comm_bytes().len(),
+    };
+    assert!(seen <= 3 * STRING_MAX);
+}
