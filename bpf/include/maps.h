@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+ *
+ * The maps that all objects share, by name: each is pinned below the pin root, so that the object which is loaded first
+ * makes it and the others find it, and so that policy stands while the runtime restarts.
+ *
+ * This header is the truth for the layouts; runtime/kernel/src/layout.rs is the twin and a BTF test holds them equal.
+ */
+#ifndef PALISADE_MAPS_H
+#define PALISADE_MAPS_H
+
+#include "core.h"
+#include "blob.h"
+
+#define PAL_SLOTS 4096          /* workloads of a node; slot 0 is the host */
+#define PAL_CGROUPS 16384       /* cgroups of admitted workloads, children included */
+#define PAL_MOUNTS 65536        /* mount crossings of all workloads: 4096 workloads x 16 */
+#define PAL_POLICIES 4096       /* blobs of one size class */
+#define PAL_SCRATCH_SLOTS 256   /* power of two: 32 CPUs x 8 nested programs without sharing */
+#define PAL_SCRATCH_TRIES 8
+#define PAL_PATH_SIZE 4096      /* bytes of a path that is judged; a longer one takes the fail mode */
+#define PAL_NAME_MAX 255
+
+/*
+ * A policy number says where the blob is and what it decides, so that a slot is read by one load and a container whose
+ * policy has nothing on files pays nothing for opens: bits 0..1 size class, 2..6 families, 7..31 key in the outer map.
+ */
+#define PAL_POLICY_NONE 0u
+#define PAL_POLICY_CLASS(policy) ((policy) & 3u)
+#define PAL_POLICY_FAMILIES(policy) (((policy) >> 2) & 31u)
+
+/* pal_slot.flags */
+#define PAL_SLOT_MOUNTS_LEARNT 1u /* crossings are checked against the mount table */
+#define PAL_SLOT_FAIL_BLOCK 2u    /* what cannot be named is denied, otherwise audited */
+
+struct pal_slot {
+	__u64 installed;   /* generation << 32 | policy: one word, stored at once by user space through its mapping */
+	__u32 incarnation; /* grows when the slot is released: what a task kept of an earlier owner is void */
+	__u32 flags;       /* PAL_SLOT_* */
+	__u32 visibility;  /* bit n: records of kind n are wanted (record.h) */
+	__u32 reserved;
+};
+
+/* Where a task is in its container's life. */
+enum pal_phase {
+	PAL_PHASE_NONE = 0,     /* the host */
+	PAL_PHASE_RUNTIME = 1,  /* the container runtime's code inside the container's cgroup: the narrow guard holds */
+	PAL_PHASE_WORKLOAD = 2, /* the container's own code: the full policy holds */
+};
+
+/* What a task keeps: its identity, so that leaving its cgroup is pointless, and its executable's source id. */
+struct pal_task {
+	__u64 cgroup;        /* unified cgroup that `slot` was found by */
+	__u32 slot;
+	__u32 incarnation;   /* of the slot then */
+	__u32 phase;         /* enum pal_phase */
+	__u32 source;        /* source id, meaningful with the blob of this digest only */
+	__u64 source_digest; /* first 8 bytes of that blob's digest; 0: not computed */
+};
+
+/* One mount crossing as the workload saw it at its start. Mount ids are no identity: they are reused and change with unshare. */
+struct pal_mount_key {
+	__u64 root;       /* address of the mount's root dentry */
+	__u64 mountpoint; /* address of the dentry that it covers */
+	__u32 slot;
+	__u32 reserved;
+};
+
+struct pal_mount {
+	__u64 parent_root;       /* the crossing that must follow */
+	__u64 parent_mountpoint;
+	__u32 last;              /* the workload's root: none follows */
+	__u32 reserved;
+};
+
+/*
+ * Working memory of one run. BPF programs are preemptible, so a per-CPU buffer could be overwritten half way by another
+ * task's run on the same CPU; a slot is taken by an atomic exchange instead.
+ */
+struct pal_scratch {
+	__u32 busy;
+	__u32 zero; /* always 0, but the verifier cannot know: see PAL_ZERO in walk.h */
+	__u8 path[PAL_PATH_SIZE + PAL_NAME_MAX + 1]; /* right-aligned to PAL_PATH_SIZE */
+	__u8 endpoint[24];                           /* PAL_ENDPOINT_MAX bytes */
+};
+
+enum pal_counter {
+	PAL_COUNTER_SCRATCH_EXHAUSTED = 0,
+	PAL_COUNTER_TASK_STORAGE_FULL = 1, /* identity fell back to the cgroup */
+	PAL_COUNTER_CGROUPS_FULL = 2,      /* a child cgroup was not registered; its tasks keep their parent's slot */
+	PAL_COUNTER_UNKNOWN_MOUNT = 3,
+	PAL_COUNTER_PATH_TOO_LONG = 4,
+	PAL_COUNTER_PATH_TOO_DEEP = 5,
+	PAL_COUNTER_PATH_MOVED = 6,        /* renames went on during every climb */
+	PAL_COUNTER_NO_BLOB = 7,           /* a slot named a policy that is not there: a bug */
+	PAL_COUNTER_LEAVERS = 8,           /* tasks that left an enforced cgroup and kept their slot */
+	PAL_COUNTER_DECIDED = 9,
+	PAL_COUNTER_DENIED = 10,
+	PAL_COUNTERS = 16,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PAL_CGROUPS);
+	__type(key, __u64);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cgroup_slots SEC(".maps");
+
+/* Mapped by user space: a swap is one aligned 8-byte store, which no reader sees half done. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAL_SLOTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct pal_slot);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PAL_MOUNTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pal_mount_key);
+	__type(value, struct pal_mount);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} mounts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAL_SCRATCH_SLOTS);
+	__type(key, __u32);
+	__type(value, struct pal_scratch);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct pal_task);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PAL_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} counters SEC(".maps");
+
+static __always_inline void pal_count(__u32 counter)
+{
+	__u64 *count = bpf_map_lookup_elem(&counters, &counter);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/* NULL when every slot that this CPU may try is taken: the caller takes the fail mode. */
+static __always_inline struct pal_scratch *pal_scratch_take(void)
+{
+	__u32 first = bpf_get_smp_processor_id() * PAL_SCRATCH_TRIES;
+
+	for (__u32 i = 0; i < PAL_SCRATCH_TRIES; i++) {
+		__u32 key = (first + i) & (PAL_SCRATCH_SLOTS - 1);
+		struct pal_scratch *slot = bpf_map_lookup_elem(&scratch, &key);
+
+		if (slot && __sync_val_compare_and_swap(&slot->busy, 0, 1) == 0)
+			return slot;
+	}
+	pal_count(PAL_COUNTER_SCRATCH_EXHAUSTED);
+	return NULL;
+}
+
+/* An exchange and not a store: it orders everything before it, on every architecture. */
+static __always_inline void pal_scratch_put(struct pal_scratch *slot)
+{
+	__sync_lock_test_and_set(&slot->busy, 0);
+}
+
+#endif
