@@ -1,0 +1,16 @@
+# Ring host: probes, cgroup BPF, fanotify and containers on this kernel. Needs root.
+. tests/rings/common.sh
+
+main() {
+    [ "$(id -u)" -eq 0 ] || skip "not root: loading kernel programs and marking file systems needs it"
+    install_packages "${BUILD_PACKAGES[@]}" containerd runc busybox-static iproute2 || skip "$install_error"
+    local status=0
+    if integration_tests | grep -q '^host_'; then
+        # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
+        cargo test --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
+    fi
+    if [ -x deploy/quickstart.sh ]; then check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check; fi
+    [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
+}
+
+main

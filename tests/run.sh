@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Runs the rings of tests that this machine can run, and says by name what it skipped and why.
+#
+#   tests/run.sh                 every ring but bench: lint unit host vm
+#   tests/run.sh RING...         the named ones; `bench` runs only so
+#
+# A ring is tests/rings/RING.sh. It prints results as Rust's own test harness does ("test result: ok. 3 passed; 0 failed; 1 ignored"),
+# exits 0 or not, and 77 where the machine cannot run it (its last line then says why). A ring that fails without naming a failed test
+# (it did not compile, its time ran out) or that passes without running any counts as one failure.
+# The last line is always "N passed, N failed, N skipped"; the exit status is 0 only if nothing failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly ALL_RINGS=(lint unit host vm)
+# Seconds, building included, for two cores and an empty target directory; a whole run takes far less than the sum.
+declare -rA BUDGET=([lint]=900 [unit]=1200 [host]=900 [vm]=900 [bench]=1500)
+readonly SKIPPED_STATUS=77
+
+passed=0 failed=0 skipped=0
+ring_pid=
+
+main() {
+    local rings=("$@") ring
+    [ $# -gt 0 ] || rings=("${ALL_RINGS[@]}")
+    for ring in "${rings[@]}"; do
+        [ -n "${BUDGET[$ring]:-}" ] || die "no ring '$ring'; there are: ${ALL_RINGS[*]} bench"
+    done
+    logs="${CARGO_TARGET_DIR:-target}/rings"
+    mkdir -p "$logs"
+    summary=()
+    for ring in "${rings[@]}"; do run_ring "$ring"; done
+    printf '\n'
+    printf '%s\n' "${summary[@]}"
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    [ "$failed" -eq 0 ]
+}
+
+die() {
+    printf 'tests/run.sh: %s\n' "$*" >&2
+    exit 2
+}
+
+# Runs one ring under its budget, shows its output as it comes, and adds its counts to the totals.
+run_ring() {
+    local ring=$1 log="$logs/$1.$$.log" status=0 started=$SECONDS
+    printf '\n==== ring %s (at most %d s)\n' "$ring" "${BUDGET[$ring]}"
+    : >"$log"
+    # Not in a pipe to tee: timeout must be our child, so that Ctrl-C reaches the whole ring through it.
+    timeout --kill-after=20 "${BUDGET[$ring]}" bash "tests/rings/$ring.sh" >"$log" 2>&1 </dev/null &
+    ring_pid=$!
+    tail -n +1 -f --pid="$ring_pid" --sleep-interval=0.2 "$log"
+    wait "$ring_pid" || status=$?
+    ring_pid=
+    conclude "$ring" "$log" "$status" $((SECONDS - started))
+    rm -f "$log"
+}
+
+conclude() {
+    local ring=$1 log=$2 status=$3 seconds=$4 p f s note=
+    if [ "$status" -eq "$SKIPPED_STATUS" ]; then
+        skipped=$((skipped + 1))
+        summary+=("ring $ring: SKIPPED: $(tail -n 1 "$log")")
+        return
+    fi
+    read -r p f s < <(count "$log")
+    if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+        f=$((f + 1)) note=" (stopped after its ${BUDGET[$ring]} s)"
+    elif [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
+        f=1 note=" (failed with status $status before it could name a test)"
+    elif [ $((p + f)) -eq 0 ]; then
+        f=1 note=" (ran no test)"
+    fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    summary+=("ring $ring: $p passed, $f failed, $s skipped in $seconds s$note")
+    [ "$f" -eq 0 ] || summary+=("$(failures "$log")")
+}
+
+# "passed failed ignored" over all result lines of a ring.
+count() {
+    awk '/^test result: / { for (i = 2; i <= NF; i++) n[$i] += $(i - 1) }
+         END { printf "%d %d %d\n", n["passed;"], n["failed;"], n["ignored;"] }' "$1"
+}
+
+# Names of the failed tests, for the end of a long log.
+failures() {
+    sed -nE 's/^test (.*) \.\.\. FAILED$/    failed: \1/p' "$1" | sort -u
+}
+
+stop_ring() {
+    [ -z "$ring_pid" ] || kill -TERM "$ring_pid" 2>/dev/null || true
+    exit 130
+}
+trap stop_ring INT TERM
+
+main "$@"

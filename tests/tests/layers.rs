@@ -1,0 +1,234 @@
+//! The workspace held to its own rules: who may depend on whom, and what each crate must have.
+//!
+//! The rules are those of README.md, "Code map". They are read from `cargo metadata` (declared dependencies, development ones
+//! apart) and from the files, so that a new crate is held to them without being named here.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+
+/// The only crates that may hold unsafe code.
+const UNSAFE_CRATES: [&str; 2] = ["messages/kernel-abi", "runtime/kernel"];
+/// Lines that no source file may exceed.
+const LONGEST_FILE: usize = 800;
+/// Third-party crates that one adapter alone knows; benchmarks may use them as baselines.
+const KNOWN_TO_ONE: [(&str, &[&str]); 6] = [
+    ("aya", &["runtime/kernel"]),
+    ("aya-obj", &["runtime/kernel"]),
+    ("containerd-client", &["runtime/containers"]),
+    ("kube", &["runtime/cluster"]),
+    ("quinn", &["runtime/link"]),
+    ("rdkafka", &["runtime/sinks"]),
+];
+
+struct Crate {
+    /// Folder below the workspace root: `actors/alerts`.
+    folder: String,
+    /// Folders of the workspace's crates that it needs to be built (not those of its tests).
+    uses: BTreeSet<String>,
+    /// Packages of a registry, development ones included.
+    packages: BTreeSet<String>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn crates() -> &'static [Crate] {
+    static CRATES: OnceLock<Vec<Crate>> = OnceLock::new();
+    CRATES.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let crates: Vec<Crate> = metadata["packages"].as_array().unwrap().iter().map(parse).collect();
+        assert!(crates.len() >= 20, "the workspace's crates were not found");
+        crates
+    })
+}
+
+fn parse(package: &Value) -> Crate {
+    let mut parsed = Crate {
+        folder: folder_of(Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap()),
+        uses: BTreeSet::new(),
+        packages: BTreeSet::new(),
+    };
+    for dependency in package["dependencies"].as_array().unwrap() {
+        match dependency["path"].as_str() {
+            Some(path) if dependency["kind"] != "dev" => {
+                parsed.uses.insert(folder_of(Path::new(path)));
+            }
+            Some(_) => {}
+            None => {
+                parsed.packages.insert(dependency["name"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    parsed
+}
+
+fn folder_of(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()
+}
+
+/// What the crates of a folder may use, by folder or by crate; `None`: anything (the binary wires, the tests look everywhere).
+fn allowed(folder: &str) -> Option<Vec<&'static str>> {
+    const SHARED: [&str; 2] = ["runtime/world", "runtime/supervision"];
+    match folder {
+        "runtime/node" => None,
+        folder if folder == "tests" || folder.starts_with("tests/") => None,
+        "bpf" => Some(vec!["messages/kernel-abi"]),
+        "messages/kernel-abi" => Some(vec![]),
+        "messages/protocol" => Some(vec!["messages", "runtime/world"]),
+        "runtime/world" | "runtime/supervision" => Some(vec!["messages"]),
+        "runtime/kernel" => Some(vec!["messages", "runtime/world", "bpf"]),
+        "simulation" => Some([vec!["messages", "actors", "runtime/link"], SHARED.to_vec()].concat()),
+        folder if folder.starts_with("messages/") => Some(vec!["messages"]),
+        folder if folder.starts_with("actors/") => Some([vec!["messages"], SHARED.to_vec()].concat()),
+        folder if folder.starts_with("runtime/") => Some([vec!["messages"], SHARED.to_vec()].concat()),
+        folder => panic!("{folder} is in no layer: give it one here and in README.md"),
+    }
+}
+
+/// Why `user` may not use `used`, if it may not.
+fn objection(user: &str, used: &str) -> Option<String> {
+    let allowed = allowed(user)?;
+    let permitted = allowed
+        .iter()
+        .any(|layer| used == *layer || used.strip_prefix(layer).is_some_and(|rest| rest.starts_with('/')));
+    (!permitted).then(|| format!("{user} uses {used}; it may use only {allowed:?}"))
+}
+
+fn sources_below(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                sources_below(&path, extensions, found);
+            }
+        } else if path.extension().is_some_and(|extension| extensions.contains(&extension.to_str().unwrap())) {
+            found.push(path);
+        }
+    }
+}
+
+/// Source files of the workspace with their text.
+fn sources(extensions: &[&str]) -> BTreeMap<String, String> {
+    let mut found = Vec::new();
+    sources_below(&root(), extensions, &mut found);
+    found.into_iter().map(|path| (folder_of(&path), fs::read_to_string(&path).unwrap())).collect()
+}
+
+#[test]
+fn unit_layers_no_crate_depends_against_the_direction() {
+    let objections: Vec<String> =
+        crates().iter().flat_map(|user| user.uses.iter().filter_map(|used| objection(&user.folder, used))).collect();
+    assert!(objections.is_empty(), "{}", objections.join("\n"));
+}
+
+#[test]
+fn unit_layers_the_rule_objects_to_what_it_must() {
+    for (user, used) in [
+        ("actors/alerts", "actors/probe"),
+        ("actors/alerts", "runtime/kernel"),
+        ("runtime/sinks", "runtime/kernel"),
+        ("messages/domain", "runtime/world"),
+        ("runtime/world", "runtime/supervision"),
+        ("simulation", "runtime/kernel"),
+        ("runtime/worldly", "runtime/node"),
+    ] {
+        assert!(objection(user, used).is_some(), "{user} may use {used}");
+    }
+    for (user, used) in [
+        ("actors/alerts", "messages/protocol"),
+        ("actors/alerts", "runtime/world"),
+        ("runtime/kernel", "bpf"),
+        ("runtime/node", "actors/alerts"),
+        ("simulation", "runtime/link"),
+    ] {
+        assert_eq!(objection(user, used), None);
+    }
+}
+
+#[test]
+fn unit_layers_one_adapter_alone_knows_each_heavy_package() {
+    for (package, knowing) in KNOWN_TO_ONE {
+        for user in crates().iter().filter(|user| user.packages.contains(package)) {
+            let may = knowing.contains(&user.folder.as_str()) || user.folder.starts_with("tests/");
+            assert!(may, "{} uses {package}, which only {knowing:?} may know", user.folder);
+        }
+    }
+}
+
+#[test]
+fn unit_layers_every_crate_takes_the_workspace_lints() {
+    for user in crates() {
+        let manifest = fs::read_to_string(root().join(&user.folder).join("Cargo.toml")).unwrap();
+        let inherits =
+            manifest.split("[lints]").nth(1).is_some_and(|rest| rest.trim_start().starts_with("workspace = true"));
+        assert!(inherits, "{}/Cargo.toml has no `[lints] workspace = true`", user.folder);
+    }
+}
+
+#[test]
+fn unit_layers_unsafe_code_is_forbidden_outside_the_two_kernel_crates() {
+    for user in crates().iter().filter(|user| !UNSAFE_CRATES.contains(&user.folder.as_str())) {
+        let mut roots: Vec<PathBuf> = ["src/lib.rs", "src/main.rs"]
+            .iter()
+            .map(|file| root().join(&user.folder).join(file))
+            .filter(|path| path.exists())
+            .collect();
+        for folder in ["src/bin", "tests", "benches"] {
+            let folder = root().join(&user.folder).join(folder);
+            let files = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+            roots.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")));
+        }
+        assert!(!roots.is_empty(), "{} has no crate root", user.folder);
+        for path in roots {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{} has no #![forbid(unsafe_code)]", folder_of(&path));
+        }
+    }
+}
+
+#[test]
+fn unit_layers_every_unsafe_block_says_why_it_is_sound() {
+    for (file, text) in sources(&["rs"]) {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !code.contains(concat!("unsafe", " {")) && !code.contains(concat!("unsafe", " impl")) {
+                continue;
+            }
+            let reason = lines[number.saturating_sub(6)..=number].iter().any(|line| line.contains("SAFETY:"));
+            assert!(reason, "{file}:{}: an unsafe block without its SAFETY: comment", number + 1);
+        }
+    }
+}
+
+#[test]
+fn unit_layers_every_source_file_says_what_it_is() {
+    for (file, text) in sources(&["rs"]) {
+        let documented = text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with("//!"));
+        assert!(documented, "{file} does not start with its `//!` documentation");
+    }
+}
+
+#[test]
+fn unit_layers_no_source_file_is_too_long_to_read() {
+    for (file, text) in sources(&["rs", "c", "h", "sh", "js", "css", "html"]) {
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{file} has {lines} lines, {LONGEST_FILE} at most");
+    }
+}
