@@ -81,7 +81,6 @@ impl fmt::Display for PolicyRef {
 
 /// The kinds of policy documents that are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[expect(clippy::enum_variant_names, reason = "these are the kinds' own names in their API groups")]
 pub enum PolicyKind {
     /// `security.kubearmor.com/v1`, namespaced.
     KubeArmorPolicy,

@@ -1,0 +1,123 @@
+//! The rules of one document while it is lowered, and the steps that all families share.
+//!
+//! Invariant: a rule is pushed complete, with all that it inherits. A document yields at most [`MAX_RULES`] rules.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use palisade_domain::{Action, PolicyKind, PolicyRef};
+
+use crate::{
+    common::{Common, Level},
+    diagnostic::{Position, Problems},
+    fields::{self, Fields},
+    ir::{Matcher, Rule},
+    source,
+    yaml::Node,
+};
+
+/// Most rules of one document, comma lists and port lists expanded: ten times what the largest known policies have.
+pub const MAX_RULES: usize = 10_000;
+
+/// One document being lowered.
+pub(crate) struct Draft<'p> {
+    pub policy: Arc<PolicyRef>,
+    pub rules: Vec<Arc<Rule>>,
+    pub problems: &'p mut Problems,
+    /// The bound on rules has been reported.
+    full: bool,
+}
+
+/// One item of a list such as `matchPaths`, with what it inherits resolved.
+pub(crate) struct Item<'n> {
+    pub fields: Fields<'n>,
+    pub common: Common,
+}
+
+impl<'p> Draft<'p> {
+    pub fn new(policy: Arc<PolicyRef>, problems: &'p mut Problems) -> Self {
+        Self { policy, rules: Vec::new(), problems, full: false }
+    }
+
+    pub fn kind(&self) -> PolicyKind {
+        self.policy.kind
+    }
+
+    /// Reads a family, if the spec has it: its common fields here, its lists by `read`.
+    pub fn family<'n>(
+        &mut self,
+        spec: &mut Fields<'n>,
+        name: &'static str,
+        outer: &Common,
+        read: impl FnOnce(&mut Fields<'n>, &Common, &mut Self),
+    ) {
+        let Some(node) = spec.get(name) else { return };
+        let Some(mut family) = Fields::of(node, name, self.problems) else { return };
+        let common = Common::read(&mut family, Level::Inner, self.problems).within(outer);
+        read(&mut family, &common, self);
+        family.close(self.problems);
+    }
+
+    /// Reads each item of a list of the family by `read`.
+    pub fn items<'n>(
+        &mut self,
+        family: &mut Fields<'n>,
+        list: &'static str,
+        outer: &Common,
+        read: impl Fn(&mut Item<'n>, &mut Self),
+    ) {
+        let Some(node) = family.get(list) else { return };
+        let place = family.place_of(list);
+        for (index, node) in fields::list(node, &place, self.problems).iter().enumerate() {
+            self.item(node, format!("{place}[{index}]"), outer, &read);
+        }
+    }
+
+    fn item<'n>(&mut self, node: &'n Node, place: String, outer: &Common, read: impl Fn(&mut Item<'n>, &mut Self)) {
+        if node.is_null() {
+            fields::wrong_kind(
+                node,
+                &place,
+                "a mapping",
+                "write the item's fields after `- `, or remove it",
+                self.problems,
+            );
+            return;
+        }
+        let Some(mut fields) = Fields::of(node, place, self.problems) else { return };
+        let common = Common::read(&mut fields, Level::Inner, self.problems).within(outer);
+        let mut item = Item { fields, common };
+        read(&mut item, self);
+        item.fields.close(self.problems);
+    }
+
+    /// Adds the item's rule.
+    pub fn push(&mut self, item: &Item<'_>, matcher: Matcher, sources: BTreeSet<String>) {
+        if self.rules.len() >= MAX_RULES {
+            self.report_full(item.fields.at);
+            return;
+        }
+        let common = &item.common;
+        self.rules.push(Arc::new(Rule {
+            policy: Arc::clone(&self.policy),
+            place: item.fields.place.clone(),
+            matcher,
+            sources,
+            action: common.action.unwrap_or(Action::Block),
+            severity: common.severity,
+            tags: common.tags.clone(),
+            message: common.message.clone(),
+        }));
+    }
+
+    fn report_full(&mut self, at: Position) {
+        if !std::mem::replace(&mut self.full, true) {
+            let why = format!("at most {MAX_RULES} are taken from one policy, comma and port lists expanded");
+            self.problems.error(at, "the policy has too many rules", why, "split it into several policies");
+        }
+    }
+
+    /// The item's `fromSource`.
+    pub fn sources(&mut self, item: &mut Item<'_>) -> BTreeSet<String> {
+        source::read(&mut item.fields, self.problems)
+    }
+}

@@ -1,0 +1,166 @@
+//! Path patterns: their syntax, and the literal prefix that ranks them.
+//!
+//! `*` and `?` and `[...]` stay inside a component, `**` crosses, `{a,b}` alternates, `\` escapes the next character.
+//! Invariant: an accepted pattern has balanced brackets and braces, at most [`MAX_PATTERN_BYTES`] bytes and braces
+//! [`MAX_BRACE_DEPTH`] deep, so that a compiler never meets one that it cannot read.
+
+use thiserror::Error;
+
+use crate::{
+    diagnostic::{Problems, quoted},
+    fields,
+    path::MAX_PATH_BYTES,
+    yaml::Node,
+};
+
+/// Longest pattern.
+pub const MAX_PATTERN_BYTES: usize = MAX_PATH_BYTES;
+/// Deepest nesting of braces.
+pub const MAX_BRACE_DEPTH: usize = 8;
+
+/// Why a pattern cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum PatternFault {
+    #[error("it is longer than {MAX_PATTERN_BYTES} bytes")]
+    TooLong,
+    #[error("a pattern is matched against whole absolute paths")]
+    Relative,
+    #[error("no path that it is matched against ends in `/`")]
+    TrailingSlash,
+    #[error("the kernel never gives a path with `//`, `.` or `..`")]
+    OddComponent,
+    #[error("no path holds a NUL")]
+    Nul,
+    #[error("a `[` is not closed")]
+    OpenBracket,
+    #[error("a `[...]` names no character")]
+    EmptyBracket,
+    #[error("a range in `[...]` runs backwards")]
+    BackwardRange,
+    #[error("a `[...]` stays inside a component and so never matches `/`")]
+    SlashInBracket,
+    #[error("a `{{` is not closed")]
+    OpenBrace,
+    #[error("a `}}` closes nothing")]
+    StrayBrace,
+    #[error("braces are more than {MAX_BRACE_DEPTH} deep")]
+    DeepBraces,
+    #[error("a `\\` at the end escapes nothing")]
+    TrailingEscape,
+}
+
+impl PatternFault {
+    fn instead(self, pattern: &str) -> String {
+        match self {
+            Self::TooLong | Self::DeepBraces => "split it into several patterns".to_owned(),
+            Self::Relative => {
+                format!("write {} or {}", quoted(&format!("/**/{pattern}")), quoted(&format!("/{pattern}")))
+            }
+            Self::TrailingSlash => format!("write {}, or use `matchDirectories`", quoted(&format!("{pattern}**"))),
+            Self::OddComponent => "write the path that the kernel gives".to_owned(),
+            Self::Nul => "remove it".to_owned(),
+            Self::OpenBracket => "add a `]`, or write `\\[` for the character".to_owned(),
+            Self::EmptyBracket => "name the characters, or write `\\[\\]`".to_owned(),
+            Self::BackwardRange => "write the lower end first: `[a-z]`".to_owned(),
+            Self::SlashInBracket => "write the `/` outside the brackets".to_owned(),
+            Self::OpenBrace => "add a `}`, or write `\\{` for the character".to_owned(),
+            Self::StrayBrace => "remove it, or write `\\}` for the character".to_owned(),
+            Self::TrailingEscape => "remove it, or write `\\\\` for the character".to_owned(),
+        }
+    }
+}
+
+/// A pattern field.
+pub(crate) fn pattern(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
+    let written = fields::text(node, place, problems)?;
+    if let Err(fault) = check(written) {
+        let what = format!("{} is {}", quoted(place), quoted(written));
+        problems.error(node.at, what, fault.to_string(), fault.instead(written));
+        return None;
+    }
+    Some(written.to_owned())
+}
+
+/// Whether the pattern can be read and could match a path.
+fn check(pattern: &str) -> Result<(), PatternFault> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(PatternFault::TooLong);
+    }
+    if pattern.contains('\0') {
+        return Err(PatternFault::Nul);
+    }
+    if !pattern.starts_with('/') && !pattern.starts_with("**") {
+        return Err(PatternFault::Relative);
+    }
+    check_syntax(pattern)?;
+    if pattern.ends_with('/') {
+        return Err(PatternFault::TrailingSlash);
+    }
+    // Inside braces and brackets these are legal; as whole components they match nothing.
+    let mut components = pattern.split('/').skip(1);
+    if components.any(|component| matches!(component, "" | "." | "..")) {
+        return Err(PatternFault::OddComponent);
+    }
+    Ok(())
+}
+
+fn check_syntax(pattern: &str) -> Result<(), PatternFault> {
+    let mut depth = 0_usize;
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => drop(rest.next().ok_or(PatternFault::TrailingEscape)?),
+            '[' => check_class(&mut rest)?,
+            '{' if depth == MAX_BRACE_DEPTH => return Err(PatternFault::DeepBraces),
+            '{' => depth += 1,
+            '}' => depth = depth.checked_sub(1).ok_or(PatternFault::StrayBrace)?,
+            _ => {}
+        }
+    }
+    if depth == 0 { Ok(()) } else { Err(PatternFault::OpenBrace) }
+}
+
+/// The rest of a class after its `[`: `!` or `^` first negates, `a-z` is a range, `\` escapes.
+fn check_class(rest: &mut std::str::Chars<'_>) -> Result<(), PatternFault> {
+    if rest.as_str().starts_with(['!', '^']) {
+        rest.next();
+    }
+    let mut members = 0_usize;
+    loop {
+        let low = match rest.next().ok_or(PatternFault::OpenBracket)? {
+            ']' if members > 0 => return Ok(()),
+            ']' => return Err(PatternFault::EmptyBracket),
+            '\\' => rest.next().ok_or(PatternFault::OpenBracket)?,
+            c => c,
+        };
+        let mut high = low;
+        if rest.as_str().starts_with('-') && !rest.as_str().starts_with("-]") {
+            rest.next();
+            high = match rest.next().ok_or(PatternFault::OpenBracket)? {
+                '\\' => rest.next().ok_or(PatternFault::OpenBracket)?,
+                c => c,
+            };
+        }
+        if low > high {
+            return Err(PatternFault::BackwardRange);
+        }
+        if low == '/' || high == '/' {
+            return Err(PatternFault::SlashInBracket);
+        }
+        members += 1;
+    }
+}
+
+/// Bytes before the first sign that is not literal; an escaped character counts as itself.
+pub(crate) fn literal_prefix_bytes(pattern: &str) -> usize {
+    let mut bytes = 0;
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        bytes += match c {
+            '*' | '?' | '[' | '{' => break,
+            '\\' => rest.next().map_or(0, char::len_utf8),
+            c => c.len_utf8(),
+        };
+    }
+    bytes
+}

@@ -1,0 +1,90 @@
+//! One accepted policy: its identity, whom it is for, and its rules.
+
+use std::sync::Arc;
+
+use palisade_domain::{PolicyKind, PolicyRef, Workload, WorkloadKind};
+
+use crate::{
+    diagnostic::{Position, Problems},
+    draft::Draft,
+    fields::Fields,
+    ir::Rule,
+    kubearmor_host_policy, kubearmor_policy, metadata,
+    node_selector::NodeSelector,
+    palisade_policy,
+    selector::Selector,
+};
+
+/// An accepted policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Kind, namespace and name.
+    pub reference: Arc<PolicyRef>,
+    /// Whom it is for.
+    pub selector: PolicySelector,
+    /// What it says, in document order.
+    pub rules: Vec<Arc<Rule>>,
+    /// The file that it was read from.
+    pub file: Arc<str>,
+    /// Where in the file it starts.
+    pub at: Position,
+}
+
+/// Whom a policy is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySelector {
+    /// Workloads of the policy's namespace.
+    Workloads(Selector),
+    /// Hosts outside containers.
+    Hosts(NodeSelector),
+}
+
+impl Policy {
+    /// Whether the policy is for the workload.
+    #[must_use]
+    pub fn selects(&self, workload: &Workload) -> bool {
+        match (&self.selector, workload.kind) {
+            (PolicySelector::Workloads(selector), WorkloadKind::Container) => {
+                self.reference.namespace == workload.namespace && selector.selects(workload)
+            }
+            (PolicySelector::Hosts(selector), WorkloadKind::Host) => selector.selects(workload),
+            _ => false,
+        }
+    }
+}
+
+/// Reads a document of a known kind; nothing if it is refused.
+pub(crate) fn read(
+    kind: PolicyKind,
+    document: &mut Fields<'_>,
+    file: &Arc<str>,
+    problems: &mut Problems,
+) -> Option<Policy> {
+    let before = problems.refusals();
+    let namespaced = kind != PolicyKind::KubeArmorHostPolicy;
+    let metadata = metadata::read(document, namespaced, problems);
+    // A policy without a usable name is read all the same, for the rest of its faults.
+    let named = metadata.map(|metadata| PolicyRef { kind, namespace: metadata.namespace, name: metadata.name });
+    let nameless = || PolicyRef { kind, namespace: String::new(), name: String::new() };
+    let reference = Arc::new(named.unwrap_or_else(nameless));
+    // Kubernetes' own record of the object.
+    document.get("status");
+    let node = document.require("spec", "write `spec:` with a selector and rules", problems)?;
+    let mut spec = Fields::of(node, "spec", problems)?;
+    let mut draft = Draft::new(Arc::clone(&reference), problems);
+    let selector = match kind {
+        PolicyKind::KubeArmorPolicy => kubearmor_policy::read(&mut spec, &mut draft),
+        PolicyKind::KubeArmorHostPolicy => kubearmor_host_policy::read(&mut spec, &mut draft),
+        PolicyKind::PalisadePolicy => palisade_policy::read(&mut spec, &mut draft),
+    };
+    let rules = draft.rules;
+    let at = spec.at;
+    spec.close(problems);
+    if problems.refusals() != before {
+        return None;
+    }
+    if rules.is_empty() {
+        problems.warning(at, "the policy has no rules", "it has no effect", "add a family such as `process:`");
+    }
+    Some(Policy { reference, selector, rules, file: Arc::clone(file), at: document.at })
+}

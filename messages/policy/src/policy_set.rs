@@ -1,0 +1,137 @@
+//! All policies in force, and what they say for one workload.
+//!
+//! Invariant: a set depends on the files' names and contents, not on the order in which they are given: policies are kept
+//! in the order of kind, namespace and name, and of a policy that is defined twice the one of the first file by name stays.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use palisade_domain::{PolicyRef, Workload, WorkloadKind};
+
+use crate::{
+    diagnostic::{Diagnostic, Severity, quoted},
+    ir::{Postures, WorkloadRules},
+    policy::{Policy, PolicySelector},
+    policy_file::PolicyFile,
+    postures,
+};
+
+/// Policies that hold together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicySet {
+    policies: BTreeMap<Arc<PolicyRef>, Arc<Policy>>,
+    /// Policies for workloads, by namespace, each list in the order of `policies`.
+    by_namespace: BTreeMap<String, Vec<Arc<Policy>>>,
+    /// Policies for hosts, in the order of `policies`.
+    for_hosts: Vec<Arc<Policy>>,
+}
+
+impl PolicySet {
+    /// All or nothing: the set of all documents in the files (name, bytes).
+    ///
+    /// # Errors
+    /// Every diagnostic of every file, warnings included, if any document is refused.
+    pub fn parse<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Result<Self, Vec<Diagnostic>> {
+        let (set, diagnostics) = Self::parse_good(files);
+        if diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses()) { Err(diagnostics) } else { Ok(set) }
+    }
+
+    /// What is good: the set of all documents that are not refused, and every diagnostic of every file.
+    pub fn parse_good<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> (Self, Vec<Diagnostic>) {
+        let files: Vec<PolicyFile> = files.into_iter().map(|(name, bytes)| PolicyFile::parse(name, bytes)).collect();
+        let (set, duplicates) = Self::assemble(&files);
+        let mut files: Vec<PolicyFile> = files;
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut diagnostics: Vec<Diagnostic> = files.into_iter().flat_map(|file| file.diagnostics).collect();
+        diagnostics.extend(duplicates);
+        (set, diagnostics)
+    }
+
+    /// The set of the files' good documents; a diagnostic for each that another one of the same kind, namespace and name precedes.
+    pub fn assemble<'f>(files: impl IntoIterator<Item = &'f PolicyFile>) -> (Self, Vec<Diagnostic>) {
+        let mut files: Vec<&PolicyFile> = files.into_iter().collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut policies: BTreeMap<Arc<PolicyRef>, Arc<Policy>> = BTreeMap::new();
+        let mut duplicates = Vec::new();
+        for policy in files.iter().flat_map(|file| &file.policies) {
+            match policies.entry(Arc::clone(&policy.reference)) {
+                Entry::Vacant(free) => drop(free.insert(Arc::clone(policy))),
+                Entry::Occupied(taken) => duplicates.push(duplicate(policy, taken.get())),
+            }
+        }
+        (Self::index(policies), duplicates)
+    }
+
+    fn index(policies: BTreeMap<Arc<PolicyRef>, Arc<Policy>>) -> Self {
+        let mut by_namespace: BTreeMap<String, Vec<Arc<Policy>>> = BTreeMap::new();
+        let mut for_hosts = Vec::new();
+        for policy in policies.values() {
+            match &policy.selector {
+                PolicySelector::Hosts(_) => for_hosts.push(Arc::clone(policy)),
+                PolicySelector::Workloads(_) => {
+                    by_namespace.entry(policy.reference.namespace.clone()).or_default().push(Arc::clone(policy));
+                }
+            }
+        }
+        Self { policies, by_namespace, for_hosts }
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.policies.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// All policies, by kind, namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+
+    /// One policy.
+    #[must_use]
+    pub fn get(&self, reference: &PolicyRef) -> Option<&Arc<Policy>> {
+        self.policies.get(reference)
+    }
+
+    /// The policies for one workload, by kind, namespace and name.
+    pub fn policies_for<'s>(&'s self, workload: &'s Workload) -> impl Iterator<Item = &'s Arc<Policy>> {
+        let candidates: &[Arc<Policy>] = match workload.kind {
+            WorkloadKind::Host => &self.for_hosts,
+            WorkloadKind::Container => self.by_namespace.get(&workload.namespace).map_or(&[], Vec::as_slice),
+        };
+        candidates.iter().filter(|policy| policy.selects(workload))
+    }
+
+    /// What holds for one workload: the rules of its policies, and its postures from the annotations of its namespace (none
+    /// for a host) over the global ones. Equal sets and workloads give equal rules in equal order.
+    #[must_use]
+    pub fn rules_for(
+        &self,
+        workload: &Workload,
+        namespace_annotations: &BTreeMap<String, String>,
+        global: Postures,
+    ) -> WorkloadRules {
+        let rules = self.policies_for(workload).flat_map(|policy| policy.rules.iter().cloned()).collect();
+        WorkloadRules { rules, postures: postures::resolve(namespace_annotations, global).0 }
+    }
+}
+
+fn duplicate(policy: &Policy, first: &Policy) -> Diagnostic {
+    Diagnostic {
+        file: policy.file.to_string(),
+        line: policy.at.line,
+        column: policy.at.column,
+        severity: Severity::Error,
+        what: format!("{} for the second time", quoted(&policy.reference.to_string())),
+        why: format!("{}:{} has defined it, and that one stays", first.file, first.at.line),
+        instead: "rename or remove one of the two".to_owned(),
+    }
+}

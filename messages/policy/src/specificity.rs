@@ -1,0 +1,56 @@
+//! Where a rule stands in the verdict order, computed from its own fields only.
+//!
+//! Units of `length`: bytes of literal prefix for paths. For a destination, prefix bits above port bits above protocol:
+//! a longer prefix beats any port, a narrower port range beats any protocol. For a socket, 8 for each fixed field
+//! (family, type, protocol), of the least specific of its shapes.
+
+use crate::{
+    ir::{DestinationMatch, Matcher, PathMatch, Rule, SocketMatch, SocketShape, Specificity},
+    pattern::literal_prefix_bytes,
+};
+
+const EXACT: u8 = 2;
+const NAME: u8 = 1;
+const SCALED: u8 = 0;
+
+impl Rule {
+    /// Where the rule stands among rules that match the same act. On a tie the greater [`palisade_domain::Action`] wins.
+    #[must_use]
+    pub fn specificity(&self) -> Specificity {
+        let (kind, length) = match &self.matcher {
+            Matcher::Process(rule) | Matcher::File(rule) => of_path(&rule.path),
+            Matcher::Ptrace(path) => of_path(path),
+            Matcher::Socket(socket) => (SCALED, of_socket(socket)),
+            Matcher::Destination(destination) => (EXACT, of_destination(destination)),
+        };
+        Specificity { has_source: !self.sources.is_empty(), kind, length }
+    }
+}
+
+fn of_path(path: &PathMatch) -> (u8, u32) {
+    let (kind, bytes) = match path {
+        PathMatch::Exact(path) => (EXACT, path.len()),
+        PathMatch::Name(name) => (NAME, name.len()),
+        PathMatch::Directory { directory, .. } => (SCALED, directory.len()),
+        PathMatch::Pattern(pattern) => (SCALED, literal_prefix_bytes(pattern)),
+        PathMatch::Any => (SCALED, 0),
+    };
+    (kind, u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+fn of_socket(socket: &SocketMatch) -> u32 {
+    let fixed = |shape: &SocketShape| {
+        8 * [shape.domain, shape.kind, shape.protocol].iter().map(|field| u32::from(field.is_some())).sum::<u32>()
+    };
+    socket.any_of.iter().map(fixed).min().unwrap_or(0)
+}
+
+fn of_destination(destination: &DestinationMatch) -> u32 {
+    let prefix_bits = destination.cidr.map_or(0, |(_, bits)| u32::from(bits));
+    // 16 for one port, 1 for nearly all, 0 for any.
+    let port_bits = destination.ports.map_or(0, |(low, high)| {
+        let ports = u32::from(high.saturating_sub(low)) + 1;
+        (16 - ports.ilog2()).max(1)
+    });
+    (prefix_bits << 8) | (port_bits << 1) | u32::from(destination.protocol.is_some())
+}
