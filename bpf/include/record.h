@@ -166,11 +166,13 @@ enum pal_network_operation {
 };
 
 #define PAL_ENDPOINT_SIZE 24
+#define PAL_NETWORK_USER 1u /* the destination was copied from user memory: the call failed and the socket has none */
 
 struct pal_record_network { /* SOCKET and CONNECT */
 	__u8 operation;    /* enum pal_network_operation */
 	__u8 endpoint_len; /* 3: no destination; 9: IPv4; 21: IPv6 */
-	__u8 reserved[2];
+	__u8 flags;        /* PAL_NETWORK_USER */
+	__u8 reserved;
 	__s32 result;      /* of the system call; negative errno; 0 where the program denied or ran before the act */
 	__u8 endpoint[PAL_ENDPOINT_SIZE]; /* domain, type, protocol, port (network order), address: the bytes of blob.h's symbols,
 	                                   * v4-mapped as v4, the unspecified address as it was asked for */

@@ -9,8 +9,8 @@ use super::{
     Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Kind, Network, NetworkOperation, Open, Outcome,
     Phase, Ptrace, Record, Text, Tier,
     layout::{
-        ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, RawDecision, RawExec, RawExit, RawFork, RawHead, RawNetwork, RawOpen,
-        RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
+        ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
+        RawNetwork, RawOpen, RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
     },
 };
 
@@ -305,7 +305,12 @@ fn network(b: BodyBytes<'_>) -> Result<Network, RecordError> {
     };
     let operation = coded("operation", b.fields.u8(offset_of!(RawNetwork, operation)), NetworkOperation::from_code)?;
     let result = b.fields.i32(offset_of!(RawNetwork, result));
-    Ok(Network { operation, domain, socket_type, protocol, destination, result })
+    let user = match b.fields.u8(offset_of!(RawNetwork, flags)) {
+        0 => false,
+        NETWORK_USER => true,
+        other => return Err(RecordError::Field { field: "flags", value: u64::from(other) }),
+    };
+    Ok(Network { operation, domain, socket_type, protocol, destination, user, result })
 }
 
 fn ptrace(b: BodyBytes<'_>) -> Result<Ptrace<'_>, RecordError> {

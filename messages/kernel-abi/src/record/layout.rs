@@ -23,6 +23,8 @@ pub(super) const SPAN_CUT: u16 = 1;
 pub(super) const SPAN_USER: u16 = 2;
 /// `PAL_SPAN_UNREADABLE`.
 pub(super) const SPAN_UNREADABLE: u16 = 4;
+/// `PAL_NETWORK_USER`.
+pub(super) const NETWORK_USER: u8 = 1;
 
 /// One field of a structure of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +78,7 @@ twin!(RawFork, "pal_record_fork", 16, { child_tgid: u32, child_tid: u32, child_s
 twin!(RawExit, "pal_record_exit", 8, { status: i32, reserved: u32 });
 twin!(RawOpen, "pal_record_open", 16, { path: RawSpan, flags: u32, result: i32 });
 twin!(RawNetwork, "pal_record_network", 32, {
-    operation: u8, endpoint_len: u8, reserved: [u8; 2], result: i32, endpoint: [u8; 24],
+    operation: u8, endpoint_len: u8, flags: u8, reserved: u8, result: i32, endpoint: [u8; 24],
 });
 twin!(RawPtrace, "pal_record_ptrace", 32, {
     target_exe: RawSpan, request: u32, target_tgid: u32, target_tid: u32, target_slot: u32, target_start_ns: u64,

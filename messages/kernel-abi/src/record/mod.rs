@@ -338,6 +338,8 @@ pub struct Network {
     pub protocol: u8,
     /// Address and port in host order; absent for other domains and at creation.
     pub destination: Option<(IpAddr, u16)>,
+    /// The destination was copied from user memory: the call failed and the socket has none.
+    pub user: bool,
     /// Of the system call, negative errno; 0 where the program denied it or ran before the act.
     pub result: i32,
 }

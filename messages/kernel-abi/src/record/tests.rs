@@ -163,11 +163,13 @@ fn unit_record_bad_network_fields_are_refused() {
         socket_type: 1,
         protocol: 6,
         destination: Some((IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5000)),
+        user: true,
         result: -1,
     };
     let good = written(&Record { header: header(), body: Body::Connect(network), decision: None });
     assert!(only(&good).is_ok());
-    for (at, range) in [(128, 3..=255_u8), (129, 0..=2), (129, 4..=8), (129, 10..=20), (129, 22..=255)] {
+    for (at, range) in [(128, 3..=255_u8), (129, 0..=2), (129, 4..=8), (129, 10..=20), (129, 22..=255), (130, 2..=255)]
+    {
         for value in range {
             let mut bytes = good.clone();
             bytes[at] = value;
@@ -255,6 +257,7 @@ impl Parts {
             socket_type: 1,
             protocol: 6,
             destination: self.v6.map(|v6| (address(v6), 443)),
+            user: self.cut,
             result: -13,
         };
         match self.kind {

@@ -8,8 +8,8 @@ use std::{
 use super::{
     Body, DecisionTaken, Exec, Header, Network, Open, Ptrace, Record, Text,
     layout::{
-        ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, RawDecision, RawExec, RawExit, RawFork, RawHead, RawNetwork, RawOpen,
-        RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
+        ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
+        RawNetwork, RawOpen, RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
     },
 };
 
@@ -185,6 +185,7 @@ impl RecordWriter {
         };
         self.put(body + offset_of!(RawNetwork, endpoint_len), [len]);
         self.put(body + offset_of!(RawNetwork, operation), [network.operation.code()]);
+        self.put(body + offset_of!(RawNetwork, flags), [if network.user { NETWORK_USER } else { 0 }]);
         self.put(body + offset_of!(RawNetwork, result), network.result.to_ne_bytes());
     }
 

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+ *
+ * Writing records (record.h) into the rings: used by the probes, the LSM programs and the cgroup programs alike.
+ *
+ * One ring for each CPU, not one for all: the ring's spinlock is then never contended, and one busy CPU cannot take the
+ * others' room. Invariant, for each CPU: next_sequence = records delivered + records counted in `losses`; a record takes
+ * its number before anything can go wrong with it. Only a task that is preempted between the two breaks the sum, and only
+ * until it runs again.
+ *
+ * Wake-ups are batched: a record wakes the reader if it is urgent (it carries a decision) or if a quarter of the ring is
+ * full, and in both cases not within PAL_WAKE_INTERVAL_NS of the CPU's last wake-up. What nobody was woken for, the reader
+ * finds at its own tick.
+ *
+ * Records without strings are built on the stack. Those with strings are built in a record buffer that is taken by an
+ * atomic exchange, not in a bare per-CPU buffer: LSM programs are preemptible, and would overwrite each other's.
+ *
+ * Needs Linux 5.8 (ring buffer), 5.12 (atomic fetch-and-add).
+ */
+#ifndef PALISADE_EMIT_H
+#define PALISADE_EMIT_H
+
+#include "identity.h"
+#include "record.h"
+
+#define PAL_RINGS 1024 /* CPUs past it share rings */
+#define PAL_RING_DEFAULT (1u << 20)
+#define PAL_RECORD_BUFFERS 64 /* power of two: 16 CPUs x 4 without sharing */
+#define PAL_RECORD_BUFFER_TRIES 8
+#define PAL_WAKE_INTERVAL_NS 1000000ull
+
+_Static_assert((int)PAL_RECORD_PHASE_RUNTIME == (int)PAL_PHASE_RUNTIME, "phases in records are those of tasks");
+_Static_assert((int)PAL_RECORD_PHASE_WORKLOAD == (int)PAL_PHASE_WORKLOAD, "phases in records are those of tasks");
+_Static_assert(sizeof(struct pal_record_head) == 128, "the head is two cache lines");
+
+struct pal_producer {
+	__u64 next_sequence;
+	__u64 woken_ns;
+};
+
+/* Room behind PAL_RECORD_MAX, so that the verifier can bound a string's end by its start and its longest length. */
+struct pal_record_buffer {
+	__u32 busy;
+	__u32 at; /* end of what was written */
+	__u8 bytes[PAL_RECORD_MAX + PAL_STRING_MAX];
+};
+
+struct pal_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, PAL_RING_DEFAULT);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PAL_RINGS);
+	__type(key, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__array(values, struct pal_ring);
+} rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pal_producer);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} producers SEC(".maps");
+
+/* Index: kind * PAL_LOSS_REASONS + reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PAL_RECORD_KINDS * PAL_LOSS_REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} losses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAL_RECORD_BUFFERS);
+	__type(key, __u32);
+	__type(value, struct pal_record_buffer);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} record_buffers SEC(".maps");
+
+static __always_inline bool pal_wanted(const struct pal_subject *subject, __u32 kind)
+{
+	return subject->visibility & (1u << kind);
+}
+
+static __always_inline void pal_count_loss(__u32 kind, __u32 reason)
+{
+	__u32 key = kind * PAL_LOSS_REASONS + reason;
+	__u64 *count = bpf_map_lookup_elem(&losses, &key);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+static __always_inline struct pal_producer *pal_producer_of_cpu(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&producers, &key);
+}
+
+/* A record that could not even be built takes its number too. */
+static __always_inline void pal_lose(__u32 kind, __u32 reason)
+{
+	struct pal_producer *producer = pal_producer_of_cpu();
+
+	if (producer)
+		__sync_fetch_and_add(&producer->next_sequence, 1);
+	pal_count_loss(kind, reason);
+}
+
+static __always_inline __u64 pal_wakeup(void *ring, struct pal_producer *producer, const struct pal_record_head *head)
+{
+	bool urgent = head->parts & PAL_HAS_DECISION;
+
+	if (!urgent && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4)
+		return BPF_RB_NO_WAKEUP;
+	if (head->boot_ns - producer->woken_ns < PAL_WAKE_INTERVAL_NS)
+		return BPF_RB_NO_WAKEUP;
+	producer->woken_ns = head->boot_ns;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+/* Numbers the record and hands it to this CPU's ring. `len` bytes from `head` on are the record, padding included. */
+static __noinline long pal_emit(struct pal_record_head *head, __u32 len)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 key = cpu & (PAL_RINGS - 1);
+	struct pal_producer *producer = pal_producer_of_cpu();
+	void *ring;
+
+	if (!producer)
+		return -1;
+	head->len = len;
+	head->producer = cpu;
+	head->sequence = __sync_fetch_and_add(&producer->next_sequence, 1);
+	ring = bpf_map_lookup_elem(&rings, &key);
+	if (ring && !bpf_ringbuf_output(ring, head, len, pal_wakeup(ring, producer, head)))
+		return 0;
+	pal_count_loss(head->kind, PAL_LOSS_RING_FULL);
+	return -1;
+}
+
+static __always_inline __u32 pal_pid_ns_of(struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	struct pid_namespace *ns = NULL;
+	__u32 at;
+
+	if (!pid)
+		return 0;
+	at = bpf_core_field_offset(struct pid, numbers) + pid->level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&ns, sizeof(ns), (void *)pid + at + bpf_core_field_offset(struct upid, ns));
+	return ns ? BPF_CORE_READ(ns, ns.inum) : 0;
+}
+
+/* `task` is the acting task and a typed pointer. */
+static __always_inline void pal_describe(struct pal_record_head *head, __u16 kind, const struct pal_subject *subject,
+					 struct task_struct *task)
+{
+	const struct cred *cred = task->cred;
+
+	head->kind = kind;
+	head->version = PAL_RECORD_VERSION;
+	head->slot = subject->slot;
+	head->boot_ns = bpf_ktime_get_boot_ns();
+	head->cgroup_id = subject->cgroup;
+	head->task_start_ns = task->group_leader->start_boottime;
+	head->parent_start_ns = task->real_parent->group_leader->start_boottime;
+	head->tgid = task->tgid;
+	head->tid = task->pid;
+	head->parent_tgid = task->real_parent->tgid;
+	head->uid = cred->uid.val;
+	head->euid = cred->euid.val;
+	head->fsuid = cred->fsuid.val;
+	head->gid = cred->gid.val;
+	head->mnt_ns = task->nsproxy->mnt_ns->ns.inum;
+	head->pid_ns = pal_pid_ns_of(task);
+	head->phase = subject->phase;
+	head->parts = 0;
+	head->reserved = 0;
+	bpf_probe_read_kernel(head->comm, sizeof(head->comm), task->comm);
+	__builtin_memset(&head->decision, 0, sizeof(head->decision));
+}
+
+/* What a program decided. `policy` and `generation` are the subject's: the word that a swap stores at once. */
+struct pal_verdict {
+	__u32 word;       /* decision word, blob.h */
+	__u8 tier;        /* enum pal_tier */
+	__u8 outcome;     /* enum pal_outcome */
+	__u8 fail_reason; /* enum pal_fail_reason */
+	__u8 family;      /* enum pal_family */
+};
+
+/* NULL: nothing was decided. */
+static __always_inline void pal_describe_verdict(struct pal_record_head *head, const struct pal_subject *subject,
+						 const struct pal_verdict *verdict)
+{
+	if (!verdict)
+		return;
+	head->parts |= PAL_HAS_DECISION;
+	head->decision.policy = subject->policy;
+	head->decision.generation = subject->generation;
+	head->decision.word = verdict->word;
+	head->decision.tier = verdict->tier;
+	head->decision.outcome = verdict->outcome;
+	head->decision.fail_reason = verdict->fail_reason;
+	head->decision.family = verdict->family;
+}
+
+/* ---- records with strings ---- */
+
+/* NULL when all that this CPU may try are taken; the loss is then counted already. */
+static __always_inline struct pal_record_buffer *pal_record_take(__u32 kind, __u32 body)
+{
+	__u32 first = bpf_get_smp_processor_id() * (PAL_RECORD_BUFFER_TRIES / 2);
+
+	for (__u32 i = 0; i < PAL_RECORD_BUFFER_TRIES; i++) {
+		__u32 key = (first + i) & (PAL_RECORD_BUFFERS - 1);
+		struct pal_record_buffer *buffer = bpf_map_lookup_elem(&record_buffers, &key);
+
+		if (buffer && __sync_val_compare_and_swap(&buffer->busy, 0, 1) == 0) {
+			buffer->at = sizeof(struct pal_record_head) + body;
+			return buffer;
+		}
+	}
+	pal_lose(kind, PAL_LOSS_NO_SCRATCH);
+	return NULL;
+}
+
+static __always_inline void pal_record_put(struct pal_record_buffer *buffer)
+{
+	__sync_lock_test_and_set(&buffer->busy, 0);
+}
+
+static __always_inline struct pal_record_head *pal_record_head_of(struct pal_record_buffer *buffer)
+{
+	return (struct pal_record_head *)buffer->bytes;
+}
+
+static __always_inline void *pal_record_body_of(struct pal_record_buffer *buffer)
+{
+	return buffer->bytes + sizeof(struct pal_record_head);
+}
+
+static __always_inline void pal_span_set(struct pal_span *span, __u32 offset, __u32 len, __u32 flags)
+{
+	span->offset = len ? offset : 0;
+	span->len = len;
+	span->flags = flags;
+}
+
+/* Appends `len` bytes at a kernel address; what is longer than PAL_STRING_MAX keeps its beginning. */
+static __noinline void pal_append_kernel(struct pal_record_buffer *buffer, struct pal_span *span, const void *from,
+					 __u32 len, __u32 flags)
+{
+	__u32 at = buffer->at & (PAL_RECORD_MAX - 1);
+
+	if (len > PAL_STRING_MAX) {
+		len = PAL_STRING_MAX;
+		flags |= PAL_SPAN_CUT;
+	}
+	if (len && bpf_probe_read_kernel(buffer->bytes + at, len, from)) {
+		len = 0;
+		flags |= PAL_SPAN_UNREADABLE;
+	}
+	pal_span_set(span, at, len, flags);
+	buffer->at = at + len;
+}
+
+/* The same from user memory. */
+static __noinline void pal_append_user(struct pal_record_buffer *buffer, struct pal_span *span, const void *from, __u64 bytes)
+{
+	__u32 at = buffer->at & (PAL_RECORD_MAX - 1);
+	__u32 flags = PAL_SPAN_USER;
+	__u32 len = PAL_STRING_MAX;
+
+	if (bytes > PAL_STRING_MAX)
+		flags |= PAL_SPAN_CUT;
+	else
+		len = bytes;
+	if (len && bpf_probe_read_user(buffer->bytes + at, len, from)) {
+		len = 0;
+		flags |= PAL_SPAN_UNREADABLE;
+	}
+	pal_span_set(span, at, len, flags);
+	buffer->at = at + len;
+}
+
+/* A NUL-terminated string of user memory, without its NUL. */
+static __noinline void pal_append_user_string(struct pal_record_buffer *buffer, struct pal_span *span, const void *from)
+{
+	__u32 at = buffer->at & (PAL_RECORD_MAX - 1);
+	__u32 flags = PAL_SPAN_USER;
+	long len = bpf_probe_read_user_str(buffer->bytes + at, PAL_STRING_MAX, from);
+
+	if (len == PAL_STRING_MAX)
+		flags |= PAL_SPAN_CUT;
+	if (len <= 0) {
+		len = 1;
+		flags |= PAL_SPAN_UNREADABLE;
+	}
+	if (len > PAL_STRING_MAX)
+		len = PAL_STRING_MAX;
+	pal_span_set(span, at, len - 1, flags);
+	buffer->at = at + len - 1;
+}
+
+/* Pads with zeros, sends, and gives the buffer back. */
+static __always_inline void pal_record_send(struct pal_record_buffer *buffer)
+{
+	__u32 end = buffer->at & (PAL_RECORD_MAX - 1);
+	__u32 len = (end + PAL_RECORD_ALIGN - 1) & ~(PAL_RECORD_ALIGN - 1);
+
+	__builtin_memset(buffer->bytes + end, 0, PAL_RECORD_ALIGN);
+	if (len >= sizeof(struct pal_record_head) && len <= PAL_RECORD_MAX)
+		pal_emit(pal_record_head_of(buffer), len);
+	pal_record_put(buffer);
+}
+
+/*
+ * ---- for programs that decide ----
+ *
+ * `path` is the name that was judged, already climbed: a kernel address (scratch->path + start), its length and
+ * PAL_SPAN_* flags; len 0 where it could not be named. `verdict` may be NULL for a record without a decision.
+ */
+
+/* An execution that is asked for: the arguments are still in the caller's memory and cannot be read here. */
+static __noinline void pal_emit_exec(const struct pal_subject *subject, const void *path, __u32 len, __u32 flags,
+				     __u32 argument_count, const struct pal_verdict *verdict)
+{
+	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(struct pal_record_exec));
+	struct pal_record_exec *body;
+
+	if (!buffer)
+		return;
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
+	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
+	body = pal_record_body_of(buffer);
+	body->argument_count = argument_count;
+	body->tty = 0;
+	pal_append_kernel(buffer, &body->path, path, len, flags);
+	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
+	pal_span_set(&body->arguments, 0, 0, PAL_SPAN_USER | PAL_SPAN_UNREADABLE);
+	pal_record_send(buffer);
+}
+
+/* `open_flags` as O_*; `result` a descriptor, or a negative errno; 0 where the open has not come so far. */
+static __noinline void pal_emit_open(const struct pal_subject *subject, const void *path, __u32 len, __u32 flags,
+				     const struct pal_verdict *verdict, __u32 open_flags, __s32 result)
+{
+	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_OPEN, sizeof(struct pal_record_open));
+	struct pal_record_open *body;
+
+	if (!buffer)
+		return;
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
+	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
+	body = pal_record_body_of(buffer);
+	body->flags = open_flags;
+	body->result = result;
+	pal_append_kernel(buffer, &body->path, path, len, flags);
+	pal_record_send(buffer);
+}
+
+/* The traced process, as plain values. */
+struct pal_target {
+	__u32 tgid;
+	__u32 tid;
+	__u32 slot;
+	__u32 request; /* PTRACE_* */
+	__u64 start_ns;
+};
+
+static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const void *path, __u32 len, __u32 flags,
+				       const struct pal_target *target, const struct pal_verdict *verdict)
+{
+	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_PTRACE, sizeof(struct pal_record_ptrace));
+	struct pal_record_ptrace *body;
+
+	if (!buffer)
+		return;
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, subject, bpf_get_current_task_btf());
+	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
+	body = pal_record_body_of(buffer);
+	body->request = target->request;
+	body->target_tgid = target->tgid;
+	body->target_tid = target->tid;
+	body->target_slot = target->slot;
+	body->target_start_ns = target->start_ns;
+	pal_append_kernel(buffer, &body->target_exe, path, len, flags);
+	pal_record_send(buffer);
+}
+
+/* An endpoint as records carry it (bytes; the automaton reads the same bytes as symbols, blob.h). */
+struct pal_endpoint {
+	__u8 bytes[PAL_ENDPOINT_SIZE];
+	__u32 len;
+};
+
+struct pal_network_act {
+	__u32 operation; /* enum pal_network_operation */
+	__s32 result;
+	__u32 flags;     /* PAL_NETWORK_* */
+};
+
+/* Kind: SOCKET where the operation is PAL_NETWORK_SOCKET, otherwise CONNECT. No strings: no buffer, no NO_SCRATCH. */
+static __noinline void pal_emit_network(const struct pal_subject *subject, const struct pal_endpoint *endpoint,
+					const struct pal_network_act *act, const struct pal_verdict *verdict)
+{
+	struct {
+		struct pal_record_head head;
+		struct pal_record_network body;
+	} record;
+	__u16 kind = act->operation == PAL_NETWORK_SOCKET ? PAL_RECORD_SOCKET : PAL_RECORD_CONNECT;
+
+	pal_describe(&record.head, kind, subject, bpf_get_current_task_btf());
+	pal_describe_verdict(&record.head, subject, verdict);
+	record.body.operation = act->operation;
+	record.body.endpoint_len = endpoint->len;
+	record.body.flags = act->flags;
+	record.body.reserved = 0;
+	record.body.result = act->result;
+	__builtin_memcpy(record.body.endpoint, endpoint->bytes, sizeof(record.body.endpoint));
+	pal_emit(&record.head, sizeof(record));
+}
+
+#endif
