@@ -1,2 +1,21 @@
-//! What actors say to each other: commands, facts, queries.
+//! What actors say to each other.
+//!
+//! Names carry direction and tense: commands are imperative ([`CompilePolicy`]), facts past ([`PolicyInstalled`]), queries nouns
+//! ([`ReadinessOf`]). Invariant: a message is a value that a simulation can make, keep and compare in words; what is large travels as `Arc`.
 #![forbid(unsafe_code)]
+
+mod alerting;
+mod compile;
+mod enforcing;
+mod health;
+mod policy_set;
+mod records;
+mod workload;
+
+pub use alerting::{AlertCounts, AlertCountsOf, AlertRaised, AlertStream, SubscribeAlerts};
+pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
+pub use enforcing::{PolicyInstallFailed, PolicyInstalled, RemovePolicy};
+pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
+pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
+pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
+pub use workload::{WorkloadAppeared, WorkloadGone, WorkloadStarted, WorkloadTable, WorkloadsOf};

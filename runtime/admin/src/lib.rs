@@ -1,2 +1,32 @@
-//! REST, metrics and the live tree, on a Unix socket and on loopback.
+//! The admin endpoint: REST, metrics and the live tree, on a Unix socket and on loopback.
+//!
+//! Never open: the socket belongs to its owner alone (mode 0600), and the loopback port answers only to the bearer token of
+//! [`AdminAddress::loopback`], also for health. Reading only; no request has a body, and one that brings more than [`MAX_BODY_BYTES`] is refused.
+//!
+//! Everything shown comes through [`AdminView`], so that this crate knows neither actors nor the kernel.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /healthz` | `200` while the process turns its loop |
+//! | `GET /readyz` | conditions by name; `503` while one is pending or failed |
+//! | `GET /metrics` | Prometheus (OpenMetrics text) |
+//! | `GET /v1/tree` | the supervision tree, live |
+//! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
+//! | `GET /v1/alerts?recent=N&follow=BOOL` | JSON lines |
 #![forbid(unsafe_code)]
+
+mod error;
+mod metrics;
+mod routes;
+mod server;
+mod token;
+mod view;
+
+pub use error::AdminError;
+pub use metrics::{Metric, MetricKind, exposition};
+pub use server::{AdminAddress, AdminServer, MAX_BODY_BYTES, serve};
+pub use token::Token;
+pub use view::{AdminView, AlertLines, Document, ViewError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! One workload and its policy: the pure part.
+//!
+//! Invariant: at any time either the policy of `in_force` stands in the kernel or none has been installed yet; a failure never takes
+//! away what stands. The newest policy set wins: a compilation that answers for an older generation is dropped. The container's
+//! admission is answered once, after its first policy is in force (or with the reason why it is not).
+//!
+//! Units: retries back off from [`RETRY_MIN`] to [`RETRY_MAX`], doubling.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use palisade_domain::{Generation, Slot, Workload};
+use palisade_policy::{PolicySet, ir::{Postures, WorkloadRules}};
+use palisade_protocol::{CompiledPolicy, PolicyRefused};
+use palisade_world::Installed;
+
+use crate::EnforcementFailed;
+
+/// First wait after a failure.
+pub const RETRY_MIN: Duration = Duration::from_millis(200);
+/// Longest wait after failures.
+pub const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// What the state hears.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A policy set is in force.
+    SetChanged(Generation, Arc<PolicySet>),
+    /// The kernel took the workload's membership, or not.
+    Admitted(Result<(), EnforcementFailed>),
+    /// The compiler answered for a generation.
+    Compiled(Generation, Result<Arc<CompiledPolicy>, PolicyRefused>),
+    /// The compiler did not answer for a generation: it crashed, or had no time.
+    CompilerSilent(Generation, String),
+    /// The kernel took a policy, or not.
+    Installed(Generation, Result<Installed, EnforcementFailed>),
+    /// The container's first process runs.
+    Running(u32),
+    /// The mount table was learnt, or not.
+    MountsLearnt(Result<(), EnforcementFailed>),
+    /// A wait asked for by [`Effect::RetryAfter`] is over.
+    RetryDue,
+}
+
+/// What the state asks its shell to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Make the cgroup belong to the slot.
+    Admit,
+    /// Learn the mount table through this process.
+    LearnMounts(u32),
+    /// Compile.
+    Compile(Generation, Arc<WorkloadRules>),
+    /// Put in force.
+    Install(Generation, Option<Arc<CompiledPolicy>>),
+    /// Say that a policy is in force.
+    SayInstalled(Generation, Option<Arc<CompiledPolicy>>, Installed),
+    /// Say that it is not, and why; the one before it stands.
+    SayFailed(Generation, String),
+    /// Answer the admission, if one is open.
+    Answer(Result<(), String>),
+    /// Feed [`Input::RetryDue`] after a while.
+    RetryAfter(Duration),
+}
+
+/// What is being done for the newest set.
+#[derive(Debug, Clone)]
+enum Work {
+    Idle,
+    Compiling,
+    Installing(Option<Arc<CompiledPolicy>>),
+    /// Failed; a retry is under way.
+    Waiting,
+}
+
+/// One workload's enforcement.
+#[derive(Debug)]
+pub struct State {
+    slot: Slot,
+    workload: Arc<Workload>,
+    postures: Postures,
+    admitted: bool,
+    wanted: Option<(Generation, Arc<PolicySet>)>,
+    in_force: Option<Generation>,
+    work: Work,
+    retry: Duration,
+    pid_to_learn: Option<u32>,
+}
+
+impl State {
+    /// A workload that the kernel does not know yet.
+    #[must_use]
+    pub fn new(slot: Slot, workload: Arc<Workload>, postures: Postures) -> Self {
+        Self {
+            slot,
+            workload,
+            postures,
+            admitted: false,
+            wanted: None,
+            in_force: None,
+            work: Work::Idle,
+            retry: RETRY_MIN,
+            pid_to_learn: None,
+        }
+    }
+
+    /// Its slot.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The generation in force.
+    #[must_use]
+    pub fn in_force(&self) -> Option<Generation> {
+        self.in_force
+    }
+
+    /// The first effects: membership comes before policy.
+    pub fn start(&self, out: &mut Vec<Effect>) {
+        out.push(Effect::Admit);
+    }
+
+    /// One step.
+    pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::SetChanged(generation, set) => {
+                if self.wanted.as_ref().is_some_and(|(newest, _)| *newest >= generation) {
+                    return;
+                }
+                self.wanted = Some((generation, set));
+                self.retry = RETRY_MIN;
+                self.begin(out);
+            }
+            Input::Admitted(Ok(())) => {
+                self.admitted = true;
+                if let Some(pid) = self.pid_to_learn.take() {
+                    out.push(Effect::LearnMounts(pid));
+                }
+                self.begin(out);
+            }
+            Input::Admitted(Err(failed)) => self.fail(failed.to_string(), out),
+            Input::Compiled(generation, result) if self.is_newest(generation) => match result {
+                Ok(policy) => self.install(generation, Some(policy), out),
+                // Compiling again would fail again: the set must change first.
+                Err(refused) => self.give_up(refused.to_string(), out),
+            },
+            Input::Installed(generation, result) if self.is_newest(generation) => self.installed(generation, result, out),
+            Input::CompilerSilent(generation, reason) if self.is_newest(generation) => self.fail(reason, out),
+            Input::Compiled(..) | Input::CompilerSilent(..) | Input::Installed(..) => {}
+            Input::Running(pid) if self.admitted => out.push(Effect::LearnMounts(pid)),
+            Input::Running(pid) => self.pid_to_learn = Some(pid),
+            Input::MountsLearnt(Ok(())) => {}
+            Input::MountsLearnt(Err(failed)) => {
+                out.push(Effect::SayFailed(self.in_force.unwrap_or_default(), format!("mount table: {failed}")));
+            }
+            Input::RetryDue => {
+                if matches!(self.work, Work::Waiting) {
+                    self.work = Work::Idle;
+                    if self.admitted { self.begin(out) } else { out.push(Effect::Admit) }
+                }
+            }
+        }
+    }
+
+    fn is_newest(&self, generation: Generation) -> bool {
+        self.wanted.as_ref().is_some_and(|(newest, _)| *newest == generation)
+    }
+
+    fn begin(&mut self, out: &mut Vec<Effect>) {
+        let Some((generation, set)) = self.wanted.as_ref().filter(|_| self.admitted) else { return };
+        let generation = *generation;
+        let rules = set.rules_for(&self.workload, &BTreeMap::new(), self.postures);
+        if rules.rules.is_empty() {
+            self.install(generation, None, out);
+        } else {
+            self.work = Work::Compiling;
+            out.push(Effect::Compile(generation, Arc::new(rules)));
+        }
+    }
+
+    fn install(&mut self, generation: Generation, policy: Option<Arc<CompiledPolicy>>, out: &mut Vec<Effect>) {
+        self.work = Work::Installing(policy.clone());
+        out.push(Effect::Install(generation, policy));
+    }
+
+    fn installed(&mut self, generation: Generation, result: Result<Installed, EnforcementFailed>, out: &mut Vec<Effect>) {
+        let Work::Installing(policy) = std::mem::replace(&mut self.work, Work::Idle) else { return };
+        match result {
+            Ok(installed) => {
+                self.in_force = Some(generation);
+                self.retry = RETRY_MIN;
+                out.push(Effect::SayInstalled(generation, policy, installed));
+                out.push(Effect::Answer(Ok(())));
+            }
+            Err(failed) => self.fail(failed.to_string(), out),
+        }
+    }
+
+    /// The kernel may yet take it.
+    fn fail(&mut self, reason: String, out: &mut Vec<Effect>) {
+        self.give_up(reason, out);
+        self.work = Work::Waiting;
+        out.push(Effect::RetryAfter(self.retry));
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+    }
+
+    fn give_up(&mut self, reason: String, out: &mut Vec<Effect>) {
+        self.work = Work::Idle;
+        let generation = self.wanted.as_ref().map_or_else(Generation::default, |(generation, _)| *generation);
+        out.push(Effect::SayFailed(generation, reason.clone()));
+        // A container never starts without the policy that its user wrote for it.
+        out.push(Effect::Answer(Err(reason)));
+    }
+}

@@ -1,0 +1,129 @@
+//! The state alone: sets in, installations out.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
+use palisade_policy::{PolicySet, ir::Postures};
+use palisade_protocol::PolicyRefused;
+use palisade_world::Installed;
+
+use crate::{
+    EnforcementFailed,
+    state::{Effect, Input, RETRY_MIN, State},
+};
+
+const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p, namespace: default}\n\
+    spec:\n  selector: {matchLabels: {app: web}}\n  process: {matchPaths: [{path: /bin/x}]}\n  action: Block\n";
+
+fn workload(app: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        kind: WorkloadKind::Container,
+        name: "pod".into(),
+        namespace: "default".into(),
+        container: "main".into(),
+        container_id: None,
+        image: String::new(),
+        labels: BTreeMap::from([("app".into(), app.into())]),
+    })
+}
+
+fn set() -> Arc<PolicySet> {
+    Arc::new(PolicySet::parse([("p.yaml", POLICY.as_bytes())]).expect("sound"))
+}
+
+fn admitted(app: &str) -> State {
+    let mut state = State::new(Slot(1), workload(app), Postures::default());
+    let mut out = Vec::new();
+    state.start(&mut out);
+    assert!(matches!(out[..], [Effect::Admit]));
+    assert!(step(&mut state, Input::Admitted(Ok(()))).is_empty(), "no set is known");
+    state
+}
+
+fn step(state: &mut State, input: Input) -> Vec<Effect> {
+    let mut out = Vec::new();
+    state.step(input, &mut out);
+    out
+}
+
+fn names(effects: &[Effect]) -> Vec<&'static str> {
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Admit => "admit",
+            Effect::LearnMounts(_) => "learn",
+            Effect::Compile(..) => "compile",
+            Effect::Install(_, Some(_)) => "install",
+            Effect::Install(_, None) => "clear",
+            Effect::SayInstalled(..) => "installed",
+            Effect::SayFailed(..) => "failed",
+            Effect::Answer(Ok(())) => "admission granted",
+            Effect::Answer(Err(_)) => "admission refused",
+            Effect::RetryAfter(_) => "retry",
+        })
+        .collect()
+}
+
+#[test]
+fn unit_enforcer_workload_that_no_policy_selects_is_admitted_without_compiling() {
+    let mut state = admitted("other");
+    assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(1), set()))), ["clear"]);
+    let effects = step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
+    assert_eq!(names(&effects), ["installed", "admission granted"]);
+    assert_eq!(state.in_force(), Some(Generation(1)));
+}
+
+#[test]
+fn unit_enforcer_answer_for_an_older_set_is_dropped() {
+    let mut state = admitted("web");
+    assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(1), set()))), ["compile"]);
+    assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(2), set()))), ["compile"]);
+    let refused = PolicyRefused { reason: "too large".into() };
+    assert!(step(&mut state, Input::Compiled(Generation(1), Err(refused))).is_empty());
+    assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty(), "an older set changes nothing");
+}
+
+#[test]
+fn unit_enforcer_refused_policy_refuses_the_admission_and_waits_for_the_next_set() {
+    let mut state = admitted("web");
+    step(&mut state, Input::SetChanged(Generation(1), set()));
+    let refused = PolicyRefused { reason: "too large".into() };
+    let effects = step(&mut state, Input::Compiled(Generation(1), Err(refused)));
+    assert_eq!(names(&effects), ["failed", "admission refused"]);
+    assert!(step(&mut state, Input::RetryDue).is_empty(), "compiling again would fail again");
+    assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(2), set()))), ["compile"]);
+}
+
+#[test]
+fn unit_enforcer_failed_installation_is_tried_again_with_longer_waits() {
+    let mut state = admitted("other");
+    step(&mut state, Input::SetChanged(Generation(1), set()));
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let effects = step(&mut state, Input::Installed(Generation(1), Err(EnforcementFailed("no".into()))));
+        assert_eq!(names(&effects), ["failed", "admission refused", "retry"]);
+        if let Some(Effect::RetryAfter(wait)) = effects.last() {
+            waits.push(*wait);
+        }
+        assert_eq!(names(&step(&mut state, Input::RetryDue)), ["clear"]);
+    }
+    assert_eq!(waits, [RETRY_MIN, RETRY_MIN * 2, RETRY_MIN * 4]);
+    assert_eq!(state.in_force(), None);
+}
+
+#[test]
+fn unit_enforcer_mounts_are_learnt_once_the_kernel_knows_the_slot() {
+    let mut state = State::new(Slot(1), workload("web"), Postures::default());
+    assert!(step(&mut state, Input::Running(7)).is_empty());
+    assert!(matches!(step(&mut state, Input::Admitted(Ok(())))[..], [Effect::LearnMounts(7)]));
+}
+
+#[test]
+fn unit_enforcer_failed_membership_is_tried_again_and_nothing_is_installed_before() {
+    let mut state = State::new(Slot(1), workload("web"), Postures::default());
+    let effects = step(&mut state, Input::Admitted(Err(EnforcementFailed("no".into()))));
+    assert_eq!(names(&effects), ["failed", "admission refused", "retry"]);
+    assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty());
+    assert_eq!(names(&step(&mut state, Input::RetryDue)), ["admit"]);
+    assert_eq!(names(&step(&mut state, Input::Admitted(Ok(())))), ["compile"]);
+}

@@ -1,0 +1,48 @@
+//! Conditions by name: the pure part.
+
+use std::collections::BTreeMap;
+
+use palisade_protocol::{Condition, ConditionReported, Readiness};
+
+/// At most this many names: one for each workload (4,096) and a few dozen of the node's own. What comes after is counted, not kept.
+pub const MAX_CONDITIONS: usize = 8_192;
+
+/// All conditions.
+#[derive(Debug, Default)]
+pub struct State {
+    conditions: BTreeMap<String, Condition>,
+    unkept: u64,
+}
+
+impl State {
+    /// Waits for these names before the node counts as ready.
+    #[must_use]
+    pub fn awaiting<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let pending = |name: &str| (name.to_owned(), Condition::Pending("not reported yet".into()));
+        Self { conditions: names.into_iter().map(pending).collect(), unkept: 0 }
+    }
+
+    /// One report; the last for a name counts.
+    pub fn step(&mut self, report: ConditionReported) {
+        match report.condition {
+            None => {
+                self.conditions.remove(&report.name);
+            }
+            Some(condition) if self.conditions.len() < MAX_CONDITIONS || self.conditions.contains_key(&report.name) => {
+                self.conditions.insert(report.name, condition);
+            }
+            Some(_) => self.unkept += 1,
+        }
+    }
+
+    /// Ready: nothing is pending or failed. What is degraded works.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let mut conditions = self.conditions.clone();
+        if self.unkept > 0 {
+            conditions.insert("conditions".into(), Condition::Degraded(format!("{} reports not kept: {MAX_CONDITIONS} at most", self.unkept)));
+        }
+        let ready = !conditions.values().any(|c| matches!(c, Condition::Pending(_) | Condition::Failed(_)));
+        Readiness { ready, conditions }
+    }
+}

@@ -1,0 +1,126 @@
+//! The policy set in force: the pure part.
+//!
+//! Invariant: the set in force is made of sound files only. A file that is not sound counts with its last sound version, if there was
+//! one; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
+//! rewritten comment reaches no kernel.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use palisade_domain::Generation;
+use palisade_policy::{Diagnostic, PolicyFile, PolicySet};
+use palisade_protocol::{Condition, PolicySetChanged, PolicySetStatus};
+use palisade_world::PolicyReading;
+
+/// What one reading led to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// A new set is in force.
+    pub changed: Option<PolicySetChanged>,
+    /// Diagnostics that were not there after the reading before, to be said once.
+    pub news: Vec<Diagnostic>,
+}
+
+/// A file as it was last read, and as it counts.
+#[derive(Debug)]
+struct Kept {
+    content: Vec<u8>,
+    current: PolicyFile,
+    sound: Option<PolicyFile>,
+}
+
+/// The set in force and what it was made of.
+#[derive(Debug, Default)]
+pub struct State {
+    files: BTreeMap<String, Kept>,
+    in_force: Option<(Generation, Arc<PolicySet>)>,
+    status: PolicySetStatus,
+}
+
+impl State {
+    /// Nothing read yet; the first set gets the number after `last`.
+    #[must_use]
+    pub fn after(last: Generation) -> Self {
+        Self { status: PolicySetStatus { generation: last, ..PolicySetStatus::default() }, ..Self::default() }
+    }
+
+    /// The set in force; `None` before the first reading.
+    #[must_use]
+    pub fn in_force(&self) -> Option<PolicySetChanged> {
+        self.in_force.as_ref().map(|(generation, set)| PolicySetChanged { generation: *generation, set: Arc::clone(set) })
+    }
+
+    /// What is in force and what is wrong.
+    #[must_use]
+    pub fn status(&self) -> &PolicySetStatus {
+        &self.status
+    }
+
+    /// The same as a condition of the node.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        let refused = self.status.diagnostics.iter().filter(|found| found.severity.refuses()).count();
+        match (&self.status.unreadable, refused) {
+            (Some(reason), _) if self.in_force.is_none() => Condition::Failed(reason.clone()),
+            (Some(reason), _) => Condition::Degraded(format!("{reason}; generation {} stays in force", self.status.generation)),
+            (None, 0) => Condition::Good,
+            (None, refused) => Condition::Degraded(format!(
+                "{refused} problems in policy files; last good versions stay in force of: {}",
+                if self.status.held_back.is_empty() { "none".to_owned() } else { self.status.held_back.join(", ") }
+            )),
+        }
+    }
+
+    /// The directory could not be read: everything stays.
+    pub fn unreadable(&mut self, reason: String) {
+        self.status.unreadable = Some(reason);
+    }
+
+    /// A reading of the whole directory.
+    pub fn read(&mut self, reading: PolicyReading) -> Outcome {
+        let before = std::mem::take(&mut self.status.diagnostics);
+        self.status.unreadable = None;
+        let mut files = BTreeMap::new();
+        for file in reading.files {
+            let kept = keep(&file.name, file.content, self.files.remove(&file.name));
+            files.insert(file.name, kept);
+        }
+        self.files = files;
+        let (set, duplicates) = PolicySet::assemble(self.files.values().filter_map(|kept| kept.sound.as_ref()));
+        self.status.held_back = self
+            .files
+            .iter()
+            .filter(|(_, kept)| kept.sound.is_some() && !kept.current.is_sound())
+            .map(|(name, _)| name.clone())
+            .collect();
+        let found = self.files.values().flat_map(|kept| kept.current.diagnostics.iter().cloned()).chain(duplicates);
+        self.status.diagnostics = found.collect();
+        let news = self.status.diagnostics.iter().filter(|found| !before.contains(found)).cloned().collect();
+        Outcome { changed: self.put_in_force(set), news }
+    }
+
+    fn put_in_force(&mut self, set: PolicySet) -> Option<PolicySetChanged> {
+        let generation = match &self.in_force {
+            Some((_, in_force)) if **in_force == set => return None,
+            _ => Generation(self.status.generation.0 + 1),
+        };
+        self.status.generation = generation;
+        self.status.policies = set.iter().map(|policy| policy.reference.to_string()).collect();
+        self.in_force = Some((generation, Arc::new(set)));
+        self.in_force()
+    }
+}
+
+/// Reads a file unless its bytes are those of before.
+fn keep(name: &str, content: Vec<u8>, before: Option<Kept>) -> Kept {
+    if let Some(before) = before {
+        if before.content == content {
+            return before;
+        }
+        let current = PolicyFile::parse(name, &content);
+        let sound = if current.is_sound() { Some(current.clone()) } else { before.sound };
+        return Kept { content, current, sound };
+    }
+    let current = PolicyFile::parse(name, &content);
+    let sound = current.is_sound().then(|| current.clone());
+    Kept { content, current, sound }
+}

@@ -1,0 +1,90 @@
+//! The state alone: no runtime, no clock.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use palisade_domain::{CgroupId, ContainerId, Slot};
+use palisade_world::{BootNanos, Container};
+
+use crate::{
+    state::{Effect, GRACE, Input, State},
+};
+
+fn container(id: &str) -> Container {
+    Container {
+        id: ContainerId(id.into()),
+        runtime_namespace: "k8s.io".into(),
+        pid: 100,
+        cgroup: CgroupId(7),
+        cgroup_path: PathBuf::from("/x"),
+        root: None,
+        pod: id.into(),
+        namespace: "default".into(),
+        name: "main".into(),
+        image: "image".into(),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn step(state: &mut State, seconds: u64, input: Input) -> Vec<Effect> {
+    let mut out = Vec::new();
+    state.step(BootNanos(seconds * 1_000_000_000), input, &mut out);
+    out
+}
+
+fn slots(effects: &[Effect]) -> Vec<(&'static str, u32)> {
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Appeared { membership, awaited, .. } => (if *awaited { "awaited" } else { "appeared" }, membership.slot.0),
+            Effect::Running { slot, .. } => ("running", slot.0),
+            Effect::Gone { slot } => ("gone", slot.0),
+            Effect::Refused { .. } => ("refused", 0),
+        })
+        .collect()
+}
+
+#[test]
+fn unit_workloads_admitted_container_runs_once_started() {
+    let mut state = State::new(4);
+    assert_eq!(slots(&step(&mut state, 0, Input::Starting(container("a")))), [("awaited", 1)]);
+    assert_eq!(slots(&step(&mut state, 1, Input::Started(container("a")))), [("running", 1)]);
+    assert_eq!(slots(&step(&mut state, 2, Input::Started(container("a")))), [], "told twice");
+    assert_eq!(slots(&step(&mut state, 3, Input::Stopped(ContainerId("a".into())))), [("gone", 1)]);
+    assert_eq!(slots(&step(&mut state, 3, Input::Stopped(ContainerId("a".into())))), [], "told twice");
+}
+
+#[test]
+fn unit_workloads_container_from_before_appears_and_runs() {
+    let mut state = State::new(4);
+    assert_eq!(slots(&step(&mut state, 0, Input::Started(container("a")))), [("appeared", 1), ("running", 1)]);
+}
+
+#[test]
+fn unit_workloads_slot_rests_before_it_is_given_again() {
+    let mut state = State::new(1);
+    step(&mut state, 0, Input::Started(container("a")));
+    step(&mut state, 5, Input::Stopped(ContainerId("a".into())));
+    let early = step(&mut state, 5 + GRACE.as_secs() - 1, Input::Starting(container("b")));
+    assert!(matches!(&early[..], [Effect::Refused { reason, .. }] if reason.bound == 1), "{early:?}");
+    assert_eq!(slots(&step(&mut state, 5 + GRACE.as_secs(), Input::Starting(container("b")))), [("awaited", 1)]);
+}
+
+#[test]
+fn unit_workloads_container_not_told_again_after_reconnection_is_gone() {
+    let mut state = State::new(4);
+    step(&mut state, 0, Input::Started(container("a")));
+    step(&mut state, 0, Input::Started(container("b")));
+    step(&mut state, 0, Input::Synchronized);
+    step(&mut state, 1, Input::Disconnected);
+    assert!(!state.synchronized());
+    assert_eq!(slots(&step(&mut state, 2, Input::Started(container("b")))), []);
+    assert_eq!(slots(&step(&mut state, 2, Input::Synchronized)), [("gone", 1)]);
+    assert_eq!(state.workloads().iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot(2)]);
+}
+
+#[test]
+fn unit_workloads_same_id_that_starts_again_gets_a_fresh_slot() {
+    let mut state = State::new(4);
+    step(&mut state, 0, Input::Starting(container("a")));
+    assert_eq!(slots(&step(&mut state, 1, Input::Starting(container("a")))), [("gone", 1), ("awaited", 2)]);
+}

@@ -1,0 +1,54 @@
+//! Alerts, and who listens to them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix::Message;
+use palisade_domain::{Alert, Verdict};
+use tokio::sync::mpsc;
+
+/// One alert was raised.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct AlertRaised {
+    /// It.
+    pub alert: Arc<Alert>,
+}
+
+/// Hear alerts from now on, after the last `recent` ones.
+#[derive(Debug, Message)]
+#[rtype(result = "AlertStream")]
+pub struct SubscribeAlerts {
+    /// How many past alerts to begin with, at most what is kept.
+    pub recent: usize,
+}
+
+/// The listener's end. A listener that does not keep up loses alerts, and is told how many by a `null` line count at its end of the stream.
+#[derive(Debug)]
+pub struct AlertStream {
+    /// JSON lines, each ending in `\n`.
+    pub lines: mpsc::Receiver<Arc<str>>,
+}
+
+/// How many alerts there were.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "AlertCounts")]
+pub struct AlertCountsOf;
+
+/// Answer to [`AlertCountsOf`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertCounts {
+    /// By verdict.
+    pub raised: BTreeMap<Verdict, u64>,
+    /// Lines that a sink did not take, by sink.
+    pub unwritten: BTreeMap<String, u64>,
+    /// Alerts that slow listeners missed.
+    pub missed_by_listeners: u64,
+    /// Decisions whose rule is no longer known (older generation than what is kept).
+    pub unattributed: u64,
+    /// Records with a field that cannot be; none of them is acted on.
+    pub malformed: u64,
+    /// Processes in the table now.
+    pub processes: u64,
+    /// Processes that were forgotten early since the table was full.
+    pub forgotten: u64,
+}

@@ -1,0 +1,35 @@
+//! Between enforcers and the policy compiler.
+
+use std::sync::Arc;
+
+use actix::Message;
+use palisade_domain::BlobId;
+use palisade_kernel_abi::blob::Blob;
+use palisade_policy::ir::{Rule, WorkloadRules};
+
+/// Compile these rules, or hand out what equal rules compiled to before.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Arc<CompiledPolicy>, PolicyRefused>")]
+pub struct CompilePolicy {
+    /// All rules of one workload.
+    pub rules: Arc<WorkloadRules>,
+}
+
+/// What rules compile to. The blob is shared by all workloads whose rules decide alike; `rules` names its rule indices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledPolicy {
+    /// Content hash of the blob.
+    pub id: BlobId,
+    /// What the kernel and every other walker decide by.
+    pub blob: Arc<Blob>,
+    /// Rule index of a decision word to rule.
+    pub rules: Vec<Arc<Rule>>,
+}
+
+/// The rules cannot be compiled within the bounds. The policy that was in force stays.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct PolicyRefused {
+    /// With the numbers and the patterns that cost most.
+    pub reason: String,
+}

@@ -1,0 +1,43 @@
+//! What enforcers say of the policies that they hold.
+
+use std::sync::Arc;
+
+use actix::Message;
+use palisade_domain::{Generation, Slot};
+use palisade_world::Installed;
+
+use crate::CompiledPolicy;
+
+/// A policy is in force for a slot.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct PolicyInstalled {
+    /// For whom.
+    pub slot: Slot,
+    /// Of which set.
+    pub generation: Generation,
+    /// What; `None` where no policy selects the workload.
+    pub policy: Option<Arc<CompiledPolicy>>,
+    /// By what means, and what they cannot hold.
+    pub installed: Installed,
+}
+
+/// A policy could not be brought in force; the one before it stands.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct PolicyInstallFailed {
+    /// For whom.
+    pub slot: Slot,
+    /// Of which set.
+    pub generation: Generation,
+    /// Why.
+    pub reason: String,
+}
+
+/// Take the policy of a slot away and forget the slot.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct RemovePolicy {
+    /// Whose.
+    pub slot: Slot,
+}

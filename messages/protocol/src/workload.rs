@@ -1,0 +1,49 @@
+//! Workloads as they come and go.
+
+use actix::Message;
+use palisade_domain::{Slot, Workload};
+use palisade_world::{Admission, Membership};
+
+/// A workload has a slot. Where `admission` is given, it starts when the admission is answered: with its policy in force.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct WorkloadAppeared {
+    /// Who.
+    pub workload: std::sync::Arc<Workload>,
+    /// Its place in the kernel.
+    pub membership: Membership,
+    /// The container waits for this.
+    pub admission: Option<Admission>,
+}
+
+/// A workload that appeared before it ran now runs: its mount table can be learnt.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct WorkloadStarted {
+    /// Which.
+    pub slot: Slot,
+    /// Its init process in the host's PID namespace.
+    pub pid: u32,
+}
+
+/// A workload ended; its slot is given to another only after a grace period.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct WorkloadGone {
+    /// Which.
+    pub slot: Slot,
+}
+
+/// All workloads now.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "WorkloadTable")]
+pub struct WorkloadsOf;
+
+/// Answer to [`WorkloadsOf`], by slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkloadTable {
+    /// Slot and workload.
+    pub workloads: Vec<(Slot, std::sync::Arc<Workload>)>,
+    /// The container runtime has told all that ran.
+    pub synchronized: bool,
+}

@@ -1,0 +1,86 @@
+//! Metrics as values, and their exposition.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+/// Counter or gauge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// One family of samples. The name is without prefix and without `_total`; a unit is the name's last word (`_bytes`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metric {
+    /// `records_lost`.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Counter or gauge.
+    pub kind: MetricKind,
+    /// Label pairs and value.
+    pub samples: Vec<(Vec<(&'static str, String)>, u64)>,
+}
+
+impl Metric {
+    /// A metric of a single sample without labels.
+    #[must_use]
+    pub fn single(name: &'static str, help: &'static str, kind: MetricKind, value: u64) -> Self {
+        Self { name, help, kind, samples: vec![(Vec::new(), value)] }
+    }
+}
+
+#[derive(Debug)]
+struct Snapshot(Vec<Metric>);
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for metric in &self.0 {
+            match metric.kind {
+                MetricKind::Counter => {
+                    let kind = ConstCounter::new(0_u64).metric_type();
+                    let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+                    for (labels, value) in &metric.samples {
+                        ConstCounter::new(*value).encode(family.encode_family(&escaped(labels))?)?;
+                    }
+                }
+                MetricKind::Gauge => {
+                    let kind = ConstGauge::new(0_i64).metric_type();
+                    let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+                    for (labels, value) in &metric.samples {
+                        let labels = &escaped(labels);
+                        ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX)).encode(family.encode_family(labels)?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The library writes label values as they are; what OpenMetrics wants escaped (backslash, quote, line feed) is escaped here.
+fn escaped(labels: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    let escape = |value: &String| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    labels.iter().map(|(name, value)| (*name, escape(value))).collect()
+}
+
+/// The OpenMetrics text of `metrics`, every name with the prefix `palisade_`.
+///
+/// # Errors
+/// Only if a sample cannot be formatted.
+pub fn exposition(metrics: Vec<Metric>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("palisade");
+    registry.register_collector(Box::new(Snapshot(metrics)));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}

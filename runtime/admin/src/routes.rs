@@ -1,0 +1,106 @@
+//! Routes, in the order of the table in the crate's doc.
+
+use std::{convert::Infallible, sync::Arc};
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{StatusCode, header},
+    web::{self, Bytes, Data, Query, ServiceConfig},
+};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{AdminView, AlertLines, Document, ViewError, exposition};
+
+/// The view as the handlers share it.
+pub(crate) type View = Data<dyn AdminView>;
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct AlertQuery {
+    #[serde(default = "AlertQuery::default_recent")]
+    recent: usize,
+    #[serde(default)]
+    follow: bool,
+}
+
+impl AlertQuery {
+    fn default_recent() -> usize {
+        100
+    }
+}
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service
+        .route("/healthz", web::get().to(async || HttpResponse::Ok().json(json!({ "alive": true }))))
+        .route("/readyz", web::get().to(readiness))
+        .route("/metrics", web::get().to(metrics))
+        .route("/v1/tree", web::get().to(async |view: View| document(&view, Document::Tree).await))
+        .route("/v1/workloads", web::get().to(async |view: View| document(&view, Document::Workloads).await))
+        .route("/v1/policies", web::get().to(async |view: View| document(&view, Document::Policies).await))
+        .route("/v1/kernel", web::get().to(async |view: View| document(&view, Document::Kernel).await))
+        .route("/v1/alerts", web::get().to(alerts))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| {
+            let body = json!({ "error": format!("query: {error}"), "try": "/v1/alerts?recent=100&follow=true" });
+            actix_web::error::InternalError::from_response(error, HttpResponse::BadRequest().json(body)).into()
+        }))
+        .default_service(web::to(unknown));
+}
+
+async fn document(view: &View, which: Document) -> HttpResponse {
+    match view.document(which).await {
+        Ok(document) => HttpResponse::Ok().json(document),
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn readiness(view: View) -> HttpResponse {
+    match view.readiness().await {
+        Ok((true, conditions)) => HttpResponse::Ok().json(json!({ "ready": true, "conditions": conditions })),
+        Ok((false, conditions)) => {
+            HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "conditions": conditions }))
+        }
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn metrics(view: View) -> HttpResponse {
+    let text = match view.metrics().await.map(exposition) {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => return HttpResponse::InternalServerError().json(json!({ "error": error.to_string() })),
+        Err(error) => return unavailable(&error),
+    };
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, kind)).body(text)
+}
+
+async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
+    match view.alerts(query.recent, query.follow).await {
+        Ok(lines) => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(lines)),
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// Ends when the sender does; each poll takes one line, so that a slow client holds back the bounded queue, not memory.
+fn body(lines: AlertLines) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold(lines, async |mut lines| {
+        let line: Arc<str> = lines.recv().await?;
+        Some((Ok(Bytes::copy_from_slice(line.as_bytes())), lines))
+    })
+}
+
+fn unavailable(error: &ViewError) -> HttpResponse {
+    HttpResponse::ServiceUnavailable().json(json!({ "error": error.to_string(), "try": "/v1/tree" }))
+}
+
+async fn unknown(request: HttpRequest) -> HttpResponse {
+    const ROUTES: [&str; 8] =
+        ["/healthz", "/readyz", "/metrics", "/v1/tree", "/v1/workloads", "/v1/policies", "/v1/kernel", "/v1/alerts"];
+    let (status, error) = if ROUTES.contains(&request.path()) {
+        (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only GET", request.method()))
+    } else {
+        (StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path()))
+    };
+    HttpResponseBuilder::new(status).json(json!({ "error": error, "routes": ROUTES }))
+}

@@ -1,0 +1,47 @@
+//! What the endpoint shows, as a port of its own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::Metric;
+
+/// The documents of `/v1` and `/readyz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// The supervision tree.
+    Tree,
+    /// Workloads by slot, with the policy that each is held to.
+    Workloads,
+    /// The policy set in force and what is wrong with the directory.
+    Policies,
+    /// What the kernel can do, and which tier is used.
+    Kernel,
+}
+
+/// Nobody answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{actor} did not answer: {reason}")]
+pub struct ViewError {
+    /// Who was asked.
+    pub actor: &'static str,
+    /// What was said instead.
+    pub reason: String,
+}
+
+/// Alerts as JSON lines, past ones first.
+pub type AlertLines = mpsc::Receiver<Arc<str>>;
+
+/// What the endpoint asks.
+#[async_trait]
+pub trait AdminView: Send + Sync + 'static {
+    /// A document as JSON.
+    async fn document(&self, which: Document) -> Result<serde_json::Value, ViewError>;
+    /// Whether the node is ready, and its conditions as JSON.
+    async fn readiness(&self) -> Result<(bool, serde_json::Value), ViewError>;
+    /// All metrics now.
+    async fn metrics(&self) -> Result<Vec<Metric>, ViewError>;
+    /// The last `recent` alerts and, if `follow`, all from now on; else the stream ends.
+    async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
+}

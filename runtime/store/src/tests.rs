@@ -1,0 +1,76 @@
+//! The directory on a real file system.
+
+use std::{fs, os::unix::fs::symlink};
+
+use palisade_world::{PolicyDirectory as _, PolicyDirectoryError};
+
+use crate::FileDirectory;
+
+fn names(directory: &mut FileDirectory) -> Vec<String> {
+    directory.read().expect("readable").files.into_iter().map(|file| file.name).collect()
+}
+
+#[test]
+fn unit_store_reads_policy_files_sorted_and_nothing_else() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for name in ["b.yaml", "a.yml", "c.json", ".hidden.yaml", "notes.txt"] {
+        fs::write(root.path().join(name), name).expect("written");
+    }
+    fs::create_dir(root.path().join("sub.yaml")).expect("made");
+    assert_eq!(names(&mut FileDirectory::new(root.path())), ["a.yml", "b.yaml", "c.json"]);
+}
+
+#[test]
+fn unit_store_sees_a_change_once_and_nothing_where_nothing_changed() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let file = root.path().join("a.yaml");
+    fs::write(&file, "one").expect("written");
+    let mut directory = FileDirectory::new(root.path());
+    assert!(directory.changed(), "never read");
+    directory.read().expect("readable");
+    assert!(!directory.changed());
+    fs::write(&file, "longer than before").expect("written");
+    assert!(directory.changed());
+    directory.read().expect("readable");
+    assert!(!directory.changed());
+    fs::remove_file(&file).expect("removed");
+    assert!(directory.changed());
+}
+
+#[test]
+fn unit_store_follows_the_symlink_swap_of_a_config_map_volume() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for (version, text) in [("..v1", "one"), ("..v2", "two")] {
+        fs::create_dir(root.path().join(version)).expect("made");
+        fs::write(root.path().join(version).join("a.yaml"), text).expect("written");
+    }
+    let link = root.path().join("..data");
+    symlink("..v1", &link).expect("linked");
+    symlink("..data/a.yaml", root.path().join("a.yaml")).expect("linked");
+    let mut directory = FileDirectory::new(root.path());
+    assert_eq!(directory.read().expect("readable").files[0].content, b"one");
+    symlink("..v2", root.path().join("..new")).expect("linked");
+    fs::rename(root.path().join("..new"), &link).expect("swapped");
+    assert!(directory.changed());
+    assert_eq!(directory.read().expect("readable").files[0].content, b"two");
+}
+
+#[test]
+fn unit_store_names_what_it_cannot_read() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let missing = root.path().join("missing");
+    let error = FileDirectory::new(&missing).read().expect_err("there is nothing");
+    assert!(matches!(&error, PolicyDirectoryError::Unreadable { path, .. } if *path == missing), "{error}");
+    symlink("nowhere", root.path().join("a.yaml")).expect("linked");
+    let error = FileDirectory::new(root.path()).read().expect_err("a dangling link is not silently skipped");
+    assert!(error.to_string().contains("a.yaml"), "{error}");
+}
+
+#[test]
+fn unit_store_refuses_a_file_past_its_bound_with_the_numbers() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let file = fs::File::create(root.path().join("a.yaml")).expect("made");
+    file.set_len(crate::MAX_FILE_BYTES + 1).expect("sparse");
+    let error = FileDirectory::new(root.path()).read().expect_err("too large");
+    assert!(error.to_string().ends_with("size in bytes is 16777217, at most 16777216 is read"), "{error}");
+}
