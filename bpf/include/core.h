@@ -62,8 +62,11 @@ enum {
 #include <bpf/bpf_tracing.h>
 
 #define PAL_EPERM 1
+#define PAL_EBADF 9
 #define PAL_EACCES 13
 #define PAL_EINVAL 22
+#define PAL_ENOSPC 28
+#define PAL_ELOOP 40
 
 /* fcntl.h and fs.h of the kernel: the numbers are ABI or have been stable since the field exists. */
 #define PAL_O_CREAT 0100
@@ -78,6 +81,9 @@ enum {
 
 #define PAL_AF_INET 2
 #define PAL_AF_INET6 10
+
+/* A function of its own, not inlined at each call; not every object that includes it calls it. */
+#define pal_function static __noinline __attribute__((unused))
 
 /* Hides a value from the compiler, so that it neither merges bounds checks nor drops masks that the verifier needs. */
 #define pal_opaque(value) asm volatile("" : "+r"(value))
@@ -253,7 +259,15 @@ struct cgroup_root {
 	int hierarchy_id;
 };
 
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
 struct cgroup {
+	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
 	int level;
@@ -320,6 +334,8 @@ struct sockaddr {
 };
 
 struct pt_regs {
+	unsigned long bx;
+	unsigned long cx;
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
@@ -359,14 +375,17 @@ struct bpf_sock {
 struct pal_sockaddr_in {
 	__u16 family;
 	__be16 port;
-	__u8 address[4];
+	__be32 address;
 };
 
 struct pal_sockaddr_in6 {
 	__u16 family;
 	__be16 port;
 	__be32 flow;
-	__u8 address[16];
+	__be32 address[4];
 };
+
+/* The kernel takes IPv6 addresses without a scope id too (SIN6_LEN_RFC2133). */
+#define PAL_SIN6_LEN_RFC2133 24
 
 #endif

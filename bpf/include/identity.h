@@ -129,4 +129,19 @@ static __always_inline void pal_identify_cgroup(__u64 cgroup, struct pal_subject
 	pal_subject_load_slot(subject);
 }
 
+/*
+ * Is the file on a mount of the task's own mount namespace, and is that not the host's? Then it is the container's file:
+ * a runtime's own binary is on the host's mounts, or nameless (memfd).
+ */
+static __always_inline bool pal_is_of_own_mounts(struct task_struct *task, struct file *file, __u32 host_mnt_ns)
+{
+	struct mnt_namespace *own = task->nsproxy->mnt_ns;
+	struct vfsmount *vfsmount = file->f_path.mnt;
+	struct mount *mount = (void *)((__u64)vfsmount - bpf_core_field_offset(struct mount, mnt));
+
+	if (own->ns.inum == host_mnt_ns)
+		return false;
+	return (__u64)BPF_CORE_READ(mount, mnt_ns) == (__u64)own;
+}
+
 #endif

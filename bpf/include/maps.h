@@ -22,11 +22,12 @@
 
 /*
  * A policy number says where the blob is and what it decides, so that a slot is read by one load and a container whose
- * policy has nothing on files pays nothing for opens: bits 0..1 size class, 2..6 families, 7..31 key in the outer map.
+ * policy has nothing on files pays nothing for opens: bits 0..1 size class, 2..6 families, 7..31 one more than the index in that class's outer map.
  */
 #define PAL_POLICY_NONE 0u
 #define PAL_POLICY_CLASS(policy) ((policy) & 3u)
 #define PAL_POLICY_FAMILIES(policy) (((policy) >> 2) & 31u)
+#define PAL_POLICY_INDEX(policy) (((policy) >> 7) - 1u)
 
 /* pal_slot.flags */
 #define PAL_SLOT_MOUNTS_LEARNT 1u /* crossings are checked against the mount table */
@@ -80,7 +81,7 @@ struct pal_scratch {
 	__u32 busy;
 	__u32 zero; /* always 0, but the verifier cannot know: see PAL_ZERO in walk.h */
 	__u8 path[PAL_PATH_SIZE + PAL_NAME_MAX + 1]; /* right-aligned to PAL_PATH_SIZE */
-	__u8 endpoint[24];                           /* PAL_ENDPOINT_MAX bytes */
+	__u8 endpoint[24];                           /* bytes; the automaton reads each as two symbols */
 };
 
 enum pal_counter {

@@ -1,2 +1,44 @@
-//! The kernel programs, compiled by clang and carried as bytes.
+//! The kernel programs, compiled by clang and carried as bytes: one ELF object with BTF for each `*.bpf.c`.
+//!
+//! Invariant: the bytes are 8-byte aligned, for the ELF parser reads them in place.
 #![forbid(unsafe_code)]
+
+/// Gives the bytes of an object the alignment of a word.
+#[repr(C, align(8))]
+struct Aligned<B: ?Sized>(B);
+
+macro_rules! object {
+    ($(#[$doc:meta])* $name:ident, $file:literal) => {
+        $(#[$doc])*
+        pub static $name: &[u8] = {
+            const ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".bpf.o")));
+            &ALIGNED.0
+        };
+    };
+}
+
+object!(
+    /// Keeps identity up to date: cgroups, forks, moves, execs (`identity.bpf.c`).
+    IDENTITY,
+    "identity"
+);
+object!(
+    /// The decisions on LSM hooks (`lsm.bpf.c`).
+    LSM,
+    "lsm"
+);
+object!(
+    /// Learns mount tables (`learn.bpf.c`).
+    LEARN,
+    "learn"
+);
+object!(
+    /// Tries a denial, so that LSM programs that attach but never run are found out (`selftest.bpf.c`).
+    SELFTEST,
+    "selftest"
+);
+object!(
+    /// The hooks' own functions for tests (`check.bpf.c`).
+    CHECK,
+    "check"
+);

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+/*
+ * For tests only, never attached: the very functions that the hooks call, driven by BPF_PROG_TEST_RUN, so that the walk and
+ * the climb are checked on any kernel, also where LSM programs cannot be attached.
+ */
+#include "decide.h"
+#include "own_file.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct pal_check {
+	__u32 length; /* in and out: of `bytes` */
+	__u32 naming;
+	__u32 accept;
+	__u32 source;
+	__u32 word;
+	__u32 reserved;
+	__u8 bytes[PAL_PATH_SIZE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pal_check);
+} check SEC(".maps");
+
+static __always_inline struct pal_check *pal_check_of(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&check, &first);
+}
+
+/* The bytes to judge, to where a climb would have put them. */
+static __always_inline __u32 pal_take_bytes(struct pal_check *check, struct pal_scratch *scratch)
+{
+	__u32 length = check->length;
+	__u32 start;
+
+	if (length > PAL_PATH_SIZE)
+		length = PAL_PATH_SIZE;
+	start = PAL_PATH_SIZE - length;
+	pal_opaque(start);
+	if (start >= PAL_PATH_SIZE)
+		return PAL_PATH_SIZE;
+	for (__u32 done = 0; done < PAL_PATH_SIZE / 128; done++) {
+		__u32 to = start + done * 128;
+
+		pal_opaque(to);
+		if (to >= PAL_PATH_SIZE)
+			break;
+		bpf_probe_read_kernel(scratch->path + to, 128, check->bytes + (done * 128));
+	}
+	return start;
+}
+
+#define PAL_CHECK(NAME)                                                                                               \
+	pal_function int pal_check_##NAME(struct pal_check *check, struct pal_scratch *scratch, __u32 policy,    \
+					       __u32 family, __u32 modifiers)                                         \
+	{                                                                                                             \
+		struct pal_blob_##NAME *blob = pal_blob_of_##NAME(policy);                                            \
+		__u32 start;                                                                                          \
+                                                                                                                      \
+		if (!blob)                                                                                            \
+			return -PAL_EINVAL;                                                                           \
+		if (family == PAL_FAMILY_SOCKET || family == PAL_FAMILY_CONNECT) {                                    \
+			bpf_probe_read_kernel(scratch->endpoint, PAL_ENDPOINT_BYTES_V6, check->bytes);                \
+			start = pal_spell_endpoint(scratch, check->length);                                           \
+			check->accept = pal_walk_##NAME(blob, &blob->head.automaton[PAL_AUTOMATON_NETWORK], scratch, start); \
+		} else {                                                                                              \
+			start = pal_take_bytes(check, scratch);                                                       \
+			check->accept = pal_walk_##NAME(blob, &blob->head.automaton[PAL_AUTOMATON_PATH], scratch, start); \
+		}                                                                                                     \
+		check->word = pal_decide_##NAME(blob, family, check->accept, check->source, modifiers);               \
+		return 0;                                                                                             \
+	}
+
+PAL_CHECK(16k)
+PAL_CHECK(128k)
+PAL_CHECK(1m)
+PAL_CHECK(8m)
+
+/* (policy, family, modifiers): judges check->bytes under check->source. */
+SEC("raw_tp/sys_enter")
+int check_decision(struct bpf_raw_tracepoint_args *context)
+{
+	__u32 policy = context->args[0], family = context->args[1], modifiers = context->args[2];
+	struct pal_scratch *scratch = pal_scratch_take();
+	struct pal_check *check = pal_check_of();
+	int result = -PAL_EINVAL;
+
+	if (!scratch)
+		return -PAL_ENOSPC;
+	if (check) {
+		switch (PAL_POLICY_CLASS(policy)) {
+		case 0:
+			result = pal_check_16k(check, scratch, policy, family, modifiers);
+			break;
+		case 1:
+			result = pal_check_128k(check, scratch, policy, family, modifiers);
+			break;
+		case 2:
+			result = pal_check_1m(check, scratch, policy, family, modifiers);
+			break;
+		default:
+			result = pal_check_8m(check, scratch, policy, family, modifiers);
+			break;
+		}
+	}
+	pal_scratch_put(scratch);
+	return result;
+}
+
+static __always_inline void pal_give_path(struct pal_check *check, struct pal_scratch *scratch, __u32 start)
+{
+	check->length = PAL_PATH_SIZE - start;
+	bpf_probe_read_kernel(check->bytes, PAL_PATH_SIZE, scratch->path);
+}
+
+/* (descriptor, slot, checked): climbs from the caller's open file by plain addresses. */
+SEC("raw_tp/sys_enter")
+int check_climb(struct bpf_raw_tracepoint_args *context)
+{
+	struct file *file = (struct file *)pal_own_file(context->args[0]);
+	struct pal_scratch *scratch = pal_scratch_take();
+	struct pal_check *check = pal_check_of();
+	struct pal_climb climb;
+
+	if (!scratch)
+		return -PAL_ENOSPC;
+	if (check && file) {
+		pal_climb_addresses(&climb, (__u64)BPF_CORE_READ(file, f_path.mnt), (__u64)BPF_CORE_READ(file, f_path.dentry),
+				    scratch, context->args[1], context->args[2]);
+		check->naming = climb.end;
+		pal_give_path(check, scratch, climb.start);
+	}
+	pal_scratch_put(scratch);
+	return check && file ? 0 : -PAL_EBADF;
+}
+
+/* (slot, checked): climbs from the caller's working directory by typed pointers, as the hooks do. */
+SEC("raw_tp/sys_enter")
+int check_climb_typed(struct bpf_raw_tracepoint_args *context)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct pal_scratch *scratch = pal_scratch_take();
+	struct pal_check *check = pal_check_of();
+	struct pal_climb climb;
+
+	if (!scratch)
+		return -PAL_ENOSPC;
+	if (check) {
+		pal_climb_path(&climb, current->fs->pwd.mnt, current->fs->pwd.dentry, scratch, context->args[0],
+			       context->args[1]);
+		check->naming = climb.end;
+		pal_give_path(check, scratch, climb.start);
+	}
+	pal_scratch_put(scratch);
+	return 0;
+}
+
+/* (family): the caller as the subject, its own executable as the object: the whole of a hook. */
+SEC("raw_tp/sys_enter")
+int check_own_executable(struct bpf_raw_tracepoint_args *context)
+{
+	struct pal_check *check = pal_check_of();
+	struct pal_subject subject;
+	struct pal_act act;
+
+	pal_identify(&subject);
+	if (!check || !pal_decides(&subject, context->args[0] & 7))
+		return -PAL_EINVAL;
+	pal_act_begin(&act, &subject, context->args[0] & 7);
+	act.object = act.actor->mm->exe_file;
+	pal_judge_file(&act);
+	check->naming = act.naming;
+	check->word = act.word;
+	check->source = subject.kept ? subject.kept->source : 0;
+	if (act.scratch)
+		pal_give_path(check, act.scratch, act.start);
+	pal_act_end(&act);
+	return subject.slot;
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+/*
+ * Keeps identity up to date: cgroups inherit their parent's slot, tasks their parent's identity, and a task knows whether it
+ * is still the container runtime's code or already the workload's.
+ *
+ * Phases: a task group that an outside mover puts into a workload's cgroup is the runtime's (runc's init works inside the
+ * cgroup, for exec even inside the container's root), through its forks, until it executes a file on a mount of its own
+ * mount namespace. Cgroup and root alone cannot tell the two apart.
+ *
+ * Needs Linux 5.17; without these programs children and leavers are judged by their cgroup alone, and every task of a
+ * workload counts as workload.
+ */
+#include "identity.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Inode number of the host's mount namespace. Set before loading. */
+const volatile __u32 pal_host_mnt_ns = 0;
+
+/*
+ * A hybrid host has several hierarchies, and these tracepoints fire for each. The unified one is numbered 0 in all kernels.
+ */
+static __always_inline bool pal_is_unified(struct cgroup *cgroup)
+{
+	return BPF_CORE_READ(cgroup, root, hierarchy_id) == 0;
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(inherit_cgroup, struct cgroup *cgroup, const char *path)
+{
+	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
+	__u64 id = BPF_CORE_READ(cgroup, kn, id);
+	__u64 parent_id;
+	__u32 slot;
+
+	if (!pal_is_unified(cgroup) || !parent)
+		return 0;
+	parent_id = BPF_CORE_READ(parent, cgroup, kn, id);
+	slot = pal_slot_of_cgroup(parent_id);
+	if (slot && bpf_map_update_elem(&cgroup_slots, &id, &slot, BPF_ANY))
+		pal_count(PAL_COUNTER_CGROUPS_FULL);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(forget_cgroup, struct cgroup *cgroup, const char *path)
+{
+	__u64 id = BPF_CORE_READ(cgroup, kn, id);
+
+	if (pal_is_unified(cgroup))
+		bpf_map_delete_elem(&cgroup_slots, &id);
+	return 0;
+}
+
+/* Slot by which the current task acts, without side effects. */
+static __always_inline __u32 pal_current_slot(void)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct pal_task *kept = bpf_task_storage_get(&tasks, current, NULL, 0);
+
+	if (kept && pal_kept_is_valid(kept))
+		return kept->slot;
+	return pal_slot_of_cgroup(pal_cgroup_of_task(current));
+}
+
+static __always_inline bool pal_slot_has_policy(__u32 slot)
+{
+	struct pal_slot *entry = bpf_map_lookup_elem(&slots, &slot);
+
+	return entry && (__u32)entry->installed != PAL_POLICY_NONE;
+}
+
+static __always_inline bool pal_moves_itself(struct task_struct *task)
+{
+	return task->tgid == bpf_get_current_pid_tgid() >> 32;
+}
+
+/*
+ * After the fact: the task is already in `cgroup`. Whoever acts from inside the task's own workload cannot take it out of
+ * its policy, neither to an unregistered cgroup nor to another workload's; an outside mover can, and starts a new life.
+ */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
+{
+	__u64 id = BPF_CORE_READ(cgroup, kn, id);
+	struct pal_task *kept;
+	__u32 slot, kept_slot, mover_slot;
+
+	if (!pal_is_unified(cgroup))
+		return 0;
+	kept = bpf_task_storage_get(&tasks, task, NULL, 0);
+	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
+	slot = pal_slot_of_cgroup(id);
+	if (slot == kept_slot) {
+		if (kept)
+			kept->cgroup = id;
+		return 0;
+	}
+	if (!slot) {
+		pal_count(PAL_COUNTER_LEAVERS);
+		return 0;
+	}
+	mover_slot = pal_current_slot();
+	if (kept_slot && mover_slot == kept_slot && pal_slot_has_policy(kept_slot)) {
+		pal_count(PAL_COUNTER_LEAVERS);
+		kept->cgroup = id;
+		return 0;
+	}
+	pal_keep(task, id, slot, pal_moves_itself(task) || mover_slot == slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_RUNTIME);
+	return 0;
+}
+
+/*
+ * A child is what its parent is. clone3 may put it straight into another cgroup: from outside that is a runtime's way to
+ * start a container, from inside an attempt to leave.
+ */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child)
+{
+	struct pal_task *kept = bpf_task_storage_get(&tasks, parent, NULL, 0);
+	__u64 cgroup = pal_cgroup_of_task(child);
+	__u32 kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
+	__u32 slot = pal_slot_of_cgroup(cgroup);
+	struct pal_task *born;
+
+	if (kept_slot && (slot == kept_slot || !slot || pal_slot_has_policy(kept_slot))) {
+		born = pal_keep(child, cgroup, kept_slot, kept->phase);
+		if (born) {
+			born->source = kept->source;
+			born->source_digest = kept->source_digest;
+		}
+		return 0;
+	}
+	if (slot)
+		pal_keep(child, cgroup, slot,
+			 slot == pal_slot_of_cgroup(pal_cgroup_of_task(parent)) ? PAL_PHASE_WORKLOAD : PAL_PHASE_RUNTIME);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(begin_image, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct pal_task *kept = bpf_task_storage_get(&tasks, task, NULL, 0);
+
+	if (!kept)
+		return 0;
+	kept->source_digest = 0;
+	if (kept->phase == PAL_PHASE_RUNTIME && pal_is_of_own_mounts(task, bprm->file, pal_host_mnt_ns))
+		kept->phase = PAL_PHASE_WORKLOAD;
+	return 0;
+}

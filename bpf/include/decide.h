@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+ *
+ * The decision: subject and object in, decision word out. Hooks fill a struct pal_act, call pal_judge_file or
+ * pal_judge_endpoint, report, and turn the effect into their own error.
+ *
+ * What cannot be judged (no scratch, a path that cannot be named, a missing blob) takes the workload's fail mode: denied
+ * where the slot says PAL_SLOT_FAIL_BLOCK, otherwise audited; never permitted without a word.
+ */
+#ifndef PALISADE_DECIDE_H
+#define PALISADE_DECIDE_H
+
+#include "blobs.h"
+#include "identity.h"
+#include "record.h"
+#include "walk.h"
+
+/* Continues enum pal_naming: the slot names a policy that its outer map does not hold. */
+#define PAL_NO_BLOB 8
+/* Continues enum pal_naming: no scratch slot was free. */
+#define PAL_NO_SCRATCH 9
+
+struct pal_act {
+	struct pal_subject *subject;
+	struct pal_scratch *scratch;
+	struct task_struct *actor; /* whose executable is the source: a typed pointer */
+	struct file *object;       /* what is judged by its path: a typed pointer */
+	__u32 foreign_actor;       /* the actor is not the task that `subject` is kept for */
+	__u32 family;              /* enum pal_family */
+	__u32 modifiers;           /* PAL_MODIFIER_* */
+	__u32 endpoint_length;     /* bytes in scratch->endpoint */
+	/* results */
+	__u32 naming;              /* enum pal_naming, PAL_NO_BLOB, PAL_NO_SCRATCH */
+	__u32 start;               /* of the judged path in scratch->path */
+	__u32 word;                /* decision word */
+};
+
+#define PAL_ENDPOINT_BYTES_SOCKET 3
+#define PAL_ENDPOINT_BYTES_V4 9
+#define PAL_ENDPOINT_BYTES_V6 21
+
+/*
+ * Spells the endpoint's bytes as the automaton's symbols (blob.h) where a path would lie, once the source is known and the
+ * room is free. The rest is zero, which does not move the state. Returns the start.
+ */
+static __always_inline __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
+{
+	const __u32 start = PAL_PATH_SIZE - 48;
+
+	_Static_assert(2 * PAL_ENDPOINT_BYTES_V6 == PAL_ENDPOINT_MAX && PAL_ENDPOINT_MAX <= 48, "an endpoint fits");
+	__builtin_memset(scratch->path + start, 0, 48);
+	for (__u32 i = 0; i < PAL_ENDPOINT_BYTES_V6; i++) {
+		if (i >= length)
+			break;
+		scratch->path[start + 2 * i] = 1 + (scratch->endpoint[i] >> 4);
+		scratch->path[start + 2 * i + 1] = 1 + (scratch->endpoint[i] & 15);
+	}
+	return start;
+}
+
+#define PAL_CLASS 16k
+#define PAL_LOG2 PAL_BLOB_LOG2_16K
+#include "blob_class.h"
+#undef PAL_CLASS
+#undef PAL_LOG2
+#define PAL_CLASS 128k
+#define PAL_LOG2 PAL_BLOB_LOG2_128K
+#include "blob_class.h"
+#undef PAL_CLASS
+#undef PAL_LOG2
+#define PAL_CLASS 1m
+#define PAL_LOG2 PAL_BLOB_LOG2_1M
+#include "blob_class.h"
+#undef PAL_CLASS
+#undef PAL_LOG2
+#define PAL_CLASS 8m
+#define PAL_LOG2 PAL_BLOB_LOG2_8M
+#include "blob_class.h"
+#undef PAL_CLASS
+#undef PAL_LOG2
+
+/* Does the policy in force say anything about the family? */
+static __always_inline bool pal_decides(const struct pal_subject *subject, __u32 family)
+{
+	return PAL_POLICY_FAMILIES(subject->policy) >> family & 1;
+}
+
+static __always_inline void pal_act_begin(struct pal_act *act, struct pal_subject *subject, __u32 family)
+{
+	act->subject = subject;
+	act->actor = bpf_get_current_task_btf();
+	act->object = NULL;
+	act->foreign_actor = 0;
+	act->family = family;
+	act->modifiers = 0;
+	act->endpoint_length = 0;
+	act->start = PAL_PATH_SIZE;
+	act->word = PAL_EFFECT_PERMIT;
+	act->scratch = pal_scratch_take();
+	act->naming = act->scratch ? PAL_NAMING : PAL_NO_SCRATCH;
+}
+
+static __always_inline void pal_act_end(struct pal_act *act)
+{
+	if (act->scratch)
+		pal_scratch_put(act->scratch);
+}
+
+/* A file without a name in any namespace is no object of file rules; an executable without one is (memfd). */
+static __always_inline bool pal_is_beyond_rules(const struct pal_act *act)
+{
+	return act->naming == PAL_NAME_STACKED || (act->naming == PAL_NAMELESS && act->family == PAL_FAMILY_FILE);
+}
+
+static __always_inline void pal_settle(struct pal_act *act)
+{
+	pal_count(PAL_COUNTER_DECIDED);
+	if (act->naming == PAL_NAMED || pal_is_beyond_rules(act))
+		return;
+	if (act->naming == PAL_NO_BLOB)
+		pal_count(PAL_COUNTER_NO_BLOB);
+	act->word = act->subject->flags & PAL_SLOT_FAIL_BLOCK ? PAL_EFFECT_BLOCK : PAL_EFFECT_AUDIT;
+}
+
+/* Judges act->object by its path; the result is act->word. */
+static __always_inline void pal_judge_file(struct pal_act *act)
+{
+	if (act->scratch) {
+		switch (PAL_POLICY_CLASS(act->subject->policy)) {
+		case 0:
+			pal_judge_file_16k(act);
+			break;
+		case 1:
+			pal_judge_file_128k(act);
+			break;
+		case 2:
+			pal_judge_file_1m(act);
+			break;
+		default:
+			pal_judge_file_8m(act);
+			break;
+		}
+	}
+	pal_settle(act);
+}
+
+/* Judges scratch->endpoint; the result is act->word. */
+static __always_inline void pal_judge_endpoint(struct pal_act *act)
+{
+	if (act->scratch) {
+		switch (PAL_POLICY_CLASS(act->subject->policy)) {
+		case 0:
+			pal_judge_endpoint_16k(act);
+			break;
+		case 1:
+			pal_judge_endpoint_128k(act);
+			break;
+		case 2:
+			pal_judge_endpoint_1m(act);
+			break;
+		default:
+			pal_judge_endpoint_8m(act);
+			break;
+		}
+	}
+	pal_settle(act);
+}
+
+static __always_inline __u32 pal_effect(const struct pal_act *act)
+{
+	return act->word & PAL_DECISION_EFFECT_MASK;
+}
+
+/* Why the fail mode decided, in the record's terms. */
+static __always_inline __u8 pal_fail_reason(const struct pal_act *act)
+{
+	switch (act->naming) {
+	case PAL_NAMED:
+		return PAL_FAIL_NONE;
+	case PAL_NAME_TOO_LONG:
+		return PAL_FAIL_PATH_TOO_LONG;
+	case PAL_NAME_TOO_DEEP:
+		return PAL_FAIL_TOO_DEEP;
+	case PAL_NO_SCRATCH:
+		return PAL_FAIL_NO_SCRATCH;
+	default:
+		return pal_is_beyond_rules(act) ? PAL_FAIL_NONE : PAL_FAIL_UNKNOWN_MOUNT;
+	}
+}
+
+/*
+ * The endpoint that the network automaton judges (messages/kernel-abi/src/blob/endpoint.rs says why): the address's own domain;
+ * an IPv4-mapped address is IPv4; the unspecified address is loopback; the protocol is its number's low byte.
+ */
+static __always_inline void pal_endpoint_begin(struct pal_act *act, __u32 domain, __u32 type, __u32 protocol)
+{
+	__u8 *bytes = act->scratch->endpoint;
+
+	bytes[0] = domain;
+	bytes[1] = type;
+	bytes[2] = protocol;
+	act->endpoint_length = PAL_ENDPOINT_BYTES_SOCKET;
+}
+
+static __always_inline void pal_endpoint_v4(struct pal_act *act, __be16 port, __be32 address)
+{
+	__u8 *bytes = act->scratch->endpoint;
+
+	if (!address)
+		address = bpf_htonl(0x7f000001);
+	bytes[0] = PAL_AF_INET;
+	__builtin_memcpy(bytes + 3, &port, sizeof(port));
+	__builtin_memcpy(bytes + 5, &address, sizeof(address));
+	act->endpoint_length = PAL_ENDPOINT_BYTES_V4;
+}
+
+static __always_inline void pal_endpoint_v6(struct pal_act *act, __be16 port, const __be32 address[4])
+{
+	__u8 *bytes = act->scratch->endpoint;
+	__be32 last = address[3];
+
+	if (!address[0] && !address[1] && address[2] == bpf_htonl(0xffff)) {
+		pal_endpoint_v4(act, port, last);
+		return;
+	}
+	if (!address[0] && !address[1] && !address[2] && !last)
+		last = bpf_htonl(1);
+	bytes[0] = PAL_AF_INET6;
+	__builtin_memcpy(bytes + 3, &port, sizeof(port));
+	__builtin_memcpy(bytes + 5, address, 12);
+	__builtin_memcpy(bytes + 17, &last, sizeof(last));
+	act->endpoint_length = PAL_ENDPOINT_BYTES_V6;
+}
+
+#endif

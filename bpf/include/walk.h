@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+ *
+ * From a struct path to the bytes that rules name: the path as the workload saw it at its start.
+ *
+ * Climbs dentries towards the root and writes the components right-aligned into scratch->path. Inside the first mount the
+ * pointers are typed and loaded directly; past it, where the kernel's struct mount is not typed for us, one 24-byte read
+ * brings what a step needs. Each mount crossing is looked up in the workload's mount table once that was learnt: the pair
+ * (mount root, covered dentry) is the mount's identity and names the crossing that must follow. Unshared copies of a mount
+ * pass, binds elsewhere, moves and new mounts do not.
+ *
+ * The names can change while we climb. rename_lock's sequence, where the kernel shows its address, tells; then we climb
+ * again, a bounded number of times. Without it (pal_rename_lock is 0) a rename that hits the climb can garble the path.
+ *
+ * Invariant: never a wrong answer without a word. A path too long or too deep, or by a mount that is not of the table, is
+ * reported by a reason, and the caller takes the fail mode.
+ *
+ * The trap of 6.1: its verifier checks a bpf_loop callback as if it ran once, and then removes branches that the first
+ * run's constants do not take. So every field that a callback changes starts from a value that it cannot know (PAL_ZERO).
+ *
+ * Needs Linux 5.17 (bpf_loop).
+ */
+#ifndef PALISADE_WALK_H
+#define PALISADE_WALK_H
+
+#include "maps.h"
+
+#define PAL_COMPONENTS_MAX 128 /* at least so many are climbed in each mount, and again in all mounts above it */
+#define PAL_CROSSINGS_MAX 64
+#define PAL_CLIMB_ATTEMPTS 4
+
+/* Address of rename_lock, whose first word is the sequence; 0 where the kernel does not show it. Set before loading. */
+const volatile __u64 pal_rename_lock = 0;
+
+#define PAL_ZERO(slot) (*(volatile __u32 *)&(slot)->zero)
+
+/* How a climb ended. */
+enum pal_naming {
+	PAL_NAMING = 0, /* not yet */
+	PAL_NAMED = 1,
+	PAL_NAME_UNKNOWN_MOUNT = 2,
+	PAL_NAME_TOO_LONG = 3,
+	PAL_NAME_TOO_DEEP = 4,
+	PAL_NAME_MOVED = 5,    /* renames went on during every attempt */
+	PAL_NAMELESS = 6,      /* on a file system of the kernel's own (pipes, memfd): no path rule can mean it */
+	PAL_NAME_STACKED = 7,  /* on a layer that a stacked file system opened for itself: judged above already */
+};
+
+struct pal_climb {
+	struct dentry *typed; /* inside the first mount */
+	struct dentry *typed_root;
+	__u64 dentry;         /* past the first mount: plain addresses */
+	__u64 root;           /* of the mount that `dentry` is in */
+	__u64 mount;
+	__u64 expected_root;  /* the crossing that must follow; 0: any of the table */
+	__u64 expected_mountpoint;
+	struct pal_scratch *scratch;
+	__u32 start;          /* of the path in scratch->path, which ends at PAL_PATH_SIZE */
+	__u32 slot;
+	__u32 checked;        /* crossings are looked up */
+	__u32 end;            /* enum pal_naming */
+};
+
+/* Neighbours in struct dentry and struct mount since long before 5.17: one read instead of three. */
+struct pal_dentry_head {
+	__u64 parent;
+	__u32 hash;
+	__u32 length;
+	__u64 name;
+};
+
+struct pal_mount_head {
+	__u64 parent;
+	__u64 mountpoint;
+	__u64 root;
+};
+
+static __always_inline bool pal_dentry_is_compact(void)
+{
+	return bpf_core_field_offset(struct dentry, d_name.len) == bpf_core_field_offset(struct dentry, d_parent) + 12 &&
+	       bpf_core_field_offset(struct dentry, d_name.name) == bpf_core_field_offset(struct dentry, d_parent) + 16;
+}
+
+static __always_inline bool pal_mount_is_compact(void)
+{
+	return bpf_core_field_offset(struct mount, mnt_mountpoint) == bpf_core_field_offset(struct mount, mnt_parent) + 8 &&
+	       bpf_core_field_offset(struct mount, mnt.mnt_root) == bpf_core_field_offset(struct mount, mnt_parent) + 16;
+}
+
+static __always_inline bool pal_read_dentry(__u64 address, struct pal_dentry_head *head)
+{
+	struct dentry *dentry = (struct dentry *)address;
+
+	if (pal_dentry_is_compact())
+		return !bpf_probe_read_kernel(head, sizeof(*head), (void *)address + bpf_core_field_offset(struct dentry, d_parent));
+	head->parent = (__u64)BPF_CORE_READ(dentry, d_parent);
+	head->length = BPF_CORE_READ(dentry, d_name.len);
+	head->name = (__u64)BPF_CORE_READ(dentry, d_name.name);
+	return head->parent != 0;
+}
+
+static __always_inline bool pal_read_mount(__u64 address, struct pal_mount_head *head)
+{
+	struct mount *mount = (struct mount *)address;
+
+	if (pal_mount_is_compact())
+		return !bpf_probe_read_kernel(head, sizeof(*head), (void *)address + bpf_core_field_offset(struct mount, mnt_parent));
+	head->parent = (__u64)BPF_CORE_READ(mount, mnt_parent);
+	head->mountpoint = (__u64)BPF_CORE_READ(mount, mnt_mountpoint);
+	head->root = (__u64)BPF_CORE_READ(mount, mnt.mnt_root);
+	return head->parent != 0;
+}
+
+/* Writes "/name" before what is there. False: it does not fit. */
+static __always_inline bool pal_put_name(struct pal_climb *climb, const void *name, __u32 length)
+{
+	__u32 start = climb->start;
+
+	if (length > PAL_NAME_MAX || start <= length)
+		return false;
+	start -= length;
+	pal_opaque(start);
+	if (start >= PAL_PATH_SIZE)
+		return false;
+	bpf_probe_read_kernel(climb->scratch->path + start, length, name);
+	start -= 1;
+	pal_opaque(start);
+	if (start >= PAL_PATH_SIZE)
+		return false;
+	climb->scratch->path[start] = '/';
+	climb->start = start;
+	return true;
+}
+
+static long pal_climb_typed(__u32 index, void *context)
+{
+	struct pal_climb *climb = context;
+	struct dentry *dentry = climb->typed;
+	struct dentry *parent;
+
+	if (dentry == climb->typed_root) {
+		climb->end = PAL_NAMED;
+		return 1;
+	}
+	parent = dentry->d_parent;
+	if (parent == dentry) {
+		climb->end = PAL_NAME_UNKNOWN_MOUNT;
+		return 1;
+	}
+	if (!pal_put_name(climb, dentry->d_name.name, dentry->d_name.len)) {
+		climb->end = PAL_NAME_TOO_LONG;
+		return 1;
+	}
+	climb->typed = parent;
+	return 0;
+}
+
+/* A mount without a parent of its own: the tree's top, a mount of the kernel's own, or one that was taken off the tree. */
+static __always_inline __u32 pal_name_of_parentless(__u64 address)
+{
+	struct mount *mount = (struct mount *)address;
+
+	if ((__u64)BPF_CORE_READ(mount, mnt_ns) != PAL_MNT_NS_INTERNAL)
+		return PAL_NAMED;
+	if (BPF_CORE_READ(mount, mnt.mnt_sb, s_flags) & PAL_SB_KERNMOUNT)
+		return PAL_NAMELESS;
+	return PAL_NAME_STACKED;
+}
+
+/* At a mount's root: to the dentry that the mount covers, or the end. */
+static __always_inline void pal_cross_mount(struct pal_climb *climb)
+{
+	struct pal_mount_head head;
+	struct pal_mount_key key = {};
+	struct pal_mount *crossing;
+	struct mount *parent;
+
+	if (!pal_read_mount(climb->mount, &head)) {
+		climb->end = PAL_NAME_UNKNOWN_MOUNT;
+		return;
+	}
+	if (climb->checked) {
+		key.root = climb->root;
+		key.mountpoint = head.mountpoint;
+		key.slot = climb->slot;
+		crossing = bpf_map_lookup_elem(&mounts, &key);
+		if (!crossing || (climb->expected_root && (climb->expected_root != key.root ||
+							   climb->expected_mountpoint != key.mountpoint))) {
+			__u32 parentless = head.parent == climb->mount ? pal_name_of_parentless(climb->mount) : PAL_NAMED;
+
+			climb->end = parentless == PAL_NAMED ? PAL_NAME_UNKNOWN_MOUNT : parentless;
+			return;
+		}
+		if (crossing->last) {
+			climb->end = PAL_NAMED;
+			return;
+		}
+		climb->expected_root = crossing->parent_root;
+		climb->expected_mountpoint = crossing->parent_mountpoint;
+	}
+	if (head.parent == climb->mount) {
+		climb->end = pal_name_of_parentless(climb->mount);
+		return;
+	}
+	/* A local, for BPF_CORE_READ would relocate a field of our own struct. */
+	parent = (struct mount *)head.parent;
+	climb->dentry = head.mountpoint;
+	climb->mount = head.parent;
+	climb->root = (__u64)BPF_CORE_READ(parent, mnt.mnt_root);
+}
+
+static long pal_climb_untyped(__u32 index, void *context)
+{
+	struct pal_climb *climb = context;
+	struct pal_dentry_head head;
+
+	if (climb->dentry == climb->root) {
+		pal_cross_mount(climb);
+		return climb->end != PAL_NAMING;
+	}
+	if (!pal_read_dentry(climb->dentry, &head) || head.parent == climb->dentry) {
+		climb->end = PAL_NAME_UNKNOWN_MOUNT;
+		return 1;
+	}
+	if (!pal_put_name(climb, (void *)head.name, head.length)) {
+		climb->end = PAL_NAME_TOO_LONG;
+		return 1;
+	}
+	climb->dentry = head.parent;
+	return 0;
+}
+
+/* What a callback changes must not start as a constant. */
+static __always_inline void pal_climb_begin(struct pal_climb *climb, struct pal_scratch *scratch, __u32 slot, __u32 checked)
+{
+	__u32 zero = PAL_ZERO(scratch);
+
+	climb->scratch = scratch;
+	climb->start = PAL_PATH_SIZE + zero;
+	climb->slot = slot;
+	climb->checked = checked + zero;
+	climb->end = PAL_NAMING + zero;
+	climb->expected_root = zero;
+	climb->expected_mountpoint = zero;
+}
+
+static __always_inline void pal_climb_above(struct pal_climb *climb)
+{
+	bpf_loop(PAL_COMPONENTS_MAX + PAL_CROSSINGS_MAX, pal_climb_untyped, climb, 0);
+	if (climb->end == PAL_NAMING)
+		climb->end = PAL_NAME_TOO_DEEP;
+}
+
+/* The root directory itself has no component. */
+static __always_inline void pal_name_root(struct pal_climb *climb)
+{
+	if (climb->end == PAL_NAMED && climb->start == PAL_PATH_SIZE) {
+		climb->scratch->path[PAL_PATH_SIZE - 1] = '/';
+		climb->start = PAL_PATH_SIZE - 1;
+	}
+}
+
+/* One climb by typed pointers: `dentry` and `mnt` are BTF pointers of the program. */
+static __always_inline void pal_climb_path(struct pal_climb *climb, struct vfsmount *mnt, struct dentry *dentry,
+					   struct pal_scratch *scratch, __u32 slot, __u32 checked)
+{
+	struct dentry *root = mnt->mnt_root;
+
+	pal_climb_begin(climb, scratch, slot, checked);
+	climb->typed = dentry;
+	climb->typed_root = root;
+	climb->mount = (__u64)mnt - bpf_core_field_offset(struct mount, mnt);
+	climb->root = (__u64)root;
+	climb->dentry = (__u64)root;
+	bpf_loop(PAL_COMPONENTS_MAX + 1, pal_climb_typed, climb, 0);
+	if (climb->end != PAL_NAMED) {
+		if (climb->end == PAL_NAMING)
+			climb->end = PAL_NAME_TOO_DEEP;
+		return;
+	}
+	climb->end = PAL_NAMING + PAL_ZERO(scratch);
+	pal_cross_mount(climb);
+	if (climb->end == PAL_NAMING)
+		pal_climb_above(climb);
+	pal_name_root(climb);
+}
+
+/* The same by plain addresses, where no typed pointer can be had. */
+static __always_inline void pal_climb_addresses(struct pal_climb *climb, __u64 vfsmount, __u64 dentry,
+						struct pal_scratch *scratch, __u32 slot, __u32 checked)
+{
+	pal_climb_begin(climb, scratch, slot, checked);
+	climb->typed = NULL;
+	climb->typed_root = NULL;
+	climb->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+	climb->root = (__u64)BPF_CORE_READ((struct vfsmount *)vfsmount, mnt_root);
+	climb->dentry = dentry;
+	pal_climb_above(climb);
+	pal_name_root(climb);
+}
+
+/* 1 (no even number) where the kernel does not show its sequence: then one climb must do. */
+static __always_inline __u32 pal_rename_sequence(void)
+{
+	__u32 sequence = 1;
+
+	if (pal_rename_lock)
+		bpf_probe_read_kernel(&sequence, sizeof(sequence), (void *)pal_rename_lock);
+	return sequence;
+}
+
+static __always_inline bool pal_climb_is_stable(__u32 before)
+{
+	return !pal_rename_lock || (!(before & 1) && pal_rename_sequence() == before);
+}
+
+static __always_inline void pal_count_naming(__u32 end)
+{
+	if (end == PAL_NAME_UNKNOWN_MOUNT)
+		pal_count(PAL_COUNTER_UNKNOWN_MOUNT);
+	else if (end == PAL_NAME_TOO_LONG)
+		pal_count(PAL_COUNTER_PATH_TOO_LONG);
+	else if (end == PAL_NAME_TOO_DEEP)
+		pal_count(PAL_COUNTER_PATH_TOO_DEEP);
+	else if (end == PAL_NAME_MOVED)
+		pal_count(PAL_COUNTER_PATH_MOVED);
+}
+
+/* Names the file; returns enum pal_naming and, where it is PAL_NAMED, the path's first byte in scratch->path by `start`. */
+pal_function __u32 pal_name_file(struct file *file, struct pal_scratch *scratch, __u32 slot, __u32 checked, __u32 *start)
+{
+	struct pal_climb climb;
+
+	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
+		__u32 sequence = pal_rename_sequence();
+
+		pal_climb_path(&climb, file->f_path.mnt, file->f_path.dentry, scratch, slot, checked);
+		if (pal_climb_is_stable(sequence)) {
+			if (climb.end == PAL_NAMED)
+				*start = climb.start;
+			else
+				pal_count_naming(climb.end);
+			return climb.end;
+		}
+	}
+	pal_count(PAL_COUNTER_PATH_MOVED);
+	return PAL_NAME_MOVED;
+}
+
+#endif

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+/*
+ * Learns a workload's mount table. Never attached: user space opens each mount point inside the workload's mount namespace
+ * (O_PATH) and runs this by BPF_PROG_TEST_RUN with (descriptor, slot); it climbs from the opened mount to the top of the
+ * tree and writes each crossing. The kernel's own pointers go straight into the map and user space never sees or invents one.
+ *
+ * The crossing below the tree's top mount is the workload's root: pivot_root leaves the container's root mounted there.
+ *
+ * Needs Linux 5.17; without it paths are named by the climb alone.
+ */
+#include "own_file.h"
+#include "walk.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct pal_lesson {
+	__u64 mount;
+	__u32 slot;
+	__s32 result; /* 0 while it goes on, then how many crossings were written, or a negative errno */
+	__u32 crossings;
+};
+
+static long pal_learn_crossing(__u32 index, void *context)
+{
+	struct pal_lesson *lesson = context;
+	struct pal_mount_head head, parent;
+	struct pal_mount_key key = {};
+	struct pal_mount crossing = {};
+	__u32 last;
+
+	if (!pal_read_mount(lesson->mount, &head) || !pal_read_mount(head.parent, &parent)) {
+		lesson->result = -PAL_EINVAL;
+		return 1;
+	}
+	last = head.parent == lesson->mount || parent.parent == head.parent;
+	key.root = head.root;
+	key.mountpoint = head.mountpoint;
+	key.slot = lesson->slot;
+	crossing.last = last;
+	if (!last) {
+		crossing.parent_root = parent.root;
+		crossing.parent_mountpoint = parent.mountpoint;
+	}
+	if (bpf_map_update_elem(&mounts, &key, &crossing, BPF_ANY)) {
+		lesson->result = -PAL_ENOSPC;
+		return 1;
+	}
+	lesson->crossings++;
+	lesson->mount = head.parent;
+	if (last)
+		lesson->result = lesson->crossings;
+	return last;
+}
+
+SEC("raw_tp/sys_enter")
+int learn_mount(struct bpf_raw_tracepoint_args *context)
+{
+	struct file *file = (struct file *)pal_own_file(context->args[0]);
+	__u32 slot = context->args[1];
+	__u32 opaque = bpf_get_smp_processor_id() & 0;
+	struct pal_lesson lesson;
+
+	if (!file)
+		return -PAL_EBADF;
+	lesson.mount = (__u64)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+	lesson.slot = slot;
+	lesson.result = opaque;
+	lesson.crossings = opaque;
+	bpf_loop(PAL_CROSSINGS_MAX, pal_learn_crossing, &lesson, 0);
+	return lesson.result ? lesson.result : -PAL_ELOOP;
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * Observation: what workloads execute, fork, open, connect to and trace, as records (record.h).
+ *
+ * Filtered before anything is read: a system call that no record kind stands for leaves after comparing its number, a task
+ * whose workload asked for nothing leaves after its identity is known.
+ *
+ * Objects come from the kernel after the act, not from the arguments before it: the opened file is the one behind the new
+ * descriptor, the destination is the socket's, so that another thread that changes the arguments meanwhile changes nothing
+ * here. What remains: the descriptor itself can be replaced by another thread between the call's work and its exit.
+ *
+ * Not seen: opens and connects by io_uring (no system call of their own), and opens by a kernel thread.
+ *
+ * Minimum kernel 6.1 (tested; BTF tracepoints are there from 5.5, task storage in them from 5.11, bpf_loop from 5.17).
+ * Without BTF tracepoints none of this can be loaded, and the node observes nothing. Each program can be left out: then
+ * its kind of record is not made, and nothing else changes.
+ */
+#include "core.h"
+#include "emit.h"
+#include "walk.h"
+#include "observe.h"
+
+char _license[] SEC("license") = "GPL";
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct pal_subject subject;
+	struct pal_record_buffer *buffer;
+	struct pal_record_exec *body;
+
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_EXEC))
+		return 0;
+	buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(*body));
+	if (!buffer)
+		return 0;
+	body = pal_record_body_of(buffer);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, &subject, task);
+	body->argument_count = bprm->argc;
+	body->tty = pal_tty_of(task);
+	pal_append_path(buffer, &body->path, (__u64)bprm->file->f_path.mnt, (__u64)bprm->file->f_path.dentry);
+	pal_append_path(buffer, &body->cwd, (__u64)task->fs->pwd.mnt, (__u64)task->fs->pwd.dentry);
+	pal_append_arguments(buffer, &body->arguments, task);
+	pal_record_send(buffer);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct {
+		struct pal_record_head head;
+		struct pal_record_fork body;
+	} record;
+	struct pal_subject subject;
+
+	if (child->pid != child->tgid)
+		return 0; /* a thread: process chains do not need it */
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_FORK))
+		return 0;
+	pal_describe(&record.head, PAL_RECORD_FORK, &subject, parent);
+	record.body.child_tgid = child->tgid;
+	record.body.child_tid = child->pid;
+	record.body.child_start_ns = child->start_boottime;
+	pal_emit(&record.head, sizeof(record));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(observe_exit, struct task_struct *task)
+{
+	struct {
+		struct pal_record_head head;
+		struct pal_record_exit body;
+	} record;
+	struct pal_subject subject;
+
+	if (task->signal->live.counter)
+		return 0; /* other threads of the process live on */
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_EXIT))
+		return 0;
+	pal_describe(&record.head, PAL_RECORD_EXIT, &subject, task);
+	record.body.status = pal_wait_status_of(task);
+	record.body.reserved = 0;
+	pal_emit(&record.head, sizeof(record));
+	return 0;
+}
+
+static __noinline void observe_open(const struct pal_call *call)
+{
+	struct pal_subject subject;
+	struct pal_record_buffer *buffer;
+	struct pal_record_open *body;
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 file;
+
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_OPEN))
+		return;
+	buffer = pal_record_take(PAL_RECORD_OPEN, sizeof(*body));
+	if (!buffer)
+		return;
+	body = pal_record_body_of(buffer);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, &subject, task);
+	body->flags = pal_open_flags_of(call);
+	body->result = call->result;
+	file = call->result >= 0 ? pal_file_of_descriptor(task, call->result) : 0;
+	if (file)
+		pal_append_file(buffer, &body->path, file);
+	else
+		pal_append_user_string(buffer, &body->path, (const void *)pal_open_name_of(call));
+	pal_record_send(buffer);
+}
+
+static __noinline void observe_socket(const struct pal_call *call)
+{
+	struct pal_network_act act = { .operation = PAL_NETWORK_SOCKET, .result = call->result };
+	struct pal_endpoint endpoint = {};
+	struct pal_subject subject;
+	__u64 socket = 0;
+
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_SOCKET))
+		return;
+	if (call->result >= 0)
+		socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call->result);
+	if (socket)
+		pal_endpoint_of_socket(&endpoint, socket);
+	else
+		pal_endpoint_of_arguments(&endpoint, call);
+	pal_emit_network(&subject, &endpoint, &act, NULL);
+}
+
+static __noinline void observe_connect(const struct pal_call *call)
+{
+	struct pal_network_act act = { .operation = PAL_NETWORK_CONNECT, .result = call->result };
+	struct pal_endpoint endpoint = {};
+	struct pal_subject subject;
+	__u64 socket;
+
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_CONNECT))
+		return;
+	socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call->arguments[0]);
+	if (!socket)
+		return; /* not a socket: nothing was connected */
+	pal_endpoint_of_socket(&endpoint, socket);
+	if (call->result == 0 || call->result == -PAL_EINPROGRESS) {
+		pal_endpoint_peer(&endpoint, socket);
+	} else {
+		pal_endpoint_user(&endpoint, (const void *)call->arguments[1], call->arguments[2]);
+		act.flags = PAL_NETWORK_USER;
+	}
+	pal_emit_network(&subject, &endpoint, &act, NULL);
+}
+
+/* After the call: a target that it killed or released is found all the same as long as its pid is not reused. */
+static __noinline void observe_ptrace(const struct pal_call *call)
+{
+	struct pal_subject subject;
+	struct pal_record_buffer *buffer;
+	struct pal_record_ptrace *body;
+	__u64 task;
+
+	if (!pal_ptrace_begins(call->arguments[0]))
+		return; /* of a process that is traced already */
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_PTRACE))
+		return;
+	task = pal_ptrace_target(call);
+	buffer = pal_record_take(PAL_RECORD_PTRACE, sizeof(*body));
+	if (!buffer)
+		return;
+	body = pal_record_body_of(buffer);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, &subject, bpf_get_current_task_btf());
+	pal_describe_target(body, task, call);
+	if (task)
+		pal_append_executable(buffer, &body->target_exe, task);
+	else
+		pal_span_set(&body->target_exe, 0, 0, PAL_SPAN_UNREADABLE);
+	pal_record_send(buffer);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(observe_call, struct pt_regs *regs, long result)
+{
+	struct pal_call call;
+
+	switch (pal_call_of(regs)) {
+	case PAL_CALL_OPEN:
+		pal_call_read(&call, regs, result);
+		observe_open(&call);
+		break;
+	case PAL_CALL_SOCKET:
+		pal_call_read(&call, regs, result);
+		observe_socket(&call);
+		break;
+	case PAL_CALL_CONNECT:
+		pal_call_read(&call, regs, result);
+		observe_connect(&call);
+		break;
+	case PAL_CALL_PTRACE:
+		pal_call_read(&call, regs, result);
+		observe_ptrace(&call);
+		break;
+	default:
+		break;
+	}
+	return 0;
+}
