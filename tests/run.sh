@@ -83,7 +83,7 @@ count() {
 
 # Names of the failed tests, for the end of a long log.
 failures() {
-    sed -nE 's/^test (.*) \.\.\. FAILED$/    failed: \1/p' "$1" | sort -u
+    sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/    failed: \1/p' "$1" | sort -u
 }
 
 stop_ring() {

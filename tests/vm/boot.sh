@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Boots a guest on a distribution kernel in software emulation, runs one program in it and exits with that program's status.
+#
+#   tests/vm/boot.sh [--counted] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
+#
+# FOLDER becomes the guest's root file system (beside what the guest needs itself: busybox, init, kernel modules).
+# What PROGRAM prints is all that is printed; the kernel's console is shown only if it failed.
+# --counted: one CPU whose clock is the number of instructions executed, so that nanoseconds in the guest are instructions.
+# No hardware acceleration: results must not depend on the machine, and counting needs emulation anyway.
+set -euo pipefail
+
+readonly HERE="$(cd "$(dirname "$0")" && pwd)"
+# Modules that the guest loads, in this order.
+readonly MODULES=(fs/overlayfs/overlay.ko)
+readonly LSM=landlock,lockdown,yama,apparmor,bpf
+readonly MEMORY_MIB=2048
+readonly CONSOLE_LINES=80
+
+processors=(-accel tcg,thread=multi -smp 2)
+seconds=300
+
+main() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) && shift ;;
+            --timeout) seconds=$2 && shift 2 ;;
+            *) break ;;
+        esac
+    done
+    [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/palisade-vm.XXXXXX")
+    trap 'rm -rf "$scratch"' EXIT
+    kernel=$("$HERE/kernel.sh")
+    initramfs "$@"
+    guest
+}
+
+# An archive of FOLDER followed by one of our own parts: the kernel unpacks both over each other.
+initramfs() {
+    local folder=$1 own="$scratch/own" module
+    shift
+    mkdir -p "$own"/{bin,proc,sys,dev,tmp,modules}
+    cp "$(command -v busybox)" "$own/bin/busybox"
+    cp "$HERE/init" "$own/init"
+    printf '%s\n' "$@" >"$own/program"
+    for module in "${MODULES[@]}"; do cp "$kernel/modules/kernel/$module" "$own/modules/"; done
+    archive "$folder" >"$scratch/initramfs"
+    archive "$own" >>"$scratch/initramfs"
+}
+
+archive() { (cd "$1" && find . -mindepth 1 | cpio --quiet -o -H newc -R 0:0); }
+
+# The first serial line is the kernel's console, the second carries the program's output and, last, "guest exit STATUS".
+guest() {
+    local status=0 verdict
+    timeout --kill-after=5 "$seconds" qemu-system-x86_64 "${processors[@]}" -cpu max -m "$MEMORY_MIB" -display none -nodefaults \
+        -no-reboot -serial "file:$scratch/console" -serial stdio -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
+        -append "console=ttyS0 panic=-1 quiet lsm=$LSM mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on" \
+        </dev/null 2>"$scratch/qemu" | tee "$scratch/output" | sed -u '/^guest exit /d' || status=$?
+    verdict=$(sed -nE 's/^guest exit ([0-9]+)$/\1/p' "$scratch/output")
+    [ "${verdict:-1}" -ne 0 ] || return 0
+    explain "$status" "$verdict"
+    exit "${verdict:-1}"
+}
+
+explain() {
+    [ -n "$2" ] || printf 'the guest did not finish (qemu %s; 124: its %s s were over)\n' "$1" "$seconds"
+    cat "$scratch/qemu"
+    printf -- '---- the last %d lines of the kernel console\n' "$CONSOLE_LINES"
+    tail -n "$CONSOLE_LINES" "$scratch/console" 2>/dev/null || true
+} >&2
+
+main "$@"

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Prints the folder of a distribution kernel for the guest, fetched and unpacked (never installed) the first time.
+#
+# Debian's cloud kernel: the smallest packaged one with BPF LSM, BTF, AppArmor and SELinux compiled in. The folder is keyed by the
+# package's exact version, so a new kernel of the distribution is fetched beside the old one.
+set -euo pipefail
+
+readonly META=linux-image-cloud-amd64
+readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/palisade/kernels"
+
+main() {
+    local package version folder
+    package=$(apt-cache depends "$META" 2>/dev/null | sed -nE 's/^ *Depends: (linux-image-.*)$/\1/p' | head -n 1)
+    [ -n "$package" ] || { echo "no package $META in the package lists (apt-get update?)" >&2; exit 1; }
+    version=$(apt-cache show "$package" | sed -nE 's/^Version: //p' | head -n 1)
+    folder="$CACHE/${package#linux-image-}_$version"
+    [ -d "$folder" ] || fetch "$package=$version" "$folder"
+    printf '%s\n' "$folder"
+}
+
+# Into a folder of its own first, then renamed: two runs at once, or one that was stopped, leave nothing half done.
+fetch() {
+    mkdir -p "$CACHE"
+    scratch=$(mktemp -d "$CACHE/fetch.XXXXXX")
+    trap 'rm -rf "$scratch"' EXIT
+    echo "fetching $1 for the guest" >&2
+    (cd "$scratch" && apt-get download -qq -o APT::Sandbox::User=root "$1" >&2)
+    dpkg-deb -x "$scratch"/*.deb "$scratch/unpacked"
+    mkdir "$scratch/kernel"
+    mv "$scratch"/unpacked/boot/vmlinuz-* "$scratch/kernel/vmlinuz"
+    mv "$scratch"/unpacked/boot/config-* "$scratch/kernel/config"
+    mv "$scratch"/unpacked/lib/modules/* "$scratch/kernel/modules"
+    chmod 755 "$scratch/kernel"
+    mv -T "$scratch/kernel" "$2" 2>/dev/null || [ -d "$2" ]
+}
+
+main

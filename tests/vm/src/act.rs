@@ -1,0 +1,243 @@
+//! Acts that policies speak of, and what became of each: the system call's error and, apart from it, the effect.
+//!
+//! An act is written `VERB:OBJECT` on the actor's command line, and its outcome is one line of the actor's output:
+//! `VERB:OBJECT errno=NUMBER effect=yes|no` (errno 0: the call succeeded). Text, so that a failed test shows what happened.
+//!
+//! | act | system call | effect |
+//! |---|---|---|
+//! | `open:PATH` | open for reading | a byte was read |
+//! | `create:PATH` | open for writing, creating | the file exists afterwards |
+//! | `exec:PATH` | execve of a copy of the actor at PATH | it wrote its marker |
+//! | `connect:ADDRESS:PORT` | connect over TCP | the server's greeting arrived |
+//! | `ptrace:self` | PTRACE_ATTACH to a child of its own | the kernel names us as its tracer |
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    str::FromStr,
+};
+
+use nix::{sys::ptrace, unistd::Pid};
+
+/// The first argument that makes the actor write a marker into the file named by the second.
+pub const MARK: &str = "--mark";
+/// The first argument that makes the actor sleep until its standard input ends.
+pub const WAIT: &str = "--wait";
+
+/// Something that a workload tries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Opens a file for reading and reads it.
+    Open(PathBuf),
+    /// Opens a file for writing, creating it.
+    Create(PathBuf),
+    /// Executes a copy of the actor.
+    Exec(PathBuf),
+    /// Connects to a server that greets.
+    Connect(SocketAddr),
+    /// Attaches to a child of its own.
+    PtraceChild,
+}
+
+/// What became of an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of the system call; 0 for success.
+    pub errno: i32,
+    /// Whether what the act is for came about.
+    pub effect: bool,
+}
+
+impl Outcome {
+    /// Refused with an error, and nothing came of it.
+    #[must_use]
+    pub fn is_denied(self) -> bool {
+        matches!(self.errno, 1 | 13) && !self.effect
+    }
+
+    /// Went through, and had its effect.
+    #[must_use]
+    pub fn is_permitted(self) -> bool {
+        self.errno == 0 && self.effect
+    }
+}
+
+/// Why a text is no act or no outcome.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is neither an act nor its outcome")]
+pub struct Unintelligible(String);
+
+impl FromStr for Act {
+    type Err = Unintelligible;
+
+    fn from_str(text: &str) -> Result<Self, Unintelligible> {
+        let unintelligible = || Unintelligible(text.to_owned());
+        let (verb, object) = text.split_once(':').ok_or_else(unintelligible)?;
+        match verb {
+            "open" => Ok(Self::Open(object.into())),
+            "create" => Ok(Self::Create(object.into())),
+            "exec" => Ok(Self::Exec(object.into())),
+            "connect" => object.parse().map(Self::Connect).map_err(|_| unintelligible()),
+            "ptrace" if object == "self" => Ok(Self::PtraceChild),
+            _ => Err(unintelligible()),
+        }
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(path) => write!(out, "open:{}", path.display()),
+            Self::Create(path) => write!(out, "create:{}", path.display()),
+            Self::Exec(path) => write!(out, "exec:{}", path.display()),
+            Self::Connect(address) => write!(out, "connect:{address}"),
+            Self::PtraceChild => write!(out, "ptrace:self"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "errno={} effect={}", self.errno, if self.effect { "yes" } else { "no" })
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = Unintelligible;
+
+    fn from_str(text: &str) -> Result<Self, Unintelligible> {
+        let unintelligible = || Unintelligible(text.to_owned());
+        let (errno, effect) =
+            text.strip_prefix("errno=").and_then(|rest| rest.split_once(" effect=")).ok_or_else(unintelligible)?;
+        let effect = match effect {
+            "yes" => true,
+            "no" => false,
+            _ => return Err(unintelligible()),
+        };
+        Ok(Self { errno: errno.parse().map_err(|_| unintelligible())?, effect })
+    }
+}
+
+impl Act {
+    /// Does it.
+    #[must_use]
+    pub fn perform(&self) -> Outcome {
+        match self {
+            Self::Open(path) => open(path),
+            Self::Create(path) => create(path),
+            Self::Exec(path) => exec(path),
+            Self::Connect(address) => connect(*address),
+            Self::PtraceChild => ptrace_child(),
+        }
+    }
+}
+
+fn errno_of<T>(result: &io::Result<T>) -> i32 {
+    // An error that is not the kernel's is none that a denial could give.
+    result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(-1))
+}
+
+fn open(path: &Path) -> Outcome {
+    let opened = File::open(path);
+    let errno = errno_of(&opened);
+    let effect = opened.is_ok_and(|mut file| matches!(file.read(&mut [0]), Ok(1)));
+    Outcome { errno, effect }
+}
+
+fn create(path: &Path) -> Outcome {
+    let created = OpenOptions::new().write(true).create_new(true).open(path);
+    Outcome { errno: errno_of(&created), effect: path.symlink_metadata().is_ok() }
+}
+
+fn exec(path: &Path) -> Outcome {
+    let marker = PathBuf::from(format!("/tmp/marker-{}", std::process::id()));
+    let status = Command::new(path).arg(MARK).arg(&marker).stdin(Stdio::null()).status();
+    let effect = marker.exists();
+    // Absent where the program did not run.
+    fs::remove_file(&marker).ok();
+    Outcome { errno: errno_of(&status), effect }
+}
+
+fn connect(address: SocketAddr) -> Outcome {
+    let connected = TcpStream::connect(address);
+    let errno = errno_of(&connected);
+    let effect = connected.is_ok_and(|mut stream| matches!(stream.read(&mut [0]), Ok(1)));
+    Outcome { errno, effect }
+}
+
+/// The child is a copy of the actor that waits; attaching to one's own child needs no capability.
+fn ptrace_child() -> Outcome {
+    let child = Command::new("/proc/self/exe").arg(WAIT).stdin(Stdio::piped()).spawn();
+    let Ok(mut child) = child else { return Outcome { errno: -1, effect: false } };
+    let outcome = attach(&child);
+    child.kill().ok();
+    child.wait().ok();
+    outcome
+}
+
+fn attach(child: &Child) -> Outcome {
+    let Ok(number) = i32::try_from(child.id()) else { return Outcome { errno: -1, effect: false } };
+    let attached = ptrace::attach(Pid::from_raw(number));
+    let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).map(str::trim);
+    Outcome { errno: attached.err().map_or(0, |errno| errno as i32), effect: tracer != Some("0") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_act_text_is_read_back_as_it_was_written() {
+        for text in [
+            "open:/etc/a b",
+            "create:/tmp/x",
+            "exec:/bin/x",
+            "connect:127.0.0.1:5000",
+            "connect:[::1]:80",
+            "ptrace:self",
+        ] {
+            assert_eq!(text.parse::<Act>().unwrap().to_string(), text);
+        }
+        for text in ["", "open", "shout:/x", "connect:nowhere", "ptrace:other"] {
+            assert!(text.parse::<Act>().is_err(), "{text}");
+        }
+        let outcome = Outcome { errno: 13, effect: false };
+        assert_eq!(outcome.to_string().parse::<Outcome>().unwrap(), outcome);
+        for text in ["", "errno=x effect=no", "errno=1", "errno=1 effect=maybe"] {
+            assert!(text.parse::<Outcome>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn unit_act_a_denial_needs_the_error_and_the_absence_of_the_effect() {
+        assert!(Outcome { errno: 1, effect: false }.is_denied());
+        assert!(!Outcome { errno: 1, effect: true }.is_denied());
+        assert!(!Outcome { errno: 0, effect: false }.is_denied());
+        assert!(!Outcome { errno: 2, effect: false }.is_denied(), "a file that is not there is not a denial");
+        assert!(!Outcome { errno: 0, effect: false }.is_permitted());
+    }
+
+    #[test]
+    fn unit_act_outcomes_tell_success_from_failure() {
+        let folder = std::env::temp_dir().join(format!("palisade-act-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("file");
+        assert!(Act::Create(file.clone()).perform().is_permitted());
+        assert_eq!(
+            Act::Open(file.clone()).perform(),
+            Outcome { errno: 0, effect: false },
+            "an empty file gives no byte"
+        );
+        fs::write(&file, "x").unwrap();
+        assert!(Act::Open(file.clone()).perform().is_permitted());
+        assert_eq!(Act::Create(file.clone()).perform().errno, 17);
+        assert_eq!(Act::Exec(file).perform().errno, 13);
+        assert_eq!(Act::Open(folder.join("none")).perform().errno, 2);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

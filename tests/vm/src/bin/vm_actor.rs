@@ -1,0 +1,51 @@
+//! The actor: does the acts of its command line one after the other and prints the outcome of each (see `palisade_vm::act`).
+//!
+//! `--hold` as the first argument keeps it running afterwards, until it is killed: a container that others `exec` into.
+#![forbid(unsafe_code)]
+
+use std::{
+    env, fs,
+    io::{self, Read, Write},
+    process::ExitCode,
+    thread,
+};
+
+use palisade_vm::act::{Act, MARK, WAIT};
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some(MARK) => return succeed(&arguments.get(1).map_or(Ok(()), |marker| fs::write(marker, "ran"))),
+        Some(WAIT) => return succeed(&io::stdin().read(&mut [0]).map(drop)),
+        _ => {}
+    }
+    let hold = arguments.first().is_some_and(|first| first == "--hold");
+    if hold {
+        arguments.remove(0);
+    }
+    if let Err(error) = perform(&arguments) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    if hold {
+        // Parking may end by itself.
+        loop {
+            thread::park();
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn succeed(result: &io::Result<()>) -> ExitCode {
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn perform(acts: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = io::stdout();
+    for act in acts {
+        let act: Act = act.parse()?;
+        writeln!(out, "{act} {}", act.perform())?;
+        out.flush()?;
+    }
+    Ok(())
+}

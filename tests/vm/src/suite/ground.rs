@@ -1,0 +1,38 @@
+//! The ground that the other tests stand on: a kernel where BPF LSM programs really run, and the file systems that containers need.
+//! Without these a later failure would be read as one of Palisade's.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use super::{Checked, ensure};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("vm_kernel_lists_bpf_among_its_active_lsms", bpf_is_active),
+        Trial::test("vm_kernel_describes_its_own_types", types_are_described),
+        Trial::test("vm_guest_mounts_the_unified_hierarchy_alone", one_hierarchy),
+        Trial::test("vm_guest_knows_overlayfs", overlayfs_is_known),
+    ]
+}
+
+fn bpf_is_active() -> Checked {
+    let active = fs::read_to_string("/sys/kernel/security/lsm")?;
+    ensure(active.split(',').any(|lsm| lsm == "bpf"), || format!("active: {active}"))
+}
+
+fn types_are_described() -> Checked {
+    let magic = fs::read("/sys/kernel/btf/vmlinux")?;
+    ensure(magic.starts_with(&0xeb9f_u16.to_le_bytes()), || format!("it starts {:?}", &magic[..magic.len().min(4)]))
+}
+
+fn one_hierarchy() -> Checked {
+    let mounts = fs::read_to_string("/proc/mounts")?;
+    let hierarchies: Vec<&str> = mounts.lines().filter(|line| line.contains(" cgroup")).collect();
+    ensure(matches!(hierarchies[..], [only] if only.contains("/sys/fs/cgroup cgroup2 ")), || format!("{hierarchies:?}"))
+}
+
+fn overlayfs_is_known() -> Checked {
+    let known = fs::read_to_string("/proc/filesystems")?;
+    ensure(known.lines().any(|line| line.ends_with("\toverlay")), || known)
+}

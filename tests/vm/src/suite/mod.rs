@@ -1,0 +1,23 @@
+//! The suite's tests by subject.
+//!
+//! They share one containerd (see [`fixture`]) and run one after the other: starting a container costs a second of emulated time.
+
+mod containers;
+mod fixture;
+mod ground;
+
+use libtest_mimic::{Failed, Trial};
+
+/// What a test gives back: a failure may be any error or text.
+type Checked = Result<(), Failed>;
+
+/// Every test of the guest.
+#[must_use]
+pub fn trials() -> Vec<Trial> {
+    [ground::trials(), containers::trials()].into_iter().flatten().collect()
+}
+
+/// Fails with the text unless the condition holds.
+fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
+    if condition { Ok(()) } else { Err(Failed::from(otherwise())) }
+}
