@@ -14,7 +14,10 @@ use crate::{
     shell::{BuildError, Factory, Shell},
     tree::{Kind, Vitals},
 };
-use actix::{Actor, dev::channel::{AddressReceiver, channel}};
+use actix::{
+    Actor,
+    dev::channel::{AddressReceiver, channel},
+};
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 /// Messages that a mailbox holds unless the specification says otherwise: at 4096 a mailbox of boxed messages costs at
@@ -138,7 +141,6 @@ impl<A: Actor<Context = Context<A>>> ChildSpec<A> {
     pub fn address(&self) -> Address<A> {
         self.mailbox.address()
     }
-
 }
 
 /// What can be a child: a [`ChildSpec`] or a [`Supervisor`](crate::Supervisor).

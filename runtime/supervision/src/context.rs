@@ -10,11 +10,7 @@
 //! actix's own context a factory could never replace the state; (2) packing our own envelope is the only place that sees
 //! each message, which counting needs; both cost no allocation beyond the one box that actix makes for any message.
 
-use crate::{
-    address::Address,
-    control::Line,
-    gate::Gate,
-};
+use crate::{address::Address, control::Line, gate::Gate};
 use actix::{
     Actor, ActorContext, ActorState, Addr, AsyncContext, Handler, Message, SpawnHandle,
     dev::{
@@ -29,7 +25,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Context as TaskContext},
+    task::{Context as TaskContext, Poll},
 };
 
 /// Messages an actor handles before others on its thread have a turn. Larger only helps throughput by less than the
@@ -98,13 +94,14 @@ impl<A: Actor<Context = Self>> Context<A> {
     }
 
     /// Notes how many records are lost if this actor panics now. Say it before dispatching a batch, and again with what
-    /// is left as the batch goes on. It ends with the handler; unsaid, a message counts as one record.
+    /// is left as the batch goes on. It ends with the handler (in a timer: with the turn); unsaid, a message counts as one record.
     pub fn at_stake(&mut self, records: u64) {
         self.flight.records = records;
     }
 
     pub(crate) fn begin_turn(&mut self) {
         self.turn = TURN;
+        self.flight = Flight::default();
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
@@ -200,7 +197,7 @@ where
     fn handle(&mut self, actor: &mut A, ctx: &mut Context<A>) {
         let Some(message) = self.message.take() else { return };
         if !self.admitted {
-            ctx.gate().admit_unasked();
+            ctx.gate().admit_unasked(1);
         }
         ctx.gate().took(1);
         let reply = self.reply.take();

@@ -36,6 +36,7 @@ pub(crate) enum Order {
 /// The cell with the newest order.
 #[derive(Debug)]
 pub(crate) struct Control {
+    /// Of the order in the cell; read without the lock to see that nothing is new, which is the case at most polls.
     version: AtomicU64,
     order: Mutex<Order>,
     waker: AtomicWaker,
@@ -49,8 +50,11 @@ impl Default for Control {
 
 impl Control {
     pub(crate) fn give(&self, order: Order) {
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = order;
-        self.version.fetch_add(1, Ordering::AcqRel);
+        {
+            let mut cell = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            *cell = order;
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
         self.waker.wake();
     }
     pub(crate) fn version(&self) -> u64 {
@@ -59,8 +63,10 @@ impl Control {
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
-    pub(crate) fn order(&self) -> Order {
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The newest order and its version, which belong together.
+    pub(crate) fn read(&self) -> (u64, Order) {
+        let cell = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.version(), *cell)
     }
 }
 

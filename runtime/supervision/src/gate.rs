@@ -7,11 +7,9 @@
 //! Decision: depth is `admitted - taken` of two monotone counters, not one shared up-down counter, because then the
 //! receiver never needs an atomic read-modify-write and both totals come for free.
 
-use std::{
-    sync::{
-        Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering, fence},
-    },
+use std::sync::{
+    Mutex, PoisonError, Weak,
+    atomic::{AtomicU64, Ordering, fence},
 };
 use tokio::sync::Notify;
 
@@ -145,8 +143,8 @@ impl Gate {
     }
 
     /// A message that came past the gate (by a plain `Addr`) counts as admitted when it is taken.
-    pub(crate) fn admit_unasked(&self) {
-        self.entry.0.admitted.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn admit_unasked(&self, messages: u64) {
+        self.entry.0.admitted.fetch_add(messages, Ordering::AcqRel);
     }
 
     pub(crate) fn close(&self) {

@@ -72,7 +72,7 @@
 //!
 //! At rest, for each mailbox: `admitted = queued + handled + expired + lost_panic + lost_closed`, and what was offered is
 //! `admitted + shed + refused_closed + coalesced + staged`. While an actor handles a message, that one is in none of them.
-//! A message sent by a plain actix `Addr` (as `ctx.notify` of actix's combinators may) is admitted when it is handled.
+//! A message sent by a plain actix `Addr` is admitted when it is handled; `ctx.notify` is no mail and not counted.
 //! An asynchronous handler counts as handled when it has returned its future.
 //!
 //! # Parts
@@ -100,9 +100,7 @@ mod tree;
 mod watchdog;
 
 pub use address::{Address, AskError, Refused};
-pub use child::{
-    Child, ChildSpec, DEFAULT_CAPACITY, DEFAULT_START_DEADLINE, DEFAULT_STOP_DEADLINE, MailboxOf,
-};
+pub use child::{Child, ChildSpec, DEFAULT_CAPACITY, DEFAULT_START_DEADLINE, DEFAULT_STOP_DEADLINE, MailboxOf};
 pub use context::Context;
 pub use control::StopReport;
 pub use exit::{Exit, GaveUp};

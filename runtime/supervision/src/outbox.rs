@@ -23,7 +23,7 @@ use std::{
 };
 
 /// What happens to a message that finds the mailbox full.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Overflow<M> {
     /// The new message is handed back and counted as shed.
     Refuse,
@@ -35,6 +35,14 @@ pub enum Overflow<M> {
     /// [`Outbox::send`] waits for room; [`Outbox::try_send`] hands the message back and counts nothing.
     Block,
 }
+
+// Derived ones would ask the same of `M`.
+impl<M> Clone for Overflow<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<M> Copy for Overflow<M> {}
 
 /// What one outbox (with its clones) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,14 +99,11 @@ pub struct Outbox<M: Message> {
     counters: Arc<Counters>,
 }
 
-impl<M: Message> Clone for Outbox<M>
-where
-    Overflow<M>: Clone,
-{
+impl<M: Message> Clone for Outbox<M> {
     fn clone(&self) -> Self {
         Self {
             to: self.to.clone(),
-            overflow: self.overflow.clone(),
+            overflow: self.overflow,
             stage: self.stage.clone(),
             counters: self.counters.clone(),
         }
@@ -146,7 +151,7 @@ impl<M: Message + Send + 'static> Outbox<M> {
     /// [`Refused::Closed`] with the message: the receiver is over.
     pub async fn send(&self, message: M) -> Result<(), Refused<M>> {
         let gate = self.to.gate();
-        let mut message = match self.to.deliver(message) {
+        let mut message = match self.deliver_in_order(message) {
             Err(Refused::Full(message)) => message,
             done => {
                 self.count(&done, false);
@@ -159,7 +164,7 @@ impl<M: Message + Send + 'static> Outbox<M> {
             tokio::pin!(room);
             // Listen first, then look again: room made in between is not missed.
             room.as_mut().enable();
-            match self.to.deliver(message) {
+            match self.deliver_in_order(message) {
                 Err(Refused::Full(back)) => message = back,
                 done => {
                     self.count(&done, false);
@@ -167,6 +172,14 @@ impl<M: Message + Send + 'static> Outbox<M> {
                 }
             }
             room.await;
+        }
+    }
+
+    /// Into the mailbox, but not past what is staged.
+    fn deliver_in_order(&self, message: M) -> Result<(), Refused<M>> {
+        match &self.stage {
+            Some(stage) => stage.deliver_behind(message),
+            None => self.to.deliver(message),
         }
     }
 
@@ -246,6 +259,12 @@ impl<M: Message + Send + 'static> Stage<M> {
         } else {
             self.hold(message, overflow)
         }
+    }
+
+    fn deliver_behind(&self, message: M) -> Result<(), Refused<M>> {
+        let mut held = self.held();
+        self.flush_held(&mut held);
+        if held.is_empty() { self.to.deliver(message) } else { Err(Refused::Full(message)) }
     }
 
     fn hold(&self, message: M, overflow: &Overflow<M>) -> Result<(), Refused<M>> {

@@ -51,6 +51,8 @@ pub(crate) struct Overseer {
     starting: BTreeMap<ChildId, StartReply>,
     stopping: Vec<(ChildId, StopReply)>,
     abandoned: BTreeSet<ChildId>,
+    /// Dynamic children that never came up, to be forgotten.
+    unborn: Vec<ChildId>,
     epoch: Instant,
     generation: u64,
     seen_order: u64,
@@ -85,6 +87,7 @@ impl Overseer {
             starting: BTreeMap::new(),
             stopping: Vec::new(),
             abandoned: BTreeSet::new(),
+            unborn: Vec::new(),
             epoch: Instant::now(),
             generation: 0,
             seen_order: 0,
@@ -142,7 +145,8 @@ impl Overseer {
             control.register(task.waker());
             if control.version() == seen { Poll::Pending } else { Poll::Ready(()) }
         });
-        let requests = &mut self.requests;
+        // While it is down, requests wait in their channel: after a restart they are served, and no answer is a lie.
+        let requests = if self.plan.serves() { &mut self.requests } else { &mut None };
         let asked = async {
             match requests {
                 Some(requests) => requests.recv().await,
@@ -169,8 +173,9 @@ impl Overseer {
     }
 
     fn obey(&mut self) {
-        self.seen_order = self.upward.control.version();
-        match self.upward.control.order() {
+        let (version, order) = self.upward.control.read();
+        self.seen_order = version;
+        match order {
             Order::Wait => {}
             Order::Run(generation) if generation == self.generation => {}
             Order::Run(generation) => {
@@ -182,7 +187,7 @@ impl Overseer {
                 self.feed(Input::Halt);
             }
             Order::Kill(_) => {
-                self.order_all(|generation| Order::Kill(generation));
+                self.order_all(Order::Kill);
                 self.feed(Input::Halt);
             }
             Order::Shut => self.order_all(|_| Order::Shut),
@@ -224,7 +229,8 @@ impl Overseer {
         let path = self.path_of(vitals);
         match self.plan.phase(id) {
             Some(Phase::Stopping { .. }) => self.lineage.ledger.stopped(path),
-            _ => tracing::warn!(child = path, %exit, "child ended"),
+            Some(Phase::Starting { .. } | Phase::Up { .. }) => tracing::warn!(child = path, %exit, "child ended"),
+            _ => {}
         }
         if exit.kind() == crate::policy::ExitKind::Failed {
             vitals.failed(exit.to_string());
@@ -246,9 +252,14 @@ impl Overseer {
 
     fn feed(&mut self, input: Input) {
         let mut steps = std::mem::take(&mut self.steps);
-        self.plan.step(self.now(), input, &mut steps);
-        for step in steps.drain(..) {
-            self.carry_out(step);
+        let mut next = Some(input);
+        while let Some(input) = next {
+            self.plan.step(self.now(), input, &mut steps);
+            for step in steps.drain(..) {
+                self.carry_out(step);
+            }
+            // A child whose `start_child` failed is forgotten: the caller was told that there is none.
+            next = self.unborn.pop().map(Input::Remove);
         }
         self.steps = steps;
     }
@@ -326,6 +337,7 @@ impl Overseer {
 
     fn fail_start(&mut self, id: ChildId) {
         let Some(reply) = self.starting.remove(&id) else { return };
+        self.unborn.push(id);
         let why = self.members.get(&id).and_then(|member| member.entry.vitals.last_error());
         let _ = reply.send(Err(StartChildError::Failed(why.unwrap_or_else(|| "stopped".to_owned()))));
     }

@@ -6,7 +6,7 @@
 
 use crate::pulse::Pulse;
 use actix_rt::{Arbiter, ArbiterHandle};
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, io, pin::Pin, sync::Arc};
 
 /// A task that is built at its place, because what it owns cannot move between threads.
 pub type PlacedTask = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -41,6 +41,15 @@ impl Here {
     pub fn place() -> Arc<dyn Place> {
         Arc::new(Self::default())
     }
+
+    /// The same with a sign of life, so that a [`Watchdog`](crate::Watchdog) can watch the main thread as well. Must be
+    /// called within the `LocalSet`.
+    #[must_use]
+    pub fn beating() -> Arc<dyn Place> {
+        let here = Self::default();
+        tokio::task::spawn_local(Pulse::keep_beating(Arc::downgrade(&here.pulse)));
+        Arc::new(here)
+    }
 }
 
 impl Place for Here {
@@ -64,9 +73,6 @@ pub struct ArbiterThread {
     pulse: Arc<Pulse>,
 }
 
-/// How often an arbiter says that it lives.
-pub(crate) const BEAT: Duration = Duration::from_millis(100);
-
 impl ArbiterThread {
     /// Starts the thread. Must be called on a thread with an actix `System`.
     ///
@@ -78,14 +84,7 @@ impl ArbiterThread {
         }
         let arbiter = Arbiter::try_new()?;
         let pulse = Arc::new(Pulse::default());
-        let beating = Arc::downgrade(&pulse);
-        arbiter.spawn(async move {
-            while let Some(pulse) = beating.upgrade() {
-                pulse.beat();
-                drop(pulse);
-                tokio::time::sleep(BEAT).await;
-            }
-        });
+        arbiter.spawn(Pulse::keep_beating(Arc::downgrade(&pulse)));
         Ok(Arc::new(Self { name: name.to_owned(), handle: arbiter.handle(), pulse }))
     }
 }
@@ -108,6 +107,7 @@ impl Place for ArbiterThread {
 
 impl Drop for ArbiterThread {
     fn drop(&mut self) {
+        self.pulse.retire();
         self.handle.stop();
     }
 }

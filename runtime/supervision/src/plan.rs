@@ -130,6 +130,9 @@ impl Slot {
     fn owes_stop(&self) -> bool {
         self.live() && (!self.wanted || self.cycle)
     }
+    fn starting(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. })
+    }
     fn stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping { .. })
     }
@@ -173,7 +176,7 @@ impl Plan {
             rules,
             generation: 0,
             phase: Phase::Down,
-            wanted: matches!(self.mode, Mode::Booting | Mode::Serving),
+            wanted: self.serves(),
             cycle: false,
             forget: false,
             not_before: Duration::ZERO,
@@ -194,6 +197,12 @@ impl Plan {
         self.slots.iter().find(|slot| slot.id == id).map(|slot| slot.generation)
     }
 
+    /// Whether children are being kept up, or are on their way up.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self.mode, Mode::Booting | Mode::Serving)
+    }
+
     /// Whether a child that is down will be started again.
     #[must_use]
     pub fn wanted(&self, id: ChildId) -> bool {
@@ -203,7 +212,7 @@ impl Plan {
     /// When [`Input::Wake`] is due, if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self, now: Duration) -> Option<Duration> {
-        let starts_open = matches!(self.mode, Mode::Booting | Mode::Serving);
+        let starts_open = self.serves();
         self.slots
             .iter()
             .filter_map(|slot| match slot.phase {
@@ -362,7 +371,7 @@ impl Plan {
     fn reconcile(&mut self, now: Duration, out: &mut Vec<Step>) {
         self.reconcile_stops(now, out);
         self.settle(out);
-        if matches!(self.mode, Mode::Booting | Mode::Serving) {
+        if self.serves() {
             self.reconcile_starts(now, out);
         }
         self.conclude(out);
@@ -384,7 +393,7 @@ impl Plan {
 
     /// Children that are down and unwanted: forget them, or note that they are over.
     fn settle(&mut self, out: &mut Vec<Step>) {
-        let serving = matches!(self.mode, Mode::Booting | Mode::Serving);
+        let serving = self.serves();
         self.slots.retain_mut(|slot| {
             if slot.wanted || slot.live() || slot.stopping() {
                 return true;
@@ -403,7 +412,7 @@ impl Plan {
 
     fn reconcile_starts(&mut self, now: Duration, out: &mut Vec<Step>) {
         let ordered = self.ordered();
-        if ordered && self.slots.iter().any(|slot| slot.owes_stop() || slot.stopping()) {
+        if ordered && self.slots.iter().any(|slot| slot.owes_stop() || slot.stopping() || slot.starting()) {
             return;
         }
         for slot in self.slots.iter_mut().filter(|slot| slot.wanted) {
@@ -447,3 +456,6 @@ impl Slot {
         self.cycle = false;
     }
 }
+
+#[cfg(test)]
+mod tests;

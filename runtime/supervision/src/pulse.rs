@@ -3,10 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
+
+/// How often a place says that it lives.
+pub(crate) const BEAT: Duration = Duration::from_millis(100);
 
 /// Nobody has the thread.
 const NOBODY: u64 = 0;
@@ -16,6 +20,7 @@ const NOBODY: u64 = 0;
 pub struct Pulse {
     beats: AtomicU64,
     current: AtomicU64,
+    retired: AtomicBool,
     names: Mutex<(u64, BTreeMap<u64, Arc<str>>)>,
 }
 
@@ -23,6 +28,26 @@ impl Pulse {
     /// The thread is alive: called by a timer that runs on it.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The thread ends in good order: its silence is no stall.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has ended in good order.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Beats until nobody else holds the pulse or it is retired: to be spawned on the thread in question.
+    pub async fn keep_beating(pulse: Weak<Self>) {
+        while let Some(pulse) = pulse.upgrade().filter(|pulse| !pulse.is_retired()) {
+            pulse.beat();
+            drop(pulse);
+            tokio::time::sleep(BEAT).await;
+        }
     }
 
     /// Beats so far.

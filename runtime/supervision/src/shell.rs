@@ -42,6 +42,7 @@ pub(crate) struct Shell<A: Actor<Context = Context<A>>> {
     pulse: Arc<Pulse>,
     watched: u64,
     body: Option<Body<A>>,
+    built: u64,
     seen_order: u64,
     shut: bool,
     closing: bool,
@@ -67,14 +68,27 @@ impl<A: Actor<Context = Context<A>>> Shell<A> {
     ) -> Self {
         let watched = pulse.enrol(name);
         let receiver = Rc::new(RefCell::new(receiver));
-        Self { line, address, receiver, factory, pulse, watched, body: None, seen_order: 0, shut: false, closing: false }
+        Self {
+            line,
+            address,
+            receiver,
+            factory,
+            pulse,
+            watched,
+            body: None,
+            built: 0,
+            seen_order: 0,
+            shut: false,
+            closing: false,
+        }
     }
 
     fn obey(&mut self, task: &mut TaskContext<'_>) {
         // Register before reading: an order given in between wakes us again.
         self.line.control.register(task.waker());
-        self.seen_order = self.line.control.version();
-        match self.line.control.order() {
+        let (version, order) = self.line.control.read();
+        self.seen_order = version;
+        match order {
             Order::Wait => {}
             Order::Run(generation) => self.run(generation),
             Order::Stop(generation) => self.stop(generation),
@@ -97,9 +111,11 @@ impl<A: Actor<Context = Context<A>>> Shell<A> {
     }
 
     fn run(&mut self, generation: u64) {
-        if self.body.as_ref().is_some_and(|body| body.generation == generation) {
+        // A generation is built once, even if it failed and the order is still in the cell.
+        if generation <= self.built {
             return;
         }
+        self.built = generation;
         self.drop_body();
         if self.shut {
             self.shut = false;
@@ -166,11 +182,14 @@ impl<A: Actor<Context = Context<A>>> Shell<A> {
     /// Empties a shut mailbox. Ready when each admitted message has arrived and is counted as lost.
     fn drain(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
         let gate = self.address.gate();
-        let lost = count_dropped_unread(|| {
+        let mut lost = 0;
+        let admitted = count_dropped_unread(|| {
             while let Poll::Ready(Some(envelope)) = Pin::new(&mut *self.receiver.borrow_mut()).poll_next(task) {
                 drop(envelope);
+                lost += 1;
             }
         });
+        gate.admit_unasked(lost - admitted);
         gate.took(lost);
         gate.lost_at_close(lost);
         // A sender may stand between the gate and the queue: its push wakes us.

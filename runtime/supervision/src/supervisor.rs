@@ -246,7 +246,9 @@ fn root_report(
                 last_error: other.to_string(),
             }),
         };
-        if let (RootState::GaveUp(gave_up), Some(hook)) = (&state, hook.take_if(|_| matches!(state, RootState::GaveUp(_)))) {
+        if let (RootState::GaveUp(gave_up), Some(hook)) =
+            (&state, hook.take_if(|_| matches!(state, RootState::GaveUp(_))))
+        {
             tracing::error!(%gave_up, "the root supervisor gave up");
             hook(gave_up.clone());
         }
@@ -280,10 +282,8 @@ impl IntoEntry for Supervisor {
         let launch = Box::new(move |line: crate::control::Line| -> PlacedTask {
             Box::new(move || {
                 let (id, inbox) = (line.id, line.inbox);
-                let upward =
-                    Upward { control: line.control, report: Box::new(move |notice| inbox.put(id, notice)) };
-                let task: Pin<Box<dyn Future<Output = ()>>> =
-                    Box::pin(self.into_overseer(line.lineage, upward).run());
+                let upward = Upward { control: line.control, report: Box::new(move |notice| inbox.put(id, notice)) };
+                let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(self.into_overseer(line.lineage, upward).run());
                 task
             })
         });

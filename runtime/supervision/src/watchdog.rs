@@ -74,13 +74,14 @@ impl Watchdog {
 fn wait_tick(stop: &(Mutex<bool>, Condvar), tick: Duration) -> bool {
     let (stopped, wake) = stop;
     let stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-    let (stopped, _) = wake.wait_timeout_while(stopped, tick, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner);
+    let (stopped, _) =
+        wake.wait_timeout_while(stopped, tick, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner);
     *stopped
 }
 
 fn look(place: &mut Watched, tick: Duration) -> Option<Stall> {
     let beats = place.pulse.beats();
-    if beats != place.last {
+    if beats != place.last || place.pulse.is_retired() {
         place.last = beats;
         place.silent_ticks = 0;
         return None;
