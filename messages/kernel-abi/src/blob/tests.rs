@@ -124,7 +124,8 @@ fn unit_blob_refuses_rows_that_lead_out_even_with_a_right_digest() {
 
 #[test]
 fn unit_blob_refuses_heads_out_of_range() {
-    let edits: [(&str, fn(&mut BlobHead)); 14] = [
+    type Edit = fn(&mut BlobHead);
+    let edits: [(&str, Edit); 14] = [
         ("start past the rows", |h| h.automaton[0].start = 12),
         ("start between rows", |h| h.automaton[0].start = 5),
         ("absorbing between rows", |h| h.automaton[0].absorbing = 5),

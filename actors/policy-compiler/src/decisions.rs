@@ -1,0 +1,141 @@
+//! From accept sets to accept classes and their decision tables.
+//!
+//! Invariant: two accept sets with equal decisions for every table, source and modifier are one class; class 0 is that of the
+//! empty set. Classes are numbered in the order of accept sets. They are found *before* minimisation, so that states which differ
+//! only in rules that never decide become one state.
+//!
+//! Decision: a class is kept as a sparse row (its decisions without source, and the sources for which they differ), because
+//! nearly all rules name no source; the full table is written once, when its size is known to fit.
+
+use palisade_domain::Posture;
+use palisade_kernel_abi::blob::{Decision, Family, Modifiers};
+
+use crate::{
+    automaton::{Budget, SetInterner},
+    verdict::{Standing, decision},
+};
+
+/// How many accept sets are decided between two looks at the budget.
+const SETS_PER_LOOK: usize = 64;
+
+/// One decision table to be, over the tags of one automaton.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Whose.
+    pub family: Family,
+    /// By tag: the rules that count here.
+    pub rules_of_tag: Vec<Vec<u32>>,
+    /// Where no rule decides.
+    pub posture: Option<Posture>,
+    /// 1, or 4 where a rule has a modifier.
+    pub modifiers: u32,
+    /// Does any of its rules name a source?
+    pub has_sources: bool,
+}
+
+impl Table {
+    /// Without rules, everything is permitted and the blob has no table.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.rules_of_tag.iter().any(|rules| !rules.is_empty())
+    }
+
+    /// Columns for sources, of `source_ids` that there are (0 included).
+    #[must_use]
+    pub fn source_columns(&self, source_ids: u32) -> u32 {
+        if self.has_sources { source_ids } else { 1 }
+    }
+}
+
+/// Accept classes of one automaton.
+#[derive(Debug, Clone)]
+pub struct Classes {
+    /// By accept set.
+    pub of_set: Vec<u32>,
+    /// By class: the sparse row.
+    rows: SetInterner,
+    /// Words of one source's decisions in a sparse row: the modifiers of all tables.
+    width: usize,
+}
+
+impl Classes {
+    /// Finds the classes of `sets` (sets of tags, the first one empty).
+    ///
+    /// # Errors
+    /// When the budget is spent: how many sets were done.
+    pub fn of(
+        sets: &SetInterner,
+        tables: &[Table],
+        standings: &[Standing],
+        budget: &mut dyn Budget,
+    ) -> Result<Self, usize> {
+        let width = tables.iter().map(|table| table.modifiers as usize).sum();
+        let mut classes = Self { of_set: Vec::with_capacity(sets.len()), rows: SetInterner::default(), width };
+        let mut row = Vec::new();
+        for (number, tags) in sets.iter().enumerate() {
+            if number.is_multiple_of(SETS_PER_LOOK) && budget.is_spent() {
+                return Err(number);
+            }
+            row.clear();
+            sparse_row(tags, tables, standings, &mut row);
+            classes.of_set.push(classes.rows.intern(&row));
+        }
+        Ok(classes)
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Writes the full table number `at` of `tables`, with `sources` columns.
+    pub fn write_table(&self, tables: &[Table], at: usize, sources: u32, words: &mut Vec<u32>) {
+        let offset: usize = tables[..at].iter().map(|table| table.modifiers as usize).sum();
+        let modifiers = tables[at].modifiers as usize;
+        for row in self.rows.iter() {
+            let base = words.len();
+            let (common, special) = row.split_at(self.width);
+            (0..sources).for_each(|_| words.extend_from_slice(&common[offset..offset + modifiers]));
+            if sources > 1 {
+                for entry in special.chunks_exact(1 + self.width) {
+                    let column = base + entry[0] as usize * modifiers;
+                    let cells = &entry[1 + offset..1 + offset + modifiers];
+                    words[column..column + modifiers].copy_from_slice(cells);
+                }
+            }
+        }
+    }
+}
+
+/// `width` words of decisions without source, then for each source that differs its number and `width` words.
+fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut Vec<u32>) {
+    let candidates: Vec<Vec<u32>> = tables
+        .iter()
+        .map(|table| tags.iter().flat_map(|tag| &table.rules_of_tag[*tag as usize]).copied().collect())
+        .collect();
+    let decide = |source: u32, row: &mut Vec<u32>| {
+        for (table, candidates) in tables.iter().zip(&candidates) {
+            let word = |modifiers| word_of(decision(standings, candidates, source, modifiers, table.posture));
+            row.extend((0..table.modifiers).map(|bits| word(Modifiers(bits))));
+        }
+    };
+    decide(0, row);
+    let width = row.len();
+    let mut sources: Vec<u32> =
+        candidates.iter().flatten().flat_map(|rule| &standings[*rule as usize].sources).copied().collect();
+    sources.sort_unstable();
+    sources.dedup();
+    for source in sources {
+        let start = row.len();
+        row.push(source);
+        decide(source, row);
+        if row[start + 1..] == row[..width] {
+            row.truncate(start);
+        }
+    }
+}
+
+fn word_of(decision: Decision) -> u32 {
+    decision.to_word().expect("rule indices were checked against MAX_RULES before")
+}

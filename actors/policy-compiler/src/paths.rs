@@ -1,0 +1,56 @@
+//! What a path rule matches, as token sequences.
+
+use palisade_policy::ir::PathMatch;
+use thiserror::Error;
+
+use crate::automaton::{GlobError, MAX_PATTERN_BYTES, Token, glob};
+
+/// Why a path cannot be lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// Not a glob.
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+    /// No path has a NUL.
+    #[error("there is a NUL in it, and no path has one")]
+    Nul,
+    /// No path is so long.
+    #[error("it has {0} bytes, and no path has more than {MAX_PATTERN_BYTES}")]
+    TooLong(usize),
+}
+
+/// The sequences whose union is the match.
+///
+/// # Errors
+/// Where the text can match no path, or is no glob.
+pub fn sequences(path: &PathMatch) -> Result<Vec<Vec<Token>>, PathError> {
+    Ok(match path {
+        PathMatch::Exact(path) => vec![literal(path)?],
+        PathMatch::Name(name) => vec![[vec![Token::Components], literal(name)?].concat()],
+        PathMatch::Directory { directory, recursive } => directory_sequences(directory, *recursive)?,
+        PathMatch::Pattern(pattern) => glob(pattern)?,
+        PathMatch::Any => vec![vec![Token::DoubleStar]],
+    })
+}
+
+/// The directory itself is written without its slash; `/` has no other spelling.
+fn directory_sequences(directory: &str, recursive: bool) -> Result<Vec<Vec<Token>>, PathError> {
+    let inside = if recursive { Token::DoubleStar } else { Token::Star };
+    let children = [literal(directory)?, vec![inside]].concat();
+    let itself = literal(directory.trim_end_matches('/'))?;
+    Ok(if itself.is_empty() { vec![children] } else { vec![itself, children] })
+}
+
+/// A path as it stands.
+///
+/// # Errors
+/// Where no path can be it.
+pub fn literal(path: &str) -> Result<Vec<Token>, PathError> {
+    if path.len() > MAX_PATTERN_BYTES {
+        return Err(PathError::TooLong(path.len()));
+    }
+    if path.contains('\0') {
+        return Err(PathError::Nul);
+    }
+    Ok(path.bytes().map(Token::Byte).collect())
+}

@@ -1,0 +1,215 @@
+//! Random rules that overlap, and acts near them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use palisade_domain::{Action, Posture};
+use palisade_kernel_abi::blob::Endpoint;
+use palisade_policy::ir::*;
+
+use super::rule;
+
+/// xorshift64*: the same numbers everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((self.next() >> 33) as usize) % bound
+    }
+
+    pub fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+}
+
+pub fn seed() -> u64 {
+    let seed = std::env::var("PALISADE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261);
+    println!("PALISADE_TEST_SEED={seed}");
+    seed
+}
+
+/// Few and alike, so that rules meet.
+const COMPONENTS: [&str; 9] = ["a", "ab", "b", "etc", "x", "a.so", "b.so", "...", "-"];
+const SOURCES: [&str; 4] = ["/a", "/ab", "/etc/x", "/b/a"];
+
+pub fn path(random: &mut Random) -> String {
+    let depth = 1 + random.below(4);
+    (0..depth).map(|_| format!("/{}", random.pick(&COMPONENTS))).collect()
+}
+
+/// A path with some of its parts made general.
+pub fn glob(random: &mut Random) -> String {
+    let mut glob: String = path(random);
+    for _ in 0..1 + random.below(3) {
+        let components: Vec<&str> = glob[1..].split('/').collect();
+        let at = random.below(components.len());
+        let old = components[at];
+        let new = match random.below(9) {
+            0 => "*".to_owned(),
+            1 => "**".to_owned(),
+            2 => format!("{}*", &old[..old.len().min(1)]),
+            3 => "*.so".to_owned(),
+            4 => "?".to_owned(),
+            5 => random.pick(&["[ab]", "[!a]", "[a-c]*", "[^]b]", "[\\]a-]"]).to_owned(),
+            6 => random.pick(&["{a,ab}", "{a,{b,x}*}", "{,a}b", "{**,x}", "{[{,],a}"]).to_owned(),
+            7 => random.pick(&["**/a", "a**", "**b", "\\*", "\\a", "**/**", "***"]).to_owned(),
+            _ => format!("{old}/**"),
+        };
+        // One replacement must not split what another made.
+        if old.contains(['{', '}', '[', ']', '\\']) {
+            continue;
+        }
+        let mut components: Vec<String> = components.into_iter().map(str::to_owned).collect();
+        components[at] = new;
+        glob = components.iter().map(|component| format!("/{component}")).collect();
+    }
+    glob
+}
+
+pub fn path_match(random: &mut Random) -> PathMatch {
+    match random.below(10) {
+        0..3 => PathMatch::Exact(path(random)),
+        3 => PathMatch::Name(random.pick(&COMPONENTS).to_owned()),
+        4..6 => {
+            let directory = if random.one_in(8) { "/".to_owned() } else { path(random) + "/" };
+            PathMatch::Directory { directory, recursive: random.one_in(2) }
+        }
+        6 if random.one_in(4) => PathMatch::Any,
+        _ => PathMatch::Pattern(glob(random)),
+    }
+}
+
+fn address(random: &mut Random) -> IpAddr {
+    let low = random.pick(&[0u8, 1, 2, 5, 127, 128, 255]);
+    match random.below(8) {
+        0 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        1 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        2 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        3 => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(low))),
+        4 => IpAddr::V6(Ipv4Addr::new(10, 0, 0, low).to_ipv6_mapped()),
+        5 => IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)),
+        _ => IpAddr::V4(Ipv4Addr::new(10, random.pick(&[0, 16, 31]), 0, low)),
+    }
+}
+
+const PORTS: [u16; 10] = [0, 1, 79, 80, 81, 443, 4096, 5000, 5015, 65535];
+
+pub fn endpoint(random: &mut Random) -> Endpoint {
+    let destination = (!random.one_in(4)).then(|| (address(random), random.pick(&PORTS)));
+    Endpoint {
+        domain: random.pick(&[1, 2, 10, 16]),
+        kind: random.pick(&[1, 2, 3, 5]),
+        protocol: random.pick(&[0, 6, 17, 132]),
+        destination,
+    }
+}
+
+fn socket(random: &mut Random) -> SocketMatch {
+    let mut field = |values: &[u8]| (!random.one_in(2)).then(|| random.pick(values));
+    let mut shape =
+        || SocketShape { domain: field(&[2, 10, 16]), kind: field(&[1, 2, 3]), protocol: field(&[0, 6, 17]) };
+    SocketMatch { name: "random".into(), any_of: vec![shape(), shape()] }
+}
+
+fn destination(random: &mut Random) -> DestinationMatch {
+    let cidr = (!random.one_in(4)).then(|| {
+        let address = address(random).to_canonical();
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        (address, if random.one_in(2) { bits } else { random.below(usize::from(bits) + 1) as u8 })
+    });
+    let ports = random.one_in(2).then(|| {
+        let (one, other) = (random.pick(&PORTS), random.pick(&PORTS));
+        if random.one_in(2) { (one, one) } else { (one.min(other), one.max(other)) }
+    });
+    let protocol = random.pick(&[None, Some(Transport::Tcp), Some(Transport::Udp), Some(Transport::Sctp)]);
+    DestinationMatch { cidr, ports, protocol }
+}
+
+/// Rules of all families; at least a third overlap, for each Allow has a chance to be repeated as a Block of the same match.
+pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
+    let mut rules: Vec<Rule> = Vec::new();
+    while rules.len() < count {
+        let matcher = match random.below(8) {
+            0..2 => Matcher::Process(path_rule(random, false)),
+            2..5 => Matcher::File(path_rule(random, true)),
+            5 => Matcher::Ptrace(path_match(random)),
+            6 => Matcher::Socket(socket(random)),
+            _ => Matcher::Destination(destination(random)),
+        };
+        let matcher = match rules.last() {
+            Some(last) if random.one_in(3) => with_other_modifiers(random, last.matcher.clone()),
+            _ => matcher,
+        };
+        let action = random.pick(&[Action::Allow, Action::Audit, Action::Block, Action::Block]);
+        let sources: Vec<&str> = (0..random.below(3)).map(|_| random.pick(&SOURCES)).collect();
+        rules.push(rule(action, matcher, if random.one_in(2) { &sources } else { &[] }));
+    }
+    let mut posture = || random.pick(&[Posture::Audit, Posture::Block]);
+    let postures = Postures { file: posture(), network: posture(), capabilities: posture() };
+    WorkloadRules { postures, ..super::workload(rules) }
+}
+
+fn path_rule(random: &mut Random, is_file: bool) -> PathRule {
+    PathRule { path: path_match(random), owner_only: random.one_in(4), read_only: is_file && random.one_in(4) }
+}
+
+fn with_other_modifiers(random: &mut Random, matcher: Matcher) -> Matcher {
+    match matcher {
+        Matcher::File(rule) => {
+            Matcher::File(PathRule { owner_only: random.one_in(3), read_only: random.one_in(3), ..rule })
+        }
+        other => other,
+    }
+}
+
+/// A path that rules are likely to match: one of theirs with its wildcards filled in, or any.
+pub fn path_near(random: &mut Random, rules: &WorkloadRules) -> Vec<u8> {
+    let mut near = match random.pick(&rules.rules).matcher.clone() {
+        Matcher::Process(PathRule { path: target, .. })
+        | Matcher::File(PathRule { path: target, .. })
+        | Matcher::Ptrace(target) => match target {
+            PathMatch::Exact(path) => path,
+            PathMatch::Name(name) => format!("{}/{name}", path_or_none(random)),
+            PathMatch::Directory { directory, .. } => directory + &path(random)[1..],
+            PathMatch::Pattern(pattern) => filled_in(random, &pattern),
+            PathMatch::Any => path(random),
+        },
+        Matcher::Socket(_) | Matcher::Destination(_) => path(random),
+    };
+    match random.below(8) {
+        0 => near = path(random),
+        1 => near += &path(random),
+        2 => drop(near.pop()),
+        3 => near = format!("{}{near}", path(random)),
+        _ => {}
+    }
+    near.into_bytes()
+}
+
+fn path_or_none(random: &mut Random) -> String {
+    if random.one_in(2) { path(random) } else { String::new() }
+}
+
+fn filled_in(random: &mut Random, pattern: &str) -> String {
+    let mut filled = pattern.replace("/**/", &format!("{}/", path_or_none(random)));
+    filled = filled.replace("**", &path(random)[1..]).replace('*', random.pick(&["", "a", "b.so"]));
+    filled.replace('?', "a").replace("{a,ab}", "ab").replace("[ab]", "b").replace(['\\', '{', '}', '[', ']', ','], "")
+}
+
+pub fn executable(random: &mut Random) -> Option<&'static [u8]> {
+    random.pick(&[None, Some("/a"), Some("/ab"), Some("/etc/x"), Some("/b/a"), Some("/a/a")]).map(str::as_bytes)
+}

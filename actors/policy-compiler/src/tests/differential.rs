@@ -1,0 +1,120 @@
+//! Blob walker against naive evaluator.
+
+use palisade_kernel_abi::blob::{Blob, Family, Modifiers, SourceId};
+use palisade_policy::ir::WorkloadRules;
+use palisade_protocol::CompiledPolicy;
+
+use super::{
+    compile,
+    corpus::{Random, endpoint, executable, path_near, rules, seed},
+};
+use crate::naive::{Act, Object, evaluate};
+
+/// What is decided, so that a test which only ever saw one kind of decision fails.
+#[derive(Default, Debug)]
+struct Seen {
+    permits: usize,
+    audits: usize,
+    blocks: usize,
+    postures: usize,
+    by_rule: usize,
+}
+
+fn check(rules: &WorkloadRules, policy: &CompiledPolicy, act: &Act<'_>, seen: &mut Seen) {
+    let blob = &policy.blob;
+    let accept = match act.object {
+        Object::Path(path) => blob.path_accept(path),
+        Object::Endpoint(endpoint) => blob.network_accept(endpoint.encode().as_ref()),
+    };
+    let source = act.executable.map_or(SourceId::NONE, |path| blob.source_id(path));
+    let decision = blob.decide(act.family, accept, source, act.modifiers);
+    let expected = evaluate(rules, act);
+    let named = decision.rule.map(|index| &policy.rules[index as usize]);
+    let rule_agrees = match named {
+        None => expected.rules.is_empty(),
+        Some(named) => expected.rules.iter().any(|rule| rule == named),
+    };
+    if (decision.effect, decision.by_posture) != (expected.effect, expected.by_posture) || !rule_agrees {
+        let path = match act.object {
+            Object::Path(path) => String::from_utf8_lossy(path).into_owned(),
+            Object::Endpoint(endpoint) => format!("{endpoint:?}"),
+        };
+        for rule in &rules.rules {
+            println!("  {:?} {:?} from {:?}", rule.action, rule.matcher, rule.sources);
+        }
+        panic!(
+            "{:?} {path} by {:?} {:?}: blob says {decision:?} ({named:?}), naive {expected:?}",
+            act.family, act.executable, act.modifiers
+        );
+    }
+    match decision.effect {
+        palisade_kernel_abi::blob::Effect::Permit => seen.permits += 1,
+        palisade_kernel_abi::blob::Effect::Audit => seen.audits += 1,
+        palisade_kernel_abi::blob::Effect::Block => seen.blocks += 1,
+    }
+    seen.postures += usize::from(decision.by_posture);
+    seen.by_rule += usize::from(decision.rule.is_some());
+}
+
+fn act<'a>(random: &mut Random, path: &'a [u8]) -> Act<'a> {
+    let family = random.pick(&Family::ALL);
+    let object = match family {
+        Family::Process | Family::File | Family::Ptrace => Object::Path(path),
+        Family::Socket => {
+            Object::Endpoint(palisade_kernel_abi::blob::Endpoint { destination: None, ..endpoint(random) })
+        }
+        Family::Connect => Object::Endpoint(endpoint(random)),
+    };
+    Act { family, object, executable: executable(random), modifiers: Modifiers(random.below(4) as u32) }
+}
+
+#[test]
+fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() {
+    let mut random = Random::new(seed());
+    let mut seen = Seen::default();
+    for round in 0..400 {
+        let count = 1 + random.below(if round % 10 == 0 { 40 } else { 8 });
+        let rules = rules(&mut random, count);
+        let policy = compile(&rules).unwrap();
+        for _ in 0..100 {
+            let path = path_near(&mut random, &rules);
+            let act = act(&mut random, &path);
+            check(&rules, &policy, &act, &mut seen);
+        }
+    }
+    println!("{seen:?}");
+    let Seen { permits, audits, blocks, postures, by_rule } = seen;
+    for (what, count) in
+        [("permits", permits), ("audits", audits), ("blocks", blocks), ("postures", postures), ("by rule", by_rule)]
+    {
+        assert!(count > 1000, "too few {what} to have tested anything: {count}");
+    }
+}
+
+#[test]
+fn unit_compiled_blob_does_not_depend_on_rule_order_or_repetition() {
+    let mut random = Random::new(seed());
+    for _ in 0..50 {
+        let rules = rules(&mut random, 12);
+        let policy = compile(&rules).unwrap();
+        let mut shuffled = rules.clone();
+        for at in (1..shuffled.rules.len()).rev() {
+            shuffled.rules.swap(at, random.below(at + 1));
+        }
+        let repeated = random.pick(&shuffled.rules);
+        shuffled.rules.push(repeated);
+        let again = compile(&shuffled).unwrap();
+        assert_eq!(policy.blob.as_bytes(), again.blob.as_bytes());
+        assert_eq!(policy.id, again.id);
+    }
+}
+
+#[test]
+fn unit_compiled_blob_survives_its_own_validation_from_bytes() {
+    let mut random = Random::new(seed());
+    for _ in 0..50 {
+        let policy = compile(&rules(&mut random, 10)).unwrap();
+        let read = Blob::from_bytes(policy.blob.content()).unwrap();
+        assert_eq!(read.digest(), policy.id.0);
+    }
+}

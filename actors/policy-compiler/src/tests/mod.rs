@@ -1,0 +1,54 @@
+//! Compiled blobs against the naive evaluator, the automaton against regex-automata, and what must be refused.
+//!
+//! Randomised tests print their seed; `PALISADE_TEST_SEED` replaces it.
+
+mod automata;
+mod corpus;
+mod differential;
+mod refusals;
+mod verdicts;
+
+use std::sync::Arc;
+
+use palisade_domain::{Action, PolicyKind, PolicyRef};
+use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
+
+use crate::{CompileError, automaton::AutomatonLimits};
+
+fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
+    let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "test".into(), name: "test".into() };
+    Rule {
+        policy: Arc::new(policy),
+        place: "process.matchPaths[0]".into(),
+        matcher,
+        sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+        action,
+        severity: None,
+        tags: Vec::new(),
+        message: None,
+    }
+}
+
+fn file(path: PathMatch) -> Matcher {
+    Matcher::File(PathRule { path, owner_only: false, read_only: false })
+}
+
+fn pattern(pattern: &str) -> PathMatch {
+    PathMatch::Pattern(pattern.to_owned())
+}
+
+fn exact(path: &str) -> PathMatch {
+    PathMatch::Exact(path.to_owned())
+}
+
+fn directory(directory: &str, recursive: bool) -> PathMatch {
+    PathMatch::Directory { directory: directory.to_owned(), recursive }
+}
+
+fn workload(rules: Vec<Rule>) -> WorkloadRules {
+    WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), ..WorkloadRules::default() }
+}
+
+fn compile(rules: &WorkloadRules) -> Result<palisade_protocol::CompiledPolicy, CompileError> {
+    crate::compile(rules, &AutomatonLimits::default(), &mut || false)
+}

@@ -1,0 +1,1 @@
+//! What must be refused, quickly and with numbers.

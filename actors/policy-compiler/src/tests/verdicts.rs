@@ -1,0 +1,1 @@
+//! The documented verdicts, one by one.
