@@ -14,15 +14,17 @@ pub struct AlertRaised {
     pub alert: Arc<Alert>,
 }
 
-/// Hear alerts from now on, after the last `recent` ones.
+/// Hear the last `recent` alerts and, if asked, those from now on.
 #[derive(Debug, Message)]
 #[rtype(result = "AlertStream")]
 pub struct SubscribeAlerts {
     /// How many past alerts to begin with, at most what is kept.
     pub recent: usize,
+    /// Go on after them.
+    pub follow: bool,
 }
 
-/// The listener's end. A listener that does not keep up loses alerts, and is told how many by a `null` line count at its end of the stream.
+/// The listener's end. A listener that does not keep up loses alerts; how many is counted in [`AlertCounts::missed_by_listeners`].
 #[derive(Debug)]
 pub struct AlertStream {
     /// JSON lines, each ending in `\n`.

@@ -18,4 +18,4 @@ pub use enforcing::{PolicyInstallFailed, PolicyInstalled, RemovePolicy};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
-pub use workload::{WorkloadAppeared, WorkloadGone, WorkloadStarted, WorkloadTable, WorkloadsOf};
+pub use workload::{ProcessListed, ProcessesListed, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable, WorkloadsOf};

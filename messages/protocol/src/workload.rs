@@ -16,6 +16,16 @@ pub struct WorkloadAppeared {
     pub admission: Option<Admission>,
 }
 
+/// Whose records carry this slot from now on.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct WorkloadNamed {
+    /// Its place in the kernel.
+    pub slot: Slot,
+    /// Who.
+    pub workload: std::sync::Arc<Workload>,
+}
+
 /// A workload that appeared before it ran now runs: its mount table can be learnt.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -46,4 +56,29 @@ pub struct WorkloadTable {
     pub workloads: Vec<(Slot, std::sync::Arc<Workload>)>,
     /// The container runtime has told all that ran.
     pub synchronized: bool,
+}
+
+/// Processes that ran before the probes did, so that chains of alerts reach back to them.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ProcessesListed {
+    /// In no order.
+    pub processes: Vec<ProcessListed>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessListed {
+    /// Process id in the host's PID namespace.
+    pub pid: u32,
+    /// Start, hundredths of a second since boot, as `/proc/PID/stat` gives it.
+    pub start_ticks: u64,
+    /// Parent's id and start.
+    pub parent: Option<(u32, u64)>,
+    /// Real uid.
+    pub uid: u32,
+    /// Executable as `/proc/PID/exe` names it; empty for kernel threads.
+    pub executable: String,
+    /// Arguments.
+    pub arguments: Vec<String>,
 }

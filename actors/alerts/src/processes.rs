@@ -1,0 +1,186 @@
+//! The process table: who is whose child, and what each executes.
+//!
+//! Invariant: a process is named by its id and its start, so that a reused id never inherits a chain. An entry stays [`LINGER_NS`] after
+//! its exit, since records of its children and of other CPUs come late. Past [`MAX_PROCESSES`] the oldest entry is forgotten, and counted.
+//!
+//! Starts are kept in hundredths of a second, as `/proc` gives them: that is what a listing at start and the kernel's nanoseconds share.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use palisade_domain::AlertProcess;
+use palisade_kernel_abi::record::{Exec, Fork, Header};
+use palisade_protocol::ProcessListed;
+
+/// A full PID space of a default machine, twice: what is beyond is forgotten, oldest first.
+pub const MAX_PROCESSES: usize = 65_536;
+/// How long an ended process is remembered, in nanoseconds.
+pub const LINGER_NS: u64 = 10_000_000_000;
+/// Longest chain in an alert.
+pub const MAX_CHAIN: usize = 16;
+
+const TICK_NS: u64 = 10_000_000;
+
+/// Names a process for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    pid: u32,
+    start_ticks: u64,
+}
+
+impl Key {
+    fn new(pid: u32, start_ns: u64) -> Self {
+        Self { pid, start_ticks: start_ns / TICK_NS }
+    }
+}
+
+/// What a process executes; shared by those forked from it.
+#[derive(Debug, Default)]
+struct Image {
+    executable: String,
+    arguments: Vec<String>,
+    arguments_cut: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    parent: Option<Key>,
+    uid: u32,
+    image: Arc<Image>,
+}
+
+/// All processes that were seen.
+#[derive(Debug, Default)]
+pub struct Processes {
+    known: BTreeMap<Key, Process>,
+    /// In order of arrival; may name some that are gone.
+    arrivals: VecDeque<Key>,
+    /// In order of exit.
+    ended: VecDeque<(u64, Key)>,
+    forgotten: u64,
+}
+
+impl Processes {
+    /// How many are known now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// How many were forgotten for want of room.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// A process that ran before.
+    pub fn listed(&mut self, process: ProcessListed) {
+        let key = Key { pid: process.pid, start_ticks: process.start_ticks };
+        let image = Image { executable: process.executable, arguments: process.arguments, arguments_cut: false };
+        let parent = process.parent.map(|(pid, start_ticks)| Key { pid, start_ticks });
+        if !self.known.contains_key(&key) {
+            self.insert(key, Process { parent, uid: process.uid, image: Arc::new(image) });
+        }
+    }
+
+    /// The task of `header` forked.
+    pub fn forked(&mut self, header: &Header, fork: Fork) {
+        let parent = self.acting(header);
+        let image = self.known.get(&parent).map(|process| Arc::clone(&process.image)).unwrap_or_default();
+        let key = Key::new(fork.child_tgid, fork.child_start_ns);
+        self.insert(key, Process { parent: Some(parent), uid: header.uid, image });
+    }
+
+    /// The task of `header` executes a file from now on.
+    pub fn executed(&mut self, header: &Header, exec: &Exec<'_>) {
+        let key = self.acting(header);
+        let image = Image {
+            executable: text(exec.path.bytes),
+            arguments: exec.arguments().map(text).collect(),
+            arguments_cut: exec.argument_bytes.cut,
+        };
+        if let Some(process) = self.known.get_mut(&key) {
+            process.uid = header.uid;
+            process.image = Arc::new(image);
+        }
+    }
+
+    /// The process of `header` ended; and what ended long ago is forgotten.
+    pub fn exited(&mut self, header: &Header) {
+        self.ended.push_back((header.boot_ns, Key::new(header.tgid, header.task_start_ns)));
+        while let Some((at, key)) = self.ended.front()
+            && header.boot_ns.saturating_sub(*at) > LINGER_NS
+        {
+            self.known.remove(key);
+            self.ended.pop_front();
+        }
+    }
+
+    /// The acting process first, then its ancestors as far as known.
+    #[must_use]
+    pub fn chain(&self, header: &Header) -> Vec<AlertProcess> {
+        let mut key = Key::new(header.tgid, header.task_start_ns);
+        let mut chain = Vec::new();
+        if !self.known.contains_key(&key) {
+            // Never seen before: the record itself is all there is, and its parent may be known.
+            chain.push(AlertProcess {
+                pid: header.tgid,
+                executable: String::new(),
+                arguments: vec![text(header.comm_bytes())],
+                arguments_cut: true,
+                uid: header.uid,
+            });
+            key = Key::new(header.parent_tgid, header.parent_start_ns);
+        }
+        while let Some(process) = self.known.get(&key)
+            && chain.len() < MAX_CHAIN
+        {
+            chain.push(AlertProcess {
+                pid: key.pid,
+                executable: process.image.executable.clone(),
+                arguments: process.image.arguments.clone(),
+                arguments_cut: process.image.arguments_cut,
+                uid: process.uid,
+            });
+            let Some(parent) = process.parent else { break };
+            key = parent;
+        }
+        chain
+    }
+
+    /// The key of the acting process, made known if it was not.
+    fn acting(&mut self, header: &Header) -> Key {
+        let key = Key::new(header.tgid, header.task_start_ns);
+        if !self.known.contains_key(&key) {
+            let parent = Some(Key::new(header.parent_tgid, header.parent_start_ns));
+            self.insert(key, Process { parent, uid: header.uid, image: Arc::default() });
+        }
+        key
+    }
+
+    fn insert(&mut self, key: Key, process: Process) {
+        while self.known.len() >= MAX_PROCESSES {
+            let Some(oldest) = self.arrivals.pop_front() else { break };
+            self.forgotten += u64::from(self.known.remove(&oldest).is_some());
+        }
+        self.known.insert(key, process);
+        self.arrivals.push_back(key);
+        // Those that ended leave their arrival behind; without this the queue would grow with every process that ever was.
+        if self.arrivals.len() > 2 * MAX_PROCESSES {
+            self.arrivals.retain(|key| self.known.contains_key(key));
+        }
+    }
+}
+
+/// Kernel bytes as text; what is not UTF-8 is replaced, and JSON escapes the rest.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
