@@ -27,7 +27,7 @@ impl Layer {
         self.tables
             .iter()
             .filter(|table| table.has_rules())
-            .map(|table| self.classes.len() as u64 * columns(table))
+            .map(|table| self.classes.count() as u64 * columns(table))
             .sum()
     }
 }
@@ -49,7 +49,7 @@ pub fn assemble(path: &Layer, source: &Dfa, network: &Layer, source_ids: u32) ->
             let sources = table.source_columns(source_ids);
             family[table.family as usize] = FamilyHead {
                 base: words.len() as u32,
-                accepts: layer.classes.len() as u32,
+                accepts: layer.classes.count() as u32,
                 sources,
                 modifiers: table.modifiers,
             };
@@ -79,8 +79,8 @@ fn check_size(path: &Layer, source: &Dfa, network: &Layer, source_ids: u32) -> R
         rows,
         states: automata.iter().map(|dfa| dfa.states() as u64).sum(),
         cells,
-        accepts: path.classes.len() as u64,
-        endpoints: network.classes.len() as u64,
+        accepts: path.classes.count() as u64,
+        endpoints: network.classes.count() as u64,
         sources: u64::from(source_ids),
     };
     Err(CompileError::TooLarge { what, worst: Vec::new() })

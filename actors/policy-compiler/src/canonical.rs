@@ -37,8 +37,8 @@ impl CanonicalRules {
             by_content.entry(content(rule)).or_insert(rule);
         }
         let postures = Family::ALL.map(|family| {
-            let allows = |rule: &&Arc<Rule>| rule.action == Action::Allow && tables_of(&rule.matcher).contains(&family);
-            by_content.values().any(|rule| allows(&rule)).then(|| posture_of(family, &workload.postures))
+            let allows = |rule: &Arc<Rule>| rule.action == Action::Allow && tables_of(&rule.matcher).contains(&family);
+            by_content.values().any(|rule| allows(rule)).then(|| posture_of(family, &workload.postures))
         });
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[LOWERING_VERSION]);

@@ -83,9 +83,9 @@ impl Classes {
         Ok(classes)
     }
 
-    /// How many.
+    /// How many classes, at least one.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.rows.len()
     }
 

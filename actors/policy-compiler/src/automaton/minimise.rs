@@ -90,7 +90,7 @@ impl Inverse {
         Self { states, classes, starts, sources }
     }
 
-    fn into_state(&self, class: usize, state: u32) -> &[u32] {
+    fn leading_to(&self, class: usize, state: u32) -> &[u32] {
         let at = class * self.states + state as usize;
         &self.sources[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
@@ -102,7 +102,7 @@ fn live_states(accept: &[u32], inverse: &Inverse) -> Vec<bool> {
     let mut open: Vec<u32> = (0..accept.len() as u32).filter(|state| live[*state as usize]).collect();
     while let Some(state) = open.pop() {
         for class in 0..inverse.classes {
-            for source in inverse.into_state(class, state) {
+            for source in inverse.leading_to(class, state) {
                 if !std::mem::replace(&mut live[*source as usize], true) {
                     open.push(*source);
                 }
@@ -166,7 +166,7 @@ impl Partition {
             splitter.extend_from_slice(&self.order[block.first as usize..block.end as usize]);
             for class in 0..inverse.classes {
                 for state in &splitter {
-                    for source in inverse.into_state(class, *state).iter().filter(|source| live[**source as usize]) {
+                    for source in inverse.leading_to(class, *state).iter().filter(|source| live[**source as usize]) {
                         self.mark(*source, &mut touched);
                     }
                 }
@@ -275,7 +275,7 @@ fn quotient(input: &Determinised, accept: &[u32], live: &[bool], partition: &Par
 fn merge_columns(mut dfa: Dfa) -> Dfa {
     let (states, classes) = (dfa.states(), dfa.classes);
     let mut columns = SetInterner::default();
-    let mut merged = vec![0u8; classes];
+    let mut merged = Vec::with_capacity(classes);
     let mut kept = Vec::new();
     // In the order of bytes, so that numbers do not depend on how classes were found.
     for class in 0..classes {
@@ -284,7 +284,7 @@ fn merge_columns(mut dfa: Dfa) -> Dfa {
         if number as usize == kept.len() {
             kept.push(class);
         }
-        merged[class] = number as u8;
+        merged.push(number as u8);
     }
     dfa.rows = (0..states)
         .flat_map(|state| kept.iter().map(move |class| state * classes + class))
