@@ -114,7 +114,7 @@ impl Problems {
     /// `subject` is well-formed, but not held by this version.
     pub fn unsupported(&mut self, at: Position, subject: &str, instead: impl Into<String>) {
         let what = format!("unsupported in this version: {subject}");
-        let why = "the policy would not hold all that it says, so it is refused".to_owned();
+        let why = "it would not be held, so the document is refused".to_owned();
         self.add(Severity::Unsupported, at, what, why, instead.into());
     }
 

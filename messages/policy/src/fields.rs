@@ -144,7 +144,7 @@ pub(crate) fn text<'n>(node: &'n Node, place: &str, problems: &mut Problems) -> 
             None
         }
         _ => {
-            wrong_kind(node, place, "text", "write one text value", problems);
+            wrong_kind(node, place, "text", "write one text value, in quotes if it begins with `[` or `{`", problems);
             None
         }
     }

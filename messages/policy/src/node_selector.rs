@@ -59,6 +59,10 @@ fn wildcard(pattern: &str, name: &str) -> bool {
 /// Reads `spec.nodeSelector`.
 pub(crate) fn read(spec: &mut Fields<'_>, problems: &mut Problems) -> NodeSelector {
     let mut selector = NodeSelector::default();
+    if spec.has("selector") && !spec.has("nodeSelector") {
+        // Reported as out of place, which is fault enough.
+        return selector;
+    }
     let instead = "write `nodeSelector: {matchLabels: {kubernetes.io/hostname: \"*\"}}`, or the host's name for `*`";
     let Some(node) = spec.require("nodeSelector", instead, problems) else { return selector };
     let Some(mut fields) = Fields::of(node, spec.place_of("nodeSelector"), problems) else { return selector };

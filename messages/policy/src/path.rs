@@ -16,19 +16,17 @@ pub const MAX_PATH_BYTES: usize = 4_095;
 /// `NAME_MAX`.
 pub const MAX_NAME_BYTES: usize = 255;
 
+/// Any absolute path, without the trailing slash that only policies give a meaning.
+pub(crate) fn absolute(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
+    let path = fields::text(node, place, problems)?;
+    let fault = if path == "/" { None } else { fault(path).or_else(|| slash_fault(path)) };
+    accept(node, place, path, fault, problems)
+}
+
 /// The path of one file.
 pub(crate) fn file(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
     let path = fields::text(node, place, problems)?;
-    let fault = fault(path).or_else(|| {
-        path.ends_with('/').then(|| {
-            let directory = quoted(path);
-            let instead = match path.trim_end_matches('/') {
-                "" => "write `dir: /` below `matchDirectories`".to_owned(),
-                trimmed => format!("write {}, or `dir: {path}` below `matchDirectories`", quoted(trimmed)),
-            };
-            (format!("a path that ends in `/` is a directory: {directory}"), instead)
-        })
-    });
+    let fault = fault(path).or_else(|| slash_fault(path));
     accept(node, place, path, fault, problems)?;
     if path.contains(['*', '?']) {
         let why = "`*` and `?` are ordinary characters in a path";
@@ -63,6 +61,17 @@ pub(crate) fn name(node: &Node, place: &str, problems: &mut Problems) -> Option<
         None
     };
     accept(node, place, name, fault, problems)
+}
+
+fn slash_fault(path: &str) -> Option<(String, String)> {
+    let trimmed = path.strip_suffix('/')?;
+    let instead = match trimmed {
+        "" => "write `dir: /` below `matchDirectories`".to_owned(),
+        trimmed => {
+            format!("write {}, or {} below `matchDirectories`", quoted(trimmed), quoted(&format!("dir: {path}")))
+        }
+    };
+    Some(("a path that ends in `/` is a directory".to_owned(), instead))
 }
 
 fn accept(

@@ -1,8 +1,10 @@
 //! Path patterns: their syntax, and the literal prefix that ranks them.
 //!
-//! `*` and `?` and `[...]` stay inside a component, `**` crosses, `{a,b}` alternates, `\` escapes the next character.
-//! Invariant: an accepted pattern has balanced brackets and braces, at most [`MAX_PATTERN_BYTES`] bytes and braces
-//! [`MAX_BRACE_DEPTH`] deep, so that a compiler never meets one that it cannot read.
+//! `*` and `?` and `[...]` stay inside a component, `**` crosses, `{a,b}` alternates, `\` escapes the next character; a `]`
+//! in first place of a class is itself, and a class holds single-byte characters, for a path is bytes.
+//! Invariant: an accepted pattern has balanced brackets and braces, at most [`MAX_PATTERN_BYTES`] bytes, braces at most
+//! [`MAX_BRACE_DEPTH`] deep and at most [`MAX_ALTERNATIVES`] ways through them, so that a compiler never meets one that it
+//! cannot read.
 
 use thiserror::Error;
 
@@ -17,6 +19,8 @@ use crate::{
 pub const MAX_PATTERN_BYTES: usize = MAX_PATH_BYTES;
 /// Deepest nesting of braces.
 pub const MAX_BRACE_DEPTH: usize = 8;
+/// Most ways through the braces of one pattern.
+pub const MAX_ALTERNATIVES: usize = 1_024;
 
 /// Why a pattern cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -33,8 +37,8 @@ pub(crate) enum PatternFault {
     Nul,
     #[error("a `[` is not closed")]
     OpenBracket,
-    #[error("a `[...]` names no character")]
-    EmptyBracket,
+    #[error("a `[...]` holds a character of several bytes, and a path is matched by bytes")]
+    WideBracket,
     #[error("a range in `[...]` runs backwards")]
     BackwardRange,
     #[error("a `[...]` stays inside a component and so never matches `/`")]
@@ -45,6 +49,8 @@ pub(crate) enum PatternFault {
     StrayBrace,
     #[error("braces are more than {MAX_BRACE_DEPTH} deep")]
     DeepBraces,
+    #[error("its braces make more than {MAX_ALTERNATIVES} patterns")]
+    TooManyAlternatives,
     #[error("a `\\` at the end escapes nothing")]
     TrailingEscape,
 }
@@ -52,7 +58,7 @@ pub(crate) enum PatternFault {
 impl PatternFault {
     fn instead(self, pattern: &str) -> String {
         match self {
-            Self::TooLong | Self::DeepBraces => "split it into several patterns".to_owned(),
+            Self::TooLong | Self::DeepBraces | Self::TooManyAlternatives => "split it into several patterns".to_owned(),
             Self::Relative => {
                 format!("write {} or {}", quoted(&format!("/**/{pattern}")), quoted(&format!("/{pattern}")))
             }
@@ -60,7 +66,7 @@ impl PatternFault {
             Self::OddComponent => "write the path that the kernel gives".to_owned(),
             Self::Nul => "remove it".to_owned(),
             Self::OpenBracket => "add a `]`, or write `\\[` for the character".to_owned(),
-            Self::EmptyBracket => "name the characters, or write `\\[\\]`".to_owned(),
+            Self::WideBracket => "write an alternative such as `{ä,ö}`".to_owned(),
             Self::BackwardRange => "write the lower end first: `[a-z]`".to_owned(),
             Self::SlashInBracket => "write the `/` outside the brackets".to_owned(),
             Self::OpenBrace => "add a `}`, or write `\\{` for the character".to_owned(),
@@ -105,19 +111,33 @@ fn check(pattern: &str) -> Result<(), PatternFault> {
 }
 
 fn check_syntax(pattern: &str) -> Result<(), PatternFault> {
-    let mut depth = 0_usize;
+    // For each open brace: ways through its finished alternatives, and through the one being read. The last is the whole pattern.
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    let mut ways = 1_usize;
     let mut rest = pattern.chars();
     while let Some(c) = rest.next() {
         match c {
             '\\' => drop(rest.next().ok_or(PatternFault::TrailingEscape)?),
             '[' => check_class(&mut rest)?,
-            '{' if depth == MAX_BRACE_DEPTH => return Err(PatternFault::DeepBraces),
-            '{' => depth += 1,
-            '}' => depth = depth.checked_sub(1).ok_or(PatternFault::StrayBrace)?,
+            '{' if open.len() == MAX_BRACE_DEPTH => return Err(PatternFault::DeepBraces),
+            '{' => open.push((0, std::mem::replace(&mut ways, 1))),
+            ',' => {
+                if let Some((finished, _)) = open.last_mut() {
+                    *finished = finished.saturating_add(std::mem::replace(&mut ways, 1));
+                }
+            }
+            '}' => {
+                let (finished, outer) = open.pop().ok_or(PatternFault::StrayBrace)?;
+                ways = finished.saturating_add(ways).saturating_mul(outer);
+            }
             _ => {}
         }
     }
-    if depth == 0 { Ok(()) } else { Err(PatternFault::OpenBrace) }
+    match (open.is_empty(), ways <= MAX_ALTERNATIVES) {
+        (true, true) => Ok(()),
+        (true, false) => Err(PatternFault::TooManyAlternatives),
+        (false, _) => Err(PatternFault::OpenBrace),
+    }
 }
 
 /// The rest of a class after its `[`: `!` or `^` first negates, `a-z` is a range, `\` escapes.
@@ -125,21 +145,18 @@ fn check_class(rest: &mut std::str::Chars<'_>) -> Result<(), PatternFault> {
     if rest.as_str().starts_with(['!', '^']) {
         rest.next();
     }
-    let mut members = 0_usize;
+    let mut is_first = true;
     loop {
-        let low = match rest.next().ok_or(PatternFault::OpenBracket)? {
-            ']' if members > 0 => return Ok(()),
-            ']' => return Err(PatternFault::EmptyBracket),
-            '\\' => rest.next().ok_or(PatternFault::OpenBracket)?,
-            c => c,
-        };
+        if !is_first && rest.as_str().starts_with(']') {
+            rest.next();
+            return Ok(());
+        }
+        is_first = false;
+        let low = class_member(rest)?;
         let mut high = low;
         if rest.as_str().starts_with('-') && !rest.as_str().starts_with("-]") {
             rest.next();
-            high = match rest.next().ok_or(PatternFault::OpenBracket)? {
-                '\\' => rest.next().ok_or(PatternFault::OpenBracket)?,
-                c => c,
-            };
+            high = class_member(rest)?;
         }
         if low > high {
             return Err(PatternFault::BackwardRange);
@@ -147,8 +164,15 @@ fn check_class(rest: &mut std::str::Chars<'_>) -> Result<(), PatternFault> {
         if low == '/' || high == '/' {
             return Err(PatternFault::SlashInBracket);
         }
-        members += 1;
     }
+}
+
+fn class_member(rest: &mut std::str::Chars<'_>) -> Result<char, PatternFault> {
+    let member = match rest.next().ok_or(PatternFault::OpenBracket)? {
+        '\\' => rest.next().ok_or(PatternFault::OpenBracket)?,
+        c => c,
+    };
+    if member.is_ascii() { Ok(member) } else { Err(PatternFault::WideBracket) }
 }
 
 /// Bytes before the first sign that is not literal; an escaped character counts as itself.

@@ -63,6 +63,13 @@ impl PolicyFile {
         Self { policies: policies.into_iter().map(Arc::new).collect(), diagnostics: problems.into_diagnostics(), name }
     }
 
+    /// One object that stands in a larger document, with diagnostics of its own.
+    pub(crate) fn inline(node: &Node, file: &Arc<str>) -> Self {
+        let mut problems = Problems::new(file);
+        let policies = object(node, file, &mut problems).into_iter().map(Arc::new).collect();
+        Self { name: Arc::clone(file), policies, diagnostics: problems.into_diagnostics() }
+    }
+
     /// Whether no document was refused.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -88,7 +95,7 @@ pub(crate) fn documents(bytes: &[u8], problems: &mut Problems) -> Vec<Node> {
 }
 
 /// The policies of one object: one, or those of a `List`.
-pub(crate) fn object(node: &Node, file: &Arc<str>, problems: &mut Problems) -> Vec<Policy> {
+fn object(node: &Node, file: &Arc<str>, problems: &mut Problems) -> Vec<Policy> {
     let Some(mut document) = Fields::of(node, "", problems) else { return Vec::new() };
     let version_node = document.require("apiVersion", &format!("write `apiVersion: {KUBEARMOR}`"), problems);
     let kind_node = document.require("kind", "write `kind: KubeArmorPolicy`", problems);

@@ -15,8 +15,10 @@ use crate::{
     yaml::Node,
 };
 
-const AF_INET: u8 = 2;
+pub(crate) const AF_INET: u8 = 2;
+const AF_UNIX: u8 = 1;
 const AF_INET6: u8 = 10;
+const AF_NETLINK: u8 = 16;
 const AF_PACKET: u8 = 17;
 
 const SOCK_STREAM: u8 = 1;
@@ -27,15 +29,51 @@ const SOCK_SEQPACKET: u8 = 5;
 const SOCK_DCCP: u8 = 6;
 const SOCK_PACKET: u8 = 10;
 
-const IPPROTO_DEFAULT: u8 = 0;
+pub(crate) const IPPROTO_DEFAULT: u8 = 0;
 const IPPROTO_ICMP: u8 = 1;
-const IPPROTO_TCP: u8 = 6;
+pub(crate) const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
+const IPPROTO_DCCP: u8 = 33;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_SCTP: u8 = 132;
 
 const NAMES: [&str; 13] =
     ["tcp", "udp", "raw", "icmp", "icmpv6", "sctp", "stream", "dgram", "rdm", "seqpacket", "dccp", "packet", "all"];
+
+/// Socket families by the names that tests use.
+pub(crate) const FAMILIES: [(&str, u8); 5] =
+    [("inet", AF_INET), ("inet6", AF_INET6), ("unix", AF_UNIX), ("netlink", AF_NETLINK), ("packet", AF_PACKET)];
+
+/// Socket types by the names that tests use.
+pub(crate) const TYPES: [(&str, u8); 7] = [
+    ("stream", SOCK_STREAM),
+    ("dgram", SOCK_DGRAM),
+    ("raw", SOCK_RAW),
+    ("rdm", SOCK_RDM),
+    ("seqpacket", SOCK_SEQPACKET),
+    ("dccp", SOCK_DCCP),
+    ("packet", SOCK_PACKET),
+];
+
+/// Protocols by the names that tests use.
+pub(crate) const PROTOCOLS: [(&str, u8); 6] = [
+    ("tcp", IPPROTO_TCP),
+    ("udp", IPPROTO_UDP),
+    ("icmp", IPPROTO_ICMP),
+    ("icmpv6", IPPROTO_ICMPV6),
+    ("sctp", IPPROTO_SCTP),
+    ("dccp", IPPROTO_DCCP),
+];
+
+/// The type of socket that the protocol is usually spoken over.
+pub(crate) fn usual_type(protocol: u8) -> u8 {
+    match protocol {
+        IPPROTO_UDP => SOCK_DGRAM,
+        IPPROTO_ICMP | IPPROTO_ICMPV6 => SOCK_RAW,
+        IPPROTO_DCCP => SOCK_DCCP,
+        _ => SOCK_STREAM,
+    }
+}
 
 /// The sockets of a field such as `tcp` or `TCP,udp`: one match for each name, in order, without repetition.
 pub(crate) fn sockets(node: &Node, place: &str, problems: &mut Problems) -> Vec<SocketMatch> {

@@ -73,6 +73,10 @@ pub(crate) fn has_all(workload: &Workload, labels: &BTreeMap<String, String>) ->
 pub(crate) fn read(spec: &mut Fields<'_>, problems: &mut Problems) -> Selector {
     let mut selector = Selector::default();
     let Some(node) = spec.get("selector") else {
+        if spec.has("nodeSelector") {
+            // Reported as out of place, which is fault enough.
+            return selector;
+        }
         let instead = "write `selector: {matchLabels: {}}` if that is meant";
         problems.warning(
             spec.at,

@@ -1,8 +1,9 @@
 //! Where a rule stands in the verdict order, computed from its own fields only.
 //!
-//! Units of `length`: bytes of literal prefix for paths. For a destination, prefix bits above port bits above protocol:
-//! a longer prefix beats any port, a narrower port range beats any protocol. For a socket, 8 for each fixed field
-//! (family, type, protocol), of the least specific of its shapes.
+//! Units of `length`: bytes of literal prefix for paths, 0 for bare names (two different ones never match the same path).
+//! For a destination, 64 x prefix bits + 2 x port (17 for one port, one less for each doubling of the range, 0 without) + 1
+//! with a protocol, so that they count in this order. For a socket, 8 for each fixed field (family, type, protocol), of the
+//! least specific of its shapes.
 
 use crate::{
     ir::{DestinationMatch, Matcher, PathMatch, Rule, SocketMatch, SocketShape, Specificity},
@@ -30,7 +31,7 @@ impl Rule {
 fn of_path(path: &PathMatch) -> (u8, u32) {
     let (kind, bytes) = match path {
         PathMatch::Exact(path) => (EXACT, path.len()),
-        PathMatch::Name(name) => (NAME, name.len()),
+        PathMatch::Name(_) => (NAME, 0),
         PathMatch::Directory { directory, .. } => (SCALED, directory.len()),
         PathMatch::Pattern(pattern) => (SCALED, literal_prefix_bytes(pattern)),
         PathMatch::Any => (SCALED, 0),
@@ -47,10 +48,6 @@ fn of_socket(socket: &SocketMatch) -> u32 {
 
 fn of_destination(destination: &DestinationMatch) -> u32 {
     let prefix_bits = destination.cidr.map_or(0, |(_, bits)| u32::from(bits));
-    // 16 for one port, 1 for nearly all, 0 for any.
-    let port_bits = destination.ports.map_or(0, |(low, high)| {
-        let ports = u32::from(high.saturating_sub(low)) + 1;
-        (16 - ports.ilog2()).max(1)
-    });
-    (prefix_bits << 8) | (port_bits << 1) | u32::from(destination.protocol.is_some())
+    let port = destination.ports.map_or(0, |(low, high)| 1 + high.saturating_sub(low).leading_zeros());
+    64 * prefix_bits + 2 * port + u32::from(destination.protocol.is_some())
 }

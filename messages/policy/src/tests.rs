@@ -1,44 +1,81 @@
-use std::collections::BTreeMap;
+//! Tests of the documents as users write them: texts in, diagnostics or rules out.
 
-use palisade_domain::{Action, Workload, WorkloadKind};
+mod broken;
+mod good;
+mod inheritance;
+mod policy_set;
+mod policy_test;
+mod properties;
+mod protocols;
+mod selecting;
+mod verdict_order;
 
-use crate::{PolicySet, ir::*};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
-fn web() -> Workload {
+use palisade_domain::{Workload, WorkloadKind};
+
+use crate::{Policy, PolicyFile, ir::Rule};
+
+/// The start of a KubeArmorPolicy up to its families; what is appended is indented by two.
+const KUBEARMOR: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+                         metadata: {name: p, namespace: shop}\nspec:\n  selector: {matchLabels: {app: web}}\n";
+
+/// The same of a PalisadePolicy.
+const PALISADE: &str = "apiVersion: palisade.dev/v1alpha1\nkind: PalisadePolicy\n\
+                        metadata: {name: p, namespace: shop}\nspec:\n  selector: {matchLabels: {app: web}}\n";
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names of a fixture folder's files, sorted.
+fn fixtures(folder: &str) -> Vec<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
+/// The policies of a text that has no diagnostic at all.
+fn policies(text: &str) -> Vec<Arc<Policy>> {
+    let file = PolicyFile::parse("test.yaml", text.as_bytes());
+    let diagnostics: Vec<String> = file.diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(diagnostics, Vec::<String>::new(), "in\n{text}");
+    file.policies
+}
+
+/// The rules of the one policy of a text that has no diagnostic at all.
+fn rules(text: &str) -> Vec<Arc<Rule>> {
+    let policies = policies(text);
+    assert_eq!(policies.len(), 1, "in\n{text}");
+    policies[0].rules.clone()
+}
+
+/// The diagnostics of a text, as people read them.
+fn messages(text: &str) -> Vec<String> {
+    PolicyFile::parse("test.yaml", text.as_bytes()).diagnostics.iter().map(ToString::to_string).collect()
+}
+
+fn workload(namespace: &str, container: &str, labels: &[(&str, &str)]) -> Workload {
     Workload {
         kind: WorkloadKind::Container,
-        name: "web".into(),
-        namespace: "shop".into(),
-        container: "main".into(),
+        name: "pod".to_owned(),
+        namespace: namespace.to_owned(),
+        container: container.to_owned(),
         container_id: None,
-        image: "nginx:1".into(),
-        labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+        image: String::new(),
+        labels: label_map(labels),
     }
 }
 
-#[test]
-fn unit_policy_set_gives_a_workload_its_complete_rules() {
-    let text = br#"
-apiVersion: security.kubearmor.com/v1
-kind: KubeArmorPolicy
-metadata: { name: no-sleep, namespace: shop }
-spec:
-  severity: 5
-  tags: [A]
-  selector: { matchLabels: { app: web } }
-  process:
-    message: no
-    matchPaths:
-    - path: /bin/sleep
-      fromSource: [ { path: /bin/bash } ]
-    - execname: date
-      action: Audit
-  action: Block
-"#;
-    let set = PolicySet::parse([("a.yaml", text.as_slice())]).expect("good");
-    let rules = set.rules_for(&web(), &BTreeMap::new(), Postures::default()).rules;
-    assert_eq!(rules.len(), 2);
-    assert_eq!(rules[0].place, "process.matchPaths[0]");
-    assert_eq!(rules[0].action, Action::Block);
-    assert_eq!(rules[1].action, Action::Audit);
+fn host(name: &str, labels: &[(&str, &str)]) -> Workload {
+    let (namespace, container) = (String::new(), String::new());
+    let kind = WorkloadKind::Host;
+    Workload { kind, name: name.to_owned(), namespace, container, ..workload("", "", labels) }
+}
+
+fn label_map(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }

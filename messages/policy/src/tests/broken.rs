@@ -1,0 +1,115 @@
+//! The table of broken documents: `fixtures/broken/*` against `fixtures/broken.expected`, line by line, in full.
+
+use super::{KUBEARMOR, fixture, fixtures, messages};
+use crate::{Diagnostic, MAX_DIAGNOSTICS, MAX_FILE_BYTES, PolicyFile, Severity};
+
+#[test]
+fn unit_policy_file_says_of_every_broken_document_what_why_and_what_instead() {
+    let names = fixtures("broken");
+    assert!(names.len() >= 100, "only {} broken documents were found", names.len());
+    let mut actual = Vec::new();
+    for name in &names {
+        let file = PolicyFile::parse(name, &fixture(&format!("broken/{name}")));
+        assert!(!file.is_sound(), "{name} was accepted");
+        actual.extend(file.diagnostics.iter().map(ToString::to_string));
+    }
+    let expected = String::from_utf8(fixture("broken.expected")).unwrap();
+    let expected: Vec<&str> = expected.lines().collect();
+    for (index, line) in actual.iter().enumerate() {
+        assert_eq!(Some(&line.as_str()), expected.get(index), "line {} of broken.expected", index + 1);
+    }
+    assert_eq!(actual.len(), expected.len());
+}
+
+#[test]
+fn unit_policy_file_keeps_the_good_documents_beside_broken_ones() {
+    let file = PolicyFile::parse("f.yaml", &fixture("broken/syntax-in-the-second-of-three-documents.yaml"));
+    let names: Vec<&str> = file.policies.iter().map(|policy| policy.reference.name.as_str()).collect();
+    assert_eq!(names, ["p"]);
+    assert_eq!(file.policies[0].at.line, 1);
+}
+
+#[test]
+fn unit_policy_file_counts_lines_across_carriage_returns_and_byte_order_marks() {
+    let text = format!("\u{feff}{}", format!("{KUBEARMOR}  severity: 99\n").replace('\n', "\r\n"));
+    let place = messages(&text)[0].clone();
+    assert!(place.starts_with("test.yaml:6:13: "), "{place}");
+    let second = format!("{KUBEARMOR}---\r\n{KUBEARMOR}  severity: 99\n");
+    assert!(messages(&second).iter().any(|line| line.starts_with("test.yaml:12:13: ")), "{:?}", messages(&second));
+}
+
+#[test]
+fn unit_policy_file_refuses_what_is_not_text_and_says_where() {
+    let cases: [(&[u8], &str); 3] = [
+        (b"a: b\nc: \xff\n", "f:2:4: byte 0xff is not UTF-8, policy files are UTF-8 text, save the file as UTF-8"),
+        (
+            b"a: \0b",
+            "f:1:4: control character U+0000, YAML forbids it in a file, remove it, or write it as an escape in a double-quoted string",
+        ),
+        (
+            b"\x7fELF",
+            "f:1:1: control character U+007F, YAML forbids it in a file, remove it, or write it as an escape in a double-quoted string",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let file = PolicyFile::parse("f", bytes);
+        let actual: Vec<String> = file.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(actual, [expected]);
+    }
+}
+
+#[test]
+fn unit_policy_file_refuses_a_file_past_its_bound_with_the_number() {
+    let file = PolicyFile::parse("f", &vec![b'#'; MAX_FILE_BYTES + 1]);
+    let expected = "f:1:1: the file has 4194305 bytes, at most 4194304 are read, split it into several files";
+    assert_eq!(file.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    assert!(PolicyFile::parse("f", &vec![b'#'; MAX_FILE_BYTES]).is_sound());
+}
+
+#[test]
+fn unit_policy_file_refuses_too_many_documents_with_the_number() {
+    let file = PolicyFile::parse("f", "---\na: 1\n".repeat(4_097).as_bytes());
+    let found = file.diagnostics.iter().any(|one| one.why == "at most 4096 are read from a file");
+    assert!(found || file.diagnostics.len() > MAX_DIAGNOSTICS);
+    let file = PolicyFile::parse("f", "---\nnull\n".repeat(5_000).as_bytes());
+    assert!(file.is_sound(), "empty documents do not count: {:?}", file.diagnostics);
+}
+
+#[test]
+fn unit_policy_file_lists_a_bounded_number_of_problems_and_counts_the_rest() {
+    let text = "---\nkind: [\n".repeat(MAX_DIAGNOSTICS + 7);
+    let file = PolicyFile::parse("f", text.as_bytes());
+    assert_eq!(file.diagnostics.len(), MAX_DIAGNOSTICS + 1);
+    let last = file.diagnostics.last().unwrap();
+    assert_eq!((last.what.as_str(), last.severity), ("7 more problems", Severity::Error));
+}
+
+#[test]
+fn unit_policy_file_refuses_too_many_rules_with_the_number_once() {
+    let item = "    - protocol: tcp,udp,raw,icmp,icmpv6,sctp,stream,dgram,rdm,seqpacket\n";
+    let fits = format!("{KUBEARMOR}  network:\n    matchProtocols:\n{}", item.repeat(1_000));
+    assert_eq!(messages(&fits), Vec::<String>::new());
+    let too_many = messages(&format!("{fits}{item}"));
+    assert_eq!(
+        too_many,
+        ["test.yaml:1008:7: the policy has too many rules, at most 10000 are taken from one policy, \
+          comma and port lists expanded, split it into several policies"]
+    );
+}
+
+#[test]
+fn unit_diagnostic_is_one_line_whatever_the_document_holds() {
+    let text = format!("{KUBEARMOR}  \"two\\nlines\\u2028and more\": 1\n  action: \"a\\nb\"\n");
+    for line in messages(&text) {
+        assert_eq!(line.lines().count(), 1, "{line:?}");
+        assert!(!line.contains('\u{2028}'), "{line:?}");
+    }
+}
+
+#[test]
+fn unit_diagnostic_survives_json_and_says_its_severity() {
+    let file = PolicyFile::parse("f.yaml", &fixture("broken/later-device.yaml"));
+    let json = serde_json::to_string(&file.diagnostics).unwrap();
+    assert!(json.contains(r#""severity":"unsupported""#), "{json}");
+    assert_eq!(serde_json::from_str::<Vec<Diagnostic>>(&json).unwrap(), file.diagnostics);
+}
