@@ -6,7 +6,7 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, Wra
 use palisade_domain::Workload;
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
-    CompilePolicy, Condition, ConditionReported, PolicyInstallFailed, PolicyInstalled, PolicySetChanged, WorkloadStarted,
+    CompilePolicy, Condition, ConditionReported, PolicyInstalled, PolicySetChanged, WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
 use palisade_world::{Admission, Enforcement, Membership};
@@ -26,10 +26,10 @@ pub struct Wiring {
     pub enforcement: Arc<dyn Enforcement>,
     /// The compiler.
     pub compiler: Asker<CompilePolicy>,
-    /// Who names rules in alerts.
-    pub installed: Outbox<PolicyInstalled>,
-    /// Who hears of failures.
-    pub failed: Outbox<PolicyInstallFailed>,
+    /// Who names rules in alerts, and who shows what is in force.
+    pub installed: Vec<Outbox<PolicyInstalled>>,
+    /// Who hears that a slot is released.
+    pub released: Outbox<palisade_protocol::WorkloadGone>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// Global default postures.
@@ -109,15 +109,16 @@ impl Enforcer {
             Effect::SayInstalled(generation, policy, installed) => {
                 self.report(Condition::Good);
                 let fact = PolicyInstalled { slot, generation, policy, installed };
-                if self.wiring.installed.try_send(fact).is_err() {
-                    tracing::error!(slot = slot.0, "alerts of this policy cannot name their rules: the alerts actor has no room");
+                for hearer in &self.wiring.installed {
+                    if hearer.try_send(fact.clone()).is_err() {
+                        tracing::error!(slot = slot.0, "an installed policy cannot be told: its rules go without name in alerts or status");
+                    }
                 }
                 None
             }
             Effect::SayFailed(generation, reason) => {
                 tracing::error!(slot = slot.0, generation = generation.0, %reason, "policy not in force");
-                self.report(Condition::Degraded(reason.clone()));
-                let _ = self.wiring.failed.try_send(PolicyInstallFailed { slot, generation, reason });
+                self.report(Condition::Degraded(format!("generation {generation} is not in force: {reason}")));
                 None
             }
             Effect::Answer(result) => {

@@ -4,7 +4,7 @@
 //! - *Owns*: one slot: its membership in the kernel, the policy in force for it, the open admission of its container.
 //! - *Hears*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), [`WorkloadStarted`](palisade_protocol::WorkloadStarted), its admission.
 //! - *Says*: [`CompilePolicy`](palisade_protocol::CompilePolicy), [`PolicyInstalled`](palisade_protocol::PolicyInstalled),
-//!   [`PolicyInstallFailed`](palisade_protocol::PolicyInstallFailed), [`ConditionReported`](palisade_protocol::ConditionReported).
+//!   [`ConditionReported`](palisade_protocol::ConditionReported).
 //! - *Bounds*: one compilation and one installation at a time; the newest set replaces what waits.
 //! - *On restart*: what stands in the kernel stands on; it admits its slot again (harmless), hears the newest set again from the roster
 //!   and installs it. An admission that was open is refused: the container's start fails closed.

@@ -52,6 +52,19 @@ impl Roster {
 
 impl Actor for Roster {
     type Context = Context<Self>;
+
+    /// Enforcers that a roster before this one left are stopped first: their slots are about to be told anew.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let enforcers = self.enforcers.clone();
+        let stop_all = async move {
+            for left in enforcers.read().children {
+                if let Err(error) = enforcers.stop_child(&left.name).await {
+                    tracing::warn!(enforcer = left.name, %error, "an enforcer of before did not stop in good order");
+                }
+            }
+        };
+        ctx.wait(stop_all.into_actor(self));
+    }
 }
 
 impl Handler<WorkloadAppeared> for Roster {
@@ -122,6 +135,7 @@ impl Handler<WorkloadGone> for Roster {
             if let Err(error) = roster.wiring.enforcement.release(message.slot) {
                 tracing::error!(%error, "the slot is not released");
             }
+            let _ = roster.wiring.released.try_send(message);
             let name = format!("slot {}", message.slot);
             let _ = roster.wiring.conditions.try_send(ConditionReported { name, condition: None });
         }));

@@ -1,7 +1,7 @@
 //! The shell.
 
 use actix::{Actor, Handler, MessageResult};
-use palisade_protocol::{ConditionReported, ReadinessOf};
+use palisade_protocol::{ConditionReported, InstalledPoliciesOf, PolicyInstalled, ReadinessOf, WorkloadGone};
 use palisade_supervision::Context;
 
 use crate::state::State;
@@ -36,5 +36,29 @@ impl Handler<ReadinessOf> for Health {
 
     fn handle(&mut self, _: ReadinessOf, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.state.readiness())
+    }
+}
+
+impl Handler<PolicyInstalled> for Health {
+    type Result = ();
+
+    fn handle(&mut self, message: PolicyInstalled, _: &mut Self::Context) {
+        self.state.installed(message);
+    }
+}
+
+impl Handler<WorkloadGone> for Health {
+    type Result = ();
+
+    fn handle(&mut self, message: WorkloadGone, _: &mut Self::Context) {
+        self.state.released(message.slot);
+    }
+}
+
+impl Handler<InstalledPoliciesOf> for Health {
+    type Result = MessageResult<InstalledPoliciesOf>;
+
+    fn handle(&mut self, _: InstalledPoliciesOf, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.state.policies())
     }
 }

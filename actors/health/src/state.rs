@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use palisade_protocol::{Condition, ConditionReported, Readiness};
+use palisade_domain::Slot;
+use palisade_protocol::{Condition, ConditionReported, PolicyInstalled, Readiness};
 
 /// At most this many names: one for each workload (4,096) and a few dozen of the node's own. What comes after is counted, not kept.
 pub const MAX_CONDITIONS: usize = 8_192;
@@ -12,6 +13,8 @@ pub const MAX_CONDITIONS: usize = 8_192;
 pub struct State {
     conditions: BTreeMap<String, Condition>,
     unkept: u64,
+    /// By slot; as many as there are slots.
+    installed: BTreeMap<Slot, PolicyInstalled>,
 }
 
 impl State {
@@ -19,7 +22,7 @@ impl State {
     #[must_use]
     pub fn awaiting<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let pending = |name: &str| (name.to_owned(), Condition::Pending("not reported yet".into()));
-        Self { conditions: names.into_iter().map(pending).collect(), unkept: 0 }
+        Self { conditions: names.into_iter().map(pending).collect(), ..Self::default() }
     }
 
     /// One report; the last for a name counts.
@@ -33,6 +36,22 @@ impl State {
             }
             Some(_) => self.unkept += 1,
         }
+    }
+
+    /// A policy is in force.
+    pub fn installed(&mut self, fact: PolicyInstalled) {
+        self.installed.insert(fact.slot, fact);
+    }
+
+    /// A slot has no workload any more.
+    pub fn released(&mut self, slot: Slot) {
+        self.installed.remove(&slot);
+    }
+
+    /// What is in force, by slot.
+    #[must_use]
+    pub fn policies(&self) -> Vec<PolicyInstalled> {
+        self.installed.values().cloned().collect()
     }
 
     /// Ready: nothing is pending or failed. What is degraded works.

@@ -1,6 +1,12 @@
 //! The shell: looks at the directory on a timer and says what changed.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use actix::{Actor, AsyncContext as _, Handler};
 use palisade_protocol::{ConditionReported, PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
@@ -30,13 +36,15 @@ pub struct PolicyKeeper {
     wiring: Wiring,
     /// A set that the receiver had no room for; offered again at the next look.
     unsaid: Option<PolicySetChanged>,
+    /// The last generation given out, for the keeper after this one.
+    last: Arc<AtomicU32>,
 }
 
 impl PolicyKeeper {
     /// Keeps the policies of `directory`, from `state` on ([`State::after`] the last generation that was given out).
     #[must_use]
-    pub fn new(directory: Box<dyn PolicyDirectory>, wiring: Wiring, state: State) -> Self {
-        Self { state, directory, wiring, unsaid: None }
+    pub fn new(directory: Box<dyn PolicyDirectory>, wiring: Wiring, state: State, last: Arc<AtomicU32>) -> Self {
+        Self { state, directory, wiring, unsaid: None, last }
     }
 
     fn look(&mut self) {
@@ -49,6 +57,7 @@ impl PolicyKeeper {
                     }
                     if let Some(changed) = outcome.changed {
                         tracing::info!(generation = changed.generation.0, policies = changed.set.len(), "policy set in force");
+                        self.last.store(changed.generation.0, Ordering::Relaxed);
                         self.unsaid = Some(changed);
                     }
                 }

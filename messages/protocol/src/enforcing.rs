@@ -22,22 +22,7 @@ pub struct PolicyInstalled {
     pub installed: Installed,
 }
 
-/// A policy could not be brought in force; the one before it stands.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct PolicyInstallFailed {
-    /// For whom.
-    pub slot: Slot,
-    /// Of which set.
-    pub generation: Generation,
-    /// Why.
-    pub reason: String,
-}
-
-/// Take the policy of a slot away and forget the slot.
+/// What is in force for each slot.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct RemovePolicy {
-    /// Whose.
-    pub slot: Slot,
-}
+#[rtype(result = "Vec<PolicyInstalled>")]
+pub struct InstalledPoliciesOf;

@@ -14,7 +14,7 @@ mod workload;
 
 pub use alerting::{AlertCounts, AlertCountsOf, AlertRaised, AlertStream, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
-pub use enforcing::{PolicyInstallFailed, PolicyInstalled, RemovePolicy};
+pub use enforcing::{InstalledPoliciesOf, PolicyInstalled};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};

@@ -1,0 +1,278 @@
+//! Network enforcement on a workload's cgroup (`bpf/cgroup.bpf.c`): sockets and destinations, on every kernel.
+//!
+//! Invariant: a workload is either held by all programs or by none: attaching that fails half way detaches what it attached.
+//! Links are pinned below `<pin root>/cgroup/<slot>/`, so that they hold while the runtime restarts; attaching again replaces
+//! them without a moment in which none is there (new ones first, then the old ones go).
+//!
+//! Decision: each program is attached with mode `Single`. That is the absence of flags: a link on a cgroup is always one of
+//! many, and the kernel refuses link flags.
+//!
+//! Needs Linux 5.7 (links on cgroups).
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    pin::PinError,
+    programs::{
+        CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError,
+        links::{FdLink, LinkError},
+    },
+};
+use palisade_domain::Slot;
+
+/// The programs of the object; each is attached to every held workload.
+pub const PROGRAMS: &[&str] =
+    &["judge_connect4", "judge_connect6", "judge_sendmsg4", "judge_sendmsg6", "judge_sock_create"];
+
+/// Why the programs cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupLoadError {
+    /// The kernel does not describe its own types: `CONFIG_DEBUG_INFO_BTF` is off.
+    #[error("BTF of the kernel: {0}")]
+    Btf(#[from] aya::BtfError),
+    /// The pin directory cannot be made: is a BPF file system mounted there?
+    #[error("{path}: {source}", path = path.display())]
+    PinRoot {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The object itself is refused.
+    #[error("object: {0}")]
+    Object(#[from] Box<EbpfError>),
+    /// The kernel or its verifier refuses a program.
+    #[error("program {program}: {source}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What was said.
+        #[source]
+        source: Box<ProgramError>,
+    },
+}
+
+/// Why a workload cannot be held; nothing of the attempt is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupAttachError {
+    /// The cgroup's directory cannot be opened.
+    #[error("{path}: {source}", path = path.display())]
+    Cgroup {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refuses to attach.
+    #[error("program {program}: {source}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The link is not one that can be pinned: the kernel is older than 5.7.
+    #[error("program {program}: {source}")]
+    Link {
+        /// Which.
+        program: &'static str,
+        /// What was said.
+        #[source]
+        source: LinkError,
+    },
+    /// The link cannot be pinned.
+    #[error("{path}: {source}", path = path.display())]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// What was said.
+        #[source]
+        source: PinError,
+    },
+    /// A pin cannot be made way for, renamed or removed.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct CgroupPrograms {
+    object: Mutex<Ebpf>,
+    pins: PathBuf,
+    keeps_identity: bool,
+}
+
+impl CgroupPrograms {
+    /// Loads `object` (`bpf/cgroup.bpf.c`, compiled) with its shared maps below `pin_root`.
+    ///
+    /// # Errors
+    /// See [`CgroupLoadError`]: then this kernel does not have the tier.
+    pub fn load(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
+        let pins = pin_root.join("cgroup");
+        std::fs::create_dir_all(&pins)
+            .map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
+        let btf = Btf::from_sys_fs()?;
+        // Newer kernels offer task storage to these programs; whether this one does is found by trying.
+        let (object, keeps_identity) = match load(object, pin_root, &btf, true) {
+            Ok(loaded) => (loaded, true),
+            Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, false)?, false),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { object: Mutex::new(object), pins, keeps_identity })
+    }
+
+    /// Whether the acting task's kept identity and phase are used; otherwise its cgroup alone says whose act it is.
+    #[must_use]
+    pub const fn keeps_identity(&self) -> bool {
+        self.keeps_identity
+    }
+
+    /// Holds the workload to its policy: from now on for every socket that is made in `cgroup` or below.
+    /// Attaching again replaces the links.
+    ///
+    /// # Errors
+    /// See [`CgroupAttachError`]; what was attached before stays.
+    pub fn attach(&self, slot: Slot, cgroup: &Path) -> Result<(), CgroupAttachError> {
+        let directory =
+            File::open(cgroup).map_err(|source| CgroupAttachError::Cgroup { path: cgroup.to_path_buf(), source })?;
+        let pins = self.directory_of(slot);
+        std::fs::create_dir_all(&pins).map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?;
+        let attached = PROGRAMS.iter().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
+        if attached.is_err() {
+            for program in PROGRAMS {
+                remove_pin(&next_pin(&pins, program))?;
+            }
+            return attached;
+        }
+        for program in PROGRAMS {
+            let (next, pin) = (next_pin(&pins, program), pins.join(program));
+            // The old link goes with its pin; the new one holds already.
+            remove_pin(&pin)?;
+            std::fs::rename(&next, &pin).map_err(|source| CgroupAttachError::File { path: next, source })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the workload go; harmless where nothing is attached.
+    ///
+    /// # Errors
+    /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
+    pub fn detach(&self, slot: Slot) -> Result<(), CgroupAttachError> {
+        let pins = self.directory_of(slot);
+        for program in PROGRAMS {
+            remove_pin(&next_pin(&pins, program))?;
+            remove_pin(&pins.join(program))?;
+        }
+        match std::fs::remove_dir(&pins) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CgroupAttachError::File { path: pins, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Slots that links are pinned for, also by an earlier runtime.
+    ///
+    /// # Errors
+    /// What reading the pin directory says.
+    pub fn attached(&self) -> io::Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        for entry in std::fs::read_dir(&self.pins)? {
+            if let Some(slot) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+                slots.push(Slot(slot));
+            }
+        }
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    fn directory_of(&self, slot: Slot) -> PathBuf {
+        self.pins.join(slot.to_string())
+    }
+
+    fn pin_link(&self, program: &'static str, cgroup: &File, pin: &Path) -> Result<(), CgroupAttachError> {
+        remove_pin(pin)?;
+        // A panic while attaching leaves the object as usable as before: the kernel holds its state.
+        let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = link_to(&mut object, program, cgroup)?;
+        link.pin(pin).map_err(|source| CgroupAttachError::Pin { path: pin.to_path_buf(), source })?;
+        Ok(())
+    }
+}
+
+fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Ebpf, CgroupLoadError> {
+    let flag = u32::from(task_storage);
+    let mut object = EbpfLoader::new()
+        .btf(Some(btf))
+        .allow_unsupported_maps()
+        .default_map_pin_directory(pin_root)
+        .override_global("pal_cgroup_task_storage", &flag, true)
+        .load(object)
+        .map_err(Box::new)?;
+    for program in PROGRAMS {
+        load_program(&mut object, program)
+            .map_err(|source| CgroupLoadError::Program { program, source: Box::new(source) })?;
+    }
+    Ok(object)
+}
+
+fn load_program(object: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match object.program_mut(name).ok_or(ProgramError::NotLoaded)? {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn link_to(object: &mut Ebpf, program: &'static str, cgroup: &File) -> Result<FdLink, CgroupAttachError> {
+    let refused = |source| CgroupAttachError::Program { program, source: Box::new(source) };
+    let no_link = |source| CgroupAttachError::Link { program, source };
+    match object.program_mut(program) {
+        Some(Program::CgroupSockAddr(program)) => sock_addr_link(program, cgroup).map_err(refused)?.try_into(),
+        Some(Program::CgroupSock(program)) => sock_link(program, cgroup).map_err(refused)?.try_into(),
+        _ => return Err(refused(ProgramError::UnexpectedProgramType)),
+    }
+    .map_err(no_link)
+}
+
+fn sock_addr_link(
+    program: &mut CgroupSockAddr,
+    cgroup: &File,
+) -> Result<aya::programs::cgroup_sock_addr::CgroupSockAddrLink, ProgramError> {
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    program.take_link(id)
+}
+
+fn sock_link(
+    program: &mut CgroupSock,
+    cgroup: &File,
+) -> Result<aya::programs::cgroup_sock::CgroupSockLink, ProgramError> {
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    program.take_link(id)
+}
+
+fn next_pin(pins: &Path, program: &str) -> PathBuf {
+    pins.join(format!("{program}_next"))
+}
+
+fn remove_pin(pin: &Path) -> Result<(), CgroupAttachError> {
+    match std::fs::remove_file(pin) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CgroupAttachError::File { path: pin.to_path_buf(), source })
+        }
+        _ => Ok(()),
+    }
+}

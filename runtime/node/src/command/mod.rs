@@ -1,0 +1,40 @@
+//! One module for each command. Each `run` prints and says with which status to exit; what it returns as an error is printed as one line.
+
+pub mod doctor;
+pub mod hook;
+pub mod logs;
+pub mod node;
+pub mod policy;
+pub mod policy_test;
+pub mod probe;
+pub mod responder;
+pub mod tree;
+pub mod unload;
+pub mod version;
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::Context as _;
+
+/// What each command returns.
+pub type Outcome = anyhow::Result<ExitCode>;
+
+/// Prints to standard output; a reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Anything else that the operating system says.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output"),
+    }
+}
+
+/// A runtime for commands that only wait.
+///
+/// # Errors
+/// What the operating system says.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start an event loop")
+}

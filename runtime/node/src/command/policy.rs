@@ -1,0 +1,65 @@
+//! `palisade policy`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use palisade_policy::{Diagnostic, PolicyFile, PolicySet};
+use palisade_store::FileDirectory;
+use palisade_world::PolicyDirectory as _;
+use serde_json::json;
+
+use super::{Outcome, policy_test};
+use crate::arguments::{Output, PolicyCommand};
+
+/// Runs a policy command.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(command: PolicyCommand) -> Outcome {
+    match command {
+        PolicyCommand::Validate { paths, output } => validate(&paths, output),
+        PolicyCommand::Test { files, output } => policy_test::run(&files, output),
+    }
+}
+
+fn validate(paths: &[PathBuf], output: Output) -> Outcome {
+    let mut files = Vec::new();
+    for path in paths {
+        match read(path) {
+            Ok(read) => files.extend(read),
+            Err(error) => {
+                eprintln!("palisade: {error}");
+                return Ok(ExitCode::from(2));
+            }
+        }
+    }
+    let files: Vec<PolicyFile> = files.iter().map(|(name, bytes)| PolicyFile::parse(name, bytes)).collect();
+    let (set, duplicates) = PolicySet::assemble(&files);
+    let found: Vec<&Diagnostic> = files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates).collect();
+    let refused = found.iter().filter(|found| found.severity.refuses()).count();
+    let text = match output {
+        Output::Json => {
+            let policies: Vec<String> = set.iter().map(|policy| policy.reference.to_string()).collect();
+            format!("{:#}\n", json!({ "valid": refused == 0, "policies": policies, "diagnostics": found }))
+        }
+        Output::Text => {
+            let problems: String = found.iter().map(|found| format!("{found}\n")).collect();
+            format!("{problems}{} policies in {} files, {refused} problems\n", set.len(), files.len())
+        }
+    };
+    super::print(&text)?;
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A file, or the policy files of a directory as the node would read them.
+fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
+    if path.is_dir() {
+        let reading = FileDirectory::new(path).read().map_err(|error| error.to_string())?;
+        let named = |name: &str| path.join(name).display().to_string();
+        return Ok(reading.files.into_iter().map(|file| (named(&file.name), file.content)).collect());
+    }
+    let content = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(vec![(path.display().to_string(), content)])
+}

@@ -1,0 +1,101 @@
+//! One running node: adapters, the tree of actors, the admin endpoint, and the order in which they start and stop.
+//!
+//! ```text
+//! palisade                       one-for-one
+//! ├─ health
+//! ├─ policy-compiler             own thread: a large set is seconds of work
+//! ├─ alerts                      own thread: a slow disk delays no enforcement
+//! ├─ enforcement                 one-for-all: who has which slot is one truth
+//! │  ├─ enforcers                one-for-one, one child a workload
+//! │  ├─ roster
+//! │  ├─ workloads
+//! │  └─ policy-keeper
+//! └─ probe                       own thread: rings are read whatever else goes on
+//! ```
+
+pub mod kernel;
+mod tree;
+pub mod view;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use palisade_admin::{AdminAddress, Token};
+use palisade_supervision::Watchdog;
+use palisade_world::{Enforcement, RecordSource};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::NodeArguments;
+
+/// How long a thread may be silent before the process exits and its service manager starts it again. Compiling is bounded to less.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Opens the record source anew for each generation of the probe.
+pub type OpenRecords = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> + Send + Sync>;
+
+/// The kernel, as the node is handed it.
+pub struct Kernel {
+    /// Holds workloads to policies.
+    pub enforcement: Arc<dyn Enforcement>,
+    /// Opens the stream of records.
+    pub records: OpenRecords,
+    /// Takes away what is in the kernel, at an authorised stop.
+    pub unload: Box<dyn FnOnce() -> anyhow::Result<()>>,
+}
+
+/// Runs a node until a signal or until its tree gives up.
+///
+/// # Errors
+/// What keeps it from starting, in words.
+pub async fn run(arguments: NodeArguments, kernel: Kernel) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    for socket in [&arguments.admin_socket, &arguments.hook_socket, &arguments.admin_token_file] {
+        if let Some(directory) = socket.parent() {
+            std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
+    }
+    let places = tree::Places::start().context("cannot start threads")?;
+    let planted = tree::plant(&arguments, &kernel, &places);
+    let _watchdog = Watchdog::start(&places.all(), STALL, |stall| {
+        tracing::error!(?stall, "a thread does not turn its loop: exit, to be started again");
+        std::process::exit(70);
+    });
+    let address = AdminAddress {
+        socket: arguments.admin_socket.clone(),
+        loopback: match arguments.admin_address {
+            Some(address) => Some((address, Token::at(&arguments.admin_token_file)?)),
+            None => None,
+        },
+    };
+    let running = planted.supervisor.start(|gave_up| tracing::error!(?gave_up, "the tree gave up")).await;
+    let running = Arc::new(running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?);
+    let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement));
+    let admin = palisade_admin::serve(address, Arc::new(view))?;
+    tracing::info!(
+        socket = %arguments.admin_socket.display(),
+        loopback = admin.loopback.map(|address| address.to_string()),
+        token = arguments.admin_address.map(|_| arguments.admin_token_file.display().to_string()),
+        "admin endpoint"
+    );
+    let gave_up = tokio::select! {
+        biased;
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        gave_up = running.gave_up() => Some(gave_up),
+    };
+    admin.stop().await;
+    let report = running.stop().await;
+    if !report.abandoned.is_empty() {
+        tracing::warn!(actors = ?report.abandoned, "left behind at the stop");
+    }
+    if let Some(gave_up) = gave_up {
+        // What is pinned stands on; the service manager starts the node again.
+        anyhow::bail!("{} failed too often: {}", gave_up.child, gave_up.last_error);
+    }
+    if !arguments.keep_enforcing {
+        (kernel.unload)().context("what is in the kernel is not taken away")?;
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
