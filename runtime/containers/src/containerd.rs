@@ -1,0 +1,308 @@
+//! The Containers port over containerd.
+//!
+//! Decisions:
+//! - Subscribe first, then list: a container that starts in between is in both, and the roster tells it once. The other order
+//!   has a gap.
+//! - A pid from containerd is only trusted for `/proc/<pid>/cgroup` if containerd still names it afterwards: pids are reused.
+//! - A created task (its init waits to be let go) is told as started: that it has a process and a cgroup is what matters.
+//! - [`Containers::next`] may be dropped at any await and called again: work is taken off its queue only when it is done.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use palisade_world::{Admission, ContainerChange, Containers, ContainersError};
+
+use crate::{
+    api::{Api, Event, Events, Task},
+    cgroup::{self, CgroupError, Hierarchy},
+    hook::{Call, Request, Server, Signal},
+    identity::{self, Metadata, Placement},
+    mounts::{self, Mount},
+    roster::{Changes, Entry, Key, Roster},
+};
+
+/// Whose hooks are answered: runc is root.
+const HOOKS_UID: u32 = 0;
+
+/// Where containerd is, and where hooks ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerdConfig {
+    /// containerd's socket.
+    pub address: PathBuf,
+    /// The socket for `palisade hook`; without one, containers are only known once they run.
+    pub hook_socket: Option<PathBuf>,
+}
+
+/// containerd, followed.
+#[derive(Debug)]
+pub struct Containerd {
+    config: ContainerdConfig,
+    hooks: Option<Server>,
+    connection: Option<Connection>,
+    roster: Roster,
+    /// Changes to be told. At a connection as many as containers run, otherwise the few of one event.
+    changes: Changes,
+    /// Taken from the event stream or the hooks and not yet done: one at a time, except that hooks survive a lost connection.
+    work: VecDeque<Work>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    api: Api,
+    events: Events,
+}
+
+#[derive(Debug)]
+enum Work {
+    Event(Event),
+    Hook(Call),
+    Abandoned(Key, u32),
+}
+
+impl Containerd {
+    /// Not connected, and not serving hooks, until the first [`Containers::next`].
+    #[must_use]
+    pub fn new(config: ContainerdConfig) -> Self {
+        Self {
+            config,
+            hooks: None,
+            connection: None,
+            roster: Roster::default(),
+            changes: Changes::new(),
+            work: VecDeque::new(),
+        }
+    }
+
+    async fn serve_hooks(&mut self) -> Result<(), ContainersError> {
+        if let (None, Some(path)) = (&self.hooks, &self.config.hook_socket) {
+            let served = Server::bind(path, HOOKS_UID).await;
+            self.hooks = Some(served.map_err(|source| ContainersError::HookSocket { path: path.clone(), source })?);
+        }
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<(), ContainersError> {
+        let api = Api::connect(&self.config.address).await?;
+        let events = api.subscribe().await?;
+        let (hierarchy, mounts) = here()?;
+        let mut found = Vec::new();
+        for namespace in api.namespaces().await? {
+            for task in api.tasks(&namespace).await? {
+                if let Some(entry) = describe(&api, &self.roster, &hierarchy, &mounts, &task).await? {
+                    found.push((task.key, entry));
+                }
+            }
+        }
+        let mut gone = Vec::new();
+        for key in self.roster.announced() {
+            if api.metadata(&key).await?.is_none() {
+                gone.push(key);
+            }
+        }
+        // No await from here on: a connection is made whole or not at all.
+        gone.iter().for_each(|key| self.roster.removed(key, &mut self.changes));
+        let keys: BTreeSet<Key> = found.iter().map(|(key, _)| key.clone()).collect();
+        self.roster.keep_only(&keys, &mut self.changes);
+        for (key, mut entry) in found {
+            // Again, for two of one id may have been found at once.
+            entry.container.id = self.roster.id_for(&key);
+            if has_room(&self.roster, &key) {
+                self.roster.retold(key, entry, &mut self.changes);
+            }
+        }
+        self.changes.push_back(ContainerChange::Synchronized);
+        self.connection = Some(Connection { api, events });
+        Ok(())
+    }
+
+    /// Waits for an event or a hook and puts it into the queue of work.
+    async fn hear(&mut self) -> Result<(), ContainersError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let work = match &mut self.hooks {
+            None => Work::Event(connection.events.next().await?),
+            Some(hooks) => tokio::select! {
+                biased;
+                signal = hooks.signal() => match signal {
+                    Some(Signal::Call(call)) => Work::Hook(call),
+                    Some(Signal::Abandoned(key, pid)) => Work::Abandoned(key, pid),
+                    None => {
+                        // Its task is gone: bind anew at the next call.
+                        self.hooks = None;
+                        return Ok(());
+                    }
+                },
+                event = connection.events.next() => Work::Event(event?),
+            },
+        };
+        self.work.push_back(work);
+        Ok(())
+    }
+
+    /// Does the first piece of work; it stays in the queue until it is done.
+    async fn work(&mut self) -> Result<(), ContainersError> {
+        let Some(Connection { api, .. }) = &self.connection else { return Ok(()) };
+        let (roster, changes) = (&mut self.roster, &mut self.changes);
+        match self.work.front() {
+            None => return Ok(()),
+            Some(Work::Event(Event::Started { key, pid })) => {
+                if !roster.resumed(key, *pid, changes) {
+                    tell_start(api, roster, &Task { key: key.clone(), pid: *pid }, changes).await?;
+                }
+            }
+            Some(Work::Event(Event::Updated { key })) => {
+                for (key, pid) in roster.labelled_by(key) {
+                    tell_start(api, roster, &Task { key, pid }, changes).await?;
+                }
+            }
+            Some(Work::Event(Event::Ended { key, pid })) => roster.ended(key, *pid, changes),
+            Some(Work::Event(Event::Deleted { key })) => roster.removed(key, changes),
+            Some(Work::Abandoned(key, pid)) => roster.abandoned(key, *pid, changes),
+            Some(Work::Hook(call)) => {
+                let announced = announce(api, roster, &call.request).await?;
+                return self.answer_or_tell(announced);
+            }
+        }
+        self.work.pop_front();
+        Ok(())
+    }
+
+    /// Ends the first piece of work, a hook's call: it waits for the admission, or is refused here.
+    fn answer_or_tell(&mut self, announced: Result<Entry, String>) -> Result<(), ContainersError> {
+        let Some(Work::Hook(Call { request, answer })) = self.work.pop_front() else { return Ok(()) };
+        match announced {
+            Ok(entry) => {
+                let key = Key { namespace: request.namespace, id: request.id };
+                let container = entry.container.clone();
+                self.roster.starting(key, entry, &mut self.changes);
+                self.changes.push_back(ContainerChange::Starting(container, Admission(answer)));
+            }
+            // A hook that has gone away meanwhile needs no refusal.
+            Err(reason) => drop(answer.send(Err(reason))),
+        }
+        Ok(())
+    }
+
+    /// The next connection tells everything anew, so events that wait are outdated; hooks wait on.
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.work.retain(|work| !matches!(work, Work::Event(_)));
+    }
+}
+
+#[async_trait(?Send)]
+impl Containers for Containerd {
+    async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
+        loop {
+            if let Some(change) = self.changes.pop_front() {
+                return Ok(change);
+            }
+            self.serve_hooks().await?;
+            let step = match (&self.connection, self.work.is_empty()) {
+                (None, _) => self.connect().await,
+                (Some(_), true) => self.hear().await,
+                (Some(_), false) => self.work().await,
+            };
+            if let Err(error) = step {
+                self.disconnect();
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// A container that runs without its hook having announced it, or whose labels changed.
+async fn tell_start(api: &Api, roster: &mut Roster, task: &Task, changes: &mut Changes) -> Result<(), ContainersError> {
+    let (hierarchy, mounts) = here()?;
+    if let Some(entry) = describe(api, roster, &hierarchy, &mounts, task).await?.filter(|_| has_room(roster, &task.key))
+    {
+        roster.started(task.key.clone(), entry, changes);
+    }
+    Ok(())
+}
+
+/// What is known of a task; `None` where it has ended meanwhile (its exit is on the way) or cannot be told by a cgroup.
+async fn describe(
+    api: &Api,
+    roster: &Roster,
+    hierarchy: &Hierarchy,
+    mounts: &[Mount],
+    task: &Task,
+) -> Result<Option<Entry>, ContainersError> {
+    let Some(metadata) = api.metadata(&task.key).await? else { return Ok(None) };
+    let cgroup = hierarchy.of_container(task.pid, metadata.spec.cgroups_path());
+    if api.init_pid(&task.key).await? != Some(task.pid) {
+        return Ok(None);
+    }
+    match cgroup {
+        Ok(cgroup) => {
+            let root = mounts::root_of_container(mounts, &task.key.namespace, &task.key.id);
+            let placement = Placement { pid: task.pid, cgroup, root };
+            Ok(Some(entry(api, roster, &task.key, &metadata, placement).await?))
+        }
+        Err(error) => {
+            tracing::error!(container = task.key.id, namespace = task.key.namespace, pid = task.pid, %error, "container is outside policy");
+            Ok(None)
+        }
+    }
+}
+
+/// What is known of a container whose hook waits; the inner error is the hook's refusal.
+async fn announce(api: &Api, roster: &Roster, request: &Request) -> Result<Result<Entry, String>, ContainersError> {
+    let key = Key { namespace: request.namespace.clone(), id: request.id.clone() };
+    if !has_room(roster, &key) {
+        return Ok(Err(format!("this node follows {} containers already", crate::MAX_CONTAINERS)));
+    }
+    let Some(metadata) = api.metadata(&key).await? else {
+        return Ok(Err(format!("containerd knows no container {:?} in namespace {:?}", key.id, key.namespace)));
+    };
+    let (hierarchy, _) = here()?;
+    let cgroup = match hierarchy.of_container(request.pid, metadata.spec.cgroups_path()) {
+        Ok(cgroup) => cgroup,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let root = Some(metadata.spec.root_in(&request.bundle)).filter(|root| root.is_dir());
+    let placement = Placement { pid: request.pid, cgroup, root };
+    Ok(Ok(entry(api, roster, &key, &metadata, placement).await?))
+}
+
+async fn entry(
+    api: &Api,
+    roster: &Roster,
+    key: &Key,
+    metadata: &Metadata,
+    placement: Placement,
+) -> Result<Entry, ContainersError> {
+    let sandbox = match metadata.sandbox_id() {
+        Some(id) => api.metadata(&Key { namespace: key.namespace.clone(), id: id.to_owned() }).await?,
+        None => None,
+    };
+    let container = identity::container(roster.id_for(key), &key.namespace, metadata, sandbox.as_ref(), placement);
+    Ok(Entry { container, sandbox: metadata.sandbox_id().map(str::to_owned) })
+}
+
+fn has_room(roster: &Roster, key: &Key) -> bool {
+    let room = roster.has_room_for(key);
+    if !room {
+        tracing::error!(
+            container = key.id,
+            namespace = key.namespace,
+            bound = crate::MAX_CONTAINERS,
+            "container is outside policy: too many"
+        );
+    }
+    room
+}
+
+/// This machine's cgroups and mounts now.
+fn here() -> Result<(Hierarchy, Vec<Mount>), ContainersError> {
+    cgroup::mounted().map_err(|error| ContainersError::Unreachable {
+        address: match &error {
+            CgroupError::Unreadable { path, .. } => path.display().to_string(),
+            _ => Path::new("/proc/self/mountinfo").display().to_string(),
+        },
+        reason: error.to_string(),
+    })
+}

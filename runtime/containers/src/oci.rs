@@ -1,0 +1,188 @@
+//! What the OCI runtime specification says that matters here: a container's state (as hooks get it) and parts of its configuration.
+//!
+//! Sources: runtime-spec `runtime.md` ("State") and `config.md`. Fields that are not named are ignored, as the specification asks.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// The directory below containerd's state directory that holds the bundles of its runtime v2: `<namespace>/<id>` in it.
+pub(crate) const BUNDLES: &str = "io.containerd.runtime.v2.task";
+
+/// Most bytes of a state: pods' annotations are in it, which Kubernetes bounds at 256 KiB.
+pub(crate) const MAX_STATE_BYTES: u64 = 1 << 20;
+
+/// A container's state, as a createRuntime hook reads it from standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct State {
+    pub id: String,
+    #[serde(default)]
+    pub status: String,
+    #[serde(default)]
+    pub pid: u32,
+    pub bundle: PathBuf,
+}
+
+/// Why a state is not one that a createRuntime hook can use.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Longer than any runtime writes.
+    #[error("the OCI state is longer than {MAX_STATE_BYTES} bytes")]
+    TooLong,
+    /// Not the JSON of the specification.
+    #[error("the OCI state cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// The hook is configured for another stage.
+    #[error("the container is {0:?}: this hook is for createRuntime, where it is \"creating\" or \"created\"")]
+    WrongStage(String),
+    /// No process yet.
+    #[error("the OCI state names no process (pid): this hook is for createRuntime")]
+    NoProcess,
+    /// The bundle is not where containerd puts it.
+    #[error("bundle {0} is not one of containerd's (.../{BUNDLES}/<namespace>/<id>)")]
+    ForeignBundle(PathBuf),
+}
+
+impl State {
+    /// Reads and checks a state.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, StateError> {
+        if json.len() as u64 > MAX_STATE_BYTES {
+            return Err(StateError::TooLong);
+        }
+        let state: Self = serde_json::from_slice(json)?;
+        if !matches!(state.status.as_str(), "creating" | "created") {
+            return Err(StateError::WrongStage(state.status));
+        }
+        if state.pid == 0 {
+            return Err(StateError::NoProcess);
+        }
+        Ok(state)
+    }
+
+    /// containerd's namespace of the container, from where its bundle lies.
+    pub(crate) fn runtime_namespace(&self) -> Result<&str, StateError> {
+        namespace_of_bundle(&self.bundle, &self.id).ok_or_else(|| StateError::ForeignBundle(self.bundle.clone()))
+    }
+}
+
+fn namespace_of_bundle<'a>(bundle: &'a Path, id: &str) -> Option<&'a str> {
+    let namespace = bundle.parent()?;
+    let bundles = namespace.parent()?.file_name()?;
+    (bundle.is_absolute() && bundles == BUNDLES && bundle.file_name()? == id).then_some(())?;
+    namespace.file_name()?.to_str()
+}
+
+/// The parts of a container's configuration (`config.json`) that its identity needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Spec {
+    pub annotations: BTreeMap<String, String>,
+    pub root: Option<Root>,
+    pub linux: Option<Linux>,
+}
+
+/// `root`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Root {
+    pub path: PathBuf,
+}
+
+/// `linux`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Linux {
+    pub cgroups_path: Option<String>,
+}
+
+impl Spec {
+    pub(crate) fn cgroups_path(&self) -> Option<&str> {
+        self.linux.as_ref()?.cgroups_path.as_deref()
+    }
+
+    /// The root file system on the host; `root.path` is relative to the bundle unless absolute.
+    pub(crate) fn root_in(&self, bundle: &Path) -> PathBuf {
+        bundle.join(self.root.as_ref().map_or(Path::new("rootfs"), |root| &root.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: &str = r#"{"ociVersion":"1.0.2","id":"c1","status":"creating","pid":12,
+        "bundle":"/run/containerd/io.containerd.runtime.v2.task/k8s.io/c1","annotations":{"a":"b"}}"#;
+
+    #[test]
+    fn unit_oci_state_of_containerd_is_read() {
+        let state = State::parse(STATE.as_bytes()).unwrap();
+        assert_eq!((state.id.as_str(), state.pid), ("c1", 12));
+        assert_eq!(state.runtime_namespace().unwrap(), "k8s.io");
+    }
+
+    #[test]
+    fn unit_oci_state_of_another_stage_is_refused() {
+        for status in ["running", "stopped", ""] {
+            let other = STATE.replace("creating", status);
+            assert!(matches!(State::parse(other.as_bytes()), Err(StateError::WrongStage(stage)) if stage == status));
+        }
+        assert!(State::parse(STATE.replace("creating", "created").as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn unit_oci_state_without_process_is_refused() {
+        assert!(matches!(
+            State::parse(STATE.replace(r#""pid":12"#, r#""pid":0"#).as_bytes()),
+            Err(StateError::NoProcess)
+        ));
+        assert!(matches!(State::parse(STATE.replace(r#""pid":12,"#, "").as_bytes()), Err(StateError::NoProcess)));
+    }
+
+    #[test]
+    fn unit_oci_state_that_is_no_state_is_refused() {
+        for broken in [
+            "",
+            "{",
+            "[]",
+            "null",
+            r#"{"id":"c1"}"#,
+            r#"{"id":7,"bundle":"/x"}"#,
+            &STATE.replace("12", "-1"),
+            &STATE.replace("12", "4294967296"),
+        ] {
+            assert!(matches!(State::parse(broken.as_bytes()), Err(StateError::Malformed(_))), "{broken}");
+        }
+    }
+
+    #[test]
+    fn unit_oci_state_has_a_bound() {
+        let long = STATE.replace(r#""b""#, &format!("{:?}", "x".repeat(1 << 20)));
+        assert!(matches!(State::parse(long.as_bytes()), Err(StateError::TooLong)));
+    }
+
+    #[test]
+    fn unit_oci_bundle_of_another_runtime_is_refused() {
+        for bundle in [
+            "/",
+            "/c1",
+            "/x/k8s.io/c1",
+            "/run/io.containerd.runtime.v2.task/k8s.io/c2",
+            "io.containerd.runtime.v2.task/k8s.io/c1",
+        ] {
+            let state = State { id: "c1".into(), status: "creating".into(), pid: 1, bundle: bundle.into() };
+            assert!(matches!(state.runtime_namespace(), Err(StateError::ForeignBundle(_))), "{bundle}");
+        }
+    }
+
+    #[test]
+    fn unit_oci_root_is_relative_to_the_bundle_unless_absolute() {
+        let spec = |json: &str| serde_json::from_str::<Spec>(json).unwrap();
+        assert_eq!(spec("{}").root_in(Path::new("/b")), Path::new("/b/rootfs"));
+        assert_eq!(spec(r#"{"root":{"path":"rootfs"}}"#).root_in(Path::new("/b")), Path::new("/b/rootfs"));
+        assert_eq!(spec(r#"{"root":{"path":"/elsewhere"}}"#).root_in(Path::new("/b")), Path::new("/elsewhere"));
+        assert_eq!(spec(r#"{"linux":{"cgroupsPath":"/a/b"}}"#).cgroups_path(), Some("/a/b"));
+    }
+}

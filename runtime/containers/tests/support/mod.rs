@@ -1,0 +1,282 @@
+//! A containerd of the test's own: its root, state and socket are in a temporary directory, and everything goes when it is dropped.
+//!
+//! Needs root, containerd, runc, jq, busybox-static and a C compiler; `tests/run.sh host` installs them.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use palisade_containers::{Containerd, ContainerdConfig};
+use palisade_world::{Admission, Container, ContainerChange, Containers};
+use tokio::time::timeout;
+
+/// Longer than anything here takes on a busy machine of two cores.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const IMAGE: &str = "localhost/palisade-example:1";
+
+pub struct PrivateContainerd {
+    directory: tempfile::TempDir,
+    process: Child,
+    /// containerd's namespace, and with it the name of the cgroups; no two tests share it.
+    pub namespace: String,
+}
+
+/// How a container is started.
+pub struct Run<'a> {
+    pub id: &'a str,
+    pub labels: &'a [(&'a str, &'a str)],
+    /// Whether runc calls the hook.
+    pub hook: bool,
+    /// Shown at `/out` inside.
+    pub out: Option<&'a Path>,
+    pub command: &'a [&'a str],
+}
+
+impl Default for Run<'_> {
+    fn default() -> Self {
+        Self { id: "c1", labels: &[], hook: true, out: None, command: &["/bin/sleep", "1000"] }
+    }
+}
+
+impl PrivateContainerd {
+    /// Starts it, with the image and with a hook that asks at [`Self::hook_socket`].
+    pub fn start() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let directory =
+            tempfile::Builder::new().prefix("palisade-containers-").tempdir().expect("a temporary directory");
+        let root = directory.path();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {:?}\n",
+            root.join("root"),
+            root.join("state"),
+            root.join("c.sock"),
+        );
+        fs::write(root.join("config.toml"), config).unwrap();
+        let namespace = format!("palisade-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let process = spawn(root);
+        let this = Self { directory, process, namespace };
+        this.wait_until_it_answers();
+        this.write_hook(&[]);
+        symlink(deploy("hooks/runc-with-hook"), this.path("runc-with-hook")).unwrap();
+        let image = this.path("image.tar");
+        succeed(Command::new(deploy("image/make.sh")).arg(&image).arg(IMAGE));
+        this.ctr(&["images", "import", image.to_str().unwrap()]);
+        this
+    }
+
+    /// The hook's entry, with more arguments for it.
+    pub fn write_hook(&self, more: &[&str]) {
+        let hook = env!("CARGO_BIN_EXE_palisade-hook");
+        let socket = self.hook_socket();
+        let mut words = vec!["palisade-hook", "--socket", socket.to_str().unwrap()];
+        words.extend(more);
+        let entry = format!("{{\"path\": {hook:?}, \"args\": {words:?}, \"timeout\": 20}}");
+        fs::write(self.path("hook.json"), entry).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn hook_socket(&self) -> PathBuf {
+        self.path("hook.sock")
+    }
+
+    pub fn follow(&self) -> Follower {
+        let config = ContainerdConfig { address: self.path("c.sock"), hook_socket: Some(self.hook_socket()) };
+        Follower(Containerd::new(config))
+    }
+
+    /// For several at a time: the hook's socket is one node's.
+    pub fn follow_without_hooks(&self) -> Follower {
+        Follower(Containerd::new(ContainerdConfig { address: self.path("c.sock"), hook_socket: None }))
+    }
+
+    /// Kills it, without a word to its containers.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it was killed");
+    }
+
+    pub fn start_again(&mut self) {
+        self.process = spawn(self.directory.path());
+        self.wait_until_it_answers();
+    }
+
+    fn wait_until_it_answers(&self) {
+        for _ in 0..300 {
+            if self.ctr_command(&["version"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("containerd does not answer: {}", fs::read_to_string(self.path("log")).unwrap_or_default());
+    }
+
+    pub fn ctr_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.path("c.sock")).args(["--namespace", &self.namespace]).args(words);
+        command
+    }
+
+    pub fn ctr(&self, words: &[&str]) -> String {
+        succeed(&mut self.ctr_command(words))
+    }
+
+    pub fn run_command(&self, run: &Run<'_>) -> Command {
+        let mut command = self.ctr_command(&["run", "--detach"]);
+        if run.hook {
+            command.arg("--runc-binary").arg(self.path("runc-with-hook"));
+        }
+        for (name, value) in run.labels {
+            command.args(["--label", &format!("{name}={value}")]);
+        }
+        if let Some(out) = run.out {
+            command.args(["--mount", &format!("type=bind,src={},dst=/out,options=rbind:rw", out.display())]);
+        }
+        command.args([IMAGE, run.id]).args(run.command);
+        command
+    }
+
+    /// Runs a container and waits for `ctr`, on a thread of its own: the hook waits for whoever follows on this one.
+    pub async fn run(&self, run: &Run<'_>) -> std::process::Output {
+        let mut command = self.run_command(run);
+        tokio::task::spawn_blocking(move || command.output().expect("ctr runs")).await.expect("no panic there")
+    }
+
+    /// Where containerd says that the init of a container is.
+    pub fn pid_of(&self, id: &str) -> u32 {
+        let tasks = self.ctr(&["tasks", "list"]);
+        let line = tasks.lines().find(|line| line.split_whitespace().next() == Some(id)).expect("it has a task");
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn clean_up(&mut self) {
+        let words = |list: String| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for namespace in words(quietly(&mut self.ctr_command(&["namespaces", "list", "-q"]))) {
+            let ctr = |more: &[&str]| {
+                let mut command = self.ctr_command(&["--namespace", &namespace]);
+                quietly(command.args(more))
+            };
+            for id in words(ctr(&["tasks", "list", "-q"])) {
+                ctr(&["tasks", "delete", "--force", &id]);
+            }
+            for id in words(ctr(&["containers", "list", "-q"])) {
+                ctr(&["containers", "delete", &id]);
+            }
+            remove_cgroups(&namespace);
+        }
+    }
+}
+
+impl Drop for PrivateContainerd {
+    fn drop(&mut self) {
+        if !matches!(self.process.try_wait(), Ok(None)) {
+            // The test killed it and then failed: its containers can only be ended by it.
+            self.process = spawn(self.directory.path());
+            self.wait_until_it_answers();
+        }
+        self.clean_up();
+        quietly(Command::new("kill").arg(self.process.id().to_string()));
+        self.process.wait().ok();
+    }
+}
+
+fn spawn(root: &Path) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(root.join("log")).unwrap();
+    Command::new("containerd")
+        .arg("--config")
+        .arg(root.join("config.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("containerd is installed")
+}
+
+/// runc removes a container's cgroups and leaves the namespace's above them, in each hierarchy.
+fn remove_cgroups(namespace: &str) {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        fs::remove_dir(hierarchy.join(namespace)).ok();
+    }
+}
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
+}
+
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn quietly(command: &mut Command) -> String {
+    command.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// The inode of the cgroup of a process, found as a person would: by the mount table of `findmnt`'s source and the `0::` line.
+pub fn cgroup_inode(pid: u32) -> u64 {
+    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = lines.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let point =
+        mounts.lines().find(|line| line.starts_with("cgroup2 ")).and_then(|line| line.split(' ').nth(1)).unwrap();
+    fs::metadata(Path::new(point).join(path)).unwrap().ino()
+}
+
+pub struct Follower(pub Containerd);
+
+impl Follower {
+    pub async fn next(&mut self) -> ContainerChange {
+        self.try_next().await.expect("containerd is there")
+    }
+
+    pub async fn try_next(&mut self) -> Result<ContainerChange, palisade_world::ContainersError> {
+        timeout(PATIENCE, self.0.next()).await.expect("a change in time")
+    }
+
+    /// The changes up to `Synchronized`, spelt `+id` and `-id`, sorted (a list has no order).
+    pub async fn synchronize(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        loop {
+            match self.next().await {
+                ContainerChange::Synchronized => break,
+                ContainerChange::Started(container) => told.push(format!("+{}", container.id)),
+                ContainerChange::Stopped(id) => told.push(format!("-{id}")),
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        told.sort();
+        told
+    }
+
+    pub async fn starting(&mut self) -> (Container, Admission) {
+        match self.next().await {
+            ContainerChange::Starting(container, admission) => (container, admission),
+            other => panic!("not starting: {other:?}"),
+        }
+    }
+
+    pub async fn started(&mut self) -> Container {
+        match self.next().await {
+            ContainerChange::Started(container) => container,
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    pub async fn stopped(&mut self) -> String {
+        match self.next().await {
+            ContainerChange::Stopped(id) => id.0,
+            other => panic!("not stopped: {other:?}"),
+        }
+    }
+}
