@@ -10,18 +10,37 @@ use crate::{
     outbox::{Asker, Outbox, Overflow},
 };
 use actix::{Actor, Addr, Handler, MailboxError, Message, dev::channel::AddressSender};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A message that was not let in, handed back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Refused<M> {
     /// The mailbox is full.
-    #[error("the mailbox is full")]
     Full(M),
     /// The actor is over.
-    #[error("the actor is over")]
     Closed(M),
 }
+
+// Not derived: messages need not be `Debug` for their senders to report a failure.
+impl<M> fmt::Debug for Refused<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl<M> fmt::Display for Refused<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the mailbox is full",
+            Self::Closed(_) => "the actor is over",
+        })
+    }
+}
+
+impl<M> std::error::Error for Refused<M> {}
 
 impl<M> Refused<M> {
     /// The message.
@@ -62,8 +81,8 @@ impl<A: Actor<Context = Context<A>>> Clone for Address<A> {
     }
 }
 
-impl<A: Actor<Context = Context<A>>> std::fmt::Debug for Address<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Address<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address({})", self.name)
     }
 }

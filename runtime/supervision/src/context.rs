@@ -206,9 +206,11 @@ where
             return;
         }
         ctx.flight = Flight { message: true, records: 0 };
-        <A as Handler<M>>::handle(actor, message, ctx).handle(ctx, reply);
+        let response = <A as Handler<M>>::handle(actor, message, ctx);
         ctx.flight = Flight::default();
+        // Counted before the answer leaves: who has it may look at the counters.
         ctx.gate().handled();
+        response.handle(ctx, reply);
     }
 }
 

@@ -36,6 +36,17 @@ struct Member {
     control: Arc<Control>,
 }
 
+impl Member {
+    fn give(&self, order: Order) {
+        match order {
+            Order::Shut | Order::Close => self.entry.vitals.close_mail(),
+            Order::Run(_) => self.entry.vitals.open_mail(),
+            Order::Wait | Order::Stop(_) | Order::Kill(_) => {}
+        }
+        self.control.give(order);
+    }
+}
+
 type StartReply = oneshot::Sender<Result<(), StartChildError>>;
 type StopReply = oneshot::Sender<Result<StopOutcome, StopChildError>>;
 
@@ -200,7 +211,7 @@ impl Overseer {
 
     fn order_all(&self, order: impl Fn(u64) -> Order) {
         for (id, member) in self.members.iter().rev() {
-            member.control.give(order(self.plan.generation(*id).unwrap_or(0)));
+            member.give(order(self.plan.generation(*id).unwrap_or(0)));
         }
     }
 
@@ -286,14 +297,14 @@ impl Overseer {
     fn order(&self, id: ChildId, order: Order, state: State) {
         if let Some(member) = self.members.get(&id) {
             member.entry.vitals.becomes(state);
-            member.control.give(order);
+            member.give(order);
         }
     }
 
     fn start(&mut self, id: ChildId, generation: u64) {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.entry.vitals.starting(generation);
-        member.control.give(Order::Run(generation));
+        member.give(Order::Run(generation));
         self.abandoned.remove(&id);
         let Some(launch) = member.entry.launch.take() else { return };
         let path = Arc::from(format!("{}/{}", self.lineage.path, member.entry.vitals.name()));
@@ -347,7 +358,7 @@ impl Overseer {
         let Some(member) = self.members.remove(&id) else { return };
         let state = if self.abandoned.remove(&id) { State::Abandoned } else { State::Stopped };
         member.entry.vitals.becomes(state);
-        member.control.give(Order::Close);
+        member.give(Order::Close);
         self.vitals.disown(&member.entry.vitals);
         let outcome = if state == State::Abandoned { StopOutcome::Abandoned } else { StopOutcome::Acknowledged };
         for (_, reply) in self.stopping.extract_if(.., |(stopping, _)| *stopping == id) {

@@ -211,6 +211,17 @@ impl Vitals {
     pub(crate) fn last_error(&self) -> Option<String> {
         self.live().last_error.clone()
     }
+    /// The supervisor closes the mailbox itself, so that nothing is let in after it has said that the child is over.
+    pub(crate) fn close_mail(&self) {
+        if let Some(gate) = &self.gate {
+            gate.close();
+        }
+    }
+    pub(crate) fn open_mail(&self) {
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
+    }
     pub(crate) fn adopt(&self, child: Arc<Self>) {
         self.live().children.push(child);
     }

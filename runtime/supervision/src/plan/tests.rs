@@ -15,8 +15,7 @@ fn rules(restart: Restart) -> ChildRules {
 }
 
 fn plan_of(strategy: Strategy, children: &[Restart]) -> (Plan, Vec<ChildId>) {
-    let mut plan =
-        Plan::new(strategy, Intensity { restarts: 3, window: SECOND * 60 }, Backoff::fixed(SECOND), 7);
+    let mut plan = Plan::new(strategy, Intensity { restarts: 3, window: SECOND * 60 }, Backoff::fixed(SECOND), 7);
     let ids = children.iter().map(|restart| plan.add(rules(*restart))).collect();
     (plan, ids)
 }
@@ -64,8 +63,7 @@ fn unit_plan_restarts_later_siblings_in_reverse_and_forward_order_under_rest_for
 
 #[test]
 fn unit_plan_restarts_everybody_under_one_for_all_but_leaves_temporary_children_down() {
-    let (mut plan, ids) =
-        plan_of(Strategy::OneForAll, &[Restart::Permanent, Restart::Temporary, Restart::Permanent]);
+    let (mut plan, ids) = plan_of(Strategy::OneForAll, &[Restart::Permanent, Restart::Temporary, Restart::Permanent]);
     boot(&mut plan, SECOND);
     let crash = Input::Exited(ids[2], 1, ExitKind::Failed);
     assert_eq!(feed(&mut plan, SECOND, crash), [Step::Restarting(ids[2], SECOND), Step::Stop(ids[1], 1)]);
@@ -173,8 +171,7 @@ fn unit_plan_treats_a_start_that_is_never_acknowledged_as_a_failure() {
 
 #[test]
 fn unit_plan_lets_transient_and_temporary_children_end() {
-    let (mut plan, ids) =
-        plan_of(Strategy::OneForAll, &[Restart::Transient, Restart::Temporary, Restart::Permanent]);
+    let (mut plan, ids) = plan_of(Strategy::OneForAll, &[Restart::Transient, Restart::Temporary, Restart::Permanent]);
     boot(&mut plan, SECOND);
     assert_eq!(feed(&mut plan, SECOND, Input::Exited(ids[0], 1, ExitKind::Normal)), [Step::Finished(ids[0])]);
     assert_eq!(feed(&mut plan, SECOND, Input::Exited(ids[1], 1, ExitKind::Failed)), [Step::Finished(ids[1])]);
