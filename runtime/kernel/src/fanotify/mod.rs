@@ -1,0 +1,78 @@
+//! Opens and execs held by fanotify permission events: the tier for kernels without an enforcing LSM.
+//!
+//! ```text
+//! node ── node::Responder ──(seqpacket: requests, replies)──▶ responder process ──▶ kernel (permit / refuse)
+//!            ▲  records ◀────(seqpacket: one record a datagram)──┘   ▲
+//!            └─ counters ◀───(shared page)───────────────────────────┘ events of marked file systems
+//! ```
+//!
+//! The blob decides, by the same walker as everywhere. What this tier cannot hold is listed by [`gaps`] (for every workload)
+//! and returned by [`Responder::admit`] and [`Responder::learn_mounts`] (file systems of one container that are not watched).
+//! A refused call returns `EPERM`.
+//!
+//! Modules: `node` and `records` are the node's side, `places` chooses what is watched, `frame` and `counters` lie between,
+//! `responder` is the other process: `group` (events and their guard), `tasks` (who acts), `execs` (steps of an execve),
+//! `mounts` and `slots` (names of files), `judge` (the answer), `reporter` (records).
+
+mod counters;
+mod execs;
+mod frame;
+mod group;
+mod judge;
+mod mounts;
+mod node;
+mod places;
+mod records;
+mod reporter;
+pub mod responder;
+mod slots;
+mod sys;
+mod tasks;
+
+pub use judge::{BlobDecides, Decide, Question};
+pub use node::{FailMode, Responder, ResponderConfig, ResponderHealth, StartError};
+pub use records::Records;
+
+use palisade_domain::Family;
+use palisade_world::{CapabilityState, Gap};
+
+/// What fanotify cannot hold of a family, on every workload.
+#[must_use]
+pub fn gaps(family: Family) -> Vec<Gap> {
+    let gap = |what: &str, reason: &str| Gap { what: what.to_owned(), reason: reason.to_owned() };
+    let absent = gap("while the responder is replaced", "the kernel permits what nobody answers; the time is measured");
+    let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
+    match family {
+        Family::Process => vec![
+            gap("files outside watched file systems", "memfd_create, and volumes that the workload's status names"),
+            gap("mmap(PROT_EXEC)", "ld.so /path/program is judged as an exec of ld.so and an open of the program"),
+            links,
+            absent,
+        ],
+        Family::File => vec![
+            gap("readOnly", "fanotify tells no open mode: such rules are decided as if every open were for reading"),
+            gap(
+                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate",
+                "fanotify has no permission events for them",
+            ),
+            gap(
+                "creation by open(O_CREAT)",
+                "it is refused, but an empty file remains: the kernel asks after it has created the file",
+            ),
+            gap("devices, FIFOs and sockets", "fanotify has events for regular files and directories only"),
+            gap("open(O_PATH)", "it raises no event; reading through it does"),
+            links,
+            absent,
+        ],
+        Family::Network | Family::Ptrace => Vec::new(),
+    }
+}
+
+/// Whether this kernel gives permission events to this process.
+#[must_use]
+pub fn capability() -> CapabilityState {
+    match group::Group::new() {
+        Ok(_) => CapabilityState::Available,
+        Err(error) => CapabilityState::Missing(format!("fanotify_init: {error}")),
+    }
+}

@@ -1,0 +1,157 @@
+//! Records of what was refused and audited.
+//!
+//! Invariant: every record takes a number *before* it is sent, and the number is in shared memory: what does not arrive is
+//! counted as lost, even when this process is killed in between. Sending never waits: a process is waiting for its answer.
+//!
+//! What is not known here and left out: an exec's arguments (not copied yet), an open's flags and result (not opened yet; a
+//! refused open returns `-EPERM`, an audited one is recorded with 0 and may still fail for another reason).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use palisade_kernel_abi::{
+    blob::{Decision, Effect, Family},
+    record::{
+        self, Body, DecisionTaken, Exec, FailReason, Header, Open, Outcome, Record, RecordWriter, STRING_MAX, Text,
+        Tier,
+    },
+};
+
+use super::{
+    counters::{Counters, Page, count},
+    mounts::ProcName,
+    slots::Policy,
+    sys,
+    tasks::{Credentials, Phase, Stat},
+};
+
+/// An act that is worth a record.
+#[derive(Debug)]
+pub(super) struct Deed<'a> {
+    /// Whose.
+    pub slot: u32,
+    /// Inode number of the admitted cgroup.
+    pub cgroup: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Exec or open.
+    pub family: Family,
+    /// Whose code.
+    pub phase: Phase,
+    /// The file.
+    pub path: &'a [u8],
+}
+
+/// Writes and sends records.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    socket: OwnedFd,
+    counters: Counters,
+    producer: u32,
+    tick_nanos: u64,
+    writer: RecordWriter,
+}
+
+impl Reporter {
+    pub(super) fn new(socket: OwnedFd, counters: Counters, producer: u32) -> Self {
+        // SAFETY: asks for a number.
+        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        let tick_nanos = 1_000_000_000 / u64::try_from(ticks).unwrap_or(100).max(1);
+        Self { socket, counters, producer, tick_nanos, writer: RecordWriter::new(Vec::with_capacity(record::MAX_LEN)) }
+    }
+
+    /// The numbers that the node reads.
+    pub(super) fn page(&self) -> &Page {
+        self.counters.page()
+    }
+
+    /// One act had no name.
+    pub(super) fn count_unnamed(&self) {
+        count(&self.page().unnamed);
+    }
+
+    /// Records an act that the policy refused or audits.
+    pub(super) fn report(
+        &mut self,
+        proc: BorrowedFd<'_>,
+        deed: &Deed<'_>,
+        policy: &Policy,
+        decision: Decision,
+        fail_reason: FailReason,
+    ) {
+        let page = self.counters.page();
+        let sequence = page.produced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let exec = deed.family == Family::Process;
+        let lost = if exec { &page.lost_exec } else { &page.lost_open };
+        let refused = decision.effect == Effect::Block;
+        let mut cwd_buffer = [0; STRING_MAX];
+        let body = if exec {
+            let cwd = sys::read_link(proc, ProcName::of(deed.tid, "cwd").as_c_str(), &mut cwd_buffer);
+            let cwd = cwd.map_or(Text { unreadable: true, ..Text::default() }, text);
+            Body::Exec(Exec {
+                path: text(deed.path),
+                cwd,
+                argument_bytes: Text { unreadable: true, ..Text::default() },
+                argument_count: 0,
+                tty: Stat::read(proc, deed.tid).unwrap_or_default().tty,
+            })
+        } else {
+            Body::Open(Open { path: text(deed.path), flags: 0, result: if refused { -libc::EPERM } else { 0 } })
+        };
+        let taken = DecisionTaken {
+            policy: policy.number,
+            generation: policy.generation,
+            word: decision.to_word().unwrap_or(decision.effect as u32),
+            tier: Tier::Fanotify,
+            outcome: if refused { Outcome::Denied } else { Outcome::Observed },
+            fail_reason,
+            family: if exec { record::Family::Process } else { record::Family::File },
+        };
+        let header = self.header(proc, deed, sequence);
+        self.writer.clear();
+        let written = self.writer.write(&Record { header, body, decision: Some(taken) });
+        if written.is_err() || sys::send(self.socket.as_fd(), self.writer.bytes()).is_err() {
+            count(lost);
+        }
+    }
+
+    fn header(&self, proc: BorrowedFd<'_>, deed: &Deed<'_>, sequence: u64) -> Header {
+        let who = Credentials::read(proc, deed.tid).unwrap_or_default();
+        let process = Stat::read(proc, who.tgid).unwrap_or_default();
+        let parent = Stat::read(proc, process.parent).unwrap_or_default();
+        Header {
+            sequence,
+            producer: self.producer,
+            slot: deed.slot,
+            boot_ns: sys::boot_nanos(),
+            cgroup_id: deed.cgroup,
+            task_start_ns: process.start_ticks * self.tick_nanos,
+            parent_start_ns: parent.start_ticks * self.tick_nanos,
+            tgid: who.tgid,
+            tid: deed.tid,
+            parent_tgid: process.parent,
+            uid: who.uid,
+            euid: who.euid,
+            fsuid: who.fsuid,
+            gid: who.gid,
+            mnt_ns: namespace(proc, deed.tid, "ns/mnt"),
+            pid_ns: namespace(proc, deed.tid, "ns/pid"),
+            phase: match deed.phase {
+                Phase::Runtime => record::Phase::Runtime,
+                Phase::Workload => record::Phase::Workload,
+            },
+            comm: Stat::read(proc, deed.tid).unwrap_or_default().comm,
+        }
+    }
+}
+
+/// A string of a record; a path keeps its end.
+fn text(bytes: &[u8]) -> Text<'_> {
+    let start = bytes.len().saturating_sub(STRING_MAX);
+    Text { bytes: &bytes[start..], cut: start > 0, ..Text::default() }
+}
+
+/// The inode number of a namespace of a task; 0 where it has none any more.
+fn namespace(proc: BorrowedFd<'_>, tid: u32, entry: &str) -> u32 {
+    let status = sys::status_at(proc, ProcName::of(tid, entry).as_c_str());
+    status.ok().and_then(|status| u32::try_from(status.ino).ok()).unwrap_or(0)
+}

@@ -1,0 +1,281 @@
+//! What the responder knows of workloads: whose cgroups they are, their policies, and how they name files.
+//!
+//! Invariant: a lookup by cgroup finds the nearest admitted ancestor, so that a child cgroup never escapes its policy.
+//! Maps have a fixed hasher; no decision depends on their order.
+
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    hash::BuildHasherDefault,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use palisade_kernel_abi::blob::{Blob, Decision, Effect, Family};
+
+use super::{
+    mounts::{MAX_MOUNTINFO_BYTES, Mount, MountTable, ProcName, canonical},
+    sys,
+};
+
+type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// A policy in force.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// What decides.
+    pub blob: Blob,
+    /// Of which set.
+    pub generation: u32,
+    /// The policy's number, for records.
+    pub number: u32,
+    refuses: [bool; 2],
+}
+
+impl Policy {
+    /// A policy of a valid blob.
+    pub(super) fn new(blob: Blob, generation: u32, number: u32) -> Self {
+        let refuses = [Family::Process, Family::File].map(|family| can_refuse(&blob, family));
+        Self { blob, generation, number, refuses }
+    }
+
+    /// Whether anything in the family can be blocked: where nothing can, the fail mode has nothing to guard.
+    pub(super) fn refuses(&self, family: Family) -> bool {
+        self.refuses[usize::from(family == Family::File)]
+    }
+
+    /// Whether the family has a table.
+    pub(super) fn has(&self, family: Family) -> bool {
+        self.blob.head().families >> family as u32 & 1 == 1
+    }
+
+    /// Whether rules of the family name executables.
+    pub(super) fn names_sources(&self, family: Family) -> bool {
+        self.blob.head().family[family as usize].sources > 1
+    }
+
+    /// Whether decisions of the family depend on who owns the file.
+    pub(super) fn names_owner(&self, family: Family) -> bool {
+        self.blob.head().family[family as usize].modifiers > 1
+    }
+}
+
+fn can_refuse(blob: &Blob, family: Family) -> bool {
+    let table = &blob.head().family[family as usize];
+    let cells = u64::from(table.accepts) * u64::from(table.sources) * u64::from(table.modifiers);
+    let words = blob.words().iter().skip(table.base as usize).take(usize::try_from(cells).unwrap_or(usize::MAX));
+    blob.head().families >> family as u32 & 1 == 1
+        && words.into_iter().any(|word| Decision::from_word(*word).effect == Effect::Block)
+}
+
+/// One workload.
+#[derive(Debug, Default)]
+pub(super) struct SlotState {
+    /// Inode number of the cgroup.
+    pub cgroup: u64,
+    /// In force, if any.
+    pub policy: Option<Policy>,
+    /// It has executed its own code.
+    pub running: bool,
+    /// How it names files.
+    pub names: Names,
+    /// Places whose marks end with the slot.
+    pub marked: Vec<OwnedFd>,
+}
+
+/// All workloads.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    by_cgroup: FixedMap<Box<[u8]>, u32>,
+    by_slot: FixedMap<u32, (Box<[u8]>, SlotState)>,
+}
+
+impl Slots {
+    /// The slot of the nearest admitted cgroup at or above `path`.
+    pub(super) fn of_cgroup(&self, mut path: &[u8]) -> Option<u32> {
+        loop {
+            if let Some(slot) = self.by_cgroup.get(path) {
+                return Some(*slot);
+            }
+            let parent = path.iter().rposition(|byte| *byte == b'/').filter(|at| *at > 0)?;
+            path = &path[..parent];
+        }
+    }
+
+    /// What is known of a slot.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut SlotState> {
+        self.by_slot.get_mut(&slot).map(|(_, state)| state)
+    }
+
+    /// Makes the cgroup the slot's; what was known of the slot before is gone.
+    pub(super) fn admit(&mut self, slot: u32, path: &[u8], state: SlotState) {
+        self.release(slot);
+        self.by_cgroup.insert(path.into(), slot);
+        self.by_slot.insert(slot, (path.into(), state));
+    }
+
+    /// Whether a slot holds a mark on the device.
+    pub(super) fn marks(&self, dev: u64) -> bool {
+        let on = |place: &OwnedFd| sys::status_of(place.as_fd()).is_ok_and(|status| status.dev == dev);
+        self.by_slot.values().any(|(_, state)| state.marked.iter().any(on))
+    }
+
+    /// Forgets the slot.
+    pub(super) fn release(&mut self, slot: u32) -> Option<SlotState> {
+        let (path, state) = self.by_slot.remove(&slot)?;
+        // A cgroup of the same name may belong to a later slot by now.
+        if self.by_cgroup.get(&path) == Some(&slot) {
+            self.by_cgroup.remove(&path);
+        }
+        Some(state)
+    }
+}
+
+/// Why a file has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    /// It is on a mount that the learnt table does not show, or mounts kept moving.
+    UnknownMount,
+    /// The kernel's name for it is longer than 4,095 bytes.
+    TooLong,
+}
+
+/// How a workload names files: the table learnt at its first exec, and the present one.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    learnt: MountTable,
+    live: Option<OwnedFd>,
+    present: MountTable,
+    text: Vec<u8>,
+    reading: Vec<u8>,
+    other: MountTable,
+    scratch: Vec<u8>,
+}
+
+/// How often a name is taken again because mounts changed meanwhile. More often means that somebody is trying.
+const ATTEMPTS: usize = 4;
+
+impl Names {
+    /// Whether the table was learnt.
+    pub(super) fn learnt(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Takes the table to name files by: `learnt` where the node kept it from before, else what `live` shows now.
+    pub(super) fn learn(&mut self, live: OwnedFd, learnt: Option<&[u8]>) -> io::Result<()> {
+        self.text = sys::read_all(live.as_fd(), MAX_MOUNTINFO_BYTES)?;
+        self.present = MountTable::parse(&self.text);
+        self.learnt = learnt.map_or_else(|| self.present.clone(), MountTable::parse);
+        self.live = Some(live);
+        Ok(())
+    }
+
+    /// Whether the mount is one of the container's now.
+    pub(super) fn shows(&mut self, mount: u64) -> bool {
+        self.refresh_if_changed();
+        self.present.by_id(mount).is_some()
+    }
+
+    /// Whether the task's own namespace, other than the container's, shows the mount.
+    pub(super) fn other_shows(&mut self, proc: BorrowedFd<'_>, tid: u32, mount: u64) -> bool {
+        self.read_other(proc, tid).is_ok() && self.other.by_id(mount).is_some()
+    }
+
+    /// Writes to `out` the name, by the learnt table, of what the link at `link` below `proc` leads to by mount `mount`.
+    ///
+    /// `buffer` is for the kernel's present name.
+    pub(super) fn name(
+        &mut self,
+        proc: BorrowedFd<'_>,
+        link: &ProcName,
+        mount: u64,
+        tid: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unnamed> {
+        let (mut first, mut second) = ([0; 4096], [0; 4096]);
+        for _ in 0..ATTEMPTS {
+            let path = read_name(proc, link, &mut first)?;
+            if !self.learnt() {
+                out.clear();
+                out.extend_from_slice(path);
+                return Ok(());
+            }
+            // A mount elsewhere than at the root can change its name without a mount event, by a rename above its
+            // mountpoint: then the table is read anew, and the name must be the same before and after.
+            let changed = self.refresh_if_changed();
+            let steady = match self.present.by_id(mount) {
+                Some(present) if present.mountpoint == b"/" => !changed,
+                Some(_) => self.refresh().is_ok() && read_name(proc, link, &mut second)? == path,
+                None => self.read_other(proc, tid).is_ok() && read_name(proc, link, &mut second)? == path,
+            };
+            if steady && self.put_together(path, mount, out).is_some() {
+                return Ok(());
+            }
+        }
+        Err(Unnamed::UnknownMount)
+    }
+
+    fn put_together(&mut self, path: &[u8], mount: u64, out: &mut Vec<u8>) -> Option<()> {
+        let present: &Mount = self.present.by_id(mount).or_else(|| self.other.by_id(mount))?;
+        canonical(path, present, &self.learnt, &mut self.scratch, out)
+    }
+
+    /// The kernel says cheaply whether the namespace changed since the last question.
+    fn refresh_if_changed(&mut self) -> bool {
+        let Some(live) = &self.live else { return false };
+        let changed =
+            sys::poll([(live.as_fd(), libc::POLLPRI)], Some(0)).is_ok_and(|[events]| events & libc::POLLERR != 0);
+        changed && self.refresh().is_ok()
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        let live = self.live.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+        sys::read_all_into(live.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
+        if self.reading != self.text {
+            self.present = MountTable::parse(&self.reading);
+            std::mem::swap(&mut self.reading, &mut self.text);
+        }
+        Ok(())
+    }
+
+    fn read_other(&mut self, proc: BorrowedFd<'_>, tid: u32) -> io::Result<()> {
+        let file = sys::open_at(proc, ProcName::of(tid, "mountinfo").as_c_str())?;
+        sys::read_all_into(file.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
+        self.other = MountTable::parse(&self.reading);
+        Ok(())
+    }
+}
+
+fn read_name<'b>(proc: BorrowedFd<'_>, link: &ProcName, buffer: &'b mut [u8]) -> Result<&'b [u8], Unnamed> {
+    sys::read_link(proc, link.as_c_str(), buffer).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENAMETOOLONG) => Unnamed::TooLong,
+        _ => Unnamed::UnknownMount,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_a_child_cgroup_belongs_to_the_nearest_admitted_one() {
+        let mut slots = Slots::default();
+        slots.admit(1, b"/pods/a", SlotState::default());
+        slots.admit(2, b"/pods/a/nested", SlotState::default());
+        assert_eq!(slots.of_cgroup(b"/pods/a"), Some(1));
+        assert_eq!(slots.of_cgroup(b"/pods/a/x/y"), Some(1));
+        assert_eq!(slots.of_cgroup(b"/pods/a/nested/z"), Some(2));
+        assert_eq!(slots.of_cgroup(b"/pods/ab"), None);
+        assert_eq!(slots.of_cgroup(b"/"), None);
+        assert_eq!(slots.of_cgroup(b""), None);
+    }
+
+    #[test]
+    fn unit_releasing_a_slot_leaves_a_later_one_of_the_same_cgroup() {
+        let mut slots = Slots::default();
+        slots.admit(1, b"/a", SlotState::default());
+        slots.admit(2, b"/a", SlotState::default());
+        assert!(slots.release(1).is_some());
+        assert_eq!(slots.of_cgroup(b"/a"), Some(2));
+        assert!(slots.release(1).is_none(), "once");
+    }
+}
