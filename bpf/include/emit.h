@@ -19,6 +19,7 @@
 #ifndef PALISADE_EMIT_H
 #define PALISADE_EMIT_H
 
+#include "endpoint.h"
 #include "identity.h"
 #include "record.h"
 
@@ -395,12 +396,6 @@ static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const 
 	pal_append_kernel(buffer, &body->target_exe, path, len, flags);
 	pal_record_send(buffer);
 }
-
-/* An endpoint as records carry it (bytes; the automaton reads the same bytes as symbols, blob.h). */
-struct pal_endpoint {
-	__u8 bytes[PAL_ENDPOINT_SIZE];
-	__u32 len;
-};
 
 struct pal_network_act {
 	__u32 operation; /* enum pal_network_operation */

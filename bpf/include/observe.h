@@ -10,6 +10,7 @@
 #define PALISADE_OBSERVE_H
 
 #include "emit.h"
+#include "endpoint.h"
 #include "walk.h"
 
 #define PAL_EINPROGRESS 115
@@ -324,39 +325,14 @@ static __always_inline void pal_endpoint_of_socket(struct pal_endpoint *endpoint
 {
 	struct sock *sock = BPF_CORE_READ((struct socket *)address, sk);
 
-	endpoint->bytes[0] = BPF_CORE_READ(sock, __sk_common.skc_family);
-	endpoint->bytes[1] = BPF_CORE_READ((struct socket *)address, type);
-	endpoint->bytes[2] = BPF_CORE_READ(sock, sk_protocol);
-	endpoint->len = 3;
+	pal_endpoint_socket(endpoint, BPF_CORE_READ(sock, __sk_common.skc_family),
+			    BPF_CORE_READ((struct socket *)address, type), BPF_CORE_READ(sock, sk_protocol));
 }
 
 /* Of a socket call that failed: as asked for, the type without SOCK_NONBLOCK and SOCK_CLOEXEC. */
 static __always_inline void pal_endpoint_of_arguments(struct pal_endpoint *endpoint, const struct pal_call *call)
 {
-	endpoint->bytes[0] = call->arguments[0];
-	endpoint->bytes[1] = call->arguments[1] & 0xf;
-	endpoint->bytes[2] = call->arguments[2];
-	endpoint->len = 3;
-}
-
-static __always_inline void pal_endpoint_ipv4(struct pal_endpoint *endpoint, __be16 port, __be32 address)
-{
-	endpoint->bytes[0] = PAL_AF_INET;
-	__builtin_memcpy(endpoint->bytes + 3, &port, sizeof(port));
-	__builtin_memcpy(endpoint->bytes + 5, &address, sizeof(address));
-	endpoint->len = 9;
-}
-
-static __always_inline void pal_endpoint_ipv6(struct pal_endpoint *endpoint, __be16 port, const __be32 address[4])
-{
-	if (!address[0] && !address[1] && address[2] == bpf_htonl(0xffff)) {
-		pal_endpoint_ipv4(endpoint, port, address[3]);
-		return;
-	}
-	endpoint->bytes[0] = PAL_AF_INET6;
-	__builtin_memcpy(endpoint->bytes + 3, &port, sizeof(port));
-	__builtin_memcpy(endpoint->bytes + 5, address, 16);
-	endpoint->len = 21;
+	pal_endpoint_socket(endpoint, call->arguments[0], call->arguments[1] & 0xf, call->arguments[2]);
 }
 
 /* The destination that the kernel holds. */

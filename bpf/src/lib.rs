@@ -42,3 +42,18 @@ object!(
     CHECK,
     "check"
 );
+object!(
+    /// Tries what tiers stand on (`capability.bpf.c`).
+    CAPABILITY,
+    "capability"
+);
+object!(
+    /// Observation (`probes.bpf.c`).
+    PROBES,
+    "probes"
+);
+object!(
+    /// The decisions on a workload's cgroup: sockets and destinations (`cgroup.bpf.c`).
+    CGROUP,
+    "cgroup"
+);
