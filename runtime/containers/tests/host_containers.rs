@@ -4,7 +4,7 @@ mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
-use palisade_world::ContainerChange;
+use palisade_world::{ContainerChange, Containers};
 use support::{Follower, PrivateContainerd, Run, cgroup_inode, succeed};
 
 /// Runs `ctr` and follows at once; what the follower is asked meanwhile is `$then`'s.
@@ -72,8 +72,8 @@ async fn host_containers_that_are_refused_do_not_start() {
     let out = tempfile::tempdir().unwrap();
     let mut follower = containerd.follow();
     follower.synchronize().await;
-    let run = || Run { out: Some(out.path()), command: &["/bin/touch", "/out/ran"], ..Run::default() };
-    let (output, ()) = while_running!(containerd, run(), async {
+    let run = |id| Run { id, out: Some(out.path()), command: &["/bin/touch", "/out/ran"], ..Run::default() };
+    let (output, ()) = while_running!(containerd, run("c1"), async {
         let (_, admission) = follower.starting().await;
         admission.0.send(Err("its policy is broken".to_owned())).unwrap();
     });
@@ -81,13 +81,13 @@ async fn host_containers_that_are_refused_do_not_start() {
     assert!(said.contains("container c1 is refused: its policy is broken"), "{said}");
     assert_eq!(follower.stopped().await, "c1");
 
-    let (output, ()) = while_running!(containerd, run(), async {
+    let (output, ()) = while_running!(containerd, run("c2"), async {
         let (_, admission) = follower.starting().await;
         drop(admission);
     });
     let said = error_of(&output);
     assert!(said.contains("unanswered"), "{said}");
-    assert_eq!(follower.stopped().await, "c1");
+    assert_eq!(follower.stopped().await, "c2");
     assert!(!out.path().join("ran").exists(), "neither ran");
 }
 

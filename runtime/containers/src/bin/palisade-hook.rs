@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     };
     let outcome = hook::run(std::io::stdin().lock(), &socket, timeout);
     if let Err(error) = &outcome {
-        eprintln!("{error}");
+        eprintln!("palisade hook: {error}");
     }
     if failure.permits(&outcome) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -42,13 +42,13 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
     /// Standard input cannot be read.
-    #[error("palisade hook: standard input: {0}")]
+    #[error("standard input: {0}")]
     Input(#[source] io::Error),
     /// The state is not one for this hook.
-    #[error("palisade hook: {0}")]
+    #[error("{0}")]
     State(#[from] StateError),
     /// No node at the socket.
-    #[error("palisade hook: no node at {socket}: {source}")]
+    #[error("no node at {socket}: {source}")]
     Unreachable {
         /// Where.
         socket: PathBuf,
@@ -57,7 +57,7 @@ pub enum HookError {
         source: io::Error,
     },
     /// The node closed the connection or answered something else.
-    #[error("palisade hook: the node at {socket} gave no answer: {reason}")]
+    #[error("the node at {socket} gave no answer: {reason}")]
     NoAnswer {
         /// Where.
         socket: PathBuf,
@@ -65,7 +65,7 @@ pub enum HookError {
         reason: String,
     },
     /// The node took too long.
-    #[error("palisade hook: the node at {socket} did not answer in {} ms", timeout.as_millis())]
+    #[error("the node at {socket} did not answer in {} ms", timeout.as_millis())]
     TimedOut {
         /// Where.
         socket: PathBuf,
@@ -73,7 +73,7 @@ pub enum HookError {
         timeout: Duration,
     },
     /// The node answered, and the answer is no.
-    #[error("palisade hook: container {id} is refused: {reason}")]
+    #[error("container {id} is refused: {reason}")]
     Refused {
         /// Which container.
         id: String,

@@ -87,7 +87,7 @@ async fn unit_hook_is_admitted_or_refused_by_the_nodes_word() {
     asked.unwrap();
     let (asked, ()) =
         tokio::join!(bed.ask(), async { call(&mut server).await.answer.send(Err("not now".into())).unwrap() });
-    assert_eq!(asked.unwrap_err().to_string(), "palisade hook: container c1 is refused: not now");
+    assert_eq!(asked.unwrap_err().to_string(), "container c1 is refused: not now");
     assert_eq!(abandoned(&mut server).await, c1(), "only the refused is abandoned");
 }
 

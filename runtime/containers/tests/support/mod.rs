@@ -1,6 +1,7 @@
 //! A containerd of the test's own: its root, state and socket are in a temporary directory, and everything goes when it is dropped.
 //!
 //! Needs root, containerd, runc, jq, busybox-static and a C compiler; `tests/run.sh host` installs them.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test's bed says that it cannot be made")]
 
 use std::{
     fs,
