@@ -1,9 +1,7 @@
 //! Bounds, overflow policies, backpressure, and that the counters add up.
 
-mod common;
-
+use crate::common::*;
 use actix::prelude::{Actor, Handler, Message};
-use common::*;
 use palisade_supervision::{
     Address, ArbiterThread, AskError, Backoff, ChildSpec, Context, Outbox, OutboxCounts, Overflow, Place, Refused,
     Supervisor,
@@ -19,10 +17,6 @@ use std::{
 
 fn quick(name: &str) -> Supervisor {
     Supervisor::new(name).backoff(Backoff::fixed(MILLI)).intensity(1_000_000, Duration::from_secs(1))
-}
-
-fn no_escalation(gave_up: palisade_supervision::GaveUp) {
-    panic!("unexpected: {gave_up}");
 }
 
 fn size(n: usize) -> NonZeroUsize {

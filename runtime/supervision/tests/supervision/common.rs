@@ -1,8 +1,7 @@
 //! A worker that can be told to misbehave, and the two worlds every test runs in.
-#![expect(dead_code, reason = "each test binary uses its part")]
 
 use actix::prelude::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
-use palisade_supervision::{ArbiterThread, ChildSpec, Context, Here, Place};
+use palisade_supervision::{ArbiterThread, ChildSpec, Context, GaveUp, Here, Place};
 use std::{
     future::Future,
     sync::{
@@ -19,7 +18,7 @@ pub const MILLI: Duration = Duration::from_millis(1);
 /// Runs the body under a paused clock and then with real arbiter threads.
 pub fn everywhere<Fut: Future<Output = ()>>(body: impl Fn(Arc<dyn Place>) -> Fut) {
     paused(body(Here::place()));
-    threaded(|place| body(place));
+    threaded(&body);
 }
 
 /// One current-thread runtime whose clock only moves when nothing else can.
@@ -35,6 +34,12 @@ pub fn threaded<Fut: Future<Output = ()>>(body: impl FnOnce(Arc<dyn Place>) -> F
         let place = ArbiterThread::start("worker").unwrap();
         body(place).await;
     });
+}
+
+/// The hook of tests in which the root must not give up.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of the hook")]
+pub fn no_escalation(gave_up: GaveUp) {
+    panic!("unexpected: {gave_up}");
 }
 
 /// Waits until the condition holds.

@@ -1,8 +1,6 @@
 //! What one crash costs, wherever it strikes.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use palisade_supervision::{AskError, Backoff, Place, Refused, Restart, State, Supervisor};
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -11,10 +9,6 @@ use std::{
 
 fn quick(name: &str) -> Supervisor {
     Supervisor::new(name).backoff(Backoff::fixed(MILLI)).intensity(5, Duration::from_secs(60))
-}
-
-fn no_escalation(gave_up: palisade_supervision::GaveUp) {
-    panic!("unexpected: {gave_up}");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Supervisors over supervisors: order, strategies, escalation, dynamic children, the live tree.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use palisade_supervision::{
     AskError, Backoff, ChildSpec, GaveUp, Kind, MailboxOf, StartChildError, State, StopChildError, StopOutcome,
     Strategy, Supervisor, TreeNode,
@@ -17,10 +15,6 @@ use std::{
 
 fn quick(name: &str) -> Supervisor {
     Supervisor::new(name).backoff(Backoff::fixed(MILLI)).intensity(3, Duration::from_secs(60))
-}
-
-fn no_escalation(gave_up: GaveUp) {
-    panic!("unexpected: {gave_up}");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! A thread that does not come back is seen from outside.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use palisade_supervision::{ArbiterThread, Backoff, Here, Place, Stall, Supervisor, Watchdog};
 use std::{
     sync::{
