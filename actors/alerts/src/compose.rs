@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use palisade_domain::{Action, Alert, Family, Operation, Subject, Tier, Verdict};
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
-    record::{self, Body, DecisionTaken, FailReason, NetworkOperation, Outcome, Record, Text},
+    record::{self, Body, DecisionTaken, FailReason, Outcome, Record, Text},
 };
 
 use crate::processes::text;

@@ -1,7 +1,8 @@
 //! The process table: who is whose child, and what each executes.
 //!
 //! Invariant: a process is named by its id and its start, so that a reused id never inherits a chain. An entry stays [`LINGER_NS`] after
-//! its exit, since records of its children and of other CPUs come late. Past [`MAX_PROCESSES`] the oldest entry is forgotten, and counted.
+//! its exit, since records of its children and of other CPUs come late. Past [`MAX_PROCESSES`] one that ended, or else the oldest, is
+//! forgotten, and counted.
 //!
 //! Starts are kept in hundredths of a second, as `/proc` gives them: that is what a listing at start and the kernel's nanoseconds share.
 
@@ -168,7 +169,9 @@ impl Processes {
 
     fn insert(&mut self, key: Key, process: Process) {
         while self.known.len() >= MAX_PROCESSES {
-            let Some(oldest) = self.arrivals.pop_front() else { break };
+            // What ended goes first, however short ago: a daemon that lives on is worth more than a shell that is over.
+            let ended = self.ended.pop_front().map(|(_, key)| key);
+            let Some(oldest) = ended.or_else(|| self.arrivals.pop_front()) else { break };
             self.forgotten += u64::from(self.known.remove(&oldest).is_some());
         }
         self.known.insert(key, process);

@@ -1,0 +1,238 @@
+//! Batches in, alerts out: no kernel, no sinks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use palisade_domain::{Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, Verdict, Workload, WorkloadKind};
+use palisade_kernel_abi::{
+    blob::{Decision, Effect},
+    record::{
+        Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Open, Outcome, Record, RecordWriter, Text, Tier as RecordTier,
+    },
+};
+use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
+use palisade_policy_compiler::compile;
+use palisade_protocol::{PolicyInstalled, ProcessListed, WorkloadNamed};
+use palisade_world::{Installed, RecordBatch};
+
+use crate::{
+    processes::{LINGER_NS, MAX_CHAIN, MAX_PROCESSES, Processes},
+    state::State,
+};
+
+fn header(tgid: u32, start: u64) -> Header {
+    Header { tgid, task_start_ns: start, slot: 1, boot_ns: 5_000_000_000, uid: 33, ..Header::default() }
+}
+
+fn text(bytes: &[u8]) -> Text<'_> {
+    Text { bytes, ..Text::default() }
+}
+
+fn batch(records: &[Record<'_>]) -> RecordBatch {
+    let mut writer = RecordWriter::default();
+    for record in records {
+        writer.write(record).expect("it fits");
+    }
+    RecordBatch { bytes: writer.into_bytes(), records: u32::try_from(records.len()).expect("few") }
+}
+
+fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
+    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule }.to_word().expect("a small index");
+    let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, Family::File);
+    DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
+}
+
+fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Record<'a> {
+    Record { header: head, body: Body::Open(Open { path: text(path), flags: 0, result: -1 }), decision }
+}
+
+/// A state that knows slot 1 as pod `web`, with one rule in generation 3.
+fn state() -> State {
+    let rule = Rule {
+        policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: "no-etc-bin".into() }),
+        place: "file.matchDirectories[0]".into(),
+        matcher: Matcher::File(PathRule {
+            path: PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true },
+            owner_only: false,
+            read_only: false,
+        }),
+        sources: BTreeSet::new(),
+        action: Action::Block,
+        severity: Some(7),
+        tags: vec!["MITRE".into()],
+        message: Some("hands off".into()),
+    };
+    let rules = WorkloadRules { rules: vec![Arc::new(rule)], ..WorkloadRules::default() };
+    let policy = compile(&rules, &palisade_policy_compiler::automaton::AutomatonLimits::default(), &mut || false).expect("it compiles");
+    let workload = Workload {
+        kind: WorkloadKind::Container,
+        name: "web".into(),
+        namespace: "shop".into(),
+        container: "main".into(),
+        container_id: None,
+        image: String::new(),
+        labels: BTreeMap::new(),
+    };
+    let mut state = State::new("n1".into());
+    state.named(WorkloadNamed { slot: Slot(1), workload: Arc::new(workload) });
+    let installed = Installed::default();
+    state.installed(&PolicyInstalled { slot: Slot(1), generation: Generation(3), policy: Some(Arc::new(policy)), installed });
+    state
+}
+
+fn read(state: &mut State, records: &[Record<'_>]) -> Vec<palisade_domain::Alert> {
+    let mut out = Vec::new();
+    state.read(&batch(records), 1_000_000_000, &mut out);
+    out
+}
+
+#[test]
+fn unit_alerts_name_workload_rule_generation_tier_and_verdict() {
+    let mut state = state();
+    let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    assert_eq!((alert.workload.name.as_str(), alert.workload.namespace.as_str()), ("web", "shop"));
+    let rule = alert.rule.as_ref().expect("it is attributed");
+    assert_eq!((rule.policy_name.as_str(), rule.place.as_str(), rule.severity), ("no-etc-bin", "file.matchDirectories[0]", Some(7)));
+    assert_eq!((alert.generation, alert.tier, alert.verdict), (Generation(3), Tier::Fanotify, Verdict::Denied));
+    assert_eq!((alert.subject.operation, alert.subject.resource.as_str()), (Operation::Open, "/etc/bin/x"));
+    assert_eq!(alert.time.0, 6_000_000_000);
+    assert_eq!(state.counts().raised[&Verdict::Denied], 1);
+}
+
+#[test]
+fn unit_alerts_take_no_rule_from_another_generation() {
+    let mut state = state();
+    let alerts = read(&mut state, &[open(header(10, 70), b"/x", Some(taken(Outcome::Denied, Some(0), 2)))]);
+    assert_eq!(alerts[0].rule, None);
+    assert_eq!(state.counts().unattributed, 1);
+}
+
+#[test]
+fn unit_alerts_are_not_raised_for_what_is_permitted_or_only_seen() {
+    let mut state = state();
+    let mut permitted = taken(Outcome::Observed, Some(0), 3);
+    permitted.word = Decision { effect: Effect::Permit, by_posture: false, rule: Some(0) }.to_word().expect("small");
+    assert!(read(&mut state, &[open(header(1, 1), b"/x", None), open(header(1, 1), b"/x", Some(permitted))]).is_empty());
+}
+
+#[test]
+fn unit_alerts_killed_says_what_had_already_happened() {
+    let mut state = state();
+    let mut record = open(header(1, 1), b"/x", Some(taken(Outcome::Killed, Some(0), 3)));
+    if let Body::Open(open) = &mut record.body {
+        open.result = 3;
+    }
+    let alerts = read(&mut state, &[record]);
+    assert!(alerts[0].reason.as_ref().expect("given").contains("was opened"), "{:?}", alerts[0].reason);
+}
+
+#[test]
+fn unit_alerts_carry_the_chain_of_forks_and_execs() {
+    let mut state = state();
+    let second = 1_000_000_000;
+    let exec = Exec { path: text(b"/bin/sh"), argument_bytes: text(b"sh\0-c\0evil\0"), argument_count: 3, ..Exec::default() };
+    let records = [
+        Record { header: header(10, second), body: Body::Fork(Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second }), decision: None },
+        Record { header: header(11, 2 * second), body: Body::Exec(exec), decision: None },
+        Record { header: header(11, 2 * second), body: Body::Fork(Fork { child_tgid: 12, child_tid: 12, child_start_ns: 3 * second }), decision: None },
+        open(header(12, 3 * second), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3))),
+    ];
+    let alerts = read(&mut state, &records);
+    let chain: Vec<(u32, &str)> = alerts[0].process_chain.iter().map(|p| (p.pid, p.executable.as_str())).collect();
+    assert_eq!(chain, [(12, "/bin/sh"), (11, "/bin/sh"), (10, "")], "a fork executes what its parent does until it execs");
+    assert_eq!(alerts[0].process_chain[1].arguments, ["sh", "-c", "evil"]);
+}
+
+#[test]
+fn unit_alerts_exec_that_was_refused_changes_no_process() {
+    let mut state = state();
+    let exec = Exec { path: text(b"/bin/forbidden"), ..Exec::default() };
+    let refused = Record { header: header(10, 70), body: Body::Exec(exec), decision: Some(taken(Outcome::Denied, Some(0), 3)) };
+    read(&mut state, &[refused]);
+    let alerts = read(&mut state, &[open(header(10, 70), b"/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
+    assert_ne!(alerts[0].process_chain[0].executable, "/bin/forbidden");
+}
+
+#[test]
+fn unit_alerts_reused_process_id_inherits_no_chain() {
+    let mut state = state();
+    state.listed(ProcessListed { pid: 10, start_ticks: 7, parent: None, uid: 0, executable: "/sbin/init".into(), arguments: Vec::new() });
+    let old = read(&mut state, &[open(header(10, 70_000_000), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
+    assert_eq!(old[0].process_chain[0].executable, "/sbin/init");
+    let new = read(&mut state, &[open(header(10, 90_000_000), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
+    assert_eq!(new[0].process_chain[0].executable, "");
+}
+
+#[test]
+fn unit_alerts_hostile_bytes_stay_inside_their_json_line() {
+    let mut state = state();
+    let hostile = b"/x\n{\"verdict\":\"observed\"}\x1b[2J\xff\"";
+    let alerts = read(&mut state, &[open(header(1, 1), hostile, Some(taken(Outcome::Denied, Some(0), 3)))]);
+    let line = crate::compose::line(&alerts[0]);
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    assert!(!line.contains('\u{1b}'));
+    let back: palisade_domain::Alert = serde_json::from_str(&line).expect("it is JSON");
+    assert_eq!(back, alerts[0]);
+}
+
+#[test]
+fn unit_alerts_process_table_is_bounded_and_counts_what_it_forgets() {
+    let mut processes = Processes::default();
+    let count = u32::try_from(MAX_PROCESSES).expect("small");
+    for pid in 0..count + 5 {
+        processes.forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1 });
+    }
+    assert_eq!(processes.len(), MAX_PROCESSES);
+    assert_eq!(processes.forgotten(), 7, "the forking process came first, was forgotten, and was made known again");
+}
+
+#[test]
+fn unit_alerts_process_table_forgets_what_ended_before_what_lives() {
+    let mut processes = Processes::default();
+    let count = u32::try_from(MAX_PROCESSES).expect("small");
+    for pid in 0..count - 1 {
+        processes.forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1 });
+    }
+    processes.exited(&header(500, 1));
+    processes.forked(&header(1, 1), Fork { child_tgid: count + 9, child_tid: 0, child_start_ns: 1 });
+    assert_eq!(processes.chain(&header(2, 1)).len(), 2, "the oldest lives, and is still known");
+    assert_eq!(processes.chain(&header(500, 1))[0].arguments, [""], "the ended one is not");
+}
+
+#[test]
+fn unit_alerts_ended_process_is_remembered_for_a_while_only() {
+    let mut processes = Processes::default();
+    processes.forked(&header(1, 1), Fork { child_tgid: 2, child_tid: 2, child_start_ns: 1 });
+    let mut end = header(2, 1);
+    processes.exited(&end);
+    assert_eq!(processes.chain(&header(2, 1)).len(), 2);
+    end = header(3, 1);
+    end.boot_ns += LINGER_NS + 1;
+    processes.exited(&end);
+    assert_eq!(processes.len(), 1, "only the forking one is left");
+}
+
+#[test]
+fn unit_alerts_chain_is_cut_at_its_bound_even_in_a_circle() {
+    let mut processes = Processes::default();
+    for (pid, parent) in [(1, 2), (2, 1)] {
+        let parent = Some((parent, 0));
+        processes.listed(ProcessListed { pid, start_ticks: 0, parent, uid: 0, executable: String::new(), arguments: Vec::new() });
+    }
+    assert_eq!(processes.chain(&header(1, 1)).len(), MAX_CHAIN);
+}
+
+#[test]
+fn unit_alerts_malformed_records_are_counted_and_the_rest_is_read() {
+    let mut state = state();
+    let good = open(header(1, 1), b"/x", Some(taken(Outcome::Denied, Some(0), 3)));
+    let mut broken = batch(&[good, Record { header: header(1, 1), body: Body::Exit(Exit { status: 0 }), decision: None }, good]);
+    let first = palisade_kernel_abi::record::RecordReader::peek_len(&broken.bytes).expect("whole");
+    broken.bytes[first] = 0xff;
+    let mut out = Vec::new();
+    state.read(&broken, 0, &mut out);
+    assert_eq!((out.len(), state.counts().malformed), (2, 1));
+}

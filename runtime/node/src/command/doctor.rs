@@ -1,0 +1,159 @@
+//! `palisade doctor`: what would keep the node from working, each with what to do about it.
+
+use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
+
+use palisade_policy::PolicySet;
+use palisade_store::FileDirectory;
+use palisade_world::{CapabilityState, PolicyDirectory as _};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Outcome;
+use crate::{
+    admin_client,
+    arguments::{DoctorArguments, Output},
+};
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    Good,
+    /// It works with less.
+    Weak,
+    /// The node cannot do its work.
+    Bad,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    health: Health,
+    found: String,
+    /// What to do; empty where all is well.
+    advice: String,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, health: Health::Good, found: found.into(), advice: String::new() }
+    }
+
+    fn of(name: &'static str, health: Health, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, health, found: found.into(), advice: advice.into() }
+    }
+}
+
+/// Looks, and prints what it found; exit status 1 if something is bad.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(arguments: &DoctorArguments) -> Outcome {
+    let mut checks = vec![root()];
+    if checks[0].health == Health::Good {
+        checks.extend(kernel());
+    }
+    checks.push(containerd(&arguments.containerd));
+    checks.push(policies(&arguments.policy_dir));
+    checks.push(node(&arguments.admin_socket)?);
+    let bad = checks.iter().any(|check| check.health == Health::Bad);
+    let text = match arguments.output {
+        Output::Json => format!("{:#}\n", json!({ "healthy": !bad, "checks": checks })),
+        Output::Text => text(&checks),
+    };
+    super::print(&text)?;
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn text(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let mark = match check.health {
+            Health::Good => "good",
+            Health::Weak => "weak",
+            Health::Bad => "BAD ",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{mark} {:<16} {}", check.name, check.found);
+        if !check.advice.is_empty() {
+            let _ = writeln!(text, "     {:<16} -> {}", "", check.advice);
+        }
+    }
+    text
+}
+
+fn root() -> Check {
+    if rustix::process::geteuid().is_root() {
+        Check::good("root", "yes")
+    } else {
+        Check::of("root", Health::Bad, "no", "run it as root: loading BPF programs and following containerd need it")
+    }
+}
+
+fn kernel() -> Vec<Check> {
+    let matrix = palisade_kernel::probe_matrix();
+    let missing: Vec<String> = matrix
+        .capabilities
+        .iter()
+        .filter_map(|(capability, state)| match state {
+            CapabilityState::Available => None,
+            CapabilityState::Missing(reason) => Some(format!("{capability:?} ({reason})")),
+        })
+        .collect();
+    let mut checks = vec![if missing.is_empty() {
+        Check::good("kernel", matrix.release.clone())
+    } else {
+        let advice = "see `palisade probe` for which tier holds what without them";
+        Check::of("kernel", Health::Weak, format!("{} without {}", matrix.release, missing.join(", ")), advice)
+    }];
+    for (family, held) in &matrix.families {
+        if held.tier >= palisade_domain::Tier::Kill {
+            let advice = "boot with `bpf` in the kernel's `lsm=` list to have it denied";
+            let found = format!("{family:?} is held by {:?} only", held.tier).to_lowercase();
+            checks.push(Check::of("enforcement", Health::Weak, found, advice));
+        }
+    }
+    checks
+}
+
+fn containerd(socket: &Path) -> Check {
+    match UnixStream::connect(socket) {
+        Ok(_) => Check::good("containerd", format!("answers at {}", socket.display())),
+        Err(error) => {
+            let advice = "start containerd, name its socket with --containerd, or run the node with --no-containers";
+            Check::of("containerd", Health::Weak, format!("{}: {error}", socket.display()), advice)
+        }
+    }
+}
+
+fn policies(directory: &Path) -> Check {
+    let reading = match FileDirectory::new(directory).read() {
+        Ok(reading) => reading,
+        Err(error) => {
+            return Check::of("policies", Health::Bad, error.to_string(), "make the directory, or name another with --policy-dir");
+        }
+    };
+    let files = reading.files.iter().map(|file| (file.name.as_str(), file.content.as_slice()));
+    let (set, found) = PolicySet::parse_good(files);
+    let refused = found.iter().filter(|found| found.severity.refuses()).count();
+    if refused == 0 {
+        Check::good("policies", format!("{} in {}", set.len(), directory.display()))
+    } else {
+        let advice = format!("palisade policy validate {}", directory.display());
+        Check::of("policies", Health::Bad, format!("{refused} problems in {}", directory.display()), advice)
+    }
+}
+
+fn node(socket: &Path) -> anyhow::Result<Check> {
+    let answer = super::runtime()?.block_on(admin_client::document(socket, "/readyz"));
+    Ok(match answer {
+        Ok(value) if value["ready"] == true => Check::good("node", "ready"),
+        Ok(value) => {
+            let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
+            let unready = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
+            let found: Vec<String> = unready.map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?"))).collect();
+            Check::of("node", Health::Bad, format!("not ready: {}", found.join("; ")), "palisade tree shows what restarts, the node's log why")
+        }
+        Err(error) => Check::of("node", Health::Weak, format!("{error:#}"), ""),
+    })
+}
