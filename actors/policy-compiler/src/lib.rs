@@ -1,5 +1,14 @@
 //! Compiles a workload's rules to one immutable, content-addressed blob.
 //!
+//! - *Owns*: what was compiled, by content ([`state`]).
+//! - *Hears*: [`CompilePolicy`](palisade_protocol::CompilePolicy). *Says*: the answer, and nothing else.
+//! - *Bounds*: states, set members, transitions and time of one build; the bytes of blobs kept for reuse ([`Bounds`](state::Bounds)).
+//! - *On restart*: it compiles again what is asked again; equal rules give equal bytes, so nobody can tell.
+//! - *On overload*: enforcers wait in the mailbox, one request each; past their patience they ask again. A build whose asker
+//!   has gone away is not begun.
+//!
+//! [`compile`] is all of it as a pure function, for validation, simulation and tests.
+//!
 //! # Verdict semantics
 //! One act belongs to one family: exec to process, open to file, a socket's creation to socket, connect to connect, tracing to
 //! ptrace. Of all rules that *count* in the family (a socket rule counts in socket and in connect, a destination rule in connect
@@ -28,6 +37,7 @@
 //! Nothing is ever cut to fit: what is beyond a bound is a [`CompileError`] with the numbers and the patterns that cost most.
 #![forbid(unsafe_code)]
 
+pub mod actor;
 pub mod assemble;
 pub mod automaton;
 pub mod canonical;
@@ -38,11 +48,13 @@ pub mod naive;
 mod network;
 mod paths;
 mod sources;
+pub mod state;
 pub mod verdict;
 
 #[cfg(test)]
 mod tests;
 
+pub use actor::PolicyCompiler;
 pub use compile::{compile, compile_canonical, compiled};
 pub use error::{CompileError, TooLarge};
 pub use network::DestinationError;

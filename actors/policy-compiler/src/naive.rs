@@ -44,13 +44,19 @@ pub struct Expected {
     pub rules: Vec<Arc<Rule>>,
 }
 
+/// The rules that match the act, of which the highest in rank decide.
+#[must_use]
+pub fn candidates<'a>(rules: &'a WorkloadRules, act: &Act<'_>) -> Vec<&'a Arc<Rule>> {
+    let counted = rules.rules.iter().filter(|rule| counts(&rule.matcher, act.family));
+    counted.filter(|rule| source_matches(rule, act) && object_matches(&rule.matcher, act)).collect()
+}
+
 /// What the rules say of the act.
 #[must_use]
 pub fn evaluate(rules: &WorkloadRules, act: &Act<'_>) -> Expected {
-    let counted: Vec<&Arc<Rule>> = rules.rules.iter().filter(|rule| counts(&rule.matcher, act.family)).collect();
-    let is_allow_list = counted.iter().any(|rule| rule.action == Action::Allow);
-    let candidates: Vec<&Arc<Rule>> =
-        counted.into_iter().filter(|rule| source_matches(rule, act) && object_matches(&rule.matcher, act)).collect();
+    let is_allow_list =
+        rules.rules.iter().any(|rule| rule.action == Action::Allow && counts(&rule.matcher, act.family));
+    let candidates = candidates(rules, act);
     let Some(best) = candidates.iter().map(|rule| rank(rule)).max() else {
         return undecided(is_allow_list, act.family, &rules.postures);
     };

@@ -71,9 +71,13 @@ impl Inverse {
     fn of(input: &Determinised) -> Self {
         let (states, classes) = (input.states(), input.classes);
         let mut starts = vec![0u32; classes * states + 1];
-        let moves = || input.rows.iter().enumerate().filter(|(_, target)| **target != 0);
-        for (at, target) in moves() {
-            starts[(at % classes) * states + *target as usize + 1] += 1;
+        let moves = || {
+            let rows = input.rows.chunks_exact(classes).zip(0u32..);
+            rows.flat_map(|(row, state)| row.iter().enumerate().map(move |(class, target)| (state, class, *target)))
+                .filter(|(_, _, target)| *target != 0)
+        };
+        for (_, class, target) in moves() {
+            starts[class * states + target as usize + 1] += 1;
         }
         let mut total = 0;
         for start in &mut starts {
@@ -82,9 +86,9 @@ impl Inverse {
         }
         let mut next = starts.clone();
         let mut sources = vec![0; total as usize];
-        for (at, target) in moves() {
-            let slot = &mut next[(at % classes) * states + *target as usize];
-            sources[*slot as usize] = (at / classes) as u32;
+        for (state, class, target) in moves() {
+            let slot = &mut next[class * states + target as usize];
+            sources[*slot as usize] = state;
             *slot += 1;
         }
         Self { states, classes, starts, sources }

@@ -139,7 +139,7 @@ fn destination(random: &mut Random) -> DestinationMatch {
     DestinationMatch { cidr, ports, protocol }
 }
 
-/// Rules of all families; at least a third overlap, for each Allow has a chance to be repeated as a Block of the same match.
+/// Rules of all families; two thirds of them lie on or around another one.
 pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
     let mut rules: Vec<Rule> = Vec::new();
     while rules.len() < count {
@@ -150,9 +150,13 @@ pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
             6 => Matcher::Socket(socket(random)),
             _ => Matcher::Destination(destination(random)),
         };
-        let matcher = match rules.last() {
-            Some(last) if random.one_in(3) => with_other_modifiers(random, last.matcher.clone()),
-            _ => matcher,
+        let matcher = match rules.len() {
+            0 => matcher,
+            _ if random.one_in(3) => matcher,
+            known => {
+                let other = rules[random.below(known)].matcher.clone();
+                overlapping(random, other)
+            }
         };
         let action = random.pick(&[Action::Allow, Action::Audit, Action::Block, Action::Block]);
         let sources: Vec<&str> = (0..random.below(3)).map(|_| random.pick(&SOURCES)).collect();
@@ -167,12 +171,35 @@ fn path_rule(random: &mut Random, is_file: bool) -> PathRule {
     PathRule { path: path_match(random), owner_only: random.one_in(4), read_only: is_file && random.one_in(4) }
 }
 
-fn with_other_modifiers(random: &mut Random, matcher: Matcher) -> Matcher {
+/// Another rule on the same, or on what holds it.
+fn overlapping(random: &mut Random, matcher: Matcher) -> Matcher {
     match matcher {
-        Matcher::File(rule) => {
-            Matcher::File(PathRule { owner_only: random.one_in(3), read_only: random.one_in(3), ..rule })
+        Matcher::Process(rule) => {
+            Matcher::Process(PathRule { path: wider(random, rule.path), ..path_rule(random, false) })
         }
-        other => other,
+        Matcher::File(rule) => Matcher::File(PathRule { path: wider(random, rule.path), ..path_rule(random, true) }),
+        Matcher::Ptrace(path) => Matcher::Ptrace(wider(random, path)),
+        Matcher::Socket(socket) => Matcher::Socket(socket),
+        Matcher::Destination(rule) => {
+            let cidr = rule.cidr.map(|(address, prefix)| (address, random.below(usize::from(prefix) + 1) as u8));
+            Matcher::Destination(DestinationMatch { cidr, ports: rule.ports.filter(|_| random.one_in(2)), ..rule })
+        }
+    }
+}
+
+fn wider(random: &mut Random, path: PathMatch) -> PathMatch {
+    let text = match &path {
+        PathMatch::Exact(path) => path.clone(),
+        PathMatch::Directory { directory, .. } => directory.trim_end_matches('/').to_owned(),
+        PathMatch::Name(_) | PathMatch::Pattern(_) | PathMatch::Any => return path,
+    };
+    let (parent, name) = text.rsplit_once('/').unwrap_or_default();
+    match random.below(5) {
+        0 => PathMatch::Directory { directory: format!("{parent}/"), recursive: random.one_in(2) },
+        1 => PathMatch::Pattern(format!("{parent}/**")),
+        2 if !name.is_empty() => PathMatch::Name(name.to_owned()),
+        3 => PathMatch::Pattern(format!("/**/{name}*")),
+        _ => path,
     }
 }
 

@@ -8,7 +8,8 @@ use super::{
     compile,
     corpus::{Random, endpoint, executable, path_near, rules, seed},
 };
-use crate::naive::{Act, Object, evaluate};
+use crate::canonical::tables_of;
+use crate::naive::{Act, Object, candidates, evaluate};
 
 /// What is decided, so that a test which only ever saw one kind of decision fails.
 #[derive(Default, Debug)]
@@ -18,6 +19,8 @@ struct Seen {
     blocks: usize,
     postures: usize,
     by_rule: usize,
+    /// Acts on which matching rules do not ask for the same.
+    contested: usize,
 }
 
 fn check(rules: &WorkloadRules, policy: &CompiledPolicy, act: &Act<'_>, seen: &mut Seen) {
@@ -54,10 +57,14 @@ fn check(rules: &WorkloadRules, policy: &CompiledPolicy, act: &Act<'_>, seen: &m
     }
     seen.postures += usize::from(decision.by_posture);
     seen.by_rule += usize::from(decision.rule.is_some());
+    let candidates = candidates(rules, act);
+    seen.contested += usize::from(candidates.iter().any(|rule| rule.action != candidates[0].action));
 }
 
-fn act<'a>(random: &mut Random, path: &'a [u8]) -> Act<'a> {
-    let family = random.pick(&Family::ALL);
+/// An act of some rule's family.
+fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Act<'a> {
+    let near = random.pick(&rules.rules);
+    let family = random.pick(tables_of(&near.matcher));
     let object = match family {
         Family::Process | Family::File | Family::Ptrace => Object::Path(path),
         Family::Socket => {
@@ -78,17 +85,18 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() 
         let policy = compile(&rules).unwrap();
         for _ in 0..100 {
             let path = path_near(&mut random, &rules);
-            let act = act(&mut random, &path);
+            let act = act(&mut random, &rules, &path);
             check(&rules, &policy, &act, &mut seen);
         }
     }
     println!("{seen:?}");
-    let Seen { permits, audits, blocks, postures, by_rule } = seen;
+    let Seen { permits, audits, blocks, postures, by_rule, contested } = seen;
     for (what, count) in
         [("permits", permits), ("audits", audits), ("blocks", blocks), ("postures", postures), ("by rule", by_rule)]
     {
         assert!(count > 1000, "too few {what} to have tested anything: {count}");
     }
+    assert!(contested * 3 > by_rule, "rules overlap on a third of what they decide");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Randomised tests print their seed; `PALISADE_TEST_SEED` replaces it.
 
 mod automata;
+mod caching;
 mod corpus;
 mod differential;
 mod refusals;

@@ -1,1 +1,107 @@
 //! What must be refused, quickly and with numbers.
+
+use palisade_domain::Action;
+use palisade_kernel_abi::blob::Automaton;
+use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, Rule};
+
+use super::{compile, exact, file, pattern, rule, workload};
+use crate::{
+    CompileError, TooLarge,
+    automaton::{AutomatonLimits, Exhausted},
+};
+
+/// `/**/x<n>/**/y<n>`: 2^n states, for it must be remembered which `x` came by.
+fn blow_up(count: usize) -> Vec<Rule> {
+    let action = |n: usize| if n.is_multiple_of(2) { Action::Allow } else { Action::Block };
+    (0..count).map(|n| rule(action(n), file(pattern(&format!("/**/x{n}/**/y{n}"))), &[])).collect()
+}
+
+fn small() -> AutomatonLimits {
+    AutomatonLimits { nodes: 1 << 14, states: 1 << 12, set_members: 1 << 18, transitions: 1 << 18 }
+}
+
+#[test]
+fn unit_compiler_refuses_a_blow_up_with_numbers_and_the_worst_patterns() {
+    let rules = workload(blow_up(200));
+    let Err(error) = crate::compile(&rules, &small(), &mut || false) else { panic!("200 of them cannot fit") };
+    let text = error.to_string();
+    let CompileError::TooLarge { what: TooLarge::Automaton { automaton: Automaton::Path, exhausted }, worst } = error
+    else {
+        panic!("{text}")
+    };
+    assert!(matches!(
+        exhausted,
+        Exhausted::SetMembers { .. } | Exhausted::Transitions { .. } | Exhausted::States { .. }
+    ));
+    assert!(!worst.is_empty() && worst.iter().all(|place| place.contains("/**/x")), "{text}");
+    println!("{text}");
+}
+
+#[test]
+fn unit_compiler_ends_soon_after_its_time_is_up() {
+    let rules = workload(blow_up(200));
+    // One look for each pattern, the others at the states that they make.
+    let mut looks = 0;
+    let limits = AutomatonLimits { states: usize::MAX, set_members: usize::MAX, transitions: usize::MAX, ..small() };
+    let mut budget = || {
+        looks += 1;
+        looks > 220
+    };
+    let error = crate::compile(&rules, &limits, &mut budget).unwrap_err();
+    assert!(matches!(&error, CompileError::TooLarge { what, .. } if what.is_for_want_of_time()), "{error}");
+    assert_eq!(looks, 221, "the first look that says so ends the build");
+}
+
+#[test]
+fn unit_compiler_refuses_each_bound_by_name() {
+    let names = |count: usize| {
+        workload((0..count).map(|n| rule(Action::Block, file(exact(&format!("/bin/{n}/x"))), &[])).collect())
+    };
+    let exhausted = |limits: AutomatonLimits| match crate::compile(&names(100), &limits, &mut || false) {
+        Err(CompileError::TooLarge { what: TooLarge::Automaton { exhausted, .. }, .. }) => exhausted,
+        other => panic!("{other:?}"),
+    };
+    let limits = AutomatonLimits::default();
+    assert_eq!(exhausted(AutomatonLimits { nodes: 50, ..limits }), Exhausted::Nodes { limit: 50 });
+    assert_eq!(exhausted(AutomatonLimits { states: 50, ..limits }), Exhausted::States { limit: 50 });
+    let of_members = exhausted(AutomatonLimits { set_members: 50, ..limits });
+    assert!(matches!(of_members, Exhausted::SetMembers { limit: 50, .. }), "{of_members:?}");
+    let of_transitions = exhausted(AutomatonLimits { transitions: 500, ..limits });
+    assert!(matches!(of_transitions, Exhausted::Transitions { limit: 500, .. }), "{of_transitions:?}");
+}
+
+#[test]
+fn unit_compiler_refuses_decision_tables_that_do_not_fit() {
+    // 1,500 paths x 1,500 sources.
+    let rules =
+        (0..1500).map(|n| rule(Action::Block, file(exact(&format!("/bin/{n}"))), &[&format!("/source/{n}")])).collect();
+    let Err(CompileError::TooLarge { what: TooLarge::Words { cells, accepts, sources, .. }, .. }) =
+        compile(&workload(rules))
+    else {
+        panic!("2,250,000 cells cannot fit")
+    };
+    assert_eq!((cells, accepts, sources), (1501 * 1501, 1501, 1501));
+}
+
+#[test]
+fn unit_compiler_refuses_rules_that_can_match_nothing_and_says_where() {
+    let destination = |cidr: Option<(&str, u8)>, ports| {
+        Matcher::Destination(DestinationMatch {
+            cidr: cidr.map(|(address, prefix)| (address.parse().unwrap(), prefix)),
+            ports,
+            protocol: None,
+        })
+    };
+    for (matcher, words) in [
+        (file(pattern("/a[")), "`/a[`: the `[` at byte 2 is not closed"),
+        (file(exact("/a\0b")), "NUL"),
+        (file(PathMatch::Name("n".repeat(5000))), "5000 bytes"),
+        (destination(Some(("10.0.0.0", 33)), None), "33 bits"),
+        (destination(None, Some((90, 80))), "90-80"),
+    ] {
+        let text = compile(&workload(vec![rule(Action::Block, matcher, &[])])).unwrap_err().to_string();
+        assert!(text.contains(words) && text.contains("PalisadePolicy/test/test process.matchPaths[0]"), "{text}");
+    }
+    let text = compile(&workload(vec![rule(Action::Block, file(exact("/a")), &["/b\0"])])).unwrap_err().to_string();
+    assert!(text.contains("NUL") && text.contains("matchPaths[0]"), "{text}");
+}
