@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -40,11 +40,18 @@ pub(crate) struct Control {
     version: AtomicU64,
     order: Mutex<Order>,
     waker: AtomicWaker,
+    /// Nobody is left to obey: the child's task is gone with its place.
+    deaf: AtomicBool,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { version: AtomicU64::new(1), order: Mutex::new(Order::Wait), waker: AtomicWaker::new() }
+        Self {
+            version: AtomicU64::new(1),
+            order: Mutex::new(Order::Wait),
+            waker: AtomicWaker::new(),
+            deaf: AtomicBool::new(false),
+        }
     }
 }
 
@@ -59,6 +66,12 @@ impl Control {
     }
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+    pub(crate) fn deafen(&self) {
+        self.deaf.store(true, Ordering::Release);
+    }
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
     }
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);

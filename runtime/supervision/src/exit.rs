@@ -12,8 +12,10 @@ pub enum Exit {
     Stopped,
     /// A handler, a timer, `started` or `stopping` panicked.
     Panicked(String),
-    /// The factory panicked or returned an error, or the place is gone.
+    /// The factory panicked or returned an error.
     NotBuilt(String),
+    /// Its thread or runtime ended under it.
+    PlaceGone,
     /// The start was not acknowledged in time.
     StartTimedOut,
     /// A supervisor gave up on its children.
@@ -27,7 +29,9 @@ impl Exit {
         match self {
             Self::Normal => ExitKind::Normal,
             Self::Stopped => ExitKind::Stopped,
-            Self::Panicked(_) | Self::NotBuilt(_) | Self::StartTimedOut | Self::GaveUp(_) => ExitKind::Failed,
+            Self::Panicked(_) | Self::NotBuilt(_) | Self::PlaceGone | Self::StartTimedOut | Self::GaveUp(_) => {
+                ExitKind::Failed
+            }
         }
     }
 }
@@ -39,6 +43,7 @@ impl fmt::Display for Exit {
             Self::Stopped => f.write_str("stopped as asked"),
             Self::Panicked(why) => write!(f, "panicked: {why}"),
             Self::NotBuilt(why) => write!(f, "could not be built: {why}"),
+            Self::PlaceGone => f.write_str("its place is gone"),
             Self::StartTimedOut => f.write_str("did not acknowledge its start in time"),
             Self::GaveUp(gave_up) => write!(f, "{gave_up}"),
         }

@@ -65,6 +65,7 @@
 //! | delay | `base * 2^failures` up to `max`, less a jitter drawn from the seed. A group comes back when its failed member may. Failures are forgotten after `reset_after` of service. |
 //! | intensity | More than `restarts` within `window`: the supervisor stops its children in good order and gives up, which for its parent is a failure of that child; the root calls its hook. A supervisor that is restarted begins with a clean history and all its children, dynamic ones too. |
 //! | stale news | A notice of another generation than the current is ignored. |
+//! | dead thread | A child whose thread or runtime ended has failed; as it can run nowhere, its supervisor soon gives up. |
 //! | blocked thread | Cannot be mended in process: [`Watchdog`] reports the arbiter and the actor from outside. |
 //! | a dropped runtime | Drops actors without `stopping` or `stopped`: as a crashed node would. |
 //!
@@ -73,7 +74,8 @@
 //! At rest, for each mailbox: `admitted = queued + handled + expired + lost_panic + lost_closed`, and what was offered is
 //! `admitted + shed + refused_closed + coalesced + staged`. While an actor handles a message, that one is in none of them.
 //! A message sent by a plain actix `Addr` is admitted when it is handled; `ctx.notify` is no mail and not counted.
-//! An asynchronous handler counts as handled when it has returned its future.
+//! An asynchronous handler counts as handled when it has returned its future. Return `ResponseActFuture`, which ends with
+//! its generation; actix spawns a `ResponseFuture` beside the actor, and it outlives a crash.
 //!
 //! # Parts
 //!

@@ -8,6 +8,7 @@ use crate::{
     control::{Control, Inbox, Line, Lineage, Notice, Order},
     exit::{Exit, GaveUp, panic_text},
     plan::{ChildId, Input, Phase, Plan, Step},
+    policy::ExitKind,
     supervisor::{Request, StartChildError, StopChildError, StopOutcome},
     tree::{State, Vitals},
 };
@@ -240,10 +241,13 @@ impl Overseer {
         let path = self.path_of(vitals);
         match self.plan.phase(id) {
             Some(Phase::Stopping { .. }) => self.lineage.ledger.stopped(path),
-            Some(Phase::Starting { .. } | Phase::Up { .. }) => tracing::warn!(child = path, %exit, "child ended"),
+            Some(Phase::Starting { .. } | Phase::Up { .. }) if exit.kind() == ExitKind::Normal => {
+                tracing::info!(child = path, "child ended by itself");
+            }
+            Some(Phase::Starting { .. } | Phase::Up { .. }) => tracing::warn!(child = path, %exit, "child failed"),
             _ => {}
         }
-        if exit.kind() == crate::policy::ExitKind::Failed {
+        if exit.kind() == ExitKind::Failed {
             vitals.failed(exit.to_string());
         }
     }
@@ -306,7 +310,12 @@ impl Overseer {
         member.entry.vitals.starting(generation);
         member.give(Order::Run(generation));
         self.abandoned.remove(&id);
-        let Some(launch) = member.entry.launch.take() else { return };
+        let Some(launch) = member.entry.launch.take() else {
+            if member.control.is_deaf() {
+                self.inbox.put(id, Notice::Exited(generation, Exit::PlaceGone));
+            }
+            return;
+        };
         let path = Arc::from(format!("{}/{}", self.lineage.path, member.entry.vitals.name()));
         let line = Line {
             id,
@@ -314,8 +323,9 @@ impl Overseer {
             control: member.control.clone(),
             inbox: self.inbox.clone(),
         };
-        if let Err(gone) = member.entry.options.place.run(launch(line)) {
-            self.inbox.put(id, Notice::Exited(generation, Exit::NotBuilt(gone.to_string())));
+        if member.entry.options.place.run(launch(line)).is_err() {
+            member.control.deafen();
+            self.inbox.put(id, Notice::Exited(generation, Exit::PlaceGone));
         }
     }
 

@@ -221,7 +221,12 @@ impl<A: Actor<Context = Context<A>>> Future for Shell<A> {
 
 impl<A: Actor<Context = Context<A>>> Drop for Shell<A> {
     fn drop(&mut self) {
+        self.line.control.deafen();
+        let generation = self.body.as_ref().map(|body| body.generation);
         self.shut();
+        if let Some(generation) = generation {
+            self.line.exited(generation, Exit::PlaceGone);
+        }
         let _ = self.drain(&mut TaskContext::from_waker(Waker::noop()));
         self.pulse.dismiss(self.watched);
     }

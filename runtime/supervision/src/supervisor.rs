@@ -355,7 +355,7 @@ impl SupervisorHandle {
     }
 
     /// Starts a child at run time, as the last one. Resolves when it has acknowledged its first start; failures before
-    /// that are restarted by the policies.
+    /// that are restarted by the policies. Not to wait for the answer does not take the request back.
     ///
     /// # Errors
     /// [`StartChildError`].

@@ -2,6 +2,7 @@
 //! `everywhere`, on arbiter threads as well; those named `host_` need real threads.
 #![cfg(test)]
 
+mod chaos;
 mod common;
 mod mail;
 mod restart;
