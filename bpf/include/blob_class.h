@@ -133,8 +133,7 @@ pal_function int PAL_CLASSED(pal_judge_file)(struct pal_act *act)
 		return 0;
 	}
 	source = PAL_CLASSED(pal_source)(blob, act);
-	act->naming = pal_name_file(act->object, act->scratch, act->subject->slot,
-				    act->subject->flags & PAL_SLOT_MOUNTS_LEARNT, &start);
+	act->naming = pal_name_object(act, &start);
 	if (act->naming != PAL_NAMED)
 		return 0;
 	act->start = start;

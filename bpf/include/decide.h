@@ -23,7 +23,11 @@ struct pal_act {
 	struct pal_subject *subject;
 	struct pal_scratch *scratch;
 	struct task_struct *actor; /* whose executable is the source: a typed pointer */
+#ifdef PAL_OBJECT_BY_ADDRESS
+	struct pal_place object;   /* what is judged by its path, in programs that have no typed pointer to it */
+#else
 	struct file *object;       /* what is judged by its path: a typed pointer */
+#endif
 	__u32 foreign_actor;       /* the actor is not the task that `subject` is kept for */
 	__u32 family;              /* enum pal_family */
 	__u32 modifiers;           /* PAL_MODIFIER_* */
@@ -57,6 +61,18 @@ static __always_inline __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u
 	return start;
 }
 
+/* Names the object; the result is enum pal_naming. */
+static __always_inline __u32 pal_name_object(struct pal_act *act, __u32 *start)
+{
+	__u32 checked = act->subject->flags & PAL_SLOT_MOUNTS_LEARNT;
+
+#ifdef PAL_OBJECT_BY_ADDRESS
+	return pal_name_place(&act->object, act->scratch, act->subject->slot, checked, start);
+#else
+	return pal_name_file(act->object, act->scratch, act->subject->slot, checked, start);
+#endif
+}
+
 #define PAL_CLASS 16k
 #define PAL_LOG2 PAL_BLOB_LOG2_16K
 #include "blob_class.h"
@@ -88,7 +104,12 @@ static __always_inline void pal_act_begin(struct pal_act *act, struct pal_subjec
 {
 	act->subject = subject;
 	act->actor = bpf_get_current_task_btf();
+#ifdef PAL_OBJECT_BY_ADDRESS
+	act->object.vfsmount = 0;
+	act->object.dentry = 0;
+#else
 	act->object = NULL;
+#endif
 	act->foreign_actor = 0;
 	act->family = family;
 	act->modifiers = 0;

@@ -323,16 +323,18 @@ static __always_inline void pal_record_send(struct pal_record_buffer *buffer)
 	pal_record_put(buffer);
 }
 
-/*
- * ---- for programs that decide ----
- *
- * `path` is the name that was judged, already climbed: a kernel address (scratch->path + start), its length and
- * PAL_SPAN_* flags; len 0 where it could not be named. `verdict` may be NULL for a record without a decision.
- */
+/* ---- for programs that decide: `verdict` may be NULL for a record without a decision ---- */
+
+/* The name that was judged, already climbed; len 0 where it could not be named. */
+struct pal_text {
+	const void *from; /* kernel address: scratch->path + start */
+	__u32 len;
+	__u32 flags;      /* PAL_SPAN_* */
+};
 
 /* An execution that is asked for: the arguments are still in the caller's memory and cannot be read here. */
-static __noinline void pal_emit_exec(const struct pal_subject *subject, const void *path, __u32 len, __u32 flags,
-				     __u32 argument_count, const struct pal_verdict *verdict)
+static __noinline void pal_emit_exec(const struct pal_subject *subject, const struct pal_text *path, __u32 argument_count,
+				     const struct pal_verdict *verdict)
 {
 	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(struct pal_record_exec));
 	struct pal_record_exec *body;
@@ -344,15 +346,15 @@ static __noinline void pal_emit_exec(const struct pal_subject *subject, const vo
 	body = pal_record_body_of(buffer);
 	body->argument_count = argument_count;
 	body->tty = 0;
-	pal_append_kernel(buffer, &body->path, path, len, flags);
+	pal_append_kernel(buffer, &body->path, path->from, path->len, path->flags);
 	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
 	pal_span_set(&body->arguments, 0, 0, PAL_SPAN_USER | PAL_SPAN_UNREADABLE);
 	pal_record_send(buffer);
 }
 
 /* `open_flags` as O_*; `result` a descriptor, or a negative errno; 0 where the open has not come so far. */
-static __noinline void pal_emit_open(const struct pal_subject *subject, const void *path, __u32 len, __u32 flags,
-				     const struct pal_verdict *verdict, __u32 open_flags, __s32 result)
+static __noinline void pal_emit_open(const struct pal_subject *subject, const struct pal_text *path, __u32 open_flags,
+				     __s32 result, const struct pal_verdict *verdict)
 {
 	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_OPEN, sizeof(struct pal_record_open));
 	struct pal_record_open *body;
@@ -364,7 +366,7 @@ static __noinline void pal_emit_open(const struct pal_subject *subject, const vo
 	body = pal_record_body_of(buffer);
 	body->flags = open_flags;
 	body->result = result;
-	pal_append_kernel(buffer, &body->path, path, len, flags);
+	pal_append_kernel(buffer, &body->path, path->from, path->len, path->flags);
 	pal_record_send(buffer);
 }
 
@@ -377,7 +379,7 @@ struct pal_target {
 	__u64 start_ns;
 };
 
-static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const void *path, __u32 len, __u32 flags,
+static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const struct pal_text *path,
 				       const struct pal_target *target, const struct pal_verdict *verdict)
 {
 	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_PTRACE, sizeof(struct pal_record_ptrace));
@@ -393,7 +395,7 @@ static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const 
 	body->target_tid = target->tid;
 	body->target_slot = target->slot;
 	body->target_start_ns = target->start_ns;
-	pal_append_kernel(buffer, &body->target_exe, path, len, flags);
+	pal_append_kernel(buffer, &body->target_exe, path->from, path->len, path->flags);
 	pal_record_send(buffer);
 }
 

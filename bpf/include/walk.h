@@ -346,4 +346,32 @@ pal_function __u32 pal_name_file(struct file *file, struct pal_scratch *scratch,
 	return PAL_NAME_MOVED;
 }
 
+/* A struct path by its addresses. */
+struct pal_place {
+	__u64 vfsmount;
+	__u64 dentry;
+};
+
+/* The same for a path that is known by addresses. */
+pal_function __u32 pal_name_place(const struct pal_place *place, struct pal_scratch *scratch, __u32 slot, __u32 checked,
+				  __u32 *start)
+{
+	struct pal_climb climb;
+
+	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
+		__u32 sequence = pal_rename_sequence();
+
+		pal_climb_addresses(&climb, place->vfsmount, place->dentry, scratch, slot, checked);
+		if (pal_climb_is_stable(sequence)) {
+			if (climb.end == PAL_NAMED)
+				*start = climb.start;
+			else
+				pal_count_naming(climb.end);
+			return climb.end;
+		}
+	}
+	pal_count(PAL_COUNTER_PATH_MOVED);
+	return PAL_NAME_MOVED;
+}
+
 #endif

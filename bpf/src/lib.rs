@@ -57,3 +57,8 @@ object!(
     CGROUP,
     "cgroup"
 );
+object!(
+    /// What no other tier holds: killed, or reported as unenforceable (`kill.bpf.c`).
+    KILL,
+    "kill"
+);

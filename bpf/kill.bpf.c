@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * What no other tier of this kernel can hold: the acting process is killed, or the act is seen and reported as such.
+ *
+ * The same blob decides, after the fact where it has to be:
+ *   ptrace   at the system call's entry. The signal is pending before the call does anything, and the process never
+ *            returns to its own code: it reads and writes nothing of the target. The attach itself may still happen and
+ *            be undone by the tracer's death.
+ *   exec     after the new image is set up, before its first instruction; only where fanotify does not hold execs.
+ *   socket   of domains that no cgroup program sees, at the call's exit: the descriptor is never used.
+ *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
+ *            how a file is opened, has to let pass is reported as unenforceable.
+ *
+ * Which families are this tier's business is set before loading, by what the kernel lacks. Not loaded where BPF LSM works.
+ *
+ * Gaps: io_uring opens; process_vm_readv, process_vm_writev and /proc/<pid>/mem are tracing for an LSM and not here.
+ *
+ * Minimum kernel 6.1 (tested; bpf_send_signal is there from 5.3 and works at once where interrupts are on).
+ */
+#define PAL_OBJECT_BY_ADDRESS
+#include "decide.h"
+#include "emit.h"
+#include "observe.h"
+
+char _license[] SEC("license") = "GPL";
+
+/* Bit n: family n (blob.h) is judged here. Set before loading. */
+const volatile __u32 pal_kill_families = 0;
+/* Opens and execs are judged by fanotify: what is left of opens is what depends on writing. Set before loading. */
+const volatile __u32 pal_fanotify_judges = 0;
+/* Set before loading, like in lsm.bpf.c. */
+const volatile __u32 pal_host_mnt_ns = 0;
+
+#define PAL_SIGKILL 9
+
+static __always_inline bool pal_is_judged(struct pal_subject *subject, __u32 family)
+{
+	if (!(pal_kill_families >> family & 1))
+		return false;
+	pal_identify(subject);
+	return pal_decides(subject, family) && subject->phase != PAL_PHASE_RUNTIME;
+}
+
+static __always_inline void pal_act_on_file(struct pal_act *act, __u64 address)
+{
+	struct file *file = (struct file *)address;
+
+	act->object.vfsmount = address ? (__u64)BPF_CORE_READ(file, f_path.mnt) : 0;
+	act->object.dentry = address ? (__u64)BPF_CORE_READ(file, f_path.dentry) : 0;
+}
+
+static __always_inline bool pal_blocks(const struct pal_act *act)
+{
+	return pal_effect(act) == PAL_EFFECT_BLOCK;
+}
+
+/* Kills where the effect is to block; what it says is what was done. */
+static __always_inline void pal_carry_out(const struct pal_act *act, struct pal_verdict *verdict)
+{
+	verdict->word = act->word;
+	verdict->family = act->family;
+	verdict->fail_reason = pal_fail_reason(act);
+	verdict->tier = PAL_TIER_AUDIT;
+	verdict->outcome = PAL_OUTCOME_OBSERVED;
+	if (!pal_blocks(act))
+		return;
+	if (bpf_send_signal(PAL_SIGKILL)) {
+		verdict->outcome = PAL_OUTCOME_UNENFORCEABLE;
+		return;
+	}
+	verdict->tier = PAL_TIER_KILL;
+	verdict->outcome = PAL_OUTCOME_KILLED;
+}
+
+static __always_inline void pal_judged_path(const struct pal_act *act, struct pal_text *path)
+{
+	bool named = act->naming == PAL_NAMED && act->scratch && act->start < PAL_PATH_SIZE;
+
+	path->from = named ? act->scratch->path + act->start : NULL;
+	path->len = named ? PAL_PATH_SIZE - act->start : 0;
+	path->flags = named ? 0 : PAL_SPAN_UNREADABLE;
+}
+
+/* ---- ptrace ---- */
+
+static __always_inline void pal_target_of(struct pal_target *target, __u64 address, __u32 request)
+{
+	struct task_struct *task = (struct task_struct *)address;
+
+	target->request = request;
+	target->tgid = BPF_CORE_READ(task, tgid);
+	target->tid = BPF_CORE_READ(task, pid);
+	target->slot = pal_slot_of_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id));
+	target->start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+/* With PTRACE_TRACEME the parent is the actor and the acting process the target, as for the LSM hook. */
+static __noinline int pal_judge_ptrace(const struct pal_call *call)
+{
+	__u32 request = call->arguments[0];
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+	struct pal_target target;
+	struct pal_text path;
+	struct pal_act act;
+	__u64 task;
+
+	if (!pal_ptrace_begins(request) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
+		return 0;
+	task = pal_ptrace_target(call);
+	if (!task)
+		return 0; /* nobody has that number: the call will fail */
+	pal_act_begin(&act, &subject, PAL_FAMILY_PTRACE);
+	if (request == PAL_PTRACE_TRACEME) {
+		act.actor = bpf_get_current_task_btf()->real_parent;
+		act.foreign_actor = 1;
+	}
+	pal_act_on_file(&act, (__u64)BPF_CORE_READ((struct task_struct *)task, mm, exe_file));
+	pal_judge_file(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		pal_carry_out(&act, &verdict);
+		pal_target_of(&target, task, request);
+		pal_judged_path(&act, &path);
+		pal_emit_ptrace(&subject, &path, &target, &verdict);
+	}
+	pal_act_end(&act);
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(kill_tracer, struct pt_regs *regs, long number)
+{
+	struct pal_call call;
+
+	if (pal_call_of(regs) != PAL_CALL_PTRACE)
+		return 0;
+	pal_call_read(&call, regs, 0);
+	return pal_judge_ptrace(&call);
+}
+
+/* ---- exec ---- */
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct file *file = bprm->file;
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+	struct pal_text path;
+	struct pal_act act;
+
+	if (!(pal_kill_families >> PAL_FAMILY_PROCESS & 1))
+		return 0;
+	pal_identify(&subject);
+	if (!pal_decides(&subject, PAL_FAMILY_PROCESS))
+		return 0;
+	if (subject.phase == PAL_PHASE_RUNTIME && !pal_is_of_own_mounts(task, file, pal_host_mnt_ns))
+		return 0;
+	pal_act_begin(&act, &subject, PAL_FAMILY_PROCESS);
+	/* The source of an exec is who asked for it: that image is gone, and so is its name. */
+	pal_act_on_file(&act, (__u64)file);
+	if (file->f_inode->i_uid.val == task->cred->fsuid.val)
+		act.modifiers = PAL_MODIFIER_OWNER;
+	pal_judge_file(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		pal_carry_out(&act, &verdict);
+		pal_judged_path(&act, &path);
+		pal_emit_exec(&subject, &path, bprm->argc, &verdict);
+	}
+	pal_act_end(&act);
+	return 0;
+}
+
+/* ---- sockets that no cgroup program sees ---- */
+
+static __noinline int pal_judge_socket(const struct pal_call *call)
+{
+	struct pal_network_act network = { .operation = PAL_NETWORK_SOCKET, .result = call->result };
+	struct pal_endpoint endpoint = {};
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+	struct pal_act act;
+	__u32 domain = call->arguments[0];
+
+	if (call->result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
+	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
+		return 0;
+	pal_endpoint_of_arguments(&endpoint, call);
+	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
+	if (act.scratch)
+		pal_endpoint_begin(&act, endpoint.bytes[0], endpoint.bytes[1], endpoint.bytes[2]);
+	pal_judge_endpoint(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		pal_carry_out(&act, &verdict);
+		pal_emit_network(&subject, &endpoint, &network, &verdict);
+	}
+	pal_act_end(&act);
+	return 0;
+}
+
+/* ---- opens ---- */
+
+/* The effect that fanotify saw: it is not told how the file is opened. */
+static __always_inline __u32 pal_effect_for_fanotify(struct pal_act *act)
+{
+	if (!pal_fanotify_judges)
+		return PAL_EFFECT_PERMIT;
+	act->modifiers &= ~PAL_MODIFIER_WRITE;
+	pal_judge_file(act);
+	act->modifiers |= PAL_MODIFIER_WRITE;
+	return pal_effect(act);
+}
+
+static __always_inline __u32 pal_modifiers_of(__u64 address, __u32 open_flags)
+{
+	struct file *file = (struct file *)address;
+	__u32 owner = BPF_CORE_READ(file, f_inode, i_uid.val);
+	__u32 modifiers = 0;
+
+	if (owner == bpf_get_current_task_btf()->cred->fsuid.val)
+		modifiers |= PAL_MODIFIER_OWNER;
+	if (BPF_CORE_READ(file, f_mode) & PAL_FMODE_WRITE || open_flags & (PAL_O_CREAT | PAL_O_TRUNC))
+		modifiers |= PAL_MODIFIER_WRITE;
+	return modifiers;
+}
+
+static __noinline int pal_judge_open(const struct pal_call *call)
+{
+	__u32 flags = pal_open_flags_of(call);
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+	struct pal_text path;
+	struct pal_act act;
+	__u32 modifiers, judged;
+	__u64 file;
+
+	if (call->result < 0 || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+		return 0;
+	file = pal_file_of_descriptor(bpf_get_current_task_btf(), call->result);
+	if (!file)
+		return 0; /* closed again by another thread */
+	modifiers = pal_modifiers_of(file, flags);
+	if (pal_fanotify_judges && !(modifiers & PAL_MODIFIER_WRITE))
+		return 0;
+	pal_act_begin(&act, &subject, PAL_FAMILY_FILE);
+	pal_act_on_file(&act, file);
+	act.modifiers = modifiers;
+	judged = pal_effect_for_fanotify(&act);
+	pal_judge_file(&act);
+	if (pal_effect(&act) > judged) {
+		verdict.word = act.word;
+		verdict.family = PAL_FAMILY_FILE;
+		verdict.fail_reason = pal_fail_reason(&act);
+		verdict.tier = PAL_TIER_AUDIT;
+		verdict.outcome = pal_blocks(&act) ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED;
+		pal_judged_path(&act, &path);
+		pal_emit_open(&subject, &path, flags, call->result, &verdict);
+	}
+	pal_act_end(&act);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(kill_after_call, struct pt_regs *regs, long result)
+{
+	struct pal_call call;
+
+	switch (pal_call_of(regs)) {
+	case PAL_CALL_OPEN:
+		pal_call_read(&call, regs, result);
+		return pal_judge_open(&call);
+	case PAL_CALL_SOCKET:
+		pal_call_read(&call, regs, result);
+		return pal_judge_socket(&call);
+	default:
+		return 0;
+	}
+}

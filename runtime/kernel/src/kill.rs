@@ -1,0 +1,149 @@
+//! The tier of last resort (`bpf/kill.bpf.c`): what this kernel cannot deny is killed for, or reported as unenforceable.
+//!
+//! Invariant: a program is attached only if a family is its business; where BPF LSM decides, none is. Links are pinned below
+//! `<pin root>/kill/`, so that policy stands while the runtime restarts; attaching again replaces them, new ones first.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    pin::PinError,
+    programs::{BtfTracePoint, ProgramError, links::FdLink},
+};
+use palisade_kernel_abi::blob::Family;
+
+/// What the tier is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KillDuty<'a> {
+    /// Families that no stronger tier of this kernel holds wholly.
+    pub families: &'a [Family],
+    /// fanotify denies opens and execs: of opens only what depends on writing is left.
+    pub fanotify_judges: bool,
+    /// Inode number of the host's mount namespace.
+    pub host_mnt_ns: u32,
+}
+
+impl KillDuty<'_> {
+    fn mask(self) -> u32 {
+        self.families.iter().fold(0, |mask, family| mask | 1 << (*family as u32))
+    }
+
+    fn has(self, family: Family) -> bool {
+        self.families.contains(&family)
+    }
+
+    /// (program, tracepoint) of the programs that the duty needs.
+    fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        [
+            (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
+            (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
+            (self.has(Family::File) || self.has(Family::Socket), ("kill_after_call", "sys_exit")),
+        ]
+        .into_iter()
+        .filter_map(|(needed, program)| needed.then_some(program))
+    }
+}
+
+/// All programs of the object.
+const PROGRAMS: &[&str] = &["kill_tracer", "kill_exec", "kill_after_call"];
+
+/// Why the tier cannot be had; what was pinned before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum KillError {
+    /// The kernel does not describe its own types: `CONFIG_DEBUG_INFO_BTF` is off.
+    #[error("BTF of the kernel: {0}")]
+    Btf(#[from] aya::BtfError),
+    /// The object itself is refused.
+    #[error("object: {0}")]
+    Object(#[from] Box<EbpfError>),
+    /// The kernel or its verifier refuses a program.
+    #[error("program {program}: {source}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What was said.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A pin cannot be made, renamed or removed.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The link cannot be pinned.
+    #[error("{path}: {source}", path = path.display())]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// What was said.
+        #[source]
+        source: PinError,
+    },
+}
+
+/// Loads `object` (`bpf/kill.bpf.c`, compiled) with its shared maps below `pin_root` and attaches what the duty needs.
+///
+/// # Errors
+/// See [`KillError`].
+pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), KillError> {
+    let pins = pin_root.join("kill");
+    std::fs::create_dir_all(&pins).map_err(|source| KillError::File { path: pins.clone(), source })?;
+    let btf = Btf::from_sys_fs()?;
+    let fanotify = u32::from(duty.fanotify_judges);
+    let mut object = EbpfLoader::new()
+        .btf(Some(&btf))
+        .allow_unsupported_maps()
+        .default_map_pin_directory(pin_root)
+        .override_global("pal_kill_families", &duty.mask(), true)
+        .override_global("pal_fanotify_judges", &fanotify, true)
+        .override_global("pal_host_mnt_ns", &duty.host_mnt_ns, true)
+        .load(object)
+        .map_err(Box::new)?;
+    for (program, tracepoint) in duty.programs() {
+        let link = link_of(&mut object, program, tracepoint, &btf)
+            .map_err(|source| KillError::Program { program, source: Box::new(source) })?;
+        replace_pin(link, &pins, program)?;
+    }
+    let needed: Vec<&str> = duty.programs().map(|(program, _)| program).collect();
+    PROGRAMS.iter().filter(|program| !needed.contains(program)).try_for_each(|program| remove_pin(&pins.join(program)))
+}
+
+/// Takes the tier away; harmless where it is not attached.
+///
+/// # Errors
+/// [`KillError::File`]: some links stay, and stay named by their pins.
+pub fn detach(pin_root: &Path) -> Result<(), KillError> {
+    PROGRAMS.iter().try_for_each(|program| remove_pin(&pin_root.join("kill").join(program)))
+}
+
+fn link_of(object: &mut Ebpf, program: &str, tracepoint: &str, btf: &Btf) -> Result<FdLink, ProgramError> {
+    let program: &mut BtfTracePoint = object.program_mut(program).ok_or(ProgramError::NotLoaded)?.try_into()?;
+    program.load(tracepoint, btf)?;
+    let id = program.attach()?;
+    Ok(program.take_link(id)?.into())
+}
+
+/// The new link holds before the old one goes.
+fn replace_pin(link: FdLink, pins: &Path, program: &str) -> Result<(), KillError> {
+    let (next, pin) = (pins.join(format!("{program}_next")), pins.join(program));
+    remove_pin(&next)?;
+    link.pin(&next).map_err(|source| KillError::Pin { path: next.clone(), source })?;
+    remove_pin(&pin)?;
+    std::fs::rename(&next, &pin).map_err(|source| KillError::File { path: next, source })
+}
+
+fn remove_pin(pin: &Path) -> Result<(), KillError> {
+    match std::fs::remove_file(pin) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KillError::File { path: pin.to_path_buf(), source })
+        }
+        _ => Ok(()),
+    }
+}
