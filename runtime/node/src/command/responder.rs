@@ -1,14 +1,12 @@
 //! `palisade responder`: the fanotify responder that the node starts.
 
-use std::process::ExitCode;
-
 use super::Outcome;
 
-/// Serves until the node closes the socket.
+/// Serves until the node retires it; its own exit status tells how it ended.
 ///
 /// # Errors
-/// In words; the node starts another.
+/// None of its own: the responder says what happened in its log.
+#[expect(clippy::unnecessary_wraps, reason = "one shape for every command")]
 pub fn run() -> Outcome {
-    palisade_kernel::fanotify::responder::run_inherited()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(palisade_kernel::fanotify::responder::main())
 }

@@ -1,0 +1,90 @@
+//! The kernel's adapter as this node is configured to use it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context as _;
+use palisade_kernel::{
+    KernelAdapter, KernelConfig,
+    fanotify::{FailMode, ResponderConfig},
+    probes::Probes,
+    records::KernelRecords,
+};
+use palisade_kernel_abi::record::Kind;
+use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
+
+use super::Kernel;
+use crate::arguments::{NodeArguments, PostureArgument};
+
+/// Each CPU's ring, in bytes: at 50,000 records of 200 bytes a second from one CPU it lasts 400 ms, many times the probe's wait.
+const RING_BYTES: u32 = 4 << 20;
+
+/// Records that alerts need of every workload: what makes the chains of processes. Decisions come whatever is asked for.
+const VISIBILITY: u32 = 1 << Kind::Exec as u16 | 1 << Kind::Fork as u16 | 1 << Kind::Exit as u16;
+
+/// Loads what this kernel takes.
+///
+/// # Errors
+/// Pins of another version are in the way, or the rings cannot be opened.
+pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
+    let fail_mode = match arguments.on_unknown_path {
+        PostureArgument::Block => FailMode::Refuse,
+        PostureArgument::Audit => FailMode::Permit,
+    };
+    let responder = ResponderConfig { fail_mode, ..ResponderConfig::this_binary() };
+    let config = KernelConfig { pin_root: arguments.pin_root.clone(), fail_mode, visibility: VISIBILITY, responder: Some(responder) };
+    let adapter = Arc::new(KernelAdapter::open(config)?);
+    for refusal in adapter.refused() {
+        tracing::warn!(%refusal, "the kernel refused a program; the rest goes on");
+    }
+    for (family, held) in &adapter.matrix().families {
+        tracing::info!(?family, tier = ?held.tier, "held by");
+    }
+    let probes = Arc::new(Probes::attach(palisade_bpf::PROBES, adapter.pin_root()).context("probes")?);
+    for refused in probes.refused() {
+        tracing::warn!(?refused, "the kernel refused a probe; what it sees is not seen");
+    }
+    let (of_records, pin_root) = (Arc::clone(&adapter), arguments.pin_root.clone());
+    let records = move || -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> {
+        // The probes live as long as somebody can open their records.
+        let _attached = &probes;
+        let rings = KernelRecords::open(of_records.pin_root(), RING_BYTES)?;
+        let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
+        Ok(Box::new(Merged { sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(), turn: 0 }))
+    };
+    let unload = move || palisade_kernel::unload(&pin_root).map(drop).map_err(anyhow::Error::from);
+    Ok(Kernel { enforcement: adapter, records: Arc::new(records), unload: Box::new(unload) })
+}
+
+/// The rings and the responder as one source; each in turn, so that neither starves the other.
+struct Merged {
+    sources: Vec<Box<dyn RecordSource>>,
+    turn: usize,
+}
+
+impl RecordSource for Merged {
+    fn read(&mut self, batch: &mut RecordBatch) -> Result<bool, RecordSourceError> {
+        let mut more = false;
+        for _ in 0..self.sources.len() {
+            self.turn = (self.turn + 1) % self.sources.len();
+            more |= self.sources[self.turn].read(batch)?;
+            if batch.records > 0 {
+                // The others may have something too: ask again at once.
+                return Ok(true);
+            }
+        }
+        Ok(more)
+    }
+
+    fn loss(&mut self) -> Result<Loss, RecordSourceError> {
+        let mut total = Loss::default();
+        for source in &mut self.sources {
+            let Loss { counts, produced } = source.loss()?;
+            for (key, count) in counts {
+                *total.counts.entry(key).or_default() += count;
+            }
+            let own: BTreeMap<u32, u64> = produced;
+            total.produced.extend(own);
+        }
+        Ok(total)
+    }
+}
