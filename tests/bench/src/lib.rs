@@ -1,2 +1,0 @@
-//! Benchmarks, printed as one table with ratios.
-#![forbid(unsafe_code)]
