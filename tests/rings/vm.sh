@@ -29,12 +29,11 @@ stage() {
 
 # The containers' image: the actor under two names, and files that policies of the suite speak of.
 image() {
-    local folder=$1 archive=$2
-    mkdir -p "$folder"/{etc,tmp,proc,sys,dev,run}
+    local folder=$1 archive=$2 copy file
+    mkdir -p "$folder"/{etc/bin/deeper,tmp,proc,sys,dev,run}
     install_program "$folder" "$target_dir/debug/vm_actor" /bin/vm_actor
-    cp "$folder/bin/vm_actor" "$folder/bin/forbidden"
-    printf 'secret\n' >"$folder/etc/secret"
-    printf 'public\n' >"$folder/etc/public"
+    for copy in forbidden permitted; do cp "$folder/bin/vm_actor" "$folder/bin/$copy"; done
+    for file in secret public binary private.key bin/tool bin/deeper/tool; do printf '%s\n' "$file" >"$folder/etc/$file"; done
     printf 'root:x:0:0:root:/:/bin/sh\n' >"$folder/etc/passwd"
     tests/vm/image.sh "$folder" "$IMAGE_NAME" "$archive"
 }

@@ -6,19 +6,23 @@
 //! | act | system call | effect |
 //! |---|---|---|
 //! | `open:PATH` | open for reading | a byte was read |
-//! | `create:PATH` | open for writing, creating | the file exists afterwards |
+//! | `create:PATH` | open for writing, creating | the file exists afterwards (a byte is written to it if it opens) |
+//! | `open-far:PATH` | the same as `open`, from the file's directory | a byte was read |
+//! | `create-far:PATH` | the same as `create`, making the directories | the file exists afterwards |
+//! | `open-often:PATH` | 8 threads open it 500 times each | any of them read a byte |
 //! | `exec:PATH` | execve of a copy of the actor at PATH | it wrote its marker |
 //! | `connect:ADDRESS:PORT` | connect over TCP | the server's greeting arrived |
 //! | `ptrace:self` | PTRACE_ATTACH to a child of its own | the kernel names us as its tracer |
 
 use std::{
-    fmt,
+    env, fmt,
     fs::{self, File, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
+    thread,
 };
 
 use nix::{sys::ptrace, unistd::Pid};
@@ -28,6 +32,11 @@ pub const MARK: &str = "--mark";
 /// The first argument that makes the actor sleep until its standard input ends.
 pub const WAIT: &str = "--wait";
 
+const THREADS: usize = 8;
+const OPENS_OF_A_THREAD: usize = 500;
+/// Of an act that could not even be tried.
+const IMPOSSIBLE: Outcome = Outcome { errno: -1, effect: false };
+
 /// Something that a workload tries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
@@ -35,6 +44,13 @@ pub enum Act {
     Open(PathBuf),
     /// Opens a file for writing, creating it.
     Create(PathBuf),
+    /// Opens and reads a file from its own directory, entered one component after the other: a path may be longer than the
+    /// 4,095 bytes that one system call takes.
+    OpenFar(PathBuf),
+    /// Makes the directories of a path one after the other, and a file in the last.
+    CreateFar(PathBuf),
+    /// Opens and reads a file many times from many threads at once.
+    OpenOften(PathBuf),
     /// Executes a copy of the actor.
     Exec(PathBuf),
     /// Connects to a server that greets.
@@ -80,6 +96,9 @@ impl FromStr for Act {
         match verb {
             "open" => Ok(Self::Open(object.into())),
             "create" => Ok(Self::Create(object.into())),
+            "open-far" => Ok(Self::OpenFar(object.into())),
+            "create-far" => Ok(Self::CreateFar(object.into())),
+            "open-often" => Ok(Self::OpenOften(object.into())),
             "exec" => Ok(Self::Exec(object.into())),
             "connect" => object.parse().map(Self::Connect).map_err(|_| unintelligible()),
             "ptrace" if object == "self" => Ok(Self::PtraceChild),
@@ -93,6 +112,9 @@ impl fmt::Display for Act {
         match self {
             Self::Open(path) => write!(out, "open:{}", path.display()),
             Self::Create(path) => write!(out, "create:{}", path.display()),
+            Self::OpenFar(path) => write!(out, "open-far:{}", path.display()),
+            Self::CreateFar(path) => write!(out, "create-far:{}", path.display()),
+            Self::OpenOften(path) => write!(out, "open-often:{}", path.display()),
             Self::Exec(path) => write!(out, "exec:{}", path.display()),
             Self::Connect(address) => write!(out, "connect:{address}"),
             Self::PtraceChild => write!(out, "ptrace:self"),
@@ -129,6 +151,9 @@ impl Act {
         match self {
             Self::Open(path) => open(path),
             Self::Create(path) => create(path),
+            Self::OpenFar(path) => enter(path, false).map_or(IMPOSSIBLE, |name| open(&name)),
+            Self::CreateFar(path) => enter(path, true).map_or(IMPOSSIBLE, |name| create(&name)),
+            Self::OpenOften(path) => open_often(path),
             Self::Exec(path) => exec(path),
             Self::Connect(address) => connect(*address),
             Self::PtraceChild => ptrace_child(),
@@ -150,7 +175,41 @@ fn open(path: &Path) -> Outcome {
 
 fn create(path: &Path) -> Outcome {
     let created = OpenOptions::new().write(true).create_new(true).open(path);
-    Outcome { errno: errno_of(&created), effect: path.symlink_metadata().is_ok() }
+    let errno = errno_of(&created);
+    if let Ok(mut file) = created {
+        // A file that cannot be written is one without effect below.
+        file.write_all(b"x").ok();
+    }
+    // Also an empty file is an effect: open(2) makes it before the open itself is judged.
+    Outcome { errno, effect: path.symlink_metadata().is_ok() }
+}
+
+/// Goes to the directory of a path, one component after the other, and gives the last component.
+fn enter(path: &Path, make: bool) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    for component in path.parent().into_iter().flat_map(Path::components) {
+        let component = Path::new(component.as_os_str());
+        if make && !component.has_root() && !component.exists() {
+            fs::create_dir(component)?;
+        }
+        env::set_current_dir(component)?;
+    }
+    Ok(name.into())
+}
+
+/// The worst of all outcomes: any byte that was read is the effect, and the first error that is no denial is the error.
+fn open_often(path: &Path) -> Outcome {
+    let one_thread = || (0..OPENS_OF_A_THREAD).map(|_| open(path)).reduce(worse).unwrap_or(IMPOSSIBLE);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one_thread)).collect();
+        let outcomes = threads.into_iter().map(|thread| thread.join().unwrap_or(IMPOSSIBLE));
+        outcomes.reduce(worse).unwrap_or(IMPOSSIBLE)
+    })
+}
+
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    let errno = if matches!(one.errno, 1 | 13) { other.errno } else { one.errno };
+    Outcome { errno, effect: one.effect || other.effect }
 }
 
 fn exec(path: &Path) -> Outcome {
@@ -172,7 +231,7 @@ fn connect(address: SocketAddr) -> Outcome {
 /// The child is a copy of the actor that waits; attaching to one's own child needs no capability.
 fn ptrace_child() -> Outcome {
     let child = Command::new("/proc/self/exe").arg(WAIT).stdin(Stdio::piped()).spawn();
-    let Ok(mut child) = child else { return Outcome { errno: -1, effect: false } };
+    let Ok(mut child) = child else { return IMPOSSIBLE };
     let outcome = attach(&child);
     child.kill().ok();
     child.wait().ok();
@@ -180,7 +239,7 @@ fn ptrace_child() -> Outcome {
 }
 
 fn attach(child: &Child) -> Outcome {
-    let Ok(number) = i32::try_from(child.id()) else { return Outcome { errno: -1, effect: false } };
+    let Ok(number) = i32::try_from(child.id()) else { return IMPOSSIBLE };
     let attached = ptrace::attach(Pid::from_raw(number));
     let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).map(str::trim);

@@ -3,18 +3,27 @@
 //! They share one containerd (see [`fixture`]) and run one after the other: starting a container costs a second of emulated time.
 
 mod containers;
+mod enforcement;
 mod fixture;
 mod ground;
+mod paths;
+mod phases;
+mod pins;
 
 use libtest_mimic::{Failed, Trial};
 
 /// What a test gives back: a failure may be any error or text.
 type Checked = Result<(), Failed>;
 
+pub use pins::{HOLD_POLICY, hold};
+
 /// Every test of the guest.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    [ground::trials(), containers::trials()].into_iter().flatten().collect()
+    [ground::trials(), containers::trials(), enforcement::trials(), paths::trials(), phases::trials(), pins::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Fails with the text unless the condition holds.
