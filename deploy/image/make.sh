@@ -23,7 +23,7 @@ make_root() {
 	mkdir -p "$1/bin" "$1/etc/bin" "$1/tmp" "$1/proc" "$1/sys" "$1/dev" "$1/run" "$1/root"
 	chmod 1777 "$1/tmp"
 	cp "$(command -v busybox)" "$1/bin/busybox"
-	for applet in sh cat echo ls sleep true false id mkdir rm touch ps nc unshare mount; do
+	for applet in sh cat echo ls sleep true false id mkdir rm touch ps nc grep unshare mount; do
 		ln -s busybox "$1/bin/$applet"
 	done
 	"${CC:-cc}" -static -O2 -Wall -Wextra -Werror -o "$1/bin/act" "$here/act.c"

@@ -1,6 +1,8 @@
 //! The rules of one document while it is lowered, and the steps that all families share.
 //!
-//! Invariant: a rule is pushed complete, with all that it inherits. A document yields at most [`MAX_RULES`] rules.
+//! Invariant: a rule is pushed complete, with all that it inherits. A document yields at most [`MAX_RULES`] rules, and the rules
+//! of a file take at most [`MAX_FILE_RULE_BYTES`]: a rule repeats the tags and the message that it inherits, so that a small
+//! text can make large rules.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,12 +20,22 @@ use crate::{
 /// Most rules of one document, comma lists and port lists expanded: ten times what the largest known policies have.
 pub const MAX_RULES: usize = 10_000;
 
+/// Most bytes that the rules of one file take in memory: room for 100,000 ordinary ones.
+pub const MAX_FILE_RULE_BYTES: usize = 64 << 20;
+
+/// What the rules of a file have taken of [`MAX_FILE_RULE_BYTES`].
+#[derive(Debug, Default)]
+pub(crate) struct RuleBudget {
+    bytes: usize,
+}
+
 /// One document being lowered.
 pub(crate) struct Draft<'p> {
     pub policy: Arc<PolicyRef>,
     pub rules: Vec<Arc<Rule>>,
     pub problems: &'p mut Problems,
-    /// The bound on rules has been reported.
+    budget: &'p mut RuleBudget,
+    /// A bound on rules has been reported.
     full: bool,
 }
 
@@ -34,8 +46,8 @@ pub(crate) struct Item<'n> {
 }
 
 impl<'p> Draft<'p> {
-    pub fn new(policy: Arc<PolicyRef>, problems: &'p mut Problems) -> Self {
-        Self { policy, rules: Vec::new(), problems, full: false }
+    pub fn new(policy: Arc<PolicyRef>, budget: &'p mut RuleBudget, problems: &'p mut Problems) -> Self {
+        Self { policy, rules: Vec::new(), problems, budget, full: false }
     }
 
     pub fn kind(&self) -> PolicyKind {
@@ -92,12 +104,8 @@ impl<'p> Draft<'p> {
 
     /// Adds the item's rule.
     pub fn push(&mut self, item: &Item<'_>, matcher: Matcher, sources: BTreeSet<String>) {
-        if self.rules.len() >= MAX_RULES {
-            self.report_full(item.fields.at);
-            return;
-        }
         let common = &item.common;
-        self.rules.push(Arc::new(Rule {
+        let rule = Rule {
             policy: Arc::clone(&self.policy),
             place: item.fields.place.clone(),
             matcher,
@@ -106,13 +114,23 @@ impl<'p> Draft<'p> {
             severity: common.severity,
             tags: common.tags.clone(),
             message: common.message.clone(),
-        }));
+        };
+        self.budget.bytes = self.budget.bytes.saturating_add(bytes_of(&rule));
+        if self.rules.len() >= MAX_RULES {
+            let why = format!("at most {MAX_RULES} are taken from one policy, comma and port lists expanded");
+            self.report_full(item.fields.at, "the policy has too many rules", why);
+        } else if self.budget.bytes > MAX_FILE_RULE_BYTES {
+            let why = format!("those of one file take at most {MAX_FILE_RULE_BYTES} bytes, inherited text included");
+            self.report_full(item.fields.at, "the rules are too large", why);
+        } else {
+            self.rules.push(Arc::new(rule));
+        }
     }
 
-    fn report_full(&mut self, at: Position) {
+    /// Once a document.
+    fn report_full(&mut self, at: Position, what: &str, why: String) {
         if !std::mem::replace(&mut self.full, true) {
-            let why = format!("at most {MAX_RULES} are taken from one policy, comma and port lists expanded");
-            self.problems.error(at, "the policy has too many rules", why, "split it into several policies");
+            self.problems.error(at, what, why, "split it into several, or shorten its tags and messages");
         }
     }
 
@@ -120,4 +138,11 @@ impl<'p> Draft<'p> {
     pub fn sources(&mut self, item: &mut Item<'_>) -> BTreeSet<String> {
         source::read(&mut item.fields, self.problems)
     }
+}
+
+/// What a rule takes in memory, its matcher's short texts left out.
+fn bytes_of(rule: &Rule) -> usize {
+    let texts = rule.tags.iter().chain(&rule.sources).chain(&rule.message);
+    let strings: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
+    size_of::<Rule>() + rule.place.len() + strings
 }

@@ -43,7 +43,7 @@ mod yaml;
 pub use common::{MAX_MESSAGE_BYTES, MAX_TAG_BYTES, MAX_TAGS};
 pub use destination::MAX_PORT_RANGES;
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Position, Severity};
-pub use draft::MAX_RULES;
+pub use draft::{MAX_FILE_RULE_BYTES, MAX_RULES};
 pub use metadata::DEFAULT_NAMESPACE;
 pub use node_selector::NodeSelector;
 pub use path::{MAX_NAME_BYTES, MAX_PATH_BYTES};
@@ -53,4 +53,6 @@ pub use policy_file::PolicyFile;
 pub use policy_set::PolicySet;
 pub use policy_test::PolicyTest;
 pub use selector::{LabelExpression, LabelOperator, Selector};
-pub use yaml::{MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_KEYS, MAX_NODES};
+pub use yaml::{
+    MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_FILE_NODES, MAX_KEYS, MAX_NODES, MAX_SIGNS,
+};

@@ -6,7 +6,7 @@ use palisade_domain::{PolicyKind, PolicyRef, Workload, WorkloadKind};
 
 use crate::{
     diagnostic::{Position, Problems},
-    draft::Draft,
+    draft::{Draft, RuleBudget},
     fields::Fields,
     ir::Rule,
     kubearmor_host_policy, kubearmor_policy, metadata,
@@ -58,6 +58,7 @@ pub(crate) fn read(
     kind: PolicyKind,
     document: &mut Fields<'_>,
     file: &Arc<str>,
+    budget: &mut RuleBudget,
     problems: &mut Problems,
 ) -> Option<Policy> {
     let before = problems.refusals();
@@ -71,7 +72,7 @@ pub(crate) fn read(
     document.get("status");
     let node = document.require("spec", "write `spec:` with a selector and rules", problems)?;
     let mut spec = Fields::of(node, "spec", problems)?;
-    let mut draft = Draft::new(Arc::clone(&reference), problems);
+    let mut draft = Draft::new(Arc::clone(&reference), budget, problems);
     let selector = match kind {
         PolicyKind::KubeArmorPolicy => kubearmor_policy::read(&mut spec, &mut draft),
         PolicyKind::KubeArmorHostPolicy => kubearmor_host_policy::read(&mut spec, &mut draft),

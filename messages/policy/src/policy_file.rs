@@ -10,6 +10,7 @@ use palisade_domain::PolicyKind;
 
 use crate::{
     diagnostic::{Diagnostic, Position, Problems, quoted},
+    draft::RuleBudget,
     fields::{self, Fields},
     policy::{self, Policy},
     suggest,
@@ -57,16 +58,18 @@ impl PolicyFile {
         let name: Arc<str> = Arc::from(name);
         let mut problems = Problems::new(&name);
         let mut policies = Vec::new();
-        for document in documents(bytes, &mut problems) {
-            policies.extend(object(&document, &name, &mut problems));
-        }
+        let mut budget = RuleBudget::default();
+        for_each_document(bytes, &mut problems, |document, problems| {
+            policies.extend(object(&document, &name, &mut budget, problems));
+        });
         Self { policies: policies.into_iter().map(Arc::new).collect(), diagnostics: problems.into_diagnostics(), name }
     }
 
     /// One object that stands in a larger document, with diagnostics of its own.
     pub(crate) fn inline(node: &Node, file: &Arc<str>) -> Self {
         let mut problems = Problems::new(file);
-        let policies = object(node, file, &mut problems).into_iter().map(Arc::new).collect();
+        let policies =
+            object(node, file, &mut RuleBudget::default(), &mut problems).into_iter().map(Arc::new).collect();
         Self { name: Arc::clone(file), policies, diagnostics: problems.into_diagnostics() }
     }
 
@@ -77,25 +80,25 @@ impl PolicyFile {
     }
 }
 
-/// All non-empty documents of a file. Trees are built one part at a time, but all are kept: a file is at most 4 MiB.
-pub(crate) fn documents(bytes: &[u8], problems: &mut Problems) -> Vec<Node> {
-    let Some(text) = yaml::text(bytes, problems) else { return Vec::new() };
-    let mut documents = Vec::new();
+/// Hands each non-empty document of a file to `read`; only those of one part exist at a time.
+pub(crate) fn for_each_document(bytes: &[u8], problems: &mut Problems, mut read: impl FnMut(Node, &mut Problems)) {
+    let Some(text) = yaml::text(bytes, problems) else { return };
+    let (mut documents, mut file_nodes) = (0, 0);
     for part in yaml::parts(text) {
-        documents.extend(part.documents(problems).into_iter().filter(|document| !document.is_null()));
-        if documents.len() > MAX_DOCUMENTS {
-            let at = documents[MAX_DOCUMENTS].at;
+        if documents >= MAX_DOCUMENTS {
             let why = format!("at most {MAX_DOCUMENTS} are read from a file");
-            problems.error(at, "the file has too many documents", why, "split it into several files");
-            documents.truncate(MAX_DOCUMENTS);
-            break;
+            problems.error(part.start(), "the file has too many documents", why, "split it into several files");
+            return;
         }
+        let of_part = part.documents(&mut file_nodes, problems);
+        // An empty part counts as well, for it costs a parser.
+        documents += of_part.len().max(1);
+        of_part.into_iter().filter(|document| !document.is_null()).for_each(|document| read(document, problems));
     }
-    documents
 }
 
 /// The policies of one object: one, or those of a `List`.
-fn object(node: &Node, file: &Arc<str>, problems: &mut Problems) -> Vec<Policy> {
+fn object(node: &Node, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut Problems) -> Vec<Policy> {
     let Some(mut document) = Fields::of(node, "", problems) else { return Vec::new() };
     let version_node = document.require("apiVersion", &format!("write `apiVersion: {KUBEARMOR}`"), problems);
     let kind_node = document.require("kind", "write `kind: KubeArmorPolicy`", problems);
@@ -103,7 +106,7 @@ fn object(node: &Node, file: &Arc<str>, problems: &mut Problems) -> Vec<Policy> 
     let kind = kind_node.and_then(|node| fields::text(node, "kind", problems));
     let (Some(version), Some(kind)) = (version, kind) else { return Vec::new() };
     if (version, kind) == ("v1", "List") {
-        return list(&mut document, file, problems);
+        return list(&mut document, file, budget, problems);
     }
     let known = KINDS.iter().find(|(known_version, known_kind, _)| (*known_version, *known_kind) == (version, kind));
     let Some((_, _, known)) = known else {
@@ -112,13 +115,13 @@ fn object(node: &Node, file: &Arc<str>, problems: &mut Problems) -> Vec<Policy> 
         return Vec::new();
     };
     let before = problems.refusals();
-    let policy = policy::read(*known, &mut document, file, problems);
+    let policy = policy::read(*known, &mut document, file, budget, problems);
     document.close(problems);
     policy.filter(|_| problems.refusals() == before).into_iter().collect()
 }
 
 /// What `kubectl get -o yaml` prints: a `List` of objects.
-fn list(document: &mut Fields<'_>, file: &Arc<str>, problems: &mut Problems) -> Vec<Policy> {
+fn list(document: &mut Fields<'_>, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut Problems) -> Vec<Policy> {
     let Some(items) = document.require("items", "write the objects below `items:`", problems) else {
         return Vec::new();
     };
@@ -127,7 +130,7 @@ fn list(document: &mut Fields<'_>, file: &Arc<str>, problems: &mut Problems) -> 
     for list in lists {
         problems.error(list.at, "a `List` in a `List`", "lists are not nested", "move its items up");
     }
-    objects.into_iter().flat_map(|item| object(item, file, problems)).collect()
+    objects.into_iter().flat_map(|item| object(item, file, budget, problems)).collect()
 }
 
 fn is_list(node: &Node) -> bool {

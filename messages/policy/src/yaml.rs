@@ -1,7 +1,8 @@
 //! A bounded tree of a YAML document in which every key and value knows its place.
 //!
 //! Invariant: a tree holds at most [`MAX_NODES`] nodes and [`MAX_DOCUMENT_BYTES`] of text, aliases expanded, is at most
-//! [`MAX_DEPTH`] deep, and no mapping names a key twice; whatever breaks that is a diagnostic with the number, not a tree.
+//! [`MAX_DEPTH`] deep, and no mapping names a key twice; all trees of a file hold at most [`MAX_FILE_NODES`], and only those
+//! of one part exist at a time. Whatever breaks that is a diagnostic with the number, not a tree.
 //!
 //! Decision: built from parser events and not from a parsed document, because the bounds must hold *while* it is read.
 //! The text is cut at its `---` lines first and each part is parsed by itself, so that a syntax error in one document
@@ -14,14 +15,21 @@ use crate::diagnostic::{Position, Problems};
 
 pub(crate) use part::parts;
 
-/// Largest file, in bytes. etcd takes objects of 1.5 MiB; a file may hold several.
+/// Largest file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
-/// Most documents in a file.
+/// Most documents in a file, empty ones included.
 pub const MAX_DOCUMENTS: usize = 4_096;
 /// Most nodes in a document, aliases expanded.
 pub const MAX_NODES: usize = 100_000;
-/// Most bytes of text in a document, aliases expanded.
-pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
+/// Most nodes in a file, aliases expanded.
+pub const MAX_FILE_NODES: usize = 1_000_000;
+/// Most bytes of a document, and of its text with aliases expanded. etcd takes objects of 1.5 MiB, and no policy comes near
+/// it.
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+/// Most of YAML's signs (brackets, commas, quotation marks ...) in a document. The parser keeps all tokens of an open
+/// bracket at once, some 90 bytes each, and each but the words between them takes a sign: this bounds its memory. Four
+/// signs a value are those of dense JSON.
+pub const MAX_SIGNS: usize = 4 * MAX_NODES;
 /// Most levels in a document; the deepest field of a policy is at 8, in a list of objects at 10.
 pub const MAX_DEPTH: usize = 32;
 /// Most keys in a mapping.
@@ -139,6 +147,12 @@ fn end_of(text: &str) -> Position {
 fn line_breaks(text: &str) -> usize {
     let bytes = text.as_bytes();
     (0..bytes.len()).filter(|&i| bytes[i] == b'\n' || (bytes[i] == b'\r' && bytes.get(i + 1) != Some(&b'\n'))).count()
+}
+
+fn signs(text: &str) -> usize {
+    let is_sign =
+        |byte: &u8| matches!(byte, b',' | b'[' | b']' | b'{' | b'}' | b':' | b'?' | b'"' | b'\'' | b'*' | b'&' | b'!');
+    text.as_bytes().iter().filter(|byte| is_sign(byte)).count()
 }
 
 fn saturating(number: usize) -> u32 {

@@ -124,8 +124,7 @@ impl CgroupPrograms {
     /// See [`CgroupLoadError`]: then this kernel does not have the tier.
     pub fn load(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
         let pins = pin_root.join("cgroup");
-        std::fs::create_dir_all(&pins)
-            .map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
+        std::fs::create_dir_all(&pins).map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
         let btf = Btf::from_sys_fs()?;
         // Newer kernels offer task storage to these programs; whether this one does is found by trying.
         let (object, keeps_identity) = match load(object, pin_root, &btf, true) {
@@ -152,7 +151,8 @@ impl CgroupPrograms {
             File::open(cgroup).map_err(|source| CgroupAttachError::Cgroup { path: cgroup.to_path_buf(), source })?;
         let pins = self.directory_of(slot);
         std::fs::create_dir_all(&pins).map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?;
-        let attached = PROGRAMS.iter().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
+        let attached =
+            PROGRAMS.iter().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
         if attached.is_err() {
             for program in PROGRAMS {
                 remove_pin(&next_pin(&pins, program))?;
@@ -179,7 +179,9 @@ impl CgroupPrograms {
             remove_pin(&pins.join(program))?;
         }
         match std::fs::remove_dir(&pins) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CgroupAttachError::File { path: pins, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(CgroupAttachError::File { path: pins, source })
+            }
             _ => Ok(()),
         }
     }

@@ -1,6 +1,28 @@
 //! aya, cgroup BPF, BPF LSM and fanotify behind the Kernel port.
+//!
+//! [`KernelAdapter`] is the port's implementation. Below it: [`matrix`] tries what the kernel can do; [`objects`] loads programs
+//! and pins their links; `slots`, `policy_pool`, `cgroups` and `mount_table` are the maps that the programs read; [`cgroup`]
+//! and [`fanotify`] are the other two means, [`kill`] the last; [`probes`] and [`records`] observe.
+//!
+//! Invariant: the kernel's C headers (`bpf/include`) are the truth for every layout; what is written here is a twin that a test
+//! compares with the compiled objects' BTF.
 
+mod adapter;
 pub mod cgroup;
+mod cgroups;
 pub mod fanotify;
+pub mod kill;
+pub mod layout;
+pub mod matrix;
+mod mount_table;
+pub mod objects;
+mod policy_pool;
 pub mod probes;
+mod programs;
+mod pseudo_fs;
 pub mod records;
+mod slots;
+mod sys;
+
+pub use adapter::{KernelAdapter, KernelConfig};
+pub use objects::unload;

@@ -87,7 +87,10 @@ pub struct KernelRecords {
 
 impl std::fmt::Debug for KernelRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KernelRecords").field("rings", &self.rings.len()).field("first", &self.first).finish_non_exhaustive()
+        f.debug_struct("KernelRecords")
+            .field("rings", &self.rings.len())
+            .field("first", &self.first)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,8 +111,7 @@ impl KernelRecords {
         if ring_bytes < 4096 || !ring_bytes.is_power_of_two() {
             return Err(RecordsOpenError::RingSize { bytes: ring_bytes });
         }
-        let mut outer: ArrayOfMaps<MapData> =
-            pinned(pin_root, "rings")?.try_into().map_err(map_error("rings"))?;
+        let mut outer: ArrayOfMaps<MapData> = pinned(pin_root, "rings")?.try_into().map_err(map_error("rings"))?;
         let losses = pinned(pin_root, "losses")?.try_into().map_err(map_error("losses"))?;
         let producers = pinned(pin_root, "producers")?.try_into().map_err(map_error("producers"))?;
         let poll = epoll_create()?;

@@ -196,7 +196,7 @@ impl Supervisor {
         let ledger = Arc::new(Ledger::default());
         let control = Arc::new(Control::default());
         let (outcome, mut state) = watch::channel(RootState::Booting);
-        let report = root_report(outcome, on_give_up);
+        let report = root_report(self.name.to_string(), outcome, on_give_up);
         let lineage = Lineage { path: self.name.clone(), seed: self.seed.unwrap_or(0), ledger: ledger.clone() };
         self.vitals.settle_in("here", None);
         self.vitals.starting(ROOT_GENERATION);
@@ -231,6 +231,7 @@ enum RootState {
 
 /// What the root's parent would do: pass on the outcome, and call the hook.
 fn root_report(
+    name: String,
     outcome: watch::Sender<RootState>,
     on_give_up: impl FnOnce(GaveUp) + Send + 'static,
 ) -> impl FnMut(&Notice) {
@@ -241,13 +242,13 @@ fn root_report(
             Notice::Exited(_, Exit::Stopped | Exit::Normal) => RootState::Stopped,
             Notice::Exited(_, Exit::GaveUp(gave_up)) => RootState::GaveUp(gave_up.clone()),
             Notice::Exited(_, other) => RootState::GaveUp(GaveUp {
-                supervisor: "root".to_owned(),
-                child: "itself".to_owned(),
+                supervisor: name.clone(),
+                child: "(itself)".to_owned(),
                 last_error: other.to_string(),
             }),
         };
-        if let (RootState::GaveUp(gave_up), Some(hook)) =
-            (&state, hook.take_if(|_| matches!(state, RootState::GaveUp(_))))
+        if let RootState::GaveUp(gave_up) = &state
+            && let Some(hook) = hook.take()
         {
             tracing::error!(%gave_up, "the root supervisor gave up");
             hook(gave_up.clone());

@@ -1,7 +1,7 @@
 //! The table of broken documents: `fixtures/broken/*` against `fixtures/broken.expected`, line by line, in full.
 
 use super::{KUBEARMOR, fixture, fixtures, messages};
-use crate::{Diagnostic, MAX_DIAGNOSTICS, MAX_FILE_BYTES, PolicyFile, Severity};
+use crate::{Diagnostic, MAX_DIAGNOSTICS, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILE_BYTES, PolicyFile, Severity};
 
 #[test]
 fn unit_policy_file_says_of_every_broken_document_what_why_and_what_instead() {
@@ -63,16 +63,35 @@ fn unit_policy_file_refuses_a_file_past_its_bound_with_the_number() {
     let file = PolicyFile::parse("f", &vec![b'#'; MAX_FILE_BYTES + 1]);
     let expected = "f:1:1: the file has 4194305 bytes, at most 4194304 are read, split it into several files";
     assert_eq!(file.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
-    assert!(PolicyFile::parse("f", &vec![b'#'; MAX_FILE_BYTES]).is_sound());
+    let comments = "# comment
+---
+"
+    .repeat(100)
+        + &"#
+"
+        .repeat(100);
+    assert!(PolicyFile::parse("f", comments.as_bytes()).is_sound());
 }
 
 #[test]
 fn unit_policy_file_refuses_too_many_documents_with_the_number() {
-    let file = PolicyFile::parse("f", "---\na: 1\n".repeat(4_097).as_bytes());
-    let found = file.diagnostics.iter().any(|one| one.why == "at most 4096 are read from a file");
-    assert!(found || file.diagnostics.len() > MAX_DIAGNOSTICS);
-    let file = PolicyFile::parse("f", "---\nnull\n".repeat(5_000).as_bytes());
-    assert!(file.is_sound(), "empty documents do not count: {:?}", file.diagnostics);
+    let lines = |count: usize| PolicyFile::parse("f", "---\n".repeat(count).as_bytes());
+    assert!(lines(MAX_DOCUMENTS).is_sound());
+    let too_many = lines(MAX_DOCUMENTS + 1).diagnostics;
+    let expected =
+        "f:4097:1: the file has too many documents, at most 4096 are read from a file, split it into several files";
+    assert_eq!(too_many.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    // Documents that end by `...` lines are of one part.
+    let ended = PolicyFile::parse("f", "a\n...\n".repeat(MAX_DOCUMENTS + 1).as_bytes());
+    assert!(!ended.is_sound());
+}
+
+#[test]
+fn unit_policy_file_refuses_a_document_past_its_bound_and_reads_the_next() {
+    let text = format!("{KUBEARMOR}  message: {}\n---\n{KUBEARMOR}", "x".repeat(MAX_DOCUMENT_BYTES));
+    let file = PolicyFile::parse("f", text.as_bytes());
+    assert_eq!(file.policies.len(), 1);
+    assert_eq!(file.diagnostics[0].why, "at most 1048576 are read");
 }
 
 #[test]
@@ -93,8 +112,37 @@ fn unit_policy_file_refuses_too_many_rules_with_the_number_once() {
     assert_eq!(
         too_many,
         ["test.yaml:1008:7: the policy has too many rules, at most 10000 are taken from one policy, \
-          comma and port lists expanded, split it into several policies"]
+          comma and port lists expanded, split it into several, or shorten its tags and messages"]
     );
+}
+
+#[test]
+fn unit_policy_file_refuses_a_document_of_too_many_signs_before_it_is_parsed() {
+    let file = PolicyFile::parse("f", format!("[{}", "a,".repeat(400_000)).as_bytes());
+    let expected = "f:1:1: the document has 400001 brackets, commas and quotation marks, at most 400000 are read, \
+                    split the policy into several, with `---` lines between them";
+    assert_eq!(file.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn unit_policy_file_bounds_the_nodes_and_the_inherited_text_of_all_its_documents() {
+    let annotations = "annotations: {x: &a [1,1,1,1,1,1,1,1,1,1], y: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a], \
+                       z: [*b,*b,*b,*b,*b,*b,*b,*b,*b]}";
+    let document = KUBEARMOR.replace("{name: p", &format!("{{name: p, {annotations}"));
+    let document = format!("{document}  process: {{matchPaths: [{{path: /a}}]}}\n---\n");
+    let file = PolicyFile::parse("f", document.repeat(1_000).as_bytes());
+    assert_eq!(file.diagnostics[0].why, "at most 1000000 are read, aliases expanded");
+    assert!((500..1_000).contains(&file.policies.len()), "{}", file.policies.len());
+    let item = "    - protocol: tcp,udp,raw,icmp,icmpv6,sctp,stream,dgram,rdm,seqpacket\n";
+    let one = format!(
+        "{KUBEARMOR}  message: {}\n  network:\n    matchProtocols:\n{}---\n",
+        "x".repeat(4_000),
+        item.repeat(500)
+    );
+    let file = PolicyFile::parse("f", one.repeat(4).as_bytes());
+    assert_eq!(file.policies.len(), 3, "20 MB each");
+    assert_eq!(file.diagnostics.len(), 1);
+    assert_eq!(file.diagnostics[0].why, "those of one file take at most 67108864 bytes, inherited text included");
 }
 
 #[test]

@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
-use super::{Key, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEYS, MAX_NODES, Node, Value, part::Part, saturating};
+use super::{
+    Key, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_FILE_NODES, MAX_KEYS, MAX_NODES, Node, Value, part::Part, saturating,
+};
 use crate::diagnostic::{Position, Problems, quoted};
 
 impl Part<'_> {
-    /// The part's documents; one, unless `...` lines end documents within it. Faults go to `problems`, and the document
-    /// that has one yields no tree.
-    pub fn documents(self, problems: &mut Problems) -> Vec<Node> {
-        let mut builder = Builder::new(self.lines_before, problems);
+    /// The part's documents; one, unless `...` lines end documents within it, which then share the bounds of one. Faults go
+    /// to `problems`, and the document that has one yields no tree. `file_nodes` counts the nodes of all parts.
+    pub fn documents(self, file_nodes: &mut usize, problems: &mut Problems) -> Vec<Node> {
+        if let Some((what, why)) = self.too_large() {
+            problems.error(self.start(), what, why, "split the policy into several, with `---` lines between them");
+            return Vec::new();
+        }
+        let mut builder = Builder::new(self.lines_before, file_nodes, problems);
         let mut documents = Vec::new();
         let mut parser = Parser::new_from_str(self.text);
         while let Some(event) = parser.next_event() {
@@ -30,6 +36,21 @@ impl Part<'_> {
             }
         }
         documents
+    }
+
+    /// What stands against parsing it at all.
+    fn too_large(self) -> Option<(String, String)> {
+        if self.text.len() > MAX_DOCUMENT_BYTES {
+            let what = format!("the document has {} bytes", self.text.len());
+            return Some((what, format!("at most {MAX_DOCUMENT_BYTES} are read")));
+        }
+        let signs = signs(self.text);
+        (signs > MAX_SIGNS).then(|| {
+            (
+                format!("the document has {signs} brackets, commas and quotation marks"),
+                format!("at most {MAX_SIGNS} are read"),
+            )
+        })
     }
 }
 
@@ -52,21 +73,25 @@ enum Pending {
 
 struct Builder<'p> {
     problems: &'p mut Problems,
+    /// Nodes of the file so far.
+    file_nodes: &'p mut usize,
     lines_before: usize,
     open: Vec<Open>,
     root: Option<Node>,
     /// Finished nodes by the parser's anchor number.
     anchored: BTreeMap<usize, Node>,
+    /// Nodes of the part so far.
     nodes: usize,
+    /// Bytes of text of the part so far.
     bytes: usize,
     /// The document has a fault after which reading could go on.
     faulty: bool,
 }
 
 impl<'p> Builder<'p> {
-    fn new(lines_before: usize, problems: &'p mut Problems) -> Self {
+    fn new(lines_before: usize, file_nodes: &'p mut usize, problems: &'p mut Problems) -> Self {
         let (open, root, anchored) = (Vec::new(), None, BTreeMap::new());
-        Self { problems, lines_before, open, root, anchored, nodes: 0, bytes: 0, faulty: false }
+        Self { problems, file_nodes, lines_before, open, root, anchored, nodes: 0, bytes: 0, faulty: false }
     }
 
     fn position(&self, marker: Marker) -> Position {
@@ -106,7 +131,6 @@ impl<'p> Builder<'p> {
 
     fn take_document(&mut self) -> Option<Node> {
         let faulty = std::mem::take(&mut self.faulty);
-        (self.nodes, self.bytes) = (0, 0);
         self.open.clear();
         self.anchored.clear();
         self.root.take().filter(|_| !faulty)
@@ -122,7 +146,10 @@ impl<'p> Builder<'p> {
     fn spend(&mut self, at: Position, nodes: usize, bytes: usize) -> Result<(), Stop> {
         self.nodes += nodes;
         self.bytes += bytes;
-        let (what, why) = if self.nodes > MAX_NODES {
+        *self.file_nodes += nodes;
+        let (what, why) = if *self.file_nodes > MAX_FILE_NODES {
+            ("the file has too many values", format!("at most {MAX_FILE_NODES} are read, aliases expanded"))
+        } else if self.nodes > MAX_NODES {
             ("the document has too many values", format!("at most {MAX_NODES} are read, aliases expanded"))
         } else if self.bytes > MAX_DOCUMENT_BYTES {
             let why = format!("at most {MAX_DOCUMENT_BYTES} bytes are read, aliases expanded");
@@ -130,7 +157,7 @@ impl<'p> Builder<'p> {
         } else {
             return Ok(());
         };
-        self.fault(at, what, why, "split the policy into several");
+        self.fault(at, what, why, "split it into several");
         Err(Stop)
     }
 

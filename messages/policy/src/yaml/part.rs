@@ -1,12 +1,20 @@
 //! The parts of a file between its `---` lines.
 
-use super::line_breaks;
+use super::{line_breaks, saturating};
+use crate::diagnostic::Position;
 
 /// One part and the number of lines before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part<'t> {
     pub text: &'t str,
     pub lines_before: usize,
+}
+
+impl Part<'_> {
+    /// Its first character.
+    pub fn start(&self) -> Position {
+        Position { line: saturating(self.lines_before + 1), column: 1 }
+    }
 }
 
 /// Cuts before each `---` line, except one that only directives, comments and blank lines precede: it is of the same part.

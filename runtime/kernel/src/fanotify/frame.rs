@@ -46,7 +46,7 @@ pub(super) enum Request {
         /// Keep the descriptor, to end the watch when the slot is released.
         keep: bool,
     },
-    /// With a live mountinfo of the container's namespace, and the text of the table to name files by.
+    /// With a live mountinfo of the container's namespace, the root it is seen from, and the text of the table to name files by.
     Learn {
         /// For whom.
         slot: u32,

@@ -11,8 +11,8 @@
 
 use std::{
     io,
-    mem::size_of,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    mem::{ManuallyDrop, size_of},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// Opens and execs, of directories too.
@@ -91,12 +91,12 @@ impl Group {
         Ok(())
     }
 
-    fn answer(&self, fd: BorrowedFd<'_>, answer: Answer) {
+    fn answer(&self, number: RawFd, answer: Answer) {
         let response = match answer {
             Answer::Permit => libc::FAN_ALLOW,
             Answer::Refuse => libc::FAN_DENY,
         };
-        let message = libc::fanotify_response { fd: fd.as_raw_fd(), response };
+        let message = libc::fanotify_response { fd: number, response };
         // SAFETY: `message` is a whole response and outlives the call. The write fails only if nobody waits any more.
         unsafe { libc::write(self.fd.as_raw_fd(), (&raw const message).cast(), size_of::<libc::fanotify_response>()) };
     }
@@ -138,7 +138,7 @@ impl Events {
                 at += (raw.event_len as usize).max(EVENT_BYTES);
                 if raw.fd >= 0 {
                     // SAFETY: the kernel made the descriptor for this reading; it is taken out once, as `used` was zeroed.
-                    let fd = unsafe { OwnedFd::from_raw_fd(raw.fd) };
+                    let fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(raw.fd) });
                     let act = if raw.mask & libc::FAN_OPEN_EXEC_PERM != 0 { Act::Exec } else { Act::Open };
                     let tid = raw.pid.unsigned_abs();
                     return Some(PendingEvent { group, fd, act, tid, answer: Answer::Permit });
@@ -150,10 +150,14 @@ impl Events {
 }
 
 /// A process that waits. Answered when dropped, with what [`PendingEvent::set`] said last; permitted where nothing was said.
+///
+/// The descriptor is closed *before* the answer, so that the process never finds its file open in another one (a lease would
+/// be refused, an unmount would fail). The answer names only the number, which no other event can have meanwhile: events are
+/// read by the thread that answers them.
 #[derive(Debug)]
 pub(super) struct PendingEvent<'g> {
     group: &'g Group,
-    fd: OwnedFd,
+    fd: ManuallyDrop<OwnedFd>,
     act: Act,
     tid: u32,
     answer: Answer,
@@ -188,6 +192,9 @@ impl PendingEvent<'_> {
 
 impl Drop for PendingEvent<'_> {
     fn drop(&mut self) {
-        self.group.answer(self.fd.as_fd(), self.answer);
+        let number = self.fd.as_raw_fd();
+        // SAFETY: dropped once, here, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.fd) };
+        self.group.answer(number, self.answer);
     }
 }

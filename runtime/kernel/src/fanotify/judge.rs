@@ -21,7 +21,7 @@ use super::{
     group::{Act, Answer, PendingEvent},
     mounts::{ProcName, without_deleted},
     reporter::{Deed, Reporter},
-    slots::{SlotState, Slots, Unnamed},
+    slots::{Live, SlotState, Slots, Unnamed},
     sys::{self, FileStatus},
     tasks::{Credentials, FileKey, Phase, Tasks, unified_path},
 };
@@ -153,8 +153,8 @@ impl<D: Decide> Judge<D> {
 
     /// The container's first exec: the runtime has made all mounts, the workload has had no chance to make any.
     fn learn(&self, state: &mut SlotState, tid: u32) {
-        let live = sys::open_at(self.tasks.proc(), ProcName::of(tid, "mountinfo").as_c_str());
-        if let Err(error) = live.and_then(|live| state.names.learn(live, None)) {
+        let proc = self.tasks.proc();
+        if let Err(error) = Live::of(proc, tid).and_then(|live| state.names.learn(proc, live, None)) {
             tracing::warn!(tid, %error, "mount table not learnt: paths are named by the climb alone");
         }
     }
@@ -177,7 +177,7 @@ impl<D: Decide> Judge<D> {
         if !state.names.learnt() {
             return if state.running { Phase::Workload } else { Phase::Runtime };
         }
-        if state.names.shows(executable.mount) {
+        if state.names.shows(self.tasks.proc(), executable.mount) {
             return Phase::Workload;
         }
         let (proc, tid) = (self.tasks.proc(), scene.tid);

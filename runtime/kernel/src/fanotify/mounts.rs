@@ -24,7 +24,7 @@ pub(super) struct Mount {
     pub dev: u64,
     /// What of the file system is mounted, `/` for all of it.
     pub root: Vec<u8>,
-    /// Where, seen from the root of the process whose mountinfo it is.
+    /// Where, seen from the top of its mount namespace.
     pub mountpoint: Vec<u8>,
     /// `ext4`, `overlay`.
     pub kind: Vec<u8>,
@@ -40,6 +40,21 @@ impl MountTable {
     /// Parses mountinfo; lines that are not understood are left out, so that what is on them counts as unknown.
     pub(super) fn parse(text: &[u8]) -> Self {
         Self { mounts: text.split(|byte| *byte == b'\n').filter_map(parse_line).collect() }
+    }
+
+    /// Parses mountinfo that is seen from `base`: mountinfo names mountpoints from the root of the process that opened it, so
+    /// that chroot and pivot_root shift them.
+    pub(super) fn parse_below(base: &[u8], text: &[u8]) -> Self {
+        let mut table = Self::parse(text);
+        if base != b"/" {
+            for mount in &mut table.mounts {
+                let mut shifted = Vec::with_capacity(base.len() + mount.mountpoint.len());
+                let rest: &[u8] = if mount.mountpoint == b"/" { b"" } else { &mount.mountpoint };
+                join(base, rest, &mut shifted);
+                mount.mountpoint = shifted;
+            }
+        }
+        table
     }
 
     /// All mounts, in the order of the reading.
@@ -240,6 +255,15 @@ mod tests {
         assert_eq!(named("/data/a/z/a/s", &mount(101, DISK, "/vols/a", "/data/a/z/a")).as_deref(), Some("/data/a/s"));
         // The whole disk mounted anew shows both volumes.
         assert_eq!(named("/m/vols/b/s", &mount(302, DISK, "/", "/m")).as_deref(), Some("/data/b/s"));
+    }
+
+    #[test]
+    fn unit_a_table_seen_from_a_changed_root_is_shifted() {
+        let table = MountTable::parse_below(b"/srv", TABLE);
+        let place = |id| table.by_id(id).map(|mount| String::from_utf8_lossy(&mount.mountpoint).into_owned());
+        assert_eq!((place(100).as_deref(), place(101).as_deref()), (Some("/srv"), Some("/srv/data/a")));
+        let root = table.by_id(100).expect("the root").clone();
+        assert_eq!(named("/srv/etc/shadow", &root).as_deref(), Some("/etc/shadow"));
     }
 
     #[test]

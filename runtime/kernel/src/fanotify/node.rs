@@ -378,10 +378,10 @@ impl Running {
         let Some((pid, text)) = &entry.learnt else { return Ok(Vec::new()) };
         let places = places::of_process(*pid, entry.membership.root.as_deref());
         let places = places.map_err(|error| refused(slot, "finding its file systems", &error))?;
-        let live = places::live_mountinfo(*pid).map_err(|error| refused(slot, "mountinfo", &error))?;
+        let live = places::live(*pid).map_err(|error| refused(slot, "mountinfo", &error))?;
         let table = sys::memfd(c"palisade-mount-table", text).map_err(|error| refused(slot, "memfd_create", &error))?;
         let gaps = self.tell_places(slot, places)?;
-        self.call(slot, &Request::Learn { slot: slot.0 }, &[live.as_fd(), table.as_fd()])?;
+        self.call(slot, &Request::Learn { slot: slot.0 }, &[live.mountinfo.as_fd(), live.root.as_fd(), table.as_fd()])?;
         Ok(gaps)
     }
 

@@ -27,7 +27,7 @@ use super::{
     judge::{BlobDecides, Decide, Judge},
     mounts::MAX_MOUNTINFO_BYTES,
     reporter::Reporter,
-    slots::{Policy, SlotState, Slots},
+    slots::{Live, Policy, SlotState, Slots},
     sys,
     tasks::Tasks,
 };
@@ -219,7 +219,10 @@ impl Control {
                 Ok(())
             }
             Request::Mark { slot, keep } => self.mark(slot, next("the place")?, keep),
-            Request::Learn { slot } => self.learn(slot, next("mountinfo")?, &next("the learnt table")?),
+            Request::Learn { slot } => {
+                let live = Live { mountinfo: next("mountinfo")?, root: next("its root")? };
+                self.learn(slot, live, &next("the learnt table")?)
+            }
             Request::Install { slot, generation, policy, present } => {
                 let blob = if present { Some(read_blob(&next("the blob")?)?) } else { None };
                 self.with(slot, |state| {
@@ -263,13 +266,14 @@ impl Control {
         }
     }
 
-    fn learn(&self, slot: u32, live: OwnedFd, table: &OwnedFd) -> Result<(), String> {
+    fn learn(&self, slot: u32, live: Live, table: &OwnedFd) -> Result<(), String> {
         let text =
             sys::read_all(table.as_fd(), MAX_MOUNTINFO_BYTES).map_err(|error| format!("mount table: {error}"))?;
+        let proc = sys::open_path(c"/proc").map_err(|error| format!("/proc: {error}"))?;
         self.with(slot, |state| {
             state.running = true;
             // What was learnt at the first exec is older, and so truer, than what the node saw later.
-            if state.names.learnt() { Ok(()) } else { state.names.learn(live, Some(&text)) }
+            if state.names.learnt() { Ok(()) } else { state.names.learn(proc.as_fd(), live, Some(&text)) }
         })?
         .map_err(|error| format!("mountinfo: {error}"))
     }

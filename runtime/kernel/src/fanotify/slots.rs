@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, hash_map::DefaultHasher},
     hash::BuildHasherDefault,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use palisade_kernel_abi::blob::{Blob, Decision, Effect, Family};
@@ -143,12 +143,32 @@ pub(super) enum Unnamed {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     learnt: MountTable,
-    live: Option<OwnedFd>,
+    live: Option<Live>,
     present: MountTable,
+    /// Where the live mountinfo's root is now, seen from the top of its namespace: `/` unless somebody pivoted.
+    base: Vec<u8>,
     text: Vec<u8>,
     reading: Vec<u8>,
     other: MountTable,
     scratch: Vec<u8>,
+}
+
+/// What shows a namespace's mounts as long as it is open: mountinfo, and the root that it names mountpoints from.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// `/proc/<pid>/mountinfo`.
+    pub mountinfo: OwnedFd,
+    /// `O_PATH` of `/proc/<pid>/root`, the same process's.
+    pub root: OwnedFd,
+}
+
+impl Live {
+    /// Of a process.
+    pub(super) fn of(proc: BorrowedFd<'_>, pid: u32) -> io::Result<Self> {
+        let mountinfo = sys::open_at(proc, ProcName::of(pid, "mountinfo").as_c_str())?;
+        let root = sys::open_path_at(proc, ProcName::of(pid, "root").as_c_str())?;
+        Ok(Self { mountinfo, root })
+    }
 }
 
 /// How often a name is taken again because mounts changed meanwhile. More often means that somebody is trying.
@@ -161,17 +181,18 @@ impl Names {
     }
 
     /// Takes the table to name files by: `learnt` where the node kept it from before, else what `live` shows now.
-    pub(super) fn learn(&mut self, live: OwnedFd, learnt: Option<&[u8]>) -> io::Result<()> {
-        self.text = sys::read_all(live.as_fd(), MAX_MOUNTINFO_BYTES)?;
-        self.present = MountTable::parse(&self.text);
-        self.learnt = learnt.map_or_else(|| self.present.clone(), MountTable::parse);
+    pub(super) fn learn(&mut self, proc: BorrowedFd<'_>, live: Live, learnt: Option<&[u8]>) -> io::Result<()> {
+        self.text = sys::read_all(live.mountinfo.as_fd(), MAX_MOUNTINFO_BYTES)?;
+        read_base(proc, &ProcName::of_fd(live.root.as_raw_fd().unsigned_abs()), &mut self.base)?;
+        self.learnt = MountTable::parse(learnt.unwrap_or(&self.text));
+        self.present = MountTable::parse_below(&self.base, &self.text);
         self.live = Some(live);
         Ok(())
     }
 
     /// Whether the mount is one of the container's now.
-    pub(super) fn shows(&mut self, mount: u64) -> bool {
-        self.refresh_if_changed();
+    pub(super) fn shows(&mut self, proc: BorrowedFd<'_>, mount: u64) -> bool {
+        self.refresh_if_changed(proc);
         self.present.by_id(mount).is_some()
     }
 
@@ -201,10 +222,10 @@ impl Names {
             }
             // A mount elsewhere than at the root can change its name without a mount event, by a rename above its
             // mountpoint: then the table is read anew, and the name must be the same before and after.
-            let changed = self.refresh_if_changed();
+            let changed = self.refresh_if_changed(proc);
             let steady = match self.present.by_id(mount) {
                 Some(present) if present.mountpoint == b"/" => !changed,
-                Some(_) => self.refresh().is_ok() && read_name(proc, link, &mut second)? == path,
+                Some(_) => self.refresh(proc).is_ok() && read_name(proc, link, &mut second)? == path,
                 None => self.read_other(proc, tid).is_ok() && read_name(proc, link, &mut second)? == path,
             };
             if steady && self.put_together(path, mount, out).is_some() {
@@ -220,19 +241,21 @@ impl Names {
     }
 
     /// The kernel says cheaply whether the namespace changed since the last question.
-    fn refresh_if_changed(&mut self) -> bool {
+    fn refresh_if_changed(&mut self, proc: BorrowedFd<'_>) -> bool {
         let Some(live) = &self.live else { return false };
         let changed =
-            sys::poll([(live.as_fd(), libc::POLLPRI)], Some(0)).is_ok_and(|[events]| events & libc::POLLERR != 0);
-        changed && self.refresh().is_ok()
+            sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0)).is_ok_and(|[events]| events & libc::POLLERR != 0);
+        changed && self.refresh(proc).is_ok()
     }
 
-    fn refresh(&mut self) -> io::Result<()> {
+    fn refresh(&mut self, proc: BorrowedFd<'_>) -> io::Result<()> {
         let live = self.live.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        sys::read_all_into(live.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
-        if self.reading != self.text {
-            self.present = MountTable::parse(&self.reading);
+        sys::read_all_into(live.mountinfo.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
+        read_base(proc, &ProcName::of_fd(live.root.as_raw_fd().unsigned_abs()), &mut self.scratch)?;
+        if self.reading != self.text || self.scratch != self.base {
             std::mem::swap(&mut self.reading, &mut self.text);
+            std::mem::swap(&mut self.scratch, &mut self.base);
+            self.present = MountTable::parse_below(&self.base, &self.text);
         }
         Ok(())
     }
@@ -240,9 +263,22 @@ impl Names {
     fn read_other(&mut self, proc: BorrowedFd<'_>, tid: u32) -> io::Result<()> {
         let file = sys::open_at(proc, ProcName::of(tid, "mountinfo").as_c_str())?;
         sys::read_all_into(file.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
-        self.other = MountTable::parse(&self.reading);
+        read_base(proc, &ProcName::of(tid, "root"), &mut self.scratch)?;
+        self.other = MountTable::parse_below(&self.scratch, &self.reading);
         Ok(())
     }
+}
+
+/// Where a root is, seen from the top of its mount namespace.
+fn read_base(proc: BorrowedFd<'_>, link: &ProcName, base: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    let path = sys::read_link(proc, link.as_c_str(), &mut buffer)?;
+    if path.first() != Some(&b'/') {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    }
+    base.clear();
+    base.extend_from_slice(path);
+    Ok(())
 }
 
 fn read_name<'b>(proc: BorrowedFd<'_>, link: &ProcName, buffer: &'b mut [u8]) -> Result<&'b [u8], Unnamed> {

@@ -65,6 +65,8 @@ impl Bed {
             .arg(directory.join("root"))
             .status();
         assert!(mounted.expect("mount(8)").success(), "an overlay can be mounted (is this root?)");
+        // In the upper layer, for overlayfs renames no directory of a lower one.
+        fs::create_dir_all(directory.join("root/vol/data")).expect("overlay");
         let cgroup = unified().join(&name);
         fs::create_dir(&cgroup).expect("a unified cgroup can be made");
         let slot = Slot(number);
@@ -107,9 +109,36 @@ impl Bed {
             .args(["--ignored", "--exact", "container_init", "--nocapture", "--test-threads=1"])
             .env("BED_ROOT", self.root())
             .env("BED_CGROUP", self.cgroup.join("cgroup.procs"))
-            .env("BED_COMMAND", program.join("\n"))
+            .env("BED_COMMAND", program.join("\x1f"))
             .stdin(Stdio::null());
         command
+    }
+
+    /// Starts a container that stays, waits until its own program runs, and learns its mounts.
+    pub fn start(&mut self) -> std::process::Child {
+        let mut child = self.command(&["/bin/sleep", "600"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let exe = format!("/proc/{}/exe", child.id());
+        for _ in 0..1000 {
+            if fs::read_link(&exe).is_ok_and(|path| path.ends_with("sleep")) {
+                self.gaps = self.responder.learn_mounts(self.slot, child.id()).expect("learnt");
+                return child;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _killed = child.kill();
+        panic!("the container did not start within 5 s");
+    }
+
+    /// Runs a shell script in the namespaces and the cgroup of a started container: its parent is outside, as with `exec`.
+    pub fn sh_in(&self, container: &std::process::Child, script: &str) -> String {
+        let enter = format!(
+            "echo $$ >{}; exec nsenter -t {} -m /bin/sh -c 'echo BED; {script}' 2>&1",
+            self.cgroup.join("cgroup.procs").display(),
+            container.id()
+        );
+        let output = Command::new("/bin/sh").args(["-c", &enter]).stdin(Stdio::null()).output().expect("sh");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        text.split_once("BED\n").map_or_else(|| format!("did not start: {text}"), |(_, rest)| rest.to_owned())
     }
 
     pub fn run(&self, program: &[&str]) -> Output {
@@ -118,7 +147,7 @@ impl Bed {
 
     /// Runs a shell script in the container; its own output, without that of the test harness.
     pub fn sh(&self, script: &str) -> String {
-        let output = self.run(&["/bin/sh", "-c", &format!("echo BED; {script}")]);
+        let output = self.run(&["/bin/sh", "-c", &format!("echo BED; exec 2>&1; {script}")]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         text.split_once("BED\n").map_or_else(|| format!("did not start: {text}"), |(_, rest)| rest.to_owned())
     }
@@ -190,9 +219,9 @@ pub fn container_init() {
     fs::write(setting("BED_CGROUP"), std::process::id().to_string()).expect("the cgroup takes this process");
     let command = setting("BED_COMMAND");
     enter_root(Path::new(&setting("BED_ROOT")));
-    let words: Vec<&str> = command.split('\n').collect();
+    let words: Vec<&str> = command.split('\x1f').collect();
     let error =
-        std::os::unix::process::CommandExt::exec(Command::new(words[0]).args(&words[1..]).env("PATH", "/usr/bin:/bin"));
+        std::os::unix::process::CommandExt::exec(Command::new(words[0]).args(&words[1..]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
     println!("BED\nexec: {error}");
 }
 
@@ -209,7 +238,8 @@ fn enter_root(root: &Path) {
         check("chdir", libc::chdir(root.as_ptr()));
         let proc = c"proc".as_ptr();
         check("proc", libc::mount(proc, c"proc".as_ptr(), proc, 0, none.cast()));
-        check("shm", libc::mount(c"shm".as_ptr(), c"mnt".as_ptr(), c"tmpfs".as_ptr(), 0, none.cast()));
+        let volume = libc::mount(c"volume".as_ptr(), c"vol/data".as_ptr(), c"tmpfs".as_ptr(), 0, none.cast());
+        check("volume", volume);
         let pivoted = libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr());
         check("pivot_root", libc::c_int::try_from(pivoted).unwrap_or(-1));
         check("umount", libc::umount2(c".".as_ptr(), libc::MNT_DETACH));

@@ -1,0 +1,405 @@
+//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM, cgroup BPF and fanotify together.
+//!
+//! One slot table and one set of blobs serve every BPF program; the fanotify responder has its own copy of each blob. Which
+//! means holds which family is fixed at start, by what was tried ([`crate::matrix`]) and by what the kernel then took.
+//!
+//! Invariants: a slot's policy changes by one store after everything that can fail has succeeded; what a slot names is in its
+//! outer map. What an earlier runtime left in force stays in force until its workload is admitted again or its cgroup is gone.
+//!
+//! Decision: one lock around the bookkeeping. Each call is a few system calls, and enforcers call one after the other from one
+//! arbiter; finer locks would only hide the order in which slots and blobs change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use palisade_domain::{Family, Generation, Slot, Tier};
+use palisade_kernel_abi::blob::{self, Blob};
+use palisade_world::{
+    Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
+};
+
+use crate::{
+    cgroup::CgroupPrograms,
+    fanotify::{FailMode, Responder, ResponderConfig},
+    layout::{self, Counter, PolicyNumber},
+    matrix,
+    objects::{ObjectError, Refusal},
+    policy_pool::PoolError,
+    programs::Programs,
+    pseudo_fs,
+};
+
+/// How the adapter is set up.
+#[derive(Debug, Clone)]
+pub struct KernelConfig {
+    /// Where maps and links are pinned: a directory on a BPF file system.
+    pub pin_root: PathBuf,
+    /// For acts that cannot be judged.
+    pub fail_mode: FailMode,
+    /// Kinds of records that are wanted of a workload when it is admitted: bit n for kind n.
+    pub visibility: u32,
+    /// How the fanotify responder is started where no LSM program holds files; `None`: without that tier.
+    pub responder: Option<ResponderConfig>,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        Self {
+            pin_root: PathBuf::from("/sys/fs/bpf/palisade"),
+            fail_mode: FailMode::default(),
+            visibility: 0,
+            responder: Some(ResponderConfig::this_binary()),
+        }
+    }
+}
+
+/// What is known of an admitted workload.
+#[derive(Debug)]
+struct Member {
+    /// What its means cannot hold, beyond the matrix.
+    gaps: Vec<Gap>,
+    /// Copies of its mounts, so that their dentries' addresses are not given to others.
+    held_mounts: Vec<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: BTreeMap<Slot, Member>,
+    /// Slots that an earlier runtime left in force, not yet admitted again.
+    strangers: BTreeSet<Slot>,
+}
+
+/// The adapter.
+#[derive(Debug)]
+pub struct KernelAdapter {
+    config: KernelConfig,
+    matrix: KernelMatrix,
+    programs: Option<Programs>,
+    cgroup_programs: Option<CgroupPrograms>,
+    responder: Option<Responder>,
+    unified: Option<PathBuf>,
+    refused: Vec<Refusal>,
+    state: Mutex<State>,
+}
+
+impl KernelAdapter {
+    /// Tries what the kernel can do and loads what it takes. What is refused is in [`Self::refused`] and in the matrix.
+    ///
+    /// # Errors
+    /// Only where pins of another version are in the way, or pinned maps cannot be read.
+    pub fn open(config: KernelConfig) -> Result<Self, ObjectError> {
+        for file_system in [pseudo_fs::BPF, pseudo_fs::TRACE] {
+            if let Err(error) = pseudo_fs::ensure(file_system) {
+                tracing::warn!(kind = file_system.kind, %error, "cannot be mounted");
+            }
+        }
+        let mut matrix = matrix::probe();
+        let mut refused = Vec::new();
+        let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
+        matrix::withdraw(&mut matrix, &refused, programs.is_some());
+        let cgroup_programs = programs.as_ref().and_then(|_| load_cgroup_programs(&config.pin_root));
+        let responder = start_responder(&config, &mut matrix);
+        let unified = pseudo_fs::unified_cgroups().ok().flatten();
+        let adapter =
+            Self { config, matrix, programs, cgroup_programs, responder, unified, refused, state: Mutex::default() };
+        adapter.take_over();
+        Ok(adapter)
+    }
+
+    /// Programs that are not in force, what they need and what is lost.
+    #[must_use]
+    pub fn refused(&self) -> &[Refusal] {
+        &self.refused
+    }
+
+    /// The fanotify responder, where it runs: its records and its health.
+    #[must_use]
+    pub fn responder(&self) -> Option<&Responder> {
+        self.responder.as_ref()
+    }
+
+    /// Where maps are pinned: for those who read the rings.
+    #[must_use]
+    pub fn pin_root(&self) -> &Path {
+        &self.config.pin_root
+    }
+
+    /// What the kernel programs counted, all CPUs together.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<Counter, u64> {
+        self.programs.as_ref().map(Programs::counters).unwrap_or_default()
+    }
+
+    /// Which kinds of records are wanted of a slot: bit n for kind n.
+    pub fn set_visibility(&self, slot: Slot, kinds: u32) {
+        if let Some(programs) = &self.programs {
+            programs.slots.set_visibility(slot, kinds);
+        }
+    }
+
+    /// Slots whose policy an earlier runtime left in force and that nobody has admitted since.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Slot> {
+        self.state().strangers.iter().copied().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held cannot leave the books half changed in a way that matters: each change is one insert.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier runtime left: cgroups that are gone are forgotten, the others' policy stands.
+    fn take_over(&self) {
+        let Some(programs) = &self.programs else {
+            return;
+        };
+        let living = self.unified.as_deref().map(|unified| programs.cgroups.living(unified));
+        let strangers = programs.cgroups.take_over(living.as_ref()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "registered cgroups cannot be read");
+            BTreeSet::new()
+        });
+        let in_force: Vec<Slot> = (0..layout::SLOTS)
+            .map(Slot)
+            .filter(|slot| programs.slots.installed(*slot).1 != PolicyNumber::NONE)
+            .collect();
+        for slot in in_force {
+            if !strangers.contains(&slot) {
+                programs.clear(slot);
+            }
+        }
+        self.state().strangers = strangers;
+    }
+
+    fn admit_cgroup(
+        &self,
+        programs: &Programs,
+        state: &mut State,
+        membership: &Membership,
+    ) -> Result<(), EnforcementError> {
+        let slot = membership.slot;
+        let Some(cgroup) = membership.cgroup else {
+            return if slot == Slot::HOST { Ok(()) } else { Err(refuse(slot, "admit", "a container needs a cgroup")) };
+        };
+        let failed = |error: io::Error| match error.raw_os_error() {
+            Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
+            _ => refuse(slot, "register the cgroup", error),
+        };
+        let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
+        if state.strangers.contains(&slot) && before != Some(slot) {
+            let refuge =
+                free_slot(state).ok_or(EnforcementError::Full { slot, what: "slots", bound: layout::SLOTS.into() })?;
+            programs.relocate(slot, refuge).map_err(failed)?;
+            state.strangers.remove(&slot);
+            state.strangers.insert(refuge);
+        }
+        let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
+        if let Some(stranger) = before.filter(|before| *before != slot && state.strangers.contains(before)) {
+            programs.inherit_policy(stranger, slot);
+        }
+        programs.cgroups.assign(cgroup, slot).map_err(failed)?;
+        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path) {
+            programs
+                .cgroups
+                .assign_below(&unified.join(path.strip_prefix("/").unwrap_or(path)), slot)
+                .map_err(failed)?;
+        }
+        state.strangers.remove(&slot);
+        if let Some(stranger) = before.filter(|before| state.strangers.contains(before)) {
+            if programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty() {
+                programs.clear(stranger);
+                state.strangers.remove(&stranger);
+            }
+        }
+        Ok(())
+    }
+
+    fn fail_flag(&self) -> u32 {
+        match self.config.fail_mode {
+            FailMode::Refuse => layout::SLOT_FAIL_BLOCK,
+            FailMode::Permit => 0,
+        }
+    }
+
+    /// What admission did before it failed.
+    fn undo_admission(&self, slot: Slot) {
+        if let Err(error) = self.release(slot) {
+            tracing::warn!(%slot, %error, "an admission that failed is not undone in full");
+        }
+    }
+
+    fn admit_elsewhere(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
+        let slot = membership.slot;
+        if let (Some(programs), Some(unified), Some(path)) =
+            (&self.cgroup_programs, &self.unified, &membership.cgroup_path)
+        {
+            let directory = unified.join(path.strip_prefix("/").unwrap_or(path));
+            programs.attach(slot, &directory).map_err(|error| refuse(slot, "attach to the cgroup", error))?;
+        }
+        self.responder.as_ref().map_or(Ok(Vec::new()), |responder| responder.admit(membership))
+    }
+}
+
+fn refuse(slot: Slot, what: &'static str, reason: impl ToString) -> EnforcementError {
+    EnforcementError::Refused { slot, what, reason: reason.to_string() }
+}
+
+/// The highest slot that nobody has: slots are given from below.
+fn free_slot(state: &State) -> Option<Slot> {
+    (1..layout::SLOTS).rev().map(Slot).find(|slot| !state.members.contains_key(slot) && !state.strangers.contains(slot))
+}
+
+fn load_cgroup_programs(pin_root: &Path) -> Option<CgroupPrograms> {
+    CgroupPrograms::load(palisade_bpf::CGROUP, pin_root)
+        .inspect_err(|error| tracing::warn!(%error, "no cgroup programs on this kernel"))
+        .ok()
+}
+
+/// Where files and executables are held by fanotify, the responder must be there; otherwise the matrix says so.
+fn start_responder(config: &KernelConfig, matrix: &mut KernelMatrix) -> Option<Responder> {
+    let held = |family| matrix.families.get(&family).is_some_and(|held: &HeldFamily| held.tier == Tier::Fanotify);
+    if !held(Family::File) && !held(Family::Process) {
+        return None;
+    }
+    let started = match &config.responder {
+        Some(responder) => Responder::start(responder.clone()).map_err(|error| error.to_string()),
+        None => Err("it is not configured".to_owned()),
+    };
+    match started {
+        Ok(responder) => Some(responder),
+        Err(reason) => {
+            tracing::warn!(%reason, "no fanotify responder");
+            matrix::without_responder(matrix, &reason);
+            None
+        }
+    }
+}
+
+/// The families that the blob decides, as the port names them.
+fn families_of(policy: &Blob) -> BTreeSet<Family> {
+    let decides = |family: blob::Family| policy.head().families >> family as u32 & 1 == 1;
+    blob::Family::ALL
+        .into_iter()
+        .filter(|family| decides(*family))
+        .map(|family| match family {
+            blob::Family::Process => Family::Process,
+            blob::Family::File => Family::File,
+            blob::Family::Socket | blob::Family::Connect => Family::Network,
+            blob::Family::Ptrace => Family::Ptrace,
+        })
+        .collect()
+}
+
+impl Enforcement for KernelAdapter {
+    fn matrix(&self) -> &KernelMatrix {
+        &self.matrix
+    }
+
+    fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {
+        let slot = membership.slot;
+        let mut state = self.state();
+        if let Some(programs) = &self.programs {
+            if !programs.slots.holds(slot) {
+                return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
+            }
+            self.admit_cgroup(programs, &mut state, membership)?;
+            programs.slots.set_flags(slot, self.fail_flag(), layout::SLOT_FAIL_BLOCK);
+            programs.slots.set_visibility(slot, self.config.visibility);
+        }
+        state.members.entry(slot).or_insert_with(|| Member { gaps: Vec::new(), held_mounts: Vec::new() });
+        match self.admit_elsewhere(membership) {
+            Ok(gaps) => {
+                if let Some(member) = state.members.get_mut(&slot) {
+                    member.gaps = gaps;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                drop(state);
+                self.undo_admission(slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn learn_mounts(&self, slot: Slot, pid: u32) -> Result<(), EnforcementError> {
+        let mut state = self.state();
+        let member = state.members.get_mut(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
+        if let Some(programs) = &self.programs {
+            let learnt = programs.learn(slot, pid).map_err(|error| refuse(slot, "learn the mount table", error))?;
+            tracing::debug!(%slot, mounts = learnt.mounts, skipped = learnt.skipped, "mount table learnt");
+            member.held_mounts = learnt.held;
+        }
+        if let Some(responder) = &self.responder {
+            member.gaps = responder.learn_mounts(slot, pid)?;
+        }
+        Ok(())
+    }
+
+    fn install(
+        &self,
+        slot: Slot,
+        generation: Generation,
+        policy: Option<&Arc<Blob>>,
+    ) -> Result<Installed, EnforcementError> {
+        let state = self.state();
+        let member = state.members.get(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
+        let full = |error| match error {
+            PoolError::Full => EnforcementError::Full { slot, what: "policies", bound: u64::from(layout::POLICIES) },
+            PoolError::Refused { what, source } => refuse(slot, what, source),
+        };
+        let number = match (&self.programs, policy) {
+            (Some(programs), Some(policy)) => programs.pool().acquire(policy).map_err(full)?,
+            _ => PolicyNumber::NONE,
+        };
+        if let Some(responder) = &self.responder {
+            let told = responder.install(slot, generation, policy.map(|policy| (number.0, policy)));
+            if let Err(error) = told {
+                self.programs.iter().for_each(|programs| programs.pool().release(number));
+                return Err(error);
+            }
+        }
+        if let Some(programs) = &self.programs {
+            let (_, before) = programs.slots.installed(slot);
+            programs.slots.install(slot, generation, number);
+            programs.pool().release(before);
+        }
+        let mut installed = Installed::default();
+        for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
+            if let Some(held) = self.matrix.families.get(&family) {
+                let mut held = held.clone();
+                if held.tier == Tier::Fanotify {
+                    held.gaps.extend(member.gaps.iter().cloned());
+                }
+                installed.families.insert(family, held);
+            }
+        }
+        Ok(installed)
+    }
+
+    fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
+        let mut state = self.state();
+        state.members.remove(&slot);
+        let mut result = Ok(());
+        if let Some(programs) = &self.programs {
+            if programs.slots.holds(slot) && !state.strangers.contains(&slot) {
+                result = programs.release(slot).map_err(|error| refuse(slot, "release", error));
+            }
+        }
+        if let Some(programs) = &self.cgroup_programs {
+            result = result.and(programs.detach(slot).map_err(|error| refuse(slot, "detach from the cgroup", error)));
+        }
+        if let Some(responder) = &self.responder {
+            result = result.and(responder.release(slot));
+        }
+        result
+    }
+
+    fn memory(&self) -> KernelMemory {
+        self.programs.as_ref().map(Programs::memory).unwrap_or_default()
+    }
+}

@@ -1,0 +1,156 @@
+//! Twins of `bpf/include/maps.h`: same fields, same order, same sizes. The header is the truth; a test compares the compiled
+//! objects' BTF with these types.
+
+use palisade_kernel_abi::blob::{Family, SizeClass};
+
+/// `PAL_SLOTS`: workloads of a node, the host included.
+pub const SLOTS: u32 = 4096;
+/// `PAL_POLICIES`: blobs of one size class.
+pub const POLICIES: u32 = 4096;
+/// `PAL_CGROUPS`.
+pub const CGROUPS: u32 = 16384;
+/// `PAL_MOUNTS`.
+pub const MOUNTS: u32 = 65536;
+
+/// `PAL_SLOT_MOUNTS_LEARNT`.
+pub const SLOT_MOUNTS_LEARNT: u32 = 1;
+/// `PAL_SLOT_FAIL_BLOCK`.
+pub const SLOT_FAIL_BLOCK: u32 = 2;
+
+/// `struct pal_slot`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Slot {
+    /// Generation in the upper half, policy number in the lower.
+    pub installed: u64,
+    /// Grows when the slot is released.
+    pub incarnation: u32,
+    /// `SLOT_*`.
+    pub flags: u32,
+    /// Bit n: records of kind n are wanted.
+    pub visibility: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// `struct pal_task`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Task {
+    /// Unified cgroup that the slot was found by.
+    pub cgroup: u64,
+    /// The slot.
+    pub slot: u32,
+    /// Of the slot then.
+    pub incarnation: u32,
+    /// `enum pal_phase`.
+    pub phase: u32,
+    /// Source id.
+    pub source: u32,
+    /// First 8 bytes of the digest of the blob that gave it; 0: none.
+    pub source_digest: u64,
+}
+
+/// `struct pal_mount_key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct MountKey {
+    /// Address of the mount's root dentry.
+    pub root: u64,
+    /// Address of the dentry that it covers.
+    pub mountpoint: u64,
+    /// Whose.
+    pub slot: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// `struct pal_mount`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Mount {
+    /// The crossing that must follow.
+    pub parent_root: u64,
+    /// The crossing that must follow.
+    pub parent_mountpoint: u64,
+    /// 1: none follows.
+    pub last: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// `enum pal_counter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Counter {
+    /// No scratch slot was free: the fail mode decided.
+    ScratchExhausted = 0,
+    /// Identity fell back to the cgroup.
+    TaskStorageFull = 1,
+    /// A child cgroup was not registered.
+    CgroupsFull = 2,
+    /// A path by a mount that is not of the workload's table.
+    UnknownMount = 3,
+    /// A path longer than is judged.
+    PathTooLong = 4,
+    /// A path deeper than is judged.
+    PathTooDeep = 5,
+    /// Renames went on during every climb.
+    PathMoved = 6,
+    /// A slot named a policy that is not there.
+    NoBlob = 7,
+    /// Tasks that left an enforced cgroup and kept their slot.
+    Leavers = 8,
+    /// Acts that were judged.
+    Decided = 9,
+    /// Acts that were denied.
+    Denied = 10,
+}
+
+impl Counter {
+    /// In the kernel's order.
+    pub const ALL: [Self; 11] = [
+        Self::ScratchExhausted,
+        Self::TaskStorageFull,
+        Self::CgroupsFull,
+        Self::UnknownMount,
+        Self::PathTooLong,
+        Self::PathTooDeep,
+        Self::PathMoved,
+        Self::NoBlob,
+        Self::Leavers,
+        Self::Decided,
+        Self::Denied,
+    ];
+}
+
+/// Where a blob is and what it decides, as a slot names it: bits 0..1 size class, 2..6 families, 7..31 one more than the
+/// index in that class's outer map. 0: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PolicyNumber(pub u32);
+
+impl PolicyNumber {
+    /// No policy.
+    pub const NONE: Self = Self(0);
+
+    /// The number of the blob at `index` of its class's outer map.
+    #[must_use]
+    pub fn new(class: SizeClass, index: u32, families: u32) -> Self {
+        let all_families = (1 << Family::ALL.len()) - 1;
+        Self(class as u32 | (families & all_families) << 2 | (index + 1) << 7)
+    }
+
+    /// Its class and index; `None` for no policy.
+    #[must_use]
+    pub fn place(self) -> Option<(SizeClass, u32)> {
+        let index = (self.0 >> 7).checked_sub(1)?;
+        Some((SizeClass::ALL[(self.0 & 3) as usize], index))
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Slot>() == 24);
+    assert!(size_of::<Task>() == 32);
+    assert!(size_of::<MountKey>() == 24);
+    assert!(size_of::<Mount>() == 24);
+};

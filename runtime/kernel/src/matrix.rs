@@ -1,0 +1,269 @@
+//! What this kernel can do, because it was tried: each capability by the smallest act that needs it.
+//!
+//! Decision: versions and configurations are not consulted. Distributions backport and disable; an `lsm/*` program loads and
+//! attaches on every kernel with BTF and never runs where `bpf` is not an active LSM.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, TestRun as _,
+    programs::{CgroupAttachMode, Program, RawTracePointRunOptions},
+};
+use palisade_domain::{Family, Tier};
+use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
+
+use crate::{
+    fanotify,
+    objects::{Refusal, chain, explain},
+    pseudo_fs, sys,
+};
+
+/// Tries everything. Needs root; leaves nothing behind.
+#[must_use]
+pub fn probe() -> KernelMatrix {
+    let btf = Btf::from_sys_fs().map_err(|error| chain(&error));
+    let mut capabilities = BTreeMap::new();
+    let mut note = |capability, tried: Result<(), String>| {
+        let state = tried.map_or_else(CapabilityState::Missing, |()| CapabilityState::Available);
+        capabilities.insert(capability, state);
+    };
+    note(Capability::KernelBtf, btf.as_ref().map(drop).map_err(Clone::clone));
+    note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
+    note(Capability::FanotifyPermission, try_fanotify());
+    let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
+    note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint")));
+    note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint")));
+    note(Capability::TaskStorage, with(&|btf| drive(btf, "try_task_storage")));
+    note(Capability::SendSignal, with(&|btf| drive(btf, "try_send_signal")));
+    note(Capability::CgroupConnect, with(&|btf| attach(btf, "try_connect")));
+    note(Capability::CgroupSocket, with(&|btf| attach(btf, "try_sock_create")));
+    note(Capability::BpfLsm, with(&try_denial));
+    let lsms = active_lsms();
+    let families = families(&capabilities);
+    KernelMatrix { release: release(), lsms, capabilities, families }
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").map(|release| release.trim().to_owned()).unwrap_or_default()
+}
+
+fn active_lsms() -> Vec<String> {
+    let list = pseudo_fs::ensure(pseudo_fs::SECURITY).and_then(|mount| fs::read_to_string(mount.join("lsm")));
+    list.map(|list| list.trim().split(',').map(str::to_owned).collect()).unwrap_or_default()
+}
+
+fn try_unified_cgroups() -> Result<PathBuf, String> {
+    let mount = pseudo_fs::unified_cgroups().map_err(|error| error.to_string())?;
+    mount.ok_or_else(|| "no cgroup2 file system is mounted".to_owned())
+}
+
+fn object(btf: &Btf, bytes: &[u8]) -> Result<Ebpf, String> {
+    EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(bytes).map_err(|error| chain(&error))
+}
+
+/// Attaches a program for a moment.
+fn attach(btf: &Btf, name: &str) -> Result<(), String> {
+    let mut object = object(btf, palisade_bpf::CAPABILITY)?;
+    let attached = match object.program_mut(name).ok_or("not in the object")? {
+        Program::RawTracePoint(program) => program.load().and_then(|()| program.attach("cgroup_remount").map(drop)),
+        Program::BtfTracePoint(program) => {
+            program.load("cgroup_remount", btf).and_then(|()| program.attach().map(drop))
+        }
+        Program::CgroupSockAddr(program) => {
+            let cgroup = TriedCgroup::create()?;
+            program.load().and_then(|()| program.attach(&cgroup.directory, CgroupAttachMode::Single).map(drop))
+        }
+        Program::CgroupSock(program) => {
+            let cgroup = TriedCgroup::create()?;
+            program.load().and_then(|()| program.attach(&cgroup.directory, CgroupAttachMode::Single).map(drop))
+        }
+        _ => return Err("of an unknown kind".to_owned()),
+    };
+    attached.map_err(|error| explain(&error))
+}
+
+/// Runs a program that answers 1 if what it tried worked.
+fn drive(btf: &Btf, name: &str) -> Result<(), String> {
+    let mut object = object(btf, palisade_bpf::CAPABILITY)?;
+    let Some(Program::RawTracePoint(program)) = object.program_mut(name) else {
+        return Err("not in the object".to_owned());
+    };
+    let result = program.load().and_then(|()| program.test_run(RawTracePointRunOptions::new()));
+    match result.map_err(|error| explain(&error))?.return_value {
+        1 => Ok(()),
+        other => Err(format!("it answered {other}")),
+    }
+}
+
+/// An empty cgroup for a moment.
+struct TriedCgroup {
+    path: PathBuf,
+    directory: File,
+}
+
+impl TriedCgroup {
+    fn create() -> Result<Self, String> {
+        let path = try_unified_cgroups()?.join(format!("palisade-try-{}-{}", std::process::id(), sys::thread_id()));
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        fs::create_dir(&path).map_err(failed)?;
+        let directory = File::open(&path).map_err(failed)?;
+        Ok(Self { path, directory })
+    }
+}
+
+impl Drop for TriedCgroup {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "a cgroup that was made for a test stays");
+        }
+    }
+}
+
+/// A file for a moment, on a file system that is not the one under test.
+struct TriedFile(PathBuf);
+
+impl TriedFile {
+    fn create() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("palisade-try-{}-{}", std::process::id(), sys::thread_id()));
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.map(|_| Self(path.clone())).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TriedFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "a file that was made for a test stays");
+        }
+    }
+}
+
+/// An LSM program denies this thread's open of one file: does the open fail?
+fn try_denial(btf: &Btf) -> Result<(), String> {
+    let file = TriedFile::create()?;
+    let inode = fs::metadata(file.path()).map_err(|error| error.to_string())?.ino();
+    let mut loader = EbpfLoader::new();
+    let thread = sys::thread_id();
+    loader.btf(Some(btf)).override_global("pal_selftest_thread", &thread, true);
+    let mut object = loader
+        .override_global("pal_selftest_inode", &inode, true)
+        .load(palisade_bpf::SELFTEST)
+        .map_err(|error| chain(&error))?;
+    let Some(Program::Lsm(program)) = object.program_mut("deny_selftest") else {
+        return Err("not in the object".to_owned());
+    };
+    program.load("file_open", btf).and_then(|()| program.attach().map(drop)).map_err(|error| explain(&error))?;
+    match File::open(file.path()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(format!("the test file could not be opened for another reason: {error}")),
+        Ok(_) => Err("programs attach and never run: bpf is not among the active LSMs".to_owned()),
+    }
+}
+
+/// A permission mark on one file of ours. Opening it is not needed: without the feature the mark is refused.
+fn try_fanotify() -> Result<(), String> {
+    let file = TriedFile::create()?;
+    sys::try_permission_mark(&File::open(file.path()).map_err(|error| error.to_string())?)
+        .map_err(|error| error.to_string())
+}
+
+/// Corrects the matrix by what the kernel refused when the real programs were loaded.
+pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bool) {
+    let missing = |matrix: &mut KernelMatrix, capability, reason: &str| {
+        matrix.capabilities.insert(capability, CapabilityState::Missing(reason.to_owned()));
+    };
+    if !any_programs {
+        for capability in [Capability::BpfLsm, Capability::CgroupConnect, Capability::CgroupSocket] {
+            missing(matrix, capability, "the kernel programs could not be loaded");
+        }
+    }
+    matrix.families = families(&matrix.capabilities);
+    for (program, family) in [
+        ("judge_exec", Family::Process),
+        ("judge_open", Family::File),
+        ("judge_socket", Family::Network),
+        ("judge_connect", Family::Network),
+        ("judge_trace", Family::Ptrace),
+        ("judge_traceme", Family::Ptrace),
+    ] {
+        let held_by_lsm = matrix.families.get(&family).is_some_and(|held| held.tier == Tier::BpfLsm);
+        if held_by_lsm && let Some(refusal) = refused.iter().find(|refusal| refusal.program == program) {
+            let mut without = matrix.capabilities.clone();
+            without.insert(Capability::BpfLsm, CapabilityState::Missing(refusal.reason.clone()));
+            if let Some(held) = families(&without).remove(&family) {
+                matrix.families.insert(family, held);
+            }
+        }
+    }
+}
+
+/// Corrects the matrix where the responder could not be started.
+pub fn without_responder(matrix: &mut KernelMatrix, reason: &str) {
+    for held in matrix.families.values_mut().filter(|held| held.tier == Tier::Fanotify) {
+        *held = HeldFamily {
+            tier: Tier::Audit,
+            gaps: vec![gap("everything", &format!("no fanotify responder: {reason}"))],
+        };
+    }
+}
+
+fn has(capabilities: &BTreeMap<Capability, CapabilityState>, capability: Capability) -> bool {
+    capabilities.get(&capability) == Some(&CapabilityState::Available)
+}
+
+fn gap(what: &str, reason: &str) -> Gap {
+    Gap { what: what.to_owned(), reason: reason.to_owned() }
+}
+
+/// Which tier holds which family with these capabilities, and what it cannot hold.
+#[must_use]
+pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMap<Family, HeldFamily> {
+    let held = |tier, gaps| HeldFamily { tier, gaps };
+    let lsm = has(capabilities, Capability::BpfLsm) && has(capabilities, Capability::KernelBtf);
+    let events = has(capabilities, Capability::FanotifyPermission);
+    let cgroup = has(capabilities, Capability::CgroupConnect) && has(capabilities, Capability::UnifiedCgroups);
+    let process = match (lsm, events) {
+        (true, _) => held(Tier::BpfLsm, vec![]),
+        (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::Process)),
+        _ => held(Tier::Audit, vec![gap("process", "this kernel has neither a BPF LSM nor permission events")]),
+    };
+    let file = match (lsm, events) {
+        (true, _) => held(Tier::BpfLsm, vec![]),
+        (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::File)),
+        _ => held(Tier::Audit, vec![gap("file", "this kernel has neither a BPF LSM nor permission events")]),
+    };
+    let network = match (lsm, cgroup) {
+        (true, _) => held(Tier::BpfLsm, vec![]),
+        (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
+        _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
+    };
+    let ptrace = if lsm {
+        held(Tier::BpfLsm, vec![])
+    } else {
+        held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")])
+    };
+    BTreeMap::from([
+        (Family::Process, process),
+        (Family::File, file),
+        (Family::Network, network),
+        (Family::Ptrace, ptrace),
+    ])
+}
+
+fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap> {
+    let mut gaps = vec![gap("unix sockets", "cgroup programs see only IPv4 and IPv6")];
+    if !has(capabilities, Capability::CgroupSocket) {
+        gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));
+    }
+    gaps
+}

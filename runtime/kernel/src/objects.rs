@@ -1,0 +1,391 @@
+//! Loading the objects and attaching their programs, each link pinned.
+//!
+//! Invariant: a program that this kernel refuses is reported with the verifier's last lines and the others work. Maps are
+//! shared by their pins below the pin root; links live in its `links` directory, so that policy stands while the runtime
+//! restarts. A link that is there already is replaced by renaming the new pin over it: at no time is none attached.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{Program, ProgramError, ProgramInfo, links::FdLink},
+};
+
+use crate::sys::{MapFd, MapShape};
+
+/// Lines of the verifier's log that an error keeps: the refusal and what led to it.
+const VERIFIER_LINES: usize = 12;
+
+/// Where a program goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// A BPF LSM hook.
+    Lsm(&'static str),
+    /// A BTF-typed tracepoint.
+    BtfTracepoint(&'static str),
+    /// Nowhere: driven by test runs.
+    Driven,
+}
+
+/// One program: what it needs, and what is lost without it.
+#[derive(Debug, Clone, Copy)]
+pub struct ProgramSpec {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// Where it goes.
+    pub hook: Hook,
+    /// The oldest kernel that takes it, and its configuration.
+    pub needs: &'static str,
+    /// What happens where it is refused.
+    pub without: &'static str,
+}
+
+/// `identity.bpf.c`.
+pub const IDENTITY: &[ProgramSpec] = &[
+    ProgramSpec {
+        name: "inherit_cgroup",
+        hook: Hook::BtfTracepoint("cgroup_mkdir"),
+        needs: "Linux 5.17, BTF",
+        without: "a cgroup that a workload makes is not the workload's; its tasks keep their slot while they live",
+    },
+    ProgramSpec {
+        name: "forget_cgroup",
+        hook: Hook::BtfTracepoint("cgroup_rmdir"),
+        needs: "Linux 5.17, BTF",
+        without: "removed cgroups stay in the map until the slot is released",
+    },
+    ProgramSpec {
+        name: "attach_task",
+        hook: Hook::BtfTracepoint("cgroup_attach_task"),
+        needs: "Linux 5.17, BTF",
+        without: "the container runtime's own code is judged as the workload's",
+    },
+    ProgramSpec {
+        name: "inherit_task",
+        hook: Hook::BtfTracepoint("sched_process_fork"),
+        needs: "Linux 5.17, BTF",
+        without: "children are known by their cgroup alone",
+    },
+    ProgramSpec {
+        name: "begin_image",
+        hook: Hook::BtfTracepoint("sched_process_exec"),
+        needs: "Linux 5.17, BTF",
+        without: "a source rule may go by the executable before the last exec",
+    },
+];
+
+/// `lsm.bpf.c`.
+pub const LSM: &[ProgramSpec] = &[
+    lsm("judge_exec", "bprm_check_security", "execution falls to the next tier"),
+    lsm("judge_open", "file_open", "files fall to the next tier"),
+    lsm("judge_socket", "socket_create", "sockets fall to the cgroup programs"),
+    lsm("judge_connect", "socket_connect", "destinations fall to the cgroup programs"),
+    lsm("judge_trace", "ptrace_access_check", "tracing is not denied"),
+    lsm("judge_traceme", "ptrace_traceme", "being traced by request is not denied"),
+];
+
+/// `learn.bpf.c`.
+pub const LEARN: &[ProgramSpec] = &[ProgramSpec {
+    name: "learn_mount",
+    hook: Hook::Driven,
+    needs: "Linux 5.17, BTF",
+    without: "paths are named by the climb alone",
+}];
+
+const fn lsm(name: &'static str, hook: &'static str, without: &'static str) -> ProgramSpec {
+    ProgramSpec { name, hook: Hook::Lsm(hook), needs: "Linux 5.17, CONFIG_BPF_LSM, bpf among the active LSMs", without }
+}
+
+/// A program that is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its name.
+    pub program: &'static str,
+    /// What it needs.
+    pub needs: &'static str,
+    /// What is lost.
+    pub without: &'static str,
+    /// What the kernel said, with the verifier's last lines.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (needs {}): {}; {}", self.program, self.needs, self.reason, self.without)
+    }
+}
+
+/// Why an object cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// aya or the kernel refused the object or its maps.
+    #[error("object {object}: {reason}")]
+    Refused {
+        /// Which object.
+        object: &'static str,
+        /// What was said.
+        reason: String,
+    },
+    /// The pins cannot be made or read.
+    #[error("{path}: {source}", path = path.display())]
+    Pins {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A pin is of another version of Palisade.
+    #[error("{path} is {found:?}, this version has {wanted:?}: run `palisade unload` first", path = path.display())]
+    OtherVersion {
+        /// Which.
+        path: PathBuf,
+        /// What is pinned.
+        found: MapSizes,
+        /// What this version makes.
+        wanted: MapSizes,
+    },
+}
+
+/// Bytes of a map's key and value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Of a key.
+    pub key: u32,
+    /// Of a value.
+    pub value: u32,
+}
+
+/// All programs of an object that could not be used.
+pub(crate) fn refuse_all(programs: &'static [ProgramSpec], reason: &dyn fmt::Display) -> Vec<Refusal> {
+    let refuse = |spec: &ProgramSpec| Refusal {
+        program: spec.name,
+        needs: spec.needs,
+        without: spec.without,
+        reason: reason.to_string(),
+    };
+    programs.iter().map(refuse).collect()
+}
+
+/// A value for a constant of the program, set before it is loaded.
+#[derive(Debug, Clone, Copy)]
+pub enum Constant {
+    /// 32 bits.
+    Word(&'static str, u32),
+    /// 64 bits.
+    Long(&'static str, u64),
+}
+
+/// A loaded object with the programs that this kernel took.
+#[derive(Debug)]
+pub struct LoadedObject {
+    /// The object; its programs stay loaded while it lives.
+    pub object: Ebpf,
+    /// What it refused.
+    pub refused: Vec<Refusal>,
+}
+
+/// Where pins go.
+#[derive(Debug, Clone)]
+pub struct PinRoot(PathBuf);
+
+impl PinRoot {
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// Where they cannot be made: is a BPF file system mounted there?
+    pub fn create(root: &Path) -> Result<Self, ObjectError> {
+        let pins = Self(root.to_path_buf());
+        fs::create_dir_all(pins.links()).map_err(|source| ObjectError::Pins { path: pins.links(), source })?;
+        Ok(pins)
+    }
+
+    /// A map's pin.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The directory itself, where maps are pinned.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn links(&self) -> PathBuf {
+        self.0.join("links")
+    }
+
+    /// Opens a pinned map.
+    pub(crate) fn open(&self, name: &str) -> Result<MapFd, ObjectError> {
+        MapFd::open(&self.map(name)).map_err(|source| ObjectError::Pins { path: self.map(name), source })
+    }
+
+    /// Refuses pins of another layout: programs would read what is not there.
+    pub(crate) fn check(&self, name: &str, wanted: MapSizes) -> Result<(), ObjectError> {
+        let path = self.map(name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let MapShape { key, value, .. } = self.open(name)?.shape();
+        let found = MapSizes { key, value };
+        if found == wanted { Ok(()) } else { Err(ObjectError::OtherVersion { path, found, wanted }) }
+    }
+}
+
+/// Loads an object: maps made or found by their pins, constants set, nothing attached.
+///
+/// # Errors
+/// Where the object as a whole is refused.
+pub fn load(
+    name: &'static str,
+    bytes: &[u8],
+    btf: &Btf,
+    pins: &PinRoot,
+    constants: &[Constant],
+) -> Result<Ebpf, ObjectError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pins.path());
+    for constant in constants {
+        match constant {
+            Constant::Word(name, value) => loader.override_global(name, value, false),
+            Constant::Long(name, value) => loader.override_global(name, value, false),
+        };
+    }
+    loader.load(bytes).map_err(|error| ObjectError::Refused { object: name, reason: chain(&error) })
+}
+
+/// Loads an object and attaches its programs, links pinned. What the kernel refuses is in the result.
+///
+/// # Errors
+/// Where the object as a whole is refused.
+pub fn load_and_attach(
+    name: &'static str,
+    bytes: &[u8],
+    programs: &'static [ProgramSpec],
+    btf: &Btf,
+    pins: &PinRoot,
+    constants: &[Constant],
+) -> Result<LoadedObject, ObjectError> {
+    let mut object = load(name, bytes, btf, pins, constants)?;
+    let mut refused = Vec::new();
+    for spec in programs {
+        let loaded = load_program(&mut object, spec, btf);
+        if let Err(reason) = loaded.and_then(|()| attach_pinned(&mut object, spec, pins)) {
+            let refusal = Refusal { program: spec.name, needs: spec.needs, without: spec.without, reason };
+            tracing::warn!(%refusal, "this kernel refuses a program");
+            refused.push(refusal);
+        }
+    }
+    Ok(LoadedObject { object, refused })
+}
+
+/// Lets the verifier have one program; the error is its last lines.
+pub fn load_program(object: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
+    let program = object.program_mut(spec.name).ok_or("not in the object")?;
+    let loaded = match (program, spec.hook) {
+        (Program::Lsm(program), Hook::Lsm(hook)) => program.load(hook, btf),
+        (Program::BtfTracePoint(program), Hook::BtfTracepoint(hook)) => program.load(hook, btf),
+        (Program::RawTracePoint(program), Hook::Driven) => program.load(),
+        _ => return Err("it is of another kind than its hook".to_owned()),
+    };
+    loaded.map_err(|error| explain(&error))
+}
+
+/// What the verifier says of a loaded program.
+///
+/// # Errors
+/// Where it is not loaded.
+pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramError> {
+    match object.program(name).ok_or(ProgramError::NotLoaded)? {
+        Program::Lsm(program) => program.info(),
+        Program::BtfTracePoint(program) => program.info(),
+        Program::RawTracePoint(program) => program.info(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Result<(), String> {
+    let link: FdLink = match object.program_mut(spec.name).ok_or("not in the object")? {
+        Program::Lsm(program) => {
+            let id = program.attach().map_err(|error| explain(&error))?;
+            program.take_link(id).map_err(|error| explain(&error))?.into()
+        }
+        Program::BtfTracePoint(program) => {
+            let id = program.attach().map_err(|error| explain(&error))?;
+            program.take_link(id).map_err(|error| explain(&error))?.into()
+        }
+        _ => return Ok(()),
+    };
+    let pin = pins.links().join(spec.name);
+    let fresh = pins.links().join(format!("{}_new", spec.name));
+    remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
+    link.pin(&fresh).map_err(|error| format!("pin {}: {}", fresh.display(), chain(&error)))?;
+    fs::rename(&fresh, &pin).map_err(|error| format!("pin {}: {error}", pin.display()))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes every pin below the root, and with the last pin the programs: nothing is judged any more.
+///
+/// # Errors
+/// The first pin that cannot be removed; the rest is removed all the same.
+pub fn unload(root: &Path) -> Result<(), ObjectError> {
+    // Directories, which hold links, before the maps in the root: no program runs while what it reads goes away.
+    remove_pins(root)
+}
+
+fn remove_pins(directory: &Path) -> Result<(), ObjectError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| ObjectError::Pins { path, source }
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(directory)(error)),
+    };
+    let (directories, pins): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
+    let mut result = Ok(());
+    for below in &directories {
+        result = result.and(remove_pins(below));
+    }
+    for pin in &pins {
+        result = result.and(fs::remove_file(pin).map_err(failed(pin)));
+    }
+    result.and(fs::remove_dir(directory).map_err(failed(directory)))
+}
+
+/// An error of aya in one line, with the end of the verifier's log where there is one.
+pub(crate) fn explain(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return chain(error);
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().collect();
+    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
+    format!("{io_error}; verifier: {}", last.join(" | "))
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}

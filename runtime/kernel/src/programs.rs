@@ -1,0 +1,201 @@
+//! The loaded decision core: identity and LSM programs, the learner, and the maps that they read.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use aya::Btf;
+use palisade_domain::{Generation, Slot};
+use palisade_world::{Capability, CapabilityState, KernelMatrix, KernelMemory};
+
+use crate::{
+    cgroups::Cgroups,
+    layout::{self, Counter, PolicyNumber},
+    mount_table::{LearnError, Learnt, MountTable},
+    objects::{self, Constant, LoadedObject, MapSizes, ObjectError, PinRoot, Refusal},
+    policy_pool::PolicyPool,
+    slots::SlotTable,
+    sys::MapFd,
+};
+
+/// Sizes of the shared maps whose layout programs and this process must agree on.
+const SHARED: &[(&str, MapSizes)] = &[
+    ("cgroup_slots", MapSizes { key: 8, value: 4 }),
+    ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32 }),
+    ("mounts", MapSizes { key: size_of::<layout::MountKey>() as u32, value: size_of::<layout::Mount>() as u32 }),
+    ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32 }),
+];
+
+/// What is loaded.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub slots: SlotTable,
+    pub cgroups: Cgroups,
+    pool: Mutex<PolicyPool>,
+    mount_table: MountTable,
+    counters: MapFd,
+    pins: PinRoot,
+    /// Keeps programs loaded and maps open.
+    _objects: Vec<LoadedObject>,
+}
+
+impl Programs {
+    /// Loads what the kernel takes; `None` where it does not even describe its own types.
+    pub fn load(root: &Path, matrix: &KernelMatrix, refused: &mut Vec<Refusal>) -> Result<Option<Self>, ObjectError> {
+        let Ok(btf) = Btf::from_sys_fs() else {
+            return Ok(None);
+        };
+        let pins = PinRoot::create(root)?;
+        for (name, sizes) in SHARED {
+            pins.check(name, *sizes)?;
+        }
+        let constants = constants();
+        let mut objects = Vec::new();
+        let identity =
+            objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &constants);
+        match identity {
+            Ok(identity) => objects.push(identity),
+            Err(error) => {
+                tracing::warn!(%error, "no kernel programs at all on this kernel");
+                refused.extend(objects::refuse_all(objects::IDENTITY, &error));
+                return Ok(None);
+            }
+        }
+        // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
+        objects.push(load_lsm(&btf, &pins, &constants, matrix)?);
+        let (mount_table, refusal) = MountTable::open(&btf, &pins)?;
+        refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
+        let slots = open_slots(&pins)?;
+        let named: Vec<PolicyNumber> = (0..layout::SLOTS).map(|slot| slots.installed(Slot(slot)).1).collect();
+        Ok(Some(Self {
+            cgroups: Cgroups::new(pins.open("cgroup_slots")?),
+            pool: Mutex::new(PolicyPool::open(&pins, named.into_iter())?),
+            mount_table,
+            counters: pins.open("counters")?,
+            slots,
+            pins,
+            _objects: objects,
+        }))
+    }
+
+    /// The blobs.
+    pub fn pool(&self) -> MutexGuard<'_, PolicyPool> {
+        // Each change of the pool is complete before anything in it can panic.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the slot's policy away and makes void what tasks kept of it.
+    pub fn clear(&self, slot: Slot) {
+        let (_, before) = self.slots.installed(slot);
+        self.slots.install(slot, Generation(0), PolicyNumber::NONE);
+        self.slots.end_incarnation(slot);
+        self.slots.set_flags(slot, 0, u32::MAX);
+        self.slots.set_visibility(slot, 0);
+        self.pool().release(before);
+    }
+
+    /// Forgets the slot and its cgroups and mounts.
+    pub fn release(&self, slot: Slot) -> io::Result<()> {
+        self.clear(slot);
+        self.cgroups.forget(slot).and(self.mount_table.forget(slot))
+    }
+
+    /// Puts one slot's policy in force for another as well.
+    pub fn inherit_policy(&self, from: Slot, to: Slot) {
+        let (generation, number) = self.slots.installed(from);
+        let (_, before) = self.slots.installed(to);
+        self.pool().share(number);
+        self.slots.install(to, generation, number);
+        self.pool().release(before);
+    }
+
+    /// Moves what is in force for a slot to another one, cgroups included. Paths are named by the climb alone from then on.
+    pub fn relocate(&self, from: Slot, to: Slot) -> io::Result<()> {
+        self.inherit_policy(from, to);
+        for cgroup in self.cgroups.of_slot(from)? {
+            self.cgroups.assign(cgroup, to)?;
+        }
+        self.clear(from);
+        self.mount_table.forget(from)
+    }
+
+    /// Learns the mount table anew. Until it is complete paths are named by the climb alone.
+    pub fn learn(&self, slot: Slot, pid: u32) -> Result<Learnt, LearnError> {
+        self.slots.set_flags(slot, 0, layout::SLOT_MOUNTS_LEARNT);
+        self.mount_table
+            .forget(slot)
+            .map_err(|source| LearnError::System { what: "forget the old mount table".to_owned(), source })?;
+        let learnt = self.mount_table.learn(slot, pid)?;
+        self.slots.set_flags(slot, layout::SLOT_MOUNTS_LEARNT, 0);
+        Ok(learnt)
+    }
+
+    /// What the programs counted.
+    pub fn counters(&self) -> BTreeMap<Counter, u64> {
+        let mut value = vec![0; self.counters.value_bytes()];
+        let mut counts = BTreeMap::new();
+        for counter in Counter::ALL {
+            if self.counters.lookup(&(counter as u32).to_ne_bytes(), &mut value).is_ok_and(|found| found) {
+                let by_cpu = value.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+                counts.insert(counter, by_cpu.fold(0, u64::wrapping_add));
+            }
+        }
+        counts
+    }
+
+    /// Memory as the kernel accounts it: blobs, and every map that is pinned.
+    pub fn memory(&self) -> KernelMemory {
+        let pinned = fs::read_dir(self.pins.path()).into_iter().flatten().flatten();
+        let maps = pinned.filter_map(|entry| MapFd::open(&entry.path()).and_then(|map| map.memory()).ok()).sum();
+        let pool = self.pool();
+        KernelMemory { blobs: pool.memory(), blob_count: pool.count(), maps }
+    }
+}
+
+fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
+    let path = pins.map("slots");
+    SlotTable::open(&path).map_err(|source| ObjectError::Pins { path, source })
+}
+
+/// Loads the LSM object. Where a denial takes no effect its programs are not attached: they would never run.
+fn load_lsm(
+    btf: &Btf,
+    pins: &PinRoot,
+    constants: &[Constant],
+    matrix: &KernelMatrix,
+) -> Result<LoadedObject, ObjectError> {
+    let missing = match matrix.capabilities.get(&Capability::BpfLsm) {
+        Some(CapabilityState::Available) => None,
+        Some(CapabilityState::Missing(reason)) => Some(reason.clone()),
+        None => Some("it was not tried".to_owned()),
+    };
+    match missing {
+        None => objects::load_and_attach("lsm", palisade_bpf::LSM, objects::LSM, btf, pins, constants),
+        Some(reason) => {
+            let object = objects::load("lsm", palisade_bpf::LSM, btf, pins, constants)?;
+            Ok(LoadedObject { object, refused: objects::refuse_all(objects::LSM, &reason) })
+        }
+    }
+}
+
+/// What the programs must know of this machine before they are loaded.
+pub(crate) fn constants() -> Vec<Constant> {
+    let host = fs::metadata("/proc/1/ns/mnt").map(|metadata| metadata.ino()).unwrap_or(0);
+    vec![
+        // Inode numbers of namespaces are 32 bits in the kernel.
+        Constant::Word("pal_host_mnt_ns", u32::try_from(host).unwrap_or(0)),
+        Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0)),
+    ]
+}
+
+/// Address of a kernel variable, where the kernel shows it (`CONFIG_KALLSYMS_ALL`, `kernel.kptr_restrict`).
+fn kernel_symbol(name: &str) -> Option<u64> {
+    let symbols = fs::read_to_string("/proc/kallsyms").ok()?;
+    let line = symbols.lines().find(|line| line.split(' ').nth(2) == Some(name))?;
+    let address = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;
+    (address != 0).then_some(address)
+}

@@ -1,0 +1,57 @@
+//! Finding the kernel's own file systems by mountinfo, and mounting those that are missing.
+//!
+//! The unified cgroup hierarchy is found, never mounted: where it is says which hierarchy the container runtime uses.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{mount_table::unescape, sys};
+
+/// A file system that is needed and may have to be mounted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PseudoFs {
+    pub kind: &'static str,
+    pub standard: &'static str,
+}
+
+pub(crate) const BPF: PseudoFs = PseudoFs { kind: "bpf", standard: "/sys/fs/bpf" };
+pub(crate) const TRACE: PseudoFs = PseudoFs { kind: "tracefs", standard: "/sys/kernel/tracing" };
+pub(crate) const SECURITY: PseudoFs = PseudoFs { kind: "securityfs", standard: "/sys/kernel/security" };
+
+/// Mount points of a file system type, in the kernel's order.
+pub(crate) fn mounted(kind: &str, mountinfo: &str) -> Vec<PathBuf> {
+    let mut points = Vec::new();
+    for line in mountinfo.lines() {
+        let mut halves = line.splitn(2, " - ");
+        let (Some(mount), Some(source)) = (halves.next(), halves.next()) else {
+            continue;
+        };
+        if source.split(' ').next() == Some(kind) {
+            points.extend(mount.split(' ').nth(4).map(unescape));
+        }
+    }
+    points
+}
+
+/// Where it is mounted; mounts it at its standard place where it is not.
+pub(crate) fn ensure(file_system: PseudoFs) -> io::Result<PathBuf> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let standard = Path::new(file_system.standard);
+    let points = mounted(file_system.kind, &mountinfo);
+    if points.iter().any(|point| point == standard) {
+        return Ok(standard.to_path_buf());
+    }
+    if let Some(point) = points.into_iter().next() {
+        return Ok(point);
+    }
+    sys::mount(file_system.kind, standard)?;
+    Ok(standard.to_path_buf())
+}
+
+/// Where the unified cgroup hierarchy is mounted.
+pub(crate) fn unified_cgroups() -> io::Result<Option<PathBuf>> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounted("cgroup2", &mountinfo).into_iter().next())
+}

@@ -1,0 +1,99 @@
+//! The slot table, mapped: what holds for each workload, as every program reads it.
+//!
+//! Invariant: a policy and its generation are one aligned 8-byte word, written by one store, so that no program ever sees
+//! half a swap. A map update by system call would be a copy that a reader can see half done; it would also cost a call for
+//! each of the slots that a new policy set changes.
+//!
+//! Only this process writes slots; programs only read them.
+
+use std::{
+    io,
+    path::Path,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use palisade_domain::{Generation, Slot};
+
+use crate::{
+    layout::{self, PolicyNumber},
+    sys::{MapFd, Mapping},
+};
+
+/// All slots of this node.
+#[derive(Debug)]
+pub(crate) struct SlotTable {
+    mapping: Mapping,
+    map: MapFd,
+}
+
+impl SlotTable {
+    pub fn open(pin: &Path) -> io::Result<Self> {
+        let map = MapFd::open(pin)?;
+        let bytes = (layout::SLOTS as usize * size_of::<layout::Slot>()).next_multiple_of(4096);
+        Ok(Self { mapping: Mapping::new(&map, bytes)?, map })
+    }
+
+    pub fn map(&self) -> &MapFd {
+        &self.map
+    }
+
+    fn word32(&self, slot: Slot, offset: usize) -> Option<&AtomicU32> {
+        let at = self.address(slot, offset)?;
+        // SAFETY: within the mapping (checked by `address`), 4-byte aligned because every offset and the slot's size are, and
+        // only ever accessed atomically by this process.
+        Some(unsafe { AtomicU32::from_ptr(at.cast()) })
+    }
+
+    fn installed_word(&self, slot: Slot) -> Option<&AtomicU64> {
+        let at = self.address(slot, std::mem::offset_of!(layout::Slot, installed))?;
+        // SAFETY: within the mapping, 8-byte aligned because the slot's size is a multiple of 8, and only accessed atomically.
+        Some(unsafe { AtomicU64::from_ptr(at.cast()) })
+    }
+
+    fn address(&self, slot: Slot, offset: usize) -> Option<*mut u8> {
+        let within = slot.0 < layout::SLOTS;
+        // SAFETY: the slot is below SLOTS, so that its 24 bytes lie within the mapping.
+        within.then(|| unsafe { self.mapping.as_ptr().add(slot.0 as usize * size_of::<layout::Slot>() + offset) })
+    }
+
+    /// Is there such a slot?
+    pub fn holds(&self, slot: Slot) -> bool {
+        slot.0 < layout::SLOTS
+    }
+
+    /// Puts a policy in force, in one store.
+    pub fn install(&self, slot: Slot, generation: Generation, policy: PolicyNumber) {
+        if let Some(word) = self.installed_word(slot) {
+            word.store(u64::from(generation.0) << 32 | u64::from(policy.0), Ordering::Release);
+        }
+    }
+
+    /// What is in force.
+    pub fn installed(&self, slot: Slot) -> (Generation, PolicyNumber) {
+        let word = self.installed_word(slot).map_or(0, |word| word.load(Ordering::Acquire));
+        #[expect(clippy::cast_possible_truncation, reason = "each half of the word is taken on purpose")]
+        let halves = ((word >> 32) as u32, word as u32);
+        (Generation(halves.0), PolicyNumber(halves.1))
+    }
+
+    /// Sets and clears flags.
+    pub fn set_flags(&self, slot: Slot, set: u32, clear: u32) {
+        if let Some(word) = self.word32(slot, std::mem::offset_of!(layout::Slot, flags)) {
+            word.store(word.load(Ordering::Relaxed) & !clear | set, Ordering::Release);
+        }
+    }
+
+    /// Which kinds of records are wanted.
+    pub fn set_visibility(&self, slot: Slot, kinds: u32) {
+        if let Some(word) = self.word32(slot, std::mem::offset_of!(layout::Slot, visibility)) {
+            word.store(kinds, Ordering::Release);
+        }
+    }
+
+    /// Makes void what tasks have kept of the slot.
+    pub fn end_incarnation(&self, slot: Slot) {
+        if let Some(word) = self.word32(slot, std::mem::offset_of!(layout::Slot, incarnation)) {
+            word.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}

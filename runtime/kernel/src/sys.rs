@@ -1,0 +1,346 @@
+//! The bpf(2) commands and the few other system calls that aya does not offer, each behind a safe function.
+//!
+//! Invariant: nothing here decides; every function is one call with its error kept. Keys and values are byte slices whose
+//! length the caller knows from [`crate::layout`]; each function checks it against the map before the kernel reads it.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_info, bpf_map_type};
+
+/// Calls bpf(2) with a zeroed attribute that `fill` completes.
+fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {
+    // SAFETY: bpf_attr is a union of plain integers, for which zero is a value, and the kernel wants unused bytes zero.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    fill(&mut attr);
+    // SAFETY: `attr` is a valid bpf_attr of the size passed; the pointers that the callers put in it outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn owned(result: i64) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    // A descriptor that is open is never negative.
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// What the kernel says of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MapShape {
+    pub kind: u32,
+    pub key: u32,
+    pub value: u32,
+    pub entries: u32,
+}
+
+/// A map that this process has open.
+#[derive(Debug)]
+pub(crate) struct MapFd {
+    fd: OwnedFd,
+    shape: MapShape,
+    per_cpu: usize,
+}
+
+impl AsFd for MapFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn shape_of(fd: BorrowedFd<'_>) -> io::Result<MapShape> {
+    // SAFETY: plain integers, for each of which zero is a value.
+    let mut info: bpf_map_info = unsafe { std::mem::zeroed() };
+    let length = u32::try_from(size_of::<bpf_map_info>()).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
+        attr.info.bpf_fd = number(fd);
+        attr.info.info_len = length;
+        attr.info.info = (&raw mut info) as u64;
+    })?;
+    Ok(MapShape { kind: info.type_, key: info.key_size, value: info.value_size, entries: info.max_entries })
+}
+
+impl MapFd {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let shape = shape_of(fd.as_fd())?;
+        let per_cpu = if shape.kind == bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32 { possible_cpus()? } else { 1 };
+        Ok(Self { fd, shape, per_cpu })
+    }
+
+    /// Opens a pin.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+        let fd = bpf(bpf_cmd::BPF_OBJ_GET, |attr| {
+            attr.__bindgen_anon_4.pathname = name.as_ptr() as u64;
+        })?;
+        Self::new(owned(fd)?)
+    }
+
+    /// Opens a map by its id: an inner map's id is what looking it up in the outer map gives.
+    pub fn open_id(id: u32) -> io::Result<Self> {
+        let fd = bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, |attr| {
+            attr.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
+        })?;
+        Self::new(owned(fd)?)
+    }
+
+    /// Makes an array with one value of so many bytes.
+    pub fn create_single(name: &str, value_bytes: u32) -> io::Result<Self> {
+        let fd = bpf(bpf_cmd::BPF_MAP_CREATE, |attr| {
+            // SAFETY: a field of a union of plain integers, for each of which zero is a value.
+            let create = unsafe { &mut attr.__bindgen_anon_1 };
+            create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+            create.key_size = 4;
+            create.value_size = value_bytes;
+            create.max_entries = 1;
+            for (to, from) in create.map_name.iter_mut().zip(name.bytes().take(15)) {
+                *to = from.cast_signed();
+            }
+        })?;
+        Self::new(owned(fd)?)
+    }
+
+    /// What the kernel said of it when it was opened.
+    pub fn shape(&self) -> MapShape {
+        self.shape
+    }
+
+    /// Bytes of a value as user space sees it: a part for each CPU in per-CPU maps.
+    pub fn value_bytes(&self) -> usize {
+        let value = self.shape.value as usize;
+        if self.per_cpu > 1 || self.shape.kind == bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32 {
+            value.next_multiple_of(8) * self.per_cpu
+        } else {
+            value
+        }
+    }
+
+    fn check(&self, key: usize, value: Option<usize>) -> io::Result<()> {
+        let fits = key == self.shape.key as usize && value.is_none_or(|value| value == self.value_bytes());
+        if fits { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
+    }
+
+    /// Writes a value, whether or not the key is there.
+    pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.check(key.len(), Some(value.len()))?;
+        bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, |attr| {
+            // SAFETY: fields of a union of plain integers, for each of which zero is a value.
+            let element = unsafe { &mut attr.__bindgen_anon_2 };
+            element.map_fd = number(self.fd.as_fd());
+            element.key = key.as_ptr() as u64;
+            element.__bindgen_anon_1.value = value.as_ptr() as u64;
+        })
+        .map(drop)
+    }
+
+    /// Reads a value into `value`; false: the key is not there.
+    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.check(key.len(), Some(value.len()))?;
+        let found = bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, |attr| {
+            // SAFETY: fields of a union of plain integers, for each of which zero is a value.
+            let element = unsafe { &mut attr.__bindgen_anon_2 };
+            element.map_fd = number(self.fd.as_fd());
+            element.key = key.as_ptr() as u64;
+            element.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+        });
+        absent_is_false(found)
+    }
+
+    /// Deletes a key; false: it was not there.
+    pub fn delete(&self, key: &[u8]) -> io::Result<bool> {
+        self.check(key.len(), None)?;
+        let deleted = bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, |attr| {
+            // SAFETY: fields of a union of plain integers, for each of which zero is a value.
+            let element = unsafe { &mut attr.__bindgen_anon_2 };
+            element.map_fd = number(self.fd.as_fd());
+            element.key = key.as_ptr() as u64;
+        });
+        absent_is_false(deleted)
+    }
+
+    /// All keys, as they were met; the map may change meanwhile, and keys that do not change are among them.
+    pub fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        // A key that vanishes while we walk starts the walk again; twice the entries bound that.
+        let bound = (self.shape.entries as usize).saturating_mul(2);
+        while keys.len() < bound {
+            let mut next = vec![0; self.shape.key as usize];
+            let more = bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, |attr| {
+                // SAFETY: fields of a union of plain integers, for each of which zero is a value.
+                let element = unsafe { &mut attr.__bindgen_anon_2 };
+                element.map_fd = number(self.fd.as_fd());
+                element.key = keys.last().map_or(0, |key| key.as_ptr() as u64);
+                element.__bindgen_anon_1.next_key = next.as_mut_ptr() as u64;
+            });
+            if !absent_is_false(more)? {
+                break;
+            }
+            keys.push(next);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
+    }
+
+    /// Puts maps into an outer array, all in one call and so in one grace period. `first` is the first index.
+    pub fn update_inner(&self, first: u32, inner: &[MapFd]) -> io::Result<()> {
+        let keys: Vec<u32> = (first..).take(inner.len()).collect();
+        let values: Vec<u32> = inner.iter().map(|map| number(map.as_fd())).collect();
+        bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, |attr| {
+            attr.batch.map_fd = number(self.fd.as_fd());
+            attr.batch.keys = keys.as_ptr() as u64;
+            attr.batch.values = values.as_ptr() as u64;
+            attr.batch.count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        })
+        .map(drop)
+    }
+
+    /// Bytes that the kernel accounts to the map.
+    pub fn memory(&self) -> io::Result<u64> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
+        info.lines()
+            .find_map(|line| line.strip_prefix("memlock:"))
+            .and_then(|bytes| bytes.trim().parse().ok())
+            .ok_or_else(|| io::Error::other("fdinfo of a map has no memlock line"))
+    }
+}
+
+fn absent_is_false(result: io::Result<i64>) -> io::Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many CPUs there can be: per-CPU values have one part for each.
+pub(crate) fn possible_cpus() -> io::Result<usize> {
+    let list = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = list.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<usize>().ok());
+    last.map(|last| last + 1).ok_or_else(|| io::Error::other(format!("/sys/devices/system/cpu/possible: {list:?}")))
+}
+
+/// Waits until every program that was running in the kernel has ended: what was unpublished before is no longer read.
+pub(crate) fn wait_for_readers() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: membarrier takes plain integers and touches no memory of ours. Its global command is synchronize_rcu.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A shared mapping of a map that was made mappable.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: *mut libc::c_void,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is plain shared memory; all access goes through atomics (see crate::slots).
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    pub fn new(map: &MapFd, bytes: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.fd.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { address, bytes }) }
+    }
+
+    /// First byte; the mapping is page-aligned and lives as long as `self`.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.address.cast()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the very range that mmap gave us; nothing borrows from it longer than `self`.
+        unsafe { libc::munmap(self.address, self.bytes) };
+    }
+}
+
+/// Mounts a pseudo file system.
+pub(crate) fn mount(kind: &str, target: &Path) -> io::Result<()> {
+    let source = CString::new(kind).map_err(io::Error::other)?;
+    let target = CString::new(target.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    // SAFETY: NUL-terminated strings that outlive the call, no data argument.
+    let result = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), source.as_ptr(), 0, std::ptr::null()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives the calling thread its own root and working directory, which joining a mount namespace needs.
+pub(crate) fn unshare_directories() -> io::Result<()> {
+    // SAFETY: changes only the calling thread's attributes.
+    if unsafe { libc::unshare(libc::CLONE_FS) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Moves the calling thread into a mount namespace.
+pub(crate) fn join_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: changes only the calling thread's attributes; the descriptor is open.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) } < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Opens a place without opening its file; symbolic links at the end are not followed.
+pub(crate) fn open_place(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    // SAFETY: a NUL-terminated string that outlives the call.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { owned(i64::from(fd)) }
+}
+
+/// The calling thread's id.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }.unsigned_abs()
+}
+
+/// A detached copy of the mount that `place` is on, its root where `place` is: it keeps dentry and file system, not the mount.
+pub(crate) fn copy_mount(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_int = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
+    // SAFETY: an open descriptor, an empty NUL-terminated path and flags; the result is checked.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { owned(fd) }
+}
+
+/// Marks one file for permission events on open and gives the mark up at once.
+pub(crate) fn try_permission_mark(file: &fs::File) -> io::Result<()> {
+    // SAFETY: takes flags only; the result is checked.
+    let group =
+        unsafe { libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, libc::O_RDONLY.unsigned_abs()) };
+    if group < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let group = owned(i64::from(group))?;
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io::Error::other)?;
+    // SAFETY: an open group, a NUL-terminated path that outlives the call; the mark goes with the group.
+    let result = unsafe {
+        libc::fanotify_mark(group.as_raw_fd(), libc::FAN_MARK_ADD, libc::FAN_OPEN_PERM, libc::AT_FDCWD, path.as_ptr())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
