@@ -91,7 +91,7 @@ fn root() -> Check {
 }
 
 fn kernel() -> Vec<Check> {
-    let matrix = palisade_kernel::probe_matrix();
+    let matrix = palisade_kernel::matrix::probe();
     let missing: Vec<String> = matrix
         .capabilities
         .iter()

@@ -16,7 +16,7 @@ use crate::{
 /// Standard output cannot be written.
 pub fn run(arguments: &ProbeArguments) -> Outcome {
     anyhow::ensure!(rustix::process::geteuid().is_root(), "each capability is really tried: run it as root");
-    let matrix = palisade_kernel::probe_matrix();
+    let matrix = palisade_kernel::matrix::probe();
     let text = match arguments.output {
         Output::Json => format!("{:#}\n", view::matrix(&matrix)),
         Output::Text => text(&matrix),

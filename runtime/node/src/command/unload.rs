@@ -10,7 +10,7 @@ use crate::arguments::UnloadArguments;
 /// # Errors
 /// A pin cannot be removed.
 pub fn run(arguments: &UnloadArguments) -> Outcome {
-    let removed = palisade_kernel::unload(&arguments.pin_root)?;
-    super::print(&format!("{removed} pins removed below {}\n", arguments.pin_root.display()))?;
+    palisade_kernel::unload(&arguments.pin_root)?;
+    super::print(&format!("nothing is left below {}\n", arguments.pin_root.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -51,7 +51,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
         Ok(Box::new(Merged { sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(), turn: 0 }))
     };
-    let unload = move || palisade_kernel::unload(&pin_root).map(drop).map_err(anyhow::Error::from);
+    let unload = move || palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from);
     Ok(Kernel { enforcement: adapter, records: Arc::new(records), unload: Box::new(unload) })
 }
 

@@ -15,7 +15,7 @@ use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
 use palisade_health::Health;
 use palisade_policy::ir::Postures;
-use palisade_policy_compiler::actor::PolicyCompiler;
+use palisade_policy_compiler::{actor::PolicyCompiler, state::{Bounds, State as CompilerState}};
 use palisade_policy_keeper::{PolicyKeeper, state::State as Kept};
 use palisade_probe::Probe;
 use palisade_protocol::{
@@ -159,7 +159,9 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
 
     let supervisor = Supervisor::new("palisade")
         .child(health(arguments, boxes.health))
-        .child(ChildSpec::with_mailbox(boxes.compiler, |_| Ok(PolicyCompiler::default())).place(places.compile.clone()))
+        .child(ChildSpec::with_mailbox(boxes.compiler, |_| {
+            Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
+        }).place(places.compile.clone()))
         .child(alerts(arguments, boxes.alerts).place(places.alerts.clone()))
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
