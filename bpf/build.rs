@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for entry in fs::read_dir(&source)? {
         let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".bpf.c")) else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".bpf.c"))
+        else {
             continue;
         };
         println!("cargo:rerun-if-changed={}", path.display());
@@ -61,6 +62,8 @@ fn compile(file: &Path, source: &Path, object: &Path, arch: &str) -> Result<(), 
 
 fn run(command: &mut Command) -> Result<(), Box<dyn Error>> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().map_err(|error| format!("{program}: {error} (install it, or name another; see bpf/build.rs)"))?;
+    let status = command
+        .status()
+        .map_err(|error| format!("{program}: {error} (install it, or name another; see bpf/build.rs)"))?;
     if status.success() { Ok(()) } else { Err(format!("{program} failed: {status}").into()) }
 }

@@ -3,7 +3,10 @@
 //! The rules are those of README.md, "Code map". They are read from `cargo metadata` (declared dependencies, development ones
 //! apart) and from the files, so that a new crate is held to them without being named here.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a workspace that cannot be read is a failed test, and the panic names the place")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a workspace that cannot be read is a failed test, and the panic names the place"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

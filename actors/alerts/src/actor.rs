@@ -8,7 +8,8 @@ use std::{
 use actix::{Actor, Handler, MessageResult};
 use palisade_domain::Alert;
 use palisade_protocol::{
-    AlertCounts, AlertCountsOf, AlertStream, PolicyInstalled, ProcessesListed, RecordsRead, SubscribeAlerts, WorkloadNamed,
+    AlertCounts, AlertCountsOf, AlertStream, PolicyInstalled, ProcessesListed, RecordsRead, SubscribeAlerts,
+    WorkloadNamed,
 };
 use palisade_supervision::Context;
 use palisade_world::{AlertSink, Clock};

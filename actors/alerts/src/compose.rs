@@ -105,12 +105,18 @@ pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
     };
     let unnamed = unnamed.map(|what| format!("{what}: the fail mode decided"));
     let happened = match (decision.outcome, &record.body) {
-        (Outcome::Killed, Body::Ptrace(_)) => Some("killed at the entry of ptrace(2): a tracer that dies attaches to nothing; no LSM denies it here"),
-        (Outcome::Killed, Body::Open(open)) if open.result >= 0 => Some("the file was opened (and created, if asked for) before the kill"),
+        (Outcome::Killed, Body::Ptrace(_)) => {
+            Some("killed at the entry of ptrace(2): a tracer that dies attaches to nothing; no LSM denies it here")
+        }
+        (Outcome::Killed, Body::Open(open)) if open.result >= 0 => {
+            Some("the file was opened (and created, if asked for) before the kill")
+        }
         (Outcome::Killed, Body::Connect(_)) => Some("the connection may have been asked for before the kill"),
         (Outcome::Killed, Body::Exec(_)) => Some("the file was executed before the kill"),
         (Outcome::Killed, _) => Some("the act had begun before the kill"),
-        (Outcome::Unenforceable, Body::Open(_)) => Some("this kernel's means sees no open mode before the act: a rule by readOnly is only observed"),
+        (Outcome::Unenforceable, Body::Open(_)) => {
+            Some("this kernel's means sees no open mode before the act: a rule by readOnly is only observed")
+        }
         (Outcome::Unenforceable, _) => Some("no means of this kernel holds this rule"),
         _ => None,
     };

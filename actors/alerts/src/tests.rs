@@ -5,11 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use palisade_domain::{Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, Verdict, Workload, WorkloadKind};
+use palisade_domain::{
+    Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, Verdict, Workload, WorkloadKind,
+};
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
     record::{
-        Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Open, Outcome, Record, RecordWriter, Text, Tier as RecordTier,
+        Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Open, Outcome, Record, RecordWriter, Text,
+        Tier as RecordTier,
     },
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
@@ -51,7 +54,11 @@ fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Re
 /// A state that knows slot 1 as pod `web`, with one rule in generation 3.
 fn state() -> State {
     let rule = Rule {
-        policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: "no-etc-bin".into() }),
+        policy: Arc::new(PolicyRef {
+            kind: PolicyKind::KubeArmorPolicy,
+            namespace: "shop".into(),
+            name: "no-etc-bin".into(),
+        }),
         place: "file.matchDirectories[0]".into(),
         matcher: Matcher::File(PathRule {
             path: PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true },
@@ -65,7 +72,8 @@ fn state() -> State {
         message: Some("hands off".into()),
     };
     let rules = WorkloadRules { rules: vec![Arc::new(rule)], ..WorkloadRules::default() };
-    let policy = compile(&rules, &palisade_policy_compiler::automaton::AutomatonLimits::default(), &mut || false).expect("it compiles");
+    let policy = compile(&rules, &palisade_policy_compiler::automaton::AutomatonLimits::default(), &mut || false)
+        .expect("it compiles");
     let workload = Workload {
         kind: WorkloadKind::Container,
         name: "web".into(),
@@ -78,7 +86,12 @@ fn state() -> State {
     let mut state = State::new("n1".into());
     state.named(WorkloadNamed { slot: Slot(1), workload: Arc::new(workload) });
     let installed = Installed::default();
-    state.installed(&PolicyInstalled { slot: Slot(1), generation: Generation(3), policy: Some(Arc::new(policy)), installed });
+    state.installed(&PolicyInstalled {
+        slot: Slot(1),
+        generation: Generation(3),
+        policy: Some(Arc::new(policy)),
+        installed,
+    });
     state
 }
 
@@ -95,7 +108,10 @@ fn unit_alerts_name_workload_rule_generation_tier_and_verdict() {
     let [alert] = &alerts[..] else { panic!("{alerts:?}") };
     assert_eq!((alert.workload.name.as_str(), alert.workload.namespace.as_str()), ("web", "shop"));
     let rule = alert.rule.as_ref().expect("it is attributed");
-    assert_eq!((rule.policy_name.as_str(), rule.place.as_str(), rule.severity), ("no-etc-bin", "file.matchDirectories[0]", Some(7)));
+    assert_eq!(
+        (rule.policy_name.as_str(), rule.place.as_str(), rule.severity),
+        ("no-etc-bin", "file.matchDirectories[0]", Some(7))
+    );
     assert_eq!((alert.generation, alert.tier, alert.verdict), (Generation(3), Tier::Fanotify, Verdict::Denied));
     assert_eq!((alert.subject.operation, alert.subject.resource.as_str()), (Operation::Open, "/etc/bin/x"));
     assert_eq!(alert.time.0, 6_000_000_000);
@@ -115,7 +131,9 @@ fn unit_alerts_are_not_raised_for_what_is_permitted_or_only_seen() {
     let mut state = state();
     let mut permitted = taken(Outcome::Observed, Some(0), 3);
     permitted.word = Decision { effect: Effect::Permit, by_posture: false, rule: Some(0) }.to_word().expect("small");
-    assert!(read(&mut state, &[open(header(1, 1), b"/x", None), open(header(1, 1), b"/x", Some(permitted))]).is_empty());
+    assert!(
+        read(&mut state, &[open(header(1, 1), b"/x", None), open(header(1, 1), b"/x", Some(permitted))]).is_empty()
+    );
 }
 
 #[test]
@@ -133,16 +151,29 @@ fn unit_alerts_killed_says_what_had_already_happened() {
 fn unit_alerts_carry_the_chain_of_forks_and_execs() {
     let mut state = state();
     let second = 1_000_000_000;
-    let exec = Exec { path: text(b"/bin/sh"), argument_bytes: text(b"sh\0-c\0evil\0"), argument_count: 3, ..Exec::default() };
+    let exec =
+        Exec { path: text(b"/bin/sh"), argument_bytes: text(b"sh\0-c\0evil\0"), argument_count: 3, ..Exec::default() };
     let records = [
-        Record { header: header(10, second), body: Body::Fork(Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second }), decision: None },
+        Record {
+            header: header(10, second),
+            body: Body::Fork(Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second }),
+            decision: None,
+        },
         Record { header: header(11, 2 * second), body: Body::Exec(exec), decision: None },
-        Record { header: header(11, 2 * second), body: Body::Fork(Fork { child_tgid: 12, child_tid: 12, child_start_ns: 3 * second }), decision: None },
+        Record {
+            header: header(11, 2 * second),
+            body: Body::Fork(Fork { child_tgid: 12, child_tid: 12, child_start_ns: 3 * second }),
+            decision: None,
+        },
         open(header(12, 3 * second), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3))),
     ];
     let alerts = read(&mut state, &records);
     let chain: Vec<(u32, &str)> = alerts[0].process_chain.iter().map(|p| (p.pid, p.executable.as_str())).collect();
-    assert_eq!(chain, [(12, "/bin/sh"), (11, "/bin/sh"), (10, "")], "a fork executes what its parent does until it execs");
+    assert_eq!(
+        chain,
+        [(12, "/bin/sh"), (11, "/bin/sh"), (10, "")],
+        "a fork executes what its parent does until it execs"
+    );
     assert_eq!(alerts[0].process_chain[1].arguments, ["sh", "-c", "evil"]);
 }
 
@@ -150,7 +181,8 @@ fn unit_alerts_carry_the_chain_of_forks_and_execs() {
 fn unit_alerts_exec_that_was_refused_changes_no_process() {
     let mut state = state();
     let exec = Exec { path: text(b"/bin/forbidden"), ..Exec::default() };
-    let refused = Record { header: header(10, 70), body: Body::Exec(exec), decision: Some(taken(Outcome::Denied, Some(0), 3)) };
+    let refused =
+        Record { header: header(10, 70), body: Body::Exec(exec), decision: Some(taken(Outcome::Denied, Some(0), 3)) };
     read(&mut state, &[refused]);
     let alerts = read(&mut state, &[open(header(10, 70), b"/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
     assert_ne!(alerts[0].process_chain[0].executable, "/bin/forbidden");
@@ -159,7 +191,14 @@ fn unit_alerts_exec_that_was_refused_changes_no_process() {
 #[test]
 fn unit_alerts_reused_process_id_inherits_no_chain() {
     let mut state = state();
-    state.listed(ProcessListed { pid: 10, start_ticks: 7, parent: None, uid: 0, executable: "/sbin/init".into(), arguments: Vec::new() });
+    state.listed(ProcessListed {
+        pid: 10,
+        start_ticks: 7,
+        parent: None,
+        uid: 0,
+        executable: "/sbin/init".into(),
+        arguments: Vec::new(),
+    });
     let old = read(&mut state, &[open(header(10, 70_000_000), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
     assert_eq!(old[0].process_chain[0].executable, "/sbin/init");
     let new = read(&mut state, &[open(header(10, 90_000_000), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
@@ -220,7 +259,14 @@ fn unit_alerts_chain_is_cut_at_its_bound_even_in_a_circle() {
     let mut processes = Processes::default();
     for (pid, parent) in [(1, 2), (2, 1)] {
         let parent = Some((parent, 0));
-        processes.listed(ProcessListed { pid, start_ticks: 0, parent, uid: 0, executable: String::new(), arguments: Vec::new() });
+        processes.listed(ProcessListed {
+            pid,
+            start_ticks: 0,
+            parent,
+            uid: 0,
+            executable: String::new(),
+            arguments: Vec::new(),
+        });
     }
     assert_eq!(processes.chain(&header(1, 1)).len(), MAX_CHAIN);
 }
@@ -229,7 +275,8 @@ fn unit_alerts_chain_is_cut_at_its_bound_even_in_a_circle() {
 fn unit_alerts_malformed_records_are_counted_and_the_rest_is_read() {
     let mut state = state();
     let good = open(header(1, 1), b"/x", Some(taken(Outcome::Denied, Some(0), 3)));
-    let mut broken = batch(&[good, Record { header: header(1, 1), body: Body::Exit(Exit { status: 0 }), decision: None }, good]);
+    let mut broken =
+        batch(&[good, Record { header: header(1, 1), body: Body::Exit(Exit { status: 0 }), decision: None }, good]);
     let first = palisade_kernel_abi::record::RecordReader::peek_len(&broken.bytes).expect("whole");
     broken.bytes[first] = 0xff;
     let mut out = Vec::new();

@@ -58,7 +58,12 @@ pub struct Enforcer {
 impl Enforcer {
     /// An enforcer for one workload; the kernel is told at its start.
     #[must_use]
-    pub fn new(workload: Arc<Workload>, membership: Membership, wiring: Wiring, roster: Outbox<EnforcerStarted>) -> Self {
+    pub fn new(
+        workload: Arc<Workload>,
+        membership: Membership,
+        wiring: Wiring,
+        roster: Outbox<EnforcerStarted>,
+    ) -> Self {
         let state = State::new(membership.slot, workload, wiring.postures);
         Self { state, membership, wiring, roster, admission: None }
     }
@@ -85,7 +90,9 @@ impl Enforcer {
         let slot = self.membership.slot;
         let enforcement = &self.wiring.enforcement;
         match effect {
-            Effect::Admit => Some(Input::Admitted(enforcement.admit(&self.membership).map_err(EnforcementFailed::from))),
+            Effect::Admit => {
+                Some(Input::Admitted(enforcement.admit(&self.membership).map_err(EnforcementFailed::from)))
+            }
             Effect::LearnMounts(pid) => {
                 Some(Input::MountsLearnt(enforcement.learn_mounts(slot, pid).map_err(EnforcementFailed::from)))
             }
@@ -111,7 +118,10 @@ impl Enforcer {
                 let fact = PolicyInstalled { slot, generation, policy, installed };
                 for hearer in &self.wiring.installed {
                     if hearer.try_send(fact.clone()).is_err() {
-                        tracing::error!(slot = slot.0, "an installed policy cannot be told: its rules go without name in alerts or status");
+                        tracing::error!(
+                            slot = slot.0,
+                            "an installed policy cannot be told: its rules go without name in alerts or status"
+                        );
                     }
                 }
                 None

@@ -9,7 +9,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot, Workload};
-use palisade_policy::{PolicySet, ir::{Postures, WorkloadRules}};
+use palisade_policy::{
+    PolicySet,
+    ir::{Postures, WorkloadRules},
+};
 use palisade_protocol::{CompiledPolicy, PolicyRefused};
 use palisade_world::Installed;
 
@@ -144,7 +147,9 @@ impl State {
                 // Compiling again would fail again: the set must change first.
                 Err(refused) => self.give_up(refused.to_string(), out),
             },
-            Input::Installed(generation, result) if self.is_newest(generation) => self.installed(generation, result, out),
+            Input::Installed(generation, result) if self.is_newest(generation) => {
+                self.installed(generation, result, out)
+            }
             Input::CompilerSilent(generation, reason) if self.is_newest(generation) => self.fail(reason, out),
             Input::Compiled(..) | Input::CompilerSilent(..) | Input::Installed(..) => {}
             Input::Running(pid) if self.admitted => out.push(Effect::LearnMounts(pid)),
@@ -183,7 +188,12 @@ impl State {
         out.push(Effect::Install(generation, policy));
     }
 
-    fn installed(&mut self, generation: Generation, result: Result<Installed, EnforcementFailed>, out: &mut Vec<Effect>) {
+    fn installed(
+        &mut self,
+        generation: Generation,
+        result: Result<Installed, EnforcementFailed>,
+        out: &mut Vec<Effect>,
+    ) {
         let Work::Installing(policy) = std::mem::replace(&mut self.work, Work::Idle) else { return };
         match result {
             Ok(installed) => {

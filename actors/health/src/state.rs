@@ -59,7 +59,10 @@ impl State {
     pub fn readiness(&self) -> Readiness {
         let mut conditions = self.conditions.clone();
         if self.unkept > 0 {
-            conditions.insert("conditions".into(), Condition::Degraded(format!("{} reports not kept: {MAX_CONDITIONS} at most", self.unkept)));
+            conditions.insert(
+                "conditions".into(),
+                Condition::Degraded(format!("{} reports not kept: {MAX_CONDITIONS} at most", self.unkept)),
+            );
         }
         let ready = !conditions.values().any(|c| matches!(c, Condition::Pending(_) | Condition::Failed(_)));
         Readiness { ready, conditions }

@@ -29,5 +29,7 @@ fn unit_health_counts_names_past_its_bound_and_shows_them() {
     }
     let readiness = state.readiness();
     assert_eq!(readiness.conditions.len(), MAX_CONDITIONS + 1);
-    assert!(matches!(&readiness.conditions["conditions"], Condition::Degraded(reason) if reason.starts_with("2 reports")));
+    assert!(
+        matches!(&readiness.conditions["conditions"], Condition::Degraded(reason) if reason.starts_with("2 reports"))
+    );
 }

@@ -56,7 +56,11 @@ impl PolicyKeeper {
                         tracing::warn!(problem = %found, "policy file");
                     }
                     if let Some(changed) = outcome.changed {
-                        tracing::info!(generation = changed.generation.0, policies = changed.set.len(), "policy set in force");
+                        tracing::info!(
+                            generation = changed.generation.0,
+                            policies = changed.set.len(),
+                            "policy set in force"
+                        );
                         self.last.store(changed.generation.0, Ordering::Relaxed);
                         self.unsaid = Some(changed);
                     }

@@ -46,7 +46,9 @@ impl State {
     /// The set in force; `None` before the first reading.
     #[must_use]
     pub fn in_force(&self) -> Option<PolicySetChanged> {
-        self.in_force.as_ref().map(|(generation, set)| PolicySetChanged { generation: *generation, set: Arc::clone(set) })
+        self.in_force
+            .as_ref()
+            .map(|(generation, set)| PolicySetChanged { generation: *generation, set: Arc::clone(set) })
     }
 
     /// What is in force and what is wrong.
@@ -61,7 +63,9 @@ impl State {
         let refused = self.status.diagnostics.iter().filter(|found| found.severity.refuses()).count();
         match (&self.status.unreadable, refused) {
             (Some(reason), _) if self.in_force.is_none() => Condition::Failed(reason.clone()),
-            (Some(reason), _) => Condition::Degraded(format!("{reason}; generation {} stays in force", self.status.generation)),
+            (Some(reason), _) => {
+                Condition::Degraded(format!("{reason}; generation {} stays in force", self.status.generation))
+            }
             (None, 0) => Condition::Good,
             (None, refused) => Condition::Degraded(format!(
                 "{refused} problems in policy files; last good versions stay in force of: {}",

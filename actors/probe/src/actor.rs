@@ -82,9 +82,16 @@ impl Probe {
                 if new > 0 {
                     tracing::warn!(records = new, "records lost in the kernel since the last look");
                 }
-                let condition = if new == 0 { Condition::Good } else { Condition::Degraded(format!("{new} records lost in a second")) };
+                let condition = if new == 0 {
+                    Condition::Good
+                } else {
+                    Condition::Degraded(format!("{new} records lost in a second"))
+                };
                 // A report that finds no room is superseded by the next one.
-                let _ = self.wiring.conditions.try_send(ConditionReported { name: CONDITION.into(), condition: Some(condition) });
+                let _ = self
+                    .wiring
+                    .conditions
+                    .try_send(ConditionReported { name: CONDITION.into(), condition: Some(condition) });
             }
             Err(error) => tracing::error!(%error, "the count of lost records cannot be read"),
         }

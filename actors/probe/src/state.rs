@@ -61,7 +61,8 @@ impl State {
             self.account.malformed += 1;
             return;
         }
-        let entry = self.producers.entry(producer).or_insert(Sequence { lowest: sequence, highest: sequence, delivered: 0 });
+        let entry =
+            self.producers.entry(producer).or_insert(Sequence { lowest: sequence, highest: sequence, delivered: 0 });
         entry.lowest = entry.lowest.min(sequence);
         entry.highest = entry.highest.max(sequence);
         entry.delivered += 1;

@@ -31,7 +31,10 @@ fn unit_probe_explains_missing_numbers_by_the_counted_losses() {
     let mut state = State::default();
     state.read(&batch(&[(0, 0), (0, 5)]));
     assert_eq!(state.unexplained(), 4);
-    let loss = Loss { counts: BTreeMap::from([((4, LossReason::RingFull), 3), ((1, LossReason::NoScratch), 1)]), ..Loss::default() };
+    let loss = Loss {
+        counts: BTreeMap::from([((4, LossReason::RingFull), 3), ((1, LossReason::NoScratch), 1)]),
+        ..Loss::default()
+    };
     assert_eq!(state.losses(loss.clone()), 4);
     assert_eq!(state.losses(loss), 0, "cumulative");
     assert_eq!(state.unexplained(), 0);

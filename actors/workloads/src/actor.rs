@@ -96,7 +96,8 @@ impl Workloads {
 
     fn report(&self, condition: Condition) {
         // A report that finds no room is superseded by the next one.
-        let _ = self.wiring.conditions.try_send(ConditionReported { name: CONDITION.into(), condition: Some(condition) });
+        let _ =
+            self.wiring.conditions.try_send(ConditionReported { name: CONDITION.into(), condition: Some(condition) });
     }
 }
 

@@ -91,7 +91,14 @@ impl State {
     /// No containers; slots 1 to `bound` (slot 0 is the host).
     #[must_use]
     pub fn new(bound: u32) -> Self {
-        Self { bound, next: 1, resting: VecDeque::new(), containers: BTreeMap::new(), connection: 0, synchronized: false }
+        Self {
+            bound,
+            next: 1,
+            resting: VecDeque::new(),
+            containers: BTreeMap::new(),
+            connection: 0,
+            synchronized: false,
+        }
     }
 
     /// The workloads now, by slot.
@@ -120,8 +127,12 @@ impl State {
             }
             Input::Synchronized => {
                 self.synchronized = true;
-                let gone: Vec<_> =
-                    self.containers.iter().filter(|(_, e)| e.connection != self.connection).map(|(id, _)| id.clone()).collect();
+                let gone: Vec<_> = self
+                    .containers
+                    .iter()
+                    .filter(|(_, e)| e.connection != self.connection)
+                    .map(|(id, _)| id.clone())
+                    .collect();
                 for id in gone {
                     self.step(now, Input::Stopped(id), out);
                 }
@@ -170,7 +181,8 @@ impl State {
     }
 
     fn take_slot(&mut self, now: BootNanos) -> Option<Slot> {
-        let rested = |freed: BootNanos| now.0.saturating_sub(freed.0) >= u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX);
+        let rested =
+            |freed: BootNanos| now.0.saturating_sub(freed.0) >= u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX);
         if self.resting.front().is_some_and(|(freed, _)| rested(*freed)) {
             return self.resting.pop_front().map(|(_, slot)| slot);
         }

@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use palisade_domain::{CgroupId, ContainerId, Slot};
 use palisade_world::{BootNanos, Container};
 
-use crate::{
-    state::{Effect, GRACE, Input, State},
-};
+use crate::state::{Effect, GRACE, Input, State};
 
 fn container(id: &str) -> Container {
     Container {
@@ -35,7 +33,9 @@ fn slots(effects: &[Effect]) -> Vec<(&'static str, u32)> {
     effects
         .iter()
         .map(|effect| match effect {
-            Effect::Appeared { membership, awaited, .. } => (if *awaited { "awaited" } else { "appeared" }, membership.slot.0),
+            Effect::Appeared { membership, awaited, .. } => {
+                (if *awaited { "awaited" } else { "appeared" }, membership.slot.0)
+            }
             Effect::Running { slot, .. } => ("running", slot.0),
             Effect::Gone { slot } => ("gone", slot.0),
             Effect::Refused { .. } => ("refused", 0),

@@ -18,4 +18,7 @@ pub use enforcing::{InstalledPoliciesOf, PolicyInstalled};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
-pub use workload::{ProcessListed, ProcessesListed, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable, WorkloadsOf};
+pub use workload::{
+    ProcessListed, ProcessesListed, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable,
+    WorkloadsOf,
+};

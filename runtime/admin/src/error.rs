@@ -24,7 +24,9 @@ pub enum AdminError {
         source: io::Error,
     },
     /// The address is not loopback.
-    #[error("admin address {0} is not a loopback address; the admin endpoint is never open to a network: use 127.0.0.1 or [::1]")]
+    #[error(
+        "admin address {0} is not a loopback address; the admin endpoint is never open to a network: use 127.0.0.1 or [::1]"
+    )]
     NotLoopback(SocketAddr),
     /// The token file cannot be read or made.
     #[error("admin token {path}: {source}")]

@@ -58,7 +58,8 @@ impl Collector for Snapshot {
                     let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
                     for (labels, value) in &metric.samples {
                         let labels = &escaped(labels);
-                        ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX)).encode(family.encode_family(labels)?)?;
+                        ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX))
+                            .encode(family.encode_family(labels)?)?;
                     }
                 }
             }

@@ -77,7 +77,9 @@ async fn metrics(view: View) -> HttpResponse {
 
 async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
     match view.alerts(query.recent, query.follow).await {
-        Ok(lines) => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(lines)),
+        Ok(lines) => {
+            HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(lines))
+        }
         Err(error) => unavailable(&error),
     }
 }

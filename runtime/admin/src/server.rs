@@ -64,8 +64,12 @@ impl AdminServer {
 /// See [`AdminError`]; nothing listens then.
 pub fn serve(address: AdminAddress, view: Arc<dyn AdminView>) -> Result<AdminServer, AdminError> {
     let view: Data<dyn AdminView> = Data::from(view);
-    let port = address.loopback.map(|(address, token)| bind_port(address).map(|listener| (listener, address, token))).transpose()?;
-    let socket = bind_socket(&address.socket).map_err(|source| AdminError::Socket { path: address.socket.clone(), source })?;
+    let port = address
+        .loopback
+        .map(|(address, token)| bind_port(address).map(|listener| (listener, address, token)))
+        .transpose()?;
+    let socket =
+        bind_socket(&address.socket).map_err(|source| AdminError::Socket { path: address.socket.clone(), source })?;
     let mut servers = vec![
         listen(view.clone(), None, Listening::Socket(socket))
             .map_err(|source| AdminError::Socket { path: address.socket.clone(), source })?,
@@ -149,7 +153,8 @@ async fn refuse_bodies<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     if chunked || length.is_some_and(|length| length > MAX_BODY_BYTES) {
         let body = json!({ "error": format!("no route takes a body; at most {MAX_BODY_BYTES} bytes are read of one") });

@@ -1,10 +1,6 @@
 //! Over real sockets, with raw bytes: what a client can send is not only what a client library would.
 
-use std::{
-    os::unix::fs::PermissionsExt as _,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -52,7 +48,11 @@ async fn exchange(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite 
     // To the end; or, where the server still waits for the body that it was promised, to what it says before that.
     let read = stream.read_to_end(&mut answer);
     let ended = tokio::time::timeout(Duration::from_secs(2), read).await;
-    assert!(ended.is_ok() || answer.starts_with(b"HTTP/1.1 413"), "no end after {:?}", String::from_utf8_lossy(&answer));
+    assert!(
+        ended.is_ok() || answer.starts_with(b"HTTP/1.1 413"),
+        "no end after {:?}",
+        String::from_utf8_lossy(&answer)
+    );
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -92,7 +92,10 @@ async fn unit_admin_shows_documents_and_says_who_did_not_answer() {
     let tree = bed.unix(&get("/v1/tree", "")).await;
     assert!(tree.starts_with("HTTP/1.1 200") && tree.ends_with(r#"{"name":"node"}"#), "{tree}");
     let workloads = bed.unix(&get("/v1/workloads", "")).await;
-    assert!(workloads.starts_with("HTTP/1.1 503") && workloads.contains("workloads did not answer: mailbox closed"), "{workloads}");
+    assert!(
+        workloads.starts_with("HTTP/1.1 503") && workloads.contains("workloads did not answer: mailbox closed"),
+        "{workloads}"
+    );
     let ready = bed.unix(&get("/readyz", "")).await;
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("pending"), "{ready}");
     let alerts = bed.unix(&get("/v1/alerts?recent=2", "")).await;
@@ -122,8 +125,16 @@ async fn unit_admin_survives_bad_requests_with_a_clear_answer() {
         ("DELETE /v1/tree HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), "405", "only GET"),
         (get("/v1/alerts?recent=-1", ""), "400", "recent=100"),
         (get("/v1/alerts?colour=red", ""), "400", "colour"),
-        ("POST /v1/tree HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".into(), "413", "no route takes a body"),
-        ("POST /v1/tree HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n".into(), "413", "no route takes a body"),
+        (
+            "POST /v1/tree HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".into(),
+            "413",
+            "no route takes a body",
+        ),
+        (
+            "POST /v1/tree HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n".into(),
+            "413",
+            "no route takes a body",
+        ),
         ("\u{0}\u{1}garbage\r\n\r\n".into(), "400", ""),
     ];
     for (request, status, text) in cases {
@@ -139,7 +150,8 @@ async fn unit_admin_socket_is_private_and_replaces_only_a_dead_one() {
     let bed = Bed::new();
     let path = bed.root.path().join("admin.sock");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-    let second = serve(AdminAddress { socket: path.clone(), loopback: None }, Arc::new(Sample)).expect_err("it is taken");
+    let second =
+        serve(AdminAddress { socket: path.clone(), loopback: None }, Arc::new(Sample)).expect_err("it is taken");
     assert!(second.to_string().contains("another node answers there"), "{second}");
     bed.server.stop().await;
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket that nobody serves"));
@@ -165,7 +177,10 @@ fn unit_admin_token_is_made_once_private_and_never_weak() {
     let made = Token::at(&path).expect("made");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&path).expect("there");
-    assert!(Token::at(&path).expect("read").admits(Some(&format!("Bearer {text}"))) && made.admits(Some(&format!("Bearer {text}"))));
+    assert!(
+        Token::at(&path).expect("read").admits(Some(&format!("Bearer {text}")))
+            && made.admits(Some(&format!("Bearer {text}")))
+    );
     std::fs::write(&path, "short").expect("written");
     assert!(Token::at(&path).is_err());
 }

@@ -30,7 +30,10 @@ impl Token {
         let failed = |source| AdminError::Token { path: path.to_owned(), source };
         match fs::read_to_string(path) {
             Ok(text) if text.trim().len() >= 32 => Ok(Self(text.trim().to_owned())),
-            Ok(_) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, "a token has at least 32 characters; remove the file to have one made"))),
+            Ok(_) => Err(failed(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a token has at least 32 characters; remove the file to have one made",
+            ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path).map_err(failed),
             Err(error) => Err(failed(error)),
         }
@@ -48,6 +51,8 @@ impl Token {
     /// Whether an `Authorization` header carries this token; takes the same time for each wrong one of the same length.
     #[must_use]
     pub fn admits(&self, authorization: Option<&str>) -> bool {
-        authorization.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| token.as_bytes().ct_eq(self.0.as_bytes()).into())
+        authorization
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .is_some_and(|token| token.as_bytes().ct_eq(self.0.as_bytes()).into())
     }
 }

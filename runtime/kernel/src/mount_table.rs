@@ -134,8 +134,7 @@ impl MountTable {
         options.args[1] = u64::from(slot.0);
         let answer = program.test_run(options).map_err(|error| LearnError::Program(objects::chain(&error)))?;
         let result = answer.return_value.cast_signed();
-        u32::try_from(result)
-            .map_err(|_| LearnError::Program(io::Error::from_raw_os_error(-result).to_string()))
+        u32::try_from(result).map_err(|_| LearnError::Program(io::Error::from_raw_os_error(-result).to_string()))
     }
 }
 

@@ -44,7 +44,8 @@ fn assert_hidden(said: &str, refusals: usize) {
 #[test]
 fn host_fanotify_is_not_evaded_by_links_and_proc_prefixes() {
     let bed = bed_with_secret();
-    let said = bed.sh("ln -s /etc/palisade/secret /tmp/s; cat /tmp/s; ln -s /etc/palisade /tmp/d; cd /tmp; cat d/secret
+    let said =
+        bed.sh("ln -s /etc/palisade/secret /tmp/s; cat /tmp/s; ln -s /etc/palisade /tmp/d; cd /tmp; cat d/secret
         cat /proc/self/root/etc/palisade/secret
         cat /proc/$$/root/etc/palisade/secret; cd /etc/; cat ./palisade/../palisade/secret
         mv /etc/palisade/secret /etc/palisade/other; cat /etc/palisade/other; cat /etc/open");
@@ -54,7 +55,8 @@ fn host_fanotify_is_not_evaded_by_links_and_proc_prefixes() {
 #[test]
 fn host_fanotify_is_not_evaded_by_another_mount_namespace() {
     let bed = bed_with_secret();
-    let said = bed.sh("unshare -m sh -c 'cat /etc/palisade/secret; mount --bind /etc /media; cat /media/palisade/secret
+    let said =
+        bed.sh("unshare -m sh -c 'cat /etc/palisade/secret; mount --bind /etc /media; cat /media/palisade/secret
         mount --bind /etc/palisade /opt; cat /opt/secret; umount /opt
         mount --rbind / /media; cat /media/etc/palisade/secret; mount --move /media /srv; cat /srv/etc/palisade/secret
         chroot /srv cat /etc/palisade/secret'; cat /etc/open");
@@ -121,7 +123,9 @@ fn host_fanotify_allow_list_lets_dynamic_programs_and_scripts_run_and_nothing_el
     let said = bed.sh("chmod 755 /opt/*.sh; echo ready");
     assert!(said.contains("ready"), "{said}");
     bed.install(1, allow_list(&["/usr/bin/dash", "/usr/bin/cat", "/usr/bin/cp", "/opt/run.sh", "/opt/env.sh"]));
-    let said = bed.sh("/opt/run.sh; /opt/env.sh; cat /proc/self/comm; cp /usr/bin/cat /opt/cat; /opt/cat /etc/hostname; touch /made");
+    let said = bed.sh(
+        "/opt/run.sh; /opt/env.sh; cat /proc/self/comm; cp /usr/bin/cat /opt/cat; /opt/cat /etc/hostname; touch /made",
+    );
     assert!(said.contains("script ran"), "{said}");
     assert!(said.contains("cat\n"), "{said}");
     assert!(!said.contains("env ran"), "a script's interpreter is an exec of its own: {said}");
@@ -162,10 +166,16 @@ fn host_fanotify_holds_rules_by_source_and_by_owner() {
         rule.owner_only = true;
     }
     bed.install(1, vec![by_source, by_owner]);
-    let said = bed.sh("cat /etc/from; echo; head /etc/from; cat /etc/owned; setpriv --reuid 65534 --clear-groups head /etc/owned; \
-        cp /usr/bin/cat /tmp/other; rm -f /tmp/other2; mv /usr/bin/cat /tmp/moved; /tmp/moved /etc/from");
+    let said = bed.sh(
+        "cat /etc/from; echo; head /etc/from; cat /etc/owned; setpriv --reuid 65534 --clear-groups head /etc/owned; \
+        cp /usr/bin/cat /tmp/other; rm -f /tmp/other2; mv /usr/bin/cat /tmp/moved; /tmp/moved /etc/from",
+    );
     assert_eq!(said.matches("Operation not permitted").count(), 2, "cat by source, nobody as no owner: {said}");
-    assert_eq!(said.matches("from source").count(), 2, "head, and the moved program, which is no longer of that path: {said}");
+    assert_eq!(
+        said.matches("from source").count(),
+        2,
+        "head, and the moved program, which is no longer of that path: {said}"
+    );
     assert_eq!(said.matches("of owner").count(), 1, "{said}");
 }
 
@@ -175,7 +185,11 @@ fn host_fanotify_is_not_hung_by_a_file_lease() {
     let script = "import fcntl,os,time\nf=os.open('/etc/open',os.O_RDWR)\nfcntl.fcntl(f,fcntl.F_SETLEASE,fcntl.F_WRLCK)\n\
         print('leased',flush=True)\nimport signal\nsignal.signal(signal.SIGIO,lambda *a:None)\ntime.sleep(8)\n";
     bed.put("/opt/lease.py", script);
-    let mut holder = bed.command(&["/usr/bin/python3", "/opt/lease.py"]).stdout(std::process::Stdio::piped()).spawn().expect("starts");
+    let mut holder = bed
+        .command(&["/usr/bin/python3", "/opt/lease.py"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
     let mut text = String::new();
     let mut lines = std::io::BufReader::new(holder.stdout.take().expect("piped"));
     while !text.contains("leased") {
@@ -204,7 +218,9 @@ fn host_fanotify_says_what_it_cannot_hold() {
     let said = bed.sh("ln /etc/palisade/secret /tmp/link; cat /tmp/link; cat /etc/open");
     let listed = fanotify::gaps(Family::File);
     assert!(said.contains("hidden"), "a hard link under another name is another name: {said}");
-    for what in ["hard links", "readOnly", "open(O_PATH)", "creation by open(O_CREAT)", "while the responder is replaced"] {
+    for what in
+        ["hard links", "readOnly", "open(O_PATH)", "creation by open(O_CREAT)", "while the responder is replaced"]
+    {
         assert!(listed.iter().any(|gap| gap.what == what), "{what} is among {listed:?}");
     }
 }

@@ -109,11 +109,14 @@ fn bed_with_secret(config: ResponderConfig) -> Bed {
 fn host_fanotify_responder_that_is_killed_leaves_nobody_waiting_and_comes_back_with_its_policy() {
     let mut bed = bed_with_secret(config("responder_process"));
     let container = bed.start();
-    let worker = bed.command(&["/usr/bin/python3", "/opt/loop.py", "2"]).stdout(Stdio::piped()).spawn().expect("starts");
+    let worker =
+        bed.command(&["/usr/bin/python3", "/opt/loop.py", "2"]).stdout(Stdio::piped()).spawn().expect("starts");
     std::thread::sleep(Duration::from_millis(500));
     let first = bed.responder.health().pid;
     kill(first, libc::SIGKILL);
-    eventually("a new responder stands", || bed.responder.health().restarts == 1 && bed.responder.health().pid != first);
+    eventually("a new responder stands", || {
+        bed.responder.health().restarts == 1 && bed.responder.health().pid != first
+    });
     let said = bed.sh_in(&container, "cat /etc/palisade/secret; cat /etc/open; touch /made");
     assert!(!said.contains("hidden") && said.contains("shown"), "{said}");
     assert_eq!(said.matches("Operation not permitted").count(), 2, "{said}");
@@ -169,7 +172,10 @@ fn host_fanotify_denials_end_with_the_responder() {
     let container = bed.start();
     assert!(!bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"));
     bed.responder.install(bed.slot, Generation(2), None).expect("taken away");
-    assert!(bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"), "a policy taken away is gone at once");
+    assert!(
+        bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"),
+        "a policy taken away is gone at once"
+    );
     bed.install(3, vec![open(Block, below("/etc/palisade/"))]);
     assert!(!bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"), "and back at once");
     bed.responder.release(bed.slot).expect("released");
@@ -193,14 +199,19 @@ fn host_fanotify_records_say_who_did_what_and_what_became_of_it() {
     assert_eq!(records.len(), 2);
     for (number, record) in (0u64..).zip(&records) {
         let taken = record.decision.expect("a decision");
-        assert_eq!((taken.policy, taken.generation, taken.tier, taken.fail_reason), (7, 9, Tier::Fanotify, FailReason::None));
+        assert_eq!(
+            (taken.policy, taken.generation, taken.tier, taken.fail_reason),
+            (7, 9, Tier::Fanotify, FailReason::None)
+        );
         assert_eq!((record.header.sequence, record.header.producer), (number, PRODUCER_USER));
         assert_eq!((record.header.slot, record.header.phase), (bed.slot.0, Phase::Workload));
         assert_eq!(record.header.parent_tgid, pid, "both are forked by the shell");
         assert!(record.header.task_start_ns > 0 && record.header.boot_ns >= record.header.task_start_ns);
         assert!(Decision::from_word(taken.word).rule.is_some());
     }
-    assert!(matches!(records[0].body, Body::Exec(exec) if exec.path.bytes == b"/usr/bin/touch" && exec.cwd.bytes == b"/opt"));
+    assert!(
+        matches!(records[0].body, Body::Exec(exec) if exec.path.bytes == b"/usr/bin/touch" && exec.cwd.bytes == b"/opt")
+    );
     assert_eq!(records[0].decision.map(|taken| taken.outcome), Some(Outcome::Denied));
     assert!(matches!(records[1].body, Body::Open(open) if open.path.bytes == b"/etc/audited" && open.result == 0));
     assert_eq!(records[1].decision.map(|taken| taken.outcome), Some(Outcome::Observed));
@@ -227,7 +238,9 @@ fn drain(source: &mut impl RecordSource, seen: &mut BTreeMap<u32, (u64, u64)>) {
 fn host_fanotify_fifty_processes_lose_no_answer_and_every_record_is_accounted_for() {
     let bed = bed_with_secret(config("responder_process"));
     let workers: Vec<Child> = (0..50)
-        .map(|_| bed.command(&["/usr/bin/python3", "/opt/loop.py", "3"]).stdout(Stdio::piped()).spawn().expect("starts"))
+        .map(|_| {
+            bed.command(&["/usr/bin/python3", "/opt/loop.py", "3"]).stdout(Stdio::piped()).spawn().expect("starts")
+        })
         .collect();
     let mut opens = 0;
     for worker in workers {
@@ -272,7 +285,9 @@ fn host_fanotify_latency_of_an_open() {
     let with_source = measure("/etc/open");
     bed.responder.release(bed.slot).expect("released");
     let foreign = measure("/etc/open");
-    println!("open+close, ns: overlay not watched {unwatched}, watched: no policy {unfiltered}, decided {decided}, by source {with_source}, of no slot {foreign}");
+    println!(
+        "open+close, ns: overlay not watched {unwatched}, watched: no policy {unfiltered}, decided {decided}, by source {with_source}, of no slot {foreign}"
+    );
     for number in [unwatched, unfiltered, decided, with_source, foreign] {
         assert!(number.parse::<u64>().is_ok_and(|ns| ns < 1_000_000), "{number}");
     }

@@ -35,7 +35,8 @@ struct Container {
 impl Container {
     fn create(bed: &Bed, name: &str, command: &[&str]) -> Self {
         let bundle = tempfile::tempdir().expect("a directory");
-        let made = Command::new("runc").args(["spec", "--bundle"]).arg(bundle.path()).status().expect("runc is installed");
+        let made =
+            Command::new("runc").args(["spec", "--bundle"]).arg(bundle.path()).status().expect("runc is installed");
         assert!(made.success());
         let spec = bundle.path().join("config.json");
         let text = fs::read_to_string(&spec).expect("runc wrote it");
@@ -141,7 +142,11 @@ fn host_fanotify_holds_a_container_of_runc_from_its_first_exec() {
     let permitted = container.exec(&["cat", "/etc/open"]);
     assert!(permitted.status.success() && text(&permitted).contains("shown"), "runc exec works: {}", text(&permitted));
     let as_user = container.exec(&["cat", "/etc/passwd"]);
-    assert!(text(&as_user).contains("Operation not permitted"), "runc may read it, the workload not: {}", text(&as_user));
+    assert!(
+        text(&as_user).contains("Operation not permitted"),
+        "runc may read it, the workload not: {}",
+        text(&as_user)
+    );
     let refused = container.exec(&["touch", "/made"]);
     assert!(!refused.status.success() && !bed.root().join("made").exists(), "exec is judged: {}", text(&refused));
     bed.responder.release(slot).expect("released");

@@ -1,5 +1,8 @@
 //! Host ring: what the probes say of real acts, of children in a cgroup of the test's own. Needs root and Linux 6.1.
-#![expect(clippy::undocumented_unsafe_blocks, reason = "children act by bare system calls on values that live over the call")]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "children act by bare system calls on values that live over the call"
+)]
 
 mod probe_bed;
 
@@ -96,7 +99,10 @@ fn host_probe_exec_tells_path_arguments_directory_terminal_and_identity() {
     assert_eq!((exec.argument_count, exec.argument_bytes.cut, exec.argument_bytes.user), (3, false, true));
     assert_eq!(String::from_utf8_lossy(exec.cwd.bytes), real("/usr/lib"));
     let terminal = u64::from_ne_bytes(fs::read(report.0.join("terminal")).unwrap().try_into().unwrap());
-    assert_eq!((libc::major(u64::from(exec.tty)), libc::minor(u64::from(exec.tty))), (libc::major(terminal), libc::minor(terminal)));
+    assert_eq!(
+        (libc::major(u64::from(exec.tty)), libc::minor(u64::from(exec.tty))),
+        (libc::major(terminal), libc::minor(terminal))
+    );
     assert_ne!(exec.tty, 0);
     let header = record.header;
     assert_eq!((header.slot, header.cgroup_id, header.phase), (SLOT, cgroup, Phase::Workload));
@@ -130,7 +136,10 @@ fn host_probe_fork_exec_and_exit_name_the_same_process() {
     let inner = i32::try_from(made.child_tgid).unwrap();
     let (record, _) = only_exec(&all, inner);
     assert_eq!(record.header.task_start_ns, made.child_start_ns);
-    assert_eq!((record.header.parent_tgid, record.header.parent_start_ns), (fork.header.tgid, fork.header.task_start_ns));
+    assert_eq!(
+        (record.header.parent_tgid, record.header.parent_start_ns),
+        (fork.header.tgid, fork.header.task_start_ns)
+    );
     let exits = of_kind(&all, Kind::Exit, inner);
     assert!(matches!(exits.as_slice(), [Record { body: Body::Exit(exit), .. }] if exit.status == 7 << 8), "{exits:?}");
     records.verify();
@@ -149,7 +158,10 @@ fn host_probe_exit_tells_the_signal_and_comes_once_for_a_process_with_threads() 
     assert_eq!(threaded.code(), 0);
     let all = records.all();
     let of_killed = of_kind(&all, Kind::Exit, pids.0);
-    assert!(matches!(of_killed.as_slice(), [Record { body: Body::Exit(exit), .. }] if exit.status == libc::SIGKILL), "{of_killed:?}");
+    assert!(
+        matches!(of_killed.as_slice(), [Record { body: Body::Exit(exit), .. }] if exit.status == libc::SIGKILL),
+        "{of_killed:?}"
+    );
     assert_eq!(of_kind(&all, Kind::Exit, pids.1).len(), 1);
     assert_eq!(of_kind(&all, Kind::Fork, pids.1).len(), 0, "threads are no processes");
     records.verify();
@@ -189,7 +201,8 @@ fn host_probe_open_names_the_file_behind_the_descriptor_by_every_call() {
     let directory = Directory::new("open");
     let target = directory.file("target", "x");
     std::os::unix::fs::symlink(&target, directory.0.join("link")).unwrap();
-    let (link, made, missing) = (c(&directory.0.join("link")), c(&directory.0.join("made")), c(&directory.0.join("missing")));
+    let (link, made, missing) =
+        (c(&directory.0.join("link")), c(&directory.0.join("made")), c(&directory.0.join("missing")));
     let parent = c(&directory.0);
     let child = bed.start(|| unsafe {
         libc::open(link.as_ptr(), libc::O_RDONLY);
@@ -214,7 +227,8 @@ fn host_probe_open_names_the_file_behind_the_descriptor_by_every_call() {
         })
         .filter(|seen| seen.0.ends_with("/made") || seen.0.ends_with("/missing"))
         .collect();
-    let (made, missing) = (directory.0.join("made").display().to_string(), directory.0.join("missing").display().to_string());
+    let (made, missing) =
+        (directory.0.join("made").display().to_string(), directory.0.join("missing").display().to_string());
     let creat = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC).cast_unsigned();
     let expected = [
         (made.clone(), creat, 0, false),
@@ -375,8 +389,10 @@ fn host_probe_connect_tells_the_destination_and_what_came_of_it() {
         Network { domain: 10, socket_type: 2, protocol: 17, destination: v6, ..tcp },
     ];
     assert_eq!(networks(&all, Kind::Connect, pid), expected);
-    let made: Vec<_> =
-        networks(&all, Kind::Socket, pid).iter().map(|n| (n.domain, n.socket_type, n.protocol, n.result.min(0))).collect();
+    let made: Vec<_> = networks(&all, Kind::Socket, pid)
+        .iter()
+        .map(|n| (n.domain, n.socket_type, n.protocol, n.result.min(0)))
+        .collect();
     let bad = -libc::EINVAL;
     assert_eq!(made, [(2, 1, 6, 0), (2, 1, 6, 0), (10, 1, 6, 0), (10, 2, 17, 0), (1, 5, 0, 0), (2, 13, 0, bad)]);
     records.verify();
@@ -421,10 +437,17 @@ fn host_probe_ptrace_names_its_target_in_every_pid_namespace() {
     assert_eq!((ptrace.request, i64::from(ptrace.target_tgid)), (attach, i64::from(target_pid)));
     assert_eq!(ptrace.target_slot, 0);
     assert_eq!(path_of(record), real("/proc/self/exe"));
-    let in_namespace: Vec<_> = all.iter().filter(|r| r.kind() == Kind::Ptrace && r.header.pid_ns != namespace("pid")).collect();
+    let in_namespace: Vec<_> =
+        all.iter().filter(|r| r.kind() == Kind::Ptrace && r.header.pid_ns != namespace("pid")).collect();
     let [record] = in_namespace.as_slice() else { panic!("{in_namespace:?}") };
     let Body::Ptrace(ptrace) = record.body else { unreachable!("filtered by kind") };
-    let forks: Vec<u32> = all.iter().filter_map(|r| match r.body { Body::Fork(f) => Some(f.child_tgid), _ => None }).collect();
+    let forks: Vec<u32> = all
+        .iter()
+        .filter_map(|r| match r.body {
+            Body::Fork(f) => Some(f.child_tgid),
+            _ => None,
+        })
+        .collect();
     assert_eq!(forks.last(), Some(&ptrace.target_tgid), "the last of the victims, by its host number");
     assert_eq!((ptrace.target_slot, path_of(record)), (SLOT, real("/proc/self/exe")));
     records.verify();

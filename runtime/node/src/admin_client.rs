@@ -43,7 +43,10 @@ pub async fn get(
     mut part: impl FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatusCode> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!("no node answers at {}: start one with `palisade node`, or name its socket with --admin-socket", socket.display())
+        format!(
+            "no node answers at {}: start one with `palisade node`, or name its socket with --admin-socket",
+            socket.display()
+        )
     })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("the node's answer")?;
     let connection = tokio::spawn(connection);

@@ -11,7 +11,9 @@ use palisade_supervision::{Kind, TreeNode};
 /// Escapes what is not printable; everything else stays as it is.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let hostile = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hostile = |c: char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars().flat_map(|c| if hostile(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
@@ -27,7 +29,10 @@ pub fn alert(alert: &Alert) -> String {
         let name = if process.executable.is_empty() { process.arguments.first() } else { Some(&process.executable) };
         format!("{}[{}]", name.map_or("?", String::as_str), process.pid)
     });
-    let rule = alert.rule.as_ref().map_or_else(|| "default posture".to_owned(), |rule| format!("{} {}", rule.policy_name, rule.place));
+    let rule = alert
+        .rule
+        .as_ref()
+        .map_or_else(|| "default posture".to_owned(), |rule| format!("{} {}", rule.policy_name, rule.place));
     let verdict = format!("{:?}", alert.verdict).to_lowercase();
     let operation = format!("{:?}", alert.subject.operation).to_lowercase();
     let reason = alert.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -50,7 +55,10 @@ fn time(unix_ns: u64) -> String {
 /// The tree, a line for each node.
 #[must_use]
 pub fn tree(root: &TreeNode) -> String {
-    let mut text = format!("{:<44} {:<10} {:>9} {:>8} {:>13} {:>10} {:>9}  LAST ERROR\n", "NAME", "STATE", "UPTIME", "RESTARTS", "MAILBOX", "HANDLED", "PER S");
+    let mut text = format!(
+        "{:<44} {:<10} {:>9} {:>8} {:>13} {:>10} {:>9}  LAST ERROR\n",
+        "NAME", "STATE", "UPTIME", "RESTARTS", "MAILBOX", "HANDLED", "PER S"
+    );
     root.walk(&mut |depth, node| {
         let kind = match &node.kind {
             Kind::Supervisor { .. } => "+ ",
@@ -58,13 +66,23 @@ pub fn tree(root: &TreeNode) -> String {
         };
         let name = format!("{:depth$}{kind}{}", "", printable(&node.name), depth = depth * 2);
         let state = format!("{:?}", node.state).to_lowercase();
-        let uptime = node.uptime_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1}s", std::time::Duration::from_millis(ms).as_secs_f64()));
+        let uptime = node
+            .uptime_ms
+            .map_or_else(|| "-".to_owned(), |ms| format!("{:.1}s", std::time::Duration::from_millis(ms).as_secs_f64()));
         let (mailbox, handled, rate) = node.mail.as_ref().map_or_else(Default::default, |mail| {
-            (format!("{}/{} max {}", mail.depth, mail.capacity, mail.high_water), mail.handled.to_string(), format!("{:.1}", mail.handled_per_second))
+            (
+                format!("{}/{} max {}", mail.depth, mail.capacity, mail.high_water),
+                mail.handled.to_string(),
+                format!("{:.1}", mail.handled_per_second),
+            )
         });
         let error = printable(node.last_error.as_deref().unwrap_or(""));
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<44} {state:<10} {uptime:>9} {:>8} {mailbox:>13} {handled:>10} {rate:>9}  {error}", node.restarts);
+        let _ = writeln!(
+            text,
+            "{name:<44} {state:<10} {uptime:>9} {:>8} {mailbox:>13} {handled:>10} {rate:>9}  {error}",
+            node.restarts
+        );
     });
     text
 }

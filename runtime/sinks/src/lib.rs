@@ -24,7 +24,9 @@ impl AlertSink for Stdout {
 
     fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
         let mut out = io::stdout().lock();
-        out.write_all(lines).and_then(|()| out.flush()).map_err(|source| AlertSinkError { sink: "stdout".into(), source })
+        out.write_all(lines)
+            .and_then(|()| out.flush())
+            .map_err(|source| AlertSinkError { sink: "stdout".into(), source })
     }
 }
 

@@ -59,7 +59,9 @@ impl FileDirectory {
             let metadata = match fs::metadata(&path) {
                 Ok(metadata) => metadata,
                 // Removed between the listing and now: not of this reading.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+                    continue;
+                }
                 Err(source) => return Err(unreadable(&path, source)),
             };
             if !metadata.is_file() {

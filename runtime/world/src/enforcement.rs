@@ -157,7 +157,12 @@ pub trait Enforcement: Send + Sync {
     ///
     /// # Errors
     /// See [`EnforcementError`]; the previous policy stays in force.
-    fn install(&self, slot: Slot, generation: Generation, policy: Option<&Arc<Blob>>) -> Result<Installed, EnforcementError>;
+    fn install(
+        &self,
+        slot: Slot,
+        generation: Generation,
+        policy: Option<&Arc<Blob>>,
+    ) -> Result<Installed, EnforcementError>;
     /// Forgets the slot and all that was made for it.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ pub use alert_sink::{AlertSink, AlertSinkError};
 pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
 pub use enforcement::{
-    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
+    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
+    Membership,
 };
 pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading};
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};

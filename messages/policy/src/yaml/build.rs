@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 use super::{
-    Key, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_FILE_NODES, MAX_KEYS, MAX_NODES, MAX_SIGNS, Node, Value, part::Part, saturating,
-    signs,
+    Key, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_FILE_NODES, MAX_KEYS, MAX_NODES, MAX_SIGNS, Node, Value, part::Part,
+    saturating, signs,
 };
 use crate::diagnostic::{Position, Problems, quoted};
 

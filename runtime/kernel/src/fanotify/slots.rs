@@ -243,8 +243,8 @@ impl Names {
     /// The kernel says cheaply whether the namespace changed since the last question.
     fn refresh_if_changed(&mut self, proc: BorrowedFd<'_>) -> bool {
         let Some(live) = &self.live else { return false };
-        let changed =
-            sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0)).is_ok_and(|[events]| events & libc::POLLERR != 0);
+        let changed = sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0))
+            .is_ok_and(|[events]| events & libc::POLLERR != 0);
         changed && self.refresh(proc).is_ok()
     }
 

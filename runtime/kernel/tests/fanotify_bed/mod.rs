@@ -116,7 +116,8 @@ impl Bed {
 
     /// Starts a container that stays, waits until its own program runs, and learns its mounts.
     pub fn start(&mut self) -> std::process::Child {
-        let mut child = self.command(&["/bin/sleep", "600"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut child =
+            self.command(&["/bin/sleep", "600"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let exe = format!("/proc/{}/exe", child.id());
         for _ in 0..1000 {
             if fs::read_link(&exe).is_ok_and(|path| path.ends_with("sleep")) {
@@ -220,8 +221,9 @@ pub fn container_init() {
     let command = setting("BED_COMMAND");
     enter_root(Path::new(&setting("BED_ROOT")));
     let words: Vec<&str> = command.split('\x1f').collect();
-    let error =
-        std::os::unix::process::CommandExt::exec(Command::new(words[0]).args(&words[1..]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+    let error = std::os::unix::process::CommandExt::exec(
+        Command::new(words[0]).args(&words[1..]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    );
     println!("BED\nexec: {error}");
 }
 

@@ -8,10 +8,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::MetadataExt,
-    },
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -269,7 +266,9 @@ pub fn rule(action: Action, matcher: Matcher) -> Rule {
 }
 
 /// Decisions of the records, by the tier and outcome that they name.
-pub fn decisions(records: &[Record<'_>]) -> HashMap<(Family, palisade_kernel_abi::record::Tier, palisade_kernel_abi::record::Outcome), usize> {
+pub fn decisions(
+    records: &[Record<'_>],
+) -> HashMap<(Family, palisade_kernel_abi::record::Tier, palisade_kernel_abi::record::Outcome), usize> {
     let mut counts = HashMap::default();
     for decision in records.iter().filter_map(|record| record.decision) {
         *counts.entry((decision.family, decision.tier, decision.outcome)).or_default() += 1;
@@ -303,7 +302,8 @@ impl Drop for Directory {
 
 /// Inode number of a namespace of this process.
 pub fn namespace(kind: &str) -> u32 {
-    let inode = File::open(format!("/proc/self/ns/{kind}")).and_then(|file| file.metadata()).expect("/proc is mounted").ino();
+    let inode =
+        File::open(format!("/proc/self/ns/{kind}")).and_then(|file| file.metadata()).expect("/proc is mounted").ino();
     u32::try_from(inode).expect("namespace numbers are 32 bits")
 }
 

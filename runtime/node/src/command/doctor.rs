@@ -130,7 +130,12 @@ fn policies(directory: &Path) -> Check {
     let reading = match FileDirectory::new(directory).read() {
         Ok(reading) => reading,
         Err(error) => {
-            return Check::of("policies", Health::Bad, error.to_string(), "make the directory, or name another with --policy-dir");
+            return Check::of(
+                "policies",
+                Health::Bad,
+                error.to_string(),
+                "make the directory, or name another with --policy-dir",
+            );
         }
     };
     let files = reading.files.iter().map(|file| (file.name.as_str(), file.content.as_slice()));
@@ -151,8 +156,15 @@ fn node(socket: &Path) -> anyhow::Result<Check> {
         Ok(value) => {
             let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
             let unready = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
-            let found: Vec<String> = unready.map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?"))).collect();
-            Check::of("node", Health::Bad, format!("not ready: {}", found.join("; ")), "palisade tree shows what restarts, the node's log why")
+            let found: Vec<String> = unready
+                .map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?")))
+                .collect();
+            Check::of(
+                "node",
+                Health::Bad,
+                format!("not ready: {}", found.join("; ")),
+                "palisade tree shows what restarts, the node's log why",
+            )
         }
         Err(error) => Check::of("node", Health::Weak, format!("{error:#}"), ""),
     })

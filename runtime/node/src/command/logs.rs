@@ -41,7 +41,9 @@ fn lines(whole: &[u8], output: Output) -> String {
         // What this version does not understand is shown as it came.
         Output::Text => text
             .lines()
-            .map(|line| serde_json::from_str::<Alert>(line).map_or_else(|_| format!("{line}\n"), |alert| render::alert(&alert)))
+            .map(|line| {
+                serde_json::from_str::<Alert>(line).map_or_else(|_| format!("{line}\n"), |alert| render::alert(&alert))
+            })
             .collect(),
     }
 }

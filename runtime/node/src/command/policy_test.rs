@@ -88,7 +88,8 @@ fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
         let _ = writeln!(text, "cannot be run: {reason}");
     }
     let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
-    let _ = writeln!(text, "{} cases hold, {failed} do not, {} cannot be run", verdicts.len() - failed, unrunnable.len());
+    let _ =
+        writeln!(text, "{} cases hold, {failed} do not, {} cannot be run", verdicts.len() - failed, unrunnable.len());
     text
 }
 
@@ -98,8 +99,12 @@ fn test(file: &Path) -> Result<Vec<Verdict>, Unrunnable> {
     let test = PolicyTest::parse(&name, &bytes).map_err(Unrunnable::Wrong)?;
     let policies = policies(&test, file)?;
     let (set, duplicates) = PolicySet::assemble(&policies);
-    let refused: Vec<Diagnostic> =
-        policies.iter().flat_map(|file| file.diagnostics.iter().cloned()).chain(duplicates).filter(|found| found.severity.refuses()).collect();
+    let refused: Vec<Diagnostic> = policies
+        .iter()
+        .flat_map(|file| file.diagnostics.iter().cloned())
+        .chain(duplicates)
+        .filter(|found| found.severity.refuses())
+        .collect();
     match &test.expectation {
         Expectation::Refused { message } => Ok(vec![refusal(&name, &test.name, message, &refused)]),
         Expectation::Cases(_) if !refused.is_empty() => Err(Unrunnable::Wrong(refused)),
@@ -125,12 +130,14 @@ fn refusal(file: &str, test: &str, message: &str, refused: &[Diagnostic]) -> Ver
     let found: Vec<String> = refused.iter().map(ToString::to_string).collect();
     let holds = found.iter().any(|found| found.contains(message));
     let actual = if found.is_empty() { "the policies are accepted".to_owned() } else { found.join("; ") };
-    let differences = if holds { Vec::new() } else { vec![("refusal".into(), format!("one with `{message}`"), actual)] };
+    let differences =
+        if holds { Vec::new() } else { vec![("refusal".into(), format!("one with `{message}`"), actual)] };
     Verdict { file: file.into(), line: 1, case: test.into(), holds, differences, decided_by: "validation".into() }
 }
 
 fn run_case(file: &str, test: &PolicyTest, set: &PolicySet, case: &Case) -> Result<Verdict, Unrunnable> {
-    let missing = || Unrunnable::NotCompiled(format!("{file}:{}: no workload is called {}", case.at.line, case.workload));
+    let missing =
+        || Unrunnable::NotCompiled(format!("{file}:{}: no workload is called {}", case.at.line, case.workload));
     let workload = &test.workloads.iter().find(|fixture| fixture.name == case.workload).ok_or_else(missing)?.workload;
     let annotations = test.namespaces.iter().find(|namespace| namespace.name == workload.namespace);
     let annotations = annotations.map(|namespace| namespace.annotations.clone()).unwrap_or_default();
@@ -145,7 +152,14 @@ fn run_case(file: &str, test: &PolicyTest, set: &PolicySet, case: &Case) -> Resu
         (None, true) => DEFAULT_POSTURE.to_owned(),
         (None, false) => "no rule".to_owned(),
     };
-    Ok(Verdict { file: file.into(), line: case.at.line, case: case.name.clone(), holds: differences.is_empty(), differences, decided_by })
+    Ok(Verdict {
+        file: file.into(),
+        line: case.at.line,
+        case: case.name.clone(),
+        holds: differences.is_empty(),
+        differences,
+        decided_by,
+    })
 }
 
 /// As the kernel would: the same blob, the same walk.
@@ -159,22 +173,35 @@ fn decide(compiled: &CompiledPolicy, act: &Act) -> Decision {
         blob.decide(family, blob.network_accept(endpoint.encode().as_ref()), source(from), Modifiers::NONE)
     };
     match act {
-        Act::Exec(exec) => by_path(Family::Process, &exec.path, &exec.source, Modifiers::new(exec.uid == exec.owner, false)),
-        Act::Open(open) => by_path(Family::File, &open.path, &open.source, Modifiers::new(open.uid == open.owner, open.write)),
+        Act::Exec(exec) => {
+            by_path(Family::Process, &exec.path, &exec.source, Modifiers::new(exec.uid == exec.owner, false))
+        }
+        Act::Open(open) => {
+            by_path(Family::File, &open.path, &open.source, Modifiers::new(open.uid == open.owner, open.write))
+        }
         Act::Ptrace(ptrace) => by_path(Family::Ptrace, &ptrace.target, &ptrace.source, Modifiers::NONE),
         Act::Socket(socket) => {
-            let endpoint = Endpoint { domain: socket.domain, kind: socket.kind, protocol: socket.protocol, destination: None };
+            let endpoint =
+                Endpoint { domain: socket.domain, kind: socket.kind, protocol: socket.protocol, destination: None };
             by_endpoint(Family::Socket, endpoint, &socket.source)
         }
         Act::Connect(connect) => {
             let domain = if connect.address.is_ipv4() { 2 } else { 10 };
             let destination = Some((connect.address, connect.port));
-            by_endpoint(Family::Connect, Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination }, &connect.source)
+            by_endpoint(
+                Family::Connect,
+                Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination },
+                &connect.source,
+            )
         }
     }
 }
 
-fn differences(expect: &Expected, decision: Decision, rule: Option<&Arc<palisade_policy::ir::Rule>>) -> Vec<(String, String, String)> {
+fn differences(
+    expect: &Expected,
+    decision: Decision,
+    rule: Option<&Arc<palisade_policy::ir::Rule>>,
+) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     let mut compare = |field: &str, expected: String, actual: String| {
         if expected != actual {
@@ -197,7 +224,11 @@ fn differences(expect: &Expected, decision: Decision, rule: Option<&Arc<palisade
     }
     let absent = || "none".to_owned();
     if let Some(severity) = expect.severity {
-        compare("severity", severity.to_string(), rule.and_then(|rule| rule.severity).map_or_else(absent, |s| s.to_string()));
+        compare(
+            "severity",
+            severity.to_string(),
+            rule.and_then(|rule| rule.severity).map_or_else(absent, |s| s.to_string()),
+        );
     }
     if let Some(message) = &expect.message {
         compare("message", message.clone(), rule.and_then(|rule| rule.message.clone()).unwrap_or_else(absent));

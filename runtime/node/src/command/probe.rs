@@ -38,7 +38,8 @@ fn text(matrix: &KernelMatrix) -> String {
     }
     text.push('\n');
     for (family, held) in &matrix.families {
-        let tier = serde_json::to_value(held.tier).ok().and_then(|tier| tier.as_str().map(str::to_owned)).unwrap_or_default();
+        let tier =
+            serde_json::to_value(held.tier).ok().and_then(|tier| tier.as_str().map(str::to_owned)).unwrap_or_default();
         let _ = writeln!(text, "{:<20} {tier}", format!("{family:?}").to_lowercase());
         for gap in &held.gaps {
             let _ = writeln!(text, "{:<20}   not held: {}: {}", "", gap.what, gap.reason);

@@ -21,7 +21,8 @@ pub fn run(arguments: &AdminArguments) -> Outcome {
     let text = match arguments.output {
         Output::Json => format!("{value:#}\n"),
         Output::Text => {
-            let tree: TreeNode = serde_json::from_value(value).context("this node's tree is of another version; try --output json")?;
+            let tree: TreeNode =
+                serde_json::from_value(value).context("this node's tree is of another version; try --output json")?;
             render::tree(&tree)
         }
     };

@@ -31,7 +31,12 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         PostureArgument::Audit => FailMode::Permit,
     };
     let responder = ResponderConfig { fail_mode, ..ResponderConfig::this_binary() };
-    let config = KernelConfig { pin_root: arguments.pin_root.clone(), fail_mode, visibility: VISIBILITY, responder: Some(responder) };
+    let config = KernelConfig {
+        pin_root: arguments.pin_root.clone(),
+        fail_mode,
+        visibility: VISIBILITY,
+        responder: Some(responder),
+    };
     let adapter = Arc::new(KernelAdapter::open(config)?);
     for refusal in adapter.refused() {
         tracing::warn!(%refusal, "the kernel refused a program; the rest goes on");
@@ -49,7 +54,10 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         let _attached = &probes;
         let rings = KernelRecords::open(of_records.pin_root(), RING_BYTES)?;
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
-        Ok(Box::new(Merged { sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(), turn: 0 }))
+        Ok(Box::new(Merged {
+            sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(),
+            turn: 0,
+        }))
     };
     let unload = move || palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from);
     Ok(Kernel { enforcement: adapter, records: Arc::new(records), unload: Box::new(unload) })

@@ -69,7 +69,9 @@ pub async fn run(arguments: NodeArguments, kernel: Kernel) -> anyhow::Result<Exi
         },
     };
     let running = planted.supervisor.start(|gave_up| tracing::error!(?gave_up, "the tree gave up")).await;
-    let running = Arc::new(running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?);
+    let running = Arc::new(
+        running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?,
+    );
     let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement));
     let admin = palisade_admin::serve(address, Arc::new(view))?;
     tracing::info!(

@@ -15,16 +15,21 @@ use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
 use palisade_health::Health;
 use palisade_policy::ir::Postures;
-use palisade_policy_compiler::{actor::PolicyCompiler, state::{Bounds, State as CompilerState}};
+use palisade_policy_compiler::{
+    actor::PolicyCompiler,
+    state::{Bounds, State as CompilerState},
+};
 use palisade_policy_keeper::{PolicyKeeper, state::State as Kept};
 use palisade_probe::Probe;
 use palisade_protocol::{
-    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicySetChanged, PolicySetStatusOf, ProcessesListed, ReadinessOf,
-    RecordAccountOf, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
+    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicySetChanged, PolicySetStatusOf, ProcessesListed,
+    ReadinessOf, RecordAccountOf, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
 };
 use palisade_sinks::{RotatingFile, Stdout};
 use palisade_store::FileDirectory;
-use palisade_supervision::{Address, ArbiterThread, Asker, ChildSpec, MailboxOf, Overflow, Place, Strategy, Supervisor};
+use palisade_supervision::{
+    Address, ArbiterThread, Asker, ChildSpec, MailboxOf, Overflow, Place, Strategy, Supervisor,
+};
 use palisade_workloads::Workloads;
 use palisade_world::{AlertSink, Membership};
 
@@ -129,7 +134,10 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
     let enforcer_wiring = palisade_enforcer::Wiring {
         enforcement: Arc::clone(&kernel.enforcement),
         compiler: boxes.compiler.address().asker(),
-        installed: vec![boxes.alerts.address().outbox(Overflow::Refuse), boxes.health.address().outbox(Overflow::Refuse)],
+        installed: vec![
+            boxes.alerts.address().outbox(Overflow::Refuse),
+            boxes.health.address().outbox(Overflow::Refuse),
+        ],
         released: boxes.health.address().outbox(Overflow::Refuse),
         conditions: conditions.clone(),
         postures: postures(arguments),
@@ -153,15 +161,19 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
     let roster = roster(arguments, boxes.roster, &enforcers, places, enforcer_wiring, boxes.alerts.address());
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
     if !arguments.no_containers {
-        enforcement = enforcement.child(workloads(arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
+        enforcement =
+            enforcement.child(workloads(arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
     }
     let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.enforce.clone()));
 
     let supervisor = Supervisor::new("palisade")
         .child(health(arguments, boxes.health))
-        .child(ChildSpec::with_mailbox(boxes.compiler, |_| {
-            Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
-        }).place(places.compile.clone()))
+        .child(
+            ChildSpec::with_mailbox(boxes.compiler, |_| {
+                Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
+            })
+            .place(places.compile.clone()),
+        )
         .child(alerts(arguments, boxes.alerts).place(places.alerts.clone()))
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
@@ -248,8 +260,13 @@ fn host_workload(arguments: &NodeArguments) -> Workload {
     }
 }
 
-fn workloads(arguments: &NodeArguments, mailbox: MailboxOf<Workloads>, wiring: palisade_workloads::Wiring) -> ChildSpec<Workloads> {
-    let config = ContainerdConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
+fn workloads(
+    arguments: &NodeArguments,
+    mailbox: MailboxOf<Workloads>,
+    wiring: palisade_workloads::Wiring,
+) -> ChildSpec<Workloads> {
+    let config =
+        ContainerdConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
     let slots = arguments.max_workloads;
     ChildSpec::with_mailbox(mailbox, move |_| {
         Ok(Workloads::new(Box::new(Containerd::new(config.clone())), wiring.clone(), slots))
@@ -257,7 +274,11 @@ fn workloads(arguments: &NodeArguments, mailbox: MailboxOf<Workloads>, wiring: p
 }
 
 /// The keeper; generations go on over its restarts.
-fn keeper(arguments: &NodeArguments, mailbox: MailboxOf<PolicyKeeper>, wiring: palisade_policy_keeper::Wiring) -> ChildSpec<PolicyKeeper> {
+fn keeper(
+    arguments: &NodeArguments,
+    mailbox: MailboxOf<PolicyKeeper>,
+    wiring: palisade_policy_keeper::Wiring,
+) -> ChildSpec<PolicyKeeper> {
     let directory = arguments.policy_dir.clone();
     let last = Arc::new(AtomicU32::new(0));
     ChildSpec::with_mailbox(mailbox, move |_| {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use palisade_admin::{AdminView, AlertLines, Document, Metric, MetricKind, ViewError};
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf, RecordAccountOf,
-    SubscribeAlerts, WorkloadsOf,
+    AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
+    RecordAccountOf, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, Tree};
 use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
@@ -42,7 +42,8 @@ impl View {
             None => (Vec::new(), true),
         };
         let row = |slot: u32, workload: Value| json!({ "slot": slot, "workload": workload, "policy": installed.get(&slot).map(|fact| policy(fact)) });
-        let mut all: Vec<Value> = installed.contains_key(&0).then(|| row(0, json!({ "kind": "host" }))).into_iter().collect();
+        let mut all: Vec<Value> =
+            installed.contains_key(&0).then(|| row(0, json!({ "kind": "host" }))).into_iter().collect();
         all.extend(rows.iter().map(|(slot, workload)| row(slot.0, json!(**workload))));
         Ok(json!({ "synchronized": synchronized, "workloads": all }))
     }
@@ -76,8 +77,11 @@ fn families<K: serde::Serialize>(families: &BTreeMap<K, HeldFamily>) -> Value {
 
 /// The kernel's matrix as JSON; `palisade probe` prints the same.
 pub fn matrix(matrix: &KernelMatrix) -> Value {
-    let capability = |(capability, state): (&palisade_world::Capability, &palisade_world::CapabilityState)| match state {
-        palisade_world::CapabilityState::Available => json!({ "capability": format!("{capability:?}"), "available": true }),
+    let capability = |(capability, state): (&palisade_world::Capability, &palisade_world::CapabilityState)| match state
+    {
+        palisade_world::CapabilityState::Available => {
+            json!({ "capability": format!("{capability:?}"), "available": true })
+        }
         palisade_world::CapabilityState::Missing(reason) => {
             json!({ "capability": format!("{capability:?}"), "available": false, "reason": reason })
         }
@@ -100,7 +104,12 @@ fn conditions(readiness: &Readiness) -> Value {
         Condition::Degraded(reason) => json!({ "state": "degraded", "reason": reason }),
         Condition::Failed(reason) => json!({ "state": "failed", "reason": reason }),
     };
-    readiness.conditions.iter().map(|(name, condition)| (name.clone(), one(condition))).collect::<serde_json::Map<_, _>>().into()
+    readiness
+        .conditions
+        .iter()
+        .map(|(name, condition)| (name.clone(), one(condition)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 #[async_trait]
@@ -114,7 +123,8 @@ impl AdminView for View {
             Document::Kernel => {
                 let mut value = matrix(self.enforcement.matrix());
                 let memory = self.enforcement.memory();
-                value["memoryBytes"] = json!({ "blobs": memory.blobs, "blobCount": memory.blob_count, "maps": memory.maps });
+                value["memoryBytes"] =
+                    json!({ "blobs": memory.blobs, "blobCount": memory.blob_count, "maps": memory.maps });
                 Ok(value)
             }
         }
@@ -133,19 +143,33 @@ impl AdminView for View {
         let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, value);
         let gauge = |name, help, value| Metric::single(name, help, MetricKind::Gauge, value);
         let lost = records.loss.counts.iter().map(|((kind, reason), count)| {
-            let kind = Kind::from_code(*kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
+            let kind =
+                Kind::from_code(*kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
             (vec![("kind", kind), ("reason", format!("{reason:?}"))], *count)
         });
-        let raised = alerts.raised.iter().map(|(verdict, count)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count));
+        let raised = alerts
+            .raised
+            .iter()
+            .map(|(verdict, count)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count));
         let unwritten = alerts.unwritten.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count));
         let mut metrics = vec![
             counter("records_delivered", "Kernel records read.", records.delivered),
             counter("records_malformed", "Records that could not be decoded.", records.malformed),
             counter("records_refused", "Records that the alerts actor had no room for.", records.refused),
             gauge("records_missing", "Sequence numbers that did not arrive.", records.missing),
-            Metric { name: "records_lost", help: "Records lost in the kernel.", kind: MetricKind::Counter, samples: lost.collect() },
+            Metric {
+                name: "records_lost",
+                help: "Records lost in the kernel.",
+                kind: MetricKind::Counter,
+                samples: lost.collect(),
+            },
             Metric { name: "alerts", help: "Alerts raised.", kind: MetricKind::Counter, samples: raised.collect() },
-            Metric { name: "alerts_unwritten", help: "Alerts that a sink did not take.", kind: MetricKind::Counter, samples: unwritten.collect() },
+            Metric {
+                name: "alerts_unwritten",
+                help: "Alerts that a sink did not take.",
+                kind: MetricKind::Counter,
+                samples: unwritten.collect(),
+            },
             counter("alerts_missed_by_listeners", "Alerts that slow followers missed.", alerts.missed_by_listeners),
             counter("alerts_unattributed", "Alerts whose rule is no longer known.", alerts.unattributed),
             gauge("processes", "Processes in the table.", alerts.processes),
@@ -186,7 +210,17 @@ fn mail(root: &palisade_supervision::TreeNode) -> Vec<Metric> {
     vec![
         Metric { name: "actor_restarts", help: "Restarts.", kind: MetricKind::Counter, samples: restarts },
         Metric { name: "mailbox_depth", help: "Messages waiting.", kind: MetricKind::Gauge, samples: depth },
-        Metric { name: "mailbox_shed", help: "Messages refused or displaced for want of room.", kind: MetricKind::Counter, samples: shed },
-        Metric { name: "mailbox_lost_in_panic", help: "Messages lost in panics.", kind: MetricKind::Counter, samples: lost },
+        Metric {
+            name: "mailbox_shed",
+            help: "Messages refused or displaced for want of room.",
+            kind: MetricKind::Counter,
+            samples: shed,
+        },
+        Metric {
+            name: "mailbox_lost_in_panic",
+            help: "Messages lost in panics.",
+            kind: MetricKind::Counter,
+            samples: lost,
+        },
     ]
 }
