@@ -160,10 +160,8 @@ impl<M: Message + Send + 'static> Outbox<M> {
         };
         let _waiting = Waiting::new(gate);
         loop {
+            // Listen first, then look again: `notify_waiters` reaches a future from the moment it is made, polled or not.
             let room = gate.room().notified();
-            tokio::pin!(room);
-            // Listen first, then look again: room made in between is not missed.
-            room.as_mut().enable();
             match self.deliver_in_order(message) {
                 Err(Refused::Full(back)) => message = back,
                 done => {
