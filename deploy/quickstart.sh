@@ -78,7 +78,7 @@ prepare() {
     # A BPF file system of its own: when it is unmounted, nothing pinned in it is left.
     mount -t bpf bpf "$work/bpf"
     "$palisade" probe --output json >"$work/probe.json"
-    say "kernel $(jq -r .release "$work/probe.json"): $(jq -r '[.families | to_entries[] | "\(.key) by \(.value.tier)"] | join(", ")' "$work/probe.json")"
+    say "kernel $(jq -r .release "$work/probe.json"): $(jq -r '[.families[] | "\(.family) by \(.tier)"] | join(", ")' "$work/probe.json")"
 }
 
 # start NAME COMMAND...: in a session of its own, so that Ctrl-C reaches this script alone, which then stops things in order.
@@ -126,7 +126,7 @@ start_containerd() {
 }
 
 start_node() {
-    start node "$palisade" node --node-name quickstart --policy-dir deploy/examples --containerd "$work/c.sock" \
+    start node env NO_COLOR=1 "$palisade" node --node-name quickstart --policy-dir deploy/examples --containerd "$work/c.sock" \
         --hook-socket "$work/hook.sock" --admin-socket "$work/admin.sock" --admin-token-file "$work/admin.token" \
         --alert-file "$work/alerts.jsonl" --no-alert-stdout --pin-root "$work/bpf/palisade"
     node_pid=$started_pid
@@ -195,7 +195,7 @@ show_acts() {
 
 # What becomes of a forbidden act by the tier that holds the family here.
 expected_verdict() {
-    case $(jq -r --arg family "$1" '.families[$family].tier' "$work/probe.json") in
+    case $(jq -r --arg family "$1" '.families[] | select(.family == $family).tier' "$work/probe.json") in
     bpf-lsm | cgroup-bpf | fanotify) echo denied ;;
     kill) echo killed ;;
     *) echo unenforceable ;;
