@@ -9,7 +9,7 @@ main() {
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
         cargo test --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
     fi
-    if [ -x deploy/quickstart.sh ]; then check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check; fi
+    if [ -x deploy/quickstart.sh ]; then check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check --profile dev; fi
     [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
 }
 

@@ -20,14 +20,15 @@ const FILES: usize = 40_000;
 
 fn main() {
     let mut out = std::io::stdout().lock();
-    match std::env::args().nth(1) {
+    match std::env::args().nth(1).as_deref() {
+        Some("refused") => writeln!(out, "{}", refused()).expect("stdout"),
         Some(count) => {
             let line = measure(count.parse().expect("a number of rules"));
             writeln!(out, "{line}").expect("stdout");
         }
         None => {
             writeln!(out, "rules  build ms  states  words  class  walk ns/path  peak MiB").expect("stdout");
-            for count in ["10", "100", "300", "1000"] {
+            for count in ["10", "100", "300", "1000", "refused"] {
                 let itself = std::env::current_exe().expect("this program's path");
                 let line = Command::new(itself).arg(count).output().expect("this program").stdout;
                 out.write_all(&line).expect("stdout");
@@ -99,6 +100,17 @@ fn fleet() -> String {
     )
 }
 
+/// 200 patterns of which no automaton of bearable size exists.
+fn refused() -> String {
+    let patterns = (0..200).map(|n| (PathMatch::Pattern(format!("/**/x{n}/**/y{n}")), Action::Audit));
+    let rules = WorkloadRules { rules: patterns.map(rule).map(Arc::new).collect(), ..WorkloadRules::default() };
+    let before = peak_kib();
+    let start = now();
+    let error = compile(&rules, &AutomatonLimits::default(), &mut || false).expect_err("beyond every bound");
+    let (took, peak) = (start.elapsed(), peak_kib() - before);
+    format!("{:.1} ms and {:.1} MiB to refuse: {error}", took.as_secs_f64() * 1e3, peak as f64 / 1024.0)
+}
+
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -138,21 +150,23 @@ fn files() -> Vec<String> {
 }
 
 fn rules(random: &mut Random, files: &[String], count: usize) -> WorkloadRules {
-    let policy =
-        Arc::new(PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "bench".into(), name: "bench".into() });
-    let rule = |(path, action)| Rule {
-        policy: Arc::clone(&policy),
-        place: String::new(),
+    let actions = [Action::Allow, Action::Audit, Action::Block];
+    let rules = (0..count).map(|_| (path_match(random, files), actions[random.below(3)]));
+    WorkloadRules { rules: rules.map(rule).map(Arc::new).collect(), ..WorkloadRules::default() }
+}
+
+fn rule((path, action): (PathMatch, Action)) -> Rule {
+    let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "bench".into(), name: "bench".into() };
+    Rule {
+        policy: Arc::new(policy),
+        place: "file".into(),
         matcher: Matcher::File(PathRule { path, owner_only: false, read_only: false }),
         sources: Default::default(),
         action,
         severity: None,
         tags: Vec::new(),
         message: None,
-    };
-    let actions = [Action::Allow, Action::Audit, Action::Block];
-    let rules = (0..count).map(|_| (path_match(random, files), actions[random.below(3)]));
-    WorkloadRules { rules: rules.map(rule).map(Arc::new).collect(), ..WorkloadRules::default() }
+    }
 }
 
 /// Seven of ten are exact paths, two directories, one a pattern.

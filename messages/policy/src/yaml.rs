@@ -27,9 +27,9 @@ pub const MAX_FILE_NODES: usize = 1_000_000;
 /// it.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 /// Most of YAML's signs (brackets, commas, quotation marks ...) in a document. The parser keeps all tokens of an open
-/// bracket at once, some 90 bytes each, and each but the words between them takes a sign: this bounds its memory. Four
-/// signs a value are those of dense JSON.
-pub const MAX_SIGNS: usize = 4 * MAX_NODES;
+/// bracket at once, and nearly each takes a sign: this bounds its memory, to 75 MB at worst. Densest JSON has four signs a
+/// value, policies as people and tools write them one or two.
+pub const MAX_SIGNS: usize = 2 * MAX_NODES;
 /// Most levels in a document; the deepest field of a policy is at 8, in a list of objects at 10.
 pub const MAX_DEPTH: usize = 32;
 /// Most keys in a mapping.

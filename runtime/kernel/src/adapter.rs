@@ -26,11 +26,12 @@ use palisade_world::{
 use crate::{
     cgroup::CgroupPrograms,
     fanotify::{FailMode, Responder, ResponderConfig},
+    kill::{self, KillDuty},
     layout::{self, Counter, PolicyNumber},
     matrix,
     objects::{ObjectError, Refusal},
     policy_pool::PoolError,
-    programs::Programs,
+    programs::{self, Programs},
     pseudo_fs,
 };
 
@@ -104,6 +105,9 @@ impl KernelAdapter {
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
         let cgroup_programs = programs.as_ref().and_then(|_| load_cgroup_programs(&config.pin_root));
         let responder = start_responder(&config, &mut matrix);
+        if programs.is_some() {
+            attach_kill(&config.pin_root, &mut matrix);
+        }
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         let adapter =
             Self { config, matrix, programs, cgroup_programs, responder, unified, refused, state: Mutex::default() };
@@ -209,11 +213,11 @@ impl KernelAdapter {
                 .map_err(failed)?;
         }
         state.strangers.remove(&slot);
-        if let Some(stranger) = before.filter(|before| state.strangers.contains(before)) {
-            if programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty() {
-                programs.clear(stranger);
-                state.strangers.remove(&stranger);
-            }
+        if let Some(stranger) = before.filter(|before| state.strangers.contains(before))
+            && programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty()
+        {
+            programs.clear(stranger);
+            state.strangers.remove(&stranger);
         }
         Ok(())
     }
@@ -244,8 +248,8 @@ impl KernelAdapter {
     }
 }
 
-fn refuse(slot: Slot, what: &'static str, reason: impl ToString) -> EnforcementError {
-    EnforcementError::Refused { slot, what, reason: reason.to_string() }
+fn refuse(slot: Slot, what: &'static str, reason: impl std::fmt::Display) -> EnforcementError {
+    EnforcementError::Refused { slot, what, reason: format!("{reason}") }
 }
 
 /// The highest slot that nobody has: slots are given from below.
@@ -257,6 +261,19 @@ fn load_cgroup_programs(pin_root: &Path) -> Option<CgroupPrograms> {
     CgroupPrograms::load(palisade_bpf::CGROUP, pin_root)
         .inspect_err(|error| tracing::warn!(%error, "no cgroup programs on this kernel"))
         .ok()
+}
+
+/// What no stronger tier holds is killed for; and of opens, fanotify leaves what depends on writing to be reported.
+fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
+    let tier = |family| matrix.families.get(&family).map(|held: &HeldFamily| held.tier);
+    let fanotify_judges = tier(Family::File) == Some(Tier::Fanotify);
+    let ptrace = (tier(Family::Ptrace) == Some(Tier::Kill)).then_some(blob::Family::Ptrace);
+    let families: Vec<blob::Family> = ptrace.into_iter().chain(fanotify_judges.then_some(blob::Family::File)).collect();
+    let duty = KillDuty { families: &families, fanotify_judges, host_mnt_ns: programs::host_mount_namespace() };
+    if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
+        tracing::warn!(?error, "nothing is killed for what cannot be denied");
+        matrix::without_kill(matrix, &error.to_string());
+    }
 }
 
 /// Where files and executables are held by fanotify, the responder must be there; otherwise the matrix says so.
@@ -385,10 +402,11 @@ impl Enforcement for KernelAdapter {
         let mut state = self.state();
         state.members.remove(&slot);
         let mut result = Ok(());
-        if let Some(programs) = &self.programs {
-            if programs.slots.holds(slot) && !state.strangers.contains(&slot) {
-                result = programs.release(slot).map_err(|error| refuse(slot, "release", error));
-            }
+        if let Some(programs) = &self.programs
+            && programs.slots.holds(slot)
+            && !state.strangers.contains(&slot)
+        {
+            result = programs.release(slot).map_err(|error| refuse(slot, "release", error));
         }
         if let Some(programs) = &self.cgroup_programs {
             result = result.and(programs.detach(slot).map_err(|error| refuse(slot, "detach from the cgroup", error)));

@@ -95,11 +95,12 @@ fn directories_below(directory: &Path) -> Vec<(PathBuf, CgroupId)> {
             continue;
         };
         for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && found.len() < MAX_DIRECTORIES {
-                if let Ok(metadata) = entry.metadata() {
-                    found.push((entry.path(), CgroupId(metadata.ino())));
-                    waiting.push(entry.path());
-                }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && found.len() < MAX_DIRECTORIES
+                && let Ok(metadata) = entry.metadata()
+            {
+                found.push((entry.path(), CgroupId(metadata.ino())));
+                waiting.push(entry.path());
             }
         }
     }

@@ -207,6 +207,13 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
     }
 }
 
+/// Corrects the matrix where the programs that kill could not be attached.
+pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
+    for held in matrix.families.values_mut().filter(|held| held.tier == Tier::Kill) {
+        *held = HeldFamily { tier: Tier::Audit, gaps: vec![gap("everything", &format!("nothing kills: {reason}"))] };
+    }
+}
+
 /// Corrects the matrix where the responder could not be started.
 pub fn without_responder(matrix: &mut KernelMatrix, reason: &str) {
     for held in matrix.families.values_mut().filter(|held| held.tier == Tier::Fanotify) {
@@ -247,10 +254,13 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
         _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
     };
-    let ptrace = if lsm {
-        held(Tier::BpfLsm, vec![])
-    } else {
-        held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")])
+    let kill = has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints);
+    let ptrace = match (lsm, kill) {
+        (true, _) => held(Tier::BpfLsm, vec![]),
+        (false, true) => {
+            held(Tier::Kill, vec![gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call")])
+        }
+        _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
     };
     BTreeMap::from([
         (Family::Process, process),

@@ -75,10 +75,6 @@ impl MountTable {
         Ok((Self { learner, mounts: pins.open("mounts")? }, refusal))
     }
 
-    pub fn map(&self) -> &MapFd {
-        &self.mounts
-    }
-
     /// Forgets the slot's crossings.
     pub fn forget(&self, slot: Slot) -> io::Result<()> {
         let at = std::mem::offset_of!(layout::MountKey, slot);
@@ -142,10 +138,10 @@ impl MountTable {
 pub(crate) fn mount_points(mountinfo: &str) -> Vec<PathBuf> {
     let mut points: Vec<PathBuf> = Vec::new();
     for line in mountinfo.lines() {
-        if let Some(point) = line.split(' ').nth(4).map(unescape) {
-            if !points.contains(&point) {
-                points.push(point);
-            }
+        if let Some(point) = line.split(' ').nth(4).map(unescape)
+            && !points.contains(&point)
+        {
+            points.push(point);
         }
     }
     points

@@ -203,11 +203,6 @@ impl PolicyPool {
         let arrays = self.classes.iter().flat_map(|class| &class.arrays);
         arrays.map(|array| array.memory().unwrap_or(0)).sum()
     }
-
-    /// Bytes of the outer maps.
-    pub fn outer_memory(&self) -> u64 {
-        self.classes.iter().map(|class| class.outer.memory().unwrap_or(0)).sum()
-    }
 }
 
 /// The digest of the blob that an earlier runtime wrote.

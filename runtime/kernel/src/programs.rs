@@ -184,12 +184,17 @@ fn load_lsm(
 
 /// What the programs must know of this machine before they are loaded.
 pub(crate) fn constants() -> Vec<Constant> {
-    let host = fs::metadata("/proc/1/ns/mnt").map(|metadata| metadata.ino()).unwrap_or(0);
     vec![
-        // Inode numbers of namespaces are 32 bits in the kernel.
-        Constant::Word("pal_host_mnt_ns", u32::try_from(host).unwrap_or(0)),
+        Constant::Word("pal_host_mnt_ns", host_mount_namespace()),
         Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0)),
     ]
+}
+
+/// Inode number (32 bits in the kernel) of the host's mount namespace: that of process 1 or, where its links may not be read,
+/// our own, for a node runs in the host's. 0 where neither can be had: then no namespace is the host's.
+pub(crate) fn host_mount_namespace() -> u32 {
+    let of = |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).ok();
+    of("1").or_else(|| of("self")).and_then(|metadata| u32::try_from(metadata.ino()).ok()).unwrap_or(0)
 }
 
 /// Address of a kernel variable, where the kernel shows it (`CONFIG_KALLSYMS_ALL`, `kernel.kptr_restrict`).

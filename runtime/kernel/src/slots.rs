@@ -23,18 +23,13 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct SlotTable {
     mapping: Mapping,
-    map: MapFd,
 }
 
 impl SlotTable {
     pub fn open(pin: &Path) -> io::Result<Self> {
         let map = MapFd::open(pin)?;
         let bytes = (layout::SLOTS as usize * size_of::<layout::Slot>()).next_multiple_of(4096);
-        Ok(Self { mapping: Mapping::new(&map, bytes)?, map })
-    }
-
-    pub fn map(&self) -> &MapFd {
-        &self.map
+        Ok(Self { mapping: Mapping::new(&map, bytes)? })
     }
 
     fn word32(&self, slot: Slot, offset: usize) -> Option<&AtomicU32> {

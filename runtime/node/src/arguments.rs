@@ -5,8 +5,6 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use palisade_domain::Posture;
 
-/// Where the node keeps its sockets.
-pub const RUN_DIRECTORY: &str = "/run/palisade";
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
 /// Where hooks ask unless told otherwise.

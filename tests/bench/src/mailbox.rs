@@ -9,6 +9,7 @@ use palisade_supervision::{Backoff, ChildSpec, Overflow, Supervisor};
 use tokio::task::LocalSet;
 
 use crate::{
+    Measured,
     stopwatch::now,
     table::{Row, Table, Unit},
 };
@@ -63,7 +64,10 @@ tallies!(Plain);
 tallies!(Supervised);
 
 /// Nanoseconds for each message, sending and handling together.
-pub fn measure(table: &mut Table) -> Result<(), Box<dyn std::error::Error>> {
+///
+/// # Errors
+/// Where something of it cannot be built; then nothing of it is in the table.
+pub fn measure(table: &mut Table) -> Measured {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (plain, supervised) = LocalSet::new().block_on(&runtime, async { (plain().await, supervised().await) });
     table.add(Row {
@@ -76,7 +80,7 @@ pub fn measure(table: &mut Table) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-type Measured = Result<f64, Box<dyn std::error::Error>>;
+type Nanoseconds = Result<f64, Box<dyn std::error::Error>>;
 
 /// The fastest round of [`BURSTS`] bursts.
 macro_rules! fastest_round {
@@ -96,14 +100,14 @@ macro_rules! fastest_round {
     }};
 }
 
-async fn plain() -> Measured {
+async fn plain() -> Nanoseconds {
     let address = Plain::default().start();
     // Its capacity is set once it has started.
     address.send(Sum).await?;
     fastest_round!(|add| address.try_send(add), || address.send(Sum))
 }
 
-async fn supervised() -> Measured {
+async fn supervised() -> Nanoseconds {
     let mut root = Supervisor::new("bench").backoff(Backoff::fixed(Duration::from_millis(1)));
     let address = root.add(ChildSpec::new("tally", |_| Supervised::default()).capacity(2 * BURST));
     let tree = root.start(|gave_up| eprintln!("{gave_up}")).await?;

@@ -1,24 +1,12 @@
 //! `palisade-bench [SUBJECT...]`: measures the subjects (all of them where none is named) and prints one table.
 //!
-//! Each row stands beside a baseline that was measured in the same run, for only the ratio travels between machines. The budgets
-//! are the project's own; one that is exceeded is marked and does not fail the run: time on a shared machine is no assertion.
-//! Build it with `--release`.
+//! Exit status: 0, 1 where a subject could not be measured, 2 on an unknown subject. A budget that is exceeded is marked in the
+//! table and is no failure: time on a shared machine is no assertion. Build it with `--release`.
 #![forbid(unsafe_code)]
-
-mod mailbox;
-mod rules;
-mod stopwatch;
-mod table;
-mod walker;
 
 use std::process::ExitCode;
 
-use table::Table;
-
-/// What can be measured: a name for the command line, and how.
-type Subject = (&'static str, fn(&mut Table) -> Result<(), Box<dyn std::error::Error>>);
-
-const SUBJECTS: [Subject; 2] = [("walker", walker::measure), ("mailbox", mailbox::measure)];
+use palisade_bench::{SUBJECTS, table::Table};
 
 fn main() -> ExitCode {
     let named: Vec<String> = std::env::args().skip(1).collect();

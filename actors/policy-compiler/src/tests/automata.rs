@@ -96,6 +96,15 @@ fn unit_automaton_absorbs_only_what_is_weaker_in_every_table() {
 }
 
 #[test]
+fn unit_automaton_knows_what_a_loop_can_still_reach_through_a_shared_leaf() {
+    // The end of `/**/b` is that of `/z`, which stands before it in the trie.
+    let patterns = [glob("{/z,/**/b}").unwrap(), glob("/a/**").unwrap()];
+    let strength = |rank| TagStrength { demands: [rank, 0, 0], offers: [rank, 0, 0] };
+    let (dfa, sets) = build(&patterns, vec![strength(2), strength(1)]);
+    assert_eq!(sets[dfa.accept_of(b"/a/c/b") as usize], [0, 1]);
+}
+
+#[test]
 fn unit_automaton_is_minimal_dead_first_and_absorbing_next() {
     let limits = AutomatonLimits::default();
     let mut trie = Trie::new(vec![TagStrength::default(); 2], &limits);

@@ -308,8 +308,8 @@ fn refused(slot: Slot, what: &'static str, error: &io::Error) -> EnforcementErro
     EnforcementError::Refused { slot, what, reason: error.to_string() }
 }
 
-fn unreachable(slot: Slot, reason: impl ToString) -> EnforcementError {
-    EnforcementError::Responder { slot, reason: reason.to_string() }
+fn unreachable(slot: Slot, reason: impl std::fmt::Display) -> EnforcementError {
+    EnforcementError::Responder { slot, reason: format!("{reason}") }
 }
 
 impl State {

@@ -254,7 +254,7 @@ impl Control {
         self.shared.group.mark(place.as_fd()).map_err(|error| format!("fanotify_mark: {error}"))?;
         self.with(slot, |state| {
             if keep {
-                state.marked.push(place)
+                state.marked.push(place);
             }
         })
     }

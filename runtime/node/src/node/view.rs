@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use palisade_admin::{AdminView, AlertLines, Document, Metric, MetricKind, ViewError};
+use palisade_domain::Family;
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
@@ -67,8 +68,8 @@ fn policy(fact: &PolicyInstalled) -> Value {
     })
 }
 
-fn families<K: serde::Serialize>(families: &BTreeMap<K, HeldFamily>) -> Value {
-    let row = |(family, held): (&K, &HeldFamily)| {
+fn families(families: &BTreeMap<Family, HeldFamily>) -> Value {
+    let row = |(family, held): (&Family, &HeldFamily)| {
         let gaps: Vec<Value> = held.gaps.iter().map(|gap| json!({ "what": gap.what, "reason": gap.reason })).collect();
         json!({ "family": family, "tier": held.tier, "gaps": gaps })
     };

@@ -1,0 +1,189 @@
+//! Counts instructions inside the guest, where a nanosecond is an instruction (`palisade_bench::opens` starts it).
+//!
+//! Three roles of one program: *director* (no argument) changes what the kernel holds and asks for counts; *workload* enters the
+//! cgroup and pivots into an overlayfs, as a container runtime does; *counter* is what it then executes inside, so that the
+//! counting process is the container's own code. Director and counter talk by lines: a question on the counter's standard
+//! input, a number on its standard output.
+#![forbid(unsafe_code)]
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    hint::black_box,
+    io::{self, BufRead, BufReader, Write},
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+    unistd::{chdir, getppid, pivot_root},
+};
+use palisade_bench::{
+    rules::{Random, path_matches, workload_rules},
+    stopwatch::nanoseconds_each,
+};
+use palisade_domain::{CgroupId, Generation, Slot};
+use palisade_kernel::{KernelAdapter, KernelConfig, probes::Probes};
+use palisade_policy::ir::PathMatch;
+use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+use palisade_world::{Enforcement, Membership};
+
+const CGROUP: &str = "/sys/fs/cgroup/bench";
+const BED: &str = "/bed";
+/// Seven components; the rules' generator makes directories of such names.
+const FILE: &str = "/usr-1/lib-2/share-0/nginx-1/conf-2/cache-3/file-7";
+/// A rule forbids it, so that the automaton reads the other's path to its last byte.
+const FORBIDDEN: &str = "/usr-1/lib-2/share-0/nginx-1/conf-2/cache-3/file-8";
+const SLOT: Slot = Slot(1);
+const CALLS: usize = 400;
+const SEED: u64 = 0x5eed_0003;
+
+type Done = Result<(), Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let role = env::args().nth(1);
+    let done = match role.as_deref() {
+        None => direct(),
+        Some("workload") => become_workload(),
+        Some("counter") => answer(),
+        Some(other) => Err(format!("no role '{other}'").into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn direct() -> Done {
+    make_bed()?;
+    let mut counter = Counter::start()?;
+    counter.print("open", "open")?;
+    counter.print("getppid", "getppid")?;
+    let adapter = KernelAdapter::open(KernelConfig { responder: None, ..KernelConfig::default() })?;
+    if let Some(refusal) = adapter.refused().first() {
+        return Err(refusal.to_string().into());
+    }
+    adapter.admit(&membership()?)?;
+    adapter.learn_mounts(SLOT, counter.process.id())?;
+    counter.print("open without policy", "open")?;
+    for (rules, generation) in [10, 100, 1000].into_iter().zip(1..) {
+        let mut matches = path_matches(rules - 1, &mut Random::from_seed(SEED));
+        matches.push(PathMatch::Exact(FORBIDDEN.to_owned()));
+        let policy = compile(&workload_rules(&matches), &AutomatonLimits::default(), &mut || false)?;
+        adapter.install(SLOT, Generation(generation), Some(&policy.blob))?;
+        // What decides nothing costs nothing.
+        if counter.ask("is denied")? != "yes" {
+            return Err(format!("{FORBIDDEN} can be opened under {rules} rules").into());
+        }
+        counter.print(&format!("open under {rules} rules"), "open")?;
+    }
+    adapter.install(SLOT, Generation(4), None)?;
+    let probes = Probes::attach(palisade_bpf::PROBES, adapter.pin_root())?;
+    counter.print("open under probes", "open")?;
+    counter.print("getppid under probes", "getppid")?;
+    drop(probes);
+    Ok(())
+}
+
+/// The lower directory of the overlay: this program with its libraries, and the two files.
+fn make_bed() -> io::Result<()> {
+    for directory in ["lower", "upper", "work", "root"] {
+        fs::create_dir_all(Path::new(BED).join(directory))?;
+    }
+    let lower = Path::new(BED).join("lower");
+    for directory in ["/bin", "/lib", "/lib64"].into_iter().filter(|directory| Path::new(directory).exists()) {
+        let copied = Command::new("cp").arg("-a").arg(directory).arg(&lower).status()?;
+        if !copied.success() {
+            return Err(io::Error::other(format!("cp {directory}: {copied}")));
+        }
+    }
+    fs::create_dir(lower.join("old"))?;
+    for file in [FILE, FORBIDDEN] {
+        let path = lower.join(file.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap_or(&lower))?;
+        fs::write(path, "x")?;
+    }
+    fs::create_dir(CGROUP)
+}
+
+fn membership() -> io::Result<Membership> {
+    Ok(Membership {
+        slot: SLOT,
+        cgroup: Some(CgroupId(fs::metadata(CGROUP)?.ino())),
+        cgroup_path: Some(PathBuf::from("/bench")),
+        pid: 0,
+        root: None,
+    })
+}
+
+struct Counter {
+    process: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Counter {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let mut process =
+            Command::new("/proc/self/exe").arg("workload").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let questions = process.stdin.take().ok_or("no standard input")?;
+        let answers = BufReader::new(process.stdout.take().ok_or("no standard output")?);
+        Ok(Self { process, questions, answers })
+    }
+
+    fn ask(&mut self, question: &str) -> Result<String, Box<dyn Error>> {
+        writeln!(self.questions, "{question}")?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        if answer.is_empty() { Err(format!("no answer to '{question}'").into()) } else { Ok(answer.trim().to_owned()) }
+    }
+
+    fn print(&mut self, name: &str, question: &str) -> Done {
+        println!("{name}: {}", self.ask(question)?);
+        Ok(())
+    }
+}
+
+fn become_workload() -> Done {
+    fs::write(Path::new(CGROUP).join("cgroup.procs"), "0")?;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    let root = Path::new(BED).join("root");
+    let layers = format!("lowerdir={BED}/lower,upperdir={BED}/upper,workdir={BED}/work");
+    mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(layers.as_str()))?;
+    pivot_root(&root, &root.join("old"))?;
+    chdir("/")?;
+    umount2("/old", MntFlags::MNT_DETACH)?;
+    // Comes back only where it failed.
+    Err(Command::new("/bin/guest_costs").arg("counter").exec().into())
+}
+
+fn answer() -> Done {
+    for question in io::stdin().lock().lines() {
+        let answer = match question?.as_str() {
+            "open" => cost(|| drop(black_box(File::open(FILE))))?,
+            "getppid" => cost(|| drop(black_box(getppid())))?,
+            "is denied" => match File::open(FORBIDDEN) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "yes".to_owned(),
+                other => format!("{other:?}"),
+            },
+            other => return Err(format!("no question '{other}'").into()),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+fn cost(mut call: impl FnMut()) -> Result<String, io::Error> {
+    // An open that fails is cheap.
+    File::open(FILE)?;
+    let instructions = nanoseconds_each(CALLS, || (0..CALLS).for_each(|_| call()));
+    Ok(format!("{instructions:.0}"))
+}

@@ -1,0 +1,31 @@
+//! Benchmarks: one module for each subject, one table for all.
+//!
+//! Each row stands beside a baseline that was measured in the same run, for only the ratio travels between machines; the
+//! budgets are the project's own. Times are the fastest of several rounds. What runs in the guest of the VM ring is counted in
+//! instructions, which do not depend on how busy the machine is (`bin/guest_costs.rs`).
+#![forbid(unsafe_code)]
+
+pub mod mailbox;
+pub mod pipeline;
+pub mod policies;
+pub mod probes;
+pub mod rules;
+pub mod stopwatch;
+pub mod table;
+pub mod walker;
+
+use table::Table;
+
+/// What a subject's measurement gives back.
+pub type Measured = Result<(), Box<dyn std::error::Error>>;
+/// What can be measured: a name for the command line, and how.
+pub type Subject = (&'static str, fn(&mut Table) -> Measured);
+
+/// All subjects, the quick ones first.
+pub const SUBJECTS: [Subject; 6] = [
+    ("walker", walker::measure),
+    ("mailbox", mailbox::measure),
+    ("pipeline", pipeline::measure),
+    ("policies", policies::measure),
+    ("probes", probes::measure),
+];

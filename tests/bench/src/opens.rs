@@ -1,0 +1,91 @@
+//! Instructions that Palisade adds to an open and close, counted in a guest (`tests/vm/boot.sh --counted`).
+//!
+//! A path of seven components on overlayfs, behind a pivoted root, of a workload whose mount table is learnt: what a file
+//! costs in a container. Counts repeat to a few instructions, so they can be held to a budget wherever they are taken.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    Measured,
+    table::{Row, Table, Unit},
+};
+
+/// What a container without policy may pay.
+const IDLE_BUDGET: f64 = 350.0;
+/// What a decision may cost: walk, mount check, automaton, table.
+const DECIDED_BUDGET: f64 = 4500.0;
+/// The guest's program, a binary of this crate.
+const PROGRAM: &str = "guest_costs";
+
+/// Runs the guest and takes over what it counted.
+///
+/// # Errors
+/// Where the guest fails or leaves a count out.
+pub fn measure(table: &mut Table) -> Measured {
+    let counts = guest()?;
+    let count = |name: &str| counts.get(name).copied().ok_or_else(|| format!("the guest did not count '{name}'"));
+    let (open, idle, getppid) = (count("open")?, count("open without policy")?, count("getppid")?);
+    let mut add = |what: &str, value: f64, baseline: (&str, f64), budget: Option<f64>| {
+        let baseline = Some((baseline.0.to_owned(), baseline.1));
+        table.add(Row { what: what.to_owned(), value, unit: Unit::Instructions, baseline, budget });
+    };
+    add("an open, added without policy", idle - open, ("open and close without a runtime", open), Some(IDLE_BUDGET));
+    for rules in [10, 100, 1000] {
+        let decided = count(&format!("open under {rules} rules"))?;
+        let what = format!("an open, added by a decision of {rules} rules");
+        add(&what, decided - open, ("open and close without a runtime", open), Some(DECIDED_BUDGET));
+    }
+    add("an open, added by idle probes", count("open under probes")? - idle, ("open without policy", idle), None);
+    add("getppid, added by idle probes", count("getppid under probes")? - getppid, ("getppid without", getppid), None);
+    Ok(())
+}
+
+/// Counts by name.
+fn guest() -> Result<BTreeMap<String, f64>, Box<dyn std::error::Error>> {
+    let vm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vm");
+    let folder = Folder::create()?;
+    let program = env::current_exe()?.with_file_name(PROGRAM);
+    let place = format!("/bin/{PROGRAM}");
+    run(Command::new(vm.join("install-program.sh")).arg(&folder.0).arg(program).arg(&place))?;
+    let output = run(Command::new(vm.join("boot.sh")).arg("--counted").arg(&folder.0).arg(&place))?;
+    let counts: BTreeMap<String, f64> = output.lines().filter_map(parse).collect();
+    Ok(counts)
+}
+
+fn parse(line: &str) -> Option<(String, f64)> {
+    let (name, count) = line.trim().split_once(": ")?;
+    Some((name.to_owned(), count.parse().ok()?))
+}
+
+fn run(command: &mut Command) -> Result<String, Box<dyn std::error::Error>> {
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(format!("{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// A temporary folder, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> std::io::Result<Self> {
+        let path = env::temp_dir().join(format!("palisade-bench-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
+}
