@@ -7,6 +7,7 @@ mod caching;
 mod corpus;
 mod differential;
 mod refusals;
+mod serving;
 mod verdicts;
 
 use std::sync::Arc;
