@@ -7,7 +7,7 @@
 //! Decision: each program is attached with mode `Single`. That is the absence of flags: a link on a cgroup is always one of
 //! many, and the kernel refuses link flags.
 //!
-//! Needs Linux 5.7 (links on cgroups).
+//! Needs Linux 5.9 (links on cgroups, and their detaching).
 
 use std::{
     fs::File,
@@ -25,6 +25,8 @@ use aya::{
     },
 };
 use palisade_domain::Slot;
+
+use crate::sys;
 
 /// The programs of the object; each is attached to every held workload.
 pub const PROGRAMS: &[&str] =
@@ -270,8 +272,9 @@ fn next_pin(pins: &Path, program: &str) -> PathBuf {
     pins.join(format!("{program}_next"))
 }
 
+/// Detaches the link and forgets it; harmless where there is none.
 fn remove_pin(pin: &Path) -> Result<(), CgroupAttachError> {
-    match std::fs::remove_file(pin) {
+    match sys::detach_link(pin).and_then(|()| std::fs::remove_file(pin)) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(CgroupAttachError::File { path: pin.to_path_buf(), source })
         }

@@ -36,6 +36,15 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
 
+/// Detaches what the link at `pin` attached, at once: to remove the pin alone detaches only when the kernel comes to it.
+/// Kinds of links without this command (tracepoints) say `EOPNOTSUPP`.
+pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let got = bpf(bpf_cmd::BPF_OBJ_GET, |attr| attr.__bindgen_anon_4.pathname = path.as_ptr() as u64)?;
+    let link = owned(got)?;
+    bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = number(link.as_fd())).map(drop)
+}
+
 /// What the kernel says of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MapShape {

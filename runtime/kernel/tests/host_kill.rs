@@ -1,0 +1,317 @@
+//! Host ring: what cannot be denied here is killed for, and what can be neither is said to be so. Needs root and Linux 6.1.
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "children act by bare system calls on values that live over the call"
+)]
+
+mod probe_bed;
+
+use std::{collections::BTreeSet, ffi::CString, fs, path::Path, ptr};
+
+use palisade_domain::Action;
+use palisade_kernel::{
+    kill::{self, KillDuty},
+    records::DEFAULT_RING_BYTES,
+};
+use palisade_kernel_abi::{
+    blob,
+    record::{Body, DecisionTaken, FailReason, Family, Kind, Outcome, Record, Tier},
+};
+use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, SocketMatch, SocketShape};
+use probe_bed::{Bed, Child, Directory, Records, c, errno_of, namespace, path_of, rule, start};
+
+fn held(name: &str, families: &[blob::Family], fanotify_judges: bool, rules: Vec<Rule>) -> (Bed, Records) {
+    let mut bed = Bed::new(name);
+    let duty = KillDuty { families, fanotify_judges, host_mnt_ns: namespace("mnt") };
+    kill::attach(palisade_bpf::KILL, &bed.pins, duty).expect("the programs load");
+    let records = bed.records(DEFAULT_RING_BYTES);
+    bed.admit(0);
+    bed.install(4, &probe_bed::blob(rules));
+    (bed, records)
+}
+
+fn killed(status: i32) -> bool {
+    libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL
+}
+
+/// A process outside of every bed that waits to be traced; its number says nothing of a cgroup.
+fn victim() -> Child {
+    start(|| unsafe {
+        libc::alarm(60);
+        loop {
+            libc::pause();
+        }
+    })
+}
+
+fn kill_off(child: Child) {
+    unsafe { libc::kill(child.pid, libc::SIGKILL) };
+    child.wait();
+}
+
+/// (state, tracer) as /proc tells.
+fn tracing_of(pid: i32) -> (String, String) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the victim lives");
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    (field("State:"), field("TracerPid:"))
+}
+
+fn own_executable() -> String {
+    fs::canonicalize("/proc/self/exe").unwrap().to_str().unwrap().to_owned()
+}
+
+fn trace(action: Action, path: PathMatch) -> Vec<Rule> {
+    vec![rule(action, Matcher::Ptrace(path))]
+}
+
+fn only<'a>(records: &[Record<'a>]) -> (Record<'a>, DecisionTaken) {
+    let [record] = records else { panic!("{records:?}") };
+    (*record, record.decision.expect("it was decided"))
+}
+
+const PTRACE: &[blob::Family] = &[blob::Family::Ptrace];
+
+/// Attaches, and only then tells the test by a file: a killed tracer never does.
+fn attach(request: u32, target: i32, marker: &CString) -> i32 {
+    unsafe {
+        let result = errno_of(libc::ptrace(request, target, 0, 0));
+        libc::open(marker.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600);
+        result
+    }
+}
+
+#[test]
+fn host_kill_a_tracer_dies_before_it_can_use_the_trace() {
+    let directory = Directory::new("tracer");
+    for request in [libc::PTRACE_ATTACH, libc::PTRACE_SEIZE] {
+        let marker = directory.0.join(request.to_string());
+        let marker_path = c(&marker);
+        let (bed, mut records) = held("tracer", PTRACE, true, trace(Action::Block, PathMatch::Exact(own_executable())));
+        let target = victim();
+        let target_pid = target.pid;
+        let tracer = bed.start(|| attach(request, target_pid, &marker_path));
+        let tracer_pid = tracer.pid;
+        assert!(killed(tracer.wait()));
+        assert!(!marker.exists(), "it never came back from ptrace(2)");
+        let (state, by) = tracing_of(target_pid);
+        assert_eq!(by, "0", "nobody traces the target any more");
+        let left = if request == libc::PTRACE_ATTACH { "T (stopped)" } else { "S (sleeping)" };
+        assert_eq!(state, left, "what had happened before the kill, and is documented");
+        kill_off(target);
+        let all = records.all();
+        let (record, decision) = only(&all);
+        assert_eq!((decision.tier, decision.outcome, decision.family), (Tier::Kill, Outcome::Killed, Family::Ptrace));
+        assert_eq!((decision.generation, decision.fail_reason), (4, FailReason::None));
+        let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };
+        assert_eq!((ptrace.request, i64::from(ptrace.target_tgid)), (request, i64::from(target_pid)));
+        assert_eq!((path_of(&record), i64::from(record.header.tgid)), (own_executable(), i64::from(tracer_pid)));
+        records.verify();
+    }
+}
+
+#[test]
+fn host_kill_spares_tracers_of_other_targets_and_of_other_workloads() {
+    let directory = Directory::new("spared");
+    let marker = c(&directory.0.join("marker"));
+    let (bed, mut records) =
+        held("spared", PTRACE, true, trace(Action::Block, PathMatch::Exact("/usr/bin/other".into())));
+    let target = victim();
+    let target_pid = target.pid;
+    assert_eq!(bed.start(|| attach(libc::PTRACE_SEIZE, target_pid, &marker)).code(), 0);
+    kill_off(target);
+    assert!(records.all().is_empty());
+    let (_bed, mut records) = held("spared", PTRACE, true, trace(Action::Block, PathMatch::Any));
+    let target = victim();
+    let target_pid = target.pid;
+    assert_eq!(start(|| attach(libc::PTRACE_SEIZE, target_pid, &marker)).code(), 0);
+    kill_off(target);
+    assert!(records.all().is_empty());
+}
+
+#[test]
+fn host_kill_audited_tracing_goes_on_and_is_observed() {
+    let directory = Directory::new("audited");
+    let marker = c(&directory.0.join("marker"));
+    let (bed, mut records) = held("audited", PTRACE, true, trace(Action::Audit, PathMatch::Any));
+    let target = victim();
+    let target_pid = target.pid;
+    assert_eq!(bed.start(|| attach(libc::PTRACE_SEIZE, target_pid, &marker)).code(), 0);
+    kill_off(target);
+    let all = records.all();
+    let (_, decision) = only(&all);
+    assert_eq!((decision.tier, decision.outcome), (Tier::Audit, Outcome::Observed));
+    records.verify();
+}
+
+#[test]
+fn host_kill_traceme_is_judged_by_the_parent_that_would_trace() {
+    let sources = BTreeSet::from(["/usr/bin/other".to_owned()]);
+    let by_other = Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) };
+    let (bed, mut records) = held("traceme", PTRACE, true, vec![by_other]);
+    let traceme = || errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
+    assert_eq!(bed.start(traceme).code(), 0);
+    assert!(records.all().is_empty());
+    let sources = BTreeSet::from([own_executable()]);
+    let by_parent = Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) };
+    let (bed, mut records) = held("traceme", PTRACE, true, vec![by_parent]);
+    assert!(killed(bed.start(traceme).wait()));
+    let all = records.all();
+    let (record, _) = only(&all);
+    let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };
+    assert_eq!((ptrace.request, ptrace.target_tgid), (0, record.header.tgid));
+}
+
+/// ptrace by the 32-bit entry, where its number is 26.
+#[cfg(target_arch = "x86_64")]
+unsafe fn ptrace_by_32_bit_entry(request: u32, target: i32) -> i32 {
+    let result: i32;
+    let request = u64::from(request);
+    unsafe {
+        // rbx is the compiler's own: the argument goes in by exchange.
+        std::arch::asm!(
+            "xchg {request:r}, rbx",
+            "int 0x80",
+            "xchg {request:r}, rbx",
+            request = inout(reg) request => _,
+            inlateout("eax") 26 => result,
+            in("ecx") target,
+            in("edx") 0,
+            in("esi") 0,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    result
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn host_kill_the_32_bit_entry_is_no_way_round() {
+    let (bed, mut records) = held("compat", PTRACE, true, trace(Action::Block, PathMatch::Any));
+    let target = victim();
+    let target_pid = target.pid;
+    assert_eq!(
+        start(|| unsafe { -ptrace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid) }).code(),
+        0,
+        "it works at all"
+    );
+    assert!(killed(bed.start(|| unsafe { ptrace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid) }).wait()));
+    kill_off(target);
+    assert_eq!(records.all().len(), 1);
+}
+
+fn exec_rule(action: Action, path: &str) -> Rule {
+    let path = PathMatch::Exact(path.to_owned());
+    rule(action, Matcher::Process(PathRule { path, owner_only: false, read_only: false }))
+}
+
+#[test]
+fn host_kill_a_denied_program_runs_no_instruction() {
+    let directory = Directory::new("exec");
+    let program = directory.0.join("touch");
+    fs::copy("/usr/bin/touch", &program).unwrap();
+    let marker = directory.0.join("marker");
+    let words = [c(&program), c(&marker)];
+    let touch = || {
+        let pointers = [words[0].as_ptr(), words[1].as_ptr(), ptr::null()];
+        errno_of(unsafe { libc::execv(words[0].as_ptr(), pointers.as_ptr()) })
+    };
+    let (bed, mut records) =
+        held("exec", &[blob::Family::Process], false, vec![exec_rule(Action::Block, program.to_str().unwrap())]);
+    assert!(killed(bed.start(touch).wait()));
+    assert!(!marker.exists());
+    let all = records.all();
+    let (record, decision) = only(&all);
+    assert_eq!((record.kind(), decision.outcome, decision.tier), (Kind::Exec, Outcome::Killed, Tier::Kill));
+    assert_eq!(path_of(&record), program.to_str().unwrap());
+    assert_eq!(start(touch).code(), 0);
+    assert!(marker.exists());
+}
+
+fn read_only(path: &Path, action: Action) -> Rule {
+    let path = PathMatch::Exact(path.to_str().unwrap().to_owned());
+    rule(action, Matcher::File(PathRule { path, owner_only: false, read_only: true }))
+}
+
+fn opens(path: &CString, flags: &[i32]) -> i32 {
+    flags.iter().map(|flags| errno_of(unsafe { libc::open(path.as_ptr(), *flags, 0o600) })).sum()
+}
+
+#[test]
+fn host_kill_a_write_that_fanotify_cannot_judge_is_said_to_be_unenforceable() {
+    let directory = Directory::new("write");
+    let file = directory.file("file", "content");
+    let path = c(&file);
+    let all_flags = [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDONLY | libc::O_TRUNC, libc::O_RDWR | libc::O_APPEND];
+    for (action, outcome) in [(Action::Block, Outcome::Unenforceable), (Action::Audit, Outcome::Observed)] {
+        let (bed, mut records) = held("write", &[blob::Family::File], true, vec![read_only(&file, action)]);
+        assert_eq!(bed.start(|| opens(&path, &all_flags)).code(), 0);
+        let all = records.all();
+        let seen: Vec<_> = all
+            .iter()
+            .map(|record| match (record.body, record.decision) {
+                (Body::Open(open), Some(decision)) => (open.flags.cast_signed(), decision.outcome, decision.tier),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(seen, all_flags[1..].iter().map(|flags| (*flags, outcome, Tier::Audit)).collect::<Vec<_>>());
+        assert!(all.iter().all(|record| path_of(record) == file.to_str().unwrap()));
+        records.verify();
+    }
+}
+
+#[test]
+fn host_kill_opens_are_all_reported_where_nothing_else_judges_them() {
+    let directory = Directory::new("alone");
+    let file = directory.file("file", "content");
+    let path = c(&file);
+    let by_path = PathMatch::Exact(file.to_str().unwrap().to_owned());
+    let block = rule(Action::Block, Matcher::File(PathRule { path: by_path, owner_only: false, read_only: false }));
+    let (bed, mut records) = held("alone", &[blob::Family::File], false, vec![block.clone()]);
+    assert_eq!(bed.start(|| opens(&path, &[libc::O_RDONLY, libc::O_RDWR])).code(), 0);
+    assert_eq!(records.all().len(), 2);
+    let (bed, mut records) = held("alone", &[blob::Family::File], true, vec![block]);
+    assert_eq!(bed.start(|| opens(&path, &[libc::O_RDONLY, libc::O_RDWR])).code(), 0);
+    assert!(records.all().is_empty(), "fanotify judges both alike, and reports them");
+}
+
+#[test]
+fn host_kill_sockets_that_no_cgroup_program_sees() {
+    let shape = SocketShape { domain: None, kind: Some(3), protocol: None };
+    let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape] });
+    let (bed, mut records) = held("socket", &[blob::Family::Socket], true, vec![rule(Action::Block, raw)]);
+    let socket = |domain, kind| errno_of(unsafe { libc::socket(domain, kind, 0) });
+    assert!(killed(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_RAW)).wait()));
+    assert_eq!(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_DGRAM)).code(), 0);
+    assert_eq!(
+        bed.start(|| socket(libc::AF_INET, libc::SOCK_RAW)).code(),
+        libc::EPROTONOSUPPORT,
+        "the cgroup programs' business"
+    );
+    let all = records.all();
+    let (record, decision) = only(&all);
+    assert_eq!((record.kind(), decision.outcome, decision.family), (Kind::Socket, Outcome::Killed, Family::Socket));
+}
+
+#[test]
+fn host_kill_links_hold_without_their_loader_and_go_when_their_duty_goes() {
+    let (bed, mut records) = held("pins", PTRACE, true, trace(Action::Block, PathMatch::Any));
+    let pin = bed.pins.join("kill").join("kill_tracer");
+    assert!(pin.exists());
+    let duty = KillDuty { families: &[blob::Family::File], fanotify_judges: true, host_mnt_ns: 0 };
+    kill::attach(palisade_bpf::KILL, &bed.pins, duty).expect("it loads again");
+    assert!(!pin.exists() && bed.pins.join("kill").join("kill_after_call").exists());
+    let target = victim();
+    let target_pid = target.pid;
+    let seize = || errno_of(unsafe { libc::ptrace(libc::PTRACE_SEIZE, target_pid, 0, 0) });
+    // The kernel takes a tracepoint's program away when it comes to it.
+    let spared = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        bed.start(seize).wait() == 0
+    });
+    assert!(spared);
+    kill_off(target);
+    kill::detach(&bed.pins).expect("it goes");
+    kill::detach(&bed.pins).expect("detaching again is harmless");
+    records.drain();
+}
