@@ -110,7 +110,7 @@ pub struct SocketShape {
     pub domain: Option<u8>,
     /// `SOCK_*` without flags.
     pub kind: Option<u8>,
-    /// `IPPROTO_*`.
+    /// `IPPROTO_*`, its low byte: `IPPROTO_MPTCP` (262) is TCP, which it speaks on the wire.
     pub protocol: Option<u8>,
 }
 
