@@ -1,4 +1,4 @@
-//! What holds for any input. A failing run prints its seed and the smallest input that fails.
+//! What holds for any input. A failing run prints the smallest input that fails, which repeats it without a seed.
 
 use std::collections::BTreeMap;
 
