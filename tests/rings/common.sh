@@ -70,5 +70,5 @@ apt_install() {
 
 # Names of the workspace's integration test targets, one a line: Cargo has no "all but host_*".
 integration_tests() {
-    find actors bpf messages runtime tests -path '*/tests/*.rs' -not -path '*/tests/*/*' -exec basename {} .rs \; | sort -u
+    find actors bpf messages runtime tests -path '*/tests/*.rs' -not -path '*/src/*' -not -path '*/tests/*/*' -exec basename {} .rs \; | sort -u
 }

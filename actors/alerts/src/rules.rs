@@ -14,10 +14,13 @@ use palisade_protocol::{CompiledPolicy, PolicyInstalled};
 /// Generations kept for each slot: records are read within milliseconds, sets change in seconds.
 pub const GENERATIONS: usize = 4;
 
+/// A set's policy for one slot; `None` where no policy selected the workload.
+type Kept = (Generation, Option<Arc<CompiledPolicy>>);
+
 /// The rules that decisions of the last generations name.
 #[derive(Debug, Default)]
 pub struct Rules {
-    slots: BTreeMap<Slot, VecDeque<(Generation, Option<Arc<CompiledPolicy>>)>>,
+    slots: BTreeMap<Slot, VecDeque<Kept>>,
 }
 
 impl Rules {

@@ -148,7 +148,7 @@ impl State {
                 Err(refused) => self.give_up(refused.to_string(), out),
             },
             Input::Installed(generation, result) if self.is_newest(generation) => {
-                self.installed(generation, result, out)
+                self.installed(generation, result, out);
             }
             Input::CompilerSilent(generation, reason) if self.is_newest(generation) => self.fail(reason, out),
             Input::Compiled(..) | Input::CompilerSilent(..) | Input::Installed(..) => {}

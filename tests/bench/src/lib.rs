@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod mailbox;
+pub mod opens;
 pub mod pipeline;
 pub mod policies;
 pub mod probes;
@@ -22,10 +23,11 @@ pub type Measured = Result<(), Box<dyn std::error::Error>>;
 pub type Subject = (&'static str, fn(&mut Table) -> Measured);
 
 /// All subjects, the quick ones first.
-pub const SUBJECTS: [Subject; 6] = [
+pub const SUBJECTS: [Subject; 5] = [
     ("walker", walker::measure),
     ("mailbox", mailbox::measure),
     ("pipeline", pipeline::measure),
     ("policies", policies::measure),
     ("probes", probes::measure),
+    ("opens", opens::measure),
 ];
