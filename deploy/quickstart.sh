@@ -28,6 +28,8 @@ declare -A pids=()
 main() {
     parse "$@"
     [ "$(id -u)" -eq 0 ] || die "needs root: it loads kernel programs and starts containers"
+    # What a trap says must not go where the interrupted command's output goes.
+    exec 3>&1 4>&2
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     trap clean_up EXIT
@@ -86,7 +88,7 @@ prepare() {
 start() {
     local name=$1
     shift
-    setsid "$@" >"$work/$name.log" 2>&1 </dev/null &
+    setsid "$@" >"$work/$name.log" 2>&1 </dev/null 3>&- 4>&- &
     started_pid=$!
 }
 
@@ -103,8 +105,9 @@ wait_for() {
     done
 }
 
+# In a session of its own as well: a `ctr run` that Ctrl-C kills would leave a container that comes to life after the clean-up.
 ctr() {
-    command ctr --address "$work/c.sock" --namespace "$runtime_namespace" "$@"
+    setsid --wait ctr --address "$work/c.sock" --namespace "$runtime_namespace" "$@" </dev/null
 }
 
 start_containerd() {
@@ -170,8 +173,8 @@ run_in() {
     local pod=$1
     shift
     execs=$((execs + 1))
-    timeout "$PATIENCE_S" ctr --address "$work/c.sock" --namespace "$runtime_namespace" tasks exec \
-        --fifo-dir "$work/fifo" --exec-id "act-$execs" "$pod" "$@" >>"$work/execs.log" 2>&1
+    timeout "$PATIENCE_S" setsid --wait ctr --address "$work/c.sock" --namespace "$runtime_namespace" tasks exec \
+        --fifo-dir "$work/fifo" --exec-id "act-$execs" "$pod" "$@" >>"$work/execs.log" 2>&1 </dev/null
 }
 
 # inside POD PATH: the file of the pod as the host reads it, which no policy of the pod is about.
@@ -333,6 +336,7 @@ clean_up() {
     trap '' INT TERM HUP
     trap - EXIT
     set +e
+    exec >&3 2>&4
     [ -n "$work" ] || exit "$status"
     [ -n "$check_only" ] || printf '\n'
     say "cleaning up"
