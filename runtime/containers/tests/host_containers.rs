@@ -1,4 +1,5 @@
 //! Real containers of a real containerd, started through the hook and without it. Ring: host (root).
+#![forbid(unsafe_code)]
 
 mod support;
 

@@ -75,6 +75,7 @@ fn raw(address: SocketAddr) -> ([u8; 28], u32) {
 fn connect(kind: i32, address: SocketAddr) -> i32 {
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let (bytes, length) = raw(address);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         let socket = libc::socket(domain, kind, 0);
         let result = errno_of(libc::connect(socket, bytes.as_ptr().cast(), length));
@@ -87,6 +88,7 @@ fn connect(kind: i32, address: SocketAddr) -> i32 {
 fn send(address: SocketAddr) -> i32 {
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let (bytes, length) = raw(address);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         let socket = libc::socket(domain, libc::SOCK_DGRAM, 0);
         errno_of(
@@ -200,6 +202,7 @@ fn host_cgroup_datagrams_to_a_denied_destination_do_not_leave() {
 }
 
 fn socket(domain: i32, kind: i32, protocol: i32) -> i32 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     errno_of(unsafe { libc::socket(domain, kind, protocol) })
 }
 
@@ -259,6 +262,7 @@ fn host_cgroup_a_socket_made_inside_is_held_in_child_cgroups_too() {
     let inner = bed.cgroup.join("inner");
     std::fs::create_dir(&inner).unwrap();
     let procs = probe_bed::c(&inner.join("cgroup.procs"));
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         let (bytes, length) = raw(address);
         let socket = libc::socket(libc::AF_INET, TCP, 0);

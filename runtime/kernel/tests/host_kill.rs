@@ -36,6 +36,7 @@ fn killed(status: i32) -> bool {
 
 /// A process outside of every bed that waits to be traced; its number says nothing of a cgroup.
 fn victim() -> Child {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     start(|| unsafe {
         libc::alarm(60);
         loop {
@@ -45,6 +46,7 @@ fn victim() -> Child {
 }
 
 fn kill_off(child: Child) {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe { libc::kill(child.pid, libc::SIGKILL) };
     child.wait();
 }
@@ -74,6 +76,7 @@ const PTRACE: &[blob::Family] = &[blob::Family::Ptrace];
 
 /// Attaches, and only then tells the test by a file: a killed tracer never does.
 fn attach(request: u32, target: i32, marker: &CString) -> i32 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         let result = errno_of(libc::ptrace(request, target, 0, 0));
         libc::open(marker.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600);
@@ -149,6 +152,7 @@ fn host_kill_traceme_is_judged_by_the_parent_that_would_trace() {
     let sources = BTreeSet::from(["/usr/bin/other".to_owned()]);
     let by_other = Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) };
     let (bed, mut records) = held("traceme", PTRACE, true, vec![by_other]);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let traceme = || errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
     assert_eq!(bed.start(traceme).code(), 0);
     assert!(records.all().is_empty());
@@ -167,6 +171,7 @@ fn host_kill_traceme_is_judged_by_the_parent_that_would_trace() {
 unsafe fn ptrace_by_32_bit_entry(request: u32, target: i32) -> i32 {
     let result: i32;
     let request = u64::from(request);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         // rbx is the compiler's own: the argument goes in by exchange.
         std::arch::asm!(
@@ -191,6 +196,7 @@ fn host_kill_the_32_bit_entry_is_no_way_round() {
     let target = victim();
     let target_pid = target.pid;
     assert_eq!(
+        // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
         start(|| unsafe { -ptrace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid) }).code(),
         0,
         "it works at all"
@@ -214,6 +220,7 @@ fn host_kill_a_denied_program_runs_no_instruction() {
     let words = [c(&program), c(&marker)];
     let touch = || {
         let pointers = [words[0].as_ptr(), words[1].as_ptr(), ptr::null()];
+        // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
         errno_of(unsafe { libc::execv(words[0].as_ptr(), pointers.as_ptr()) })
     };
     let (bed, mut records) =
@@ -234,6 +241,7 @@ fn read_only(path: &Path, action: Action) -> Rule {
 }
 
 fn opens(path: &CString, flags: &[i32]) -> i32 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     flags.iter().map(|flags| errno_of(unsafe { libc::open(path.as_ptr(), *flags, 0o600) })).sum()
 }
 
@@ -280,6 +288,7 @@ fn host_kill_sockets_that_no_cgroup_program_sees() {
     let shape = SocketShape { domain: None, kind: Some(3), protocol: None };
     let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape] });
     let (bed, mut records) = held("socket", &[blob::Family::Socket], true, vec![rule(Action::Block, raw)]);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let socket = |domain, kind| errno_of(unsafe { libc::socket(domain, kind, 0) });
     assert!(killed(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_RAW)).wait()));
     assert_eq!(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_DGRAM)).code(), 0);
@@ -303,6 +312,7 @@ fn host_kill_links_hold_without_their_loader_and_go_when_their_duty_goes() {
     assert!(!pin.exists() && bed.pins.join("kill").join("kill_after_call").exists());
     let target = victim();
     let target_pid = target.pid;
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let seize = || errno_of(unsafe { libc::ptrace(libc::PTRACE_SEIZE, target_pid, 0, 0) });
     // The kernel takes a tracepoint's program away when it comes to it.
     let spared = (0..100).any(|_| {

@@ -37,6 +37,7 @@ fn exec(program: &CString, arguments: &[CString]) -> i32 {
     let mut pointers: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
     pointers.push(ptr::null());
     let environment = [ptr::null()];
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     errno_of(unsafe { libc::execve(program.as_ptr(), pointers.as_ptr(), environment.as_ptr()) })
 }
 
@@ -58,6 +59,7 @@ fn only_exec<'a>(records: &[Record<'a>], child: i32) -> (Record<'a>, Exec<'a>) {
 
 /// Gives the child a terminal of its own as controlling terminal; returns its device number.
 fn take_terminal() -> u64 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
         libc::grantpt(master);
@@ -80,6 +82,7 @@ fn host_probe_exec_tells_path_arguments_directory_terminal_and_identity() {
     let program = CString::new("/bin/true").unwrap();
     let report = Directory::new("exec");
     let terminal_file = c(&report.0.join("terminal"));
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         libc::chdir(c"/usr/lib".as_ptr());
         let terminal = take_terminal().to_ne_bytes();
@@ -148,6 +151,7 @@ fn host_probe_fork_exec_and_exit_name_the_same_process() {
 #[test]
 fn host_probe_exit_tells_the_signal_and_comes_once_for_a_process_with_threads() {
     let (bed, _probes, mut records) = observed("exit");
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let killed = bed.start(|| unsafe { libc::raise(libc::SIGKILL) });
     let threaded = bed.start(|| {
         let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(|| ())).collect();
@@ -204,6 +208,7 @@ fn host_probe_open_names_the_file_behind_the_descriptor_by_every_call() {
     let (link, made, missing) =
         (c(&directory.0.join("link")), c(&directory.0.join("made")), c(&directory.0.join("missing")));
     let parent = c(&directory.0);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         libc::open(link.as_ptr(), libc::O_RDONLY);
         libc::creat(made.as_ptr(), 0o600);
@@ -241,6 +246,7 @@ fn host_probe_open_names_the_file_behind_the_descriptor_by_every_call() {
 
 /// A name below `directory` of so many components, opened step by step; returns the descriptor of the file at its end.
 unsafe fn make_deep(directory: &CString, component: &CString, components: usize) -> i32 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         let mut at = libc::open(directory.as_ptr(), libc::O_DIRECTORY);
         for _ in 0..components {
@@ -262,6 +268,7 @@ fn host_probe_open_keeps_deep_paths_whole_and_the_end_of_those_too_long() {
     fs::create_dir(&long).unwrap();
     let short = CString::new("d").unwrap();
     let wide = CString::new("w".repeat(200)).unwrap();
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe { i32::from(make_deep(&c(&deep), &short, 120) < 0) });
     let too_long = bed.start(|| unsafe { i32::from(make_deep(&c(&long), &wide, 60) < 0) });
     let pids = (child.pid, too_long.pid);
@@ -288,6 +295,7 @@ fn host_probe_open_climbs_through_many_mounts() {
         places.push(c(&path));
     }
     let file = c(&path.join("inside"));
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         libc::unshare(libc::CLONE_NEWNS);
         libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null());
@@ -313,6 +321,7 @@ fn host_probe_open_climbs_through_many_mounts() {
 fn host_probe_exec_of_a_memfd_has_the_name_that_proc_shows() {
     let (bed, _probes, mut records) = observed("memfd");
     let program = fs::read("/bin/true").unwrap();
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         let file = libc::memfd_create(c"unseen".as_ptr(), libc::MFD_CLOEXEC);
         libc::write(file, program.as_ptr().cast(), program.len());
@@ -336,6 +345,7 @@ fn networks(records: &[Record<'_>], kind: Kind, child: i32) -> Vec<Network> {
 }
 
 unsafe fn connect_v4(socket: i32, port: u16) -> i32 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
     address.sin_family = libc::AF_INET as u16;
     address.sin_port = port.to_be();
@@ -344,6 +354,7 @@ unsafe fn connect_v4(socket: i32, port: u16) -> i32 {
 }
 
 unsafe fn connect_v6(socket: i32, address: Ipv6Addr, port: u16) -> i32 {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let mut name: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
     name.sin6_family = libc::AF_INET6 as u16;
     name.sin6_port = port.to_be();
@@ -356,6 +367,7 @@ fn host_probe_connect_tells_the_destination_and_what_came_of_it() {
     let (bed, _probes, mut records) = observed("connect");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         let tcp = || libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
         connect_v4(tcp(), port);
@@ -400,6 +412,7 @@ fn host_probe_connect_tells_the_destination_and_what_came_of_it() {
 
 /// A process that waits to be traced; killed by the test.
 fn sleeper() -> Child {
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     start(|| unsafe { libc::pause() })
 }
 
@@ -414,6 +427,7 @@ fn host_probe_ptrace_names_its_target_in_every_pid_namespace() {
     let target = sleeper();
     let target_pid = target.pid;
     let attach = libc::PTRACE_SEIZE;
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let outside = bed.start(|| errno_of(unsafe { libc::ptrace(attach, target_pid, 0, 0) }));
     // In a new namespace numbers start at 1: the other end of the tree of numbers, one level instead of two or three.
     let inside = bed.start(|| unsafe {
@@ -453,6 +467,7 @@ fn host_probe_ptrace_names_its_target_in_every_pid_namespace() {
 #[cfg(target_arch = "x86_64")]
 unsafe fn open_by_32_bit_entry(path: &CString) -> i32 {
     let result: i32;
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     unsafe {
         let low = libc::mmap(
             ptr::null_mut(),
@@ -485,6 +500,7 @@ fn host_probe_open_by_the_32_bit_entry_is_seen() {
     let directory = Directory::new("compat");
     let target = directory.file("by-int-80", "x");
     let path = c(&target);
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| match unsafe { open_by_32_bit_entry(&path) } {
         descriptor if descriptor >= 0 => 0,
         error => -error,
@@ -502,6 +518,7 @@ fn host_probe_tasks_of_no_workload_and_unwanted_kinds_write_nothing() {
     assert!(records.all().is_empty());
     assert_eq!(records.source.loss().unwrap().produced.values().sum::<u64>(), 0);
     bed.admit(1 << Kind::Exit.code());
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     assert_eq!(bed.start(|| unsafe { i32::from(libc::open(c"/etc/passwd".as_ptr(), 0) < 0) }).code(), 0);
     let kinds: Vec<_> = records.all().iter().map(Record::kind).collect();
     assert_eq!(kinds, [Kind::Exit]);
@@ -515,6 +532,7 @@ fn host_probe_full_rings_lose_nothing_without_a_count() {
     let mut records = bed.records(4096);
     bed.admit(ALL_KINDS);
     let opens = 5000;
+    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
     let child = bed.start(|| unsafe {
         for _ in 0..opens {
             libc::close(libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY));

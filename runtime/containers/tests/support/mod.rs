@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -27,6 +27,8 @@ pub struct PrivateContainerd {
     process: Child,
     /// containerd's namespace, and with it the name of the cgroups; no two tests share it.
     pub namespace: String,
+    /// What its containers leave in the cgroup tree.
+    cgroup_parents: Vec<String>,
 }
 
 /// How a container is started.
@@ -49,20 +51,57 @@ impl Default for Run<'_> {
 impl PrivateContainerd {
     /// Starts it, with the image and with a hook that asks at [`Self::hook_socket`].
     pub fn start() -> Self {
+        Self::start_with("disabled_plugins = [\"io.containerd.grpc.v1.cri\"]", |_| String::new())
+    }
+
+    /// As for Kubernetes: with the CRI, whose containers get the hook by a base specification. Pods' containers are in `k8s.io`.
+    pub fn start_with_cri() -> Self {
+        let mut this = Self::start_with("", |root| {
+            // `palisade hook` in the specification is this crate's own program of the same code.
+            let program = format!("#!/bin/sh\nshift\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_palisade-hook"));
+            let palisade = root.join("palisade");
+            fs::write(&palisade, program).unwrap();
+            fs::set_permissions(&palisade, fs::Permissions::from_mode(0o755)).unwrap();
+            let spec =
+                succeed(Command::new(deploy("hooks/base-runtime-spec.sh")).arg(palisade).arg(root.join("hook.sock")));
+            fs::write(root.join("base.json"), spec).unwrap();
+            format!(
+                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {IMAGE:?}\ndisable_apparmor = true\nrestrict_oom_score_adj = true\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {:?}\nconf_dir = {:?}\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                 base_runtime_spec = {:?}\n",
+                root.join("cni"),
+                root.join("cni"),
+                root.join("base.json"),
+            )
+        });
+        this.ctr(&["--namespace", "k8s.io", "images", "import", this.path("image.tar").to_str().unwrap()]);
+        this.cgroup_parents.push(this.pods_cgroup());
+        this
+    }
+
+    /// Where the tests' pods are in the cgroup tree.
+    pub fn pods_cgroup(&self) -> String {
+        format!("{}-pods", self.namespace)
+    }
+
+    /// `head` and what `tables` makes of the directory go into containerd's configuration.
+    fn start_with(head: &str, tables: impl FnOnce(&Path) -> String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let directory =
             tempfile::Builder::new().prefix("palisade-containers-").tempdir().expect("a temporary directory");
         let root = directory.path();
         let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {:?}\n",
+            "version = 2\nroot = {:?}\nstate = {:?}\n{head}\n[grpc]\naddress = {:?}\n{}",
             root.join("root"),
             root.join("state"),
             root.join("c.sock"),
+            tables(root),
         );
         fs::write(root.join("config.toml"), config).unwrap();
         let namespace = format!("palisade-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let process = spawn(root);
-        let this = Self { directory, process, namespace };
+        let this = Self { directory, process, cgroup_parents: vec![namespace.clone()], namespace };
         this.wait_until_it_answers();
         this.write_hook(&[]);
         symlink(deploy("hooks/runc-with-hook"), this.path("runc-with-hook")).unwrap();
@@ -159,21 +198,30 @@ impl PrivateContainerd {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Until nothing is left: a start that a failing test walked away from may still come through.
     fn clean_up(&mut self) {
-        let words = |list: String| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        for namespace in words(quietly(&mut self.ctr_command(&["namespaces", "list", "-q"]))) {
-            let ctr = |more: &[&str]| {
-                let mut command = self.ctr_command(&["--namespace", &namespace]);
-                quietly(command.args(more))
-            };
-            for id in words(ctr(&["tasks", "list", "-q"])) {
-                ctr(&["tasks", "delete", "--force", &id]);
+        for _ in 0..20 {
+            let namespaces = words(&quietly(&mut self.ctr_command(&["namespaces", "list", "-q"])));
+            if namespaces.iter().filter(|namespace| !self.empty(namespace)).count() == 0 {
+                namespaces.iter().chain(&self.cgroup_parents).for_each(|name| remove_cgroups(name));
+                return;
             }
-            for id in words(ctr(&["containers", "list", "-q"])) {
-                ctr(&["containers", "delete", &id]);
-            }
-            remove_cgroups(&namespace);
+            thread::sleep(Duration::from_millis(100));
         }
+        eprintln!("containers are left in {}", self.directory.path().display());
+    }
+
+    /// Removes what is in a namespace; whether nothing was.
+    fn empty(&self, namespace: &str) -> bool {
+        let ctr = |more: &[&str]| words(&quietly(self.ctr_command(&["--namespace", namespace]).args(more)));
+        let (tasks, containers) = (ctr(&["tasks", "list", "-q"]), ctr(&["containers", "list", "-q"]));
+        for id in &tasks {
+            ctr(&["tasks", "delete", "--force", id]);
+        }
+        for id in &containers {
+            ctr(&["containers", "delete", id]);
+        }
+        tasks.is_empty() && containers.is_empty()
     }
 }
 
@@ -218,6 +266,10 @@ pub fn succeed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn quietly(command: &mut Command) -> String {

@@ -1,0 +1,235 @@
+//! What the tests of the decision core share: an adapter with pins of its own, the check programs, and random blobs.
+#![expect(dead_code, reason = "each test binary uses its part")]
+#![expect(unreachable_pub, reason = "a module of several test binaries")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use aya::{
+    Btf, Ebpf, Pod, TestRun as _,
+    maps::{Array, MapData},
+    programs::{Program, RawTracePointRunOptions},
+};
+use palisade_kernel::{
+    KernelAdapter, KernelConfig,
+    fanotify::FailMode,
+    objects::{self, PinRoot},
+    unload,
+};
+use palisade_kernel_abi::blob::{AutomatonHead, Blob, BlobHead, FAMILIES, Family, FamilyHead, MAGIC, VERSION};
+
+/// Says why the test is skipped, or gives the root that pins go to.
+pub fn pin_root() -> Option<Pins> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: needs root");
+        return None;
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Some(Pins(PathBuf::from(format!("/sys/fs/bpf/palisade-test-{}-{number}", std::process::id()))))
+}
+
+/// Pins of one test; removed with it.
+pub struct Pins(pub PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = unload(&self.0) {
+            eprintln!("pins stay: {error}");
+        }
+    }
+}
+
+/// An adapter without a responder.
+pub fn adapter(pins: &Path, fail_mode: FailMode) -> KernelAdapter {
+    KernelAdapter::open(KernelConfig { pin_root: pins.to_path_buf(), fail_mode, visibility: 0, responder: None })
+        .expect("the adapter opens")
+}
+
+/// A program that tests drive, of the object in `bpf/check.bpf.c`.
+pub const CHECKS: &[&str] = &["check_decision", "check_climb", "check_climb_typed", "check_own_executable"];
+
+/// `struct pal_check`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Check {
+    pub length: u32,
+    pub naming: u32,
+    pub accept: u32,
+    pub source: u32,
+    pub word: u32,
+    pub reserved: u32,
+    pub bytes: [u8; 4096],
+}
+
+// SAFETY: integers without padding; every bit pattern is a value.
+unsafe impl Pod for Check {}
+
+impl Check {
+    pub fn new(bytes: &[u8], source: u32) -> Self {
+        let mut check = Self {
+            length: u32::try_from(bytes.len()).unwrap(),
+            naming: 0,
+            accept: 0,
+            source,
+            word: 0,
+            reserved: 0,
+            bytes: [0; 4096],
+        };
+        check.bytes[..bytes.len()].copy_from_slice(bytes);
+        check
+    }
+
+    /// What a climb gave: the bytes are right-aligned as in scratch memory.
+    pub fn path(&self) -> &[u8] {
+        &self.bytes[4096 - self.length as usize..]
+    }
+}
+
+/// `enum pal_naming`.
+pub const NAMED: u32 = 1;
+pub const UNKNOWN_MOUNT: u32 = 2;
+pub const TOO_LONG: u32 = 3;
+pub const TOO_DEEP: u32 = 4;
+pub const NAMELESS: u32 = 6;
+
+/// The loaded check programs.
+pub struct Checks {
+    object: Ebpf,
+}
+
+impl Checks {
+    pub fn load(pins: &Path) -> Self {
+        let btf = Btf::from_sys_fs().expect("BTF");
+        let pins = PinRoot::create(pins).expect("pin root");
+        let mut object = objects::load("check", palisade_bpf::CHECK, &btf, &pins, &[]).expect("check object");
+        for name in CHECKS {
+            let spec =
+                objects::ProgramSpec { name, hook: objects::Hook::Driven, needs: "Linux 5.17", without: "no test" };
+            objects::load_program(&mut object, &spec, &btf).expect(name);
+        }
+        Self { object }
+    }
+
+    pub fn object(&self) -> &Ebpf {
+        &self.object
+    }
+
+    pub fn set(&mut self, check: &Check) {
+        let map = self.object.map_mut("check").expect("the map");
+        let mut map: Array<&mut MapData, Check> = Array::try_from(map).expect("an array");
+        map.set(0, check, 0).expect("set");
+    }
+
+    pub fn get(&self) -> Check {
+        let map = self.object.map("check").expect("the map");
+        let map: Array<&MapData, Check> = Array::try_from(map).expect("an array");
+        map.get(&0, 0).expect("get")
+    }
+
+    pub fn run(&self, name: &str, arguments: &[u64]) -> i32 {
+        let Some(Program::RawTracePoint(program)) = self.object.program(name) else { panic!("no {name}") };
+        let mut options = RawTracePointRunOptions::new();
+        options.args[..arguments.len()].copy_from_slice(arguments);
+        program.test_run(options).expect(name).return_value.cast_signed()
+    }
+}
+
+/// splitmix64: small, and the same on every machine.
+pub struct Random(pub u64);
+
+impl Random {
+    /// From `PALISADE_SEED`, or a fixed seed; printed.
+    pub fn seeded() -> Self {
+        let seed = std::env::var("PALISADE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x0070_a115_ade0);
+        println!("PALISADE_SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.next() % u64::from(bound)).unwrap()
+    }
+
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| u8::try_from(self.below(255) + 1).unwrap()).collect()
+    }
+}
+
+/// A valid blob of random automata and tables: any graph of states, so that walks go everywhere, with few absorbing ones, so
+/// that they go on for long. `states` is of the path automaton.
+pub fn random_blob(random: &mut Random, states: u32) -> Blob {
+    let mut words = Vec::new();
+    let accepts = [1 + random.below(50), 1 + random.below(8), 1 + random.below(20)];
+    let automaton = [
+        random_automaton(random, &mut words, states, accepts[0]),
+        random_automaton(random, &mut words, 5 + states / 10, accepts[1]),
+        random_automaton(random, &mut words, 40, accepts[2]),
+    ];
+    let mut family = [FamilyHead::default(); FAMILIES];
+    let mut families = 0;
+    for kind in Family::ALL {
+        if random.below(8) == 0 {
+            continue;
+        }
+        let sources = if random.below(2) == 0 { 1 } else { accepts[1] };
+        let modifiers = if random.below(2) == 0 { 1 } else { 4 };
+        let table = FamilyHead {
+            base: u32::try_from(words.len()).unwrap(),
+            accepts: accepts[kind.automaton() as usize],
+            sources,
+            modifiers,
+        };
+        families |= 1 << kind as u32;
+        family[kind as usize] = table;
+        words.extend(
+            (0..table.accepts * sources * modifiers)
+                .map(|_| random.below(3) | random.below(2) << 2 | random.below(1000) << 8),
+        );
+    }
+    let head = BlobHead { magic: MAGIC, version: VERSION, words: 0, families, automaton, family, digest: [0; 32] };
+    Blob::from_parts(head, &words).expect("a valid blob")
+}
+
+fn random_automaton(random: &mut Random, words: &mut Vec<u32>, states: u32, accepts: u32) -> AutomatonHead {
+    let classes = 2 + random.below(30);
+    let mut class_of = [2; 256];
+    class_of[0] = 1;
+    for class in class_of.iter_mut().skip(1) {
+        *class = u8::try_from(2 + random.below(classes)).unwrap();
+    }
+    let last = u32::from(class_of.iter().copied().max().unwrap());
+    let stride = last + 1;
+    let first = u32::try_from(words.len()).unwrap();
+    let absorbing_rows = random.below(3).min(states - 1);
+    for row in 0..states {
+        let own = first + row * stride;
+        words.extend([random.below(accepts), own]);
+        let target = |random: &mut Random| {
+            if row < absorbing_rows {
+                return own;
+            }
+            // Mostly not into absorbing rows: long walks.
+            let target = random.below(states);
+            first + stride * if target < absorbing_rows && random.below(20) > 0 { states - 1 } else { target }
+        };
+        words.extend((2..=last).map(|_| target(random)));
+    }
+    AutomatonHead {
+        start: first + stride * absorbing_rows.max(random.below(states)),
+        absorbing: first + stride * absorbing_rows,
+        states,
+        reserved: 0,
+        class_of,
+    }
+}
