@@ -1,4 +1,7 @@
 //! Pods by the CRI, as the kubelet makes them. Ring: host (root).
+#![forbid(unsafe_code)]
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test's bed says that it cannot be made")]
 
 mod support;
 
@@ -11,7 +14,8 @@ use k8s_cri::v1::{
     RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
     runtime_service_client::RuntimeServiceClient,
 };
-use support::{IMAGE, PrivateContainerd, cgroup_inode};
+use palisade_world::Container;
+use support::{Follower, IMAGE, PrivateContainerd, cgroup_inode};
 
 /// The labels that the kubelet puts on sandbox and container alike.
 const KUBELET: [(&str, &str); 2] = [("io.kubernetes.pod.name", "web-1"), ("io.kubernetes.pod.namespace", "shop")];
@@ -43,13 +47,13 @@ fn pod(containerd: &PrivateContainerd) -> PodSandboxConfig {
     }
 }
 
-async fn create(cri: &mut RuntimeServiceClient<Channel>, sandbox: &str, pod: &PodSandboxConfig) -> String {
+async fn create(cri: &mut RuntimeServiceClient<Channel>, sandbox: &str, pod: &PodSandboxConfig, name: &str) -> String {
     let config = ContainerConfig {
-        metadata: Some(ContainerMetadata { name: "main".into(), attempt: 0 }),
+        metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }),
         image: Some(ImageSpec { image: IMAGE.into(), ..ImageSpec::default() }),
         command: vec!["/bin/sleep".into(), "1000".into()],
-        labels: labels(&[("io.kubernetes.container.name", "main")]),
-        log_path: "main.log".into(),
+        labels: labels(&[("io.kubernetes.container.name", name)]),
+        log_path: format!("{name}.log"),
         ..ContainerConfig::default()
     };
     let request = CreateContainerRequest {
@@ -58,6 +62,22 @@ async fn create(cri: &mut RuntimeServiceClient<Channel>, sandbox: &str, pod: &Po
         sandbox_config: Some(pod.clone()),
     };
     cri.create_container(request).await.expect("the container is created").into_inner().container_id
+}
+
+/// Starts a container and answers its hook: what the kubelet hears, and what the node heard.
+async fn start(
+    cri: &mut RuntimeServiceClient<Channel>,
+    follower: &mut Follower,
+    id: &str,
+    answer: Result<(), String>,
+) -> (Result<(), String>, Container) {
+    let request = StartContainerRequest { container_id: id.to_owned() };
+    let (started, announced) = tokio::join!(cri.start_container(request), async {
+        let (container, admission) = follower.starting().await;
+        admission.0.send(answer).unwrap();
+        container
+    });
+    (started.map(|_| ()).map_err(|status| status.message().to_owned()), announced)
 }
 
 #[tokio::test]
@@ -77,15 +97,9 @@ async fn host_pods_containers_are_held_by_the_base_specification_and_have_their_
         "the CRI gives no hook to sandboxes"
     );
 
-    let id = create(&mut cri, &sandbox, &pod).await;
-    let mut starter = cri.clone();
-    let start = starter.start_container(StartContainerRequest { container_id: id.clone() });
-    let (started, announced) = tokio::join!(start, async {
-        let (container, admission) = follower.starting().await;
-        admission.0.send(Ok(())).unwrap();
-        container
-    });
-    started.expect("the container starts once admitted");
+    let id = create(&mut cri, &sandbox, &pod, "main").await;
+    let (started, announced) = start(&mut cri, &mut follower, &id, Ok(())).await;
+    assert_eq!(started, Ok(()), "it starts once admitted");
     assert_eq!((announced.id.0.as_str(), announced.runtime_namespace.as_str()), (id.as_str(), "k8s.io"));
     assert_eq!(
         (announced.pod.as_str(), announced.namespace.as_str(), announced.name.as_str()),
@@ -102,7 +116,10 @@ async fn host_pods_containers_are_held_by_the_base_specification_and_have_their_
     let mut late = containerd.follow_without_hooks();
     assert_eq!(late.synchronize().await.len(), 2);
 
-    let second = create_and_refuse(&mut cri, &mut follower, &sandbox, &pod).await;
+    let second = create(&mut cri, &sandbox, &pod, "second").await;
+    let (started, _) = start(&mut cri, &mut follower, &second, Err("not this one".to_owned())).await;
+    let said = started.unwrap_err();
+    assert!(said.contains("is refused: not this one"), "the kubelet hears why: {said}");
     assert_eq!(follower.stopped().await, second);
 
     cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: sandbox.clone() }).await.unwrap();
@@ -112,33 +129,4 @@ async fn host_pods_containers_are_held_by_the_base_specification_and_have_their_
     expected.sort();
     assert_eq!(stopped, expected);
     cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: sandbox }).await.unwrap();
-}
-
-/// The kubelet sees the refusal's reason.
-async fn create_and_refuse(
-    cri: &mut RuntimeServiceClient<Channel>,
-    follower: &mut support::Follower,
-    sandbox: &str,
-    pod: &PodSandboxConfig,
-) -> String {
-    let mut named = pod.clone();
-    named.metadata.as_mut().unwrap().attempt = 1;
-    let config = ContainerConfig {
-        metadata: Some(ContainerMetadata { name: "second".into(), attempt: 0 }),
-        image: Some(ImageSpec { image: IMAGE.into(), ..ImageSpec::default() }),
-        log_path: "second.log".into(),
-        ..ContainerConfig::default()
-    };
-    let request =
-        CreateContainerRequest { pod_sandbox_id: sandbox.into(), config: Some(config), sandbox_config: Some(named) };
-    let id = cri.create_container(request).await.unwrap().into_inner().container_id;
-    let mut starter = cri.clone();
-    let start = starter.start_container(StartContainerRequest { container_id: id.clone() });
-    let (started, ()) = tokio::join!(start, async {
-        let (_, admission) = follower.starting().await;
-        admission.0.send(Err("not this one".to_owned())).unwrap();
-    });
-    let said = started.unwrap_err();
-    assert!(said.message().contains("is refused: not this one"), "{said}");
-    id
 }
