@@ -51,12 +51,13 @@ pub fn measure(table: &mut Table) -> Measured {
     for (number, path) in cgroups.0.iter().enumerate() {
         node.adapter.admit(&membership(number, path)?)?;
     }
-    let all = node.put_in_force(&documents(WORKLOADS), &workloads(WORKLOADS))?;
+    let documents = documents();
+    let all = node.put_in_force(&documents, &workloads(WORKLOADS))?;
     let unequal = node.adapter.memory();
-    let alike = documents(1);
-    node.put_in_force(&alike, &workloads(1))?;
+    // The same policies, and every workload of the first kind.
+    node.put_in_force(&documents, &workloads(1))?;
     let equal = node.adapter.memory();
-    let changed = format!("{alike}{}", document("extra", 0, &["/etc/extra".to_owned()]));
+    let changed = format!("{documents}{}", document("extra", 0, &["/etc/extra".to_owned()]));
     let change = node.put_in_force(&changed, &workloads(1))?;
     add_times(table, all, change);
     let baseline = Some((format!("{WORKLOADS} unequal ones, {} blobs", unequal.blob_count), kibibytes(unequal.blobs)));
@@ -132,12 +133,12 @@ impl Node {
     }
 }
 
-/// All policies, spread over so many kinds of workload.
-fn documents(kinds: usize) -> String {
+/// All policies, spread over as many kinds of workload as there are workloads.
+fn documents() -> String {
     let mut random = Random::from_seed(SEED);
     let policy = |number: usize| {
         let paths: Vec<String> = path_matches(RULES, &mut random).iter().map(glob).collect();
-        document(&format!("policy-{number}"), number % kinds, &paths)
+        document(&format!("policy-{number}"), number % WORKLOADS, &paths)
     };
     (0..POLICIES).map(policy).collect()
 }

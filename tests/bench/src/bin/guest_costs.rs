@@ -169,7 +169,7 @@ fn answer() -> Done {
     for question in io::stdin().lock().lines() {
         let answer = match question?.as_str() {
             "open" => cost(|| drop(black_box(File::open(FILE))))?,
-            "getppid" => cost(|| drop(black_box(getppid())))?,
+            "getppid" => cost(|| _ = black_box(getppid()))?,
             "is denied" => match File::open(FORBIDDEN) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "yes".to_owned(),
                 other => format!("{other:?}"),
