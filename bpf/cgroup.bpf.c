@@ -49,23 +49,6 @@ static __noinline void pal_report(struct pal_act *act, const struct pal_endpoint
 	pal_emit_network(act->subject, endpoint, &network, &verdict);
 }
 
-/* What the automaton judges for it. */
-static __always_inline void pal_endpoint_canonical(struct pal_act *act, const struct pal_endpoint *endpoint)
-{
-	__be32 address[4];
-	__be16 port;
-
-	pal_endpoint_begin(act, endpoint->bytes[0], endpoint->bytes[1], endpoint->bytes[2]);
-	if (endpoint->len == PAL_ENDPOINT_LEN_SOCKET)
-		return;
-	__builtin_memcpy(&port, endpoint->bytes + 3, sizeof(port));
-	__builtin_memcpy(address, endpoint->bytes + 5, sizeof(address));
-	if (endpoint->len == PAL_ENDPOINT_LEN_V4)
-		pal_endpoint_v4(act, port, address[0]);
-	else
-		pal_endpoint_v6(act, port, address);
-}
-
 /* Judges what `endpoint` says; the act's scratch gets the same bytes in the automaton's canonical form. */
 static __noinline int pal_judge(const struct pal_endpoint *endpoint, __u32 family, __u32 operation)
 {

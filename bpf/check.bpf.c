@@ -55,6 +55,18 @@ static __always_inline __u32 pal_take_bytes(struct pal_check *check, struct pal_
 	return start;
 }
 
+/* The endpoint in check->bytes, made canonical and spelt as the hooks do. */
+static __always_inline __u32 pal_take_endpoint(struct pal_check *check, struct pal_scratch *scratch)
+{
+	struct pal_act act = { .scratch = scratch };
+	struct pal_endpoint endpoint;
+
+	endpoint.len = check->length;
+	bpf_probe_read_kernel(endpoint.bytes, sizeof(endpoint.bytes), check->bytes);
+	pal_endpoint_canonical(&act, &endpoint);
+	return pal_spell_endpoint(scratch, act.endpoint_length);
+}
+
 #define PAL_CHECK(NAME)                                                                                               \
 	pal_function int pal_check_##NAME(struct pal_check *check, struct pal_scratch *scratch, __u32 policy,    \
 					       __u32 family, __u32 modifiers)                                         \
@@ -65,8 +77,7 @@ static __always_inline __u32 pal_take_bytes(struct pal_check *check, struct pal_
 		if (!blob)                                                                                            \
 			return -PAL_EINVAL;                                                                           \
 		if (family == PAL_FAMILY_SOCKET || family == PAL_FAMILY_CONNECT) {                                    \
-			bpf_probe_read_kernel(scratch->endpoint, PAL_ENDPOINT_BYTES_V6, check->bytes);                \
-			start = pal_spell_endpoint(scratch, check->length);                                           \
+			start = pal_take_endpoint(check, scratch);                                                    \
 			check->accept = pal_walk_##NAME(blob, &blob->head.automaton[PAL_AUTOMATON_NETWORK], scratch, start); \
 		} else {                                                                                              \
 			start = pal_take_bytes(check, scratch);                                                       \
@@ -172,7 +183,8 @@ int check_own_executable(struct bpf_raw_tracepoint_args *context)
 	if (!check || !pal_decides(&subject, context->args[0] & 7))
 		return -PAL_EINVAL;
 	pal_act_begin(&act, &subject, context->args[0] & 7);
-	act.object = act.actor->mm->exe_file;
+	act.object.mount = act.actor->mm->exe_file->f_path.mnt;
+	act.object.dentry = act.actor->mm->exe_file->f_path.dentry;
 	pal_judge_file(&act);
 	check->naming = act.naming;
 	check->word = act.word;

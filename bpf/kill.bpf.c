@@ -4,8 +4,9 @@
  *
  * The same blob decides, after the fact where it has to be:
  *   ptrace   at the system call's entry. The signal is pending before the call does anything, and the process never
- *            returns to its own code: it reads and writes nothing of the target. The attach itself may still happen and
- *            be undone by the tracer's death.
+ *            returns to its own code: it reads and writes nothing of the target. The attach itself still happens and is
+ *            undone by the tracer's death; PTRACE_ATTACH leaves its target stopped, which whoever may trace a process
+ *            can do to it by SIGSTOP too.
  *   exec     after the new image is set up, before its first instruction; only where fanotify does not hold execs.
  *   socket   of domains that no cgroup program sees, at the call's exit: the descriptor is never used.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
@@ -19,8 +20,8 @@
  */
 #define PAL_OBJECT_BY_ADDRESS
 #include "decide.h"
-#include "emit.h"
 #include "observe.h"
+#include "report.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -70,15 +71,6 @@ static __always_inline void pal_carry_out(const struct pal_act *act, struct pal_
 	}
 	verdict->tier = PAL_TIER_KILL;
 	verdict->outcome = PAL_OUTCOME_KILLED;
-}
-
-static __always_inline void pal_judged_path(const struct pal_act *act, struct pal_text *path)
-{
-	bool named = act->naming == PAL_NAMED && act->scratch && act->start < PAL_PATH_SIZE;
-
-	path->from = named ? act->scratch->path + act->start : NULL;
-	path->len = named ? PAL_PATH_SIZE - act->start : 0;
-	path->flags = named ? 0 : PAL_SPAN_UNREADABLE;
 }
 
 /* ---- ptrace ---- */
@@ -200,15 +192,14 @@ static __noinline int pal_judge_socket(const struct pal_call *call)
 
 /* ---- opens ---- */
 
-/* The effect that fanotify saw: it is not told how the file is opened. */
-static __always_inline __u32 pal_effect_for_fanotify(struct pal_act *act)
+/* The effect that fanotify saw: it is not told how the file is opened. What could not be named it reports itself. */
+static __always_inline __u32 pal_effect_for_fanotify(const struct pal_act *act)
 {
 	if (!pal_fanotify_judges)
 		return PAL_EFFECT_PERMIT;
-	act->modifiers &= ~PAL_MODIFIER_WRITE;
-	pal_judge_file(act);
-	act->modifiers |= PAL_MODIFIER_WRITE;
-	return pal_effect(act);
+	if (act->naming != PAL_NAMED)
+		return PAL_EFFECT_BLOCK;
+	return act->word_reading & PAL_DECISION_EFFECT_MASK;
 }
 
 static __always_inline __u32 pal_modifiers_of(__u64 address, __u32 open_flags)
@@ -231,7 +222,7 @@ static __noinline int pal_judge_open(const struct pal_call *call)
 	struct pal_subject subject;
 	struct pal_text path;
 	struct pal_act act;
-	__u32 modifiers, judged;
+	__u32 modifiers;
 	__u64 file;
 
 	if (call->result < 0 || !pal_is_judged(&subject, PAL_FAMILY_FILE))
@@ -245,9 +236,8 @@ static __noinline int pal_judge_open(const struct pal_call *call)
 	pal_act_begin(&act, &subject, PAL_FAMILY_FILE);
 	pal_act_on_file(&act, file);
 	act.modifiers = modifiers;
-	judged = pal_effect_for_fanotify(&act);
 	pal_judge_file(&act);
-	if (pal_effect(&act) > judged) {
+	if (pal_effect(&act) > pal_effect_for_fanotify(&act)) {
 		verdict.word = act.word;
 		verdict.family = PAL_FAMILY_FILE;
 		verdict.fail_reason = pal_fail_reason(&act);

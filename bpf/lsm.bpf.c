@@ -4,7 +4,7 @@
  *
  * Needs Linux 5.17, CONFIG_BPF_LSM and `bpf` among the active LSMs: elsewhere these programs attach and never run, which is
  * why a test denial is tried first (selftest.bpf.c). Without them files and executables fall to fanotify, networks to the
- * cgroup programs, and tracing cannot be denied.
+ * cgroup programs, and tracing can only be killed for.
  *
  * In the RUNTIME phase only executables are judged, and of these only the container's own files: the container runtime's
  * work inside the cgroup is not the workload's.
@@ -15,14 +15,23 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* Inode number of the host's mount namespace. Set before loading. */
 const volatile __u32 pal_host_mnt_ns = 0;
+/* The cgroup programs are there too and report what they audit: audits of IPv4 and IPv6 are left to them. Set before loading. */
+const volatile __u32 pal_cgroup_reports = 0;
 
 #define PAL_PTRACE_MODE_ATTACH 2
+#define PAL_PTRACE_TRACEME_REQUEST 0
+#define PAL_PTRACE_ATTACH_REQUEST 16
 
-/* Whose open is it, and is it judged at all? */
-static __always_inline bool pal_is_judged(struct pal_subject *subject, __u32 family)
+/* Is anything decided about the family for whoever acts? Everybody's acts come by here: what is not must end soon. */
+static __always_inline bool pal_is_decided(struct pal_subject *subject, __u32 family)
 {
 	pal_identify(subject);
 	return pal_decides(subject, family);
+}
+
+static __always_inline bool pal_is_judged(struct pal_subject *subject, __u32 family)
+{
+	return pal_is_decided(subject, family) && subject->phase != PAL_PHASE_RUNTIME;
 }
 
 static __always_inline __u32 pal_owner_modifier(struct inode *inode)
@@ -30,26 +39,50 @@ static __always_inline __u32 pal_owner_modifier(struct inode *inode)
 	return inode->i_uid.val == bpf_get_current_task_btf()->cred->fsuid.val ? PAL_MODIFIER_OWNER : 0;
 }
 
-SEC("lsm/bprm_check_security")
-int BPF_PROG(judge_exec, struct linux_binprm *bprm, int earlier)
+static __always_inline void pal_act_on(struct pal_act *act, struct file *file)
+{
+	act->object.mount = file->f_path.mnt;
+	act->object.dentry = file->f_path.dentry;
+}
+
+/* ---- executables ---- */
+
+static __noinline int pal_judge_exec(struct linux_binprm *bprm, struct pal_subject *subject)
 {
 	struct file *file = bprm->file;
-	struct pal_subject subject;
+	struct pal_verdict verdict;
+	struct pal_text path;
 	struct pal_act act;
 	int result;
 
-	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
-		return earlier;
-	if (subject.phase == PAL_PHASE_RUNTIME && !pal_is_of_own_mounts(bpf_get_current_task_btf(), file, pal_host_mnt_ns))
-		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_PROCESS);
-	act.object = file;
+	pal_act_begin(&act, subject, PAL_FAMILY_PROCESS);
+	pal_act_on(&act, file);
 	act.modifiers = pal_owner_modifier(file->f_inode);
 	pal_judge_file(&act);
-	result = pal_outcome(&act, PAL_EACCES);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		pal_lsm_verdict(&act, &verdict);
+		pal_judged_path(&act, &path);
+		pal_emit_exec(subject, &path, bprm->argc, &verdict);
+	}
+	result = pal_errno(&act, PAL_EACCES);
 	pal_act_end(&act);
 	return result;
 }
+
+SEC("lsm/bprm_check_security")
+int BPF_PROG(judge_exec, struct linux_binprm *bprm, int earlier)
+{
+	struct pal_subject subject;
+
+	if (earlier || !pal_is_decided(&subject, PAL_FAMILY_PROCESS))
+		return earlier;
+	if (subject.phase == PAL_PHASE_RUNTIME &&
+	    !pal_is_of_own_mounts(bpf_get_current_task_btf(), bprm->file, pal_host_mnt_ns))
+		return 0;
+	return pal_judge_exec(bprm, &subject);
+}
+
+/* ---- files ---- */
 
 /*
  * Opens on behalf of execve are the process family's matter, and a stacked file system's second open was judged when the
@@ -67,22 +100,101 @@ static __always_inline __u32 pal_write_modifier(struct file *file)
 	return writes ? PAL_MODIFIER_WRITE : 0;
 }
 
+static __always_inline void pal_report_open(const struct pal_act *act, __u32 open_flags)
+{
+	struct pal_verdict verdict;
+	struct pal_text path;
+
+	pal_lsm_verdict(act, &verdict);
+	pal_judged_path(act, &path);
+	pal_emit_open(act->subject, &path, open_flags, pal_is_denied(act) ? -PAL_EACCES : 0, &verdict);
+}
+
+static __noinline int pal_judge_open(struct file *file, struct pal_subject *subject)
+{
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
+	pal_act_on(&act, file);
+	act.modifiers = pal_owner_modifier(file->f_inode) | pal_write_modifier(file);
+	pal_judge_file(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+		pal_report_open(&act, file->f_flags);
+	result = pal_errno(&act, PAL_EACCES);
+	pal_act_end(&act);
+	return result;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(judge_open, struct file *file, int earlier)
 {
 	struct pal_subject subject;
+
+	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_FILE) || pal_is_inner_open(file))
+		return earlier;
+	return pal_judge_open(file, &subject);
+}
+
+/*
+ * A file is made before it is opened: denied at the open alone, an empty one would stay behind. The maker will own it. What
+ * is only audited is reported by the open that follows.
+ */
+static __noinline int pal_judge_create(const struct path *directory, struct dentry *dentry, struct pal_subject *subject)
+{
 	struct pal_act act;
 	int result;
 
+	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
+	act.object.mount = directory->mnt;
+	act.object.dentry = dentry;
+	act.modifiers = PAL_MODIFIER_OWNER | PAL_MODIFIER_WRITE;
+	pal_judge_file(&act);
+	if (pal_is_denied(&act))
+		pal_report_open(&act, PAL_O_CREAT);
+	result = pal_errno(&act, PAL_EACCES);
+	pal_act_end(&act);
+	return result;
+}
+
+SEC("lsm/path_mknod")
+int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, __u16 mode, unsigned int device, int earlier)
+{
+	struct pal_subject subject;
+
 	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	if (subject.phase == PAL_PHASE_RUNTIME || pal_is_inner_open(file))
-		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_FILE);
-	act.object = file;
-	act.modifiers = pal_owner_modifier(file->f_inode) | pal_write_modifier(file);
-	pal_judge_file(&act);
-	result = pal_outcome(&act, PAL_EACCES);
+	return pal_judge_create(directory, dentry, &subject);
+}
+
+/* ---- networks ---- */
+
+static __always_inline bool pal_others_report(const struct pal_act *act, const struct pal_endpoint *endpoint)
+{
+	bool seen_by_cgroup = endpoint->bytes[0] == PAL_AF_INET || endpoint->bytes[0] == PAL_AF_INET6;
+
+	return pal_cgroup_reports && !pal_is_denied(act) && seen_by_cgroup && act->subject->slot;
+}
+
+static __noinline int pal_judge_network(const struct pal_endpoint *endpoint, struct pal_subject *subject, __u32 family)
+{
+	struct pal_network_act network = {
+		.operation = family == PAL_FAMILY_SOCKET ? PAL_NETWORK_SOCKET : PAL_NETWORK_CONNECT,
+	};
+	struct pal_verdict verdict;
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, family);
+	if (act.scratch)
+		pal_endpoint_canonical(&act, endpoint);
+	pal_judge_endpoint(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT && !pal_others_report(&act, endpoint)) {
+		pal_lsm_verdict(&act, &verdict);
+		network.result = pal_is_denied(&act) ? -PAL_EPERM : 0;
+		pal_emit_network(subject, endpoint, &network, &verdict);
+	}
+	result = pal_errno(&act, PAL_EPERM);
 	pal_act_end(&act);
 	return result;
 }
@@ -90,25 +202,18 @@ int BPF_PROG(judge_open, struct file *file, int earlier)
 SEC("lsm/socket_create")
 int BPF_PROG(judge_socket, int domain, int type, int protocol, int by_kernel, int earlier)
 {
+	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
-	struct pal_act act;
-	int result;
 
 	if (earlier || by_kernel || !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
 		return earlier;
-	if (subject.phase == PAL_PHASE_RUNTIME)
-		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
-	if (act.scratch)
-		pal_endpoint_begin(&act, domain, type, protocol);
-	pal_judge_endpoint(&act);
-	result = pal_outcome(&act, PAL_EPERM);
-	pal_act_end(&act);
-	return result;
+	pal_endpoint_socket(&endpoint, domain, type, protocol);
+	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_SOCKET);
 }
 
 /* `address` is the kernel's copy: no other thread can change it any more. */
-static __always_inline void pal_connect_endpoint(struct pal_act *act, struct socket *socket, struct sockaddr *address, int length)
+static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoint, struct socket *socket,
+						    struct sockaddr *address, int length)
 {
 	struct pal_sockaddr_in6 v6 = {};
 	struct pal_sockaddr_in v4 = {};
@@ -116,32 +221,57 @@ static __always_inline void pal_connect_endpoint(struct pal_act *act, struct soc
 
 	if (length >= (int)sizeof(domain))
 		bpf_probe_read_kernel(&domain, sizeof(domain), address);
-	pal_endpoint_begin(act, domain, socket->sk->sk_type, socket->sk->sk_protocol);
+	pal_endpoint_socket(endpoint, domain, socket->sk->sk_type, socket->sk->sk_protocol);
 	if (domain == PAL_AF_INET && length >= (int)sizeof(v4)) {
 		bpf_probe_read_kernel(&v4, sizeof(v4), address);
-		pal_endpoint_v4(act, v4.port, v4.address);
+		pal_endpoint_ipv4(endpoint, v4.port, v4.address);
 	} else if (domain == PAL_AF_INET6 && length >= PAL_SIN6_LEN_RFC2133) {
 		bpf_probe_read_kernel(&v6, PAL_SIN6_LEN_RFC2133, address);
-		pal_endpoint_v6(act, v6.port, v6.address);
+		pal_endpoint_ipv6(endpoint, v6.port, v6.address);
 	}
 }
 
 SEC("lsm/socket_connect")
 int BPF_PROG(judge_connect, struct socket *socket, struct sockaddr *address, int length, int earlier)
 {
+	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
-	struct pal_act act;
-	int result;
 
 	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_CONNECT))
 		return earlier;
-	if (subject.phase == PAL_PHASE_RUNTIME)
-		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_CONNECT);
-	if (act.scratch)
-		pal_connect_endpoint(&act, socket, address, length);
-	pal_judge_endpoint(&act);
-	result = pal_outcome(&act, PAL_EPERM);
+	pal_endpoint_of_connect(&endpoint, socket, address, length);
+	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_CONNECT);
+}
+
+/* ---- tracing ---- */
+
+/* `target` is traced by `tracer`; one of the two is the current task, whose workload is held. */
+static __noinline int pal_judge_tracing(struct task_struct *target, struct task_struct *tracer, struct pal_subject *subject,
+					__u32 request)
+{
+	struct pal_verdict verdict;
+	struct pal_target about;
+	struct pal_text path;
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_PTRACE);
+	act.object.mount = target->mm->exe_file->f_path.mnt;
+	act.object.dentry = target->mm->exe_file->f_path.dentry;
+	act.actor = tracer;
+	act.foreign_actor = request == PAL_PTRACE_TRACEME_REQUEST;
+	pal_judge_file(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		about.request = request;
+		about.tgid = target->tgid;
+		about.tid = target->pid;
+		about.slot = pal_slot_of_cgroup(pal_cgroup_of_task(target));
+		about.start_ns = target->group_leader->start_boottime;
+		pal_lsm_verdict(&act, &verdict);
+		pal_judged_path(&act, &path);
+		pal_emit_ptrace(subject, &path, &about, &verdict);
+	}
+	result = pal_errno(&act, PAL_EPERM);
 	pal_act_end(&act);
 	return result;
 }
@@ -151,19 +281,10 @@ SEC("lsm/ptrace_access_check")
 int BPF_PROG(judge_trace, struct task_struct *target, unsigned int mode, int earlier)
 {
 	struct pal_subject subject;
-	struct pal_act act;
-	int result;
 
 	if (earlier || !(mode & PAL_PTRACE_MODE_ATTACH) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
 		return earlier;
-	if (subject.phase == PAL_PHASE_RUNTIME)
-		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_PTRACE);
-	act.object = target->mm->exe_file;
-	pal_judge_file(&act);
-	result = pal_outcome(&act, PAL_EPERM);
-	pal_act_end(&act);
-	return result;
+	return pal_judge_tracing(target, bpf_get_current_task_btf(), &subject, PAL_PTRACE_ATTACH_REQUEST);
 }
 
 /* The current task asks `tracer` to trace it: the tracer is the actor, the current task's workload is the one that is held. */
@@ -171,19 +292,8 @@ SEC("lsm/ptrace_traceme")
 int BPF_PROG(judge_traceme, struct task_struct *tracer, int earlier)
 {
 	struct pal_subject subject;
-	struct pal_act act;
-	int result;
 
 	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
 		return earlier;
-	if (subject.phase == PAL_PHASE_RUNTIME)
-		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_PTRACE);
-	act.object = bpf_get_current_task_btf()->mm->exe_file;
-	act.actor = tracer;
-	act.foreign_actor = 1;
-	pal_judge_file(&act);
-	result = pal_outcome(&act, PAL_EPERM);
-	pal_act_end(&act);
-	return result;
+	return pal_judge_tracing(bpf_get_current_task_btf(), tracer, &subject, PAL_PTRACE_TRACEME_REQUEST);
 }

@@ -73,7 +73,7 @@ static __always_inline __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, const struct 
 	steps.at = first;
 	steps.state = head->start;
 	steps.absorbing = head->absorbing;
-	bpf_loop((PAL_PATH_SIZE - first) / 8, PAL_CLASSED(pal_step8), &steps, 0);
+	bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_step8), &steps, 0);
 	return PAL_CLASSED(pal_word)(blob, steps.state);
 }
 
@@ -95,10 +95,11 @@ static __always_inline __u32 PAL_CLASSED(pal_decide)(PAL_BLOB *blob, __u32 famil
 /* The source id of an executable; 0 where it has no name that a rule could mean. */
 static __always_inline __u32 PAL_CLASSED(pal_source_of)(PAL_BLOB *blob, struct file *executable, struct pal_act *act)
 {
+	struct pal_object object = { .mount = executable->f_path.mnt, .dentry = executable->f_path.dentry };
 	__u32 start = 0;
 
-	if (pal_name_file(executable, act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT,
-			  &start) != PAL_NAMED)
+	if (pal_name_object(&object, act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT,
+			    &start) != PAL_NAMED)
 		return 0;
 	return PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_SOURCE], act->scratch, start);
 }
@@ -133,12 +134,15 @@ pal_function int PAL_CLASSED(pal_judge_file)(struct pal_act *act)
 		return 0;
 	}
 	source = PAL_CLASSED(pal_source)(blob, act);
-	act->naming = pal_name_object(act, &start);
+	act->naming = pal_name_judged(act, &start);
 	if (act->naming != PAL_NAMED)
 		return 0;
 	act->start = start;
 	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_PATH], act->scratch, start);
 	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, source, act->modifiers);
+#ifdef PAL_OBJECT_BY_ADDRESS
+	act->word_reading = PAL_CLASSED(pal_decide)(blob, act->family, accept, source, act->modifiers & ~PAL_MODIFIER_WRITE);
+#endif
 	return 0;
 }
 

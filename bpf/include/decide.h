@@ -10,6 +10,7 @@
 #define PALISADE_DECIDE_H
 
 #include "blobs.h"
+#include "endpoint.h"
 #include "identity.h"
 #include "record.h"
 #include "walk.h"
@@ -26,7 +27,7 @@ struct pal_act {
 #ifdef PAL_OBJECT_BY_ADDRESS
 	struct pal_place object;   /* what is judged by its path, in programs that have no typed pointer to it */
 #else
-	struct file *object;       /* what is judged by its path: a typed pointer */
+	struct pal_object object;  /* what is judged by its path */
 #endif
 	__u32 foreign_actor;       /* the actor is not the task that `subject` is kept for */
 	__u32 family;              /* enum pal_family */
@@ -36,6 +37,9 @@ struct pal_act {
 	__u32 naming;              /* enum pal_naming, PAL_NO_BLOB, PAL_NO_SCRATCH */
 	__u32 start;               /* of the judged path in scratch->path */
 	__u32 word;                /* decision word */
+#ifdef PAL_OBJECT_BY_ADDRESS
+	__u32 word_reading;        /* the same for an act that does not write: what fanotify decides by */
+#endif
 };
 
 #define PAL_ENDPOINT_BYTES_SOCKET 3
@@ -62,14 +66,14 @@ static __always_inline __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u
 }
 
 /* Names the object; the result is enum pal_naming. */
-static __always_inline __u32 pal_name_object(struct pal_act *act, __u32 *start)
+static __always_inline __u32 pal_name_judged(struct pal_act *act, __u32 *start)
 {
 	__u32 checked = act->subject->flags & PAL_SLOT_MOUNTS_LEARNT;
 
 #ifdef PAL_OBJECT_BY_ADDRESS
 	return pal_name_place(&act->object, act->scratch, act->subject->slot, checked, start);
 #else
-	return pal_name_file(act->object, act->scratch, act->subject->slot, checked, start);
+	return pal_name_object(&act->object, act->scratch, act->subject->slot, checked, start);
 #endif
 }
 
@@ -108,7 +112,8 @@ static __always_inline void pal_act_begin(struct pal_act *act, struct pal_subjec
 	act->object.vfsmount = 0;
 	act->object.dentry = 0;
 #else
-	act->object = NULL;
+	act->object.mount = NULL;
+	act->object.dentry = NULL;
 #endif
 	act->foreign_actor = 0;
 	act->family = family;
@@ -116,6 +121,9 @@ static __always_inline void pal_act_begin(struct pal_act *act, struct pal_subjec
 	act->endpoint_length = 0;
 	act->start = PAL_PATH_SIZE;
 	act->word = PAL_EFFECT_PERMIT;
+#ifdef PAL_OBJECT_BY_ADDRESS
+	act->word_reading = PAL_EFFECT_PERMIT;
+#endif
 	act->scratch = pal_scratch_take();
 	act->naming = act->scratch ? PAL_NAMING : PAL_NO_SCRATCH;
 }
@@ -250,6 +258,23 @@ static __always_inline void pal_endpoint_v6(struct pal_act *act, __be16 port, co
 	__builtin_memcpy(bytes + 5, address, 12);
 	__builtin_memcpy(bytes + 17, &last, sizeof(last));
 	act->endpoint_length = PAL_ENDPOINT_BYTES_V6;
+}
+
+/* What the automaton judges for an endpoint as records carry it. */
+static __always_inline void pal_endpoint_canonical(struct pal_act *act, const struct pal_endpoint *endpoint)
+{
+	__be32 address[4];
+	__be16 port;
+
+	pal_endpoint_begin(act, endpoint->bytes[0], endpoint->bytes[1], endpoint->bytes[2]);
+	if (endpoint->len == PAL_ENDPOINT_LEN_SOCKET)
+		return;
+	__builtin_memcpy(&port, endpoint->bytes + 3, sizeof(port));
+	__builtin_memcpy(address, endpoint->bytes + 5, sizeof(address));
+	if (endpoint->len == PAL_ENDPOINT_LEN_V4)
+		pal_endpoint_v4(act, port, address[0]);
+	else
+		pal_endpoint_v6(act, port, address);
 }
 
 #endif

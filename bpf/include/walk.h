@@ -166,8 +166,11 @@ static __always_inline __u32 pal_name_of_parentless(__u64 address)
 	return PAL_NAME_STACKED;
 }
 
-/* At a mount's root: to the dentry that the mount covers, or the end. */
-static __always_inline void pal_cross_mount(struct pal_climb *climb)
+/*
+ * At a mount's root: to the dentry that the mount covers, or the end. A function of its own, for 6.1 gives a chain of calls 512
+ * bytes of stack and this is the deepest one.
+ */
+pal_function void pal_cross_mount(struct pal_climb *climb)
 {
 	struct pal_mount_head head;
 	struct pal_mount_key key = {};
@@ -325,15 +328,22 @@ static __always_inline void pal_count_naming(__u32 end)
 		pal_count(PAL_COUNTER_PATH_MOVED);
 }
 
-/* Names the file; returns enum pal_naming and, where it is PAL_NAMED, the path's first byte in scratch->path by `start`. */
-pal_function __u32 pal_name_file(struct file *file, struct pal_scratch *scratch, __u32 slot, __u32 checked, __u32 *start)
+/* A struct path by typed pointers. */
+struct pal_object {
+	struct vfsmount *mount;
+	struct dentry *dentry;
+};
+
+/* Names the object; returns enum pal_naming and, where it is PAL_NAMED, the path's first byte in scratch->path by `start`. */
+pal_function __u32 pal_name_object(const struct pal_object *object, struct pal_scratch *scratch, __u32 slot, __u32 checked,
+				   __u32 *start)
 {
 	struct pal_climb climb;
 
 	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
 		__u32 sequence = pal_rename_sequence();
 
-		pal_climb_path(&climb, file->f_path.mnt, file->f_path.dentry, scratch, slot, checked);
+		pal_climb_path(&climb, object->mount, object->dentry, scratch, slot, checked);
 		if (pal_climb_is_stable(sequence)) {
 			if (climb.end == PAL_NAMED)
 				*start = climb.start;

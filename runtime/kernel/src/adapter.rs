@@ -152,6 +152,12 @@ impl KernelAdapter {
         self.state().strangers.iter().copied().collect()
     }
 
+    /// The policy that programs find for a slot, and its generation.
+    #[must_use]
+    pub fn in_force(&self, slot: Slot) -> Option<(Generation, PolicyNumber)> {
+        self.programs.as_ref().map(|programs| programs.slots.installed(slot))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while the lock was held cannot leave the books half changed in a way that matters: each change is one insert.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -81,6 +81,7 @@ pub const IDENTITY: &[ProgramSpec] = &[
 pub const LSM: &[ProgramSpec] = &[
     lsm("judge_exec", "bprm_check_security", "execution falls to the next tier"),
     lsm("judge_open", "file_open", "files fall to the next tier"),
+    lsm("judge_create", "path_mknod", "a file whose creation is denied is made, empty, and not opened"),
     lsm("judge_socket", "socket_create", "sockets fall to the cgroup programs"),
     lsm("judge_connect", "socket_connect", "destinations fall to the cgroup programs"),
     lsm("judge_trace", "ptrace_access_check", "tracing is not denied"),

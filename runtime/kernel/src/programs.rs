@@ -53,7 +53,7 @@ impl Programs {
         for (name, sizes) in SHARED {
             pins.check(name, *sizes)?;
         }
-        let constants = constants();
+        let constants = constants(matrix);
         let mut objects = Vec::new();
         let identity =
             objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &constants);
@@ -183,8 +183,11 @@ fn load_lsm(
 }
 
 /// What the programs must know of this machine before they are loaded.
-pub(crate) fn constants() -> Vec<Constant> {
+pub(crate) fn constants(matrix: &KernelMatrix) -> Vec<Constant> {
+    let available = |capability| matrix.capabilities.get(&capability) == Some(&CapabilityState::Available);
+    let cgroup_reports = available(Capability::CgroupConnect) && available(Capability::CgroupSocket);
     vec![
+        Constant::Word("pal_cgroup_reports", u32::from(cgroup_reports)),
         Constant::Word("pal_host_mnt_ns", host_mount_namespace()),
         Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0)),
     ]
