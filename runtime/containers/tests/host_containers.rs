@@ -1,6 +1,7 @@
 //! Real containers of a real containerd, started through the hook and without it. Ring: host (root).
 #![forbid(unsafe_code)]
 
+mod pods;
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};

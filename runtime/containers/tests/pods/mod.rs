@@ -1,12 +1,10 @@
-//! Pods by the CRI, as the kubelet makes them. Ring: host (root).
+//! Pods by the CRI, as the kubelet makes them.
 #![forbid(unsafe_code)]
-
 #![expect(clippy::unwrap_used, reason = "a panic is how a test's bed says that it cannot be made")]
-
-mod support;
 
 use std::collections::HashMap;
 
+use crate::support::{Follower, IMAGE, PrivateContainerd, cgroup_inode};
 use containerd_client::tonic::transport::Channel;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxPodSandboxConfig,
@@ -15,7 +13,6 @@ use k8s_cri::v1::{
     runtime_service_client::RuntimeServiceClient,
 };
 use palisade_world::Container;
-use support::{Follower, IMAGE, PrivateContainerd, cgroup_inode};
 
 /// The labels that the kubelet puts on sandbox and container alike.
 const KUBELET: [(&str, &str); 2] = [("io.kubernetes.pod.name", "web-1"), ("io.kubernetes.pod.namespace", "shop")];
