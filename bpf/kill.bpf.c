@@ -86,14 +86,23 @@ static __always_inline void pal_target_of(struct pal_target *target, __u64 addre
 	target->start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
 }
 
+static __noinline void pal_report_trace(const struct pal_act *act, __u64 task, __u32 request)
+{
+	struct pal_verdict verdict;
+	struct pal_target target;
+	struct pal_text path;
+
+	pal_carry_out(act, &verdict);
+	pal_target_of(&target, task, request);
+	pal_judged_path(act, &path);
+	pal_emit_ptrace(act->subject, &path, &target, &verdict);
+}
+
 /* With PTRACE_TRACEME the parent is the actor and the acting process the target, as for the LSM hook. */
 static __noinline int pal_judge_ptrace(const struct pal_call *call)
 {
 	__u32 request = call->arguments[0];
-	struct pal_verdict verdict;
 	struct pal_subject subject;
-	struct pal_target target;
-	struct pal_text path;
 	struct pal_act act;
 	__u64 task;
 
@@ -109,12 +118,8 @@ static __noinline int pal_judge_ptrace(const struct pal_call *call)
 	}
 	pal_act_on_file(&act, (__u64)BPF_CORE_READ((struct task_struct *)task, mm, exe_file));
 	pal_judge_file(&act);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
-		pal_carry_out(&act, &verdict);
-		pal_target_of(&target, task, request);
-		pal_judged_path(&act, &path);
-		pal_emit_ptrace(&subject, &path, &target, &verdict);
-	}
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+		pal_report_trace(&act, task, request);
 	pal_act_end(&act);
 	return 0;
 }
@@ -132,13 +137,21 @@ int BPF_PROG(kill_tracer, struct pt_regs *regs, long number)
 
 /* ---- exec ---- */
 
+static __noinline void pal_report_exec(const struct pal_act *act, __u32 argument_count)
+{
+	struct pal_verdict verdict;
+	struct pal_text path;
+
+	pal_carry_out(act, &verdict);
+	pal_judged_path(act, &path);
+	pal_emit_exec(act->subject, &path, argument_count, &verdict);
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct file *file = bprm->file;
-	struct pal_verdict verdict;
 	struct pal_subject subject;
-	struct pal_text path;
 	struct pal_act act;
 
 	if (!(pal_kill_families >> PAL_FAMILY_PROCESS & 1))
@@ -154,22 +167,27 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 	if (file->f_inode->i_uid.val == task->cred->fsuid.val)
 		act.modifiers = PAL_MODIFIER_OWNER;
 	pal_judge_file(&act);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
-		pal_carry_out(&act, &verdict);
-		pal_judged_path(&act, &path);
-		pal_emit_exec(&subject, &path, bprm->argc, &verdict);
-	}
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+		pal_report_exec(&act, bprm->argc);
 	pal_act_end(&act);
 	return 0;
 }
 
 /* ---- sockets that no cgroup program sees ---- */
 
-static __noinline int pal_judge_socket(const struct pal_call *call)
+static __noinline void pal_report_socket(const struct pal_act *act, const struct pal_call *call)
 {
 	struct pal_network_act network = { .operation = PAL_NETWORK_SOCKET, .result = call->result };
 	struct pal_endpoint endpoint = {};
 	struct pal_verdict verdict;
+
+	pal_endpoint_of_arguments(&endpoint, call);
+	pal_carry_out(act, &verdict);
+	pal_emit_network(act->subject, &endpoint, &network, &verdict);
+}
+
+static __noinline int pal_judge_socket(const struct pal_call *call)
+{
 	struct pal_subject subject;
 	struct pal_act act;
 	__u32 domain = call->arguments[0];
@@ -177,15 +195,12 @@ static __noinline int pal_judge_socket(const struct pal_call *call)
 	if (call->result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
 	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
 		return 0;
-	pal_endpoint_of_arguments(&endpoint, call);
 	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
 	if (act.scratch)
-		pal_endpoint_begin(&act, endpoint.bytes[0], endpoint.bytes[1], endpoint.bytes[2]);
+		pal_endpoint_begin(&act, domain, call->arguments[1] & 0xf, call->arguments[2]);
 	pal_judge_endpoint(&act);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
-		pal_carry_out(&act, &verdict);
-		pal_emit_network(&subject, &endpoint, &network, &verdict);
-	}
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+		pal_report_socket(&act, call);
 	pal_act_end(&act);
 	return 0;
 }
@@ -215,12 +230,25 @@ static __always_inline __u32 pal_modifiers_of(__u64 address, __u32 open_flags)
 	return modifiers;
 }
 
+static __noinline void pal_report_open(const struct pal_act *act, __u32 flags, __s32 result)
+{
+	struct pal_verdict verdict = {
+		.word = act->word,
+		.tier = PAL_TIER_AUDIT,
+		.outcome = pal_blocks(act) ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED,
+		.fail_reason = pal_fail_reason(act),
+		.family = PAL_FAMILY_FILE,
+	};
+	struct pal_text path;
+
+	pal_judged_path(act, &path);
+	pal_emit_open(act->subject, &path, flags, result, &verdict);
+}
+
 static __noinline int pal_judge_open(const struct pal_call *call)
 {
 	__u32 flags = pal_open_flags_of(call);
-	struct pal_verdict verdict;
 	struct pal_subject subject;
-	struct pal_text path;
 	struct pal_act act;
 	__u32 modifiers;
 	__u64 file;
@@ -237,15 +265,8 @@ static __noinline int pal_judge_open(const struct pal_call *call)
 	pal_act_on_file(&act, file);
 	act.modifiers = modifiers;
 	pal_judge_file(&act);
-	if (pal_effect(&act) > pal_effect_for_fanotify(&act)) {
-		verdict.word = act.word;
-		verdict.family = PAL_FAMILY_FILE;
-		verdict.fail_reason = pal_fail_reason(&act);
-		verdict.tier = PAL_TIER_AUDIT;
-		verdict.outcome = pal_blocks(&act) ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED;
-		pal_judged_path(&act, &path);
-		pal_emit_open(&subject, &path, flags, call->result, &verdict);
-	}
+	if (pal_effect(&act) > pal_effect_for_fanotify(&act))
+		pal_report_open(&act, flags, call->result);
 	pal_act_end(&act);
 	return 0;
 }

@@ -22,6 +22,16 @@
 
 char _license[] SEC("license") = "GPL";
 
+struct pal_fork_record {
+	struct pal_record_head head;
+	struct pal_record_fork body;
+};
+
+struct pal_exit_record {
+	struct pal_record_head head;
+	struct pal_record_exit body;
+};
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
@@ -49,43 +59,45 @@ int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_b
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct {
-		struct pal_record_head head;
-		struct pal_record_fork body;
-	} record;
+	struct pal_fork_record *record;
 	struct pal_subject subject;
+	struct pal_ticket ticket;
 
 	if (child->pid != child->tgid)
 		return 0; /* a thread: process chains do not need it */
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_FORK))
 		return 0;
-	pal_describe(&record.head, PAL_RECORD_FORK, &subject, parent);
-	record.body.child_tgid = child->tgid;
-	record.body.child_tid = child->pid;
-	record.body.child_start_ns = child->start_boottime;
-	pal_emit(&record.head, sizeof(record));
+	record = pal_reserve(&ticket, PAL_RECORD_FORK, sizeof(*record));
+	if (!record)
+		return 0;
+	pal_describe(&record->head, PAL_RECORD_FORK, &subject, parent);
+	record->body.child_tgid = child->tgid;
+	record->body.child_tid = child->pid;
+	record->body.child_start_ns = child->start_boottime;
+	pal_submit(&ticket, &record->head, sizeof(*record));
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(observe_exit, struct task_struct *task)
 {
-	struct {
-		struct pal_record_head head;
-		struct pal_record_exit body;
-	} record;
+	struct pal_exit_record *record;
 	struct pal_subject subject;
+	struct pal_ticket ticket;
 
 	if (task->signal->live.counter)
 		return 0; /* other threads of the process live on */
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_EXIT))
 		return 0;
-	pal_describe(&record.head, PAL_RECORD_EXIT, &subject, task);
-	record.body.status = pal_wait_status_of(task);
-	record.body.reserved = 0;
-	pal_emit(&record.head, sizeof(record));
+	record = pal_reserve(&ticket, PAL_RECORD_EXIT, sizeof(*record));
+	if (!record)
+		return 0;
+	pal_describe(&record->head, PAL_RECORD_EXIT, &subject, task);
+	record->body.status = pal_wait_status_of(task);
+	record->body.reserved = 0;
+	pal_submit(&ticket, &record->head, sizeof(*record));
 	return 0;
 }
 

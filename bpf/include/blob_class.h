@@ -58,7 +58,7 @@ static long PAL_CLASSED(pal_step8)(__u32 index, void *context)
  * The accept id of scratch->path from `start`. NUL does not move the state, so that the bytes before `start` in its first
  * eight are cleared and read along.
  */
-static __always_inline __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, const struct pal_automaton_head *head,
+pal_function __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, const struct pal_automaton_head *head,
 						   struct pal_scratch *scratch, __u32 start)
 {
 	struct PAL_CLASSED(pal_steps) steps;

@@ -50,7 +50,7 @@ struct pal_act {
  * Spells the endpoint's bytes as the automaton's symbols (blob.h) where a path would lie, once the source is known and the
  * room is free. The rest is zero, which does not move the state. Returns the start.
  */
-static __always_inline __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
+pal_function __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
 {
 	const __u32 start = PAL_PATH_SIZE - 48;
 

@@ -11,8 +11,9 @@
  * full, and in both cases not within PAL_WAKE_INTERVAL_NS of the CPU's last wake-up. What nobody was woken for, the reader
  * finds at its own tick.
  *
- * Records without strings are built on the stack. Those with strings are built in a record buffer that is taken by an
- * atomic exchange, not in a bare per-CPU buffer: LSM programs are preemptible, and would overwrite each other's.
+ * Records without strings are built in the ring itself. Those with strings, whose size is not known before, are built in a
+ * record buffer that is taken by an atomic exchange, not in a bare per-CPU buffer: LSM programs are preemptible, and would
+ * overwrite each other's. None is built on the stack: 6.1 gives a whole chain of calls 512 bytes.
  *
  * Needs Linux 5.8 (ring buffer), 5.12 (atomic fetch-and-add).
  */
@@ -126,24 +127,65 @@ static __always_inline __u64 pal_wakeup(void *ring, struct pal_producer *produce
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-/* Numbers the record and hands it to this CPU's ring. `len` bytes from `head` on are the record, padding included. */
-static __noinline long pal_emit(struct pal_record_head *head, __u32 len)
+/* A record's number, and the ring that it goes to. */
+struct pal_ticket {
+	void *ring; /* NULL: nobody has made this CPU's ring yet */
+	struct pal_producer *producer;
+	__u64 sequence;
+	__u32 cpu;
+};
+
+static __always_inline bool pal_ticket_take(struct pal_ticket *ticket)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	__u32 key = cpu & (PAL_RINGS - 1);
-	struct pal_producer *producer = pal_producer_of_cpu();
-	void *ring;
 
-	if (!producer)
-		return -1;
+	ticket->cpu = cpu;
+	ticket->producer = pal_producer_of_cpu();
+	if (!ticket->producer)
+		return false;
+	ticket->sequence = __sync_fetch_and_add(&ticket->producer->next_sequence, 1);
+	ticket->ring = bpf_map_lookup_elem(&rings, &key);
+	return ticket->ring;
+}
+
+static __always_inline void pal_describe_ticket(struct pal_record_head *head, const struct pal_ticket *ticket, __u32 len)
+{
 	head->len = len;
-	head->producer = cpu;
-	head->sequence = __sync_fetch_and_add(&producer->next_sequence, 1);
-	ring = bpf_map_lookup_elem(&rings, &key);
-	if (ring && !bpf_ringbuf_output(ring, head, len, pal_wakeup(ring, producer, head)))
-		return 0;
+	head->producer = ticket->cpu;
+	head->sequence = ticket->sequence;
+}
+
+/* Numbers the record and copies it to this CPU's ring. `len` bytes from `head` on are the record, padding included. */
+static __noinline long pal_emit(struct pal_record_head *head, __u32 len)
+{
+	struct pal_ticket ticket;
+
+	if (pal_ticket_take(&ticket)) {
+		pal_describe_ticket(head, &ticket, len);
+		if (!bpf_ringbuf_output(ticket.ring, head, len, pal_wakeup(ticket.ring, ticket.producer, head)))
+			return 0;
+	}
 	pal_count_loss(head->kind, PAL_LOSS_RING_FULL);
 	return -1;
+}
+
+/* Room for a record without strings in the ring itself; NULL: the loss is counted. What is taken must be submitted. */
+static __always_inline void *pal_reserve(struct pal_ticket *ticket, __u32 kind, __u64 size)
+{
+	void *record = NULL;
+
+	if (pal_ticket_take(ticket))
+		record = bpf_ringbuf_reserve(ticket->ring, size, 0);
+	if (!record)
+		pal_count_loss(kind, PAL_LOSS_RING_FULL);
+	return record;
+}
+
+static __always_inline void pal_submit(const struct pal_ticket *ticket, struct pal_record_head *head, __u32 len)
+{
+	pal_describe_ticket(head, ticket, len);
+	bpf_ringbuf_submit(head, pal_wakeup(ticket->ring, ticket->producer, head));
 }
 
 static __always_inline __u32 pal_pid_ns_of(struct task_struct *task)
@@ -399,6 +441,11 @@ static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const 
 	pal_record_send(buffer);
 }
 
+struct pal_network_record {
+	struct pal_record_head head;
+	struct pal_record_network body;
+};
+
 struct pal_network_act {
 	__u32 operation; /* enum pal_network_operation */
 	__s32 result;
@@ -409,21 +456,22 @@ struct pal_network_act {
 static __noinline void pal_emit_network(const struct pal_subject *subject, const struct pal_endpoint *endpoint,
 					const struct pal_network_act *act, const struct pal_verdict *verdict)
 {
-	struct {
-		struct pal_record_head head;
-		struct pal_record_network body;
-	} record;
 	__u16 kind = act->operation == PAL_NETWORK_SOCKET ? PAL_RECORD_SOCKET : PAL_RECORD_CONNECT;
+	struct pal_network_record *record;
+	struct pal_ticket ticket;
 
-	pal_describe(&record.head, kind, subject, bpf_get_current_task_btf());
-	pal_describe_verdict(&record.head, subject, verdict);
-	record.body.operation = act->operation;
-	record.body.endpoint_len = endpoint->len;
-	record.body.flags = act->flags;
-	record.body.reserved = 0;
-	record.body.result = act->result;
-	__builtin_memcpy(record.body.endpoint, endpoint->bytes, sizeof(record.body.endpoint));
-	pal_emit(&record.head, sizeof(record));
+	record = pal_reserve(&ticket, kind, sizeof(*record));
+	if (!record)
+		return;
+	pal_describe(&record->head, kind, subject, bpf_get_current_task_btf());
+	pal_describe_verdict(&record->head, subject, verdict);
+	record->body.operation = act->operation;
+	record->body.endpoint_len = endpoint->len;
+	record->body.flags = act->flags;
+	record->body.reserved = 0;
+	record->body.result = act->result;
+	__builtin_memcpy(record->body.endpoint, endpoint->bytes, sizeof(record->body.endpoint));
+	pal_submit(&ticket, &record->head, sizeof(*record));
 }
 
 #endif
