@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let arch = target_define(&env::var("CARGO_CFG_TARGET_ARCH")?)?;
-    println!("cargo:rerun-if-changed={}", source.join("include").display());
+    // The whole folder: a new program must be found too.
+    println!("cargo:rerun-if-changed={}", source.display());
     for name in ["PALISADE_CLANG", "PALISADE_LLVM_STRIP"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
@@ -26,7 +27,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         else {
             continue;
         };
-        println!("cargo:rerun-if-changed={}", path.display());
         compile(&path, &source, &out.join(format!("{name}.bpf.o")), arch)?;
     }
     Ok(())

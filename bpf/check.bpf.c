@@ -25,6 +25,23 @@ struct {
 	__type(value, struct pal_check);
 } check SEC(".maps");
 
+/* Records are built through pointers on the stack, which BTF does not describe: here they are named once for the layout test. */
+struct pal_record_bodies {
+	struct pal_record_exec exec;
+	struct pal_record_fork fork;
+	struct pal_record_exit exit;
+	struct pal_record_open open;
+	struct pal_record_network network;
+	struct pal_record_ptrace ptrace;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pal_record_bodies);
+} record_bodies SEC(".maps");
+
 static __always_inline struct pal_check *pal_check_of(void)
 {
 	__u32 first = 0;

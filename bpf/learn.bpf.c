@@ -35,12 +35,10 @@ static long pal_learn_crossing(__u32 index, void *context)
 	last = head.parent == lesson->mount || parent.parent == head.parent;
 	key.root = head.root;
 	key.mountpoint = head.mountpoint;
+	key.parent_root = parent.root;
+	key.parent_mountpoint = parent.mountpoint;
 	key.slot = lesson->slot;
 	crossing.last = last;
-	if (!last) {
-		crossing.parent_root = parent.root;
-		crossing.parent_mountpoint = parent.mountpoint;
-	}
 	if (bpf_map_update_elem(&mounts, &key, &crossing, BPF_ANY)) {
 		lesson->result = -PAL_ENOSPC;
 		return 1;

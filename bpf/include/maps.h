@@ -58,18 +58,22 @@ struct pal_task {
 	__u64 source_digest; /* first 8 bytes of that blob's digest; 0: not computed */
 };
 
-/* One mount crossing as the workload saw it at its start. Mount ids are no identity: they are reused and change with unshare. */
+/*
+ * One mount crossing as the workload saw it at its start: a mount, and the mount that it is on, each by the addresses of its
+ * root dentry and of the dentry that it covers. Mount ids are no identity: they are reused and change with unshare. The
+ * parent belongs to the key and not to the value, because a tree that is bound twice has the same mounts in two places.
+ */
 struct pal_mount_key {
-	__u64 root;       /* address of the mount's root dentry */
-	__u64 mountpoint; /* address of the dentry that it covers */
+	__u64 root;
+	__u64 mountpoint;
+	__u64 parent_root;
+	__u64 parent_mountpoint;
 	__u32 slot;
 	__u32 reserved;
 };
 
 struct pal_mount {
-	__u64 parent_root;       /* the crossing that must follow */
-	__u64 parent_mountpoint;
-	__u32 last;              /* the workload's root: none follows */
+	__u32 last; /* the workload's root: the path begins here */
 	__u32 reserved;
 };
 

@@ -5,8 +5,8 @@
  * Climbs dentries towards the root and writes the components right-aligned into scratch->path. Inside the first mount the
  * pointers are typed and loaded directly; past it, where the kernel's struct mount is not typed for us, one 24-byte read
  * brings what a step needs. Each mount crossing is looked up in the workload's mount table once that was learnt: the pair
- * (mount root, covered dentry) is the mount's identity and names the crossing that must follow. Unshared copies of a mount
- * pass, binds elsewhere, moves and new mounts do not.
+ * (mount root, covered dentry) is a mount's identity, a crossing is the pairs of a mount and of its parent. Unshared copies
+ * of a mount pass, binds elsewhere, moves and new mounts do not.
  *
  * The names can change while we climb. rename_lock's sequence, where the kernel shows its address, tells; then we climb
  * again, a bounded number of times. Without it (pal_rename_lock is 0) a rename that hits the climb can garble the path.
@@ -45,21 +45,6 @@ enum pal_naming {
 	PAL_NAME_STACKED = 7,  /* on a layer that a stacked file system opened for itself: judged above already */
 };
 
-struct pal_climb {
-	struct dentry *typed; /* inside the first mount */
-	struct dentry *typed_root;
-	__u64 dentry;         /* past the first mount: plain addresses */
-	__u64 root;           /* of the mount that `dentry` is in */
-	__u64 mount;
-	__u64 expected_root;  /* the crossing that must follow; 0: any of the table */
-	__u64 expected_mountpoint;
-	struct pal_scratch *scratch;
-	__u32 start;          /* of the path in scratch->path, which ends at PAL_PATH_SIZE */
-	__u32 slot;
-	__u32 checked;        /* crossings are looked up */
-	__u32 end;            /* enum pal_naming */
-};
-
 /* Neighbours in struct dentry and struct mount since long before 5.17: one read instead of three. */
 struct pal_dentry_head {
 	__u64 parent;
@@ -72,6 +57,19 @@ struct pal_mount_head {
 	__u64 parent;
 	__u64 mountpoint;
 	__u64 root;
+};
+
+struct pal_climb {
+	struct dentry *typed; /* inside the first mount */
+	struct dentry *typed_root;
+	__u64 dentry;         /* past the first mount: plain addresses */
+	__u64 mount;          /* that `dentry` is in */
+	struct pal_mount_head head; /* of that mount */
+	struct pal_scratch *scratch;
+	__u32 start;          /* of the path in scratch->path, which ends at PAL_PATH_SIZE */
+	__u32 slot;
+	__u32 checked;        /* crossings are looked up */
+	__u32 end;            /* enum pal_naming */
 };
 
 static __always_inline bool pal_dentry_is_compact(void)
@@ -131,29 +129,6 @@ static __always_inline bool pal_put_name(struct pal_climb *climb, const void *na
 	return true;
 }
 
-static long pal_climb_typed(__u32 index, void *context)
-{
-	struct pal_climb *climb = context;
-	struct dentry *dentry = climb->typed;
-	struct dentry *parent;
-
-	if (dentry == climb->typed_root) {
-		climb->end = PAL_NAMED;
-		return 1;
-	}
-	parent = dentry->d_parent;
-	if (parent == dentry) {
-		climb->end = PAL_NAME_UNKNOWN_MOUNT;
-		return 1;
-	}
-	if (!pal_put_name(climb, dentry->d_name.name, dentry->d_name.len)) {
-		climb->end = PAL_NAME_TOO_LONG;
-		return 1;
-	}
-	climb->typed = parent;
-	return 0;
-}
-
 /* A mount without a parent of its own: the tree's top, a mount of the kernel's own, or one that was taken off the tree. */
 static __always_inline __u32 pal_name_of_parentless(__u64 address)
 {
@@ -166,49 +141,74 @@ static __always_inline __u32 pal_name_of_parentless(__u64 address)
 	return PAL_NAME_STACKED;
 }
 
-/*
- * At a mount's root: to the dentry that the mount covers, or the end. A function of its own, for 6.1 gives a chain of calls 512
- * bytes of stack and this is the deepest one.
- */
-pal_function void pal_cross_mount(struct pal_climb *climb)
+/* What is not of the workload's tree: perhaps of none. */
+static __always_inline __u32 pal_name_off_tree(__u64 mount)
 {
-	struct pal_mount_head head;
-	struct pal_mount_key key = {};
-	struct pal_mount *crossing;
-	struct mount *parent;
+	__u32 parentless = pal_name_of_parentless(mount);
 
-	if (!pal_read_mount(climb->mount, &head)) {
+	return parentless == PAL_NAMED ? PAL_NAME_UNKNOWN_MOUNT : parentless;
+}
+
+static long pal_climb_typed(__u32 index, void *context)
+{
+	struct pal_climb *climb = context;
+	struct dentry *dentry = climb->typed;
+	struct dentry *parent;
+
+	if (dentry == climb->typed_root) {
+		climb->end = PAL_NAMED;
+		return 1;
+	}
+	parent = dentry->d_parent;
+	if (parent == dentry) {
+		climb->end = pal_name_off_tree(climb->mount);
+		return 1;
+	}
+	if (!pal_put_name(climb, dentry->d_name.name, dentry->d_name.len)) {
+		climb->end = PAL_NAME_TOO_LONG;
+		return 1;
+	}
+	climb->typed = parent;
+	return 0;
+}
+
+static __always_inline bool pal_crossing_is_known(struct pal_climb *climb, const struct pal_mount_head *parent, bool *last)
+{
+	struct pal_mount_key key = {
+		.root = climb->head.root,
+		.mountpoint = climb->head.mountpoint,
+		.parent_root = parent->root,
+		.parent_mountpoint = parent->mountpoint,
+		.slot = climb->slot,
+	};
+	struct pal_mount *crossing = bpf_map_lookup_elem(&mounts, &key);
+
+	*last = crossing && crossing->last;
+	return crossing;
+}
+
+/* At a mount's root: to the dentry that the mount covers, or the end. */
+pal_function int pal_cross_mount(struct pal_climb *climb)
+{
+	struct pal_mount_head parent;
+	bool last = false;
+
+	if (!pal_read_mount(climb->head.parent, &parent)) {
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
-		return;
+		return 0;
 	}
 	if (climb->checked) {
-		key.root = climb->root;
-		key.mountpoint = head.mountpoint;
-		key.slot = climb->slot;
-		crossing = bpf_map_lookup_elem(&mounts, &key);
-		if (!crossing || (climb->expected_root && (climb->expected_root != key.root ||
-							   climb->expected_mountpoint != key.mountpoint))) {
-			__u32 parentless = head.parent == climb->mount ? pal_name_of_parentless(climb->mount) : PAL_NAMED;
-
-			climb->end = parentless == PAL_NAMED ? PAL_NAME_UNKNOWN_MOUNT : parentless;
-			return;
-		}
-		if (crossing->last) {
+		if (!pal_crossing_is_known(climb, &parent, &last))
+			climb->end = pal_name_off_tree(climb->mount);
+		else if (last)
 			climb->end = PAL_NAMED;
-			return;
-		}
-		climb->expected_root = crossing->parent_root;
-		climb->expected_mountpoint = crossing->parent_mountpoint;
-	}
-	if (head.parent == climb->mount) {
+	} else if (climb->head.parent == climb->mount) {
 		climb->end = pal_name_of_parentless(climb->mount);
-		return;
 	}
-	/* A local, for BPF_CORE_READ would relocate a field of our own struct. */
-	parent = (struct mount *)head.parent;
-	climb->dentry = head.mountpoint;
-	climb->mount = head.parent;
-	climb->root = (__u64)BPF_CORE_READ(parent, mnt.mnt_root);
+	climb->dentry = climb->head.mountpoint;
+	climb->mount = climb->head.parent;
+	climb->head = parent;
+	return 0;
 }
 
 static long pal_climb_untyped(__u32 index, void *context)
@@ -216,12 +216,12 @@ static long pal_climb_untyped(__u32 index, void *context)
 	struct pal_climb *climb = context;
 	struct pal_dentry_head head;
 
-	if (climb->dentry == climb->root) {
+	if (climb->dentry == climb->head.root) {
 		pal_cross_mount(climb);
 		return climb->end != PAL_NAMING;
 	}
 	if (!pal_read_dentry(climb->dentry, &head) || head.parent == climb->dentry) {
-		climb->end = PAL_NAME_UNKNOWN_MOUNT;
+		climb->end = pal_name_off_tree(climb->mount);
 		return 1;
 	}
 	if (!pal_put_name(climb, (void *)head.name, head.length)) {
@@ -232,8 +232,9 @@ static long pal_climb_untyped(__u32 index, void *context)
 	return 0;
 }
 
-/* What a callback changes must not start as a constant. */
-static __always_inline void pal_climb_begin(struct pal_climb *climb, struct pal_scratch *scratch, __u32 slot, __u32 checked)
+/* Starts in a mount. What a callback changes must not start as a constant. */
+static __always_inline void pal_climb_begin(struct pal_climb *climb, __u64 vfsmount, struct pal_scratch *scratch, __u32 slot,
+					    __u32 checked)
 {
 	__u32 zero = PAL_ZERO(scratch);
 
@@ -242,13 +243,15 @@ static __always_inline void pal_climb_begin(struct pal_climb *climb, struct pal_
 	climb->slot = slot;
 	climb->checked = checked + zero;
 	climb->end = PAL_NAMING + zero;
-	climb->expected_root = zero;
-	climb->expected_mountpoint = zero;
+	climb->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+	if (!pal_read_mount(climb->mount, &climb->head))
+		climb->end = PAL_NAME_UNKNOWN_MOUNT;
 }
 
 static __always_inline void pal_climb_above(struct pal_climb *climb)
 {
-	bpf_loop(PAL_COMPONENTS_MAX + PAL_CROSSINGS_MAX, pal_climb_untyped, climb, 0);
+	if (climb->end == PAL_NAMING)
+		bpf_loop(PAL_COMPONENTS_MAX + PAL_CROSSINGS_MAX, pal_climb_untyped, climb, 0);
 	if (climb->end == PAL_NAMING)
 		climb->end = PAL_NAME_TOO_DEEP;
 }
@@ -266,24 +269,18 @@ static __always_inline void pal_name_root(struct pal_climb *climb)
 static __always_inline void pal_climb_path(struct pal_climb *climb, struct vfsmount *mnt, struct dentry *dentry,
 					   struct pal_scratch *scratch, __u32 slot, __u32 checked)
 {
-	struct dentry *root = mnt->mnt_root;
-
-	pal_climb_begin(climb, scratch, slot, checked);
+	pal_climb_begin(climb, (__u64)mnt, scratch, slot, checked);
 	climb->typed = dentry;
-	climb->typed_root = root;
-	climb->mount = (__u64)mnt - bpf_core_field_offset(struct mount, mnt);
-	climb->root = (__u64)root;
-	climb->dentry = (__u64)root;
-	bpf_loop(PAL_COMPONENTS_MAX + 1, pal_climb_typed, climb, 0);
-	if (climb->end != PAL_NAMED) {
-		if (climb->end == PAL_NAMING)
-			climb->end = PAL_NAME_TOO_DEEP;
-		return;
-	}
-	climb->end = PAL_NAMING + PAL_ZERO(scratch);
-	pal_cross_mount(climb);
+	climb->typed_root = mnt->mnt_root;
 	if (climb->end == PAL_NAMING)
+		bpf_loop(PAL_COMPONENTS_MAX + 1, pal_climb_typed, climb, 0);
+	if (climb->end == PAL_NAMED) {
+		climb->end = PAL_NAMING + PAL_ZERO(scratch);
+		pal_cross_mount(climb);
 		pal_climb_above(climb);
+	} else if (climb->end == PAL_NAMING) {
+		climb->end = PAL_NAME_TOO_DEEP;
+	}
 	pal_name_root(climb);
 }
 
@@ -291,11 +288,9 @@ static __always_inline void pal_climb_path(struct pal_climb *climb, struct vfsmo
 static __always_inline void pal_climb_addresses(struct pal_climb *climb, __u64 vfsmount, __u64 dentry,
 						struct pal_scratch *scratch, __u32 slot, __u32 checked)
 {
-	pal_climb_begin(climb, scratch, slot, checked);
+	pal_climb_begin(climb, vfsmount, scratch, slot, checked);
 	climb->typed = NULL;
 	climb->typed_root = NULL;
-	climb->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
-	climb->root = (__u64)BPF_CORE_READ((struct vfsmount *)vfsmount, mnt_root);
 	climb->dentry = dentry;
 	pal_climb_above(climb);
 	pal_name_root(climb);

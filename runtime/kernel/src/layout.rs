@@ -59,6 +59,10 @@ pub struct MountKey {
     pub root: u64,
     /// Address of the dentry that it covers.
     pub mountpoint: u64,
+    /// The same of the mount that it is on.
+    pub parent_root: u64,
+    /// The same of the mount that it is on.
+    pub parent_mountpoint: u64,
     /// Whose.
     pub slot: u32,
     /// Zero.
@@ -69,11 +73,7 @@ pub struct MountKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Mount {
-    /// The crossing that must follow.
-    pub parent_root: u64,
-    /// The crossing that must follow.
-    pub parent_mountpoint: u64,
-    /// 1: none follows.
+    /// 1: the workload's root, where paths begin.
     pub last: u32,
     /// Zero.
     pub reserved: u32,
@@ -151,6 +151,6 @@ impl PolicyNumber {
 const _: () = {
     assert!(size_of::<Slot>() == 24);
     assert!(size_of::<Task>() == 32);
-    assert!(size_of::<MountKey>() == 24);
-    assert!(size_of::<Mount>() == 24);
+    assert!(size_of::<MountKey>() == 40);
+    assert!(size_of::<Mount>() == 8);
 };

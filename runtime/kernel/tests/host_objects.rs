@@ -1,0 +1,197 @@
+//! The compiled objects: their layouts are those of the Rust twins, and the verifier takes them within a budget.
+
+mod kernel_bed;
+
+use std::{collections::BTreeMap, mem::offset_of};
+
+use kernel_bed::{CHECKS, Checks, pin_root};
+use palisade_kernel::{
+    layout,
+    objects::{self, Hook, PinRoot, ProgramSpec},
+};
+use palisade_kernel_abi::{
+    blob::{AutomatonHead, BlobHead, FamilyHead, HEAD_BYTES, SizeClass},
+    record::LAYOUTS,
+};
+
+/// Size and field offsets in bytes, by the structure's name.
+type Structures = BTreeMap<String, (usize, BTreeMap<String, usize>)>;
+
+fn word(bytes: &[u8], at: usize) -> usize {
+    u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
+fn long(bytes: &[u8], at: usize) -> usize {
+    usize::try_from(u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap()
+}
+
+fn half(bytes: &[u8], at: usize) -> usize {
+    u16::from_ne_bytes(bytes[at..at + 2].try_into().unwrap()) as usize
+}
+
+fn text(bytes: &[u8], at: usize) -> String {
+    let end = bytes[at..].iter().position(|byte| *byte == 0).unwrap();
+    String::from_utf8(bytes[at..at + end].to_vec()).unwrap()
+}
+
+/// A section of a 64-bit ELF object by its name.
+fn section<'a>(object: &'a [u8], name: &str) -> &'a [u8] {
+    let (table, size, count, names) = (long(object, 40), half(object, 58), half(object, 60), half(object, 62));
+    let header = |index: usize| table + index * size;
+    let names = long(object, header(names) + 24);
+    let index = (0..count).find(|index| text(object, names + word(object, header(*index))) == name).expect(name);
+    let (offset, length) = (long(object, header(index) + 24), long(object, header(index) + 32));
+    &object[offset..offset + length]
+}
+
+/// Bytes that follow a type's 12-byte head, by its kind and number of members.
+fn trailing_bytes(kind: usize, members: usize) -> usize {
+    match kind {
+        1 | 14 | 17 => 4,
+        3 => 12,
+        4 | 5 | 15 | 19 => 12 * members,
+        6 | 13 => 8 * members,
+        _ => 0,
+    }
+}
+
+/// The structures that an object's BTF describes.
+fn structures(object: &[u8]) -> Structures {
+    const STRUCT: usize = 4;
+    let btf = section(object, ".BTF");
+    let head = word(btf, 4);
+    let (types, types_length, strings) = (head + word(btf, 8), word(btf, 12), head + word(btf, 16));
+    let mut found = Structures::new();
+    let mut at = types;
+    while at < types + types_length {
+        let info = word(btf, at + 4);
+        let (kind, members, bitfields) = (info >> 24 & 31, info & 0xffff, info >> 31 == 1);
+        if kind == STRUCT {
+            let member = |index: usize| {
+                let member = at + 12 + 12 * index;
+                let bits = word(btf, member + 8) & if bitfields { 0x00ff_ffff } else { usize::MAX };
+                (text(btf, strings + word(btf, member)), bits / 8)
+            };
+            let name = text(btf, strings + word(btf, at));
+            found.insert(name, (word(btf, at + 8), (0..members).map(member).collect()));
+        }
+        at += 12 + trailing_bytes(kind, members);
+    }
+    found
+}
+
+macro_rules! twin {
+    ($c:literal, $rust:ty, [$($field:ident),+ $(,)?]) => {
+        ($c, size_of::<$rust>(), vec![$((stringify!($field), offset_of!($rust, $field))),+])
+    };
+}
+
+fn twins() -> Vec<(&'static str, usize, Vec<(&'static str, usize)>)> {
+    vec![
+        twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, reserved]),
+        twin!("pal_task", layout::Task, [cgroup, slot, incarnation, phase, source, source_digest]),
+        twin!("pal_mount_key", layout::MountKey, [root, mountpoint, parent_root, parent_mountpoint, slot, reserved]),
+        twin!("pal_mount", layout::Mount, [last, reserved]),
+        twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, digest]),
+        twin!("pal_automaton_head", AutomatonHead, [start, absorbing, states, reserved, class_of]),
+        twin!("pal_family_head", FamilyHead, [base, accepts, sources, modifiers]),
+    ]
+}
+
+fn objects() -> [(&'static str, &'static [u8]); 4] {
+    [
+        ("check", palisade_bpf::CHECK),
+        ("lsm", palisade_bpf::LSM),
+        ("cgroup", palisade_bpf::CGROUP),
+        ("kill", palisade_bpf::KILL),
+    ]
+}
+
+#[test]
+fn unit_objects_have_the_layouts_of_the_rust_twins() {
+    let all = objects().map(|(name, object)| (name, structures(object)));
+    let mut compared = 0;
+    for (c, size, fields) in twins() {
+        for (object, found) in all.iter().filter(|(_, found)| found.contains_key(c)) {
+            let wanted: BTreeMap<String, usize> = fields.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+            assert_eq!(found[c], (size, wanted), "struct {c} in {object}");
+            compared += 1;
+        }
+    }
+    for layout in LAYOUTS {
+        let (object, found) = all.iter().find(|(_, found)| found.contains_key(layout.name)).expect(layout.name);
+        let wanted: BTreeMap<String, usize> =
+            layout.fields.iter().map(|field| (field.name.to_owned(), field.offset)).collect();
+        assert_eq!(found[layout.name], (layout.size, wanted), "struct {} in {object}", layout.name);
+        compared += 1;
+    }
+    // Each twin in the LSM object at least, which reads them all.
+    assert!(compared >= twins().len() + LAYOUTS.len(), "{compared} compared");
+}
+
+#[test]
+fn unit_objects_have_blob_values_of_the_size_classes() {
+    let found = structures(palisade_bpf::LSM);
+    for (class, name) in SizeClass::ALL.into_iter().zip(["16k", "128k", "1m", "8m"]) {
+        let (size, fields) = &found[&format!("pal_blob_{name}")];
+        assert_eq!((*size, fields["words"]), (class.value_bytes(), HEAD_BYTES), "{class:?}");
+    }
+}
+
+/// Instructions that the verifier may process for one program. Its limit is a million; versions differ by a factor of ten, so
+/// a tenth of it leaves room for kernels that we have not met.
+const VERIFIER_BUDGET: u32 = 100_000;
+
+#[test]
+fn host_verifier_takes_every_program_within_its_budget() {
+    let Some(pins) = pin_root() else { return };
+    let btf = aya::Btf::from_sys_fs().expect("BTF");
+    let root = PinRoot::create(&pins.0).unwrap();
+    let mut identity = objects::load("identity", palisade_bpf::IDENTITY, &btf, &root, &[]).unwrap();
+    let mut learn = objects::load("learn", palisade_bpf::LEARN, &btf, &root, &[]).unwrap();
+    let mut counts: Vec<(&str, u32)> = Vec::new();
+    for (object, specs) in [(&mut identity, objects::IDENTITY), (&mut learn, objects::LEARN)] {
+        for spec in specs {
+            objects::load_program(object, spec, &btf).expect(spec.name);
+            counts.push((spec.name, verified(object, spec.name)));
+        }
+    }
+    let checks = Checks::load(&pins.0);
+    counts.extend(CHECKS.iter().map(|name| (*name, verified(checks.object(), name))));
+    // Refused on kernels without BPF LSM trampolines; where they load, they are held to the budget too.
+    let mut lsm = objects::load("lsm", palisade_bpf::LSM, &btf, &root, &[]).unwrap();
+    for spec in objects::LSM {
+        match objects::load_program(&mut lsm, spec, &btf) {
+            Ok(()) => counts.push((spec.name, verified(&lsm, spec.name))),
+            Err(reason) => println!("{:24} refused here: {reason}", spec.name),
+        }
+    }
+    for (name, count) in &counts {
+        println!("{name:24} {count:>7} instructions verified");
+    }
+    assert!(counts.iter().all(|(_, count)| (1..VERIFIER_BUDGET).contains(count)), "{counts:?}");
+}
+
+fn verified(object: &aya::Ebpf, name: &str) -> u32 {
+    let info = objects::program_info(object, name).expect(name);
+    info.verified_instruction_count().expect("a kernel of 5.16 or newer")
+}
+
+#[test]
+fn host_a_refused_program_is_told_with_the_verifiers_last_lines() {
+    let Some(pins) = pin_root() else { return };
+    let btf = aya::Btf::from_sys_fs().expect("BTF");
+    let root = PinRoot::create(&pins.0).unwrap();
+    let mut object = objects::load("identity", palisade_bpf::IDENTITY, &btf, &root, &[]).unwrap();
+    let wrong = ProgramSpec {
+        name: "inherit_task",
+        // A tracepoint with fewer arguments: the verifier must refuse what reads the second.
+        hook: Hook::BtfTracepoint("sched_process_free"),
+        needs: "",
+        without: "",
+    };
+    let reason = objects::load_program(&mut object, &wrong, &btf).unwrap_err();
+    assert!(reason.contains("verifier: ") && reason.contains("invalid bpf_context access"), "{reason}");
+    let absent = ProgramSpec { hook: Hook::BtfTracepoint("no_such_tracepoint"), ..wrong };
+    assert!(objects::load_program(&mut object, &absent, &btf).is_err());
+}
