@@ -2,28 +2,29 @@
 # packages are there.
 . tests/rings/common.sh
 
-readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio)
+readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq)
 readonly IMAGE_NAME=localhost/palisade-vm:1
 
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
-    cargo build -p palisade-vm
+    cargo build -p palisade-vm -p palisade-node
     local root
     root=$(mktemp -d)
     trap "rm -rf '$root'" EXIT
     stage "$root/guest"
-    tests/vm/boot.sh "$root/guest" /bin/vm_suite --color never
+    tests/vm/boot.sh --timeout 800 "$root/guest" /bin/vm_suite --color never
 }
 
-# The guest's files: the suite, a container runtime, and the image.
+# The guest's files: the suite, the node with its hook, a container runtime, and the image.
 stage() {
     local guest=$1 program
     mkdir -p "$guest"
-    for program in vm_suite vm_actor; do tests/vm/install-program.sh "$guest" "$target_dir/debug/$program" "/bin/$program"; done
-    for program in containerd containerd-shim-runc-v2 ctr runc; do
+    for program in vm_suite vm_actor palisade; do tests/vm/install-program.sh "$guest" "$target_dir/debug/$program" "/bin/$program"; done
+    for program in containerd containerd-shim-runc-v2 ctr runc jq; do
         tests/vm/install-program.sh "$guest" "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "/bin/$program"
     done
+    install -D deploy/hooks/runc-with-hook "$guest/hooks/runc-with-hook"
     image "$guest/../image" "$guest/image.tar"
 }
 

@@ -102,9 +102,11 @@ impl Containerd {
     ///
     /// # Errors
     /// See [`ContainerdError`].
-    pub fn run(&self, id: &str, acts: &[Act]) -> Result<Vec<Outcome>, ContainerdError> {
+    pub fn run(&self, id: &str, options: &[&str], acts: &[Act]) -> Result<Vec<Outcome>, ContainerdError> {
         let texts: Vec<String> = acts.iter().map(Act::to_string).collect();
-        let mut arguments = vec!["run", "--rm", "--net-host", IMAGE, id, ACTOR];
+        let mut arguments = vec!["run", "--rm", "--net-host"];
+        arguments.extend(options);
+        arguments.extend([IMAGE, id, ACTOR]);
         arguments.extend(texts.iter().map(String::as_str));
         outcomes(acts, &ctr(&arguments)?)
     }

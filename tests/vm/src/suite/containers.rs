@@ -24,7 +24,7 @@ fn every_act_is_permitted() -> Checked {
         Act::Connect(greeter.address()),
         Act::PtraceChild,
     ];
-    let outcomes = fixture::containerd()?.run("baseline", &acts)?;
+    let outcomes = fixture::containerd()?.run("baseline", &[], &acts)?;
     for (act, outcome) in acts.iter().zip(outcomes) {
         ensure(outcome.is_permitted(), || format!("{act}: {outcome}"))?;
     }

@@ -100,8 +100,9 @@ fn neighbours() -> Checked {
     let policy = policy("file:\n  matchPaths: [ { path: /etc/secret } ]\naction: Block")?;
     let acts = [open("/etc/secret")];
     let mut outside = Err("the container outside did not run".into());
-    subject()?
-        .meanwhile(&policy, || outside = containerd().and_then(|containerd| Ok(containerd.run("outsider", &acts)?)))?;
+    subject()?.meanwhile(&policy, || {
+        outside = containerd().and_then(|containerd| Ok(containerd.run("outsider", &[], &acts)?));
+    })?;
     ensure_outcomes(&acts, &outside?, 0)
 }
 

@@ -6,6 +6,7 @@ mod containers;
 mod enforcement;
 mod fixture;
 mod ground;
+mod node;
 mod paths;
 mod phases;
 mod pins;
@@ -20,10 +21,18 @@ pub use pins::{HOLD_POLICY, hold};
 /// Every test of the guest.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    [ground::trials(), containers::trials(), enforcement::trials(), paths::trials(), phases::trials(), pins::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        ground::trials(),
+        containers::trials(),
+        enforcement::trials(),
+        paths::trials(),
+        phases::trials(),
+        pins::trials(),
+        node::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Fails with the text unless the condition holds.

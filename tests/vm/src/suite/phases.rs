@@ -56,14 +56,14 @@ fn started_under<T>(id: &str, spec: &str, run: impl FnOnce() -> T) -> Result<T, 
 fn start_under_allow_list() -> Checked {
     let containerd = containerd()?;
     let acts = acts();
-    let outcomes = started_under("started", ALLOW_LIST, || containerd.run("started", &acts))??;
+    let outcomes = started_under("started", ALLOW_LIST, || containerd.run("started", &[], &acts))??;
     ensure_outcomes(&acts, &outcomes, 3)
 }
 
 fn forbidden_entrypoint() -> Checked {
     let containerd = containerd()?;
     let spec = "process:\n  matchPaths: [ { path: /bin/vm_actor } ]\naction: Block";
-    let ran = started_under("refused", spec, || containerd.run("refused", &[Act::Open("/etc/public".into())]))?;
+    let ran = started_under("refused", spec, || containerd.run("refused", &[], &[Act::Open("/etc/public".into())]))?;
     match ran {
         Err(error) if error.to_string().contains("permission denied") => Ok(()),
         Err(error) => Err(format!("it did not start, for another reason: {error}").into()),

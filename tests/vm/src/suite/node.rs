@@ -1,0 +1,202 @@
+//! The whole node in the guest: policy files, containerd's events, the OCI hook, BPF LSM, alerts.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use super::{
+    Checked, ensure,
+    fixture::{containerd, ensure_outcomes},
+};
+use crate::{
+    act::Act,
+    containerd::{self, Container},
+};
+
+/// The hook's wrapper around runc, and beside it the hook itself: `deploy/hooks`.
+const RUNC: &str = "/hooks/runc-with-hook";
+const HOOK: &str = "/hooks/hook.json";
+/// Of anything that the node does by itself; emulated, so far longer than on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("vm_node_holds_a_container_from_its_start_and_explains_the_denial", holds_and_explains),
+        Trial::test("vm_node_puts_a_changed_policy_in_force_for_a_running_container", changes),
+        Trial::test("vm_node_that_was_killed_leaves_policy_in_force_and_lets_no_container_start", killed),
+    ]
+}
+
+/// A running node with directories of its own; what it left in the kernel is unloaded when it is dropped.
+struct Node {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Node {
+    fn start(name: &str, policy: &str) -> Result<Self, Failed> {
+        let folder = PathBuf::from("/run").join(name);
+        fs::create_dir_all(folder.join("policies"))?;
+        let at = |file: &str| folder.join(file).display().to_string();
+        let hook = format!(
+            r#"{{"path": "/bin/palisade", "args": ["palisade", "hook", "--socket", "{}", "--timeout", "30"], "timeout": 60}}"#,
+            at("hook.sock")
+        );
+        fs::write(HOOK, hook)?;
+        fs::write(folder.join("policies/suite.yaml"), policy)?;
+        let process = Command::new("/bin/palisade")
+            .args(["node", "--node-name", "guest", "--no-alert-stdout", "--containerd", containerd::SOCKET])
+            .args([
+                "--policy-dir",
+                &at("policies"),
+                "--hook-socket",
+                &at("hook.sock"),
+                "--admin-socket",
+                &at("admin.sock"),
+            ])
+            .args(["--admin-token-file", &at("admin.token"), "--alert-file", &at("alerts.jsonl")])
+            .args(["--pin-root", &pin_root(name)])
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(folder.join("out"))?)
+            .stderr(fs::File::create(folder.join("log"))?)
+            .spawn()?;
+        let node = Self { process, folder };
+        node.wait_for("the node's sockets", || {
+            node.folder.join("hook.sock").exists() && node.folder.join("admin.sock").exists()
+        })?;
+        Ok(node)
+    }
+
+    fn wait_for(&self, what: &str, happened: impl Fn() -> bool) -> Checked {
+        for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+            if happened() {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(15).collect();
+        Err(format!("{what} did not come; the node's log, last line first:\n{}", tail.join("\n")).into())
+    }
+
+    fn alerts(&self) -> Vec<Value> {
+        let lines = fs::read_to_string(self.folder.join("alerts.jsonl")).unwrap_or_default();
+        lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn kill(&mut self) -> Checked {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        if let Some(name) = self.folder.file_name().and_then(|name| name.to_str()) {
+            palisade_kernel::unload(Path::new(&pin_root(name))).ok();
+        }
+    }
+}
+
+fn pin_root(name: &str) -> String {
+    format!("/sys/fs/bpf/{name}")
+}
+
+/// A policy of the pods labelled `app: held`.
+fn blocks(path: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{ name: blocks, namespace: shop }}\nspec:\n  \
+         selector: {{ matchLabels: {{ app: held }} }}\n  file:\n    matchPaths: [ {{ path: {path} }} ]\n  message: not for you\n  \
+         action: Block\n"
+    )
+}
+
+/// `ctr` options that make a container a pod of the label, with the hook in it.
+fn pod(app: &str) -> [String; 10] {
+    let label = |text: String| ["--label".to_owned(), text];
+    let [a, b] = label(format!("app={app}"));
+    let [c, d] = label(format!("io.kubernetes.pod.name={app}-pod"));
+    let [e, f] = label("io.kubernetes.pod.namespace=shop".to_owned());
+    let [g, h] = label("io.kubernetes.container.name=main".to_owned());
+    [a, b, c, d, e, f, g, h, "--runc-binary".to_owned(), RUNC.to_owned()]
+}
+
+fn started(id: &str, app: &str) -> Result<Container, Failed> {
+    let options = pod(app);
+    Ok(containerd()?.hold(id, &options.each_ref().map(String::as_str))?)
+}
+
+fn open(path: &str) -> Act {
+    Act::Open(path.into())
+}
+
+fn holds_and_explains() -> Checked {
+    // containerd first: the node follows it.
+    let containerd = containerd()?;
+    let node = Node::start("node-holds", &blocks("/etc/secret"))?;
+    let acts = [open("/etc/secret"), open("/etc/public")];
+    let held = containerd.run("held", &pod("held").each_ref().map(String::as_str), &acts)?;
+    ensure_outcomes(&acts, &held, 1)?;
+    let other = containerd.run("other", &pod("other").each_ref().map(String::as_str), &acts)?;
+    ensure_outcomes(&acts, &other, 0)?;
+    node.wait_for("an alert", || !node.alerts().is_empty())?;
+    let alerts = node.alerts();
+    let [alert] = &alerts[..] else { return Err(format!("one act was denied: {alerts:#?}").into()) };
+    for (pointer, wanted) in [
+        ("/workload/name", "held-pod"),
+        ("/workload/namespace", "shop"),
+        ("/workload/container", "main"),
+        ("/verdict", "denied"),
+        ("/tier", "bpf-lsm"),
+        ("/rule/policyName", "blocks"),
+        ("/rule/message", "not for you"),
+        ("/processChain/0/executable", "/bin/vm_actor"),
+    ] {
+        let said = alert.pointer(pointer).and_then(Value::as_str);
+        ensure(said == Some(wanted), || format!("{pointer} should be {wanted}: {alert:#}"))?;
+    }
+    Ok(())
+}
+
+fn changes() -> Checked {
+    containerd()?;
+    let node = Node::start("node-changes", &blocks("/etc/secret"))?;
+    let container = started("changing", "held")?;
+    let (secret, public) = (open("/etc/secret"), open("/etc/public"));
+    let before = [secret.clone(), public.clone()];
+    ensure_outcomes(&before, &container.exec(&before)?, 1)?;
+    fs::write(node.folder.join("policies/suite.yaml"), blocks("/etc/public"))?;
+    let after = [public, secret];
+    // The act itself is the only honest sign that the change is in force.
+    node.wait_for("the changed policy", || container.exec(&after[..1]).is_ok_and(|outcomes| outcomes[0].is_denied()))?;
+    ensure_outcomes(&after, &container.exec(&after)?, 1)?;
+    container.remove()?;
+    Ok(())
+}
+
+fn killed() -> Checked {
+    containerd()?;
+    let mut node = Node::start("node-killed", &blocks("/etc/secret"))?;
+    let container = started("orphan", "held")?;
+    node.kill()?;
+    let acts = [open("/etc/secret"), open("/etc/public")];
+    ensure_outcomes(&acts, &container.exec(&acts)?, 1)?;
+    let options = pod("held");
+    let refused = containerd()?.run("late", &options.each_ref().map(String::as_str), &acts);
+    ensure(refused.is_err(), || format!("a container started without the node: {refused:?}"))?;
+    drop(node);
+    ensure_outcomes(&acts, &container.exec(&acts)?, 0)?;
+    container.remove()?;
+    Ok(())
+}
