@@ -14,7 +14,7 @@
  *
  * Which families are this tier's business is set before loading, by what the kernel lacks. Not loaded where BPF LSM works.
  *
- * Gaps: io_uring opens; process_vm_readv, process_vm_writev and /proc/<pid>/mem are tracing for an LSM and not here.
+ * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; io_uring opens; process_vm_readv, process_vm_writev and /proc/<pid>/mem are tracing for an LSM and not here.
  *
  * Minimum kernel 6.1 (tested; bpf_send_signal is there from 5.3 and works at once where interrupts are on).
  */
@@ -50,11 +50,6 @@ static __always_inline void pal_act_on_file(struct pal_act *act, __u64 address)
 	act->object.dentry = address ? (__u64)BPF_CORE_READ(file, f_path.dentry) : 0;
 }
 
-static __always_inline bool pal_blocks(const struct pal_act *act)
-{
-	return pal_effect(act) == PAL_EFFECT_BLOCK;
-}
-
 /* Kills where the effect is to block; what it says is what was done. */
 static __always_inline void pal_carry_out(const struct pal_act *act, struct pal_verdict *verdict)
 {
@@ -63,7 +58,7 @@ static __always_inline void pal_carry_out(const struct pal_act *act, struct pal_
 	verdict->fail_reason = pal_fail_reason(act);
 	verdict->tier = PAL_TIER_AUDIT;
 	verdict->outcome = PAL_OUTCOME_OBSERVED;
-	if (!pal_blocks(act))
+	if (!pal_is_denied(act))
 		return;
 	if (bpf_send_signal(PAL_SIGKILL)) {
 		verdict->outcome = PAL_OUTCOME_UNENFORCEABLE;
@@ -99,23 +94,26 @@ static __noinline void pal_report_trace(const struct pal_act *act, __u64 task, _
 }
 
 /* With PTRACE_TRACEME the parent is the actor and the acting process the target, as for the LSM hook. */
-static __noinline int pal_judge_ptrace(const struct pal_call *call)
+static __noinline int pal_judge_ptrace(struct pt_regs *regs)
 {
-	__u32 request = call->arguments[0];
 	struct pal_subject subject;
+	struct pal_call call;
 	struct pal_act act;
+	__u32 request;
 	__u64 task;
 
+	pal_call_read(&call, regs, 0);
+	request = call.arguments[0];
 	if (!pal_ptrace_begins(request) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
 		return 0;
-	task = pal_ptrace_target(call);
+	task = pal_ptrace_target(&call);
 	if (!task)
 		return 0; /* nobody has that number: the call will fail */
 	pal_act_begin(&act, &subject, PAL_FAMILY_PTRACE);
-	if (request == PAL_PTRACE_TRACEME) {
+	if (request == PAL_PTRACE_TRACEME)
 		act.actor = bpf_get_current_task_btf()->real_parent;
-		act.foreign_actor = 1;
-	}
+	/* Whose source is kept does not matter for so rare an act: it is always computed, of the actor. */
+	act.foreign_actor = pal_veiled(1);
 	pal_act_on_file(&act, (__u64)BPF_CORE_READ((struct task_struct *)task, mm, exe_file));
 	pal_judge_file(&act);
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
@@ -127,12 +125,9 @@ static __noinline int pal_judge_ptrace(const struct pal_call *call)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(kill_tracer, struct pt_regs *regs, long number)
 {
-	struct pal_call call;
-
 	if (pal_call_of(regs) != PAL_CALL_PTRACE)
 		return 0;
-	pal_call_read(&call, regs, 0);
-	return pal_judge_ptrace(&call);
+	return pal_judge_ptrace(regs);
 }
 
 /* ---- exec ---- */
@@ -186,21 +181,24 @@ static __noinline void pal_report_socket(const struct pal_act *act, const struct
 	pal_emit_network(act->subject, &endpoint, &network, &verdict);
 }
 
-static __noinline int pal_judge_socket(const struct pal_call *call)
+static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 {
 	struct pal_subject subject;
+	struct pal_call call;
 	struct pal_act act;
-	__u32 domain = call->arguments[0];
+	__u32 domain;
 
-	if (call->result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
+	pal_call_read(&call, regs, result);
+	domain = call.arguments[0];
+	if (result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
 	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
 	if (act.scratch)
-		pal_endpoint_begin(&act, domain, call->arguments[1] & 0xf, call->arguments[2]);
+		pal_endpoint_begin(&act, domain, call.arguments[1] & 0xf, call.arguments[2]);
 	pal_judge_endpoint(&act);
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
-		pal_report_socket(&act, call);
+		pal_report_socket(&act, &call);
 	pal_act_end(&act);
 	return 0;
 }
@@ -235,7 +233,7 @@ static __noinline void pal_report_open(const struct pal_act *act, __u32 flags, _
 	struct pal_verdict verdict = {
 		.word = act->word,
 		.tier = PAL_TIER_AUDIT,
-		.outcome = pal_blocks(act) ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED,
+		.outcome = pal_is_denied(act) ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED,
 		.fail_reason = pal_fail_reason(act),
 		.family = PAL_FAMILY_FILE,
 	};
@@ -245,19 +243,21 @@ static __noinline void pal_report_open(const struct pal_act *act, __u32 flags, _
 	pal_emit_open(act->subject, &path, flags, result, &verdict);
 }
 
-static __noinline int pal_judge_open(const struct pal_call *call)
+static __noinline int pal_judge_open(struct pt_regs *regs, long result)
 {
-	__u32 flags = pal_open_flags_of(call);
 	struct pal_subject subject;
+	struct pal_call call;
 	struct pal_act act;
-	__u32 modifiers;
+	__u32 flags, modifiers;
 	__u64 file;
 
-	if (call->result < 0 || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (result < 0 || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return 0;
-	file = pal_file_of_descriptor(bpf_get_current_task_btf(), call->result);
+	file = pal_file_of_descriptor(bpf_get_current_task_btf(), result);
 	if (!file)
 		return 0; /* closed again by another thread */
+	pal_call_read(&call, regs, result);
+	flags = pal_open_flags_of(&call);
 	modifiers = pal_modifiers_of(file, flags);
 	if (pal_fanotify_judges && !(modifiers & PAL_MODIFIER_WRITE))
 		return 0;
@@ -266,7 +266,7 @@ static __noinline int pal_judge_open(const struct pal_call *call)
 	act.modifiers = modifiers;
 	pal_judge_file(&act);
 	if (pal_effect(&act) > pal_effect_for_fanotify(&act))
-		pal_report_open(&act, flags, call->result);
+		pal_report_open(&act, flags, result);
 	pal_act_end(&act);
 	return 0;
 }
@@ -274,15 +274,11 @@ static __noinline int pal_judge_open(const struct pal_call *call)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(kill_after_call, struct pt_regs *regs, long result)
 {
-	struct pal_call call;
-
 	switch (pal_call_of(regs)) {
 	case PAL_CALL_OPEN:
-		pal_call_read(&call, regs, result);
-		return pal_judge_open(&call);
+		return pal_judge_open(regs, result);
 	case PAL_CALL_SOCKET:
-		pal_call_read(&call, regs, result);
-		return pal_judge_socket(&call);
+		return pal_judge_socket(regs, result);
 	default:
 		return 0;
 	}

@@ -259,7 +259,7 @@ static __noinline int pal_judge_tracing(struct task_struct *target, struct task_
 	act.object.mount = target->mm->exe_file->f_path.mnt;
 	act.object.dentry = target->mm->exe_file->f_path.dentry;
 	act.actor = tracer;
-	act.foreign_actor = request == PAL_PTRACE_TRACEME_REQUEST;
+	act.foreign_actor = pal_veiled(request == PAL_PTRACE_TRACEME_REQUEST);
 	pal_judge_file(&act);
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
 		about.request = request;

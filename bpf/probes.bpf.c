@@ -79,6 +79,31 @@ int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child
 	return 0;
 }
 
+/*
+ * The last threads of a process can both find that none is left: each counts itself out before it comes here, and 6.1 does
+ * not tell which was the last. So the first one claims the process's exit.
+ */
+struct pal_exit_key {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096); /* exits that can be under way at once; of processes with threads only */
+	__type(key, struct pal_exit_key);
+	__type(value, __u32);
+} exits SEC(".maps");
+
+static __always_inline bool pal_is_first_to_tell(struct task_struct *task)
+{
+	struct pal_exit_key key = { .start_ns = task->group_leader->start_boottime, .tgid = task->tgid };
+	__u32 told = 1;
+
+	return !bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST);
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(observe_exit, struct task_struct *task)
 {
@@ -89,7 +114,7 @@ int BPF_PROG(observe_exit, struct task_struct *task)
 	if (task->signal->live.counter)
 		return 0; /* other threads of the process live on */
 	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_EXIT))
+	if (!pal_wanted(&subject, PAL_RECORD_EXIT) || !pal_is_first_to_tell(task))
 		return 0;
 	record = pal_reserve(&ticket, PAL_RECORD_EXIT, sizeof(*record));
 	if (!record)
@@ -101,94 +126,102 @@ int BPF_PROG(observe_exit, struct task_struct *task)
 	return 0;
 }
 
-static __noinline void observe_open(const struct pal_call *call)
+static __noinline void observe_open(struct pt_regs *regs, long result)
 {
 	struct pal_subject subject;
 	struct pal_record_buffer *buffer;
 	struct pal_record_open *body;
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct pal_call call;
 	__u64 file;
 
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_OPEN))
 		return;
+	pal_call_read(&call, regs, result);
 	buffer = pal_record_take(PAL_RECORD_OPEN, sizeof(*body));
 	if (!buffer)
 		return;
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, &subject, task);
-	body->flags = pal_open_flags_of(call);
-	body->result = call->result;
-	file = call->result >= 0 ? pal_file_of_descriptor(task, call->result) : 0;
+	body->flags = pal_open_flags_of(&call);
+	body->result = result;
+	file = result >= 0 ? pal_file_of_descriptor(task, result) : 0;
 	if (file)
 		pal_append_file(buffer, &body->path, file);
 	else
-		pal_append_user_string(buffer, &body->path, (const void *)pal_open_name_of(call));
+		pal_append_user_string(buffer, &body->path, (const void *)pal_open_name_of(&call));
 	pal_record_send(buffer);
 }
 
-static __noinline void observe_socket(const struct pal_call *call)
+static __noinline void observe_socket(struct pt_regs *regs, long result)
 {
-	struct pal_network_act act = { .operation = PAL_NETWORK_SOCKET, .result = call->result };
+	struct pal_network_act act = { .operation = PAL_NETWORK_SOCKET, .result = result };
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
+	struct pal_call call;
 	__u64 socket = 0;
 
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_SOCKET))
 		return;
-	if (call->result >= 0)
-		socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call->result);
+	pal_call_read(&call, regs, result);
+	if (result >= 0)
+		socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), result);
 	if (socket)
 		pal_endpoint_of_socket(&endpoint, socket);
 	else
-		pal_endpoint_of_arguments(&endpoint, call);
+		pal_endpoint_of_arguments(&endpoint, &call);
 	pal_emit_network(&subject, &endpoint, &act, NULL);
 }
 
-static __noinline void observe_connect(const struct pal_call *call)
+static __noinline void observe_connect(struct pt_regs *regs, long result)
 {
-	struct pal_network_act act = { .operation = PAL_NETWORK_CONNECT, .result = call->result };
+	struct pal_network_act act = { .operation = PAL_NETWORK_CONNECT, .result = result };
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
+	struct pal_call call;
 	__u64 socket;
 
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_CONNECT))
 		return;
-	socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call->arguments[0]);
+	pal_call_read(&call, regs, result);
+	socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call.arguments[0]);
 	if (!socket)
 		return; /* not a socket: nothing was connected */
 	pal_endpoint_of_socket(&endpoint, socket);
-	if (call->result == 0 || call->result == -PAL_EINPROGRESS) {
+	if (result == 0 || result == -PAL_EINPROGRESS) {
 		pal_endpoint_peer(&endpoint, socket);
 	} else {
-		pal_endpoint_user(&endpoint, (const void *)call->arguments[1], call->arguments[2]);
+		pal_endpoint_user(&endpoint, (const void *)call.arguments[1], call.arguments[2]);
 		act.flags = PAL_NETWORK_USER;
 	}
 	pal_emit_network(&subject, &endpoint, &act, NULL);
 }
 
 /* After the call: a target that it killed or released is found all the same as long as its pid is not reused. */
-static __noinline void observe_ptrace(const struct pal_call *call)
+static __noinline void observe_ptrace(struct pt_regs *regs, long result)
 {
 	struct pal_subject subject;
 	struct pal_record_buffer *buffer;
 	struct pal_record_ptrace *body;
+	struct pal_call call;
 	__u64 task;
 
-	if (!pal_ptrace_begins(call->arguments[0]))
+	pal_call_read(&call, regs, result);
+	if (!pal_ptrace_begins(call.arguments[0]))
 		return; /* of a process that is traced already */
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_PTRACE))
 		return;
-	task = pal_ptrace_target(call);
+	task = pal_ptrace_target(&call);
 	buffer = pal_record_take(PAL_RECORD_PTRACE, sizeof(*body));
 	if (!buffer)
 		return;
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, &subject, bpf_get_current_task_btf());
-	pal_describe_target(body, task, call);
+	pal_describe_target(body, task, &call);
 	if (task)
 		pal_append_executable(buffer, &body->target_exe, task);
 	else
@@ -199,24 +232,18 @@ static __noinline void observe_ptrace(const struct pal_call *call)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(observe_call, struct pt_regs *regs, long result)
 {
-	struct pal_call call;
-
 	switch (pal_call_of(regs)) {
 	case PAL_CALL_OPEN:
-		pal_call_read(&call, regs, result);
-		observe_open(&call);
+		observe_open(regs, result);
 		break;
 	case PAL_CALL_SOCKET:
-		pal_call_read(&call, regs, result);
-		observe_socket(&call);
+		observe_socket(regs, result);
 		break;
 	case PAL_CALL_CONNECT:
-		pal_call_read(&call, regs, result);
-		observe_connect(&call);
+		observe_connect(regs, result);
 		break;
 	case PAL_CALL_PTRACE:
-		pal_call_read(&call, regs, result);
-		observe_ptrace(&call);
+		observe_ptrace(regs, result);
 		break;
 	default:
 		break;

@@ -88,6 +88,17 @@ enum {
 /* Hides a value from the compiler, so that it neither merges bounds checks nor drops masks that the verifier needs. */
 #define pal_opaque(value) asm volatile("" : "+r"(value))
 
+/*
+ * Hides a constant from the verifier: the zero is in a map, and could be anything.
+ *
+ * Needed because of a fault in the verifier of 6.1 (mended in 6.8): when a function reads what its caller left on the stack,
+ * by a pointer, and branches on it, the verifier does not note that the value mattered. It checks the function for the first
+ * path's constant, takes the other paths for the same, and removes the branches that the first did not take. So: what a
+ * function branches on is passed by value, or is veiled where it is stored, on every path.
+ */
+static volatile __u32 pal_unknown_zero __attribute__((unused));
+#define pal_veiled(value) ((value) + pal_unknown_zero)
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct ns_common {

@@ -115,17 +115,17 @@ static __always_inline void pal_act_begin(struct pal_act *act, struct pal_subjec
 	act->object.mount = NULL;
 	act->object.dentry = NULL;
 #endif
-	act->foreign_actor = 0;
+	act->foreign_actor = pal_veiled(0);
 	act->family = family;
 	act->modifiers = 0;
 	act->endpoint_length = 0;
-	act->start = PAL_PATH_SIZE;
-	act->word = PAL_EFFECT_PERMIT;
+	act->start = pal_veiled(PAL_PATH_SIZE);
+	act->word = pal_veiled(PAL_EFFECT_PERMIT);
 #ifdef PAL_OBJECT_BY_ADDRESS
-	act->word_reading = PAL_EFFECT_PERMIT;
+	act->word_reading = pal_veiled(PAL_EFFECT_PERMIT);
 #endif
 	act->scratch = pal_scratch_take();
-	act->naming = act->scratch ? PAL_NAMING : PAL_NO_SCRATCH;
+	act->naming = pal_veiled(act->scratch ? PAL_NAMING : PAL_NO_SCRATCH);
 }
 
 static __always_inline void pal_act_end(struct pal_act *act)
@@ -147,7 +147,7 @@ static __always_inline void pal_settle(struct pal_act *act)
 		return;
 	if (act->naming == PAL_NO_BLOB)
 		pal_count(PAL_COUNTER_NO_BLOB);
-	act->word = act->subject->flags & PAL_SLOT_FAIL_BLOCK ? PAL_EFFECT_BLOCK : PAL_EFFECT_AUDIT;
+	act->word = pal_veiled(act->subject->flags & PAL_SLOT_FAIL_BLOCK ? PAL_EFFECT_BLOCK : PAL_EFFECT_AUDIT);
 }
 
 /* Judges act->object by its path; the result is act->word. */
@@ -227,7 +227,7 @@ static __always_inline void pal_endpoint_begin(struct pal_act *act, __u32 domain
 	bytes[0] = domain;
 	bytes[1] = type;
 	bytes[2] = protocol;
-	act->endpoint_length = PAL_ENDPOINT_BYTES_SOCKET;
+	act->endpoint_length = pal_veiled(PAL_ENDPOINT_BYTES_SOCKET);
 }
 
 static __always_inline void pal_endpoint_v4(struct pal_act *act, __be16 port, __be32 address)
@@ -239,7 +239,7 @@ static __always_inline void pal_endpoint_v4(struct pal_act *act, __be16 port, __
 	bytes[0] = PAL_AF_INET;
 	__builtin_memcpy(bytes + 3, &port, sizeof(port));
 	__builtin_memcpy(bytes + 5, &address, sizeof(address));
-	act->endpoint_length = PAL_ENDPOINT_BYTES_V4;
+	act->endpoint_length = pal_veiled(PAL_ENDPOINT_BYTES_V4);
 }
 
 static __always_inline void pal_endpoint_v6(struct pal_act *act, __be16 port, const __be32 address[4])
@@ -257,7 +257,7 @@ static __always_inline void pal_endpoint_v6(struct pal_act *act, __be16 port, co
 	__builtin_memcpy(bytes + 3, &port, sizeof(port));
 	__builtin_memcpy(bytes + 5, address, 12);
 	__builtin_memcpy(bytes + 17, &last, sizeof(last));
-	act->endpoint_length = PAL_ENDPOINT_BYTES_V6;
+	act->endpoint_length = pal_veiled(PAL_ENDPOINT_BYTES_V6);
 }
 
 /* What the automaton judges for an endpoint as records carry it. */

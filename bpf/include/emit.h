@@ -292,7 +292,7 @@ static __always_inline void *pal_record_body_of(struct pal_record_buffer *buffer
 
 static __always_inline void pal_span_set(struct pal_span *span, __u32 offset, __u32 len, __u32 flags)
 {
-	span->offset = len ? offset : 0;
+	span->offset = offset;
 	span->len = len;
 	span->flags = flags;
 }
@@ -307,7 +307,7 @@ static __noinline void pal_append_kernel(struct pal_record_buffer *buffer, struc
 		len = PAL_STRING_MAX;
 		flags |= PAL_SPAN_CUT;
 	}
-	if (len && bpf_probe_read_kernel(buffer->bytes + at, len, from)) {
+	if (bpf_probe_read_kernel(buffer->bytes + at, len, from)) {
 		len = 0;
 		flags |= PAL_SPAN_UNREADABLE;
 	}
@@ -326,7 +326,7 @@ static __noinline void pal_append_user(struct pal_record_buffer *buffer, struct 
 		flags |= PAL_SPAN_CUT;
 	else
 		len = bytes;
-	if (len && bpf_probe_read_user(buffer->bytes + at, len, from)) {
+	if (bpf_probe_read_user(buffer->bytes + at, len, from)) {
 		len = 0;
 		flags |= PAL_SPAN_UNREADABLE;
 	}

@@ -26,7 +26,7 @@ static __always_inline void pal_endpoint_socket(struct pal_endpoint *endpoint, _
 	endpoint->bytes[0] = domain;
 	endpoint->bytes[1] = type;
 	endpoint->bytes[2] = protocol;
-	endpoint->len = PAL_ENDPOINT_LEN_SOCKET;
+	endpoint->len = pal_veiled(PAL_ENDPOINT_LEN_SOCKET);
 }
 
 static __always_inline void pal_endpoint_ipv4(struct pal_endpoint *endpoint, __be16 port, __be32 address)
@@ -34,7 +34,7 @@ static __always_inline void pal_endpoint_ipv4(struct pal_endpoint *endpoint, __b
 	endpoint->bytes[0] = PAL_AF_INET;
 	__builtin_memcpy(endpoint->bytes + 3, &port, sizeof(port));
 	__builtin_memcpy(endpoint->bytes + 5, &address, sizeof(address));
-	endpoint->len = PAL_ENDPOINT_LEN_V4;
+	endpoint->len = pal_veiled(PAL_ENDPOINT_LEN_V4);
 }
 
 static __always_inline void pal_endpoint_ipv6(struct pal_endpoint *endpoint, __be16 port, const __be32 address[4])
@@ -46,7 +46,7 @@ static __always_inline void pal_endpoint_ipv6(struct pal_endpoint *endpoint, __b
 	endpoint->bytes[0] = PAL_AF_INET6;
 	__builtin_memcpy(endpoint->bytes + 3, &port, sizeof(port));
 	__builtin_memcpy(endpoint->bytes + 5, address, 16);
-	endpoint->len = PAL_ENDPOINT_LEN_V6;
+	endpoint->len = pal_veiled(PAL_ENDPOINT_LEN_V6);
 }
 
 #endif

@@ -101,14 +101,14 @@ static __always_inline void pal_identify_slot(struct task_struct *task, struct p
 	if (slot && !(valid && kept->slot == slot)) {
 		subject->kept = pal_keep(task, cgroup, slot, PAL_PHASE_WORKLOAD);
 		subject->slot = slot;
-		subject->phase = PAL_PHASE_WORKLOAD;
+		subject->phase = pal_veiled(PAL_PHASE_WORKLOAD);
 	} else if (valid) {
 		subject->slot = kept->slot;
 		subject->phase = kept->phase;
 	} else {
 		subject->kept = NULL;
-		subject->slot = 0;
-		subject->phase = PAL_PHASE_NONE;
+		subject->slot = pal_veiled(0);
+		subject->phase = pal_veiled(PAL_PHASE_NONE);
 	}
 }
 
@@ -125,7 +125,7 @@ static __always_inline void pal_identify_cgroup(__u64 cgroup, struct pal_subject
 	subject->kept = NULL;
 	subject->cgroup = cgroup;
 	subject->slot = pal_slot_of_cgroup(cgroup);
-	subject->phase = subject->slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE;
+	subject->phase = pal_veiled(subject->slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
 	pal_subject_load_slot(subject);
 }
 

@@ -77,6 +77,20 @@ struct pal_mount {
 	__u32 reserved;
 };
 
+/* Neighbours in struct dentry and struct mount since long before 5.17: one read instead of three. */
+struct pal_dentry_head {
+	__u64 parent;
+	__u32 hash;
+	__u32 length;
+	__u64 name;
+};
+
+struct pal_mount_head {
+	__u64 parent;
+	__u64 mountpoint;
+	__u64 root;
+};
+
 /*
  * Working memory of one run. BPF programs are preemptible, so a per-CPU buffer could be overwritten half way by another
  * task's run on the same CPU; a slot is taken by an atomic exchange instead.
@@ -86,6 +100,9 @@ struct pal_scratch {
 	__u32 zero; /* always 0, but the verifier cannot know: see PAL_ZERO in walk.h */
 	__u8 path[PAL_PATH_SIZE + PAL_NAME_MAX + 1]; /* right-aligned to PAL_PATH_SIZE */
 	__u8 endpoint[24];                           /* bytes; the automaton reads each as two symbols */
+	struct pal_dentry_head dentry;               /* what a step of the climb has read: not on the stack, see pal_cross_mount */
+	struct pal_mount_head mount;
+	struct pal_mount_key crossing;
 };
 
 enum pal_counter {

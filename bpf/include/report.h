@@ -38,8 +38,8 @@ static __always_inline void pal_judged_path(const struct pal_act *act, struct pa
 	bool named = act->naming == PAL_NAMED && act->scratch && act->start < PAL_PATH_SIZE;
 
 	path->from = named ? act->scratch->path + act->start : NULL;
-	path->len = named ? PAL_PATH_SIZE - act->start : 0;
-	path->flags = named ? 0 : PAL_SPAN_UNREADABLE;
+	path->len = pal_veiled(named ? PAL_PATH_SIZE - act->start : 0);
+	path->flags = pal_veiled(named ? 0 : PAL_SPAN_UNREADABLE);
 }
 
 #endif

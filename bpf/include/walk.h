@@ -45,20 +45,6 @@ enum pal_naming {
 	PAL_NAME_STACKED = 7,  /* on a layer that a stacked file system opened for itself: judged above already */
 };
 
-/* Neighbours in struct dentry and struct mount since long before 5.17: one read instead of three. */
-struct pal_dentry_head {
-	__u64 parent;
-	__u32 hash;
-	__u32 length;
-	__u64 name;
-};
-
-struct pal_mount_head {
-	__u64 parent;
-	__u64 mountpoint;
-	__u64 root;
-};
-
 struct pal_climb {
 	struct dentry *typed; /* inside the first mount */
 	struct dentry *typed_root;
@@ -172,63 +158,65 @@ static long pal_climb_typed(__u32 index, void *context)
 	return 0;
 }
 
-static __always_inline bool pal_crossing_is_known(struct pal_climb *climb, const struct pal_mount_head *parent, bool *last)
+static __always_inline struct pal_mount *pal_crossing_of(struct pal_climb *climb, const struct pal_mount_head *parent)
 {
-	struct pal_mount_key key = {
-		.root = climb->head.root,
-		.mountpoint = climb->head.mountpoint,
-		.parent_root = parent->root,
-		.parent_mountpoint = parent->mountpoint,
-		.slot = climb->slot,
-	};
-	struct pal_mount *crossing = bpf_map_lookup_elem(&mounts, &key);
+	struct pal_mount_key *key = &climb->scratch->crossing;
 
-	*last = crossing && crossing->last;
-	return crossing;
+	key->root = climb->head.root;
+	key->mountpoint = climb->head.mountpoint;
+	key->parent_root = parent->root;
+	key->parent_mountpoint = parent->mountpoint;
+	key->slot = climb->slot;
+	key->reserved = 0;
+	return bpf_map_lookup_elem(&mounts, key);
 }
 
-/* At a mount's root: to the dentry that the mount covers, or the end. */
+/*
+ * At a mount's root: to the dentry that the mount covers, or the end. This is where the stack is deepest: 6.1 gives a whole
+ * chain of calls 512 bytes, so that what is read lies in the scratch slot.
+ */
 pal_function int pal_cross_mount(struct pal_climb *climb)
 {
-	struct pal_mount_head parent;
-	bool last = false;
+	struct pal_mount_head *parent = &climb->scratch->mount;
+	struct pal_mount *crossing;
 
-	if (!pal_read_mount(climb->head.parent, &parent)) {
+	if (!pal_read_mount(climb->head.parent, parent)) {
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
 		return 0;
 	}
 	if (climb->checked) {
-		if (!pal_crossing_is_known(climb, &parent, &last))
+		crossing = pal_crossing_of(climb, parent);
+		if (!crossing)
 			climb->end = pal_name_off_tree(climb->mount);
-		else if (last)
+		else if (crossing->last)
 			climb->end = PAL_NAMED;
 	} else if (climb->head.parent == climb->mount) {
 		climb->end = pal_name_of_parentless(climb->mount);
 	}
 	climb->dentry = climb->head.mountpoint;
 	climb->mount = climb->head.parent;
-	climb->head = parent;
+	climb->head = *parent;
 	return 0;
 }
 
 static long pal_climb_untyped(__u32 index, void *context)
 {
 	struct pal_climb *climb = context;
-	struct pal_dentry_head head;
+	struct pal_dentry_head *head = &climb->scratch->dentry;
 
 	if (climb->dentry == climb->head.root) {
 		pal_cross_mount(climb);
 		return climb->end != PAL_NAMING;
 	}
-	if (!pal_read_dentry(climb->dentry, &head) || head.parent == climb->dentry) {
+	if (!pal_read_dentry(climb->dentry, head) || head->parent == climb->dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
 		return 1;
 	}
-	if (!pal_put_name(climb, (void *)head.name, head.length)) {
+	if (!pal_put_name(climb, (void *)head->name, head->length)) {
 		climb->end = PAL_NAME_TOO_LONG;
 		return 1;
 	}
-	climb->dentry = head.parent;
+	climb->dentry = head->parent;
 	return 0;
 }
 

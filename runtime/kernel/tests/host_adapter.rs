@@ -1,6 +1,7 @@
 //! The adapter against this kernel: what is in force for whom, what a restart keeps, what unloading leaves.
 //!
 //! One test that moves this process between cgroups: the others would move along, so they run one after the other.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
 

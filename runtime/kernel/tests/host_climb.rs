@@ -2,6 +2,7 @@
 //! copies of the workload's mounts pass and others do not.
 //!
 //! Every loop is driven past its first iterations; the oracle is the kernel's own `readlink` of `/proc/self/fd/N`.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
 

@@ -6,7 +6,15 @@
 
 mod probe_bed;
 
-use std::{collections::BTreeSet, ffi::CString, fs, path::Path, ptr};
+use std::{
+    collections::BTreeSet,
+    ffi::CString,
+    fs,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
+    process::{Command, Stdio},
+    ptr,
+};
 
 use palisade_domain::Action;
 use palisade_kernel::{
@@ -147,23 +155,44 @@ fn host_kill_audited_tracing_goes_on_and_is_observed() {
     records.verify();
 }
 
+/// The child of the test below, in another executable than its parent; does nothing when it is run as a test.
+#[test]
+fn host_kill_traced_child() {
+    if std::env::var_os("BED_TRACEME").is_some() {
+        let result = errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
+        std::process::exit(result);
+    }
+}
+
+/// Runs a copy of this test binary inside, as a child that asks to be traced by this process.
+fn traceme(bed: &Bed, executable: &Path) -> std::process::ExitStatus {
+    let procs = bed.cgroup.join("cgroup.procs");
+    let mut command = Command::new(executable);
+    // In the main thread: a traced thread besides it would stay until its tracer reaps it.
+    command.args(["--exact", "host_kill_traced_child", "--test-threads=1"]).env("BED_TRACEME", "1").stdout(Stdio::null());
+    unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+    command.status().expect("it starts")
+}
+
 #[test]
 fn host_kill_traceme_is_judged_by_the_parent_that_would_trace() {
-    let sources = BTreeSet::from(["/usr/bin/other".to_owned()]);
-    let by_other = Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) };
-    let (bed, mut records) = held("traceme", PTRACE, true, vec![by_other]);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let traceme = || errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
-    assert_eq!(bed.start(traceme).code(), 0);
+    let directory = Directory::new("traceme");
+    let copy = directory.0.join("child");
+    fs::copy("/proc/self/exe", &copy).unwrap();
+    let by = |source: String| {
+        let sources = BTreeSet::from([source]);
+        vec![Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) }]
+    };
+    let (bed, mut records) = held("traceme", PTRACE, true, by(copy.to_str().unwrap().to_owned()));
+    assert_eq!(traceme(&bed, &copy).code(), Some(0), "the child is no tracer");
     assert!(records.all().is_empty());
-    let sources = BTreeSet::from([own_executable()]);
-    let by_parent = Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) };
-    let (bed, mut records) = held("traceme", PTRACE, true, vec![by_parent]);
-    assert!(killed(bed.start(traceme).wait()));
+    let (bed, mut records) = held("traceme", PTRACE, true, by(own_executable()));
+    assert_eq!(traceme(&bed, &copy).signal(), Some(libc::SIGKILL));
     let all = records.all();
     let (record, _) = only(&all);
     let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };
     assert_eq!((ptrace.request, ptrace.target_tgid), (0, record.header.tgid));
+    assert_eq!(path_of(&record), copy.to_str().unwrap());
 }
 
 /// ptrace by the 32-bit entry, where its number is 26.

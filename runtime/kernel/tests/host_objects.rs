@@ -1,4 +1,5 @@
 //! The compiled objects: their layouts are those of the Rust twins, and the verifier takes them within a budget.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
 
@@ -86,7 +87,10 @@ macro_rules! twin {
     };
 }
 
-fn twins() -> Vec<(&'static str, usize, Vec<(&'static str, usize)>)> {
+/// A C structure's name, size and field offsets, as Rust has them.
+type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
+
+fn twins() -> Vec<Twin> {
     vec![
         twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, reserved]),
         twin!("pal_task", layout::Task, [cgroup, slot, incarnation, phase, source, source_digest]),

@@ -1,5 +1,6 @@
 //! The kernel's walker and the Rust walker are equal, on random automata, tables, paths, endpoints and ids, in each size
 //! class. On this kernel, by test runs of the very functions that the hooks call.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
 

@@ -71,7 +71,7 @@ unsafe impl Pod for Check {}
 impl Check {
     pub fn new(bytes: &[u8], source: u32) -> Self {
         let mut check = Self {
-            length: u32::try_from(bytes.len()).unwrap(),
+            length: u32::try_from(bytes.len()).expect("at most 4096"),
             naming: 0,
             accept: 0,
             source,
@@ -158,11 +158,11 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound)).unwrap()
+        u32::try_from(self.next() % u64::from(bound)).expect("below a u32")
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| u8::try_from(self.below(255) + 1).unwrap()).collect()
+        (0..length).map(|_| u8::try_from(self.below(255) + 1).expect("at most 255")).collect()
     }
 }
 
@@ -185,7 +185,7 @@ pub fn random_blob(random: &mut Random, states: u32) -> Blob {
         let sources = if random.below(2) == 0 { 1 } else { accepts[1] };
         let modifiers = if random.below(2) == 0 { 1 } else { 4 };
         let table = FamilyHead {
-            base: u32::try_from(words.len()).unwrap(),
+            base: u32::try_from(words.len()).expect("below the largest class"),
             accepts: accepts[kind.automaton() as usize],
             sources,
             modifiers,
@@ -206,11 +206,11 @@ fn random_automaton(random: &mut Random, words: &mut Vec<u32>, states: u32, acce
     let mut class_of = [2; 256];
     class_of[0] = 1;
     for class in class_of.iter_mut().skip(1) {
-        *class = u8::try_from(2 + random.below(classes)).unwrap();
+        *class = u8::try_from(2 + random.below(classes)).expect("at most 33");
     }
-    let last = u32::from(class_of.iter().copied().max().unwrap());
+    let last = u32::from(class_of.iter().copied().max().expect("256 bytes"));
     let stride = last + 1;
-    let first = u32::try_from(words.len()).unwrap();
+    let first = u32::try_from(words.len()).expect("below the largest class");
     let absorbing_rows = random.below(3).min(states - 1);
     for row in 0..states {
         let own = first + row * stride;
