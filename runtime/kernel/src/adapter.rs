@@ -376,20 +376,20 @@ impl Enforcement for KernelAdapter {
             PoolError::Refused { what, source } => refuse(slot, what, source),
         };
         let number = match (&self.programs, policy) {
-            (Some(programs), Some(policy)) => programs.pool().acquire(policy).map_err(full)?,
+            (Some(programs), Some(policy)) => programs.pool.lock().acquire(policy).map_err(full)?,
             _ => PolicyNumber::NONE,
         };
         if let Some(responder) = &self.responder {
             let told = responder.install(slot, generation, policy.map(|policy| (number.0, policy)));
             if let Err(error) = told {
-                self.programs.iter().for_each(|programs| programs.pool().release(number));
+                self.programs.iter().for_each(|programs| programs.pool.release(number));
                 return Err(error);
             }
         }
         if let Some(programs) = &self.programs {
             let (_, before) = programs.slots.installed(slot);
             programs.slots.install(slot, generation, number);
-            programs.pool().release(before);
+            programs.pool.release(before);
         }
         let mut installed = Installed::default();
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {

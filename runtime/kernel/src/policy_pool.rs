@@ -3,11 +3,17 @@
 //! Each size class has an outer array of inner arrays with one value. Changing an outer array waits for a grace period (about
 //! 10 ms), filling an inner array does not; so free inner arrays are kept in the outer ones, and an installation is one map
 //! update and one store to each slot. A blob that no slot names any more is *retired*: it becomes free only once every
-//! program that was running has ended.
+//! program that was running has ended. For small blobs a thread waits for that, so that a change of all workloads' policies
+//! does not; a large blob's array is waited for instead of making another one.
 //!
 //! Invariant: an inner array is written only while it is free, and no slot names a free one.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
 use palisade_kernel_abi::blob::{Blob, HEAD_BYTES, SizeClass};
 
@@ -25,6 +31,11 @@ const fn growth(class: SizeClass) -> (usize, usize) {
         SizeClass::K128 => (2, 16),
         SizeClass::M1 | SizeClass::M8 => (1, 1),
     }
+}
+
+/// Whether retired arrays are waited for by a thread: while it waits as many again are made, which large ones are too dear for.
+const fn is_reclaimed_apart(class: SizeClass) -> bool {
+    matches!(class, SizeClass::K16 | SizeClass::K128)
 }
 
 /// Why a blob cannot be installed.
@@ -87,12 +98,56 @@ pub(crate) struct PolicyPool {
     classes: Vec<Class>,
     held: BTreeMap<[u8; 32], Held>,
     by_number: BTreeMap<PolicyNumber, [u8; 32]>,
+    /// A thread waits for retired arrays.
+    reclaiming: bool,
+}
+
+/// The pool, as the adapter and the thread that waits share it.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedPool(Arc<Mutex<PolicyPool>>);
+
+impl SharedPool {
+    pub fn new(pool: PolicyPool) -> Self {
+        Self(Arc::new(Mutex::new(pool)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, PolicyPool> {
+        // Each change of the pool is complete before anything in it can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One slot names the policy no more; the slot has been told before.
+    pub fn release(&self, number: PolicyNumber) {
+        let mut pool = self.lock();
+        pool.release(number);
+        if pool.reclaiming || !pool.has_retired_apart() {
+            return;
+        }
+        let shared = self.clone();
+        let started = thread::Builder::new().name("blob-reclaim".to_owned()).spawn(move || shared.reclaim());
+        // Without the thread they are waited for when they are wanted.
+        pool.reclaiming = started.is_ok();
+    }
+
+    fn reclaim(&self) {
+        loop {
+            let retired = self.lock().take_retired_apart();
+            let waited = retired.is_empty() || sys::wait_for_readers().is_ok();
+            let mut pool = self.lock();
+            pool.give_back(&retired, waited);
+            if retired.is_empty() || !waited {
+                pool.reclaiming = false;
+                return;
+            }
+        }
+    }
 }
 
 impl PolicyPool {
     /// Opens the outer maps and takes over what an earlier runtime left in them: `named` are the policies in force by slot.
     pub fn open(pins: &PinRoot, named: impl Iterator<Item = PolicyNumber>) -> Result<Self, ObjectError> {
-        let mut pool = Self { classes: Vec::new(), held: BTreeMap::new(), by_number: BTreeMap::new() };
+        let mut pool =
+            Self { classes: Vec::new(), held: BTreeMap::new(), by_number: BTreeMap::new(), reclaiming: false };
         let mut references: BTreeMap<(SizeClass, u32), (PolicyNumber, u32)> = BTreeMap::new();
         for number in named {
             if let Some(place) = number.place() {
@@ -153,11 +208,11 @@ impl PolicyPool {
     }
 
     fn take_free(&mut self, class: SizeClass) -> Result<u32, PoolError> {
-        if self.classes[class as usize].free.is_empty() && !self.classes[class as usize].retired.is_empty() {
-            sys::wait_for_readers().map_err(refused("wait for readers"))?;
-            for class in &mut self.classes {
-                let retired = std::mem::take(&mut class.retired);
-                class.free.extend(retired);
+        if self.classes[class as usize].free.is_empty() {
+            let grown =
+                if is_reclaimed_apart(class) { self.classes[class as usize].grow() } else { Err(PoolError::Full) };
+            if grown.is_err() {
+                self.reclaim_now()?;
             }
         }
         let class = &mut self.classes[class as usize];
@@ -167,6 +222,19 @@ impl PolicyPool {
         class.free.pop().ok_or(PoolError::Full)
     }
 
+    /// Waits for all that is retired.
+    fn reclaim_now(&mut self) -> Result<(), PoolError> {
+        if self.classes.iter().all(|class| class.retired.is_empty()) {
+            return Ok(());
+        }
+        sys::wait_for_readers().map_err(refused("wait for readers"))?;
+        for class in &mut self.classes {
+            let retired = std::mem::take(&mut class.retired);
+            class.free.extend(retired);
+        }
+        Ok(())
+    }
+
     /// One slot more names a blob that is in force already.
     pub fn share(&mut self, number: PolicyNumber) {
         if let Some(held) = self.by_number.get(&number).and_then(|digest| self.held.get_mut(digest)) {
@@ -174,8 +242,7 @@ impl PolicyPool {
         }
     }
 
-    /// One slot names it no more; the slot has been told before.
-    pub fn release(&mut self, number: PolicyNumber) {
+    fn release(&mut self, number: PolicyNumber) {
         let Some(digest) = self.by_number.get(&number).copied() else {
             return;
         };
@@ -190,6 +257,25 @@ impl PolicyPool {
         self.by_number.remove(&number);
         if let Some((class, index)) = number.place() {
             self.classes[class as usize].retired.push(index);
+        }
+    }
+
+    fn has_retired_apart(&self) -> bool {
+        self.classes.iter().any(|class| is_reclaimed_apart(class.class) && !class.retired.is_empty())
+    }
+
+    fn take_retired_apart(&mut self) -> Vec<(SizeClass, u32)> {
+        let apart = self.classes.iter_mut().filter(|class| is_reclaimed_apart(class.class));
+        apart
+            .flat_map(|class| std::mem::take(&mut class.retired).into_iter().map(|index| (class.class, index)))
+            .collect()
+    }
+
+    /// Arrays that were waited for are free; others stay retired.
+    fn give_back(&mut self, arrays: &[(SizeClass, u32)], waited: bool) {
+        for (class, index) in arrays {
+            let class = &mut self.classes[*class as usize];
+            if waited { class.free.push(*index) } else { class.retired.push(*index) }
         }
     }
 

@@ -1,12 +1,6 @@
 //! The loaded decision core: identity and LSM programs, the learner, and the maps that they read.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use aya::Btf;
 use palisade_domain::{Generation, Slot};
@@ -17,7 +11,7 @@ use crate::{
     layout::{self, Counter, PolicyNumber},
     mount_table::{LearnError, Learnt, MountTable},
     objects::{self, Constant, LoadedObject, MapSizes, ObjectError, PinRoot, Refusal},
-    policy_pool::PolicyPool,
+    policy_pool::{PolicyPool, SharedPool},
     slots::SlotTable,
     sys::MapFd,
 };
@@ -35,7 +29,7 @@ const SHARED: &[(&str, MapSizes)] = &[
 pub(crate) struct Programs {
     pub slots: SlotTable,
     pub cgroups: Cgroups,
-    pool: Mutex<PolicyPool>,
+    pub pool: SharedPool,
     mount_table: MountTable,
     counters: MapFd,
     pins: PinRoot,
@@ -73,19 +67,13 @@ impl Programs {
         let named: Vec<PolicyNumber> = (0..layout::SLOTS).map(|slot| slots.installed(Slot(slot)).1).collect();
         Ok(Some(Self {
             cgroups: Cgroups::new(pins.open("cgroup_slots")?),
-            pool: Mutex::new(PolicyPool::open(&pins, named.into_iter())?),
+            pool: SharedPool::new(PolicyPool::open(&pins, named.into_iter())?),
             mount_table,
             counters: pins.open("counters")?,
             slots,
             pins,
             _objects: objects,
         }))
-    }
-
-    /// The blobs.
-    pub fn pool(&self) -> MutexGuard<'_, PolicyPool> {
-        // Each change of the pool is complete before anything in it can panic.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the slot's policy away and makes void what tasks kept of it.
@@ -95,7 +83,7 @@ impl Programs {
         self.slots.end_incarnation(slot);
         self.slots.set_flags(slot, 0, u32::MAX);
         self.slots.set_visibility(slot, 0);
-        self.pool().release(before);
+        self.pool.release(before);
     }
 
     /// Forgets the slot and its cgroups and mounts.
@@ -108,9 +96,9 @@ impl Programs {
     pub fn inherit_policy(&self, from: Slot, to: Slot) {
         let (generation, number) = self.slots.installed(from);
         let (_, before) = self.slots.installed(to);
-        self.pool().share(number);
+        self.pool.lock().share(number);
         self.slots.install(to, generation, number);
-        self.pool().release(before);
+        self.pool.release(before);
     }
 
     /// Moves what is in force for a slot to another one, cgroups included. Paths are named by the climb alone from then on.
@@ -151,7 +139,7 @@ impl Programs {
     pub fn memory(&self) -> KernelMemory {
         let pinned = fs::read_dir(self.pins.path()).into_iter().flatten().flatten();
         let maps = pinned.filter_map(|entry| MapFd::open(&entry.path()).and_then(|map| map.memory()).ok()).sum();
-        let pool = self.pool();
+        let pool = self.pool.lock();
         KernelMemory { blobs: pool.memory(), blob_count: pool.count(), maps }
     }
 }
