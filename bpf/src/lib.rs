@@ -62,3 +62,8 @@ object!(
     KILL,
     "kill"
 );
+object!(
+    /// Programs that do nothing, for the benchmark (`idle.bpf.c`).
+    IDLE,
+    "idle"
+);

@@ -1,0 +1,104 @@
+//! What observation costs a system call that nobody asked about: getppid, and an open by a task of no workload.
+//!
+//! Four beds, each measured in every round, one after the other, so that a machine that slows down slows all of them: nothing
+//! attached, a program that does nothing on the same tracepoint (the price of being called), the probes, and the probes with
+//! the tier that kills. The fastest of all rounds counts. Needs root.
+
+use std::{
+    error::Error,
+    fs,
+    hint::black_box,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::{Btf, EbpfLoader, programs::BtfTracePoint};
+use palisade_kernel::{
+    kill::{self, KillDuty},
+    probes::Probes,
+};
+use palisade_kernel_abi::blob::Family;
+
+const ROUNDS: usize = 30;
+const CALLS: u32 = 100_000;
+const OPENS: u32 = 10_000;
+
+/// (name, what it attaches; dropping it detaches)
+type Bed = (&'static str, fn(&Path) -> Result<Box<dyn std::any::Any>, Box<dyn Error>>);
+
+const BEDS: [Bed; 4] = [
+    ("nothing", |_| Ok(Box::new(()))),
+    ("empty program", |_| Ok(Box::new(attach_empty()?))),
+    ("probes", |pins| Ok(Box::new(Probes::attach(palisade_bpf::PROBES, pins)?))),
+    ("probes and kills", attach_all),
+];
+
+fn attach_empty() -> Result<aya::Ebpf, Box<dyn Error>> {
+    let btf = Btf::from_sys_fs()?;
+    let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+    let program: &mut BtfTracePoint = object.program_mut("idle_exit").ok_or("idle_exit")?.try_into()?;
+    program.load("sys_exit", &btf)?;
+    program.attach()?;
+    Ok(object)
+}
+
+/// Takes the pinned links away again.
+struct Kills(PathBuf);
+
+impl Drop for Kills {
+    fn drop(&mut self) {
+        if let Err(error) = kill::detach(&self.0) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn attach_all(pins: &Path) -> Result<Box<dyn std::any::Any>, Box<dyn Error>> {
+    let probes = Probes::attach(palisade_bpf::PROBES, pins)?;
+    let duty = KillDuty { families: &[Family::Ptrace, Family::File], fanotify_judges: true, host_mnt_ns: 0 };
+    kill::attach(palisade_bpf::KILL, pins, duty)?;
+    Ok(Box::new((probes, Kills(pins.to_path_buf()))))
+}
+
+fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a timespec that lives over the call; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// Nanoseconds for each call.
+fn each(calls: u32, mut call: impl FnMut()) -> f64 {
+    let start = monotonic();
+    (0..calls).for_each(|_| call());
+    (monotonic() - start).as_secs_f64() * 1e9 / f64::from(calls)
+}
+
+fn getppid() {
+    // SAFETY: no arguments.
+    black_box(unsafe { libc::syscall(libc::SYS_getppid) });
+}
+
+fn open_and_close() {
+    // SAFETY: a NUL-terminated name; the descriptor is closed once.
+    unsafe { libc::close(libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY)) };
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let pins = PathBuf::from(format!("/sys/fs/bpf/palisade-idle-{}", std::process::id()));
+    fs::create_dir(&pins)?;
+    let mut best = [(f64::MAX, f64::MAX); BEDS.len()];
+    for _ in 0..ROUNDS {
+        for ((_, attach), best) in BEDS.iter().zip(&mut best) {
+            let _attached = attach(&pins)?;
+            best.0 = best.0.min(each(CALLS, getppid));
+            best.1 = best.1.min(each(OPENS, open_and_close));
+        }
+    }
+    palisade_kernel::unload(&pins)?;
+    println!("{:20} {:>12} {:>8} {:>14} {:>8}", "attached", "getppid ns", "added", "open+close ns", "added");
+    for ((name, _), (call, open)) in BEDS.iter().zip(best) {
+        println!("{name:20} {call:12.1} {:8.1} {open:14.1} {:8.1}", call - best[0].0, open - best[0].1);
+    }
+    Ok(())
+}
