@@ -159,6 +159,7 @@ fn host_kill_audited_tracing_goes_on_and_is_observed() {
 #[test]
 fn host_kill_traced_child() {
     if std::env::var_os("BED_TRACEME").is_some() {
+        // SAFETY: TRACEME reads none of its other arguments.
         let result = errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
         std::process::exit(result);
     }
@@ -169,7 +170,12 @@ fn traceme(bed: &Bed, executable: &Path) -> std::process::ExitStatus {
     let procs = bed.cgroup.join("cgroup.procs");
     let mut command = Command::new(executable);
     // In the main thread: a traced thread besides it would stay until its tracer reaps it.
-    command.args(["--exact", "host_kill_traced_child", "--test-threads=1"]).env("BED_TRACEME", "1").stdout(Stdio::null());
+    command
+        .args(["--exact", "host_kill_traced_child", "--test-threads=1"])
+        .env("BED_TRACEME", "1")
+        .stdout(Stdio::null());
+    // SAFETY: between fork and exec the closure opens and writes one file: system calls, and an allocation that cannot meet
+    // a held lock, because this test's process has no other thread that allocates meanwhile (--test-threads=1).
     unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
     command.status().expect("it starts")
 }
