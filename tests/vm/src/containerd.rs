@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -50,6 +51,16 @@ pub enum ContainerdError {
     /// The actor's output is not one outcome for each act.
     #[error("the actor said: {0}")]
     Output(String),
+}
+
+impl ContainerdError {
+    /// What the actor said before its command failed belongs to the reason.
+    fn with_output(self, output: &str) -> Self {
+        match self {
+            Self::Command { command, stderr } => Self::Command { command, stderr: format!("{stderr}{output}") },
+            other => other,
+        }
+    }
 }
 
 /// A running containerd with the image imported; stopped when dropped.
@@ -103,12 +114,9 @@ impl Containerd {
     /// # Errors
     /// See [`ContainerdError`].
     pub fn run(&self, id: &str, options: &[&str], acts: &[Act]) -> Result<Vec<Outcome>, ContainerdError> {
-        let texts: Vec<String> = acts.iter().map(Act::to_string).collect();
         let mut arguments = vec!["run", "--rm", "--net-host"];
         arguments.extend(options);
-        arguments.extend([IMAGE, id, ACTOR]);
-        arguments.extend(texts.iter().map(String::as_str));
-        outcomes(acts, &ctr(&arguments)?)
+        outcomes_of(acts, &arguments, &[IMAGE, id, ACTOR])
     }
 
     fn pid_of(&self, id: &str) -> Result<u32, ContainerdError> {
@@ -134,10 +142,7 @@ impl Container {
     /// # Errors
     /// See [`ContainerdError`].
     pub fn exec(&self, acts: &[Act]) -> Result<Vec<Outcome>, ContainerdError> {
-        let texts: Vec<String> = acts.iter().map(Act::to_string).collect();
-        let mut arguments = vec!["tasks", "exec", "--exec-id", "suite", self.id.as_str(), ACTOR];
-        arguments.extend(texts.iter().map(String::as_str));
-        outcomes(acts, &ctr(&arguments)?)
+        outcomes_of(acts, &["tasks", "exec", "--exec-id", "suite"], &[&self.id, ACTOR])
     }
 
     /// Its cgroup's directory below the mount of the unified hierarchy.
@@ -183,6 +188,27 @@ fn ctr(arguments: &[&str]) -> Result<String, ContainerdError> {
     }
     let stderr = format!("{}{stdout}", String::from_utf8_lossy(&output.stderr));
     Err(ContainerdError::Command { command: command(), stderr })
+}
+
+/// Runs `ctr` with the acts as its last arguments and reads what the actor printed from a file that the container's shim writes,
+/// not from `ctr`: that one may end before it has read all (a lost line would look like an actor that died).
+fn outcomes_of(acts: &[Act], options: &[&str], subject: &[&str]) -> Result<Vec<Outcome>, ContainerdError> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let file = format!("/run/actor-output-{}-{number}", std::process::id());
+    let output_to = format!("file://{file}");
+    let texts: Vec<String> = acts.iter().map(Act::to_string).collect();
+    let arguments: Vec<&str> = options
+        .iter()
+        .chain(&["--log-uri", &output_to])
+        .chain(subject)
+        .copied()
+        .chain(texts.iter().map(String::as_str))
+        .collect();
+    let result = ctr(&arguments);
+    let output = fs::read_to_string(&file).unwrap_or_default();
+    result.map_err(|error| error.with_output(&output))?;
+    outcomes(acts, &output)
 }
 
 /// One outcome for each act, in order: a line too few is an actor that died.
