@@ -162,6 +162,9 @@ fn unit_glob_refuses_what_is_none() {
     assert_eq!(glob(&"a".repeat(4097)), Err(GlobError::TooLong(4097)));
     assert_eq!(glob(&"{".repeat(17)), Err(GlobError::TooDeep(16)));
     assert_eq!(glob(&"{a,b}".repeat(11)), Err(GlobError::TooManyAlternatives(2048)));
+    let long = |tail: usize| format!("/{}{}", "{a,b}".repeat(10), "x".repeat(tail));
+    assert_eq!(glob(&long(245)).map(|ways| ways.len()), Ok(1024));
+    assert_eq!(glob(&long(246)), Err(GlobError::TooLongAlternatives(1024 * 257)));
     // The count saturates instead of being worked out.
     assert_eq!(glob(&"{a,b}".repeat(400)), Err(GlobError::TooManyAlternatives(usize::MAX)));
 }
