@@ -65,9 +65,7 @@ impl PatternFault {
             Self::TooLong | Self::DeepBraces | Self::TooManyAlternatives | Self::TooLongAlternatives => {
                 "split it into several patterns".to_owned()
             }
-            Self::Relative => {
-                format!("write {} or {}", quoted(&format!("/**/{pattern}")), quoted(&format!("/{pattern}")))
-            }
+            Self::Relative => relative_instead(pattern),
             Self::TrailingSlash => format!("write {}, or use `matchDirectories`", quoted(&format!("{pattern}**"))),
             Self::OddComponent => "write the path that the kernel gives".to_owned(),
             Self::Nul => "remove it".to_owned(),
@@ -79,6 +77,15 @@ impl PatternFault {
             Self::StrayBrace => "remove it, or write `\\}` for the character".to_owned(),
             Self::TrailingEscape => "remove it, or write `\\\\` for the character".to_owned(),
         }
+    }
+}
+
+fn relative_instead(pattern: &str) -> String {
+    match pattern.trim_start_matches("~/") {
+        "" => "write a pattern such as `/usr/**/name`".to_owned(),
+        // Whose home that is, only the writer knows.
+        rest if rest != pattern => format!("write {}", quoted(&format!("/**/{rest}"))),
+        _ => format!("write {} or {}", quoted(&format!("/**/{pattern}")), quoted(&format!("/{pattern}"))),
     }
 }
 
