@@ -59,7 +59,7 @@ fn random_bytes(random: &mut Random) -> Vec<u8> {
 fn unit_automaton_accepts_what_regex_automata_accepts() {
     let mut random = Random::new(seed());
     let (mut accepted, mut several) = (0, 0);
-    for _ in 0..150 {
+    for _ in 0..300 {
         let globs: Vec<String> = (0..1 + random.below(6)).map(|_| random_glob(&mut random)).collect();
         let patterns: Vec<_> = globs.iter().map(|text| glob(text).unwrap()).collect();
         let oracles: Vec<PikeVM> = patterns.iter().map(|sequences| oracle(&regex(sequences))).collect();

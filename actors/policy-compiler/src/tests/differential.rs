@@ -99,6 +99,40 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() 
     assert!(contested * 3 > by_rule, "rules overlap on a third of what they decide");
 }
 
+/// Every path of up to five bytes of `/`, `a`, `b` and `x` after the first slash: no state of a small automaton goes unseen.
+fn short_paths() -> Vec<Vec<u8>> {
+    let mut paths = vec![b"/".to_vec()];
+    let mut from = 0;
+    for _ in 0..5 {
+        let longer: Vec<Vec<u8>> =
+            paths[from..].iter().flat_map(|path| b"/abx".map(|byte| [path.as_slice(), &[byte]].concat())).collect();
+        from = paths.len();
+        paths.extend(longer);
+    }
+    paths
+}
+
+#[test]
+fn unit_compiled_blob_decides_as_the_naive_evaluator_on_every_short_path() {
+    let mut random = Random::new(seed());
+    let paths = short_paths();
+    assert_eq!(paths.len(), 1365);
+    let mut seen = Seen::default();
+    for _ in 0..240 {
+        let count = 2 + random.below(7);
+        let rules = rules(&mut random, count);
+        let policy = compile(&rules).unwrap();
+        for path in &paths {
+            let family = random.pick(&[Family::Process, Family::File, Family::Ptrace]);
+            let modifiers = Modifiers(random.below(4) as u32);
+            let act = Act { family, object: Object::Path(path), executable: executable(&mut random), modifiers };
+            check(&rules, &policy, &act, &mut seen);
+        }
+    }
+    println!("{seen:?}");
+    assert!(seen.by_rule > 5_000 && seen.contested > 1_500, "{seen:?}");
+}
+
 #[test]
 fn unit_compiled_blob_does_not_depend_on_rule_order_or_repetition() {
     let mut random = Random::new(seed());
