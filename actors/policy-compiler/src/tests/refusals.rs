@@ -1,13 +1,15 @@
 //! What must be refused, quickly and with numbers.
 
 use palisade_domain::Action;
-use palisade_kernel_abi::blob::Automaton;
+use palisade_kernel_abi::blob::{Automaton, Family};
 use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, Rule};
 
 use super::{compile, corpus::Random, exact, file, pattern, rule, workload};
 use crate::{
     CompileError, TooLarge,
-    automaton::{AutomatonLimits, Exhausted},
+    automaton::{AutomatonLimits, Exhausted, SetInterner},
+    decisions::{Classes, Table},
+    verdict::Standing,
 };
 
 /// `/**/x<n>/**/y<n>`: 2^n states, for it must be remembered which `x` came by.
@@ -50,6 +52,36 @@ fn unit_compiler_ends_soon_after_its_time_is_up() {
     let error = crate::compile(&rules, &limits, &mut budget).unwrap_err();
     assert!(matches!(&error, CompileError::TooLarge { what, .. } if what.is_for_want_of_time()), "{error}");
     assert_eq!(looks, 221, "the first look that says so ends the build");
+}
+
+#[test]
+fn unit_compiler_looks_at_its_time_more_often_the_more_there_is_to_decide() {
+    // Twenty sets of about two hundred rules, each with a source of its own: 160,000 decisions a set.
+    const RULES: u32 = 200;
+    let standing = |n: u32| Standing::of(&rule(Action::Block, file(exact("/a")), &["/source"]), vec![n + 1]);
+    let standings: Vec<Standing> = (0..RULES).map(standing).collect();
+    let table = Table {
+        family: Family::File,
+        rules_of_tag: (0..RULES).map(|n| vec![n]).collect(),
+        posture: None,
+        modifiers: 4,
+        has_sources: true,
+    };
+    let mut sets = SetInterner::default();
+    sets.intern(&[]);
+    for first in 0..20 {
+        sets.intern(&(first..RULES).collect::<Vec<_>>());
+    }
+    let decide = |bound: usize| {
+        let mut looks = 0;
+        let classes = Classes::of(&sets, std::slice::from_ref(&table), &standings, &mut || {
+            looks += 1;
+            looks > bound
+        });
+        (classes.map(|classes| classes.count()), looks)
+    };
+    assert_eq!(decide(usize::MAX), (Ok(21), 3));
+    assert_eq!(decide(1), (Err(8), 2));
 }
 
 #[test]
