@@ -128,3 +128,21 @@ fn host_policy_validate_exits_with_0_1_or_2() {
     let absent = palisade(&["policy", "validate"], &[&folder.path().join("absent")]);
     assert_eq!(absent.status.code(), Some(2));
 }
+
+#[test]
+fn host_policy_validate_refuses_what_a_node_could_not_compile_and_names_the_patterns() {
+    let folder = tempfile::tempdir().unwrap();
+    let patterns: Vec<String> = (0..200).map(|n| format!("{{ pattern: \"/**/x{n}/**/y{n}\" }}")).collect();
+    let policy =
+        SHADOW.replace("matchPaths: [{ path: /etc/shadow }]", &format!("matchPatterns: [{}]", patterns.join(", ")));
+    let file = folder.path().join("blow-up.yaml");
+    fs::write(&file, policy).unwrap();
+    let output = palisade(&["policy", "validate"], &[&file]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output);
+    let place = format!("{}:2:1: `KubeArmorPolicy/shop/no-shadow` cannot be compiled, ", file.display());
+    assert!(
+        shown.starts_with(&place) && shown.contains("the rules that cost most") && shown.contains("/**/x"),
+        "{shown}"
+    );
+}

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use palisade_policy::{Diagnostic, PolicyFile, PolicySet};
+use palisade_policy::{Diagnostic, Policy, PolicyFile, PolicySet, Severity, ir::WorkloadRules};
 use palisade_store::FileDirectory;
 use palisade_world::PolicyDirectory as _;
 use serde_json::json;
@@ -37,7 +37,10 @@ fn validate(paths: &[PathBuf], output: Output) -> Outcome {
     }
     let files: Vec<PolicyFile> = files.iter().map(|(name, bytes)| PolicyFile::parse(name, bytes)).collect();
     let (set, duplicates) = PolicySet::assemble(&files);
-    let found: Vec<&Diagnostic> = files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates).collect();
+    // Each alone: together they may still be too much for one workload, which only a node can know.
+    let too_large: Vec<Diagnostic> = set.iter().filter_map(|policy| refused_by_the_compiler(policy)).collect();
+    let found: Vec<&Diagnostic> =
+        files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates).chain(&too_large).collect();
     let refused = found.iter().filter(|found| found.severity.refuses()).count();
     let text = match output {
         Output::Json => {
@@ -51,6 +54,21 @@ fn validate(paths: &[PathBuf], output: Output) -> Outcome {
     };
     super::print(&text)?;
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What stands against a policy that is well-formed: it cannot be compiled within a node's bounds.
+fn refused_by_the_compiler(policy: &Policy) -> Option<Diagnostic> {
+    let rules = WorkloadRules { rules: policy.rules.clone(), ..WorkloadRules::default() };
+    let error = policy_test::compile_as_a_node(&rules).err()?;
+    Some(Diagnostic {
+        file: policy.file.to_string(),
+        line: policy.at.line,
+        column: policy.at.column,
+        severity: Severity::Error,
+        what: format!("`{}` cannot be compiled", policy.reference),
+        why: error,
+        instead: "use fewer `**`, or name directories instead".to_owned(),
+    })
 }
 
 /// A file, or the policy files of a directory as the node would read them.

@@ -12,6 +12,7 @@ use palisade_domain::Action;
 use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_policy::{
     Diagnostic, PolicyFile, PolicySet, PolicyTest,
+    ir::WorkloadRules,
     policy_test::{Case, Expectation, Expected, PolicySource, WorkloadFixture},
 };
 use palisade_policy_compiler::{
@@ -189,16 +190,20 @@ fn run_case<'t>(
     })
 }
 
-/// Within the bounds of a node: what it would refuse is refused here.
 fn compiled_for(workload: &WorkloadFixture, test: &PolicyTest, set: &PolicySet) -> Result<CompiledPolicy, String> {
     let workload = &workload.workload;
     let namespace = test.namespaces.iter().find(|namespace| namespace.name == workload.namespace);
     let none = BTreeMap::new();
     let annotations = namespace.map_or(&none, |namespace| &namespace.annotations);
     let rules = set.rules_for(workload, annotations, test.postures);
+    compile_as_a_node(&rules)
+}
+
+/// Within the bounds of a node: what it would refuse is refused here, and why is said.
+pub(super) fn compile_as_a_node(rules: &WorkloadRules) -> Result<CompiledPolicy, String> {
     let bounds = Bounds::default();
     let deadline = later(MachineClock.boot(), bounds.build_within);
-    compile(&rules, &bounds.automaton, &mut || MachineClock.boot() >= deadline).map_err(|error| error.to_string())
+    compile(rules, &bounds.automaton, &mut || MachineClock.boot() >= deadline).map_err(|error| error.to_string())
 }
 
 fn differences(
