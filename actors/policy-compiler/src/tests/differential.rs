@@ -1,7 +1,7 @@
 //! Blob walker against naive evaluator.
 
 use palisade_kernel_abi::blob::{Blob, Family, Modifiers, SourceId};
-use palisade_policy::ir::WorkloadRules;
+use palisade_policy::{PolicyFile, ir::WorkloadRules};
 use palisade_protocol::CompiledPolicy;
 
 use super::{
@@ -131,6 +131,40 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_every_short_path() {
     }
     println!("{seen:?}");
     assert!(seen.by_rule > 5_000 && seen.contested > 1_500, "{seen:?}");
+}
+
+/// What a reader of documents takes, if it is one pattern.
+fn accepted(pattern: &str) -> Option<WorkloadRules> {
+    let escaped = pattern.replace('\\', "\\\\");
+    let text = format!(
+        "apiVersion: palisade.dev/v1alpha1\nkind: PalisadePolicy\nmetadata: {{name: p}}\nspec:\n  selector: {{}}\n  \
+         file: {{matchPatterns: [{{pattern: \"{escaped}\"}}]}}\n"
+    );
+    let file = PolicyFile::parse("f", text.as_bytes());
+    let rules = file.policies.first()?.rules.clone();
+    Some(WorkloadRules { rules, ..WorkloadRules::default() })
+}
+
+#[test]
+fn unit_compiler_takes_every_pattern_that_a_document_may_hold_and_means_the_same() {
+    let mut random = Random::new(seed());
+    let paths = short_paths();
+    let (mut taken, mut matched) = (0, 0);
+    for _ in 0..6_000 {
+        let length = 1 + random.below(12);
+        let signs: String = (0..length).map(|_| random.pick(b"//ab*?[]{},\\!^-x") as char).collect();
+        let Some(rules) = accepted(&format!("/{signs}")) else { continue };
+        let policy = compile(&rules).unwrap_or_else(|error| panic!("/{signs}: {error}"));
+        let mut seen = Seen::default();
+        for _ in 0..40 {
+            let path = random.pick(&paths);
+            let (object, modifiers) = (Object::Path(&path), Modifiers::NONE);
+            check(&rules, &policy, &Act { family: Family::File, object, executable: None, modifiers }, &mut seen);
+        }
+        (taken, matched) = (taken + 1, matched + seen.blocks);
+    }
+    println!("{taken} patterns taken, {matched} matches");
+    assert!(taken > 800 && matched > 200, "{taken} patterns taken, {matched} matches");
 }
 
 #[test]
