@@ -146,3 +146,13 @@ fn host_policy_validate_refuses_what_a_node_could_not_compile_and_names_the_patt
         "{shown}"
     );
 }
+
+#[test]
+fn host_policy_commands_do_not_read_without_end() {
+    for command in ["validate", "test"] {
+        let output = palisade(&["policy", command], &[Path::new("/dev/zero")]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let said = format!("{}{}", text(&output), String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("more than 4194304 bytes"), "{said}");
+    }
+}

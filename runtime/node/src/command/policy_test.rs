@@ -24,7 +24,7 @@ use palisade_world::Clock as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Outcome;
+use super::{Outcome, policy::read_bounded};
 use crate::{arguments::Output, clock::MachineClock};
 
 /// What a posture's decision is called in expectations.
@@ -109,7 +109,7 @@ fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
 
 fn test(file: &Path) -> Result<Vec<Verdict>, Unrunnable> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| Unrunnable::Unreadable(format!("{name}: {error}")))?;
+    let bytes = read_bounded(file).map_err(|error| Unrunnable::Unreadable(format!("{name}: {error}")))?;
     let test = PolicyTest::parse(&name, &bytes).map_err(Unrunnable::Wrong)?;
     let policies = policies(&test, file)?;
     let (set, duplicates) = PolicySet::assemble(&policies);
@@ -136,7 +136,7 @@ fn policies(test: &PolicyTest, file: &Path) -> Result<Vec<PolicyFile>, Unrunnabl
         PolicySource::File { path, at } => {
             let path = directory.join(path);
             let name = path.display().to_string();
-            let bytes = std::fs::read(&path).map_err(|error| {
+            let bytes = read_bounded(&path).map_err(|error| {
                 Unrunnable::Unreadable(format!("{}:{}:{}: {name}: {error}", file.display(), at.line, at.column))
             })?;
             Ok(PolicyFile::parse(&name, &bytes))
