@@ -19,6 +19,8 @@ pub struct Layer {
     pub classes: Classes,
     /// Which tables.
     pub tables: Vec<Table>,
+    /// A rule of each of the tags that are in most states, worst first: to be named if all of it is too large.
+    pub worst: Vec<u32>,
 }
 
 impl Layer {

@@ -1,6 +1,6 @@
 //! Rules to blob: the whole way, as one pure function.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use palisade_domain::BlobId;
 use palisade_kernel_abi::blob::{Automaton, Blob, Family, MAX_RULES};
@@ -17,6 +17,9 @@ use crate::{
     sources::SourceClasses,
     verdict::{Standing, Standpoint},
 };
+
+/// Most rules that a refusal names.
+const MAX_WORST: usize = 5;
 
 /// The decision tables that the path automaton feeds.
 const PATH_FAMILIES: [Family; 3] = [Family::Process, Family::File, Family::Ptrace];
@@ -66,7 +69,27 @@ pub fn compile_canonical(
     };
     let path = layer(Automaton::Path, &PATH_FAMILIES)?;
     let network = layer(Automaton::Network, &NETWORK_FAMILIES)?;
-    assemble(&path, &source, &network, sources.count() + 1)
+    assemble(&path, &source, &network, sources.count() + 1).map_err(|error| match error {
+        CompileError::TooLarge { what, worst } if worst.is_empty() => {
+            let worst = worst_of_all(&what, &path, &network, &standings);
+            CompileError::TooLarge { what, worst: worst.into_iter().map(|rule| named(&rules[rule as usize])).collect() }
+        }
+        error => error,
+    })
+}
+
+/// The rules to look at where everything was built and does not fit: those that name most sources where the tables are the larger
+/// half, for each source is a column of them; else those that are in most states.
+fn worst_of_all(what: &TooLarge, path: &Layer, network: &Layer, standings: &[Standing]) -> Vec<u32> {
+    let mut by_sources: Vec<u32> =
+        (0..).zip(standings).filter(|(_, standing)| !standing.sources.is_empty()).map(|(rule, _)| rule).collect();
+    by_sources.sort_by_key(|rule| Reverse(standings[*rule as usize].sources.len()));
+    by_sources.truncate(MAX_WORST);
+    match what {
+        TooLarge::Words { rows, cells, .. } if cells > rows && !by_sources.is_empty() => by_sources,
+        _ if path.dfa.rows.len() >= network.dfa.rows.len() => path.worst.clone(),
+        _ => network.worst.clone(),
+    }
 }
 
 /// Rules that match exactly the same: the automaton tells them apart from others, the decision tables from each other.
@@ -120,11 +143,20 @@ impl LayerBuild<'_> {
         let trie = self.trie(budget)?;
         let automaton = determinise(trie, self.limits, budget).map_err(|error| self.too_large(&error))?;
         let sets = &automaton.accept_sets;
+        let worst = self.first_rules(&automaton.worst_tags);
+        let named = || worst.iter().map(|rule| named(&self.rules[*rule as usize])).collect();
         let classes = Classes::of(sets, &self.tables, self.standings, budget).map_err(|done| {
-            CompileError::TooLarge { what: TooLarge::DecisionTime { done, all: sets.len() }, worst: Vec::new() }
+            CompileError::TooLarge { what: TooLarge::DecisionTime { done, all: sets.len() }, worst: named() }
         })?;
-        let dfa = minimise(&automaton, &classes.of_set, budget).map_err(|error| self.too_large(&error))?;
-        Ok(Layer { dfa, classes, tables: self.tables })
+        let dfa = minimise(&automaton, &classes.of_set, budget).map_err(|error| CompileError::TooLarge {
+            what: TooLarge::Automaton { automaton: self.automaton, exhausted: error.exhausted },
+            worst: named(),
+        })?;
+        Ok(Layer { dfa, classes, tables: self.tables, worst })
+    }
+
+    fn first_rules(&self, tags: &[u32]) -> Vec<u32> {
+        tags.iter().filter_map(|tag| self.tags.get(*tag as usize)?.rules.first().copied()).collect()
     }
 
     fn trie(&self, budget: &mut dyn Budget) -> Result<Trie, CompileError> {
@@ -165,11 +197,10 @@ impl LayerBuild<'_> {
     }
 
     fn too_large(&self, error: &BuildError) -> CompileError {
-        let first_rule = |tag: &u32| Some(&self.rules[*self.tags.get(*tag as usize)?.rules.first()? as usize]);
-        let name = |rule: &Arc<Rule>| format!("{} `{}`", place(rule), spelling(&rule.matcher));
+        let worst = self.first_rules(&error.worst_tags);
         CompileError::TooLarge {
             what: TooLarge::Automaton { automaton: self.automaton, exhausted: error.exhausted },
-            worst: error.worst_tags.iter().filter_map(first_rule).map(name).collect(),
+            worst: worst.into_iter().map(|rule| named(&self.rules[rule as usize])).collect(),
         }
     }
 }
@@ -181,9 +212,13 @@ fn source_automaton(
     limits: &AutomatonLimits,
     budget: &mut dyn Budget,
 ) -> Result<Dfa, CompileError> {
+    let names = |rule: &&Arc<Rule>, tag: u32| {
+        sources.iter().any(|(path, class)| class == tag + 1 && rule.sources.contains(path))
+    };
+    let first_rule = |tag: &u32| rules.iter().find(|rule| names(rule, *tag));
     let too_large = |error: BuildError| CompileError::TooLarge {
         what: TooLarge::Automaton { automaton: Automaton::Source, exhausted: error.exhausted },
-        worst: Vec::new(),
+        worst: error.worst_tags.iter().filter_map(first_rule).map(named).collect(),
     };
     // The tag of class n is n - 1. Exact paths have no `**`, so nothing is absorbed and strengths do not matter.
     let mut trie = Trie::new(vec![TagStrength::default(); sources.count() as usize], limits);
@@ -214,6 +249,11 @@ fn sequences(rule: &Rule) -> Result<Vec<Vec<Token>>, CompileError> {
         Matcher::Destination(destination) => network::destination_sequences(destination)
             .map_err(|error| CompileError::Destination { rule: place(rule), error }),
     }
+}
+
+/// For a list of the rules that cost most.
+fn named(rule: &Arc<Rule>) -> String {
+    format!("{} `{}`", place(rule), spelling(&rule.matcher))
 }
 
 fn place(rule: &Rule) -> String {

@@ -15,8 +15,9 @@ use crate::{
     verdict::{Standing, decision},
 };
 
-/// How many accept sets are decided between two looks at the budget.
-const SETS_PER_LOOK: usize = 64;
+/// How many rules are held against circumstances between two looks at the budget: some milliseconds. A set of a thousand rules
+/// with a thousand sources has millions of them, most sets a few.
+const RULES_PER_LOOK: usize = 1 << 20;
 
 /// One decision table to be, over the tags of one automaton.
 #[derive(Debug, Clone)]
@@ -72,12 +73,16 @@ impl Classes {
         let width = tables.iter().map(|table| table.modifiers as usize).sum();
         let mut classes = Self { of_set: Vec::with_capacity(sets.len()), rows: SetInterner::default(), width };
         let mut row = Vec::new();
+        let mut since_look = RULES_PER_LOOK;
         for (number, tags) in sets.iter().enumerate() {
-            if number.is_multiple_of(SETS_PER_LOOK) && budget.is_spent() {
-                return Err(number);
+            if since_look >= RULES_PER_LOOK {
+                since_look = 0;
+                if budget.is_spent() {
+                    return Err(number);
+                }
             }
             row.clear();
-            sparse_row(tags, tables, standings, &mut row);
+            since_look += 1 + sparse_row(tags, tables, standings, &mut row);
             classes.of_set.push(classes.rows.intern(&row));
         }
         Ok(classes)
@@ -108,8 +113,9 @@ impl Classes {
     }
 }
 
-/// `width` words of decisions without source, then for each source that differs its number and `width` words.
-fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut Vec<u32>) {
+/// `width` words of decisions without source, then for each source that differs its number and `width` words. Returns how many
+/// rules it has held against circumstances.
+fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut Vec<u32>) -> usize {
     let candidates: Vec<Vec<u32>> = tables
         .iter()
         .map(|table| tags.iter().flat_map(|tag| &table.rules_of_tag[*tag as usize]).copied().collect())
@@ -126,6 +132,9 @@ fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut 
         candidates.iter().flatten().flat_map(|rule| &standings[*rule as usize].sources).copied().collect();
     sources.sort_unstable();
     sources.dedup();
+    let a_source: usize =
+        tables.iter().zip(&candidates).map(|(table, candidates)| table.modifiers as usize * candidates.len()).sum();
+    let held = a_source * (1 + sources.len());
     for source in sources {
         let start = row.len();
         row.push(source);
@@ -134,6 +143,7 @@ fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut 
             row.truncate(start);
         }
     }
+    held
 }
 
 fn word_of(decision: Decision) -> u32 {

@@ -42,6 +42,7 @@ pub mod assemble;
 pub mod automaton;
 pub mod canonical;
 mod compile;
+mod decide;
 pub mod decisions;
 mod error;
 pub mod naive;
@@ -56,6 +57,7 @@ mod tests;
 
 pub use actor::PolicyCompiler;
 pub use compile::{compile, compile_canonical, compiled};
+pub use decide::decide;
 pub use error::{CompileError, TooLarge};
 pub use network::DestinationError;
 pub use paths::PathError;

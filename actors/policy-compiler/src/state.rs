@@ -4,16 +4,21 @@
 //! size is remembered like a result, one for want of time only for [`Bounds::retry_after`]. Memory is bounded by
 //! [`Bounds::kept_bytes`] for blobs that nobody else holds, and [`Bounds::entries`] for what is known about them.
 //!
+//! Equal workloads send the very same rules, a thousand policies of them after each change: the last few sets are known by
+//! their rules' addresses, so that only the first of 110 sorts and hashes them. The rules are held meanwhile, so that no
+//! address is used again.
+//!
 //! Decision: entries hold their blob weakly and only the recent ones also strongly, because what makes a blob worth
 //! knowing is that workloads use it, and these hold it themselves.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use palisade_kernel_abi::blob::Blob;
+use palisade_policy::ir::WorkloadRules;
 use palisade_protocol::{CompilePolicy, CompiledPolicy, PolicyRefused};
 use palisade_world::BootNanos;
 
@@ -23,6 +28,9 @@ use crate::{
     canonical::CanonicalRules,
     compile_canonical, compiled,
 };
+
+/// Sets of rules that are known by address: as many kinds of workload as answer a change by turns.
+const RECENT: usize = 8;
 
 /// What one compiler may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +77,8 @@ pub struct Counts {
 pub struct State {
     bounds: Bounds,
     results: BTreeMap<[u8; 32], Known>,
+    /// The latest last.
+    recent: VecDeque<(Arc<WorkloadRules>, Arc<CanonicalRules>)>,
     /// Grows with each request: the order of use.
     requests: u64,
     kept_bytes: usize,
@@ -117,18 +127,30 @@ impl State {
         budget: &mut dyn Budget,
     ) -> Result<Arc<CompiledPolicy>, PolicyRefused> {
         self.requests += 1;
-        let canonical = CanonicalRules::of(&command.rules);
+        let canonical = self.canonical(&command.rules);
         let blob = match self.known(&canonical.hash, now) {
             Some(known) => known,
             None => self.build(now, &canonical, budget),
         };
         match blob {
-            Ok(blob) => Ok(Arc::new(compiled(canonical.rules, blob))),
+            Ok(blob) => Ok(Arc::new(compiled(canonical.rules.clone(), blob))),
             Err(refusal) => {
                 self.counts.refused += 1;
                 Err(refusal)
             }
         }
+    }
+
+    fn canonical(&mut self, rules: &Arc<WorkloadRules>) -> Arc<CanonicalRules> {
+        if let Some((_, canonical)) = self.recent.iter().rev().find(|(recent, _)| are_the_same(recent, rules)) {
+            return Arc::clone(canonical);
+        }
+        let canonical = Arc::new(CanonicalRules::of(rules));
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((Arc::clone(rules), Arc::clone(&canonical)));
+        canonical
     }
 
     fn known(&mut self, hash: &[u8; 32], now: BootNanos) -> Option<Result<Arc<Blob>, PolicyRefused>> {
@@ -195,6 +217,13 @@ impl State {
             self.kept_bytes -= blob.as_bytes().len();
         }
     }
+}
+
+/// Not only equal: of the same rules.
+fn are_the_same(one: &WorkloadRules, other: &WorkloadRules) -> bool {
+    one.postures == other.postures
+        && one.rules.len() == other.rules.len()
+        && one.rules.iter().zip(&other.rules).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 /// `now` and a while.

@@ -158,7 +158,10 @@ fn port_range(node: &Node, place: &str, problems: &mut Problems) -> Option<(u16,
         }
         _ => {
             let what = format!("{} is {}", quoted(place), quoted(text));
-            let instead = "write a number, or a range such as \"8000-8010\"";
+            let instead = match text.contains(',') {
+                true => format!("write a list: {}", quoted(&format!("[{text}]"))),
+                false => "write a number, or a range such as \"8000-8010\"".to_owned(),
+            };
             problems.error(node.at, what, "a port is a number from 1 to 65535", instead);
         }
     }

@@ -135,7 +135,7 @@ pub(crate) fn text<'n>(node: &'n Node, place: &str, problems: &mut Problems) -> 
     match (&node.value, node.noun()) {
         (Value::Scalar { text, .. }, "text") => Some(text),
         (Value::Scalar { text, .. }, "a number" | "a boolean") => {
-            let instead = format!("quote it: `\"{}\"`", text.escape_debug());
+            let instead = format!("quote it: {}", quoted(&format!("\"{text}\"")));
             wrong_kind(node, place, "text", &instead, problems);
             None
         }

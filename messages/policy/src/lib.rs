@@ -47,7 +47,7 @@ pub use draft::{MAX_FILE_RULE_BYTES, MAX_RULES};
 pub use metadata::DEFAULT_NAMESPACE;
 pub use node_selector::NodeSelector;
 pub use path::{MAX_NAME_BYTES, MAX_PATH_BYTES};
-pub use pattern::{MAX_ALTERNATIVES, MAX_BRACE_DEPTH, MAX_PATTERN_BYTES};
+pub use pattern::{MAX_ALTERNATIVES, MAX_BRACE_DEPTH, MAX_EXPANDED_BYTES, MAX_PATTERN_BYTES};
 pub use policy::{Policy, PolicySelector};
 pub use policy_file::PolicyFile;
 pub use policy_set::PolicySet;

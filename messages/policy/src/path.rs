@@ -19,20 +19,26 @@ pub const MAX_NAME_BYTES: usize = 255;
 /// Any absolute path, without the trailing slash that only policies give a meaning.
 pub(crate) fn absolute(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
     let path = fields::text(node, place, problems)?;
-    let fault = if path == "/" { None } else { fault(path).or_else(|| slash_fault(path)) };
+    let fault = if path == "/" { None } else { fault(path).or_else(|| slash_fault(path, false)) };
     accept(node, place, path, fault, problems)
 }
 
-/// The path of one file.
+/// The path of one file, in `matchPaths`.
 pub(crate) fn file(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
     let path = fields::text(node, place, problems)?;
-    let fault = fault(path).or_else(|| slash_fault(path));
-    accept(node, place, path, fault, problems)?;
-    if path.contains(['*', '?']) {
-        let why = "`*` and `?` are ordinary characters in a path";
-        problems.warning(node.at, format!("{} has a wildcard", quoted(place)), why, "write it below `matchPatterns`");
-    }
-    Some(path.to_owned())
+    let fault = fault(path).or_else(|| slash_fault(path, true));
+    let path = accept(node, place, path, fault, problems)?;
+    warn_of_wildcards(node, place, &path, "write it below `matchPatterns`", problems);
+    Some(path)
+}
+
+/// The path of one executable, where there are no directories and no patterns.
+pub(crate) fn executable(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
+    let path = fields::text(node, place, problems)?;
+    let fault = fault(path).or_else(|| slash_fault(path, false));
+    let path = accept(node, place, path, fault, problems)?;
+    warn_of_wildcards(node, place, &path, "name each executable in an item of its own", problems);
+    Some(path)
 }
 
 /// A directory, with its trailing slash.
@@ -42,7 +48,10 @@ pub(crate) fn directory(node: &Node, place: &str, problems: &mut Problems) -> Op
         (!path.ends_with('/'))
             .then(|| ("a directory ends in `/`".to_owned(), format!("write {}", quoted(&format!("{path}/")))))
     });
-    accept(node, place, path, fault, problems)
+    let directory = accept(node, place, path, fault, problems)?;
+    let instead = format!("write {} below `matchPatterns`", quoted(&format!("{directory}**")));
+    warn_of_wildcards(node, place, &directory, &instead, problems);
+    Some(directory)
 }
 
 /// A bare executable name.
@@ -60,16 +69,30 @@ pub(crate) fn name(node: &Node, place: &str, problems: &mut Problems) -> Option<
     } else {
         None
     };
-    accept(node, place, name, fault, problems)
+    let name = accept(node, place, name, fault, problems)?;
+    let instead = format!("write {} below `matchPatterns`", quoted(&format!("/**/{name}")));
+    warn_of_wildcards(node, place, &name, &instead, problems);
+    Some(name)
 }
 
-fn slash_fault(path: &str) -> Option<(String, String)> {
+/// `*` and `?` may be in file names, so that this is no error; but AppArmor has taught people to write patterns anywhere.
+fn warn_of_wildcards(node: &Node, place: &str, written: &str, instead: &str, problems: &mut Problems) {
+    if written.contains(['*', '?']) {
+        let why = "`*` and `?` are ordinary characters in a path";
+        problems.warning(node.at, format!("{} has a wildcard", quoted(place)), why, instead);
+    }
+}
+
+/// `has_lists`: directories have a list of their own here.
+fn slash_fault(path: &str, has_lists: bool) -> Option<(String, String)> {
     let trimmed = path.strip_suffix('/')?;
-    let instead = match trimmed {
-        "" => "write `dir: /` below `matchDirectories`".to_owned(),
-        trimmed => {
+    let instead = match (trimmed, has_lists) {
+        ("", true) => "write `dir: /` below `matchDirectories`".to_owned(),
+        ("", false) => "write the path of one file".to_owned(),
+        (trimmed, true) => {
             format!("write {}, or {} below `matchDirectories`", quoted(trimmed), quoted(&format!("dir: {path}")))
         }
+        (trimmed, false) => format!("write {}", quoted(trimmed)),
     };
     Some(("a path that ends in `/` is a directory".to_owned(), instead))
 }
@@ -96,15 +119,20 @@ fn fault(path: &str) -> Option<(String, String)> {
         return Some(("no path holds a NUL".to_owned(), "remove it".to_owned()));
     }
     if !path.starts_with('/') {
-        let why = "a path is absolute, it begins with `/`".to_owned();
-        let instead = if path.is_empty() {
-            "write the whole path".to_owned()
-        } else {
-            format!("write {}", quoted(&format!("/{path}")))
-        };
-        return Some((why, instead));
+        return Some(("a path is absolute, it begins with `/`".to_owned(), absolute_instead(path)));
     }
     component_fault(path)
+}
+
+/// The path that was probably meant, if it is one that would be accepted.
+fn absolute_instead(path: &str) -> String {
+    let trimmed = path.trim();
+    let meant = if trimmed.starts_with('/') { trimmed.to_owned() } else { format!("/{trimmed}") };
+    // `~/x`, `$HOME/x` and `./x` stand for what only their writer knows.
+    if trimmed.is_empty() || trimmed.starts_with(['~', '$', '.']) || component_fault(&meant).is_some() {
+        return "write the whole path".to_owned();
+    }
+    format!("write {}", quoted(&meant))
 }
 
 fn component_fault(path: &str) -> Option<(String, String)> {

@@ -3,8 +3,8 @@
 //! `*` and `?` and `[...]` stay inside a component, `**` crosses, `{a,b}` alternates, `\` escapes the next character; a `]`
 //! in first place of a class is itself, and a class holds single-byte characters, for a path is bytes.
 //! Invariant: an accepted pattern has balanced brackets and braces, at most [`MAX_PATTERN_BYTES`] bytes, braces at most
-//! [`MAX_BRACE_DEPTH`] deep and at most [`MAX_ALTERNATIVES`] ways through them, so that a compiler never meets one that it
-//! cannot read.
+//! [`MAX_BRACE_DEPTH`] deep, at most [`MAX_ALTERNATIVES`] ways through them and [`MAX_EXPANDED_BYTES`] on all of these ways
+//! together, so that a compiler never meets one that it cannot read, nor one whose alternatives written out fill its memory.
 
 use thiserror::Error;
 
@@ -21,6 +21,8 @@ pub const MAX_PATTERN_BYTES: usize = MAX_PATH_BYTES;
 pub const MAX_BRACE_DEPTH: usize = 8;
 /// Most ways through the braces of one pattern.
 pub const MAX_ALTERNATIVES: usize = 1_024;
+/// Most bytes of one pattern's alternatives written out: 1,024 of 256 bytes.
+pub const MAX_EXPANDED_BYTES: usize = 1 << 18;
 
 /// Why a pattern cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -51,6 +53,8 @@ pub(crate) enum PatternFault {
     DeepBraces,
     #[error("its braces make more than {MAX_ALTERNATIVES} patterns")]
     TooManyAlternatives,
+    #[error("its braces written out make more than {MAX_EXPANDED_BYTES} bytes of patterns")]
+    TooLongAlternatives,
     #[error("a `\\` at the end escapes nothing")]
     TrailingEscape,
 }
@@ -58,10 +62,10 @@ pub(crate) enum PatternFault {
 impl PatternFault {
     fn instead(self, pattern: &str) -> String {
         match self {
-            Self::TooLong | Self::DeepBraces | Self::TooManyAlternatives => "split it into several patterns".to_owned(),
-            Self::Relative => {
-                format!("write {} or {}", quoted(&format!("/**/{pattern}")), quoted(&format!("/{pattern}")))
+            Self::TooLong | Self::DeepBraces | Self::TooManyAlternatives | Self::TooLongAlternatives => {
+                "split it into several patterns".to_owned()
             }
+            Self::Relative => relative_instead(pattern),
             Self::TrailingSlash => format!("write {}, or use `matchDirectories`", quoted(&format!("{pattern}**"))),
             Self::OddComponent => "write the path that the kernel gives".to_owned(),
             Self::Nul => "remove it".to_owned(),
@@ -73,6 +77,15 @@ impl PatternFault {
             Self::StrayBrace => "remove it, or write `\\}` for the character".to_owned(),
             Self::TrailingEscape => "remove it, or write `\\\\` for the character".to_owned(),
         }
+    }
+}
+
+fn relative_instead(pattern: &str) -> String {
+    match pattern.trim_start_matches("~/") {
+        "" => "write a pattern such as `/usr/**/name`".to_owned(),
+        // Whose home that is, only the writer knows.
+        rest if rest != pattern => format!("write {}", quoted(&format!("/**/{rest}"))),
+        _ => format!("write {} or {}", quoted(&format!("/**/{pattern}")), quoted(&format!("/{pattern}"))),
     }
 }
 
@@ -110,33 +123,61 @@ fn check(pattern: &str) -> Result<(), PatternFault> {
     Ok(())
 }
 
+/// Ways through the braces of a part of a pattern, and the bytes on all of them together; saturating.
+#[derive(Clone, Copy)]
+struct Ways {
+    count: usize,
+    bytes: usize,
+}
+
+impl Ways {
+    const NONE: Self = Self { count: 0, bytes: 0 };
+    const EMPTY: Self = Self { count: 1, bytes: 0 };
+
+    fn or(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    fn then(self, next: Self) -> Self {
+        let (before, after) = (self.bytes.saturating_mul(next.count), next.bytes.saturating_mul(self.count));
+        Self { count: self.count.saturating_mul(next.count), bytes: before.saturating_add(after) }
+    }
+
+    fn then_bytes(self, bytes: usize) -> Self {
+        self.then(Self { count: 1, bytes })
+    }
+}
+
 fn check_syntax(pattern: &str) -> Result<(), PatternFault> {
-    // For each open brace: ways through its finished alternatives, and through the one being read. The last is the whole pattern.
-    let mut open: Vec<(usize, usize)> = Vec::new();
-    let mut ways = 1_usize;
+    // For each open brace: its finished alternatives, and what stands before it. `ways` is what is being read.
+    let mut open: Vec<(Ways, Ways)> = Vec::new();
+    let mut ways = Ways::EMPTY;
     let mut rest = pattern.chars();
     while let Some(c) = rest.next() {
         match c {
-            '\\' => drop(rest.next().ok_or(PatternFault::TrailingEscape)?),
-            '[' => check_class(&mut rest)?,
+            '\\' => ways = ways.then_bytes(rest.next().ok_or(PatternFault::TrailingEscape)?.len_utf8()),
+            '[' => {
+                check_class(&mut rest)?;
+                ways = ways.then_bytes(1);
+            }
             '{' if open.len() == MAX_BRACE_DEPTH => return Err(PatternFault::DeepBraces),
-            '{' => open.push((0, std::mem::replace(&mut ways, 1))),
-            ',' => {
-                if let Some((finished, _)) = open.last_mut() {
-                    *finished = finished.saturating_add(std::mem::replace(&mut ways, 1));
-                }
-            }
+            '{' => open.push((Ways::NONE, std::mem::replace(&mut ways, Ways::EMPTY))),
+            ',' => match open.last_mut() {
+                Some((finished, _)) => *finished = finished.or(std::mem::replace(&mut ways, Ways::EMPTY)),
+                None => ways = ways.then_bytes(1),
+            },
             '}' => {
-                let (finished, outer) = open.pop().ok_or(PatternFault::StrayBrace)?;
-                ways = finished.saturating_add(ways).saturating_mul(outer);
+                let (finished, before) = open.pop().ok_or(PatternFault::StrayBrace)?;
+                ways = before.then(finished.or(ways));
             }
-            _ => {}
+            c => ways = ways.then_bytes(c.len_utf8()),
         }
     }
-    match (open.is_empty(), ways <= MAX_ALTERNATIVES) {
-        (true, true) => Ok(()),
-        (true, false) => Err(PatternFault::TooManyAlternatives),
+    match (open.is_empty(), ways) {
         (false, _) => Err(PatternFault::OpenBrace),
+        (_, Ways { count, .. }) if count > MAX_ALTERNATIVES => Err(PatternFault::TooManyAlternatives),
+        (_, Ways { bytes, .. }) if bytes > MAX_EXPANDED_BYTES => Err(PatternFault::TooLongAlternatives),
+        _ => Ok(()),
     }
 }
 

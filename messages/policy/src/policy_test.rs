@@ -108,7 +108,10 @@ fn read(node: &Node, file: &str, problems: &mut Problems) -> Option<PolicyTest> 
     let postures = fixture::postures(&mut document, problems);
     let namespaces = each(&mut document, "namespaces", problems, fixture::namespace);
     let workloads = each(&mut document, "workloads", problems, fixture::workload);
-    fixture::refuse_repeated_names(&workloads, problems);
+    let names = namespaces.iter().map(|(namespace, at)| (namespace.name.as_str(), *at));
+    fixture::refuse_repeated_names("namespace", names, problems);
+    let names = workloads.iter().map(|(workload, at)| (workload.name.as_str(), *at));
+    fixture::refuse_repeated_names("workload", names, problems);
     let policies = policies(&mut document, file, problems);
     let expectation = expectation(&mut document, &workloads, problems);
     document.close(problems);

@@ -16,6 +16,9 @@ pub const NETWORK_ANNOTATION: &str = "kubearmor-network-posture";
 /// Annotation of the posture for capabilities and ptrace.
 pub const CAPABILITIES_ANNOTATION: &str = "kubearmor-capabilities-posture";
 
+/// All of them.
+pub(crate) const ANNOTATIONS: [&str; 3] = [FILE_ANNOTATION, NETWORK_ANNOTATION, CAPABILITIES_ANNOTATION];
+
 /// An annotation that names no posture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidPosture {

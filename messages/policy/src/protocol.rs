@@ -4,7 +4,8 @@
 //! `sctp`, `dccp`) mean sockets of `AF_INET` and `AF_INET6` only; that KubeArmor's `tcp` also hits Unix stream sockets is a
 //! defect of its map key, not a feature. `raw` is raw IP and packet sockets of type `SOCK_RAW`, not netlink, which is
 //! `SOCK_RAW` by accident. The names of socket types (`stream`, `dgram` ...) mean any family. A protocol of 0 is the type's
-//! default and listed beside it. `IPPROTO_MPTCP` is 262: its low byte, all that a shape holds, is TCP's on purpose, so that
+//! default and listed beside it. What falls back to a protocol or is a variant of it counts as it: `tcp` covers the stream sockets
+//! of `AF_SMC`, which speak TCP with every peer that does not speak SMC, and `udp` covers UDP-Lite. `IPPROTO_MPTCP` is 262: its low byte, all that a shape holds, is TCP's on purpose, so that
 //! `tcp` covers it.
 
 use crate::{
@@ -20,6 +21,7 @@ const AF_UNIX: u8 = 1;
 const AF_INET6: u8 = 10;
 const AF_NETLINK: u8 = 16;
 const AF_PACKET: u8 = 17;
+const AF_SMC: u8 = 43;
 
 const SOCK_STREAM: u8 = 1;
 const SOCK_DGRAM: u8 = 2;
@@ -36,6 +38,9 @@ const IPPROTO_UDP: u8 = 17;
 const IPPROTO_DCCP: u8 = 33;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_SCTP: u8 = 132;
+const IPPROTO_UDPLITE: u8 = 136;
+/// `SMCPROTO_SMC` and `SMCPROTO_SMC6`: over IPv4 and IPv6.
+const SMC_PROTOCOLS: [u8; 2] = [0, 1];
 
 const NAMES: [&str; 13] =
     ["tcp", "udp", "raw", "icmp", "icmpv6", "sctp", "stream", "dgram", "rdm", "seqpacket", "dccp", "packet", "all"];
@@ -108,8 +113,12 @@ fn named(written: &str) -> Option<SocketMatch> {
 
 fn shapes(name: &str) -> Option<Vec<SocketShape>> {
     Some(match name {
-        "tcp" => internet(&[(Some(SOCK_STREAM), Some(IPPROTO_DEFAULT)), (Some(SOCK_STREAM), Some(IPPROTO_TCP))]),
-        "udp" => internet(&[(Some(SOCK_DGRAM), Some(IPPROTO_DEFAULT)), (Some(SOCK_DGRAM), Some(IPPROTO_UDP))]),
+        "tcp" => {
+            let mut tcp = of_protocols(SOCK_STREAM, &[IPPROTO_DEFAULT, IPPROTO_TCP]);
+            tcp.extend(SMC_PROTOCOLS.map(|protocol| shape(Some(AF_SMC), Some(SOCK_STREAM), Some(protocol))));
+            tcp
+        }
+        "udp" => of_protocols(SOCK_DGRAM, &[IPPROTO_DEFAULT, IPPROTO_UDP, IPPROTO_UDPLITE]),
         // Also the unprivileged ping sockets, which are datagram sockets.
         "icmp" => internet(&[(None, Some(IPPROTO_ICMP))]),
         "icmpv6" => internet(&[(None, Some(IPPROTO_ICMPV6))]),
@@ -133,6 +142,12 @@ fn shape(domain: Option<u8>, kind: Option<u8>, protocol: Option<u8>) -> SocketSh
 
 fn of_type(kind: u8) -> Vec<SocketShape> {
     vec![shape(None, Some(kind), None)]
+}
+
+/// Internet sockets of a type, of each of the protocols.
+fn of_protocols(kind: u8, protocols: &[u8]) -> Vec<SocketShape> {
+    let pairs: Vec<_> = protocols.iter().map(|protocol| (Some(kind), Some(*protocol))).collect();
+    internet(&pairs)
 }
 
 fn internet(pairs: &[(Option<u8>, Option<u8>)]) -> Vec<SocketShape> {

@@ -14,7 +14,9 @@ pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>)
         draft.items(family, "match", common, |item, draft| {
             let sources = draft.sources(item);
             let target = match item.fields.get("target") {
-                Some(node) => path::file(node, &item.fields.place_of("target"), draft.problems).map(PathMatch::Exact),
+                Some(node) => {
+                    path::executable(node, &item.fields.place_of("target"), draft.problems).map(PathMatch::Exact)
+                }
                 None => Some(PathMatch::Any),
             };
             if let Some(target) = target {

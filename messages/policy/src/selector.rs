@@ -109,7 +109,8 @@ fn match_labels(node: &Node, place: &str, selector: &mut Selector, problems: &mu
         } else {
             let what = format!("`{CONTAINER_KEY}` is {}", quoted(&value));
             let why = "containers are listed in brackets, inside quotes";
-            problems.error(key.at, what, why, format!("write `\"[{}]\"`", value.trim_matches(['[', ']', ' '])));
+            let bracketed = format!("\"[{}]\"", value.trim_matches(['[', ']', ' ']));
+            problems.error(key.at, what, why, format!("write {}", quoted(&bracketed)));
         }
     }
 }

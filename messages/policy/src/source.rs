@@ -20,7 +20,7 @@ pub(crate) fn read(item: &mut Fields<'_>, problems: &mut Problems) -> BTreeSet<S
             // The missing `path` is not a second fault.
             source.get("path");
         } else if let Some(node) = source.require("path", "write `- path: /usr/bin/x`", problems) {
-            sources.extend(path::file(node, &source.place_of("path"), problems));
+            sources.extend(path::executable(node, &source.place_of("path"), problems));
         }
         source.close(problems);
     }

@@ -19,7 +19,7 @@ pub(crate) use part::parts;
 pub const MAX_FILE_BYTES: usize = 4 << 20;
 /// Most documents in a file, empty ones included.
 pub const MAX_DOCUMENTS: usize = 4_096;
-/// Most nodes in a document, aliases expanded.
+/// Most nodes in a document, aliases expanded; a value with an anchor counts twice, for it is kept for its aliases.
 pub const MAX_NODES: usize = 100_000;
 /// Most nodes in a file, aliases expanded.
 pub const MAX_FILE_NODES: usize = 1_000_000;

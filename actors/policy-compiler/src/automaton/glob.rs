@@ -17,6 +17,8 @@ use super::{ByteSet, Token};
 pub const MAX_PATTERN_BYTES: usize = 4096;
 /// The most sequences that one pattern's alternatives may make.
 pub const MAX_ALTERNATIVES: usize = 1024;
+/// The most bytes that one pattern's sequences may have together: each takes 40 while they are written out.
+pub const MAX_EXPANDED_BYTES: usize = 1 << 18;
 /// The deepest nesting of alternatives.
 const MAX_DEPTH: usize = 16;
 
@@ -52,6 +54,9 @@ pub enum GlobError {
     /// The product of alternatives.
     #[error("its alternatives make {0} patterns, and {MAX_ALTERNATIVES} are the most")]
     TooManyAlternatives(usize),
+    /// The alternatives written out.
+    #[error("its alternatives written out have {0} bytes, and {MAX_EXPANDED_BYTES} are the most")]
+    TooLongAlternatives(usize),
 }
 
 /// Before `*`s are put together.
@@ -73,9 +78,12 @@ pub fn glob(pattern: &str) -> Result<Vec<Vec<Token>>, GlobError> {
     }
     let mut parser = Parser { bytes: pattern.as_bytes(), at: 0, depth: 0 };
     let pieces = parser.sequence()?;
-    let count = alternatives_of(&pieces);
+    let (count, bytes) = alternatives_of(&pieces);
     if count > MAX_ALTERNATIVES {
         return Err(GlobError::TooManyAlternatives(count));
+    }
+    if bytes > MAX_EXPANDED_BYTES {
+        return Err(GlobError::TooLongAlternatives(bytes));
     }
     Ok(expand(&pieces).iter().map(|flat| tokens(flat)).collect())
 }
@@ -186,17 +194,21 @@ impl Parser<'_> {
     }
 }
 
-fn alternatives_of(pieces: &[Piece]) -> usize {
-    pieces.iter().fold(1, |product: usize, piece| match piece {
-        Piece::Alternatives(inner) => {
-            let sum = inner.iter().map(|one| alternatives_of(one)).fold(0, usize::saturating_add);
-            product.saturating_mul(sum)
-        }
-        _ => product,
+/// How many ways there are through the alternatives, and the bytes on all of them together; saturating.
+fn alternatives_of(pieces: &[Piece]) -> (usize, usize) {
+    pieces.iter().fold((1, 0), |(count, bytes): (usize, usize), piece| {
+        let (ways, their_bytes) = match piece {
+            Piece::Alternatives(inner) => inner.iter().fold((0, 0), |(ways, bytes): (usize, usize), one| {
+                let (more, their_bytes) = alternatives_of(one);
+                (ways.saturating_add(more), bytes.saturating_add(their_bytes))
+            }),
+            _ => (1, 1),
+        };
+        (count.saturating_mul(ways), bytes.saturating_mul(ways).saturating_add(their_bytes.saturating_mul(count)))
     })
 }
 
-/// Every way through the alternatives; at most [`MAX_ALTERNATIVES`], which the caller has checked.
+/// Every way through the alternatives; at most [`MAX_ALTERNATIVES`] and [`MAX_EXPANDED_BYTES`], which the caller has checked.
 fn expand(pieces: &[Piece]) -> Vec<Vec<Piece>> {
     let mut ways = vec![Vec::new()];
     for piece in pieces {

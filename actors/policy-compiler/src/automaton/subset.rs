@@ -33,6 +33,8 @@ pub struct Determinised {
     pub accept_sets: SetInterner,
     /// Members of all state sets together: what the building cost in memory.
     pub set_members: usize,
+    /// The tags that are in most of the states, worst first: what to look at if all of it is too large in the end.
+    pub worst_tags: Vec<u32>,
 }
 
 impl Determinised {
@@ -82,6 +84,7 @@ impl<'a> Builder<'a> {
             accept: Vec::new(),
             accept_sets: SetInterner::default(),
             set_members: 0,
+            worst_tags: Vec::new(),
         };
         let (sets, closure) = (SetInterner::default(), Closure::new(trie));
         Ok(Self { trie, limits, budget, nodes_since_look: 0, alphabet, sets, closure, out })
@@ -98,6 +101,7 @@ impl<'a> Builder<'a> {
             state += 1;
         }
         self.out.set_members = self.sets.members();
+        self.out.worst_tags = self.worst_tags();
         Ok(self.out)
     }
 
@@ -164,13 +168,19 @@ impl<'a> Builder<'a> {
         Err(self.refusal(exhausted))
     }
 
-    /// Names the tags whose nodes are in most of the sets.
     fn refusal(&self, exhausted: Exhausted) -> BuildError {
+        BuildError { exhausted, worst_tags: self.worst_tags() }
+    }
+
+    /// The tags whose nodes are in most of the sets.
+    fn worst_tags(&self) -> Vec<u32> {
         let mut weights = vec![0u64; self.trie.tags.len()];
         for node in self.sets.iter().flatten().map(|node| &self.trie.nodes[*node as usize]) {
-            weights[node.owner as usize] += 1;
+            if let Some(weight) = weights.get_mut(node.owner as usize) {
+                *weight += 1;
+            }
         }
-        BuildError { exhausted, worst_tags: heaviest(&weights) }
+        heaviest(&weights)
     }
 }
 

@@ -155,7 +155,8 @@ impl Trie {
             return Ok(*number);
         }
         if self.sets.len() == MAX_SETS {
-            return Err(BuildError { exhausted: Exhausted::Sets { limit: MAX_SETS }, worst_tags: Vec::new() });
+            let exhausted = Exhausted::Sets { limit: MAX_SETS };
+            return Err(BuildError { exhausted, worst_tags: self.owners_of_most_nodes() });
         }
         let number = self.sets.len() as u32;
         self.sets.push(set);

@@ -59,7 +59,7 @@ fn random_bytes(random: &mut Random) -> Vec<u8> {
 fn unit_automaton_accepts_what_regex_automata_accepts() {
     let mut random = Random::new(seed());
     let (mut accepted, mut several) = (0, 0);
-    for _ in 0..150 {
+    for _ in 0..300 {
         let globs: Vec<String> = (0..1 + random.below(6)).map(|_| random_glob(&mut random)).collect();
         let patterns: Vec<_> = globs.iter().map(|text| glob(text).unwrap()).collect();
         let oracles: Vec<PikeVM> = patterns.iter().map(|sequences| oracle(&regex(sequences))).collect();
@@ -162,6 +162,9 @@ fn unit_glob_refuses_what_is_none() {
     assert_eq!(glob(&"a".repeat(4097)), Err(GlobError::TooLong(4097)));
     assert_eq!(glob(&"{".repeat(17)), Err(GlobError::TooDeep(16)));
     assert_eq!(glob(&"{a,b}".repeat(11)), Err(GlobError::TooManyAlternatives(2048)));
+    let long = |tail: usize| format!("/{}{}", "{a,b}".repeat(10), "x".repeat(tail));
+    assert_eq!(glob(&long(245)).map(|ways| ways.len()), Ok(1024));
+    assert_eq!(glob(&long(246)), Err(GlobError::TooLongAlternatives(1024 * 257)));
     // The count saturates instead of being worked out.
     assert_eq!(glob(&"{a,b}".repeat(400)), Err(GlobError::TooManyAlternatives(usize::MAX)));
 }

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use palisade_domain::Action;
-use palisade_policy::ir::WorkloadRules;
+use palisade_domain::{Action, Posture};
+use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::CompilePolicy;
 use palisade_world::BootNanos;
 
@@ -35,6 +35,28 @@ fn unit_compiler_shares_a_blob_between_rules_that_differ_only_in_words() {
     assert!(Arc::ptr_eq(&first.blob, &second.blob));
     assert_eq!(second.rules[0].severity, Some(9), "alerts name the asker's own rule");
     assert_eq!(state.counts(), Counts { compiled: 1, reused: 1, refused: 0 });
+}
+
+#[test]
+fn unit_compiler_knows_the_very_same_rules_again_and_lets_go_of_them_after_some_others() {
+    let mut state = State::default();
+    let shared = Arc::new(rule(Action::Allow, file(exact("/bin/x")), &[]));
+    let same = |posture| WorkloadRules {
+        rules: vec![Arc::clone(&shared)],
+        postures: Postures { file: posture, ..Postures::default() },
+    };
+    let first = state.step(NOW, &command(same(Posture::Audit)), &mut unhurried()).unwrap();
+    let known = Arc::strong_count(&shared);
+    let second = state.step(NOW, &command(same(Posture::Audit)), &mut unhurried()).unwrap();
+    assert_eq!(first, second);
+    drop(second);
+    assert_eq!(Arc::strong_count(&shared), known, "one set is kept for both");
+    let other = state.step(NOW, &command(same(Posture::Block)), &mut unhurried()).unwrap();
+    assert_ne!(first.id, other.id, "the same rules under another posture are another policy");
+    drop((first, other));
+    assert!(Arc::strong_count(&shared) > 1, "while they are recent they are held, so that their addresses mean them");
+    (0..8).for_each(|n| drop(state.step(NOW, &one(&format!("/bin/{n}")), &mut unhurried()).unwrap()));
+    assert_eq!(Arc::strong_count(&shared), 1);
 }
 
 #[test]

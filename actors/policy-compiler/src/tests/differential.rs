@@ -1,7 +1,7 @@
 //! Blob walker against naive evaluator.
 
 use palisade_kernel_abi::blob::{Blob, Family, Modifiers, SourceId};
-use palisade_policy::ir::WorkloadRules;
+use palisade_policy::{PolicyFile, ir::WorkloadRules};
 use palisade_protocol::CompiledPolicy;
 
 use super::{
@@ -97,6 +97,74 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() 
         assert!(count > 1000, "too few {what} to have tested anything: {count}");
     }
     assert!(contested * 3 > by_rule, "rules overlap on a third of what they decide");
+}
+
+/// Every path of up to five bytes of `/`, `a`, `b` and `x` after the first slash: no state of a small automaton goes unseen.
+fn short_paths() -> Vec<Vec<u8>> {
+    let mut paths = vec![b"/".to_vec()];
+    let mut from = 0;
+    for _ in 0..5 {
+        let longer: Vec<Vec<u8>> =
+            paths[from..].iter().flat_map(|path| b"/abx".map(|byte| [path.as_slice(), &[byte]].concat())).collect();
+        from = paths.len();
+        paths.extend(longer);
+    }
+    paths
+}
+
+#[test]
+fn unit_compiled_blob_decides_as_the_naive_evaluator_on_every_short_path() {
+    let mut random = Random::new(seed());
+    let paths = short_paths();
+    assert_eq!(paths.len(), 1365);
+    let mut seen = Seen::default();
+    for _ in 0..240 {
+        let count = 2 + random.below(7);
+        let rules = rules(&mut random, count);
+        let policy = compile(&rules).unwrap();
+        for path in &paths {
+            let family = random.pick(&[Family::Process, Family::File, Family::Ptrace]);
+            let modifiers = Modifiers(random.below(4) as u32);
+            let act = Act { family, object: Object::Path(path), executable: executable(&mut random), modifiers };
+            check(&rules, &policy, &act, &mut seen);
+        }
+    }
+    println!("{seen:?}");
+    assert!(seen.by_rule > 5_000 && seen.contested > 1_500, "{seen:?}");
+}
+
+/// What a reader of documents takes, if it is one pattern.
+fn accepted(pattern: &str) -> Option<WorkloadRules> {
+    let escaped = pattern.replace('\\', "\\\\");
+    let text = format!(
+        "apiVersion: palisade.dev/v1alpha1\nkind: PalisadePolicy\nmetadata: {{name: p}}\nspec:\n  selector: {{}}\n  \
+         file: {{matchPatterns: [{{pattern: \"{escaped}\"}}]}}\n"
+    );
+    let file = PolicyFile::parse("f", text.as_bytes());
+    let rules = file.policies.first()?.rules.clone();
+    Some(WorkloadRules { rules, ..WorkloadRules::default() })
+}
+
+#[test]
+fn unit_compiler_takes_every_pattern_that_a_document_may_hold_and_means_the_same() {
+    let mut random = Random::new(seed());
+    let paths = short_paths();
+    let (mut taken, mut matched) = (0, 0);
+    for _ in 0..6_000 {
+        let length = 1 + random.below(12);
+        let signs: String = (0..length).map(|_| random.pick(b"//ab*?[]{},\\!^-x") as char).collect();
+        let Some(rules) = accepted(&format!("/{signs}")) else { continue };
+        let policy = compile(&rules).unwrap_or_else(|error| panic!("/{signs}: {error}"));
+        let mut seen = Seen::default();
+        for _ in 0..40 {
+            let path = random.pick(&paths);
+            let (object, modifiers) = (Object::Path(&path), Modifiers::NONE);
+            check(&rules, &policy, &Act { family: Family::File, object, executable: None, modifiers }, &mut seen);
+        }
+        (taken, matched) = (taken + 1, matched + seen.blocks);
+    }
+    println!("{taken} patterns taken, {matched} matches");
+    assert!(taken > 800 && matched > 200, "{taken} patterns taken, {matched} matches");
 }
 
 #[test]

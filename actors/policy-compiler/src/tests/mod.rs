@@ -6,6 +6,7 @@ mod automata;
 mod caching;
 mod corpus;
 mod differential;
+mod kubearmor;
 mod refusals;
 mod serving;
 mod verdicts;

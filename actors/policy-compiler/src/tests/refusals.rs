@@ -1,13 +1,15 @@
 //! What must be refused, quickly and with numbers.
 
 use palisade_domain::Action;
-use palisade_kernel_abi::blob::Automaton;
+use palisade_kernel_abi::blob::{Automaton, Family};
 use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, Rule};
 
-use super::{compile, exact, file, pattern, rule, workload};
+use super::{compile, corpus::Random, exact, file, pattern, rule, workload};
 use crate::{
     CompileError, TooLarge,
-    automaton::{AutomatonLimits, Exhausted},
+    automaton::{AutomatonLimits, Exhausted, SetInterner},
+    decisions::{Classes, Table},
+    verdict::Standing,
 };
 
 /// `/**/x<n>/**/y<n>`: 2^n states, for it must be remembered which `x` came by.
@@ -53,6 +55,36 @@ fn unit_compiler_ends_soon_after_its_time_is_up() {
 }
 
 #[test]
+fn unit_compiler_looks_at_its_time_more_often_the_more_there_is_to_decide() {
+    // Twenty sets of about two hundred rules, each with a source of its own: 160,000 decisions a set.
+    const RULES: u32 = 200;
+    let standing = |n: u32| Standing::of(&rule(Action::Block, file(exact("/a")), &["/source"]), vec![n + 1]);
+    let standings: Vec<Standing> = (0..RULES).map(standing).collect();
+    let table = Table {
+        family: Family::File,
+        rules_of_tag: (0..RULES).map(|n| vec![n]).collect(),
+        posture: None,
+        modifiers: 4,
+        has_sources: true,
+    };
+    let mut sets = SetInterner::default();
+    sets.intern(&[]);
+    for first in 0..20 {
+        sets.intern(&(first..RULES).collect::<Vec<_>>());
+    }
+    let decide = |bound: usize| {
+        let mut looks = 0;
+        let classes = Classes::of(&sets, std::slice::from_ref(&table), &standings, &mut || {
+            looks += 1;
+            looks > bound
+        });
+        (classes.map(|classes| classes.count()), looks)
+    };
+    assert_eq!(decide(usize::MAX), (Ok(21), 3));
+    assert_eq!(decide(1), (Err(8), 2));
+}
+
+#[test]
 fn unit_compiler_refuses_each_bound_by_name() {
     let names = |count: usize| {
         workload((0..count).map(|n| rule(Action::Block, file(exact(&format!("/bin/{n}/x"))), &[])).collect())
@@ -75,12 +107,46 @@ fn unit_compiler_refuses_decision_tables_that_do_not_fit() {
     // 1,500 paths x 1,500 sources.
     let rules =
         (0..1500).map(|n| rule(Action::Block, file(exact(&format!("/bin/{n}"))), &[&format!("/source/{n}")])).collect();
-    let Err(CompileError::TooLarge { what: TooLarge::Words { cells, accepts, sources, .. }, .. }) =
+    let Err(CompileError::TooLarge { what: TooLarge::Words { cells, accepts, sources, .. }, worst }) =
         compile(&workload(rules))
     else {
         panic!("2,250,000 cells cannot fit")
     };
     assert_eq!((cells, accepts, sources), (1501 * 1501, 1501, 1501));
+    assert_eq!(worst.len(), 5);
+    assert!(worst[0].ends_with(" process.matchPaths[0] `/bin/0`"), "{worst:?}");
+}
+
+#[test]
+fn unit_compiler_names_the_rules_with_most_sources_where_the_tables_do_not_fit() {
+    let sources: Vec<String> = (0..1500).map(|n| format!("/source/{n}")).collect();
+    let mut rules: Vec<Rule> =
+        (0..1500).map(|n| rule(Action::Block, file(exact(&format!("/bin/{n}"))), &[&sources[n]])).collect();
+    let all: Vec<&str> = sources.iter().map(String::as_str).collect();
+    rules.push(rule(Action::Block, file(pattern("/usr/**")), &all));
+    let text = compile(&workload(rules)).unwrap_err().to_string();
+    assert!(
+        text.contains("the rules that cost most: PalisadePolicy/test/test process.matchPaths[0] `/usr/**`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn unit_compiler_refuses_automata_that_do_not_fit_and_names_the_rules_in_most_states() {
+    // A state for each byte of the long ones, a column for each letter.
+    let mut random = Random::new(1);
+    let mut long = |n: usize| -> String {
+        let letters = (0..4_000).map(|_| char::from(b'a' + random.below(26) as u8));
+        format!("/long-{n}/{}", letters.collect::<String>())
+    };
+    let short = (0..20).map(|n| format!("/short-{n}"));
+    let paths: Vec<String> = short.chain((0..20).map(&mut long)).collect();
+    let rules = workload(paths.iter().map(|path| rule(Action::Block, file(exact(path)), &[])).collect());
+    let error = compile(&rules).unwrap_err();
+    let text = error.to_string();
+    let CompileError::TooLarge { what: TooLarge::Words { rows, cells, .. }, worst } = error else { panic!("{text}") };
+    assert!(rows > cells, "{text}");
+    assert!(worst.len() == 5 && worst.iter().all(|place| place.contains("/long-")), "{text}");
 }
 
 #[test]

@@ -65,8 +65,22 @@ fn posture(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems)
 pub(super) fn namespace(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<NamespaceFixture> {
     let name = required_text(fields, "name", "write `name: shop`", problems);
     let labels = text_entries(fields, "labels", problems);
-    let annotations = text_entries(fields, "annotations", problems);
+    let annotations = annotations(fields, problems);
     Some(NamespaceFixture { name: name?, labels, annotations })
+}
+
+/// Those that are no postures are taken as they are, as Kubernetes has them.
+fn annotations(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let Some(node) = fields.get("annotations") else { return BTreeMap::new() };
+    let place = fields.place_of("annotations");
+    let entries = text_map(node, &place, problems);
+    for (key, value) in entries.iter().filter(|(key, _)| postures::ANNOTATIONS.contains(&key.text.as_str())) {
+        if postures::named(value).is_none() {
+            let what = format!("{} is {}", quoted(&format!("{place}.{}", key.text)), quoted(value));
+            problems.error(key.at, what, "a posture is `audit` or `block`", "write one of them");
+        }
+    }
+    entries.into_iter().map(|(key, value)| (key.text, value)).collect()
 }
 
 pub(super) fn workload(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<WorkloadFixture> {
@@ -111,12 +125,17 @@ fn host(name: String, labels: BTreeMap<String, String>) -> Workload {
     }
 }
 
-pub(super) fn refuse_repeated_names(workloads: &[(WorkloadFixture, Position)], problems: &mut Problems) {
+/// `noun` with its name, for each that an earlier one precedes.
+pub(super) fn refuse_repeated_names<'f>(
+    noun: &str,
+    names: impl Iterator<Item = (&'f str, Position)>,
+    problems: &mut Problems,
+) {
     let mut seen = BTreeMap::new();
-    for (workload, at) in workloads {
-        if let Some(first) = seen.insert(&workload.name, at) {
-            let what = format!("workload {} for the second time", quoted(&workload.name));
-            problems.error(*at, what, format!("line {} has defined it", first.line), "rename one of the two");
+    for (name, at) in names {
+        if let Some(first) = seen.insert(name, at) {
+            let what = format!("{noun} {} for the second time", quoted(name));
+            problems.error(at, what, format!("line {} has defined it", first.line), "rename one of the two");
         }
     }
 }

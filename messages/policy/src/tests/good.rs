@@ -161,6 +161,24 @@ fn unit_policy_file_warns_without_refusing() {
 }
 
 #[test]
+fn unit_policy_file_warns_of_wildcards_wherever_they_are_ordinary_characters() {
+    let table = [
+        ("file: {matchDirectories: [{dir: /home/*/}]}", "write `/home/*/**` below `matchPatterns`"),
+        ("process: {matchPaths: [{execname: 'python*'}]}", "write `/**/python*` below `matchPatterns`"),
+        ("file: {matchPaths: [{path: /a?}]}", "write it below `matchPatterns`"),
+        (
+            "file: {matchPaths: [{path: /a, fromSource: [{path: /bin/*}]}]}",
+            "name each executable in an item of its own",
+        ),
+    ];
+    for (family, instead) in table {
+        let messages = messages(&format!("{KUBEARMOR}  {family}\n"));
+        let [message] = messages.as_slice() else { panic!("{family}: {messages:?}") };
+        assert!(message.contains(": warning: `") && message.ends_with(instead), "{message}");
+    }
+}
+
+#[test]
 fn unit_policy_file_takes_paths_up_to_the_kernels_bound() {
     let longest = format!("{}/ab", format!("/{}", "a".repeat(99)).repeat(40)) + &format!("/{}", "b".repeat(91));
     assert_eq!(longest.len(), crate::MAX_PATH_BYTES);

@@ -139,6 +139,14 @@ fn unit_policy_test_says_what_is_wrong_with_the_document() {
             "t.yaml:7:17: `posture.file` is `deny`, a posture is `audit` or `block`, write one of them",
         ),
         (
+            START.to_owned() + cases + "namespaces: [{name: a, annotations: {x: y, kubearmor-file-posture: blok}}]\n",
+            "t.yaml:7:44: `namespaces[0].annotations.kubearmor-file-posture` is `blok`, a posture is `audit` or `block`, write one of them",
+        ),
+        (
+            START.to_owned() + cases + "namespaces: [{name: a}, {name: a}]\n",
+            "t.yaml:7:25: namespace `a` for the second time, line 7 has defined it, rename one of the two",
+        ),
+        (
             START.to_owned() + cases + "---\na: 1\n",
             "t.yaml:8:1: a second document, one `PolicyTest` is wanted, move it to a file of its own",
         ),

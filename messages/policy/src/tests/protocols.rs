@@ -9,6 +9,7 @@ const UNIX: u8 = 1;
 const NETLINK: u8 = 16;
 const PACKET: u8 = 17;
 const VSOCK: u8 = 40;
+const SMC: u8 = 43;
 
 fn shapes(protocol: &str) -> Vec<SocketShape> {
     let rules = rules(&format!("{KUBEARMOR}  network: {{matchProtocols: [{{protocol: \"{protocol}\"}}]}}\n"));
@@ -33,10 +34,14 @@ fn unit_protocol_names_stand_for_their_sockets_and_no_others() {
     let table: [(&str, &[Socket], &[Socket]); 13] = [
         (
             "tcp",
-            &[(INET, 1, 0), (INET, 1, 6), (INET6, 1, 0), (INET6, 1, 6)],
+            &[(INET, 1, 0), (INET, 1, 6), (INET6, 1, 0), (INET6, 1, 6), (SMC, 1, 0), (SMC, 1, 1)],
             &[(UNIX, 1, 0), (INET, 2, 0), (INET, 1, 132), (VSOCK, 1, 0)],
         ),
-        ("udp", &[(INET, 2, 0), (INET6, 2, 17)], &[(UNIX, 2, 0), (INET, 1, 0), (INET, 2, 1), (NETLINK, 2, 0)]),
+        (
+            "udp",
+            &[(INET, 2, 0), (INET6, 2, 17), (INET, 2, 136)],
+            &[(UNIX, 2, 0), (INET, 1, 0), (INET, 2, 1), (NETLINK, 2, 0)],
+        ),
         (
             "raw",
             &[(INET, 3, 1), (INET6, 3, 58), (INET, 3, 255), (PACKET, 3, 3)],

@@ -214,6 +214,9 @@ impl<'p> Builder<'p> {
     /// A node is complete: into its parent, or the document's root.
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
         if anchor != 0 {
+            // The copy counts like an alias, or nested anchors would copy a large value once a level.
+            let (nodes, bytes, _) = measure(&node);
+            self.spend(node.at, nodes, bytes)?;
             self.anchored.insert(anchor, node.clone());
         }
         match self.open.last_mut() {
@@ -291,6 +294,7 @@ fn measure(node: &Node) -> (usize, usize, usize) {
 /// What usually is behind the parser's words.
 fn advice(info: &str) -> &'static str {
     const ADVICE: &[(&str, &str)] = &[
+        ("recursion limit", "remove the inner brackets, no policy field is that deep"),
         ("mapping values are not allowed", "put the field on its own line, and quote text that holds `: `"),
         ("tab", "indent with spaces"),
         ("anchor", "write `&name` before an `*name` that refers to it, or quote text that begins with `*` or `&`"),

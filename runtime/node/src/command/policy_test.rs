@@ -1,6 +1,7 @@
 //! `palisade policy test`: policies against stated cases, decided by the very blob that the kernel would get.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -8,18 +9,23 @@ use std::{
 };
 
 use palisade_domain::Action;
-use palisade_kernel_abi::blob::{Decision, Effect, Endpoint, Family, Modifiers, SourceId};
+use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_policy::{
     Diagnostic, PolicyFile, PolicySet, PolicyTest,
-    policy_test::{Act, Case, Expectation, Expected, PolicySource},
+    ir::WorkloadRules,
+    policy_test::{Case, Expectation, Expected, PolicySource, WorkloadFixture},
 };
-use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+use palisade_policy_compiler::{
+    compile, decide,
+    state::{Bounds, later},
+};
 use palisade_protocol::CompiledPolicy;
+use palisade_world::Clock as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Outcome;
-use crate::arguments::Output;
+use super::{Outcome, policy::read_bounded};
+use crate::{arguments::Output, clock::MachineClock};
 
 /// What a posture's decision is called in expectations.
 const DEFAULT_POSTURE: &str = "DefaultPosture";
@@ -31,10 +37,18 @@ struct Verdict {
     line: u32,
     case: String,
     holds: bool,
-    /// What is not as expected: field, expected, actual.
-    differences: Vec<(String, String, String)>,
+    /// What is not as expected.
+    differences: Vec<Difference>,
     /// The rule that decided, for people.
     decided_by: String,
+}
+
+/// One field that is not as expected.
+#[derive(Debug, Serialize)]
+struct Difference {
+    field: &'static str,
+    expected: String,
+    actual: String,
 }
 
 /// Why a test cannot be run at all.
@@ -77,7 +91,7 @@ fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
         let mark = if verdict.holds { "ok  " } else { "FAIL" };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{mark} {}:{}: {}", verdict.file, verdict.line, verdict.case);
-        for (field, expected, actual) in &verdict.differences {
+        for Difference { field, expected, actual } in &verdict.differences {
             let _ = writeln!(text, "       {field}: expected {expected}, was {actual}");
         }
         if !verdict.holds {
@@ -95,7 +109,7 @@ fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
 
 fn test(file: &Path) -> Result<Vec<Verdict>, Unrunnable> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| Unrunnable::Unreadable(format!("{name}: {error}")))?;
+    let bytes = read_bounded(file).map_err(|error| Unrunnable::Unreadable(format!("{name}: {error}")))?;
     let test = PolicyTest::parse(&name, &bytes).map_err(Unrunnable::Wrong)?;
     let policies = policies(&test, file)?;
     let (set, duplicates) = PolicySet::assemble(&policies);
@@ -108,7 +122,10 @@ fn test(file: &Path) -> Result<Vec<Verdict>, Unrunnable> {
     match &test.expectation {
         Expectation::Refused { message } => Ok(vec![refusal(&name, &test.name, message, &refused)]),
         Expectation::Cases(_) if !refused.is_empty() => Err(Unrunnable::Wrong(refused)),
-        Expectation::Cases(cases) => cases.iter().map(|case| run_case(&name, &test, &set, case)).collect(),
+        Expectation::Cases(cases) => {
+            let mut compiled = BTreeMap::new();
+            cases.iter().map(|case| run_case(&name, &test, &set, case, &mut compiled)).collect()
+        }
     }
 }
 
@@ -117,10 +134,12 @@ fn policies(test: &PolicyTest, file: &Path) -> Result<Vec<PolicyFile>, Unrunnabl
     let read = |source: &PolicySource| match source {
         PolicySource::Inline(policies) => Ok(policies.clone()),
         PolicySource::File { path, at } => {
-            let bytes = std::fs::read(directory.join(path)).map_err(|error| {
-                Unrunnable::Unreadable(format!("{}:{}:{}: {path}: {error}", file.display(), at.line, at.column))
+            let path = directory.join(path);
+            let name = path.display().to_string();
+            let bytes = read_bounded(&path).map_err(|error| {
+                Unrunnable::Unreadable(format!("{}:{}:{}: {name}: {error}", file.display(), at.line, at.column))
             })?;
-            Ok(PolicyFile::parse(path, &bytes))
+            Ok(PolicyFile::parse(&name, &bytes))
         }
     };
     test.policies.iter().map(read).collect()
@@ -130,22 +149,31 @@ fn refusal(file: &str, test: &str, message: &str, refused: &[Diagnostic]) -> Ver
     let found: Vec<String> = refused.iter().map(ToString::to_string).collect();
     let holds = found.iter().any(|found| found.contains(message));
     let actual = if found.is_empty() { "the policies are accepted".to_owned() } else { found.join("; ") };
-    let differences =
-        if holds { Vec::new() } else { vec![("refusal".into(), format!("one with `{message}`"), actual)] };
+    let wanted = || Difference { field: "refusal", expected: format!("one with `{message}`"), actual };
+    let differences = if holds { Vec::new() } else { vec![wanted()] };
     Verdict { file: file.into(), line: 1, case: test.into(), holds, differences, decided_by: "validation".into() }
 }
 
-fn run_case(file: &str, test: &PolicyTest, set: &PolicySet, case: &Case) -> Result<Verdict, Unrunnable> {
-    let missing =
-        || Unrunnable::NotCompiled(format!("{file}:{}: no workload is called {}", case.at.line, case.workload));
-    let workload = &test.workloads.iter().find(|fixture| fixture.name == case.workload).ok_or_else(missing)?.workload;
-    let annotations = test.namespaces.iter().find(|namespace| namespace.name == workload.namespace);
-    let annotations = annotations.map(|namespace| namespace.annotations.clone()).unwrap_or_default();
-    let rules = set.rules_for(workload, &annotations, test.postures);
-    let compiled = compile(&rules, &AutomatonLimits::default(), &mut || false)
-        .map_err(|error| Unrunnable::NotCompiled(format!("{file}:{}: {error}", case.at.line)))?;
-    let decision = decide(&compiled, &case.act);
-    let rule = decision.rule.and_then(|index| compiled.rules.get(usize::try_from(index).ok()?));
+/// `compiled` holds the policies of the workloads that acted already: each is compiled once, however many cases it has.
+fn run_case<'t>(
+    file: &str,
+    test: &'t PolicyTest,
+    set: &PolicySet,
+    case: &'t Case,
+    compiled: &mut BTreeMap<&'t str, CompiledPolicy>,
+) -> Result<Verdict, Unrunnable> {
+    let not_compiled = |reason: String| Unrunnable::NotCompiled(format!("{file}:{}: {reason}", case.at.line));
+    let policy = match compiled.get(case.workload.as_str()) {
+        Some(policy) => policy,
+        None => {
+            let workload = test.workloads.iter().find(|fixture| fixture.name == case.workload);
+            let workload = workload.ok_or_else(|| not_compiled(format!("no workload is called {}", case.workload)))?;
+            let policy = compiled_for(workload, test, set).map_err(not_compiled)?;
+            compiled.entry(&case.workload).or_insert(policy)
+        }
+    };
+    let decision = decide(policy, &case.act);
+    let rule = decision.rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
     let differences = differences(&case.expect, decision, rule);
     let decided_by = match (rule, decision.by_posture) {
         (Some(rule), _) => format!("{} {} ({:?})", rule.policy, rule.place, rule.action),
@@ -162,50 +190,31 @@ fn run_case(file: &str, test: &PolicyTest, set: &PolicySet, case: &Case) -> Resu
     })
 }
 
-/// As the kernel would: the same blob, the same walk.
-fn decide(compiled: &CompiledPolicy, act: &Act) -> Decision {
-    let blob = &compiled.blob;
-    let source = |path: &Option<String>| path.as_ref().map_or(SourceId::NONE, |path| blob.source_id(path.as_bytes()));
-    let by_path = |family, path: &str, from: &Option<String>, modifiers| {
-        blob.decide(family, blob.path_accept(path.as_bytes()), source(from), modifiers)
-    };
-    let by_endpoint = |family, endpoint: Endpoint, from: &Option<String>| {
-        blob.decide(family, blob.network_accept(endpoint.encode().as_ref()), source(from), Modifiers::NONE)
-    };
-    match act {
-        Act::Exec(exec) => {
-            by_path(Family::Process, &exec.path, &exec.source, Modifiers::new(exec.uid == exec.owner, false))
-        }
-        Act::Open(open) => {
-            by_path(Family::File, &open.path, &open.source, Modifiers::new(open.uid == open.owner, open.write))
-        }
-        Act::Ptrace(ptrace) => by_path(Family::Ptrace, &ptrace.target, &ptrace.source, Modifiers::NONE),
-        Act::Socket(socket) => {
-            let endpoint =
-                Endpoint { domain: socket.domain, kind: socket.kind, protocol: socket.protocol, destination: None };
-            by_endpoint(Family::Socket, endpoint, &socket.source)
-        }
-        Act::Connect(connect) => {
-            let domain = if connect.address.is_ipv4() { 2 } else { 10 };
-            let destination = Some((connect.address, connect.port));
-            by_endpoint(
-                Family::Connect,
-                Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination },
-                &connect.source,
-            )
-        }
-    }
+fn compiled_for(workload: &WorkloadFixture, test: &PolicyTest, set: &PolicySet) -> Result<CompiledPolicy, String> {
+    let workload = &workload.workload;
+    let namespace = test.namespaces.iter().find(|namespace| namespace.name == workload.namespace);
+    let none = BTreeMap::new();
+    let annotations = namespace.map_or(&none, |namespace| &namespace.annotations);
+    let rules = set.rules_for(workload, annotations, test.postures);
+    compile_as_a_node(&rules)
+}
+
+/// Within the bounds of a node: what it would refuse is refused here, and why is said.
+pub(super) fn compile_as_a_node(rules: &WorkloadRules) -> Result<CompiledPolicy, String> {
+    let bounds = Bounds::default();
+    let deadline = later(MachineClock.boot(), bounds.build_within);
+    compile(rules, &bounds.automaton, &mut || MachineClock.boot() >= deadline).map_err(|error| error.to_string())
 }
 
 fn differences(
     expect: &Expected,
     decision: Decision,
     rule: Option<&Arc<palisade_policy::ir::Rule>>,
-) -> Vec<(String, String, String)> {
+) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut compare = |field: &str, expected: String, actual: String| {
+    let mut compare = |field, expected: String, actual: String| {
         if expected != actual {
-            found.push((field.to_owned(), expected, actual));
+            found.push(Difference { field, expected, actual });
         }
     };
     let action = match decision.effect {

@@ -1,0 +1,38 @@
+//! What a compiled policy says of a stated act, by the walk that the kernel does: for policy tests and rehearsals.
+
+use palisade_kernel_abi::blob::{AF_INET, AF_INET6, Decision, Endpoint, Family, Modifiers, SourceId};
+use palisade_policy::policy_test::Act;
+use palisade_protocol::CompiledPolicy;
+
+/// Decides the act. A source that is not stated is an executable that no rule names.
+#[must_use]
+pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
+    let blob = &policy.blob;
+    let source = |path: &Option<String>| path.as_ref().map_or(SourceId::NONE, |path| blob.source_id(path.as_bytes()));
+    let by_path = |family, path: &str, from: &Option<String>, modifiers| {
+        blob.decide(family, blob.path_accept(path.as_bytes()), source(from), modifiers)
+    };
+    let by_endpoint = |family, endpoint: Endpoint, from: &Option<String>| {
+        blob.decide(family, blob.network_accept(endpoint.encode().as_ref()), source(from), Modifiers::NONE)
+    };
+    match act {
+        Act::Exec(exec) => {
+            by_path(Family::Process, &exec.path, &exec.source, Modifiers::new(exec.uid == exec.owner, false))
+        }
+        Act::Open(open) => {
+            by_path(Family::File, &open.path, &open.source, Modifiers::new(open.uid == open.owner, open.write))
+        }
+        Act::Ptrace(ptrace) => by_path(Family::Ptrace, &ptrace.target, &ptrace.source, Modifiers::NONE),
+        Act::Socket(socket) => {
+            let endpoint =
+                Endpoint { domain: socket.domain, kind: socket.kind, protocol: socket.protocol, destination: None };
+            by_endpoint(Family::Socket, endpoint, &socket.source)
+        }
+        Act::Connect(connect) => {
+            let domain = if connect.address.is_ipv4() { AF_INET } else { AF_INET6 };
+            let destination = Some((connect.address, connect.port));
+            let endpoint = Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination };
+            by_endpoint(Family::Connect, endpoint, &connect.source)
+        }
+    }
+}
