@@ -66,8 +66,10 @@ impl PolicyKeeper {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "policy directory");
-                    self.state.unreadable(error.to_string());
+                    // Looked at several times a second: said once.
+                    if self.state.unreadable(error.to_string()) {
+                        tracing::warn!(%error, "policy directory; looked at again until it can be read");
+                    }
                 }
             }
             let report = ConditionReported { name: CONDITION.into(), condition: Some(self.state.condition()) };

@@ -74,9 +74,11 @@ impl State {
         }
     }
 
-    /// The directory could not be read: everything stays.
-    pub fn unreadable(&mut self, reason: String) {
+    /// The directory could not be read: everything stays. `true` if that is news, and not what was said of the look before.
+    pub fn unreadable(&mut self, reason: String) -> bool {
+        let news = self.status.unreadable.as_ref() != Some(&reason);
         self.status.unreadable = Some(reason);
+        news
     }
 
     /// A reading of the whole directory.

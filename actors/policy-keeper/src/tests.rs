@@ -74,10 +74,20 @@ fn unit_policy_keeper_removed_file_takes_its_policies_away_even_if_it_was_broken
 #[test]
 fn unit_policy_keeper_unreadable_directory_keeps_what_is_in_force() {
     let mut state = State::default();
-    state.unreadable("gone".into());
+    assert!(state.unreadable("gone".into()));
     assert!(matches!(state.condition(), Condition::Failed(_)), "nothing was ever in force");
     state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
     state.unreadable("gone".into());
     assert!(matches!(state.condition(), Condition::Degraded(reason) if reason.contains("stays in force")));
     assert_eq!(state.status().policies.len(), 1);
+}
+
+#[test]
+fn unit_policy_keeper_says_once_that_the_directory_cannot_be_read() {
+    let mut state = State::default();
+    assert!(state.unreadable("gone".into()));
+    assert!(!state.unreadable("gone".into()), "four times a second is no news");
+    assert!(state.unreadable("not for you".into()), "another reason is");
+    state.read(reading(&[]));
+    assert!(state.unreadable("not for you".into()), "it could be read meanwhile");
 }
