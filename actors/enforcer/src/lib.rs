@@ -28,4 +28,6 @@ pub use error::EnforcementFailed;
 pub use roster::Roster;
 
 #[cfg(test)]
+mod roster_tests;
+#[cfg(test)]
 mod tests;

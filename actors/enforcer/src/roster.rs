@@ -1,6 +1,6 @@
 //! The roster: which enforcer has which slot.
 //!
-//! Invariant: an enforcer exists for each workload that appeared and is not gone; each hears every set that is newer than what it heard
+//! Invariant: one enforcer exists for each workload that appeared and is not gone (one that appears anew gets another); each hears every set that is newer than what it heard
 //! before, since it asks for the newest when it starts. What must not be lost (an admission, a removal) goes by backpressure, not by chance.
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
@@ -85,14 +85,29 @@ impl Handler<WorkloadAppeared> for Roster {
             // An empty mailbox of MAILBOX places takes it.
             let _ = enforcer.try_tell(AwaitAdmission(admission));
         }
-        self.members.insert(slot, Member { name: name.clone(), enforcer, running: None });
+        let before = self.members.insert(slot, Member { name: name.clone(), enforcer, running: None });
         let supervisor = self.enforcers.clone();
-        let start = async move { supervisor.start_child(spec).await };
-        ctx.spawn(start.into_actor(self).map(move |result, _, _| {
+        let told_anew = before.is_some();
+        let start = async move {
+            // Its labels are others now. Not released: what the one before put in force stands until the next has put its own.
+            if let Some(before) = before
+                && let Err(error) = supervisor.stop_child(&before.name).await
+            {
+                tracing::warn!(enforcer = before.name, %error, "the enforcer of before did not stop in good order");
+            }
+            supervisor.start_child(spec).await
+        };
+        let start = start.into_actor(self).map(move |result, _, _| {
             if let Err(error) = result {
                 tracing::error!(enforcer = name, %error, "no enforcer for this workload");
             }
-        }));
+        });
+        // Between the two nothing else may be told of the slot.
+        if told_anew {
+            ctx.wait(start);
+        } else {
+            ctx.spawn(start);
+        }
     }
 }
 

@@ -9,14 +9,14 @@ use palisade_protocol::{
 use palisade_supervision::{Context, Outbox};
 use palisade_world::{Admission, Clock, ContainerChange, Containers, ContainersError};
 
-use crate::state::{Effect, Input, State};
+use crate::state::{Effect, GRACE, Input, State};
 
 /// The condition's name.
 pub const CONDITION: &str = "containers";
 /// First wait before the runtime is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(250);
-/// Longest wait.
-const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Longest wait: well below the ten seconds that a container's hook waits, for a runtime that is back starts containers at once.
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Where facts go.
 #[derive(Clone)]
@@ -41,13 +41,15 @@ pub struct Workloads {
     containers: Option<Box<dyn Containers>>,
     wiring: Wiring,
     retry: Duration,
+    /// Why the runtime was last not there: what stays so is said once.
+    away: Option<String>,
 }
 
 impl Workloads {
     /// Follows `containers` with slots 1 to `slots`.
     #[must_use]
     pub fn new(containers: Box<dyn Containers>, wiring: Wiring, slots: u32) -> Self {
-        Self { state: State::new(slots), containers: Some(containers), wiring, retry: RETRY_MIN }
+        Self { state: State::new(slots), containers: Some(containers), wiring, retry: RETRY_MIN, away: None }
     }
 
     /// Waits for one change; the port travels into the future and back, since only one may poll it.
@@ -70,26 +72,64 @@ impl Workloads {
             Ok(ContainerChange::Stopped(id)) => (Input::Stopped(id), None),
             Ok(ContainerChange::Synchronized) => {
                 self.retry = RETRY_MIN;
+                self.away = None;
                 (Input::Synchronized, None)
             }
             Err(error) => return self.disconnected(&error, ctx),
         };
-        let mut effects = Vec::new();
+        let unheld = self.state.unheld();
         let synchronized = matches!(input, Input::Synchronized);
-        self.state.step(self.wiring.clock.boot(), input, &mut effects);
-        if synchronized {
-            self.report(Condition::Good);
+        self.step(input, admission, ctx, Self::follow);
+        if synchronized || (self.state.synchronized() && self.state.unheld() != unheld) {
+            self.report(self.condition());
         }
+    }
+
+    /// One step of the state; `then`, when all it led to is with the roster.
+    fn step(
+        &mut self,
+        input: Input,
+        admission: Option<Admission>,
+        ctx: &mut Context<Self>,
+        then: fn(&mut Self, &mut Context<Self>),
+    ) {
+        let mut effects = Vec::new();
+        self.state.step(self.wiring.clock.boot(), input, &mut effects);
         let wiring = self.wiring.clone();
         let say = async move { say(&wiring, effects, admission).await };
         // `wait`, not `spawn`: the next change is looked at only when this one is with the roster.
-        ctx.wait(say.into_actor(self).map(|(), workloads, ctx| workloads.follow(ctx)));
+        ctx.wait(say.into_actor(self).map(move |(), workloads, ctx| then(workloads, ctx)));
+    }
+
+    /// Slots that rested may be free for containers that run without.
+    fn look_for_slots(&mut self, ctx: &mut Context<Self>) {
+        let unheld = self.state.unheld();
+        if unheld > 0 {
+            self.step(Input::Passed, None, ctx, |_, _| {});
+            if self.state.synchronized() && self.state.unheld() != unheld {
+                self.report(self.condition());
+            }
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        match self.state.unheld() {
+            0 => Condition::Good,
+            unheld => Condition::Degraded(format!(
+                "{unheld} containers run without policy: this node holds at most {} workloads (--max-workloads)",
+                self.state.bound()
+            )),
+        }
     }
 
     fn disconnected(&mut self, error: &ContainersError, ctx: &mut Context<Self>) {
-        tracing::warn!(%error, retry = ?self.retry, "container runtime");
-        self.report(Condition::Failed(error.to_string()));
-        self.state.step(self.wiring.clock.boot(), Input::Disconnected, &mut Vec::new());
+        let reason = error.to_string();
+        if self.away.as_ref() != Some(&reason) {
+            tracing::warn!(%error, "container runtime; tried again until it is there");
+        }
+        self.report(Condition::Failed(reason.clone()));
+        self.away = Some(reason);
+        self.step(Input::Disconnected, None, ctx, |_, _| {});
         ctx.run_later(self.retry, Self::follow);
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
@@ -134,6 +174,7 @@ impl Actor for Workloads {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.report(Condition::Pending("connecting to the container runtime".into()));
         self.follow(ctx);
+        ctx.run_interval(GRACE / 10, Self::look_for_slots);
     }
 }
 

@@ -88,3 +88,59 @@ fn unit_workloads_same_id_that_starts_again_gets_a_fresh_slot() {
     step(&mut state, 0, Input::Starting(container("a")));
     assert_eq!(slots(&step(&mut state, 1, Input::Starting(container("a")))), [("gone", 1), ("awaited", 2)]);
 }
+
+#[test]
+fn unit_workloads_container_that_waits_in_its_hook_outlasts_a_reconnection() {
+    let mut state = State::new(4);
+    step(&mut state, 0, Input::Synchronized);
+    step(&mut state, 0, Input::Starting(container("a")));
+    step(&mut state, 1, Input::Disconnected);
+    assert_eq!(slots(&step(&mut state, 2, Input::Synchronized)), [], "no task of it can be listed yet");
+    assert_eq!(slots(&step(&mut state, 3, Input::Started(container("a")))), [("running", 1)]);
+    step(&mut state, 4, Input::Disconnected);
+    assert_eq!(slots(&step(&mut state, 5, Input::Synchronized)), [("gone", 1)], "its task would be listed");
+}
+
+#[test]
+fn unit_workloads_container_with_other_labels_appears_anew_with_its_slot() {
+    let mut state = State::new(4);
+    step(&mut state, 0, Input::Started(container("a")));
+    let mut relabelled = container("a");
+    relabelled.labels.insert("app".into(), "api".into());
+    let effects = step(&mut state, 1, Input::Started(relabelled.clone()));
+    assert_eq!(slots(&effects), [("appeared", 1), ("running", 1)]);
+    assert!(matches!(&effects[0], Effect::Appeared { workload, .. } if workload.labels["app"] == "api"));
+    assert_eq!(slots(&step(&mut state, 2, Input::Started(relabelled))), [], "told twice");
+}
+
+#[test]
+fn unit_workloads_container_that_runs_without_a_slot_gets_the_first_that_is_free() {
+    let mut state = State::new(1);
+    step(&mut state, 0, Input::Started(container("a")));
+    assert_eq!(slots(&step(&mut state, 0, Input::Started(container("b")))), [("refused", 0)]);
+    assert_eq!(slots(&step(&mut state, 1, Input::Started(container("b")))), [], "said once");
+    assert_eq!(state.unheld(), 1);
+    step(&mut state, 2, Input::Stopped(ContainerId("a".into())));
+    assert_eq!(slots(&step(&mut state, 2 + GRACE.as_secs() - 1, Input::Passed)), [], "the slot rests");
+    assert_eq!(slots(&step(&mut state, 2 + GRACE.as_secs(), Input::Passed)), [("appeared", 1), ("running", 1)]);
+    assert_eq!(state.unheld(), 0);
+}
+
+#[test]
+fn unit_workloads_container_without_a_slot_is_forgotten_when_it_is_over() {
+    let mut state = State::new(1);
+    step(&mut state, 0, Input::Started(container("a")));
+    for id in ["b", "c", "d"] {
+        step(&mut state, 0, Input::Started(container(id)));
+    }
+    step(&mut state, 1, Input::Stopped(ContainerId("b".into())));
+    assert_eq!(state.unheld(), 2);
+    step(&mut state, 2, Input::Disconnected);
+    step(&mut state, 3, Input::Started(container("a")));
+    step(&mut state, 3, Input::Started(container("c")));
+    step(&mut state, 3, Input::Synchronized);
+    assert_eq!(state.unheld(), 1, "d was not told again");
+    let refused = step(&mut state, 4, Input::Starting(container("e")));
+    assert_eq!(slots(&refused), [("refused", 0)]);
+    assert_eq!(state.unheld(), 1, "one that is refused in its hook does not run");
+}
