@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use palisade_admin::{AdminView, AlertLines, Document, Metric, MetricKind, ViewError};
+use palisade_admin::{AdminView, AlertLines, Document, Metric, ViewError};
 use palisade_domain::Family;
-use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
     RecordAccountOf, SubscribeAlerts, WorkloadsOf,
@@ -14,7 +13,7 @@ use palisade_supervision::{AskError, Tree};
 use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
-use super::tree::Askers;
+use super::{metrics, tree::Askers};
 
 /// People and scrapers wait no longer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -136,92 +135,34 @@ impl AdminView for View {
         Ok((readiness.ready, conditions(&readiness)))
     }
 
-    async fn metrics(&self) -> Result<Vec<Metric>, ViewError> {
-        let records = self.ask.records.ask(RecordAccountOf, WITHIN).await.map_err(silent("probe"))?;
-        let alerts = self.ask.alert_counts.ask(AlertCountsOf, WITHIN).await.map_err(silent("alerts"))?;
-        let status = self.ask.policies.ask(PolicySetStatusOf, WITHIN).await.map_err(silent("policy-keeper"))?;
-        let memory = self.enforcement.memory();
-        let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, value);
-        let gauge = |name, help, value| Metric::single(name, help, MetricKind::Gauge, value);
-        let lost = records.loss.counts.iter().map(|((kind, reason), count)| {
-            let kind =
-                Kind::from_code(*kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
-            (vec![("kind", kind), ("reason", format!("{reason:?}"))], *count)
-        });
-        let raised = alerts
-            .raised
-            .iter()
-            .map(|(verdict, count)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count));
-        let unwritten = alerts.unwritten.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count));
-        let mut metrics = vec![
-            counter("records_delivered", "Kernel records read.", records.delivered),
-            counter("records_malformed", "Records that could not be decoded.", records.malformed),
-            counter("records_refused", "Records that the alerts actor had no room for.", records.refused),
-            gauge("records_missing", "Sequence numbers that did not arrive.", records.missing),
-            Metric {
-                name: "records_lost",
-                help: "Records lost in the kernel.",
-                kind: MetricKind::Counter,
-                samples: lost.collect(),
-            },
-            Metric { name: "alerts", help: "Alerts raised.", kind: MetricKind::Counter, samples: raised.collect() },
-            Metric {
-                name: "alerts_unwritten",
-                help: "Alerts that a sink did not take.",
-                kind: MetricKind::Counter,
-                samples: unwritten.collect(),
-            },
-            counter("alerts_missed_by_listeners", "Alerts that slow followers missed.", alerts.missed_by_listeners),
-            counter("alerts_unattributed", "Alerts whose rule is no longer known.", alerts.unattributed),
-            gauge("processes", "Processes in the table.", alerts.processes),
-            counter("processes_forgotten", "Processes forgotten for want of room.", alerts.forgotten),
-            gauge("policy_generation", "Policy set in force.", u64::from(status.generation.0)),
-            gauge("policies", "Policies in force.", status.policies.len() as u64),
-            gauge("policy_problems", "Problems found in policy files.", status.diagnostics.len() as u64),
-            gauge("blobs", "Different compiled policies in the kernel.", memory.blob_count),
-            gauge("blob_bytes", "Kernel memory of compiled policies.", memory.blobs),
-            gauge("map_bytes", "Kernel memory of all other maps.", memory.maps),
-        ];
-        metrics.extend(mail(&self.tree.read()));
-        Ok(metrics)
+    async fn metrics(&self) -> Vec<Metric> {
+        let (records, alerts, status) = tokio::join!(
+            self.ask.records.ask(RecordAccountOf, WITHIN),
+            self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
+            self.ask.policies.ask(PolicySetStatusOf, WITHIN),
+        );
+        let mut all = Vec::new();
+        let mut unanswered = Vec::new();
+        match records {
+            Ok(account) => all.extend(metrics::records(&account)),
+            Err(_) => unanswered.push("probe"),
+        }
+        match alerts {
+            Ok(counts) => all.extend(metrics::alerts(&counts)),
+            Err(_) => unanswered.push("alerts"),
+        }
+        match status {
+            Ok(status) => all.extend(metrics::policies(&status)),
+            Err(_) => unanswered.push("policy-keeper"),
+        }
+        all.extend(metrics::memory(&self.enforcement.memory()));
+        all.extend(metrics::mail(&self.tree.read()));
+        all.push(metrics::unanswered(&unanswered));
+        all
     }
 
     async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
         let stream = self.ask.alerts.ask(SubscribeAlerts { recent, follow }, WITHIN).await.map_err(silent("alerts"))?;
         Ok(stream.lines)
     }
-}
-
-/// Restarts and mailboxes of each node of the tree.
-fn mail(root: &palisade_supervision::TreeNode) -> Vec<Metric> {
-    let mut restarts = Vec::new();
-    let (mut depth, mut shed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    let mut path: Vec<String> = Vec::new();
-    root.walk(&mut |level, node| {
-        path.truncate(level);
-        path.push(node.name.clone());
-        let label = || vec![("actor", path.join("/"))];
-        restarts.push((label(), node.restarts));
-        if let Some(mail) = &node.mail {
-            depth.push((label(), mail.depth));
-            shed.push((label(), mail.shed));
-            lost.push((label(), mail.lost_panic));
-        }
-    });
-    vec![
-        Metric { name: "actor_restarts", help: "Restarts.", kind: MetricKind::Counter, samples: restarts },
-        Metric { name: "mailbox_depth", help: "Messages waiting.", kind: MetricKind::Gauge, samples: depth },
-        Metric {
-            name: "mailbox_shed",
-            help: "Messages refused or displaced for want of room.",
-            kind: MetricKind::Counter,
-            samples: shed,
-        },
-        Metric {
-            name: "mailbox_lost_in_panic",
-            help: "Messages lost in panics.",
-            kind: MetricKind::Counter,
-            samples: lost,
-        },
-    ]
 }
