@@ -12,6 +12,7 @@ use super::Outcome;
 use crate::{
     admin_client,
     arguments::{DoctorArguments, Output},
+    render,
 };
 
 /// How a check went.
@@ -74,9 +75,10 @@ fn text(checks: &[Check]) -> String {
             Health::Bad => "BAD ",
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark} {:<16} {}", check.name, check.found);
+        // Conditions may tell names that a workload chose.
+        let _ = writeln!(text, "{mark} {:<16} {}", check.name, render::printable(&check.found));
         if !check.advice.is_empty() {
-            let _ = writeln!(text, "     {:<16} -> {}", "", check.advice);
+            let _ = writeln!(text, "     {:<16} -> {}", "", render::printable(&check.advice));
         }
     }
     text
@@ -86,7 +88,12 @@ fn root() -> Check {
     if rustix::process::geteuid().is_root() {
         Check::good("root", "yes")
     } else {
-        Check::of("root", Health::Bad, "no", "run it as root: loading BPF programs and following containerd need it")
+        Check::of(
+            "root",
+            Health::Bad,
+            "no",
+            "run it as root (sudo palisade doctor): loading BPF programs and following containerd need it",
+        )
     }
 }
 
@@ -120,7 +127,8 @@ fn containerd(socket: &Path) -> Check {
     match UnixStream::connect(socket) {
         Ok(_) => Check::good("containerd", format!("answers at {}", socket.display())),
         Err(error) => {
-            let advice = "start containerd, name its socket with --containerd, or run the node with --no-containers";
+            let advice = "start it (`systemctl start containerd`; `apt-get install containerd` if it is missing), name its socket with \
+                          --containerd, or run the node with --no-containers";
             Check::of("containerd", Health::Weak, format!("{}: {error}", socket.display()), advice)
         }
     }
@@ -134,7 +142,7 @@ fn policies(directory: &Path) -> Check {
                 "policies",
                 Health::Bad,
                 error.to_string(),
-                "make the directory, or name another with --policy-dir",
+                format!("`mkdir -p {}`, or name another with --policy-dir", directory.display()),
             );
         }
     };
@@ -152,20 +160,38 @@ fn policies(directory: &Path) -> Check {
 fn node(socket: &Path) -> anyhow::Result<Check> {
     let answer = super::runtime()?.block_on(admin_client::document(socket, "/readyz"));
     Ok(match answer {
-        Ok(value) if value["ready"] == true => Check::good("node", "ready"),
-        Ok(value) => {
-            let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
-            let unready = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
-            let found: Vec<String> = unready
-                .map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?")))
-                .collect();
-            Check::of(
-                "node",
-                Health::Bad,
-                format!("not ready: {}", found.join("; ")),
-                "palisade tree shows what restarts, the node's log why",
-            )
-        }
+        Ok(value) => readiness(&value),
         Err(error) => Check::of("node", Health::Weak, format!("{error:#}"), ""),
     })
+}
+
+/// A node that is ready may yet hold less than was asked of it: what is degraded is said, too.
+fn readiness(value: &serde_json::Value) -> Check {
+    let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
+    let wanting = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
+    let found: Vec<String> =
+        wanting.map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?"))).collect();
+    let advice = "`palisade tree` shows what restarts, the node's log says why";
+    match (value["ready"] == true, found.is_empty()) {
+        (true, true) => Check::good("node", "ready"),
+        (true, false) => Check::of("node", Health::Weak, format!("ready, but {}", found.join("; ")), advice),
+        (false, _) => Check::of("node", Health::Bad, format!("not ready: {}", found.join("; ")), advice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_doctor_calls_a_node_good_only_if_every_condition_is() {
+        let health = |ready, state: &str| {
+            let conditions = json!({ "policies": { "state": "good" }, "slot 4": { "state": state, "reason": "full" } });
+            readiness(&json!({ "ready": ready, "conditions": conditions }))
+        };
+        assert_eq!(health(true, "good").health, Health::Good);
+        let weak = health(true, "degraded");
+        assert_eq!((weak.health, weak.found.as_str()), (Health::Weak, "ready, but slot 4: full"));
+        assert_eq!(health(false, "failed").health, Health::Bad);
+    }
 }

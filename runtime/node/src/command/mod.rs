@@ -19,15 +19,15 @@ use anyhow::Context as _;
 /// What each command returns.
 pub type Outcome = anyhow::Result<ExitCode>;
 
-/// Prints to standard output; a reader that went away (`| head`) is no error.
+/// Prints to standard output; `false` where the reader went away (`| head`), which is no error.
 ///
 /// # Errors
 /// Anything else that the operating system says.
-pub fn print(text: &str) -> anyhow::Result<()> {
+pub fn print(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("standard output"),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("standard output"),
     }
 }
 
