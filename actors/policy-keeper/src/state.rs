@@ -61,6 +61,7 @@ impl State {
             (Some(reason), _) => {
                 Condition::Degraded(format!("{reason}; generation {} stays in force", self.status.generation))
             }
+            (None, _) if self.in_force.is_none() => Condition::Pending("the policy directory is not read yet".into()),
             (None, 0) => Condition::Good,
             (None, refused) => Condition::Degraded(format!(
                 "{refused} problems in policy files; last good versions stay in force of: {}",

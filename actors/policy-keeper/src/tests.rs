@@ -81,6 +81,7 @@ fn unit_policy_keeper_removed_file_takes_its_policies_away_even_if_it_was_broken
 #[test]
 fn unit_policy_keeper_unreadable_directory_keeps_what_is_in_force() {
     let mut state = State::default();
+    assert!(matches!(state.condition(), Condition::Pending(_)), "nothing was read");
     assert!(state.unreadable("gone".into()));
     assert!(matches!(state.condition(), Condition::Failed(_)), "nothing was ever in force");
     state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
