@@ -94,11 +94,28 @@ impl Workloads {
         then: fn(&mut Self, &mut Context<Self>),
     ) {
         let mut effects = Vec::new();
+        let connecting = !self.state.synchronized();
         self.state.step(self.wiring.clock.boot(), input, &mut effects);
+        if connecting {
+            self.await_first_policies(&effects);
+        }
         let wiring = self.wiring.clone();
         let say = async move { say(&wiring, effects, admission).await };
         // `wait`, not `spawn`: the next change is looked at only when this one is with the roster.
         ctx.wait(say.into_actor(self).map(move |(), workloads, ctx| then(workloads, ctx)));
+    }
+
+    /// What runs already is without policy until its enforcer says that it is in force, by a condition of the same name: until then the
+    /// node is not ready. Said before the runtime's own condition is good.
+    fn await_first_policies(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Appeared { membership, awaited: false, .. } = effect {
+                let name = format!("slot {}", membership.slot);
+                let condition = Some(Condition::Pending("its policy is not in force yet".into()));
+                // One that finds no room is counted by its outbox, and superseded by the enforcer's.
+                let _ = self.wiring.conditions.try_send(ConditionReported { name, condition });
+            }
+        }
     }
 
     /// Slots that rested may be free for containers that run without.
