@@ -158,7 +158,7 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
     };
 
     let enforcers = Supervisor::new("enforcers");
-    let roster = roster(arguments, boxes.roster, &enforcers, places, enforcer_wiring, boxes.alerts.address());
+    let roster = roster(arguments, boxes.roster, &enforcers, places, enforcer_wiring, &boxes.alerts.address());
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
     if !arguments.no_containers {
         enforcement =
@@ -229,7 +229,7 @@ fn roster(
     enforcers: &Supervisor,
     places: &Places,
     wiring: palisade_enforcer::Wiring,
-    alerts: Address<Alerts>,
+    alerts: &Address<Alerts>,
 ) -> ChildSpec<Roster> {
     let (handle, place, own) = (enforcers.handle(), Arc::clone(&places.enforce), mailbox.address());
     let host = Arc::new(host_workload(arguments));
