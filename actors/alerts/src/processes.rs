@@ -2,7 +2,7 @@
 //!
 //! Invariant: a process is named by its id and its start, so that a reused id never inherits a chain. An entry stays [`LINGER_NS`] after
 //! its exit, since records of its children and of other CPUs come late. Past [`MAX_PROCESSES`] one that ended, or else the oldest, is
-//! forgotten, and counted.
+//! forgotten, and counted. No time in a record can keep ended ones for ever: at most twice [`MAX_PROCESSES`] are remembered as ended.
 //!
 //! Starts are kept in hundredths of a second, as `/proc` gives them: that is what a listing at start and the kernel's nanoseconds share.
 
@@ -21,6 +21,9 @@ pub const MAX_PROCESSES: usize = 65_536;
 pub const LINGER_NS: u64 = 10_000_000_000;
 /// Longest chain in an alert.
 pub const MAX_CHAIN: usize = 16;
+
+/// Bytes of arguments kept of a listed process: the kernel's records carry no more either, and each alert carries a whole chain.
+pub const MAX_ARGUMENT_BYTES: usize = 4096;
 
 const TICK_NS: u64 = 10_000_000;
 
@@ -82,10 +85,17 @@ impl Processes {
         self.forgotten
     }
 
+    /// How many ends are remembered, processes that are forgotten already included.
+    #[must_use]
+    pub fn remembered_ends(&self) -> usize {
+        self.ended.len()
+    }
+
     /// A process that ran before.
     pub fn listed(&mut self, process: ProcessListed) {
         let key = Key { pid: process.pid, start_ticks: process.start_ticks };
-        let image = Image { executable: process.executable, arguments: process.arguments, arguments_cut: false };
+        let (arguments, arguments_cut) = bounded(process.arguments);
+        let image = Image { executable: process.executable, arguments, arguments_cut };
         let parent = process.parent.map(|(pid, start_ticks)| Key { pid, start_ticks });
         if !self.known.contains_key(&key) {
             self.insert(key, Process { parent, uid: process.uid, image: Arc::new(image) });
@@ -118,7 +128,7 @@ impl Processes {
     pub fn exited(&mut self, header: &Header) {
         self.ended.push_back((header.boot_ns, Key::new(header.tgid, header.task_start_ns)));
         while let Some((at, key)) = self.ended.front()
-            && header.boot_ns.saturating_sub(*at) > LINGER_NS
+            && (header.boot_ns.saturating_sub(*at) > LINGER_NS || self.ended.len() > 2 * MAX_PROCESSES)
         {
             self.known.remove(key);
             self.ended.pop_front();
@@ -181,6 +191,22 @@ impl Processes {
             self.arrivals.retain(|key| self.known.contains_key(key));
         }
     }
+}
+
+/// The first arguments, as many as fit, and whether that is not all of them.
+fn bounded(arguments: Vec<String>) -> (Vec<String>, bool) {
+    let mut room = MAX_ARGUMENT_BYTES;
+    let mut kept = Vec::new();
+    for mut argument in arguments {
+        if argument.len() >= room {
+            argument.truncate(argument.floor_char_boundary(room));
+            kept.push(argument);
+            return (kept, true);
+        }
+        room -= argument.len() + 1;
+        kept.push(argument);
+    }
+    (kept, false)
 }
 
 /// Kernel bytes as text; what is not UTF-8 is replaced, and JSON escapes the rest.

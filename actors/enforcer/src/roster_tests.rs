@@ -11,7 +11,8 @@ use palisade_domain::{CgroupId, Generation, Slot, Workload, WorkloadKind};
 use palisade_kernel_abi::blob::Blob;
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_protocol::{
-    CompilePolicy, ConditionReported, PolicyRefused, PolicySetChanged, WorkloadAppeared, WorkloadGone, WorkloadStarted,
+    CompilePolicy, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, WorkloadAppeared, WorkloadGone,
+    WorkloadStarted,
 };
 use palisade_supervision::{Address, ChildSpec, Context, Here, MailboxOf, Overflow, Supervisor};
 use palisade_world::{Enforcement, EnforcementError, Installed, KernelMatrix, KernelMemory, Membership};
@@ -74,6 +75,12 @@ impl Handler<WorkloadGone> for Others {
     fn handle(&mut self, _: WorkloadGone, _: &mut Self::Context) {}
 }
 
+impl Handler<PolicyAnnounced> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: PolicyAnnounced, _: &mut Self::Context) {}
+}
+
 impl Handler<ConditionReported> for Others {
     type Result = ();
 
@@ -123,6 +130,7 @@ fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
         let wiring = Wiring {
             enforcement: Arc::clone(&kernel) as Arc<dyn Enforcement>,
             compiler: others.asker(),
+            announced: others.outbox(Overflow::Refuse),
             installed: Vec::new(),
             released: others.outbox(Overflow::Refuse),
             conditions: others.outbox(Overflow::Refuse),

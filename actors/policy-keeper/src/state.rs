@@ -2,7 +2,8 @@
 //!
 //! Invariant: the set in force is made of sound files only. A file that is not sound counts with its last sound version, if there was
 //! one; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
-//! rewritten comment reaches no kernel.
+//! rewritten comment reaches no kernel. A reading counts as a whole once all of it is parsed, so that what a panic leaves behind is the
+//! set of before: the state outlives its actor.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +23,7 @@ pub struct Outcome {
 
 /// A file as it was last read, and as it counts.
 #[derive(Debug)]
-struct Kept {
+struct Held {
     content: Vec<u8>,
     current: PolicyFile,
     sound: Option<PolicyFile>,
@@ -31,18 +32,12 @@ struct Kept {
 /// The set in force and what it was made of.
 #[derive(Debug, Default)]
 pub struct State {
-    files: BTreeMap<String, Kept>,
+    files: BTreeMap<String, Arc<Held>>,
     in_force: Option<(Generation, Arc<PolicySet>)>,
     status: PolicySetStatus,
 }
 
 impl State {
-    /// Nothing read yet; the first set gets the number after `last`.
-    #[must_use]
-    pub fn after(last: Generation) -> Self {
-        Self { status: PolicySetStatus { generation: last, ..PolicySetStatus::default() }, ..Self::default() }
-    }
-
     /// The set in force; `None` before the first reading.
     #[must_use]
     pub fn in_force(&self) -> Option<PolicySetChanged> {
@@ -74,23 +69,21 @@ impl State {
         }
     }
 
-    /// The directory could not be read: everything stays. `true` if that is news, and not what was said of the look before.
+    /// The directory could not be read: everything stays. Whether that is news.
     pub fn unreadable(&mut self, reason: String) -> bool {
-        let news = self.status.unreadable.as_ref() != Some(&reason);
-        self.status.unreadable = Some(reason);
-        news
+        let before = self.status.unreadable.replace(reason);
+        before != self.status.unreadable
     }
 
     /// A reading of the whole directory.
     pub fn read(&mut self, reading: PolicyReading) -> Outcome {
+        let hold = |file: palisade_world::PolicyFile| {
+            let held = hold(&file.name, file.content, self.files.get(&file.name));
+            (file.name, held)
+        };
+        self.files = reading.files.into_iter().map(hold).collect();
         let before = std::mem::take(&mut self.status.diagnostics);
         self.status.unreadable = None;
-        let mut files = BTreeMap::new();
-        for file in reading.files {
-            let kept = keep(&file.name, file.content, self.files.remove(&file.name));
-            files.insert(file.name, kept);
-        }
-        self.files = files;
         let (set, duplicates) = PolicySet::assemble(self.files.values().filter_map(|kept| kept.sound.as_ref()));
         self.status.held_back = self
             .files
@@ -117,16 +110,14 @@ impl State {
 }
 
 /// Reads a file unless its bytes are those of before.
-fn keep(name: &str, content: Vec<u8>, before: Option<Kept>) -> Kept {
-    if let Some(before) = before {
-        if before.content == content {
-            return before;
-        }
-        let current = PolicyFile::parse(name, &content);
-        let sound = if current.is_sound() { Some(current.clone()) } else { before.sound };
-        return Kept { content, current, sound };
+fn hold(name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) -> Arc<Held> {
+    if let Some(before) = before
+        && before.content == content
+    {
+        return Arc::clone(before);
     }
     let current = PolicyFile::parse(name, &content);
-    let sound = current.is_sound().then(|| current.clone());
-    Kept { content, current, sound }
+    let last_good = || before.and_then(|before| before.sound.clone());
+    let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
+    Arc::new(Held { content, current, sound })
 }

@@ -11,10 +11,10 @@ use actix::{Actor, Handler};
 use async_trait::async_trait;
 use palisade_domain::{CgroupId, ContainerId, UnixNanos};
 use palisade_protocol::{Condition, ConditionReported, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted};
-use palisade_supervision::{ChildSpec, Context, Here, Overflow, Supervisor};
+use palisade_supervision::{ChildSpec, Context, Here, Kept, Overflow, Supervisor};
 use palisade_world::{BootNanos, Clock, Container, ContainerChange, Containers, ContainersError};
 
-use crate::{Wiring, Workloads};
+use crate::{Wiring, Workloads, state::State};
 
 struct Played(VecDeque<ContainerChange>);
 
@@ -129,9 +129,10 @@ fn said_of(changes: Vec<ContainerChange>) -> Vec<String> {
             conditions: others.outbox(Overflow::Refuse),
             clock: Arc::new(Noon),
         };
+        let slots = Kept::new(State::new(2));
         let workloads = ChildSpec::new("workloads", move |_| {
             let played = Played(std::mem::take(&mut *changes.lock().expect("no panic")));
-            Workloads::new(Box::new(played), wiring.clone(), 2)
+            Workloads::new(Box::new(played), wiring.clone(), slots.clone())
         });
         let tree = node.child(workloads.place(Here::place())).start(|_| {}).await.expect("it starts");
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -5,6 +5,9 @@
 //! anew after a reconnection) changes nothing, unless it is told differently (other labels): then the workload appears anew with the slot
 //! that it has. What ran and is not told again by `Synchronized` is gone; what waits in its hook is no task of the runtime yet, and stays.
 //! A container that runs while no slot is free is remembered, and gets the first that is.
+//!
+//! Decision: a container keeps its slot over a restart of its actor ([`State::restarted`]), because the kernel goes on holding it by
+//! that slot: numbers given anew would put each container under the policy of another until its own is compiled.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{ContainerId, Slot, Workload, WorkloadKind};
+use palisade_domain::{CgroupId, ContainerId, Slot, Workload, WorkloadKind};
 use palisade_world::{BootNanos, Container, Membership};
 
 use crate::SlotsExhausted;
@@ -40,7 +43,7 @@ pub enum Input {
 /// What the state asks its shell to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// A workload has a slot. `awaited`: the container waits for its policy.
+    /// A workload has a slot. `awaited`: the container waits for its policy. Said again where its labels changed.
     Appeared {
         /// Who.
         workload: Arc<Workload>,
@@ -56,7 +59,7 @@ pub enum Effect {
         /// Its init process.
         pid: u32,
     },
-    /// A workload ended.
+    /// A workload ended. Said again after a restart for slots that rest, in case it was lost.
     Gone {
         /// Which.
         slot: Slot,
@@ -75,9 +78,12 @@ pub enum Effect {
 struct Entry {
     slot: Slot,
     workload: Arc<Workload>,
+    cgroup: CgroupId,
     running: bool,
     /// The connection at which it was last told.
     connection: u64,
+    /// Said since the last restart.
+    said: bool,
 }
 
 /// All containers of the node.
@@ -91,6 +97,8 @@ pub struct State {
     unheld: BTreeMap<ContainerId, (Container, u64)>,
     connection: u64,
     synchronized: bool,
+    /// A fact that was on its way at a restart may be lost: ends are said once more.
+    ends_unsure: bool,
 }
 
 impl State {
@@ -105,6 +113,7 @@ impl State {
             unheld: BTreeMap::new(),
             connection: 0,
             synchronized: false,
+            ends_unsure: false,
         }
     }
 
@@ -134,6 +143,18 @@ impl State {
         self.synchronized
     }
 
+    /// The actor was built anew, and its port with it: each container keeps its slot, and is said again once it is told again.
+    pub fn restarted(&mut self) {
+        self.containers.values_mut().for_each(|entry| entry.said = false);
+        self.ends_unsure = true;
+        self.disconnected();
+    }
+
+    fn disconnected(&mut self) {
+        self.connection += 1;
+        self.synchronized = false;
+    }
+
     /// One step; effects are appended to `out` in the order in which they are to be said.
     pub fn step(&mut self, now: BootNanos, input: Input, out: &mut Vec<Effect>) {
         match input {
@@ -142,21 +163,23 @@ impl State {
             Input::Stopped(id) => self.stopped(now, &id, out),
             Input::Synchronized => {
                 self.synchronized = true;
+                if std::mem::take(&mut self.ends_unsure) {
+                    out.extend(self.resting.iter().map(|(_, slot)| Effect::Gone { slot: *slot }));
+                }
                 for id in self.not_told_again() {
                     self.stopped(now, &id, out);
                 }
             }
-            Input::Disconnected => {
-                self.connection += 1;
-                self.synchronized = false;
-            }
+            Input::Disconnected => self.disconnected(),
             Input::Passed => {}
         }
         self.hold_unheld(now, out);
     }
 
     fn not_told_again(&self) -> Vec<ContainerId> {
-        let held = self.containers.iter().filter(|(_, e)| e.running && e.connection != self.connection);
+        // A hook that waited at the port of before was refused with it.
+        let ended = |e: &Entry| e.connection != self.connection && (e.running || !e.said);
+        let held = self.containers.iter().filter(|(_, e)| ended(e));
         let unheld = self.unheld.iter().filter(|(_, (_, connection))| *connection != self.connection);
         held.map(|(id, _)| id).chain(unheld.map(|(id, _)| id)).cloned().collect()
     }
@@ -172,6 +195,10 @@ impl State {
 
     fn started(&mut self, now: BootNanos, container: Container, out: &mut Vec<Effect>) {
         let connection = self.connection;
+        if self.containers.get(&container.id).is_some_and(|entry| entry.cgroup != container.cgroup) {
+            // The kernel knows a container by its cgroup: this is another run of it, and the end of the one before was missed.
+            self.stopped(now, &container.id, out);
+        }
         let Some(entry) = self.containers.get_mut(&container.id) else {
             match self.take_slot(now) {
                 Some(slot) => self.appear(slot, container, false, out),
@@ -181,7 +208,7 @@ impl State {
         };
         entry.connection = connection;
         let slot = entry.slot;
-        if *entry.workload != workload_of(&container) {
+        if !entry.said || *entry.workload != workload_of(&container) {
             self.appear(slot, container, false, out);
         } else if !std::mem::replace(&mut entry.running, true) {
             out.push(Effect::Running { slot, pid: container.pid });
@@ -198,8 +225,17 @@ impl State {
 
     /// The container has this slot from now on.
     fn appear(&mut self, slot: Slot, container: Container, awaited: bool, out: &mut Vec<Effect>) {
+        // Told again just when a slot had rested: it must not get a second one for having waited.
+        self.unheld.remove(&container.id);
         let workload = Arc::new(workload_of(&container));
-        let entry = Entry { slot, workload: Arc::clone(&workload), running: !awaited, connection: self.connection };
+        let entry = Entry {
+            slot,
+            workload: Arc::clone(&workload),
+            cgroup: container.cgroup,
+            running: !awaited,
+            connection: self.connection,
+            said: true,
+        };
         let membership = Membership {
             slot,
             cgroup: Some(container.cgroup),

@@ -1,14 +1,19 @@
 //! Where alerts go: standard output and a file.
 //!
 //! Invariant: a sink takes whole lines. A file that grew past its bound is renamed to `<name>.1` before the next line, so that at most
-//! twice the bound is on disk; a rotation from outside (rename, removal) is noticed by the inode and followed.
+//! twice the bound is on disk; a rotation from outside (rename, removal, truncation) is noticed by inode and size and followed. Around a
+//! sink that may block goes [`Queued`].
 #![forbid(unsafe_code)]
+
+mod queued;
+
+pub use queued::{BATCHES, Queued};
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use palisade_world::{AlertSink, AlertSinkError};
@@ -48,11 +53,11 @@ impl RotatingFile {
     }
 
     fn file(&mut self) -> io::Result<&mut (File, u64)> {
-        if let Some((file, _)) = &self.open
-            && !same_file(file, &self.path)
-        {
-            self.open = None;
-        }
+        self.open = match self.open.take() {
+            // Its size as it is now: who rotates by copying truncates it.
+            Some((file, _)) => size_if_at(&file, &self.path).map(|size| (file, size)),
+            None => None,
+        };
         if let Some((_, size)) = &self.open
             && *size >= self.max_bytes
         {
@@ -70,11 +75,10 @@ impl RotatingFile {
     }
 }
 
-fn same_file(file: &File, path: &PathBuf) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
+/// The file's size, if it is the one at `path`.
+fn size_if_at(file: &File, path: &Path) -> Option<u64> {
+    let (open, there) = (file.metadata().ok()?, fs::metadata(path).ok()?);
+    ((open.dev(), open.ino()) == (there.dev(), there.ino())).then_some(open.len())
 }
 
 impl AlertSink for RotatingFile {
@@ -84,13 +88,11 @@ impl AlertSink for RotatingFile {
 
     fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
         let result = self.file().and_then(|(file, size)| {
-            // What a full disk took of a line is taken back, so that the next line begins at a line's beginning.
-            if let Err(error) = file.write_all(lines) {
-                file.set_len(*size)?;
-                return Err(error);
-            }
-            *size += lines.len() as u64;
-            Ok(())
+            file.write_all(lines).inspect_err(|_| {
+                // What a full disk took of a line is taken back, so that the next line begins at a line's beginning. Where that cannot
+                // be done (a device), the reason that counts is still the one why the line was not written.
+                let _ = file.set_len(*size);
+            })
         });
         result.map_err(|source| AlertSinkError { sink: self.name.clone(), source })
     }
@@ -126,6 +128,34 @@ mod tests {
     fn unit_sinks_full_disk_is_an_error_that_names_the_sink() {
         let mut sink = RotatingFile::new("/dev/full", u64::MAX);
         let error = sink.append(b"x\n").expect_err("no space");
-        assert!(error.to_string().starts_with("file /dev/full: "), "{error}");
+        assert!(error.to_string().starts_with("file /dev/full: No space left"), "{error}");
+    }
+
+    #[test]
+    fn unit_sinks_file_truncated_by_who_rotates_it_grows_from_its_beginning() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        let mut sink = RotatingFile::new(&path, 20);
+        sink.append(
+            b"a first, long line
+",
+        )
+        .expect("written");
+        fs::write(&path, b"").expect("truncated");
+        sink.append(
+            b"second
+",
+        )
+        .expect("written");
+        sink.append(
+            b"third
+",
+        )
+        .expect("written");
+        assert_eq!(
+            fs::read(&path).expect("there"),
+            b"second\nthird\n",
+            "neither rotated too soon nor filled with zeros"
+        );
     }
 }

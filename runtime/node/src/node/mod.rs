@@ -23,7 +23,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_kernel::Claim;
-use palisade_supervision::Watchdog;
+use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,7 +67,9 @@ pub async fn run(
     let kernel = open(&arguments).context("kernel")?;
     let places = tree::Places::start().context("cannot start threads")?;
     let planted = tree::plant(&arguments, &kernel, &places);
-    let _watchdog = Watchdog::start(&places.all(), STALL, |stall| {
+    // This thread as well: supervisors, health and the admin endpoint are on it.
+    let watched = [places.all(), vec![Here::beating()]].concat();
+    let _watchdog = Watchdog::start(&watched, STALL, |stall| {
         tracing::error!(?stall, "a thread does not turn its loop: exit, to be started again");
         std::process::exit(STALLED);
     });

@@ -9,11 +9,14 @@ use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
     RecordAccountOf, SubscribeAlerts, WorkloadsOf,
 };
-use palisade_supervision::{AskError, Tree};
+use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
-use super::{metrics, tree::Askers};
+use super::{
+    metrics,
+    tree::{self, Askers},
+};
 
 /// People and scrapers wait no longer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -131,7 +134,11 @@ impl AdminView for View {
     }
 
     async fn readiness(&self) -> Result<(bool, Value), ViewError> {
-        let readiness = self.ask.readiness.ask(ReadinessOf, WITHIN).await.map_err(silent("health"))?;
+        let mut readiness = self.ask.readiness.ask(ReadinessOf, WITHIN).await.map_err(silent("health"))?;
+        if let Some(down) = down(&self.tree.read()) {
+            readiness.ready &= !matches!(down, Condition::Failed(_));
+            readiness.conditions.insert("actors".into(), down);
+        }
         Ok((readiness.ready, conditions(&readiness)))
     }
 
@@ -164,5 +171,63 @@ impl AdminView for View {
     async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
         let stream = self.ask.alerts.ask(SubscribeAlerts { recent, follow }, WITHIN).await.map_err(silent("alerts"))?;
         Ok(stream.lines)
+    }
+}
+
+/// Actors that do not serve now, though nobody stopped them: what they reported while they did says nothing of them any more. One that
+/// fails for its own workload only does not make the node unready.
+fn down(root: &TreeNode) -> Option<Condition> {
+    let (mut of_node, mut of_workloads, mut path) = (Vec::new(), Vec::new(), Vec::<String>::new());
+    root.walk(&mut |level, node| {
+        path.truncate(level);
+        path.push(node.name.clone());
+        if matches!(node.state, State::BackingOff | State::GaveUp | State::Finished | State::Abandoned) {
+            let why = node.last_error.as_deref().unwrap_or("it ended");
+            let said = format!("{}: {why}", path.join("/"));
+            let own = path.iter().rev().nth(1).is_some_and(|parent| parent == tree::ENFORCERS);
+            if own { of_workloads.push(said) } else { of_node.push(said) }
+        }
+    });
+    match (of_node.is_empty(), of_workloads.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Condition::Degraded(of_workloads.join("; "))),
+        (false, _) => Some(Condition::Failed([of_node, of_workloads].concat().join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_supervision::{Kind, Strategy};
+
+    use super::*;
+
+    fn node(name: &str, state: State, children: Vec<TreeNode>) -> TreeNode {
+        TreeNode {
+            name: name.into(),
+            kind: Kind::Supervisor(Strategy::OneForOne),
+            state,
+            restart: None,
+            place: "here".into(),
+            generation: 1,
+            uptime_ms: None,
+            restarts: 0,
+            last_error: (state == State::BackingOff).then(|| "panicked: x".into()),
+            mail: None,
+            children,
+        }
+    }
+
+    #[test]
+    fn unit_node_is_not_ready_while_one_of_its_own_actors_is_down() {
+        let tree = |probe, web| {
+            let enforcers = node(tree::ENFORCERS, State::Running, vec![node("4:shop/web/main", web, Vec::new())]);
+            let enforcement = node("enforcement", State::Running, vec![enforcers]);
+            node("palisade", State::Running, vec![enforcement, node("probe", probe, Vec::new())])
+        };
+        assert_eq!(down(&tree(State::Running, State::Starting)), None);
+        let of_workload = down(&tree(State::Running, State::BackingOff));
+        assert!(matches!(of_workload, Some(Condition::Degraded(why)) if why.contains("4:shop/web/main: panicked: x")));
+        let of_node = down(&tree(State::BackingOff, State::BackingOff));
+        assert!(matches!(of_node, Some(Condition::Failed(why)) if why.starts_with("palisade/probe: panicked: x; ")));
     }
 }
