@@ -91,7 +91,7 @@ impl Handler<CompilePolicy> for Others {
     type Result = MessageResult<CompilePolicy>;
 
     fn handle(&mut self, _: CompilePolicy, _: &mut Self::Context) -> Self::Result {
-        MessageResult(Err(PolicyRefused { reason: "no policy selects this workload".into() }))
+        MessageResult(Err(PolicyRefused { reason: "no policy selects this workload".into(), retry_after: None }))
     }
 }
 

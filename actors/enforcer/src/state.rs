@@ -182,8 +182,14 @@ impl State {
             Input::Admitted(Err(failed)) => self.fail(failed.to_string(), out),
             Input::Compiled(generation, result) if self.is_newest(generation) => match result {
                 Ok(policy) => self.install(generation, Some(policy), out),
-                // Compiling again would fail again: the set must change first.
-                Err(refused) => self.give_up(refused.to_string(), out),
+                // Compiling again would fail again: the set must change first, unless it was time that was wanting.
+                Err(refused) => {
+                    self.give_up(refused.to_string(), out);
+                    if let Some(wait) = refused.retry_after {
+                        self.work = Work::Waiting;
+                        out.push(Effect::RetryAfter(wait));
+                    }
+                }
             },
             Input::Installed(generation, result) if self.is_newest(generation) => {
                 self.installed(generation, result, out);

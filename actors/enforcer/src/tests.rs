@@ -1,6 +1,6 @@
 //! The state alone: sets in, installations out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
 use palisade_policy::{PolicySet, ir::Postures};
@@ -79,7 +79,7 @@ fn unit_enforcer_answer_for_an_older_set_is_dropped() {
     let mut state = admitted("web");
     assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(1), set()))), ["compile"]);
     assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(2), set()))), ["compile"]);
-    let refused = PolicyRefused { reason: "too large".into() };
+    let refused = PolicyRefused { reason: "too large".into(), retry_after: None };
     assert!(step(&mut state, Input::Compiled(Generation(1), Err(refused))).is_empty());
     assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty(), "an older set changes nothing");
 }
@@ -88,7 +88,7 @@ fn unit_enforcer_answer_for_an_older_set_is_dropped() {
 fn unit_enforcer_refused_policy_refuses_the_admission_and_waits_for_the_next_set() {
     let mut state = admitted("web");
     step(&mut state, Input::SetChanged(Generation(1), set()));
-    let refused = PolicyRefused { reason: "too large".into() };
+    let refused = PolicyRefused { reason: "too large".into(), retry_after: None };
     let effects = step(&mut state, Input::Compiled(Generation(1), Err(refused)));
     assert_eq!(names(&effects), ["failed", "admission refused"]);
     assert!(step(&mut state, Input::RetryDue).is_empty(), "compiling again would fail again");
@@ -163,4 +163,16 @@ fn unit_enforcer_condition_says_what_is_not_in_force_until_it_is() {
     assert_eq!(state.condition(), Some(Condition::Good));
     state.again();
     assert!(matches!(state.condition(), Some(Condition::Degraded(reason)) if reason.contains("crashed")));
+}
+
+#[test]
+fn unit_enforcer_policy_that_was_refused_for_want_of_time_is_compiled_again() {
+    let mut state = admitted("web");
+    step(&mut state, Input::SetChanged(Generation(1), set()));
+    let wait = Duration::from_secs(30);
+    let refused = PolicyRefused { reason: "no time".into(), retry_after: Some(wait) };
+    let effects = step(&mut state, Input::Compiled(Generation(1), Err(refused)));
+    assert_eq!(names(&effects), ["failed", "admission refused", "retry"]);
+    assert!(matches!(effects.last(), Some(Effect::RetryAfter(after)) if *after == wait));
+    assert_eq!(names(&step(&mut state, Input::RetryDue)), ["compile"]);
 }

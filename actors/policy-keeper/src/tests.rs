@@ -160,8 +160,7 @@ fn said(versions: &[&str], state: &Kept<State>) -> Vec<(Generation, usize)> {
         tokio::time::sleep(Duration::from_secs(10)).await;
         tree.stop().await;
     });
-    let heard = heard.lock().expect("whole").clone();
-    heard
+    heard.lock().expect("whole").clone()
 }
 
 #[test]

@@ -23,8 +23,9 @@ use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyRe
 pub const MAX_FILES: u64 = 10_000;
 /// At most this large a file, in bytes: a Kubernetes object is at most 1.5 MiB, and a file may hold several.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
-/// At most this much in all, in bytes.
-pub const MAX_TOTAL_BYTES: u64 = 256 << 20;
+/// At most this much in all, in bytes: a hundred thousand policies. Reading them takes about a tenth of a second a MiB, and whoever reads
+/// must be back long before the watchdog takes his thread for stuck.
+pub const MAX_TOTAL_BYTES: u64 = 32 << 20;
 /// Readings tried before a directory counts as never settling.
 const ATTEMPTS: u32 = 5;
 
@@ -140,7 +141,7 @@ impl PolicyDirectory for FileDirectory {
 /// By bytes: a name that is not UTF-8 is no reason to leave a policy out.
 fn is_policy_name(name: &OsStr) -> bool {
     let ends = |extension: &&str| Path::new(name).extension().is_some_and(|found| found == *extension);
-    !name.as_encoded_bytes().starts_with(b".") && ["yaml", "yml", "json"].iter().any(|extension| ends(&extension))
+    !name.as_encoded_bytes().starts_with(b".") && ["yaml", "yml", "json"].iter().any(ends)
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> PolicyDirectoryError {

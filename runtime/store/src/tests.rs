@@ -122,3 +122,14 @@ fn unit_store_comes_back_when_its_directory_does() {
     assert_eq!(names(&mut directory), ["b.yaml"]);
     assert!(!directory.changed());
 }
+
+#[test]
+fn unit_store_refuses_a_directory_past_its_bound_with_the_numbers() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for name in ["a.yaml", "b.yaml", "c.yaml"] {
+        let file = fs::File::create(root.path().join(name)).expect("made");
+        file.set_len(crate::MAX_TOTAL_BYTES / 2).expect("sparse");
+    }
+    let error = FileDirectory::new(root.path()).read().expect_err("too large");
+    assert!(error.to_string().ends_with("total size in bytes is 50331648, at most 33554432 is read"), "{error}");
+}

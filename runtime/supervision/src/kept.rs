@@ -28,7 +28,6 @@ impl<T> Kept<T> {
     }
 
     /// The value; also what a generation that panicked left of it.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

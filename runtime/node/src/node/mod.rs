@@ -9,7 +9,7 @@
 //! │  ├─ enforcers                one-for-one, one child a workload
 //! │  ├─ roster
 //! │  ├─ workloads
-//! │  └─ policy-keeper
+//! │  └─ policy-keeper           own thread: a large directory delays no admission
 //! └─ probe                       own thread: rings are read whatever else goes on
 //! ```
 

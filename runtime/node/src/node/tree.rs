@@ -38,11 +38,12 @@ const SLOTS: usize = 4096;
 /// workloads at once. Fewer are faults of those workloads, which stay as they stand; the others must not be restarted for them.
 const ENFORCER_RESTARTS: u32 = 256;
 
-/// The threads: a slow sink never delays enforcement, nor a large compilation a question.
+/// The threads: a slow sink never delays enforcement, nor a large compilation a question, nor a large directory an admission.
 pub struct Places {
     alerts: Arc<ArbiterThread>,
     compile: Arc<ArbiterThread>,
     enforce: Arc<ArbiterThread>,
+    policies: Arc<ArbiterThread>,
     probe: Arc<ArbiterThread>,
 }
 
@@ -56,13 +57,14 @@ impl Places {
             alerts: ArbiterThread::start("alerts")?,
             compile: ArbiterThread::start("compile")?,
             enforce: ArbiterThread::start("enforce")?,
+            policies: ArbiterThread::start("policies")?,
             probe: ArbiterThread::start("probe")?,
         })
     }
 
     /// All of them, for the watchdog.
     pub fn all(&self) -> Vec<Arc<dyn Place>> {
-        vec![self.alerts.clone(), self.compile.clone(), self.enforce.clone(), self.probe.clone()]
+        vec![self.alerts.clone(), self.compile.clone(), self.enforce.clone(), self.policies.clone(), self.probe.clone()]
     }
 }
 
@@ -167,7 +169,7 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         enforcement =
             enforcement.child(workloads(arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
     }
-    let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.enforce.clone()));
+    let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.policies.clone()));
 
     let supervisor = Supervisor::new("palisade")
         .child(health(arguments, boxes.health))
