@@ -99,11 +99,28 @@ impl Workloads {
         if matches!(input, Input::Synchronized) {
             self.away = None;
         }
+        let connecting = !self.state.lock().synchronized();
         self.state.lock().step(self.wiring.clock.boot(), input, &mut effects);
+        if connecting {
+            self.await_first_policies(&effects);
+        }
         let wiring = self.wiring.clone();
         let say = async move { say(&wiring, effects, admission).await };
         // `wait`, not `spawn`: the next change is looked at only when this one is with the roster.
         ctx.wait(say.into_actor(self).map(move |(), workloads, ctx| then(workloads, ctx)));
+    }
+
+    /// What runs already is without policy until its enforcer says that it is in force, by a condition of the same name: until then the
+    /// node is not ready. Said before the runtime's own condition is good.
+    fn await_first_policies(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Appeared { membership, awaited: false, .. } = effect {
+                let name = format!("slot {}", membership.slot);
+                let condition = Some(Condition::Pending("its policy is not in force yet".into()));
+                // One that finds no room is counted by its outbox, and superseded by the enforcer's.
+                let _ = self.wiring.conditions.try_send(ConditionReported { name, condition });
+            }
+        }
     }
 
     /// Slots that rested may be free for containers that run without.

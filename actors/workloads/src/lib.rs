@@ -20,4 +20,6 @@ pub use actor::{Wiring, Workloads};
 pub use error::SlotsExhausted;
 
 #[cfg(test)]
+mod actor_tests;
+#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::{
     collections::BTreeSet,
     ffi::CString,
     fs,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
     ptr,
@@ -159,19 +159,31 @@ fn host_kill_audited_tracing_goes_on_and_is_observed() {
 #[test]
 fn host_kill_traced_child() {
     if std::env::var_os("BED_TRACEME").is_some() {
+        // SAFETY: TRACEME reads none of its other arguments.
         let result = errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
         std::process::exit(result);
     }
 }
 
-/// Runs a copy of this test binary inside, as a child that asks to be traced by this process.
-fn traceme(bed: &Bed, executable: &Path) -> std::process::ExitStatus {
+/// Runs a copy of this test binary inside, as a child that asks to be traced by this process. Gives its wait status.
+fn traceme(bed: &Bed, executable: &Path) -> i32 {
     let procs = bed.cgroup.join("cgroup.procs");
     let mut command = Command::new(executable);
-    // In the main thread: a traced thread besides it would stay until its tracer reaps it.
-    command.args(["--exact", "host_kill_traced_child", "--test-threads=1"]).env("BED_TRACEME", "1").stdout(Stdio::null());
+    command.args(["--exact", "host_kill_traced_child"]).env("BED_TRACEME", "1").stdout(Stdio::null());
+    // SAFETY: the closure opens, writes and closes one file. Its path was allocated before the fork.
     unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
-    command.status().expect("it starts")
+    let child = i32::try_from(command.spawn().expect("it starts").id()).expect("a pid");
+    // The harness runs the child's test in a thread of its own, which is the one that is traced: its tracer must reap it too,
+    // before the process's end can be waited for.
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call. Tests of this ring run one at a time, so that no other test's child is taken.
+        let reaped = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+        assert!(reaped > 0, "the child was never reaped");
+        if reaped == child {
+            return status;
+        }
+    }
 }
 
 #[test]
@@ -184,10 +196,10 @@ fn host_kill_traceme_is_judged_by_the_parent_that_would_trace() {
         vec![Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) }]
     };
     let (bed, mut records) = held("traceme", PTRACE, true, by(copy.to_str().unwrap().to_owned()));
-    assert_eq!(traceme(&bed, &copy).code(), Some(0), "the child is no tracer");
+    assert_eq!(traceme(&bed, &copy), 0, "the child is no tracer");
     assert!(records.all().is_empty());
     let (bed, mut records) = held("traceme", PTRACE, true, by(own_executable()));
-    assert_eq!(traceme(&bed, &copy).signal(), Some(libc::SIGKILL));
+    assert!(killed(traceme(&bed, &copy)));
     let all = records.all();
     let (record, _) = only(&all);
     let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };

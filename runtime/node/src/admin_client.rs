@@ -6,7 +6,11 @@ use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, Response, StatusCode, body::Bytes, body::Incoming, client::conn::http1};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Frame, Incoming},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
@@ -15,6 +19,9 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Longest wait for an answer to begin, and for a document to end: the node itself gives its actors two seconds.
 const WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at whether anybody still reads a stream that is silent.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Asks for a document.
 ///
@@ -32,7 +39,8 @@ pub async fn document(socket: &Path, route: &str) -> anyhow::Result<serde_json::
     timeout(WITHIN, answer).await.unwrap_or_else(|_| Err(silent(socket)))
 }
 
-/// Asks for a stream, and hands each part of it to `part` as it comes, until the stream ends or `part` says `false`.
+/// Asks for a stream, and hands each part of it to `part` as it comes, until the stream ends or `part` says `false`. While nothing
+/// comes, an empty part is handed over each [`SILENCE`], so that it can say so, too.
 ///
 /// # Errors
 /// In words that say what to do next, or what `part` said.
@@ -46,14 +54,18 @@ pub async fn stream(
         let text = timeout(WITHIN, whole(&mut response)).await.unwrap_or_else(|_| Err(silent(socket)))?;
         bail!(refusal(response.status(), &serde_json::from_slice(&text).unwrap_or_default()));
     }
-    while let Some(frame) = response.frame().await {
-        if let Some(bytes) = frame.context("the node's answer broke off: it stopped, or was killed")?.data_ref()
+    loop {
+        let frame = match timeout(SILENCE, response.frame()).await {
+            Ok(Some(frame)) => frame.context("the node's answer broke off: it stopped, or was killed")?,
+            Ok(None) => return Ok(()),
+            Err(_) => Frame::data(Bytes::new()),
+        };
+        if let Some(bytes) = frame.data_ref()
             && !part(bytes)?
         {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 async fn ask(socket: &Path, route: &str) -> anyhow::Result<Response<Incoming>> {
@@ -121,7 +133,7 @@ mod tests {
             async {
                 let (mut peer, _) = listener.accept().await.expect("asked");
                 let mut question = [0; 512];
-                peer.read(&mut question).await.expect("a question");
+                assert_ne!(peer.read(&mut question).await.expect("a question"), 0);
                 peer.write_all(answer.as_bytes()).await.expect("heard");
             }
         );
@@ -138,6 +150,28 @@ mod tests {
         let error = asked.expect_err("refused").to_string();
         assert!(error.contains("503") && error.contains("alerts did not answer"), "{error}");
         assert_eq!(heard, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unit_admin_client_asks_while_a_stream_is_silent_whether_anybody_reads_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let socket = directory.path().join("admin.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let mut asked = 0;
+        let (ended, _open) = tokio::join!(
+            stream(&socket, "/v1/alerts", |part| {
+                assert!(part.is_empty());
+                asked += 1;
+                Ok(asked < 3)
+            }),
+            async {
+                let (mut peer, _) = listener.accept().await.expect("asked");
+                peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").await.expect("heard");
+                peer
+            }
+        );
+        ended.expect("in good order");
+        assert_eq!(asked, 3);
     }
 
     #[tokio::test]

@@ -35,7 +35,8 @@ impl AlertSink for Stdout {
     }
 }
 
-/// Appends to a file that only its owner may read: alerts name paths and arguments of workloads.
+/// Appends to a file that is made for its owner alone: alerts name paths and arguments of workloads. One that is there already may be
+/// for more readers, if its owner made it so; one that another user owns or may write to is refused, and so is his symbolic link.
 #[derive(Debug)]
 pub struct RotatingFile {
     path: PathBuf,
@@ -67,12 +68,37 @@ impl RotatingFile {
             self.open = None;
         }
         if self.open.is_none() {
+            // Without the link's owner a link in a directory of everybody's would lead alerts into any file of the machine.
+            if fs::symlink_metadata(&self.path).is_ok_and(|there| !is_ours(there.uid(), 0, own_uid())) {
+                return Err(not_ours());
+            }
             let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
-            let size = file.metadata()?.len();
+            let there = file.metadata()?;
+            if there.is_file() && !is_ours(there.uid(), there.mode(), own_uid()) {
+                return Err(not_ours());
+            }
+            let size = there.len();
             self.open = Some((file, size));
         }
         Ok(self.open.as_mut().expect("opened above"))
     }
+}
+
+/// Whether nobody but this process' user and root has a say in what is at a path.
+fn is_ours(owner: u32, mode: u32, own: u32) -> bool {
+    (owner == 0 || owner == own) && mode & 0o022 == 0
+}
+
+/// This process' user; where `/proc` does not tell it, root's files alone are ours.
+fn own_uid() -> u32 {
+    fs::metadata("/proc/self").map_or(0, |process| process.uid())
+}
+
+fn not_ours() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "another user owns it or may write to it: remove it, or name another file",
+    )
 }
 
 /// The file's size, if it is the one at `path`.
@@ -100,6 +126,8 @@ impl AlertSink for RotatingFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -122,6 +150,23 @@ mod tests {
         let path = root.path().join("alerts.jsonl");
         RotatingFile::new(&path, 10).append(b"x\n").expect("written");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn unit_sinks_file_that_others_may_write_to_is_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        fs::write(&path, "").expect("made");
+        let chmod = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+        chmod(0o666);
+        let error = RotatingFile::new(&path, 10).append(b"x\n").expect_err("anybody could write to it");
+        assert!(error.to_string().contains("another user"), "{error}");
+        assert_eq!(fs::read(&path).expect("there"), b"");
+        chmod(0o644);
+        RotatingFile::new(&path, 10).append(b"x\n").expect("its owner lets others read");
+        for (owner, mode, ours) in [(0, 0o600, true), (7, 0o600, true), (8, 0o600, false), (7, 0o620, false)] {
+            assert_eq!(is_ours(owner, mode, 7), ours, "owner {owner}, mode {mode:o}");
+        }
     }
 
     #[test]

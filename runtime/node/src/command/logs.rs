@@ -25,7 +25,7 @@ pub fn run(arguments: &LogsArguments) -> Outcome {
     super::runtime()?.block_on(admin_client::stream(&arguments.admin.admin_socket, &route, |part| {
         read = match lines.whole(part)? {
             Some(whole) => super::print(&text(&whole, output))?,
-            None => true,
+            None => !super::reader_is_gone(),
         };
         Ok(read)
     }))?;

@@ -15,6 +15,7 @@ pub mod version;
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What each command returns.
 pub type Outcome = anyhow::Result<ExitCode>;
@@ -29,6 +30,14 @@ pub fn print(text: &str) -> anyhow::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         other => other.map(|()| true).context("standard output"),
     }
+}
+
+/// Whether standard output is a pipe that nobody reads any more; what cannot be asked is taken for read.
+#[must_use]
+pub fn reader_is_gone() -> bool {
+    let out = std::io::stdout();
+    let mut asked = [PollFd::new(&out, PollFlags::empty())];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// A runtime for commands that only wait.

@@ -7,6 +7,10 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::Subscr
 use super::Outcome;
 use crate::{arguments::NodeArguments, node};
 
+/// What is logged unless RUST_LOG says otherwise. Of the HTTP server only what goes wrong: it names sockets by names of a moment. Nothing
+/// of what is wrong with requests, which are answered: who may connect to the loopback port is not who may fill the log.
+const DEFAULT_LOG: &str = "info,actix_server=warn,actix_http=off";
+
 /// Runs a node until it is told to stop.
 ///
 /// # Errors
@@ -22,11 +26,11 @@ fn log() {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.is_empty());
     let filter = wanted.as_deref().map(EnvFilter::try_new);
     let wrong = filter.as_ref().and_then(|filter| filter.as_ref().err()).map(ToString::to_string);
-    let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
+    let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(DEFAULT_LOG));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     tracing_subscriber::registry().with(filter).with(lines).init();
     if let Some(error) = wrong {
-        tracing::warn!(%error, "RUST_LOG is not understood: the log is that of `info`");
+        tracing::warn!(%error, "RUST_LOG is not understood: the log is that of `{DEFAULT_LOG}`");
     }
 }
