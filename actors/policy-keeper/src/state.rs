@@ -5,10 +5,10 @@
 //! rewritten comment reaches no kernel. A reading counts as a whole once all of it is parsed, so that what a panic leaves behind is the
 //! set of before: the state outlives its actor.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::catch_unwind, sync::Arc};
 
 use palisade_domain::Generation;
-use palisade_policy::{Diagnostic, PolicyFile, PolicySet};
+use palisade_policy::{Diagnostic, PolicyFile, PolicySet, Severity};
 use palisade_protocol::{Condition, PolicySetChanged, PolicySetStatus};
 use palisade_world::PolicyReading;
 
@@ -29,15 +29,31 @@ struct Held {
     sound: Option<PolicyFile>,
 }
 
+/// Reads one file.
+type Parse = fn(&str, &[u8]) -> PolicyFile;
+
 /// The set in force and what it was made of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
+    parse: Parse,
     files: BTreeMap<String, Arc<Held>>,
     in_force: Option<(Generation, Arc<PolicySet>)>,
     status: PolicySetStatus,
 }
 
+impl Default for State {
+    /// Nothing read yet.
+    fn default() -> Self {
+        Self { parse: PolicyFile::parse, files: BTreeMap::new(), in_force: None, status: PolicySetStatus::default() }
+    }
+}
+
 impl State {
+    #[cfg(test)]
+    pub(crate) fn parsing(parse: fn(&str, &[u8]) -> PolicyFile) -> Self {
+        Self { parse, ..Self::default() }
+    }
+
     /// The set in force; `None` before the first reading.
     #[must_use]
     pub fn in_force(&self) -> Option<PolicySetChanged> {
@@ -79,7 +95,7 @@ impl State {
     /// A reading of the whole directory.
     pub fn read(&mut self, reading: PolicyReading) -> Outcome {
         let hold = |file: palisade_world::PolicyFile| {
-            let held = hold(&file.name, file.content, self.files.get(&file.name));
+            let held = hold(self.parse, &file.name, file.content, self.files.get(&file.name));
             (file.name, held)
         };
         self.files = reading.files.into_iter().map(hold).collect();
@@ -111,14 +127,29 @@ impl State {
 }
 
 /// Reads a file unless its bytes are those of before.
-fn hold(name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) -> Arc<Held> {
+fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) -> Arc<Held> {
     if let Some(before) = before
         && before.content == content
     {
         return Arc::clone(before);
     }
-    let current = PolicyFile::parse(name, &content);
+    let current = catch_unwind(|| parse(name, &content)).unwrap_or_else(|_| stumbled_over(name));
     let last_good = || before.and_then(|before| before.sound.clone());
     let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
     Arc::new(Held { content, current, sound })
+}
+
+/// A file that the parser panicked over is broken like any other: left to the supervisor, it would be read again at each restart, until
+/// the restarts of the whole node are used up. What the panic said is in the log already.
+fn stumbled_over(name: &str) -> PolicyFile {
+    let found = Diagnostic {
+        file: name.to_owned(),
+        line: 1,
+        column: 1,
+        severity: Severity::Error,
+        what: "the file cannot be read".into(),
+        why: "its parser failed over it, which is a fault of palisade".into(),
+        instead: "report it with the file and the log, and leave out what was added last".into(),
+    };
+    PolicyFile { name: name.into(), policies: Vec::new(), diagnostics: vec![found] }
 }

@@ -193,3 +193,18 @@ fn unit_policy_keeper_says_once_that_the_directory_cannot_be_read() {
     state.read(reading(&[]));
     assert!(state.unreadable("gone".into()), "again, after it was there");
 }
+
+#[test]
+fn unit_policy_keeper_file_that_its_parser_fails_over_is_broken_like_any_other() {
+    let mut state = State::parsing(|name, bytes| {
+        if bytes.starts_with(b"#!") {
+            std::panic::resume_unwind(Box::new("a fault of the parser"));
+        }
+        palisade_policy::PolicyFile::parse(name, bytes)
+    });
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
+    let outcome = state.read(reading(&[("a.yaml", "#!"), ("b.yaml", &policy("two", "/bin/y"))]));
+    assert!(outcome.news[0].to_string().starts_with("a.yaml:1:1: the file cannot be read"), "{:?}", outcome.news);
+    assert_eq!(state.status().held_back, ["a.yaml"]);
+    assert_eq!(state.status().policies.len(), 2, "its last good version, and all others");
+}
