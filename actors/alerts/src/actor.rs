@@ -164,11 +164,12 @@ impl Handler<SubscribeAlerts> for Alerts {
             let _ = lines.try_send(Arc::clone(line));
         }
         self.listeners.retain(|listener| !listener.is_closed());
-        if message.follow && self.listeners.len() < LISTENERS {
+        let follows = message.follow && self.listeners.len() < LISTENERS;
+        if follows {
             self.listeners.push(lines);
         }
         // Without a kept sender the stream ends after the past lines.
-        MessageResult(AlertStream { lines: stream })
+        MessageResult(AlertStream { lines: stream, follows })
     }
 }
 

@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use palisade_domain::{
-    Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, Verdict, Workload, WorkloadKind,
+    Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload, WorkloadKind,
 };
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
@@ -20,11 +21,15 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
-use palisade_protocol::{Condition, PolicyAnnounced, PolicyInstalled, ProcessListed, WorkloadNamed};
-use palisade_supervision::Kept;
-use palisade_world::{AlertSink, AlertSinkError, Installed, RecordBatch};
+use palisade_protocol::{
+    Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed, SubscribeAlerts, WorkloadNamed,
+};
+use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
+use palisade_world::{AlertSink, AlertSinkError, BootNanos, Clock, Installed, RecordBatch};
 
 use crate::{
+    Alerts, Wiring,
+    actor::LISTENERS,
     processes::{LINGER_NS, MAX_ARGUMENT_BYTES, MAX_CHAIN, MAX_PROCESSES, Processes},
     sinks::Sinks,
     state::{Names, State},
@@ -397,4 +402,51 @@ fn unit_alerts_sink_that_fails_is_counted_and_in_the_condition_until_it_writes_a
     sinks.write(b"4\n", 1);
     assert_eq!(sinks.condition(), Condition::Good);
     assert_eq!(sinks.unwritten(), BTreeMap::from([("moody".into(), 2)]), "what is lost stays counted");
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn boot(&self) -> BootNanos {
+        BootNanos(0)
+    }
+    fn unix(&self) -> UnixNanos {
+        UnixNanos(0)
+    }
+}
+
+struct Health;
+
+impl actix::Actor for Health {
+    type Context = Context<Self>;
+}
+
+impl actix::Handler<ConditionReported> for Health {
+    type Result = ();
+    fn handle(&mut self, _: ConditionReported, _: &mut Self::Context) {}
+}
+
+#[test]
+fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut node = Supervisor::new("node");
+        let health = node.add(ChildSpec::new("health", |_| Health));
+        let alerts = node.add(ChildSpec::new("alerts", move |_| {
+            let conditions = health.outbox(Overflow::Refuse);
+            let wiring = Wiring { sinks: Vec::new(), conditions, clock: Arc::new(Still) };
+            Alerts::new("n1".into(), wiring, Kept::default(), Vec::new())
+        }));
+        let tree = node.start(|gave_up| panic!("{gave_up}")).await.expect("it starts");
+        let ask = || alerts.ask(SubscribeAlerts { recent: 0, follow: true }, Duration::from_secs(1));
+        let mut streams = Vec::new();
+        for _ in 0..LISTENERS {
+            streams.push(ask().await.expect("answered"));
+        }
+        assert!(streams.iter().all(|stream| stream.follows));
+        assert!(!ask().await.expect("answered").follows);
+        streams.pop();
+        assert!(ask().await.expect("answered").follows, "one has gone");
+        tree.stop().await;
+    });
 }

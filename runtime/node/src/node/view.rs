@@ -170,6 +170,11 @@ impl AdminView for View {
 
     async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
         let stream = self.ask.alerts.ask(SubscribeAlerts { recent, follow }, WITHIN).await.map_err(silent("alerts"))?;
+        if follow && !stream.follows {
+            // Not a log that ends for no reason that anybody could see.
+            let reason = format!("{} follow already, at most", palisade_alerts::actor::LISTENERS);
+            return Err(ViewError { actor: "alerts", reason });
+        }
         Ok(stream.lines)
     }
 }
