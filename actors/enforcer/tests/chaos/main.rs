@@ -66,18 +66,26 @@ struct Run {
     /// Longest time between two happenings, in milliseconds.
     pace: u64,
     slots: u32,
+    /// Until retries and resting slots are over.
+    calm: Duration,
 }
 
 impl Run {
     /// All on one thread, on a clock that stands still while anybody works.
     fn paused() -> Self {
-        Self { enforce: Here::place(), policies: Here::place(), pace: 1500, slots: 12 }
+        Self { enforce: Here::place(), policies: Here::place(), pace: 1500, slots: 12, calm: Duration::from_secs(45) }
     }
 
     /// As in production. Slots rest for ten real seconds, so there are more.
     fn threaded() -> Self {
         let thread = |name| -> Arc<dyn Place> { ArbiterThread::start(name).expect("a thread") };
-        Self { enforce: thread("enforce"), policies: thread("policies"), pace: 20, slots: 400 }
+        Self {
+            enforce: thread("enforce"),
+            policies: thread("policies"),
+            pace: 20,
+            slots: 400,
+            calm: Duration::from_secs(4),
+        }
     }
 }
 
@@ -137,16 +145,20 @@ async fn bed(seed: u64, run: &Run) -> Bed {
     Bed { tree, kernel, containerd, policies, keeper, health }
 }
 
+/// An id is used by one container at a time, and again once that one ended.
+fn start(bed: &Bed, name: &str, number: u64) {
+    let mut runtime = bed.containerd.runtime();
+    if !runtime.running.contains_key(name) && runtime.starting.insert(name.to_owned()) {
+        let (containerd, kernel) = (bed.containerd.clone(), Arc::clone(&bed.kernel));
+        tokio::task::spawn_local(world::start(containerd, kernel, name.to_owned(), number));
+    }
+}
+
 fn happen(bed: &Bed, dice: &mut Dice, number: u64) {
     match dice.below(12) {
         0..=3 => {
             let name = format!("c{}", dice.below(8));
-            // An id is used by one container at a time, and again once that one ended.
-            let mut runtime = bed.containerd.runtime();
-            if !runtime.running.contains_key(&name) && runtime.starting.insert(name.clone()) {
-                let (containerd, kernel) = (bed.containerd.clone(), Arc::clone(&bed.kernel));
-                tokio::task::spawn_local(world::start(containerd, kernel, name, number));
-            }
+            start(bed, &name, number);
         }
         4 | 5 => {
             let running: Vec<String> = bed.containerd.runtime().running.keys().cloned().collect();
@@ -158,6 +170,13 @@ fn happen(bed: &Bed, dice: &mut Dice, number: u64) {
         6 => bed.policies.0.lock().expect("whole").0 = number,
         7 => bed.containerd.runtime().cut = true,
         8 if dice.below(3) == 0 => bed.containerd.runtime().crash = true,
+        8 => {
+            let relabelled = bed.containerd.runtime().running.values_mut().next().map(|container| {
+                container.labels.insert("version".into(), number.to_string());
+                container.clone()
+            });
+            relabelled.into_iter().for_each(|container| bed.containerd.happens(ContainerChange::Started(container)));
+        }
         9 if dice.below(3) == 0 => bed.policies.0.lock().expect("whole").1 = true,
         10 => bed.kernel.model().faults = Faults { refuse: dice.below(30), panic: dice.below(6) },
         11 => bed.kernel.model().faults = Faults::default(),
@@ -187,6 +206,11 @@ async fn history(seed: u64, run: Run, tally: &mut Tally) {
     bed.kernel.model().faults = Faults::default();
     // What goes wrong when the port is next polled goes wrong now.
     bed.containerd.happens(ContainerChange::Synchronized);
+    tokio::time::sleep(run.calm).await;
+    // And now that nothing fails, whoever comes is held and let go.
+    for number in 1000..1004 {
+        start(&bed, &format!("last-{number}"), number);
+    }
     converges(&bed, seed).await;
     tally.granted += bed.containerd.runtime().granted;
     tally.refused += bed.containerd.runtime().refused;
@@ -222,7 +246,13 @@ async fn amiss_now(bed: &Bed) -> Option<String> {
     let said = readiness.conditions.iter().filter(|(name, _)| name.starts_with("slot "));
     let good = said.clone().filter(|(_, condition)| **condition == Condition::Good).count();
     let counts = [model.slots.len(), enforcers, said.count(), good];
-    if starting > 0 || older.is_some() || counts.iter().any(|count| *count != running.len()) || !readiness.ready {
+    let refused = (1000..1004).any(|number| !running.contains_key(&format!("last-{number}")));
+    if refused
+        || starting > 0
+        || older.is_some()
+        || counts.iter().any(|count| *count != running.len())
+        || !readiness.ready
+    {
         return Some(format!(
             "{starting} still start; {older:?} is not held by {status:?}; of {} that run, slots, enforcers, conditions and good \
              ones are {counts:?}; {readiness:?}",
@@ -250,11 +280,11 @@ fn unit_enforcement_converges_whatever_fails_and_lets_no_container_go_without_po
 #[test]
 fn unit_enforcement_converges_on_threads_as_it_does_on_a_paused_clock() {
     let mut tally = Tally::default();
-    for seed in 0..3 {
+    for seed in 0..2 {
         actix_rt::System::new().block_on(history(seed, Run::threaded(), &mut tally));
     }
     println!("{tally:?}");
-    assert!(tally.granted > 0 && tally.group_restarts > 0, "{tally:?}");
+    assert!(tally.group_restarts > 0, "{tally:?}");
 }
 
 impl Handler<EnforcerStarted> for Deaf {
