@@ -30,7 +30,7 @@ use palisade_world::{AlertSink, AlertSinkError, BootNanos, Clock, Installed, Rec
 use crate::{
     Alerts, Wiring,
     actor::LISTENERS,
-    processes::{LINGER_NS, MAX_ARGUMENT_BYTES, MAX_CHAIN, MAX_PROCESSES, Processes},
+    processes::{LINGER_NS, MAX_ARGUMENT_BYTES, MAX_CHAIN, MAX_IMAGE_BYTES, MAX_PROCESSES, Processes},
     sinks::Sinks,
     state::{Names, State},
 };
@@ -350,6 +350,22 @@ fn unit_alerts_process_table_is_bounded_although_ends_come_from_the_future() {
         processes.exited(&header(pid, 1));
     }
     assert!(processes.remembered_ends() <= 2 * MAX_PROCESSES + 1);
+}
+
+#[test]
+fn unit_alerts_process_table_is_bounded_in_bytes_whatever_is_executed() {
+    let mut processes = Processes::default();
+    let arguments = [b'x'; 12_000];
+    let exec = Exec { path: text(b"/bin/x"), argument_bytes: text(&arguments), argument_count: 1, ..Exec::default() };
+    for pid in 1..8000 {
+        processes.executed(&header(pid, 1), &exec);
+    }
+    assert!(processes.image_bytes() <= MAX_IMAGE_BYTES, "{} bytes", processes.image_bytes());
+    assert!(processes.forgotten() > 0 && processes.len() > 5000, "{} are left", processes.len());
+    for pid in 1..8000 {
+        processes.executed(&header(pid, 1), &Exec { path: text(b"/bin/x"), ..Exec::default() });
+    }
+    assert!(processes.image_bytes() < 8000 * 100, "what is replaced is given back: {} bytes", processes.image_bytes());
 }
 
 #[test]
