@@ -209,6 +209,9 @@ pub struct DoctorArguments {
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
+    /// Directory for pins below a BPF file system.
+    #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
+    pub pin_root: PathBuf,
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text")]
     pub output: Output,

@@ -56,7 +56,9 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     }
     checks.push(containerd(&arguments.containerd));
     checks.push(policies(&arguments.policy_dir));
-    checks.push(node(&arguments.admin_socket)?);
+    let answer = super::runtime()?.block_on(admin_client::document(&arguments.admin_socket, "/readyz"));
+    checks.push(left(&arguments.pin_root, answer.is_ok()));
+    checks.push(node(answer));
     let bad = checks.iter().any(|check| check.health == Health::Bad);
     let text = match arguments.output {
         Output::Json => format!("{:#}\n", json!({ "healthy": !bad, "checks": checks })),
@@ -157,12 +159,24 @@ fn policies(directory: &Path) -> Check {
     }
 }
 
-fn node(socket: &Path) -> anyhow::Result<Check> {
-    let answer = super::runtime()?.block_on(admin_client::document(socket, "/readyz"));
-    Ok(match answer {
+/// What is pinned while no node answers denies all the same, and nobody explains it.
+fn left(pin_root: &Path, node_answers: bool) -> Check {
+    let root = pin_root.display();
+    match (pin_root.exists(), node_answers) {
+        (true, true) => Check::good("pins", format!("{root}, of the node that runs")),
+        (false, _) => Check::good("pins", format!("nothing is left below {root}")),
+        (true, false) => {
+            let advice = "start a node (`palisade node`), which takes it over, or take it away (`palisade unload`)";
+            Check::of("pins", Health::Weak, format!("policy is in force below {root}, and no node answers"), advice)
+        }
+    }
+}
+
+fn node(answer: anyhow::Result<serde_json::Value>) -> Check {
+    match answer {
         Ok(value) => readiness(&value),
         Err(error) => Check::of("node", Health::Weak, format!("{error:#}"), ""),
-    })
+    }
 }
 
 /// A node that is ready may yet hold less than was asked of it: what is degraded is said, too.
@@ -182,6 +196,17 @@ fn readiness(value: &serde_json::Value) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_doctor_tells_of_policy_that_is_in_force_without_a_node() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let pins = root.path().join("pins");
+        assert_eq!(left(&pins, false).health, Health::Good);
+        std::fs::create_dir(&pins).expect("as after a crash");
+        assert_eq!(left(&pins, true).health, Health::Good);
+        let weak = left(&pins, false);
+        assert!(weak.health == Health::Weak && weak.advice.contains("palisade unload"), "{weak:?}");
+    }
 
     #[test]
     fn unit_doctor_calls_a_node_good_only_if_every_condition_is() {

@@ -25,7 +25,7 @@ use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_kernel::Claim;
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::NodeArguments;
 
@@ -60,8 +60,7 @@ pub async fn run(
     open: impl FnOnce(&NodeArguments) -> anyhow::Result<Kernel>,
 ) -> anyhow::Result<ExitCode> {
     // First of all: a signal while the node starts is kept, and answered with an ordered stop.
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut signals = Signals::hear()?;
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
     let kernel = open(&arguments).context("kernel")?;
@@ -87,8 +86,7 @@ pub async fn run(
     );
     let gave_up = tokio::select! {
         biased;
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = signals.told_to_stop() => None,
         gave_up = running.gave_up() => Some(gave_up),
     };
     admin.stop().await;
@@ -105,6 +103,43 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What tells a node to stop: SIGTERM, SIGINT, and SIGHUP (the terminal is gone) unless it was ignored when the node began (nohup).
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn hear() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            hangup: (!ignores_hangup()).then(|| signal(SignalKind::hangup())).transpose().context("SIGHUP")?,
+        })
+    }
+
+    async fn told_to_stop(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// SIGHUP is signal 1, the lowest bit of the mask.
+fn ignores_hangup() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & 1 == 1)
 }
 
 /// Makes the sockets' directories and takes the admin endpoint's addresses.
