@@ -47,8 +47,9 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
         --check) check_only=yes ;;
+        --help | -h) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' deploy/quickstart.sh && exit 0 ;;
         --profile) profile=${2:?--profile needs a name} && shift ;;
-        *) die "unknown argument $1; see the head of $0" ;;
+        *) die "unknown argument $1; see $0 --help" ;;
         esac
         shift
     done

@@ -16,7 +16,7 @@ main() {
 
 shell_scripts_parse() {
     local script status=0
-    while read -r script; do bash -n "$script" || status=1; done < <(git ls-files '*.sh' .ci/run)
+    while read -r script; do bash -n "$script" || status=1; done < <(git ls-files '*.sh' .ci/run deploy/hooks)
     return "$status"
 }
 

@@ -1,24 +1,31 @@
 //! The shell: writes alerts to the sinks and to who listens.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, Handler, MessageResult};
+use actix::{Actor, AsyncContext as _, Handler, MessageResult};
 use palisade_domain::Alert;
 use palisade_protocol::{
-    AlertCounts, AlertCountsOf, AlertStream, PolicyInstalled, ProcessesListed, RecordsRead, SubscribeAlerts,
-    WorkloadNamed,
+    AlertCounts, AlertCountsOf, AlertStream, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed,
+    RecordsRead, SubscribeAlerts, WorkloadNamed,
 };
-use palisade_supervision::Context;
+use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use crate::{compose, state::State};
+use crate::{
+    compose,
+    sinks::Sinks,
+    state::{Names, State},
+};
 
+/// The condition's name.
+pub const CONDITION: &str = "alerts";
 /// Past alerts kept for new listeners: a screen or two for a person, about half a megabyte.
 pub const RECENT: usize = 1024;
+/// Bytes that they take at most: chains of long command lines make a line of tens of kilobytes.
+pub const RECENT_BYTES: usize = 4 << 20;
+/// How often the sinks are asked how they are, and the condition is said.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Listeners at a time; the admin endpoint bounds its connections to about as many.
 pub const LISTENERS: usize = 64;
 /// Lines that a listener may be behind: the past ones, and as many again.
@@ -26,8 +33,10 @@ pub const LISTENER_LINES: usize = 2 * RECENT;
 
 /// What alerts need of the world.
 pub struct Wiring {
-    /// Where lines go.
+    /// Where lines go. None of them may block: see `palisade_sinks::Queued`.
     pub sinks: Vec<Box<dyn AlertSink>>,
+    /// Who keeps conditions.
+    pub conditions: Outbox<ConditionReported>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -35,10 +44,12 @@ pub struct Wiring {
 /// See the crate's doc.
 pub struct Alerts {
     state: State,
-    wiring: Wiring,
+    sinks: Sinks,
+    conditions: Outbox<ConditionReported>,
+    clock: Arc<dyn Clock>,
     recent: VecDeque<Arc<str>>,
+    recent_bytes: usize,
     listeners: Vec<mpsc::Sender<Arc<str>>>,
-    unwritten: BTreeMap<String, u64>,
     missed: u64,
     /// Reused for every batch.
     alerts: Vec<Alert>,
@@ -46,15 +57,19 @@ pub struct Alerts {
 }
 
 impl Alerts {
-    /// Alerts of the node of this name.
+    /// Alerts of the node of this name, with what earlier ones heard of names, and the processes that run already.
     #[must_use]
-    pub fn new(node: String, wiring: Wiring) -> Self {
+    pub fn new(node: String, wiring: Wiring, names: Kept<Names>, processes: Vec<ProcessListed>) -> Self {
+        let mut state = State::knowing(node, names);
+        processes.into_iter().for_each(|process| state.listed(process));
         Self {
-            state: State::new(node),
-            wiring,
+            state,
+            sinks: Sinks::new(wiring.sinks),
+            conditions: wiring.conditions,
+            clock: wiring.clock,
             recent: VecDeque::with_capacity(RECENT),
+            recent_bytes: 0,
             listeners: Vec::new(),
-            unwritten: BTreeMap::new(),
             missed: 0,
             alerts: Vec::new(),
             lines: Vec::new(),
@@ -75,22 +90,31 @@ impl Alerts {
                 }
                 Err(TrySendError::Closed(_)) => false,
             });
-            if self.recent.len() == RECENT {
-                self.recent.pop_front();
-            }
+            self.recent_bytes += line.len();
             self.recent.push_back(line);
-        }
-        for sink in &mut self.wiring.sinks {
-            if let Err(error) = sink.append(&self.lines) {
-                tracing::error!(%error, alerts = count, "alerts not written");
-                *self.unwritten.entry(sink.name().to_owned()).or_default() += count;
+            while self.recent.len() > RECENT || self.recent_bytes > RECENT_BYTES {
+                let Some(oldest) = self.recent.pop_front() else { break };
+                self.recent_bytes -= oldest.len();
             }
         }
+        self.sinks.write(&self.lines, count);
+    }
+
+    fn look(&mut self) {
+        self.sinks.look();
+        let report = ConditionReported { name: CONDITION.into(), condition: Some(self.sinks.condition()) };
+        // A report that finds no room is superseded by the next one, in a second.
+        let _ = self.conditions.try_send(report);
     }
 }
 
 impl Actor for Alerts {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.look();
+        ctx.run_interval(LOOK_EVERY, |alerts, _| alerts.look());
+    }
 }
 
 impl Handler<RecordsRead> for Alerts {
@@ -98,11 +122,19 @@ impl Handler<RecordsRead> for Alerts {
 
     fn handle(&mut self, message: RecordsRead, ctx: &mut Self::Context) {
         ctx.at_stake(u64::from(message.batch.records));
-        let unix_minus_boot = self.wiring.clock.unix().0.saturating_sub(self.wiring.clock.boot().0);
+        let unix_minus_boot = self.clock.unix().0.saturating_sub(self.clock.boot().0);
         self.state.read(&message.batch, unix_minus_boot, &mut self.alerts);
         if !self.alerts.is_empty() {
             self.publish();
         }
+    }
+}
+
+impl Handler<PolicyAnnounced> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: PolicyAnnounced, _: &mut Self::Context) {
+        self.state.announced(&message);
     }
 }
 
@@ -122,14 +154,6 @@ impl Handler<WorkloadNamed> for Alerts {
     }
 }
 
-impl Handler<ProcessesListed> for Alerts {
-    type Result = ();
-
-    fn handle(&mut self, message: ProcessesListed, _: &mut Self::Context) {
-        message.processes.into_iter().for_each(|process| self.state.listed(process));
-    }
-}
-
 impl Handler<SubscribeAlerts> for Alerts {
     type Result = MessageResult<SubscribeAlerts>;
 
@@ -140,11 +164,12 @@ impl Handler<SubscribeAlerts> for Alerts {
             let _ = lines.try_send(Arc::clone(line));
         }
         self.listeners.retain(|listener| !listener.is_closed());
-        if message.follow && self.listeners.len() < LISTENERS {
+        let follows = message.follow && self.listeners.len() < LISTENERS;
+        if follows {
             self.listeners.push(lines);
         }
         // Without a kept sender the stream ends after the past lines.
-        MessageResult(AlertStream { lines: stream })
+        MessageResult(AlertStream { lines: stream, follows })
     }
 }
 
@@ -152,8 +177,11 @@ impl Handler<AlertCountsOf> for Alerts {
     type Result = MessageResult<AlertCountsOf>;
 
     fn handle(&mut self, _: AlertCountsOf, _: &mut Self::Context) -> Self::Result {
-        let counts =
-            AlertCounts { unwritten: self.unwritten.clone(), missed_by_listeners: self.missed, ..self.state.counts() };
-        MessageResult(counts)
+        self.sinks.look();
+        MessageResult(AlertCounts {
+            unwritten: self.sinks.unwritten(),
+            missed_by_listeners: self.missed,
+            ..self.state.counts()
+        })
     }
 }

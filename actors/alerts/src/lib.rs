@@ -1,16 +1,16 @@
 //! Turns decisions of the kernel into alerts that tell the truth.
 //!
-//! - *Owns*: the process table, the rules of the last generations by slot, the last alerts, the sinks.
-//! - *Hears*: [`RecordsRead`](palisade_protocol::RecordsRead), [`PolicyInstalled`](palisade_protocol::PolicyInstalled),
-//!   [`WorkloadNamed`](palisade_protocol::WorkloadNamed), [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts),
-//!   [`AlertCountsOf`](palisade_protocol::AlertCountsOf).
-//! - *Says*: lines to sinks and listeners.
-//! - *Bounds*: [`processes::MAX_PROCESSES`] processes, [`rules::GENERATIONS`] generations a slot, [`actor::RECENT`] past alerts,
-//!   [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each.
-//! - *On restart*: ancestors of processes that started before are unknown until they exec; rules are told anew with the next set. The batch
-//!   in hand is counted as lost.
-//! - *On overload*: the probe's batches are refused and counted there; a sink that fails loses lines, counted by sink; a slow listener loses
-//!   lines, counted.
+//! - *Owns*: the process table, the names of workloads and the rules of the last generations by slot, the last alerts, the sinks.
+//! - *Hears*: [`RecordsRead`](palisade_protocol::RecordsRead), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced),
+//!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled), [`WorkloadNamed`](palisade_protocol::WorkloadNamed),
+//!   [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts), [`AlertCountsOf`](palisade_protocol::AlertCountsOf).
+//! - *Says*: lines to sinks and listeners; [`ConditionReported`](palisade_protocol::ConditionReported): whether the sinks write.
+//! - *Bounds*: [`processes::MAX_PROCESSES`] processes, [`rules::GENERATIONS`] generations a slot, [`actor::RECENT`] past alerts of
+//!   [`actor::RECENT_BYTES`] in all, [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each.
+//! - *On restart*: names and rules outlive it (the factory keeps them, since they are said once); processes are listed anew, and chains
+//!   reach back as far as that list. Past alerts, listeners and counts are gone, the batch in hand is counted as lost.
+//! - *On overload*: the probe hands on no batch while too many wait here; a sink that fails or does not keep up loses lines, counted by
+//!   sink and said in the condition; a slow listener loses lines, counted.
 //!
 //! Invariant: an alert's verdict is what the enforcing program or responder wrote into the record, never inferred from a result here.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod actor;
 pub mod compose;
 pub mod processes;
 pub mod rules;
+pub mod sinks;
 pub mod state;
 
 pub use actor::{Alerts, Wiring};

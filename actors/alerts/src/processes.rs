@@ -1,14 +1,17 @@
 //! The process table: who is whose child, and what each executes.
 //!
 //! Invariant: a process is named by its id and its start, so that a reused id never inherits a chain. An entry stays [`LINGER_NS`] after
-//! its exit, since records of its children and of other CPUs come late. Past [`MAX_PROCESSES`] one that ended, or else the oldest, is
-//! forgotten, and counted.
+//! its exit, since records of its children and of other CPUs come late. Past [`MAX_PROCESSES`] or [`MAX_IMAGE_BYTES`] one that ended, or
+//! else the oldest, is forgotten, and counted. No time in a record can keep ended ones for ever: at most twice [`MAX_PROCESSES`] are remembered as ended.
 //!
 //! Starts are kept in hundredths of a second, as `/proc` gives them: that is what a listing at start and the kernel's nanoseconds share.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use palisade_domain::AlertProcess;
@@ -21,6 +24,12 @@ pub const MAX_PROCESSES: usize = 65_536;
 pub const LINGER_NS: u64 = 10_000_000_000;
 /// Longest chain in an alert.
 pub const MAX_CHAIN: usize = 16;
+
+/// Bytes of executables and arguments that are kept in all: some hundreds for each process of a full table. What a workload executes may be
+/// as long as a record, 16 KiB, and it chooses.
+pub const MAX_IMAGE_BYTES: usize = 64 << 20;
+/// Bytes of arguments kept of a listed process, which may have megabytes: each alert carries a whole chain of them.
+pub const MAX_ARGUMENT_BYTES: usize = 4096;
 
 const TICK_NS: u64 = 10_000_000;
 
@@ -43,6 +52,23 @@ struct Image {
     executable: String,
     arguments: Vec<String>,
     arguments_cut: bool,
+    /// Its bytes, of all that are kept.
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Image {
+    fn new(executable: String, arguments: Vec<String>, arguments_cut: bool, all: &Arc<AtomicUsize>) -> Arc<Self> {
+        let bytes = executable.len() + arguments.iter().map(String::len).sum::<usize>();
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Arc::new(Self { executable, arguments, arguments_cut, bytes, all: Arc::clone(all) })
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -61,9 +87,16 @@ pub struct Processes {
     /// In order of exit.
     ended: VecDeque<(u64, Key)>,
     forgotten: u64,
+    image_bytes: Arc<AtomicUsize>,
 }
 
 impl Processes {
+    /// Bytes of executables and arguments that are kept.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        self.image_bytes.load(Ordering::Relaxed)
+    }
+
     /// How many are known now.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -82,13 +115,20 @@ impl Processes {
         self.forgotten
     }
 
+    /// How many ends are remembered, processes that are forgotten already included.
+    #[must_use]
+    pub fn remembered_ends(&self) -> usize {
+        self.ended.len()
+    }
+
     /// A process that ran before.
     pub fn listed(&mut self, process: ProcessListed) {
         let key = Key { pid: process.pid, start_ticks: process.start_ticks };
-        let image = Image { executable: process.executable, arguments: process.arguments, arguments_cut: false };
+        let (arguments, arguments_cut) = bounded(process.arguments);
+        let image = Image::new(process.executable, arguments, arguments_cut, &self.image_bytes);
         let parent = process.parent.map(|(pid, start_ticks)| Key { pid, start_ticks });
         if !self.known.contains_key(&key) {
-            self.insert(key, Process { parent, uid: process.uid, image: Arc::new(image) });
+            self.insert(key, Process { parent, uid: process.uid, image });
         }
     }
 
@@ -103,22 +143,20 @@ impl Processes {
     /// The task of `header` executes a file from now on.
     pub fn executed(&mut self, header: &Header, exec: &Exec<'_>) {
         let key = self.acting(header);
-        let image = Image {
-            executable: text(exec.path.bytes),
-            arguments: exec.arguments().map(text).collect(),
-            arguments_cut: exec.argument_bytes.cut,
-        };
+        let arguments = exec.arguments().map(text).collect();
+        let image = Image::new(text(exec.path.bytes), arguments, exec.argument_bytes.cut, &self.image_bytes);
         if let Some(process) = self.known.get_mut(&key) {
             process.uid = header.uid;
-            process.image = Arc::new(image);
+            process.image = image;
         }
+        self.make_room(0);
     }
 
     /// The process of `header` ended; and what ended long ago is forgotten.
     pub fn exited(&mut self, header: &Header) {
         self.ended.push_back((header.boot_ns, Key::new(header.tgid, header.task_start_ns)));
         while let Some((at, key)) = self.ended.front()
-            && header.boot_ns.saturating_sub(*at) > LINGER_NS
+            && (header.boot_ns.saturating_sub(*at) > LINGER_NS || self.ended.len() > 2 * MAX_PROCESSES)
         {
             self.known.remove(key);
             self.ended.pop_front();
@@ -167,13 +205,18 @@ impl Processes {
         key
     }
 
-    fn insert(&mut self, key: Key, process: Process) {
-        while self.known.len() >= MAX_PROCESSES {
+    /// Forgets until `more` processes fit.
+    fn make_room(&mut self, more: usize) {
+        while self.known.len() + more > MAX_PROCESSES || self.image_bytes() > MAX_IMAGE_BYTES {
             // What ended goes first, however short ago: a daemon that lives on is worth more than a shell that is over.
             let ended = self.ended.pop_front().map(|(_, key)| key);
             let Some(oldest) = ended.or_else(|| self.arrivals.pop_front()) else { break };
             self.forgotten += u64::from(self.known.remove(&oldest).is_some());
         }
+    }
+
+    fn insert(&mut self, key: Key, process: Process) {
+        self.make_room(1);
         self.known.insert(key, process);
         self.arrivals.push_back(key);
         // Those that ended leave their arrival behind; without this the queue would grow with every process that ever was.
@@ -181,6 +224,22 @@ impl Processes {
             self.arrivals.retain(|key| self.known.contains_key(key));
         }
     }
+}
+
+/// The first arguments, as many as fit, and whether that is not all of them.
+fn bounded(arguments: Vec<String>) -> (Vec<String>, bool) {
+    let mut room = MAX_ARGUMENT_BYTES;
+    let mut kept = Vec::new();
+    for mut argument in arguments {
+        if argument.len() >= room {
+            argument.truncate(argument.floor_char_boundary(room));
+            kept.push(argument);
+            return (kept, true);
+        }
+        room -= argument.len() + 1;
+        kept.push(argument);
+    }
+    (kept, false)
 }
 
 /// Kernel bytes as text; what is not UTF-8 is replaced, and JSON escapes the rest.

@@ -7,47 +7,64 @@ use palisade_kernel_abi::{
     blob::Decision,
     record::{Body, DecisionTaken, Record, RecordReader},
 };
-use palisade_protocol::{AlertCounts, PolicyInstalled, ProcessListed, WorkloadNamed};
+use palisade_protocol::{AlertCounts, PolicyAnnounced, PolicyInstalled, ProcessListed, WorkloadNamed};
+use palisade_supervision::Kept;
 use palisade_world::RecordBatch;
 
 use crate::{compose, processes::Processes, rules::Rules};
+
+/// Who has which slot, and what its rules are called. Said once, so it outlives the actor.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// As many as the kernel has slots.
+    workloads: BTreeMap<Slot, Arc<Workload>>,
+    rules: Rules,
+}
+
+impl Names {
+    /// A slot is this workload's from now on.
+    pub fn named(&mut self, fact: WorkloadNamed) {
+        self.workloads.insert(fact.slot, fact.workload);
+    }
+}
 
 /// What alerts are made from.
 #[derive(Debug)]
 pub struct State {
     node: String,
-    workloads: BTreeMap<Slot, Arc<Workload>>,
+    names: Kept<Names>,
     processes: Processes,
-    rules: Rules,
     raised: BTreeMap<Verdict, u64>,
     unattributed: u64,
     malformed: u64,
 }
 
 impl State {
-    /// For the node of this name.
+    /// For the node of this name, where nobody is known yet.
     #[must_use]
     pub fn new(node: String) -> Self {
-        Self {
-            node,
-            workloads: BTreeMap::new(),
-            processes: Processes::default(),
-            rules: Rules::default(),
-            raised: BTreeMap::new(),
-            unattributed: 0,
-            malformed: 0,
-        }
+        Self::knowing(node, Kept::default())
+    }
+
+    /// For the node of this name, with the names that a state before this one heard.
+    #[must_use]
+    pub fn knowing(node: String, names: Kept<Names>) -> Self {
+        Self { node, names, processes: Processes::default(), raised: BTreeMap::new(), unattributed: 0, malformed: 0 }
     }
 
     /// A slot is this workload's from now on.
     pub fn named(&mut self, fact: WorkloadNamed) {
-        self.rules.forget(fact.slot);
-        self.workloads.insert(fact.slot, fact.workload);
+        self.names.lock().named(fact);
+    }
+
+    /// A policy may decide from now on.
+    pub fn announced(&mut self, fact: &PolicyAnnounced) {
+        self.names.lock().rules.announced(fact);
     }
 
     /// A policy is in force.
     pub fn installed(&mut self, fact: &PolicyInstalled) {
-        self.rules.installed(fact);
+        self.names.lock().rules.installed(fact);
     }
 
     /// A process that ran before the probes.
@@ -81,7 +98,7 @@ impl State {
         let subject = compose::subject(&record.body)?;
         let slot = Slot(record.header.slot);
         let generation = Generation(taken.generation);
-        let rule = decision.rule.and_then(|index| self.rules.rule(slot, generation, index));
+        let rule = decision.rule.and_then(|index| self.names.lock().rules.rule(slot, generation, index));
         self.unattributed += u64::from(decision.rule.is_some() && rule.is_none());
         let verdict = compose::verdict(taken.outcome);
         *self.raised.entry(verdict).or_default() += 1;
@@ -102,7 +119,8 @@ impl State {
     }
 
     fn workload(&self, slot: Slot) -> AlertWorkload {
-        let named = self.workloads.get(&slot);
+        let names = self.names.lock();
+        let named = names.workloads.get(&slot);
         let text = |of: fn(&Workload) -> &str| named.map(|workload| of(workload).to_owned()).unwrap_or_default();
         AlertWorkload {
             name: named.map_or_else(|| format!("slot {slot}"), |workload| workload.name.clone()),

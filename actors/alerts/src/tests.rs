@@ -2,11 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use palisade_domain::{
-    Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, Verdict, Workload, WorkloadKind,
+    Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload, WorkloadKind,
 };
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
@@ -17,12 +21,18 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
-use palisade_protocol::{PolicyInstalled, ProcessListed, WorkloadNamed};
-use palisade_world::{Installed, RecordBatch};
+use palisade_protocol::{
+    Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed, SubscribeAlerts, WorkloadNamed,
+};
+use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
+use palisade_world::{AlertSink, AlertSinkError, BootNanos, Clock, Installed, RecordBatch};
 
 use crate::{
-    processes::{LINGER_NS, MAX_CHAIN, MAX_PROCESSES, Processes},
-    state::State,
+    Alerts, Wiring,
+    actor::LISTENERS,
+    processes::{LINGER_NS, MAX_ARGUMENT_BYTES, MAX_CHAIN, MAX_IMAGE_BYTES, MAX_PROCESSES, Processes},
+    sinks::Sinks,
+    state::{Names, State},
 };
 
 fn header(tgid: u32, start: u64) -> Header {
@@ -51,6 +61,18 @@ fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Re
     Record { header: head, body: Body::Open(Open { path: text(path), flags: 0, result: -1 }), decision }
 }
 
+fn state_workload(name: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        kind: WorkloadKind::Container,
+        name: name.into(),
+        namespace: "shop".into(),
+        container: "main".into(),
+        container_id: None,
+        image: String::new(),
+        labels: BTreeMap::new(),
+    })
+}
+
 /// A state that knows slot 1 as pod `web`, with one rule in generation 3.
 fn state() -> State {
     let rule = Rule {
@@ -74,17 +96,8 @@ fn state() -> State {
     let rules = WorkloadRules { rules: vec![Arc::new(rule)], ..WorkloadRules::default() };
     let policy = compile(&rules, &palisade_policy_compiler::automaton::AutomatonLimits::default(), &mut || false)
         .expect("it compiles");
-    let workload = Workload {
-        kind: WorkloadKind::Container,
-        name: "web".into(),
-        namespace: "shop".into(),
-        container: "main".into(),
-        container_id: None,
-        image: String::new(),
-        labels: BTreeMap::new(),
-    };
     let mut state = State::new("n1".into());
-    state.named(WorkloadNamed { slot: Slot(1), workload: Arc::new(workload) });
+    state.named(WorkloadNamed { slot: Slot(1), workload: state_workload("web") });
     let installed = Installed::default();
     state.installed(&PolicyInstalled {
         slot: Slot(1),
@@ -282,4 +295,174 @@ fn unit_alerts_malformed_records_are_counted_and_the_rest_is_read() {
     let mut out = Vec::new();
     state.read(&broken, 0, &mut out);
     assert_eq!((out.len(), state.counts().malformed), (2, 1));
+}
+
+fn announced(generation: u32) -> PolicyAnnounced {
+    PolicyAnnounced { slot: Slot(1), generation: Generation(generation), policy: None }
+}
+
+#[test]
+fn unit_alerts_name_the_rule_in_force_whatever_number_of_sets_failed_since() {
+    let mut state = state();
+    (4..20).for_each(|generation| state.announced(&announced(generation)));
+    let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
+    assert!(alerts[0].rule.is_some(), "generation 3 is what stands in the kernel");
+    state.installed(&PolicyInstalled {
+        slot: Slot(1),
+        generation: Generation(20),
+        policy: None,
+        installed: Installed::default(),
+    });
+    (21..24).for_each(|generation| state.announced(&announced(generation)));
+    let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
+    assert!(alerts[0].rule.is_none(), "it was displaced: what is kept is bounded");
+}
+
+#[test]
+fn unit_alerts_name_rule_and_workload_although_the_name_comes_late_or_twice() {
+    let mut state = state();
+    let workload = state_workload("web-2");
+    state.named(WorkloadNamed { slot: Slot(1), workload });
+    let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
+    assert_eq!(alerts[0].workload.name, "web-2");
+    assert!(alerts[0].rule.is_some());
+}
+
+#[test]
+fn unit_alerts_names_outlive_their_state() {
+    let names = Kept::<Names>::default();
+    let mut before = State::knowing("n1".into(), names.clone());
+    before.named(WorkloadNamed { slot: Slot(1), workload: state_workload("web") });
+    before.announced(&announced(3));
+    drop(before);
+    let mut after = State::knowing("n1".into(), names);
+    let alerts = read(&mut after, &[open(header(10, 70), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
+    assert_eq!(alerts[0].workload.name, "web");
+}
+
+#[test]
+fn unit_alerts_process_table_is_bounded_although_ends_come_from_the_future() {
+    let mut processes = Processes::default();
+    let mut end = header(1, 1);
+    end.boot_ns = u64::MAX;
+    processes.exited(&end);
+    for pid in 0..u32::try_from(3 * MAX_PROCESSES).expect("small") {
+        processes.exited(&header(pid, 1));
+    }
+    assert!(processes.remembered_ends() <= 2 * MAX_PROCESSES + 1);
+}
+
+#[test]
+fn unit_alerts_process_table_is_bounded_in_bytes_whatever_is_executed() {
+    let mut processes = Processes::default();
+    let arguments = [b'x'; 12_000];
+    let exec = Exec { path: text(b"/bin/x"), argument_bytes: text(&arguments), argument_count: 1, ..Exec::default() };
+    for pid in 1..8000 {
+        processes.executed(&header(pid, 1), &exec);
+    }
+    assert!(processes.image_bytes() <= MAX_IMAGE_BYTES, "{} bytes", processes.image_bytes());
+    assert!(processes.forgotten() > 0 && processes.len() > 5000, "{} are left", processes.len());
+    for pid in 1..8000 {
+        processes.executed(&header(pid, 1), &Exec { path: text(b"/bin/x"), ..Exec::default() });
+    }
+    assert!(processes.image_bytes() < 8000 * 100, "what is replaced is given back: {} bytes", processes.image_bytes());
+}
+
+#[test]
+fn unit_alerts_listed_process_with_endless_arguments_is_cut_and_says_so() {
+    let mut processes = Processes::default();
+    let arguments = vec!["x".repeat(100), "é".repeat(MAX_ARGUMENT_BYTES), "last".into()];
+    processes.listed(ProcessListed {
+        pid: 10,
+        start_ticks: 7,
+        parent: None,
+        uid: 0,
+        executable: "/bin/x".into(),
+        arguments,
+    });
+    let chain = processes.chain(&header(10, 70_000_000));
+    assert!(chain[0].arguments_cut && chain[0].arguments.len() == 2);
+    assert!(chain[0].arguments.iter().map(String::len).sum::<usize>() <= MAX_ARGUMENT_BYTES);
+}
+
+/// Fails while told to.
+struct Moody(Arc<AtomicBool>);
+
+impl AlertSink for Moody {
+    fn name(&self) -> &'static str {
+        "moody"
+    }
+    fn append(&mut self, _: &[u8]) -> Result<(), AlertSinkError> {
+        let full = std::io::ErrorKind::StorageFull;
+        if self.0.load(Ordering::Relaxed) {
+            Err(AlertSinkError { sink: "moody".into(), source: full.into() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn unit_alerts_sink_that_fails_is_counted_and_in_the_condition_until_it_writes_again() {
+    let full = Arc::new(AtomicBool::new(false));
+    let mut sinks = Sinks::new(vec![Box::new(Moody(Arc::clone(&full)))]);
+    sinks.write(b"1\n", 1);
+    assert_eq!((sinks.condition(), sinks.unwritten()), (Condition::Good, BTreeMap::new()));
+    full.store(true, Ordering::Relaxed);
+    sinks.write(b"2\n3\n", 2);
+    sinks.look();
+    assert!(
+        matches!(sinks.condition(), Condition::Degraded(reason) if reason.contains("moody") && reason.contains("2 alerts"))
+    );
+    full.store(false, Ordering::Relaxed);
+    sinks.write(b"4\n", 1);
+    assert_eq!(sinks.condition(), Condition::Good);
+    assert_eq!(sinks.unwritten(), BTreeMap::from([("moody".into(), 2)]), "what is lost stays counted");
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn boot(&self) -> BootNanos {
+        BootNanos(0)
+    }
+    fn unix(&self) -> UnixNanos {
+        UnixNanos(0)
+    }
+}
+
+struct Health;
+
+impl actix::Actor for Health {
+    type Context = Context<Self>;
+}
+
+impl actix::Handler<ConditionReported> for Health {
+    type Result = ();
+    fn handle(&mut self, _: ConditionReported, _: &mut Self::Context) {}
+}
+
+#[test]
+fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut node = Supervisor::new("node");
+        let health = node.add(ChildSpec::new("health", |_| Health));
+        let alerts = node.add(ChildSpec::new("alerts", move |_| {
+            let conditions = health.outbox(Overflow::Refuse);
+            let wiring = Wiring { sinks: Vec::new(), conditions, clock: Arc::new(Still) };
+            Alerts::new("n1".into(), wiring, Kept::default(), Vec::new())
+        }));
+        let tree = node.start(|gave_up| panic!("{gave_up}")).await.expect("it starts");
+        let ask = || alerts.ask(SubscribeAlerts { recent: 0, follow: true }, Duration::from_secs(1));
+        let mut streams = Vec::new();
+        for _ in 0..LISTENERS {
+            streams.push(ask().await.expect("answered"));
+        }
+        assert!(streams.iter().all(|stream| stream.follows));
+        assert!(!ask().await.expect("answered").follows);
+        streams.pop();
+        assert!(ask().await.expect("answered").follows, "one has gone");
+        tree.stop().await;
+    });
 }

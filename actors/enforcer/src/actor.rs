@@ -2,11 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, WrapFuture as _};
-use palisade_domain::Workload;
-use palisade_policy::ir::Postures;
+use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, SpawnHandle, WrapFuture as _};
+use palisade_domain::{Generation, Slot, Workload};
+use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
-    CompilePolicy, Condition, ConditionReported, PolicyInstalled, PolicySetChanged, WorkloadStarted,
+    CompilePolicy, CompiledPolicy, Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
+    WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
 use palisade_world::{Admission, Enforcement, Membership};
@@ -26,6 +27,8 @@ pub struct Wiring {
     pub enforcement: Arc<dyn Enforcement>,
     /// The compiler.
     pub compiler: Asker<CompilePolicy>,
+    /// Who names rules in alerts: told before a decision can name one.
+    pub announced: Outbox<PolicyAnnounced>,
     /// Who names rules in alerts, and who shows what is in force.
     pub installed: Vec<Outbox<PolicyInstalled>>,
     /// Who hears that a slot is released.
@@ -39,7 +42,7 @@ pub struct Wiring {
 /// An enforcer of this slot serves, and wants the newest set.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct EnforcerStarted(pub palisade_domain::Slot);
+pub struct EnforcerStarted(pub Slot);
 
 /// A container waits for its policy.
 #[derive(Debug, Message)]
@@ -53,6 +56,11 @@ pub struct Enforcer {
     wiring: Wiring,
     roster: Outbox<EnforcerStarted>,
     admission: Option<Admission>,
+    /// The condition as last told.
+    told: Option<Condition>,
+    compiling: Option<SpawnHandle>,
+    retrying: Option<SpawnHandle>,
+    learning: Option<SpawnHandle>,
 }
 
 impl Enforcer {
@@ -65,7 +73,24 @@ impl Enforcer {
         roster: Outbox<EnforcerStarted>,
     ) -> Self {
         let state = State::new(membership.slot, workload, wiring.postures);
-        Self { state, membership, wiring, roster, admission: None }
+        Self {
+            state,
+            membership,
+            wiring,
+            roster,
+            admission: None,
+            told: None,
+            compiling: None,
+            retrying: None,
+            learning: None,
+        }
+    }
+
+    /// The same after a crash: it says so until a set is in force.
+    #[must_use]
+    pub fn again(mut self) -> Self {
+        self.state.again();
+        self
     }
 
     fn input(&mut self, input: Input, ctx: &mut Context<Self>) {
@@ -83,6 +108,7 @@ impl Enforcer {
                 effects.extend(more);
             }
         }
+        self.report();
     }
 
     /// Performs one effect; what is known at once comes back as input.
@@ -96,39 +122,22 @@ impl Enforcer {
             Effect::LearnMounts(pid) => {
                 Some(Input::MountsLearnt(enforcement.learn_mounts(slot, pid).map_err(EnforcementFailed::from)))
             }
-            Effect::Install(generation, policy) => {
-                let blob = policy.as_ref().map(|policy| &policy.blob);
-                let result = enforcement.install(slot, generation, blob).map_err(EnforcementFailed::from);
-                Some(Input::Installed(generation, result))
-            }
+            Effect::Install(generation, policy) => Some(self.install(generation, policy)),
             Effect::Compile(generation, rules) => {
-                let compiler = self.wiring.compiler.clone();
-                let answer = async move { compiler.ask(CompilePolicy { rules }, COMPILE_WITHIN).await };
-                ctx.spawn(answer.into_actor(self).map(move |answer, enforcer, ctx| {
-                    let input = match answer {
-                        Ok(result) => Input::Compiled(generation, result),
-                        Err(error) => Input::CompilerSilent(generation, format!("policy compiler: {error}")),
-                    };
-                    enforcer.input(input, ctx);
-                }));
+                self.compile(generation, rules, ctx);
                 None
             }
             Effect::SayInstalled(generation, policy, installed) => {
-                self.report(Condition::Good);
                 let fact = PolicyInstalled { slot, generation, policy, installed };
                 for hearer in &self.wiring.installed {
                     if hearer.try_send(fact.clone()).is_err() {
-                        tracing::error!(
-                            slot = slot.0,
-                            "an installed policy cannot be told: its rules go without name in alerts or status"
-                        );
+                        tracing::error!(slot = slot.0, "an installed policy cannot be told: status shows an older one");
                     }
                 }
                 None
             }
             Effect::SayFailed(generation, reason) => {
                 tracing::error!(slot = slot.0, generation = generation.0, %reason, "policy not in force");
-                self.report(Condition::Degraded(format!("generation {generation} is not in force: {reason}")));
                 None
             }
             Effect::Answer(result) => {
@@ -139,16 +148,68 @@ impl Enforcer {
                 None
             }
             Effect::RetryAfter(wait) => {
-                ctx.run_later(wait, |enforcer, ctx| enforcer.input(Input::RetryDue, ctx));
+                let again = ctx.run_later(wait, |enforcer, ctx| {
+                    enforcer.retrying = None;
+                    enforcer.input(Input::RetryDue, ctx);
+                });
+                replace(&mut self.retrying, again, ctx);
+                None
+            }
+            Effect::LearnAgainAfter(wait) => {
+                tracing::warn!(slot = slot.0, ?wait, "the mount table is not learnt yet");
+                let again = ctx.run_later(wait, |enforcer, ctx| {
+                    enforcer.learning = None;
+                    enforcer.input(Input::LearnDue, ctx);
+                });
+                replace(&mut self.learning, again, ctx);
                 None
             }
         }
     }
 
-    fn report(&self, condition: Condition) {
-        let name = format!("slot {}", self.membership.slot);
-        // A report that finds no room is superseded by the next one.
-        let _ = self.wiring.conditions.try_send(ConditionReported { name, condition: Some(condition) });
+    fn install(&self, generation: Generation, policy: Option<Arc<CompiledPolicy>>) -> Input {
+        let slot = self.membership.slot;
+        let blob = policy.as_ref().map(|policy| Arc::clone(&policy.blob));
+        // Before, not after: the first decision of this policy may be on its way before the call below returns.
+        if self.wiring.announced.try_send(PolicyAnnounced { slot, generation, policy }).is_err() {
+            tracing::error!(slot = slot.0, "a policy cannot be announced: its rules go without name in alerts");
+        }
+        let result = self.wiring.enforcement.install(slot, generation, blob.as_ref());
+        Input::Installed(generation, result.map_err(EnforcementFailed::from))
+    }
+
+    /// Asks the compiler; a question about an older set is taken back, and the compiler skips it.
+    fn compile(&mut self, generation: Generation, rules: Arc<WorkloadRules>, ctx: &mut Context<Self>) {
+        let compiler = self.wiring.compiler.clone();
+        let answer = async move { compiler.ask(CompilePolicy { rules }, COMPILE_WITHIN).await };
+        let asked = ctx.spawn(answer.into_actor(self).map(move |answer, enforcer, ctx| {
+            let input = match answer {
+                Ok(result) => Input::Compiled(generation, result),
+                Err(error) => Input::CompilerSilent(generation, format!("policy compiler: {error}")),
+            };
+            enforcer.compiling = None;
+            enforcer.input(input, ctx);
+        }));
+        replace(&mut self.compiling, asked, ctx);
+    }
+
+    /// Tells the condition where it is another than the one told last; one that finds no room is told with the next step.
+    fn report(&mut self) {
+        let condition = self.state.condition();
+        if condition == self.told {
+            return;
+        }
+        let report = ConditionReported { name: format!("slot {}", self.membership.slot), condition: condition.clone() };
+        if self.wiring.conditions.try_send(report).is_ok() {
+            self.told = condition;
+        }
+    }
+}
+
+/// Of each kind of wait there is one at a time.
+fn replace(waiting: &mut Option<SpawnHandle>, by: SpawnHandle, ctx: &mut Context<Enforcer>) {
+    if let Some(before) = waiting.replace(by) {
+        ctx.cancel_future(before);
     }
 }
 

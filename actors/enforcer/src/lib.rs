@@ -3,29 +3,36 @@
 //! One enforcer:
 //! - *Owns*: one slot: its membership in the kernel, the policy in force for it, the open admission of its container.
 //! - *Hears*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), [`WorkloadStarted`](palisade_protocol::WorkloadStarted), its admission.
-//! - *Says*: [`CompilePolicy`](palisade_protocol::CompilePolicy), [`PolicyInstalled`](palisade_protocol::PolicyInstalled),
-//!   [`ConditionReported`](palisade_protocol::ConditionReported).
-//! - *Bounds*: one compilation and one installation at a time; the newest set replaces what waits.
-//! - *On restart*: what stands in the kernel stands on; it admits its slot again (harmless), hears the newest set again from the roster
-//!   and installs it. An admission that was open is refused: the container's start fails closed.
+//! - *Says*: [`CompilePolicy`](palisade_protocol::CompilePolicy), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced) before and
+//!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled) after an installation, [`ConditionReported`](palisade_protocol::ConditionReported).
+//! - *Bounds*: one open question to the compiler (an older one is taken back), one installation, one retry of each kind at a time; the
+//!   newest set replaces what waits.
+//! - *On restart*: what stands in the kernel stands on, and the condition says so; it admits its slot again (harmless), hears the newest
+//!   set again from the roster and installs it. An admission that was open is refused: the container's start fails closed.
 //! - *On overload*: sets coalesce to the newest.
 //!
 //! The roster:
-//! - *Owns*: which enforcer has which slot, the newest set. *Hears*: [`WorkloadAppeared`](palisade_protocol::WorkloadAppeared),
-//!   [`WorkloadStarted`](palisade_protocol::WorkloadStarted), [`WorkloadGone`](palisade_protocol::WorkloadGone),
-//!   [`PolicySetChanged`](palisade_protocol::PolicySetChanged). *Says*: all of these on to its enforcers. *Bounds*: as many enforcers as there
-//!   are slots. *On restart*: it shares its fate with the enforcers and with the actor of the workloads, which tells all anew. *On
-//!   overload*: the sender waits.
+//! - *Owns*: which enforcer has which slot, the newest set; that a slot is released only while it has no enforcer.
+//! - *Hears*: [`WorkloadAppeared`](palisade_protocol::WorkloadAppeared), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
+//!   [`WorkloadGone`](palisade_protocol::WorkloadGone), [`PolicySetChanged`](palisade_protocol::PolicySetChanged).
+//! - *Says*: all of these on to its enforcers; [`WorkloadGone`](palisade_protocol::WorkloadGone) once a slot is released.
+//! - *Bounds*: as many enforcers as there are slots; for each slot one start or stop on its way and one workload that waits for it.
+//! - *On restart*: it shares its fate with the enforcers, with the actor of the workloads, which tells all anew in the same slots, and
+//!   with the keeper, which tells its set anew. It stops the enforcers of before and releases nothing that is not told gone.
+//! - *On overload*: the sender waits; sets and starts wait for their enforcer, the newest of each.
 #![forbid(unsafe_code)]
 
 pub mod actor;
 mod error;
 pub mod roster;
+pub mod slots;
 pub mod state;
 
 pub use actor::{Enforcer, Wiring};
 pub use error::EnforcementFailed;
 pub use roster::Roster;
 
+#[cfg(test)]
+mod roster_tests;
 #[cfg(test)]
 mod tests;

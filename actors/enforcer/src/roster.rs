@@ -1,26 +1,41 @@
 //! The roster: which enforcer has which slot.
 //!
 //! Invariant: an enforcer exists for each workload that appeared and is not gone; each hears every set that is newer than what it heard
-//! before, since it asks for the newest when it starts. What must not be lost (an admission, a removal) goes by backpressure, not by chance.
+//! before, since it asks for the newest when it starts. What must not be lost (an admission, a removal) goes by backpressure, not by chance;
+//! of sets and starts only the newest matters, and it waits for room. What happens to one slot happens in turn ([`crate::slots`]).
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, WrapFuture as _};
 use palisade_domain::Slot;
-use palisade_protocol::{ConditionReported, PolicySetChanged, WorkloadAppeared, WorkloadGone, WorkloadStarted};
-use palisade_supervision::{Address, ChildSpec, Context, Overflow, Place, SupervisorHandle};
+use palisade_protocol::{
+    Condition, ConditionReported, PolicySetChanged, WorkloadAppeared, WorkloadGone, WorkloadStarted,
+};
+use palisade_supervision::{ChildSpec, Context, Outbox, Overflow, Place, SupervisorHandle};
 
 use crate::{
     Enforcer, Wiring,
     actor::{AwaitAdmission, EnforcerStarted},
+    slots::{Effect, Input, Slots},
 };
 
-/// Messages that may wait for one enforcer: an admission, a start and two sets; the rest coalesces at the roster.
+/// Messages that may wait for one enforcer: an admission, a start and two sets; the rest coalesces before it.
 const MAILBOX: usize = 16;
 
+/// No child is called so.
+const NOBODY: &str = "";
+
+/// The last enforcer of a slot, and what it is to hear again when it starts again.
 struct Member {
     name: String,
-    enforcer: Address<Enforcer>,
+    sets: Outbox<PolicySetChanged>,
+    starts: Outbox<WorkloadStarted>,
+}
+
+/// Who has a slot, as the last workload that appeared in it.
+#[derive(Default)]
+struct Occupant {
+    membership: Option<palisade_world::Membership>,
     running: Option<u32>,
 }
 
@@ -30,54 +45,74 @@ pub struct Roster {
     place: Arc<dyn Place>,
     wiring: Wiring,
     newest: Option<PolicySetChanged>,
+    slots: Slots<WorkloadAppeared>,
+    occupants: BTreeMap<Slot, Occupant>,
     members: BTreeMap<Slot, Member>,
+    /// Held from the start on.
+    first: Option<WorkloadAppeared>,
 }
 
 impl Roster {
     /// Starts enforcers as children of `enforcers` at `place`.
     #[must_use]
     pub fn new(enforcers: SupervisorHandle, place: Arc<dyn Place>, wiring: Wiring) -> Self {
-        Self { enforcers, place, wiring, newest: None, members: BTreeMap::new() }
+        Self {
+            enforcers,
+            place,
+            wiring,
+            newest: None,
+            slots: Slots::default(),
+            occupants: BTreeMap::new(),
+            members: BTreeMap::new(),
+            first: None,
+        }
+    }
+
+    /// Holds a workload that nobody else tells of: the host.
+    #[must_use]
+    pub fn holding(mut self, workload: WorkloadAppeared) -> Self {
+        self.first = Some(workload);
+        self
     }
 
     fn tell_set(&self, member: &Member) {
         if let Some(newest) = &self.newest
-            && member.enforcer.try_tell(newest.clone()).is_err()
+            && member.sets.try_send(newest.clone()).is_err()
         {
-            // Its mailbox holds older sets; it asks again when it restarts, and the next set coalesces.
-            tracing::warn!(enforcer = member.name, "the enforcer does not keep up with policy sets");
+            // It is over: its slot is being given up, or its supervisor is.
+            tracing::debug!(enforcer = member.name, "a policy set finds its enforcer over");
         }
     }
-}
 
-impl Actor for Roster {
-    type Context = Context<Self>;
-
-    /// Enforcers that a roster before this one left are stopped first: their slots are about to be told anew.
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let enforcers = self.enforcers.clone();
-        let stop_all = async move {
-            for left in enforcers.read().children {
-                if let Err(error) = enforcers.stop_child(&left.name).await {
-                    tracing::warn!(enforcer = left.name, %error, "an enforcer of before did not stop in good order");
-                }
-            }
-        };
-        ctx.wait(stop_all.into_actor(self));
+    fn appeared(&mut self, appeared: WorkloadAppeared, ctx: &mut Context<Self>) {
+        let slot = appeared.membership.slot;
+        let occupant = self.occupants.entry(slot).or_default();
+        let moves_in = occupant.membership.as_ref().is_some_and(|before| before.cgroup != appeared.membership.cgroup);
+        *occupant = Occupant { membership: Some(appeared.membership.clone()), running: None };
+        self.input(slot, Input::Appeared { who: appeared, moves_in }, ctx);
     }
-}
 
-impl Handler<WorkloadAppeared> for Roster {
-    type Result = ();
+    fn input(&mut self, slot: Slot, input: Input<WorkloadAppeared>, ctx: &mut Context<Self>) {
+        let mut out = Vec::new();
+        self.slots.step(slot, input, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Start(who) => self.start(who, ctx),
+                Effect::Stop => self.stop(slot, ctx),
+                Effect::Release => self.release(slot),
+            }
+        }
+    }
 
-    fn handle(&mut self, message: WorkloadAppeared, ctx: &mut Self::Context) {
-        let WorkloadAppeared { workload, membership, admission } = message;
+    fn start(&mut self, who: WorkloadAppeared, ctx: &mut Context<Self>) {
+        let WorkloadAppeared { workload, membership, admission } = who;
         let slot = membership.slot;
         let name = format!("{slot}:{}/{}/{}", workload.namespace, workload.name, workload.container);
-        let started = ctx.own_address().outbox(Overflow::ShedOldest(NonZeroUsize::MIN.saturating_add(63)));
+        let started = ctx.own_address().outbox(Overflow::ShedOldest(NonZeroUsize::MIN));
         let wiring = self.wiring.clone();
-        let factory = move |_: &mut Context<Enforcer>| {
-            Enforcer::new(Arc::clone(&workload), membership.clone(), wiring.clone(), started.clone())
+        let factory = move |ctx: &mut Context<Enforcer>| {
+            let enforcer = Enforcer::new(Arc::clone(&workload), membership.clone(), wiring.clone(), started.clone());
+            if ctx.generation() > 1 { enforcer.again() } else { enforcer }
         };
         let spec = ChildSpec::new(&name, factory).capacity(MAILBOX).place(Arc::clone(&self.place));
         let enforcer = spec.address();
@@ -85,14 +120,82 @@ impl Handler<WorkloadAppeared> for Roster {
             // An empty mailbox of MAILBOX places takes it.
             let _ = enforcer.try_tell(AwaitAdmission(admission));
         }
-        self.members.insert(slot, Member { name: name.clone(), enforcer, running: None });
+        let newest_only = NonZeroUsize::MIN;
+        let sets = enforcer.outbox(Overflow::Coalesce(newest_only, |_: &PolicySetChanged| 0));
+        let starts = enforcer.outbox(Overflow::Coalesce(newest_only, |_: &WorkloadStarted| 0));
+        self.members.insert(slot, Member { name, sets, starts });
         let supervisor = self.enforcers.clone();
         let start = async move { supervisor.start_child(spec).await };
-        ctx.spawn(start.into_actor(self).map(move |result, _, _| {
+        ctx.spawn(start.into_actor(self).map(move |result, roster, ctx| {
+            if let Err(error) = &result {
+                tracing::error!(slot = slot.0, %error, "no enforcer for this workload");
+                roster.members.remove(&slot);
+                roster.report(slot, Some(Condition::Failed(format!("it has no enforcer: {error}"))));
+            }
+            roster.input(slot, Input::Started(result.is_ok()), ctx);
+        }));
+    }
+
+    fn stop(&mut self, slot: Slot, ctx: &mut Context<Self>) {
+        let name = self.members.remove(&slot).map_or_else(|| NOBODY.to_owned(), |member| member.name);
+        let supervisor = self.enforcers.clone();
+        let stop = async move { supervisor.stop_child(&name).await };
+        ctx.spawn(stop.into_actor(self).map(move |result, roster, ctx| {
             if let Err(error) = result {
-                tracing::error!(enforcer = name, %error, "no enforcer for this workload");
+                tracing::warn!(slot = slot.0, %error, "the enforcer did not stop in good order");
+            }
+            roster.input(slot, Input::Stopped, ctx);
+        }));
+    }
+
+    /// Only while no enforcer of the slot runs: it could admit the slot again.
+    fn release(&mut self, slot: Slot) {
+        if let Err(error) = self.wiring.enforcement.release(slot) {
+            tracing::error!(%error, "the slot is not released");
+        }
+        if self.wiring.released.try_send(WorkloadGone { slot }).is_err() {
+            tracing::warn!(slot = slot.0, "a released slot cannot be told: its policy is shown on");
+        }
+        self.report(slot, None);
+    }
+
+    fn report(&self, slot: Slot, condition: Option<Condition>) {
+        let report = ConditionReported { name: format!("slot {slot}"), condition };
+        if self.wiring.conditions.try_send(report).is_err() {
+            tracing::warn!(slot = slot.0, "the condition of a slot cannot be told: it is shown as it was");
+        }
+    }
+}
+
+impl Actor for Roster {
+    type Context = Context<Self>;
+
+    /// Enforcers that a roster before this one left are stopped first: their workloads are about to be told anew. Their slots are not
+    /// released: what stands in the kernel stands on until the workload is told again, or told gone.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let enforcers = self.enforcers.clone();
+        let stop_all = async move {
+            // Requests are served in turn: once this is refused, what the earlier roster asked for has been done, and is seen.
+            let _ = enforcers.stop_child(NOBODY).await;
+            for left in enforcers.read().children {
+                if let Err(error) = enforcers.stop_child(&left.name).await {
+                    tracing::warn!(enforcer = left.name, %error, "an enforcer of before did not stop in good order");
+                }
+            }
+        };
+        ctx.wait(stop_all.into_actor(self).map(|(), roster, ctx| {
+            if let Some(first) = roster.first.take() {
+                roster.appeared(first, ctx);
             }
         }));
+    }
+}
+
+impl Handler<WorkloadAppeared> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, message: WorkloadAppeared, ctx: &mut Self::Context) {
+        self.appeared(message, ctx);
     }
 }
 
@@ -102,8 +205,9 @@ impl Handler<EnforcerStarted> for Roster {
     fn handle(&mut self, message: EnforcerStarted, _: &mut Self::Context) {
         if let Some(member) = self.members.get(&message.0) {
             self.tell_set(member);
-            if let Some(pid) = member.running {
-                let _ = member.enforcer.try_tell(WorkloadStarted { slot: message.0, pid });
+            if let Some(pid) = self.occupants.get(&message.0).and_then(|occupant| occupant.running) {
+                // It is over: its slot is being given up.
+                let _ = member.starts.try_send(WorkloadStarted { slot: message.0, pid });
             }
         }
     }
@@ -113,9 +217,12 @@ impl Handler<WorkloadStarted> for Roster {
     type Result = ();
 
     fn handle(&mut self, message: WorkloadStarted, _: &mut Self::Context) {
-        if let Some(member) = self.members.get_mut(&message.slot) {
-            member.running = Some(message.pid);
-            let _ = member.enforcer.try_tell(message);
+        if let Some(occupant) = self.occupants.get_mut(&message.slot) {
+            occupant.running = Some(message.pid);
+        }
+        if let Some(member) = self.members.get(&message.slot) {
+            // It is over: the next enforcer of the slot hears it when it starts.
+            let _ = member.starts.try_send(message);
         }
     }
 }
@@ -124,21 +231,8 @@ impl Handler<WorkloadGone> for Roster {
     type Result = ();
 
     fn handle(&mut self, message: WorkloadGone, ctx: &mut Self::Context) {
-        let Some(member) = self.members.remove(&message.slot) else { return };
-        let supervisor = self.enforcers.clone();
-        let stop = async move { supervisor.stop_child(&member.name).await };
-        ctx.spawn(stop.into_actor(self).map(move |result, roster, _| {
-            if let Err(error) = result {
-                tracing::warn!(slot = message.slot.0, %error, "the enforcer did not stop in good order");
-            }
-            // Only now: an enforcer that still ran could have admitted the slot again.
-            if let Err(error) = roster.wiring.enforcement.release(message.slot) {
-                tracing::error!(%error, "the slot is not released");
-            }
-            let _ = roster.wiring.released.try_send(message);
-            let name = format!("slot {}", message.slot);
-            let _ = roster.wiring.conditions.try_send(ConditionReported { name, condition: None });
-        }));
+        self.occupants.remove(&message.slot);
+        self.input(message.slot, Input::Gone, ctx);
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Invariant: at any time either the policy of `in_force` stands in the kernel or none has been installed yet; a failure never takes
 //! away what stands. The newest policy set wins: a compilation that answers for an older generation is dropped. The container's
-//! admission is answered once, after its first policy is in force (or with the reason why it is not).
+//! admission is answered once, after its first policy is in force (or with the reason why it is not). [`State::condition`] is a function
+//! of what is so now: nothing that failed is called good before it succeeded.
 //!
-//! Units: retries back off from [`RETRY_MIN`] to [`RETRY_MAX`], doubling.
+//! Units: retries back off from [`RETRY_MIN`] to [`RETRY_MAX`], doubling; those of the policy and those of the mount table apart.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use palisade_policy::{
     PolicySet,
     ir::{Postures, WorkloadRules},
 };
-use palisade_protocol::{CompiledPolicy, PolicyRefused};
+use palisade_protocol::{CompiledPolicy, Condition, PolicyRefused};
 use palisade_world::Installed;
 
 use crate::EnforcementFailed;
@@ -42,6 +43,8 @@ pub enum Input {
     MountsLearnt(Result<(), EnforcementFailed>),
     /// A wait asked for by [`Effect::RetryAfter`] is over.
     RetryDue,
+    /// A wait asked for by [`Effect::LearnAgainAfter`] is over.
+    LearnDue,
 }
 
 /// What the state asks its shell to do.
@@ -61,8 +64,10 @@ pub enum Effect {
     SayFailed(Generation, String),
     /// Answer the admission, if one is open.
     Answer(Result<(), String>),
-    /// Feed [`Input::RetryDue`] after a while.
+    /// Feed [`Input::RetryDue`] after a while, and not what an earlier one asked for.
     RetryAfter(Duration),
+    /// Feed [`Input::LearnDue`] after a while, and not what an earlier one asked for.
+    LearnAgainAfter(Duration),
 }
 
 /// What is being done for the newest set.
@@ -73,6 +78,16 @@ enum Work {
     Installing(Option<Arc<CompiledPolicy>>),
     /// Failed; a retry is under way.
     Waiting,
+}
+
+/// The mount table of the workload's first process.
+#[derive(Debug, PartialEq, Eq)]
+enum Mounts {
+    /// No process runs yet, or the kernel has not been asked.
+    Unknown,
+    /// Learnt through this process. Not again: a workload may have changed its mounts since.
+    Learnt(u32),
+    Failed(String),
 }
 
 /// One workload's enforcement.
@@ -86,7 +101,11 @@ pub struct State {
     in_force: Option<Generation>,
     work: Work,
     retry: Duration,
-    pid_to_learn: Option<u32>,
+    /// Why the newest set is not in force.
+    failure: Option<String>,
+    pid: Option<u32>,
+    mounts: Mounts,
+    learn_retry: Duration,
 }
 
 impl State {
@@ -102,8 +121,29 @@ impl State {
             in_force: None,
             work: Work::Idle,
             retry: RETRY_MIN,
-            pid_to_learn: None,
+            failure: None,
+            pid: None,
+            mounts: Mounts::Unknown,
+            learn_retry: RETRY_MIN,
         }
+    }
+
+    /// An enforcer before this one crashed: until a set is in force anew, that is how it is.
+    pub fn again(&mut self) {
+        self.failure = Some("its enforcer crashed; what stood in the kernel stands on".into());
+    }
+
+    /// How it is; `None` while there is nothing to say yet.
+    #[must_use]
+    pub fn condition(&self) -> Option<Condition> {
+        if let Some(reason) = &self.failure {
+            let of = self.wanted.as_ref().map_or_else(|| "no set".into(), |(newest, _)| format!("generation {newest}"));
+            return Some(Condition::Degraded(format!("{of} is not in force: {reason}")));
+        }
+        if let Mounts::Failed(reason) = &self.mounts {
+            return Some(Condition::Degraded(format!("paths are named without its mount table: {reason}")));
+        }
+        self.in_force.map(|_| Condition::Good)
     }
 
     /// Its slot.
@@ -136,28 +176,38 @@ impl State {
             }
             Input::Admitted(Ok(())) => {
                 self.admitted = true;
-                if let Some(pid) = self.pid_to_learn.take() {
-                    out.push(Effect::LearnMounts(pid));
-                }
+                self.learn(out);
                 self.begin(out);
             }
             Input::Admitted(Err(failed)) => self.fail(failed.to_string(), out),
             Input::Compiled(generation, result) if self.is_newest(generation) => match result {
                 Ok(policy) => self.install(generation, Some(policy), out),
-                // Compiling again would fail again: the set must change first.
-                Err(refused) => self.give_up(refused.to_string(), out),
+                // Compiling again would fail again: the set must change first, unless it was time that was wanting.
+                Err(refused) => {
+                    self.give_up(refused.to_string(), out);
+                    if let Some(wait) = refused.retry_after {
+                        self.work = Work::Waiting;
+                        out.push(Effect::RetryAfter(wait));
+                    }
+                }
             },
             Input::Installed(generation, result) if self.is_newest(generation) => {
                 self.installed(generation, result, out);
             }
             Input::CompilerSilent(generation, reason) if self.is_newest(generation) => self.fail(reason, out),
             Input::Compiled(..) | Input::CompilerSilent(..) | Input::Installed(..) => {}
-            Input::Running(pid) if self.admitted => out.push(Effect::LearnMounts(pid)),
-            Input::Running(pid) => self.pid_to_learn = Some(pid),
-            Input::MountsLearnt(Ok(())) => {}
-            Input::MountsLearnt(Err(failed)) => {
-                out.push(Effect::SayFailed(self.in_force.unwrap_or_default(), format!("mount table: {failed}")));
+            Input::Running(pid) => {
+                self.pid = Some(pid);
+                self.learn_retry = RETRY_MIN;
+                self.learn(out);
             }
+            Input::MountsLearnt(Ok(())) => self.mounts = self.pid.map_or(Mounts::Unknown, Mounts::Learnt),
+            Input::MountsLearnt(Err(failed)) => {
+                self.mounts = Mounts::Failed(failed.to_string());
+                out.push(Effect::LearnAgainAfter(self.learn_retry));
+                self.learn_retry = (self.learn_retry * 2).min(RETRY_MAX);
+            }
+            Input::LearnDue => self.learn(out),
             Input::RetryDue => {
                 if matches!(self.work, Work::Waiting) {
                     self.work = Work::Idle;
@@ -169,6 +219,12 @@ impl State {
 
     fn is_newest(&self, generation: Generation) -> bool {
         self.wanted.as_ref().is_some_and(|(newest, _)| *newest == generation)
+    }
+
+    fn learn(&self, out: &mut Vec<Effect>) {
+        if let Some(pid) = self.pid.filter(|pid| self.admitted && self.mounts != Mounts::Learnt(*pid)) {
+            out.push(Effect::LearnMounts(pid));
+        }
     }
 
     fn begin(&mut self, out: &mut Vec<Effect>) {
@@ -198,6 +254,7 @@ impl State {
         match result {
             Ok(installed) => {
                 self.in_force = Some(generation);
+                self.failure = None;
                 self.retry = RETRY_MIN;
                 out.push(Effect::SayInstalled(generation, policy, installed));
                 out.push(Effect::Answer(Ok(())));
@@ -216,6 +273,7 @@ impl State {
 
     fn give_up(&mut self, reason: String, out: &mut Vec<Effect>) {
         self.work = Work::Idle;
+        self.failure = Some(reason.clone());
         let generation = self.wanted.as_ref().map_or_else(Generation::default, |(generation, _)| *generation);
         out.push(Effect::SayFailed(generation, reason.clone()));
         // A container never starts without the policy that its user wrote for it.

@@ -1,10 +1,10 @@
 //! The state alone: sets in, installations out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
 use palisade_policy::{PolicySet, ir::Postures};
-use palisade_protocol::PolicyRefused;
+use palisade_protocol::{Condition, PolicyRefused};
 use palisade_world::Installed;
 
 use crate::{
@@ -60,6 +60,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
             Effect::Answer(Ok(())) => "admission granted",
             Effect::Answer(Err(_)) => "admission refused",
             Effect::RetryAfter(_) => "retry",
+            Effect::LearnAgainAfter(_) => "learn again",
         })
         .collect()
 }
@@ -78,7 +79,7 @@ fn unit_enforcer_answer_for_an_older_set_is_dropped() {
     let mut state = admitted("web");
     assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(1), set()))), ["compile"]);
     assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(2), set()))), ["compile"]);
-    let refused = PolicyRefused { reason: "too large".into() };
+    let refused = PolicyRefused { reason: "too large".into(), retry_after: None };
     assert!(step(&mut state, Input::Compiled(Generation(1), Err(refused))).is_empty());
     assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty(), "an older set changes nothing");
 }
@@ -87,7 +88,7 @@ fn unit_enforcer_answer_for_an_older_set_is_dropped() {
 fn unit_enforcer_refused_policy_refuses_the_admission_and_waits_for_the_next_set() {
     let mut state = admitted("web");
     step(&mut state, Input::SetChanged(Generation(1), set()));
-    let refused = PolicyRefused { reason: "too large".into() };
+    let refused = PolicyRefused { reason: "too large".into(), retry_after: None };
     let effects = step(&mut state, Input::Compiled(Generation(1), Err(refused)));
     assert_eq!(names(&effects), ["failed", "admission refused"]);
     assert!(step(&mut state, Input::RetryDue).is_empty(), "compiling again would fail again");
@@ -126,4 +127,52 @@ fn unit_enforcer_failed_membership_is_tried_again_and_nothing_is_installed_befor
     assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty());
     assert_eq!(names(&step(&mut state, Input::RetryDue)), ["admit"]);
     assert_eq!(names(&step(&mut state, Input::Admitted(Ok(())))), ["compile"]);
+}
+
+#[test]
+fn unit_enforcer_mount_table_that_is_not_learnt_is_tried_again_and_never_called_good() {
+    let mut state = admitted("other");
+    step(&mut state, Input::SetChanged(Generation(1), set()));
+    step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
+    assert_eq!(state.condition(), Some(Condition::Good));
+    assert_eq!(names(&step(&mut state, Input::Running(7))), ["learn"]);
+    let effects = step(&mut state, Input::MountsLearnt(Err(EnforcementFailed("gone".into()))));
+    assert_eq!(names(&effects), ["learn again"]);
+    step(&mut state, Input::SetChanged(Generation(2), set()));
+    step(&mut state, Input::Installed(Generation(2), Ok(Installed::default())));
+    assert!(
+        matches!(state.condition(), Some(Condition::Degraded(reason)) if reason.contains("without its mount table: gone")),
+        "the policy is in force, the mount table is not"
+    );
+    assert_eq!(names(&step(&mut state, Input::LearnDue)), ["learn"]);
+    assert!(step(&mut state, Input::MountsLearnt(Ok(()))).is_empty());
+    assert_eq!(state.condition(), Some(Condition::Good));
+    assert!(step(&mut state, Input::Running(7)).is_empty(), "what the workload mounted since is not learnt as its own");
+}
+
+#[test]
+fn unit_enforcer_condition_says_what_is_not_in_force_until_it_is() {
+    let mut state = admitted("other");
+    assert_eq!(state.condition(), None);
+    step(&mut state, Input::SetChanged(Generation(1), set()));
+    step(&mut state, Input::Installed(Generation(1), Err(EnforcementFailed("no room".into()))));
+    let expected = Condition::Degraded("generation 1 is not in force: no room".into());
+    assert_eq!(state.condition(), Some(expected));
+    step(&mut state, Input::RetryDue);
+    step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
+    assert_eq!(state.condition(), Some(Condition::Good));
+    state.again();
+    assert!(matches!(state.condition(), Some(Condition::Degraded(reason)) if reason.contains("crashed")));
+}
+
+#[test]
+fn unit_enforcer_policy_that_was_refused_for_want_of_time_is_compiled_again() {
+    let mut state = admitted("web");
+    step(&mut state, Input::SetChanged(Generation(1), set()));
+    let wait = Duration::from_secs(30);
+    let refused = PolicyRefused { reason: "no time".into(), retry_after: Some(wait) };
+    let effects = step(&mut state, Input::Compiled(Generation(1), Err(refused)));
+    assert_eq!(names(&effects), ["failed", "admission refused", "retry"]);
+    assert!(matches!(effects.last(), Some(Effect::RetryAfter(after)) if *after == wait));
+    assert_eq!(names(&step(&mut state, Input::RetryDue)), ["compile"]);
 }

@@ -2,20 +2,20 @@
 
 use actix::{Actor, Handler, MessageResult};
 use palisade_protocol::{ConditionReported, InstalledPoliciesOf, PolicyInstalled, ReadinessOf, WorkloadGone};
-use palisade_supervision::Context;
+use palisade_supervision::{Context, Kept};
 
 use crate::state::State;
 
 /// See the crate's doc.
 pub struct Health {
-    state: State,
+    state: Kept<State>,
 }
 
 impl Health {
-    /// Not ready before each of `names` has reported.
+    /// Folds into a state that outlives this actor.
     #[must_use]
-    pub fn awaiting<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { state: State::awaiting(names) }
+    pub fn new(state: Kept<State>) -> Self {
+        Self { state }
     }
 }
 
@@ -27,7 +27,7 @@ impl Handler<ConditionReported> for Health {
     type Result = ();
 
     fn handle(&mut self, message: ConditionReported, _: &mut Self::Context) {
-        self.state.step(message);
+        self.state.lock().step(message);
     }
 }
 
@@ -35,7 +35,7 @@ impl Handler<ReadinessOf> for Health {
     type Result = MessageResult<ReadinessOf>;
 
     fn handle(&mut self, _: ReadinessOf, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.state.readiness())
+        MessageResult(self.state.lock().readiness())
     }
 }
 
@@ -43,7 +43,7 @@ impl Handler<PolicyInstalled> for Health {
     type Result = ();
 
     fn handle(&mut self, message: PolicyInstalled, _: &mut Self::Context) {
-        self.state.installed(message);
+        self.state.lock().installed(message);
     }
 }
 
@@ -51,7 +51,7 @@ impl Handler<WorkloadGone> for Health {
     type Result = ();
 
     fn handle(&mut self, message: WorkloadGone, _: &mut Self::Context) {
-        self.state.released(message.slot);
+        self.state.lock().released(message.slot);
     }
 }
 
@@ -59,6 +59,6 @@ impl Handler<InstalledPoliciesOf> for Health {
     type Result = MessageResult<InstalledPoliciesOf>;
 
     fn handle(&mut self, _: InstalledPoliciesOf, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.state.policies())
+        MessageResult(self.state.lock().policies())
     }
 }

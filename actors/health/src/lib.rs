@@ -5,8 +5,8 @@
 //!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled), [`InstalledPoliciesOf`](palisade_protocol::InstalledPoliciesOf),
 //!   [`WorkloadGone`](palisade_protocol::WorkloadGone).
 //! - *Says*: nothing by itself. - *Bounds*: [`state::MAX_CONDITIONS`] names; what comes after is counted and shown.
-//! - *On restart*: waits for all names again; actors report at each change and at their own restart.
-//! - *On overload*: reports coalesce by name at the senders; one that is lost is superseded by the next.
+//! - *On restart*: what was reported stands (the factory keeps it): who reports a change once is not asked again.
+//! - *On overload*: reports wait at their senders, the newest of each name; those of the node's own actors are repeated every few seconds.
 #![forbid(unsafe_code)]
 
 pub mod actor;

@@ -3,7 +3,8 @@
 //! - *Owns*: what was compiled, by content ([`state`]).
 //! - *Hears*: [`CompilePolicy`](palisade_protocol::CompilePolicy). *Says*: the answer, and nothing else.
 //! - *Bounds*: states, set members, transitions and time of one build; the bytes of blobs kept for reuse ([`Bounds`](state::Bounds)).
-//! - *On restart*: it compiles again what is asked again; equal rules give equal bytes, so nobody can tell.
+//! - *On restart*: it compiles again what is asked again; equal rules give equal bytes, so nobody can tell. A panic in a build is no
+//!   restart: its rules are refused.
 //! - *On overload*: enforcers wait in the mailbox, one request each; past their patience they ask again. A build whose asker
 //!   has gone away is not begun.
 //!

@@ -180,9 +180,10 @@ impl State {
                 (Outcome::Compiled { blob: Arc::downgrade(&blob), kept: Some(Arc::clone(&blob)) }, Ok(blob))
             }
             Err(error) => {
-                let refusal = PolicyRefused { reason: error.to_string() };
                 let for_want_of_time =
                     matches!(&error, CompileError::TooLarge { what, .. } if what.is_for_want_of_time());
+                let retry_after = for_want_of_time.then_some(self.bounds.retry_after);
+                let refusal = PolicyRefused { reason: error.to_string(), retry_after };
                 let retry_from = for_want_of_time.then(|| later(now, self.bounds.retry_after));
                 (Outcome::Refused { refusal: refusal.clone(), retry_from }, Err(refusal))
             }

@@ -1,22 +1,21 @@
 //! The shell: looks at the directory on a timer and says what changed.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Handler};
 use palisade_protocol::{ConditionReported, PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
-use palisade_supervision::{Context, Outbox};
+use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::PolicyDirectory;
 
 use crate::state::State;
 
 /// The condition's name.
 pub const CONDITION: &str = "policies";
+/// How long a directory must stay as it is before it is read: who writes a file in place truncates it first, and half a file may well be
+/// sound. Longer than the grain of a file system's time stamps, too short for a person to notice.
+pub const SETTLE: Duration = Duration::from_millis(100);
+/// A directory that never stays as it is is read all the same after this many waits: five seconds.
+const SETTLES: u32 = 50;
 
 /// Where facts go, and how often to look.
 #[derive(Clone)]
@@ -31,49 +30,72 @@ pub struct Wiring {
 
 /// See the crate's doc.
 pub struct PolicyKeeper {
-    state: State,
+    state: Kept<State>,
     directory: Box<dyn PolicyDirectory>,
     wiring: Wiring,
     /// A set that the receiver had no room for; offered again at the next look.
     unsaid: Option<PolicySetChanged>,
-    /// The last generation given out, for the keeper after this one.
-    last: Arc<AtomicU32>,
+    /// Waits for the directory to settle so far; 0 while nothing changed.
+    settling: u32,
 }
 
 impl PolicyKeeper {
-    /// Keeps the policies of `directory`, from `state` on ([`State::after`] the last generation that was given out).
+    /// Keeps the policies of `directory`, in a state that outlives this actor: the generation, and the last sound version of each file.
     #[must_use]
-    pub fn new(directory: Box<dyn PolicyDirectory>, wiring: Wiring, state: State, last: Arc<AtomicU32>) -> Self {
-        Self { state, directory, wiring, unsaid: None, last }
+    pub fn new(directory: Box<dyn PolicyDirectory>, wiring: Wiring, state: Kept<State>) -> Self {
+        Self { state, directory, wiring, unsaid: None, settling: 0 }
     }
 
-    fn look(&mut self) {
-        if self.directory.changed() {
-            match self.directory.read() {
-                Ok(reading) => {
-                    let outcome = self.state.read(reading);
-                    for found in &outcome.news {
-                        tracing::warn!(problem = %found, "policy file");
-                    }
-                    if let Some(changed) = outcome.changed {
-                        tracing::info!(
-                            generation = changed.generation.0,
-                            policies = changed.set.len(),
-                            "policy set in force"
-                        );
-                        self.last.store(changed.generation.0, Ordering::Relaxed);
-                        self.unsaid = Some(changed);
-                    }
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if self.settling == 0 && self.directory.changed() {
+            self.settle(ctx);
+        }
+        self.report();
+        self.say();
+    }
+
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        self.settling += 1;
+        ctx.run_later(SETTLE, |keeper, ctx| {
+            if !keeper.directory.settled() && keeper.settling < SETTLES {
+                return keeper.settle(ctx);
+            }
+            keeper.settling = 0;
+            keeper.read();
+            keeper.report();
+            keeper.say();
+        });
+    }
+
+    fn read(&mut self) {
+        let mut state = self.state.lock();
+        match self.directory.read() {
+            Ok(reading) => {
+                let outcome = state.read(reading);
+                for found in &outcome.news {
+                    tracing::warn!(problem = %found, "policy file");
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "policy directory");
-                    self.state.unreadable(error.to_string());
+                if let Some(changed) = outcome.changed {
+                    let (generation, policies) = (changed.generation.0, changed.set.len());
+                    tracing::info!(generation, policies, "policy set in force");
+                    self.unsaid = Some(changed);
                 }
             }
-            let report = ConditionReported { name: CONDITION.into(), condition: Some(self.state.condition()) };
-            // A report that finds no room is superseded by the next one.
-            let _ = self.wiring.conditions.try_send(report);
+            Err(error) => {
+                if state.unreadable(error.to_string()) {
+                    tracing::warn!(%error, "policy directory");
+                }
+            }
         }
+    }
+
+    fn report(&self) {
+        let report = ConditionReported { name: CONDITION.into(), condition: Some(self.state.lock().condition()) };
+        // A report that finds no room is superseded by the one of the next look.
+        let _ = self.wiring.conditions.try_send(report);
+    }
+
+    fn say(&mut self) {
         if let Some(changed) = self.unsaid.take()
             && let Err(refused) = self.wiring.sets.try_send(changed)
         {
@@ -86,9 +108,10 @@ impl Actor for PolicyKeeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.unsaid = self.state.in_force();
-        self.look();
-        ctx.run_interval(self.wiring.interval, |keeper, _| keeper.look());
+        // What a keeper before this one had in force is in force.
+        self.unsaid = self.state.lock().in_force();
+        self.look(ctx);
+        ctx.run_interval(self.wiring.interval, Self::look);
     }
 }
 
@@ -96,7 +119,7 @@ impl Handler<PolicySetStatusOf> for PolicyKeeper {
     type Result = actix::MessageResult<PolicySetStatusOf>;
 
     fn handle(&mut self, _: PolicySetStatusOf, _: &mut Self::Context) -> Self::Result {
-        let status: PolicySetStatus = self.state.status().clone();
+        let status: PolicySetStatus = self.state.lock().status().clone();
         actix::MessageResult(status)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! - *Owns*: the last reading of the policy directory, the last sound version of each file, the generation.
 //! - *Hears*: its own timer; [`PolicySetStatusOf`](palisade_protocol::PolicySetStatusOf).
-//! - *Says*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), [`ConditionReported`](palisade_protocol::ConditionReported).
-//! - *Bounds*: the directory's own (number and size of files); one set in memory besides the one being made.
-//! - *On restart*: reads anew and gives out generations from above the highest that it gave before (the factory keeps the counter); last
-//!   sound versions of files that are broken *now* are lost, and said to be.
+//! - *Says*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged); [`ConditionReported`](palisade_protocol::ConditionReported) at each look.
+//! - *Bounds*: the directory's own (number and size of files); one set in memory besides the one being made. A change is read once the
+//!   directory has been as it is for [`actor::SETTLE`].
+//! - *On restart*: the state outlives it (the factory keeps it): it says the set in force again, by the same generation, and reads anew. A
+//!   restart of the *process* forgets: of a file that is broken then, no version is in force, and the condition says so.
 //! - *On overload*: nothing queues: a change that comes while a set is made is seen by the next look.
 #![forbid(unsafe_code)]
 

@@ -2,12 +2,13 @@
 //!
 //! Invariant: the set in force is made of sound files only. A file that is not sound counts with its last sound version, if there was
 //! one; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
-//! rewritten comment reaches no kernel.
+//! rewritten comment reaches no kernel. A reading counts as a whole once all of it is parsed, so that what a panic leaves behind is the
+//! set of before: the state outlives its actor.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::catch_unwind, sync::Arc};
 
 use palisade_domain::Generation;
-use palisade_policy::{Diagnostic, PolicyFile, PolicySet};
+use palisade_policy::{Diagnostic, PolicyFile, PolicySet, Severity};
 use palisade_protocol::{Condition, PolicySetChanged, PolicySetStatus};
 use palisade_world::PolicyReading;
 
@@ -22,25 +23,35 @@ pub struct Outcome {
 
 /// A file as it was last read, and as it counts.
 #[derive(Debug)]
-struct Kept {
+struct Held {
     content: Vec<u8>,
     current: PolicyFile,
     sound: Option<PolicyFile>,
 }
 
+/// Reads one file.
+type Parse = fn(&str, &[u8]) -> PolicyFile;
+
 /// The set in force and what it was made of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
-    files: BTreeMap<String, Kept>,
+    parse: Parse,
+    files: BTreeMap<String, Arc<Held>>,
     in_force: Option<(Generation, Arc<PolicySet>)>,
     status: PolicySetStatus,
 }
 
+impl Default for State {
+    /// Nothing read yet.
+    fn default() -> Self {
+        Self { parse: PolicyFile::parse, files: BTreeMap::new(), in_force: None, status: PolicySetStatus::default() }
+    }
+}
+
 impl State {
-    /// Nothing read yet; the first set gets the number after `last`.
-    #[must_use]
-    pub fn after(last: Generation) -> Self {
-        Self { status: PolicySetStatus { generation: last, ..PolicySetStatus::default() }, ..Self::default() }
+    #[cfg(test)]
+    pub(crate) fn parsing(parse: fn(&str, &[u8]) -> PolicyFile) -> Self {
+        Self { parse, ..Self::default() }
     }
 
     /// The set in force; `None` before the first reading.
@@ -66,6 +77,7 @@ impl State {
             (Some(reason), _) => {
                 Condition::Degraded(format!("{reason}; generation {} stays in force", self.status.generation))
             }
+            (None, _) if self.in_force.is_none() => Condition::Pending("the policy directory is not read yet".into()),
             (None, 0) => Condition::Good,
             (None, refused) => Condition::Degraded(format!(
                 "{refused} problems in policy files; last good versions stay in force of: {}",
@@ -74,21 +86,21 @@ impl State {
         }
     }
 
-    /// The directory could not be read: everything stays.
-    pub fn unreadable(&mut self, reason: String) {
-        self.status.unreadable = Some(reason);
+    /// The directory could not be read: everything stays. Whether that is news.
+    pub fn unreadable(&mut self, reason: String) -> bool {
+        let before = self.status.unreadable.replace(reason);
+        before != self.status.unreadable
     }
 
     /// A reading of the whole directory.
     pub fn read(&mut self, reading: PolicyReading) -> Outcome {
+        let hold = |file: palisade_world::PolicyFile| {
+            let held = hold(self.parse, &file.name, file.content, self.files.get(&file.name));
+            (file.name, held)
+        };
+        self.files = reading.files.into_iter().map(hold).collect();
         let before = std::mem::take(&mut self.status.diagnostics);
         self.status.unreadable = None;
-        let mut files = BTreeMap::new();
-        for file in reading.files {
-            let kept = keep(&file.name, file.content, self.files.remove(&file.name));
-            files.insert(file.name, kept);
-        }
-        self.files = files;
         let (set, duplicates) = PolicySet::assemble(self.files.values().filter_map(|kept| kept.sound.as_ref()));
         self.status.held_back = self
             .files
@@ -115,16 +127,29 @@ impl State {
 }
 
 /// Reads a file unless its bytes are those of before.
-fn keep(name: &str, content: Vec<u8>, before: Option<Kept>) -> Kept {
-    if let Some(before) = before {
-        if before.content == content {
-            return before;
-        }
-        let current = PolicyFile::parse(name, &content);
-        let sound = if current.is_sound() { Some(current.clone()) } else { before.sound };
-        return Kept { content, current, sound };
+fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) -> Arc<Held> {
+    if let Some(before) = before
+        && before.content == content
+    {
+        return Arc::clone(before);
     }
-    let current = PolicyFile::parse(name, &content);
-    let sound = current.is_sound().then(|| current.clone());
-    Kept { content, current, sound }
+    let current = catch_unwind(|| parse(name, &content)).unwrap_or_else(|_| stumbled_over(name));
+    let last_good = || before.and_then(|before| before.sound.clone());
+    let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
+    Arc::new(Held { content, current, sound })
+}
+
+/// A file that the parser panicked over is broken like any other: left to the supervisor, it would be read again at each restart, until
+/// the restarts of the whole node are used up. What the panic said is in the log already.
+fn stumbled_over(name: &str) -> PolicyFile {
+    let found = Diagnostic {
+        file: name.to_owned(),
+        line: 1,
+        column: 1,
+        severity: Severity::Error,
+        what: "the file cannot be read".into(),
+        why: "its parser failed over it, which is a fault of palisade".into(),
+        instead: "report it with the file and the log, and leave out what was added last".into(),
+    };
+    PolicyFile { name: name.into(), policies: Vec::new(), diagnostics: vec![found] }
 }

@@ -1,10 +1,17 @@
 //! The state alone: readings in, sets out.
 
-use palisade_domain::Generation;
-use palisade_protocol::Condition;
-use palisade_world::{PolicyFile, PolicyReading};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use crate::state::State;
+use actix::{Actor, Handler};
+use palisade_domain::Generation;
+use palisade_protocol::{Condition, ConditionReported, PolicySetChanged};
+use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
+use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading};
+
+use crate::{PolicyKeeper, Wiring, state::State};
 
 fn policy(name: &str, path: &str) -> String {
     format!(
@@ -74,10 +81,130 @@ fn unit_policy_keeper_removed_file_takes_its_policies_away_even_if_it_was_broken
 #[test]
 fn unit_policy_keeper_unreadable_directory_keeps_what_is_in_force() {
     let mut state = State::default();
-    state.unreadable("gone".into());
+    assert!(matches!(state.condition(), Condition::Pending(_)), "nothing was read");
+    assert!(state.unreadable("gone".into()));
     assert!(matches!(state.condition(), Condition::Failed(_)), "nothing was ever in force");
     state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
     state.unreadable("gone".into());
     assert!(matches!(state.condition(), Condition::Degraded(reason) if reason.contains("stays in force")));
     assert_eq!(state.status().policies.len(), 1);
+}
+
+/// A directory whose writer truncates a file before it writes it.
+struct BeingWritten {
+    /// What each look finds, the last for ever.
+    versions: Vec<String>,
+    read: Option<String>,
+    noticed: Option<String>,
+}
+
+impl BeingWritten {
+    fn now(&mut self) -> String {
+        if self.versions.len() > 1 { self.versions.remove(0) } else { self.versions[0].clone() }
+    }
+}
+
+impl PolicyDirectory for BeingWritten {
+    fn read(&mut self) -> Result<PolicyReading, PolicyDirectoryError> {
+        let now = self.noticed.clone().expect("looked at before");
+        self.read = Some(now.clone());
+        Ok(reading(&[("a.yaml", &now)]))
+    }
+    fn changed(&mut self) -> bool {
+        self.noticed = Some(self.now());
+        self.noticed != self.read
+    }
+    fn settled(&mut self) -> bool {
+        let now = Some(self.now());
+        std::mem::replace(&mut self.noticed, now) == self.noticed
+    }
+}
+
+#[derive(Default)]
+struct Listener(Arc<Mutex<Vec<(Generation, usize)>>>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<PolicySetChanged> for Listener {
+    type Result = ();
+    fn handle(&mut self, message: PolicySetChanged, _: &mut Self::Context) {
+        self.0.lock().expect("whole").push((message.generation, message.set.len()));
+    }
+}
+
+impl Handler<ConditionReported> for Listener {
+    type Result = ();
+    fn handle(&mut self, _: ConditionReported, _: &mut Self::Context) {}
+}
+
+/// What a keeper of these versions says in ten seconds, from this state on.
+fn said(versions: &[&str], state: &Kept<State>) -> Vec<(Generation, usize)> {
+    let heard = Arc::<Mutex<Vec<(Generation, usize)>>>::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut node = Supervisor::new("node");
+        let hears = Arc::clone(&heard);
+        let listener = node.add(ChildSpec::new("listener", move |_| Listener(Arc::clone(&hears))));
+        let wiring = Wiring {
+            sets: listener.outbox(Overflow::Refuse),
+            conditions: listener.outbox(Overflow::Refuse),
+            interval: Duration::from_millis(250),
+        };
+        let (versions, state) = (versions.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), state.clone());
+        let keeper = ChildSpec::new("keeper", move |_| {
+            let directory = BeingWritten { versions: versions.clone(), read: None, noticed: None };
+            PolicyKeeper::new(Box::new(directory), wiring.clone(), state.clone())
+        });
+        let tree = node.child(keeper).start(|gave_up| panic!("{gave_up}")).await.expect("started");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        tree.stop().await;
+    });
+    heard.lock().expect("whole").clone()
+}
+
+#[test]
+fn unit_policy_keeper_file_that_is_being_written_takes_nothing_out_of_force() {
+    let whole = policy("one", "/bin/x");
+    let state = Kept::new(State::default());
+    // Found empty, then in part (a sound part), then whole.
+    let written = ["", "", "# half", &whole];
+    assert_eq!(said(&written[2..], &state), [(Generation(1), 1)]);
+    assert_eq!(said(&[&whole, &whole, "", &whole], &state)[..1], [(Generation(1), 1)], "said again after a restart");
+    assert_eq!(state.lock().status().generation, Generation(1), "no set without the policy was ever made");
+}
+
+#[test]
+fn unit_policy_keeper_last_good_version_and_generation_outlive_the_actor() {
+    let state = Kept::new(State::default());
+    assert_eq!(said(&[&policy("one", "/bin/x")], &state), [(Generation(1), 1)]);
+    assert_eq!(said(&["broken: ["], &state), [(Generation(1), 1)], "the good version, by its number");
+    assert_eq!(state.lock().status().held_back, ["a.yaml"]);
+    assert_eq!(said(&[&policy("one", "/bin/y")], &state), [(Generation(1), 1), (Generation(2), 1)]);
+}
+
+#[test]
+fn unit_policy_keeper_says_once_that_the_directory_cannot_be_read() {
+    let mut state = State::default();
+    assert!(state.unreadable("gone".into()));
+    assert!(!state.unreadable("gone".into()));
+    assert!(state.unreadable("no permission".into()));
+    state.read(reading(&[]));
+    assert!(state.unreadable("gone".into()), "again, after it was there");
+}
+
+#[test]
+fn unit_policy_keeper_file_that_its_parser_fails_over_is_broken_like_any_other() {
+    let mut state = State::parsing(|name, bytes| {
+        if bytes.starts_with(b"#!") {
+            std::panic::resume_unwind(Box::new("a fault of the parser"));
+        }
+        palisade_policy::PolicyFile::parse(name, bytes)
+    });
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
+    let outcome = state.read(reading(&[("a.yaml", "#!"), ("b.yaml", &policy("two", "/bin/y"))]));
+    assert!(outcome.news[0].to_string().starts_with("a.yaml:1:1: the file cannot be read"), "{:?}", outcome.news);
+    assert_eq!(state.status().held_back, ["a.yaml"]);
+    assert_eq!(state.status().policies.len(), 2, "its last good version, and all others");
 }

@@ -20,7 +20,7 @@ struct Sequence {
 
 impl Sequence {
     fn missing(&self) -> u64 {
-        (self.highest - self.lowest + 1).saturating_sub(self.delivered)
+        (self.highest - self.lowest).saturating_add(1).saturating_sub(self.delivered)
     }
 }
 
@@ -56,11 +56,11 @@ impl State {
     }
 
     fn count(&mut self, producer: u32, sequence: u64) {
-        self.account.delivered += 1;
         if !self.producers.contains_key(&producer) && self.producers.len() >= Self::MAX_PRODUCERS {
             self.account.malformed += 1;
             return;
         }
+        self.account.delivered += 1;
         let entry =
             self.producers.entry(producer).or_insert(Sequence { lowest: sequence, highest: sequence, delivered: 0 });
         entry.lowest = entry.lowest.min(sequence);
@@ -75,8 +75,7 @@ impl State {
 
     /// The producers' own count of losses; returns how many are new.
     pub fn losses(&mut self, loss: Loss) -> u64 {
-        let total = |loss: &Loss| loss.counts.values().sum::<u64>();
-        let new = total(&loss).saturating_sub(total(&self.account.loss));
+        let new = total(loss.counts.values()).saturating_sub(total(self.account.loss.counts.values()));
         self.account.loss = loss;
         new
     }
@@ -84,7 +83,7 @@ impl State {
     /// The account now.
     #[must_use]
     pub fn account(&self) -> RecordAccount {
-        let missing = self.producers.values().map(Sequence::missing).sum();
+        let missing = self.producers.values().fold(0, |sum: u64, producer| sum.saturating_add(producer.missing()));
         RecordAccount { missing, ..self.account.clone() }
     }
 
@@ -92,6 +91,11 @@ impl State {
     #[must_use]
     pub fn unexplained(&self) -> u64 {
         let account = self.account();
-        account.missing.saturating_sub(account.loss.counts.values().sum())
+        account.missing.saturating_sub(total(account.loss.counts.values()))
     }
+}
+
+/// A sum of numbers that a broken record or a broken map may have made as large as they come.
+fn total<'a>(counts: impl Iterator<Item = &'a u64>) -> u64 {
+    counts.fold(0, |sum, count| sum.saturating_add(*count))
 }

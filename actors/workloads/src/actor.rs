@@ -6,17 +6,20 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResul
 use palisade_protocol::{
     Condition, ConditionReported, WorkloadAppeared, WorkloadGone, WorkloadStarted, WorkloadTable, WorkloadsOf,
 };
-use palisade_supervision::{Context, Outbox};
+use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{Admission, Clock, ContainerChange, Containers, ContainersError};
 
-use crate::state::{Effect, Input, State};
+use crate::state::{Effect, GRACE, Input, State};
 
 /// The condition's name.
 pub const CONDITION: &str = "containers";
 /// First wait before the runtime is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(250);
-/// Longest wait.
-const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Longest wait: well below the ten seconds that a container's hook waits, for a runtime that is back starts containers at once.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How often the condition is said again, so that a report that was lost is made good.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// Where facts go.
 #[derive(Clone)]
@@ -37,17 +40,20 @@ pub struct Wiring {
 
 /// See the crate's doc.
 pub struct Workloads {
-    state: State,
+    state: Kept<State>,
     containers: Option<Box<dyn Containers>>,
     wiring: Wiring,
     retry: Duration,
+    /// Why the runtime was last not there: what stays so is said once.
+    away: Option<String>,
 }
 
 impl Workloads {
-    /// Follows `containers` with slots 1 to `slots`.
+    /// Follows `containers` by slots that outlive this actor.
     #[must_use]
-    pub fn new(containers: Box<dyn Containers>, wiring: Wiring, slots: u32) -> Self {
-        Self { state: State::new(slots), containers: Some(containers), wiring, retry: RETRY_MIN }
+    pub fn new(containers: Box<dyn Containers>, wiring: Wiring, state: Kept<State>) -> Self {
+        state.lock().restarted();
+        Self { state, containers: Some(containers), wiring, retry: RETRY_MIN, away: None }
     }
 
     /// Waits for one change; the port travels into the future and back, since only one may poll it.
@@ -74,30 +80,89 @@ impl Workloads {
             }
             Err(error) => return self.disconnected(&error, ctx),
         };
+        let before = self.condition();
+        self.step(input, admission, ctx, Self::follow);
+        if self.condition() != before {
+            self.report();
+        }
+    }
+
+    /// One step of the state; `then`, when all it led to is with the roster.
+    fn step(
+        &mut self,
+        input: Input,
+        admission: Option<Admission>,
+        ctx: &mut Context<Self>,
+        then: fn(&mut Self, &mut Context<Self>),
+    ) {
         let mut effects = Vec::new();
-        let synchronized = matches!(input, Input::Synchronized);
-        self.state.step(self.wiring.clock.boot(), input, &mut effects);
-        if synchronized {
-            self.report(Condition::Good);
+        if matches!(input, Input::Synchronized) {
+            self.away = None;
+        }
+        let connecting = !self.state.lock().synchronized();
+        self.state.lock().step(self.wiring.clock.boot(), input, &mut effects);
+        if connecting {
+            self.await_first_policies(&effects);
         }
         let wiring = self.wiring.clone();
         let say = async move { say(&wiring, effects, admission).await };
         // `wait`, not `spawn`: the next change is looked at only when this one is with the roster.
-        ctx.wait(say.into_actor(self).map(|(), workloads, ctx| workloads.follow(ctx)));
+        ctx.wait(say.into_actor(self).map(move |(), workloads, ctx| then(workloads, ctx)));
+    }
+
+    /// What runs already is without policy until its enforcer says that it is in force, by a condition of the same name: until then the
+    /// node is not ready. Said before the runtime's own condition is good.
+    fn await_first_policies(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Appeared { membership, awaited: false, .. } = effect {
+                let name = format!("slot {}", membership.slot);
+                let condition = Some(Condition::Pending("its policy is not in force yet".into()));
+                // One that finds no room is counted by its outbox, and superseded by the enforcer's.
+                let _ = self.wiring.conditions.try_send(ConditionReported { name, condition });
+            }
+        }
+    }
+
+    /// Slots that rested may be free for containers that run without.
+    fn look_for_slots(&mut self, ctx: &mut Context<Self>) {
+        let before = self.condition();
+        if self.state.lock().unheld() > 0 {
+            self.step(Input::Passed, None, ctx, |_, _| {});
+        }
+        if self.condition() != before {
+            self.report();
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        let state = self.state.lock();
+        match (&self.away, state.synchronized(), state.unheld()) {
+            (Some(reason), ..) => Condition::Failed(reason.clone()),
+            (None, false, _) => Condition::Pending("connecting to the container runtime".into()),
+            (None, true, 0) => Condition::Good,
+            (None, true, unheld) => Condition::Degraded(format!(
+                "{unheld} containers run without policy: this node holds at most {} workloads (--max-workloads)",
+                state.bound()
+            )),
+        }
     }
 
     fn disconnected(&mut self, error: &ContainersError, ctx: &mut Context<Self>) {
-        tracing::warn!(%error, retry = ?self.retry, "container runtime");
-        self.report(Condition::Failed(error.to_string()));
-        self.state.step(self.wiring.clock.boot(), Input::Disconnected, &mut Vec::new());
+        let reason = error.to_string();
+        if self.away.as_ref() != Some(&reason) {
+            tracing::warn!(%error, "container runtime; tried again until it is there");
+        }
+        self.away = Some(reason);
+        self.step(Input::Disconnected, None, ctx, |_, _| {});
+        self.report();
         ctx.run_later(self.retry, Self::follow);
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
-    fn report(&self, condition: Condition) {
-        // A report that finds no room is superseded by the next one.
-        let _ =
-            self.wiring.conditions.try_send(ConditionReported { name: CONDITION.into(), condition: Some(condition) });
+    fn report(&self) {
+        // A report that finds no room is superseded by the next one, in seconds.
+        let report = ConditionReported { name: CONDITION.into(), condition: Some(self.condition()) };
+        let _ = self.wiring.conditions.try_send(report);
     }
 }
 
@@ -107,9 +172,12 @@ async fn say(wiring: &Wiring, effects: Vec<Effect>, mut admission: Option<Admiss
             Effect::Appeared { workload, membership, awaited } => {
                 let slot = membership.slot;
                 let named = palisade_protocol::WorkloadNamed { slot, workload: Arc::clone(&workload) };
-                let named = wiring.named.send(named).await.is_ok();
+                // Not waited for: who names workloads in alerts never delays who holds them.
+                if wiring.named.try_send(named).is_err() {
+                    tracing::error!(slot = slot.0, "a workload cannot be told: alerts name it by its slot");
+                }
                 let admission = if awaited { admission.take() } else { None };
-                named && wiring.appeared.send(WorkloadAppeared { workload, membership, admission }).await.is_ok()
+                wiring.appeared.send(WorkloadAppeared { workload, membership, admission }).await.is_ok()
             }
             Effect::Running { slot, pid } => wiring.started.send(WorkloadStarted { slot, pid }).await.is_ok(),
             Effect::Gone { slot } => wiring.gone.send(WorkloadGone { slot }).await.is_ok(),
@@ -132,8 +200,10 @@ impl Actor for Workloads {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.report(Condition::Pending("connecting to the container runtime".into()));
+        self.report();
+        ctx.run_interval(REPORT_EVERY, |workloads, _| workloads.report());
         self.follow(ctx);
+        ctx.run_interval(GRACE / 10, Self::look_for_slots);
     }
 }
 
@@ -141,6 +211,7 @@ impl Handler<WorkloadsOf> for Workloads {
     type Result = MessageResult<WorkloadsOf>;
 
     fn handle(&mut self, _: WorkloadsOf, _: &mut Self::Context) -> Self::Result {
-        MessageResult(WorkloadTable { workloads: self.state.workloads(), synchronized: self.state.synchronized() })
+        let state = self.state.lock();
+        MessageResult(WorkloadTable { workloads: state.workloads(), synchronized: state.synchronized() })
     }
 }

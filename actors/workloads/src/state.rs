@@ -2,7 +2,12 @@
 //!
 //! Invariant: a container has at most one slot, a slot at most one container; a slot that became free is handed out again only after
 //! [`GRACE`], oldest first, since records of its last tasks are still on their way. What is told twice (the runtime tells everything
-//! anew after a reconnection) changes nothing; what is not told again by `Synchronized` is gone.
+//! anew after a reconnection) changes nothing, unless it is told differently (other labels): then the workload appears anew with the slot
+//! that it has. What ran and is not told again by `Synchronized` is gone; what waits in its hook is no task of the runtime yet, and stays.
+//! A container that runs while no slot is free is remembered, and gets the first that is.
+//!
+//! Decision: a container keeps its slot over a restart of its actor ([`State::restarted`]), because the kernel goes on holding it by
+//! that slot: numbers given anew would put each container under the policy of another until its own is compiled.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{ContainerId, Slot, Workload, WorkloadKind};
+use palisade_domain::{CgroupId, ContainerId, Slot, Workload, WorkloadKind};
 use palisade_world::{BootNanos, Container, Membership};
 
 use crate::SlotsExhausted;
@@ -31,12 +36,14 @@ pub enum Input {
     Synchronized,
     /// The connection to the runtime is lost; what is known stays until the next `Synchronized`.
     Disconnected,
+    /// Time went by: slots that rested may be free.
+    Passed,
 }
 
 /// What the state asks its shell to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// A workload has a slot. `awaited`: the container waits for its policy.
+    /// A workload has a slot. `awaited`: the container waits for its policy. Said again where its labels changed.
     Appeared {
         /// Who.
         workload: Arc<Workload>,
@@ -52,12 +59,12 @@ pub enum Effect {
         /// Its init process.
         pid: u32,
     },
-    /// A workload ended.
+    /// A workload ended. Said again after a restart for slots that rest, in case it was lost.
     Gone {
         /// Which.
         slot: Slot,
     },
-    /// There is no slot for the container: its admission is refused, and it runs unseen if it runs already.
+    /// There is no slot for the container: its admission is refused; if it runs already, it runs without policy until one is free.
     Refused {
         /// Which.
         container: ContainerId,
@@ -71,9 +78,12 @@ pub enum Effect {
 struct Entry {
     slot: Slot,
     workload: Arc<Workload>,
+    cgroup: CgroupId,
     running: bool,
     /// The connection at which it was last told.
     connection: u64,
+    /// Said since the last restart.
+    said: bool,
 }
 
 /// All containers of the node.
@@ -83,8 +93,12 @@ pub struct State {
     next: u32,
     resting: VecDeque<(BootNanos, Slot)>,
     containers: BTreeMap<ContainerId, Entry>,
+    /// Containers that run without a slot. As many as the adapter follows at most (8,192), less the slots.
+    unheld: BTreeMap<ContainerId, (Container, u64)>,
     connection: u64,
     synchronized: bool,
+    /// A fact that was on its way at a restart may be lost: ends are said once more.
+    ends_unsure: bool,
 }
 
 impl State {
@@ -96,8 +110,10 @@ impl State {
             next: 1,
             resting: VecDeque::new(),
             containers: BTreeMap::new(),
+            unheld: BTreeMap::new(),
             connection: 0,
             synchronized: false,
+            ends_unsure: false,
         }
     }
 
@@ -109,63 +125,117 @@ impl State {
         all
     }
 
+    /// How many containers run without policy, for want of a slot.
+    #[must_use]
+    pub fn unheld(&self) -> usize {
+        self.unheld.len()
+    }
+
+    /// How many there can be with one.
+    #[must_use]
+    pub fn bound(&self) -> u32 {
+        self.bound
+    }
+
     /// Whether the runtime has told all that runs.
     #[must_use]
     pub fn synchronized(&self) -> bool {
         self.synchronized
     }
 
+    /// The actor was built anew, and its port with it: each container keeps its slot, and is said again once it is told again.
+    pub fn restarted(&mut self) {
+        self.containers.values_mut().for_each(|entry| entry.said = false);
+        self.ends_unsure = true;
+        self.disconnected();
+    }
+
+    fn disconnected(&mut self) {
+        self.connection += 1;
+        self.synchronized = false;
+    }
+
     /// One step; effects are appended to `out` in the order in which they are to be said.
     pub fn step(&mut self, now: BootNanos, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Starting(container) => self.tell(now, container, true, out),
-            Input::Started(container) => self.tell(now, container, false, out),
-            Input::Stopped(id) => {
-                if let Some(entry) = self.containers.remove(&id) {
-                    self.free(now, entry.slot, out);
-                }
-            }
+            Input::Starting(container) => self.starting(now, container, out),
+            Input::Started(container) => self.started(now, container, out),
+            Input::Stopped(id) => self.stopped(now, &id, out),
             Input::Synchronized => {
                 self.synchronized = true;
-                let gone: Vec<_> = self
-                    .containers
-                    .iter()
-                    .filter(|(_, e)| e.connection != self.connection)
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                for id in gone {
-                    self.step(now, Input::Stopped(id), out);
+                if std::mem::take(&mut self.ends_unsure) {
+                    out.extend(self.resting.iter().map(|(_, slot)| Effect::Gone { slot: *slot }));
+                }
+                for id in self.not_told_again() {
+                    self.stopped(now, &id, out);
                 }
             }
-            Input::Disconnected => {
-                self.connection += 1;
-                self.synchronized = false;
-            }
+            Input::Disconnected => self.disconnected(),
+            Input::Passed => {}
+        }
+        self.hold_unheld(now, out);
+    }
+
+    fn not_told_again(&self) -> Vec<ContainerId> {
+        // A hook that waited at the port of before was refused with it.
+        let ended = |e: &Entry| e.connection != self.connection && (e.running || !e.said);
+        let held = self.containers.iter().filter(|(_, e)| ended(e));
+        let unheld = self.unheld.iter().filter(|(_, (_, connection))| *connection != self.connection);
+        held.map(|(id, _)| id).chain(unheld.map(|(id, _)| id)).cloned().collect()
+    }
+
+    fn starting(&mut self, now: BootNanos, container: Container, out: &mut Vec<Effect>) {
+        // The same id starts again before its end was told: the old one is over.
+        self.stopped(now, &container.id, out);
+        match self.take_slot(now) {
+            Some(slot) => self.appear(slot, container, true, out),
+            None => out.push(self.refusal(container.id)),
         }
     }
 
-    fn tell(&mut self, now: BootNanos, container: Container, awaited: bool, out: &mut Vec<Effect>) {
+    fn started(&mut self, now: BootNanos, container: Container, out: &mut Vec<Effect>) {
         let connection = self.connection;
-        if let Some(entry) = self.containers.get_mut(&container.id) {
-            entry.connection = connection;
-            if awaited {
-                // The same id starts again before its end was told: the old one is over.
-                let slot = entry.slot;
-                self.containers.remove(&container.id);
-                self.free(now, slot, out);
-            } else {
-                if !std::mem::replace(&mut entry.running, true) {
-                    out.push(Effect::Running { slot: entry.slot, pid: container.pid });
-                }
-                return;
-            }
+        if self.containers.get(&container.id).is_some_and(|entry| entry.cgroup != container.cgroup) {
+            // The kernel knows a container by its cgroup: this is another run of it, and the end of the one before was missed.
+            self.stopped(now, &container.id, out);
         }
-        let Some(slot) = self.take_slot(now) else {
-            out.push(Effect::Refused { container: container.id, reason: SlotsExhausted { bound: self.bound } });
+        let Some(entry) = self.containers.get_mut(&container.id) else {
+            match self.take_slot(now) {
+                Some(slot) => self.appear(slot, container, false, out),
+                None => self.let_run(container, out),
+            }
             return;
         };
+        entry.connection = connection;
+        let slot = entry.slot;
+        if !entry.said || *entry.workload != workload_of(&container) {
+            self.appear(slot, container, false, out);
+        } else if !std::mem::replace(&mut entry.running, true) {
+            out.push(Effect::Running { slot, pid: container.pid });
+        }
+    }
+
+    fn stopped(&mut self, now: BootNanos, id: &ContainerId, out: &mut Vec<Effect>) {
+        self.unheld.remove(id);
+        if let Some(entry) = self.containers.remove(id) {
+            self.resting.push_back((now, entry.slot));
+            out.push(Effect::Gone { slot: entry.slot });
+        }
+    }
+
+    /// The container has this slot from now on.
+    fn appear(&mut self, slot: Slot, container: Container, awaited: bool, out: &mut Vec<Effect>) {
+        // Told again just when a slot had rested: it must not get a second one for having waited.
+        self.unheld.remove(&container.id);
         let workload = Arc::new(workload_of(&container));
-        let entry = Entry { slot, workload: Arc::clone(&workload), running: !awaited, connection };
+        let entry = Entry {
+            slot,
+            workload: Arc::clone(&workload),
+            cgroup: container.cgroup,
+            running: !awaited,
+            connection: self.connection,
+            said: true,
+        };
         let membership = Membership {
             slot,
             cgroup: Some(container.cgroup),
@@ -180,6 +250,31 @@ impl State {
         }
     }
 
+    fn let_run(&mut self, container: Container, out: &mut Vec<Effect>) {
+        let id = container.id.clone();
+        // Said once, not at each connection.
+        if self.unheld.insert(id.clone(), (container, self.connection)).is_none() {
+            out.push(self.refusal(id));
+        }
+    }
+
+    fn hold_unheld(&mut self, now: BootNanos, out: &mut Vec<Effect>) {
+        while !self.unheld.is_empty()
+            && let Some(slot) = self.take_slot(now)
+        {
+            let Some((_, (container, connection))) = self.unheld.pop_first() else { return };
+            let id = container.id.clone();
+            self.appear(slot, container, false, out);
+            if let Some(entry) = self.containers.get_mut(&id) {
+                entry.connection = connection;
+            }
+        }
+    }
+
+    fn refusal(&self, container: ContainerId) -> Effect {
+        Effect::Refused { container, reason: SlotsExhausted { bound: self.bound } }
+    }
+
     fn take_slot(&mut self, now: BootNanos) -> Option<Slot> {
         let rested =
             |freed: BootNanos| now.0.saturating_sub(freed.0) >= u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX);
@@ -191,11 +286,6 @@ impl State {
             self.next += 1;
             slot
         })
-    }
-
-    fn free(&mut self, now: BootNanos, slot: Slot, out: &mut Vec<Effect>) {
-        self.resting.push_back((now, slot));
-        out.push(Effect::Gone { slot });
     }
 }
 

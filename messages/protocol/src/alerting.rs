@@ -29,6 +29,8 @@ pub struct SubscribeAlerts {
 pub struct AlertStream {
     /// JSON lines, each ending in `\n`.
     pub lines: mpsc::Receiver<Arc<str>>,
+    /// Whether those from now on follow; not asked for, or too many follow already.
+    pub follows: bool,
 }
 
 /// How many alerts there were.

@@ -1,6 +1,6 @@
 //! Between enforcers and the policy compiler.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::Message;
 use palisade_domain::BlobId;
@@ -32,4 +32,6 @@ pub struct CompiledPolicy {
 pub struct PolicyRefused {
     /// With the numbers and the patterns that cost most.
     pub reason: String,
+    /// Given where it was refused for want of time: equal rules may compile after this long, if the machine is less busy.
+    pub retry_after: Option<Duration>,
 }

@@ -8,6 +8,18 @@ use palisade_world::Installed;
 
 use crate::CompiledPolicy;
 
+/// From now on decisions for this slot may name rules of this policy: said before it is put in force, which may yet fail.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct PolicyAnnounced {
+    /// For whom.
+    pub slot: Slot,
+    /// Of which set.
+    pub generation: Generation,
+    /// What; `None` where no policy selects the workload.
+    pub policy: Option<Arc<CompiledPolicy>>,
+}
+
 /// A policy is in force for a slot.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]

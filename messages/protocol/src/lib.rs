@@ -14,11 +14,10 @@ mod workload;
 
 pub use alerting::{AlertCounts, AlertCountsOf, AlertRaised, AlertStream, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
-pub use enforcing::{InstalledPoliciesOf, PolicyInstalled};
+pub use enforcing::{InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{
-    ProcessListed, ProcessesListed, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable,
-    WorkloadsOf,
+    ProcessListed, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable, WorkloadsOf,
 };

@@ -58,15 +58,7 @@ pub struct WorkloadTable {
     pub synchronized: bool,
 }
 
-/// Processes that ran before the probes did, so that chains of alerts reach back to them.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct ProcessesListed {
-    /// In no order.
-    pub processes: Vec<ProcessListed>,
-}
-
-/// One of them.
+/// A process that ran before the probes did, so that chains of alerts reach back to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessListed {
     /// Process id in the host's PID namespace.

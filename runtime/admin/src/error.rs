@@ -15,7 +15,7 @@ pub enum AdminError {
         source: io::Error,
     },
     /// The port cannot be bound.
-    #[error("admin address {address}: {source}")]
+    #[error("admin address {address}: {source}: name another with --admin-address")]
     Port {
         /// Where.
         address: SocketAddr,

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `GET /healthz` | `200` while the process turns its loop |
 //! | `GET /readyz` | conditions by name; `503` while one is pending or failed |
-//! | `GET /metrics` | Prometheus (OpenMetrics text) |
+//! | `GET /metrics` | Prometheus text, or OpenMetrics for who accepts it |
 //! | `GET /v1/tree` | the supervision tree, live |
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
 //! | `GET /v1/alerts?recent=N&follow=BOOL` | JSON lines |
@@ -23,8 +23,8 @@ mod token;
 mod view;
 
 pub use error::AdminError;
-pub use metrics::{Metric, MetricKind, exposition};
-pub use server::{AdminAddress, AdminServer, MAX_BODY_BYTES, serve};
+pub use metrics::{Exposition, Metric, MetricKind, exposition};
+pub use server::{AdminAddress, AdminServer, Bound, MAX_BODY_BYTES, serve};
 pub use token::Token;
 pub use view::{AdminView, AlertLines, Document, ViewError};
 

@@ -1,6 +1,6 @@
 //! Metrics as values, and their exposition.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use prometheus_client::{
     collector::Collector,
@@ -8,6 +8,9 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
+
+/// What every name begins with.
+const PREFIX: &str = "palisade";
 
 /// Counter or gauge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +77,50 @@ fn escaped(labels: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
     labels.iter().map(|(name, value)| (*name, escape(value))).collect()
 }
 
-/// The OpenMetrics text of `metrics`, every name with the prefix `palisade_`.
+/// Which of Prometheus' two formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// The text format, version 0.0.4.
+    Text,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Exposition {
+    /// Its `Content-Type`.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// The text of `metrics`, every name with the prefix `palisade_`.
 ///
 /// # Errors
 /// Only if a sample cannot be formatted.
-pub fn exposition(metrics: Vec<Metric>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("palisade");
+pub fn exposition(metrics: Vec<Metric>, form: Exposition) -> Result<String, fmt::Error> {
+    let counters = metrics.iter().filter(|metric| metric.kind == MetricKind::Counter);
+    let counters: BTreeSet<String> = counters.map(|metric| format!("{PREFIX}_{}", metric.name)).collect();
+    let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Snapshot(metrics)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
-    Ok(text)
+    Ok(match form {
+        Exposition::OpenMetrics => text,
+        Exposition::Text => text.lines().filter(|line| *line != "# EOF").map(|line| plain(line, &counters)).collect(),
+    })
+}
+
+/// A line of OpenMetrics in the text format, where a counter's family has the name of its samples, with `_total`.
+fn plain(line: &str, counters: &BTreeSet<String>) -> String {
+    let mut words = line.splitn(4, ' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+            format!("# {what} {name}_total {rest}\n")
+        }
+        _ => format!("{line}\n"),
+    }
 }

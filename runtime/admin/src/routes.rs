@@ -11,7 +11,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{AdminView, AlertLines, Document, ViewError, exposition};
+use crate::{AdminView, AlertLines, Document, Exposition, ViewError, exposition};
 
 /// The view as the handlers share it.
 pub(crate) type View = Data<dyn AdminView>;
@@ -65,14 +65,15 @@ async fn readiness(view: View) -> HttpResponse {
     }
 }
 
-async fn metrics(view: View) -> HttpResponse {
-    let text = match view.metrics().await.map(exposition) {
-        Ok(Ok(text)) => text,
-        Ok(Err(error)) => return HttpResponse::InternalServerError().json(json!({ "error": error.to_string() })),
-        Err(error) => return unavailable(&error),
-    };
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, kind)).body(text)
+/// OpenMetrics for who asks for it, as Prometheus does; the older text format, which every scraper reads, for all others.
+async fn metrics(view: View, request: HttpRequest) -> HttpResponse {
+    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form =
+        if accepted.contains("application/openmetrics-text") { Exposition::OpenMetrics } else { Exposition::Text };
+    match exposition(view.metrics().await, form) {
+        Ok(text) => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, form.content_type())).body(text),
+        Err(error) => HttpResponse::InternalServerError().json(json!({ "error": error.to_string() })),
+    }
 }
 
 async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
@@ -104,5 +105,9 @@ async fn unknown(request: HttpRequest) -> HttpResponse {
     } else {
         (StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path()))
     };
-    HttpResponseBuilder::new(status).json(json!({ "error": error, "routes": ROUTES }))
+    let mut response = HttpResponseBuilder::new(status);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.insert_header((header::ALLOW, "GET"));
+    }
+    response.json(json!({ "error": error, "routes": ROUTES }))
 }

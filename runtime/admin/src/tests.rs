@@ -1,6 +1,10 @@
 //! Over real sockets, with raw bytes: what a client can send is not only what a client library would.
 
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -11,10 +15,14 @@ use tokio::{
 };
 
 use crate::{
-    AdminAddress, AdminError, AdminView, AlertLines, Document, Metric, MetricKind, Token, ViewError, exposition, serve,
+    AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, Metric, MetricKind, Token, ViewError,
+    exposition, serve,
 };
 
-struct Sample;
+#[derive(Default)]
+struct Sample {
+    followers: Mutex<Vec<mpsc::Sender<Arc<str>>>>,
+}
 
 #[async_trait]
 impl AdminView for Sample {
@@ -29,12 +37,15 @@ impl AdminView for Sample {
         Ok((false, json!({ "policies": "pending" })))
     }
 
-    async fn metrics(&self) -> Result<Vec<Metric>, ViewError> {
-        Ok(vec![Metric::single("alerts", "Alerts raised.", MetricKind::Counter, 3)])
+    async fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::single("alerts", "Alerts raised.", MetricKind::Counter, 3)]
     }
 
-    async fn alerts(&self, recent: usize, _follow: bool) -> Result<AlertLines, ViewError> {
+    async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
         let (lines, stream) = mpsc::channel(8);
+        if follow {
+            self.followers.lock().expect("no panic").push(lines.clone());
+        }
         for number in 0..recent.min(2) {
             lines.send(Arc::from(format!("{{\"n\":{number}}}\n"))).await.expect("room for two");
         }
@@ -63,6 +74,7 @@ fn get(path: &str, headers: &str) -> String {
 struct Bed {
     root: tempfile::TempDir,
     server: crate::AdminServer,
+    view: Arc<Sample>,
 }
 
 impl Bed {
@@ -73,8 +85,9 @@ impl Bed {
             socket: root.path().join("admin.sock"),
             loopback: Some(("127.0.0.1:0".parse().expect("an address"), token)),
         };
-        let server = serve(address, Arc::new(Sample)).expect("serves");
-        Self { root, server }
+        let view = Arc::new(Sample::default());
+        let server = serve(address, Arc::clone(&view) as Arc<dyn AdminView>).expect("serves");
+        Self { root, server, view }
     }
 
     async fn unix(&self, request: &str) -> String {
@@ -150,12 +163,12 @@ async fn unit_admin_socket_is_private_and_replaces_only_a_dead_one() {
     let bed = Bed::new();
     let path = bed.root.path().join("admin.sock");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-    let second =
-        serve(AdminAddress { socket: path.clone(), loopback: None }, Arc::new(Sample)).expect_err("it is taken");
+    let second = serve(AdminAddress { socket: path.clone(), loopback: None }, Arc::new(Sample::default()))
+        .expect_err("it is taken");
     assert!(second.to_string().contains("another node answers there"), "{second}");
     bed.server.stop().await;
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket that nobody serves"));
-    let third = serve(AdminAddress { socket: path, loopback: None }, Arc::new(Sample)).expect("replaced");
+    let third = serve(AdminAddress { socket: path, loopback: None }, Arc::new(Sample::default())).expect("replaced");
     third.stop().await;
 }
 
@@ -167,7 +180,7 @@ fn unit_admin_refuses_an_address_that_is_not_loopback() {
         socket: root.path().join("admin.sock"),
         loopback: Some(("0.0.0.0:0".parse().expect("an address"), token)),
     };
-    assert!(matches!(serve(address, Arc::new(Sample)), Err(AdminError::NotLoopback(_))));
+    assert!(matches!(serve(address, Arc::new(Sample::default())), Err(AdminError::NotLoopback(_))));
 }
 
 #[test]
@@ -181,8 +194,35 @@ fn unit_admin_token_is_made_once_private_and_never_weak() {
         Token::at(&path).expect("read").admits(Some(&format!("Bearer {text}")))
             && made.admits(Some(&format!("Bearer {text}")))
     );
-    std::fs::write(&path, "short").expect("written");
-    assert!(Token::at(&path).is_err());
+    for wrong in ["short", &"x".repeat(31), &format!("{} {}", "x".repeat(20), "y".repeat(20)), &"é".repeat(40)] {
+        std::fs::write(&path, wrong).expect("written");
+        assert!(Token::at(&path).is_err(), "{wrong}");
+    }
+    assert_eq!(std::fs::read_dir(root.path()).expect("there").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn unit_admin_token_that_others_could_use_is_refused_with_what_to_do() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let path = root.path().join("token");
+    Token::at(&path).expect("made");
+    for mode in [0o644, 0o640, 0o602] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours");
+        let refused = Token::at(&path).expect_err("others may use it").to_string();
+        assert!(refused.contains("chmod 600") && refused.contains(&format!("{mode:04o}")), "{refused}");
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("ours");
+    Token::at(&path).expect("read only is well");
+    assert!(Token::at(root.path()).is_err(), "a directory");
+}
+
+#[test]
+fn unit_admin_token_is_never_written_where_a_link_leads() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let (path, elsewhere) = (root.path().join("token"), root.path().join("elsewhere"));
+    std::os::unix::fs::symlink(&elsewhere, &path).expect("made");
+    Token::at(&path).expect_err("the link's end is not there");
+    assert!(!elsewhere.exists());
 }
 
 #[test]
@@ -193,7 +233,74 @@ fn unit_admin_metrics_escape_hostile_label_values() {
         kind: MetricKind::Counter,
         samples: vec![(vec![("kind", "a\"b\\c\nd".into())], 1)],
     };
-    let text = exposition(vec![metric]).expect("formatted");
+    let text = exposition(vec![metric], Exposition::OpenMetrics).expect("formatted");
     assert!(text.contains(r#"palisade_records_lost_total{kind="a\"b\\c\nd"} 1"#), "{text}");
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn unit_admin_metrics_describe_counters_by_the_name_that_each_format_wants() {
+    let metrics = || {
+        let single = |name, kind| Metric::single(name, "Help.", kind, 1);
+        vec![single("alerts", MetricKind::Counter), single("processes", MetricKind::Gauge)]
+    };
+    let text = exposition(metrics(), Exposition::Text).expect("formatted");
+    let wanted = "# HELP palisade_alerts_total Help.\n# TYPE palisade_alerts_total counter\npalisade_alerts_total{} 1\n\
+                  # HELP palisade_processes Help.\n# TYPE palisade_processes gauge\npalisade_processes{} 1\n";
+    assert_eq!(text, wanted);
+    let open = exposition(metrics(), Exposition::OpenMetrics).expect("formatted");
+    assert!(open.contains("# TYPE palisade_alerts counter\npalisade_alerts_total{} 1\n"), "{open}");
+}
+
+#[actix_rt::test]
+async fn unit_admin_metrics_come_in_the_format_that_is_accepted() {
+    let bed = Bed::new();
+    let plain = bed.unix(&get("/metrics", "")).await;
+    assert!(plain.contains("text/plain; version=0.0.4") && plain.ends_with("palisade_alerts_total{} 3\n"), "{plain}");
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
+    let open = bed.unix(&get("/metrics", accept)).await;
+    assert!(open.contains("application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_sees_at_once_that_a_follower_of_alerts_went_away() {
+    let bed = Bed::new();
+    let mut follower = UnixStream::connect(bed.root.path().join("admin.sock")).await.expect("listens");
+    follower.write_all(get("/v1/alerts?recent=1&follow=true", "").as_bytes()).await.expect("sent");
+    let mut answer = [0; 512];
+    assert!(follower.read(&mut answer).await.expect("answered") > 0);
+    let lines = bed.view.followers.lock().expect("no panic").pop().expect("it follows");
+    assert!(!lines.is_closed());
+    drop(follower);
+    // No alert comes meanwhile.
+    tokio::time::timeout(Duration::from_secs(2), lines.closed()).await.expect("its connection is free again");
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_socket_takes_connections_before_it_serves_and_is_removed_by_its_owner_alone() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let path = root.path().join("admin.sock");
+    let bound = AdminAddress { socket: path.clone(), loopback: None }.bind().expect("free");
+    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    let early = UnixStream::connect(&path).await.expect("waits");
+    let server = bound.serve(Arc::new(Sample::default())).expect("serves");
+    assert!(exchange(early, &get("/healthz", "")).await.starts_with("HTTP/1.1 200"));
+    std::fs::remove_file(&path).expect("by hand");
+    let second = AdminAddress { socket: path.clone(), loopback: None }.bind().expect("free");
+    server.stop().await;
+    assert!(path.exists(), "it is the second's");
+    drop(second);
+    assert_eq!(std::fs::read_dir(root.path()).expect("there").count(), 0);
+}
+
+#[actix_rt::test]
+async fn unit_admin_socket_is_bound_over_what_a_node_of_the_same_process_id_left() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let path = root.path().join("admin.sock");
+    let unseen = root.path().join(format!("admin.sock.{}", std::process::id()));
+    drop(std::os::unix::net::UnixListener::bind(&unseen).expect("as a node that was killed before it put it in place"));
+    AdminAddress { socket: path, loopback: None }.bind().expect("free");
+    assert!(!unseen.exists());
 }

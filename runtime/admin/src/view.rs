@@ -40,8 +40,8 @@ pub trait AdminView: Send + Sync + 'static {
     async fn document(&self, which: Document) -> Result<serde_json::Value, ViewError>;
     /// Whether the node is ready, and its conditions as JSON.
     async fn readiness(&self) -> Result<(bool, serde_json::Value), ViewError>;
-    /// All metrics now.
-    async fn metrics(&self) -> Result<Vec<Metric>, ViewError>;
+    /// All metrics that can be had now; who does not answer is missing, and one of the metrics says so.
+    async fn metrics(&self) -> Vec<Metric>;
     /// The last `recent` alerts and, if `follow`, all from now on; else the stream ends.
     async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
 }

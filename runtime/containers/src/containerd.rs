@@ -160,6 +160,8 @@ impl Containerd {
             Some(Work::Event(Event::Ended { key, pid })) => roster.ended(key, *pid, changes),
             Some(Work::Event(Event::Deleted { key })) => roster.removed(key, changes),
             Some(Work::Abandoned(key, pid)) => roster.abandoned(key, *pid, changes),
+            // Its container does not start: it must not take a slot.
+            Some(Work::Hook(call)) if call.answer.is_closed() => {}
             Some(Work::Hook(call)) => {
                 let announced = announce(api, roster, &call.request).await?;
                 return self.answer_or_tell(announced);

@@ -4,7 +4,7 @@
 mod pods;
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use palisade_world::{ContainerChange, Containers};
 use support::{Follower, PrivateContainerd, Run, cgroup_inode, succeed};
@@ -258,4 +258,29 @@ async fn host_containers_survive_a_call_that_is_dropped_at_every_await() {
     assert_eq!(started, "c1");
     let mode = fs::metadata(containerd.hook_socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only root may ask");
+}
+
+#[test]
+fn host_hook_wrapper_puts_the_hook_into_what_is_created_and_touches_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("runc-with-hook");
+    let written = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/hooks/runc-with-hook"));
+    std::os::unix::fs::symlink(written.unwrap(), &wrapper).unwrap();
+    fs::write(folder.path().join("hook.json"), r#"{"path": "/bin/palisade"}"#).unwrap();
+    let bundle = folder.path().join("bundle");
+    fs::create_dir(&bundle).unwrap();
+    let run = |words: &[&str]| {
+        fs::write(bundle.join("config.json"), r#"{"hooks": {"createRuntime": [{"path": "/bin/other"}]}}"#).unwrap();
+        let mut runc = Command::new(&wrapper);
+        let said = succeed(runc.env("RUNC", "echo").current_dir(folder.path()).args(words));
+        assert_eq!(said.trim(), words.join(" "), "runc gets every word");
+        fs::read_to_string(bundle.join("config.json")).unwrap().contains("/bin/palisade")
+    };
+    assert!(run(&["--root", "/run/runc", "create", "--bundle", "bundle", "c1"]));
+    assert!(run(&["--log", "create", "run", "-b", "bundle", "c1"]), "a file called create");
+    assert!(run(&["create", "--bundle=bundle", "kill"]));
+    // There is no configuration where these run.
+    assert!(!run(&["--root", "/run/runc", "kill", "create", "KILL"]));
+    assert!(!run(&["--root", "run", "delete", "--force", "run"]));
+    assert!(!run(&["state", "run"]));
 }

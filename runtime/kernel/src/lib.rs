@@ -10,6 +10,7 @@
 mod adapter;
 pub mod cgroup;
 mod cgroups;
+mod claim;
 pub mod fanotify;
 pub mod kill;
 pub mod layout;
@@ -25,4 +26,5 @@ mod slots;
 mod sys;
 
 pub use adapter::{KernelAdapter, KernelConfig};
+pub use claim::{Claim, ClaimError};
 pub use objects::unload;

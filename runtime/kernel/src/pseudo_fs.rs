@@ -50,6 +50,15 @@ pub(crate) fn ensure(file_system: PseudoFs) -> io::Result<PathBuf> {
     Ok(standard.to_path_buf())
 }
 
+/// Whether `path`, which need not be there, lies on a file system of this type.
+pub(crate) fn is_below(file_system: PseudoFs, path: &Path) -> io::Result<bool> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mounted(file_system.kind, &mountinfo);
+    // The nearest directory that is there, links resolved.
+    let there = path.ancestors().find_map(|ancestor| fs::canonicalize(ancestor).ok());
+    Ok(there.is_some_and(|there| points.iter().any(|point| there.starts_with(point))))
+}
+
 /// Where the unified cgroup hierarchy is mounted.
 pub(crate) fn unified_cgroups() -> io::Result<Option<PathBuf>> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;

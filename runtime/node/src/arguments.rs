@@ -25,7 +25,7 @@ pub enum Command {
     /// Run the node: see, decide, enforce, explain.
     Node(Box<NodeArguments>),
     /// Print what this kernel can do, and which tier holds which family.
-    Probe(ProbeArguments),
+    Probe(OutputArguments),
     /// Print the live tree of actors of the running node.
     Tree(AdminArguments),
     /// Print alerts of the running node.
@@ -38,7 +38,7 @@ pub enum Command {
     /// Take away all that a node left in the kernel: programs, links, maps.
     Unload(UnloadArguments),
     /// Print the version.
-    Version,
+    Version(OutputArguments),
     /// The OCI createRuntime hook: container runtimes call it.
     Hook(HookArguments),
     /// The fanotify responder: the node starts it.
@@ -92,7 +92,7 @@ pub struct NodeArguments {
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
     /// Serve the admin endpoint on this loopback address too, for who has the token.
-    #[arg(long, env = "PALISADE_ADMIN_ADDRESS")]
+    #[arg(long, env = "PALISADE_ADMIN_ADDRESS", value_parser = address, value_name = "ADDRESS:PORT")]
     pub admin_address: Option<SocketAddr>,
     /// File of the token for the loopback address; made if missing.
     #[arg(long, env = "PALISADE_ADMIN_TOKEN_FILE", default_value = "/run/palisade/admin.token")]
@@ -134,16 +134,16 @@ pub struct NodeArguments {
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4095))]
     pub max_workloads: u32,
     /// Seconds between two looks at the policy directory.
-    #[arg(long, default_value = "0.25", value_parser = seconds)]
+    #[arg(long, default_value = "0.25", value_parser = interval)]
     pub policy_interval: Duration,
     /// Leave what is in the kernel in force when the node stops (for upgrades); else a stop takes everything away.
     #[arg(long)]
     pub keep_enforcing: bool,
 }
 
-/// `palisade probe`.
+/// Commands that only print.
 #[derive(Debug, Args)]
-pub struct ProbeArguments {
+pub struct OutputArguments {
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text")]
     pub output: Output,
@@ -209,6 +209,9 @@ pub struct DoctorArguments {
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
+    /// Directory for pins below a BPF file system.
+    #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
+    pub pin_root: PathBuf,
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text")]
     pub output: Output,
@@ -220,6 +223,12 @@ pub struct UnloadArguments {
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
+    /// Even under a node that runs, and that goes on without enforcement.
+    #[arg(long)]
+    pub force: bool,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// `palisade hook`.
@@ -229,7 +238,7 @@ pub struct HookArguments {
     #[arg(long, env = "PALISADE_HOOK_SOCKET", default_value = HOOK_SOCKET)]
     pub socket: PathBuf,
     /// Seconds to wait for the node.
-    #[arg(long, default_value = "4", value_parser = seconds)]
+    #[arg(long, default_value = "10", value_parser = seconds)]
     pub timeout: Duration,
     /// Let the container start if the node cannot be asked.
     #[arg(long)]
@@ -240,6 +249,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 0.25".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     if duration.is_zero() { Err("more than 0".into()) } else { Ok(duration) }
+}
+
+/// At most a hundred looks a second: each reads the directory.
+fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|interval| if interval.as_millis() < 10 { Err("0.01 or more".into()) } else { Ok(interval) })
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:9180 or [::1]:9180".to_owned())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! The binary `palisade`: command line, configuration, wiring, signals.
 //!
-//! Exit status: 0 when all is well, 1 when what was asked for did not succeed, 2 when a file cannot be read, 64 on a wrong command line.
+//! Exit status: 0 when all is well, 1 when what was asked for did not succeed, 2 when a file cannot be read, 64 on a wrong command line,
+//! 70 when a node's thread stalled.
 #![forbid(unsafe_code)]
 
 mod admin_client;
@@ -36,12 +37,33 @@ fn main() -> ExitCode {
         Command::Policy(policy) => command::policy::run(policy),
         Command::Doctor(arguments) => command::doctor::run(&arguments),
         Command::Unload(arguments) => command::unload::run(&arguments),
-        Command::Version => command::version::run(),
+        Command::Version(arguments) => command::version::run(&arguments),
         Command::Hook(arguments) => command::hook::run(&arguments),
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("palisade: {error:#}");
+        eprintln!("palisade: {}", render::printable(&chain(&error)));
         ExitCode::FAILURE
     })
+}
+
+/// An error with its causes in one line; what an error's own words say already is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.contains(&cause) {
+        true => said,
+        false if said.is_empty() => cause,
+        false => format!("{said}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_main_says_each_cause_of_an_error_once() {
+        let io = std::io::Error::other("in use");
+        let error = anyhow::Error::from(palisade_admin::AdminError::Socket { path: "/a.sock".into(), source: io });
+        assert_eq!(chain(&error.context("start")), "start: admin socket /a.sock: in use");
+    }
 }

@@ -8,13 +8,33 @@ use std::fmt::Write as _;
 use palisade_domain::Alert;
 use palisade_supervision::{Kind, TreeNode};
 
+/// What moves a cursor, changes a terminal's state or the order in which text is read: C0 and C1 controls, marks of direction, and what
+/// separates lines without being a line feed.
+fn hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Escapes what is not printable; everything else stays as it is.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let hostile = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars().flat_map(|c| if hostile(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// The same for a JSON document in one line, which stays the same document: such characters stand only in its strings.
+#[must_use]
+pub fn printable_json(line: &str) -> String {
+    // All of them are of the basic plane: four digits are enough.
+    let mut text = String::with_capacity(line.len());
+    for c in line.chars() {
+        if hostile(c) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// One line for an alert.

@@ -1,13 +1,16 @@
 //! The policy directory: a consistent reading of it, and its changes.
 //!
 //! Invariant: a reading holds each file as it stood at one moment, and no file of it changed while the reading was taken; else it is
-//! taken again. Change is found by comparing a fingerprint (name, inode, size, modification and change time), not by inotify, because
+//! taken again. A file in the middle of being written looks like that as well: who reads waits until the directory has
+//! [settled](PolicyDirectory::settled). Change is found by comparing a fingerprint (name, inode, size, modification and change time), not by inotify, because
 //! ConfigMap volumes swap a symlink, network file systems tell nothing, and a scan of a thousand files takes about a millisecond.
 //!
-//! Read are regular files (symlinks followed) named `*.yaml`, `*.yml` or `*.json`, not hidden, not in subdirectories.
+//! Read are regular files (symlinks followed) named `*.yaml`, `*.yml` or `*.json`, not hidden, not in subdirectories. A name that is not
+//! UTF-8 is shown with replacements, and read all the same.
 #![forbid(unsafe_code)]
 
 use std::{
+    ffi::{OsStr, OsString},
     fs,
     io::Read as _,
     os::unix::fs::MetadataExt as _,
@@ -20,8 +23,9 @@ use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyRe
 pub const MAX_FILES: u64 = 10_000;
 /// At most this large a file, in bytes: a Kubernetes object is at most 1.5 MiB, and a file may hold several.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
-/// At most this much in all, in bytes.
-pub const MAX_TOTAL_BYTES: u64 = 256 << 20;
+/// At most this much in all, in bytes: a hundred thousand policies. Reading them takes about a tenth of a second a MiB, and whoever reads
+/// must be back long before the watchdog takes his thread for stuck.
+pub const MAX_TOTAL_BYTES: u64 = 32 << 20;
 /// Readings tried before a directory counts as never settling.
 const ATTEMPTS: u32 = 5;
 
@@ -29,13 +33,16 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug)]
 pub struct FileDirectory {
     path: PathBuf,
+    /// As of the last reading.
     seen: Option<Vec<Fingerprint>>,
+    /// As of the last look; `None`: it could not be looked at.
+    noticed: Option<Vec<Fingerprint>>,
 }
 
 /// What changes when a file changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Fingerprint {
-    name: String,
+    name: OsString,
     inode: (u64, u64),
     size: u64,
     modified: (i64, i64),
@@ -46,7 +53,7 @@ impl FileDirectory {
     /// The directory at `path`; nothing is read yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), seen: None }
+        Self { path: path.into(), seen: None, noticed: None }
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>, PolicyDirectoryError> {
@@ -54,8 +61,10 @@ impl FileDirectory {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|source| unreadable(&self.path, source))?;
-            let Some(name) = policy_name(&entry.file_name()) else { continue };
-            let path = entry.path();
+            let (name, path) = (entry.file_name(), entry.path());
+            if !is_policy_name(&name) {
+                continue;
+            }
             let metadata = match fs::metadata(&path) {
                 Ok(metadata) => metadata,
                 // Removed between the listing and now: not of this reading.
@@ -92,7 +101,7 @@ impl FileDirectory {
             bound(&path, "size in bytes", content.len() as u64, MAX_FILE_BYTES)?;
             total += content.len() as u64;
             bound(&self.path, "total size in bytes", total, MAX_TOTAL_BYTES)?;
-            files.push(PolicyFile { name: fingerprint.name.clone(), content });
+            files.push(PolicyFile { name: fingerprint.name.to_string_lossy().into_owned(), content });
         }
         Ok(PolicyReading { files })
     }
@@ -117,18 +126,22 @@ impl PolicyDirectory for FileDirectory {
     }
 
     fn changed(&mut self) -> bool {
-        match (self.fingerprints(), &self.seen) {
-            (Ok(now), Some(seen)) => now != *seen,
-            // Unreadable now, or never read: reading tells why.
-            _ => true,
-        }
+        self.noticed = self.fingerprints().ok();
+        // Unreadable now, or never read: reading tells why.
+        self.noticed.is_none() || self.noticed != self.seen
+    }
+
+    fn settled(&mut self) -> bool {
+        let now = self.fingerprints().ok();
+        let before = std::mem::replace(&mut self.noticed, now);
+        before == self.noticed
     }
 }
 
-fn policy_name(name: &std::ffi::OsStr) -> Option<String> {
-    let name = name.to_str()?;
-    let extension = Path::new(name).extension()?.to_str()?;
-    (!name.starts_with('.') && matches!(extension, "yaml" | "yml" | "json")).then(|| name.to_owned())
+/// By bytes: a name that is not UTF-8 is no reason to leave a policy out.
+fn is_policy_name(name: &OsStr) -> bool {
+    let ends = |extension: &&str| Path::new(name).extension().is_some_and(|found| found == *extension);
+    !name.as_encoded_bytes().starts_with(b".") && ["yaml", "yml", "json"].iter().any(ends)
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> PolicyDirectoryError {

@@ -1,6 +1,10 @@
 //! The directory on a real file system.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::symlink},
+};
 
 use palisade_world::{PolicyDirectory as _, PolicyDirectoryError};
 
@@ -73,4 +77,59 @@ fn unit_store_refuses_a_file_past_its_bound_with_the_numbers() {
     file.set_len(crate::MAX_FILE_BYTES + 1).expect("sparse");
     let error = FileDirectory::new(root.path()).read().expect_err("too large");
     assert!(error.to_string().ends_with("size in bytes is 16777217, at most 16777216 is read"), "{error}");
+}
+
+#[test]
+fn unit_store_is_settled_once_nothing_changed_between_two_looks() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let file = root.path().join("a.yaml");
+    let mut directory = FileDirectory::new(root.path());
+    directory.read().expect("readable");
+    fs::write(&file, "").expect("truncated, as who writes in place begins");
+    assert!(directory.changed());
+    fs::write(&file, "and written").expect("written");
+    assert!(!directory.settled());
+    assert!(directory.settled());
+    assert!(directory.changed(), "to be settled is not to be read");
+    fs::remove_dir_all(root.path()).expect("removed");
+    assert!(!directory.settled());
+    assert!(directory.settled(), "gone for good");
+}
+
+#[test]
+fn unit_store_reads_a_policy_whose_name_is_not_utf8() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    fs::write(root.path().join(OsStr::from_bytes(b"caf\xe9.yaml")), "one").expect("written");
+    let read = FileDirectory::new(root.path()).read().expect("readable");
+    assert_eq!((read.files[0].name.as_str(), read.files[0].content.as_slice()), ("caf\u{fffd}.yaml", &b"one"[..]));
+}
+
+#[test]
+fn unit_store_comes_back_when_its_directory_does() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let path = root.path().join("policies");
+    let mut directory = FileDirectory::new(&path);
+    fs::create_dir(&path).expect("made");
+    fs::write(path.join("a.yaml"), "one").expect("written");
+    directory.read().expect("readable");
+    fs::remove_dir_all(&path).expect("removed");
+    assert!(directory.changed());
+    directory.read().expect_err("it is gone");
+    assert!(directory.changed(), "looked for at each look");
+    fs::create_dir(&path).expect("made again");
+    fs::write(path.join("b.yaml"), "two").expect("written");
+    assert!(directory.changed());
+    assert_eq!(names(&mut directory), ["b.yaml"]);
+    assert!(!directory.changed());
+}
+
+#[test]
+fn unit_store_refuses_a_directory_past_its_bound_with_the_numbers() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for name in ["a.yaml", "b.yaml", "c.yaml"] {
+        let file = fs::File::create(root.path().join(name)).expect("made");
+        file.set_len(crate::MAX_TOTAL_BYTES / 2).expect("sparse");
+    }
+    let error = FileDirectory::new(root.path()).read().expect_err("too large");
+    assert!(error.to_string().ends_with("total size in bytes is 50331648, at most 33554432 is read"), "{error}");
 }

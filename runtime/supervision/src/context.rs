@@ -250,6 +250,8 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             ctx.turn -= 1;
             envelope.handle(actor, ctx);
         }
+        // The actor waits for something, perhaps for a sender that waits for the room just made.
+        ctx.gate().after_pass();
         Poll::Pending
     }
 }

@@ -56,7 +56,7 @@
 //! | what a panic loses | The message in the handler (`lost_panic`), with as many records as the actor noted by [`Context::at_stake`] (`lost_panic_records`); the actor's state; its timers and spawned futures, with them the answers they owed ([`AskError::Lost`]). |
 //! | what survives a panic | The mailbox with all that is queued, in order; every [`Address`], [`Outbox`], [`Asker`], `Addr`, `Recipient`; all siblings that the strategy does not tie to it. |
 //! | what a stop loses | What is queued once the child is over (removed, finished, or the tree stopped): `lost_closed`. Later messages: `Closed`. A stop within a group restart loses nothing. |
-//! | state after a restart | What the factory builds, at the child's place; nothing of the old state remains, it is dropped before the factory runs. |
+//! | state after a restart | What the factory builds, at the child's place; nothing of the old state remains, it is dropped before the factory runs. What must outlive it, the factory holds as [`Kept`]. |
 //! | started | When the factory and `started` have returned and every future that they `wait` for is done. Before that no message is handled and no later sibling starts. |
 //! | start deadline | 10 s ([`ChildSpec::start_deadline`]); then it has failed like one that crashed. |
 //! | order of start and stop | Start: as declared, each acknowledged before the next. Stop: in reverse, each acknowledged before the one before it. Restarts of a group likewise, for the members. Children of a running one-for-one supervisor restart and stop independently of each other. |
@@ -90,6 +90,7 @@ mod context;
 mod control;
 mod exit;
 mod gate;
+mod kept;
 mod outbox;
 mod overseer;
 mod place;
@@ -107,6 +108,7 @@ pub use context::Context;
 pub use control::StopReport;
 pub use exit::{Exit, GaveUp};
 pub use gate::MailCounts;
+pub use kept::Kept;
 pub use outbox::{Asker, Outbox, OutboxCounts, Overflow};
 pub use place::{ArbiterThread, Here, Place, PlaceGone, PlacedTask};
 pub use policy::{Backoff, ExitKind, Intensity, Jitter, Restart, Strategy};

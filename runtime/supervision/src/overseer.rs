@@ -192,15 +192,22 @@ impl Overseer {
             Order::Run(generation) if generation == self.generation => {}
             Order::Run(generation) => {
                 self.generation = generation;
+                // Whoever is still there is of a generation that was given up from above: as an actor is dropped by its next run, so are
+                // these. First the plan, whose stops would replace the kills; it starts nobody while somebody is there.
+                let left = !self.plan.is_quiet();
                 self.feed(Input::Boot);
+                if left {
+                    self.order_all(Order::Kill);
+                }
             }
             Order::Stop(generation) => {
                 self.generation = generation;
                 self.feed(Input::Halt);
             }
             Order::Kill(_) => {
-                self.order_all(Order::Kill);
+                // In this order: the stop that the plan begins with would replace a kill given before it.
                 self.feed(Input::Halt);
+                self.order_all(Order::Kill);
             }
             Order::Shut => self.order_all(|_| Order::Shut),
             Order::Close => {

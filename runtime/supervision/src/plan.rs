@@ -209,6 +209,12 @@ impl Plan {
         self.slots.iter().any(|slot| slot.id == id && slot.wanted)
     }
 
+    /// Whether no child runs or is being stopped.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        !self.slots.iter().any(|slot| slot.live() || slot.stopping())
+    }
+
     /// When [`Input::Wake`] is due, if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self, now: Duration) -> Option<Duration> {
@@ -429,7 +435,7 @@ impl Plan {
     }
 
     fn conclude(&mut self, out: &mut Vec<Step>) {
-        let quiet = !self.slots.iter().any(|slot| slot.live() || slot.stopping());
+        let quiet = self.is_quiet();
         match self.mode {
             Mode::Booting
                 if self.slots.iter().all(|s| !s.wanted || (matches!(s.phase, Phase::Up { .. }) && !s.cycle)) =>

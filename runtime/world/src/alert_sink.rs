@@ -20,4 +20,17 @@ pub trait AlertSink: Send {
     /// # Errors
     /// What the operating system said; the caller counts the lines as lost for this sink.
     fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError>;
+    /// What became of lines that were taken and are written later; a sink that writes at once has nothing to say.
+    fn health(&mut self) -> SinkHealth {
+        SinkHealth::default()
+    }
+}
+
+/// What became of lines after [`AlertSink::append`] took them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SinkHealth {
+    /// Lines that were not written, since the last question.
+    pub lost: u64,
+    /// Why the last write failed, if it did.
+    pub failing: Option<String>,
 }

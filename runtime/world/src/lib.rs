@@ -11,7 +11,7 @@ mod enforcement;
 mod policy_directory;
 mod records;
 
-pub use alert_sink::{AlertSink, AlertSinkError};
+pub use alert_sink::{AlertSink, AlertSinkError, SinkHealth};
 pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
 pub use enforcement::{

@@ -61,4 +61,7 @@ pub trait PolicyDirectory: Send {
     fn read(&mut self) -> Result<PolicyReading, PolicyDirectoryError>;
     /// Whether something changed since the last call (or since the start), cheaply; may say yes too often, never too seldom.
     fn changed(&mut self) -> bool;
+    /// Whether nothing changed since the last call of this or of [`PolicyDirectory::changed`]: a file that is being written is not
+    /// whole, and a file system's time stamps do not tell apart what changed within a few milliseconds.
+    fn settled(&mut self) -> bool;
 }

@@ -20,6 +20,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
+    time::{Instant, sleep},
 };
 
 use self::message::{Answer, MAX_ANSWER_BYTES};
@@ -34,9 +35,16 @@ use crate::oci::{MAX_STATE_BYTES, State};
 /// beyond it wait in the socket's backlog.
 pub const MAX_CONCURRENT: usize = 64;
 
-/// How long a hook waits for the node by default. A policy is in force some tens of milliseconds after the question; the rest is for
-/// a node that restarts meanwhile. containerd gives a start two minutes.
+/// How long a hook waits for the node's answer by default. A policy is in force some tens of milliseconds after the question; the rest
+/// is for a node that has just lost containerd and connects anew. containerd gives a start two minutes.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a hook waits for a node that is not there, as one is that restarts or is upgraded; part of the whole timeout, and short,
+/// for where there is no node at all every container waits it out before it is refused.
+pub const ABSENCE: Duration = Duration::from_secs(3);
+
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Why a container may not start.
 #[derive(Debug, thiserror::Error)]
@@ -120,17 +128,26 @@ pub fn run(stdin: impl Read, socket: &Path, timeout: Duration) -> Result<(), Hoo
         .build()
         .map_err(|source| HookError::Unreachable { socket: socket.to_owned(), source })?;
     let asked = runtime.block_on(async { tokio::time::timeout(timeout, ask(&request, socket)).await });
-    match asked.unwrap_or_else(|_| Err(HookError::TimedOut { socket: socket.to_owned(), timeout }))? {
+    match asked.unwrap_or_else(|_| Err(timed_out(socket, timeout)))? {
         Answer { admitted: true, .. } => Ok(()),
         Answer { reason, .. } => Err(HookError::Refused { id: state.id, reason }),
     }
 }
 
+/// No answer in time; where nobody serves the socket, that is why.
+fn timed_out(socket: &Path, timeout: Duration) -> HookError {
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            HookError::Unreachable { socket: socket.to_owned(), source }
+        }
+        _ => HookError::TimedOut { socket: socket.to_owned(), timeout },
+    }
+}
+
 async fn ask(request: &Request, socket: &Path) -> Result<Answer, HookError> {
     let no_answer = |reason: String| HookError::NoAnswer { socket: socket.to_owned(), reason };
-    let mut stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| HookError::Unreachable { socket: socket.to_owned(), source })?;
+    let mut stream =
+        connect(socket).await.map_err(|source| HookError::Unreachable { socket: socket.to_owned(), source })?;
     // A node may answer and close before it has read all: its answer counts, not the failed write.
     let written = stream.write_all(&request.to_line()).await;
     let mut line = Vec::new();
@@ -140,6 +157,22 @@ async fn ask(request: &Request, socket: &Path) -> Result<Answer, HookError> {
         (true, Err(error)) => Err(no_answer(error.to_string())),
         (true, Ok(())) => Err(no_answer("it closed the connection".to_owned())),
         (false, _) => Answer::parse(&line).map_err(no_answer),
+    }
+}
+
+/// Waits [`ABSENCE`] for somebody to serve the socket; any other error is final.
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let give_up = Instant::now() + ABSENCE;
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                    && Instant::now() < give_up =>
+            {
+                sleep(RETRY).await;
+            }
+            connected => return connected,
+        }
     }
 }
 

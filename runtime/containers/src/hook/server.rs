@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixSocket, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::timeout,
@@ -34,6 +34,9 @@ const IO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the node may take to answer; beyond every hook's own patience, so that it only bounds what is kept here.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Hooks that wait to be taken: a storm of starts, each with its own patience.
+const BACKLOG: u32 = 1024;
 
 /// What is read of a peer that has been refused, so that it hears why.
 const MAX_UNREAD_BYTES: u64 = 1 << 20;
@@ -67,10 +70,14 @@ impl Server {
     /// Serves processes of `uid` at `path`: a socket left behind by an earlier node is replaced, one in use is an error.
     pub(crate) async fn bind(path: &Path, uid: u32) -> io::Result<Self> {
         remove_if_left_behind(path).await?;
-        let listener = UnixListener::bind(path)?;
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        // A socket that does not listen yet refuses who connects: nobody is let in before its mode says who may.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let listener = socket.listen(BACKLOG)?;
         let inode = fs::symlink_metadata(path)?.ino();
-        // Each connection says two things at most, so this is never full.
+        // Each connection says two things at most. While the adapter does not listen (it connects to containerd) those of hooks that
+        // have ended may stand here still: then a call is refused, and the end of one waits for room.
         let (sender, signals) = mpsc::channel(2 * MAX_CONCURRENT);
         let accepting = tokio::spawn(accept(listener, uid, sender));
         Ok(Self { signals, accepting, path: path.to_owned(), inode })
@@ -152,8 +159,8 @@ async fn serve(stream: UnixStream, uid: u32, signals: mpsc::Sender<Signal>, _per
         hear_out(&mut stream).await;
     }
     if let Some((key, pid)) = subject.filter(|_| !(admitted && delivered)) {
-        // Refused only when the adapter is gone, and then nobody is left to be told.
-        signals.try_send(Signal::Abandoned(key, pid)).ok();
+        // Fails only when the adapter is gone, and then nobody is left to be told.
+        signals.send(Signal::Abandoned(key, pid)).await.ok();
     }
 }
 

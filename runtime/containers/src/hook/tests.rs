@@ -213,3 +213,51 @@ async fn unit_hook_waits_no_longer_than_it_was_told() {
     let asked = spawn_blocking(move || run(STATE.as_bytes(), &path, Duration::from_millis(100))).await.unwrap();
     assert!(matches!(asked, Err(HookError::TimedOut { .. })));
 }
+
+#[tokio::test]
+async fn unit_hook_outlasts_a_node_that_restarts() {
+    let bed = Bed::new();
+    drop(UnixListener::bind(&bed.path).unwrap());
+    let (asked, ()) = tokio::join!(bed.ask(), async {
+        // The socket of the node before is there, and nobody serves it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut server = bed.serve().await;
+        call(&mut server).await.answer.send(Ok(())).unwrap();
+        // Answered is not heard: the server lives until it is.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    });
+    asked.unwrap();
+}
+
+#[tokio::test]
+async fn unit_hook_that_was_abandoned_is_told_even_if_nobody_listened_at_the_time() {
+    let bed = Bed::new();
+    let mut server = bed.serve().await;
+    let line = b"{\"version\":1,\"namespace\":\"ns\",\"id\":\"c1\",\"pid\":12,\"bundle\":\"/b\"}\n";
+    let ask = async || {
+        let mut stream = UnixStream::connect(&bed.path).await.unwrap();
+        stream.write_all(line).await.unwrap();
+        stream
+    };
+    let settle = || tokio::time::sleep(Duration::from_millis(300));
+    // Some come and go, then as many as are served at a time ask: there is no room left for the word that they went, too.
+    for _ in 0..MAX_CONCURRENT / 2 {
+        drop(ask().await);
+    }
+    settle().await;
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_CONCURRENT {
+        waiting.push(ask().await);
+    }
+    settle().await;
+    drop(waiting);
+    settle().await;
+    let (mut calls, mut ends) = (0, 0);
+    while let Ok(signal) = tokio::time::timeout(Duration::from_secs(1), server.signal()).await {
+        match signal.unwrap() {
+            Signal::Call(_) => calls += 1,
+            Signal::Abandoned(..) => ends += 1,
+        }
+    }
+    assert_eq!((calls, ends), (MAX_CONCURRENT * 3 / 2, MAX_CONCURRENT * 3 / 2));
+}

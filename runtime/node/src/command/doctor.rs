@@ -12,6 +12,7 @@ use super::Outcome;
 use crate::{
     admin_client,
     arguments::{DoctorArguments, Output},
+    render,
 };
 
 /// How a check went.
@@ -55,7 +56,9 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     }
     checks.push(containerd(&arguments.containerd));
     checks.push(policies(&arguments.policy_dir));
-    checks.push(node(&arguments.admin_socket)?);
+    let answer = super::runtime()?.block_on(admin_client::document(&arguments.admin_socket, "/readyz"));
+    checks.push(left(&arguments.pin_root, answer.is_ok()));
+    checks.push(node(answer));
     let bad = checks.iter().any(|check| check.health == Health::Bad);
     let text = match arguments.output {
         Output::Json => format!("{:#}\n", json!({ "healthy": !bad, "checks": checks })),
@@ -74,9 +77,10 @@ fn text(checks: &[Check]) -> String {
             Health::Bad => "BAD ",
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark} {:<16} {}", check.name, check.found);
+        // Conditions may tell names that a workload chose.
+        let _ = writeln!(text, "{mark} {:<16} {}", check.name, render::printable(&check.found));
         if !check.advice.is_empty() {
-            let _ = writeln!(text, "     {:<16} -> {}", "", check.advice);
+            let _ = writeln!(text, "     {:<16} -> {}", "", render::printable(&check.advice));
         }
     }
     text
@@ -86,7 +90,12 @@ fn root() -> Check {
     if rustix::process::geteuid().is_root() {
         Check::good("root", "yes")
     } else {
-        Check::of("root", Health::Bad, "no", "run it as root: loading BPF programs and following containerd need it")
+        Check::of(
+            "root",
+            Health::Bad,
+            "no",
+            "run it as root (sudo palisade doctor): loading BPF programs and following containerd need it",
+        )
     }
 }
 
@@ -120,7 +129,8 @@ fn containerd(socket: &Path) -> Check {
     match UnixStream::connect(socket) {
         Ok(_) => Check::good("containerd", format!("answers at {}", socket.display())),
         Err(error) => {
-            let advice = "start containerd, name its socket with --containerd, or run the node with --no-containers";
+            let advice = "start it (`systemctl start containerd`; `apt-get install containerd` if it is missing), name its socket with \
+                          --containerd, or run the node with --no-containers";
             Check::of("containerd", Health::Weak, format!("{}: {error}", socket.display()), advice)
         }
     }
@@ -134,7 +144,7 @@ fn policies(directory: &Path) -> Check {
                 "policies",
                 Health::Bad,
                 error.to_string(),
-                "make the directory, or name another with --policy-dir",
+                format!("`mkdir -p {}`, or name another with --policy-dir", directory.display()),
             );
         }
     };
@@ -149,23 +159,64 @@ fn policies(directory: &Path) -> Check {
     }
 }
 
-fn node(socket: &Path) -> anyhow::Result<Check> {
-    let answer = super::runtime()?.block_on(admin_client::document(socket, "/readyz"));
-    Ok(match answer {
-        Ok(value) if value["ready"] == true => Check::good("node", "ready"),
-        Ok(value) => {
-            let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
-            let unready = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
-            let found: Vec<String> = unready
-                .map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?")))
-                .collect();
-            Check::of(
-                "node",
-                Health::Bad,
-                format!("not ready: {}", found.join("; ")),
-                "palisade tree shows what restarts, the node's log why",
-            )
+/// What is pinned while no node answers denies all the same, and nobody explains it.
+fn left(pin_root: &Path, node_answers: bool) -> Check {
+    let root = pin_root.display();
+    match (pin_root.exists(), node_answers) {
+        (true, true) => Check::good("pins", format!("{root}, of the node that runs")),
+        (false, _) => Check::good("pins", format!("nothing is left below {root}")),
+        (true, false) => {
+            let advice = "start a node (`palisade node`), which takes it over, or take it away (`palisade unload`)";
+            Check::of("pins", Health::Weak, format!("policy is in force below {root}, and no node answers"), advice)
         }
+    }
+}
+
+fn node(answer: anyhow::Result<serde_json::Value>) -> Check {
+    match answer {
+        Ok(value) => readiness(&value),
         Err(error) => Check::of("node", Health::Weak, format!("{error:#}"), ""),
-    })
+    }
+}
+
+/// A node that is ready may yet hold less than was asked of it: what is degraded is said, too.
+fn readiness(value: &serde_json::Value) -> Check {
+    let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
+    let wanting = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
+    let found: Vec<String> =
+        wanting.map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?"))).collect();
+    let advice = "`palisade tree` shows what restarts, the node's log says why";
+    match (value["ready"] == true, found.is_empty()) {
+        (true, true) => Check::good("node", "ready"),
+        (true, false) => Check::of("node", Health::Weak, format!("ready, but {}", found.join("; ")), advice),
+        (false, _) => Check::of("node", Health::Bad, format!("not ready: {}", found.join("; ")), advice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_doctor_tells_of_policy_that_is_in_force_without_a_node() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let pins = root.path().join("pins");
+        assert_eq!(left(&pins, false).health, Health::Good);
+        std::fs::create_dir(&pins).expect("as after a crash");
+        assert_eq!(left(&pins, true).health, Health::Good);
+        let weak = left(&pins, false);
+        assert!(weak.health == Health::Weak && weak.advice.contains("palisade unload"), "{weak:?}");
+    }
+
+    #[test]
+    fn unit_doctor_calls_a_node_good_only_if_every_condition_is() {
+        let health = |ready, state: &str| {
+            let conditions = json!({ "policies": { "state": "good" }, "slot 4": { "state": state, "reason": "full" } });
+            readiness(&json!({ "ready": ready, "conditions": conditions }))
+        };
+        assert_eq!(health(true, "good").health, Health::Good);
+        let weak = health(true, "degraded");
+        assert_eq!((weak.health, weak.found.as_str()), (Health::Weak, "ready, but slot 4: full"));
+        assert_eq!(health(false, "failed").health, Health::Bad);
+    }
 }

@@ -15,20 +15,29 @@ pub mod version;
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What each command returns.
 pub type Outcome = anyhow::Result<ExitCode>;
 
-/// Prints to standard output; a reader that went away (`| head`) is no error.
+/// Prints to standard output; `false` where the reader went away (`| head`), which is no error.
 ///
 /// # Errors
 /// Anything else that the operating system says.
-pub fn print(text: &str) -> anyhow::Result<()> {
+pub fn print(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("standard output"),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("standard output"),
     }
+}
+
+/// Whether standard output is a pipe that nobody reads any more; what cannot be asked is taken for read.
+#[must_use]
+pub fn reader_is_gone() -> bool {
+    let out = std::io::stdout();
+    let mut asked = [PollFd::new(&out, PollFlags::empty())];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// A runtime for commands that only wait.

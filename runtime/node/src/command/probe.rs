@@ -6,7 +6,7 @@ use palisade_world::{CapabilityState, KernelMatrix};
 
 use super::Outcome;
 use crate::{
-    arguments::{Output, ProbeArguments},
+    arguments::{Output, OutputArguments},
     node::view,
 };
 
@@ -14,8 +14,11 @@ use crate::{
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(arguments: &ProbeArguments) -> Outcome {
-    anyhow::ensure!(rustix::process::geteuid().is_root(), "each capability is really tried: run it as root");
+pub fn run(arguments: &OutputArguments) -> Outcome {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "each capability is really tried: run it as root (sudo palisade probe)"
+    );
     let matrix = palisade_kernel::matrix::probe();
     let text = match arguments.output {
         Output::Json => format!("{:#}\n", view::matrix(&matrix)),

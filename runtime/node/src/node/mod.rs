@@ -9,26 +9,31 @@
 //! │  ├─ enforcers                one-for-one, one child a workload
 //! │  ├─ roster
 //! │  ├─ workloads
-//! │  └─ policy-keeper
+//! │  └─ policy-keeper           own thread: a large directory delays no admission
 //! └─ probe                       own thread: rings are read whatever else goes on
 //! ```
 
 pub mod kernel;
+mod metrics;
 mod tree;
 pub mod view;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use palisade_admin::{AdminAddress, Token};
-use palisade_supervision::Watchdog;
+use palisade_admin::{AdminAddress, Bound, Token};
+use palisade_kernel::Claim;
+use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::NodeArguments;
 
 /// How long a thread may be silent before the process exits and its service manager starts it again. Compiling is bounded to less.
 const STALL: Duration = Duration::from_secs(30);
+
+/// Exit status of a node of which a thread stalled.
+const STALLED: i32 = 70;
 
 /// Opens the record source anew for each generation of the probe.
 pub type OpenRecords = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> + Send + Sync>;
@@ -43,37 +48,36 @@ pub struct Kernel {
     pub unload: Box<dyn FnOnce() -> anyhow::Result<()>>,
 }
 
-/// Runs a node until a signal or until its tree gives up.
+/// Runs a node until a signal or until its tree gives up; `open` loads what the kernel takes.
+///
+/// What can fail for a wrong command line (sockets, ports, the token, pins that are another node's) comes before the kernel is touched:
+/// a node that does not start leaves nothing in force.
 ///
 /// # Errors
 /// What keeps it from starting, in words.
-pub async fn run(arguments: NodeArguments, kernel: Kernel) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    for socket in [&arguments.admin_socket, &arguments.hook_socket, &arguments.admin_token_file] {
-        if let Some(directory) = socket.parent() {
-            std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-        }
-    }
+pub async fn run(
+    arguments: NodeArguments,
+    open: impl FnOnce(&NodeArguments) -> anyhow::Result<Kernel>,
+) -> anyhow::Result<ExitCode> {
+    // First of all: a signal while the node starts is kept, and answered with an ordered stop.
+    let mut signals = Signals::hear()?;
+    let _claim = Claim::take(&arguments.pin_root)?;
+    let bound = bind(&arguments)?;
+    let kernel = open(&arguments).context("kernel")?;
     let places = tree::Places::start().context("cannot start threads")?;
     let planted = tree::plant(&arguments, &kernel, &places);
-    let _watchdog = Watchdog::start(&places.all(), STALL, |stall| {
+    // This thread as well: supervisors, health and the admin endpoint are on it.
+    let watched = [places.all(), vec![Here::beating()]].concat();
+    let _watchdog = Watchdog::start(&watched, STALL, |stall| {
         tracing::error!(?stall, "a thread does not turn its loop: exit, to be started again");
-        std::process::exit(70);
+        std::process::exit(STALLED);
     });
-    let address = AdminAddress {
-        socket: arguments.admin_socket.clone(),
-        loopback: match arguments.admin_address {
-            Some(address) => Some((address, Token::at(&arguments.admin_token_file)?)),
-            None => None,
-        },
-    };
     let running = planted.supervisor.start(|gave_up| tracing::error!(?gave_up, "the tree gave up")).await;
     let running = Arc::new(
         running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?,
     );
     let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement));
-    let admin = palisade_admin::serve(address, Arc::new(view))?;
+    let admin = bound.serve(Arc::new(view))?;
     tracing::info!(
         socket = %arguments.admin_socket.display(),
         loopback = admin.loopback.map(|address| address.to_string()),
@@ -82,8 +86,7 @@ pub async fn run(arguments: NodeArguments, kernel: Kernel) -> anyhow::Result<Exi
     );
     let gave_up = tokio::select! {
         biased;
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = signals.told_to_stop() => None,
         gave_up = running.gave_up() => Some(gave_up),
     };
     admin.stop().await;
@@ -100,4 +103,53 @@ pub async fn run(arguments: NodeArguments, kernel: Kernel) -> anyhow::Result<Exi
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What tells a node to stop: SIGTERM, SIGINT, and SIGHUP (the terminal is gone) unless it was ignored when the node began (nohup).
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn hear() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            hangup: (!ignores_hangup()).then(|| signal(SignalKind::hangup())).transpose().context("SIGHUP")?,
+        })
+    }
+
+    async fn told_to_stop(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// SIGHUP is signal 1, the lowest bit of the mask.
+fn ignores_hangup() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & 1 == 1)
+}
+
+/// Makes the sockets' directories and takes the admin endpoint's addresses.
+fn bind(arguments: &NodeArguments) -> anyhow::Result<Bound> {
+    for file in [&arguments.admin_socket, &arguments.hook_socket, &arguments.admin_token_file] {
+        if let Some(directory) = file.parent() {
+            std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
+    }
+    let token = |address| Token::at(&arguments.admin_token_file).map(|token| (address, token));
+    let loopback = arguments.admin_address.map(token).transpose()?;
+    Ok(AdminAddress { socket: arguments.admin_socket.clone(), loopback }.bind()?)
 }

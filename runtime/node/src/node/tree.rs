@@ -1,49 +1,49 @@
 //! The tree of actors: who is told what, and where each runs.
 
-use std::{
-    io,
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use palisade_alerts::Alerts;
+use palisade_alerts::{Alerts, state::Names};
 use palisade_containers::{Containerd, ContainerdConfig};
-use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
+use palisade_domain::{Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
-use palisade_health::Health;
+use palisade_health::{Health, state::State as Conditions};
 use palisade_policy::ir::Postures;
 use palisade_policy_compiler::{
     actor::PolicyCompiler,
     state::{Bounds, State as CompilerState},
 };
-use palisade_policy_keeper::{PolicyKeeper, state::State as Kept};
+use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
 use palisade_protocol::{
-    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicySetChanged, PolicySetStatusOf, ProcessesListed,
-    ReadinessOf, RecordAccountOf, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
+    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
+    PolicySetStatusOf, ReadinessOf, RecordAccountOf, SubscribeAlerts, WorkloadAppeared, WorkloadGone, WorkloadNamed,
+    WorkloadsOf,
 };
-use palisade_sinks::{RotatingFile, Stdout};
+use palisade_sinks::{Queued, RotatingFile, Stdout};
 use palisade_store::FileDirectory;
 use palisade_supervision::{
-    Address, ArbiterThread, Asker, ChildSpec, MailboxOf, Overflow, Place, Strategy, Supervisor,
+    ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
 };
-use palisade_workloads::Workloads;
+use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::{AlertSink, Membership};
 
 use super::Kernel;
 use crate::{arguments::NodeArguments, clock::MachineClock, processes};
 
-/// Batches that may wait for the alerts actor: 64 of 512 records are a tenth of a second of the heaviest load, about 8 MiB.
-const BATCHES: usize = 64;
+/// The supervisor of the enforcers.
+pub const ENFORCERS: &str = "enforcers";
+/// The most slots that a node can have; facts that find a mailbox full wait before it, the newest of each slot.
+const SLOTS: usize = 4096;
+/// Restarts of enforcers that are tolerated within a minute: one whose start always crashes makes about nine, so this is some thirty
+/// workloads at once. Fewer are faults of those workloads, which stay as they stand; the others must not be restarted for them.
+const ENFORCER_RESTARTS: u32 = 256;
 
-/// The threads: a slow sink never delays enforcement, nor a large compilation a question.
+/// The threads: a slow sink never delays enforcement, nor a large compilation a question, nor a large directory an admission.
 pub struct Places {
     alerts: Arc<ArbiterThread>,
     compile: Arc<ArbiterThread>,
     enforce: Arc<ArbiterThread>,
+    policies: Arc<ArbiterThread>,
     probe: Arc<ArbiterThread>,
 }
 
@@ -57,13 +57,14 @@ impl Places {
             alerts: ArbiterThread::start("alerts")?,
             compile: ArbiterThread::start("compile")?,
             enforce: ArbiterThread::start("enforce")?,
+            policies: ArbiterThread::start("policies")?,
             probe: ArbiterThread::start("probe")?,
         })
     }
 
     /// All of them, for the watchdog.
     pub fn all(&self) -> Vec<Arc<dyn Place>> {
-        vec![self.alerts.clone(), self.compile.clone(), self.enforce.clone(), self.probe.clone()]
+        vec![self.alerts.clone(), self.compile.clone(), self.enforce.clone(), self.policies.clone(), self.probe.clone()]
     }
 }
 
@@ -104,7 +105,7 @@ impl Mailboxes {
             // One question from each enforcer.
             compiler: MailboxOf::new("policy-compiler", 4096),
             // Batches, and a fact from each enforcer.
-            alerts: MailboxOf::new("alerts", BATCHES + 4096),
+            alerts: MailboxOf::new("alerts", palisade_probe::actor::IN_FLIGHT + SLOTS),
             // Three facts a workload.
             roster: MailboxOf::new("roster", 4096),
             workloads: MailboxOf::new("workloads", 64),
@@ -126,7 +127,8 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         alert_counts: boxes.alerts.address().asker(),
         records: boxes.probe.address().asker(),
     };
-    let conditions = boxes.health.address().outbox::<ConditionReported>(Overflow::Refuse);
+    let conditions = boxes.health.address().outbox(each(2 * SLOTS, |report: &ConditionReported| hash(&report.name)));
+    let alerts_address = boxes.alerts.address();
     let probe_wiring = palisade_probe::Wiring {
         readers: vec![boxes.alerts.address().outbox(Overflow::Refuse)],
         conditions: conditions.clone(),
@@ -134,11 +136,14 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
     let enforcer_wiring = palisade_enforcer::Wiring {
         enforcement: Arc::clone(&kernel.enforcement),
         compiler: boxes.compiler.address().asker(),
+        announced: alerts_address.outbox(each(2 * SLOTS, |fact: &PolicyAnnounced| {
+            u64::from(fact.slot.0) << 32 | u64::from(fact.generation.0)
+        })),
         installed: vec![
-            boxes.alerts.address().outbox(Overflow::Refuse),
-            boxes.health.address().outbox(Overflow::Refuse),
+            alerts_address.outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
+            boxes.health.address().outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
         ],
-        released: boxes.health.address().outbox(Overflow::Refuse),
+        released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
         postures: postures(arguments),
     };
@@ -146,25 +151,25 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         appeared: boxes.roster.address().outbox(Overflow::Block),
         started: boxes.roster.address().outbox(Overflow::Block),
         gone: boxes.roster.address().outbox(Overflow::Block),
-        named: boxes.alerts.address().outbox(Overflow::Block),
+        named: alerts_address.outbox(each(SLOTS, |fact: &WorkloadNamed| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
         clock: Arc::new(MachineClock),
     };
     let keeper_wiring = palisade_policy_keeper::Wiring {
         // Only the newest set matters.
-        sets: boxes.roster.address().outbox(Overflow::Coalesce(NonZeroUsize::MIN, |_: &PolicySetChanged| 0)),
-        conditions,
+        sets: boxes.roster.address().outbox(each(1, |_: &PolicySetChanged| 0)),
+        conditions: conditions.clone(),
         interval: arguments.policy_interval,
     };
 
-    let enforcers = Supervisor::new("enforcers");
-    let roster = roster(arguments, boxes.roster, &enforcers, places, enforcer_wiring, &boxes.alerts.address());
+    let enforcers = Supervisor::new(ENFORCERS).intensity(ENFORCER_RESTARTS, Duration::from_secs(60));
+    let roster = roster(arguments, boxes.roster, &enforcers, places, enforcer_wiring);
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
     if !arguments.no_containers {
         enforcement =
             enforcement.child(workloads(arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
     }
-    let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.enforce.clone()));
+    let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.policies.clone()));
 
     let supervisor = Supervisor::new("palisade")
         .child(health(arguments, boxes.health))
@@ -174,10 +179,20 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
             })
             .place(places.compile.clone()),
         )
-        .child(alerts(arguments, boxes.alerts).place(places.alerts.clone()))
+        .child(alerts(arguments, boxes.alerts, conditions).place(places.alerts.clone()))
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
     Planted { supervisor, askers }
+}
+
+/// The newest of each key waits for room, of at most so many keys.
+fn each<M>(keys: usize, key: fn(&M) -> u64) -> Overflow<M> {
+    Overflow::Coalesce(NonZeroUsize::new(keys).unwrap_or(NonZeroUsize::MIN), key)
+}
+
+/// FNV-1a: names of conditions are few and our own.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn postures(arguments: &NodeArguments) -> Postures {
@@ -194,11 +209,11 @@ pub fn node_name(arguments: &NodeArguments) -> String {
 }
 
 fn health(arguments: &NodeArguments, mailbox: MailboxOf<Health>) -> ChildSpec<Health> {
-    let containers = !arguments.no_containers;
-    ChildSpec::with_mailbox(mailbox, move |_| {
-        let awaited = ["policies", "records"].into_iter().chain(containers.then_some("containers"));
-        Ok(Health::awaiting(awaited))
-    })
+    let containers = (!arguments.no_containers).then_some(palisade_workloads::actor::CONDITION);
+    let awaited =
+        [palisade_policy_keeper::actor::CONDITION, palisade_probe::actor::CONDITION, palisade_alerts::actor::CONDITION];
+    let state = Kept::new(Conditions::awaiting(awaited.into_iter().chain(containers)));
+    ChildSpec::with_mailbox(mailbox, move |_| Ok(Health::new(state.clone())))
 }
 
 fn probe(kernel: &Kernel, mailbox: MailboxOf<Probe>, wiring: palisade_probe::Wiring) -> ChildSpec<Probe> {
@@ -206,42 +221,49 @@ fn probe(kernel: &Kernel, mailbox: MailboxOf<Probe>, wiring: palisade_probe::Wir
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Probe::new(open()?, wiring.clone())))
 }
 
-fn alerts(arguments: &NodeArguments, mailbox: MailboxOf<Alerts>) -> ChildSpec<Alerts> {
+/// The alerts. Nothing that a start needs goes by the actor's own mailbox: where that is full, it would never start again.
+fn alerts(
+    arguments: &NodeArguments,
+    mailbox: MailboxOf<Alerts>,
+    conditions: Outbox<ConditionReported>,
+) -> ChildSpec<Alerts> {
     let arguments = arguments.clone();
-    let own = mailbox.address();
+    let mut names = Names::default();
+    names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&arguments)) });
+    let names = Kept::new(names);
     ChildSpec::with_mailbox(mailbox, move |_| {
         let mut sinks: Vec<Box<dyn AlertSink>> = Vec::new();
         if !arguments.no_alert_stdout {
-            sinks.push(Box::new(Stdout));
+            sinks.push(Box::new(Queued::start(Box::new(Stdout))?));
         }
         if let Some(path) = &arguments.alert_file {
-            sinks.push(Box::new(RotatingFile::new(path, arguments.alert_file_bytes)));
+            let file = RotatingFile::new(path, arguments.alert_file_bytes);
+            sinks.push(Box::new(Queued::start(Box::new(file))?));
         }
-        own.try_tell(ProcessesListed { processes: processes::list() })?;
-        Ok(Alerts::new(node_name(&arguments), palisade_alerts::Wiring { sinks, clock: Arc::new(MachineClock) }))
+        let clock = Arc::new(MachineClock);
+        let wiring = palisade_alerts::Wiring { sinks, conditions: conditions.clone(), clock };
+        Ok(Alerts::new(node_name(&arguments), wiring, names.clone(), processes::list()))
     })
 }
 
-/// The roster; with `--host-policy` it hears of the host as of any other workload, at each of its starts.
+/// The roster; with `--host-policy` it holds the host like any other workload, from each of its starts on.
 fn roster(
     arguments: &NodeArguments,
     mailbox: MailboxOf<Roster>,
     enforcers: &Supervisor,
     places: &Places,
     wiring: palisade_enforcer::Wiring,
-    alerts: &Address<Alerts>,
 ) -> ChildSpec<Roster> {
-    let (handle, place, own) = (enforcers.handle(), Arc::clone(&places.enforce), mailbox.address());
+    let (handle, place) = (enforcers.handle(), Arc::clone(&places.enforce));
     let host = Arc::new(host_workload(arguments));
-    let named = alerts.outbox::<WorkloadNamed>(Overflow::Refuse);
     let hold_host = arguments.host_policy;
     ChildSpec::with_mailbox(mailbox, move |_| {
-        named.try_send(WorkloadNamed { slot: Slot::HOST, workload: Arc::clone(&host) })?;
-        if hold_host {
-            let membership = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 1, root: None };
-            own.try_tell(WorkloadAppeared { workload: Arc::clone(&host), membership, admission: None })?;
+        let roster = Roster::new(handle.clone(), place.clone(), wiring.clone());
+        if !hold_host {
+            return Ok(roster);
         }
-        Ok(Roster::new(handle.clone(), place.clone(), wiring.clone()))
+        let membership = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 1, root: None };
+        Ok(roster.holding(WorkloadAppeared { workload: Arc::clone(&host), membership, admission: None }))
     })
     .place(places.enforce.clone())
 }
@@ -267,22 +289,21 @@ fn workloads(
 ) -> ChildSpec<Workloads> {
     let config =
         ContainerdConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
-    let slots = arguments.max_workloads;
+    let slots = Kept::new(Slots::new(arguments.max_workloads));
     ChildSpec::with_mailbox(mailbox, move |_| {
-        Ok(Workloads::new(Box::new(Containerd::new(config.clone())), wiring.clone(), slots))
+        Ok(Workloads::new(Box::new(Containerd::new(config.clone())), wiring.clone(), slots.clone()))
     })
 }
 
-/// The keeper; generations go on over its restarts.
+/// The keeper; generations and last good versions go on over its restarts.
 fn keeper(
     arguments: &NodeArguments,
     mailbox: MailboxOf<PolicyKeeper>,
     wiring: palisade_policy_keeper::Wiring,
 ) -> ChildSpec<PolicyKeeper> {
     let directory = arguments.policy_dir.clone();
-    let last = Arc::new(AtomicU32::new(0));
+    let state = Kept::new(Policies::default());
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let state = Kept::after(Generation(last.load(Ordering::Relaxed)));
-        Ok(PolicyKeeper::new(Box::new(FileDirectory::new(&directory)), wiring.clone(), state, Arc::clone(&last)))
+        Ok(PolicyKeeper::new(Box::new(FileDirectory::new(&directory)), wiring.clone(), state.clone()))
     })
 }

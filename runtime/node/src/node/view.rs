@@ -3,18 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use palisade_admin::{AdminView, AlertLines, Document, Metric, MetricKind, ViewError};
+use palisade_admin::{AdminView, AlertLines, Document, Metric, ViewError};
 use palisade_domain::Family;
-use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
     RecordAccountOf, SubscribeAlerts, WorkloadsOf,
 };
-use palisade_supervision::{AskError, Tree};
+use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
-use super::tree::Askers;
+use super::{
+    metrics,
+    tree::{self, Askers},
+};
 
 /// People and scrapers wait no longer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -132,96 +134,105 @@ impl AdminView for View {
     }
 
     async fn readiness(&self) -> Result<(bool, Value), ViewError> {
-        let readiness = self.ask.readiness.ask(ReadinessOf, WITHIN).await.map_err(silent("health"))?;
+        let mut readiness = self.ask.readiness.ask(ReadinessOf, WITHIN).await.map_err(silent("health"))?;
+        if let Some(down) = down(&self.tree.read()) {
+            readiness.ready &= !matches!(down, Condition::Failed(_));
+            readiness.conditions.insert("actors".into(), down);
+        }
         Ok((readiness.ready, conditions(&readiness)))
     }
 
-    async fn metrics(&self) -> Result<Vec<Metric>, ViewError> {
-        let records = self.ask.records.ask(RecordAccountOf, WITHIN).await.map_err(silent("probe"))?;
-        let alerts = self.ask.alert_counts.ask(AlertCountsOf, WITHIN).await.map_err(silent("alerts"))?;
-        let status = self.ask.policies.ask(PolicySetStatusOf, WITHIN).await.map_err(silent("policy-keeper"))?;
-        let memory = self.enforcement.memory();
-        let counter = |name, help, value| Metric::single(name, help, MetricKind::Counter, value);
-        let gauge = |name, help, value| Metric::single(name, help, MetricKind::Gauge, value);
-        let lost = records.loss.counts.iter().map(|((kind, reason), count)| {
-            let kind =
-                Kind::from_code(*kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
-            (vec![("kind", kind), ("reason", format!("{reason:?}"))], *count)
-        });
-        let raised = alerts
-            .raised
-            .iter()
-            .map(|(verdict, count)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count));
-        let unwritten = alerts.unwritten.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count));
-        let mut metrics = vec![
-            counter("records_delivered", "Kernel records read.", records.delivered),
-            counter("records_malformed", "Records that could not be decoded.", records.malformed),
-            counter("records_refused", "Records that the alerts actor had no room for.", records.refused),
-            gauge("records_missing", "Sequence numbers that did not arrive.", records.missing),
-            Metric {
-                name: "records_lost",
-                help: "Records lost in the kernel.",
-                kind: MetricKind::Counter,
-                samples: lost.collect(),
-            },
-            Metric { name: "alerts", help: "Alerts raised.", kind: MetricKind::Counter, samples: raised.collect() },
-            Metric {
-                name: "alerts_unwritten",
-                help: "Alerts that a sink did not take.",
-                kind: MetricKind::Counter,
-                samples: unwritten.collect(),
-            },
-            counter("alerts_missed_by_listeners", "Alerts that slow followers missed.", alerts.missed_by_listeners),
-            counter("alerts_unattributed", "Alerts whose rule is no longer known.", alerts.unattributed),
-            gauge("processes", "Processes in the table.", alerts.processes),
-            counter("processes_forgotten", "Processes forgotten for want of room.", alerts.forgotten),
-            gauge("policy_generation", "Policy set in force.", u64::from(status.generation.0)),
-            gauge("policies", "Policies in force.", status.policies.len() as u64),
-            gauge("policy_problems", "Problems found in policy files.", status.diagnostics.len() as u64),
-            gauge("blobs", "Different compiled policies in the kernel.", memory.blob_count),
-            gauge("blob_bytes", "Kernel memory of compiled policies.", memory.blobs),
-            gauge("map_bytes", "Kernel memory of all other maps.", memory.maps),
-        ];
-        metrics.extend(mail(&self.tree.read()));
-        Ok(metrics)
+    async fn metrics(&self) -> Vec<Metric> {
+        let (records, alerts, status) = tokio::join!(
+            self.ask.records.ask(RecordAccountOf, WITHIN),
+            self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
+            self.ask.policies.ask(PolicySetStatusOf, WITHIN),
+        );
+        let mut all = Vec::new();
+        let mut unanswered = Vec::new();
+        match records {
+            Ok(account) => all.extend(metrics::records(&account)),
+            Err(_) => unanswered.push("probe"),
+        }
+        match alerts {
+            Ok(counts) => all.extend(metrics::alerts(&counts)),
+            Err(_) => unanswered.push("alerts"),
+        }
+        match status {
+            Ok(status) => all.extend(metrics::policies(&status)),
+            Err(_) => unanswered.push("policy-keeper"),
+        }
+        all.extend(metrics::memory(&self.enforcement.memory()));
+        all.extend(metrics::mail(&self.tree.read()));
+        all.push(metrics::unanswered(&unanswered));
+        all
     }
 
     async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
         let stream = self.ask.alerts.ask(SubscribeAlerts { recent, follow }, WITHIN).await.map_err(silent("alerts"))?;
+        if follow && !stream.follows {
+            // Not a log that ends for no reason that anybody could see.
+            let reason = format!("{} follow already, at most", palisade_alerts::actor::LISTENERS);
+            return Err(ViewError { actor: "alerts", reason });
+        }
         Ok(stream.lines)
     }
 }
 
-/// Restarts and mailboxes of each node of the tree.
-fn mail(root: &palisade_supervision::TreeNode) -> Vec<Metric> {
-    let mut restarts = Vec::new();
-    let (mut depth, mut shed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    let mut path: Vec<String> = Vec::new();
+/// Actors that do not serve now, though nobody stopped them: what they reported while they did says nothing of them any more. One that
+/// fails for its own workload only does not make the node unready.
+fn down(root: &TreeNode) -> Option<Condition> {
+    let (mut of_node, mut of_workloads, mut path) = (Vec::new(), Vec::new(), Vec::<String>::new());
     root.walk(&mut |level, node| {
         path.truncate(level);
         path.push(node.name.clone());
-        let label = || vec![("actor", path.join("/"))];
-        restarts.push((label(), node.restarts));
-        if let Some(mail) = &node.mail {
-            depth.push((label(), mail.depth));
-            shed.push((label(), mail.shed));
-            lost.push((label(), mail.lost_panic));
+        if matches!(node.state, State::BackingOff | State::GaveUp | State::Finished | State::Abandoned) {
+            let why = node.last_error.as_deref().unwrap_or("it ended");
+            let said = format!("{}: {why}", path.join("/"));
+            let own = path.iter().rev().nth(1).is_some_and(|parent| parent == tree::ENFORCERS);
+            if own { of_workloads.push(said) } else { of_node.push(said) }
         }
     });
-    vec![
-        Metric { name: "actor_restarts", help: "Restarts.", kind: MetricKind::Counter, samples: restarts },
-        Metric { name: "mailbox_depth", help: "Messages waiting.", kind: MetricKind::Gauge, samples: depth },
-        Metric {
-            name: "mailbox_shed",
-            help: "Messages refused or displaced for want of room.",
-            kind: MetricKind::Counter,
-            samples: shed,
-        },
-        Metric {
-            name: "mailbox_lost_in_panic",
-            help: "Messages lost in panics.",
-            kind: MetricKind::Counter,
-            samples: lost,
-        },
-    ]
+    match (of_node.is_empty(), of_workloads.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Condition::Degraded(of_workloads.join("; "))),
+        (false, _) => Some(Condition::Failed([of_node, of_workloads].concat().join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_supervision::{Kind, Strategy};
+
+    use super::*;
+
+    fn node(name: &str, state: State, children: Vec<TreeNode>) -> TreeNode {
+        TreeNode {
+            name: name.into(),
+            kind: Kind::Supervisor(Strategy::OneForOne),
+            state,
+            restart: None,
+            place: "here".into(),
+            generation: 1,
+            uptime_ms: None,
+            restarts: 0,
+            last_error: (state == State::BackingOff).then(|| "panicked: x".into()),
+            mail: None,
+            children,
+        }
+    }
+
+    #[test]
+    fn unit_node_is_not_ready_while_one_of_its_own_actors_is_down() {
+        let tree = |probe, web| {
+            let enforcers = node(tree::ENFORCERS, State::Running, vec![node("4:shop/web/main", web, Vec::new())]);
+            let enforcement = node("enforcement", State::Running, vec![enforcers]);
+            node("palisade", State::Running, vec![enforcement, node("probe", probe, Vec::new())])
+        };
+        assert_eq!(down(&tree(State::Running, State::Starting)), None);
+        let of_workload = down(&tree(State::Running, State::BackingOff));
+        assert!(matches!(of_workload, Some(Condition::Degraded(why)) if why.contains("4:shop/web/main: panicked: x")));
+        let of_node = down(&tree(State::BackingOff, State::BackingOff));
+        assert!(matches!(of_node, Some(Condition::Failed(why)) if why.starts_with("palisade/probe: panicked: x; ")));
+    }
 }

@@ -118,6 +118,26 @@ fn unit_outbox_blocks_its_sender_until_there_is_room() {
 }
 
 #[test]
+fn unit_outbox_lets_a_blocked_sender_in_while_the_receiver_waits_for_something_else() {
+    paused(async {
+        let (journal, faults) = Default::default();
+        let mut node = quick("node");
+        let a = node.add(worker("a", &palisade_supervision::Here::place(), &journal, &faults).capacity(1));
+        a.try_tell(Pause(Duration::from_secs(10))).unwrap();
+        let outbox = a.outbox::<Add>(Overflow::Block);
+        let begin = tokio::time::Instant::now();
+        let blocked = async {
+            outbox.send(Add(1)).await.unwrap();
+            begin.elapsed()
+        };
+        let (tree, waited) = tokio::join!(node.start(no_escalation), blocked);
+        // What the receiver waits for may be this very sender: then it would be for ever.
+        assert!(waited < Duration::from_secs(1), "let in after {waited:?}");
+        tree.unwrap().stop().await;
+    });
+}
+
+#[test]
 fn unit_outbox_tells_a_blocked_sender_that_the_receiver_is_over() {
     everywhere(|place| async move {
         let journal = Journal::default();

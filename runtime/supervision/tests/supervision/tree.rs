@@ -313,3 +313,31 @@ fn unit_supervision_drops_a_simulated_node_without_goodbyes() {
     assert!(a.offer(Add(1)).is_err());
     assert_eq!(a.mail().lost_closed, 1);
 }
+
+#[test]
+fn unit_supervision_kills_all_below_a_supervisor_that_missed_its_stop_deadline() {
+    paused(async {
+        let (place, journal): (_, Journal) = (palisade_supervision::Here::place(), Journal::default());
+        let stubborn = Faults::default();
+        set(&stubborn.refuses_stop, true);
+        let patient = Duration::from_secs(60);
+        let inner = quick("inner")
+            .stop_deadline(Duration::from_millis(100))
+            .child(worker("a", &place, &journal, &stubborn).stop_deadline(patient))
+            .child(worker("b", &place, &journal, &stubborn).stop_deadline(patient));
+        let mut node = quick("node").strategy(Strategy::OneForAll).child(inner);
+        let c = node.add(worker("c", &place, &journal, &Faults::default()));
+        let tree = node.start(no_escalation).await.unwrap();
+        let begin = tokio::time::Instant::now();
+        c.try_tell(Crash(1)).unwrap();
+        let up = |name: &str| {
+            let read = tree.read();
+            let child = read.at(&["inner", name]).unwrap();
+            child.generation == 2 && child.state == State::Running
+        };
+        eventually("both are back", || up("a") && up("b")).await;
+        assert!(begin.elapsed() < Duration::from_secs(1), "after {:?}: not by their own patience", begin.elapsed());
+        set(&stubborn.refuses_stop, false);
+        tree.stop().await;
+    });
+}

@@ -1,0 +1,160 @@
+//! The roster with real enforcers over a kernel that only writes down what it is asked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actix::{Actor, Handler, MessageResult};
+use palisade_domain::{CgroupId, Generation, Slot, Workload, WorkloadKind};
+use palisade_kernel_abi::blob::Blob;
+use palisade_policy::{PolicySet, ir::Postures};
+use palisade_protocol::{
+    CompilePolicy, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, WorkloadAppeared, WorkloadGone,
+    WorkloadStarted,
+};
+use palisade_supervision::{Address, ChildSpec, Context, Here, MailboxOf, Overflow, Supervisor};
+use palisade_world::{Enforcement, EnforcementError, Installed, KernelMatrix, KernelMemory, Membership};
+
+use crate::{Roster, Wiring};
+
+#[derive(Default)]
+struct Kernel {
+    matrix: KernelMatrix,
+    asked: Mutex<Vec<&'static str>>,
+}
+
+impl Kernel {
+    fn note(&self, what: &'static str) -> Result<(), EnforcementError> {
+        self.asked.lock().expect("no panic").push(what);
+        Ok(())
+    }
+
+    fn asked(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.asked.lock().expect("no panic"))
+    }
+}
+
+impl Enforcement for Kernel {
+    fn matrix(&self) -> &KernelMatrix {
+        &self.matrix
+    }
+
+    fn admit(&self, _: &Membership) -> Result<(), EnforcementError> {
+        self.note("admit")
+    }
+
+    fn learn_mounts(&self, _: Slot, _: u32) -> Result<(), EnforcementError> {
+        self.note("learn")
+    }
+
+    fn install(&self, _: Slot, _: Generation, _: Option<&Arc<Blob>>) -> Result<Installed, EnforcementError> {
+        self.note("install").map(|()| Installed::default())
+    }
+
+    fn release(&self, _: Slot) -> Result<(), EnforcementError> {
+        self.note("release")
+    }
+
+    fn memory(&self) -> KernelMemory {
+        KernelMemory::default()
+    }
+}
+
+/// Everybody else, who only listens.
+struct Others;
+
+impl Actor for Others {
+    type Context = Context<Self>;
+}
+
+impl Handler<WorkloadGone> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: WorkloadGone, _: &mut Self::Context) {}
+}
+
+impl Handler<PolicyAnnounced> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: PolicyAnnounced, _: &mut Self::Context) {}
+}
+
+impl Handler<ConditionReported> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: ConditionReported, _: &mut Self::Context) {}
+}
+
+impl Handler<CompilePolicy> for Others {
+    type Result = MessageResult<CompilePolicy>;
+
+    fn handle(&mut self, _: CompilePolicy, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Err(PolicyRefused { reason: "no policy selects this workload".into(), retry_after: None }))
+    }
+}
+
+fn appeared(app: &str) -> WorkloadAppeared {
+    let workload = Workload {
+        kind: WorkloadKind::Container,
+        name: "pod".into(),
+        namespace: "default".into(),
+        container: "main".into(),
+        container_id: None,
+        image: String::new(),
+        labels: BTreeMap::from([("app".into(), app.into())]),
+    };
+    let membership = Membership { slot: Slot(1), cgroup: Some(CgroupId(7)), cgroup_path: None, pid: 100, root: None };
+    WorkloadAppeared { workload: Arc::new(workload), membership, admission: None }
+}
+
+async fn tell<M>(roster: &Address<Roster>, message: M)
+where
+    M: actix::Message<Result = ()> + Send + 'static,
+    Roster: Handler<M>,
+{
+    assert!(roster.try_tell(message).is_ok(), "room");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[test]
+fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let kernel = Arc::new(Kernel::default());
+        let mut node = Supervisor::new("node");
+        let others = node.add(ChildSpec::new("others", |_| Others).place(Here::place()));
+        let enforcers = Supervisor::new("enforcers");
+        let wiring = Wiring {
+            enforcement: Arc::clone(&kernel) as Arc<dyn Enforcement>,
+            compiler: others.asker(),
+            announced: others.outbox(Overflow::Refuse),
+            installed: Vec::new(),
+            released: others.outbox(Overflow::Refuse),
+            conditions: others.outbox(Overflow::Refuse),
+            postures: Postures::default(),
+        };
+        let mailbox = MailboxOf::<Roster>::new("roster", 16);
+        let (roster, handle) = (mailbox.address(), enforcers.handle());
+        let spec =
+            ChildSpec::with_mailbox(mailbox, move |_| Ok(Roster::new(handle.clone(), Here::place(), wiring.clone())));
+        let tree = node.child(enforcers).child(spec.place(Here::place())).start(|_| {}).await.expect("it starts");
+
+        tell(&roster, PolicySetChanged { generation: Generation(1), set: Arc::new(PolicySet::default()) }).await;
+        tell(&roster, appeared("web")).await;
+        tell(&roster, WorkloadStarted { slot: Slot(1), pid: 100 }).await;
+        assert_eq!(kernel.asked(), ["admit", "install", "learn"]);
+
+        tell(&roster, appeared("api")).await;
+        tell(&roster, WorkloadStarted { slot: Slot(1), pid: 100 }).await;
+        assert_eq!(kernel.asked(), ["admit", "install", "learn"], "never released in between");
+        assert_eq!(tree.read().at(&["enforcers"]).expect("it is there").children.len(), 1);
+
+        tell(&roster, WorkloadGone { slot: Slot(1) }).await;
+        assert_eq!(kernel.asked(), ["release"]);
+        assert!(tree.read().at(&["enforcers"]).expect("it is there").children.is_empty());
+        tree.stop().await;
+    });
+}

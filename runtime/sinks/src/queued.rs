@@ -1,0 +1,168 @@
+//! A sink that never keeps its caller waiting.
+//!
+//! Invariant: `append` returns at once. Lines wait in a queue of [`BATCHES`] batches for the sink's own thread; those that find it full,
+//! and those that the sink behind it then refuses, are counted and said by [`AlertSink::health`]. Lines keep their order.
+//!
+//! Decision: a thread, because a write to a pipe that nobody reads, or to a file on a server that is away, blocks for as long as it likes:
+//! on the actor's own thread it would hold up the rings, and the watchdog would end the node for it.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+
+/// Batches that may wait: with 512 alerts of a kilobyte each some tens of megabytes, and at the heaviest load a tenth of a second.
+pub const BATCHES: usize = 64;
+/// How long an ordered end waits for what is queued to be written: less than an actor has to stop.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub struct Queued {
+    name: String,
+    queue: Option<SyncSender<Vec<u8>>>,
+    behind: Arc<Mutex<SinkHealth>>,
+    done: Receiver<()>,
+}
+
+impl Queued {
+    /// Starts the thread of `sink`.
+    ///
+    /// # Errors
+    /// The operating system makes no thread.
+    pub fn start(sink: Box<dyn AlertSink>) -> io::Result<Self> {
+        let name = sink.name().to_owned();
+        let (queue, lines) = sync_channel(BATCHES);
+        let (ending, done) = sync_channel(1);
+        let behind = Arc::<Mutex<SinkHealth>>::default();
+        let health = Arc::clone(&behind);
+        // Detached: its end is told by the channel, and one that never ends must not be waited for.
+        thread::Builder::new().name("alert-sink".to_owned()).spawn(move || {
+            write_all(sink, &lines, &health);
+            drop(ending);
+        })?;
+        Ok(Self { name, queue: Some(queue), behind, done })
+    }
+}
+
+fn lock(health: &Mutex<SinkHealth>) -> MutexGuard<'_, SinkHealth> {
+    health.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_all(mut sink: Box<dyn AlertSink>, lines: &Receiver<Vec<u8>>, health: &Mutex<SinkHealth>) {
+    for batch in lines {
+        let failing = sink.append(&batch).err().map(|error| error.source.to_string());
+        let mut health = lock(health);
+        if failing.is_some() {
+            health.lost += batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        health.failing = failing;
+    }
+}
+
+impl AlertSink for Queued {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
+        let refused = |kind, why: String| AlertSinkError { sink: self.name.clone(), source: io::Error::new(kind, why) };
+        let Some(queue) = &self.queue else {
+            return Err(refused(io::ErrorKind::BrokenPipe, "it has ended".to_owned()));
+        };
+        queue.try_send(lines.to_vec()).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                refused(io::ErrorKind::WouldBlock, format!("it does not keep up: {BATCHES} batches wait already"))
+            }
+            TrySendError::Disconnected(_) => refused(io::ErrorKind::BrokenPipe, "its thread has ended".to_owned()),
+        })
+    }
+
+    fn health(&mut self) -> SinkHealth {
+        let mut behind = lock(&self.behind);
+        SinkHealth { lost: std::mem::take(&mut behind.lost), failing: behind.failing.clone() }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.done.recv_timeout(DRAIN) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(sink = self.name, "left behind with alerts that are not written");
+        }
+        let lost = self.health().lost;
+        if lost > 0 {
+            tracing::error!(sink = self.name, alerts = lost, "alerts not written at the end");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Takes a line only when it is let, and does with it as it is told.
+    struct Gated(mpsc::Receiver<io::Result<()>>, SyncSender<Vec<u8>>);
+
+    impl AlertSink for Gated {
+        fn name(&self) -> &'static str {
+            "gated"
+        }
+        fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
+            let told = self.0.recv().unwrap_or(Ok(()));
+            told.map_err(|source| AlertSinkError { sink: "gated".into(), source })?;
+            self.1.send(lines.to_vec()).expect("the test listens");
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Queued, SyncSender<io::Result<()>>, mpsc::Receiver<Vec<u8>>) {
+        let (gate, at_gate) = sync_channel(4 * BATCHES);
+        let (written, out) = sync_channel(4 * BATCHES);
+        (Queued::start(Box::new(Gated(at_gate, written))).expect("a thread"), gate, out)
+    }
+
+    #[test]
+    fn unit_sinks_sink_that_hangs_holds_nobody_up_and_refuses_past_its_bound() {
+        let (mut sink, gate, out) = gated();
+        // One may be in the writer's hands.
+        let refused = (0..BATCHES + 11).filter(|n| sink.append(format!("{n}\n").as_bytes()).is_err()).count();
+        assert!((10..=11).contains(&refused), "{refused}");
+        let error = sink.append(b"x\n").expect_err("full");
+        assert!(error.to_string().contains("64 batches wait already"), "{error}");
+        drop(gate);
+        drop(sink);
+        let written: Vec<_> = out.iter().collect();
+        assert_eq!(written.len(), BATCHES + 11 - refused, "what was taken is written, in order, also at the end");
+        assert_eq!((written[0].as_slice(), written[1].as_slice()), (&b"0\n"[..], &b"1\n"[..]));
+    }
+
+    #[test]
+    fn unit_sinks_lines_that_fail_behind_the_queue_are_counted_and_recovery_is_seen() {
+        let (mut sink, gate, out) = gated();
+        sink.append(b"one\ntwo\n").expect("queued");
+        sink.append(b"three\n").expect("queued");
+        gate.send(Err(io::Error::from(io::ErrorKind::StorageFull))).expect("told");
+        gate.send(Err(io::Error::from(io::ErrorKind::StorageFull))).expect("told");
+        sink.append(b"four\n").expect("queued");
+        gate.send(Ok(())).expect("told");
+        assert_eq!(out.recv().expect("written"), b"four\n");
+        // The writer notes it after the write.
+        let (mut lost, mut failing) = (0, Some(String::new()));
+        while failing.is_some() {
+            let health = sink.health();
+            lost += health.lost;
+            failing = health.failing;
+            thread::yield_now();
+        }
+        assert_eq!(lost, 3, "by lines, not by batches");
+        assert_eq!(sink.health().lost, 0, "said once");
+    }
+}
