@@ -180,11 +180,11 @@ impl Responder {
             state.running = Some(running);
         }
         let watched = Arc::clone(&shared);
-        let watcher = std::thread::Builder::new()
-            .name("fanotify-watch".to_owned())
-            .spawn(move || watched.watch())
-            .map_err(starting("watching thread"))?;
-        Ok(Self { shared, watcher: Some(watcher) })
+        // Whole before the thread: dropped on an error, it ends the process that was just started.
+        let mut responder = Self { shared, watcher: None };
+        let watcher = std::thread::Builder::new().name("fanotify-watch".to_owned()).spawn(move || watched.watch());
+        responder.watcher = Some(watcher.map_err(starting("watching thread"))?);
+        Ok(responder)
     }
 
     /// Makes the cgroup's tasks, now and later, the slot's, and watches the file systems that are there already.
@@ -291,11 +291,7 @@ impl Drop for Responder {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         if let Some(mut running) = self.shared.state().running.take() {
-            let retired = running.call(Slot::HOST, &Request::Retire, &[]);
-            if retired.is_err() {
-                running.kill();
-            }
-            running.reap();
+            running.retire();
         }
         // It wakes within WATCH_MS at the latest; at once where its pidfd polls.
         if let Some(watcher) = self.watcher.take() {
@@ -405,6 +401,18 @@ impl Running {
             sys::memfd(c"palisade-blob", blob.content()).map_err(|error| refused(slot, "memfd_create", &error))?;
         let request = Request::Install { slot: slot.0, generation: generation.0, policy: *policy, present: true };
         self.call(slot, &request, &[memory.as_fd()])
+    }
+
+    /// Ends it in order; kills it where it does not end in time. Its control thread may well answer while the other one is
+    /// stuck, and then processes wait for an answer as long as it lives.
+    fn retire(&mut self) {
+        let told = self.call(Slot::HOST, &Request::Retire, &[]).is_ok();
+        let timeout = u32::try_from(REPLY_TIMEOUT.as_millis()).unwrap_or(WATCH_MS);
+        let ended = || sys::poll([(self.pidfd.as_fd(), libc::POLLIN)], Some(timeout)).is_ok_and(|[events]| events != 0);
+        if !told || !ended() {
+            self.kill();
+        }
+        self.reap();
     }
 
     fn kill(&self) {
