@@ -104,8 +104,10 @@ pub struct ResponderHealth {
     pub pid: u32,
     /// How often it was replaced.
     pub restarts: u64,
-    /// For how long, all together, there was none, in nanoseconds: acts of that time were permitted by the kernel.
+    /// For how long, all together, there was none (also now), in nanoseconds: acts of that time were permitted by the kernel.
     pub absent_nanos: u64,
+    /// Containers that the present one holds less well than the one before: it could not be told all of them.
+    pub unrestored: u64,
     /// Events read by the present one.
     pub taken: u64,
     /// Events answered by the present one.
@@ -116,7 +118,8 @@ pub struct ResponderHealth {
     pub panics: u64,
     /// Acts on files without a known name.
     pub unnamed: u64,
-    /// Events that the kernel refused itself because the file could not be opened for the responder.
+    /// Events that the kernel refused itself because the file could not be opened for the responder; at least so many, for the
+    /// kernel does not tell of one that it met behind others.
     pub unreadable: u64,
 }
 
@@ -142,6 +145,16 @@ struct State {
     starts: u32,
     restarts: u64,
     absent_nanos: u64,
+    /// Since when there is none, by the clock of records: until the next one stands, failed attempts and pauses included.
+    absent_since: Option<u64>,
+    /// Containers of which the present responder could not be told all.
+    unrestored: u64,
+}
+
+impl State {
+    fn absent_nanos(&self) -> u64 {
+        self.absent_nanos + self.absent_since.map_or(0, |since| sys::boot_nanos().saturating_sub(since))
+    }
 }
 
 /// What a new responder has to be told of a slot.
@@ -270,7 +283,8 @@ impl Responder {
         let state = self.shared.state();
         let mut health = ResponderHealth {
             restarts: state.restarts,
-            absent_nanos: state.absent_nanos,
+            absent_nanos: state.absent_nanos(),
+            unrestored: state.unrestored,
             ..ResponderHealth::default()
         };
         if let Some(running) = &state.running {
@@ -330,21 +344,25 @@ impl Running {
             let (answered, result) = decode_reply(&buffer[..len]).map_err(|error| unreachable(slot, error))?;
             // An older number is the late answer to a call that gave up waiting.
             if answered == number {
-                return result.map_err(|reason| unreachable(slot, reason));
+                return result.map_err(|reason| EnforcementError::Refused { slot, what: "fanotify responder", reason });
             }
         }
     }
 
-    fn tell_all(&mut self, journal: &BTreeMap<Slot, Entry>) -> Result<(), EnforcementError> {
+    /// Tells it the journal; returns of how many containers it could not be told all.
+    ///
+    /// What fails for one container (it has ended, a volume cannot be marked) leaves the others their policy: only a responder
+    /// that is gone or silent ends the replay, for then there is nobody to hold any of them.
+    fn tell_all(&mut self, journal: &BTreeMap<Slot, Entry>) -> Result<u64, EnforcementError> {
+        let mut unrestored = 0;
         for entry in journal.values() {
-            self.tell_admission(entry)?;
-            if entry.learnt.is_some() {
-                // The container may have ended meanwhile: then it has no mounts to name and will be released.
-                let _ended = self.tell_mounts(entry);
-            }
-            self.tell_policy(entry)?;
+            let admitted = passed_over(self.tell_admission(entry))?;
+            // The container may have ended meanwhile: then it has no mounts to name and will be released.
+            let learnt = entry.learnt.is_none() || passed_over(self.tell_mounts(entry))?;
+            let installed = passed_over(self.tell_policy(entry))?;
+            unrestored += u64::from(!(admitted && learnt && installed));
         }
-        Ok(())
+        Ok(unrestored)
     }
 
     fn tell_admission(&mut self, entry: &Entry) -> Result<Vec<Gap>, EnforcementError> {
@@ -364,7 +382,7 @@ impl Running {
         match found {
             Ok(places) => self.tell_places(slot, places),
             // Told anew for a container that has ended meanwhile.
-            Err(_) if running => Ok(Vec::new()),
+            Err(error) if running && error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(refused(slot, "finding its file systems", &error)),
         }
     }
@@ -425,6 +443,18 @@ impl Running {
     }
 }
 
+/// Whether a part of the journal was told; an error only where the responder itself is gone.
+fn passed_over<T>(told: Result<T, EnforcementError>) -> Result<bool, EnforcementError> {
+    match told {
+        Ok(_) => Ok(true),
+        Err(error @ EnforcementError::Responder { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "a container is not held as before its responder ended");
+            Ok(false)
+        }
+    }
+}
+
 fn host_gap() -> Vec<Gap> {
     let reason = "the host's own file systems are never watched by fanotify";
     vec![Gap { what: "host policies for process and file".to_owned(), reason: reason.to_owned() }]
@@ -462,10 +492,13 @@ impl Shared {
         let producer = PRODUCER_USER.wrapping_add(state.starts);
         state.starts += 1;
         let told = running.greet(&self.config, producer, &records_in).and_then(|()| running.tell_all(&state.journal));
-        if let Err(error) = told {
-            running.kill();
-            running.reap();
-            return Err(starting("greeting")(io::Error::other(error)));
+        match told {
+            Ok(unrestored) => state.unrestored = unrestored,
+            Err(error) => {
+                running.kill();
+                running.reap();
+                return Err(starting("greeting")(io::Error::other(error)));
+            }
         }
         self.account.add(producer, records, counters);
         Ok(running)
@@ -510,8 +543,8 @@ impl Shared {
         if self.stopping.load(Ordering::SeqCst) {
             return true;
         }
-        let since = sys::boot_nanos();
         if let Some(mut old) = state.running.take() {
+            state.absent_since = Some(sys::boot_nanos());
             old.kill();
             old.reap();
             tracing::warn!(
@@ -519,10 +552,10 @@ impl Shared {
                 "fanotify responder is gone: opens and execs are permitted until the next one stands"
             );
         }
-        let started = self.start(&mut state);
-        state.absent_nanos += sys::boot_nanos().saturating_sub(since);
-        match started {
+        match self.start(&mut state) {
             Ok(running) => {
+                state.absent_nanos = state.absent_nanos();
+                state.absent_since = None;
                 tracing::info!(pid = running.child.id(), "fanotify responder replaced");
                 state.running = Some(running);
                 state.restarts += 1;
