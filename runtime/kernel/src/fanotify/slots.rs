@@ -240,15 +240,29 @@ impl Names {
         canonical(path, present, &self.learnt, &mut self.scratch, out)
     }
 
-    /// The kernel says cheaply whether the namespace changed since the last question.
+    /// The kernel says cheaply whether the namespace changed since the last question; where it does not say, it may have.
     fn refresh_if_changed(&mut self, proc: BorrowedFd<'_>) -> bool {
         let Some(live) = &self.live else { return false };
-        let changed = sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0))
-            .is_ok_and(|[events]| events & libc::POLLERR != 0);
-        changed && self.refresh(proc).is_ok()
+        let asked = sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0));
+        let changed = asked.map_or(true, |[events]| events & libc::POLLERR != 0);
+        if changed && let Err(error) = self.refresh(proc) {
+            tracing::debug!(%error, "the present mounts cannot be read: files have no name until they can");
+        }
+        changed
     }
 
+    /// Reads the present table anew. Where it cannot be read, no mount is known: a number of an old reading may be another
+    /// mount's by now, and the kernel tells of each change only once.
     fn refresh(&mut self, proc: BorrowedFd<'_>) -> io::Result<()> {
+        let read = self.read_present(proc);
+        if read.is_err() {
+            self.text.clear();
+            self.present = MountTable::default();
+        }
+        read
+    }
+
+    fn read_present(&mut self, proc: BorrowedFd<'_>) -> io::Result<()> {
         let live = self.live.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         sys::read_all_into(live.mountinfo.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
         read_base(proc, &ProcName::of_fd(live.root.as_raw_fd().unsigned_abs()), &mut self.scratch)?;
