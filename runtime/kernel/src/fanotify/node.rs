@@ -201,29 +201,30 @@ impl Responder {
     }
 
     /// Makes the cgroup's tasks, now and later, the slot's, and watches the file systems that are there already.
-    /// Returns what of the container is not watched.
+    /// Returns what of the container is not watched. Admitted again, a cgroup keeps its policy and its mount table.
     ///
     /// # Errors
-    /// [`EnforcementError::Responder`]; nothing is left half done.
+    /// [`EnforcementError`]; nothing is left half done, and what was known before stays.
     pub fn admit(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
         let slot = membership.slot;
-        let entry = Entry { membership: membership.clone(), learnt: None, policy: None };
         let mut state = self.shared.state();
+        // Whoever is admitted again is still held: what is known of the same cgroup stays.
+        let known = state.journal.get(&slot).filter(|known| known.membership.cgroup == membership.cgroup).cloned();
+        let entry = match &known {
+            Some(known) => Entry { membership: membership.clone(), ..known.clone() },
+            None => Entry { membership: membership.clone(), learnt: None, policy: None },
+        };
         let gaps = state.running(slot).and_then(|running| running.tell_admission(&entry));
-        match gaps {
-            Ok(gaps) => {
-                state.journal.insert(slot, entry);
-                Ok(gaps)
+        if gaps.is_ok() {
+            state.journal.insert(slot, entry);
+        } else if known.is_none() {
+            // The half that was done is undone; a responder that is gone has nothing to undo.
+            if let Ok(running) = state.running(slot) {
+                let _gone_already = running.call(slot, &Request::Release { slot: slot.0 }, &[]);
             }
-            Err(error) => {
-                // The half that was done is undone; a responder that is gone has nothing to undo.
-                if let Ok(running) = state.running(slot) {
-                    let _gone_already = running.call(slot, &Request::Release { slot: slot.0 }, &[]);
-                }
-                state.journal.remove(&slot);
-                Err(error)
-            }
+            state.journal.remove(&slot);
         }
+        gaps
     }
 
     /// Takes the mount table of a container that runs, and watches its volumes. The responder has learnt the table itself if
