@@ -19,7 +19,7 @@ mod execs;
 mod frame;
 mod group;
 mod judge;
-mod mounts;
+pub(crate) mod mounts;
 mod node;
 mod places;
 mod records;
