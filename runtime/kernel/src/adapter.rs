@@ -25,6 +25,7 @@ use palisade_world::{
 
 use crate::{
     cgroup::CgroupPrograms,
+    cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
     kill::{self, KillDuty},
     layout::{self, Counter, PolicyNumber},
@@ -168,7 +169,12 @@ impl KernelAdapter {
         let Some(programs) = &self.programs else {
             return;
         };
-        let living = self.unified.as_deref().map(|unified| programs.cgroups.living(unified));
+        let living = self.unified.as_deref().and_then(Cgroups::living);
+        if living.is_none() {
+            tracing::warn!(
+                "not all cgroups could be seen: policies of workloads that are gone may stay until they are released"
+            );
+        }
         let strangers = programs.cgroups.take_over(living.as_ref()).unwrap_or_else(|error| {
             tracing::warn!(%error, "registered cgroups cannot be read");
             BTreeSet::new()
