@@ -13,7 +13,10 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_info, bpf_map_type};
+use aya_obj::generated::{
+    bpf_attr, bpf_attr__bindgen_ty_1 as MapCreate, bpf_attr__bindgen_ty_2 as MapElement, bpf_cmd, bpf_map_info,
+    bpf_map_type,
+};
 
 /// Calls bpf(2) with a zeroed attribute that `fill` completes.
 fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {
@@ -106,16 +109,24 @@ impl MapFd {
 
     /// Makes an array with one value of so many bytes.
     pub fn create_single(name: &str, value_bytes: u32) -> io::Result<Self> {
-        let fd = bpf(bpf_cmd::BPF_MAP_CREATE, |attr| {
-            // SAFETY: a field of a union of plain integers, for each of which zero is a value.
-            let create = unsafe { &mut attr.__bindgen_anon_1 };
+        Self::create(name, |create| {
             create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
-            create.key_size = 4;
             create.value_size = value_bytes;
+        })
+    }
+
+    /// Makes a map of one entry with a key of 4 bytes, whose kind and value `fill` says.
+    fn create(name: &str, fill: impl FnOnce(&mut MapCreate)) -> io::Result<Self> {
+        let fd = bpf(bpf_cmd::BPF_MAP_CREATE, |attr| {
+            // SAFETY: `attr` was zeroed as a whole, and every field of this member of the union is an integer or an array of
+            // them: zero is a value of the member, whichever was written last.
+            let create = unsafe { &mut attr.__bindgen_anon_1 };
+            create.key_size = 4;
             create.max_entries = 1;
             for (to, from) in create.map_name.iter_mut().zip(name.bytes().take(15)) {
                 *to = from.cast_signed();
             }
+            fill(create);
         })?;
         Self::new(owned(fd)?)
     }
@@ -240,12 +251,32 @@ pub(crate) fn possible_cpus() -> io::Result<usize> {
     last.map(|last| last + 1).ok_or_else(|| io::Error::other(format!("/sys/devices/system/cpu/possible: {list:?}")))
 }
 
-/// Waits until every program that was running in the kernel has ended: what was unpublished before is no longer read.
-pub(crate) fn wait_for_readers() -> io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: membarrier takes plain integers and touches no memory of ours. Its global command is synchronize_rcu.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Waits for the programs that run in the kernel.
+///
+/// Decision: by putting a map into an array of maps, which returns only after a grace period (the kernel promises that to
+/// whoever changes such a map, since 5.0), not by membarrier(2): its global command does nothing where one CPU is online,
+/// although a program that was preempted there may still be reading, and is refused under `nohz_full`.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    outer: MapFd,
+    inner: MapFd,
+}
+
+impl Readers {
+    pub fn new() -> io::Result<Self> {
+        let inner = MapFd::create_single("palisade_inner", 4)?;
+        let outer = MapFd::create("palisade_wait", |create| {
+            create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+            create.value_size = 4;
+            create.inner_map_fd = number(inner.as_fd());
+        })?;
+        Ok(Self { outer, inner })
+    }
+
+    /// Returns when every program that was running has ended: what was unpublished before is no longer read.
+    pub fn wait(&self) -> io::Result<()> {
+        self.outer.update(&0u32.to_ne_bytes(), &number(self.inner.as_fd()).to_ne_bytes())
+    }
 }
 
 /// A shared mapping of a map that was made mappable.
