@@ -188,7 +188,27 @@ impl KernelAdapter {
                 programs.clear(slot);
             }
         }
+        self.detach_all_but(&strangers);
         self.state().strangers = strangers;
+    }
+
+    /// Links on cgroups that are gone hold nothing, and their pins would be taken for those of the slot's next workload.
+    fn detach_all_but(&self, strangers: &BTreeSet<Slot>) {
+        let Some(programs) = &self.cgroup_programs else { return };
+        let attached = programs.attached().unwrap_or_else(|error| {
+            tracing::warn!(%error, "pins of cgroup programs cannot be listed");
+            Vec::new()
+        });
+        for slot in attached.into_iter().filter(|slot| !strangers.contains(slot)) {
+            if let Err(error) = programs.detach(slot) {
+                tracing::warn!(%slot, %error, "pins of a workload that is gone stay");
+            }
+        }
+    }
+
+    /// The links on a workload's cgroup follow it to another slot.
+    fn move_links(&self, from: Slot, to: Slot) -> io::Result<()> {
+        self.cgroup_programs.as_ref().map_or(Ok(()), |programs| programs.relocate(from, to))
     }
 
     fn admit_cgroup(
@@ -210,6 +230,7 @@ impl KernelAdapter {
             let refuge =
                 free_slot(state).ok_or(EnforcementError::Full { slot, what: "slots", bound: layout::SLOTS.into() })?;
             programs.relocate(slot, refuge).map_err(failed)?;
+            self.move_links(slot, refuge).map_err(failed)?;
             state.strangers.remove(&slot);
             state.strangers.insert(refuge);
         }
@@ -230,6 +251,7 @@ impl KernelAdapter {
         {
             programs.clear(stranger);
             state.strangers.remove(&stranger);
+            self.move_links(stranger, slot).map_err(failed)?;
         }
         Ok(())
     }
