@@ -353,6 +353,7 @@ impl Enforcement for KernelAdapter {
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {
         let slot = membership.slot;
         let mut state = self.state();
+        let held_before = state.members.contains_key(&slot);
         if let Some(programs) = &self.programs {
             if !programs.slots.holds(slot) {
                 return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
@@ -369,6 +370,8 @@ impl Enforcement for KernelAdapter {
                 }
                 Ok(())
             }
+            // Who is admitted again is held already, and stays so.
+            Err(error) if held_before => Err(error),
             Err(error) => {
                 drop(state);
                 self.undo_admission(slot);
