@@ -30,7 +30,7 @@ use crate::{
     kill::{self, KillDuty},
     layout::{self, Counter, PolicyNumber},
     matrix,
-    objects::{ObjectError, Refusal},
+    objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::{self, Programs},
     pseudo_fs,
@@ -102,9 +102,11 @@ impl KernelAdapter {
         }
         let mut matrix = matrix::probe();
         let mut refused = Vec::new();
+        // First, for the others are told whether these report what they deny.
+        let cgroup_programs = load_cgroup_programs(&config.pin_root, &mut matrix);
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
-        let cgroup_programs = programs.as_ref().and_then(|_| load_cgroup_programs(&config.pin_root));
+        let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
         let responder = start_responder(&config, &mut matrix);
         if programs.is_some() {
             attach_kill(&config.pin_root, &mut matrix);
@@ -218,8 +220,9 @@ impl KernelAdapter {
         membership: &Membership,
     ) -> Result<(), EnforcementError> {
         let slot = membership.slot;
-        let Some(cgroup) = membership.cgroup else {
-            return if slot == Slot::HOST { Ok(()) } else { Err(refuse(slot, "admit", "a container needs a cgroup")) };
+        let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else {
+            let reason = "a container needs a cgroup and the path of it";
+            return if slot == Slot::HOST { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
         };
         let failed = |error: io::Error| match error.raw_os_error() {
             Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
@@ -239,11 +242,8 @@ impl KernelAdapter {
             programs.inherit_policy(stranger, slot);
         }
         programs.cgroups.assign(cgroup, slot).map_err(failed)?;
-        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path) {
-            programs
-                .cgroups
-                .assign_below(&unified.join(path.strip_prefix("/").unwrap_or(path)), slot)
-                .map_err(failed)?;
+        if let Some(unified) = &self.unified {
+            programs.cgroups.assign_below(&below(unified, path), slot).map_err(failed)?;
         }
         state.strangers.remove(&slot);
         if let Some(stranger) = before.filter(|before| state.strangers.contains(before))
@@ -275,10 +275,17 @@ impl KernelAdapter {
         if let (Some(programs), Some(unified), Some(path)) =
             (&self.cgroup_programs, &self.unified, &membership.cgroup_path)
         {
-            let directory = unified.join(path.strip_prefix("/").unwrap_or(path));
+            let directory = below(unified, path);
             programs.attach(slot, &directory).map_err(|error| refuse(slot, "attach to the cgroup", error))?;
         }
-        self.responder.as_ref().map_or(Ok(Vec::new()), |responder| responder.admit(membership))
+        let Some(responder) = &self.responder else { return Ok(Vec::new()) };
+        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
+            && has_nameless_members(&below(unified, path))
+        {
+            let reason = "its processes have no numbers in this PID namespace, so that fanotify cannot tell who acts: run the node in the host's (hostPID)";
+            return Err(refuse(slot, "admit", reason));
+        }
+        responder.admit(membership)
     }
 }
 
@@ -291,10 +298,42 @@ fn free_slot(state: &State) -> Option<Slot> {
     (1..layout::SLOTS).rev().map(Slot).find(|slot| !state.members.contains_key(slot) && !state.strangers.contains(slot))
 }
 
-fn load_cgroup_programs(pin_root: &Path) -> Option<CgroupPrograms> {
+/// A cgroup's directory.
+fn below(unified: &Path, path: &Path) -> PathBuf {
+    unified.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Whether a member of the cgroup is outside this PID namespace: the kernel lists it as 0.
+fn has_nameless_members(cgroup: &Path) -> bool {
+    let members = std::fs::read_to_string(cgroup.join("cgroup.procs"));
+    members.is_ok_and(|members| members.lines().any(|member| member == "0"))
+}
+
+/// Where the real programs are refused, the matrix says so, whatever the small ones that were tried could do.
+fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<CgroupPrograms> {
     CgroupPrograms::load(palisade_bpf::CGROUP, pin_root)
-        .inspect_err(|error| tracing::warn!(%error, "no cgroup programs on this kernel"))
+        .inspect_err(|error| {
+            tracing::warn!(%error, "no cgroup programs on this kernel");
+            matrix::without_cgroup_programs(matrix, &objects::chain(error));
+        })
         .ok()
+}
+
+/// How a family is held of one workload. The host has no cgroup to attach to, and its file systems are never watched.
+fn held_of(slot: Slot, held: &HeldFamily, gaps: &[Gap]) -> HeldFamily {
+    match held.tier {
+        Tier::Fanotify if slot != Slot::HOST => {
+            HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() }
+        }
+        Tier::Fanotify | Tier::CgroupBpf if slot == Slot::HOST => {
+            let reason = "without a BPF LSM only containers are held: the host has no cgroup of its own, and its file systems are never watched";
+            HeldFamily {
+                tier: Tier::Audit,
+                gaps: vec![Gap { what: "host policies".to_owned(), reason: reason.to_owned() }],
+            }
+        }
+        _ => held.clone(),
+    }
 }
 
 /// What no stronger tier holds is killed for; and of opens, fanotify leaves what depends on writing to be reported.
@@ -425,11 +464,7 @@ impl Enforcement for KernelAdapter {
         let mut installed = Installed::default();
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = self.matrix.families.get(&family) {
-                let mut held = held.clone();
-                if held.tier == Tier::Fanotify {
-                    held.gaps.extend(member.gaps.iter().cloned());
-                }
-                installed.families.insert(family, held);
+                installed.families.insert(family, held_of(slot, held, &member.gaps));
             }
         }
         Ok(installed)
