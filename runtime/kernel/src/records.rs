@@ -47,7 +47,7 @@ struct Producer {
     woken_ns: u64,
 }
 
-// SAFETY: two integers without padding; every bit pattern is a value.
+// SAFETY: two u64 in C's layout, so no padding that would be read uninitialised, and every bit pattern is a value; `Copy`, no drop.
 unsafe impl aya::Pod for Producer {}
 
 /// Why the rings cannot be opened.
@@ -135,7 +135,7 @@ impl KernelRecords {
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
         let mut poll = libc::pollfd { fd: self.poll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one valid pollfd, alive over the call.
+        // SAFETY: the kernel reads and writes one `pollfd`, which is what the count says and what `poll` is, alive over the call.
         if unsafe { libc::poll(&raw mut poll, 1, milliseconds) } < 0 {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
@@ -249,18 +249,18 @@ fn open_ring(outer: &mut ArrayOfMaps<MapData>, cpu: u32, bytes: u32) -> Result<R
 }
 
 fn epoll_create() -> Result<OwnedFd, RecordsOpenError> {
-    // SAFETY: no pointers; the result is checked.
+    // SAFETY: takes a number; a negative result is told from a descriptor below.
     let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     if fd < 0 {
         return Err(RecordsOpenError::System { what: "epoll_create1", source: io::Error::last_os_error() });
     }
-    // SAFETY: just made, owned by nobody else.
+    // SAFETY: the call above made the descriptor, it is not negative, and its number goes nowhere else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn epoll_add(poll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), RecordsOpenError> {
     let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 0 };
-    // SAFETY: both descriptors are open, the event lives over the call.
+    // SAFETY: both descriptors are borrowed, so open; the kernel copies one event, which lives over the call.
     let result = unsafe { libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
     if result < 0 {
         return Err(RecordsOpenError::System { what: "epoll_ctl", source: io::Error::last_os_error() });
