@@ -169,7 +169,8 @@ struct Entry {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    pidfd: OwnedFd,
+    /// Shared with the watching thread: a copy of the descriptor could fail, and a process that cannot be watched is no dead one.
+    pidfd: Arc<OwnedFd>,
     socket: OwnedFd,
     counters: Arc<Counters>,
     next: u32,
@@ -482,7 +483,7 @@ impl Shared {
             .spawn()
             .map_err(starting("spawn"))?;
         let pidfd = match sys::pidfd_open(child.id()) {
-            Ok(pidfd) => pidfd,
+            Ok(pidfd) => Arc::new(pidfd),
             Err(error) => {
                 let _ended = child.kill();
                 let _status = child.wait();
@@ -510,7 +511,7 @@ impl Shared {
         let mut backoff = BACKOFF.0;
         let mut before = (0, 0);
         while !self.stopping.load(Ordering::SeqCst) {
-            let pidfd = self.state().running.as_ref().and_then(|running| running.pidfd.try_clone().ok());
+            let pidfd = self.state().running.as_ref().map(|running| Arc::clone(&running.pidfd));
             if let Some(pidfd) = pidfd {
                 let ended =
                     sys::poll([(pidfd.as_fd(), libc::POLLIN)], Some(WATCH_MS)).is_ok_and(|[events]| events != 0);
