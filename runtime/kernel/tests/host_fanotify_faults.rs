@@ -189,3 +189,36 @@ fn host_fanotify_container_that_is_admitted_again_keeps_its_policy() {
     assert!(!said.contains("hidden") && said.contains("shown"), "the journal has it too: {said}");
     end(container);
 }
+
+/// The most descriptors that this process may open, and what it was before.
+fn limit_descriptors(most: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit` to `limit`, then reads it; it lives over both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        let before = std::mem::replace(&mut limit.rlim_cur, most.min(limit.rlim_max));
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+        before
+    }
+}
+
+#[test]
+fn host_fanotify_node_without_descriptors_lets_a_good_responder_be() {
+    let bed = bed_with_secret(config("responder_process"));
+    let before = limit_descriptors(3);
+    std::thread::sleep(Duration::from_millis(2500));
+    let health = bed.responder.health();
+    limit_descriptors(before);
+    assert_eq!((health.restarts, health.absent_nanos), (0, 0), "{health:?}");
+    assert_held(&bed);
+}
+
+#[test]
+fn host_fanotify_program_of_the_host_in_the_containers_cgroup_does_not_name_its_files() {
+    let bed = bed_with_secret(config("responder_process"));
+    let run = format!("echo $$ >{}; exec {}/usr/bin/true", bed.procs().display(), bed.root().display());
+    let status = Command::new("/bin/sh").args(["-c", &run]).status().expect("sh");
+    assert!(status.success());
+    assert_held(&bed);
+    assert!(bed.sh("exec touch /made").contains("Operation not permitted"));
+}

@@ -128,13 +128,16 @@ impl<D: Decide> Judge<D> {
         if !loads {
             let phase = self.phase(slots, scene);
             let Some(state) = slots.get_mut(scene.slot) else { return };
-            if phase == Phase::Runtime && !state.names.learnt() {
+            // A host's process in the container's cgroup has the host's mounts: neither are they the container's, nor has the
+            // container run.
+            let own = state.running || self.tasks.has_other_mounts(scene.tid);
+            if own && phase == Phase::Runtime && !state.names.learnt() {
                 self.learn(state, scene.tid);
             }
             if self.decide(state, event, scene, Family::Process, phase) == Answer::Refuse {
                 return;
             }
-            state.running = true;
+            state.running |= own;
         }
         event.set(Answer::Permit);
         let next = (step == ExecStep::Unknown && !loads)

@@ -87,6 +87,11 @@ impl Bed {
         self.directory.join("root")
     }
 
+    /// What a process is put into the container's cgroup by.
+    pub fn procs(&self) -> PathBuf {
+        self.cgroup.join("cgroup.procs")
+    }
+
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
