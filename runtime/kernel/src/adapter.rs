@@ -493,3 +493,18 @@ impl Enforcement for KernelAdapter {
         self.programs.as_ref().map(Programs::memory).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_members_outside_this_pid_namespace_are_told_by_their_number() {
+        let cgroup = tempfile::tempdir().expect("a directory");
+        let procs = cgroup.path().join("cgroup.procs");
+        for (members, nameless) in [("", false), ("7\n10\n", false), ("7\n0\n", true), ("0\n", true)] {
+            std::fs::write(&procs, members).expect("a file");
+            assert_eq!(has_nameless_members(cgroup.path()), nameless, "{members:?}");
+        }
+    }
+}
