@@ -25,11 +25,12 @@ use palisade_world::{
 
 use crate::{
     cgroup::CgroupPrograms,
+    cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
     kill::{self, KillDuty},
     layout::{self, Counter, PolicyNumber},
     matrix,
-    objects::{ObjectError, Refusal},
+    objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::{self, Programs},
     pseudo_fs,
@@ -101,9 +102,11 @@ impl KernelAdapter {
         }
         let mut matrix = matrix::probe();
         let mut refused = Vec::new();
+        // First, for the others are told whether these report what they deny.
+        let cgroup_programs = load_cgroup_programs(&config.pin_root, &mut matrix);
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
-        let cgroup_programs = programs.as_ref().and_then(|_| load_cgroup_programs(&config.pin_root));
+        let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
         let responder = start_responder(&config, &mut matrix);
         if programs.is_some() {
             attach_kill(&config.pin_root, &mut matrix);
@@ -168,7 +171,12 @@ impl KernelAdapter {
         let Some(programs) = &self.programs else {
             return;
         };
-        let living = self.unified.as_deref().map(|unified| programs.cgroups.living(unified));
+        let living = self.unified.as_deref().and_then(Cgroups::living);
+        if living.is_none() {
+            tracing::warn!(
+                "not all cgroups could be seen: policies of workloads that are gone may stay until they are released"
+            );
+        }
         let strangers = programs.cgroups.take_over(living.as_ref()).unwrap_or_else(|error| {
             tracing::warn!(%error, "registered cgroups cannot be read");
             BTreeSet::new()
@@ -182,7 +190,27 @@ impl KernelAdapter {
                 programs.clear(slot);
             }
         }
+        self.detach_all_but(&strangers);
         self.state().strangers = strangers;
+    }
+
+    /// Links on cgroups that are gone hold nothing, and their pins would be taken for those of the slot's next workload.
+    fn detach_all_but(&self, strangers: &BTreeSet<Slot>) {
+        let Some(programs) = &self.cgroup_programs else { return };
+        let attached = programs.attached().unwrap_or_else(|error| {
+            tracing::warn!(%error, "pins of cgroup programs cannot be listed");
+            Vec::new()
+        });
+        for slot in attached.into_iter().filter(|slot| !strangers.contains(slot)) {
+            if let Err(error) = programs.detach(slot) {
+                tracing::warn!(%slot, %error, "pins of a workload that is gone stay");
+            }
+        }
+    }
+
+    /// The links on a workload's cgroup follow it to another slot.
+    fn move_links(&self, from: Slot, to: Slot) -> io::Result<()> {
+        self.cgroup_programs.as_ref().map_or(Ok(()), |programs| programs.relocate(from, to))
     }
 
     fn admit_cgroup(
@@ -192,8 +220,9 @@ impl KernelAdapter {
         membership: &Membership,
     ) -> Result<(), EnforcementError> {
         let slot = membership.slot;
-        let Some(cgroup) = membership.cgroup else {
-            return if slot == Slot::HOST { Ok(()) } else { Err(refuse(slot, "admit", "a container needs a cgroup")) };
+        let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else {
+            let reason = "a container needs a cgroup and the path of it";
+            return if slot == Slot::HOST { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
         };
         let failed = |error: io::Error| match error.raw_os_error() {
             Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
@@ -204,6 +233,7 @@ impl KernelAdapter {
             let refuge =
                 free_slot(state).ok_or(EnforcementError::Full { slot, what: "slots", bound: layout::SLOTS.into() })?;
             programs.relocate(slot, refuge).map_err(failed)?;
+            self.move_links(slot, refuge).map_err(failed)?;
             state.strangers.remove(&slot);
             state.strangers.insert(refuge);
         }
@@ -212,11 +242,8 @@ impl KernelAdapter {
             programs.inherit_policy(stranger, slot);
         }
         programs.cgroups.assign(cgroup, slot).map_err(failed)?;
-        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path) {
-            programs
-                .cgroups
-                .assign_below(&unified.join(path.strip_prefix("/").unwrap_or(path)), slot)
-                .map_err(failed)?;
+        if let Some(unified) = &self.unified {
+            programs.cgroups.assign_below(&below(unified, path), slot).map_err(failed)?;
         }
         state.strangers.remove(&slot);
         if let Some(stranger) = before.filter(|before| state.strangers.contains(before))
@@ -224,6 +251,7 @@ impl KernelAdapter {
         {
             programs.clear(stranger);
             state.strangers.remove(&stranger);
+            self.move_links(stranger, slot).map_err(failed)?;
         }
         Ok(())
     }
@@ -247,10 +275,17 @@ impl KernelAdapter {
         if let (Some(programs), Some(unified), Some(path)) =
             (&self.cgroup_programs, &self.unified, &membership.cgroup_path)
         {
-            let directory = unified.join(path.strip_prefix("/").unwrap_or(path));
+            let directory = below(unified, path);
             programs.attach(slot, &directory).map_err(|error| refuse(slot, "attach to the cgroup", error))?;
         }
-        self.responder.as_ref().map_or(Ok(Vec::new()), |responder| responder.admit(membership))
+        let Some(responder) = &self.responder else { return Ok(Vec::new()) };
+        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
+            && has_nameless_members(&below(unified, path))
+        {
+            let reason = "its processes have no numbers in this PID namespace, so that fanotify cannot tell who acts: run the node in the host's (hostPID)";
+            return Err(refuse(slot, "admit", reason));
+        }
+        responder.admit(membership)
     }
 }
 
@@ -263,10 +298,42 @@ fn free_slot(state: &State) -> Option<Slot> {
     (1..layout::SLOTS).rev().map(Slot).find(|slot| !state.members.contains_key(slot) && !state.strangers.contains(slot))
 }
 
-fn load_cgroup_programs(pin_root: &Path) -> Option<CgroupPrograms> {
+/// A cgroup's directory.
+fn below(unified: &Path, path: &Path) -> PathBuf {
+    unified.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Whether a member of the cgroup is outside this PID namespace: the kernel lists it as 0.
+fn has_nameless_members(cgroup: &Path) -> bool {
+    let members = std::fs::read_to_string(cgroup.join("cgroup.procs"));
+    members.is_ok_and(|members| members.lines().any(|member| member == "0"))
+}
+
+/// Where the real programs are refused, the matrix says so, whatever the small ones that were tried could do.
+fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<CgroupPrograms> {
     CgroupPrograms::load(palisade_bpf::CGROUP, pin_root)
-        .inspect_err(|error| tracing::warn!(%error, "no cgroup programs on this kernel"))
+        .inspect_err(|error| {
+            tracing::warn!(%error, "no cgroup programs on this kernel");
+            matrix::without_cgroup_programs(matrix, &objects::chain(error));
+        })
         .ok()
+}
+
+/// How a family is held of one workload. The host has no cgroup to attach to, and its file systems are never watched.
+fn held_of(slot: Slot, held: &HeldFamily, gaps: &[Gap]) -> HeldFamily {
+    match held.tier {
+        Tier::Fanotify if slot != Slot::HOST => {
+            HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() }
+        }
+        Tier::Fanotify | Tier::CgroupBpf if slot == Slot::HOST => {
+            let reason = "without a BPF LSM only containers are held: the host has no cgroup of its own, and its file systems are never watched";
+            HeldFamily {
+                tier: Tier::Audit,
+                gaps: vec![Gap { what: "host policies".to_owned(), reason: reason.to_owned() }],
+            }
+        }
+        _ => held.clone(),
+    }
 }
 
 /// What no stronger tier holds is killed for; and of opens, fanotify leaves what depends on writing to be reported.
@@ -325,6 +392,7 @@ impl Enforcement for KernelAdapter {
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {
         let slot = membership.slot;
         let mut state = self.state();
+        let held_before = state.members.contains_key(&slot);
         if let Some(programs) = &self.programs {
             if !programs.slots.holds(slot) {
                 return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
@@ -341,6 +409,8 @@ impl Enforcement for KernelAdapter {
                 }
                 Ok(())
             }
+            // Who is admitted again is held already, and stays so.
+            Err(error) if held_before => Err(error),
             Err(error) => {
                 drop(state);
                 self.undo_admission(slot);
@@ -394,11 +464,7 @@ impl Enforcement for KernelAdapter {
         let mut installed = Installed::default();
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = self.matrix.families.get(&family) {
-                let mut held = held.clone();
-                if held.tier == Tier::Fanotify {
-                    held.gaps.extend(member.gaps.iter().cloned());
-                }
-                installed.families.insert(family, held);
+                installed.families.insert(family, held_of(slot, held, &member.gaps));
             }
         }
         Ok(installed)
@@ -425,5 +491,20 @@ impl Enforcement for KernelAdapter {
 
     fn memory(&self) -> KernelMemory {
         self.programs.as_ref().map(Programs::memory).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_members_outside_this_pid_namespace_are_told_by_their_number() {
+        let cgroup = tempfile::tempdir().expect("a directory");
+        let procs = cgroup.path().join("cgroup.procs");
+        for (members, nameless) in [("", false), ("7\n10\n", false), ("7\n0\n", true), ("0\n", true)] {
+            std::fs::write(&procs, members).expect("a file");
+            assert_eq!(has_nameless_members(cgroup.path()), nameless, "{members:?}");
+        }
     }
 }

@@ -188,6 +188,17 @@ impl CgroupPrograms {
         }
     }
 
+    /// What is attached for one slot is another one's from now on; harmless where nothing is attached.
+    ///
+    /// # Errors
+    /// What renaming the pins says: the other slot must have none.
+    pub fn relocate(&self, from: Slot, to: Slot) -> io::Result<()> {
+        match std::fs::rename(self.directory_of(from), self.directory_of(to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Slots that links are pinned for, also by an earlier runtime.
     ///
     /// # Errors

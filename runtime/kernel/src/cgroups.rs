@@ -14,7 +14,7 @@ use palisade_domain::{CgroupId, Slot};
 
 use crate::sys::MapFd;
 
-/// Cgroups below a workload's are at most so deep: the kernel's own bound is far lower in practice.
+/// Directories that one search meets: four times the cgroups that can be registered at all. Past it the search is not complete.
 const MAX_DIRECTORIES: usize = 65_536;
 
 /// The registered cgroups.
@@ -37,12 +37,13 @@ impl Cgroups {
     }
 
     /// Assigns what is below a cgroup already. A directory that is made meanwhile has its parent registered, and the kernel
-    /// sees to it.
+    /// sees to it. `E2BIG`: there are more than can be held.
     pub fn assign_below(&self, directory: &Path, slot: Slot) -> io::Result<()> {
-        for (_, cgroup) in directories_below(directory) {
-            self.assign(cgroup, slot)?;
+        let found = directories_below(directory, MAX_DIRECTORIES);
+        for cgroup in &found.cgroups {
+            self.assign(*cgroup, slot)?;
         }
-        Ok(())
+        if found.complete { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::E2BIG)) }
     }
 
     fn entries(&self) -> io::Result<Vec<(CgroupId, Slot)>> {
@@ -67,9 +68,10 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Ids of all cgroups that there are.
-    pub fn living(&self, unified: &Path) -> BTreeSet<CgroupId> {
-        directories_below(unified).into_iter().map(|(_, cgroup)| cgroup).collect()
+    /// Ids of all cgroups that there are; `None` where not all could be seen, for then nothing that was not seen is known to be gone.
+    pub fn living(unified: &Path) -> Option<BTreeSet<CgroupId>> {
+        let found = directories_below(unified, MAX_DIRECTORIES);
+        found.complete.then(|| found.cgroups.into_iter().collect())
     }
 
     /// Forgets cgroups that are gone; the slots of the others.
@@ -86,23 +88,56 @@ impl Cgroups {
     }
 }
 
-/// All directories below one, itself not included. What vanishes while we look is left out.
-fn directories_below(directory: &Path) -> Vec<(PathBuf, CgroupId)> {
-    let mut found: Vec<(PathBuf, CgroupId)> = Vec::new();
-    let mut waiting = vec![directory.to_path_buf()];
+/// What a search found.
+#[derive(Debug, Default)]
+struct Found {
+    cgroups: Vec<CgroupId>,
+    /// Nothing was left out but what vanished while we looked.
+    complete: bool,
+}
+
+/// All directories below one, itself not included.
+fn directories_below(directory: &Path, bound: usize) -> Found {
+    let gone = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV));
+    let mut found = Found { cgroups: Vec::new(), complete: true };
+    let mut waiting: Vec<PathBuf> = vec![directory.to_path_buf()];
     while let Some(directory) = waiting.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else {
-            continue;
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                found.complete &= gone(&error);
+                continue;
+            }
         };
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && found.len() < MAX_DIRECTORIES
-                && let Ok(metadata) = entry.metadata()
-            {
-                found.push((entry.path(), CgroupId(metadata.ino())));
-                waiting.push(entry.path());
+        for entry in entries {
+            match entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) {
+                Ok((_, metadata)) if !metadata.is_dir() => {}
+                Ok(_) if found.cgroups.len() >= bound => found.complete = false,
+                Ok((path, metadata)) => {
+                    found.cgroups.push(CgroupId(metadata.ino()));
+                    waiting.push(path);
+                }
+                Err(error) => found.complete &= gone(&error),
             }
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_a_search_that_left_directories_out_says_so() {
+        let top = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(top.path().join("a/b/c")).expect("directories");
+        fs::write(top.path().join("a/file"), "").expect("a file");
+        let whole = directories_below(top.path(), 3);
+        assert_eq!((whole.cgroups.len(), whole.complete), (3, true));
+        let cut = directories_below(top.path(), 2);
+        assert_eq!((cut.cgroups.len(), cut.complete), (2, false));
+        assert!(directories_below(&top.path().join("gone"), 3).complete, "what is gone has nothing below");
+        assert!(!directories_below(&top.path().join("a/file"), 3).complete, "what cannot be read may have");
+    }
 }

@@ -205,6 +205,19 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
             }
         }
     }
+    if let Some(file) = matrix.families.get_mut(&Family::File).filter(|held| held.tier == Tier::BpfLsm)
+        && let Some(refusal) = refused.iter().find(|refusal| refusal.program == "judge_create")
+    {
+        file.gaps.push(gap("creation by open(O_CREAT)", refusal.without));
+    }
+}
+
+/// Corrects the matrix where the programs for cgroups were refused; the families follow when the rest is loaded.
+pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
+    for capability in [Capability::CgroupConnect, Capability::CgroupSocket] {
+        matrix.capabilities.insert(capability, CapabilityState::Missing(reason.to_owned()));
+    }
+    matrix.families = families(&matrix.capabilities);
 }
 
 /// Corrects the matrix where the programs that kill could not be attached.
@@ -240,26 +253,25 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     let events = has(capabilities, Capability::FanotifyPermission);
     let cgroup = has(capabilities, Capability::CgroupConnect) && has(capabilities, Capability::UnifiedCgroups);
     let process = match (lsm, events) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::Process)),
         (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::Process)),
         _ => held(Tier::Audit, vec![gap("process", "this kernel has neither a BPF LSM nor permission events")]),
     };
     let file = match (lsm, events) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::File)),
         (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::File)),
         _ => held(Tier::Audit, vec![gap("file", "this kernel has neither a BPF LSM nor permission events")]),
     };
     let network = match (lsm, cgroup) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
+        (true, true) => held(Tier::BpfLsm, lsm_gaps(Family::Network)),
+        (true, false) => held(Tier::BpfLsm, [vec![unconnected_gap()], lsm_gaps(Family::Network)].concat()),
         (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
         _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
     };
     let kill = has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints);
     let ptrace = match (lsm, kill) {
         (true, _) => held(Tier::BpfLsm, vec![]),
-        (false, true) => {
-            held(Tier::Kill, vec![gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call")])
-        }
+        (false, true) => held(Tier::Kill, kill_gaps()),
         _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
     };
     BTreeMap::from([
@@ -270,10 +282,136 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     ])
 }
 
+/// What the hooks of `bpf/lsm.bpf.c` do not see.
+fn lsm_gaps(family: Family) -> Vec<Gap> {
+    match family {
+        Family::Process => {
+            vec![gap("mmap(PROT_EXEC)", "ld.so /path/program is judged as an exec of ld.so and an open of the program")]
+        }
+        Family::File => vec![
+            gap(
+                "rename, unlink, link, mkdir, rmdir, symlink, chmod, chown, truncate, xattr",
+                "opens and the making of files are judged: a file that was moved is judged by its new name",
+            ),
+            gap("hard links", "a file is judged by the name that it is opened by, not by its inode"),
+            gap(
+                "descriptors that are open already",
+                "an open is judged once: what was opened before, or is passed in, is not",
+            ),
+        ],
+        Family::Network => vec![open_connections_gap()],
+        Family::Ptrace => Vec::new(),
+    }
+}
+
+fn open_connections_gap() -> Gap {
+    gap("connections that are open already", "a destination is judged when it is asked for, not with each byte")
+}
+
+fn unconnected_gap() -> Gap {
+    gap("datagrams that are sent without connect(2)", "only programs on cgroups see them, and those cannot be attached")
+}
+
+fn kill_gaps() -> Vec<Gap> {
+    vec![
+        gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call"),
+        gap(
+            "process_vm_readv, process_vm_writev, /proc/PID/mem",
+            "they trace without ptrace(2), which is all that is seen here",
+        ),
+    ]
+}
+
 fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap> {
-    let mut gaps = vec![gap("unix sockets", "cgroup programs see only IPv4 and IPv6")];
+    let mut gaps = vec![
+        gap(
+            "sockets that are neither IPv4 nor IPv6",
+            "cgroup programs do not see unix, netlink, packet and other ones",
+        ),
+        gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
+        open_connections_gap(),
+    ];
     if !has(capabilities, Capability::CgroupSocket) {
         gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));
     }
     gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn everything() -> KernelMatrix {
+        let all = [
+            Capability::BpfLsm,
+            Capability::BtfTracepoints,
+            Capability::RawTracepoints,
+            Capability::CgroupConnect,
+            Capability::CgroupSocket,
+            Capability::FanotifyPermission,
+            Capability::SendSignal,
+            Capability::TaskStorage,
+            Capability::KernelBtf,
+            Capability::UnifiedCgroups,
+        ];
+        let capabilities = BTreeMap::from(all.map(|capability| (capability, CapabilityState::Available)));
+        KernelMatrix { families: families(&capabilities), capabilities, ..KernelMatrix::default() }
+    }
+
+    fn without_lsm() -> KernelMatrix {
+        let mut matrix = everything();
+        matrix.capabilities.insert(Capability::BpfLsm, CapabilityState::Missing("test".to_owned()));
+        matrix.families = families(&matrix.capabilities);
+        matrix
+    }
+
+    fn refusal(program: &'static str) -> Refusal {
+        Refusal { program, needs: "", without: "an empty file remains", reason: "refused by a test".to_owned() }
+    }
+
+    fn whats(matrix: &KernelMatrix, family: Family) -> Vec<&str> {
+        matrix.families[&family].gaps.iter().map(|gap| gap.what.as_str()).collect()
+    }
+
+    #[test]
+    fn unit_cgroup_programs_that_are_refused_hold_nothing_by_the_matrix() {
+        let mut matrix = without_lsm();
+        assert_eq!(matrix.families[&Family::Network].tier, Tier::CgroupBpf);
+        without_cgroup_programs(&mut matrix, "the verifier");
+        withdraw(&mut matrix, &[], true);
+        assert_eq!(matrix.families[&Family::Network].tier, Tier::Audit);
+        let mut matrix = everything();
+        without_cgroup_programs(&mut matrix, "the verifier");
+        withdraw(&mut matrix, &[], true);
+        assert_eq!(matrix.families[&Family::Network].tier, Tier::BpfLsm);
+        assert!(whats(&matrix, Family::Network).contains(&"datagrams that are sent without connect(2)"));
+    }
+
+    #[test]
+    fn unit_a_refused_hook_moves_its_family_to_the_next_tier_and_no_other() {
+        let mut matrix = everything();
+        withdraw(&mut matrix, &[refusal("judge_open"), refusal("judge_trace")], true);
+        let tiers: Vec<Tier> = matrix.families.values().map(|held| held.tier).collect();
+        let expected = BTreeMap::from([
+            (Family::Process, Tier::BpfLsm),
+            (Family::File, Tier::Fanotify),
+            (Family::Network, Tier::BpfLsm),
+            (Family::Ptrace, Tier::Kill),
+        ]);
+        assert_eq!(tiers, expected.into_values().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn unit_no_tier_claims_what_it_has_no_hook_for() {
+        let mut matrix = everything();
+        assert!(whats(&matrix, Family::File).iter().any(|what| what.contains("rename") && what.contains("truncate")));
+        assert!(whats(&matrix, Family::Process).contains(&"mmap(PROT_EXEC)"));
+        withdraw(&mut matrix, &[refusal("judge_create")], true);
+        assert_eq!(matrix.families[&Family::File].tier, Tier::BpfLsm);
+        assert!(whats(&matrix, Family::File).contains(&"creation by open(O_CREAT)"));
+        let matrix = without_lsm();
+        assert!(whats(&matrix, Family::File).contains(&"readOnly"));
+        assert!(whats(&matrix, Family::Network).contains(&"sockets that are neither IPv4 nor IPv6"));
+        assert!(whats(&matrix, Family::Ptrace).iter().any(|what| what.contains("process_vm_writev")));
+    }
 }

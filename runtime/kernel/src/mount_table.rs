@@ -8,9 +8,13 @@
 //! would make the workload's own umount fail with EBUSY. What is held are the file systems, until the slot is released.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -21,7 +25,7 @@ use aya::{
 use palisade_domain::Slot;
 
 use crate::{
-    layout,
+    fanotify, layout,
     objects::{self, ObjectError, PinRoot},
     sys::{self, MapFd},
 };
@@ -89,7 +93,7 @@ impl MountTable {
     /// Learns the table of the process's mount namespace, on a thread of its own, for joining a namespace is by thread.
     pub fn learn(&self, slot: Slot, pid: u32) -> Result<Learnt, LearnError> {
         let mountinfo = format!("/proc/{pid}/mountinfo");
-        let points = mount_points(&fs::read_to_string(&mountinfo).map_err(system(mountinfo))?);
+        let points = mount_points(&fs::read(&mountinfo).map_err(system(mountinfo))?);
         let path = format!("/proc/{pid}/ns/mnt");
         let namespace = File::open(&path).map_err(system(path))?;
         std::thread::scope(|scope| {
@@ -134,34 +138,26 @@ impl MountTable {
     }
 }
 
-/// The mount points of a mountinfo, parents first as the kernel lists them, each once.
-pub(crate) fn mount_points(mountinfo: &str) -> Vec<PathBuf> {
+/// The mount points of a mountinfo, parents first as the kernel lists them, each once; any bytes, not only UTF-8.
+fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
     let mut points: Vec<PathBuf> = Vec::new();
-    for line in mountinfo.lines() {
-        if let Some(point) = line.split(' ').nth(4).map(unescape)
-            && !points.contains(&point)
-        {
-            points.push(point);
+    for mount in fanotify::mounts::MountTable::parse(mountinfo).mounts() {
+        let point = Path::new(OsStr::from_bytes(&mount.mountpoint));
+        if !points.iter().any(|known| known == point) {
+            points.push(point.to_path_buf());
         }
     }
     points
 }
 
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-pub(crate) fn unescape(field: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    let bytes = field.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let escaped = (*byte == b'\\').then(|| bytes.get(at + 1..at + 4)).flatten().and_then(octal);
-        out.push(escaped.unwrap_or(*byte));
-        at += if escaped.is_some() { 4 } else { 1 };
-    }
-    Path::new(std::ffi::OsStr::from_bytes(&out)).to_path_buf()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn octal(digits: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(text, 8).ok()
+    #[test]
+    fn unit_mount_points_are_bytes_and_each_comes_once() {
+        let text = b"1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /a\\040b rw - tmpfs t rw\n3 2 0:3 / /a\\040b rw - tmpfs t rw\n4 1 0:4 / /\xff rw - tmpfs t rw\n";
+        let expected: [&[u8]; 3] = [b"/", b"/a b", b"/\xff"];
+        assert_eq!(mount_points(text), expected.map(|point| PathBuf::from(OsStr::from_bytes(point))));
+    }
 }

@@ -20,7 +20,7 @@ use palisade_kernel_abi::blob::{Blob, HEAD_BYTES, SizeClass};
 use crate::{
     layout::{self, PolicyNumber},
     objects::{ObjectError, PinRoot},
-    sys::{self, MapFd},
+    sys::{MapFd, Readers},
 };
 
 /// Free arrays that are made at once: a class grows by its own size, within these bounds, so that many different blobs cost
@@ -98,6 +98,7 @@ pub(crate) struct PolicyPool {
     classes: Vec<Class>,
     held: BTreeMap<[u8; 32], Held>,
     by_number: BTreeMap<PolicyNumber, [u8; 32]>,
+    readers: Arc<Readers>,
     /// A thread waits for retired arrays.
     reclaiming: bool,
 }
@@ -132,7 +133,8 @@ impl SharedPool {
     fn reclaim(&self) {
         loop {
             let retired = self.lock().take_retired_apart();
-            let waited = retired.is_empty() || sys::wait_for_readers().is_ok();
+            let readers = Arc::clone(&self.lock().readers);
+            let waited = retired.is_empty() || readers.wait().is_ok();
             let mut pool = self.lock();
             pool.give_back(&retired, waited);
             if retired.is_empty() || !waited {
@@ -146,8 +148,14 @@ impl SharedPool {
 impl PolicyPool {
     /// Opens the outer maps and takes over what an earlier runtime left in them: `named` are the policies in force by slot.
     pub fn open(pins: &PinRoot, named: impl Iterator<Item = PolicyNumber>) -> Result<Self, ObjectError> {
-        let mut pool =
-            Self { classes: Vec::new(), held: BTreeMap::new(), by_number: BTreeMap::new(), reclaiming: false };
+        let readers = Readers::new().map_err(|source| ObjectError::Pins { path: pins.path().to_path_buf(), source })?;
+        let mut pool = Self {
+            classes: Vec::new(),
+            held: BTreeMap::new(),
+            by_number: BTreeMap::new(),
+            readers: Arc::new(readers),
+            reclaiming: false,
+        };
         let mut references: BTreeMap<(SizeClass, u32), (PolicyNumber, u32)> = BTreeMap::new();
         for number in named {
             if let Some(place) = number.place() {
@@ -227,7 +235,7 @@ impl PolicyPool {
         if self.classes.iter().all(|class| class.retired.is_empty()) {
             return Ok(());
         }
-        sys::wait_for_readers().map_err(refused("wait for readers"))?;
+        self.readers.wait().map_err(refused("wait for readers"))?;
         for class in &mut self.classes {
             let retired = std::mem::take(&mut class.retired);
             class.free.extend(retired);

@@ -3,11 +3,13 @@
 //! The unified cgroup hierarchy is found, never mounted: where it is says which hierarchy the container runtime uses.
 
 use std::{
+    ffi::OsStr,
     fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use crate::{mount_table::unescape, sys};
+use crate::{fanotify::mounts::MountTable, sys};
 
 /// A file system that is needed and may have to be mounted.
 #[derive(Debug, Clone, Copy)]
@@ -20,24 +22,17 @@ pub(crate) const BPF: PseudoFs = PseudoFs { kind: "bpf", standard: "/sys/fs/bpf"
 pub(crate) const TRACE: PseudoFs = PseudoFs { kind: "tracefs", standard: "/sys/kernel/tracing" };
 pub(crate) const SECURITY: PseudoFs = PseudoFs { kind: "securityfs", standard: "/sys/kernel/security" };
 
-/// Mount points of a file system type, in the kernel's order.
-pub(crate) fn mounted(kind: &str, mountinfo: &str) -> Vec<PathBuf> {
-    let mut points = Vec::new();
-    for line in mountinfo.lines() {
-        let mut halves = line.splitn(2, " - ");
-        let (Some(mount), Some(source)) = (halves.next(), halves.next()) else {
-            continue;
-        };
-        if source.split(' ').next() == Some(kind) {
-            points.extend(mount.split(' ').nth(4).map(unescape));
-        }
-    }
-    points
+/// Mount points of a file system type, in the kernel's order. Names are bytes: whoever may mount may choose any, and one that is
+/// no UTF-8 must not hide the others.
+fn mounted(kind: &str, mountinfo: &[u8]) -> Vec<PathBuf> {
+    let table = MountTable::parse(mountinfo);
+    let of_kind = table.mounts().iter().filter(|mount| mount.kind == kind.as_bytes());
+    of_kind.map(|mount| PathBuf::from(OsStr::from_bytes(&mount.mountpoint))).collect()
 }
 
 /// Where it is mounted; mounts it at its standard place where it is not.
 pub(crate) fn ensure(file_system: PseudoFs) -> io::Result<PathBuf> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let mountinfo = fs::read("/proc/self/mountinfo")?;
     let standard = Path::new(file_system.standard);
     let points = mounted(file_system.kind, &mountinfo);
     if points.iter().any(|point| point == standard) {
@@ -61,6 +56,19 @@ pub(crate) fn is_below(file_system: PseudoFs, path: &Path) -> io::Result<bool> {
 
 /// Where the unified cgroup hierarchy is mounted.
 pub(crate) fn unified_cgroups() -> io::Result<Option<PathBuf>> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let mountinfo = fs::read("/proc/self/mountinfo")?;
     Ok(mounted("cgroup2", &mountinfo).into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_a_mountpoint_that_is_no_utf8_hides_no_other() {
+        let text = b"20 1 0:20 / /mnt/\xff\xfe rw - cgroup2 none rw\n21 1 0:21 / /sys/fs/cgroup rw shared:9 - cgroup2 none rw\n";
+        let points = mounted("cgroup2", text);
+        assert_eq!(points, [Path::new(OsStr::from_bytes(b"/mnt/\xff\xfe")), Path::new("/sys/fs/cgroup")]);
+        assert!(mounted("bpf", text).is_empty());
+    }
 }

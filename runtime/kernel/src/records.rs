@@ -1,6 +1,7 @@
 //! The kernel's records as a [`RecordSource`]: one ring buffer for each CPU, read in batches.
 //!
-//! Invariant: reading allocates nothing once the batch has its size; a record is copied once, from the ring into the batch.
+//! Invariant: reading allocates nothing once the batch has its size; a record is copied once, from the ring into the batch. What
+//! is no record is counted as lost and never ends the reading.
 //! The rings live in the pinned array of maps that `bpf/include/emit.h` declares, so that a restarted runtime finds them with
 //! the records that were written while it was away, and every program that decides or observes writes into the same ones.
 //!
@@ -25,6 +26,8 @@ use aya::maps::{ArrayOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf};
 use palisade_kernel_abi::record::{self, RecordReader};
 use palisade_world::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
 
+use crate::sys;
+
 /// What nobody was woken for waits this long at most: alerts are woken for, so that this bounds plain visibility only.
 pub const READ_INTERVAL: Duration = Duration::from_millis(20);
 /// A ring's bytes where the configuration says nothing: about 5,000 records of an open, 5 ms of the fastest loop of opens.
@@ -44,7 +47,7 @@ struct Producer {
     woken_ns: u64,
 }
 
-// SAFETY: two integers without padding; every bit pattern is a value.
+// SAFETY: two u64 in C's layout, so no padding that would be read uninitialised, and every bit pattern is a value; `Copy`, no drop.
 unsafe impl aya::Pod for Producer {}
 
 /// Why the rings cannot be opened.
@@ -81,6 +84,7 @@ pub struct KernelRecords {
     rings: Vec<RingBuf<MapData>>,
     first: usize,
     poll: OwnedFd,
+    malformed: Malformed,
     losses: PerCpuArray<MapData, u64>,
     producers: PerCpuArray<MapData, Producer>,
 }
@@ -121,7 +125,7 @@ impl KernelRecords {
             epoll_add(&poll, ring.as_fd())?;
             rings.push(ring);
         }
-        Ok(Self { rings, first: 0, poll, losses, producers })
+        Ok(Self { rings, first: 0, poll, malformed: Malformed::default(), losses, producers })
     }
 
     /// Waits until a wake-up came or `timeout` is over, at millisecond steps; for callers without an event loop.
@@ -131,7 +135,7 @@ impl KernelRecords {
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
         let mut poll = libc::pollfd { fd: self.poll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one valid pollfd, alive over the call.
+        // SAFETY: the kernel reads and writes one `pollfd`, which is what the count says and what `poll` is, alive over the call.
         if unsafe { libc::poll(&raw mut poll, 1, milliseconds) } < 0 {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
@@ -140,16 +144,12 @@ impl KernelRecords {
     }
 
     /// Moves records of one ring into the batch until one of them is at its end; returns whether the ring is empty.
-    fn drain(ring: &mut RingBuf<MapData>, batch: &mut RecordBatch) -> Result<bool, RecordSourceError> {
+    fn drain(ring: &mut RingBuf<MapData>, batch: &mut RecordBatch, malformed: &mut Malformed) -> bool {
         while batch.records < RecordBatch::MAX_RECORDS {
-            let Some(item) = ring.next() else { return Ok(true) };
-            if RecordReader::peek_len(&item) != Ok(item.len()) {
-                return Err(not_a_record(item.len()));
-            }
-            batch.bytes.extend_from_slice(&item);
-            batch.records += 1;
+            let Some(item) = ring.next() else { return true };
+            malformed.take(&item, batch);
         }
-        Ok(false)
+        false
     }
 }
 
@@ -159,7 +159,7 @@ impl RecordSource for KernelRecords {
         let rings = self.rings.len();
         for turn in 0..rings {
             let at = (self.first + turn) % rings;
-            if !Self::drain(&mut self.rings[at], batch)? {
+            if !Self::drain(&mut self.rings[at], batch, &mut self.malformed) {
                 self.first = (at + 1) % rings;
                 return Ok(true);
             }
@@ -178,6 +178,9 @@ impl RecordSource for KernelRecords {
                 }
             }
         }
+        for (kind, count) in &self.malformed.by_kind {
+            loss.counts.insert((*kind, LossReason::Malformed), *count);
+        }
         let producers = self.producers.get(&0, 0).map_err(|e| unreadable("producers", e))?;
         loss.produced = (0_u32..).zip(producers.iter().map(|p| p.next_sequence)).filter(|p| p.1 != 0).collect();
         Ok(loss)
@@ -191,9 +194,34 @@ impl AsFd for KernelRecords {
     }
 }
 
-fn not_a_record(len: usize) -> RecordSourceError {
-    let text = format!("{len} bytes in a ring are not one record: programs and runtime are of different versions");
-    RecordSourceError { what: "ring", source: io::Error::new(io::ErrorKind::InvalidData, text) }
+/// What is in a ring and not one record, by the kind that it says it is (0: none that is known). It took a number, so it is
+/// counted as lost; the records around it are good.
+#[derive(Debug, Default)]
+struct Malformed {
+    by_kind: BTreeMap<u16, u64>,
+}
+
+impl Malformed {
+    /// Copies a record to the batch, or counts it.
+    fn take(&mut self, item: &[u8], batch: &mut RecordBatch) {
+        if RecordReader::peek_len(item) == Ok(item.len()) {
+            batch.bytes.extend_from_slice(item);
+            batch.records += 1;
+            return;
+        }
+        let said = item.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
+        let kind = said.and_then(record::Kind::from_code).map_or(0, record::Kind::code);
+        let count = self.by_kind.entry(kind).or_default();
+        *count += 1;
+        // Programs of another version write nothing else: said once a kind, then counted.
+        if *count == 1 {
+            tracing::error!(
+                bytes = item.len(),
+                kind,
+                "in a ring is what is not one record: are programs of another version loaded?"
+            );
+        }
+    }
 }
 
 fn unreadable(what: &'static str, error: MapError) -> RecordSourceError {
@@ -201,7 +229,8 @@ fn unreadable(what: &'static str, error: MapError) -> RecordSourceError {
 }
 
 fn cpus() -> Result<u32, RecordsOpenError> {
-    let count = aya::util::nr_cpus().map_err(|(what, source)| RecordsOpenError::System { what, source })?;
+    // By the highest number, not by how many there are: numbers may have holes.
+    let count = sys::possible_cpus().map_err(|source| RecordsOpenError::System { what: "possible CPUs", source })?;
     Ok(u32::try_from(count).unwrap_or(RINGS))
 }
 
@@ -220,18 +249,18 @@ fn open_ring(outer: &mut ArrayOfMaps<MapData>, cpu: u32, bytes: u32) -> Result<R
 }
 
 fn epoll_create() -> Result<OwnedFd, RecordsOpenError> {
-    // SAFETY: no pointers; the result is checked.
+    // SAFETY: takes a number; a negative result is told from a descriptor below.
     let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     if fd < 0 {
         return Err(RecordsOpenError::System { what: "epoll_create1", source: io::Error::last_os_error() });
     }
-    // SAFETY: just made, owned by nobody else.
+    // SAFETY: the call above made the descriptor, it is not negative, and its number goes nowhere else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn epoll_add(poll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), RecordsOpenError> {
     let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 0 };
-    // SAFETY: both descriptors are open, the event lives over the call.
+    // SAFETY: both descriptors are borrowed, so open; the kernel copies one event, which lives over the call.
     let result = unsafe { libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
     if result < 0 {
         return Err(RecordsOpenError::System { what: "epoll_ctl", source: io::Error::last_os_error() });
@@ -274,5 +303,28 @@ impl SequenceCheck {
         let produced = loss.produced.iter().filter_map(of_kernel).sum();
         let lost = loss.counts.values().sum();
         if produced == delivered + lost { Ok(()) } else { Err(Unaccounted { produced, delivered, lost }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_kernel_abi::record::{Body, Exit, Header, Kind, Record, RecordWriter};
+
+    use super::*;
+
+    #[test]
+    fn unit_what_is_no_record_is_counted_by_kind_and_the_next_ones_are_taken() {
+        let mut writer = RecordWriter::default();
+        let exit = Record { header: Header::default(), body: Body::Exit(Exit { status: 0 }), decision: None };
+        writer.write(&exit).expect("it fits");
+        let good = writer.into_bytes();
+        let (mut malformed, mut batch) = (Malformed::default(), RecordBatch::default());
+        let mut longer = good.clone();
+        longer[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        for item in [&good[..], &longer, &good[..good.len() - 8], &[], &[0xff; 9], &good] {
+            malformed.take(item, &mut batch);
+        }
+        assert_eq!((batch.records, batch.bytes.len()), (2, 2 * good.len()));
+        assert_eq!(malformed.by_kind, BTreeMap::from([(Kind::Exit.code(), 2), (0, 2)]));
     }
 }

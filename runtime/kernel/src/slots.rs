@@ -34,20 +34,22 @@ impl SlotTable {
 
     fn word32(&self, slot: Slot, offset: usize) -> Option<&AtomicU32> {
         let at = self.address(slot, offset)?;
-        // SAFETY: within the mapping (checked by `address`), 4-byte aligned because every offset and the slot's size are, and
-        // only ever accessed atomically by this process.
+        // SAFETY: `address` gave a place within the mapping, which lives as long as the borrow of `self`. Mappings begin at a page, a
+        // slot has 24 bytes and the callers' offsets are of u32 fields: aligned to 4. Nothing of this process accesses a slot but
+        // through these atomics; the programs in the kernel only read.
         Some(unsafe { AtomicU32::from_ptr(at.cast()) })
     }
 
     fn installed_word(&self, slot: Slot) -> Option<&AtomicU64> {
         let at = self.address(slot, std::mem::offset_of!(layout::Slot, installed))?;
-        // SAFETY: within the mapping, 8-byte aligned because the slot's size is a multiple of 8, and only accessed atomically.
+        // SAFETY: as for `word32`; the field is the first of a slot of 24 bytes, so that it is aligned to 8.
         Some(unsafe { AtomicU64::from_ptr(at.cast()) })
     }
 
     fn address(&self, slot: Slot, offset: usize) -> Option<*mut u8> {
         let within = slot.0 < layout::SLOTS;
-        // SAFETY: the slot is below SLOTS, so that its 24 bytes lie within the mapping.
+        // SAFETY: the mapping has room for SLOTS slots (see `open`), the slot is below that and `offset` is of a field: the sum stays
+        // within one allocation.
         within.then(|| unsafe { self.mapping.as_ptr().add(slot.0 as usize * size_of::<layout::Slot>() + offset) })
     }
 

@@ -13,21 +13,34 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_info, bpf_map_type};
+use aya_obj::generated::{
+    bpf_attr, bpf_attr__bindgen_ty_1 as MapCreate, bpf_attr__bindgen_ty_2 as MapElement, bpf_cmd, bpf_map_info,
+    bpf_map_type,
+};
 
 /// Calls bpf(2) with a zeroed attribute that `fill` completes.
 fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {
-    // SAFETY: bpf_attr is a union of plain integers, for which zero is a value, and the kernel wants unused bytes zero.
+    // SAFETY: every member of the union is of integers and arrays of them, so that zero is a value of each; the kernel refuses
+    // calls whose unused bytes are not zero.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     fill(&mut attr);
-    // SAFETY: `attr` is a valid bpf_attr of the size passed; the pointers that the callers put in it outlive the call.
+    // SAFETY: `attr` is initialised for the size that is passed. Each `fill` (all are in this file) puts in addresses only of what its
+    // caller borrows until `bpf` returns, and the lengths that the kernel reads or writes there are those of the map's shape,
+    // which `MapFd::check` has compared with the slices, or NUL-terminated strings.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The member of the union for commands on one element.
+fn element_of(attr: &mut bpf_attr) -> &mut MapElement {
+    // SAFETY: `bpf` has zeroed the whole union, and the member is of integers and a union of integers: whatever was written to the
+    // others, its bytes are initialised and any value is one of it.
+    unsafe { &mut attr.__bindgen_anon_2 }
+}
+
 fn owned(result: i64) -> io::Result<OwnedFd> {
     let fd = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: the kernel has just made this descriptor for us, and nothing else knows its number.
+    // SAFETY: every caller passes what a call that makes a descriptor has just returned to it, once, and forgets the number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -69,7 +82,7 @@ impl AsFd for MapFd {
 }
 
 fn shape_of(fd: BorrowedFd<'_>) -> io::Result<MapShape> {
-    // SAFETY: plain integers, for each of which zero is a value.
+    // SAFETY: `bpf_map_info` is of integers, arrays of them and padding: zero is a value. The kernel writes `info_len` bytes at most.
     let mut info: bpf_map_info = unsafe { std::mem::zeroed() };
     let length = u32::try_from(size_of::<bpf_map_info>()).map_err(io::Error::other)?;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
@@ -106,16 +119,24 @@ impl MapFd {
 
     /// Makes an array with one value of so many bytes.
     pub fn create_single(name: &str, value_bytes: u32) -> io::Result<Self> {
-        let fd = bpf(bpf_cmd::BPF_MAP_CREATE, |attr| {
-            // SAFETY: a field of a union of plain integers, for each of which zero is a value.
-            let create = unsafe { &mut attr.__bindgen_anon_1 };
+        Self::create(name, |create| {
             create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
-            create.key_size = 4;
             create.value_size = value_bytes;
+        })
+    }
+
+    /// Makes a map of one entry with a key of 4 bytes, whose kind and value `fill` says.
+    fn create(name: &str, fill: impl FnOnce(&mut MapCreate)) -> io::Result<Self> {
+        let fd = bpf(bpf_cmd::BPF_MAP_CREATE, |attr| {
+            // SAFETY: `attr` was zeroed as a whole, and every field of this member of the union is an integer or an array of
+            // them: zero is a value of the member, whichever was written last.
+            let create = unsafe { &mut attr.__bindgen_anon_1 };
+            create.key_size = 4;
             create.max_entries = 1;
             for (to, from) in create.map_name.iter_mut().zip(name.bytes().take(15)) {
                 *to = from.cast_signed();
             }
+            fill(create);
         })?;
         Self::new(owned(fd)?)
     }
@@ -144,8 +165,7 @@ impl MapFd {
     pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.check(key.len(), Some(value.len()))?;
         bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, |attr| {
-            // SAFETY: fields of a union of plain integers, for each of which zero is a value.
-            let element = unsafe { &mut attr.__bindgen_anon_2 };
+            let element = element_of(attr);
             element.map_fd = number(self.fd.as_fd());
             element.key = key.as_ptr() as u64;
             element.__bindgen_anon_1.value = value.as_ptr() as u64;
@@ -157,8 +177,7 @@ impl MapFd {
     pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
         self.check(key.len(), Some(value.len()))?;
         let found = bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, |attr| {
-            // SAFETY: fields of a union of plain integers, for each of which zero is a value.
-            let element = unsafe { &mut attr.__bindgen_anon_2 };
+            let element = element_of(attr);
             element.map_fd = number(self.fd.as_fd());
             element.key = key.as_ptr() as u64;
             element.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
@@ -170,8 +189,7 @@ impl MapFd {
     pub fn delete(&self, key: &[u8]) -> io::Result<bool> {
         self.check(key.len(), None)?;
         let deleted = bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, |attr| {
-            // SAFETY: fields of a union of plain integers, for each of which zero is a value.
-            let element = unsafe { &mut attr.__bindgen_anon_2 };
+            let element = element_of(attr);
             element.map_fd = number(self.fd.as_fd());
             element.key = key.as_ptr() as u64;
         });
@@ -186,8 +204,7 @@ impl MapFd {
         while keys.len() < bound {
             let mut next = vec![0; self.shape.key as usize];
             let more = bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, |attr| {
-                // SAFETY: fields of a union of plain integers, for each of which zero is a value.
-                let element = unsafe { &mut attr.__bindgen_anon_2 };
+                let element = element_of(attr);
                 element.map_fd = number(self.fd.as_fd());
                 element.key = keys.last().map_or(0, |key| key.as_ptr() as u64);
                 element.__bindgen_anon_1.next_key = next.as_mut_ptr() as u64;
@@ -240,12 +257,32 @@ pub(crate) fn possible_cpus() -> io::Result<usize> {
     last.map(|last| last + 1).ok_or_else(|| io::Error::other(format!("/sys/devices/system/cpu/possible: {list:?}")))
 }
 
-/// Waits until every program that was running in the kernel has ended: what was unpublished before is no longer read.
-pub(crate) fn wait_for_readers() -> io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: membarrier takes plain integers and touches no memory of ours. Its global command is synchronize_rcu.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Waits for the programs that run in the kernel.
+///
+/// Decision: by putting a map into an array of maps, which returns only after a grace period (the kernel promises that to
+/// whoever changes such a map, since 5.0), not by membarrier(2): its global command does nothing where one CPU is online,
+/// although a program that was preempted there may still be reading, and is refused under `nohz_full`.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    outer: MapFd,
+    inner: MapFd,
+}
+
+impl Readers {
+    pub fn new() -> io::Result<Self> {
+        let inner = MapFd::create_single("palisade_inner", 4)?;
+        let outer = MapFd::create("palisade_wait", |create| {
+            create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+            create.value_size = 4;
+            create.inner_map_fd = number(inner.as_fd());
+        })?;
+        Ok(Self { outer, inner })
+    }
+
+    /// Returns when every program that was running has ended: what was unpublished before is no longer read.
+    pub fn wait(&self) -> io::Result<()> {
+        self.outer.update(&0u32.to_ne_bytes(), &number(self.inner.as_fd()).to_ne_bytes())
+    }
 }
 
 /// A shared mapping of a map that was made mappable.
@@ -255,14 +292,14 @@ pub(crate) struct Mapping {
     bytes: usize,
 }
 
-// SAFETY: the mapping is plain shared memory; all access goes through atomics (see crate::slots).
+// SAFETY: a mapping belongs to the process, not to the thread that made it; it may be unmapped by any.
 unsafe impl Send for Mapping {}
-// SAFETY: as above.
+// SAFETY: `&Mapping` only gives an address away. The one that reads and writes there is `SlotTable`, by atomics alone.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     pub fn new(map: &MapFd, bytes: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
+        // SAFETY: without MAP_FIXED the kernel chooses a place where nothing is; the failure value is told from an address below.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -284,7 +321,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the very range that mmap gave us; nothing borrows from it longer than `self`.
+        // SAFETY: the range that mmap gave, unmapped once; the references that `SlotTable` makes into it borrow the table, which owns
+        // `self`, so that none is left.
         unsafe { libc::munmap(self.address, self.bytes) };
     }
 }
@@ -293,20 +331,20 @@ impl Drop for Mapping {
 pub(crate) fn mount(kind: &str, target: &Path) -> io::Result<()> {
     let source = CString::new(kind).map_err(io::Error::other)?;
     let target = CString::new(target.as_os_str().as_bytes()).map_err(io::Error::other)?;
-    // SAFETY: NUL-terminated strings that outlive the call, no data argument.
+    // SAFETY: `source` and `target` end with NUL and live over the call; pseudo file systems take no data, which may be null.
     let result = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), source.as_ptr(), 0, std::ptr::null()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Gives the calling thread its own root and working directory, which joining a mount namespace needs.
 pub(crate) fn unshare_directories() -> io::Result<()> {
-    // SAFETY: changes only the calling thread's attributes.
+    // SAFETY: takes a number. It gives this thread its own root and working directory; no memory is unshared by this flag.
     if unsafe { libc::unshare(libc::CLONE_FS) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Moves the calling thread into a mount namespace.
 pub(crate) fn join_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: changes only the calling thread's attributes; the descriptor is open.
+    // SAFETY: the descriptor is borrowed, so open. Only this thread's view of mounts changes, and memory does not depend on it.
     if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) } < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -317,7 +355,7 @@ pub(crate) fn join_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> 
 /// Opens a place without opening its file; symbolic links at the end are not followed.
 pub(crate) fn open_place(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
-    // SAFETY: a NUL-terminated string that outlives the call.
+    // SAFETY: `path` ends with NUL and lives over the call; without O_CREAT no mode is read.
     let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) };
     if fd < 0 { Err(io::Error::last_os_error()) } else { owned(i64::from(fd)) }
 }
@@ -332,14 +370,14 @@ pub(crate) fn thread_id() -> u32 {
 pub(crate) fn copy_mount(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     const OPEN_TREE_CLONE: libc::c_int = 1;
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
-    // SAFETY: an open descriptor, an empty NUL-terminated path and flags; the result is checked.
+    // SAFETY: the descriptor is borrowed, so open; the path is a literal that ends with NUL; the third argument is a number.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) };
     if fd < 0 { Err(io::Error::last_os_error()) } else { owned(fd) }
 }
 
 /// Marks one file for permission events on open and gives the mark up at once.
 pub(crate) fn try_permission_mark(file: &fs::File) -> io::Result<()> {
-    // SAFETY: takes flags only; the result is checked.
+    // SAFETY: takes two numbers; a negative result is told from a descriptor below.
     let group =
         unsafe { libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, libc::O_RDONLY.unsigned_abs()) };
     if group < 0 {
@@ -347,7 +385,7 @@ pub(crate) fn try_permission_mark(file: &fs::File) -> io::Result<()> {
     }
     let group = owned(i64::from(group))?;
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io::Error::other)?;
-    // SAFETY: an open group, a NUL-terminated path that outlives the call; the mark goes with the group.
+    // SAFETY: `path` ends with NUL and lives over the call; `group` is open until the end of this function, and takes its mark along.
     let result = unsafe {
         libc::fanotify_mark(group.as_raw_fd(), libc::FAN_MARK_ADD, libc::FAN_OPEN_PERM, libc::AT_FDCWD, path.as_ptr())
     };

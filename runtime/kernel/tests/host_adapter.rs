@@ -5,83 +5,17 @@
 
 mod kernel_bed;
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fs, sync::Arc, time::Duration};
 
-use kernel_bed::{Checks, Random, adapter, pin_root, random_blob};
-use palisade_domain::{CgroupId, Family, Generation, Slot, Tier};
+use kernel_bed::{
+    Checks, Random, adapter,
+    cgroups::{Cgroup, alone, blob, own_slot, unified},
+    pin_root,
+};
+use palisade_domain::{Family, Generation, Slot, Tier};
 use palisade_kernel::{KernelAdapter, fanotify::FailMode, layout::Counter, unload};
 use palisade_kernel_abi::blob::Blob;
 use palisade_world::{Capability, CapabilityState, Enforcement as _, EnforcementError, Membership};
-
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn unified() -> PathBuf {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mountinfo.lines().find(|line| line.contains(" - cgroup2 ")).expect("a unified hierarchy");
-    PathBuf::from(line.split(' ').nth(4).unwrap())
-}
-
-/// A cgroup of a test, removed with it.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let path = unified().join(format!("palisade-test-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn child(&self, name: &str) -> Self {
-        let path = self.0.join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn membership(&self, slot: u32) -> Membership {
-        Membership {
-            slot: Slot(slot),
-            cgroup: Some(CgroupId(fs::metadata(&self.0).unwrap().ino())),
-            cgroup_path: Some(Path::new("/").join(self.0.strip_prefix(unified()).unwrap())),
-            pid: 0,
-            root: None,
-        }
-    }
-
-    fn enter(&self) {
-        fs::write(self.0.join("cgroup.procs"), "0").unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        fs::write(unified().join("cgroup.procs"), "0").unwrap();
-        fs::remove_dir(&self.0).unwrap();
-    }
-}
-
-/// A blob that decides in every family.
-fn blob(random: &mut Random) -> Arc<Blob> {
-    loop {
-        let blob = random_blob(random, 20);
-        if blob.head().families == 31 {
-            return Arc::new(blob);
-        }
-    }
-}
-
-/// The slot that the kernel finds for this process, if it has a policy on executables.
-fn own_slot(checks: &Checks) -> i32 {
-    checks.run("check_own_executable", &[0])
-}
 
 const NOBODY: i32 = -22;
 

@@ -1,8 +1,5 @@
 //! Host ring: destinations and sockets are refused on a workload's cgroup, and nothing of the act happens. Needs root and Linux 6.1.
-#![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "children act by bare system calls on values that live over the call"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 
@@ -16,7 +13,7 @@ use palisade_domain::{Action, Slot};
 use palisade_kernel::{cgroup::CgroupPrograms, records::DEFAULT_RING_BYTES};
 use palisade_kernel_abi::record::{Body, FailReason, Family, NetworkOperation, Outcome, Tier};
 use palisade_policy::ir::{DestinationMatch, Matcher, Rule, SocketMatch, SocketShape, Transport};
-use probe_bed::{Bed, Records, SLOT, blob, errno_of, rule, start};
+use probe_bed::{Bed, Records, SLOT, blob, calls, errno_of, rule, start};
 
 /// A bed that holds its cgroup to the rules.
 fn held(name: &str, rules: Vec<Rule>) -> (Bed, CgroupPrograms, Records) {
@@ -53,48 +50,37 @@ fn accepted(listener: &TcpListener) -> usize {
     }
 }
 
-/// A socket address as system calls take it, and its length.
-fn raw(address: SocketAddr) -> ([u8; 28], u32) {
-    let mut bytes = [0; 28];
+/// A socket address as system calls take it.
+fn raw(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = vec![0; if address.is_ipv4() { 16 } else { 28 }];
     bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
     match address.ip() {
         IpAddr::V4(v4) => {
             bytes[..2].copy_from_slice(&2_u16.to_ne_bytes());
             bytes[4..8].copy_from_slice(&v4.octets());
-            (bytes, 16)
         }
         IpAddr::V6(v6) => {
             bytes[..2].copy_from_slice(&10_u16.to_ne_bytes());
             bytes[8..24].copy_from_slice(&v6.octets());
-            (bytes, 28)
         }
     }
+    bytes
 }
 
 /// connect(2) over a new socket of the address's own domain; 0 or errno.
 fn connect(kind: i32, address: SocketAddr) -> i32 {
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let (bytes, length) = raw(address);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        let socket = libc::socket(domain, kind, 0);
-        let result = errno_of(libc::connect(socket, bytes.as_ptr().cast(), length));
-        libc::close(socket);
-        result
-    }
+    let socket = calls::socket(domain, kind, 0);
+    let result = errno_of(calls::connect(socket, &raw(address)));
+    calls::close(socket);
+    result
 }
 
 /// sendto(2) over a new datagram socket; 0 or errno.
 fn send(address: SocketAddr) -> i32 {
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let (bytes, length) = raw(address);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        let socket = libc::socket(domain, libc::SOCK_DGRAM, 0);
-        errno_of(
-            i64::try_from(libc::sendto(socket, c"x".as_ptr().cast(), 1, 0, bytes.as_ptr().cast(), length)).unwrap(),
-        )
-    }
+    let socket = calls::socket(domain, libc::SOCK_DGRAM, 0);
+    errno_of(i64::try_from(calls::send_to(socket, &raw(address))).unwrap_or(-1))
 }
 
 const TCP: i32 = libc::SOCK_STREAM;
@@ -202,8 +188,7 @@ fn host_cgroup_datagrams_to_a_denied_destination_do_not_leave() {
 }
 
 fn socket(domain: i32, kind: i32, protocol: i32) -> i32 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    errno_of(unsafe { libc::socket(domain, kind, protocol) })
+    errno_of(calls::socket(domain, kind, protocol))
 }
 
 #[test]
@@ -261,16 +246,13 @@ fn host_cgroup_a_socket_made_inside_is_held_in_child_cgroups_too() {
     let (bed, _programs, _records) = held("child", vec![to(Action::Block, Some(("127.0.0.0", 8)), None, None)]);
     let inner = bed.cgroup.join("inner");
     std::fs::create_dir(&inner).unwrap();
-    let procs = probe_bed::c(&inner.join("cgroup.procs"));
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
-        let (bytes, length) = raw(address);
-        let socket = libc::socket(libc::AF_INET, TCP, 0);
-        let file = libc::open(procs.as_ptr(), libc::O_WRONLY);
-        if libc::write(file, c"0".as_ptr().cast(), 1) != 1 {
+    let procs = inner.join("cgroup.procs");
+    let child = bed.start(|| {
+        let socket = calls::socket(libc::AF_INET, TCP, 0);
+        if std::fs::write(&procs, "0").is_err() {
             return 254;
         }
-        errno_of(libc::connect(socket, bytes.as_ptr().cast(), length))
+        errno_of(calls::connect(socket, &raw(address)))
     });
     // Its slot is known by what the task keeps; where these programs cannot read that, the child cgroup must be registered.
     let expected = if _programs.keeps_identity() { libc::EPERM } else { 0 };

@@ -34,7 +34,7 @@ fn checked(result: libc::c_int, what: &str) {
 
 fn mount(source: &Path, target: &Path, kind: &str, flags: libc::c_ulong) {
     let (source, target, kind) = (c(source), c(target), c(Path::new(kind)));
-    // SAFETY: NUL-terminated strings that outlive the call.
+    // SAFETY: the three strings end with NUL and live over the call; none of the tests' mounts takes data, which may be null.
     checked(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) }, "mount");
 }
 
@@ -44,12 +44,12 @@ fn tmpfs(target: &Path) {
 }
 
 fn umount(target: &Path) {
-    // SAFETY: a NUL-terminated string that outlives the call.
+    // SAFETY: the string ends with NUL, and the temporary that owns it lives to the end of the statement.
     checked(unsafe { libc::umount2(c(target).as_ptr(), libc::MNT_DETACH) }, "umount");
 }
 
 fn unshare(flags: libc::c_int) {
-    // SAFETY: changes only the calling thread.
+    // SAFETY: takes a number. The tests' flags give this thread mounts and directories of its own, no memory.
     checked(unsafe { libc::unshare(flags) }, "unshare");
 }
 
@@ -95,7 +95,7 @@ fn in_own_mounts(test: impl FnOnce(&Checks, &KernelAdapter, &Path) + Send) {
 
 /// Learns the mount table of the calling thread's namespace.
 fn learn(adapter: &KernelAdapter) {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: takes nothing, cannot fail, and gives a number.
     let thread = unsafe { libc::gettid() }.unsigned_abs();
     adapter.learn_mounts(Slot::HOST, thread).unwrap();
 }
@@ -259,7 +259,7 @@ fn host_climb_names_by_the_namespace_and_not_by_the_processs_root() {
         fs::write(place.join("jail/file"), "x").unwrap();
         learn(adapter);
         let root = c(&place.join("jail"));
-        // SAFETY: a NUL-terminated string; only this thread has this root.
+        // SAFETY: `root` ends with NUL and lives over the call; the thread has unshared its directories, so that the others keep theirs.
         checked(unsafe { libc::chroot(root.as_ptr()) }, "chroot");
         let file = File::open("/file").unwrap();
         assert_eq!(climb(checks, &file, LEARNT), named(&place.join("jail/file")));
@@ -270,10 +270,10 @@ fn host_climb_names_by_the_namespace_and_not_by_the_processs_root() {
 fn host_climb_tells_files_without_a_name_from_those_on_unknown_mounts() {
     in_own_mounts(|checks, adapter, _| {
         learn(adapter);
-        // SAFETY: a NUL-terminated name; the descriptor is new and ours.
+        // SAFETY: the name is a literal that ends with NUL.
         let memory = unsafe { libc::memfd_create(c"palisade".as_ptr(), 0) };
         checked(memory, "memfd_create");
-        // SAFETY: as above.
+        // SAFETY: the call above made the descriptor (`checked` has seen that it is one), and its number goes nowhere else.
         let memory = unsafe { OwnedFd::from_raw_fd(memory) };
         for checked in [LEARNT, UNLEARNT] {
             assert_eq!(climb(checks, &memory, checked).0, NAMELESS);

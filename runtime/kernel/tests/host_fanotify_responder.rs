@@ -82,7 +82,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn kill(pid: u32, signal: libc::c_int) {
     let pid = libc::pid_t::try_from(pid).expect("a pid");
-    // SAFETY: takes two numbers; the process was started by this test.
+    // SAFETY: takes two numbers; no memory of this process is concerned, whatever the process does that they name.
     unsafe { libc::kill(pid, signal) };
 }
 

@@ -1,20 +1,9 @@
 //! Host ring: what cannot be denied here is killed for, and what can be neither is said to be so. Needs root and Linux 6.1.
-#![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "children act by bare system calls on values that live over the call"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 
-use std::{
-    collections::BTreeSet,
-    ffi::CString,
-    fs,
-    os::unix::process::CommandExt,
-    path::Path,
-    process::{Command, Stdio},
-    ptr,
-};
+use std::{collections::BTreeSet, ffi::CString, fs, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
 use palisade_domain::Action;
 use palisade_kernel::{
@@ -26,7 +15,7 @@ use palisade_kernel_abi::{
     record::{Body, DecisionTaken, FailReason, Family, Kind, Outcome, Record, Tier},
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, SocketMatch, SocketShape};
-use probe_bed::{Bed, Child, Directory, Records, c, errno_of, namespace, path_of, rule, start};
+use probe_bed::{Bed, Child, Directory, Records, c, calls, errno_of, namespace, path_of, rule, start};
 
 fn held(name: &str, families: &[blob::Family], fanotify_judges: bool, rules: Vec<Rule>) -> (Bed, Records) {
     let mut bed = Bed::new(name);
@@ -44,18 +33,11 @@ fn killed(status: i32) -> bool {
 
 /// A process outside of every bed that waits to be traced; its number says nothing of a cgroup.
 fn victim() -> Child {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    start(|| unsafe {
-        libc::alarm(60);
-        loop {
-            libc::pause();
-        }
-    })
+    start(calls::pause)
 }
 
 fn kill_off(child: Child) {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe { libc::kill(child.pid, libc::SIGKILL) };
+    calls::kill(child.pid, libc::SIGKILL);
     child.wait();
 }
 
@@ -84,12 +66,9 @@ const PTRACE: &[blob::Family] = &[blob::Family::Ptrace];
 
 /// Attaches, and only then tells the test by a file: a killed tracer never does.
 fn attach(request: u32, target: i32, marker: &CString) -> i32 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        let result = errno_of(libc::ptrace(request, target, 0, 0));
-        libc::open(marker.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600);
-        result
-    }
+    let result = calls::trace(request, target);
+    calls::open(marker, libc::O_CREAT | libc::O_RDWR);
+    result
 }
 
 #[test]
@@ -159,29 +138,30 @@ fn host_kill_audited_tracing_goes_on_and_is_observed() {
 #[test]
 fn host_kill_traced_child() {
     if std::env::var_os("BED_TRACEME").is_some() {
-        // SAFETY: TRACEME reads none of its other arguments.
-        let result = errno_of(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
+        let result = calls::trace(libc::PTRACE_TRACEME, 0);
         std::process::exit(result);
     }
 }
 
-/// Runs a copy of this test binary inside, as a child that asks to be traced by this process. Gives its wait status.
-fn traceme(bed: &Bed, executable: &Path) -> i32 {
+/// Runs a copy of this test binary inside, as a child that asks to be traced by this process. The thread that asks stays after
+/// its end until its tracer reaps it, and with it the process: so whatever ends is waited for.
+fn traceme(bed: &Bed, executable: &Path) -> ExitStatus {
     let procs = bed.cgroup.join("cgroup.procs");
-    let mut command = Command::new(executable);
-    command.args(["--exact", "host_kill_traced_child"]).env("BED_TRACEME", "1").stdout(Stdio::null());
-    // SAFETY: the closure opens, writes and closes one file. Its path was allocated before the fork.
-    unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
-    let child = i32::try_from(command.spawn().expect("it starts").id()).expect("a pid");
-    // The harness runs the child's test in a thread of its own, which is the one that is traced: its tracer must reap it too,
-    // before the process's end can be waited for.
+    let (program, quiet) = (c(executable), c(Path::new("/dev/null")));
+    let words = ["child", "--exact", "host_kill_traced_child", "--test-threads=1"].map(|word| c(Path::new(word)));
+    let environment = [c(Path::new("BED_TRACEME=1"))];
+    let child = start(|| {
+        calls::close(1);
+        calls::open(&quiet, libc::O_WRONLY);
+        if fs::write(&procs, "0").is_err() {
+            return 251;
+        }
+        calls::exec_with(&program, &words, &environment)
+    });
     loop {
-        let mut status = 0;
-        // SAFETY: `status` outlives the call. Tests of this ring run one at a time, so that no other test's child is taken.
-        let reaped = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
-        assert!(reaped > 0, "the child was never reaped");
-        if reaped == child {
-            return status;
+        match calls::wait_for_any() {
+            (pid, status) if pid == child.pid => return ExitStatus::from_raw(status),
+            (pid, _) => assert!(pid > 0, "{}", std::io::Error::last_os_error()),
         }
     }
 }
@@ -196,38 +176,15 @@ fn host_kill_traceme_is_judged_by_the_parent_that_would_trace() {
         vec![Rule { sources, ..rule(Action::Block, Matcher::Ptrace(PathMatch::Any)) }]
     };
     let (bed, mut records) = held("traceme", PTRACE, true, by(copy.to_str().unwrap().to_owned()));
-    assert_eq!(traceme(&bed, &copy), 0, "the child is no tracer");
+    assert_eq!(traceme(&bed, &copy).code(), Some(0), "the child is no tracer");
     assert!(records.all().is_empty());
     let (bed, mut records) = held("traceme", PTRACE, true, by(own_executable()));
-    assert!(killed(traceme(&bed, &copy)));
+    assert_eq!(traceme(&bed, &copy).signal(), Some(libc::SIGKILL));
     let all = records.all();
     let (record, _) = only(&all);
     let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };
     assert_eq!((ptrace.request, ptrace.target_tgid), (0, record.header.tgid));
     assert_eq!(path_of(&record), copy.to_str().unwrap());
-}
-
-/// ptrace by the 32-bit entry, where its number is 26.
-#[cfg(target_arch = "x86_64")]
-unsafe fn ptrace_by_32_bit_entry(request: u32, target: i32) -> i32 {
-    let result: i32;
-    let request = u64::from(request);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        // rbx is the compiler's own: the argument goes in by exchange.
-        std::arch::asm!(
-            "xchg {request:r}, rbx",
-            "int 0x80",
-            "xchg {request:r}, rbx",
-            request = inout(reg) request => _,
-            inlateout("eax") 26 => result,
-            in("ecx") target,
-            in("edx") 0,
-            in("esi") 0,
-            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-        );
-    }
-    result
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -236,13 +193,8 @@ fn host_kill_the_32_bit_entry_is_no_way_round() {
     let (bed, mut records) = held("compat", PTRACE, true, trace(Action::Block, PathMatch::Any));
     let target = victim();
     let target_pid = target.pid;
-    assert_eq!(
-        // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-        start(|| unsafe { -ptrace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid) }).code(),
-        0,
-        "it works at all"
-    );
-    assert!(killed(bed.start(|| unsafe { ptrace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid) }).wait()));
+    assert_eq!(start(|| -calls::trace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid)).code(), 0, "it works at all");
+    assert!(killed(bed.start(|| calls::trace_by_32_bit_entry(libc::PTRACE_SEIZE, target_pid)).wait()));
     kill_off(target);
     assert_eq!(records.all().len(), 1);
 }
@@ -259,11 +211,7 @@ fn host_kill_a_denied_program_runs_no_instruction() {
     fs::copy("/usr/bin/touch", &program).unwrap();
     let marker = directory.0.join("marker");
     let words = [c(&program), c(&marker)];
-    let touch = || {
-        let pointers = [words[0].as_ptr(), words[1].as_ptr(), ptr::null()];
-        // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-        errno_of(unsafe { libc::execv(words[0].as_ptr(), pointers.as_ptr()) })
-    };
+    let touch = || calls::exec(&words[0], &words);
     let (bed, mut records) =
         held("exec", &[blob::Family::Process], false, vec![exec_rule(Action::Block, program.to_str().unwrap())]);
     assert!(killed(bed.start(touch).wait()));
@@ -282,8 +230,7 @@ fn read_only(path: &Path, action: Action) -> Rule {
 }
 
 fn opens(path: &CString, flags: &[i32]) -> i32 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    flags.iter().map(|flags| errno_of(unsafe { libc::open(path.as_ptr(), *flags, 0o600) })).sum()
+    flags.iter().map(|flags| errno_of(calls::open(path, *flags))).sum()
 }
 
 #[test]
@@ -329,8 +276,7 @@ fn host_kill_sockets_that_no_cgroup_program_sees() {
     let shape = SocketShape { domain: None, kind: Some(3), protocol: None };
     let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape] });
     let (bed, mut records) = held("socket", &[blob::Family::Socket], true, vec![rule(Action::Block, raw)]);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let socket = |domain, kind| errno_of(unsafe { libc::socket(domain, kind, 0) });
+    let socket = |domain, kind| errno_of(calls::socket(domain, kind, 0));
     assert!(killed(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_RAW)).wait()));
     assert_eq!(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_DGRAM)).code(), 0);
     assert_eq!(
@@ -353,8 +299,7 @@ fn host_kill_links_hold_without_their_loader_and_go_when_their_duty_goes() {
     assert!(!pin.exists() && bed.pins.join("kill").join("kill_after_call").exists());
     let target = victim();
     let target_pid = target.pid;
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let seize = || errno_of(unsafe { libc::ptrace(libc::PTRACE_SEIZE, target_pid, 0, 0) });
+    let seize = || calls::trace(libc::PTRACE_SEIZE, target_pid);
     // The kernel takes a tracepoint's program away when it comes to it.
     let spared = (0..100).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -1,8 +1,5 @@
 //! Host ring: what the probes say of real acts, of children in a cgroup of the test's own. Needs root and Linux 6.1.
-#![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "children act by bare system calls on values that live over the call"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 
@@ -11,13 +8,13 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::MetadataExt,
-    ptr,
+    path::Path,
 };
 
 use palisade_kernel::{probes::Probes, records::DEFAULT_RING_BYTES};
 use palisade_kernel_abi::record::{Body, Exec, Kind, Network, NetworkOperation, Phase, Record};
 use palisade_world::{LossReason, RecordSource};
-use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, errno_of, namespace, path_of, start};
+use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, calls, errno_of, namespace, path_of, start};
 
 /// A bed with the probes attached and every kind of record wanted.
 fn observed(name: &str) -> (Bed, Probes, Records) {
@@ -31,14 +28,6 @@ fn observed(name: &str) -> (Bed, Probes, Records) {
 
 fn of_kind<'a>(records: &[Record<'a>], kind: Kind, pid: i32) -> Vec<Record<'a>> {
     records.iter().filter(|r| r.kind() == kind && i64::from(r.header.tgid) == i64::from(pid)).copied().collect()
-}
-
-fn exec(program: &CString, arguments: &[CString]) -> i32 {
-    let mut pointers: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
-    pointers.push(ptr::null());
-    let environment = [ptr::null()];
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    errno_of(unsafe { libc::execve(program.as_ptr(), pointers.as_ptr(), environment.as_ptr()) })
 }
 
 fn words(all: &[&str]) -> Vec<CString> {
@@ -57,40 +46,18 @@ fn only_exec<'a>(records: &[Record<'a>], child: i32) -> (Record<'a>, Exec<'a>) {
     (*record, exec)
 }
 
-/// Gives the child a terminal of its own as controlling terminal; returns its device number.
-fn take_terminal() -> u64 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
-        libc::grantpt(master);
-        libc::unlockpt(master);
-        let mut name = [0; 64];
-        libc::ptsname_r(master, name.as_mut_ptr(), name.len());
-        libc::setsid();
-        let terminal = libc::open(name.as_ptr(), libc::O_RDWR);
-        libc::ioctl(terminal, libc::TIOCSCTTY, 0);
-        let mut status: libc::stat = std::mem::zeroed();
-        libc::fstat(terminal, &raw mut status);
-        status.st_rdev
-    }
-}
-
 #[test]
 fn host_probe_exec_tells_path_arguments_directory_terminal_and_identity() {
     let (bed, _probes, mut records) = observed("exec");
     let arguments = words(&["renamed", "", "third argument"]);
     let program = CString::new("/bin/true").unwrap();
     let report = Directory::new("exec");
-    let terminal_file = c(&report.0.join("terminal"));
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
-        libc::chdir(c"/usr/lib".as_ptr());
-        let terminal = take_terminal().to_ne_bytes();
-        let file = libc::open(terminal_file.as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600);
-        libc::write(file, terminal.as_ptr().cast(), 8);
-        libc::setresgid(2345, 2345, 2345);
-        libc::setresuid(1234, 0, 0);
-        exec(&program, &arguments)
+    let terminal_file = report.0.join("terminal");
+    let child = bed.start(|| {
+        let terminal = calls::take_terminal().to_ne_bytes();
+        let said = std::env::set_current_dir("/usr/lib").and_then(|()| fs::write(&terminal_file, terminal));
+        let user = calls::become_user(1234, 2345);
+        if said.is_ok() && user == 0 { calls::exec(&program, &arguments) } else { 251 }
     });
     let pid = child.pid;
     assert_eq!(child.code(), 0);
@@ -125,7 +92,7 @@ fn host_probe_fork_exec_and_exit_name_the_same_process() {
     let program = CString::new("/bin/sh").unwrap();
     let arguments = words(&["sh", "-c", "exit 7"]);
     let child = bed.start(|| {
-        let inner = start(|| exec(&program, &arguments));
+        let inner = start(|| calls::exec(&program, &arguments));
         let pid = inner.pid;
         let status = inner.wait();
         if libc::WEXITSTATUS(status) == 7 && pid > 0 { 0 } else { 1 }
@@ -151,8 +118,7 @@ fn host_probe_fork_exec_and_exit_name_the_same_process() {
 #[test]
 fn host_probe_exit_tells_the_signal_and_comes_once_for_a_process_with_threads() {
     let (bed, _probes, mut records) = observed("exit");
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let killed = bed.start(|| unsafe { libc::raise(libc::SIGKILL) });
+    let killed = bed.start(|| calls::raise(libc::SIGKILL));
     let threaded = bed.start(|| {
         let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(|| ())).collect();
         i32::from(threads.into_iter().any(|thread| thread.join().is_err()))
@@ -177,8 +143,8 @@ fn host_probe_exec_cuts_long_arguments_and_keeps_many_short_ones() {
     let program = CString::new("/bin/true").unwrap();
     let many: Vec<CString> = (0..1000).map(|n| CString::new(format!("{n}")).unwrap()).collect();
     let long = words(&["first", &"x".repeat(100_000), "last"]);
-    let of_many = bed.start(|| exec(&program, &many));
-    let of_long = bed.start(|| exec(&program, &long));
+    let of_many = bed.start(|| calls::exec(&program, &many));
+    let of_long = bed.start(|| calls::exec(&program, &long));
     let pids = (of_many.pid, of_long.pid);
     assert_eq!((of_many.code(), of_long.code()), (0, 0));
     let all = records.all();
@@ -208,15 +174,12 @@ fn host_probe_open_names_the_file_behind_the_descriptor_by_every_call() {
     let (link, made, missing) =
         (c(&directory.0.join("link")), c(&directory.0.join("made")), c(&directory.0.join("missing")));
     let parent = c(&directory.0);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
-        libc::open(link.as_ptr(), libc::O_RDONLY);
-        libc::creat(made.as_ptr(), 0o600);
-        libc::open(missing.as_ptr(), libc::O_RDWR);
-        let at = libc::open(parent.as_ptr(), libc::O_PATH);
-        let how: [u64; 3] = [libc::O_WRONLY as u64, 0, 0];
-        let opened = libc::syscall(libc::SYS_openat2, at, c"made".as_ptr(), how.as_ptr(), 24_usize);
-        i32::from(opened < 0)
+    let child = bed.start(|| {
+        calls::open(&link, libc::O_RDONLY);
+        calls::creat(&made);
+        calls::open(&missing, libc::O_RDWR);
+        let at = calls::open(&parent, libc::O_PATH);
+        i32::from(calls::open_below(at, c"made", libc::O_WRONLY) < 0)
     });
     let pid = child.pid;
     assert_eq!(child.code(), 0);
@@ -244,19 +207,11 @@ fn host_probe_open_names_the_file_behind_the_descriptor_by_every_call() {
     records.verify();
 }
 
-/// A name below `directory` of so many components, opened step by step; returns the descriptor of the file at its end.
-unsafe fn make_deep(directory: &CString, component: &CString, components: usize) -> i32 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        let mut at = libc::open(directory.as_ptr(), libc::O_DIRECTORY);
-        for _ in 0..components {
-            libc::mkdirat(at, component.as_ptr(), 0o700);
-            let next = libc::openat(at, component.as_ptr(), libc::O_PATH | libc::O_DIRECTORY);
-            libc::close(at);
-            at = next;
-        }
-        libc::openat(at, c"the-end".as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600)
-    }
+/// Makes a name below `directory` of so many components, step by step, for no call takes it whole; the child's directory moves.
+fn make_deep(directory: &Path, component: &str, components: usize) -> i32 {
+    let step = |_| fs::create_dir(component).and_then(|()| std::env::set_current_dir(component));
+    let made = std::env::set_current_dir(directory).and_then(|()| (0..components).try_for_each(step));
+    i32::from(made.and_then(|()| fs::File::create_new("the-end")).is_err())
 }
 
 #[test]
@@ -266,11 +221,9 @@ fn host_probe_open_keeps_deep_paths_whole_and_the_end_of_those_too_long() {
     let (deep, long) = (directory.0.join("deep"), directory.0.join("long"));
     fs::create_dir(&deep).unwrap();
     fs::create_dir(&long).unwrap();
-    let short = CString::new("d").unwrap();
-    let wide = CString::new("w".repeat(200)).unwrap();
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe { i32::from(make_deep(&c(&deep), &short, 120) < 0) });
-    let too_long = bed.start(|| unsafe { i32::from(make_deep(&c(&long), &wide, 60) < 0) });
+    let wide = "w".repeat(200);
+    let child = bed.start(|| make_deep(&deep, "d", 120));
+    let too_long = bed.start(|| make_deep(&long, &wide, 60));
     let pids = (child.pid, too_long.pid);
     assert_eq!((child.code(), too_long.code()), (0, 0));
     let all = records.all();
@@ -292,21 +245,22 @@ fn host_probe_open_climbs_through_many_mounts() {
     let mut places = Vec::new();
     for level in 0..20 {
         path.push(format!("m{level}"));
-        places.push(c(&path));
+        places.push(path.clone());
     }
     let file = c(&path.join("inside"));
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
-        libc::unshare(libc::CLONE_NEWNS);
-        libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null());
+    let child = bed.start(|| {
+        calls::unshare(libc::CLONE_NEWNS);
+        calls::make_mounts_private();
         for place in &places {
-            libc::mkdir(place.as_ptr(), 0o700);
-            let mounted = libc::mount(c"bed".as_ptr(), place.as_ptr(), c"tmpfs".as_ptr(), 0, ptr::null());
+            if fs::create_dir(place).is_err() {
+                return 251;
+            }
+            let mounted = calls::mount_tmpfs(&c(place));
             if mounted != 0 {
                 return errno_of(mounted);
             }
         }
-        i32::from(libc::open(file.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600) < 0)
+        i32::from(calls::open(&file, libc::O_CREAT | libc::O_RDWR) < 0)
     });
     let pid = child.pid;
     assert_eq!(child.code(), 0);
@@ -321,13 +275,7 @@ fn host_probe_open_climbs_through_many_mounts() {
 fn host_probe_exec_of_a_memfd_has_the_name_that_proc_shows() {
     let (bed, _probes, mut records) = observed("memfd");
     let program = fs::read("/bin/true").unwrap();
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
-        let file = libc::memfd_create(c"unseen".as_ptr(), libc::MFD_CLOEXEC);
-        libc::write(file, program.as_ptr().cast(), program.len());
-        let arguments = [c"unseen".as_ptr(), ptr::null()];
-        errno_of(libc::fexecve(file, arguments.as_ptr().cast(), [ptr::null()].as_ptr()))
-    });
+    let child = bed.start(|| calls::exec_from_memory(c"unseen", &program));
     let pid = child.pid;
     assert_eq!(child.code(), 0);
     assert_eq!(path_of(&only_exec(&records.all(), pid).0), "/memfd:unseen");
@@ -344,22 +292,22 @@ fn networks(records: &[Record<'_>], kind: Kind, child: i32) -> Vec<Network> {
         .collect()
 }
 
-unsafe fn connect_v4(socket: i32, port: u16) -> i32 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    address.sin_family = libc::AF_INET as u16;
-    address.sin_port = port.to_be();
-    address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
-    unsafe { libc::connect(socket, (&raw const address).cast(), 16) }
+/// `struct sockaddr_in` of 127.0.0.1.
+fn name_v4(port: u16) -> [u8; 16] {
+    let mut name = [0; 16];
+    name[..2].copy_from_slice(&2_u16.to_ne_bytes());
+    name[2..4].copy_from_slice(&port.to_be_bytes());
+    name[4..8].copy_from_slice(&Ipv4Addr::LOCALHOST.octets());
+    name
 }
 
-unsafe fn connect_v6(socket: i32, address: Ipv6Addr, port: u16) -> i32 {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let mut name: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-    name.sin6_family = libc::AF_INET6 as u16;
-    name.sin6_port = port.to_be();
-    name.sin6_addr.s6_addr = address.octets();
-    unsafe { libc::connect(socket, (&raw const name).cast(), 28) }
+/// `struct sockaddr_in6`.
+fn name_v6(address: Ipv6Addr, port: u16) -> [u8; 28] {
+    let mut name = [0; 28];
+    name[..2].copy_from_slice(&10_u16.to_ne_bytes());
+    name[2..4].copy_from_slice(&port.to_be_bytes());
+    name[8..24].copy_from_slice(&address.octets());
+    name
 }
 
 #[test]
@@ -367,17 +315,16 @@ fn host_probe_connect_tells_the_destination_and_what_came_of_it() {
     let (bed, _probes, mut records) = observed("connect");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
-        let tcp = || libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-        connect_v4(tcp(), port);
-        connect_v4(tcp(), 1);
-        let mapped = libc::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        connect_v6(mapped, Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port);
-        let datagrams = libc::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0);
-        connect_v6(datagrams, Ipv6Addr::LOCALHOST, 53);
-        libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK, 0);
-        libc::socket(libc::AF_INET, 77, 0);
+    let child = bed.start(|| {
+        let tcp = || calls::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        calls::connect(tcp(), &name_v4(port));
+        calls::connect(tcp(), &name_v4(1));
+        let mapped = calls::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        calls::connect(mapped, &name_v6(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
+        let datagrams = calls::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0);
+        calls::connect(datagrams, &name_v6(Ipv6Addr::LOCALHOST, 53));
+        calls::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK, 0);
+        calls::socket(libc::AF_INET, 77, 0);
         0
     });
     let pid = child.pid;
@@ -412,12 +359,11 @@ fn host_probe_connect_tells_the_destination_and_what_came_of_it() {
 
 /// A process that waits to be traced; killed by the test.
 fn sleeper() -> Child {
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    start(|| unsafe { libc::pause() })
+    start(calls::pause)
 }
 
 fn kill(child: Child) {
-    unsafe { libc::kill(child.pid, libc::SIGKILL) };
+    calls::kill(child.pid, libc::SIGKILL);
     child.wait();
 }
 
@@ -427,15 +373,14 @@ fn host_probe_ptrace_names_its_target_in_every_pid_namespace() {
     let target = sleeper();
     let target_pid = target.pid;
     let attach = libc::PTRACE_SEIZE;
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let outside = bed.start(|| errno_of(unsafe { libc::ptrace(attach, target_pid, 0, 0) }));
+    let outside = bed.start(|| calls::trace(attach, target_pid));
     // In a new namespace numbers start at 1: the other end of the tree of numbers, one level instead of two or three.
-    let inside = bed.start(|| unsafe {
-        libc::unshare(libc::CLONE_NEWPID);
+    let inside = bed.start(|| {
+        calls::unshare(libc::CLONE_NEWPID);
         let first = start(|| {
             let victims: Vec<Child> = (0..70).map(|_| sleeper()).collect();
             let last = victims[69].pid;
-            let result = errno_of(libc::ptrace(attach, last, 0, 0));
+            let result = calls::trace(attach, last);
             victims.into_iter().for_each(kill);
             if last > 64 { result } else { 253 }
         });
@@ -463,36 +408,6 @@ fn host_probe_ptrace_names_its_target_in_every_pid_namespace() {
     records.verify();
 }
 
-/// Opens by the 32-bit entry, where 5 is open; the path must lie below 4 GiB.
-#[cfg(target_arch = "x86_64")]
-unsafe fn open_by_32_bit_entry(path: &CString) -> i32 {
-    let result: i32;
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    unsafe {
-        let low = libc::mmap(
-            ptr::null_mut(),
-            4096,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
-            -1,
-            0,
-        );
-        ptr::copy_nonoverlapping(path.as_ptr(), low.cast(), path.as_bytes_with_nul().len());
-        // rbx is the compiler's own: the argument goes in by exchange.
-        std::arch::asm!(
-            "xchg {path:r}, rbx",
-            "int 0x80",
-            "xchg {path:r}, rbx",
-            path = inout(reg) low => _,
-            inlateout("eax") 5 => result,
-            in("ecx") libc::O_RDONLY,
-            in("edx") 0,
-            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-        );
-    }
-    result
-}
-
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn host_probe_open_by_the_32_bit_entry_is_seen() {
@@ -500,8 +415,7 @@ fn host_probe_open_by_the_32_bit_entry_is_seen() {
     let directory = Directory::new("compat");
     let target = directory.file("by-int-80", "x");
     let path = c(&target);
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| match unsafe { open_by_32_bit_entry(&path) } {
+    let child = bed.start(|| match calls::open_by_32_bit_entry(&path) {
         descriptor if descriptor >= 0 => 0,
         error => -error,
     });
@@ -518,8 +432,7 @@ fn host_probe_tasks_of_no_workload_and_unwanted_kinds_write_nothing() {
     assert!(records.all().is_empty());
     assert_eq!(records.source.loss().unwrap().produced.values().sum::<u64>(), 0);
     bed.admit(1 << Kind::Exit.code());
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    assert_eq!(bed.start(|| unsafe { i32::from(libc::open(c"/etc/passwd".as_ptr(), 0) < 0) }).code(), 0);
+    assert_eq!(bed.start(|| i32::from(calls::open(c"/etc/passwd", 0) < 0)).code(), 0);
     let kinds: Vec<_> = records.all().iter().map(Record::kind).collect();
     assert_eq!(kinds, [Kind::Exit]);
     records.verify();
@@ -532,10 +445,9 @@ fn host_probe_full_rings_lose_nothing_without_a_count() {
     let mut records = bed.records(4096);
     bed.admit(ALL_KINDS);
     let opens = 5000;
-    // SAFETY: a system call; what its pointers name is owned by this test and outlives it.
-    let child = bed.start(|| unsafe {
+    let child = bed.start(|| {
         for _ in 0..opens {
-            libc::close(libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY));
+            calls::close(calls::open(c"/etc/passwd", libc::O_RDONLY));
         }
         0
     });

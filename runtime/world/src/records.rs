@@ -30,6 +30,8 @@ pub enum LossReason {
     NoScratch,
     /// The responder's socket was full.
     SocketFull,
+    /// What arrived was not one record.
+    Malformed,
 }
 
 /// Records that did not arrive, cumulative since the probes were loaded: by record kind (`bpf/include/record.h`) and reason.

@@ -113,7 +113,8 @@ impl Blob {
     /// The whole map value: head and words, padded to [`SizeClass::value_bytes`].
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: a `[u32]` has no padding, every byte of it is initialised, `u8` has no alignment, and the length is its own.
+        // SAFETY: the slice covers exactly the image, whose words have 4 initialised bytes each and no padding; `u8` wants no
+        // alignment, and the borrow of `self` keeps the image alive and unchanged.
         unsafe { std::slice::from_raw_parts(self.image.as_ptr().cast(), 4 * self.image.len()) }
     }
 
@@ -156,7 +157,7 @@ fn head_bytes(head: &BlobHead) -> &[u8] {
 fn digest_of(head: &BlobHead, words: &[u32]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(head_bytes(&BlobHead { digest: [0; 32], ..*head }));
-    // SAFETY: as in `as_bytes`.
+    // SAFETY: `words` has 4 initialised bytes for each word and no padding, `u8` wants no alignment, and the borrow lasts over the call.
     hasher.update(unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), 4 * words.len()) });
     *hasher.finalize().as_bytes()
 }

@@ -44,9 +44,9 @@ pub(super) struct Counters {
     memory: OwnedFd,
 }
 
-// SAFETY: the page holds only atomics, and stays mapped as long as the value lives.
+// SAFETY: the mapping belongs to the process, and is unmapped by whichever thread drops the value.
 unsafe impl Send for Counters {}
-// SAFETY: as above.
+// SAFETY: what `&Counters` leads to are atomics (and a descriptor), which any number of threads and the other process may use.
 unsafe impl Sync for Counters {}
 
 impl Counters {
@@ -61,7 +61,8 @@ impl Counters {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new shared mapping of a file that is long enough, at a place that the kernel chooses.
+        // SAFETY: without MAP_FIXED the kernel chooses a place where nothing is. The file is as long as the page (checked above) and
+        // nobody of the two processes that have it makes it shorter, so that touching it does not fault.
         let address = unsafe {
             libc::mmap(std::ptr::null_mut(), size_of::<Page>(), protection, libc::MAP_SHARED, memory.as_raw_fd(), 0)
         };
@@ -79,14 +80,15 @@ impl Counters {
 
     /// The page.
     pub(super) fn page(&self) -> &Page {
-        // SAFETY: mapped, aligned to a page, as long as `self`; all bit patterns are valid; access is atomic.
+        // SAFETY: mapped with the size of `Page` until the drop of `self`, which the reference borrows; aligned to a page of memory;
+        // atomics of any bits are values, and both processes change them by atomic instructions only.
         unsafe { self.page.as_ref() }
     }
 }
 
 impl Drop for Counters {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map` with this length; `page` is not used after the drop.
+        // SAFETY: the range that `map` made, unmapped once; `page()` borrows `self`, so that no reference into it is left.
         unsafe { libc::munmap(self.page.as_ptr().cast(), size_of::<Page>()) };
     }
 }

@@ -53,12 +53,12 @@ impl Group {
             | libc::FAN_UNLIMITED_MARKS
             | libc::FAN_REPORT_TID;
         let event_flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE | libc::O_NOATIME | libc::O_NONBLOCK;
-        // SAFETY: takes two numbers.
+        // SAFETY: takes two numbers; a negative result is told from a descriptor below.
         let fd = unsafe { libc::fanotify_init(flags, event_flags.unsigned_abs()) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made the descriptor, and nobody else knows it.
+        // SAFETY: the call above made the descriptor, it is not negative, and its number goes nowhere else.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
@@ -76,7 +76,7 @@ impl Group {
         // By name, not by descriptor: fanotify_mark(2) refuses O_PATH descriptors, and a readable one would have been an open.
         let name = std::ffi::CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
         let flags = action | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: `name` is NUL-terminated and outlives the call.
+        // SAFETY: `name` ends with NUL and lives over the call; the group is open as long as `self`.
         let result = unsafe { libc::fanotify_mark(self.fd.as_raw_fd(), flags, MASK, libc::AT_FDCWD, name.as_ptr()) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -85,7 +85,8 @@ impl Group {
     pub(super) fn read(&self, events: &mut Events) -> io::Result<()> {
         events.used = 0;
         let space = &mut events.bytes.0;
-        // SAFETY: `space` is writable for its length.
+        // SAFETY: `space` is borrowed mutably and as long as the length that is passed; the bytes that the kernel writes are events, and
+        // any bytes are values of an array of u8.
         let result = unsafe { libc::read(self.fd.as_raw_fd(), space.as_mut_ptr().cast(), space.len()) };
         events.used = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
         Ok(())
@@ -97,7 +98,8 @@ impl Group {
             Answer::Refuse => libc::FAN_DENY,
         };
         let message = libc::fanotify_response { fd: number, response };
-        // SAFETY: `message` is a whole response and outlives the call. The write fails only if nobody waits any more.
+        // SAFETY: `message` is of two integers without padding, so that all bytes that the kernel copies are initialised, and lives over
+        // the call. The write fails only if nobody waits any more.
         unsafe { libc::write(self.fd.as_raw_fd(), (&raw const message).cast(), size_of::<libc::fanotify_response>()) };
     }
 }
@@ -133,11 +135,13 @@ impl Events {
         let mut at = 0;
         std::iter::from_fn(move || {
             while let Some(chunk) = bytes.get(at..at + EVENT_BYTES) {
-                // SAFETY: `chunk` holds as many bytes as the struct, each bit pattern of which is valid; read without alignment.
+                // SAFETY: `chunk` has as many bytes as the struct, which is of integers: any bytes are a value. `read_unaligned` wants no
+                // alignment of them.
                 let raw = unsafe { chunk.as_ptr().cast::<libc::fanotify_event_metadata>().read_unaligned() };
                 at += (raw.event_len as usize).max(EVENT_BYTES);
                 if raw.fd >= 0 {
-                    // SAFETY: the kernel made the descriptor for this reading; it is taken out once, as `used` was zeroed.
+                    // SAFETY: the kernel made the descriptor for this reading and told nobody else. It is taken out once: `used` was
+                    // zeroed, so that a second `drain` finds nothing.
                     let fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(raw.fd) });
                     let act = if raw.mask & libc::FAN_OPEN_EXEC_PERM != 0 { Act::Exec } else { Act::Open };
                     let tid = raw.pid.unsigned_abs();
@@ -193,7 +197,7 @@ impl PendingEvent<'_> {
 impl Drop for PendingEvent<'_> {
     fn drop(&mut self) {
         let number = self.fd.as_raw_fd();
-        // SAFETY: dropped once, here, and not used afterwards.
+        // SAFETY: this is the only place that drops it, `drop` runs once, and what follows uses the number alone.
         unsafe { ManuallyDrop::drop(&mut self.fd) };
         self.group.answer(number, self.answer);
     }

@@ -26,6 +26,10 @@ use super::{
     tasks::{Credentials, FileKey, Phase, Tasks, unified_path},
 };
 
+/// Room for a thread's `/proc/<tid>/cgroup`: 14 hierarchies, each with the longest path that the kernel shows. The unified one comes
+/// last, and a workload may make long names in the others.
+const CGROUP_TEXT_BYTES: usize = 64 * 1024;
+
 /// What a policy is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
@@ -65,11 +69,13 @@ pub(super) struct Judge<D> {
     refuse_on_failure: bool,
     path: Vec<u8>,
     source: Vec<u8>,
+    cgroups: Vec<u8>,
 }
 
 impl<D: Decide> Judge<D> {
     pub(super) fn new(tasks: Tasks, reporter: Reporter, decide: D, refuse_on_failure: bool) -> Self {
-        Self { tasks, reporter, decide, refuse_on_failure, path: Vec::new(), source: Vec::new() }
+        let cgroups = vec![0; CGROUP_TEXT_BYTES];
+        Self { tasks, reporter, decide, refuse_on_failure, path: Vec::new(), source: Vec::new(), cgroups }
     }
 
     /// The counters, for the loop that catches what goes wrong here.
@@ -79,10 +85,9 @@ impl<D: Decide> Judge<D> {
 
     /// Sets the event's answer; the caller drops the event, which gives it.
     pub(super) fn judge(&mut self, slots: &mut Slots, event: &mut PendingEvent<'_>) {
-        let mut buffer = [0; 4096];
-        let (at, text) = match self.tasks.look_up(event.tid(), &mut buffer) {
+        let (at, text) = match self.tasks.look_up(event.tid(), &mut self.cgroups) {
             Ok(found) => found,
-            // A thread that has ended waits no more; number 0 is outside this PID namespace, and so of no container.
+            // A thread that has ended waits no more. Number 0 would be outside this PID namespace: the tier is only used in the first.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => return,
             Err(_) => return event.set(self.on_failure()),
         };
@@ -123,13 +128,16 @@ impl<D: Decide> Judge<D> {
         if !loads {
             let phase = self.phase(slots, scene);
             let Some(state) = slots.get_mut(scene.slot) else { return };
-            if phase == Phase::Runtime && !state.names.learnt() {
+            // A host's process in the container's cgroup has the host's mounts: neither are they the container's, nor has the
+            // container run.
+            let own = state.running || self.tasks.has_other_mounts(scene.tid);
+            if own && phase == Phase::Runtime && !state.names.learnt() {
                 self.learn(state, scene.tid);
             }
             if self.decide(state, event, scene, Family::Process, phase) == Answer::Refuse {
                 return;
             }
-            state.running = true;
+            state.running |= own;
         }
         event.set(Answer::Permit);
         let next = (step == ExecStep::Unknown && !loads)
@@ -188,8 +196,7 @@ impl<D: Decide> Judge<D> {
             return Phase::Runtime;
         }
         let Ok(parent) = self.tasks.parent(scene.tid) else { return Phase::Workload };
-        let mut buffer = [0; 4096];
-        let parents_slot = match self.tasks.look_up(parent, &mut buffer) {
+        let parents_slot = match self.tasks.look_up(parent, &mut self.cgroups) {
             Ok((_, text)) => unified_path(text).and_then(|path| slots.of_cgroup(path)),
             Err(_) => return Phase::Workload,
         };

@@ -19,7 +19,7 @@ mod execs;
 mod frame;
 mod group;
 mod judge;
-mod mounts;
+pub(crate) mod mounts;
 mod node;
 mod places;
 mod records;
@@ -34,7 +34,7 @@ pub use node::{FailMode, Responder, ResponderConfig, ResponderHealth, StartError
 pub use records::Records;
 
 use palisade_domain::Family;
-use palisade_world::{CapabilityState, Gap};
+use palisade_world::Gap;
 
 /// What fanotify cannot hold of a family, on every workload.
 #[must_use]
@@ -50,10 +50,14 @@ pub fn gaps(family: Family) -> Vec<Gap> {
             absent,
         ],
         Family::File => vec![
-            gap("readOnly", "fanotify tells no open mode: such rules are decided as if every open were for reading"),
             gap(
-                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate",
-                "fanotify has no permission events for them",
+                "readOnly",
+                "fanotify tells no open mode: such rules are decided as if every open were for reading; an open for writing is \
+                 reported as unenforceable, one by io_uring is not even seen",
+            ),
+            gap(
+                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr",
+                "fanotify has no permission events for them: a file that was moved is judged by its new name",
             ),
             gap(
                 "creation by open(O_CREAT)",
@@ -61,18 +65,13 @@ pub fn gaps(family: Family) -> Vec<Gap> {
             ),
             gap("devices, FIFOs and sockets", "fanotify has events for regular files and directories only"),
             gap("open(O_PATH)", "it raises no event; reading through it does"),
+            gap(
+                "descriptors that are open already",
+                "an open is judged once: what was opened before, or is passed in, is not",
+            ),
             links,
             absent,
         ],
         Family::Network | Family::Ptrace => Vec::new(),
-    }
-}
-
-/// Whether this kernel gives permission events to this process.
-#[must_use]
-pub fn capability() -> CapabilityState {
-    match group::Group::new() {
-        Ok(_) => CapabilityState::Available,
-        Err(error) => CapabilityState::Missing(format!("fanotify_init: {error}")),
     }
 }

@@ -17,7 +17,7 @@ pub(super) const MAX_MOUNTINFO_BYTES: usize = 4 << 20;
 
 /// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     /// Its number, unique among the mounts that exist.
     pub id: u64,
     /// `major << 32 | minor` of the superblock.
@@ -32,13 +32,13 @@ pub(super) struct Mount {
 
 /// A reading of mountinfo.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct MountTable {
+pub(crate) struct MountTable {
     mounts: Vec<Mount>,
 }
 
 impl MountTable {
     /// Parses mountinfo; lines that are not understood are left out, so that what is on them counts as unknown.
-    pub(super) fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         Self { mounts: text.split(|byte| *byte == b'\n').filter_map(parse_line).collect() }
     }
 
@@ -58,7 +58,7 @@ impl MountTable {
     }
 
     /// All mounts, in the order of the reading.
-    pub(super) fn mounts(&self) -> &[Mount] {
+    pub(crate) fn mounts(&self) -> &[Mount] {
         &self.mounts
     }
 

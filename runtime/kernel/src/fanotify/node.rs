@@ -104,8 +104,10 @@ pub struct ResponderHealth {
     pub pid: u32,
     /// How often it was replaced.
     pub restarts: u64,
-    /// For how long, all together, there was none, in nanoseconds: acts of that time were permitted by the kernel.
+    /// For how long, all together, there was none (also now), in nanoseconds: acts of that time were permitted by the kernel.
     pub absent_nanos: u64,
+    /// Containers that the present one holds less well than the one before: it could not be told all of them.
+    pub unrestored: u64,
     /// Events read by the present one.
     pub taken: u64,
     /// Events answered by the present one.
@@ -116,7 +118,8 @@ pub struct ResponderHealth {
     pub panics: u64,
     /// Acts on files without a known name.
     pub unnamed: u64,
-    /// Events that the kernel refused itself because the file could not be opened for the responder.
+    /// Events that the kernel refused itself because the file could not be opened for the responder; at least so many, for the
+    /// kernel does not tell of one that it met behind others.
     pub unreadable: u64,
 }
 
@@ -142,6 +145,16 @@ struct State {
     starts: u32,
     restarts: u64,
     absent_nanos: u64,
+    /// Since when there is none, by the clock of records: until the next one stands, failed attempts and pauses included.
+    absent_since: Option<u64>,
+    /// Containers of which the present responder could not be told all.
+    unrestored: u64,
+}
+
+impl State {
+    fn absent_nanos(&self) -> u64 {
+        self.absent_nanos + self.absent_since.map_or(0, |since| sys::boot_nanos().saturating_sub(since))
+    }
 }
 
 /// What a new responder has to be told of a slot.
@@ -156,7 +169,8 @@ struct Entry {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    pidfd: OwnedFd,
+    /// Shared with the watching thread: a copy of the descriptor could fail, and a process that cannot be watched is no dead one.
+    pidfd: Arc<OwnedFd>,
     socket: OwnedFd,
     counters: Arc<Counters>,
     next: u32,
@@ -180,37 +194,38 @@ impl Responder {
             state.running = Some(running);
         }
         let watched = Arc::clone(&shared);
-        let watcher = std::thread::Builder::new()
-            .name("fanotify-watch".to_owned())
-            .spawn(move || watched.watch())
-            .map_err(starting("watching thread"))?;
-        Ok(Self { shared, watcher: Some(watcher) })
+        // Whole before the thread: dropped on an error, it ends the process that was just started.
+        let mut responder = Self { shared, watcher: None };
+        let watcher = std::thread::Builder::new().name("fanotify-watch".to_owned()).spawn(move || watched.watch());
+        responder.watcher = Some(watcher.map_err(starting("watching thread"))?);
+        Ok(responder)
     }
 
     /// Makes the cgroup's tasks, now and later, the slot's, and watches the file systems that are there already.
-    /// Returns what of the container is not watched.
+    /// Returns what of the container is not watched. Admitted again, a cgroup keeps its policy and its mount table.
     ///
     /// # Errors
-    /// [`EnforcementError::Responder`]; nothing is left half done.
+    /// [`EnforcementError`]; nothing is left half done, and what was known before stays.
     pub fn admit(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
         let slot = membership.slot;
-        let entry = Entry { membership: membership.clone(), learnt: None, policy: None };
         let mut state = self.shared.state();
+        // Whoever is admitted again is still held: what is known of the same cgroup stays.
+        let known = state.journal.get(&slot).filter(|known| known.membership.cgroup == membership.cgroup).cloned();
+        let entry = match &known {
+            Some(known) => Entry { membership: membership.clone(), ..known.clone() },
+            None => Entry { membership: membership.clone(), learnt: None, policy: None },
+        };
         let gaps = state.running(slot).and_then(|running| running.tell_admission(&entry));
-        match gaps {
-            Ok(gaps) => {
-                state.journal.insert(slot, entry);
-                Ok(gaps)
+        if gaps.is_ok() {
+            state.journal.insert(slot, entry);
+        } else if known.is_none() {
+            // The half that was done is undone; a responder that is gone has nothing to undo.
+            if let Ok(running) = state.running(slot) {
+                let _gone_already = running.call(slot, &Request::Release { slot: slot.0 }, &[]);
             }
-            Err(error) => {
-                // The half that was done is undone; a responder that is gone has nothing to undo.
-                if let Ok(running) = state.running(slot) {
-                    let _gone_already = running.call(slot, &Request::Release { slot: slot.0 }, &[]);
-                }
-                state.journal.remove(&slot);
-                Err(error)
-            }
+            state.journal.remove(&slot);
         }
+        gaps
     }
 
     /// Takes the mount table of a container that runs, and watches its volumes. The responder has learnt the table itself if
@@ -270,7 +285,8 @@ impl Responder {
         let state = self.shared.state();
         let mut health = ResponderHealth {
             restarts: state.restarts,
-            absent_nanos: state.absent_nanos,
+            absent_nanos: state.absent_nanos(),
+            unrestored: state.unrestored,
             ..ResponderHealth::default()
         };
         if let Some(running) = &state.running {
@@ -291,11 +307,7 @@ impl Drop for Responder {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         if let Some(mut running) = self.shared.state().running.take() {
-            let retired = running.call(Slot::HOST, &Request::Retire, &[]);
-            if retired.is_err() {
-                running.kill();
-            }
-            running.reap();
+            running.retire();
         }
         // It wakes within WATCH_MS at the latest; at once where its pidfd polls.
         if let Some(watcher) = self.watcher.take() {
@@ -334,21 +346,25 @@ impl Running {
             let (answered, result) = decode_reply(&buffer[..len]).map_err(|error| unreachable(slot, error))?;
             // An older number is the late answer to a call that gave up waiting.
             if answered == number {
-                return result.map_err(|reason| unreachable(slot, reason));
+                return result.map_err(|reason| EnforcementError::Refused { slot, what: "fanotify responder", reason });
             }
         }
     }
 
-    fn tell_all(&mut self, journal: &BTreeMap<Slot, Entry>) -> Result<(), EnforcementError> {
+    /// Tells it the journal; returns of how many containers it could not be told all.
+    ///
+    /// What fails for one container (it has ended, a volume cannot be marked) leaves the others their policy: only a responder
+    /// that is gone or silent ends the replay, for then there is nobody to hold any of them.
+    fn tell_all(&mut self, journal: &BTreeMap<Slot, Entry>) -> Result<u64, EnforcementError> {
+        let mut unrestored = 0;
         for entry in journal.values() {
-            self.tell_admission(entry)?;
-            if entry.learnt.is_some() {
-                // The container may have ended meanwhile: then it has no mounts to name and will be released.
-                let _ended = self.tell_mounts(entry);
-            }
-            self.tell_policy(entry)?;
+            let admitted = passed_over(self.tell_admission(entry))?;
+            // The container may have ended meanwhile: then it has no mounts to name and will be released.
+            let learnt = entry.learnt.is_none() || passed_over(self.tell_mounts(entry))?;
+            let installed = passed_over(self.tell_policy(entry))?;
+            unrestored += u64::from(!(admitted && learnt && installed));
         }
-        Ok(())
+        Ok(unrestored)
     }
 
     fn tell_admission(&mut self, entry: &Entry) -> Result<Vec<Gap>, EnforcementError> {
@@ -368,7 +384,7 @@ impl Running {
         match found {
             Ok(places) => self.tell_places(slot, places),
             // Told anew for a container that has ended meanwhile.
-            Err(_) if running => Ok(Vec::new()),
+            Err(error) if running && error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(refused(slot, "finding its file systems", &error)),
         }
     }
@@ -407,6 +423,18 @@ impl Running {
         self.call(slot, &request, &[memory.as_fd()])
     }
 
+    /// Ends it in order; kills it where it does not end in time. Its control thread may well answer while the other one is
+    /// stuck, and then processes wait for an answer as long as it lives.
+    fn retire(&mut self) {
+        let told = self.call(Slot::HOST, &Request::Retire, &[]).is_ok();
+        let timeout = u32::try_from(REPLY_TIMEOUT.as_millis()).unwrap_or(WATCH_MS);
+        let ended = || sys::poll([(self.pidfd.as_fd(), libc::POLLIN)], Some(timeout)).is_ok_and(|[events]| events != 0);
+        if !told || !ended() {
+            self.kill();
+        }
+        self.reap();
+    }
+
     fn kill(&self) {
         // Only fails where it has ended already.
         let _ended = sys::kill(self.pidfd.as_fd());
@@ -414,6 +442,18 @@ impl Running {
 
     fn reap(&mut self) {
         let _status = self.child.wait();
+    }
+}
+
+/// Whether a part of the journal was told; an error only where the responder itself is gone.
+fn passed_over<T>(told: Result<T, EnforcementError>) -> Result<bool, EnforcementError> {
+    match told {
+        Ok(_) => Ok(true),
+        Err(error @ EnforcementError::Responder { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "a container is not held as before its responder ended");
+            Ok(false)
+        }
     }
 }
 
@@ -443,7 +483,7 @@ impl Shared {
             .spawn()
             .map_err(starting("spawn"))?;
         let pidfd = match sys::pidfd_open(child.id()) {
-            Ok(pidfd) => pidfd,
+            Ok(pidfd) => Arc::new(pidfd),
             Err(error) => {
                 let _ended = child.kill();
                 let _status = child.wait();
@@ -454,10 +494,13 @@ impl Shared {
         let producer = PRODUCER_USER.wrapping_add(state.starts);
         state.starts += 1;
         let told = running.greet(&self.config, producer, &records_in).and_then(|()| running.tell_all(&state.journal));
-        if let Err(error) = told {
-            running.kill();
-            running.reap();
-            return Err(starting("greeting")(io::Error::other(error)));
+        match told {
+            Ok(unrestored) => state.unrestored = unrestored,
+            Err(error) => {
+                running.kill();
+                running.reap();
+                return Err(starting("greeting")(io::Error::other(error)));
+            }
         }
         self.account.add(producer, records, counters);
         Ok(running)
@@ -468,7 +511,7 @@ impl Shared {
         let mut backoff = BACKOFF.0;
         let mut before = (0, 0);
         while !self.stopping.load(Ordering::SeqCst) {
-            let pidfd = self.state().running.as_ref().and_then(|running| running.pidfd.try_clone().ok());
+            let pidfd = self.state().running.as_ref().map(|running| Arc::clone(&running.pidfd));
             if let Some(pidfd) = pidfd {
                 let ended =
                     sys::poll([(pidfd.as_fd(), libc::POLLIN)], Some(WATCH_MS)).is_ok_and(|[events]| events != 0);
@@ -502,8 +545,8 @@ impl Shared {
         if self.stopping.load(Ordering::SeqCst) {
             return true;
         }
-        let since = sys::boot_nanos();
         if let Some(mut old) = state.running.take() {
+            state.absent_since = Some(sys::boot_nanos());
             old.kill();
             old.reap();
             tracing::warn!(
@@ -511,10 +554,10 @@ impl Shared {
                 "fanotify responder is gone: opens and execs are permitted until the next one stands"
             );
         }
-        let started = self.start(&mut state);
-        state.absent_nanos += sys::boot_nanos().saturating_sub(since);
-        match started {
+        match self.start(&mut state) {
             Ok(running) => {
+                state.absent_nanos = state.absent_nanos();
+                state.absent_since = None;
                 tracing::info!(pid = running.child.id(), "fanotify responder replaced");
                 state.running = Some(running);
                 state.restarts += 1;

@@ -53,7 +53,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(socket: OwnedFd, counters: Counters, producer: u32) -> Self {
-        // SAFETY: asks for a number.
+        // SAFETY: takes a number and gives one; no memory of ours is concerned.
         let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
         let tick_nanos = 1_000_000_000 / u64::try_from(ticks).unwrap_or(100).max(1);
         Self { socket, counters, producer, tick_nanos, writer: RecordWriter::new(Vec::with_capacity(record::MAX_LEN)) }

@@ -215,7 +215,8 @@ impl Control {
         match request {
             Request::Hello { .. } => Err("greeted before".to_owned()),
             Request::Admit { slot, cgroup, running, path } => {
-                self.shared.slots().admit(slot, &path, SlotState { cgroup, running, ..SlotState::default() });
+                let before = self.shared.slots().admit(slot, &path, cgroup, running);
+                self.unmark(before);
                 Ok(())
             }
             Request::Mark { slot, keep } => self.mark(slot, next("the place")?, keep),
@@ -232,10 +233,7 @@ impl Control {
             }
             Request::Release { slot } => {
                 let released = self.shared.slots().release(slot);
-                for place in released.into_iter().flat_map(|state| state.marked) {
-                    // A volume that another slot has as well stays watched.
-                    self.unmark_unless_used(&place);
-                }
+                self.unmark(released);
                 Ok(())
             }
             Request::Ping => {
@@ -252,17 +250,26 @@ impl Control {
 
     fn mark(&self, slot: u32, place: OwnedFd, keep: bool) -> Result<(), String> {
         self.shared.group.mark(place.as_fd()).map_err(|error| format!("fanotify_mark: {error}"))?;
-        self.with(slot, |state| {
-            if keep {
-                state.marked.push(place);
-            }
-        })
+        self.with(slot, |state| state.watch(place, keep))?.map_err(|error| format!("statx: {error}"))
     }
 
-    fn unmark_unless_used(&self, place: &OwnedFd) {
-        let used = sys::status_of(place.as_fd()).is_ok_and(|here| self.shared.slots().marks(here.dev));
-        if !used && let Err(error) = self.shared.group.unmark(place.as_fd()) {
-            tracing::debug!(%error, "mark was gone already");
+    /// Ends the watch of what was kept for a slot that is gone; a file system that another slot has as well stays watched.
+    fn unmark(&self, gone: Option<SlotState>) {
+        let places = gone.map(|state| state.marked).unwrap_or_default();
+        if places.is_empty() {
+            return;
+        }
+        for place in &places {
+            let used = sys::status_of(place.as_fd()).is_ok_and(|here| self.shared.slots().watches(here.dev));
+            if !used && let Err(error) = self.shared.group.unmark(place.as_fd()) {
+                tracing::debug!(%error, "mark was gone already");
+            }
+        }
+        // Subvolumes of btrfs are devices of their own on one file system: what was unmarked may be another slot's too.
+        for place in self.shared.slots().marked() {
+            if let Err(error) = self.shared.group.mark(place.as_fd()) {
+                tracing::warn!(%error, "a volume that is in use cannot be marked again");
+            }
         }
     }
 

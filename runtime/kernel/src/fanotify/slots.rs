@@ -4,7 +4,7 @@
 //! Maps have a fixed hasher; no decision depends on their order.
 
 use std::{
-    collections::{HashMap, hash_map::DefaultHasher},
+    collections::{BTreeSet, HashMap, hash_map::DefaultHasher},
     hash::BuildHasherDefault,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -80,6 +80,21 @@ pub(super) struct SlotState {
     pub names: Names,
     /// Places whose marks end with the slot.
     pub marked: Vec<OwnedFd>,
+    /// Devices of all that is watched for the slot, also where no descriptor is kept.
+    pub watched: BTreeSet<u64>,
+}
+
+impl SlotState {
+    /// Notes that the place is watched; a place that is kept already is not kept twice.
+    pub(super) fn watch(&mut self, place: OwnedFd, keep: bool) -> io::Result<()> {
+        let status = sys::status_of(place.as_fd())?;
+        let is_kept = |kept: &OwnedFd| sys::status_of(kept.as_fd()).is_ok_and(|kept| kept.mount == status.mount);
+        if keep && !self.marked.iter().any(is_kept) {
+            self.marked.push(place);
+        }
+        self.watched.insert(status.dev);
+        Ok(())
+    }
 }
 
 /// All workloads.
@@ -106,17 +121,30 @@ impl Slots {
         self.by_slot.get_mut(&slot).map(|(_, state)| state)
     }
 
-    /// Makes the cgroup the slot's; what was known of the slot before is gone.
-    pub(super) fn admit(&mut self, slot: u32, path: &[u8], state: SlotState) {
-        self.release(slot);
+    /// Makes the cgroup the slot's. Told again of the same cgroup, the slot keeps what is known of it, or a restart of whoever
+    /// tells would take the policy away. Another workload that had the slot is returned.
+    pub(super) fn admit(&mut self, slot: u32, path: &[u8], cgroup: u64, running: bool) -> Option<SlotState> {
+        if let Some((known, state)) = self.by_slot.get_mut(&slot)
+            && **known == *path
+            && state.cgroup == cgroup
+        {
+            state.running |= running;
+            return None;
+        }
+        let before = self.release(slot);
         self.by_cgroup.insert(path.into(), slot);
-        self.by_slot.insert(slot, (path.into(), state));
+        self.by_slot.insert(slot, (path.into(), SlotState { cgroup, running, ..SlotState::default() }));
+        before
     }
 
-    /// Whether a slot holds a mark on the device.
-    pub(super) fn marks(&self, dev: u64) -> bool {
-        let on = |place: &OwnedFd| sys::status_of(place.as_fd()).is_ok_and(|status| status.dev == dev);
-        self.by_slot.values().any(|(_, state)| state.marked.iter().any(on))
+    /// Whether a slot has a file system watched that the device is of, kept or not.
+    pub(super) fn watches(&self, dev: u64) -> bool {
+        self.by_slot.values().any(|(_, state)| state.watched.contains(&dev))
+    }
+
+    /// All kept places of all slots.
+    pub(super) fn marked(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.by_slot.values().flat_map(|(_, state)| &state.marked)
     }
 
     /// Forgets the slot.
@@ -240,15 +268,29 @@ impl Names {
         canonical(path, present, &self.learnt, &mut self.scratch, out)
     }
 
-    /// The kernel says cheaply whether the namespace changed since the last question.
+    /// The kernel says cheaply whether the namespace changed since the last question; where it does not say, it may have.
     fn refresh_if_changed(&mut self, proc: BorrowedFd<'_>) -> bool {
         let Some(live) = &self.live else { return false };
-        let changed = sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0))
-            .is_ok_and(|[events]| events & libc::POLLERR != 0);
-        changed && self.refresh(proc).is_ok()
+        let asked = sys::poll([(live.mountinfo.as_fd(), libc::POLLPRI)], Some(0));
+        let changed = asked.map_or(true, |[events]| events & libc::POLLERR != 0);
+        if changed && let Err(error) = self.refresh(proc) {
+            tracing::debug!(%error, "the present mounts cannot be read: files have no name until they can");
+        }
+        changed
     }
 
+    /// Reads the present table anew. Where it cannot be read, no mount is known: a number of an old reading may be another
+    /// mount's by now, and the kernel tells of each change only once.
     fn refresh(&mut self, proc: BorrowedFd<'_>) -> io::Result<()> {
+        let read = self.read_present(proc);
+        if read.is_err() {
+            self.text.clear();
+            self.present = MountTable::default();
+        }
+        read
+    }
+
+    fn read_present(&mut self, proc: BorrowedFd<'_>) -> io::Result<()> {
         let live = self.live.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         sys::read_all_into(live.mountinfo.as_fd(), MAX_MOUNTINFO_BYTES, &mut self.reading)?;
         read_base(proc, &ProcName::of_fd(live.root.as_raw_fd().unsigned_abs()), &mut self.scratch)?;
@@ -295,8 +337,8 @@ mod tests {
     #[test]
     fn unit_a_child_cgroup_belongs_to_the_nearest_admitted_one() {
         let mut slots = Slots::default();
-        slots.admit(1, b"/pods/a", SlotState::default());
-        slots.admit(2, b"/pods/a/nested", SlotState::default());
+        slots.admit(1, b"/pods/a", 11, false);
+        slots.admit(2, b"/pods/a/nested", 12, false);
         assert_eq!(slots.of_cgroup(b"/pods/a"), Some(1));
         assert_eq!(slots.of_cgroup(b"/pods/a/x/y"), Some(1));
         assert_eq!(slots.of_cgroup(b"/pods/a/nested/z"), Some(2));
@@ -308,10 +350,53 @@ mod tests {
     #[test]
     fn unit_releasing_a_slot_leaves_a_later_one_of_the_same_cgroup() {
         let mut slots = Slots::default();
-        slots.admit(1, b"/a", SlotState::default());
-        slots.admit(2, b"/a", SlotState::default());
+        slots.admit(1, b"/a", 11, false);
+        slots.admit(2, b"/a", 12, false);
         assert!(slots.release(1).is_some());
         assert_eq!(slots.of_cgroup(b"/a"), Some(2));
         assert!(slots.release(1).is_none(), "once");
+    }
+
+    #[test]
+    fn unit_a_cgroup_that_is_admitted_again_keeps_what_is_known_of_it() {
+        let mut slots = Slots::default();
+        assert!(slots.admit(1, b"/a", 11, true).is_none());
+        assert!(slots.admit(1, b"/a", 11, false).is_none());
+        assert!(slots.get_mut(1).is_some_and(|state| state.running), "it has run before, whatever is said later");
+        let before = slots.admit(1, b"/a", 12, false).expect("a new cgroup of the same name is another workload");
+        assert_eq!(before.cgroup, 11);
+        assert!(slots.get_mut(1).is_some_and(|state| !state.running));
+    }
+
+    #[test]
+    fn unit_a_device_is_watched_as_long_as_any_slot_has_it_kept_or_not() {
+        let mut slots = Slots::default();
+        let place = || sys::open_path(c"/").expect("the root");
+        let dev = sys::status_of(place().as_fd()).expect("a status").dev;
+        for (slot, keep) in [(1, true), (2, false)] {
+            slots.admit(slot, format!("/{slot}").as_bytes(), slot.into(), false);
+            for _ in 0..2 {
+                slots.get_mut(slot).expect("admitted").watch(place(), keep).expect("a place");
+            }
+        }
+        assert_eq!(slots.marked().count(), 1, "kept once, though told twice");
+        drop(slots.release(1));
+        assert!(slots.watches(dev), "the other slot's root is on it");
+        drop(slots.release(2));
+        assert!(!slots.watches(dev));
+    }
+
+    #[test]
+    fn unit_a_table_that_cannot_be_read_again_names_nothing() {
+        let proc = sys::open_path(c"/proc").expect("procfs");
+        let (mut names, me) = (Names::default(), std::process::id());
+        names.learn(proc.as_fd(), Live::of(proc.as_fd(), me).expect("mine"), None).expect("readable");
+        let mount = sys::status_at(proc.as_fd(), c"self/exe").expect("a status").mount;
+        assert!(names.shows(proc.as_fd(), mount));
+        // As many mounts as no container has: the table is longer than is read.
+        let endless = sys::memfd(c"mounts", &vec![b'\n'; MAX_MOUNTINFO_BYTES + 32 * 1024]).expect("memfd");
+        names.live.as_mut().expect("learnt").mountinfo = endless;
+        assert!(names.refresh(proc.as_fd()).is_err());
+        assert!(!names.shows(proc.as_fd(), mount), "an old number may be another mount's by now");
     }
 }

@@ -22,7 +22,7 @@ fn check_len(result: libc::ssize_t) -> io::Result<usize> {
 }
 
 fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: the callers pass a descriptor that the kernel has just made for them, and keep no other copy of the number.
+    // SAFETY: private to this file: every caller passes what a successful call that makes a descriptor has just given it, once.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -44,9 +44,9 @@ pub(super) struct FileStatus {
 fn statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<FileStatus> {
     let mut raw = MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_UID | libc::STATX_INO | libc::STATX_MNT_ID | libc::STATX_SIZE;
-    // SAFETY: `path` is NUL-terminated and `raw` is writable for the whole struct; both outlive the call.
+    // SAFETY: `path` ends with NUL; the kernel writes one `struct statx` to `raw`, which is one; both live over the call.
     check(unsafe { libc::statx(dir, path.as_ptr(), flags | libc::AT_STATX_DONT_SYNC, mask, raw.as_mut_ptr()) })?;
-    // SAFETY: all bytes were zero before the call, and zero is a valid value of each field.
+    // SAFETY: it was zeroed, and its fields are integers: initialised whatever the kernel left out (the mask says what that is).
     let raw = unsafe { raw.assume_init() };
     if raw.stx_mask & libc::STATX_MNT_ID == 0 {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "statx gives no mount id (Linux 5.8 is needed)"));
@@ -72,7 +72,7 @@ pub(super) fn status_at(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<FileStat
 
 /// The target of a symbolic link, in `buffer`; a target that fills the buffer is refused, since it may be cut.
 pub(super) fn read_link<'b>(dir: BorrowedFd<'_>, path: &CStr, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    // SAFETY: `path` is NUL-terminated and `buffer` is writable for the given length.
+    // SAFETY: `path` ends with NUL; `buffer` is borrowed mutably and as long as is said; the kernel writes no NUL behind it.
     let result = unsafe { libc::readlinkat(dir.as_raw_fd(), path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     let len = check_len(result)?;
     if len == buffer.len() {
@@ -83,25 +83,25 @@ pub(super) fn read_link<'b>(dir: BorrowedFd<'_>, path: &CStr, buffer: &'b mut [u
 
 /// Opens a file of procfs below `dir` for reading.
 pub(super) fn open_at(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
-    // SAFETY: `path` is NUL-terminated and outlives the call.
+    // SAFETY: `path` ends with NUL and lives over the call; `dir` is borrowed, so open; without O_CREAT no mode is read.
     check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }).map(owned)
 }
 
 /// Reads from an offset, as much as there is or fits.
 pub(super) fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
-    // SAFETY: `buffer` is writable for the given length.
+    // SAFETY: `buffer` is borrowed mutably and as long as is said; the kernel writes there and nowhere else.
     check_len(unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset) })
 }
 
 /// An `O_PATH` descriptor of `path` as a task whose root is `root` sees it; symbolic links stay below `root`.
 /// `resolve` adds `RESOLVE_*` bounds.
 pub(super) fn open_path_in_root(root: BorrowedFd<'_>, path: &CStr, resolve: u64) -> io::Result<OwnedFd> {
-    // SAFETY: zero is a valid value of each field of `open_how`.
+    // SAFETY: `open_how` is of three integers, for which zero is a value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = u64::from((libc::O_PATH | libc::O_CLOEXEC).unsigned_abs());
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS | resolve;
-    // SAFETY: `path` is NUL-terminated; `how` is a whole `open_how` of the given size; both outlive the call.
+    // SAFETY: `path` ends with NUL; the kernel reads as much of `how` as the size says, which is its own; both live over the call.
     let result = unsafe {
         libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
     };
@@ -111,19 +111,19 @@ pub(super) fn open_path_in_root(root: BorrowedFd<'_>, path: &CStr, resolve: u64)
 
 /// An `O_PATH` descriptor of an absolute path of the caller's own.
 pub(super) fn open_path(path: &CStr) -> io::Result<OwnedFd> {
-    // SAFETY: `path` is NUL-terminated and outlives the call.
+    // SAFETY: `path` ends with NUL and lives over the call; with O_PATH no mode is read.
     check(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) }).map(owned)
 }
 
 /// An `O_PATH` descriptor of `path` below `dir`, links followed.
 pub(super) fn open_path_at(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
-    // SAFETY: `path` is NUL-terminated and outlives the call.
+    // SAFETY: `path` ends with NUL and lives over the call; `dir` is borrowed, so open; with O_PATH no mode is read.
     check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) }).map(owned)
 }
 
 /// A descriptor that polls readable when the process has ended.
 pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two numbers.
+    // SAFETY: takes two numbers; a result that is no descriptor is told from one below.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     check(RawFd::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?).map(owned)
 }
@@ -135,7 +135,7 @@ pub(super) fn poll<const N: usize>(
 ) -> io::Result<[libc::c_short; N]> {
     let mut raw = fds.map(|(fd, events)| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 });
     let timeout = timeout_ms.map_or(-1, |ms| libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX));
-    // SAFETY: `raw` holds N entries and is writable for the duration of the call.
+    // SAFETY: `raw` has N entries, as the count says, is ours alone over the call, and the kernel writes only their `revents`.
     check(unsafe { libc::poll(raw.as_mut_ptr(), N as libc::nfds_t, timeout) })?;
     Ok(raw.map(|entry| entry.revents))
 }
@@ -143,12 +143,13 @@ pub(super) fn poll<const N: usize>(
 /// Two connected sockets that keep message boundaries, with room for `send_bytes` on each side.
 pub(super) fn seqpacket_pair(send_bytes: libc::c_int) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
-    // SAFETY: `fds` has room for the two descriptors.
+    // SAFETY: the kernel writes two numbers, for which `fds` has room.
     check(unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) })?;
     let pair = (owned(fds[0]), owned(fds[1]));
     for fd in [&pair.0, &pair.1] {
         let size = (&raw const send_bytes).cast();
-        // SAFETY: the option's value is one int, which outlives the call. Refusal leaves the default size, which only loses sooner.
+        // SAFETY: the kernel reads one int, as the length says, from a parameter that lives over the call. Refusal leaves the default
+        // size, which only loses sooner.
         unsafe {
             libc::setsockopt(
                 fd.as_raw_fd(),
@@ -167,7 +168,7 @@ pub(super) fn set_receive_timeout(fd: BorrowedFd<'_>, timeout: std::time::Durati
     let seconds = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
     let value = libc::timeval { tv_sec: seconds, tv_usec: timeout.subsec_micros().into() };
     let size = size_of::<libc::timeval>() as libc::socklen_t;
-    // SAFETY: the option's value is one timeval, which outlives the call.
+    // SAFETY: the kernel reads one `timeval`, as the length says, from `value`, which lives over the call.
     check(unsafe {
         libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), size)
     })?;
@@ -181,7 +182,7 @@ struct FdSpace([u8; 64]);
 /// Sends one message without waiting for room.
 pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: `bytes` is readable for the given length.
+    // SAFETY: the kernel reads `bytes`, for as long as they are, and keeps no address of them after the call.
     check_len(unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) }).map(|_| ())
 }
 
@@ -192,14 +193,16 @@ pub(super) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[Borrowe
     }
     let mut space = FdSpace([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: zero is a valid value of each field of `msghdr`.
+    // SAFETY: `msghdr` is of integers and raw pointers, for which zero (null) is a value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     if !fds.is_empty() {
         let payload = u32::try_from(size_of_val(fds).min(fds.len() * size_of::<RawFd>())).unwrap_or(0);
         message.msg_control = space.0.as_mut_ptr().cast();
-        // SAFETY: the macros only compute with the numbers; `space` holds CMSG_SPACE of MAX_FDS descriptors (32 bytes) and is aligned.
+        // SAFETY: `msg_control` and `msg_controllen` describe `space`, whose 64 bytes hold CMSG_SPACE of MAX_FDS descriptors (32) and
+        // are aligned for a `cmsghdr`: so CMSG_FIRSTHDR is not null, and the head and the numbers behind it, at most MAX_FDS
+        // (checked above), are written within `space`.
         unsafe {
             message.msg_controllen = libc::CMSG_SPACE(payload) as usize;
             let head = libc::CMSG_FIRSTHDR(&raw const message);
@@ -212,7 +215,8 @@ pub(super) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[Borrowe
             }
         }
     }
-    // SAFETY: `message` points to `part` and `space`, which live until the call returns.
+    // SAFETY: `message` leads to `part`, `space` and `bytes`, all alive over the call; a send writes to none of them, although the
+    // fields are mutable pointers.
     check_len(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }).map(|_| ())
 }
 
@@ -220,18 +224,19 @@ pub(super) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[Borrowe
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = FdSpace([0; 64]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: zero is a valid value of each field of `msghdr`.
+    // SAFETY: as in `send_with_fds`: integers and raw pointers.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = space.0.as_mut_ptr().cast();
     message.msg_controllen = space.0.len();
     let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
-    // SAFETY: `message` points to `part` (which points to `buffer`) and `space`, which live until the call returns.
+    // SAFETY: `message` leads to `buffer`, which is borrowed mutably, and to `space`, with the lengths of both, which the kernel keeps to.
     let len = check_len(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
     let mut fds = Vec::new();
-    // SAFETY: the kernel filled the control buffer and set its length; the macros stay within it. Each number is a fresh
-    // descriptor of this process that nobody else knows.
+    // SAFETY: the kernel has written whole control messages to `space` and set `msg_controllen` to their end, within which the macros
+    // stay. `cmsg_len` of each is true, so that the numbers behind its head are there; each is a descriptor that the kernel made
+    // for this process with this message and that is taken once.
     unsafe {
         let mut head = libc::CMSG_FIRSTHDR(&raw const message);
         while !head.is_null() {
@@ -253,7 +258,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> 
 
 /// An anonymous file of the given content.
 pub(super) fn memfd(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
-    // SAFETY: `name` is NUL-terminated.
+    // SAFETY: `name` ends with NUL and lives over the call.
     let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }).map(owned)?;
     let mut file = std::fs::File::from(fd);
     io::Write::write_all(&mut file, content)?;
@@ -288,7 +293,7 @@ pub(super) fn read_all_into(fd: BorrowedFd<'_>, bound: usize, content: &mut Vec<
 /// Nanoseconds since boot (`CLOCK_BOOTTIME`), as the kernel stamps records.
 pub(super) fn boot_nanos() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is writable; the clock exists since Linux 2.6.39, and on refusal `now` stays zero.
+    // SAFETY: the kernel writes one `timespec` to `now`. The clock exists since Linux 2.6.39, and on refusal `now` stays zero.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
@@ -298,7 +303,8 @@ pub(super) fn boot_nanos() -> u64 {
 /// Each is a wish: in a restricted service unit some are refused, and the responder works without them, only slower under pressure.
 pub(super) fn harden_process() {
     let files = libc::rlimit { rlim_cur: 65_536, rlim_max: 65_536 };
-    // SAFETY: plain numbers and one struct that outlives its call.
+    // SAFETY: `files` is read over its call; the others take numbers. Ignoring signals installs no handler of ours, so that no code
+    // runs in one.
     unsafe {
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files);
         libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT);
@@ -310,7 +316,8 @@ pub(super) fn harden_process() {
 
 /// Kills a process that this one started and has not waited for.
 pub(super) fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: takes numbers and a null pointer, which means "as kill(2) would fill it".
+    // SAFETY: takes numbers and, for the signal's description, null: the kernel makes it itself and reads nothing of ours. The process
+    // is named by a descriptor, so that no other can be meant.
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,

@@ -101,20 +101,18 @@ impl Tasks {
     /// The thread, and its text of `/proc/<tid>/cgroup` in `buffer`.
     ///
     /// # Errors
-    /// `ESRCH` or `ENOENT` where the thread has ended.
+    /// `ESRCH` or `ENOENT` where the thread has ended; `EOVERFLOW` where the text fills the buffer, for its end may be cut off.
     pub(super) fn look_up<'b>(&mut self, tid: u32, buffer: &'b mut [u8]) -> io::Result<(usize, &'b [u8])> {
         let set = tid as usize % SETS * WAYS;
         let known = (set..set + WAYS).find(|at| self.places[*at].as_ref().is_some_and(|task| task.tid == tid));
         if let Some(at) = known {
-            if let Some(read) =
-                self.places[at].as_ref().and_then(|task| sys::read_at(task.cgroup.as_fd(), buffer, 0).ok())
-            {
+            if let Some(read) = self.places[at].as_ref().and_then(|task| read_whole(task.cgroup.as_fd(), buffer).ok()) {
                 return Ok((at, &buffer[..read]));
             }
             self.places[at] = None;
         }
         let cgroup = sys::open_at(self.proc(), ProcName::of(tid, "cgroup").as_c_str())?;
-        let read = sys::read_at(cgroup.as_fd(), buffer, 0)?;
+        let read = read_whole(cgroup.as_fd(), buffer)?;
         let at = self.place_for(set);
         self.places[at] = Some(Task { tid, cgroup, workload: false, opening: None, interpreter: None });
         Ok((at, &buffer[..read]))
@@ -180,6 +178,11 @@ impl Tasks {
             at += read as u64;
         }
     }
+}
+
+fn read_whole(file: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let read = sys::read_at(file, buffer, 0)?;
+    if read == buffer.len() { Err(io::Error::from_raw_os_error(libc::EOVERFLOW)) } else { Ok(read) }
 }
 
 /// The unified hierarchy's line of `/proc/<tid>/cgroup`: the directory below its mount.
@@ -295,6 +298,18 @@ mod tests {
     fn unit_the_unified_line_is_found_on_hybrid_hosts() {
         assert_eq!(unified_path(b"9:name=systemd:/a\n0::/k/x\n"), Some(&b"/k/x"[..]));
         assert_eq!(unified_path(b"9:name=systemd:/a\n"), None);
+    }
+
+    #[test]
+    fn host_a_cgroup_text_that_may_be_cut_is_not_believed() {
+        let mut tasks = Tasks::new().expect("procfs");
+        let me = std::process::id();
+        let (_, text) = tasks.look_up(me, &mut [0; 65536]).map(|(at, text)| (at, text.to_vec())).expect("alive");
+        for short in [text.len(), text.len() - 1] {
+            let error = tasks.look_up(me, &mut vec![0; short]).expect_err("its last line may be missing");
+            assert_eq!(error.raw_os_error(), Some(libc::EOVERFLOW));
+        }
+        assert!(tasks.look_up(me, &mut vec![0; text.len() + 1]).is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! responder in its own process. What a test starts lives below its own names and is taken away when the bed is dropped.
 //!
 //! Root is needed; where it is missing the tests fail rather than pass unseen.
+#![expect(dead_code, reason = "each test binary uses its part")]
 
 use std::{
     ffi::OsString,
@@ -86,6 +87,11 @@ impl Bed {
         self.directory.join("root")
     }
 
+    /// What a process is put into the container's cgroup by.
+    pub fn procs(&self) -> PathBuf {
+        self.cgroup.join("cgroup.procs")
+    }
+
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
@@ -127,6 +133,7 @@ impl Bed {
             std::thread::sleep(Duration::from_millis(5));
         }
         let _killed = child.kill();
+        let _reaped = child.wait();
         panic!("the container did not start within 5 s");
     }
 
@@ -230,7 +237,8 @@ pub fn container_init() {
 fn enter_root(root: &Path) {
     let check = |what: &str, result: libc::c_int| assert!(result == 0, "{what}: {}", std::io::Error::last_os_error());
     let c = |path: &Path| std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL");
-    // SAFETY: system calls on NUL-terminated names that outlive them; the calling thread gets its own mount namespace.
+    // SAFETY: all names are literals or `root`, end with NUL and live over each call; where no source, type or data is wanted the kernel
+    // reads none, so that null will do. What changes is this process's view of mounts and its directory: no memory of it.
     unsafe {
         check("unshare", libc::unshare(libc::CLONE_NEWNS));
         let none = std::ptr::null();

@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "each test binary uses its part")]
 #![expect(unreachable_pub, reason = "a module of several test binaries")]
 
+pub mod cgroups;
+
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -23,7 +25,7 @@ use palisade_kernel_abi::blob::{AutomatonHead, Blob, BlobHead, FAMILIES, Family,
 /// Says why the test is skipped, or gives the root that pins go to.
 pub fn pin_root() -> Option<Pins> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: takes nothing, cannot fail, and gives a number.
     if unsafe { libc::geteuid() } != 0 {
         println!("skipped: needs root");
         return None;
@@ -65,7 +67,8 @@ pub struct Check {
     pub bytes: [u8; 4096],
 }
 
-// SAFETY: integers without padding; every bit pattern is a value.
+// SAFETY: six u32 and 4,096 bytes in C's layout: 4,120 bytes, no padding that would be read uninitialised; every bit pattern is a
+// value; `Copy`, no drop.
 unsafe impl Pod for Check {}
 
 impl Check {

@@ -7,8 +7,9 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -27,6 +28,8 @@ use palisade_kernel_abi::{
 use palisade_policy::ir::{Matcher, Postures, Rule, WorkloadRules};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_world::{RecordBatch, RecordSource};
+
+pub mod calls;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -107,11 +110,7 @@ impl Bed {
     /// Starts a child that joins the cgroup and acts.
     pub fn start(&self, act: impl FnOnce() -> i32) -> Child {
         let procs = OpenOptions::new().write(true).open(self.cgroup.join("cgroup.procs")).expect("the cgroup is there");
-        start(|| {
-            // SAFETY: a descriptor that is open here and two bytes that live.
-            let joined = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
-            if joined == 1 { act() } else { 255 }
-        })
+        start(|| if (&procs).write_all(b"0").is_ok() { act() } else { 255 })
     }
 }
 
@@ -151,7 +150,8 @@ impl Child {
     /// As wait(2) gives it.
     pub fn wait(self) -> i32 {
         let mut status = 0;
-        // SAFETY: our own child, and a status that lives.
+        // SAFETY: `status` is writable and lives over the call; the number is of a child that nobody else waits for, since
+        // `self` is consumed.
         let waited = unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
         assert_eq!(waited, self.pid, "{}", io::Error::last_os_error());
         status
@@ -167,11 +167,13 @@ impl Child {
 
 /// Starts a child that acts where the test is.
 pub fn start(act: impl FnOnce() -> i32) -> Child {
-    // SAFETY: the child only calls `act` and leaves without running anything of the harness.
+    // SAFETY: the child has this thread alone. glibc makes its allocator usable in it; locks of std that another thread may hold
+    // are not taken, for the children neither print nor use the environment. It leaves by `_exit`, also when it panics, so that
+    // neither the harness nor a destructor of the test runs twice.
     match unsafe { libc::fork() } {
         0 => {
-            let code = act();
-            // SAFETY: ends the child.
+            let code = catch_unwind(AssertUnwindSafe(act)).unwrap_or(252);
+            // SAFETY: takes a number and does not return; the child shares nothing that would need an end in order.
             unsafe { libc::_exit(code) }
         }
         pid => {

@@ -1,0 +1,224 @@
+//! The node's side under faults: a stuck responder at the end, none to be had, a container that is gone, one that is told twice.
+
+mod fanotify_bed;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use fanotify_bed::{Bed, below, config, exact, exec, open};
+use palisade_domain::{Action::Block, CgroupId, Slot};
+use palisade_kernel::fanotify::{BlobDecides, Decide, Question, Responder, ResponderConfig};
+use palisade_kernel_abi::blob::{Blob, Decision};
+use palisade_world::Membership;
+
+#[test]
+#[ignore = "the responder's process, started by the bed"]
+fn responder_process() {
+    fanotify_bed::responder_process(BlobDecides);
+}
+
+#[test]
+#[ignore = "a responder with a fault, started by the bed"]
+fn responder_that_hangs() {
+    fanotify_bed::responder_process(Hangs);
+}
+
+#[test]
+#[ignore = "the container's init, started by the bed"]
+fn container_init() {
+    fanotify_bed::container_init();
+}
+
+struct Hangs;
+
+impl Decide for Hangs {
+    fn decide(&self, blob: &Blob, question: &Question<'_>) -> Decision {
+        if question.path.starts_with(b"/etc/trigger") {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        BlobDecides.decide(blob, question)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not within 10 s: {what}");
+}
+
+fn signal_responder(bed: &Bed, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(bed.responder.health().pid).expect("a pid");
+    // SAFETY: takes two numbers; nothing of this process's memory is concerned.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+fn end(mut child: Child) {
+    child.kill().expect("alive");
+    child.wait().expect("mine");
+}
+
+fn bed_with_secret(config: ResponderConfig) -> Bed {
+    let bed = Bed::with(config);
+    bed.put("/etc/palisade/secret", "hidden\n");
+    bed.put("/etc/open", "shown\n");
+    bed.install(1, vec![open(Block, below("/etc/palisade/")), exec(Block, exact("/usr/bin/touch"))]);
+    bed
+}
+
+fn assert_held(bed: &Bed) {
+    let said = bed.sh("cat /etc/palisade/secret; cat /etc/open");
+    assert!(!said.contains("hidden") && said.contains("shown"), "{said}");
+}
+
+#[test]
+fn host_fanotify_node_that_ends_waits_for_no_stuck_responder() {
+    let mut bed = bed_with_secret(config("responder_that_hangs"));
+    bed.put("/etc/trigger", "x");
+    let before = bed.responder.health();
+    assert_eq!(before.taken, before.answered);
+    let waiting = bed.command(&["/bin/cat", "/etc/trigger"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    eventually("an event is stuck", || {
+        let (one, other) = (bed.responder.health(), bed.responder.health());
+        one.taken > one.answered && one == other && one.taken > before.taken + 20
+    });
+    let next = Responder::start(config("responder_process")).expect("another one starts");
+    let stuck = std::mem::replace(&mut bed.responder, next);
+    let start = now();
+    drop(stuck);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(
+        waiting.expect("started").wait().expect("it waits no more").success(),
+        "the kernel permits what nobody answers"
+    );
+}
+
+/// A program that can be taken away and put back.
+struct Removable(PathBuf);
+
+impl Removable {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("palisade-responder-{}", std::process::id()));
+        let removable = Self(path);
+        removable.put_back();
+        removable
+    }
+
+    fn put_back(&self) {
+        std::os::unix::fs::symlink(std::env::current_exe().expect("a path"), &self.0).expect("a link");
+    }
+
+    fn take_away(&self) {
+        fs::remove_file(&self.0).expect("it is there");
+    }
+}
+
+impl Drop for Removable {
+    fn drop(&mut self) {
+        let _gone_already = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn host_fanotify_time_without_a_responder_is_counted_also_between_attempts() {
+    let program = Removable::new();
+    let bed = bed_with_secret(ResponderConfig { program: program.0.clone(), ..config("responder_process") });
+    program.take_away();
+    signal_responder(&bed, libc::SIGKILL);
+    eventually("it is missed", || bed.responder.health().pid == 0);
+    std::thread::sleep(Duration::from_secs(2));
+    let absent = Duration::from_nanos(bed.responder.health().absent_nanos);
+    assert!(absent > Duration::from_millis(1900), "while it lasts: {absent:?}");
+    program.put_back();
+    eventually("a new responder stands", || bed.responder.health().restarts == 1);
+    let counted = bed.responder.health().absent_nanos;
+    assert!(Duration::from_nanos(counted) >= absent);
+    assert_eq!(bed.responder.health().absent_nanos, counted, "it is over");
+    assert_held(&bed);
+}
+
+#[test]
+fn host_fanotify_container_that_ended_does_not_keep_the_others_from_their_policy() {
+    let bed = bed_with_secret(config("responder_process"));
+    let mut other = Command::new("sleep").arg("600").spawn().expect("sleep");
+    let membership = Membership {
+        slot: Slot(bed.slot.0 + 1000),
+        cgroup: Some(CgroupId(1)),
+        cgroup_path: Some(PathBuf::from("/palisade-no-such-cgroup")),
+        pid: other.id(),
+        root: Some(bed.root()),
+    };
+    bed.responder.admit(&membership).expect("admitted");
+    other.kill().expect("alive");
+    other.wait().expect("mine");
+    signal_responder(&bed, libc::SIGKILL);
+    eventually("a new responder stands", || bed.responder.health().restarts == 1);
+    assert_eq!(bed.responder.health().unrestored, 1, "it is told of");
+    assert_held(&bed);
+    bed.responder.release(membership.slot).expect("released");
+}
+
+#[test]
+fn host_fanotify_container_that_is_admitted_again_keeps_its_policy() {
+    let mut bed = bed_with_secret(config("responder_process"));
+    let container = bed.start();
+    for _ in 0..3 {
+        bed.responder.admit(bed.membership()).expect("admitted again");
+        let said = bed.sh_in(&container, "cat /etc/palisade/secret; cat /etc/open; touch /vol/data/made");
+        assert!(!said.contains("hidden") && said.contains("shown"), "{said}");
+        assert_eq!(said.matches("Operation not permitted").count(), 2, "{said}");
+    }
+    // What cannot be admitted again is held as before.
+    signal_responder(&bed, libc::SIGSTOP);
+    bed.responder.admit(bed.membership()).expect_err("nobody answers");
+    eventually("a new responder stands", || bed.responder.health().restarts == 1);
+    let said = bed.sh_in(&container, "cat /etc/palisade/secret; cat /etc/open");
+    assert!(!said.contains("hidden") && said.contains("shown"), "the journal has it too: {said}");
+    end(container);
+}
+
+/// The most descriptors that this process may open, and what it was before.
+fn limit_descriptors(most: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit` to `limit`, then reads it; it lives over both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        let before = std::mem::replace(&mut limit.rlim_cur, most.min(limit.rlim_max));
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+        before
+    }
+}
+
+#[test]
+fn host_fanotify_node_without_descriptors_lets_a_good_responder_be() {
+    let bed = bed_with_secret(config("responder_process"));
+    let before = limit_descriptors(3);
+    std::thread::sleep(Duration::from_millis(2500));
+    let health = bed.responder.health();
+    limit_descriptors(before);
+    assert_eq!((health.restarts, health.absent_nanos), (0, 0), "{health:?}");
+    assert_held(&bed);
+}
+
+#[test]
+fn host_fanotify_program_of_the_host_in_the_containers_cgroup_does_not_name_its_files() {
+    let bed = bed_with_secret(config("responder_process"));
+    let run = format!("echo $$ >{}; exec {}/usr/bin/true", bed.procs().display(), bed.root().display());
+    let status = Command::new("/bin/sh").args(["-c", &run]).status().expect("sh");
+    assert!(status.success());
+    assert_held(&bed);
+    assert!(bed.sh("exec touch /made").contains("Operation not permitted"));
+}
