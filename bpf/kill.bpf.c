@@ -154,7 +154,7 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 	pal_identify(&subject);
 	if (!pal_decides(&subject, PAL_FAMILY_PROCESS))
 		return 0;
-	if (subject.phase == PAL_PHASE_RUNTIME && !pal_is_of_own_mounts(task, file, pal_host_mnt_ns))
+	if (subject.phase == PAL_PHASE_RUNTIME && !pal_executes_inside(task, subject.kept, pal_host_mnt_ns))
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_PROCESS);
 	/* The source of an exec is who asked for it: that image is gone, and so is its name. */

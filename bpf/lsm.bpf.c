@@ -6,8 +6,8 @@
  * why a test denial is tried first (selftest.bpf.c). Without them files and executables fall to fanotify, networks to the
  * cgroup programs, and tracing can only be killed for.
  *
- * In the RUNTIME phase only executables are judged, and of these only the container's own files: the container runtime's
- * work inside the cgroup is not the workload's.
+ * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
+ * runtime's work inside the cgroup is not the workload's.
  */
 #include "report.h"
 
@@ -77,7 +77,7 @@ int BPF_PROG(judge_exec, struct linux_binprm *bprm, int earlier)
 	if (earlier || !pal_is_decided(&subject, PAL_FAMILY_PROCESS))
 		return earlier;
 	if (subject.phase == PAL_PHASE_RUNTIME &&
-	    !pal_is_of_own_mounts(bpf_get_current_task_btf(), bprm->file, pal_host_mnt_ns))
+	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
 		return 0;
 	return pal_judge_exec(bprm, &subject);
 }

@@ -169,7 +169,10 @@ fn traceme(bed: &Bed, executable: &Path) -> std::process::ExitStatus {
     let procs = bed.cgroup.join("cgroup.procs");
     let mut command = Command::new(executable);
     // In the main thread: a traced thread besides it would stay until its tracer reaps it.
-    command.args(["--exact", "host_kill_traced_child", "--test-threads=1"]).env("BED_TRACEME", "1").stdout(Stdio::null());
+    command
+        .args(["--exact", "host_kill_traced_child", "--test-threads=1"])
+        .env("BED_TRACEME", "1")
+        .stdout(Stdio::null());
     unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
     command.status().expect("it starts")
 }

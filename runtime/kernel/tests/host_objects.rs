@@ -93,7 +93,11 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 fn twins() -> Vec<Twin> {
     vec![
         twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, reserved]),
-        twin!("pal_task", layout::Task, [cgroup, slot, incarnation, phase, source, source_digest]),
+        twin!(
+            "pal_task",
+            layout::Task,
+            [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, reserved]
+        ),
         twin!("pal_mount_key", layout::MountKey, [root, mountpoint, parent_root, parent_mountpoint, slot, reserved]),
         twin!("pal_mount", layout::Mount, [last, reserved]),
         twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, digest]),
