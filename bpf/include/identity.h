@@ -127,7 +127,7 @@ static __always_inline struct pal_task *pal_kept_of_leader(struct task_struct *t
  * The task keeps nothing, or was found in another cgroup than before. The storage is asked again and not written over: 6.1
  * answers that there is none while another program, which was preempted on this CPU, is busy with any task's.
  */
-static __always_inline void pal_identify_anew(struct task_struct *task, struct pal_task *kept, struct pal_subject *subject)
+pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *kept, struct pal_subject *subject)
 {
 	struct pal_task *leader = pal_kept_of_leader(task);
 	__u64 cgroup = subject->cgroup;
@@ -151,6 +151,7 @@ static __always_inline void pal_identify_anew(struct task_struct *task, struct p
 	subject->kept = slot ? kept : NULL;
 	subject->slot = slot;
 	subject->phase = phase;
+	return 0;
 }
 
 /* Slot, phase and what is kept; not the slot's policy. `task` must be a typed pointer that bpf_task_storage_get takes. */
