@@ -3,6 +3,7 @@
     clippy::undocumented_unsafe_blocks,
     reason = "children act by bare system calls on values that live over the call"
 )]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 
@@ -122,6 +123,28 @@ fn host_kill_a_tracer_dies_before_it_can_use_the_trace() {
 }
 
 #[test]
+fn host_kill_a_tracer_whose_target_was_not_there_at_the_entry_dies_at_the_exit() {
+    let directory = Directory::new("late");
+    let marker = directory.0.join("marker");
+    let marker_path = c(&marker);
+    let (bed, mut records) = held("late", PTRACE, true, trace(Action::Block, PathMatch::Exact(own_executable())));
+    // What a call sees whose target is born after the check.
+    fs::remove_file(bed.pins.join("kill").join("kill_tracer")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let target = victim();
+    let target_pid = target.pid;
+    assert!(killed(bed.start(|| attach(libc::PTRACE_SEIZE, target_pid, &marker_path)).wait()));
+    assert!(!marker.exists(), "it never came back from ptrace(2)");
+    assert_eq!(tracing_of(target_pid).1, "0", "nobody traces the target any more");
+    kill_off(target);
+    let all = records.all();
+    let (record, decision) = only(&all);
+    let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };
+    assert_eq!((decision.outcome, i64::from(ptrace.target_tgid)), (Outcome::Killed, i64::from(target_pid)));
+    records.verify();
+}
+
+#[test]
 fn host_kill_spares_tracers_of_other_targets_and_of_other_workloads() {
     let directory = Directory::new("spared");
     let marker = c(&directory.0.join("marker"));
@@ -174,7 +197,17 @@ fn traceme(bed: &Bed, executable: &Path) -> std::process::ExitStatus {
         .env("BED_TRACEME", "1")
         .stdout(Stdio::null());
     unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
-    command.status().expect("it starts")
+    let child = command.spawn().expect("it starts").id().cast_signed();
+    // The harness may run the child's test in a thread besides its main one: traced, it stays until its tracer reaps it.
+    loop {
+        let mut status = 0;
+        // SAFETY: a system call; the status lives. Only children of this thread are waited for.
+        let ended = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+        assert!(ended > 0, "{}", std::io::Error::last_os_error());
+        if ended == child {
+            return std::process::ExitStatus::from_raw(status);
+        }
+    }
 }
 
 #[test]
