@@ -240,17 +240,17 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     let events = has(capabilities, Capability::FanotifyPermission);
     let cgroup = has(capabilities, Capability::CgroupConnect) && has(capabilities, Capability::UnifiedCgroups);
     let process = match (lsm, events) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::Process)),
         (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::Process)),
         _ => held(Tier::Audit, vec![gap("process", "this kernel has neither a BPF LSM nor permission events")]),
     };
     let file = match (lsm, events) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::File)),
         (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::File)),
         _ => held(Tier::Audit, vec![gap("file", "this kernel has neither a BPF LSM nor permission events")]),
     };
     let network = match (lsm, cgroup) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::Network)),
         (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
         _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
     };
@@ -258,7 +258,10 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     let ptrace = match (lsm, kill) {
         (true, _) => held(Tier::BpfLsm, vec![]),
         (false, true) => {
-            held(Tier::Kill, vec![gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call")])
+            let denial = gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call");
+            let others =
+                gap("process_vm_readv, process_vm_writev, /proc/<pid>/mem, pidfd_getfd", "only ptrace(2) is seen");
+            held(Tier::Kill, vec![denial, others])
         }
         _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
     };
@@ -270,10 +273,87 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     ])
 }
 
+/// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.
+fn lsm_gaps(family: Family) -> Vec<Gap> {
+    let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
+    let source = gap("fromSource", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");
+    match family {
+        Family::Process => vec![
+            gap(
+                "code that another program loads",
+                "ld.so /path/program, an ELF interpreter, uselib, mmap(PROT_EXEC): only what execve names is judged",
+            ),
+            links,
+            source,
+        ],
+        Family::File => vec![
+            gap(
+                "rename, link, unlink, mkdir, rmdir, symlink, truncate(2), chmod, chown",
+                "opens and the making of files are judged: a file that is renamed or linked first has another name",
+            ),
+            gap("open files", "what was open before the policy, or was handed over as a descriptor, is not judged"),
+            links,
+            source,
+        ],
+        Family::Network => {
+            let mut gaps = unjudged_packets();
+            gaps.push(gap("sends of the host's processes", "sendto without connect is judged in containers only"));
+            gaps
+        }
+        Family::Ptrace => Vec::new(),
+    }
+}
+
+/// Destinations that neither a connect nor a datagram's send shows.
+fn unjudged_packets() -> Vec<Gap> {
+    vec![
+        gap("sends over raw, packet and SCTP sockets", "name these sockets in a rule: their creation is judged"),
+        gap("further subflows of MPTCP", "the kernel itself connects them, to addresses that the peer announces"),
+    ]
+}
+
 fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap> {
     let mut gaps = vec![gap("unix sockets", "cgroup programs see only IPv4 and IPv6")];
+    gaps.extend(unjudged_packets());
     if !has(capabilities, Capability::CgroupSocket) {
         gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));
     }
     gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(available: &[Capability]) -> BTreeMap<Family, HeldFamily> {
+        families(&available.iter().map(|capability| (*capability, CapabilityState::Available)).collect())
+    }
+
+    #[test]
+    fn unit_matrix_states_the_gaps_of_each_tier_that_holds_a_family() {
+        let lsm = with(&[Capability::BpfLsm, Capability::KernelBtf]);
+        let weaker = with(&[
+            Capability::FanotifyPermission,
+            Capability::CgroupConnect,
+            Capability::UnifiedCgroups,
+            Capability::SendSignal,
+            Capability::BtfTracepoints,
+        ]);
+        let tiers = |matrix: &BTreeMap<Family, HeldFamily>| matrix.values().map(|held| held.tier).collect::<Vec<_>>();
+        assert_eq!(tiers(&lsm), [Tier::BpfLsm; 4]);
+        assert_eq!(tiers(&weaker), [Tier::Fanotify, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill]);
+        let says = |matrix: &BTreeMap<Family, HeldFamily>, family, word: &str| {
+            assert!(matrix[&family].gaps.iter().any(|gap| gap.what.contains(word)), "{word}: {:?}", matrix[&family]);
+        };
+        says(&lsm, Family::Process, "code that another program loads");
+        for word in ["hard links", "rename", "truncate", "open files"] {
+            says(&lsm, Family::File, word);
+        }
+        for matrix in [&lsm, &weaker] {
+            says(matrix, Family::Network, "raw");
+            says(matrix, Family::Network, "MPTCP");
+        }
+        says(&weaker, Family::Ptrace, "process_vm_readv");
+        assert!(lsm[&Family::Ptrace].gaps.is_empty());
+    }
 }
