@@ -1,8 +1,5 @@
 //! Host ring: destinations and sockets are refused on a workload's cgroup, and nothing of the act happens. Needs root and Linux 6.1.
-#![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "children act by bare system calls on values that live over the call"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 

@@ -1,8 +1,5 @@
 //! Host ring: whose a task is, and whether it is the container runtime's code or the workload's. Needs root and Linux 6.1.
-#![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "children act by bare system calls on values that live over the call"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 

@@ -3,6 +3,7 @@
     clippy::undocumented_unsafe_blocks,
     reason = "children act by bare system calls on values that live over the call"
 )]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 
