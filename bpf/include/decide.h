@@ -175,22 +175,22 @@ static __always_inline void pal_settle(struct pal_act *act)
 		return function##_8m(act, ##__VA_ARGS__);                              \
 	}
 
-pal_function __u32 pal_recall_source(struct pal_act *act)
+static __always_inline __u32 pal_recall_source(struct pal_act *act)
 {
 	PAL_OF_CLASS(pal_recall_source, act)
 }
 
-pal_function int pal_match_source(struct pal_act *act, __u32 naming, __u32 start)
+static __always_inline int pal_match_source(struct pal_act *act, __u32 naming, __u32 start)
 {
 	PAL_OF_CLASS(pal_match_source, act, naming, start)
 }
 
-pal_function int pal_match_path(struct pal_act *act, __u32 start)
+static __always_inline int pal_match_path(struct pal_act *act, __u32 start)
 {
 	PAL_OF_CLASS(pal_match_path, act, start)
 }
 
-pal_function int pal_match_endpoint(struct pal_act *act)
+static __always_inline int pal_match_endpoint(struct pal_act *act)
 {
 	PAL_OF_CLASS(pal_match_endpoint, act)
 }
