@@ -16,14 +16,15 @@ use aya::{
     Btf,
     maps::{HashMap as BpfHash, Map, MapData},
 };
-use palisade_domain::Action;
+use palisade_domain::{Action, Slot};
 use palisade_kernel::{
+    cgroup::CgroupPrograms,
     objects::{self, Constant, LoadedObject, PinRoot},
     probes::Probes,
     records::DEFAULT_RING_BYTES,
 };
 use palisade_kernel_abi::record::{Kind, Phase, Record};
-use palisade_policy::ir::{Matcher, PathMatch};
+use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch};
 use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, namespace, path_of, rule, start};
 
 /// What watches a bed; detached with it.
@@ -234,4 +235,69 @@ fn host_identity_a_cgroup_that_is_admitted_later_does_not_take_in_who_left_befor
     assert_eq!(leaver.code(), 0);
     assert_eq!(watch.opener(&file), (SLOT, Phase::Workload));
     drop(neighbour);
+}
+
+/// connect(2) by a worker of io_uring; 0 or errno.
+fn connect_by_worker(socket: i32, address: &libc::sockaddr_in) -> i32 {
+    const QUEUES: i64 = 0;
+    const COMPLETIONS: i64 = 0x800_0000;
+    const ENTRIES: i64 = 0x1000_0000;
+    const CONNECT: u64 = 16;
+    const BY_WORKER: u64 = 1 << 4;
+    const WAIT: u32 = 1;
+    let mut parameters = [0_u32; 30];
+    // SAFETY: the kernel's own layout of the maps that it gives, each of one page; only this thread uses them.
+    unsafe {
+        let ring = libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr());
+        assert!(ring >= 0, "{}", std::io::Error::last_os_error());
+        let fd = i32::try_from(ring).unwrap();
+        let map = |offset| {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let at = libc::mmap(ptr::null_mut(), 4096, access, libc::MAP_SHARED, fd, offset);
+            assert_ne!(at, libc::MAP_FAILED);
+            at.cast::<u8>()
+        };
+        let (queue, completions, entries) = (map(QUEUES), map(COMPLETIONS), map(ENTRIES));
+        let [tail, array, done] = [11, 16, 25].map(|at| parameters[at] as usize);
+        let entry = entries.cast::<u64>();
+        entry.write(CONNECT | BY_WORKER << 8 | u64::from(socket.cast_unsigned()) << 32);
+        entry.add(1).write(size_of::<libc::sockaddr_in>() as u64);
+        entry.add(2).write(ptr::from_ref(address) as u64);
+        queue.add(array).cast::<u32>().write_volatile(0);
+        queue.add(tail).cast::<u32>().write_volatile(1);
+        assert_eq!(libc::syscall(libc::SYS_io_uring_enter, fd, 1, 1, WAIT, ptr::null::<u8>(), 0), 1);
+        -completions.add(done + 8).cast::<i32>().read_volatile()
+    }
+}
+
+#[test]
+fn host_identity_a_worker_of_io_uring_is_what_its_process_is_also_where_that_has_left() {
+    let (mut bed, _watch) = held("worker");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let to = DestinationMatch { cidr: None, ports: Some((port, port)), protocol: None };
+    bed.install(2, &probe_bed::blob(vec![rule(Action::Block, Matcher::Destination(to))]));
+    let programs = CgroupPrograms::load(palisade_bpf::CGROUP, &bed.pins).unwrap();
+    programs.attach(Slot(SLOT), &bed.cgroup).unwrap();
+    if !programs.keeps_identity() {
+        println!("skipped: cgroup programs have no task storage here");
+        return;
+    }
+    // SAFETY: all zero is a value of it.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as u16;
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    let outside = bed.cgroup.parent().unwrap().join("cgroup.procs");
+    // SAFETY: a system call on numbers.
+    let socket = || unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
+    assert_eq!(start(|| connect_by_worker(socket(), &address)).code(), 0, "it works at all");
+    assert_eq!(bed.start(|| connect_by_worker(socket(), &address)).code(), libc::EPERM);
+    let leaver = bed.start(|| {
+        // Made inside, so that the cgroup's programs see what becomes of it.
+        let socket = socket();
+        fs::write(&outside, "0").unwrap();
+        connect_by_worker(socket, &address)
+    });
+    assert_eq!(leaver.code(), libc::EPERM);
 }
