@@ -60,8 +60,19 @@ fn kill_off(child: Child) {
     child.wait();
 }
 
-/// (state, tracer) as /proc tells.
+/// (state, tracer) as /proc tells, once the process is where signals and its tracer's death put it.
 fn tracing_of(pid: i32) -> (String, String) {
+    for _ in 0..100 {
+        let told = told_of(pid);
+        if told.0 != "R (running)" {
+            return told;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    told_of(pid)
+}
+
+fn told_of(pid: i32) -> (String, String) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the victim lives");
     let field =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
