@@ -7,7 +7,9 @@
  *
  * Gaps: only IPv4 and IPv6 sockets pass here. A socket belongs to the cgroup that it was made in: one that came in by
  * descriptor passing, or that a task made before it was moved in, is judged there and not here; a task that got out of the
- * cgroup is not held by it any more. recvmsg and accept are no destinations and are not judged.
+ * cgroup is not held by it any more. recvmsg and accept are no destinations and are not judged. Raw, packet and SCTP sockets
+ * send without passing here (their creation does, if they are IPv4 or IPv6). Further subflows of MPTCP are connected by a
+ * worker of the kernel, which is of no workload.
  *
  * Minimum kernel 6.1 (tested). Task storage, and with it the runtime phase and the kept identity, is offered to these
  * program types by newer kernels only (6.18 does); without it the acting task's cgroup alone names the workload and the

@@ -146,43 +146,45 @@ static __always_inline void pal_give_path(struct pal_check *check, struct pal_sc
 	bpf_probe_read_kernel(check->bytes, PAL_PATH_SIZE, scratch->path);
 }
 
-/* (descriptor, slot, checked): climbs from the caller's open file by plain addresses. */
+/* (descriptor, slot, checked): names the caller's open file by plain addresses. */
 SEC("raw_tp/sys_enter")
 int check_climb(struct bpf_raw_tracepoint_args *context)
 {
 	struct file *file = (struct file *)pal_own_file(context->args[0]);
 	struct pal_scratch *scratch = pal_scratch_take();
 	struct pal_check *check = pal_check_of();
-	struct pal_climb climb;
+	__u32 start = pal_veiled(PAL_PATH_SIZE);
+	struct pal_place place;
 
 	if (!scratch)
 		return -PAL_ENOSPC;
 	if (check && file) {
-		pal_climb_addresses(&climb, (__u64)BPF_CORE_READ(file, f_path.mnt), (__u64)BPF_CORE_READ(file, f_path.dentry),
-				    scratch, context->args[1], context->args[2]);
-		check->naming = climb.end;
-		pal_give_path(check, scratch, climb.start);
+		place.vfsmount = (__u64)BPF_CORE_READ(file, f_path.mnt);
+		place.dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
+		check->naming = pal_name_place(&place, scratch, context->args[1], context->args[2], &start);
+		pal_give_path(check, scratch, start);
 	}
 	pal_scratch_put(scratch);
 	return check && file ? 0 : -PAL_EBADF;
 }
 
-/* (slot, checked): climbs from the caller's working directory by typed pointers, as the hooks do. */
+/* (slot, checked): names the caller's working directory by typed pointers, as the hooks do. */
 SEC("raw_tp/sys_enter")
 int check_climb_typed(struct bpf_raw_tracepoint_args *context)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct pal_scratch *scratch = pal_scratch_take();
 	struct pal_check *check = pal_check_of();
-	struct pal_climb climb;
+	__u32 start = pal_veiled(PAL_PATH_SIZE);
+	struct pal_object object;
 
 	if (!scratch)
 		return -PAL_ENOSPC;
 	if (check) {
-		pal_climb_path(&climb, current->fs->pwd.mnt, current->fs->pwd.dentry, scratch, context->args[0],
-			       context->args[1]);
-		check->naming = climb.end;
-		pal_give_path(check, scratch, climb.start);
+		object.mount = current->fs->pwd.mnt;
+		object.dentry = current->fs->pwd.dentry;
+		check->naming = pal_name_object(&object, scratch, context->args[0], context->args[1], &start);
+		pal_give_path(check, scratch, start);
 	}
 	pal_scratch_put(scratch);
 	return 0;

@@ -4,8 +4,12 @@
  * is still the container runtime's code or already the workload's.
  *
  * Phases: a task group that an outside mover puts into a workload's cgroup is the runtime's (runc's init works inside the
- * cgroup, for exec even inside the container's root), through its forks, until it executes a file on a mount of its own
- * mount namespace. Cgroup and root alone cannot tell the two apart.
+ * cgroup, for exec even inside the container's root), through its forks, until it executes anything in a mount namespace that
+ * is neither the host's nor the mover's. Cgroup and root alone cannot tell the two apart.
+ *
+ * Gaps: a container that shares the host's mount namespace never leaves the runtime's phase. A task that was in the cgroup
+ * before its admission, and has done nothing since that any program saw, can be moved out of it without a trace. A workload
+ * that may make cgroups can fill `cgroup_slots`: its own children keep their slot, others are refused admission.
  *
  * Needs Linux 5.17; without these programs children and leavers are judged by their cgroup alone, and every task of a
  * workload counts as workload.
@@ -63,21 +67,24 @@ static __always_inline __u32 pal_current_slot(void)
 	return pal_slot_of_cgroup(pal_cgroup_of_task(current));
 }
 
-static __always_inline bool pal_slot_has_policy(__u32 slot)
-{
-	struct pal_slot *entry = bpf_map_lookup_elem(&slots, &slot);
-
-	return entry && (__u32)entry->installed != PAL_POLICY_NONE;
-}
-
 static __always_inline bool pal_moves_itself(struct task_struct *task)
 {
 	return task->tgid == bpf_get_current_pid_tgid() >> 32;
 }
 
+/* What a host's process puts in is the runtime's; what is in, or puts itself in, is the workload's. */
+static __always_inline void pal_move_in(struct task_struct *task, __u64 cgroup, __u32 slot, bool by_itself)
+{
+	struct pal_task *kept = pal_keep(task, cgroup, slot, by_itself ? PAL_PHASE_WORKLOAD : PAL_PHASE_RUNTIME);
+
+	if (kept)
+		kept->runtime_mnt_ns = pal_mnt_ns_of(bpf_get_current_task_btf());
+}
+
 /*
- * After the fact: the task is already in `cgroup`. Whoever acts from inside the task's own workload cannot take it out of
- * its policy, neither to an unregistered cgroup nor to another workload's; an outside mover can, and starts a new life.
+ * After the fact: the task is already in `cgroup`. Whoever acts from inside a workload cannot take a task out of its policy,
+ * neither to an unregistered cgroup nor to another workload's; an outside mover can, and starts a new life. Of a process that
+ * moves as a whole only the leader comes by here: its threads follow it (pal_identify_anew).
  */
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
@@ -96,17 +103,14 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 			kept->cgroup = id;
 		return 0;
 	}
-	if (!slot) {
-		pal_count(PAL_COUNTER_LEAVERS);
-		return 0;
-	}
 	mover_slot = pal_current_slot();
-	if (kept_slot && mover_slot == kept_slot && pal_slot_has_policy(kept_slot)) {
+	if (!slot || (kept_slot && mover_slot && pal_slot_has_policy(kept_slot))) {
 		pal_count(PAL_COUNTER_LEAVERS);
-		kept->cgroup = id;
+		if (kept)
+			kept->cgroup = id;
 		return 0;
 	}
-	pal_keep(task, id, slot, pal_moves_itself(task) || mover_slot == slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_RUNTIME);
+	pal_move_in(task, id, slot, pal_moves_itself(task) || mover_slot == slot);
 	return 0;
 }
 
@@ -123,17 +127,17 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 	__u32 slot = pal_slot_of_cgroup(cgroup);
 	struct pal_task *born;
 
-	if (kept_slot && (slot == kept_slot || !slot || pal_slot_has_policy(kept_slot))) {
+	if (kept_slot && pal_identity_stays(kept_slot, slot)) {
 		born = pal_keep(child, cgroup, kept_slot, kept->phase);
 		if (born) {
+			born->runtime_mnt_ns = kept->runtime_mnt_ns;
 			born->source = kept->source;
 			born->source_digest = kept->source_digest;
 		}
 		return 0;
 	}
 	if (slot)
-		pal_keep(child, cgroup, slot,
-			 slot == pal_slot_of_cgroup(pal_cgroup_of_task(parent)) ? PAL_PHASE_WORKLOAD : PAL_PHASE_RUNTIME);
+		pal_move_in(child, cgroup, slot, slot == pal_slot_of_cgroup(pal_cgroup_of_task(parent)));
 	return 0;
 }
 
@@ -145,7 +149,7 @@ int BPF_PROG(begin_image, struct task_struct *task, int old_pid, struct linux_bi
 	if (!kept)
 		return 0;
 	kept->source_digest = 0;
-	if (kept->phase == PAL_PHASE_RUNTIME && pal_is_of_own_mounts(task, bprm->file, pal_host_mnt_ns))
+	if (kept->phase == PAL_PHASE_RUNTIME && pal_executes_inside(task, kept, pal_host_mnt_ns))
 		kept->phase = PAL_PHASE_WORKLOAD;
 	return 0;
 }

@@ -6,7 +6,7 @@
  *   ptrace   at the system call's entry. The signal is pending before the call does anything, and the process never
  *            returns to its own code: it reads and writes nothing of the target. The attach itself still happens and is
  *            undone by the tracer's death; PTRACE_ATTACH leaves its target stopped, which whoever may trace a process
- *            can do to it by SIGSTOP too.
+ *            can do to it by SIGSTOP too. A target that is born between the check and the call is found at its exit.
  *   exec     after the new image is set up, before its first instruction; only where fanotify does not hold execs.
  *   socket   of domains that no cgroup program sees, at the call's exit: the descriptor is never used.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
@@ -14,7 +14,8 @@
  *
  * Which families are this tier's business is set before loading, by what the kernel lacks. Not loaded where BPF LSM works.
  *
- * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; io_uring opens; process_vm_readv, process_vm_writev and /proc/<pid>/mem are tracing for an LSM and not here.
+ * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; io_uring opens;
+ * process_vm_readv, process_vm_writev, pidfd_getfd and /proc/<pid>/mem are tracing for an LSM and not here.
  *
  * Minimum kernel 6.1 (tested; bpf_send_signal is there from 5.3 and works at once where interrupts are on).
  */
@@ -93,8 +94,11 @@ static __noinline void pal_report_trace(const struct pal_act *act, __u64 task, _
 	pal_emit_ptrace(act->subject, &path, &target, &verdict);
 }
 
-/* With PTRACE_TRACEME the parent is the actor and the acting process the target, as for the LSM hook. */
-static __noinline int pal_judge_ptrace(struct pt_regs *regs)
+/*
+ * With PTRACE_TRACEME the parent is the actor and the acting process the target, as for the LSM hook. `done`: the call is over,
+ * and only what must not be is of interest.
+ */
+static __noinline int pal_judge_ptrace(struct pt_regs *regs, bool done)
 {
 	struct pal_subject subject;
 	struct pal_call call;
@@ -116,7 +120,7 @@ static __noinline int pal_judge_ptrace(struct pt_regs *regs)
 	act.foreign_actor = pal_veiled(1);
 	pal_act_on_file(&act, (__u64)BPF_CORE_READ((struct task_struct *)task, mm, exe_file));
 	pal_judge_file(&act);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+	if (done ? pal_is_denied(&act) : pal_effect(&act) != PAL_EFFECT_PERMIT)
 		pal_report_trace(&act, task, request);
 	pal_act_end(&act);
 	return 0;
@@ -127,7 +131,15 @@ int BPF_PROG(kill_tracer, struct pt_regs *regs, long number)
 {
 	if (pal_call_of(regs) != PAL_CALL_PTRACE)
 		return 0;
-	return pal_judge_ptrace(regs);
+	return pal_judge_ptrace(regs, false);
+}
+
+/* Whoever was judged at the entry is dying by now, or was not to be killed. */
+static __always_inline int pal_judge_traced(struct pt_regs *regs, long result)
+{
+	if (result || bpf_get_current_task_btf()->signal->flags & PAL_SIGNAL_GROUP_EXIT)
+		return 0;
+	return pal_judge_ptrace(regs, true);
 }
 
 /* ---- exec ---- */
@@ -154,7 +166,7 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 	pal_identify(&subject);
 	if (!pal_decides(&subject, PAL_FAMILY_PROCESS))
 		return 0;
-	if (subject.phase == PAL_PHASE_RUNTIME && !pal_is_of_own_mounts(task, file, pal_host_mnt_ns))
+	if (subject.phase == PAL_PHASE_RUNTIME && !pal_executes_inside(task, subject.kept, pal_host_mnt_ns))
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_PROCESS);
 	/* The source of an exec is who asked for it: that image is gone, and so is its name. */
@@ -279,6 +291,8 @@ int BPF_PROG(kill_after_call, struct pt_regs *regs, long result)
 		return pal_judge_open(regs, result);
 	case PAL_CALL_SOCKET:
 		return pal_judge_socket(regs, result);
+	case PAL_CALL_PTRACE:
+		return pal_judge_traced(regs, result);
 	default:
 		return 0;
 	}

@@ -55,15 +55,15 @@ int learn_mount(struct bpf_raw_tracepoint_args *context)
 {
 	struct file *file = (struct file *)pal_own_file(context->args[0]);
 	__u32 slot = context->args[1];
-	__u32 opaque = bpf_get_smp_processor_id() & 0;
 	struct pal_lesson lesson;
 
 	if (!file)
 		return -PAL_EBADF;
 	lesson.mount = (__u64)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
 	lesson.slot = slot;
-	lesson.result = opaque;
-	lesson.crossings = opaque;
+	/* What the callback changes must not start as a constant (walk.h). */
+	lesson.result = pal_veiled(0);
+	lesson.crossings = pal_veiled(0);
 	bpf_loop(PAL_CROSSINGS_MAX, pal_learn_crossing, &lesson, 0);
 	return lesson.result ? lesson.result : -PAL_ELOOP;
 }

@@ -6,8 +6,18 @@
  * why a test denial is tried first (selftest.bpf.c). Without them files and executables fall to fanotify, networks to the
  * cgroup programs, and tracing can only be killed for.
  *
- * In the RUNTIME phase only executables are judged, and of these only the container's own files: the container runtime's
- * work inside the cgroup is not the workload's.
+ * Gaps (matrix.rs says the same): code that another program loads (ld.so /path/program, an ELF interpreter, uselib,
+ * mmap(PROT_EXEC)) is not executed by itself; a file is judged by the name that it is opened by, so that one which was renamed
+ * or hard-linked first has another; rename, link, unlink, mkdir, rmdir, symlink, truncate(2), chmod and chown are not judged,
+ * nor descriptors that were open already; sends over raw, packet and SCTP sockets, and sends without a connect of processes
+ * outside containers; further subflows of MPTCP. An owner is the inode's raw user, on idmapped mounts too.
+ *
+ * Not among them: flags that a caller invents. open(2), openat2(2), open_by_handle_at(2) and io_uring mask or refuse all bits
+ * but O_*, so that __FMODE_EXEC in f_flags is the kernel's (XFS_IOC_OPEN_BY_HANDLE does not, and needs CAP_SYS_ADMIN on the
+ * host), and FMODE_NOACCOUNT in f_mode cannot be asked for at all.
+ *
+ * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
+ * runtime's work inside the cgroup is not the workload's.
  */
 #include "report.h"
 
@@ -77,7 +87,7 @@ int BPF_PROG(judge_exec, struct linux_binprm *bprm, int earlier)
 	if (earlier || !pal_is_decided(&subject, PAL_FAMILY_PROCESS))
 		return earlier;
 	if (subject.phase == PAL_PHASE_RUNTIME &&
-	    !pal_is_of_own_mounts(bpf_get_current_task_btf(), bprm->file, pal_host_mnt_ns))
+	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
 		return 0;
 	return pal_judge_exec(bprm, &subject);
 }

@@ -92,75 +92,68 @@ static __always_inline __u32 PAL_CLASSED(pal_decide)(PAL_BLOB *blob, __u32 famil
 	return PAL_CLASSED(pal_word)(blob, table->base + (accept * table->sources + source) * table->modifiers + modifiers);
 }
 
-/* The source id of an executable; 0 where it has no name that a rule could mean. */
-static __always_inline __u32 PAL_CLASSED(pal_source_of)(PAL_BLOB *blob, struct file *executable, struct pal_act *act)
-{
-	struct pal_object object = { .mount = executable->f_path.mnt, .dentry = executable->f_path.dentry };
-	__u32 start = 0;
-
-	if (pal_name_object(&object, act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT,
-			    &start) != PAL_NAMED)
-		return 0;
-	return PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_SOURCE], act->scratch, start);
-}
-
-/* The actor's source id: kept with the task for as long as executable and blob are the same. */
-static __always_inline __u32 PAL_CLASSED(pal_source)(PAL_BLOB *blob, struct pal_act *act)
-{
-	struct pal_task *kept = act->subject->kept;
-	__u64 digest = *(__u64 *)blob->head.digest;
-	__u32 source;
-
-	if (blob->head.family[act->family & 7].sources <= 1)
-		return 0;
-	if (kept && !act->foreign_actor && kept->source_digest == digest)
-		return kept->source;
-	source = PAL_CLASSED(pal_source_of)(blob, act->actor->mm->exe_file, act);
-	if (kept && !act->foreign_actor) {
-		kept->source = source;
-		kept->source_digest = digest;
-	}
-	return source;
-}
-
-/* Judges act->object by its path. */
-pal_function int PAL_CLASSED(pal_judge_file)(struct pal_act *act)
+/* The actor's source id is kept with the task for as long as executable and blob are the same. Here act->source, or what it takes. */
+pal_function __u32 PAL_CLASSED(pal_recall_source)(struct pal_act *act)
 {
 	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
-	__u32 source, accept, start = 0;
+	struct pal_task *kept = act->subject->kept;
 
-	if (!blob) {
-		act->naming = PAL_NO_BLOB;
-		return 0;
+	if (!blob)
+		return PAL_SOURCE_NO_BLOB;
+	if (blob->head.family[act->family & 7].sources <= 1)
+		return PAL_SOURCE_KNOWN;
+	if (kept && !act->foreign_actor && kept->source_digest == *(__u64 *)blob->head.digest) {
+		act->source = kept->source;
+		return PAL_SOURCE_KNOWN;
 	}
-	source = PAL_CLASSED(pal_source)(blob, act);
-	act->naming = pal_name_judged(act, &start);
-	if (act->naming != PAL_NAMED)
+	return PAL_SOURCE_UNKNOWN;
+}
+
+/* Takes the executable's name from scratch->path; the id is 0 where it has none that a rule could mean. */
+pal_function int PAL_CLASSED(pal_match_source)(struct pal_act *act, __u32 naming, __u32 start)
+{
+	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
+	struct pal_task *kept = act->subject->kept;
+
+	if (!blob)
 		return 0;
-	act->start = start;
+	if (naming == PAL_NAMED)
+		act->source = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_SOURCE], act->scratch, start);
+	if (kept && !act->foreign_actor) {
+		kept->source = act->source;
+		kept->source_digest = *(__u64 *)blob->head.digest;
+	}
+	return 0;
+}
+
+/* Judges the name in scratch->path. */
+pal_function int PAL_CLASSED(pal_match_path)(struct pal_act *act, __u32 start)
+{
+	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
+	__u32 accept;
+
+	if (!blob)
+		return 0;
 	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_PATH], act->scratch, start);
-	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, source, act->modifiers);
+	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
 #ifdef PAL_OBJECT_BY_ADDRESS
-	act->word_reading = PAL_CLASSED(pal_decide)(blob, act->family, accept, source, act->modifiers & ~PAL_MODIFIER_WRITE);
+	act->word_reading =
+		PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers & ~PAL_MODIFIER_WRITE);
 #endif
 	return 0;
 }
 
 /* Judges scratch->endpoint. */
-pal_function int PAL_CLASSED(pal_judge_endpoint)(struct pal_act *act)
+pal_function int PAL_CLASSED(pal_match_endpoint)(struct pal_act *act)
 {
 	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
-	__u32 source, accept;
+	__u32 accept;
 
-	if (!blob) {
-		act->naming = PAL_NO_BLOB;
+	if (!blob)
 		return 0;
-	}
-	source = PAL_CLASSED(pal_source)(blob, act);
 	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_NETWORK], act->scratch,
 				       pal_spell_endpoint(act->scratch, act->endpoint_length));
-	act->naming = PAL_NAMED;
-	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, source, act->modifiers);
+	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
 	return 0;
 }
 

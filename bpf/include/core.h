@@ -153,6 +153,7 @@ struct pid {
 };
 
 struct qstr {
+	__u32 hash; /* of the name, salted by the parent */
 	__u32 len;
 	const unsigned char *name;
 };

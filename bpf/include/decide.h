@@ -36,10 +36,18 @@ struct pal_act {
 	/* results */
 	__u32 naming;              /* enum pal_naming, PAL_NO_BLOB, PAL_NO_SCRATCH */
 	__u32 start;               /* of the judged path in scratch->path */
+	__u32 source;              /* source id of the actor's executable */
 	__u32 word;                /* decision word */
 #ifdef PAL_OBJECT_BY_ADDRESS
 	__u32 word_reading;        /* the same for an act that does not write: what fanotify decides by */
 #endif
+};
+
+/* Where an actor's source id comes from. */
+enum pal_source_state {
+	PAL_SOURCE_KNOWN = 0,
+	PAL_SOURCE_UNKNOWN = 1, /* its executable must be named and matched */
+	PAL_SOURCE_NO_BLOB = 2,
 };
 
 #define PAL_ENDPOINT_BYTES_SOCKET 3
@@ -120,6 +128,7 @@ static __always_inline void pal_act_begin(struct pal_act *act, struct pal_subjec
 	act->modifiers = 0;
 	act->endpoint_length = 0;
 	act->start = pal_veiled(PAL_PATH_SIZE);
+	act->source = pal_veiled(0);
 	act->word = pal_veiled(PAL_EFFECT_PERMIT);
 #ifdef PAL_OBJECT_BY_ADDRESS
 	act->word_reading = pal_veiled(PAL_EFFECT_PERMIT);
@@ -150,23 +159,75 @@ static __always_inline void pal_settle(struct pal_act *act)
 	act->word = pal_veiled(act->subject->flags & PAL_SLOT_FAIL_BLOCK ? PAL_EFFECT_BLOCK : PAL_EFFECT_AUDIT);
 }
 
+/*
+ * What differs by size class is called through here, and naming is not among it: the verifier walks through each class's
+ * functions in turn, and a climb is most of what it has to do.
+ */
+#define PAL_OF_CLASS(function, act, ...)                                               \
+	switch (PAL_POLICY_CLASS((act)->subject->policy)) {                            \
+	case 0:                                                                        \
+		return function##_16k(act, ##__VA_ARGS__);                             \
+	case 1:                                                                        \
+		return function##_128k(act, ##__VA_ARGS__);                            \
+	case 2:                                                                        \
+		return function##_1m(act, ##__VA_ARGS__);                              \
+	default:                                                                       \
+		return function##_8m(act, ##__VA_ARGS__);                              \
+	}
+
+static __always_inline __u32 pal_recall_source(struct pal_act *act)
+{
+	PAL_OF_CLASS(pal_recall_source, act)
+}
+
+static __always_inline int pal_match_source(struct pal_act *act, __u32 naming, __u32 start)
+{
+	PAL_OF_CLASS(pal_match_source, act, naming, start)
+}
+
+static __always_inline int pal_match_path(struct pal_act *act, __u32 start)
+{
+	PAL_OF_CLASS(pal_match_path, act, start)
+}
+
+static __always_inline int pal_match_endpoint(struct pal_act *act)
+{
+	PAL_OF_CLASS(pal_match_endpoint, act)
+}
+
+/* Finds act->source. 0: there is no blob to find it by. */
+pal_function int pal_find_source(struct pal_act *act)
+{
+	__u32 state = pal_recall_source(act), start = pal_veiled(PAL_PATH_SIZE), naming;
+	struct file *executable;
+	struct pal_object object;
+
+	if (state == PAL_SOURCE_NO_BLOB)
+		return 0;
+	if (state == PAL_SOURCE_KNOWN)
+		return 1;
+	executable = act->actor->mm->exe_file;
+	object.mount = executable->f_path.mnt;
+	object.dentry = executable->f_path.dentry;
+	naming = pal_name_object(&object, act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT,
+				 &start);
+	pal_match_source(act, naming, start);
+	return 1;
+}
+
 /* Judges act->object by its path; the result is act->word. */
 static __always_inline void pal_judge_file(struct pal_act *act)
 {
+	__u32 start = pal_veiled(PAL_PATH_SIZE);
+
 	if (act->scratch) {
-		switch (PAL_POLICY_CLASS(act->subject->policy)) {
-		case 0:
-			pal_judge_file_16k(act);
-			break;
-		case 1:
-			pal_judge_file_128k(act);
-			break;
-		case 2:
-			pal_judge_file_1m(act);
-			break;
-		default:
-			pal_judge_file_8m(act);
-			break;
+		if (pal_find_source(act))
+			act->naming = pal_veiled(pal_name_judged(act, &start));
+		else
+			act->naming = pal_veiled(PAL_NO_BLOB);
+		if (act->naming == PAL_NAMED) {
+			act->start = start;
+			pal_match_path(act, start);
 		}
 	}
 	pal_settle(act);
@@ -176,20 +237,9 @@ static __always_inline void pal_judge_file(struct pal_act *act)
 static __always_inline void pal_judge_endpoint(struct pal_act *act)
 {
 	if (act->scratch) {
-		switch (PAL_POLICY_CLASS(act->subject->policy)) {
-		case 0:
-			pal_judge_endpoint_16k(act);
-			break;
-		case 1:
-			pal_judge_endpoint_128k(act);
-			break;
-		case 2:
-			pal_judge_endpoint_1m(act);
-			break;
-		default:
-			pal_judge_endpoint_8m(act);
-			break;
-		}
+		act->naming = pal_veiled(pal_find_source(act) ? PAL_NAMED : PAL_NO_BLOB);
+		if (act->naming == PAL_NAMED)
+			pal_match_endpoint(act);
 	}
 	pal_settle(act);
 }

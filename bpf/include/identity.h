@@ -3,8 +3,9 @@
  * Whose act is this? The unified cgroup names the workload, and once there it sticks to the task.
  *
  * A task keeps (cgroup, slot) in task storage. While it is in that cgroup the pair is its identity; if it is found in
- * another one, a registered cgroup renames it and an unregistered one does not, so that leaving an enforced subtree is
- * pointless. Without task storage (exhausted, or a program type that has no access) the cgroup alone decides.
+ * another one it stays what it was, so that leaving an enforced subtree is pointless; only a registered cgroup renames a task
+ * whose slot has no policy, and an outside mover any task (identity.bpf.c). A thread that keeps nothing is what its process's
+ * leader is. Without task storage (exhausted, or a program type that has no access) the cgroup alone decides.
  * Namespaces play no part: unshare and setns change nothing. bpf/identity.bpf.c keeps the storage up to date.
  */
 #ifndef PALISADE_IDENTITY_H
@@ -65,21 +66,92 @@ static __always_inline void pal_subject_load_slot(struct pal_subject *subject)
 	subject->generation = installed >> 32;
 }
 
-/* A first act inside an admitted cgroup: keep the identity from here on. */
-static __always_inline struct pal_task *pal_keep(struct task_struct *task, __u64 cgroup, __u32 slot, __u32 phase)
+static __always_inline bool pal_slot_has_policy(__u32 slot)
+{
+	struct pal_slot *entry = bpf_map_lookup_elem(&slots, &slot);
+
+	return entry && (__u32)entry->installed != PAL_POLICY_NONE;
+}
+
+/* A task of `kept_slot` is found in a cgroup of `slot` (0: of none): is it still what it was? */
+static __always_inline bool pal_identity_stays(__u32 kept_slot, __u32 slot)
+{
+	return !slot || slot == kept_slot || pal_slot_has_policy(kept_slot);
+}
+
+static __always_inline struct pal_task *pal_kept_anew(struct task_struct *task)
 {
 	struct pal_task *kept = bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
-	if (!kept) {
+	if (!kept)
 		pal_count(PAL_COUNTER_TASK_STORAGE_FULL);
-		return NULL;
-	}
+	return kept;
+}
+
+static __always_inline void pal_keep_in(struct pal_task *kept, __u64 cgroup, __u32 slot, __u32 phase)
+{
 	kept->cgroup = cgroup;
 	kept->slot = slot;
 	kept->incarnation = pal_incarnation(slot);
 	kept->phase = phase;
+	kept->runtime_mnt_ns = 0;
 	kept->source_digest = 0;
+}
+
+/* Keep this identity from here on, whatever was kept before. */
+static __always_inline struct pal_task *pal_keep(struct task_struct *task, __u64 cgroup, __u32 slot, __u32 phase)
+{
+	struct pal_task *kept = pal_kept_anew(task);
+
+	if (kept)
+		pal_keep_in(kept, cgroup, slot, phase);
 	return kept;
+}
+
+/*
+ * What the leader of the task's process keeps, if that is valid. A move of a whole process is told of its leader alone, and
+ * io_uring's workers are born without a word: both are what their leader is.
+ */
+static __always_inline struct pal_task *pal_kept_of_leader(struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+	struct pal_task *kept;
+
+	if (!leader || task->pid == task->tgid)
+		return NULL;
+	kept = bpf_task_storage_get(&tasks, leader, NULL, 0);
+	return kept && pal_kept_is_valid(kept) ? kept : NULL;
+}
+
+/*
+ * The task keeps nothing, or was found in another cgroup than before. The storage is asked again and not written over: 6.1
+ * answers that there is none while another program, which was preempted on this CPU, is busy with any task's.
+ */
+pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *kept, struct pal_subject *subject)
+{
+	struct pal_task *leader = pal_kept_of_leader(task);
+	__u64 cgroup = subject->cgroup;
+	__u32 slot = pal_slot_of_cgroup(cgroup);
+	__u32 phase = pal_veiled(slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
+
+	if (!kept && (slot || leader))
+		kept = pal_kept_anew(task);
+	if (kept && pal_kept_is_valid(kept) && !(leader && leader->cgroup == cgroup) && pal_identity_stays(kept->slot, slot)) {
+		kept->cgroup = cgroup;
+		slot = kept->slot;
+		phase = kept->phase;
+	} else if (leader && pal_identity_stays(leader->slot, slot)) {
+		slot = leader->slot;
+		phase = leader->phase;
+		if (kept)
+			pal_keep_in(kept, cgroup, slot, phase);
+	} else if (kept && slot) {
+		pal_keep_in(kept, cgroup, slot, phase);
+	}
+	subject->kept = slot ? kept : NULL;
+	subject->slot = slot;
+	subject->phase = phase;
+	return 0;
 }
 
 /* Slot, phase and what is kept; not the slot's policy. `task` must be a typed pointer that bpf_task_storage_get takes. */
@@ -87,29 +159,15 @@ static __always_inline void pal_identify_slot(struct task_struct *task, struct p
 {
 	struct pal_task *kept = bpf_task_storage_get(&tasks, task, NULL, 0);
 	__u64 cgroup = pal_cgroup_of_task(task);
-	bool valid = kept && pal_kept_is_valid(kept);
-	__u32 slot;
 
 	subject->cgroup = cgroup;
-	subject->kept = kept;
-	if (valid && kept->cgroup == cgroup) {
+	if (kept && kept->cgroup == cgroup && pal_kept_is_valid(kept)) {
+		subject->kept = kept;
 		subject->slot = kept->slot;
 		subject->phase = kept->phase;
 		return;
 	}
-	slot = pal_slot_of_cgroup(cgroup);
-	if (slot && !(valid && kept->slot == slot)) {
-		subject->kept = pal_keep(task, cgroup, slot, PAL_PHASE_WORKLOAD);
-		subject->slot = slot;
-		subject->phase = pal_veiled(PAL_PHASE_WORKLOAD);
-	} else if (valid) {
-		subject->slot = kept->slot;
-		subject->phase = kept->phase;
-	} else {
-		subject->kept = NULL;
-		subject->slot = pal_veiled(0);
-		subject->phase = pal_veiled(PAL_PHASE_NONE);
-	}
+	pal_identify_anew(task, kept, subject);
 }
 
 /* The current task, for programs with access to task storage (lsm, tp_btf, raw_tp). */
@@ -129,19 +187,21 @@ static __always_inline void pal_identify_cgroup(__u64 cgroup, struct pal_subject
 	pal_subject_load_slot(subject);
 }
 
-/*
- * Is the file on a mount of the task's own mount namespace, and is that not the host's? Then it is the container's file:
- * a runtime's own binary is on the host's mounts, or nameless (memfd).
- */
-static __always_inline bool pal_is_of_own_mounts(struct task_struct *task, struct file *file, __u32 host_mnt_ns)
+static __always_inline __u32 pal_mnt_ns_of(struct task_struct *task)
 {
-	struct mnt_namespace *own = task->nsproxy->mnt_ns;
-	struct vfsmount *vfsmount = file->f_path.mnt;
-	struct mount *mount = (void *)((__u64)vfsmount - bpf_core_field_offset(struct mount, mnt));
+	return task->nsproxy->mnt_ns->ns.inum;
+}
 
-	if (own->ns.inum == host_mnt_ns)
-		return false;
-	return (__u64)BPF_CORE_READ(mount, mnt_ns) == (__u64)own;
+/*
+ * The runtime's phase ends with the first exec inside the container: in a mount namespace that is neither the host's nor that
+ * of whoever moved the task in. Which file it is does not matter: there the runtime's own binary (by /proc/self/exe, as in
+ * CVE-2019-5736) or a memfd runs for the container and with its libraries.
+ */
+static __always_inline bool pal_executes_inside(struct task_struct *task, const struct pal_task *kept, __u32 host_mnt_ns)
+{
+	__u32 own = pal_mnt_ns_of(task);
+
+	return own != host_mnt_ns && (!kept || own != kept->runtime_mnt_ns);
 }
 
 #endif

@@ -56,6 +56,8 @@ struct pal_task {
 	__u32 phase;         /* enum pal_phase */
 	__u32 source;        /* source id, meaningful with the blob of this digest only */
 	__u64 source_digest; /* first 8 bytes of that blob's digest; 0: not computed */
+	__u32 runtime_mnt_ns; /* inode number of the mount namespace of who moved the task in; meaningful in the RUNTIME phase */
+	__u32 reserved;
 };
 
 /*
@@ -103,6 +105,8 @@ struct pal_scratch {
 	struct pal_dentry_head dentry;               /* what a step of the climb has read: not on the stack, see pal_cross_mount */
 	struct pal_mount_head mount;
 	struct pal_mount_key crossing;
+	__u64 seen;        /* sum over a climb's steps: of two the same if they saw the same names in the same places */
+	__u64 seen_before; /* of the climb before, in the same naming */
 };
 
 enum pal_counter {

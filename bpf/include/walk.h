@@ -8,8 +8,11 @@
  * (mount root, covered dentry) is a mount's identity, a crossing is the pairs of a mount and of its parent. Unshared copies
  * of a mount pass, binds elsewhere, moves and new mounts do not.
  *
- * The names can change while we climb. rename_lock's sequence, where the kernel shows its address, tells; then we climb
- * again, a bounded number of times. Without it (pal_rename_lock is 0) a rename that hits the climb can garble the path.
+ * The names can change while we climb. rename_lock's sequence, where the kernel shows its address, tells that none did.
+ * Otherwise we climb again, a bounded number of times, until two climbs in a row agree: the sequence is the whole machine's,
+ * so that a storm of renames in one container must not make paths of all others unnameable.
+ * Agreement is no proof: a component that is renamed forth and back can garble two climbs alike (1 in 15,000 in a storm made
+ * for it, against 1 in 500 of single climbs). Each dentry's own sequence (d_seq) would prove it, at one more read a step.
  *
  * Invariant: never a wrong answer without a word. A path too long or too deep, or by a mount that is not of the table, is
  * reported by a reason, and the caller takes the fail mode.
@@ -26,7 +29,7 @@
 
 #define PAL_COMPONENTS_MAX 128 /* at least so many are climbed in each mount, and again in all mounts above it */
 #define PAL_CROSSINGS_MAX 64
-#define PAL_CLIMB_ATTEMPTS 4
+#define PAL_CLIMB_ATTEMPTS 3
 
 /* Address of rename_lock, whose first word is the sequence; 0 where the kernel does not show it. Set before loading. */
 const volatile __u64 pal_rename_lock = 0;
@@ -60,7 +63,8 @@ struct pal_climb {
 
 static __always_inline bool pal_dentry_is_compact(void)
 {
-	return bpf_core_field_offset(struct dentry, d_name.len) == bpf_core_field_offset(struct dentry, d_parent) + 12 &&
+	return bpf_core_field_offset(struct dentry, d_name.hash) == bpf_core_field_offset(struct dentry, d_parent) + 8 &&
+	       bpf_core_field_offset(struct dentry, d_name.len) == bpf_core_field_offset(struct dentry, d_parent) + 12 &&
 	       bpf_core_field_offset(struct dentry, d_name.name) == bpf_core_field_offset(struct dentry, d_parent) + 16;
 }
 
@@ -77,6 +81,7 @@ static __always_inline bool pal_read_dentry(__u64 address, struct pal_dentry_hea
 	if (pal_dentry_is_compact())
 		return !bpf_probe_read_kernel(head, sizeof(*head), (void *)address + bpf_core_field_offset(struct dentry, d_parent));
 	head->parent = (__u64)BPF_CORE_READ(dentry, d_parent);
+	head->hash = BPF_CORE_READ(dentry, d_name.hash);
 	head->length = BPF_CORE_READ(dentry, d_name.len);
 	head->name = (__u64)BPF_CORE_READ(dentry, d_name.name);
 	return head->parent != 0;
@@ -115,16 +120,20 @@ static __always_inline bool pal_put_name(struct pal_climb *climb, const void *na
 	return true;
 }
 
-/* A mount without a parent of its own: the tree's top, a mount of the kernel's own, or one that was taken off the tree. */
+/*
+ * A mount without a parent of its own: the tree's top, a mount of the kernel's own (some are in no namespace at all, as those
+ * of POSIX message queues), or one that was taken off the tree and has no path any more.
+ */
 static __always_inline __u32 pal_name_of_parentless(__u64 address)
 {
 	struct mount *mount = (struct mount *)address;
+	__u64 ns = (__u64)BPF_CORE_READ(mount, mnt_ns);
 
-	if ((__u64)BPF_CORE_READ(mount, mnt_ns) != PAL_MNT_NS_INTERNAL)
+	if (ns && ns != PAL_MNT_NS_INTERNAL)
 		return PAL_NAMED;
 	if (BPF_CORE_READ(mount, mnt.mnt_sb, s_flags) & PAL_SB_KERNMOUNT)
 		return PAL_NAMELESS;
-	return PAL_NAME_STACKED;
+	return ns ? PAL_NAME_STACKED : PAL_NAME_UNKNOWN_MOUNT;
 }
 
 /* What is not of the workload's tree: perhaps of none. */
@@ -140,6 +149,7 @@ static long pal_climb_typed(__u32 index, void *context)
 	struct pal_climb *climb = context;
 	struct dentry *dentry = climb->typed;
 	struct dentry *parent;
+	__u64 step;
 
 	if (dentry == climb->typed_root) {
 		climb->end = PAL_NAMED;
@@ -155,6 +165,10 @@ static long pal_climb_typed(__u32 index, void *context)
 		return 1;
 	}
 	climb->typed = parent;
+	/* The verifier takes a difference of pointers for a number, but not a sum. */
+	step = (__u64)parent - (__u64)climb->typed_root;
+	pal_opaque(step);
+	climb->scratch->seen += step + dentry->d_name.hash;
 	return 0;
 }
 
@@ -196,6 +210,7 @@ pal_function int pal_cross_mount(struct pal_climb *climb)
 	climb->dentry = climb->head.mountpoint;
 	climb->mount = climb->head.parent;
 	climb->head = *parent;
+	climb->scratch->seen += climb->mount;
 	return 0;
 }
 
@@ -217,6 +232,7 @@ static long pal_climb_untyped(__u32 index, void *context)
 		return 1;
 	}
 	climb->dentry = head->parent;
+	climb->scratch->seen += head->parent + head->hash;
 	return 0;
 }
 
@@ -231,6 +247,7 @@ static __always_inline void pal_climb_begin(struct pal_climb *climb, __u64 vfsmo
 	climb->slot = slot;
 	climb->checked = checked + zero;
 	climb->end = PAL_NAMING + zero;
+	climb->scratch->seen = 1 + zero;
 	climb->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
 	if (!pal_read_mount(climb->mount, &climb->head))
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
@@ -284,19 +301,25 @@ static __always_inline void pal_climb_addresses(struct pal_climb *climb, __u64 v
 	pal_name_root(climb);
 }
 
-/* 1 (no even number) where the kernel does not show its sequence: then one climb must do. */
 static __always_inline __u32 pal_rename_sequence(void)
 {
-	__u32 sequence = 1;
+	__u32 sequence = 1; /* odd: never stable */
 
 	if (pal_rename_lock)
 		bpf_probe_read_kernel(&sequence, sizeof(sequence), (void *)pal_rename_lock);
 	return sequence;
 }
 
-static __always_inline bool pal_climb_is_stable(__u32 before)
+/* No name changed during the climb, or it saw what the climb before it saw. */
+static __always_inline bool pal_climb_is_stable(const struct pal_climb *climb, __u32 sequence)
 {
-	return !pal_rename_lock || (!(before & 1) && pal_rename_sequence() == before);
+	struct pal_scratch *scratch = climb->scratch;
+	__u64 before = scratch->seen_before;
+
+	if (!(sequence & 1) && pal_rename_sequence() == sequence)
+		return true;
+	scratch->seen_before = scratch->seen + climb->end;
+	return scratch->seen_before == before;
 }
 
 static __always_inline void pal_count_naming(__u32 end)
@@ -323,11 +346,12 @@ pal_function __u32 pal_name_object(const struct pal_object *object, struct pal_s
 {
 	struct pal_climb climb;
 
+	scratch->seen_before = 0;
 	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
 		__u32 sequence = pal_rename_sequence();
 
 		pal_climb_path(&climb, object->mount, object->dentry, scratch, slot, checked);
-		if (pal_climb_is_stable(sequence)) {
+		if (pal_climb_is_stable(&climb, sequence)) {
 			if (climb.end == PAL_NAMED)
 				*start = climb.start;
 			else
@@ -351,11 +375,12 @@ pal_function __u32 pal_name_place(const struct pal_place *place, struct pal_scra
 {
 	struct pal_climb climb;
 
+	scratch->seen_before = 0;
 	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
 		__u32 sequence = pal_rename_sequence();
 
 		pal_climb_addresses(&climb, place->vfsmount, place->dentry, scratch, slot, checked);
-		if (pal_climb_is_stable(sequence)) {
+		if (pal_climb_is_stable(&climb, sequence)) {
 			if (climb.end == PAL_NAMED)
 				*start = climb.start;
 			else

@@ -40,7 +40,10 @@ impl KillDuty<'_> {
         [
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
-            (self.has(Family::File) || self.has(Family::Socket), ("kill_after_call", "sys_exit")),
+            (
+                [Family::File, Family::Socket, Family::Ptrace].into_iter().any(|family| self.has(family)),
+                ("kill_after_call", "sys_exit"),
+            ),
         ]
         .into_iter()
         .filter_map(|(needed, program)| needed.then_some(program))

@@ -49,6 +49,10 @@ pub struct Task {
     pub source: u32,
     /// First 8 bytes of the digest of the blob that gave it; 0: none.
     pub source_digest: u64,
+    /// Inode number of the mount namespace of who moved the task in.
+    pub runtime_mnt_ns: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// `struct pal_mount_key`.
@@ -150,7 +154,7 @@ impl PolicyNumber {
 
 const _: () = {
     assert!(size_of::<Slot>() == 24);
-    assert!(size_of::<Task>() == 32);
+    assert!(size_of::<Task>() == 40);
     assert!(size_of::<MountKey>() == 40);
     assert!(size_of::<Mount>() == 8);
 };

@@ -282,24 +282,37 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     ])
 }
 
-/// What the hooks of `bpf/lsm.bpf.c` do not see.
+/// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.
 fn lsm_gaps(family: Family) -> Vec<Gap> {
+    let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
+    let source = gap("fromSource", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");
     match family {
-        Family::Process => {
-            vec![gap("mmap(PROT_EXEC)", "ld.so /path/program is judged as an exec of ld.so and an open of the program")]
-        }
+        Family::Process => vec![
+            gap(
+                "code that another program loads",
+                "ld.so /path/program, an ELF interpreter, uselib, mmap(PROT_EXEC): only what execve names is judged",
+            ),
+            links,
+            source,
+        ],
         Family::File => vec![
             gap(
-                "rename, unlink, link, mkdir, rmdir, symlink, chmod, chown, truncate, xattr",
-                "opens and the making of files are judged: a file that was moved is judged by its new name",
+                "rename, unlink, link, mkdir, rmdir, symlink, chmod, chown, truncate(2), xattr",
+                "opens and the making of files are judged: a file that is renamed or linked first has another name",
             ),
-            gap("hard links", "a file is judged by the name that it is opened by, not by its inode"),
             gap(
                 "descriptors that are open already",
                 "an open is judged once: what was opened before, or is passed in, is not",
             ),
+            links,
+            source,
         ],
-        Family::Network => vec![open_connections_gap()],
+        Family::Network => {
+            let mut gaps = unjudged_packets();
+            gaps.push(open_connections_gap());
+            gaps.push(gap("sends of the host's processes", "sendto without connect is judged in containers only"));
+            gaps
+        }
         Family::Ptrace => Vec::new(),
     }
 }
@@ -316,9 +329,17 @@ fn kill_gaps() -> Vec<Gap> {
     vec![
         gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call"),
         gap(
-            "process_vm_readv, process_vm_writev, /proc/PID/mem",
+            "process_vm_readv, process_vm_writev, /proc/PID/mem, pidfd_getfd",
             "they trace without ptrace(2), which is all that is seen here",
         ),
+    ]
+}
+
+/// Destinations that neither a connect nor a datagram's send shows.
+fn unjudged_packets() -> Vec<Gap> {
+    vec![
+        gap("sends over raw, packet and SCTP sockets", "name these sockets in a rule: their creation is judged"),
+        gap("further subflows of MPTCP", "the kernel itself connects them, to addresses that the peer announces"),
     ]
 }
 
@@ -331,6 +352,7 @@ fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap>
         gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
         open_connections_gap(),
     ];
+    gaps.extend(unjudged_packets());
     if !has(capabilities, Capability::CgroupSocket) {
         gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));
     }
@@ -405,7 +427,7 @@ mod tests {
     fn unit_no_tier_claims_what_it_has_no_hook_for() {
         let mut matrix = everything();
         assert!(whats(&matrix, Family::File).iter().any(|what| what.contains("rename") && what.contains("truncate")));
-        assert!(whats(&matrix, Family::Process).contains(&"mmap(PROT_EXEC)"));
+        assert!(whats(&matrix, Family::Process).contains(&"code that another program loads"));
         withdraw(&mut matrix, &[refusal("judge_create")], true);
         assert_eq!(matrix.families[&Family::File].tier, Tier::BpfLsm);
         assert!(whats(&matrix, Family::File).contains(&"creation by open(O_CREAT)"));
@@ -413,5 +435,37 @@ mod tests {
         assert!(whats(&matrix, Family::File).contains(&"readOnly"));
         assert!(whats(&matrix, Family::Network).contains(&"sockets that are neither IPv4 nor IPv6"));
         assert!(whats(&matrix, Family::Ptrace).iter().any(|what| what.contains("process_vm_writev")));
+    }
+
+    fn with(available: &[Capability]) -> BTreeMap<Family, HeldFamily> {
+        families(&available.iter().map(|capability| (*capability, CapabilityState::Available)).collect())
+    }
+
+    #[test]
+    fn unit_matrix_states_the_gaps_of_each_tier_that_holds_a_family() {
+        let lsm = with(&[Capability::BpfLsm, Capability::KernelBtf]);
+        let weaker = with(&[
+            Capability::FanotifyPermission,
+            Capability::CgroupConnect,
+            Capability::UnifiedCgroups,
+            Capability::SendSignal,
+            Capability::BtfTracepoints,
+        ]);
+        let tiers = |matrix: &BTreeMap<Family, HeldFamily>| matrix.values().map(|held| held.tier).collect::<Vec<_>>();
+        assert_eq!(tiers(&lsm), [Tier::BpfLsm; 4]);
+        assert_eq!(tiers(&weaker), [Tier::Fanotify, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill]);
+        let says = |matrix: &BTreeMap<Family, HeldFamily>, family, word: &str| {
+            assert!(matrix[&family].gaps.iter().any(|gap| gap.what.contains(word)), "{word}: {:?}", matrix[&family]);
+        };
+        says(&lsm, Family::Process, "code that another program loads");
+        for word in ["hard links", "rename", "truncate", "open already"] {
+            says(&lsm, Family::File, word);
+        }
+        for matrix in [&lsm, &weaker] {
+            says(matrix, Family::Network, "raw");
+            says(matrix, Family::Network, "MPTCP");
+        }
+        says(&weaker, Family::Ptrace, "process_vm_readv");
+        assert!(lsm[&Family::Ptrace].gaps.is_empty());
     }
 }

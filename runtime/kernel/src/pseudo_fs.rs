@@ -47,7 +47,7 @@ pub(crate) fn ensure(file_system: PseudoFs) -> io::Result<PathBuf> {
 
 /// Whether `path`, which need not be there, lies on a file system of this type.
 pub(crate) fn is_below(file_system: PseudoFs, path: &Path) -> io::Result<bool> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let mountinfo = fs::read("/proc/self/mountinfo")?;
     let points = mounted(file_system.kind, &mountinfo);
     // The nearest directory that is there, links resolved.
     let there = path.ancestors().find_map(|ancestor| fs::canonicalize(ancestor).ok());

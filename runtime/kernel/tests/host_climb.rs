@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kernel_bed::{Checks, NAMED, NAMELESS, TOO_DEEP, TOO_LONG, UNKNOWN_MOUNT, adapter, pin_root};
+use kernel_bed::{Checks, MOVED, NAMED, NAMELESS, TOO_DEEP, TOO_LONG, UNKNOWN_MOUNT, adapter, pin_root};
 use palisade_domain::Slot;
 use palisade_kernel::{KernelAdapter, fanotify::FailMode};
 use palisade_world::{Enforcement as _, Membership};
@@ -280,5 +280,98 @@ fn host_climb_tells_files_without_a_name_from_those_on_unknown_mounts() {
             let (reader, _writer) = io::pipe().unwrap();
             assert_eq!(climb(checks, &reader, checked).0, NAMELESS);
         }
+    });
+}
+
+/// Another thread renames the lower and the upper directory, so that the lower one has its other name only while the upper one
+/// has: one of the four paths never is. Returns how often, once the test is over.
+fn in_a_storm_of_renames(upper: [&Path; 2], lower: [&str; 2], between: &Path, test: impl FnOnce()) -> u64 {
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let rename = |from: &Path, to: &Path| {
+        let (from, to) = (c(from), c(to));
+        // SAFETY: NUL-terminated strings that outlive the call.
+        move || checked(unsafe { libc::rename(from.as_ptr(), to.as_ptr()) }, "rename")
+    };
+    let below = |name: &str| upper[1].join(between).join(name);
+    let (there, back) = (rename(upper[0], upper[1]), rename(upper[1], upper[0]));
+    let (down, up) = (rename(&below(lower[0]), &below(lower[1])), rename(&below(lower[1]), &below(lower[0])));
+    std::thread::scope(|scope| {
+        let storm = scope.spawn(|| {
+            let mut rounds = 0;
+            while !over.load(relaxed) {
+                there();
+                down();
+                up();
+                back();
+                rounds += 1;
+            }
+            rounds
+        });
+        test();
+        over.store(true, relaxed);
+        storm.join().unwrap()
+    })
+}
+
+#[test]
+fn host_climb_in_a_storm_of_renames_names_what_was_there() {
+    const ROUNDS: u32 = 15_000;
+    in_own_mounts(|checks, _, place| {
+        let upper = [place.join("upper"), place.join("other")];
+        // So many that several renames fit into one climb.
+        let between = PathBuf::from(vec!["d"; 100].join("/"));
+        fs::create_dir_all(upper[0].join(&between).join("lower")).unwrap();
+        std::env::set_current_dir(upper[0].join(&between).join("lower")).unwrap();
+        let file = File::open(".").unwrap();
+        let path = |upper: &Path, lower: &str| named(&upper.join(&between).join(lower));
+        let known = [path(&upper[0], "lower"), path(&upper[1], "lower"), path(&upper[1], "changed")];
+        let (mut seen, mut moved, mut never) = ([0; 3], 0, 0);
+        let rounds = in_a_storm_of_renames([&upper[0], &upper[1]], ["lower", "changed"], &between, || {
+            for round in 0..ROUNDS {
+                let said = if round % 2 == 0 { climb_typed(checks, UNLEARNT) } else { climb(checks, &file, UNLEARNT) };
+                match known.iter().position(|known| *known == said) {
+                    Some(which) => seen[which] += 1,
+                    None if said.0 == MOVED => moved += 1,
+                    None => never += 1,
+                }
+            }
+        });
+        println!("{rounds} rounds of 4 renames; named {seen:?}, {moved} not named, {never} as they never were");
+        assert!(seen.iter().all(|count| *count > 0), "the storm was no storm");
+        // Single climbs give some thirty in a storm like this; where the kernel hides its lock, agreement is all there is.
+        assert!(never <= ROUNDS / 2_000, "{never} of {ROUNDS}");
+        assert!(moved < ROUNDS / 10, "a name that changes is found all the same");
+    });
+}
+
+#[test]
+fn host_climb_does_not_name_by_a_mount_that_was_taken_off_the_tree() {
+    in_own_mounts(|checks, adapter, place| {
+        tmpfs(&place.join("gone"));
+        fs::write(place.join("gone/secret"), "x").unwrap();
+        learn(adapter);
+        let file = File::open(place.join("gone/secret")).unwrap();
+        assert_eq!(climb(checks, &file, UNLEARNT), named(&place.join("gone/secret")));
+        umount(&place.join("gone"));
+        // "/secret" would be a wrong answer.
+        assert_eq!([LEARNT, UNLEARNT].map(|checked| climb(checks, &file, checked).0), [UNKNOWN_MOUNT; 2]);
+    });
+}
+
+#[test]
+fn host_climb_finds_message_queues_without_a_name() {
+    in_own_mounts(|checks, adapter, _| {
+        learn(adapter);
+        let name = c(Path::new(&format!("/palisade-test-{}", std::process::id())));
+        // SAFETY: a NUL-terminated name; the descriptor is new and ours.
+        let queue = unsafe {
+            let queue =
+                libc::mq_open(name.as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600, std::ptr::null::<libc::mq_attr>());
+            checked(queue, "mq_open");
+            libc::mq_unlink(name.as_ptr());
+            OwnedFd::from_raw_fd(queue)
+        };
+        assert_eq!([LEARNT, UNLEARNT].map(|checked| climb(checks, &queue, checked).0), [NAMELESS; 2]);
     });
 }

@@ -41,8 +41,19 @@ fn kill_off(child: Child) {
     child.wait();
 }
 
-/// (state, tracer) as /proc tells.
+/// (state, tracer) as /proc tells, once the process is where signals and its tracer's death put it.
 fn tracing_of(pid: i32) -> (String, String) {
+    for _ in 0..100 {
+        let told = told_of(pid);
+        if told.0 != "R (running)" {
+            return told;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    told_of(pid)
+}
+
+fn told_of(pid: i32) -> (String, String) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the victim lives");
     let field =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
@@ -98,6 +109,28 @@ fn host_kill_a_tracer_dies_before_it_can_use_the_trace() {
         assert_eq!((path_of(&record), i64::from(record.header.tgid)), (own_executable(), i64::from(tracer_pid)));
         records.verify();
     }
+}
+
+#[test]
+fn host_kill_a_tracer_whose_target_was_not_there_at_the_entry_dies_at_the_exit() {
+    let directory = Directory::new("late");
+    let marker = directory.0.join("marker");
+    let marker_path = c(&marker);
+    let (bed, mut records) = held("late", PTRACE, true, trace(Action::Block, PathMatch::Exact(own_executable())));
+    // What a call sees whose target is born after the check.
+    fs::remove_file(bed.pins.join("kill").join("kill_tracer")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let target = victim();
+    let target_pid = target.pid;
+    assert!(killed(bed.start(|| attach(libc::PTRACE_SEIZE, target_pid, &marker_path)).wait()));
+    assert!(!marker.exists(), "it never came back from ptrace(2)");
+    assert_eq!(tracing_of(target_pid).1, "0", "nobody traces the target any more");
+    kill_off(target);
+    let all = records.all();
+    let (record, decision) = only(&all);
+    let Body::Ptrace(ptrace) = record.body else { panic!("{record:?}") };
+    assert_eq!((decision.outcome, i64::from(ptrace.target_tgid)), (Outcome::Killed, i64::from(target_pid)));
+    records.verify();
 }
 
 #[test]

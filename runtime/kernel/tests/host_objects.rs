@@ -1,10 +1,12 @@
 //! The compiled objects: their layouts are those of the Rust twins, and the verifier takes them within a budget.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod elf;
 mod kernel_bed;
 
 use std::{collections::BTreeMap, mem::offset_of};
 
+use elf::{section, text, word};
 use kernel_bed::{CHECKS, Checks, pin_root};
 use palisade_kernel::{
     layout,
@@ -17,33 +19,6 @@ use palisade_kernel_abi::{
 
 /// Size and field offsets in bytes, by the structure's name.
 type Structures = BTreeMap<String, (usize, BTreeMap<String, usize>)>;
-
-fn word(bytes: &[u8], at: usize) -> usize {
-    u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
-}
-
-fn long(bytes: &[u8], at: usize) -> usize {
-    usize::try_from(u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap()
-}
-
-fn half(bytes: &[u8], at: usize) -> usize {
-    u16::from_ne_bytes(bytes[at..at + 2].try_into().unwrap()) as usize
-}
-
-fn text(bytes: &[u8], at: usize) -> String {
-    let end = bytes[at..].iter().position(|byte| *byte == 0).unwrap();
-    String::from_utf8(bytes[at..at + end].to_vec()).unwrap()
-}
-
-/// A section of a 64-bit ELF object by its name.
-fn section<'a>(object: &'a [u8], name: &str) -> &'a [u8] {
-    let (table, size, count, names) = (long(object, 40), half(object, 58), half(object, 60), half(object, 62));
-    let header = |index: usize| table + index * size;
-    let names = long(object, header(names) + 24);
-    let index = (0..count).find(|index| text(object, names + word(object, header(*index))) == name).expect(name);
-    let (offset, length) = (long(object, header(index) + 24), long(object, header(index) + 32));
-    &object[offset..offset + length]
-}
 
 /// Bytes that follow a type's 12-byte head, by its kind and number of members.
 fn trailing_bytes(kind: usize, members: usize) -> usize {
@@ -93,7 +68,11 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 fn twins() -> Vec<Twin> {
     vec![
         twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, reserved]),
-        twin!("pal_task", layout::Task, [cgroup, slot, incarnation, phase, source, source_digest]),
+        twin!(
+            "pal_task",
+            layout::Task,
+            [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, reserved]
+        ),
         twin!("pal_mount_key", layout::MountKey, [root, mountpoint, parent_root, parent_mountpoint, slot, reserved]),
         twin!("pal_mount", layout::Mount, [last, reserved]),
         twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, digest]),
@@ -140,6 +119,34 @@ fn unit_objects_have_blob_values_of_the_size_classes() {
         let (size, fields) = &found[&format!("pal_blob_{name}")];
         assert_eq!((*size, fields["words"]), (class.value_bytes(), HEAD_BYTES), "{class:?}");
     }
+}
+
+/// 6.1 gives a program and all that it calls, callbacks of loops included, so many bytes together. Newer kernels give more to
+/// callbacks, so that this machine's own verifier need not notice.
+const STACK_BYTES: usize = 512;
+
+#[test]
+fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
+    let all = [
+        ("capability", palisade_bpf::CAPABILITY),
+        ("cgroup", palisade_bpf::CGROUP),
+        ("check", palisade_bpf::CHECK),
+        ("identity", palisade_bpf::IDENTITY),
+        ("kill", palisade_bpf::KILL),
+        ("learn", palisade_bpf::LEARN),
+        ("lsm", palisade_bpf::LSM),
+        ("probes", palisade_bpf::PROBES),
+    ];
+    let mut climbs = 0;
+    for (object, bytes) in all {
+        for (program, chain) in elf::deepest_chains(bytes) {
+            let depth: usize = chain.iter().map(|(_, bytes)| bytes).sum();
+            println!("{object:10} {program:24} {depth:>4} bytes");
+            assert!(depth <= STACK_BYTES, "{object} {program}: {depth} bytes: {chain:?}");
+            climbs += usize::from(chain.iter().any(|(name, _)| name == "pal_cross_mount"));
+        }
+    }
+    assert!(climbs > 10, "callbacks are followed");
 }
 
 /// Instructions that the verifier may process for one program. Its limit is a million; versions differ by a factor of ten, so

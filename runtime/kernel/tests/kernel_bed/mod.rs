@@ -97,6 +97,7 @@ pub const NAMED: u32 = 1;
 pub const UNKNOWN_MOUNT: u32 = 2;
 pub const TOO_LONG: u32 = 3;
 pub const TOO_DEEP: u32 = 4;
+pub const MOVED: u32 = 5;
 pub const NAMELESS: u32 = 6;
 
 /// The loaded check programs.
