@@ -17,12 +17,14 @@ readonly MEMORY_MIB=2048
 readonly CONSOLE_LINES=80
 
 processors=(-accel tcg,thread=multi -smp 2)
+# Tasks may be preempted anywhere, BPF programs included: the hardest setting that distributions offer.
+preemption=full
 seconds=300
 
 main() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) && shift ;;
+            --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) preemption=voluntary && shift ;;
             --timeout) seconds=$2 && shift 2 ;;
             *) break ;;
         esac
@@ -55,7 +57,7 @@ guest() {
     local status=0 verdict
     timeout --kill-after=5 "$seconds" qemu-system-x86_64 "${processors[@]}" -cpu max -m "$MEMORY_MIB" -display none -nodefaults \
         -no-reboot -serial "file:$scratch/console" -serial stdio -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-        -append "console=ttyS0 panic=-1 quiet lsm=$LSM mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on" \
+        -append "console=ttyS0 panic=-1 quiet lsm=$LSM mitigations=off nokaslr preempt=$preemption tsc=reliable no_timer_check random.trust_cpu=on" \
         </dev/null 2>"$scratch/qemu" | tee "$scratch/output" | sed -u '/^guest exit /d' || status=$?
     verdict=$(sed -nE 's/^guest exit ([0-9]+)$/\1/p' "$scratch/output")
     [ "${verdict:-1}" -ne 0 ] || return 0
