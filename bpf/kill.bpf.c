@@ -37,7 +37,7 @@ const volatile __u32 pal_host_mnt_ns = 0;
 
 static __always_inline bool pal_is_judged(struct pal_subject *subject, __u32 family)
 {
-	if (!(pal_kill_families >> family & 1))
+	if (!(pal_kill_families >> family & 1) || pal_is_idle(family))
 		return false;
 	pal_identify(subject);
 	return pal_decides(subject, family) && subject->phase != PAL_PHASE_RUNTIME;

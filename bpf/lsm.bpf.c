@@ -32,7 +32,10 @@ const volatile __u32 pal_cgroup_reports = 0;
 #define PAL_PTRACE_TRACEME_REQUEST 0
 #define PAL_PTRACE_ATTACH_REQUEST 16
 
-/* Is anything decided about the family for whoever acts? Everybody's acts come by here: what is not must end soon. */
+/*
+ * Is anything decided about the family for whoever acts? Everybody's acts come by here: what is not must end soon, and programs
+ * ask pal_is_idle before anything else.
+ */
 static __always_inline bool pal_is_decided(struct pal_subject *subject, __u32 family)
 {
 	pal_identify(subject);
@@ -84,7 +87,7 @@ int BPF_PROG(judge_exec, struct linux_binprm *bprm, int earlier)
 {
 	struct pal_subject subject;
 
-	if (earlier || !pal_is_decided(&subject, PAL_FAMILY_PROCESS))
+	if (earlier || pal_is_idle(PAL_FAMILY_PROCESS) || !pal_is_decided(&subject, PAL_FAMILY_PROCESS))
 		return earlier;
 	if (subject.phase == PAL_PHASE_RUNTIME &&
 	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
@@ -100,7 +103,7 @@ int BPF_PROG(judge_exec, struct linux_binprm *bprm, int earlier)
  */
 static __always_inline bool pal_is_inner_open(struct file *file)
 {
-	return file->f_flags & PAL_FMODE_EXEC || file->f_mode & PAL_FMODE_NOACCOUNT;
+	return file->f_mode & PAL_FMODE_NOACCOUNT || file->f_flags & PAL_FMODE_EXEC;
 }
 
 static __always_inline __u32 pal_write_modifier(struct file *file)
@@ -141,7 +144,8 @@ int BPF_PROG(judge_open, struct file *file, int earlier)
 {
 	struct pal_subject subject;
 
-	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_FILE) || pal_is_inner_open(file))
+	/* The inner open before the identity: on overlayfs it is half of all calls. */
+	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
 	return pal_judge_open(file, &subject);
 }
@@ -172,7 +176,7 @@ int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, 
 {
 	struct pal_subject subject;
 
-	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
 	return pal_judge_create(directory, dentry, &subject);
 }
@@ -215,7 +219,7 @@ int BPF_PROG(judge_socket, int domain, int type, int protocol, int by_kernel, in
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
 
-	if (earlier || by_kernel || !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
+	if (earlier || by_kernel || pal_is_idle(PAL_FAMILY_SOCKET) || !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
 		return earlier;
 	pal_endpoint_socket(&endpoint, domain, type, protocol);
 	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_SOCKET);
@@ -247,7 +251,7 @@ int BPF_PROG(judge_connect, struct socket *socket, struct sockaddr *address, int
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
 
-	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_CONNECT))
+	if (earlier || pal_is_idle(PAL_FAMILY_CONNECT) || !pal_is_judged(&subject, PAL_FAMILY_CONNECT))
 		return earlier;
 	pal_endpoint_of_connect(&endpoint, socket, address, length);
 	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_CONNECT);
@@ -292,7 +296,8 @@ int BPF_PROG(judge_trace, struct task_struct *target, unsigned int mode, int ear
 {
 	struct pal_subject subject;
 
-	if (earlier || !(mode & PAL_PTRACE_MODE_ATTACH) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
+	if (earlier || !(mode & PAL_PTRACE_MODE_ATTACH) || pal_is_idle(PAL_FAMILY_PTRACE) ||
+	    !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
 		return earlier;
 	return pal_judge_tracing(target, bpf_get_current_task_btf(), &subject, PAL_PTRACE_ATTACH_REQUEST);
 }
@@ -303,7 +308,7 @@ int BPF_PROG(judge_traceme, struct task_struct *tracer, int earlier)
 {
 	struct pal_subject subject;
 
-	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
+	if (earlier || pal_is_idle(PAL_FAMILY_PTRACE) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
 		return earlier;
 	return pal_judge_tracing(bpf_get_current_task_btf(), tracer, &subject, PAL_PTRACE_TRACEME_REQUEST);
 }

@@ -49,10 +49,9 @@ static __always_inline bool pal_kept_is_valid(const struct pal_task *kept)
 /* Unified cgroup of a task that is a typed pointer (current, or a BTF argument): direct loads, no helper. */
 #define pal_cgroup_of_task(task) ((task)->cgroups->dfl_cgrp->kn->id)
 
-/* Reads the slot once, by one load of the word that a swap stores. */
-static __always_inline void pal_subject_load_slot(struct pal_subject *subject)
+/* Reads the slot's entry once, by one load of the word that a swap stores. */
+static __always_inline void pal_subject_load_entry(struct pal_subject *subject, struct pal_slot *entry)
 {
-	struct pal_slot *entry = bpf_map_lookup_elem(&slots, &subject->slot);
 	__u64 installed = 0;
 
 	subject->flags = 0;
@@ -64,6 +63,11 @@ static __always_inline void pal_subject_load_slot(struct pal_subject *subject)
 	}
 	subject->policy = (__u32)installed;
 	subject->generation = installed >> 32;
+}
+
+static __always_inline void pal_subject_load_slot(struct pal_subject *subject)
+{
+	pal_subject_load_entry(subject, bpf_map_lookup_elem(&slots, &subject->slot));
 }
 
 static __always_inline bool pal_slot_has_policy(__u32 slot)
@@ -154,27 +158,32 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 	return 0;
 }
 
-/* Slot, phase and what is kept; not the slot's policy. `task` must be a typed pointer that bpf_task_storage_get takes. */
-static __always_inline void pal_identify_slot(struct task_struct *task, struct pal_subject *subject)
+/* `task` must be a typed pointer that bpf_task_storage_get takes. What is kept is found valid and the policy is found by one look. */
+static __always_inline void pal_identify_task(struct task_struct *task, struct pal_subject *subject)
 {
 	struct pal_task *kept = bpf_task_storage_get(&tasks, task, NULL, 0);
 	__u64 cgroup = pal_cgroup_of_task(task);
+	struct pal_slot *entry;
 
 	subject->cgroup = cgroup;
-	if (kept && kept->cgroup == cgroup && pal_kept_is_valid(kept)) {
-		subject->kept = kept;
-		subject->slot = kept->slot;
-		subject->phase = kept->phase;
-		return;
+	if (kept && kept->cgroup == cgroup && kept->slot) {
+		entry = bpf_map_lookup_elem(&slots, &kept->slot);
+		if (entry && entry->incarnation == kept->incarnation) {
+			subject->kept = kept;
+			subject->slot = kept->slot;
+			subject->phase = kept->phase;
+			pal_subject_load_entry(subject, entry);
+			return;
+		}
 	}
 	pal_identify_anew(task, kept, subject);
+	pal_subject_load_slot(subject);
 }
 
 /* The current task, for programs with access to task storage (lsm, tp_btf, raw_tp). */
 static __always_inline void pal_identify(struct pal_subject *subject)
 {
-	pal_identify_slot(bpf_get_current_task_btf(), subject);
-	pal_subject_load_slot(subject);
+	pal_identify_task(bpf_get_current_task_btf(), subject);
 }
 
 /* By a cgroup alone, for programs without task storage (cgroup programs: `cgroup` is then the socket's). */

@@ -142,6 +142,19 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } slots SEC(".maps");
 
+/*
+ * Bit n: no policy in force decides family n, so that its hooks may end before they ask whose act it is. The safe value is 0,
+ * with which every act is looked at: a bit is set after the last policy of the family is gone and cleared before the first is
+ * named by a slot.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} idle_families SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PAL_MOUNTS);
@@ -181,6 +194,14 @@ static __always_inline void pal_count(__u32 counter)
 
 	if (count)
 		__sync_fetch_and_add(count, 1);
+}
+
+static __always_inline bool pal_is_idle(__u32 family)
+{
+	__u32 key = 0;
+	__u32 *idle = bpf_map_lookup_elem(&idle_families, &key);
+
+	return idle && *(volatile __u32 *)idle >> family & 1;
 }
 
 /* NULL when every slot that this CPU may try is taken: the caller takes the fail mode. */

@@ -133,6 +133,9 @@ impl Counter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PolicyNumber(pub u32);
 
+/// A bit for each family.
+pub(crate) const ALL_FAMILIES: u32 = (1 << Family::ALL.len()) - 1;
+
 impl PolicyNumber {
     /// No policy.
     pub const NONE: Self = Self(0);
@@ -140,8 +143,13 @@ impl PolicyNumber {
     /// The number of the blob at `index` of its class's outer map.
     #[must_use]
     pub fn new(class: SizeClass, index: u32, families: u32) -> Self {
-        let all_families = (1 << Family::ALL.len()) - 1;
-        Self(class as u32 | (families & all_families) << 2 | (index + 1) << 7)
+        Self(class as u32 | (families & ALL_FAMILIES) << 2 | (index + 1) << 7)
+    }
+
+    /// The families that it decides: bit n for family n.
+    #[must_use]
+    pub const fn families(self) -> u32 {
+        self.0 >> 2 & ALL_FAMILIES
     }
 
     /// Its class and index; `None` for no policy.

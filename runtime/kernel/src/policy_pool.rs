@@ -6,7 +6,10 @@
 //! program that was running has ended. For small blobs a thread waits for that, so that a change of all workloads' policies
 //! does not; a large blob's array is waited for instead of making another one.
 //!
-//! Invariant: an inner array is written only while it is free, and no slot names a free one.
+//! The pool also tells the programs which families nobody decides (`idle_families`), since it knows every blob in force.
+//!
+//! Invariant: an inner array is written only while it is free, and no slot names a free one. While a slot names a blob, no
+//! family of it is told to be idle.
 
 use std::{
     collections::BTreeMap,
@@ -99,6 +102,8 @@ pub(crate) struct PolicyPool {
     held: BTreeMap<[u8; 32], Held>,
     by_number: BTreeMap<PolicyNumber, [u8; 32]>,
     readers: Arc<Readers>,
+    /// One word, `idle_families`.
+    idle: MapFd,
     /// A thread waits for retired arrays.
     reclaiming: bool,
 }
@@ -154,6 +159,7 @@ impl PolicyPool {
             held: BTreeMap::new(),
             by_number: BTreeMap::new(),
             readers: Arc::new(readers),
+            idle: pins.open("idle_families")?,
             reclaiming: false,
         };
         let mut references: BTreeMap<(SizeClass, u32), (PolicyNumber, u32)> = BTreeMap::new();
@@ -169,7 +175,14 @@ impl PolicyPool {
             pool.take_over(&mut taken, &references).map_err(pins_error)?;
             pool.classes.push(taken);
         }
+        pool.tell_idle(0).map_err(|source| ObjectError::Pins { path: pins.map("idle_families"), source })?;
         Ok(pool)
+    }
+
+    /// Which families no blob in force decides, nor one of these `wanted` that is about to be.
+    fn tell_idle(&self, wanted: u32) -> io::Result<()> {
+        let decided = self.by_number.keys().fold(wanted, |families, number| families | number.families());
+        self.idle.update(&0u32.to_ne_bytes(), &(layout::ALL_FAMILIES & !decided).to_ne_bytes())
     }
 
     fn take_over(
@@ -208,6 +221,10 @@ impl PolicyPool {
         if let Err(source) = array.update(&0u32.to_ne_bytes(), blob.as_bytes()) {
             class.free.push(index);
             return Err(PoolError::Refused { what: "write a blob", source });
+        }
+        if let Err(source) = self.tell_idle(blob.head().families) {
+            self.classes[blob.size_class() as usize].free.push(index);
+            return Err(PoolError::Refused { what: "wake the families of a blob", source });
         }
         let number = PolicyNumber::new(blob.size_class(), index, blob.head().families);
         self.by_number.insert(number, blob.digest());
@@ -265,6 +282,10 @@ impl PolicyPool {
         self.by_number.remove(&number);
         if let Some((class, index)) = number.place() {
             self.classes[class as usize].retired.push(index);
+        }
+        if let Err(error) = self.tell_idle(0) {
+            // Its families stay awake, which costs time and no verdict.
+            tracing::warn!(%error, "families that nobody decides cannot be told");
         }
     }
 

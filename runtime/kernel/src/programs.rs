@@ -21,6 +21,7 @@ const SHARED: &[(&str, MapSizes)] = &[
     ("cgroup_slots", MapSizes { key: 8, value: 4 }),
     ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32 }),
     ("mounts", MapSizes { key: size_of::<layout::MountKey>() as u32, value: size_of::<layout::Mount>() as u32 }),
+    ("idle_families", MapSizes { key: 4, value: 4 }),
     ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32 }),
 ];
 

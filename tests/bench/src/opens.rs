@@ -34,7 +34,10 @@ pub fn measure(table: &mut Table) -> Measured {
         let baseline = Some((baseline.0.to_owned(), baseline.1));
         table.add(Row { what: what.to_owned(), value, unit: Unit::Instructions, baseline, budget });
     };
+    let beside = count("open beside a policy")?;
     add("an open, added without policy", idle - open, ("open and close without a runtime", open), Some(IDLE_BUDGET));
+    let what = "an open, added without policy, where another workload has one";
+    add(what, beside - open, ("open and close without a runtime", open), Some(IDLE_BUDGET));
     for rules in [10, 100, 1000] {
         let decided = count(&format!("open under {rules} rules"))?;
         let what = format!("an open, added by a decision of {rules} rules");

@@ -15,6 +15,7 @@ use std::{
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    sync::Arc,
 };
 
 use nix::{
@@ -28,6 +29,7 @@ use palisade_bench::{
 };
 use palisade_domain::{CgroupId, Generation, Slot};
 use palisade_kernel::{KernelAdapter, KernelConfig, probes::Probes};
+use palisade_kernel_abi::blob::Blob;
 use palisade_policy::ir::PathMatch;
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_world::{Enforcement, Membership};
@@ -39,6 +41,9 @@ const FILE: &str = "/usr-1/lib-2/share-0/nginx-1/conf-2/cache-3/file-7";
 /// A rule forbids it, so that the automaton reads the other's path to its last byte.
 const FORBIDDEN: &str = "/usr-1/lib-2/share-0/nginx-1/conf-2/cache-3/file-8";
 const SLOT: Slot = Slot(1);
+/// Another workload's cgroup, empty but under policy.
+const NEIGHBOUR: &str = "/sys/fs/cgroup/neighbour";
+const NEIGHBOUR_SLOT: Slot = Slot(2);
 const CALLS: usize = 400;
 const SEED: u64 = 0x5eed_0003;
 
@@ -70,14 +75,16 @@ fn direct() -> Done {
     if let Some(refusal) = adapter.refused().first() {
         return Err(refusal.to_string().into());
     }
-    adapter.admit(&membership()?)?;
+    adapter.admit(&membership(SLOT, CGROUP)?)?;
     adapter.learn_mounts(SLOT, counter.process.id())?;
     counter.print("open without policy", "open")?;
+    fs::create_dir(NEIGHBOUR)?;
+    adapter.admit(&membership(NEIGHBOUR_SLOT, NEIGHBOUR)?)?;
+    adapter.install(NEIGHBOUR_SLOT, Generation(1), Some(&policy(10)?))?;
+    counter.print("open beside a policy", "open")?;
+    adapter.release(NEIGHBOUR_SLOT)?;
     for (rules, generation) in [10, 100, 1000].into_iter().zip(1..) {
-        let mut matches = path_matches(rules - 1, &mut Random::from_seed(SEED));
-        matches.push(PathMatch::Exact(FORBIDDEN.to_owned()));
-        let policy = compile(&workload_rules(&matches), &AutomatonLimits::default(), &mut || false)?;
-        adapter.install(SLOT, Generation(generation), Some(&policy.blob))?;
+        adapter.install(SLOT, Generation(generation), Some(&policy(rules)?))?;
         // What decides nothing costs nothing.
         if counter.ask("is denied")? != "yes" {
             return Err(format!("{FORBIDDEN} can be opened under {rules} rules").into());
@@ -113,11 +120,18 @@ fn make_bed() -> io::Result<()> {
     fs::create_dir(CGROUP)
 }
 
-fn membership() -> io::Result<Membership> {
+/// That many rules, one of which forbids [`FORBIDDEN`].
+fn policy(rules: usize) -> Result<Arc<Blob>, Box<dyn Error>> {
+    let mut matches = path_matches(rules - 1, &mut Random::from_seed(SEED));
+    matches.push(PathMatch::Exact(FORBIDDEN.to_owned()));
+    Ok(compile(&workload_rules(&matches), &AutomatonLimits::default(), &mut || false)?.blob)
+}
+
+fn membership(slot: Slot, cgroup: &str) -> io::Result<Membership> {
     Ok(Membership {
-        slot: SLOT,
-        cgroup: Some(CgroupId(fs::metadata(CGROUP)?.ino())),
-        cgroup_path: Some(PathBuf::from("/bench")),
+        slot,
+        cgroup: Some(CgroupId(fs::metadata(cgroup)?.ino())),
+        cgroup_path: Some(PathBuf::from("/").join(cgroup.trim_start_matches("/sys/fs/cgroup/"))),
         pid: 0,
         root: None,
     })
