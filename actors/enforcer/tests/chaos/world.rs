@@ -280,7 +280,8 @@ impl PolicyDirectory for Policies {
              spec:\n  selector: {{matchLabels: {{app: web}}}}\n  process: {{matchPaths: [{{path: /bin/x{version}}}]}}\n  \
              action: Block\n"
         );
-        Ok(PolicyReading { files: vec![PolicyFile { name: "p.yaml".into(), content: content.into_bytes() }] })
+        let files = vec![PolicyFile { name: "p.yaml".into(), content: content.into_bytes() }];
+        Ok(PolicyReading { files, unreadable: Vec::new() })
     }
     fn changed(&mut self) -> bool {
         true
