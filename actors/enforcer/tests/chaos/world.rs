@@ -130,13 +130,10 @@ impl Enforcement for Kernel {
     }
     fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
         let mut model = self.model();
-        // A refusal is not repeated: the slot stays until its next workload.
-        let refuse = std::mem::take(&mut model.faults.refuse);
-        let fault = model.fault(slot, "release");
-        model.faults.refuse = refuse;
+        model.fault(slot, "release")?;
         model.slots.remove(&slot);
         model.policies.remove(&slot);
-        fault
+        Ok(())
     }
     fn memory(&self) -> KernelMemory {
         KernelMemory::default()
