@@ -6,13 +6,14 @@
 //! ConfigMap volumes swap a symlink, network file systems tell nothing, and a scan of a thousand files takes about a millisecond.
 //!
 //! Read are regular files (symlinks followed) named `*.yaml`, `*.yml` or `*.json`, not hidden, not in subdirectories. A name that is not
-//! UTF-8 is shown with replacements, and read all the same.
+//! UTF-8 is shown with replacements, and read all the same; of names that are shown alike each but the first has a number.
 //!
 //! Decision: a file that cannot be read (a dangling link, no permission, past its bound) is named in the reading and is no error of it,
 //! because one such file would else keep every other one from being read: what becomes of it is its keeper's to say.
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs,
     io::Read as _,
@@ -111,8 +112,9 @@ impl FileDirectory {
 
     fn read_once(&self, of: &[Fingerprint]) -> Result<Taken, PolicyDirectoryError> {
         let (mut reading, mut again, mut total) = (PolicyReading::default(), false, 0);
+        let mut shown = BTreeMap::new();
         for fingerprint in of {
-            let name = fingerprint.name.to_string_lossy().into_owned();
+            let name = distinct(&fingerprint.name.to_string_lossy(), &mut shown);
             match content(&self.path.join(&fingerprint.name), fingerprint) {
                 Ok(content) => {
                     total += content.len() as u64;
@@ -127,6 +129,14 @@ impl FileDirectory {
         }
         Ok(Taken { reading, again })
     }
+}
+
+/// A name as it is shown, with a number where another file is shown so: else one of the two would stand for both. A numbered name is no
+/// policy file's, so it is nobody else's.
+fn distinct(name: &str, shown: &mut BTreeMap<String, u32>) -> String {
+    let times = shown.entry(name.to_owned()).or_default();
+    *times += 1;
+    if *times == 1 { name.to_owned() } else { format!("{name} ({times})") }
 }
 
 /// Why one file is not read.

@@ -138,6 +138,18 @@ fn unit_store_reads_a_policy_whose_name_is_not_utf8() {
 }
 
 #[test]
+fn unit_store_tells_apart_files_whose_names_are_shown_alike() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for (name, content) in
+        [(&b"caf\xe8.yaml"[..], "one"), (b"caf\xe9.yaml", "two"), ("caf\u{fffd}.yaml".as_bytes(), "three")]
+    {
+        fs::write(root.path().join(OsStr::from_bytes(name)), content).expect("written");
+    }
+    let read = names(&mut FileDirectory::new(root.path()));
+    assert_eq!(read, ["caf\u{fffd}.yaml", "caf\u{fffd}.yaml (2)", "caf\u{fffd}.yaml (3)"], "none stands for another");
+}
+
+#[test]
 fn unit_store_comes_back_when_its_directory_does() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let path = root.path().join("policies");
