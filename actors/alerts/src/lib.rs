@@ -12,6 +12,8 @@
 //! - *On overload*: the probe hands on no batch while too many wait here; a sink that fails or does not keep up loses lines, counted by
 //!   sink and said in the condition; a slow listener loses lines, counted.
 //!
+//! Limit: of two policies of one slot and generation that decide alike the later one names the rules ([`rules`]).
+//!
 //! Invariant: an alert's verdict is what the enforcing program or responder wrote into the record, never inferred from a result here.
 #![forbid(unsafe_code)]
 

@@ -1,14 +1,20 @@
 //! Which rule a decision names: the compiled policies of the last generations, by slot.
 //!
-//! Invariant: a record names its generation, and its rule is looked up in that generation only; one that is no longer kept gives an alert
-//! without rule, counted as unattributed, never one with a rule of another generation. A policy is known here before it is in force
-//! ([`PolicyAnnounced`]), and the one in force is never what is given up for others.
+//! Invariant: a record names its generation and its policy's number, and its rule is looked up in that policy only; one that is no longer
+//! kept gives an alert without rule, counted as unattributed, never one with a rule of another generation. A policy is known here before
+//! it is in force ([`PolicyAnnounced`]), and the one in force is never what is given up for others.
 //!
-//! Decision: what a slot's former workload had stays until newer generations displace it, since its last records may come late. It is
-//! never mistaken for the next workload's: generations only grow, and a policy of the same generation takes its place.
+//! Decision: by the number as well as by the generation, because another policy may come to a slot within one generation (a relabelled
+//! container, the slot's next workload) while records of the former are on their way. The number is known once the policy is in force;
+//! a record with a number that nobody is known to have is of the policy that was announced last.
+//!
+//! Limit: of two policies of one generation and slot with the same number the later one names the rules. That are two that decide
+//! alike (they share a blob), and all of them where nothing numbers policies (the kernel takes no BPF at all). What a slot's former
+//! workload had stays until newer policies displace it, since its last records may come late.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -16,16 +22,28 @@ use palisade_domain::{AlertRule, Generation, Slot};
 use palisade_policy::ir::Rule;
 use palisade_protocol::{CompiledPolicy, PolicyAnnounced, PolicyInstalled};
 
-/// Generations kept for each slot: records are read within milliseconds, sets change in seconds.
+/// Policies kept for each slot: records are read within milliseconds, sets change in seconds.
 pub const GENERATIONS: usize = 4;
 
-/// A set's rules for one slot, without the blob that they compiled to: none where no policy selected the workload.
-type Kept = (Generation, Vec<Arc<Rule>>);
+/// One policy of one slot, without the blob that it compiled to: no rules where no policy selected the workload.
+#[derive(Debug)]
+struct Policy {
+    generation: Generation,
+    /// None before it is in force, or where records tell none.
+    number: Option<NonZeroU32>,
+    rules: Vec<Arc<Rule>>,
+}
+
+impl Policy {
+    fn is(&self, generation: Generation, number: Option<NonZeroU32>) -> bool {
+        self.generation == generation && self.number == number
+    }
+}
 
 #[derive(Debug, Default)]
 struct OfSlot {
-    in_force: Option<Generation>,
-    kept: VecDeque<Kept>,
+    in_force: Option<(Generation, Option<NonZeroU32>)>,
+    kept: VecDeque<Policy>,
 }
 
 /// The rules that decisions of the last generations name; as many slots as the kernel has.
@@ -37,30 +55,42 @@ pub struct Rules {
 impl Rules {
     /// A policy may decide for a slot from now on.
     pub fn announced(&mut self, fact: &PolicyAnnounced) {
-        self.keep(fact.slot, fact.generation, fact.policy.as_deref());
+        self.keep(fact.slot, fact.generation, None, fact.policy.as_deref());
     }
 
     /// A policy is in force for a slot.
     pub fn installed(&mut self, fact: &PolicyInstalled) {
-        self.slots.entry(fact.slot).or_default().in_force = Some(fact.generation);
-        self.keep(fact.slot, fact.generation, fact.policy.as_deref());
+        let number = NonZeroU32::new(fact.installed.number);
+        self.slots.entry(fact.slot).or_default().in_force = Some((fact.generation, number));
+        self.keep(fact.slot, fact.generation, number, fact.policy.as_deref());
     }
 
-    fn keep(&mut self, slot: Slot, generation: Generation, policy: Option<&CompiledPolicy>) {
+    fn keep(
+        &mut self,
+        slot: Slot,
+        generation: Generation,
+        number: Option<NonZeroU32>,
+        policy: Option<&CompiledPolicy>,
+    ) {
         let of = self.slots.entry(slot).or_default();
-        of.kept.retain(|(kept, _)| *kept != generation);
-        of.kept.push_back((generation, policy.map(|policy| policy.rules.clone()).unwrap_or_default()));
+        // What was announced last is this one, or never came into force.
+        of.kept.retain(|kept| !kept.is(generation, None) && !kept.is(generation, number));
+        let rules = policy.map(|policy| policy.rules.clone()).unwrap_or_default();
+        of.kept.push_back(Policy { generation, number, rules });
         while of.kept.len() > GENERATIONS {
-            let oldest = of.kept.iter().position(|(kept, _)| Some(*kept) != of.in_force).unwrap_or_default();
+            let in_force = |kept: &Policy| of.in_force.is_some_and(|(of, number)| kept.is(of, number));
+            let oldest = of.kept.iter().position(|kept| !in_force(kept)).unwrap_or_default();
             of.kept.remove(oldest);
         }
     }
 
-    /// The rule at an index of the policy that `slot` had in `generation`.
+    /// The rule at an index of the policy that `slot` had in `generation` by the number of `policy`.
     #[must_use]
-    pub fn rule(&self, slot: Slot, generation: Generation, index: u32) -> Option<AlertRule> {
-        let (_, rules) = self.slots.get(&slot)?.kept.iter().find(|(kept, _)| *kept == generation)?;
-        let rule = rules.get(usize::try_from(index).ok()?)?;
+    pub fn rule(&self, slot: Slot, generation: Generation, policy: u32, index: u32) -> Option<AlertRule> {
+        let of = self.slots.get(&slot)?;
+        let by = |number| of.kept.iter().find(|kept| kept.is(generation, number));
+        let found = NonZeroU32::new(policy).and_then(|number| by(Some(number))).or_else(|| by(None))?;
+        let rule = found.rules.get(usize::try_from(index).ok()?)?;
         Some(AlertRule {
             policy: rule.policy.to_string(),
             policy_name: rule.policy.name.clone(),

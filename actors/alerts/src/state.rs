@@ -98,7 +98,7 @@ impl State {
         let subject = compose::subject(&record.body)?;
         let slot = Slot(record.header.slot);
         let generation = Generation(taken.generation);
-        let rule = decision.rule.and_then(|index| self.names.lock().rules.rule(slot, generation, index));
+        let rule = decision.rule.and_then(|index| self.names.lock().rules.rule(slot, generation, taken.policy, index));
         self.unattributed += u64::from(decision.rule.is_some() && rule.is_none());
         let verdict = compose::verdict(taken.outcome);
         *self.raised.entry(verdict).or_default() += 1;

@@ -22,7 +22,8 @@ use palisade_kernel_abi::{
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
 use palisade_protocol::{
-    Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed, SubscribeAlerts, WorkloadNamed,
+    CompiledPolicy, Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed, SubscribeAlerts,
+    WorkloadNamed,
 };
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
 use palisade_world::{AlertSink, AlertSinkError, BootNanos, Clock, Installed, RecordBatch};
@@ -73,14 +74,10 @@ fn state_workload(name: &str) -> Arc<Workload> {
     })
 }
 
-/// A state that knows slot 1 as pod `web`, with one rule in generation 3.
-fn state() -> State {
+/// A policy of this name with one rule.
+fn policy(name: &str) -> Arc<CompiledPolicy> {
     let rule = Rule {
-        policy: Arc::new(PolicyRef {
-            kind: PolicyKind::KubeArmorPolicy,
-            namespace: "shop".into(),
-            name: "no-etc-bin".into(),
-        }),
+        policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: name.into() }),
         place: "file.matchDirectories[0]".into(),
         matcher: Matcher::File(PathRule {
             path: PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true },
@@ -94,15 +91,19 @@ fn state() -> State {
         message: Some("hands off".into()),
     };
     let rules = WorkloadRules { rules: vec![Arc::new(rule)], ..WorkloadRules::default() };
-    let policy = compile(&rules, &palisade_policy_compiler::automaton::AutomatonLimits::default(), &mut || false)
-        .expect("it compiles");
+    let limits = palisade_policy_compiler::automaton::AutomatonLimits::default();
+    Arc::new(compile(&rules, &limits, &mut || false).expect("it compiles"))
+}
+
+/// A state that knows slot 1 as pod `web`, with one rule in generation 3.
+fn state() -> State {
     let mut state = State::new("n1".into());
     state.named(WorkloadNamed { slot: Slot(1), workload: state_workload("web") });
     let installed = Installed::default();
     state.installed(&PolicyInstalled {
         slot: Slot(1),
         generation: Generation(3),
-        policy: Some(Arc::new(policy)),
+        policy: Some(policy("no-etc-bin")),
         installed,
     });
     state
@@ -316,6 +317,40 @@ fn unit_alerts_name_the_rule_in_force_whatever_number_of_sets_failed_since() {
     (21..24).for_each(|generation| state.announced(&announced(generation)));
     let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
     assert!(alerts[0].rule.is_none(), "it was displaced: what is kept is bounded");
+}
+
+#[test]
+fn unit_alerts_name_the_rule_of_the_policy_that_decided_while_another_of_its_generation_comes() {
+    let mut state = State::new("n1".into());
+    let (slot, generation) = (Slot(1), Generation(3));
+    let announce = |state: &mut State, name| {
+        state.announced(&PolicyAnnounced { slot, generation, policy: Some(policy(name)) });
+    };
+    let install = |state: &mut State, name, number| {
+        let installed = Installed { number, ..Installed::default() };
+        state.installed(&PolicyInstalled { slot, generation, policy: Some(policy(name)), installed });
+    };
+    let named = |state: &mut State, policy| {
+        let decided = DecisionTaken { policy, ..taken(Outcome::Denied, Some(0), 3) };
+        let alerts = read(state, &[open(header(10, 70), b"/etc/bin/x", Some(decided))]);
+        alerts[0].rule.as_ref().map(|rule| rule.policy_name.clone())
+    };
+    announce(&mut state, "web");
+    assert_eq!(named(&mut state, 9).as_deref(), Some("web"), "decided before its installation is told");
+    install(&mut state, "web", 9);
+    announce(&mut state, "api");
+    assert_eq!(named(&mut state, 9).as_deref(), Some("web"), "relabelled, and decided before");
+    assert_eq!(named(&mut state, 17).as_deref(), Some("api"));
+    install(&mut state, "api", 17);
+    assert_eq!(named(&mut state, 9).as_deref(), Some("web"), "read late");
+    assert_eq!(named(&mut state, 17).as_deref(), Some("api"));
+    assert_eq!(named(&mut state, 25), None, "nobody's: no wrong name");
+    for number in 30..50 {
+        announce(&mut state, "next");
+        install(&mut state, "next", number);
+    }
+    assert_eq!(named(&mut state, 9), None, "what is kept is bounded");
+    assert_eq!(named(&mut state, 49).as_deref(), Some("next"));
 }
 
 #[test]

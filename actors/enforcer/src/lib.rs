@@ -16,7 +16,8 @@
 //! - *Hears*: [`WorkloadAppeared`](palisade_protocol::WorkloadAppeared), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
 //!   [`WorkloadGone`](palisade_protocol::WorkloadGone), [`PolicySetChanged`](palisade_protocol::PolicySetChanged).
 //! - *Says*: all of these on to its enforcers; [`WorkloadGone`](palisade_protocol::WorkloadGone) once a slot is released.
-//! - *Bounds*: as many enforcers as there are slots; for each slot one start or stop on its way and one workload that waits for it.
+//! - *Bounds*: as many enforcers as there are slots; for each slot one start, stop or release on its way and one workload that
+//!   waits for it; a release that fails is tried again, ever more slowly.
 //! - *On restart*: it shares its fate with the enforcers, with the actor of the workloads, which tells all anew in the same slots, and
 //!   with the keeper, which tells its set anew. It stops the enforcers of before and releases nothing that is not told gone.
 //! - *On overload*: the sender waits; sets and starts wait for their enforcer, the newest of each.

@@ -3,8 +3,12 @@
 //! Invariant: an enforcer exists for each workload that appeared and is not gone; each hears every set that is newer than what it heard
 //! before, since it asks for the newest when it starts. What must not be lost (an admission, a removal) goes by backpressure, not by chance;
 //! of sets and starts only the newest matters, and it waits for room. What happens to one slot happens in turn ([`crate::slots`]).
+//!
+//! Decision: a slot that the kernel does not let go is asked for again for as long as it takes ([`RELEASE_MIN`] doubling to
+//! [`RELEASE_MAX`]), and its next workload waits, because two workloads in one slot would be held to one policy. Its container does not
+//! start meanwhile; the condition of the slot says why.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, WrapFuture as _};
 use palisade_domain::Slot;
@@ -21,6 +25,13 @@ use crate::{
 
 /// Messages that may wait for one enforcer: an admission, a start and two sets; the rest coalesces before it.
 const MAILBOX: usize = 16;
+
+/// First wait after a release that failed.
+pub const RELEASE_MIN: Duration = Duration::from_millis(200);
+/// Longest wait after releases that failed.
+pub const RELEASE_MAX: Duration = Duration::from_secs(30);
+/// A release that failed this long (its waits added up) is a failure of the node: longer than a slot rests before it is given again.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(12);
 
 /// No child is called so.
 const NOBODY: &str = "";
@@ -99,7 +110,7 @@ impl Roster {
             match effect {
                 Effect::Start(who) => self.start(who, ctx),
                 Effect::Stop => self.stop(slot, ctx),
-                Effect::Release => self.release(slot),
+                Effect::Release => self.release(slot, RELEASE_MIN, ctx),
             }
         }
     }
@@ -148,15 +159,22 @@ impl Roster {
         }));
     }
 
-    /// Only while no enforcer of the slot runs: it could admit the slot again.
-    fn release(&mut self, slot: Slot) {
+    /// Only while no enforcer of the slot runs: it could admit the slot again. `wait`: how long until the next try, if this one fails.
+    fn release(&mut self, slot: Slot, wait: Duration, ctx: &mut Context<Self>) {
         if let Err(error) = self.wiring.enforcement.release(slot) {
-            tracing::error!(%error, "the slot is not released");
+            tracing::error!(%error, ?wait, "the slot is not released; tried again");
+            let reason = format!("its workload ended and the kernel did not let it go: {error}; tried again");
+            // The waits before this one are together as long as it, but for the first.
+            let lasting = wait > RELEASE_PATIENCE;
+            self.report(slot, Some(if lasting { Condition::Failed(reason) } else { Condition::Degraded(reason) }));
+            ctx.run_later(wait, move |roster, ctx| roster.release(slot, (wait * 2).min(RELEASE_MAX), ctx));
+            return;
         }
         if self.wiring.released.try_send(WorkloadGone { slot }).is_err() {
             tracing::warn!(slot = slot.0, "a released slot cannot be told: its policy is shown on");
         }
         self.report(slot, None);
+        self.input(slot, Input::Released, ctx);
     }
 
     fn report(&self, slot: Slot, condition: Option<Condition>) {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,18 +14,20 @@ use palisade_domain::{CgroupId, Generation, Slot, Workload, WorkloadKind};
 use palisade_kernel_abi::blob::Blob;
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_protocol::{
-    CompilePolicy, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, WorkloadAppeared, WorkloadGone,
-    WorkloadStarted,
+    CompilePolicy, Condition, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, WorkloadAppeared,
+    WorkloadGone, WorkloadStarted,
 };
-use palisade_supervision::{Address, ChildSpec, Context, Here, MailboxOf, Overflow, Supervisor};
+use palisade_supervision::{Address, ChildSpec, Context, Here, MailboxOf, Overflow, Supervisor, Tree};
 use palisade_world::{Enforcement, EnforcementError, Installed, KernelMatrix, KernelMemory, Membership};
 
-use crate::{Roster, Wiring};
+use crate::{Roster, Wiring, roster::RELEASE_MAX};
 
 #[derive(Default)]
 struct Kernel {
     matrix: KernelMatrix,
     asked: Mutex<Vec<&'static str>>,
+    /// Releases that it refuses yet.
+    refuses: AtomicU32,
 }
 
 impl Kernel {
@@ -53,7 +58,12 @@ impl Enforcement for Kernel {
         self.note("install").map(|()| Installed::default())
     }
 
-    fn release(&self, _: Slot) -> Result<(), EnforcementError> {
+    fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
+        let refused = self.refuses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if refused.is_ok() {
+            self.note("release in vain")?;
+            return Err(EnforcementError::Refused { slot, what: "release", reason: "busy".into() });
+        }
         self.note("release")
     }
 
@@ -63,7 +73,14 @@ impl Enforcement for Kernel {
 }
 
 /// Everybody else, who only listens.
-struct Others;
+struct Others(Arc<Mutex<Heard>>);
+
+/// What the roster said of its slot.
+#[derive(Default)]
+struct Heard {
+    released: u32,
+    condition: Option<Condition>,
+}
 
 impl Actor for Others {
     type Context = Context<Self>;
@@ -72,7 +89,9 @@ impl Actor for Others {
 impl Handler<WorkloadGone> for Others {
     type Result = ();
 
-    fn handle(&mut self, _: WorkloadGone, _: &mut Self::Context) {}
+    fn handle(&mut self, _: WorkloadGone, _: &mut Self::Context) {
+        self.0.lock().expect("no panic").released += 1;
+    }
 }
 
 impl Handler<PolicyAnnounced> for Others {
@@ -84,7 +103,9 @@ impl Handler<PolicyAnnounced> for Others {
 impl Handler<ConditionReported> for Others {
     type Result = ();
 
-    fn handle(&mut self, _: ConditionReported, _: &mut Self::Context) {}
+    fn handle(&mut self, message: ConditionReported, _: &mut Self::Context) {
+        self.0.lock().expect("no panic").condition = message.condition;
+    }
 }
 
 impl Handler<CompilePolicy> for Others {
@@ -118,30 +139,46 @@ where
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-#[test]
-fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
+struct Bed {
+    tree: Tree,
+    kernel: Arc<Kernel>,
+    roster: Address<Roster>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+async fn bed() -> Bed {
+    let (kernel, heard) = (Arc::new(Kernel::default()), Arc::<Mutex<Heard>>::default());
+    let mut node = Supervisor::new("node");
+    let hears = Arc::clone(&heard);
+    let others = node.add(ChildSpec::new("others", move |_| Others(Arc::clone(&hears))).place(Here::place()));
+    let enforcers = Supervisor::new("enforcers");
+    let wiring = Wiring {
+        enforcement: Arc::clone(&kernel) as Arc<dyn Enforcement>,
+        compiler: others.asker(),
+        announced: others.outbox(Overflow::Refuse),
+        installed: Vec::new(),
+        released: others.outbox(Overflow::Refuse),
+        conditions: others.outbox(Overflow::Refuse),
+        postures: Postures::default(),
+    };
+    let mailbox = MailboxOf::<Roster>::new("roster", 16);
+    let (roster, handle) = (mailbox.address(), enforcers.handle());
+    let spec =
+        ChildSpec::with_mailbox(mailbox, move |_| Ok(Roster::new(handle.clone(), Here::place(), wiring.clone())));
+    let tree = node.child(enforcers).child(spec.place(Here::place())).start(|_| {}).await.expect("it starts");
+    Bed { tree, kernel, roster, heard }
+}
+
+fn on_a_paused_clock(test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let kernel = Arc::new(Kernel::default());
-        let mut node = Supervisor::new("node");
-        let others = node.add(ChildSpec::new("others", |_| Others).place(Here::place()));
-        let enforcers = Supervisor::new("enforcers");
-        let wiring = Wiring {
-            enforcement: Arc::clone(&kernel) as Arc<dyn Enforcement>,
-            compiler: others.asker(),
-            announced: others.outbox(Overflow::Refuse),
-            installed: Vec::new(),
-            released: others.outbox(Overflow::Refuse),
-            conditions: others.outbox(Overflow::Refuse),
-            postures: Postures::default(),
-        };
-        let mailbox = MailboxOf::<Roster>::new("roster", 16);
-        let (roster, handle) = (mailbox.address(), enforcers.handle());
-        let spec =
-            ChildSpec::with_mailbox(mailbox, move |_| Ok(Roster::new(handle.clone(), Here::place(), wiring.clone())));
-        let tree = node.child(enforcers).child(spec.place(Here::place())).start(|_| {}).await.expect("it starts");
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
 
+#[test]
+fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
+    on_a_paused_clock(async {
+        let Bed { tree, kernel, roster, .. } = bed().await;
         tell(&roster, PolicySetChanged { generation: Generation(1), set: Arc::new(PolicySet::default()) }).await;
         tell(&roster, appeared("web")).await;
         tell(&roster, WorkloadStarted { slot: Slot(1), pid: 100 }).await;
@@ -155,6 +192,37 @@ fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
         tell(&roster, WorkloadGone { slot: Slot(1) }).await;
         assert_eq!(kernel.asked(), ["release"]);
         assert!(tree.read().at(&["enforcers"]).expect("it is there").children.is_empty());
+        tree.stop().await;
+    });
+}
+
+#[test]
+fn unit_roster_tells_a_slot_released_only_once_the_kernel_let_it_go() {
+    on_a_paused_clock(async {
+        let Bed { tree, kernel, roster, heard } = bed().await;
+        let heard = || {
+            let heard = heard.lock().expect("no panic");
+            (heard.released, heard.condition.clone())
+        };
+        tell(&roster, PolicySetChanged { generation: Generation(1), set: Arc::new(PolicySet::default()) }).await;
+        tell(&roster, appeared("web")).await;
+        kernel.refuses.store(12, Ordering::Relaxed);
+        tell(&roster, WorkloadGone { slot: Slot(1) }).await;
+        assert_eq!(kernel.asked(), ["admit", "install", "release in vain"]);
+        let (released, condition) = heard();
+        assert_eq!(released, 0);
+        assert!(matches!(condition, Some(Condition::Degraded(why)) if why.contains("release: busy")));
+
+        tell(&roster, appeared("next")).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let tries = kernel.asked();
+        assert!((5..12).contains(&tries.len()) && tries.iter().all(|asked| *asked == "release in vain"), "{tries:?}");
+        assert!(matches!(heard(), (0, Some(Condition::Failed(_)))), "it is the node's trouble by now");
+
+        tokio::time::sleep(RELEASE_MAX * 12).await;
+        let asked = kernel.asked();
+        assert_eq!(asked[asked.len() - 3..], ["release", "admit", "install"], "who waited has the slot");
+        assert_eq!(heard(), (1, Some(Condition::Good)));
         tree.stop().await;
     });
 }

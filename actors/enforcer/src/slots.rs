@@ -1,8 +1,8 @@
 //! Which slot has an enforcer: the pure part of the roster.
 //!
-//! Invariant: a slot has at most one enforcer, and is released only while it has none. Starting and stopping take their time, and what
-//! is told of a slot meanwhile is done afterwards, the newest only: two requests of one slot are never on their way at once, so they
-//! cannot overtake each other.
+//! Invariant: a slot has at most one enforcer, and is released only while it has none; the next one starts only once the kernel let go.
+//! Starting, stopping and releasing take their time, and what is told of a slot meanwhile is done afterwards, the newest only: two
+//! requests of one slot are never on their way at once, so they cannot overtake each other.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ pub enum Input<T> {
     Started(bool),
     /// The enforcer is over.
     Stopped,
+    /// The kernel has forgotten the slot.
+    Released,
 }
 
 /// What the slots ask for.
@@ -33,7 +35,7 @@ pub enum Effect<T> {
     Start(T),
     /// Stop it, and say [`Input::Stopped`].
     Stop,
-    /// Make the kernel forget the slot.
+    /// Make the kernel forget the slot, and say [`Input::Released`].
     Release,
 }
 
@@ -42,6 +44,8 @@ enum Phase<T> {
     Starting(Option<Leaving<T>>),
     Serving,
     Stopping(Leaving<T>),
+    /// The kernel is asked to forget the slot; who comes next waits.
+    Releasing(Option<T>),
 }
 
 /// What is done once there is no enforcer.
@@ -72,7 +76,7 @@ impl<T> Slots<T> {
             // A roster before this one may have held it.
             (None, Input::Gone) => {
                 out.push(Effect::Release);
-                None
+                Some(Phase::Releasing(None))
             }
             (Some(phase), Input::Appeared { who, moves_in }) => Some(leave(phase, moves_in, Some(who), out)),
             (Some(phase), Input::Gone) => Some(leave(phase, true, None, out)),
@@ -86,11 +90,14 @@ impl<T> Slots<T> {
             | (Some(Phase::Stopping(leaving)), Input::Stopped) => {
                 if leaving.release {
                     out.push(Effect::Release);
+                    Some(Phase::Releasing(leaving.next))
+                } else {
+                    leaving.next.and_then(|who| start(who, out))
                 }
-                leaving.next.and_then(|who| start(who, out))
             }
+            (Some(Phase::Releasing(next)), Input::Released) => next.and_then(|who| start(who, out)),
             // Not asked for now.
-            (phase, Input::Started(_) | Input::Stopped) => phase,
+            (phase, Input::Started(_) | Input::Stopped | Input::Released) => phase,
         };
         if let Some(next) = next {
             self.phases.insert(slot, next);
@@ -114,6 +121,7 @@ fn leave<T>(phase: Phase<T>, release: bool, next: Option<T>, out: &mut Vec<Effec
             Phase::Stopping(Leaving { release, next })
         }
         Phase::Stopping(before) => Phase::Stopping(Leaving { release: release || before.release, next }),
+        Phase::Releasing(_) => Phase::Releasing(next),
     }
 }
 

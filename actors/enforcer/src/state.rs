@@ -5,9 +5,17 @@
 //! admission is answered once, after its first policy is in force (or with the reason why it is not). [`State::condition`] is a function
 //! of what is so now: nothing that failed is called good before it succeeded.
 //!
+//! Decision: a panic over a set is caught here and refuses that set for this workload. Left to the supervisor, one set that its selection
+//! stumbles over would crash every enforcer at each start, until the restarts of the whole node are used up.
+//!
 //! Units: retries back off from [`RETRY_MIN`] to [`RETRY_MAX`], doubling; those of the policy and those of the mount table apart.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use palisade_domain::{Generation, Slot, Workload};
 use palisade_policy::{
@@ -90,9 +98,13 @@ enum Mounts {
     Failed(String),
 }
 
+/// What a set says for one workload.
+type Select = fn(&PolicySet, &Workload, Postures) -> WorkloadRules;
+
 /// One workload's enforcement.
 #[derive(Debug)]
 pub struct State {
+    select: Select,
     slot: Slot,
     workload: Arc<Workload>,
     postures: Postures,
@@ -113,6 +125,7 @@ impl State {
     #[must_use]
     pub fn new(slot: Slot, workload: Arc<Workload>, postures: Postures) -> Self {
         Self {
+            select: |set, workload, postures| set.rules_for(workload, &BTreeMap::new(), postures),
             slot,
             workload,
             postures,
@@ -126,6 +139,12 @@ impl State {
             mounts: Mounts::Unknown,
             learn_retry: RETRY_MIN,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn selecting(mut self, select: Select) -> Self {
+        self.select = select;
+        self
     }
 
     /// An enforcer before this one crashed: until a set is in force anew, that is how it is.
@@ -230,7 +249,12 @@ impl State {
     fn begin(&mut self, out: &mut Vec<Effect>) {
         let Some((generation, set)) = self.wanted.as_ref().filter(|_| self.admitted) else { return };
         let generation = *generation;
-        let rules = set.rules_for(&self.workload, &BTreeMap::new(), self.postures);
+        // It changes nothing, so nothing is left half changed. What the panic said is in the log already.
+        let selected = catch_unwind(AssertUnwindSafe(|| (self.select)(set, &self.workload, self.postures)));
+        let Ok(rules) = selected else {
+            let reason = "selecting its policies failed by a fault of palisade, which the log describes";
+            return self.give_up(reason.into(), out);
+        };
         if rules.rules.is_empty() {
             self.install(generation, None, out);
         } else {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
-use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy::{
+    PolicySet,
+    ir::{Postures, WorkloadRules},
+};
 use palisade_protocol::{Condition, PolicyRefused};
 use palisade_world::Installed;
 
@@ -93,6 +96,27 @@ fn unit_enforcer_refused_policy_refuses_the_admission_and_waits_for_the_next_set
     assert_eq!(names(&effects), ["failed", "admission refused"]);
     assert!(step(&mut state, Input::RetryDue).is_empty(), "compiling again would fail again");
     assert_eq!(names(&step(&mut state, Input::SetChanged(Generation(2), set()))), ["compile"]);
+}
+
+#[test]
+fn unit_enforcer_set_that_its_selection_panics_over_is_refused_and_the_one_before_stands() {
+    let mut state = admitted("other").selecting(|set, _, postures| {
+        if !set.is_empty() {
+            std::panic::resume_unwind(Box::new("a fault of the selection"));
+        }
+        WorkloadRules { postures, ..WorkloadRules::default() }
+    });
+    step(&mut state, Input::SetChanged(Generation(1), Arc::new(PolicySet::default())));
+    step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
+    let effects = step(&mut state, Input::SetChanged(Generation(2), set()));
+    assert_eq!(names(&effects), ["failed", "admission refused"]);
+    assert_eq!(state.in_force(), Some(Generation(1)));
+    assert!(
+        matches!(state.condition(), Some(Condition::Degraded(reason)) if reason.contains("generation 2 is not in force"))
+    );
+    assert!(step(&mut state, Input::RetryDue).is_empty(), "selecting again would fail again");
+    let mended = step(&mut state, Input::SetChanged(Generation(3), Arc::new(PolicySet::default())));
+    assert_eq!(names(&mended), ["clear"]);
 }
 
 #[test]

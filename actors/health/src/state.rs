@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use palisade_domain::Slot;
 use palisade_protocol::{Condition, ConditionReported, PolicyInstalled, Readiness};
+use palisade_world::Gap;
 
 /// At most this many names: one for each workload (4,096) and a few dozen of the node's own. What comes after is counted, not kept.
 pub const MAX_CONDITIONS: usize = 8_192;
+
+/// The condition of what the kernel's matrix promises.
+pub const ENFORCEMENT: &str = "enforcement";
 
 /// All conditions.
 #[derive(Debug, Default)]
@@ -36,6 +40,14 @@ impl State {
             }
             Some(_) => self.unkept += 1,
         }
+    }
+
+    /// What of the matrix is not in force now; whether that is news. Policies that count as in force are not held then: not ready.
+    pub fn enforces(&mut self, impairments: &[Gap]) -> bool {
+        let said: Vec<String> = impairments.iter().map(|gap| format!("{}: {}", gap.what, gap.reason)).collect();
+        let condition = if said.is_empty() { Condition::Good } else { Condition::Failed(said.join("; ")) };
+        let before = self.conditions.insert(ENFORCEMENT.into(), condition);
+        before.unwrap_or(Condition::Good) != self.conditions[ENFORCEMENT]
     }
 
     /// A policy is in force.

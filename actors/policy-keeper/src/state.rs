@@ -1,7 +1,7 @@
 //! The policy set in force: the pure part.
 //!
-//! Invariant: the set in force is made of sound files only. A file that is not sound counts with its last sound version, if there was
-//! one; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
+//! Invariant: the set in force is made of sound files only. A file that is not sound, or cannot be read, counts with its last sound
+//! version, if there was one, and is named; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
 //! rewritten comment reaches no kernel. A reading counts as a whole once all of it is parsed, so that what a panic leaves behind is the
 //! set of before: the state outlives its actor.
 
@@ -24,10 +24,14 @@ pub struct Outcome {
 /// A file as it was last read, and as it counts.
 #[derive(Debug)]
 struct Held {
-    content: Vec<u8>,
+    /// None where it could not be read.
+    content: Option<Vec<u8>>,
     current: PolicyFile,
     sound: Option<PolicyFile>,
 }
+
+/// Files that a condition names; the status names them all.
+const NAMED: usize = 8;
 
 /// Reads one file.
 type Parse = fn(&str, &[u8]) -> PolicyFile;
@@ -71,7 +75,8 @@ impl State {
     /// The same as a condition of the node.
     #[must_use]
     pub fn condition(&self) -> Condition {
-        let refused = self.status.diagnostics.iter().filter(|found| found.severity.refuses()).count();
+        let refusing: Vec<&str> = self.refusing().collect();
+        let refused = refusing.len();
         match (&self.status.unreadable, refused) {
             (Some(reason), _) if self.in_force.is_none() => Condition::Failed(reason.clone()),
             (Some(reason), _) => {
@@ -80,10 +85,16 @@ impl State {
             (None, _) if self.in_force.is_none() => Condition::Pending("the policy directory is not read yet".into()),
             (None, 0) => Condition::Good,
             (None, refused) => Condition::Degraded(format!(
-                "{refused} problems in policy files; last good versions stay in force of: {}",
-                if self.status.held_back.is_empty() { "none".to_owned() } else { self.status.held_back.join(", ") }
+                "{refused} problems in policy files ({}); last good versions stay in force of: {}",
+                named(refusing),
+                named(self.status.held_back.iter().map(String::as_str).collect())
             )),
         }
+    }
+
+    /// The file of each problem that keeps a document out, in order of the files.
+    fn refusing(&self) -> impl Iterator<Item = &str> {
+        self.status.diagnostics.iter().filter(|found| found.severity.refuses()).map(|found| found.file.as_str())
     }
 
     /// The directory could not be read: everything stays. Whether that is news.
@@ -98,7 +109,12 @@ impl State {
             let held = hold(self.parse, &file.name, file.content, self.files.get(&file.name));
             (file.name, held)
         };
-        self.files = reading.files.into_iter().map(hold).collect();
+        let unreadable = |file: palisade_world::UnreadableFile| {
+            let held = unreadable(&file, self.files.get(&file.name));
+            (file.name, held)
+        };
+        self.files =
+            reading.files.into_iter().map(hold).chain(reading.unreadable.into_iter().map(unreadable)).collect();
         let before = std::mem::take(&mut self.status.diagnostics);
         self.status.unreadable = None;
         let (set, duplicates) = PolicySet::assemble(self.files.values().filter_map(|kept| kept.sound.as_ref()));
@@ -129,27 +145,49 @@ impl State {
 /// Reads a file unless its bytes are those of before.
 fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) -> Arc<Held> {
     if let Some(before) = before
-        && before.content == content
+        && before.content.as_ref() == Some(&content)
     {
         return Arc::clone(before);
     }
     let current = catch_unwind(|| parse(name, &content)).unwrap_or_else(|_| stumbled_over(name));
     let last_good = || before.and_then(|before| before.sound.clone());
     let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
-    Arc::new(Held { content, current, sound })
+    Arc::new(Held { content: Some(content), current, sound })
+}
+
+/// A file that is there and cannot be read is broken like any other: its last sound version counts.
+fn unreadable(file: &palisade_world::UnreadableFile, before: Option<&Arc<Held>>) -> Arc<Held> {
+    let instead = "make it readable, or take it out of the policy directory";
+    let current = broken(&file.name, file.reason.clone(), instead.into());
+    Arc::new(Held { content: None, current, sound: before.and_then(|before| before.sound.clone()) })
+}
+
+/// A few names, each once, and how many more there are: a condition is a line.
+fn named(mut names: Vec<&str>) -> String {
+    names.dedup();
+    match names.as_slice() {
+        [] => "none".into(),
+        few if few.len() <= NAMED => few.join(", "),
+        many => format!("{} and {} more", many[..NAMED].join(", "), many.len() - NAMED),
+    }
 }
 
 /// A file that the parser panicked over is broken like any other: left to the supervisor, it would be read again at each restart, until
 /// the restarts of the whole node are used up. What the panic said is in the log already.
 fn stumbled_over(name: &str) -> PolicyFile {
+    let why = "its parser failed over it, which is a fault of palisade";
+    broken(name, why.into(), "report it with the file and the log, and leave out what was added last".into())
+}
+
+fn broken(name: &str, why: String, instead: String) -> PolicyFile {
     let found = Diagnostic {
         file: name.to_owned(),
         line: 1,
         column: 1,
         severity: Severity::Error,
         what: "the file cannot be read".into(),
-        why: "its parser failed over it, which is a fault of palisade".into(),
-        instead: "report it with the file and the log, and leave out what was added last".into(),
+        why,
+        instead,
     };
     PolicyFile { name: name.into(), policies: Vec::new(), diagnostics: vec![found] }
 }

@@ -9,7 +9,7 @@ use actix::{Actor, Handler};
 use palisade_domain::Generation;
 use palisade_protocol::{Condition, ConditionReported, PolicySetChanged};
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
-use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading};
+use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
 
 use crate::{PolicyKeeper, Wiring, state::State};
 
@@ -22,7 +22,7 @@ fn policy(name: &str, path: &str) -> String {
 
 fn reading(files: &[(&str, &str)]) -> PolicyReading {
     let file = |(name, text): &(&str, &str)| PolicyFile { name: (*name).into(), content: text.as_bytes().to_vec() };
-    PolicyReading { files: files.iter().map(file).collect() }
+    PolicyReading { files: files.iter().map(file).collect(), unreadable: Vec::new() }
 }
 
 fn generation(state: &State) -> Option<Generation> {
@@ -88,6 +88,42 @@ fn unit_policy_keeper_unreadable_directory_keeps_what_is_in_force() {
     state.unreadable("gone".into());
     assert!(matches!(state.condition(), Condition::Degraded(reason) if reason.contains("stays in force")));
     assert_eq!(state.status().policies.len(), 1);
+}
+
+fn but(mut reading: PolicyReading, name: &str, reason: &str) -> PolicyReading {
+    reading.unreadable.push(UnreadableFile { name: name.into(), reason: reason.into() });
+    reading
+}
+
+#[test]
+fn unit_policy_keeper_file_that_cannot_be_read_keeps_its_last_good_version_and_stops_no_other() {
+    let mut state = State::default();
+    let dangles = "No such file or directory";
+    let first = state.read(but(reading(&[("b.yaml", &policy("two", "/bin/y"))]), "a.yaml", dangles));
+    assert_eq!(first.changed.expect("all others are in force from the first reading on").set.len(), 1);
+    assert!(
+        matches!(state.condition(), Condition::Degraded(reason) if reason.contains("a.yaml")),
+        "named though it never was good"
+    );
+    assert_eq!(first.news[0].why, dangles);
+
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/x")), ("b.yaml", &policy("two", "/bin/y"))]));
+    assert_eq!(state.condition(), Condition::Good);
+    let again = state.read(but(reading(&[("b.yaml", &policy("two", "/bin/z"))]), "a.yaml", dangles));
+    assert_eq!(again.changed.expect("the other file changed").set.len(), 2, "and the last good version of this one");
+    assert_eq!(state.status().held_back, ["a.yaml"]);
+    assert!(matches!(state.condition(), Condition::Degraded(_)));
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/x")), ("b.yaml", &policy("two", "/bin/z"))]));
+    assert_eq!(state.condition(), Condition::Good, "the very content of before is read anew");
+}
+
+#[test]
+fn unit_policy_keeper_condition_names_a_few_of_many_broken_files() {
+    let mut state = State::default();
+    let names: Vec<String> = (0..20).map(|number| format!("{number:02}.yaml")).collect();
+    state.read(reading(&names.iter().map(|name| (name.as_str(), ": {")).collect::<Vec<_>>()));
+    let Condition::Degraded(reason) = state.condition() else { panic!("{:?}", state.condition()) };
+    assert!(reason.contains("00.yaml, 01.yaml") && reason.contains("07.yaml and 12 more"), "{reason}");
 }
 
 /// A directory whose writer truncates a file before it writes it.

@@ -3,16 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::Message;
-use palisade_domain::{Alert, Verdict};
+use palisade_domain::Verdict;
 use tokio::sync::mpsc;
-
-/// One alert was raised.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct AlertRaised {
-    /// It.
-    pub alert: Arc<Alert>,
-}
 
 /// Hear the last `recent` alerts and, if asked, those from now on.
 #[derive(Debug, Message)]

@@ -12,7 +12,7 @@ mod policy_set;
 mod records;
 mod workload;
 
-pub use alerting::{AlertCounts, AlertCountsOf, AlertRaised, AlertStream, SubscribeAlerts};
+pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
 pub use enforcing::{InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};

@@ -461,7 +461,7 @@ impl Enforcement for KernelAdapter {
             programs.slots.install(slot, generation, number);
             programs.pool.release(before);
         }
-        let mut installed = Installed::default();
+        let mut installed = Installed { number: number.0, ..Installed::default() };
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = self.matrix.families.get(&family) {
                 installed.families.insert(family, held_of(slot, held, &member.gaps));
@@ -491,6 +491,10 @@ impl Enforcement for KernelAdapter {
 
     fn memory(&self) -> KernelMemory {
         self.programs.as_ref().map(Programs::memory).unwrap_or_default()
+    }
+
+    fn impairments(&self) -> Vec<Gap> {
+        self.responder.as_ref().map(Responder::impairments).unwrap_or_default()
     }
 }
 

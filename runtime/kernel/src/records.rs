@@ -119,8 +119,9 @@ impl KernelRecords {
         let losses = pinned(pin_root, "losses")?.try_into().map_err(map_error("losses"))?;
         let producers = pinned(pin_root, "producers")?.try_into().map_err(map_error("producers"))?;
         let poll = epoll_create()?;
+        let count = rings()?;
         let mut rings = Vec::new();
-        for cpu in 0..cpus()?.min(RINGS) {
+        for cpu in 0..count {
             let ring = open_ring(&mut outer, cpu, ring_bytes).map_err(map_error("rings"))?;
             epoll_add(&poll, ring.as_fd())?;
             rings.push(ring);
@@ -228,10 +229,14 @@ fn unreadable(what: &'static str, error: MapError) -> RecordSourceError {
     RecordSourceError { what, source: io::Error::other(error) }
 }
 
-fn cpus() -> Result<u32, RecordsOpenError> {
+/// How many rings there are: one for each CPU that this machine may ever have, which in a VM is often many more than it has.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn rings() -> Result<u32, RecordsOpenError> {
     // By the highest number, not by how many there are: numbers may have holes.
     let count = sys::possible_cpus().map_err(|source| RecordsOpenError::System { what: "possible CPUs", source })?;
-    Ok(u32::try_from(count).unwrap_or(RINGS))
+    Ok(u32::try_from(count).unwrap_or(RINGS).min(RINGS))
 }
 
 fn open_ring(outer: &mut ArrayOfMaps<MapData>, cpu: u32, bytes: u32) -> Result<RingBuf<MapData>, MapError> {

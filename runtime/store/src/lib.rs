@@ -6,10 +6,14 @@
 //! ConfigMap volumes swap a symlink, network file systems tell nothing, and a scan of a thousand files takes about a millisecond.
 //!
 //! Read are regular files (symlinks followed) named `*.yaml`, `*.yml` or `*.json`, not hidden, not in subdirectories. A name that is not
-//! UTF-8 is shown with replacements, and read all the same.
+//! UTF-8 is shown with replacements, and read all the same; of names that are shown alike each but the first has a number.
+//!
+//! Decision: a file that cannot be read (a dangling link, no permission, past its bound) is named in the reading and is no error of it,
+//! because one such file would else keep every other one from being read: what becomes of it is its keeper's to say.
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs,
     io::Read as _,
@@ -17,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading};
+use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
 
 /// At most this many files: ten times what a node of 110 pods is known to need.
 pub const MAX_FILES: u64 = 10_000;
@@ -47,6 +51,39 @@ struct Fingerprint {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    /// Why nothing more is known of it.
+    fault: Option<String>,
+}
+
+impl Fingerprint {
+    fn new(name: OsString, metadata: &fs::Metadata, fault: Option<String>) -> Self {
+        Self {
+            name,
+            inode: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            fault,
+        }
+    }
+
+    /// Of the file at `path`; none where it is no policy file, or was removed since it was listed.
+    fn of(name: OsString, path: &Path) -> Option<Self> {
+        match fs::metadata(path) {
+            Ok(metadata) => metadata.is_file().then(|| Self::new(name, &metadata, None)),
+            Err(error) => {
+                // What a link leads to may be missing; the link itself is not.
+                let link = fs::symlink_metadata(path).ok()?;
+                Some(Self::new(name, &link, Some(error.to_string())))
+            }
+        }
+    }
+}
+
+/// A reading, and whether another one may find more though nothing is seen to change.
+struct Taken {
+    reading: PolicyReading,
+    again: bool,
 }
 
 impl FileDirectory {
@@ -65,46 +102,72 @@ impl FileDirectory {
             if !is_policy_name(&name) {
                 continue;
             }
-            let metadata = match fs::metadata(&path) {
-                Ok(metadata) => metadata,
-                // Removed between the listing and now: not of this reading.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
-                    continue;
-                }
-                Err(source) => return Err(unreadable(&path, source)),
-            };
-            if !metadata.is_file() {
-                continue;
-            }
-            found.push(Fingerprint {
-                name,
-                inode: (metadata.dev(), metadata.ino()),
-                size: metadata.size(),
-                modified: (metadata.mtime(), metadata.mtime_nsec()),
-                changed: (metadata.ctime(), metadata.ctime_nsec()),
-            });
+            let Some(fingerprint) = Fingerprint::of(name, &path) else { continue };
+            found.push(fingerprint);
             bound(&self.path, "number of files", found.len() as u64, MAX_FILES)?;
         }
         found.sort();
         Ok(found)
     }
 
-    fn read_once(&self, of: &[Fingerprint]) -> Result<PolicyReading, PolicyDirectoryError> {
-        let mut files = Vec::with_capacity(of.len());
-        let mut total = 0;
+    fn read_once(&self, of: &[Fingerprint]) -> Result<Taken, PolicyDirectoryError> {
+        let (mut reading, mut again, mut total) = (PolicyReading::default(), false, 0);
+        let mut shown = BTreeMap::new();
         for fingerprint in of {
-            let path = self.path.join(&fingerprint.name);
-            bound(&path, "size in bytes", fingerprint.size, MAX_FILE_BYTES)?;
-            let mut content = Vec::new();
-            let file = fs::File::open(&path).map_err(|source| unreadable(&path, source))?;
-            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(|source| unreadable(&path, source))?;
-            bound(&path, "size in bytes", content.len() as u64, MAX_FILE_BYTES)?;
-            total += content.len() as u64;
-            bound(&self.path, "total size in bytes", total, MAX_TOTAL_BYTES)?;
-            files.push(PolicyFile { name: fingerprint.name.to_string_lossy().into_owned(), content });
+            let name = distinct(&fingerprint.name.to_string_lossy(), &mut shown);
+            match content(&self.path.join(&fingerprint.name), fingerprint) {
+                Ok(content) => {
+                    total += content.len() as u64;
+                    bound(&self.path, "total size in bytes", total, MAX_TOTAL_BYTES)?;
+                    reading.files.push(PolicyFile { name, content });
+                }
+                Err(fault) => {
+                    again |= fault.passes();
+                    reading.unreadable.push(UnreadableFile { name, reason: fault.to_string() });
+                }
+            }
         }
-        Ok(PolicyReading { files })
+        Ok(Taken { reading, again })
     }
+}
+
+/// A name as it is shown, with a number where another file is shown so: else one of the two would stand for both. A numbered name is no
+/// policy file's, so it is nobody else's.
+fn distinct(name: &str, shown: &mut BTreeMap<String, u32>) -> String {
+    let times = shown.entry(name.to_owned()).or_default();
+    *times += 1;
+    if *times == 1 { name.to_owned() } else { format!("{name} ({times})") }
+}
+
+/// Why one file is not read.
+#[derive(Debug, thiserror::Error)]
+enum FileFault {
+    #[error("{0}")]
+    Unknown(String),
+    #[error("size in bytes is {0}, at most {MAX_FILE_BYTES} is read")]
+    TooLarge(u64),
+    #[error("{0}")]
+    Unreadable(#[from] std::io::Error),
+}
+
+impl FileFault {
+    /// Whether it may pass without a trace in the file's fingerprint. A permission that is given is one; a disk that answers again is not.
+    fn passes(&self) -> bool {
+        matches!(self, Self::Unreadable(error) if error.kind() != std::io::ErrorKind::PermissionDenied)
+    }
+}
+
+fn content(path: &Path, fingerprint: &Fingerprint) -> Result<Vec<u8>, FileFault> {
+    if let Some(fault) = &fingerprint.fault {
+        return Err(FileFault::Unknown(fault.clone()));
+    }
+    let mut content = Vec::new();
+    if fingerprint.size <= MAX_FILE_BYTES {
+        fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+    }
+    // Grown since it was listed, or of a file system that tells no sizes.
+    let size = fingerprint.size.max(content.len() as u64);
+    if size > MAX_FILE_BYTES { Err(FileFault::TooLarge(size)) } else { Ok(content) }
 }
 
 impl PolicyDirectory for FileDirectory {
@@ -114,8 +177,10 @@ impl PolicyDirectory for FileDirectory {
             let reading = self.read_once(&before);
             let after = self.fingerprints()?;
             if after == before {
-                self.seen = Some(after);
-                return reading;
+                // A directory past its bounds stays so until it changes.
+                let again = reading.as_ref().is_ok_and(|taken| taken.again);
+                self.seen = (!again).then_some(after);
+                return reading.map(|taken| taken.reading);
             }
             if attempt == ATTEMPTS {
                 break;

@@ -8,7 +8,7 @@ use std::{
 
 use palisade_world::{PolicyDirectory as _, PolicyDirectoryError};
 
-use crate::FileDirectory;
+use crate::{FileDirectory, FileFault};
 
 fn names(directory: &mut FileDirectory) -> Vec<String> {
     directory.read().expect("readable").files.into_iter().map(|file| file.name).collect()
@@ -60,23 +60,56 @@ fn unit_store_follows_the_symlink_swap_of_a_config_map_volume() {
 }
 
 #[test]
-fn unit_store_names_what_it_cannot_read() {
+fn unit_store_says_which_directory_it_cannot_list() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let missing = root.path().join("missing");
     let error = FileDirectory::new(&missing).read().expect_err("there is nothing");
     assert!(matches!(&error, PolicyDirectoryError::Unreadable { path, .. } if *path == missing), "{error}");
-    symlink("nowhere", root.path().join("a.yaml")).expect("linked");
-    let error = FileDirectory::new(root.path()).read().expect_err("a dangling link is not silently skipped");
-    assert!(error.to_string().contains("a.yaml"), "{error}");
 }
 
 #[test]
-fn unit_store_refuses_a_file_past_its_bound_with_the_numbers() {
+fn unit_store_names_a_dangling_link_and_reads_all_others() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    symlink("nowhere", root.path().join("a.yaml")).expect("linked");
+    symlink("c.yaml", root.path().join("c.yaml")).expect("linked to itself");
+    fs::write(root.path().join("b.yaml"), "one").expect("written");
+    let mut directory = FileDirectory::new(root.path());
+    let reading = directory.read().expect("a fault of a file is none of the directory");
+    assert_eq!(reading.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["b.yaml"]);
+    let unreadable: Vec<&str> = reading.unreadable.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(unreadable, ["a.yaml", "c.yaml"]);
+    assert!(reading.unreadable[0].reason.contains("No such file"), "{reading:?}");
+    assert!(!directory.changed(), "it dangles on");
+    fs::write(root.path().join("nowhere"), "two").expect("written");
+    assert!(directory.changed(), "it leads somewhere now");
+    assert_eq!(names(&mut directory), ["a.yaml", "b.yaml"]);
+}
+
+#[test]
+fn unit_store_names_a_file_past_its_bound_with_the_numbers_and_reads_all_others() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let file = fs::File::create(root.path().join("a.yaml")).expect("made");
     file.set_len(crate::MAX_FILE_BYTES + 1).expect("sparse");
-    let error = FileDirectory::new(root.path()).read().expect_err("too large");
-    assert!(error.to_string().ends_with("size in bytes is 16777217, at most 16777216 is read"), "{error}");
+    fs::write(root.path().join("b.yaml"), "one").expect("written");
+    let reading = FileDirectory::new(root.path()).read().expect("readable");
+    assert_eq!(reading.files.len(), 1);
+    let [large] = reading.unreadable.as_slice() else { panic!("{reading:?}") };
+    assert_eq!(large.name, "a.yaml");
+    assert_eq!(large.reason, "size in bytes is 16777217, at most 16777216 is read");
+}
+
+#[test]
+fn unit_store_reads_again_what_a_device_failed_to_give_and_not_what_is_forbidden() {
+    let fault = |kind| FileFault::from(std::io::Error::from(kind));
+    assert!(fault(std::io::ErrorKind::TimedOut).passes());
+    assert!(!fault(std::io::ErrorKind::PermissionDenied).passes(), "a permission that is given changes the file");
+    assert!(!FileFault::TooLarge(1).passes());
+    let root = tempfile::tempdir().expect("a temporary directory");
+    // Its size is 0, and to read its beginning fails: nothing is mapped there.
+    symlink("/proc/self/mem", root.path().join("a.yaml")).expect("linked");
+    let mut directory = FileDirectory::new(root.path());
+    assert_eq!(directory.read().expect("readable").unreadable.len(), 1);
+    assert!(directory.changed(), "tried at each look");
 }
 
 #[test]
@@ -102,6 +135,18 @@ fn unit_store_reads_a_policy_whose_name_is_not_utf8() {
     fs::write(root.path().join(OsStr::from_bytes(b"caf\xe9.yaml")), "one").expect("written");
     let read = FileDirectory::new(root.path()).read().expect("readable");
     assert_eq!((read.files[0].name.as_str(), read.files[0].content.as_slice()), ("caf\u{fffd}.yaml", &b"one"[..]));
+}
+
+#[test]
+fn unit_store_tells_apart_files_whose_names_are_shown_alike() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for (name, content) in
+        [(&b"caf\xe8.yaml"[..], "one"), (b"caf\xe9.yaml", "two"), ("caf\u{fffd}.yaml".as_bytes(), "three")]
+    {
+        fs::write(root.path().join(OsStr::from_bytes(name)), content).expect("written");
+    }
+    let read = names(&mut FileDirectory::new(root.path()));
+    assert_eq!(read, ["caf\u{fffd}.yaml", "caf\u{fffd}.yaml (2)", "caf\u{fffd}.yaml (3)"], "none stands for another");
 }
 
 #[test]

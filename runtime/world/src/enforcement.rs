@@ -88,6 +88,8 @@ pub struct Membership {
 /// What an installation holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Installed {
+    /// What records of its decisions call the policy; 0 where there is none, or records do not tell.
+    pub number: u32,
     /// Families that the policy has rules for, and their tiers.
     pub families: BTreeMap<Family, HeldFamily>,
 }
@@ -170,4 +172,8 @@ pub trait Enforcement: Send + Sync {
     fn release(&self, slot: Slot) -> Result<(), EnforcementError>;
     /// Kernel memory in use now.
     fn memory(&self) -> KernelMemory;
+    /// What of the matrix is not in force at this moment, and why; empty in good health. Cheap: asked every second.
+    fn impairments(&self) -> Vec<Gap> {
+        Vec::new()
+    }
 }

@@ -18,5 +18,5 @@ pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
     Membership,
 };
-pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading};
+pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};

@@ -11,17 +11,28 @@ pub struct PolicyFile {
     pub content: Vec<u8>,
 }
 
+/// A file that is there and cannot be read. It takes no other file along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableFile {
+    /// As a [`PolicyFile`]'s.
+    pub name: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// A consistent reading: files in order of their names, none of which changed while it was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicyReading {
     /// Sorted by name.
     pub files: Vec<PolicyFile>,
+    /// Those of which nothing can be said but that they are there: dangling links, files without permission or past their bound.
+    pub unreadable: Vec<UnreadableFile>,
 }
 
-/// Why the directory could not be read.
+/// Why the directory as a whole could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyDirectoryError {
-    /// The directory, or a file in it, cannot be read.
+    /// The directory cannot be listed.
     #[error("{path}: {source}")]
     Unreadable {
         /// Which.
@@ -30,12 +41,12 @@ pub enum PolicyDirectoryError {
         #[source]
         source: std::io::Error,
     },
-    /// More or larger files than a reading may hold.
+    /// More files than a reading may hold, or more in all of them.
     #[error("{path}: {what} is {found}, at most {bound} is read")]
     TooLarge {
-        /// Which file or directory.
+        /// Which directory.
         path: PathBuf,
-        /// `number of files`, `size in bytes`.
+        /// `number of files`, `total size in bytes`.
         what: &'static str,
         /// How much there is.
         found: u64,
@@ -54,7 +65,7 @@ pub enum PolicyDirectoryError {
 
 /// A directory of policy files.
 pub trait PolicyDirectory: Send {
-    /// Takes a consistent reading.
+    /// Takes a consistent reading. A file that cannot be read is [named in it](PolicyReading::unreadable).
     ///
     /// # Errors
     /// See [`PolicyDirectoryError`]; the caller keeps what it has in force.

@@ -11,6 +11,7 @@ enum Asked {
     Nothing,
     Start(u32),
     Stop,
+    Release,
 }
 
 proptest! {
@@ -45,6 +46,10 @@ proptest! {
                     (serves, asked) = (None, Asked::Nothing);
                     Input::Stopped
                 }
+                (_, Asked::Release) => {
+                    (held, asked) = (false, Asked::Nothing);
+                    Input::Released
+                }
                 (_, Asked::Nothing) => continue,
             };
             let mut out = Vec::new();
@@ -62,7 +67,7 @@ proptest! {
                     }
                     Effect::Release => {
                         prop_assert!(serves.is_none(), "released under its enforcer");
-                        held = false;
+                        asked = Asked::Release;
                     }
                 }
             }

@@ -94,7 +94,8 @@ async fn bed(seed: u64, run: &Run) -> Bed {
     let clock = Arc::new(Virtual(tokio::time::Instant::now()));
     let mut node = patient("node");
     let conditions = Kept::new(palisade_health::state::State::awaiting(["policies", "containers"]));
-    let health = node.add(ChildSpec::new("health", move |_| Health::new(conditions.clone())));
+    let port = Arc::<Kernel>::clone(&kernel);
+    let health = node.add(ChildSpec::new("health", move |_| Health::new(conditions.clone(), port.clone())));
     let compile_clock = Arc::clone(&clock);
     let compiler = node.add(ChildSpec::new("policy-compiler", move |_| {
         PolicyCompiler::new(CompilerState::new(Bounds::default()), compile_clock.clone())
@@ -297,7 +298,8 @@ async fn tries(sets: u32, within: Duration) -> u64 {
     let kernel = Kernel::new(1);
     let mut node = patient("node");
     let conditions = Kept::new(palisade_health::state::State::default());
-    let health = node.add(ChildSpec::new("health", move |_| Health::new(conditions.clone())));
+    let port = Arc::<Kernel>::clone(&kernel);
+    let health = node.add(ChildSpec::new("health", move |_| Health::new(conditions.clone(), port.clone())));
     let deaf = node.add(ChildSpec::new("deaf", |_| Deaf));
     let compiler = node.add(ChildSpec::new("policy-compiler", move |_| {
         let clock = Arc::new(Virtual(tokio::time::Instant::now()));

@@ -130,13 +130,10 @@ impl Enforcement for Kernel {
     }
     fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
         let mut model = self.model();
-        // A refusal is not repeated: the slot stays until its next workload.
-        let refuse = std::mem::take(&mut model.faults.refuse);
-        let fault = model.fault(slot, "release");
-        model.faults.refuse = refuse;
+        model.fault(slot, "release")?;
         model.slots.remove(&slot);
         model.policies.remove(&slot);
-        fault
+        Ok(())
     }
     fn memory(&self) -> KernelMemory {
         KernelMemory::default()
@@ -280,7 +277,8 @@ impl PolicyDirectory for Policies {
              spec:\n  selector: {{matchLabels: {{app: web}}}}\n  process: {{matchPaths: [{{path: /bin/x{version}}}]}}\n  \
              action: Block\n"
         );
-        Ok(PolicyReading { files: vec![PolicyFile { name: "p.yaml".into(), content: content.into_bytes() }] })
+        let files = vec![PolicyFile { name: "p.yaml".into(), content: content.into_bytes() }];
+        Ok(PolicyReading { files, unreadable: Vec::new() })
     }
     fn changed(&mut self) -> bool {
         true

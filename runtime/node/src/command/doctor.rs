@@ -151,7 +151,11 @@ fn policies(directory: &Path) -> Check {
     let files = reading.files.iter().map(|file| (file.name.as_str(), file.content.as_slice()));
     let (set, found) = PolicySet::parse_good(files);
     let refused = found.iter().filter(|found| found.severity.refuses()).count();
-    if refused == 0 {
+    if let [first, ..] = reading.unreadable.as_slice() {
+        let found =
+            format!("{} files cannot be read, first {}: {}", reading.unreadable.len(), first.name, first.reason);
+        Check::of("policies", Health::Bad, found, "make it readable, or take it out of the directory")
+    } else if refused == 0 {
         Check::good("policies", format!("{} in {}", set.len(), directory.display()))
     } else {
         let advice = format!("palisade policy validate {}", directory.display());
@@ -206,6 +210,16 @@ mod tests {
         assert_eq!(left(&pins, true).health, Health::Good);
         let weak = left(&pins, false);
         assert!(weak.health == Health::Weak && weak.advice.contains("palisade unload"), "{weak:?}");
+    }
+
+    #[test]
+    fn unit_doctor_names_a_policy_file_that_cannot_be_read() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(root.path().join("a.yaml"), "").expect("written");
+        assert_eq!(policies(root.path()).health, Health::Good);
+        std::os::unix::fs::symlink("nowhere", root.path().join("b.yaml")).expect("linked");
+        let bad = policies(root.path());
+        assert!(bad.health == Health::Bad && bad.found.contains("b.yaml: No such file"), "{bad:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
     probes::Probes,
-    records::KernelRecords,
+    records::{self, KernelRecords},
 };
 use palisade_kernel_abi::record::Kind;
 use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
@@ -15,8 +15,12 @@ use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSo
 use super::Kernel;
 use crate::arguments::{NodeArguments, PostureArgument};
 
-/// Each CPU's ring, in bytes: at 50,000 records of 200 bytes a second from one CPU it lasts 400 ms, many times the probe's wait.
-const RING_BYTES: u32 = 4 << 20;
+/// Kernel memory of all rings together, in bytes, shared by the CPUs that this machine may ever have: a VM may tell of 240 and have two.
+const RINGS_BYTES: u32 = 64 << 20;
+/// A CPU's ring at most, in bytes: at 50,000 records of 200 bytes a second from one CPU it lasts 400 ms, many times the probe's wait.
+const RING_BYTES_MAX: u32 = 4 << 20;
+/// And at least, whatever that comes to in all: it lasts 25 ms at that rate, five times the probe's wait.
+const RING_BYTES_MIN: u32 = 256 << 10;
 
 /// Records that alerts need of every workload: what makes the chains of processes. Decisions come whatever is asked for.
 const VISIBILITY: u32 = 1 << Kind::Exec as u16 | 1 << Kind::Fork as u16 | 1 << Kind::Exit as u16;
@@ -48,11 +52,19 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     for refused in probes.refused() {
         tracing::warn!(?refused, "the kernel refused a probe; what it sees is not seen");
     }
+    let rings = records::rings()?;
+    let bytes = ring_bytes(rings);
+    tracing::info!(
+        rings,
+        bytes_each = bytes,
+        bytes_at_most = u64::from(rings) * u64::from(bytes),
+        "record rings; those of an earlier node stay as they are"
+    );
     let (of_records, pin_root) = (Arc::clone(&adapter), arguments.pin_root.clone());
     let records = move || -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> {
         // The probes live as long as somebody can open their records.
         let _attached = &probes;
-        let rings = KernelRecords::open(of_records.pin_root(), RING_BYTES)?;
+        let rings = KernelRecords::open(of_records.pin_root(), bytes)?;
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
         Ok(Box::new(Merged {
             sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(),
@@ -61,6 +73,13 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     };
     let unload = move || palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from);
     Ok(Kernel { enforcement: adapter, records: Arc::new(records), unload: Box::new(unload) })
+}
+
+/// The size of each of so many rings: a power of two, as the kernel wants it.
+fn ring_bytes(rings: u32) -> u32 {
+    let share = (RINGS_BYTES / rings.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+    // The largest power of two up to it.
+    1 << share.ilog2()
 }
 
 /// The rings and the responder as one source; each in turn, so that neither starves the other.
@@ -94,5 +113,23 @@ impl RecordSource for Merged {
             total.produced.extend(own);
         }
         Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_node_rings_share_their_memory_between_bounds() {
+        let sizes = [1, 2, 16, 17, 32, 100, 240, 256, 257, 1024].map(ring_bytes);
+        let (kib, mib) = (1 << 10, 1 << 20);
+        let expected =
+            [4 * mib, 4 * mib, 4 * mib, 2 * mib, 2 * mib, 512 * kib, 256 * kib, 256 * kib, 256 * kib, 256 * kib];
+        assert_eq!(sizes, expected);
+        for rings in 0..=256 {
+            let bytes = ring_bytes(rings);
+            assert!(bytes.is_power_of_two() && rings * bytes <= RINGS_BYTES, "{rings} rings of {bytes} bytes");
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! The node's metrics, a function for each actor that is asked: one that does not answer takes no other's metrics along.
 
+use std::collections::BTreeMap;
+
 use palisade_admin::{Metric, MetricKind};
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount};
-use palisade_supervision::TreeNode;
+use palisade_supervision::{Mail, TreeNode};
 use palisade_world::KernelMemory;
+
+use super::tree::ENFORCERS;
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
     Metric::single(name, help, MetricKind::Counter, value)
@@ -72,29 +76,96 @@ pub fn memory(memory: &KernelMemory) -> Vec<Metric> {
     ]
 }
 
-/// Restarts and mailboxes of each node of the tree.
-pub fn mail(root: &TreeNode) -> Vec<Metric> {
-    let mut restarts = Vec::new();
-    let (mut depth, mut shed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    let mut path: Vec<String> = Vec::new();
-    root.walk(&mut |level, node| {
-        path.truncate(level);
-        path.push(node.name.clone());
-        let label = || vec![("actor", path.join("/"))];
-        restarts.push((label(), node.restarts));
-        if let Some(mail) = &node.mail {
-            depth.push((label(), mail.depth));
-            shed.push((label(), mail.shed));
-            lost.push((label(), mail.lost_panic));
+/// What one actor's mail comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Counts {
+    restarts: u64,
+    depth: u64,
+    shed: u64,
+    lost: u64,
+}
+
+impl Counts {
+    fn of(node: &TreeNode) -> Self {
+        let mail = |of: fn(&Mail) -> u64| node.mail.as_ref().map_or(0, of);
+        Self {
+            restarts: node.restarts,
+            depth: mail(|mail| mail.depth),
+            shed: mail(|mail| mail.shed),
+            lost: mail(|mail| mail.lost_panic),
         }
-    });
-    let metric = |name, help, kind, samples| Metric { name, help, kind, samples };
-    vec![
-        metric("actor_restarts", "Restarts.", MetricKind::Counter, restarts),
-        metric("mailbox_depth", "Messages waiting.", MetricKind::Gauge, depth),
-        metric("mailbox_shed", "Messages refused or displaced for want of room.", MetricKind::Counter, shed),
-        metric("mailbox_lost_in_panic", "Messages lost in panics.", MetricKind::Counter, lost),
-    ]
+    }
+
+    fn add(&mut self, other: Self) {
+        self.restarts += other.restarts;
+        self.depth += other.depth;
+        self.shed += other.shed;
+        self.lost += other.lost;
+    }
+
+    /// What stays of it once its actor is gone: nothing waits for that any more.
+    fn past(self) -> Self {
+        Self { depth: 0, ..self }
+    }
+
+    /// Whether `self` is of a later actor of the same name.
+    fn is_another_than(self, before: Self) -> bool {
+        self.restarts < before.restarts || self.shed < before.shed || self.lost < before.lost
+    }
+}
+
+/// Restarts and mailboxes of each node of the tree; of the enforcers together, as the actor `enforcer`.
+///
+/// Decision: no series for each enforcer, because pods come and go, and each would leave one behind in whatever keeps the metrics;
+/// the tree tells of each of them. The sums are counters, so what an enforcer counted until it was last seen stays in them.
+#[derive(Debug, Default)]
+pub struct Mailboxes {
+    /// As last seen, by name: as many as there are enforcers.
+    enforcers: BTreeMap<String, Counts>,
+    /// Of those that are gone.
+    gone: Counts,
+}
+
+impl Mailboxes {
+    /// The metrics of the tree as it is now.
+    pub fn metrics(&mut self, root: &TreeNode) -> Vec<Metric> {
+        let (mut path, mut actors, mut enforcers) = (Vec::<String>::new(), Vec::new(), BTreeMap::new());
+        root.walk(&mut |level, node| {
+            path.truncate(level);
+            if path.last().is_some_and(|parent| parent == ENFORCERS) {
+                enforcers.insert(node.name.clone(), Counts::of(node));
+            }
+            path.push(node.name.clone());
+            if !path[..level].iter().any(|above| above == ENFORCERS) {
+                actors.push((path.join("/"), Counts::of(node), node.mail.is_some()));
+            }
+        });
+        actors.push(("enforcer".to_owned(), self.enforcers(enforcers), true));
+        let metric = |name, help, kind, of: fn(&Counts) -> u64, of_supervisors: bool| {
+            let told = actors.iter().filter(|(_, _, mail)| of_supervisors || *mail);
+            let samples = told.map(|(actor, counts, _)| (vec![("actor", actor.clone())], of(counts))).collect();
+            Metric { name, help, kind, samples }
+        };
+        let (shed, lost) = ("Messages refused or displaced for want of room.", "Messages lost in panics.");
+        vec![
+            metric("actor_restarts", "Restarts.", MetricKind::Counter, |counts| counts.restarts, true),
+            metric("mailbox_depth", "Messages waiting.", MetricKind::Gauge, |counts| counts.depth, false),
+            metric("mailbox_shed", shed, MetricKind::Counter, |counts| counts.shed, false),
+            metric("mailbox_lost_in_panic", lost, MetricKind::Counter, |counts| counts.lost, false),
+        ]
+    }
+
+    /// The sum of all that were ever seen.
+    fn enforcers(&mut self, now: BTreeMap<String, Counts>) -> Counts {
+        for (name, before) in std::mem::replace(&mut self.enforcers, now) {
+            if self.enforcers.get(&name).is_none_or(|now| now.is_another_than(before)) {
+                self.gone.add(before.past());
+            }
+        }
+        let mut sum = self.gone;
+        self.enforcers.values().for_each(|counts| sum.add(*counts));
+        sum
+    }
 }
 
 /// Who did not answer.
@@ -104,5 +175,65 @@ pub fn unanswered(actors: &[&str]) -> Metric {
         help: "Actors that did not answer for this scrape; their metrics are not in it.",
         kind: MetricKind::Gauge,
         samples: actors.iter().map(|actor| (vec![("actor", (*actor).to_owned())], 1)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_supervision::{Kind, State};
+
+    use super::*;
+
+    fn node(name: &str, restarts: u64, children: Vec<TreeNode>) -> TreeNode {
+        TreeNode {
+            name: name.into(),
+            kind: Kind::Actor("x".into()),
+            state: State::Running,
+            restart: None,
+            place: "here".into(),
+            generation: 1,
+            uptime_ms: None,
+            restarts,
+            last_error: None,
+            mail: None,
+            children,
+        }
+    }
+
+    fn tree(enforcers: &[(&str, u64)]) -> TreeNode {
+        let enforcers = enforcers.iter().map(|(name, restarts)| node(name, *restarts, Vec::new())).collect();
+        node(
+            "palisade",
+            0,
+            vec![node("enforcement", 1, vec![node(ENFORCERS, 2, enforcers)]), node("probe", 3, Vec::new())],
+        )
+    }
+
+    /// Actor and restarts.
+    fn restarts(metrics: &[Metric]) -> Vec<(&str, u64)> {
+        metrics[0].samples.iter().map(|(labels, value)| (labels[0].1.as_str(), *value)).collect()
+    }
+
+    #[test]
+    fn unit_node_metrics_have_one_series_for_all_enforcers_that_never_goes_back() {
+        let mut mailboxes = Mailboxes::default();
+        let metrics = mailboxes.metrics(&tree(&[("1:shop/web/main", 4), ("2:shop/api/main", 5)]));
+        let expected = [
+            ("palisade", 0),
+            ("palisade/enforcement", 1),
+            ("palisade/enforcement/enforcers", 2),
+            ("palisade/probe", 3),
+            ("enforcer", 9),
+        ];
+        assert_eq!(restarts(&metrics), expected);
+        assert_eq!(metrics[1].samples.len(), 1, "a supervisor has no mail");
+        let mut last = |enforcers: &[_]| {
+            let metrics = mailboxes.metrics(&tree(enforcers));
+            restarts(&metrics).last().map(|(actor, restarts)| ((*actor).to_owned(), *restarts))
+        };
+        assert_eq!(last(&[("2:shop/api/main", 5)]), Some(("enforcer".into(), 9)), "one is gone");
+        assert_eq!(last(&[("2:shop/api/main", 0)]), Some(("enforcer".into(), 9)), "the same name again, from zero");
+        assert_eq!(last(&[("2:shop/api/main", 1), ("3:shop/web/main", 1)]), Some(("enforcer".into(), 11)));
+        assert_eq!(last(&[]), Some(("enforcer".into(), 11)));
     }
 }

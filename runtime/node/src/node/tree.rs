@@ -25,7 +25,7 @@ use palisade_supervision::{
     ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
 };
 use palisade_workloads::{Workloads, state::State as Slots};
-use palisade_world::{AlertSink, Membership};
+use palisade_world::{AlertSink, Enforcement, Membership};
 
 use super::Kernel;
 use crate::{arguments::NodeArguments, clock::MachineClock, processes};
@@ -172,7 +172,7 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
     let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.policies.clone()));
 
     let supervisor = Supervisor::new("palisade")
-        .child(health(arguments, boxes.health))
+        .child(health(arguments, &kernel.enforcement, boxes.health))
         .child(
             ChildSpec::with_mailbox(boxes.compiler, |_| {
                 Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
@@ -208,12 +208,17 @@ pub fn node_name(arguments: &NodeArguments) -> String {
     arguments.node_name.clone().unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
-fn health(arguments: &NodeArguments, mailbox: MailboxOf<Health>) -> ChildSpec<Health> {
+fn health(
+    arguments: &NodeArguments,
+    enforcement: &Arc<dyn Enforcement>,
+    mailbox: MailboxOf<Health>,
+) -> ChildSpec<Health> {
     let containers = (!arguments.no_containers).then_some(palisade_workloads::actor::CONDITION);
     let awaited =
         [palisade_policy_keeper::actor::CONDITION, palisade_probe::actor::CONDITION, palisade_alerts::actor::CONDITION];
     let state = Kept::new(Conditions::awaiting(awaited.into_iter().chain(containers)));
-    ChildSpec::with_mailbox(mailbox, move |_| Ok(Health::new(state.clone())))
+    let enforcement = Arc::clone(enforcement);
+    ChildSpec::with_mailbox(mailbox, move |_| Ok(Health::new(state.clone(), Arc::clone(&enforcement))))
 }
 
 fn probe(kernel: &Kernel, mailbox: MailboxOf<Probe>, wiring: palisade_probe::Wiring) -> ChildSpec<Probe> {

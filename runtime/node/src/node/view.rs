@@ -1,6 +1,10 @@
 //! What the admin endpoint shows, asked of the actors.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use palisade_admin::{AdminView, AlertLines, Document, Metric, ViewError};
@@ -26,12 +30,18 @@ pub struct View {
     tree: Arc<Tree>,
     ask: Askers,
     enforcement: Arc<dyn Enforcement>,
+    mailboxes: Mutex<metrics::Mailboxes>,
 }
 
 impl View {
     /// Shows this tree.
     pub fn new(tree: Arc<Tree>, ask: Askers, enforcement: Arc<dyn Enforcement>) -> Self {
-        Self { tree, ask, enforcement }
+        Self { tree, ask, enforcement, mailboxes: Mutex::default() }
+    }
+
+    /// Sums: whole whatever a panic left behind.
+    fn mailboxes(&self) -> MutexGuard<'_, metrics::Mailboxes> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn workloads(&self) -> Result<Value, ViewError> {
@@ -163,7 +173,7 @@ impl AdminView for View {
             Err(_) => unanswered.push("policy-keeper"),
         }
         all.extend(metrics::memory(&self.enforcement.memory()));
-        all.extend(metrics::mail(&self.tree.read()));
+        all.extend(self.mailboxes().metrics(&self.tree.read()));
         all.push(metrics::unanswered(&unanswered));
         all
     }
