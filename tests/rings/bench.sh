@@ -4,7 +4,7 @@
 main() {
     [ "$(id -u)" -eq 0 ] || skip "not root: loading kernel programs needs it"
     install_packages "${BUILD_PACKAGES[@]}" qemu-system-x86 busybox-static cpio || skip "$install_error"
-    cargo build --release -p palisade-bench
+    cargo build --locked --release -p palisade-bench
     check bench_measures_every_subject "$target_dir/release/palisade-bench"
     return "$check_failed"
 }

@@ -7,7 +7,7 @@ main() {
     local status=0
     if integration_tests | grep -q '^host_'; then
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
-        cargo test --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
+        cargo test --locked --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
     fi
     if [ -x deploy/quickstart.sh ]; then check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check --profile dev; fi
     [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]

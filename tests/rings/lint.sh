@@ -2,7 +2,7 @@
 . tests/rings/common.sh
 
 main() {
-    check lint_lock_file_is_current cargo metadata --locked --format-version 1 --no-deps --quiet >/dev/null
+    check lint_lock_file_is_current cargo metadata --locked --format-version 1 --quiet >/dev/null
     check lint_format_is_rustfmts cargo fmt --all --check
     check lint_shell_scripts_parse shell_scripts_parse
     if install_packages "${BUILD_PACKAGES[@]}"; then
