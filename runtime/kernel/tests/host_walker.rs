@@ -1,15 +1,22 @@
 //! The kernel's walker and the Rust walker are equal, on random automata, tables, paths, endpoints and ids, in each size
-//! class. On this kernel, by test runs of the very functions that the hooks call.
+//! class; and on random rules both say what the rules say, as an evaluator does that was written from the specification alone.
+//! On this kernel, by test runs of the very functions that the hooks call.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use kernel_bed::{Check, Checks, Random, adapter, pin_root, random_blob};
-use palisade_domain::{Generation, Slot};
+use palisade_domain::{Action, Generation, PolicyKind, PolicyRef, Posture, Slot};
 use palisade_kernel::fanotify::FailMode;
-use palisade_kernel_abi::blob::{AcceptId, Blob, Decision, Endpoint, Family, Modifiers, SizeClass, SourceId};
+use palisade_kernel_abi::blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, SizeClass, SourceId};
+use palisade_policy::ir::{Matcher, PathMatch, PathRule, Postures, Rule, WorkloadRules};
+use palisade_policy_compiler::{
+    automaton::AutomatonLimits,
+    compile,
+    naive::{Act, Object, evaluate},
+};
 use palisade_world::{Enforcement as _, Membership};
 
 const HOST: Membership = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 0, root: None };
@@ -121,11 +128,114 @@ fn host_kernel_walker_equals_the_rust_walker_on_random_blobs_in_each_size_class(
                 assert_eq!(kernel, rust, "class {class:?} round {round} case {case}, length {}", checks.get().length);
                 cases += 1;
                 matched += u32::from(rust.0 != 0);
-                blocked += u32::from(rust.1.effect == palisade_kernel_abi::blob::Effect::Block);
+                blocked += u32::from(rust.1.effect == Effect::Block);
             }
         }
     }
     println!("{cases} cases equal; {matched} matched something, {blocked} were blocked");
     // Otherwise equality would mean nothing.
     assert!(matched > cases / 2 && blocked > cases / 10);
+}
+
+/// Few names and alike, so that rules meet on the same paths.
+const NAMES: [&str; 6] = ["a", "ab", "b", "etc", "a.so", "x"];
+const EXECUTABLES: [&str; 3] = ["/a", "/ab", "/etc/x"];
+
+fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
+    from[random.below(u32::try_from(from.len()).unwrap()) as usize]
+}
+
+fn near_path(random: &mut Random) -> String {
+    (0..=random.below(4)).map(|_| format!("/{}", pick(random, &NAMES))).collect()
+}
+
+fn random_match(random: &mut Random) -> PathMatch {
+    let path = near_path(random);
+    match random.below(6) {
+        0 => PathMatch::Exact(path),
+        1 => PathMatch::Name(pick(random, &NAMES).to_owned()),
+        2 => PathMatch::Directory { directory: format!("{path}/"), recursive: random.below(2) == 0 },
+        3 => PathMatch::Pattern(format!("{path}/**")),
+        4 => PathMatch::Pattern(format!("/**/{}", pick(random, &["a*", "?", "*.so", "[ab]*", "{a,x}"]))),
+        _ => PathMatch::Pattern(format!("{path}/*{}", pick(random, &["", "b", "/x"]))),
+    }
+}
+
+fn random_rules(random: &mut Random) -> WorkloadRules {
+    let policy = Arc::new(PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "n".into(), name: "random".into() });
+    let rule = |number: u32, random: &mut Random| {
+        let path = random_match(random);
+        let (owner_only, read_only) = (random.below(4) == 0, random.below(4) == 0);
+        let matcher = match random.below(5) {
+            0 => Matcher::Process(PathRule { path, owner_only, read_only: false }),
+            1 => Matcher::Ptrace(path),
+            _ => Matcher::File(PathRule { path, owner_only, read_only }),
+        };
+        let sources = if random.below(3) == 0 {
+            BTreeSet::from([pick(random, &EXECUTABLES).to_owned()])
+        } else {
+            BTreeSet::new()
+        };
+        let action = pick(random, &[Action::Allow, Action::Audit, Action::Block]);
+        let place = format!("rule[{number}]");
+        Arc::new(Rule {
+            policy: Arc::clone(&policy),
+            place,
+            matcher,
+            sources,
+            action,
+            severity: None,
+            tags: vec![],
+            message: None,
+        })
+    };
+    let posture = pick(random, &[Posture::Audit, Posture::Block]);
+    let count = 1 + random.below(20);
+    WorkloadRules {
+        rules: (0..count).map(|number| rule(number, random)).collect(),
+        postures: Postures { file: posture, network: posture, capabilities: posture },
+    }
+}
+
+#[test]
+fn host_kernel_walker_says_what_random_rules_say() {
+    let Some(pins) = pin_root() else { return };
+    let mut random = Random::seeded();
+    let adapter = adapter(&pins.0, FailMode::Refuse);
+    adapter.admit(&HOST).unwrap();
+    let mut checks = Checks::load(&pins.0);
+    let (mut by_rule, mut blocked, mut by_posture) = (0, 0, 0);
+    for round in 0..60 {
+        let rules = random_rules(&mut random);
+        let policy = compile(&rules, &AutomatonLimits::default(), &mut || false).unwrap();
+        adapter.install(Slot::HOST, Generation(round + 1), Some(&policy.blob)).unwrap();
+        let number = adapter.in_force(Slot::HOST).unwrap().1;
+        for _ in 0..100 {
+            let path = near_path(&mut random);
+            let executable = pick(&mut random, &EXECUTABLES);
+            let family = pick(&mut random, &[Family::Process, Family::File, Family::File, Family::Ptrace]);
+            let modifiers = Modifiers(random.below(4));
+            let source = policy.blob.source_id(executable.as_bytes());
+            checks.set(&Check::new(path.as_bytes(), source.0));
+            assert_eq!(checks.run("check_decision", &[number.0.into(), family as u64, modifiers.0.into()]), 0);
+            let kernel = Decision::from_word(checks.get().word);
+            let rust = policy.blob.decide(family, policy.blob.path_accept(path.as_bytes()), source, modifiers);
+            assert_eq!(kernel, rust, "round {round}: {family:?} {path} by {executable} {modifiers:?}");
+            let object = Object::Path(path.as_bytes());
+            let expected =
+                evaluate(&rules, &Act { family, object, executable: Some(executable.as_bytes()), modifiers });
+            let named = kernel.rule.map(|index| &policy.rules[index as usize]);
+            assert_eq!(
+                (kernel.effect, kernel.by_posture, named.is_some()),
+                (expected.effect, expected.by_posture, !expected.rules.is_empty()),
+                "round {round}: {family:?} {path} by {executable} {modifiers:?}: {named:?} and {expected:?}"
+            );
+            assert!(named.is_none_or(|named| expected.rules.contains(named)), "{named:?} and {expected:?}");
+            by_rule += u32::from(named.is_some());
+            blocked += u32::from(kernel.effect == Effect::Block);
+            by_posture += u32::from(kernel.by_posture);
+        }
+    }
+    println!("{by_rule} decided by a rule, {by_posture} by posture, {blocked} blocked");
+    assert!(by_rule > 1000 && blocked > 500 && by_posture > 200);
 }
