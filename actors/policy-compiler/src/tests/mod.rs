@@ -9,6 +9,7 @@ mod differential;
 mod kubearmor;
 mod refusals;
 mod serving;
+mod stated;
 mod verdicts;
 
 use std::sync::Arc;
