@@ -8,7 +8,6 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -118,7 +117,7 @@ impl Node {
         for number in 0..WORKLOADS {
             let workload = &workloads[number % workloads.len()];
             let compile = || {
-                let command = CompilePolicy { rules: Arc::new(set.rules_for(workload, &BTreeMap::new(), POSTURES)) };
+                let command = CompilePolicy { rules: set.rules_for(workload, &BTreeMap::new(), POSTURES) };
                 self.compiler.step(BootNanos(0), &command, &mut || false)
             };
             let (policy, compiling) = time(compile);
