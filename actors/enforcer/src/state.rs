@@ -259,7 +259,7 @@ impl State {
             self.install(generation, None, out);
         } else {
             self.work = Work::Compiling;
-            out.push(Effect::Compile(generation, Arc::new(rules)));
+            out.push(Effect::Compile(generation, rules));
         }
     }
 

@@ -71,12 +71,12 @@ mod tests {
         time::Duration,
     };
 
-    use palisade_domain::UnixNanos;
-    use palisade_policy::ir::WorkloadRules;
+    use palisade_domain::{Action, UnixNanos};
     use palisade_supervision::{ChildSpec, Supervisor};
     use palisade_world::BootNanos;
 
     use super::*;
+    use crate::tests::{exact, file, rule, workload};
 
     /// Panics once a build looks at it, if told to: the first look of a question is the actor's own.
     #[derive(Default)]
@@ -95,7 +95,9 @@ mod tests {
     }
 
     fn asked() -> CompilePolicy {
-        CompilePolicy { rules: Arc::new(WorkloadRules::default()) }
+        // Of no rules nothing is built that would look at the clock.
+        let any = rule(Action::Block, file(exact("/bin/x")), &[]);
+        CompilePolicy { rules: Arc::new(workload(vec![any])) }
     }
 
     #[test]

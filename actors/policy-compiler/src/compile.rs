@@ -68,7 +68,8 @@ pub fn compile_canonical(
         LayerBuild { automaton, rules, standings: &standings, tags, tables, limits }.run(&mut *budget)
     };
     let path = layer(Automaton::Path, &PATH_FAMILIES)?;
-    let network = layer(Automaton::Network, &NETWORK_FAMILIES)?;
+    let network =
+        layer(Automaton::Network, &NETWORK_FAMILIES).map_err(|error| name_what_took_the_time(error, &path, rules))?;
     assemble(&path, &source, &network, sources.count() + 1).map_err(|error| match error {
         CompileError::TooLarge { what, worst } if worst.is_empty() => {
             let worst = worst_of_all(&what, &path, &network, &standings);
@@ -89,6 +90,20 @@ fn worst_of_all(what: &TooLarge, path: &Layer, network: &Layer, standings: &[Sta
         TooLarge::Words { rows, cells, .. } if cells > rows && !by_sources.is_empty() => by_sources,
         _ if path.dfa.rows.len() >= network.dfa.rows.len() => path.worst.clone(),
         _ => network.worst.clone(),
+    }
+}
+
+/// Time that is up early in the network layer was taken by the paths before it.
+fn name_what_took_the_time(error: CompileError, path: &Layer, rules: &[Arc<Rule>]) -> CompileError {
+    match error {
+        CompileError::TooLarge {
+            what: what @ TooLarge::Automaton { exhausted: Exhausted::Time { states }, .. },
+            worst: _,
+        } if states < path.dfa.states() && !path.worst.is_empty() => {
+            let worst = path.worst.iter().map(|rule| named(&rules[*rule as usize])).collect();
+            CompileError::TooLarge { what, worst }
+        }
+        error => error,
     }
 }
 
@@ -140,6 +155,9 @@ struct LayerBuild<'a> {
 
 impl LayerBuild<'_> {
     fn run(self, budget: &mut dyn Budget) -> Result<Layer, CompileError> {
+        // An automaton of nothing takes no time worth a look, and a refusal here would have no rule to name.
+        let mut unhurried = || false;
+        let budget: &mut dyn Budget = if self.tags.is_empty() { &mut unhurried } else { budget };
         let trie = self.trie(budget)?;
         let automaton = determinise(trie, self.limits, budget).map_err(|error| self.too_large(&error))?;
         let sets = &automaton.accept_sets;
@@ -220,6 +238,9 @@ fn source_automaton(
         what: TooLarge::Automaton { automaton: Automaton::Source, exhausted: error.exhausted },
         worst: error.worst_tags.iter().filter_map(first_rule).map(named).collect(),
     };
+    // As in a layer without rules.
+    let mut unhurried = || false;
+    let budget: &mut dyn Budget = if sources.count() == 0 { &mut unhurried } else { budget };
     // The tag of class n is n - 1. Exact paths have no `**`, so nothing is absorbed and strengths do not matter.
     let mut trie = Trie::new(vec![TagStrength::default(); sources.count() as usize], limits);
     for (path, class) in sources.iter() {
@@ -231,7 +252,8 @@ fn source_automaton(
     }
     let automaton = determinise(trie, limits, budget).map_err(too_large)?;
     let classes: Vec<u32> = automaton.accept_sets.iter().map(|tags| tags.first().map_or(0, |tag| tag + 1)).collect();
-    minimise(&automaton, &classes, budget).map_err(too_large)
+    let with_tags = |error: BuildError| BuildError { worst_tags: automaton.worst_tags.clone(), ..error };
+    minimise(&automaton, &classes, budget).map_err(with_tags).map_err(too_large)
 }
 
 fn sequences(rule: &Rule) -> Result<Vec<Vec<Token>>, CompileError> {

@@ -1,6 +1,10 @@
 //! What a compiled policy says of a stated act, by the walk that the kernel does: for policy tests and rehearsals.
+//!
+//! Decision: a stated connection is two acts of one executable, as it is for the kernel: the socket is made, then it connects. A Block of
+//! the socket is the answer, for no connection follows it; else the stricter of the two, and the connection's where they are equal: its
+//! alert names the destination.
 
-use palisade_kernel_abi::blob::{AF_INET, AF_INET6, Decision, Endpoint, Family, Modifiers, SourceId};
+use palisade_kernel_abi::blob::{AF_INET, AF_INET6, Decision, Effect, Endpoint, Family, Modifiers, SourceId};
 use palisade_policy::policy_test::Act;
 use palisade_protocol::CompiledPolicy;
 
@@ -30,9 +34,12 @@ pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
         }
         Act::Connect(connect) => {
             let domain = if connect.address.is_ipv4() { AF_INET } else { AF_INET6 };
+            let socket = Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination: None };
             let destination = Some((connect.address, connect.port));
-            let endpoint = Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination };
-            by_endpoint(Family::Connect, endpoint, &connect.source)
+            let creation = by_endpoint(Family::Socket, socket, &connect.source);
+            let connection = by_endpoint(Family::Connect, Endpoint { destination, ..socket }, &connect.source);
+            let is_decided = creation.effect == Effect::Block || creation.effect > connection.effect;
+            if is_decided { creation } else { connection }
         }
     }
 }

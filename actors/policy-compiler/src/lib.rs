@@ -27,6 +27,9 @@
 //!    and its default posture holds, audit or block, "by posture" and without a rule; otherwise the act is permitted. Process and
 //!    file have the file posture, socket and connect the network posture, ptrace the posture of capabilities.
 //!
+//! A program that connects does two acts: it makes a socket, then connects it. Each is decided alone, so that a Block of a socket holds
+//! whatever a destination rule says ([`decide`](decide())).
+//!
 //! Two consequences: an Allow of a socket makes both socket and connect allow-lists, an Allow of a destination only connect. And
 //! a Block on a directory with an Allow on one file in it means just that, in whatever order they are written.
 //!

@@ -4,9 +4,9 @@
 //! size is remembered like a result, one for want of time only for [`Bounds::retry_after`]. Memory is bounded by
 //! [`Bounds::kept_bytes`] for blobs that nobody else holds, and [`Bounds::entries`] for what is known about them.
 //!
-//! Equal workloads send the very same rules, a thousand policies of them after each change: the last few sets are known by
-//! their rules' addresses, so that only the first of 110 sorts and hashes them. The rules are held meanwhile, so that no
-//! address is used again.
+//! Equal workloads send the very same rules, a thousand policies of them after each change: the last few sets are known by their
+//! address, or by those of their rules, so that only the first of 110 sorts and hashes them, and all get the very same answer. The rules
+//! are held meanwhile, so that no address is used again.
 //!
 //! Decision: entries hold their blob weakly and only the recent ones also strongly, because what makes a blob worth
 //! knowing is that workloads use it, and these hold it themselves.
@@ -78,11 +78,20 @@ pub struct State {
     bounds: Bounds,
     results: BTreeMap<[u8; 32], Known>,
     /// The latest last.
-    recent: VecDeque<(Arc<WorkloadRules>, Arc<CanonicalRules>)>,
+    recent: VecDeque<Recent>,
     /// Grows with each request: the order of use.
     requests: u64,
     kept_bytes: usize,
     counts: Counts,
+}
+
+/// One set of rules that is known by address.
+#[derive(Debug)]
+struct Recent {
+    rules: Arc<WorkloadRules>,
+    canonical: Arc<CanonicalRules>,
+    /// The last answer, while somebody holds it.
+    answer: Weak<CompiledPolicy>,
 }
 
 #[derive(Debug)]
@@ -127,13 +136,14 @@ impl State {
         budget: &mut dyn Budget,
     ) -> Result<Arc<CompiledPolicy>, PolicyRefused> {
         self.requests += 1;
-        let canonical = self.canonical(&command.rules);
+        let recent = self.recent(&command.rules);
+        let canonical = Arc::clone(&self.recent[recent].canonical);
         let blob = match self.known(&canonical.hash, now) {
             Some(known) => known,
             None => self.build(now, &canonical, budget),
         };
         match blob {
-            Ok(blob) => Ok(Arc::new(compiled(canonical.rules.clone(), blob))),
+            Ok(blob) => Ok(self.recent[recent].answer(blob)),
             Err(refusal) => {
                 self.counts.refused += 1;
                 Err(refusal)
@@ -141,16 +151,17 @@ impl State {
         }
     }
 
-    fn canonical(&mut self, rules: &Arc<WorkloadRules>) -> Arc<CanonicalRules> {
-        if let Some((_, canonical)) = self.recent.iter().rev().find(|(recent, _)| are_the_same(recent, rules)) {
-            return Arc::clone(canonical);
+    /// Where in `recent` the rules are, from now on at least.
+    fn recent(&mut self, rules: &Arc<WorkloadRules>) -> usize {
+        if let Some(at) = self.recent.iter().rposition(|recent| are_the_same(&recent.rules, rules)) {
+            return at;
         }
-        let canonical = Arc::new(CanonicalRules::of(rules));
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((Arc::clone(rules), Arc::clone(&canonical)));
-        canonical
+        let canonical = Arc::new(CanonicalRules::of(rules));
+        self.recent.push_back(Recent { rules: Arc::clone(rules), canonical, answer: Weak::new() });
+        self.recent.len() - 1
     }
 
     fn known(&mut self, hash: &[u8; 32], now: BootNanos) -> Option<Result<Arc<Blob>, PolicyRefused>> {
@@ -220,8 +231,23 @@ impl State {
     }
 }
 
-/// Not only equal: of the same rules.
-fn are_the_same(one: &WorkloadRules, other: &WorkloadRules) -> bool {
+impl Recent {
+    /// The answer of before, unless the blob is another or nobody holds it any more.
+    fn answer(&mut self, blob: Arc<Blob>) -> Arc<CompiledPolicy> {
+        if let Some(answer) = self.answer.upgrade().filter(|answer| Arc::ptr_eq(&answer.blob, &blob)) {
+            return answer;
+        }
+        let answer = Arc::new(compiled(self.canonical.rules.clone(), blob));
+        self.answer = Arc::downgrade(&answer);
+        answer
+    }
+}
+
+/// Not only equal: the same, or of the same rules.
+fn are_the_same(one: &Arc<WorkloadRules>, other: &Arc<WorkloadRules>) -> bool {
+    if Arc::ptr_eq(one, other) {
+        return true;
+    }
     one.postures == other.postures
         && one.rules.len() == other.rules.len()
         && one.rules.iter().zip(&other.rules).all(|(one, other)| Arc::ptr_eq(one, other))

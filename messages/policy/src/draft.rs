@@ -54,6 +54,17 @@ impl<'p> Draft<'p> {
         self.policy.kind
     }
 
+    /// Refuses `ancestors`, which may stand at every level of a PalisadePolicy, and beside a source.
+    pub fn refuse_ancestors(&mut self, fields: &mut Fields<'_>) {
+        if self.kind() == PolicyKind::PalisadePolicy {
+            let instead = "remove it; `fromSource` then holds for the acting executable itself";
+            fields.refuse_unsupported(&["ancestors"], instead, self.problems);
+        } else {
+            let instead = "remove it; KubeArmor's kinds look at the acting executable itself";
+            fields.refuse_misplaced("ancestors", "only a PalisadePolicy has it", instead, self.problems);
+        }
+    }
+
     /// Reads a family, if the spec has it: its common fields here, its lists by `read`.
     pub fn family<'n>(
         &mut self,
@@ -65,6 +76,7 @@ impl<'p> Draft<'p> {
         let Some(node) = spec.get(name) else { return };
         let Some(mut family) = Fields::of(node, name, self.problems) else { return };
         let common = Common::read(&mut family, Level::Inner, self.problems).within(outer);
+        self.refuse_ancestors(&mut family);
         read(&mut family, &common, self);
         family.close(self.problems);
     }
@@ -97,6 +109,7 @@ impl<'p> Draft<'p> {
         }
         let Some(mut fields) = Fields::of(node, place, self.problems) else { return };
         let common = Common::read(&mut fields, Level::Inner, self.problems).within(outer);
+        self.refuse_ancestors(&mut fields);
         let mut item = Item { fields, common };
         read(&mut item, self);
         item.fields.close(self.problems);
@@ -136,7 +149,7 @@ impl<'p> Draft<'p> {
 
     /// The item's `fromSource`.
     pub fn sources(&mut self, item: &mut Item<'_>) -> BTreeSet<String> {
-        source::read(&mut item.fields, self.problems)
+        source::read(&mut item.fields, self)
     }
 }
 

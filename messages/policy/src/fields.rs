@@ -19,6 +19,8 @@ pub(crate) struct Fields<'n> {
     asked: Vec<&'static str>,
     /// Reported already, by something better than "unknown field".
     refused: Vec<&'static str>,
+    /// Of `refused`, what is right in the format: a slip of the pen may have meant it.
+    later: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -35,7 +37,7 @@ impl<'n> Fields<'n> {
                 return None;
             }
         };
-        Some(Self { place, at: node.at, entries, asked: Vec::new(), refused: Vec::new() })
+        Some(Self { place, at: node.at, entries, asked: Vec::new(), refused: Vec::new(), later: Vec::new() })
     }
 
     /// The place of a field in this mapping.
@@ -72,6 +74,7 @@ impl<'n> Fields<'n> {
     /// Fields that are right in their format but not held by this version; `instead` is what helps now.
     pub fn refuse_unsupported(&mut self, names: &[&'static str], instead: &str, problems: &mut Problems) {
         for &name in names {
+            self.later.push(name);
             let place = self.place_of(name);
             if let Some(at) = self.refuse(name) {
                 problems.unsupported(at, &quoted(&place), instead);
@@ -105,7 +108,7 @@ impl<'n> Fields<'n> {
                 continue;
             }
             let owner = if self.place.is_empty() { "the document".to_owned() } else { quoted(&self.place) };
-            let instead = match suggest::nearest(name, self.asked.iter().copied()) {
+            let instead = match suggest::nearest(name, self.asked.iter().chain(&self.later).copied()) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!("remove it, or use one of {}", listed(&self.asked)),
             };

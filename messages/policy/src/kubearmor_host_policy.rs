@@ -19,7 +19,10 @@ pub(crate) fn read(spec: &mut Fields<'_>, draft: &mut Draft<'_>) -> PolicySelect
     let instead = "write `nodeSelector:`, or `kind: KubeArmorPolicy`";
     spec.refuse_misplaced("selector", "a host policy selects nodes", instead, draft.problems);
     let selector = node_selector::read(spec, draft.problems);
+    draft.refuse_ancestors(spec);
     spec.refuse_unsupported(&LATER, LATER_INSTEAD, draft.problems);
+    let instead = "remove it; this version holds process, file and network for hosts";
+    spec.refuse_misplaced("ptrace", "only a PalisadePolicy has this family", instead, draft.problems);
     process::read(spec, &common, draft);
     file::read(spec, &common, draft);
     network::read(spec, &common, draft);

@@ -20,6 +20,7 @@ pub(crate) fn read(spec: &mut Fields<'_>, draft: &mut Draft<'_>) -> PolicySelect
     let instead = "write `selector:`, or `kind: KubeArmorHostPolicy`";
     spec.refuse_misplaced("nodeSelector", "hosts are selected by a KubeArmorHostPolicy", instead, draft.problems);
     let selector = selector::read(spec, draft.problems);
+    draft.refuse_ancestors(spec);
     spec.refuse_unsupported(&LATER, LATER_INSTEAD, draft.problems);
     let instead = "write `kind: PalisadePolicy` with `apiVersion: palisade.dev/v1alpha1`";
     spec.refuse_misplaced("ptrace", "only a PalisadePolicy has this family", instead, draft.problems);

@@ -14,6 +14,7 @@ mod diagnostic;
 mod draft;
 mod fields;
 mod file;
+mod given_out;
 pub mod ir;
 mod kubearmor_host_policy;
 mod kubearmor_policy;

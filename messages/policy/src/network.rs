@@ -14,7 +14,11 @@ pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>)
             destination::read(family, common, draft);
         } else {
             let why = "only a PalisadePolicy names destinations";
-            let instead = "write `kind: PalisadePolicy` with `apiVersion: palisade.dev/v1alpha1`";
+            let instead = match draft.kind() {
+                // A PalisadePolicy selects no hosts.
+                PolicyKind::KubeArmorHostPolicy => "remove it; this version holds `matchProtocols` for hosts",
+                _ => "write `kind: PalisadePolicy` with `apiVersion: palisade.dev/v1alpha1`",
+            };
             family.refuse_misplaced("destinations", why, instead, draft.problems);
         }
     });

@@ -21,6 +21,7 @@ pub(crate) fn read(spec: &mut Fields<'_>, draft: &mut Draft<'_>) -> PolicySelect
     let why = "a namespaced policy selects workloads of its namespace";
     spec.refuse_misplaced("nodeSelector", why, instead, draft.problems);
     let selector = selector::read(spec, draft.problems);
+    draft.refuse_ancestors(spec);
     spec.refuse_unsupported(&LATER, LATER_INSTEAD, draft.problems);
     process::read(spec, &common, draft);
     file::read(spec, &common, draft);

@@ -12,6 +12,7 @@ use palisade_domain::{PolicyRef, Workload, WorkloadKind};
 
 use crate::{
     diagnostic::{Diagnostic, Severity, quoted},
+    given_out::GivenOut,
     ir::{Postures, WorkloadRules},
     policy::{Policy, PolicySelector},
     policy_file::PolicyFile,
@@ -26,6 +27,7 @@ pub struct PolicySet {
     by_namespace: BTreeMap<String, Vec<Arc<Policy>>>,
     /// Policies for hosts, in the order of `policies`.
     for_hosts: Vec<Arc<Policy>>,
+    given_out: GivenOut,
 }
 
 impl PolicySet {
@@ -75,7 +77,7 @@ impl PolicySet {
                 }
             }
         }
-        Self { policies, by_namespace, for_hosts }
+        Self { policies, by_namespace, for_hosts, given_out: GivenOut::default() }
     }
 
     /// How many policies there are.
@@ -111,16 +113,17 @@ impl PolicySet {
     }
 
     /// What holds for one workload: the rules of its policies, and its postures from the annotations of its namespace (none
-    /// for a host) over the global ones. Equal sets and workloads give equal rules in equal order.
+    /// for a host) over the global ones. Equal sets and workloads give equal rules in equal order, and workloads with the same policies
+    /// and postures the very same list, as long as one of them holds it.
     #[must_use]
     pub fn rules_for(
         &self,
         workload: &Workload,
         namespace_annotations: &BTreeMap<String, String>,
         global: Postures,
-    ) -> WorkloadRules {
-        let rules = self.policies_for(workload).flat_map(|policy| policy.rules.iter().cloned()).collect();
-        WorkloadRules { rules, postures: postures::resolve(namespace_annotations, global).0 }
+    ) -> Arc<WorkloadRules> {
+        let postures = postures::resolve(namespace_annotations, global).0;
+        self.given_out.rules_of(self.policies_for(workload), postures)
     }
 }
 

@@ -3,6 +3,7 @@
 mod broken;
 mod good;
 mod inheritance;
+mod later;
 mod policy_set;
 mod policy_test;
 mod properties;

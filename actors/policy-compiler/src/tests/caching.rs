@@ -38,6 +38,23 @@ fn unit_compiler_shares_a_blob_between_rules_that_differ_only_in_words() {
 }
 
 #[test]
+fn unit_compiler_answers_equal_workloads_with_the_very_same_policy() {
+    let mut state = State::default();
+    let shared = Arc::new(rule(Action::Block, file(exact("/bin/x")), &[]));
+    let rules = || WorkloadRules { rules: vec![Arc::clone(&shared)], ..WorkloadRules::default() };
+    let same = command(rules());
+    let first = state.step(NOW, &same, &mut unhurried()).unwrap();
+    for other in [&same, &command(rules())] {
+        assert!(Arc::ptr_eq(&first, &state.step(NOW, other, &mut unhurried()).unwrap()));
+    }
+    assert_eq!(state.counts(), Counts { compiled: 1, reused: 2, refused: 0 });
+    let known = Arc::downgrade(&first);
+    drop(first);
+    assert!(known.upgrade().is_none(), "an answer is kept alive by those who asked");
+    assert_eq!(state.step(NOW, &same, &mut unhurried()).unwrap().rules, [shared]);
+}
+
+#[test]
 fn unit_compiler_knows_the_very_same_rules_again_and_lets_go_of_them_after_some_others() {
     let mut state = State::default();
     let shared = Arc::new(rule(Action::Allow, file(exact("/bin/x")), &[]));

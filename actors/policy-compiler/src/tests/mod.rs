@@ -9,6 +9,7 @@ mod differential;
 mod kubearmor;
 mod refusals;
 mod serving;
+mod stated;
 mod verdicts;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 
 use crate::{CompileError, automaton::AutomatonLimits};
 
-fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
+pub(crate) fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
     let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "test".into(), name: "test".into() };
     Rule {
         policy: Arc::new(policy),
@@ -32,7 +33,7 @@ fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
     }
 }
 
-fn file(path: PathMatch) -> Matcher {
+pub(crate) fn file(path: PathMatch) -> Matcher {
     Matcher::File(PathRule { path, owner_only: false, read_only: false })
 }
 
@@ -40,7 +41,7 @@ fn pattern(pattern: &str) -> PathMatch {
     PathMatch::Pattern(pattern.to_owned())
 }
 
-fn exact(path: &str) -> PathMatch {
+pub(crate) fn exact(path: &str) -> PathMatch {
     PathMatch::Exact(path.to_owned())
 }
 
@@ -48,7 +49,7 @@ fn directory(directory: &str, recursive: bool) -> PathMatch {
     PathMatch::Directory { directory: directory.to_owned(), recursive }
 }
 
-fn workload(rules: Vec<Rule>) -> WorkloadRules {
+pub(crate) fn workload(rules: Vec<Rule>) -> WorkloadRules {
     WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), ..WorkloadRules::default() }
 }
 

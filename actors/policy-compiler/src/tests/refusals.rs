@@ -2,7 +2,7 @@
 
 use palisade_domain::Action;
 use palisade_kernel_abi::blob::{Automaton, Family};
-use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, Rule};
+use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, Rule, WorkloadRules};
 
 use super::{compile, corpus::Random, exact, file, pattern, rule, workload};
 use crate::{
@@ -52,6 +52,56 @@ fn unit_compiler_ends_soon_after_its_time_is_up() {
     let error = crate::compile(&rules, &limits, &mut budget).unwrap_err();
     assert!(matches!(&error, CompileError::TooLarge { what, .. } if what.is_for_want_of_time()), "{error}");
     assert_eq!(looks, 221, "the first look that says so ends the build");
+}
+
+/// Refuses at each of the looks of a build in turn; what was said, and how many looks there are.
+fn refused_at_each_look(rules: &WorkloadRules) -> Vec<String> {
+    let mut said = Vec::new();
+    loop {
+        let mut looks = 0;
+        let mut budget = || {
+            looks += 1;
+            looks > said.len()
+        };
+        match crate::compile(rules, &AutomatonLimits::default(), &mut budget) {
+            Ok(_) => return said,
+            Err(error) => said.push(error.to_string()),
+        }
+    }
+}
+
+#[test]
+fn unit_compiler_names_rules_at_whatever_moment_its_time_is_up() {
+    let path = |n: usize| rule(Action::Block, file(exact(&format!("/usr/bin/{n}"))), &[]);
+    let from = |n: usize| rule(Action::Block, file(exact(&format!("/etc/{n}"))), &[&format!("/usr/sbin/{n}")]);
+    let peer = |n: usize| {
+        let cidr = Some((format!("10.0.0.{n}").parse().unwrap(), 32));
+        rule(Action::Block, Matcher::Destination(DestinationMatch { cidr, ports: None, protocol: None }), &[])
+    };
+    for (shape, rules) in [
+        ("paths", (0..3).map(path).collect()),
+        ("destinations", (0..3).map(peer).collect()),
+        ("sources", (0..3).map(from).collect()),
+        ("all of them", (0..3).flat_map(|n| [path(n), from(n), peer(n)]).collect::<Vec<Rule>>()),
+    ] {
+        let said = refused_at_each_look(&workload(rules));
+        assert!(said.len() > 3, "{shape}: {said:?}");
+        for text in said {
+            assert!(text.contains("the time for one build was up"), "{shape}: {text}");
+            assert!(text.contains("the rules that cost most: PalisadePolicy/test/test"), "{shape}: {text}");
+            assert!(!text.contains(" of 1 "), "{shape}: {text}");
+        }
+    }
+}
+
+#[test]
+fn unit_compiler_blames_the_paths_where_their_time_is_up_as_the_destinations_begin() {
+    let peer = Matcher::Destination(DestinationMatch { cidr: None, ports: Some((80, 80)), protocol: None });
+    let rules = [rule(Action::Block, file(exact("/usr/bin/x")), &[]), rule(Action::Block, peer, &[])];
+    let said = refused_at_each_look(&workload(rules.to_vec()));
+    let begun: Vec<&String> =
+        said.iter().filter(|text| text.contains("Network automaton: ") && text.contains(" 0 states")).collect();
+    assert!(!begun.is_empty() && begun.iter().all(|text| text.contains("`/usr/bin/x`")), "{said:#?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Sets of policies: identity, order, selection.
 
+use std::sync::Arc;
+
 use palisade_domain::{PolicyKind, PolicyRef, Posture};
 
 use super::{host, label_map, workload};
@@ -39,7 +41,7 @@ fn parse(files: &[(&str, String)]) -> (PolicySet, Vec<String>) {
 
 fn paths(set: &PolicySet, of: &palisade_domain::Workload) -> Vec<String> {
     use crate::ir::{Matcher, PathMatch};
-    let rules = set.rules_for(of, &label_map(&[]), Postures::default()).rules;
+    let rules = set.rules_for(of, &label_map(&[]), Postures::default());
     let path = |rule: &std::sync::Arc<crate::ir::Rule>| match &rule.matcher {
         Matcher::Process(rule) => match &rule.path {
             PathMatch::Exact(path) => path.clone(),
@@ -47,7 +49,7 @@ fn paths(set: &PolicySet, of: &palisade_domain::Workload) -> Vec<String> {
         },
         other => panic!("{other:?}"),
     };
-    rules.iter().map(path).collect()
+    rules.rules.iter().map(path).collect()
 }
 
 #[test]
@@ -95,6 +97,38 @@ fn unit_policy_set_keeps_good_files_when_one_is_replaced_by_an_older_parse() {
     let (set, duplicates) = PolicySet::assemble([&good, &other]);
     assert!(duplicates.is_empty());
     assert_eq!(paths(&set, &workload("shop", "c", &[("app", "web")])), ["/old", "/b"]);
+}
+
+#[test]
+fn unit_policy_set_gives_workloads_with_the_same_policies_the_very_same_rules() {
+    let (set, _) = parse(&files());
+    let none = label_map(&[]);
+    let of = |set: &PolicySet, labels, postures| set.rules_for(&workload("shop", "c", labels), &none, postures);
+    let audit = Postures::default();
+    let first = of(&set, &[("app", "web"), ("pod", "1")], audit);
+    assert_eq!(first.rules.len(), 3);
+    assert!(Arc::ptr_eq(&first, &of(&set, &[("app", "web"), ("pod", "2")], audit)));
+    let block = Postures { file: Posture::Block, ..audit };
+    let blocked = of(&set, &[("app", "web")], block);
+    assert_eq!((&blocked.rules, blocked.postures), (&first.rules, block), "under other postures they are others");
+    assert!(of(&set, &[("app", "db")], audit).rules.is_empty());
+    let clone = set.clone();
+    assert_eq!(clone, set, "what was given out is no part of its value");
+    assert_eq!(of(&clone, &[("app", "web")], audit), first);
+}
+
+#[test]
+fn unit_policy_set_keeps_no_rules_alive_that_nobody_holds() {
+    let (set, _) = parse(&files());
+    let web = workload("shop", "c", &[("app", "web")]);
+    let rules = set.rules_for(&web, &label_map(&[]), Postures::default());
+    let (gone, rule) = (Arc::downgrade(&rules), Arc::clone(&rules.rules[0]));
+    let held = Arc::strong_count(&rule);
+    drop(rules);
+    assert!(gone.upgrade().is_none());
+    assert_eq!(Arc::strong_count(&rule), held - 1);
+    let again = set.rules_for(&web, &label_map(&[]), Postures::default());
+    assert_eq!((again.rules.len(), again.rules[0] == rule), (3, true));
 }
 
 #[test]
