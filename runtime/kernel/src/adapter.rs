@@ -492,6 +492,10 @@ impl Enforcement for KernelAdapter {
     fn memory(&self) -> KernelMemory {
         self.programs.as_ref().map(Programs::memory).unwrap_or_default()
     }
+
+    fn impairments(&self) -> Vec<Gap> {
+        self.responder.as_ref().map(Responder::impairments).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

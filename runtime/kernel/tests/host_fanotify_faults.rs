@@ -140,6 +140,8 @@ fn host_fanotify_time_without_a_responder_is_counted_also_between_attempts() {
     signal_responder(&bed, libc::SIGKILL);
     eventually("it is missed", || bed.responder.health().pid == 0);
     std::thread::sleep(Duration::from_secs(2));
+    let [impairment] = &bed.responder.impairments()[..] else { panic!("{:?}", bed.responder.impairments()) };
+    assert!(impairment.what == "process, file" && impairment.reason.contains("permitted"), "{impairment:?}");
     let absent = Duration::from_nanos(bed.responder.health().absent_nanos);
     assert!(absent > Duration::from_millis(1900), "while it lasts: {absent:?}");
     program.put_back();
@@ -147,6 +149,7 @@ fn host_fanotify_time_without_a_responder_is_counted_also_between_attempts() {
     let counted = bed.responder.health().absent_nanos;
     assert!(Duration::from_nanos(counted) >= absent);
     assert_eq!(bed.responder.health().absent_nanos, counted, "it is over");
+    assert_eq!(bed.responder.impairments(), []);
     assert_held(&bed);
 }
 
@@ -167,8 +170,10 @@ fn host_fanotify_container_that_ended_does_not_keep_the_others_from_their_policy
     signal_responder(&bed, libc::SIGKILL);
     eventually("a new responder stands", || bed.responder.health().restarts == 1);
     assert_eq!(bed.responder.health().unrestored, 1, "it is told of");
+    assert!(bed.responder.impairments()[0].what.contains("some containers"));
     assert_held(&bed);
     bed.responder.release(membership.slot).expect("released");
+    assert_eq!(bed.responder.impairments(), [], "with the container goes what was missing of it");
 }
 
 #[test]
@@ -188,6 +193,25 @@ fn host_fanotify_container_that_is_admitted_again_keeps_its_policy() {
     let said = bed.sh_in(&container, "cat /etc/palisade/secret; cat /etc/open");
     assert!(!said.contains("hidden") && said.contains("shown"), "the journal has it too: {said}");
     end(container);
+}
+
+#[test]
+fn host_fanotify_what_is_missing_is_told_while_the_responder_is_busy() {
+    let bed = bed_with_secret(config("responder_process"));
+    signal_responder(&bed, libc::SIGSTOP);
+    let slowest = std::thread::scope(|scope| {
+        scope.spawn(|| bed.responder.admit(bed.membership()).expect_err("nobody answers"));
+        let mut slowest = Duration::ZERO;
+        for _ in 0..300 {
+            let start = now();
+            let _missing = bed.responder.impairments();
+            slowest = slowest.max(start.elapsed());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        slowest
+    });
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    eventually("a new responder stands", || bed.responder.health().restarts == 1 && bed.responder.impairments() == []);
 }
 
 /// The most descriptors that this process may open, and what it was before.

@@ -170,4 +170,8 @@ pub trait Enforcement: Send + Sync {
     fn release(&self, slot: Slot) -> Result<(), EnforcementError>;
     /// Kernel memory in use now.
     fn memory(&self) -> KernelMemory;
+    /// What of the matrix is not in force at this moment, and why; empty in good health. Cheap: asked every second.
+    fn impairments(&self) -> Vec<Gap> {
+        Vec::new()
+    }
 }

@@ -8,7 +8,7 @@
 //! responder that hangs is killed, for killing it frees who waits.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     os::{
@@ -19,7 +19,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -136,6 +136,14 @@ struct Shared {
     state: Mutex<State>,
     account: Arc<RecordAccount>,
     stopping: AtomicBool,
+    impairment: Impairment,
+}
+
+/// What is missing now, told without the lock: that is held for seconds while a responder is replaced, or does not answer.
+#[derive(Debug, Default)]
+struct Impairment {
+    absent: AtomicBool,
+    unrestored: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +156,7 @@ struct State {
     /// Since when there is none, by the clock of records: until the next one stands, failed attempts and pauses included.
     absent_since: Option<u64>,
     /// Containers of which the present responder could not be told all.
-    unrestored: u64,
+    unrestored: BTreeSet<Slot>,
 }
 
 impl State {
@@ -187,6 +195,7 @@ impl Responder {
             state: Mutex::default(),
             account: Arc::default(),
             stopping: AtomicBool::new(false),
+            impairment: Impairment::default(),
         });
         {
             let mut state = shared.state();
@@ -218,6 +227,9 @@ impl Responder {
         let gaps = state.running(slot).and_then(|running| running.tell_admission(&entry));
         if gaps.is_ok() {
             state.journal.insert(slot, entry);
+            if known.is_none() {
+                self.shared.restored(&mut state, slot);
+            }
         } else if known.is_none() {
             // The half that was done is undone; a responder that is gone has nothing to undo.
             if let Ok(running) = state.running(slot) {
@@ -270,6 +282,7 @@ impl Responder {
     pub fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
         let mut state = self.shared.state();
         state.journal.remove(&slot);
+        self.shared.restored(&mut state, slot);
         state.running(slot)?.call(slot, &Request::Release { slot: slot.0 }, &[])
     }
 
@@ -286,7 +299,7 @@ impl Responder {
         let mut health = ResponderHealth {
             restarts: state.restarts,
             absent_nanos: state.absent_nanos(),
-            unrestored: state.unrestored,
+            unrestored: u64::try_from(state.unrestored.len()).unwrap_or(u64::MAX),
             ..ResponderHealth::default()
         };
         if let Some(running) = &state.running {
@@ -300,6 +313,27 @@ impl Responder {
             health.unreadable = read(&page.unreadable);
         }
         health
+    }
+
+    /// What it does not hold at this moment that it should. Waits for no lock.
+    #[must_use]
+    pub fn impairments(&self) -> Vec<Gap> {
+        let impairment = &self.shared.impairment;
+        let gap = |what: &str, reason: String| Gap { what: what.to_owned(), reason };
+        let absent = impairment.absent.load(Ordering::SeqCst).then(|| {
+            let reason =
+                "the fanotify responder is being replaced: opens and execs are permitted until the next one stands";
+            gap("process, file", reason.to_owned())
+        });
+        let unrestored = match impairment.unrestored.load(Ordering::SeqCst) {
+            0 => None,
+            containers => {
+                let reason =
+                    format!("containers held less well than before the fanotify responder was replaced: {containers}");
+                Some(gap("process, file of some containers", reason))
+            }
+        };
+        absent.into_iter().chain(unrestored).collect()
     }
 }
 
@@ -351,18 +385,20 @@ impl Running {
         }
     }
 
-    /// Tells it the journal; returns of how many containers it could not be told all.
+    /// Tells it the journal; returns of which containers it could not be told all.
     ///
     /// What fails for one container (it has ended, a volume cannot be marked) leaves the others their policy: only a responder
     /// that is gone or silent ends the replay, for then there is nobody to hold any of them.
-    fn tell_all(&mut self, journal: &BTreeMap<Slot, Entry>) -> Result<u64, EnforcementError> {
-        let mut unrestored = 0;
-        for entry in journal.values() {
+    fn tell_all(&mut self, journal: &BTreeMap<Slot, Entry>) -> Result<BTreeSet<Slot>, EnforcementError> {
+        let mut unrestored = BTreeSet::new();
+        for (slot, entry) in journal {
             let admitted = passed_over(self.tell_admission(entry))?;
             // The container may have ended meanwhile: then it has no mounts to name and will be released.
             let learnt = entry.learnt.is_none() || passed_over(self.tell_mounts(entry))?;
             let installed = passed_over(self.tell_policy(entry))?;
-            unrestored += u64::from(!(admitted && learnt && installed));
+            if !(admitted && learnt && installed) {
+                unrestored.insert(*slot);
+            }
         }
         Ok(unrestored)
     }
@@ -468,6 +504,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nothing is missing of the slot any more: it is gone, or another's.
+    fn restored(&self, state: &mut State, slot: Slot) {
+        state.unrestored.remove(&slot);
+        self.impairment.unrestored.store(state.unrestored.len(), Ordering::SeqCst);
+    }
+
     /// Starts one and tells it the journal.
     fn start(&self, state: &mut State) -> Result<Running, StartError> {
         let (mine, its) = sys::seqpacket_pair(1 << 17).map_err(starting("socketpair"))?;
@@ -495,7 +537,10 @@ impl Shared {
         state.starts += 1;
         let told = running.greet(&self.config, producer, &records_in).and_then(|()| running.tell_all(&state.journal));
         match told {
-            Ok(unrestored) => state.unrestored = unrestored,
+            Ok(unrestored) => {
+                self.impairment.unrestored.store(unrestored.len(), Ordering::SeqCst);
+                state.unrestored = unrestored;
+            }
             Err(error) => {
                 running.kill();
                 running.reap();
@@ -546,6 +591,7 @@ impl Shared {
             return true;
         }
         if let Some(mut old) = state.running.take() {
+            self.impairment.absent.store(true, Ordering::SeqCst);
             state.absent_since = Some(sys::boot_nanos());
             old.kill();
             old.reap();
@@ -558,6 +604,7 @@ impl Shared {
             Ok(running) => {
                 state.absent_nanos = state.absent_nanos();
                 state.absent_since = None;
+                self.impairment.absent.store(false, Ordering::SeqCst);
                 tracing::info!(pid = running.child.id(), "fanotify responder replaced");
                 state.running = Some(running);
                 state.restarts += 1;
