@@ -151,13 +151,15 @@ pub enum ObjectError {
     },
 }
 
-/// Bytes of a map's key and value.
+/// Bytes of a map's key and value, and how many it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapSizes {
     /// Of a key.
     pub key: u32,
     /// Of a value.
     pub value: u32,
+    /// At most; 0 where storage belongs to tasks.
+    pub entries: u32,
 }
 
 /// All programs of an object that could not be used.
@@ -231,8 +233,8 @@ impl PinRoot {
         if !path.exists() {
             return Ok(());
         }
-        let MapShape { key, value, .. } = self.open(name)?.shape();
-        let found = MapSizes { key, value };
+        let MapShape { key, value, entries, .. } = self.open(name)?.shape();
+        let found = MapSizes { key, value, entries };
         if found == wanted { Ok(()) } else { Err(ObjectError::OtherVersion { path, found, wanted }) }
     }
 }

@@ -18,10 +18,19 @@ use crate::{
 
 /// Sizes of the shared maps whose layout programs and this process must agree on.
 const SHARED: &[(&str, MapSizes)] = &[
-    ("cgroup_slots", MapSizes { key: 8, value: 4 }),
-    ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32 }),
-    ("mounts", MapSizes { key: size_of::<layout::MountKey>() as u32, value: size_of::<layout::Mount>() as u32 }),
-    ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32 }),
+    ("cgroup_slots", MapSizes { key: 8, value: 4, entries: layout::CGROUPS }),
+    ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32, entries: layout::SLOTS }),
+    (
+        "mounts",
+        MapSizes {
+            key: size_of::<layout::MountKey>() as u32,
+            value: size_of::<layout::Mount>() as u32,
+            entries: layout::MOUNTS,
+        },
+    ),
+    // Of fewer entries, CPUs of high numbers would find none.
+    ("scratch", MapSizes { key: 4, value: layout::SCRATCH_BYTES, entries: layout::SCRATCH_SLOTS }),
+    ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32, entries: 0 }),
 ];
 
 /// What is loaded.
