@@ -241,13 +241,22 @@ static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoin
 	}
 }
 
+/* AF_UNSPEC on an IP socket takes its destination away, and names none (getaddrinfo(3) does it); cgroup programs are not asked. */
+static __always_inline bool pal_is_disconnect(struct socket *socket, struct sockaddr *address, int length)
+{
+	__u16 domain = socket->sk->__sk_common.skc_family;
+
+	return (domain == PAL_AF_INET || domain == PAL_AF_INET6) && length >= (int)sizeof(address->sa_family) &&
+	       address->sa_family == PAL_AF_UNSPEC;
+}
+
 SEC("lsm/socket_connect")
 int BPF_PROG(judge_connect, struct socket *socket, struct sockaddr *address, int length, int earlier)
 {
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
 
-	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_CONNECT))
+	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_CONNECT) || pal_is_disconnect(socket, address, length))
 		return earlier;
 	pal_endpoint_of_connect(&endpoint, socket, address, length);
 	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_CONNECT);

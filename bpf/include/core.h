@@ -79,6 +79,7 @@ enum {
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
+#define PAL_AF_UNSPEC 0
 #define PAL_AF_INET 2
 #define PAL_AF_INET6 10
 
