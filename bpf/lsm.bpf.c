@@ -148,9 +148,10 @@ int BPF_PROG(judge_open, struct file *file, int earlier)
 
 /*
  * A file is made before it is opened: denied at the open alone, an empty one would stay behind. The maker will own it. What
- * is only audited is reported by the open that follows.
+ * is only audited is reported by the open that follows; `alone`: none does.
  */
-static __noinline int pal_judge_create(const struct path *directory, struct dentry *dentry, struct pal_subject *subject)
+static __noinline int pal_judge_create(const struct path *directory, struct dentry *dentry, struct pal_subject *subject,
+				       bool alone)
 {
 	struct pal_act act;
 	int result;
@@ -160,11 +161,21 @@ static __noinline int pal_judge_create(const struct path *directory, struct dent
 	act.object.dentry = dentry;
 	act.modifiers = PAL_MODIFIER_OWNER | PAL_MODIFIER_WRITE;
 	pal_judge_file(&act);
-	if (pal_is_denied(&act))
+	if (alone ? pal_effect(&act) != PAL_EFFECT_PERMIT : pal_is_denied(&act))
 		pal_report_open(&act, PAL_O_CREAT);
 	result = pal_errno(&act, PAL_EACCES);
 	pal_act_end(&act);
 	return result;
+}
+
+/*
+ * open(2) asks with S_IFREG, whatever its caller says, and nothing else opens what it makes: FIFOs, devices and sockets come
+ * from mknod(2) and bind(2), and so does a mode without a type, by which mknod(2) makes a regular file. By S_IFREG it makes
+ * one too, which cannot be told from an open here: that one is audited when it is opened.
+ */
+static __always_inline bool pal_is_made_alone(__u16 mode)
+{
+	return (mode & PAL_S_IFMT) != PAL_S_IFREG;
 }
 
 SEC("lsm/path_mknod")
@@ -174,7 +185,7 @@ int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, 
 
 	if (earlier || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	return pal_judge_create(directory, dentry, &subject);
+	return pal_judge_create(directory, dentry, &subject, pal_is_made_alone(mode));
 }
 
 /* ---- networks ---- */
