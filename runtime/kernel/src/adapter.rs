@@ -340,12 +340,17 @@ fn held_of(slot: Slot, held: &HeldFamily, gaps: &[Gap]) -> HeldFamily {
     }
 }
 
-/// What no stronger tier holds is killed for; and of opens, fanotify leaves what depends on writing to be reported.
+/// What no stronger tier holds is killed for, sockets that cgroup programs do not see among it; and of opens, fanotify leaves
+/// what depends on writing to be reported.
 fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
     let tier = |family| matrix.families.get(&family).map(|held: &HeldFamily| held.tier);
     let fanotify_judges = tier(Family::File) == Some(Tier::Fanotify);
-    let ptrace = (tier(Family::Ptrace) == Some(Tier::Kill)).then_some(blob::Family::Ptrace);
-    let families: Vec<blob::Family> = ptrace.into_iter().chain(fanotify_judges.then_some(blob::Family::File)).collect();
+    let duties = [
+        (tier(Family::Ptrace) == Some(Tier::Kill), blob::Family::Ptrace),
+        (fanotify_judges, blob::Family::File),
+        (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
+    ];
+    let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
     let duty = KillDuty { families: &families, fanotify_judges, host_mnt_ns: programs::host_mount_namespace() };
     if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
         tracing::warn!(?error, "nothing is killed for what cannot be denied");
