@@ -355,6 +355,10 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
     if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
         tracing::warn!(?error, "nothing is killed for what cannot be denied");
         matrix::without_kill(matrix, &error.to_string());
+        // Neither may what an earlier version attached, nor half of what this one has.
+        if let Err(error) = kill::detach(pin_root) {
+            tracing::warn!(?error, "programs that kill stay attached");
+        }
     }
 }
 

@@ -65,11 +65,13 @@ impl Programs {
             Err(error) => {
                 tracing::warn!(%error, "no kernel programs at all on this kernel");
                 refused.extend(objects::refuse_all(objects::IDENTITY, &error));
+                pins.remove_other_links(&[])?;
                 return Ok(None);
             }
         }
         // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
         objects.push(load_lsm(&btf, &pins, &constants, matrix)?);
+        pins.remove_other_links(&attached(&objects))?;
         let (mount_table, refusal) = MountTable::open(&btf, &pins)?;
         refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
         let slots = open_slots(&pins)?;
@@ -151,6 +153,14 @@ impl Programs {
         let pool = self.pool.lock();
         KernelMemory { blobs: pool.memory(), blob_count: pool.count(), maps }
     }
+}
+
+/// Programs whose links this version has pinned.
+fn attached(objects: &[LoadedObject]) -> Vec<&'static str> {
+    let refused =
+        |name: &str| objects.iter().any(|object| object.refused.iter().any(|refusal| refusal.program == name));
+    let all = objects::IDENTITY.iter().chain(objects::LSM).map(|spec| spec.name);
+    all.filter(|name| !refused(name)).collect()
 }
 
 fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
