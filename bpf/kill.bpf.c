@@ -8,13 +8,16 @@
  *            undone by the tracer's death; PTRACE_ATTACH leaves its target stopped, which whoever may trace a process
  *            can do to it by SIGSTOP too. A target that is born between the check and the call is found at its exit.
  *   exec     after the new image is set up, before its first instruction; only where fanotify does not hold execs.
- *   socket   of domains that no cgroup program sees, at the call's exit: the descriptor is never used.
+ *   socket   of domains that no cgroup program sees, at the call's exit: the descriptor is never used. Only of containers, like
+ *            all of networks in this tier, and only where a rule says so: a program that asks for a unix socket in passing
+ *            (nscd, syslog) would die of every allow-list. What the posture or the fail mode blocks is reported.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
  *            how a file is opened, has to let pass is reported as unenforceable.
  *
  * Which families are this tier's business is set before loading, by what the kernel lacks. Not loaded where BPF LSM works.
  *
- * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; io_uring opens;
+ * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; opens and sockets of
+ * io_uring; socketpair(2), and connects of the sockets that are judged here;
  * process_vm_readv, process_vm_writev, pidfd_getfd and /proc/<pid>/mem are tracing for an LSM and not here.
  *
  * Minimum kernel 6.1 (tested; bpf_send_signal is there from 5.3 and works at once where interrupts are on).
@@ -49,6 +52,16 @@ static __always_inline void pal_act_on_file(struct pal_act *act, __u64 address)
 
 	act->object.vfsmount = address ? (__u64)BPF_CORE_READ(file, f_path.mnt) : 0;
 	act->object.dentry = address ? (__u64)BPF_CORE_READ(file, f_path.dentry) : 0;
+}
+
+/* What must not be, and goes on all the same. */
+static __always_inline void pal_let_pass(const struct pal_act *act, struct pal_verdict *verdict)
+{
+	verdict->word = act->word;
+	verdict->family = act->family;
+	verdict->fail_reason = pal_fail_reason(act);
+	verdict->tier = PAL_TIER_AUDIT;
+	verdict->outcome = PAL_OUTCOME_UNENFORCEABLE;
 }
 
 /* Kills where the effect is to block; what it says is what was done. */
@@ -182,6 +195,11 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 
 /* ---- sockets that no cgroup program sees ---- */
 
+static __always_inline bool pal_is_blocked_by_rule(const struct pal_act *act)
+{
+	return pal_is_denied(act) && act->naming == PAL_NAMED && !(act->word & PAL_DECISION_BY_POSTURE);
+}
+
 static __noinline void pal_report_socket(const struct pal_act *act, const struct pal_call *call)
 {
 	struct pal_network_act network = { .operation = PAL_NETWORK_SOCKET, .result = call->result };
@@ -189,7 +207,10 @@ static __noinline void pal_report_socket(const struct pal_act *act, const struct
 	struct pal_verdict verdict;
 
 	pal_endpoint_of_arguments(&endpoint, call);
-	pal_carry_out(act, &verdict);
+	if (pal_is_denied(act) && !pal_is_blocked_by_rule(act))
+		pal_let_pass(act, &verdict);
+	else
+		pal_carry_out(act, &verdict);
 	pal_emit_network(act->subject, &endpoint, &network, &verdict);
 }
 
@@ -203,7 +224,7 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 	pal_call_read(&call, regs, result);
 	domain = call.arguments[0];
 	if (result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
-	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET))
+	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET) || !subject.slot)
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
 	if (act.scratch)

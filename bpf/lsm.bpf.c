@@ -152,9 +152,10 @@ int BPF_PROG(judge_open, struct file *file, int earlier)
 
 /*
  * A file is made before it is opened: denied at the open alone, an empty one would stay behind. The maker will own it. What
- * is only audited is reported by the open that follows.
+ * is only audited is reported by the open that follows; `alone`: none does.
  */
-static __noinline int pal_judge_create(const struct path *directory, struct dentry *dentry, struct pal_subject *subject)
+static __noinline int pal_judge_create(const struct path *directory, struct dentry *dentry, struct pal_subject *subject,
+				       bool alone)
 {
 	struct pal_act act;
 	int result;
@@ -164,11 +165,21 @@ static __noinline int pal_judge_create(const struct path *directory, struct dent
 	act.object.dentry = dentry;
 	act.modifiers = PAL_MODIFIER_OWNER | PAL_MODIFIER_WRITE;
 	pal_judge_file(&act);
-	if (pal_is_denied(&act))
+	if (alone ? pal_effect(&act) != PAL_EFFECT_PERMIT : pal_is_denied(&act))
 		pal_report_open(&act, PAL_O_CREAT);
 	result = pal_errno(&act, PAL_EACCES);
 	pal_act_end(&act);
 	return result;
+}
+
+/*
+ * open(2) asks with S_IFREG, whatever its caller says, and nothing else opens what it makes: FIFOs, devices and sockets come
+ * from mknod(2) and bind(2), and so does a mode without a type, by which mknod(2) makes a regular file. By S_IFREG it makes
+ * one too, which cannot be told from an open here: that one is audited when it is opened.
+ */
+static __always_inline bool pal_is_made_alone(__u16 mode)
+{
+	return (mode & PAL_S_IFMT) != PAL_S_IFREG;
 }
 
 SEC("lsm/path_mknod")
@@ -178,7 +189,7 @@ int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, 
 
 	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	return pal_judge_create(directory, dentry, &subject);
+	return pal_judge_create(directory, dentry, &subject, pal_is_made_alone(mode));
 }
 
 /* ---- networks ---- */
@@ -245,13 +256,23 @@ static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoin
 	}
 }
 
+/* AF_UNSPEC on an IP socket takes its destination away, and names none (getaddrinfo(3) does it); cgroup programs are not asked. */
+static __always_inline bool pal_is_disconnect(struct socket *socket, struct sockaddr *address, int length)
+{
+	__u16 domain = socket->sk->__sk_common.skc_family;
+
+	return (domain == PAL_AF_INET || domain == PAL_AF_INET6) && length >= (int)sizeof(address->sa_family) &&
+	       address->sa_family == PAL_AF_UNSPEC;
+}
+
 SEC("lsm/socket_connect")
 int BPF_PROG(judge_connect, struct socket *socket, struct sockaddr *address, int length, int earlier)
 {
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_CONNECT) || !pal_is_judged(&subject, PAL_FAMILY_CONNECT))
+	if (earlier || pal_is_idle(PAL_FAMILY_CONNECT) || !pal_is_judged(&subject, PAL_FAMILY_CONNECT) ||
+	    pal_is_disconnect(socket, address, length))
 		return earlier;
 	pal_endpoint_of_connect(&endpoint, socket, address, length);
 	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_CONNECT);

@@ -71,6 +71,9 @@ enum {
 /* fcntl.h and fs.h of the kernel: the numbers are ABI or have been stable since the field exists. */
 #define PAL_O_CREAT 0100
 #define PAL_O_TRUNC 01000
+#define PAL_S_IFMT 0170000
+#define PAL_S_IFREG 0100000
+#define PAL_S_IFSOCK 0140000
 #define PAL_SIGNAL_GROUP_EXIT 4u      /* signal_struct.flags: group_exit_code is meant */
 #define PAL_TS_COMPAT 2u              /* thread_info.status: inside a 32-bit system call */
 #define PAL_FMODE_WRITE 0x2u
@@ -79,6 +82,7 @@ enum {
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
+#define PAL_AF_UNSPEC 0
 #define PAL_AF_INET 2
 #define PAL_AF_INET6 10
 

@@ -15,8 +15,9 @@
 #define PAL_CGROUPS 16384       /* cgroups of admitted workloads, children included */
 #define PAL_MOUNTS 65536        /* mount crossings of all workloads: 4096 workloads x 16 */
 #define PAL_POLICIES 4096       /* blobs of one size class */
-#define PAL_SCRATCH_SLOTS 256   /* power of two: 32 CPUs x 8 nested programs without sharing */
-#define PAL_SCRATCH_TRIES 8
+#define PAL_SCRATCH_SLOTS 1024  /* power of two; 4,488 bytes each: 4.6 MB of kernel memory a node */
+#define PAL_SCRATCH_STRIDE 8    /* from one CPU's first slot to the next one's: 128 CPUs begin at slots of their own */
+#define PAL_SCRATCH_TRIES 64
 #define PAL_PATH_SIZE 4096      /* bytes of a path that is judged; a longer one takes the fail mode */
 #define PAL_NAME_MAX 255
 
@@ -204,20 +205,42 @@ static __always_inline bool pal_is_idle(__u32 family)
 	return idle && *(volatile __u32 *)idle >> family & 1;
 }
 
-/* NULL when every slot that this CPU may try is taken: the caller takes the fail mode. */
-static __always_inline struct pal_scratch *pal_scratch_take(void)
+/* The slot of that number, if it is free. */
+static __always_inline struct pal_scratch *pal_scratch_try(__u32 number)
 {
-	__u32 first = bpf_get_smp_processor_id() * PAL_SCRATCH_TRIES;
+	__u32 key = number & (PAL_SCRATCH_SLOTS - 1);
+	struct pal_scratch *slot = bpf_map_lookup_elem(&scratch, &key);
 
-	for (__u32 i = 0; i < PAL_SCRATCH_TRIES; i++) {
-		__u32 key = (first + i) & (PAL_SCRATCH_SLOTS - 1);
-		struct pal_scratch *slot = bpf_map_lookup_elem(&scratch, &key);
+	/* Looked at first: an exchange that fails takes the cache line from whoever is at work in it. */
+	if (slot && !*(volatile __u32 *)&slot->busy && __sync_val_compare_and_swap(&slot->busy, 0, 1) == 0)
+		return slot;
+	return NULL;
+}
 
-		if (slot && __sync_val_compare_and_swap(&slot->busy, 0, 1) == 0)
+/* Out of line: it is rarely run, and is not to be part of every program's straight way. */
+pal_function struct pal_scratch *pal_scratch_search(__u32 first)
+{
+	for (__u32 i = 1; i < PAL_SCRATCH_TRIES; i++) {
+		struct pal_scratch *slot = pal_scratch_try(first + i);
+
+		if (slot)
 			return slot;
 	}
 	pal_count(PAL_COUNTER_SCRATCH_EXHAUSTED);
 	return NULL;
+}
+
+/*
+ * NULL when every slot that this CPU may try is taken: the caller takes the fail mode. On a fully preemptible kernel each
+ * thread that is set aside in the middle of a program keeps its slot until it runs again, however many of them a CPU has.
+ * Neighbours' slots are tried as well, so that 64 programs under way on one CPU, or 1,024 in all, are the bound.
+ */
+static __always_inline struct pal_scratch *pal_scratch_take(void)
+{
+	__u32 first = bpf_get_smp_processor_id() * PAL_SCRATCH_STRIDE;
+	struct pal_scratch *slot = pal_scratch_try(first);
+
+	return slot ? slot : pal_scratch_search(first);
 }
 
 /* An exchange and not a store: it orders everything before it, on every architecture. */

@@ -99,7 +99,7 @@ enum Mounts {
 }
 
 /// What a set says for one workload.
-type Select = fn(&PolicySet, &Workload, Postures) -> WorkloadRules;
+type Select = fn(&PolicySet, &Workload, Postures) -> Arc<WorkloadRules>;
 
 /// One workload's enforcement.
 #[derive(Debug)]

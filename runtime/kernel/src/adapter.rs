@@ -4,7 +4,8 @@
 //! means holds which family is fixed at start, by what was tried ([`crate::matrix`]) and by what the kernel then took.
 //!
 //! Invariants: a slot's policy changes by one store after everything that can fail has succeeded; what a slot names is in its
-//! outer map. What an earlier runtime left in force stays in force until its workload is admitted again or its cgroup is gone.
+//! outer map. What an earlier runtime left in force stays in force until its workload is admitted again or its cgroup is gone;
+//! of the host, which has none, where it is to be held ([`KernelConfig::holds_host`]).
 //!
 //! Decision: one lock around the bookkeeping. Each call is a few system calls, and enforcers call one after the other from one
 //! arbiter; finer locks would only hide the order in which slots and blobs change.
@@ -45,6 +46,9 @@ pub struct KernelConfig {
     pub fail_mode: FailMode,
     /// Kinds of records that are wanted of a workload when it is admitted: bit n for kind n.
     pub visibility: u32,
+    /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
+    /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
+    pub holds_host: bool,
     /// How the fanotify responder is started where no LSM program holds files; `None`: without that tier.
     pub responder: Option<ResponderConfig>,
 }
@@ -55,6 +59,7 @@ impl Default for KernelConfig {
             pin_root: PathBuf::from("/sys/fs/bpf/palisade"),
             fail_mode: FailMode::default(),
             visibility: 0,
+            holds_host: false,
             responder: Some(ResponderConfig::this_binary()),
         }
     }
@@ -185,10 +190,9 @@ impl KernelAdapter {
             .map(Slot)
             .filter(|slot| programs.slots.installed(*slot).1 != PolicyNumber::NONE)
             .collect();
-        for slot in in_force {
-            if !strangers.contains(&slot) {
-                programs.clear(slot);
-            }
+        let stands = |slot: &Slot| strangers.contains(slot) || (*slot == Slot::HOST && self.config.holds_host);
+        for slot in in_force.into_iter().filter(|slot| !stands(slot)) {
+            programs.clear(slot);
         }
         self.detach_all_but(&strangers);
         self.state().strangers = strangers;
@@ -336,16 +340,25 @@ fn held_of(slot: Slot, held: &HeldFamily, gaps: &[Gap]) -> HeldFamily {
     }
 }
 
-/// What no stronger tier holds is killed for; and of opens, fanotify leaves what depends on writing to be reported.
+/// What no stronger tier holds is killed for, sockets that cgroup programs do not see among it; and of opens, fanotify leaves
+/// what depends on writing to be reported.
 fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
     let tier = |family| matrix.families.get(&family).map(|held: &HeldFamily| held.tier);
     let fanotify_judges = tier(Family::File) == Some(Tier::Fanotify);
-    let ptrace = (tier(Family::Ptrace) == Some(Tier::Kill)).then_some(blob::Family::Ptrace);
-    let families: Vec<blob::Family> = ptrace.into_iter().chain(fanotify_judges.then_some(blob::Family::File)).collect();
+    let duties = [
+        (tier(Family::Ptrace) == Some(Tier::Kill), blob::Family::Ptrace),
+        (fanotify_judges, blob::Family::File),
+        (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
+    ];
+    let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
     let duty = KillDuty { families: &families, fanotify_judges, host_mnt_ns: programs::host_mount_namespace() };
     if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
         tracing::warn!(?error, "nothing is killed for what cannot be denied");
         matrix::without_kill(matrix, &error.to_string());
+        // Neither may what an earlier version attached, nor half of what this one has.
+        if let Err(error) = kill::detach(pin_root) {
+            tracing::warn!(?error, "programs that kill stay attached");
+        }
     }
 }
 

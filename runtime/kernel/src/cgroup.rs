@@ -26,7 +26,7 @@ use aya::{
 };
 use palisade_domain::Slot;
 
-use crate::sys;
+use crate::{objects, sys};
 
 /// The programs of the object; each is attached to every held workload.
 pub const PROGRAMS: &[&str] =
@@ -167,7 +167,7 @@ impl CgroupPrograms {
             remove_pin(&pin)?;
             std::fs::rename(&next, &pin).map_err(|source| CgroupAttachError::File { path: next, source })?;
         }
-        Ok(())
+        remove_pins_but(&pins, PROGRAMS)
     }
 
     /// Lets the workload go; harmless where nothing is attached.
@@ -176,10 +176,7 @@ impl CgroupPrograms {
     /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
     pub fn detach(&self, slot: Slot) -> Result<(), CgroupAttachError> {
         let pins = self.directory_of(slot);
-        for program in PROGRAMS {
-            remove_pin(&next_pin(&pins, program))?;
-            remove_pin(&pins.join(program))?;
-        }
+        remove_pins_but(&pins, &[])?;
         match std::fs::remove_dir(&pins) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(CgroupAttachError::File { path: pins, source })
@@ -281,6 +278,15 @@ fn sock_link(
 
 fn next_pin(pins: &Path, program: &str) -> PathBuf {
     pins.join(format!("{program}_next"))
+}
+
+/// What an earlier version pinned under names of its own goes too.
+fn remove_pins_but(pins: &Path, names: &[&str]) -> Result<(), CgroupAttachError> {
+    match objects::pins_but(pins, names) {
+        Ok(others) => others.iter().try_for_each(|pin| remove_pin(pin)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(CgroupAttachError::File { path: pins.to_path_buf(), source }),
+    }
 }
 
 /// Detaches the link and forgets it; harmless where there is none.

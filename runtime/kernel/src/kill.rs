@@ -15,6 +15,8 @@ use aya::{
 };
 use palisade_kernel_abi::blob::Family;
 
+use crate::objects;
+
 /// What the tier is to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KillDuty<'a> {
@@ -49,9 +51,6 @@ impl KillDuty<'_> {
         .filter_map(|(needed, program)| needed.then_some(program))
     }
 }
-
-/// All programs of the object.
-const PROGRAMS: &[&str] = &["kill_tracer", "kill_exec", "kill_after_call"];
 
 /// Why the tier cannot be had; what was pinned before stays.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +114,7 @@ pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), 
         replace_pin(link, &pins, program)?;
     }
     let needed: Vec<&str> = duty.programs().map(|(program, _)| program).collect();
-    PROGRAMS.iter().filter(|program| !needed.contains(program)).try_for_each(|program| remove_pin(&pins.join(program)))
+    remove_pins_but(&pins, &needed)
 }
 
 /// Takes the tier away; harmless where it is not attached.
@@ -123,7 +122,16 @@ pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), 
 /// # Errors
 /// [`KillError::File`]: some links stay, and stay named by their pins.
 pub fn detach(pin_root: &Path) -> Result<(), KillError> {
-    PROGRAMS.iter().try_for_each(|program| remove_pin(&pin_root.join("kill").join(program)))
+    remove_pins_but(&pin_root.join("kill"), &[])
+}
+
+/// What an earlier version pinned under names of its own goes too.
+fn remove_pins_but(pins: &Path, names: &[&str]) -> Result<(), KillError> {
+    match objects::pins_but(pins, names) {
+        Ok(others) => others.iter().try_for_each(|pin| remove_pin(pin)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(KillError::File { path: pins.to_path_buf(), source }),
+    }
 }
 
 fn link_of(object: &mut Ebpf, program: &str, tracepoint: &str, btf: &Btf) -> Result<FdLink, ProgramError> {

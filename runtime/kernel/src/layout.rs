@@ -12,6 +12,11 @@ pub const CGROUPS: u32 = 16384;
 /// `PAL_MOUNTS`.
 pub const MOUNTS: u32 = 65536;
 
+/// `PAL_SCRATCH_SLOTS`.
+pub const SCRATCH_SLOTS: u32 = 1024;
+/// Bytes of `struct pal_scratch`, which is never read here.
+pub const SCRATCH_BYTES: u32 = 4488;
+
 /// `PAL_SLOT_MOUNTS_LEARNT`.
 pub const SLOT_MOUNTS_LEARNT: u32 = 1;
 /// `PAL_SLOT_FAIL_BLOCK`.

@@ -225,6 +225,16 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     for held in matrix.families.values_mut().filter(|held| held.tier == Tier::Kill) {
         *held = HeldFamily { tier: Tier::Audit, gaps: vec![gap("everything", &format!("nothing kills: {reason}"))] };
     }
+    let network = matrix.families.get_mut(&Family::Network).filter(|held| held.tier == Tier::CgroupBpf);
+    let gaps = network.map(|held| held.gaps.as_mut_slice()).unwrap_or_default();
+    for other in gaps.iter_mut().filter(|gap| gap.what == OTHER_SOCKETS) {
+        *other = unseen_sockets_gap();
+    }
+}
+
+/// Whether processes can be killed for what is not denied.
+pub fn kills(capabilities: &BTreeMap<Capability, CapabilityState>) -> bool {
+    has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints)
 }
 
 /// Corrects the matrix where the responder could not be started.
@@ -268,8 +278,7 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
         _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
     };
-    let kill = has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints);
-    let ptrace = match (lsm, kill) {
+    let ptrace = match (lsm, kills(capabilities)) {
         (true, _) => held(Tier::BpfLsm, vec![]),
         (false, true) => held(Tier::Kill, kill_gaps()),
         _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
@@ -343,12 +352,24 @@ fn unjudged_packets() -> Vec<Gap> {
     ]
 }
 
+/// Sockets that programs on cgroups are not asked about.
+const OTHER_SOCKETS: &str = "sockets that are neither IPv4 nor IPv6";
+
+fn unseen_sockets_gap() -> Gap {
+    gap(OTHER_SOCKETS, "cgroup programs do not see unix, netlink, packet and other ones")
+}
+
+fn killed_sockets_gap() -> Gap {
+    gap(
+        OTHER_SOCKETS,
+        "cgroup programs do not see unix, netlink, packet and other ones: who makes one that a rule blocks is killed, one that \
+         the posture blocks is reported as unenforceable; socketpair, io_uring and their connects are not seen",
+    )
+}
+
 fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap> {
     let mut gaps = vec![
-        gap(
-            "sockets that are neither IPv4 nor IPv6",
-            "cgroup programs do not see unix, netlink, packet and other ones",
-        ),
+        if kills(capabilities) { killed_sockets_gap() } else { unseen_sockets_gap() },
         gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
         open_connections_gap(),
     ];
@@ -435,6 +456,23 @@ mod tests {
         assert!(whats(&matrix, Family::File).contains(&"readOnly"));
         assert!(whats(&matrix, Family::Network).contains(&"sockets that are neither IPv4 nor IPv6"));
         assert!(whats(&matrix, Family::Ptrace).iter().any(|what| what.contains("process_vm_writev")));
+    }
+
+    #[test]
+    fn unit_sockets_of_other_domains_are_said_to_be_killed_for_only_where_something_kills() {
+        let reason = |matrix: &KernelMatrix| {
+            let gaps = matrix.families[&Family::Network].gaps.iter();
+            gaps.filter(|gap| gap.what == OTHER_SOCKETS).map(|gap| gap.reason.clone()).collect::<Vec<_>>().concat()
+        };
+        let mut matrix = without_lsm();
+        assert!(reason(&matrix).contains("killed"));
+        without_kill(&mut matrix, "the verifier");
+        assert!(!reason(&matrix).is_empty() && !reason(&matrix).contains("killed"));
+        let mut matrix = without_lsm();
+        matrix.capabilities.insert(Capability::SendSignal, CapabilityState::Missing("test".to_owned()));
+        matrix.families = families(&matrix.capabilities);
+        assert!(!reason(&matrix).is_empty() && !reason(&matrix).contains("killed"));
+        assert!(reason(&everything()).is_empty(), "an LSM sees them all");
     }
 
     fn with(available: &[Capability]) -> BTreeMap<Family, HeldFamily> {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a program that this kernel refuses is reported with the verifier's last lines and the others work. Maps are
 //! shared by their pins below the pin root; links live in its `links` directory, so that policy stands while the runtime
-//! restarts. A link that is there already is replaced by renaming the new pin over it: at no time is none attached.
+//! restarts. A link that is there already is replaced by renaming the new pin over it: at no time is none attached. One that
+//! this version did not attach is removed ([`PinRoot::remove_other_links`]), for whatever it decides nobody would know of.
 
 use std::{
     fmt, fs, io,
@@ -151,13 +152,15 @@ pub enum ObjectError {
     },
 }
 
-/// Bytes of a map's key and value.
+/// Bytes of a map's key and value, and how many it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapSizes {
     /// Of a key.
     pub key: u32,
     /// Of a value.
     pub value: u32,
+    /// At most; 0 where storage belongs to tasks.
+    pub entries: u32,
 }
 
 /// All programs of an object that could not be used.
@@ -220,6 +223,24 @@ impl PinRoot {
         self.0.join("links")
     }
 
+    /// Removes the links of programs that are not among these: an earlier version had them, and this one does not, or this
+    /// kernel refuses what they have become.
+    ///
+    /// # Errors
+    /// Those that cannot be removed go on deciding.
+    pub(crate) fn remove_other_links(&self, attached: &[&str]) -> Result<(), ObjectError> {
+        let links = self.links();
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ObjectError::Pins { path, source }
+        };
+        for link in pins_but(&links, attached).map_err(failed(&links))? {
+            tracing::info!(link = %link.display(), "a program of an earlier version is taken away");
+            remove_if_there(&link).map_err(failed(&link))?;
+        }
+        Ok(())
+    }
+
     /// Opens a pinned map.
     pub(crate) fn open(&self, name: &str) -> Result<MapFd, ObjectError> {
         MapFd::open(&self.map(name)).map_err(|source| ObjectError::Pins { path: self.map(name), source })
@@ -231,8 +252,8 @@ impl PinRoot {
         if !path.exists() {
             return Ok(());
         }
-        let MapShape { key, value, .. } = self.open(name)?.shape();
-        let found = MapSizes { key, value };
+        let MapShape { key, value, entries, .. } = self.open(name)?.shape();
+        let found = MapSizes { key, value, entries };
         if found == wanted { Ok(()) } else { Err(ObjectError::OtherVersion { path, found, wanted }) }
     }
 }
@@ -326,6 +347,18 @@ fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Resul
     remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
     link.pin(&fresh).map_err(|error| format!("pin {}: {}", fresh.display(), chain(&error)))?;
     fs::rename(&fresh, &pin).map_err(|error| format!("pin {}: {error}", pin.display()))
+}
+
+/// What is pinned in a directory under other names than these.
+pub(crate) fn pins_but(directory: &Path, names: &[&str]) -> io::Result<Vec<PathBuf>> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(|name| names.contains(&name)) {
+            others.push(entry.path());
+        }
+    }
+    Ok(others)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

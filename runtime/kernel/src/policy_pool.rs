@@ -32,7 +32,8 @@ const fn growth(class: SizeClass) -> (usize, usize) {
     match class {
         SizeClass::K16 => (16, 128),
         SizeClass::K128 => (2, 16),
-        SizeClass::M1 | SizeClass::M8 => (1, 1),
+        SizeClass::M1 => (1, 8),
+        SizeClass::M8 => (1, 1),
     }
 }
 

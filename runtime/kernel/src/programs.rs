@@ -18,11 +18,20 @@ use crate::{
 
 /// Sizes of the shared maps whose layout programs and this process must agree on.
 const SHARED: &[(&str, MapSizes)] = &[
-    ("cgroup_slots", MapSizes { key: 8, value: 4 }),
-    ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32 }),
-    ("mounts", MapSizes { key: size_of::<layout::MountKey>() as u32, value: size_of::<layout::Mount>() as u32 }),
-    ("idle_families", MapSizes { key: 4, value: 4 }),
-    ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32 }),
+    ("cgroup_slots", MapSizes { key: 8, value: 4, entries: layout::CGROUPS }),
+    ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32, entries: layout::SLOTS }),
+    (
+        "mounts",
+        MapSizes {
+            key: size_of::<layout::MountKey>() as u32,
+            value: size_of::<layout::Mount>() as u32,
+            entries: layout::MOUNTS,
+        },
+    ),
+    ("idle_families", MapSizes { key: 4, value: 4, entries: 1 }),
+    // Of fewer entries, CPUs of high numbers would find none.
+    ("scratch", MapSizes { key: 4, value: layout::SCRATCH_BYTES, entries: layout::SCRATCH_SLOTS }),
+    ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32, entries: 0 }),
 ];
 
 /// What is loaded.
@@ -57,11 +66,13 @@ impl Programs {
             Err(error) => {
                 tracing::warn!(%error, "no kernel programs at all on this kernel");
                 refused.extend(objects::refuse_all(objects::IDENTITY, &error));
+                pins.remove_other_links(&[])?;
                 return Ok(None);
             }
         }
         // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
         objects.push(load_lsm(&btf, &pins, &constants, matrix)?);
+        pins.remove_other_links(&attached(&objects))?;
         let (mount_table, refusal) = MountTable::open(&btf, &pins)?;
         refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
         let slots = open_slots(&pins)?;
@@ -143,6 +154,14 @@ impl Programs {
         let pool = self.pool.lock();
         KernelMemory { blobs: pool.memory(), blob_count: pool.count(), maps }
     }
+}
+
+/// Programs whose links this version has pinned.
+fn attached(objects: &[LoadedObject]) -> Vec<&'static str> {
+    let refused =
+        |name: &str| objects.iter().any(|object| object.refused.iter().any(|refusal| refusal.program == name));
+    let all = objects::IDENTITY.iter().chain(objects::LSM).map(|spec| spec.name);
+    all.filter(|name| !refused(name)).collect()
 }
 
 fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {

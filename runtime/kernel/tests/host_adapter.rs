@@ -13,7 +13,12 @@ use kernel_bed::{
     pin_root,
 };
 use palisade_domain::{Family, Generation, Slot, Tier};
-use palisade_kernel::{KernelAdapter, fanotify::FailMode, layout::Counter, unload};
+use palisade_kernel::{
+    KernelAdapter, KernelConfig,
+    fanotify::FailMode,
+    layout::{Counter, PolicyNumber},
+    unload,
+};
 use palisade_kernel_abi::blob::Blob;
 use palisade_world::{Capability, CapabilityState, Enforcement as _, EnforcementError, Membership};
 
@@ -199,6 +204,35 @@ fn host_adapter_policy_stands_through_a_restart_that_numbers_slots_differently()
 }
 
 #[test]
+fn host_adapter_policy_of_the_host_stands_through_a_restart_that_goes_on_holding_it() {
+    let Some(pins) = pin_root() else { return };
+    let (_alone, mut random) = (alone(), Random::seeded());
+    let host = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 0, root: None };
+    let open = |holds_host| {
+        let config = KernelConfig { pin_root: pins.0.clone(), responder: None, holds_host, ..KernelConfig::default() };
+        KernelAdapter::open(config).unwrap()
+    };
+    let policy = blob(&mut random);
+    let first = open(true);
+    first.admit(&host).unwrap();
+    first.install(Slot::HOST, Generation(5), Some(&policy)).unwrap();
+    let before = first.in_force(Slot::HOST).unwrap();
+    assert_ne!(before.1, PolicyNumber::NONE);
+    drop(first);
+    let second = open(true);
+    assert_eq!(second.in_force(Slot::HOST), Some(before), "before anybody has asked for the host");
+    assert_eq!(second.strangers(), []);
+    second.admit(&host).unwrap();
+    assert_eq!(second.in_force(Slot::HOST), Some(before), "and after");
+    second.install(Slot::HOST, Generation(6), Some(&policy)).unwrap();
+    assert_eq!(second.memory().blob_count, 1);
+    drop(second);
+    let third = open(false);
+    assert_eq!(third.in_force(Slot::HOST).unwrap().1, PolicyNumber::NONE, "nobody would ever take it away");
+    assert_eq!(third.memory().blob_count, 0);
+}
+
+#[test]
 fn host_adapter_refuses_unknown_slots_and_numbers_out_of_range() {
     let Some(pins) = pin_root() else { return };
     let (_alone, mut random) = (alone(), Random::seeded());
@@ -253,7 +287,7 @@ fn host_adapter_refuses_pins_of_another_layout() {
         println!("skipped: bpftool cannot make a map here");
         return;
     }
-    let config = palisade_kernel::KernelConfig { pin_root: pins.0.clone(), responder: None, ..Default::default() };
+    let config = KernelConfig { pin_root: pins.0.clone(), responder: None, ..Default::default() };
     let error = KernelAdapter::open(config).unwrap_err().to_string();
     assert!(error.contains("palisade unload"), "{error}");
 }

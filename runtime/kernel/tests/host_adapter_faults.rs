@@ -78,6 +78,39 @@ fn host_adapter_links_on_cgroups_follow_their_workload_through_a_restart() {
 }
 
 #[test]
+fn host_adapter_takes_away_programs_of_an_earlier_version_that_this_one_does_not_attach() {
+    let Some(pins) = pin_root() else { return };
+    let (_alone, mut random) = (alone(), Random::seeded());
+    let workload = Cgroup::new("upgraded");
+    let first = adapter(&pins.0, FailMode::Refuse);
+    first.admit(&workload.membership(3)).unwrap();
+    first.install(Slot(3), Generation(1), Some(&blob(&mut random))).unwrap();
+    let lsm = first.matrix().capabilities[&Capability::BpfLsm] == CapabilityState::Available;
+    drop(first);
+    // An earlier version had these names; what is refused here had this one too.
+    let mut olds = vec![("links/begin_image", "links/older"), ("links/forget_cgroup", "links/begin_image_new")];
+    if !lsm {
+        olds.push(("links/attach_task", "links/judge_open"));
+    }
+    for (name, old) in [("kill/kill_tracer", "kill/older"), ("cgroup/3/judge_connect4", "cgroup/3/older")] {
+        if pins.0.join(name).exists() {
+            olds.push((name, old));
+        }
+    }
+    for (name, old) in &olds {
+        fs::rename(pins.0.join(name), pins.0.join(old)).unwrap();
+    }
+    let second = adapter(&pins.0, FailMode::Refuse);
+    second.admit(&workload.membership(3)).unwrap();
+    for (name, old) in &olds {
+        assert!(!pins.0.join(old).exists(), "{old} is of no program of this version");
+        assert!(pins.0.join(name).exists(), "{name} is");
+    }
+    second.release(Slot(3)).unwrap();
+    assert!(linked(&pins.0).is_empty());
+}
+
+#[test]
 fn host_adapter_claims_no_network_where_the_cgroup_programs_are_refused() {
     let Some(pins) = pin_root() else { return };
     let _alone = alone();

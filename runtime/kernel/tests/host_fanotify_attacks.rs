@@ -111,6 +111,48 @@ fn host_fanotify_names_a_volume_by_its_first_place() {
     container.wait().expect("mine");
 }
 
+/// What the container's init runs by `/proc/self/exe`: its own file, which is the host's and not watched.
+#[test]
+#[ignore = "an image that runs the runtime's own file, started by the bed"]
+fn second_image() {
+    println!("BED\n{:?}", [SECRET, "/etc/open"].map(std::fs::read_to_string));
+}
+
+#[test]
+fn host_fanotify_is_not_evaded_by_executing_the_runtime_itself() {
+    let bed = bed_with_secret();
+    let again = ["/proc/self/exe", "--ignored", "--exact", "second_image", "--nocapture", "--test-threads=1"];
+    let said = String::from_utf8_lossy(&bed.run(&again).stdout).into_owned();
+    assert!(said.contains("BED"), "it ran: {said}");
+    assert!(!said.contains("hidden") && said.contains("shown"), "{said}");
+}
+
+#[test]
+fn host_fanotify_is_not_evaded_by_a_program_in_memory_that_loads_nothing() {
+    let bed = bed_with_secret();
+    // Linked statically: executing it raises no event at all.
+    let run = |reads: &str| {
+        let mut command = bed.command(&["ldconfig", "-p", "-C", SECRET]);
+        let output = command.env("BED_MEMFD", "/sbin/ldconfig").env("BED_READS", reads).output().expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let said = run("/etc/open");
+    assert!(said.contains("read 6 bytes") && said.contains("open cache file"), "it ran: {said}");
+    assert!(said.contains("Operation not permitted"), "{said}");
+    let said = bed.sh("cat /etc/palisade/secret; cat /etc/open");
+    assert_hidden(&said, 1);
+}
+
+#[test]
+fn host_fanotify_lets_the_runtime_itself_read_what_the_workload_may_not() {
+    let bed = bed_with_secret();
+    let mut command = bed.command(&["/bin/sh", "-c", "cat /etc/palisade/secret; cat /etc/open"]);
+    let output = command.env("BED_READS", SECRET).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("read 7 bytes"), "{said}");
+    assert_hidden(&said, 1);
+}
+
 fn allow_list(paths: &[&str]) -> Vec<Rule> {
     paths.iter().map(|path| exec(Allow, exact(path))).collect()
 }

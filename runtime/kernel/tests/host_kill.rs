@@ -5,8 +5,9 @@ mod probe_bed;
 
 use std::{collections::BTreeSet, ffi::CString, fs, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
-use palisade_domain::Action;
+use palisade_domain::{Action, CgroupId, Generation, Posture, Slot};
 use palisade_kernel::{
+    KernelAdapter, KernelConfig,
     kill::{self, KillDuty},
     records::DEFAULT_RING_BYTES,
 };
@@ -15,6 +16,7 @@ use palisade_kernel_abi::{
     record::{Body, DecisionTaken, FailReason, Family, Kind, Outcome, Record, Tier},
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, SocketMatch, SocketShape};
+use palisade_world::{Enforcement as _, Membership};
 use probe_bed::{Bed, Child, Directory, Records, c, calls, errno_of, namespace, path_of, rule, start};
 
 fn held(name: &str, families: &[blob::Family], fanotify_judges: bool, rules: Vec<Rule>) -> (Bed, Records) {
@@ -320,6 +322,64 @@ fn host_kill_sockets_that_no_cgroup_program_sees() {
     let all = records.all();
     let (record, decision) = only(&all);
     assert_eq!((record.kind(), decision.outcome, decision.family), (Kind::Socket, Outcome::Killed, Family::Socket));
+}
+
+/// How a process ends that makes a unix socket where that is decided, and what is said of it.
+fn unix_datagram_under(rule: Rule, posture: Posture) -> (i32, Vec<(Outcome, Tier)>) {
+    let (mut bed, mut records) = held("posture", &[blob::Family::Socket], true, Vec::new());
+    bed.install(5, &probe_bed::blob_with(vec![rule], posture));
+    let status = bed.start(|| errno_of(calls::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0))).wait();
+    let all = records.all();
+    (status, all.iter().filter_map(|record| record.decision).map(|taken| (taken.outcome, taken.tier)).collect())
+}
+
+#[test]
+fn host_kill_a_socket_is_killed_for_by_rules_and_not_by_the_posture() {
+    let named = |action, domain: u8, kind: u8| {
+        let shape = SocketShape { domain: Some(domain), kind: Some(kind), protocol: None };
+        rule(action, Matcher::Socket(SocketMatch { name: "named".into(), any_of: vec![shape] }))
+    };
+    let killed_for = |rule, posture| {
+        let (status, reported) = unix_datagram_under(rule, posture);
+        (killed(status), status, reported)
+    };
+    let (was_killed, _, reported) = killed_for(named(Action::Block, 1, 2), Posture::Audit);
+    assert!(was_killed);
+    assert_eq!(reported, [(Outcome::Killed, Tier::Kill)]);
+    // What no rule names goes on.
+    let tcp = || named(Action::Allow, 2, 1);
+    assert_eq!(killed_for(tcp(), Posture::Block), (false, 0, vec![(Outcome::Unenforceable, Tier::Audit)]));
+    assert_eq!(killed_for(tcp(), Posture::Audit), (false, 0, vec![(Outcome::Observed, Tier::Audit)]));
+    let audited = named(Action::Audit, 1, 2);
+    assert_eq!(killed_for(audited, Posture::Block), (false, 0, vec![(Outcome::Observed, Tier::Audit)]));
+}
+
+#[test]
+fn host_kill_is_the_adapters_means_for_sockets_that_no_cgroup_program_sees() {
+    let bed = Bed::new("adapter");
+    let config = KernelConfig { pin_root: bed.pins.clone(), responder: None, ..KernelConfig::default() };
+    let adapter = KernelAdapter::open(config).expect("the adapter opens");
+    if adapter.matrix().families[&palisade_domain::Family::Network].tier != palisade_domain::Tier::CgroupBpf {
+        println!("skipped: cgroup programs do not hold networks here");
+        return;
+    }
+    let membership = Membership {
+        slot: Slot(probe_bed::SLOT),
+        cgroup: Some(CgroupId(bed.cgroup_id())),
+        cgroup_path: bed.cgroup.file_name().map(|name| Path::new("/").join(name)),
+        pid: 0,
+        root: None,
+    };
+    adapter.admit(&membership).expect("admitted");
+    let shape = SocketShape { domain: Some(1), kind: None, protocol: None };
+    let unix = Matcher::Socket(SocketMatch { name: "unix".into(), any_of: vec![shape] });
+    let policy = probe_bed::blob(vec![rule(Action::Block, unix)]);
+    adapter.install(membership.slot, Generation(1), Some(&policy)).expect("in force");
+    let make = |domain| bed.start(|| errno_of(calls::socket(domain, libc::SOCK_DGRAM, 0))).wait();
+    assert!(killed(make(libc::AF_UNIX)));
+    assert_eq!((make(libc::AF_NETLINK), make(libc::AF_INET)), (0, 0));
+    adapter.release(membership.slot).expect("released");
+    assert_eq!(make(libc::AF_UNIX), 0);
 }
 
 #[test]

@@ -113,6 +113,12 @@ fn unit_objects_have_the_layouts_of_the_rust_twins() {
 }
 
 #[test]
+fn unit_objects_have_scratch_of_the_size_that_the_adapter_checks() {
+    let (size, _) = structures(palisade_bpf::LSM)["pal_scratch"];
+    assert_eq!(size, layout::SCRATCH_BYTES as usize);
+}
+
+#[test]
 fn unit_objects_have_blob_values_of_the_size_classes() {
     let found = structures(palisade_bpf::LSM);
     for (class, name) in SizeClass::ALL.into_iter().zip(["16k", "128k", "1m", "8m"]) {

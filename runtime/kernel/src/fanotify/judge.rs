@@ -138,6 +138,8 @@ impl<D: Decide> Judge<D> {
                 return;
             }
             state.running |= own;
+        } else if self.phase(slots, scene) == Phase::Runtime && self.tasks.is_inside(scene.tid) {
+            self.begin_workload(slots, scene);
         }
         event.set(Answer::Permit);
         let next = (step == ExecStep::Unknown && !loads)
@@ -172,11 +174,30 @@ impl<D: Decide> Judge<D> {
         if self.tasks.task(scene.at).is_some_and(|task| task.workload) {
             return Phase::Workload;
         }
+        if self.tasks.image_was_replaced(scene.tid) {
+            self.begin_workload(slots, scene);
+            return Phase::Workload;
+        }
         let phase = self.phase_of_unseen(slots, scene);
+        if phase == Phase::Runtime && self.tasks.is_inside(scene.tid) {
+            self.tasks.keep_image(scene.tid);
+        }
         if let (Phase::Workload, Some(task)) = (phase, self.tasks.task(scene.at)) {
             task.workload = true;
         }
         phase
+    }
+
+    /// The thread has executed a file that is not watched, inside the container.
+    fn begin_workload(&mut self, slots: &mut Slots, scene: &Scene) {
+        if let Some(task) = self.tasks.task(scene.at) {
+            task.workload = true;
+        }
+        let Some(state) = slots.get_mut(scene.slot) else { return };
+        state.running = true;
+        if !state.names.learnt() {
+            self.learn(state, scene.tid);
+        }
     }
 
     fn phase_of_unseen(&mut self, slots: &mut Slots, scene: &Scene) -> Phase {

@@ -13,14 +13,23 @@
 //! 3. the container has executed nothing of its own yet, *or* the parent process is outside the container's cgroup and runs
 //!    the very same program (same inode, or the same bytes: runc copies itself to a memfd).
 //!
+//! The runtime's phase ends with the first exec inside the container, whichever file it is: the runtime's own binary (by
+//! /proc/self/exe, as in CVE-2019-5736) or a memfd runs there for the container and with its libraries. Files that are not
+//! watched raise no event when they are executed. So such an exec is known by the ELF interpreter that it loads from the
+//! container or, where it loads none, by the process's memory being another one than at an act before ([`Tasks::keep_image`]).
+//! Inside is a mount namespace that is neither this process's nor the parent's: there the runtime re-executes itself. What is
+//! linked statically and executed before its process opened anything inside is not told (runc reads /etc/passwd there).
+//!
 //! Number 3 is what a workload cannot arrange: once it runs, its children have parents inside, and a process whose parent is
 //! outside (reparented to the shim, or `CLONE_PARENT` from an `exec` session) does not run the shim's program. A workload that
 //! executes a memfd is the workload. (runc from 1.2 on may run itself from a detached overlay, whose files cannot be compared
 //! without opening them: its `exec` counts as the workload, which an allow-list of files must then permit `/etc/passwd`.) The runtime is exempt from the file family only; what it executes is judged.
 //!
-//! Bounds: 4,096 threads are remembered, four to a place; a thread that is forgotten is looked up again.
+//! Bounds: 4,096 threads are remembered, four to a place; a thread that is forgotten is looked up again. The memory of 1,024
+//! processes of runtimes is; one more is told of in the log.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -72,6 +81,8 @@ pub(super) struct Task {
 
 const WAYS: usize = 4;
 const SETS: usize = 1024;
+/// Processes whose memory is remembered: runtimes are in this phase for milliseconds.
+const MAX_IMAGES: usize = 1024;
 
 /// The threads of late.
 #[derive(Debug)]
@@ -79,6 +90,8 @@ pub(super) struct Tasks {
     proc: OwnedFd,
     places: Vec<Option<Task>>,
     turn: usize,
+    /// By process, while a runtime's code acts inside: `/proc/<tgid>/maps`, which stays that of the memory that it was opened of.
+    images: BTreeMap<u32, OwnedFd>,
     memfd_device: u64,
     mount_namespace: u64,
 }
@@ -90,7 +103,7 @@ impl Tasks {
         let memfd_device = sys::status_of(sys::memfd(c"palisade-device", b"")?.as_fd())?.dev;
         let mount_namespace = sys::status_at(proc.as_fd(), c"self/ns/mnt")?.ino;
         let places = std::iter::repeat_with(|| None).take(WAYS * SETS).collect();
-        Ok(Self { proc, places, turn: 0, memfd_device, mount_namespace })
+        Ok(Self { proc, places, turn: 0, images: BTreeMap::new(), memfd_device, mount_namespace })
     }
 
     /// The directory of all processes.
@@ -162,6 +175,47 @@ impl Tasks {
         theirs.is_ok_and(|status| status.ino != self.mount_namespace)
     }
 
+    /// Whether the task is in a mount namespace of the container's: neither this process's nor that of who started it.
+    pub(super) fn is_inside(&self, tid: u32) -> bool {
+        let namespace = |tid| sys::status_at(self.proc(), ProcName::of(tid, "ns/mnt").as_c_str()).ok();
+        let Some(own) = namespace(tid).filter(|own| own.ino != self.mount_namespace) else { return false };
+        self.parent(tid).ok().and_then(namespace).is_none_or(|parents| parents.ino != own.ino)
+    }
+
+    /// Remembers which memory the task's process has now. An exec, by whichever thread, gives it another one.
+    pub(super) fn keep_image(&mut self, tid: u32) {
+        let Ok(tgid) = Credentials::read(self.proc(), tid).map(|who| who.tgid) else { return };
+        if self.images.contains_key(&tgid) {
+            return;
+        }
+        if self.images.len() >= MAX_IMAGES {
+            self.images.retain(|_, maps| image_of(maps.as_fd()) != Image::OfNobody);
+        }
+        match sys::open_at(self.proc(), ProcName::of(tgid, "maps").as_c_str()) {
+            Ok(maps) if self.images.len() < MAX_IMAGES => {
+                self.images.insert(tgid, maps);
+            }
+            Ok(_) => tracing::warn!(tgid, bound = MAX_IMAGES, "more runtimes than can be remembered"),
+            Err(error) => tracing::debug!(tgid, %error, "a runtime's memory cannot be remembered"),
+        }
+    }
+
+    /// Whether the task's process has executed something since [`Tasks::keep_image`].
+    pub(super) fn image_was_replaced(&mut self, tid: u32) -> bool {
+        if self.images.is_empty() {
+            return false;
+        }
+        let Ok(tgid) = Credentials::read(self.proc(), tid).map(|who| who.tgid) else { return false };
+        match self.images.get(&tgid).map(|maps| image_of(maps.as_fd())) {
+            Some(Image::Replaced) => true,
+            Some(Image::OfNobody) => {
+                self.images.remove(&tgid);
+                false
+            }
+            Some(Image::Same) | None => false,
+        }
+    }
+
     fn same_bytes(&self, one: u32, other: u32) -> io::Result<bool> {
         let a = sys::open_at(self.proc(), ProcName::of(one, "exe").as_c_str())?;
         let b = sys::open_at(self.proc(), ProcName::of(other, "exe").as_c_str())?;
@@ -177,6 +231,23 @@ impl Tasks {
             }
             at += read as u64;
         }
+    }
+}
+
+/// What has become of the memory that a descriptor of `/proc/<tgid>/maps` is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Image {
+    Same,
+    Replaced,
+    /// The process has ended, whoever has its number now.
+    OfNobody,
+}
+
+fn image_of(maps: BorrowedFd<'_>) -> Image {
+    match sys::read_at(maps, &mut [0], 0) {
+        Ok(0) => Image::Replaced,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Image::OfNobody,
+        _ => Image::Same,
     }
 }
 

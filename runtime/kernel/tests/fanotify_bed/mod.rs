@@ -221,13 +221,32 @@ pub fn blob(rules: Vec<Rule>, posture: Posture) -> Arc<Blob> {
     compile(&rules, &AutomatonLimits::default(), &mut || false).expect("it compiles").blob
 }
 
-/// What the hidden entry `container_init` does: as runc's init, in the container's cgroup before its root.
+/// A program of the host in a memfd, as runc copies itself, by a path that stays good in the container.
+fn in_memory(program: &Path) -> String {
+    let content = fs::read(program).expect("the program is there");
+    // SAFETY: the name is a literal that ends with NUL; the descriptor is left open for the exec that follows.
+    let fd = unsafe { libc::memfd_create(c"program".as_ptr(), 0) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    let path = format!("/proc/self/fd/{fd}");
+    fs::write(&path, content).expect("a memfd takes it");
+    path
+}
+
+/// What the hidden entry `container_init` does: as runc's init, in the container's cgroup before its root. By the bed's
+/// wish it executes a copy of a host's program in memory, and reads a file of the container's before.
 pub fn container_init() {
     let setting = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by the bed"));
     fs::write(setting("BED_CGROUP"), std::process::id().to_string()).expect("the cgroup takes this process");
     let command = setting("BED_COMMAND");
+    let copy = std::env::var_os("BED_MEMFD").map(|program| in_memory(Path::new(&program)));
     enter_root(Path::new(&setting("BED_ROOT")));
-    let words: Vec<&str> = command.split('\x1f').collect();
+    if let Some(file) = std::env::var_os("BED_READS") {
+        println!("read {} bytes", fs::read(file).expect("the runtime may").len());
+    }
+    let mut words: Vec<&str> = command.split('\x1f').collect();
+    if let Some(copy) = &copy {
+        words[0] = copy;
+    }
     let error = std::os::unix::process::CommandExt::exec(
         Command::new(words[0]).args(&words[1..]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
     );

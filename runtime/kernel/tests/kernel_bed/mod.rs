@@ -47,8 +47,8 @@ impl Drop for Pins {
 
 /// An adapter without a responder.
 pub fn adapter(pins: &Path, fail_mode: FailMode) -> KernelAdapter {
-    KernelAdapter::open(KernelConfig { pin_root: pins.to_path_buf(), fail_mode, visibility: 0, responder: None })
-        .expect("the adapter opens")
+    let config = KernelConfig { pin_root: pins.to_path_buf(), fail_mode, responder: None, ..KernelConfig::default() };
+    KernelAdapter::open(config).expect("the adapter opens")
 }
 
 /// A program that tests drive, of the object in `bpf/check.bpf.c`.

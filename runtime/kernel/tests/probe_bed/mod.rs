@@ -19,7 +19,7 @@ use std::{
 };
 
 use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHash, Map, MapData};
-use palisade_domain::{Action, PolicyKind, PolicyRef};
+use palisade_domain::{Action, PolicyKind, PolicyRef, Posture};
 use palisade_kernel::records::{KernelRecords, SequenceCheck};
 use palisade_kernel_abi::{
     blob::{Blob, HEAD_BYTES, SizeClass},
@@ -247,9 +247,15 @@ pub fn path_of(record: &Record<'_>) -> String {
     String::from_utf8_lossy(text.bytes).into_owned()
 }
 
-/// Compiles rules to a blob.
+/// Compiles rules to a blob; what they leave to the posture is audited.
 pub fn blob(rules: Vec<Rule>) -> Arc<Blob> {
-    let rules = WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures: Postures::default() };
+    blob_with(rules, Posture::Audit)
+}
+
+/// Compiles rules to a blob.
+pub fn blob_with(rules: Vec<Rule>, posture: Posture) -> Arc<Blob> {
+    let postures = Postures { file: posture, network: posture, capabilities: posture };
+    let rules = WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures };
     compile(&rules, &AutomatonLimits::default(), &mut || false).expect("it compiles").blob
 }
 

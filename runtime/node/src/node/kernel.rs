@@ -39,6 +39,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         pin_root: arguments.pin_root.clone(),
         fail_mode,
         visibility: VISIBILITY,
+        holds_host: arguments.host_policy,
         responder: Some(responder),
     };
     let adapter = Arc::new(KernelAdapter::open(config)?);
