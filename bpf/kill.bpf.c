@@ -223,6 +223,11 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 
 	pal_call_read(&call, regs, result);
 	domain = call.arguments[0];
+	if (domain == PAL_AF_INET && (call.arguments[1] & 0xf) == PAL_SOCK_PACKET) {
+		/* The kernel makes a packet socket of it, which is no cgroup program's business either. */
+		domain = PAL_AF_PACKET;
+		call.arguments[0] = domain;
+	}
 	if (result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
 	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET) || !subject.slot)
 		return 0;

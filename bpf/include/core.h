@@ -85,6 +85,8 @@ enum {
 #define PAL_AF_UNSPEC 0
 #define PAL_AF_INET 2
 #define PAL_AF_INET6 10
+#define PAL_AF_PACKET 17
+#define PAL_SOCK_PACKET 10 /* obsolete */
 
 /* A function of its own, not inlined at each call; not every object that includes it calls it. */
 #define pal_function static __noinline __attribute__((unused))

@@ -355,6 +355,20 @@ fn host_kill_a_socket_is_killed_for_by_rules_and_not_by_the_posture() {
 }
 
 #[test]
+fn host_kill_the_obsolete_way_to_a_packet_socket_is_no_way_round() {
+    let shape = SocketShape { domain: Some(17), kind: None, protocol: None };
+    let packet = Matcher::Socket(SocketMatch { name: "packet".into(), any_of: vec![shape] });
+    let (bed, mut records) = held("packet", &[blob::Family::Socket], true, vec![rule(Action::Block, packet)]);
+    // SOCK_PACKET, which libc calls deprecated.
+    let socket = || errno_of(calls::socket(libc::AF_INET, 10, 0));
+    assert_eq!(start(socket).code(), 0, "it works at all");
+    assert!(killed(bed.start(socket).wait()));
+    let all = records.all();
+    let Body::Socket(network) = only(&all).0.body else { panic!("{all:?}") };
+    assert_eq!((network.domain, network.socket_type), (17, 10));
+}
+
+#[test]
 fn host_kill_is_the_adapters_means_for_sockets_that_no_cgroup_program_sees() {
     let bed = Bed::new("adapter");
     let config = KernelConfig { pin_root: bed.pins.clone(), responder: None, ..KernelConfig::default() };
