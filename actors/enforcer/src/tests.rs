@@ -104,7 +104,7 @@ fn unit_enforcer_set_that_its_selection_panics_over_is_refused_and_the_one_befor
         if !set.is_empty() {
             std::panic::resume_unwind(Box::new("a fault of the selection"));
         }
-        WorkloadRules { postures, ..WorkloadRules::default() }
+        Arc::new(WorkloadRules { postures, ..WorkloadRules::default() })
     });
     step(&mut state, Input::SetChanged(Generation(1), Arc::new(PolicySet::default())));
     step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
