@@ -106,8 +106,10 @@ struct pal_scratch {
 	struct pal_dentry_head dentry;               /* what a step of the climb has read: not on the stack, see pal_cross_mount */
 	struct pal_mount_head mount;
 	struct pal_mount_key crossing;
-	__u64 seen;        /* sum over a climb's steps: of two the same if they saw the same names in the same places */
+	__u64 seen;        /* sum over a climb's steps: of two the same if they saw the same names and sequences in the same places */
 	__u64 seen_before; /* of the climb before, in the same naming */
+	__u32 sequenced;   /* the dentries' own sequences are seen too */
+	__u32 reserved;
 };
 
 enum pal_counter {

@@ -11,8 +11,9 @@
  * The names can change while we climb. rename_lock's sequence, where the kernel shows its address, tells that none did.
  * Otherwise we climb again, a bounded number of times, until two climbs in a row agree: the sequence is the whole machine's,
  * so that a storm of renames in one container must not make paths of all others unnameable.
- * Agreement is no proof: a component that is renamed forth and back can garble two climbs alike (1 in 15,000 in a storm made
- * for it, against 1 in 500 of single climbs). Each dentry's own sequence (d_seq) would prove it, at one more read a step.
+ * That names agree would be no proof: a component that is renamed forth and back can garble two climbs alike. So each dentry's
+ * own sequence (d_seq) is seen before and after its name: where two climbs saw the same ones, no name changed between the
+ * first climb's look at it and the second's, and at the moment between the two all of them stood together.
  *
  * Invariant: never a wrong answer without a word. A path too long or too deep, or by a mount that is not of the table, is
  * reported by a reason, and the caller takes the fail mode.
@@ -144,6 +145,19 @@ static __always_inline __u32 pal_name_off_tree(__u64 mount)
 	return parentless == PAL_NAMED ? PAL_NAME_UNKNOWN_MOUNT : parentless;
 }
 
+/* A rename changes it of the dentry that it moves. */
+static __always_inline __u32 pal_sequence_at(const struct pal_climb *climb, __u64 address)
+{
+	struct dentry *dentry = (struct dentry *)address;
+
+	return climb->scratch->sequenced ? BPF_CORE_READ(dentry, d_seq.seqcount.sequence) : 0;
+}
+
+static __always_inline __u32 pal_sequence_of(const struct pal_climb *climb, const struct dentry *dentry)
+{
+	return climb->scratch->sequenced ? dentry->d_seq.seqcount.sequence : 0;
+}
+
 static long pal_climb_typed(__u32 index, void *context)
 {
 	struct pal_climb *climb = context;
@@ -155,6 +169,7 @@ static long pal_climb_typed(__u32 index, void *context)
 		climb->end = PAL_NAMED;
 		return 1;
 	}
+	climb->scratch->seen += pal_sequence_of(climb, dentry);
 	parent = dentry->d_parent;
 	if (parent == dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
@@ -168,7 +183,7 @@ static long pal_climb_typed(__u32 index, void *context)
 	/* The verifier takes a difference of pointers for a number, but not a sum. */
 	step = (__u64)parent - (__u64)climb->typed_root;
 	pal_opaque(step);
-	climb->scratch->seen += step + dentry->d_name.hash;
+	climb->scratch->seen += step + dentry->d_name.hash + pal_sequence_of(climb, dentry);
 	return 0;
 }
 
@@ -223,6 +238,7 @@ static long pal_climb_untyped(__u32 index, void *context)
 		pal_cross_mount(climb);
 		return climb->end != PAL_NAMING;
 	}
+	climb->scratch->seen += pal_sequence_at(climb, climb->dentry);
 	if (!pal_read_dentry(climb->dentry, head) || head->parent == climb->dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
 		return 1;
@@ -231,8 +247,8 @@ static long pal_climb_untyped(__u32 index, void *context)
 		climb->end = PAL_NAME_TOO_LONG;
 		return 1;
 	}
+	climb->scratch->seen += head->parent + head->hash + pal_sequence_at(climb, climb->dentry);
 	climb->dentry = head->parent;
-	climb->scratch->seen += head->parent + head->hash;
 	return 0;
 }
 
@@ -310,7 +326,7 @@ static __always_inline __u32 pal_rename_sequence(void)
 	return sequence;
 }
 
-/* No name changed during the climb, or it saw what the climb before it saw. */
+/* No name changed during the climb, or between its look at each and the look of the climb before it. */
 static __always_inline bool pal_climb_is_stable(const struct pal_climb *climb, __u32 sequence)
 {
 	struct pal_scratch *scratch = climb->scratch;
@@ -350,6 +366,7 @@ pal_function __u32 pal_name_object(const struct pal_object *object, struct pal_s
 	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
 		__u32 sequence = pal_rename_sequence();
 
+		scratch->sequenced = !pal_rename_lock || attempt;
 		pal_climb_path(&climb, object->mount, object->dentry, scratch, slot, checked);
 		if (pal_climb_is_stable(&climb, sequence)) {
 			if (climb.end == PAL_NAMED)
@@ -379,6 +396,7 @@ pal_function __u32 pal_name_place(const struct pal_place *place, struct pal_scra
 	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
 		__u32 sequence = pal_rename_sequence();
 
+		scratch->sequenced = !pal_rename_lock || attempt;
 		pal_climb_addresses(&climb, place->vfsmount, place->dentry, scratch, slot, checked);
 		if (pal_climb_is_stable(&climb, sequence)) {
 			if (climb.end == PAL_NAMED)

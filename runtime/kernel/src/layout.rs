@@ -15,7 +15,7 @@ pub const MOUNTS: u32 = 65536;
 /// `PAL_SCRATCH_SLOTS`.
 pub const SCRATCH_SLOTS: u32 = 1024;
 /// Bytes of `struct pal_scratch`, which is never read here.
-pub const SCRATCH_BYTES: u32 = 4488;
+pub const SCRATCH_BYTES: u32 = 4496;
 
 /// `PAL_SLOT_MOUNTS_LEARNT`.
 pub const SLOT_MOUNTS_LEARNT: u32 = 1;

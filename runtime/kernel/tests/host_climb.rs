@@ -339,9 +339,10 @@ fn host_climb_in_a_storm_of_renames_names_what_was_there() {
         });
         println!("{rounds} rounds of 4 renames; named {seen:?}, {moved} not named, {never} as they never were");
         assert!(seen.iter().all(|count| *count > 0), "the storm was no storm");
-        // Single climbs give some thirty in a storm like this; where the kernel hides its lock, agreement is all there is.
-        assert!(never <= ROUNDS / 2_000, "{never} of {ROUNDS}");
-        assert!(moved < ROUNDS / 10, "a name that changes is found all the same");
+        // Single climbs give some thirty in a storm like this, two that agree in names alone a dozen.
+        assert_eq!(never, 0, "of {ROUNDS}");
+        // The price of that: what changes during each of the climbs is not named, and takes the fail mode.
+        assert!(moved < ROUNDS / 3, "a name that changes is found all the same: {moved} of {ROUNDS} were not");
     });
 }
 

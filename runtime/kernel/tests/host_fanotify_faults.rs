@@ -63,6 +63,15 @@ fn signal_responder(bed: &Bed, signal: libc::c_int) {
     let pid = libc::pid_t::try_from(bed.responder.health().pid).expect("a pid");
     // SAFETY: takes two numbers; nothing of this process's memory is concerned.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    if signal == libc::SIGSTOP {
+        // It stops when each of its threads next comes by, and until then one may still answer.
+        eventually("the responder stands still", || {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is there").flatten();
+            tasks
+                .map(|task| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default())
+                .all(|stat| stat.contains(") T "))
+        });
+    }
 }
 
 fn end(mut child: Child) {

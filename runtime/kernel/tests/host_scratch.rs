@@ -28,10 +28,10 @@ const TRIES: u32 = 64;
 #[repr(C)]
 struct Scratch {
     busy: u32,
-    rest: [u32; 1121],
+    rest: [u32; 1123],
 }
 
-// SAFETY: 1,122 u32 without padding; every bit pattern is a value; `Copy`, no drop.
+// SAFETY: 1,124 u32 without padding; every bit pattern is a value; `Copy`, no drop.
 unsafe impl Pod for Scratch {}
 
 /// Takes or gives back what programs on this CPU try first, as threads do that are set aside in the middle of one.
@@ -39,7 +39,7 @@ fn occupy(pins: &Path, cpu: u32, count: u32, busy: u32) {
     let map = Map::Array(MapData::from_pin(pins.join("scratch")).unwrap());
     let mut map: Array<MapData, Scratch> = Array::try_from(map).unwrap();
     for number in 0..count {
-        map.set((cpu * STRIDE + number) % map.len(), Scratch { busy, rest: [0; 1121] }, 0).unwrap();
+        map.set((cpu * STRIDE + number) % map.len(), Scratch { busy, rest: [0; 1123] }, 0).unwrap();
     }
 }
 
