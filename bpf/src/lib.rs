@@ -63,7 +63,7 @@ object!(
     "kill"
 );
 object!(
-    /// Programs that do nothing, for the benchmark (`idle.bpf.c`).
+    /// A program that does nothing, for the benchmark (`idle.bpf.c`).
     IDLE,
     "idle"
 );

@@ -36,7 +36,7 @@ const BEDS: [Bed; 4] = [
 fn attach_empty() -> Result<aya::Ebpf, Box<dyn Error>> {
     let btf = Btf::from_sys_fs()?;
     let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
-    let program: &mut BtfTracePoint = object.program_mut("idle_exit").ok_or("idle_exit")?.try_into()?;
+    let program: &mut BtfTracePoint = object.program_mut("observe_call").ok_or("observe_call")?.try_into()?;
     program.load("sys_exit", &btf)?;
     program.attach()?;
     Ok(object)
