@@ -167,10 +167,11 @@ static __always_inline void pal_identify_task(struct task_struct *task, struct p
 
 	subject->cgroup = cgroup;
 	if (kept && kept->cgroup == cgroup && kept->slot) {
-		entry = bpf_map_lookup_elem(&slots, &kept->slot);
+		/* Once: whoever moves the task from outside may write it meanwhile. */
+		subject->slot = *(volatile __u32 *)&kept->slot;
+		entry = bpf_map_lookup_elem(&slots, &subject->slot);
 		if (entry && entry->incarnation == kept->incarnation) {
 			subject->kept = kept;
-			subject->slot = kept->slot;
 			subject->phase = kept->phase;
 			pal_subject_load_entry(subject, entry);
 			return;

@@ -109,7 +109,7 @@ struct pal_scratch {
 	__u64 seen;        /* sum over a climb's steps: of two the same if they saw the same names and sequences in the same places */
 	__u64 seen_before; /* of the climb before, in the same naming */
 	__u32 sequenced;   /* the dentries' own sequences are seen too */
-	__u32 reserved;
+	__u32 unsettled;   /* all of a climb's sequences, ORed: odd if one dentry was being renamed */
 };
 
 enum pal_counter {

@@ -145,17 +145,25 @@ static __always_inline __u32 pal_name_off_tree(__u64 mount)
 	return parentless == PAL_NAMED ? PAL_NAME_UNKNOWN_MOUNT : parentless;
 }
 
-/* A rename changes it of the dentry that it moves. */
-static __always_inline __u32 pal_sequence_at(const struct pal_climb *climb, __u64 address)
+/* A rename changes it of the dentry that it moves, and it is odd meanwhile. */
+static __always_inline void pal_see_sequence(const struct pal_climb *climb, __u32 sequence)
+{
+	climb->scratch->seen += sequence;
+	climb->scratch->unsettled |= sequence;
+}
+
+static __always_inline void pal_see_sequence_at(const struct pal_climb *climb, __u64 address)
 {
 	struct dentry *dentry = (struct dentry *)address;
 
-	return climb->scratch->sequenced ? BPF_CORE_READ(dentry, d_seq.seqcount.sequence) : 0;
+	if (climb->scratch->sequenced)
+		pal_see_sequence(climb, BPF_CORE_READ(dentry, d_seq.seqcount.sequence));
 }
 
-static __always_inline __u32 pal_sequence_of(const struct pal_climb *climb, const struct dentry *dentry)
+static __always_inline void pal_see_sequence_of(const struct pal_climb *climb, const struct dentry *dentry)
 {
-	return climb->scratch->sequenced ? dentry->d_seq.seqcount.sequence : 0;
+	if (climb->scratch->sequenced)
+		pal_see_sequence(climb, dentry->d_seq.seqcount.sequence);
 }
 
 static long pal_climb_typed(__u32 index, void *context)
@@ -169,7 +177,7 @@ static long pal_climb_typed(__u32 index, void *context)
 		climb->end = PAL_NAMED;
 		return 1;
 	}
-	climb->scratch->seen += pal_sequence_of(climb, dentry);
+	pal_see_sequence_of(climb, dentry);
 	parent = dentry->d_parent;
 	if (parent == dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
@@ -183,7 +191,8 @@ static long pal_climb_typed(__u32 index, void *context)
 	/* The verifier takes a difference of pointers for a number, but not a sum. */
 	step = (__u64)parent - (__u64)climb->typed_root;
 	pal_opaque(step);
-	climb->scratch->seen += step + dentry->d_name.hash + pal_sequence_of(climb, dentry);
+	climb->scratch->seen += step + dentry->d_name.hash;
+	pal_see_sequence_of(climb, dentry);
 	return 0;
 }
 
@@ -238,7 +247,7 @@ static long pal_climb_untyped(__u32 index, void *context)
 		pal_cross_mount(climb);
 		return climb->end != PAL_NAMING;
 	}
-	climb->scratch->seen += pal_sequence_at(climb, climb->dentry);
+	pal_see_sequence_at(climb, climb->dentry);
 	if (!pal_read_dentry(climb->dentry, head) || head->parent == climb->dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
 		return 1;
@@ -247,7 +256,8 @@ static long pal_climb_untyped(__u32 index, void *context)
 		climb->end = PAL_NAME_TOO_LONG;
 		return 1;
 	}
-	climb->scratch->seen += head->parent + head->hash + pal_sequence_at(climb, climb->dentry);
+	climb->scratch->seen += head->parent + head->hash;
+	pal_see_sequence_at(climb, climb->dentry);
 	climb->dentry = head->parent;
 	return 0;
 }
@@ -264,6 +274,7 @@ static __always_inline void pal_climb_begin(struct pal_climb *climb, __u64 vfsmo
 	climb->checked = checked + zero;
 	climb->end = PAL_NAMING + zero;
 	climb->scratch->seen = 1 + zero;
+	climb->scratch->unsettled = zero;
 	climb->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
 	if (!pal_read_mount(climb->mount, &climb->head))
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
@@ -335,7 +346,7 @@ static __always_inline bool pal_climb_is_stable(const struct pal_climb *climb, _
 	if (!(sequence & 1) && pal_rename_sequence() == sequence)
 		return true;
 	scratch->seen_before = scratch->seen + climb->end;
-	return scratch->seen_before == before;
+	return scratch->seen_before == before && !(scratch->unsettled & 1);
 }
 
 static __always_inline void pal_count_naming(__u32 end)

@@ -105,6 +105,9 @@ pub(crate) struct PolicyPool {
     readers: Arc<Readers>,
     /// One word, `idle_families`.
     idle: MapFd,
+    /// Families of policies that slots named at the start and that had no blob: never told to be idle, for what is judged by
+    /// them takes the fail mode.
+    missing: u32,
     /// A thread waits for retired arrays.
     reclaiming: bool,
 }
@@ -161,6 +164,7 @@ impl PolicyPool {
             by_number: BTreeMap::new(),
             readers: Arc::new(readers),
             idle: pins.open("idle_families")?,
+            missing: 0,
             reclaiming: false,
         };
         let mut references: BTreeMap<(SizeClass, u32), (PolicyNumber, u32)> = BTreeMap::new();
@@ -176,13 +180,16 @@ impl PolicyPool {
             pool.take_over(&mut taken, &references).map_err(pins_error)?;
             pool.classes.push(taken);
         }
+        let missing = references.values().filter(|(number, _)| !pool.by_number.contains_key(number));
+        pool.missing = missing.fold(0, |families, (number, _)| families | number.families());
         pool.tell_idle(0).map_err(|source| ObjectError::Pins { path: pins.map("idle_families"), source })?;
         Ok(pool)
     }
 
     /// Which families no blob in force decides, nor one of these `wanted` that is about to be.
     fn tell_idle(&self, wanted: u32) -> io::Result<()> {
-        let decided = self.by_number.keys().fold(wanted, |families, number| families | number.families());
+        let decided =
+            self.by_number.keys().fold(self.missing | wanted, |families, number| families | number.families());
         self.idle.update(&0u32.to_ne_bytes(), &(layout::ALL_FAMILIES & !decided).to_ne_bytes())
     }
 

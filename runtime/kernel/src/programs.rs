@@ -57,6 +57,12 @@ impl Programs {
         for (name, sizes) in SHARED {
             pins.check(name, *sizes)?;
         }
+        // A version that does not know of it may have put policies in force since it was written; the pool says it anew.
+        if pins.map("idle_families").exists() {
+            let path = pins.map("idle_families");
+            let awake = pins.open("idle_families")?.update(&[0; 4], &[0; 4]);
+            awake.map_err(|source| ObjectError::Pins { path, source })?;
+        }
         let constants = constants(matrix);
         let mut objects = Vec::new();
         let identity =
