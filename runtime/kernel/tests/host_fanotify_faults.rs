@@ -6,13 +6,16 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use fanotify_bed::{Bed, below, config, exact, exec, open};
+use fanotify_bed::{
+    Bed, below, config, exact, exec,
+    faults::{Hangs, eventually, now},
+    open,
+};
 use palisade_domain::{Action::Block, CgroupId, Slot};
-use palisade_kernel::fanotify::{BlobDecides, Decide, Question, Responder, ResponderConfig};
-use palisade_kernel_abi::blob::{Blob, Decision};
+use palisade_kernel::fanotify::{BlobDecides, Responder, ResponderConfig};
 use palisade_world::Membership;
 
 #[test]
@@ -31,32 +34,6 @@ fn responder_that_hangs() {
 #[ignore = "the container's init, started by the bed"]
 fn container_init() {
     fanotify_bed::container_init();
-}
-
-struct Hangs;
-
-impl Decide for Hangs {
-    fn decide(&self, blob: &Blob, question: &Question<'_>) -> Decision {
-        if question.path.starts_with(b"/etc/trigger") {
-            std::thread::sleep(Duration::from_secs(600));
-        }
-        BlobDecides.decide(blob, question)
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test measures real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("not within 10 s: {what}");
 }
 
 fn signal_responder(bed: &Bed, signal: libc::c_int) {

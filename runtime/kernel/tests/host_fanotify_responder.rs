@@ -5,10 +5,14 @@ mod fanotify_bed;
 use std::{
     collections::BTreeMap,
     process::{Child, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use fanotify_bed::{Bed, below, config, exact, exec, open};
+use fanotify_bed::{
+    Bed, below, config, exact, exec,
+    faults::{Hangs, eventually, now},
+    open,
+};
 use palisade_domain::{
     Action::{Audit, Block},
     Generation,
@@ -51,33 +55,6 @@ impl Decide for Panics {
         assert!(!question.path.starts_with(b"/etc/trigger"), "an injected fault");
         BlobDecides.decide(blob, question)
     }
-}
-
-struct Hangs;
-
-impl Decide for Hangs {
-    fn decide(&self, blob: &Blob, question: &Question<'_>) -> Decision {
-        if question.path.starts_with(b"/etc/trigger") {
-            std::thread::sleep(Duration::from_secs(600));
-        }
-        BlobDecides.decide(blob, question)
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test measures real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// Polls what must come true soon.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("not within 10 s: {what}");
 }
 
 fn kill(pid: u32, signal: libc::c_int) {

@@ -4,6 +4,8 @@
 //! Root is needed; where it is missing the tests fail rather than pass unseen.
 #![expect(dead_code, reason = "each test binary uses its part")]
 
+pub mod faults;
+
 use std::{
     ffi::OsString,
     fs,
