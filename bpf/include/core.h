@@ -42,6 +42,7 @@ enum {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_HASH_OF_MAPS = 13,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -50,6 +51,7 @@ enum {
 	BPF_F_NO_PREALLOC = 1,
 	BPF_F_MMAPABLE = 1024,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_SK_STORAGE_GET_F_CREATE = 1,
 	BPF_RB_NO_WAKEUP = 1,
 	BPF_RB_FORCE_WAKEUP = 2,
 	BPF_RB_AVAIL_DATA = 0, /* questions to bpf_ringbuf_query */
@@ -397,6 +399,14 @@ struct bpf_sock {
 	__u32 family;
 	__u32 type;
 	__u32 protocol;
+};
+
+/* Of a packet; the offsets are the ABI's. */
+struct __sk_buff {
+	__u32 len;
+	__u32 before_sk[41];
+	struct bpf_sock *sk;
+	__u32 gso_size;
 };
 
 struct pal_sockaddr_in {
