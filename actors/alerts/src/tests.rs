@@ -79,12 +79,9 @@ fn policy(name: &str) -> Arc<CompiledPolicy> {
     let rule = Rule {
         policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: name.into() }),
         place: "file.matchDirectories[0]".into(),
-        matcher: Matcher::File(PathRule {
-            path: PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true },
-            owner_only: false,
-            read_only: false,
-        }),
+        matcher: Matcher::File(PathRule::of(PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true })),
         sources: BTreeSet::new(),
+        source_directories: BTreeSet::new(),
         action: Action::Block,
         severity: Some(7),
         tags: vec!["MITRE".into()],

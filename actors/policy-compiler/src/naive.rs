@@ -95,6 +95,7 @@ fn counts(matcher: &Matcher, family: Family) -> bool {
         Matcher::Ptrace(_) => family == Family::Ptrace,
         Matcher::Socket(_) => family == Family::Socket || family == Family::Connect,
         Matcher::Destination(_) => family == Family::Connect,
+        _ => false,
     }
 }
 
@@ -160,6 +161,7 @@ fn rank(rule: &Rule) -> Rank {
             });
             (2, [d.cidr.map_or(0, |cidr| u32::from(cidr.1)), ports, u32::from(d.protocol.is_some())])
         }
+        _ => (0, [0; 3]),
     };
     (!rule.sources.is_empty(), kind, length)
 }

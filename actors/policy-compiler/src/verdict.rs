@@ -38,7 +38,7 @@ impl Standing {
         let (owner_only, read_only) = match &rule.matcher {
             Matcher::Process(PathRule { owner_only, read_only, .. })
             | Matcher::File(PathRule { owner_only, read_only, .. }) => (*owner_only, *read_only),
-            Matcher::Socket(_) | Matcher::Destination(_) | Matcher::Ptrace(_) => (false, false),
+            _ => (false, false),
         };
         Self { specificity: rule.specificity(), sources, action: rule.action, owner_only, read_only }
     }

@@ -26,7 +26,7 @@ fn open(policy: &CompiledPolicy, path: &str) -> Effect {
 }
 
 fn with(path: &str, owner_only: bool, read_only: bool) -> Matcher {
-    Matcher::File(PathRule { path: exact(path), owner_only, read_only })
+    Matcher::File(PathRule { owner_only, read_only, ..PathRule::of(exact(path)) })
 }
 
 #[test]
@@ -214,7 +214,11 @@ fn unit_verdict_of_a_longer_prefix_wins_over_a_port_and_a_destination_over_a_soc
 }
 
 fn socket(domain: Option<u8>, kind: Option<u8>, protocol: Option<u8>) -> Matcher {
-    Matcher::Socket(SocketMatch { name: "test".into(), any_of: vec![SocketShape { domain, kind, protocol }] })
+    Matcher::Socket(SocketMatch {
+        name: "test".into(),
+        any_of: vec![SocketShape { domain, kind, protocol }],
+        pts: None,
+    })
 }
 
 #[test]
