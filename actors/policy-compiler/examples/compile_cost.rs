@@ -160,8 +160,9 @@ fn rule((path, action): (PathMatch, Action)) -> Rule {
     Rule {
         policy: Arc::new(policy),
         place: "file".into(),
-        matcher: Matcher::File(PathRule { path, owner_only: false, read_only: false }),
+        matcher: Matcher::File(PathRule::of(path)),
         sources: Default::default(),
+        source_directories: Default::default(),
         action,
         severity: None,
         tags: Vec::new(),

@@ -15,7 +15,7 @@ use palisade_policy::ir::{
 use crate::network::canonical_cidr;
 
 /// Grows when equal rules would compile to other blobs than before.
-const LOWERING_VERSION: u8 = 1;
+const LOWERING_VERSION: u8 = 2;
 
 /// Rules in canonical order.
 #[derive(Debug, Clone)]
@@ -65,6 +65,7 @@ pub fn tables_of(matcher: &Matcher) -> &'static [Family] {
         Matcher::Socket(_) => &[Family::Socket, Family::Connect],
         Matcher::Destination(_) => &[Family::Connect],
         Matcher::Ptrace(_) => &[Family::Ptrace],
+        Matcher::Capability(_) | Matcher::Syscall(_) | Matcher::Dns(_) | Matcher::Preset(_) | Matcher::Device(_) => &[],
     }
 }
 
@@ -72,8 +73,8 @@ pub fn tables_of(matcher: &Matcher) -> &'static [Family] {
 fn posture_of(family: Family, postures: &Postures) -> Posture {
     match family {
         Family::Process | Family::File => postures.file,
-        Family::Socket | Family::Connect => postures.network,
-        Family::Ptrace => postures.capabilities,
+        Family::Socket | Family::Connect | Family::Dns => postures.network,
+        Family::Ptrace | Family::Capability | Family::Syscall | Family::Preset => postures.capabilities,
     }
 }
 
@@ -86,6 +87,11 @@ fn content(rule: &Rule) -> Vec<u8> {
         Matcher::Socket(_) => 2,
         Matcher::Destination(_) => 3,
         Matcher::Ptrace(_) => 4,
+        Matcher::Capability(_) => 5,
+        Matcher::Syscall(_) => 6,
+        Matcher::Dns(_) => 7,
+        Matcher::Preset(_) => 8,
+        Matcher::Device(_) => 9,
     });
     out.extend(language(&rule.matcher));
     if let Matcher::Process(path) | Matcher::File(path) = &rule.matcher {
@@ -110,6 +116,9 @@ pub fn language(matcher: &Matcher) -> Vec<u8> {
         }
         Matcher::Socket(socket) => put_socket(&mut out, socket),
         Matcher::Destination(destination) => put_destination(&mut out, destination),
+        Matcher::Capability(_) | Matcher::Syscall(_) | Matcher::Dns(_) | Matcher::Preset(_) | Matcher::Device(_) => {
+            put_text(&mut out, &format!("{matcher:?}"))
+        }
     }
     out
 }

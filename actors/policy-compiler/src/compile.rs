@@ -56,6 +56,9 @@ pub fn compile_canonical(
     budget: &mut dyn Budget,
 ) -> Result<Blob, CompileError> {
     let rules = canonical.rules.as_slice();
+    if let Some(rule) = rules.iter().find(|rule| tables_of(&rule.matcher).is_empty()) {
+        return Err(CompileError::Family { rule: place(rule), family: rule.matcher.family() });
+    }
     if rules.len() > MAX_RULES {
         return Err(CompileError::TooLarge { what: TooLarge::Rules(rules.len()), worst: Vec::new() });
     }
@@ -117,7 +120,7 @@ impl Tag {
     fn of(rules: &[Arc<Rule>], automaton: Automaton) -> Vec<Self> {
         let mut tags: Vec<Self> = Vec::new();
         let mut by_language: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-        let reads = |rule: &Rule| tables_of(&rule.matcher).iter().any(|family| family.automaton() == automaton);
+        let reads = |rule: &Rule| tables_of(&rule.matcher).iter().any(|family| family.automaton() == Some(automaton));
         for (rule, number) in rules.iter().zip(0..).filter(|(rule, _)| reads(rule)) {
             let tag = *by_language.entry(language(&rule.matcher)).or_insert(tags.len());
             match tags.get_mut(tag) {
@@ -270,6 +273,7 @@ fn sequences(rule: &Rule) -> Result<Vec<Vec<Token>>, CompileError> {
         Matcher::Socket(socket) => Ok(network::socket_sequences(socket)),
         Matcher::Destination(destination) => network::destination_sequences(destination)
             .map_err(|error| CompileError::Destination { rule: place(rule), error }),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -297,5 +301,10 @@ fn spelling(matcher: &Matcher) -> String {
             Some((address, prefix)) => format!("{address}/{prefix}"),
             None => "any destination".to_owned(),
         },
+        Matcher::Capability(capability) => capability.name.clone(),
+        Matcher::Syscall(syscall) => syscall.names.join(","),
+        Matcher::Dns(dns) => dns.domain.clone(),
+        Matcher::Preset(preset) => preset.name().to_owned(),
+        Matcher::Device(device) => format!("USB class {:#04x}", device.class),
     }
 }

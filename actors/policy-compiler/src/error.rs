@@ -26,6 +26,14 @@ pub enum CompileError {
         /// What is wrong.
         error: DestinationError,
     },
+    /// A family that no table decides yet.
+    #[error("{rule}: rules of the family {family:?} are not compiled")]
+    Family {
+        /// Document and place.
+        rule: String,
+        /// Which.
+        family: palisade_domain::Family,
+    },
     /// The rules are beyond a bound.
     #[error("the policy is too large: {what}{}", WorstPatterns(.worst))]
     TooLarge {

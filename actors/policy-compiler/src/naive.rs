@@ -77,8 +77,8 @@ pub fn evaluate(rules: &WorkloadRules, act: &Act<'_>) -> Expected {
 fn undecided(is_allow_list: bool, family: Family, postures: &Postures) -> Expected {
     let posture = match family {
         Family::Process | Family::File => postures.file,
-        Family::Socket | Family::Connect => postures.network,
-        Family::Ptrace => postures.capabilities,
+        Family::Socket | Family::Connect | Family::Dns => postures.network,
+        Family::Ptrace | Family::Capability | Family::Syscall | Family::Preset => postures.capabilities,
     };
     let effect = match (is_allow_list, posture) {
         (false, _) => Effect::Permit,
@@ -95,6 +95,7 @@ fn counts(matcher: &Matcher, family: Family) -> bool {
         Matcher::Ptrace(_) => family == Family::Ptrace,
         Matcher::Socket(_) => family == Family::Socket || family == Family::Connect,
         Matcher::Destination(_) => family == Family::Connect,
+        _ => false,
     }
 }
 
@@ -160,6 +161,7 @@ fn rank(rule: &Rule) -> Rank {
             });
             (2, [d.cidr.map_or(0, |cidr| u32::from(cidr.1)), ports, u32::from(d.protocol.is_some())])
         }
+        _ => (0, [0; 3]),
     };
     (!rule.sources.is_empty(), kind, length)
 }

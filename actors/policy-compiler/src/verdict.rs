@@ -38,7 +38,7 @@ impl Standing {
         let (owner_only, read_only) = match &rule.matcher {
             Matcher::Process(PathRule { owner_only, read_only, .. })
             | Matcher::File(PathRule { owner_only, read_only, .. }) => (*owner_only, *read_only),
-            Matcher::Socket(_) | Matcher::Destination(_) | Matcher::Ptrace(_) => (false, false),
+            _ => (false, false),
         };
         Self { specificity: rule.specificity(), sources, action: rule.action, owner_only, read_only }
     }
@@ -110,7 +110,7 @@ pub fn decision(
     let Some(Standpoint { outcome, index: Reverse(rule), .. }) = candidates.iter().filter_map(standpoint).max() else {
         return by_posture(posture);
     };
-    let by_rule = |effect| Decision { effect, by_posture: false, rule: Some(rule) };
+    let by_rule = |effect| Decision { effect, rule: Some(rule), ..Decision::PERMIT };
     match outcome {
         Outcome::Posture => by_posture(posture),
         Outcome::Permit => by_rule(Effect::Permit),
@@ -127,5 +127,5 @@ pub fn by_posture(posture: Option<Posture>) -> Decision {
         Some(Posture::Audit) => Effect::Audit,
         Some(Posture::Block) => Effect::Block,
     };
-    Decision { effect, by_posture: true, rule: None }
+    Decision { effect, by_posture: true, ..Decision::PERMIT }
 }

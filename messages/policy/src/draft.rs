@@ -12,7 +12,7 @@ use crate::{
     common::{Common, Level},
     diagnostic::{Position, Problems},
     fields::{self, Fields},
-    ir::{Matcher, Rule},
+    ir::{Matcher, Rule, Unheld},
     source,
     yaml::Node,
 };
@@ -33,6 +33,7 @@ pub(crate) struct RuleBudget {
 pub(crate) struct Draft<'p> {
     pub policy: Arc<PolicyRef>,
     pub rules: Vec<Arc<Rule>>,
+    pub unheld: Vec<Arc<Unheld>>,
     pub problems: &'p mut Problems,
     budget: &'p mut RuleBudget,
     /// A bound on rules has been reported.
@@ -47,7 +48,7 @@ pub(crate) struct Item<'n> {
 
 impl<'p> Draft<'p> {
     pub fn new(policy: Arc<PolicyRef>, budget: &'p mut RuleBudget, problems: &'p mut Problems) -> Self {
-        Self { policy, rules: Vec::new(), problems, budget, full: false }
+        Self { policy, rules: Vec::new(), unheld: Vec::new(), problems, budget, full: false }
     }
 
     pub fn kind(&self) -> PolicyKind {
@@ -123,6 +124,7 @@ impl<'p> Draft<'p> {
             place: item.fields.place.clone(),
             matcher,
             sources,
+            source_directories: BTreeSet::new(),
             action: common.action.unwrap_or(Action::Block),
             severity: common.severity,
             tags: common.tags.clone(),

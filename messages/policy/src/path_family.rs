@@ -104,7 +104,7 @@ impl PathFamily {
             BTreeSet::new()
         };
         if let Some(path) = path {
-            draft.push(item, (self.matcher)(PathRule { path, owner_only, read_only }), sources);
+            draft.push(item, (self.matcher)(PathRule { owner_only, read_only, ..PathRule::of(path) }), sources);
         }
     }
 }

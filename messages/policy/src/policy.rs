@@ -8,7 +8,7 @@ use crate::{
     diagnostic::{Position, Problems},
     draft::{Draft, RuleBudget},
     fields::Fields,
-    ir::Rule,
+    ir::{Rule, Unheld},
     kubearmor_host_policy, kubearmor_policy, metadata,
     node_selector::NodeSelector,
     palisade_policy,
@@ -24,6 +24,8 @@ pub struct Policy {
     pub selector: PolicySelector,
     /// What it says, in document order.
     pub rules: Vec<Arc<Rule>>,
+    /// What it says that nothing holds, in document order.
+    pub unheld: Vec<Arc<Unheld>>,
     /// The file that it was read from.
     pub file: Arc<str>,
     /// Where in the file it starts.
@@ -74,11 +76,13 @@ pub(crate) fn read(
     let mut spec = Fields::of(node, "spec", problems)?;
     let mut draft = Draft::new(Arc::clone(&reference), budget, problems);
     let selector = match kind {
-        PolicyKind::KubeArmorPolicy => kubearmor_policy::read(&mut spec, &mut draft),
+        PolicyKind::KubeArmorPolicy | PolicyKind::KubeArmorClusterPolicy | PolicyKind::KubeArmorNetworkPolicy => {
+            kubearmor_policy::read(&mut spec, &mut draft)
+        }
         PolicyKind::KubeArmorHostPolicy => kubearmor_host_policy::read(&mut spec, &mut draft),
         PolicyKind::PalisadePolicy => palisade_policy::read(&mut spec, &mut draft),
     };
-    let rules = draft.rules;
+    let (rules, unheld) = (draft.rules, draft.unheld);
     let at = spec.at;
     spec.close(problems);
     if problems.refusals() != before {
@@ -87,5 +91,5 @@ pub(crate) fn read(
     if rules.is_empty() {
         problems.warning(at, "the policy has no rules", "it has no effect", "add a family such as `process:`");
     }
-    Some(Policy { reference, selector, rules, file: Arc::clone(file), at: document.at })
+    Some(Policy { reference, selector, rules, unheld, file: Arc::clone(file), at: document.at })
 }

@@ -167,9 +167,9 @@ fn random_rules(random: &mut Random) -> WorkloadRules {
         let path = random_match(random);
         let (owner_only, read_only) = (random.below(4) == 0, random.below(4) == 0);
         let matcher = match random.below(5) {
-            0 => Matcher::Process(PathRule { path, owner_only, read_only: false }),
+            0 => Matcher::Process(PathRule { owner_only, ..PathRule::of(path) }),
             1 => Matcher::Ptrace(path),
-            _ => Matcher::File(PathRule { path, owner_only, read_only }),
+            _ => Matcher::File(PathRule { owner_only, read_only, ..PathRule::of(path) }),
         };
         let sources = if random.below(3) == 0 {
             BTreeSet::from([pick(random, &EXECUTABLES).to_owned()])
@@ -183,6 +183,7 @@ fn random_rules(random: &mut Random) -> WorkloadRules {
             place,
             matcher,
             sources,
+            source_directories: BTreeSet::new(),
             action,
             severity: None,
             tags: vec![],
@@ -194,6 +195,7 @@ fn random_rules(random: &mut Random) -> WorkloadRules {
     WorkloadRules {
         rules: (0..count).map(|number| rule(number, random)).collect(),
         postures: Postures { file: posture, network: posture, capabilities: posture },
+        ..WorkloadRules::default()
     }
 }
 

@@ -122,7 +122,7 @@ fn socket(random: &mut Random) -> SocketMatch {
     let mut field = |values: &[u8]| (!random.one_in(2)).then(|| random.pick(values));
     let mut shape =
         || SocketShape { domain: field(&[2, 10, 16]), kind: field(&[1, 2, 3]), protocol: field(&[0, 6, 17]) };
-    SocketMatch { name: "random".into(), any_of: vec![shape(), shape()] }
+    SocketMatch { name: "random".into(), any_of: vec![shape(), shape()], pts: None }
 }
 
 fn destination(random: &mut Random) -> DestinationMatch {
@@ -168,7 +168,8 @@ pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
 }
 
 fn path_rule(random: &mut Random, is_file: bool) -> PathRule {
-    PathRule { path: path_match(random), owner_only: random.one_in(4), read_only: is_file && random.one_in(4) }
+    let (owner_only, read_only) = (random.one_in(4), is_file && random.one_in(4));
+    PathRule { owner_only, read_only, ..PathRule::of(path_match(random)) }
 }
 
 /// Another rule on the same, or on what holds it.
@@ -184,6 +185,7 @@ fn overlapping(random: &mut Random, matcher: Matcher) -> Matcher {
             let cidr = rule.cidr.map(|(address, prefix)| (address, random.below(usize::from(prefix) + 1) as u8));
             Matcher::Destination(DestinationMatch { cidr, ports: rule.ports.filter(|_| random.one_in(2)), ..rule })
         }
+        other => other,
     }
 }
 
@@ -215,7 +217,7 @@ pub fn path_near(random: &mut Random, rules: &WorkloadRules) -> Vec<u8> {
             PathMatch::Pattern(pattern) => filled_in(random, &pattern),
             PathMatch::Any => path(random),
         },
-        Matcher::Socket(_) | Matcher::Destination(_) => path(random),
+        _ => path(random),
     };
     match random.below(8) {
         0 => near = path(random),

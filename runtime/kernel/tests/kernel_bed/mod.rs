@@ -52,7 +52,7 @@ pub fn adapter(pins: &Path, fail_mode: FailMode) -> KernelAdapter {
 }
 
 /// A program that tests drive, of the object in `bpf/check.bpf.c`.
-pub const CHECKS: &[&str] = &["check_decision", "check_climb", "check_climb_typed", "check_own_executable"];
+pub const CHECKS: &[&str] = &["check_decision", "check_argument", "check_climb", "check_climb_typed", "check_own_executable"];
 
 /// `struct pal_check`.
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ pub struct Check {
     pub accept: u32,
     pub source: u32,
     pub word: u32,
-    pub reserved: u32,
+    pub accept_name: u32,
     pub bytes: [u8; 4096],
 }
 
@@ -174,12 +174,25 @@ impl Random {
 /// that they go on for long. `states` is of the path automaton.
 pub fn random_blob(random: &mut Random, states: u32) -> Blob {
     let mut words = Vec::new();
-    let accepts = [1 + random.below(50), 1 + random.below(8), 1 + random.below(20)];
-    let automaton = [
-        random_automaton(random, &mut words, states, accepts[0]),
-        random_automaton(random, &mut words, 5 + states / 10, accepts[1]),
-        random_automaton(random, &mut words, 40, accepts[2]),
-    ];
+    let below = [50, 8, 20, 30, 12, 40];
+    let accepts = below.map(|bound| 1 + random.below(bound));
+    let sizes = [states, 5 + states / 10, 40, 30, 20, 30];
+    let mut automaton = [0, 1, 2, 3, 4, 5].map(|at| random_automaton(random, &mut words, sizes[at], accepts[at]));
+    // A blob without bare names walks once.
+    if random.below(3) == 0 {
+        let names = &mut automaton[Automaton::Basename as usize];
+        names.absorbing = names.start;
+        let first = names.start;
+        let end = words.len() as u32;
+        let _ = (first, end);
+    }
+    let arguments = FamilyHead {
+        base: u32::try_from(words.len()).expect("below the largest class"),
+        accepts: accepts[Automaton::Argument as usize],
+        sources: 2 + random.below(6),
+        modifiers: 1,
+    };
+    words.extend((0..arguments.accepts * arguments.sources).map(|_| random.below(4)));
     let mut family = [FamilyHead::default(); FAMILIES];
     let mut families = 0;
     for kind in Family::ALL {
