@@ -29,6 +29,25 @@ int BPF_PROG(try_btf_tracepoint, void *root)
 	return 0;
 }
 
+/* Of tracepoints that only some kernels have: the program ends at once. */
+SEC("tp_btf/sched_prepare_exec")
+int BPF_PROG(try_prepare_exec, void *task)
+{
+	return 0;
+}
+
+SEC("tp_btf/cap_capable")
+int BPF_PROG(try_cap_capable, void *credentials)
+{
+	return 0;
+}
+
+SEC("cgroup_skb/egress")
+int try_packet(struct __sk_buff *packet)
+{
+	return bpf_skb_cgroup_id(packet) ? 1 : 1;
+}
+
 /* Driven: 1 if the storage could be made. */
 SEC("raw_tp/sys_enter")
 int try_task_storage(struct bpf_raw_tracepoint_args *context)

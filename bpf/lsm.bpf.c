@@ -19,7 +19,12 @@
  * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
  * runtime's work inside the cgroup is not the workload's.
  */
+#include "arguments.h"
+#include "conditions.h"
+#include "observe.h"
 #include "report.h"
+#include "report_acts.h"
+#include "emit_calls.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -27,6 +32,8 @@ char LICENSE[] SEC("license") = "GPL";
 const volatile __u32 pal_host_mnt_ns = 0;
 /* The cgroup programs are there too and report what they audit: audits of IPv4 and IPv6 are left to them. Set before loading. */
 const volatile __u32 pal_cgroup_reports = 0;
+/* arguments.bpf.c is attached: what waits for its arguments is held there. Set before loading. */
+const volatile __u32 pal_arguments_judged = 0;
 
 #define PAL_PTRACE_MODE_ATTACH 2
 #define PAL_PTRACE_TRACEME_REQUEST 0
@@ -60,6 +67,22 @@ static __always_inline void pal_act_on(struct pal_act *act, struct file *file)
 
 /* ---- executables ---- */
 
+/*
+ * A word that waits for arguments is no verdict yet: they lie in pages that nobody can read here. Where nobody will look at them
+ * later, they cannot be judged.
+ */
+static __always_inline void pal_wait_for_arguments(struct pal_act *act, struct linux_binprm *bprm)
+{
+	bool noted = pal_note_execution(bprm, act, bprm->interp != bprm->filename);
+
+	if (!pal_awaits_arguments(act))
+		return;
+	if (pal_arguments_judged && noted)
+		act->word = pal_veiled(PAL_EFFECT_PERMIT);
+	else
+		pal_fail(act, PAL_UNREADABLE);
+}
+
 static __noinline int pal_judge_exec(struct linux_binprm *bprm, struct pal_subject *subject)
 {
 	struct file *file = bprm->file;
@@ -70,8 +93,9 @@ static __noinline int pal_judge_exec(struct linux_binprm *bprm, struct pal_subje
 
 	pal_act_begin(&act, subject, PAL_FAMILY_PROCESS);
 	pal_act_on(&act, file);
-	act.modifiers = pal_owner_modifier(file->f_inode);
+	act.modifiers = pal_owner_modifier(file->f_inode) | pal_terminal_modifier();
 	pal_judge_file(&act);
+	pal_wait_for_arguments(&act, bprm);
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
 		pal_lsm_verdict(&act, &verdict);
 		pal_judged_path(&act, &path);
@@ -130,7 +154,7 @@ static __noinline int pal_judge_open(struct file *file, struct pal_subject *subj
 
 	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
 	pal_act_on(&act, file);
-	act.modifiers = pal_owner_modifier(file->f_inode) | pal_write_modifier(file);
+	act.modifiers = pal_owner_modifier(file->f_inode) | pal_write_modifier(file) | pal_terminal_modifier();
 	pal_judge_file(&act);
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
 		pal_report_open(&act, file->f_flags);
@@ -163,7 +187,7 @@ static __noinline int pal_judge_create(const struct path *directory, struct dent
 	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
 	act.object.mount = directory->mnt;
 	act.object.dentry = dentry;
-	act.modifiers = PAL_MODIFIER_OWNER | PAL_MODIFIER_WRITE;
+	act.modifiers = PAL_MODIFIER_OWNER | PAL_MODIFIER_WRITE | pal_terminal_modifier();
 	pal_judge_file(&act);
 	if (alone ? pal_effect(&act) != PAL_EFFECT_PERMIT : pal_is_denied(&act))
 		pal_report_open(&act, PAL_O_CREAT);
@@ -211,6 +235,7 @@ static __noinline int pal_judge_network(const struct pal_endpoint *endpoint, str
 	int result;
 
 	pal_act_begin(&act, subject, family);
+	act.modifiers = pal_terminal_modifier();
 	if (act.scratch)
 		pal_endpoint_canonical(&act, endpoint);
 	pal_judge_endpoint(&act);
@@ -332,4 +357,182 @@ int BPF_PROG(judge_traceme, struct task_struct *tracer, int earlier)
 	if (earlier || pal_is_idle(PAL_FAMILY_PTRACE) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
 		return earlier;
 	return pal_judge_tracing(bpf_get_current_task_btf(), tracer, &subject, PAL_PTRACE_TRACEME_REQUEST);
+}
+
+/* ---- capabilities ---- */
+
+#define PAL_CAP_OPT_NOAUDIT 2u /* the kernel asks in passing whether it would be so, and nobody is to hear of it */
+
+/*
+ * Whether the task uses what it has. Not where the kernel works with other credentials for a moment (overlayfs writes as who
+ * mounted it, access(2) asks for the real user): that use is not the task's. But io_uring lends a task credentials that it had
+ * itself before, so that one which has a ring is always meant. A question in passing about foreign credentials is about another
+ * task (the OOM killer asks so).
+ */
+static __always_inline bool pal_is_own_question(const struct cred *credentials, unsigned int options)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 subjective = (__u64)task->cred, objective = (__u64)task->real_cred;
+
+	if (subjective != objective && !(bpf_core_field_exists(task->io_uring) && task->io_uring))
+		return false;
+	return (__u64)credentials == subjective || !(options & PAL_CAP_OPT_NOAUDIT);
+}
+
+static __noinline int pal_judge_capability(struct pal_subject *subject, __u32 capability, __u32 options)
+{
+	struct pal_verdict verdict;
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_CAPABILITY);
+	pal_judge_number(&act, capability < PAL_CAPABILITY_ACCEPTS - 1 ? capability + 1 : 0);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT && !(options & PAL_CAP_OPT_NOAUDIT)) {
+		pal_lsm_verdict(&act, &verdict);
+		pal_emit_capability(subject, capability, pal_is_denied(&act) ? -PAL_EPERM : 0, &verdict);
+	}
+	result = pal_errno(&act, PAL_EPERM);
+	pal_act_end(&act);
+	return result;
+}
+
+/* Asked only where the task has the capability: the kernel's own check comes first, and its refusal is the end. */
+SEC("lsm/capable")
+int BPF_PROG(judge_capability, const struct cred *credentials, struct user_namespace *space, int capability,
+	     unsigned int options, int earlier)
+{
+	struct pal_subject subject;
+
+	if (earlier || pal_is_idle(PAL_FAMILY_CAPABILITY) || !pal_is_judged(&subject, PAL_FAMILY_CAPABILITY) ||
+	    !pal_is_own_question(credentials, options))
+		return earlier;
+	return pal_judge_capability(&subject, capability, options);
+}
+
+/* ---- protections by name ---- */
+
+static __always_inline bool pal_is_preset_idle(void)
+{
+	return pal_is_idle(PAL_FAMILY_PRESET);
+}
+
+/* Judges one protection whose condition is met; the verdict is in `verdict`. */
+static __noinline int pal_judge_preset(struct pal_subject *subject, __u32 preset, struct pal_verdict *verdict)
+{
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_PRESET);
+	pal_judge_number(&act, preset);
+	pal_lsm_verdict(&act, verdict);
+	result = pal_errno(&act, PAL_EACCES);
+	pal_act_end(&act);
+	return result;
+}
+
+static __always_inline bool pal_is_told(const struct pal_verdict *verdict)
+{
+	return (verdict->word & PAL_DECISION_EFFECT_MASK) != PAL_EFFECT_PERMIT;
+}
+
+static __noinline int pal_protect_exec(struct linux_binprm *bprm, struct pal_subject *subject, __u32 preset)
+{
+	struct pal_verdict verdict;
+	int result = pal_judge_preset(subject, preset, &verdict);
+
+	if (pal_is_told(&verdict))
+		pal_emit_exec_of(subject, (__u64)bprm->file, bprm->argc, &verdict);
+	return result;
+}
+
+SEC("lsm/bprm_check_security")
+int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
+{
+	struct pal_subject subject;
+	int result;
+
+	if (earlier || pal_is_preset_idle() || !pal_is_decided(&subject, PAL_FAMILY_PRESET))
+		return earlier;
+	if (subject.phase == PAL_PHASE_RUNTIME &&
+	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
+		return 0;
+	if (pal_enters_by_terminal(&subject)) {
+		result = pal_protect_exec(bprm, &subject, PAL_PRESET_EXEC);
+		if (result)
+			return result;
+	}
+	return pal_is_fileless((__u64)bprm->file) ? pal_protect_exec(bprm, &subject, PAL_PRESET_FILELESS_EXEC) : 0;
+}
+
+static __noinline int pal_protect_open(struct file *file, struct pal_subject *subject, __u32 preset)
+{
+	struct pal_verdict verdict;
+	int result = pal_judge_preset(subject, preset, &verdict);
+
+	if (pal_is_told(&verdict))
+		pal_emit_open_of(subject, (__u64)file, file->f_flags, result, &verdict);
+	return result;
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(protect_open, struct file *file, int earlier)
+{
+	struct pal_subject subject;
+	__u64 pid;
+	int result;
+
+	if (earlier || pal_is_preset_idle() || file->f_inode->i_sb->s_magic != PAL_PROC_MAGIC ||
+	    !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return earlier;
+	pid = pal_proc_subject((__u64)file);
+	if (!pid || !pal_is_other_process(pid))
+		return 0;
+	if (pal_is_environment((__u64)file)) {
+		result = pal_protect_open(file, &subject, PAL_PRESET_PROTECT_ENV);
+		if (result)
+			return result;
+	}
+	return pal_protect_open(file, &subject, PAL_PRESET_PROTECT_PROC);
+}
+
+/* mmap(2) or mprotect(2), by their numbers on x86-64: what records call the act. */
+#define PAL_SYSCALL_MMAP 9
+#define PAL_SYSCALL_MPROTECT 10
+
+static __noinline int pal_protect_memory(struct pal_subject *subject, __u32 number, __u64 protection)
+{
+	struct pal_verdict verdict;
+	int result = pal_judge_preset(subject, PAL_PRESET_ANON_MAP_EXEC, &verdict);
+
+	if (pal_is_told(&verdict))
+		pal_emit_memory(subject, number, protection, result, &verdict);
+	return result;
+}
+
+/* `file` may be NULL, which the verifier does not know: it is only read from, by its address. */
+SEC("lsm/mmap_file")
+int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+{
+	struct pal_subject subject;
+
+	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_preset_idle() || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return earlier;
+	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory((__u64)file))
+		return 0;
+	return pal_protect_memory(&subject, PAL_SYSCALL_MMAP, protection);
+}
+
+/* What was mapped without PROT_EXEC and gets it later: memory, and pages of a file that were written for this process alone. */
+SEC("lsm/file_mprotect")
+int BPF_PROG(protect_protection, struct vm_area_struct *area, unsigned long asked, unsigned long protection, int earlier)
+{
+	struct pal_subject subject;
+	__u64 file;
+
+	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_preset_idle() || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return earlier;
+	file = (__u64)BPF_CORE_READ(area, vm_file);
+	if (BPF_CORE_READ(area, vm_flags) & PAL_VM_EXEC || (file && !pal_maps_memory(file) && !BPF_CORE_READ(area, anon_vma)))
+		return 0;
+	return pal_protect_memory(&subject, PAL_SYSCALL_MPROTECT, protection);
 }

@@ -82,6 +82,12 @@ enum {
 #define PAL_FMODE_EXEC 0x20u          /* in f_flags: an open on behalf of execve */
 #define PAL_FMODE_NOACCOUNT 0x20000000u /* a file of the kernel's own: the second open of a stacked file system */
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
+#define PAL_PROC_MAGIC 0x9fa0
+#define PAL_TMPFS_MAGIC 0x01021994
+#define PAL_DEV_ZERO ((1u << 20) | 5) /* as the kernel keeps device numbers: major above 20 bits of minor */
+#define PAL_PROT_EXEC 4
+#define PAL_MAP_ANONYMOUS 0x20
+#define PAL_VM_EXEC 4
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
 #define PAL_AF_UNSPEC 0
@@ -112,6 +118,8 @@ static volatile __u32 pal_unknown_zero __attribute__((unused));
 struct ns_common {
 	unsigned int inum;
 };
+
+struct user_namespace;
 
 struct mnt_namespace {
 	struct ns_common ns;
@@ -184,7 +192,20 @@ struct inode {
 	unsigned long i_ino;
 	__u16 i_mode;
 	kuid_t i_uid;
+	unsigned int i_nlink;
+	__u32 i_rdev;
 	struct super_block *i_sb;
+};
+
+/* An inode of procfs, around the one that everybody sees. */
+struct proc_inode {
+	struct pid *pid; /* whose directory it is of; NULL for what is about no process */
+	struct inode vfs_inode;
+};
+
+struct hlist_bl_node {
+	struct hlist_bl_node *next;
+	struct hlist_bl_node **pprev;
 };
 
 typedef struct seqcount {
@@ -197,6 +218,7 @@ typedef struct seqcount_spinlock {
 
 struct dentry {
 	seqcount_spinlock_t d_seq;
+	struct hlist_bl_node d_hash; /* pprev is NULL where the name was taken away */
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
@@ -212,6 +234,7 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	const char *mnt_devname;
 	struct mnt_namespace *mnt_ns;
 };
 
@@ -246,6 +269,12 @@ struct mm_struct {
 	struct file *exe_file;
 	unsigned long arg_start;
 	unsigned long arg_end;
+};
+
+struct vm_area_struct {
+	unsigned long vm_flags;
+	struct file *vm_file;
+	void *anon_vma; /* it has pages that were written and are nobody else's */
 };
 
 struct cred {
@@ -319,7 +348,9 @@ struct task_struct {
 	struct pid *thread_pid;
 	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
+	const struct cred *real_cred;
 	const struct cred *cred;
+	void *io_uring; /* it has used a ring */
 	struct signal_struct *signal;
 	__u64 start_boottime;
 	int exit_code;
@@ -331,6 +362,7 @@ struct linux_binprm {
 	const struct cred *cred;
 	int argc;
 	const char *filename;
+	const char *interp; /* the same until an interpreter is asked for */
 };
 
 struct in6_addr {
@@ -363,6 +395,7 @@ struct sockaddr {
 };
 
 struct pt_regs {
+	unsigned long bp;
 	unsigned long bx;
 	unsigned long cx;
 	unsigned long di;

@@ -19,6 +19,8 @@
 #define PAL_NO_BLOB 8
 /* Continues enum pal_naming: no scratch slot was free. */
 #define PAL_NO_SCRATCH 9
+/* Continues enum pal_naming: a DNS question, or arguments, that cannot be read. */
+#define PAL_UNREADABLE 10
 
 struct pal_act {
 	struct pal_subject *subject;
@@ -171,6 +173,13 @@ static __always_inline bool pal_is_beyond_rules(const struct pal_act *act)
 	return act->naming == PAL_NAME_STACKED || (act->naming == PAL_NAMELESS && act->family == PAL_FAMILY_FILE);
 }
 
+/* It cannot be judged, and why: the fail mode decides. */
+static __always_inline void pal_fail(struct pal_act *act, __u32 naming)
+{
+	act->naming = pal_veiled(naming);
+	act->word = pal_veiled(act->subject->flags & PAL_SLOT_FAIL_BLOCK ? PAL_EFFECT_BLOCK : PAL_EFFECT_AUDIT);
+}
+
 static __always_inline void pal_settle(struct pal_act *act)
 {
 	pal_count(PAL_COUNTER_DECIDED);
@@ -178,7 +187,7 @@ static __always_inline void pal_settle(struct pal_act *act)
 		return;
 	if (act->naming == PAL_NO_BLOB)
 		pal_count(PAL_COUNTER_NO_BLOB);
-	act->word = pal_veiled(act->subject->flags & PAL_SLOT_FAIL_BLOCK ? PAL_EFFECT_BLOCK : PAL_EFFECT_AUDIT);
+	pal_fail(act, act->naming);
 }
 
 /*
@@ -297,6 +306,17 @@ static __always_inline void pal_judge_file(struct pal_act *act)
 	pal_settle(act);
 }
 
+/* Judges what has a number by its accept id (blob.h); the result is act->word. */
+static __always_inline void pal_judge_number(struct pal_act *act, __u32 accept)
+{
+	if (act->scratch) {
+		act->naming = pal_veiled(pal_find_source(act) ? PAL_NAMED : PAL_NO_BLOB);
+		if (act->naming == PAL_NAMED)
+			pal_match_accept(act, accept);
+	}
+	pal_settle(act);
+}
+
 /* Judges scratch->endpoint; the result is act->word. */
 static __always_inline void pal_judge_endpoint(struct pal_act *act)
 {
@@ -344,6 +364,8 @@ static __always_inline __u8 pal_fail_reason(const struct pal_act *act)
 		return PAL_FAIL_TOO_DEEP;
 	case PAL_NO_SCRATCH:
 		return PAL_FAIL_NO_SCRATCH;
+	case PAL_UNREADABLE:
+		return PAL_FAIL_UNREADABLE;
 	default:
 		return pal_is_beyond_rules(act) ? PAL_FAIL_NONE : PAL_FAIL_UNKNOWN_MOUNT;
 	}

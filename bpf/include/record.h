@@ -100,7 +100,8 @@ enum pal_fail_reason {
 	PAL_FAIL_PATH_TOO_LONG = 2, /* more bytes than the walk's buffer */
 	PAL_FAIL_TOO_DEEP = 3,      /* more components than the walk climbs */
 	PAL_FAIL_NO_SCRATCH = 4,    /* every guarded scratch slot was in use */
-	PAL_FAIL_REASONS = 5,
+	PAL_FAIL_UNREADABLE = 5,    /* a DNS question, or arguments, longer than is read or of a form that cannot be */
+	PAL_FAIL_REASONS = 6,
 };
 
 /* Where a workload's task is in its life (identity.h decides it). */

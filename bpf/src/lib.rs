@@ -63,6 +63,16 @@ object!(
     "kill"
 );
 object!(
+    /// Executions by their arguments (`arguments.bpf.c`).
+    ARGUMENTS,
+    "arguments"
+);
+object!(
+    /// System calls that rules name (`syscalls.bpf.c`).
+    SYSCALLS,
+    "syscalls"
+);
+object!(
     /// A program that does nothing, for the benchmark (`idle.bpf.c`).
     IDLE,
     "idle"

@@ -102,6 +102,7 @@ pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
         FailReason::PathTooLong => Some("the path is longer than 4,096 bytes"),
         FailReason::TooDeep => Some("the path has more components than are climbed"),
         FailReason::NoScratch => Some("no scratch memory was free in the kernel"),
+        FailReason::Unreadable => Some("the question or the arguments are longer than is read, or cannot be"),
     };
     let unnamed = unnamed.map(|what| format!("{what}: the fail mode decided"));
     let happened = match (decision.outcome, &record.body) {

@@ -60,6 +60,22 @@ pub struct Task {
     pub reserved: u32,
 }
 
+/// `struct pal_asked` (`bpf/include/arguments.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Asked {
+    /// Address of the kernel's object of the execution.
+    pub execution: u64,
+    /// Whose argument sets the words name.
+    pub policy: u32,
+    /// Words that wait.
+    pub count: u32,
+    /// The words.
+    pub words: [u32; 2],
+    /// Arguments that the caller gave.
+    pub argc: [u32; 2],
+}
+
 /// `struct pal_mount_key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -168,6 +184,7 @@ impl PolicyNumber {
 const _: () = {
     assert!(size_of::<Slot>() == 24);
     assert!(size_of::<Task>() == 40);
+    assert!(size_of::<Asked>() == 32);
     assert!(size_of::<MountKey>() == 40);
     assert!(size_of::<Mount>() == 8);
 };

@@ -87,7 +87,33 @@ pub const LSM: &[ProgramSpec] = &[
     lsm("judge_connect", "socket_connect", "destinations fall to the cgroup programs"),
     lsm("judge_trace", "ptrace_access_check", "tracing is not denied"),
     lsm("judge_traceme", "ptrace_traceme", "being traced by request is not denied"),
+    lsm("judge_capability", "capable", "the use of capabilities is not denied"),
+    lsm("protect_exec", "bprm_check_security", "the presets filelessExec and exec fall to the next tier"),
+    lsm("protect_open", "file_open", "the presets protectEnv and protectProc fall to the next tier"),
+    lsm("protect_map", "mmap_file", "the preset anonMapExec falls to the next tier"),
+    lsm("protect_protection", "file_mprotect", "the preset anonMapExec misses memory that is made executable later"),
 ];
+
+/// `arguments.bpf.c`, on every kernel.
+pub const ARGUMENTS: &[ProgramSpec] = &[JUDGE_ARGUMENTS];
+
+/// `arguments.bpf.c` where no LSM program sees the old image.
+pub const ARGUMENTS_ALONE: &[ProgramSpec] = &[
+    JUDGE_ARGUMENTS,
+    ProgramSpec {
+        name: "ask_arguments",
+        hook: Hook::BtfTracepoint("sched_prepare_exec"),
+        needs: "Linux 6.10, BTF",
+        without: "rules with allowedArgs are judged by the new image alone: by what source is not known for sure",
+    },
+];
+
+const JUDGE_ARGUMENTS: ProgramSpec = ProgramSpec {
+    name: "judge_arguments",
+    hook: Hook::BtfTracepoint("sched_process_exec"),
+    needs: "Linux 5.17, BTF",
+    without: "rules with allowedArgs take the fail mode",
+};
 
 /// `learn.bpf.c`.
 pub const LEARN: &[ProgramSpec] = &[ProgramSpec {

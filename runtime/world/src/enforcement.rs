@@ -18,6 +18,12 @@ pub enum Capability {
     CgroupConnect,
     /// `sock_create` programs attach to a cgroup.
     CgroupSocket,
+    /// Egress programs attach to a cgroup and know the packet's own.
+    CgroupPacket,
+    /// The tracepoint `sched_prepare_exec`: executions while the old image lives (Linux 6.10).
+    PrepareExec,
+    /// The tracepoint `cap_capable`: capabilities that are used (Linux 6.13).
+    CapabilityUse,
     /// Permission events of fanotify.
     FanotifyPermission,
     /// `bpf_send_signal` in tracepoints.

@@ -152,6 +152,8 @@ coded! {
         TooDeep = 3,
         /// Every guarded scratch slot was in use.
         NoScratch = 4,
+        /// A DNS question, or arguments, longer than is read or of a form that cannot be.
+        Unreadable = 5,
     }
 }
 coded! {

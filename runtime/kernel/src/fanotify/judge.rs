@@ -4,7 +4,8 @@
 //! is there a table for the family (no: permitted), runtime or workload, the file's name, then the blob. What goes wrong in
 //! between takes the fail mode, which stands only where the policy could have refused the act.
 //!
-//! What the file family cannot know here: the open's mode. Decisions are taken from the table's *read* column.
+//! What the file family cannot know here: the open's mode. What the process family cannot: the arguments; a decision that waits for
+//! them permits, and is held by the kernel's own programs before the new image's first instruction. Decisions are taken from the table's *read* column.
 //!
 //! Invariant: nothing here opens a file of a watched file system; everything is read from procfs and from the event's own
 //! descriptor, which raises no events.
@@ -23,7 +24,7 @@ use super::{
     reporter::{Deed, Reporter},
     slots::{Live, SlotState, Slots, Unnamed},
     sys::{self, FileStatus},
-    tasks::{Credentials, FileKey, Phase, Tasks, unified_path},
+    tasks::{Credentials, FileKey, Phase, Stat, Tasks, unified_path},
 };
 
 /// Room for a thread's `/proc/<tid>/cgroup`: 14 hierarchies, each with the longest path that the kernel shows. The unified one comes
@@ -41,6 +42,8 @@ pub struct Question<'a> {
     pub source: Option<&'a [u8]>,
     /// The acting user owns the file.
     pub owner: bool,
+    /// The acting process has a controlling terminal.
+    pub tty: bool,
 }
 
 /// Answers a question from a blob. Production has one, [`BlobDecides`]; tests inject faults with others.
@@ -57,7 +60,7 @@ impl Decide for BlobDecides {
     fn decide(&self, blob: &Blob, question: &Question<'_>) -> Decision {
         let source = question.source.map_or(SourceId::NONE, |path| blob.source_id(path));
         let accept = blob.path_accept(question.path);
-        blob.decide(question.family, accept, source, Modifiers::new(question.owner, false))
+        blob.decide(question.family, accept, source, Modifiers::new(question.owner, false).at_terminal(question.tty))
     }
 }
 
@@ -247,10 +250,13 @@ impl<D: Decide> Judge<D> {
         let Some(policy) = &state.policy else { return Answer::Permit };
         let owner = policy.names_owner(family)
             && Credentials::read(self.tasks.proc(), scene.tid).is_ok_and(|who| who.fsuid == scene.file.uid);
+        // A thread that has ended waits for no answer.
+        let tty = policy.names_terminal(family)
+            && Stat::read(self.tasks.proc(), scene.tid).is_ok_and(|stat| stat.tty != 0);
         let source = source.then_some(self.source.as_slice());
         let (decision, reason) = match named {
             Ok(()) => (
-                stricter_of(&self.decide, &policy.blob, Question { family, path: &self.path, source, owner }),
+                stricter_of(&self.decide, &policy.blob, Question { family, path: &self.path, source, owner, tty }),
                 FailReason::None,
             ),
             Err(unnamed) => {
@@ -259,6 +265,10 @@ impl<D: Decide> Judge<D> {
                 (self.unnamed(policy.refuses(family)), fail_reason(unnamed))
             }
         };
+        if decision.arguments != 0 {
+            // No verdict yet: `bpf/arguments.bpf.c` holds it once the arguments are laid out.
+            return Answer::Permit;
+        }
         let answer = if decision.effect == Effect::Block { Answer::Refuse } else { Answer::Permit };
         if decision.effect != Effect::Permit {
             let deed = Deed { slot: scene.slot, cgroup: state.cgroup, tid: scene.tid, family, phase, path: &self.path };

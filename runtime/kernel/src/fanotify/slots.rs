@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use palisade_kernel_abi::blob::{Blob, Decision, Effect, Family};
+use palisade_kernel_abi::blob::{Blob, Decision, Effect, Family, Modifiers};
 
 use super::{
     mounts::{MAX_MOUNTINFO_BYTES, Mount, MountTable, ProcName, canonical},
@@ -56,6 +56,11 @@ impl Policy {
     /// Whether decisions of the family depend on who owns the file.
     pub(super) fn names_owner(&self, family: Family) -> bool {
         self.blob.head().family[family as usize].modifiers > 1
+    }
+
+    /// Whether decisions of the family depend on a controlling terminal.
+    pub(super) fn names_terminal(&self, family: Family) -> bool {
+        self.blob.head().family[family as usize].modifiers > Modifiers::TTY.0
     }
 }
 

@@ -7,37 +7,37 @@
  *
  * A name is written twice: dotted as it was sent, for records, and reversed by label as a path in lower case
  * ("www.Example.com" as "/com/example/www"), for the automaton. Labels may hold any byte: '/' and NUL, which paths cannot,
- * become 1, which no rule can mean.
+ * become 0xff, which no rule can mean.
  *
  * Invariant: what goes to port 53 and cannot be read is said to be so, never taken for something that is no query. A question's
  * name is never compressed and has at most 255 bytes; a message has one question.
  */
-#ifndef PALISADE_DNS_H
-#define PALISADE_DNS_H
+#ifndef PALISADE_QUESTION_H
+#define PALISADE_QUESTION_H
 
 #include "maps.h"
 
-#define PAL_DNS_PORT 53
-#define PAL_DNS_HEADER 12     /* bytes before the question */
-#define PAL_DNS_NAME_MAX 255  /* bytes of a name on the wire, its last zero included */
-#define PAL_DNS_LABEL_MAX 63
-#define PAL_DNS_QUERY_MIN (PAL_DNS_HEADER + 1 + 4) /* the root's name, type and class */
+#define PAL_QUESTION_PORT 53
+#define PAL_QUESTION_HEADER 12     /* bytes before the question */
+#define PAL_QUESTION_NAME_MAX 255  /* bytes of a name on the wire, its last zero included */
+#define PAL_QUESTION_LABEL_MAX 63
+#define PAL_QUESTION_QUERY_MIN (PAL_QUESTION_HEADER + 1 + 4) /* the root's name, type and class */
 
-#define PAL_IPPROTO_TCP 6
-#define PAL_IPPROTO_UDP 17
+#define PAL_TRANSPORT_TCP 6
+#define PAL_TRANSPORT_UDP 17
 #define PAL_IPV6_EXTENSIONS 8 /* headers that are passed over; more cannot be read */
 
-enum pal_dns_finding {
-	PAL_DNS_NO_QUERY = 0,
-	PAL_DNS_READABLE = 1,
-	PAL_DNS_UNREADABLE = 2,
+enum pal_question_finding {
+	PAL_QUESTION_NONE = 0,
+	PAL_QUESTION_READABLE = 1,
+	PAL_QUESTION_UNREADABLE = 2,
 };
 
 /* Where a packet's payload lies. Offsets from the network header. */
-struct pal_dns_packet {
+struct pal_question_packet {
 	__u32 payload;
 	__u32 end;
-	__u32 protocol; /* PAL_IPPROTO_TCP or _UDP */
+	__u32 protocol; /* PAL_TRANSPORT_TCP or _UDP */
 	__u32 sequence; /* TCP: of the payload's first byte */
 	__u32 opens;    /* TCP: SYN */
 	__u32 family;   /* PAL_AF_INET or _INET6 */
@@ -45,14 +45,14 @@ struct pal_dns_packet {
 };
 
 /* What was asked. Offsets into scratch->path. */
-struct pal_dns_question {
+struct pal_question {
 	__u32 start;  /* of the reversed name, which ends at PAL_PATH_SIZE */
-	__u32 dotted; /* bytes of the dotted name, which begins at PAL_DNS_DOTTED */
+	__u32 dotted; /* bytes of the dotted name, which begins at PAL_QUESTION_DOTTED */
 	__u16 type;   /* query type; 0: it was cut off */
 	__u16 id;
 };
 
-#define PAL_DNS_DOTTED 1 /* behind the first label's length */
+#define PAL_QUESTION_DOTTED 1 /* behind the first label's length */
 
 struct pal_ipv4_header {
 	__u8 version_and_length;
@@ -85,32 +85,32 @@ struct pal_tcp_header {
 	__u8 flags;
 };
 
-struct pal_dns_head {
+struct pal_question_head {
 	__be16 id;
 	__u8 flags; /* bit 7: an answer */
 	__u8 more;
 	__be16 questions;
 };
 
-static __always_inline bool pal_dns_load(struct __sk_buff *packet, __u32 at, void *to, __u32 size)
+static __always_inline bool pal_question_load(struct __sk_buff *packet, __u32 at, void *to, __u32 size)
 {
 	return !bpf_skb_load_bytes(packet, at, to, size);
 }
 
-/* Sets the transport header's offset and protocol; PAL_DNS_NO_QUERY: a later fragment, whose first one is judged. */
-static __always_inline __u32 pal_dns_ipv4(struct __sk_buff *packet, struct pal_dns_packet *place, __u32 *transport)
+/* Sets the transport header's offset and protocol; PAL_QUESTION_NONE: a later fragment, whose first one is judged. */
+static __always_inline __u32 pal_question_ipv4(struct __sk_buff *packet, struct pal_question_packet *place, __u32 *transport)
 {
 	struct pal_ipv4_header header;
 
-	if (!pal_dns_load(packet, 0, &header, sizeof(header)))
-		return PAL_DNS_UNREADABLE;
+	if (!pal_question_load(packet, 0, &header, sizeof(header)))
+		return PAL_QUESTION_UNREADABLE;
 	if (header.fragment & bpf_htons(0x1fff))
-		return PAL_DNS_NO_QUERY;
-	place->family = PAL_AF_INET;
+		return PAL_QUESTION_NONE;
+	place->family = pal_veiled(PAL_AF_INET);
 	place->protocol = header.protocol;
 	place->server[0] = header.destination;
 	*transport = (header.version_and_length & 15) * 4;
-	return PAL_DNS_READABLE;
+	return PAL_QUESTION_READABLE;
 }
 
 static __always_inline bool pal_is_ipv6_extension(__u32 header)
@@ -119,7 +119,7 @@ static __always_inline bool pal_is_ipv6_extension(__u32 header)
 	return header == 0 || header == 43 || header == 44 || header == 51 || header == 60;
 }
 
-static __always_inline __u32 pal_dns_ipv6(struct __sk_buff *packet, struct pal_dns_packet *place, __u32 *transport)
+static __always_inline __u32 pal_question_ipv6(struct __sk_buff *packet, struct pal_question_packet *place, __u32 *transport)
 {
 	struct pal_ipv6_header header;
 	__u32 next, at = sizeof(header);
@@ -129,14 +129,14 @@ static __always_inline __u32 pal_dns_ipv6(struct __sk_buff *packet, struct pal_d
 		__be16 offset;
 	} extension;
 
-	if (!pal_dns_load(packet, 0, &header, sizeof(header)))
-		return PAL_DNS_UNREADABLE;
+	if (!pal_question_load(packet, 0, &header, sizeof(header)))
+		return PAL_QUESTION_UNREADABLE;
 	next = header.next;
 	for (__u32 i = 0; i < PAL_IPV6_EXTENSIONS && pal_is_ipv6_extension(next); i++) {
-		if (!pal_dns_load(packet, at, &extension, sizeof(extension)))
-			return PAL_DNS_UNREADABLE;
+		if (!pal_question_load(packet, at, &extension, sizeof(extension)))
+			return PAL_QUESTION_UNREADABLE;
 		if (next == 44 && extension.offset & bpf_htons(0xfff8))
-			return PAL_DNS_NO_QUERY;
+			return PAL_QUESTION_NONE;
 		if (next == 44)
 			at += 8;
 		else
@@ -144,16 +144,16 @@ static __always_inline __u32 pal_dns_ipv6(struct __sk_buff *packet, struct pal_d
 		next = extension.next;
 	}
 	if (pal_is_ipv6_extension(next))
-		return PAL_DNS_UNREADABLE;
-	place->family = PAL_AF_INET6;
+		return PAL_QUESTION_UNREADABLE;
+	place->family = pal_veiled(PAL_AF_INET6);
 	place->protocol = next;
 	__builtin_memcpy(place->server, header.destination, sizeof(place->server));
 	*transport = at;
-	return PAL_DNS_READABLE;
+	return PAL_QUESTION_READABLE;
 }
 
 /* Is this packet for a DNS server, and where is its payload? */
-static __noinline __u32 pal_dns_locate(struct __sk_buff *packet, struct pal_dns_packet *place)
+static __noinline __u32 pal_question_locate(struct __sk_buff *packet, struct pal_question_packet *place)
 {
 	__u32 transport = 0, finding;
 	struct pal_tcp_header tcp;
@@ -163,33 +163,39 @@ static __noinline __u32 pal_dns_locate(struct __sk_buff *packet, struct pal_dns_
 		__be16 destination;
 	} ports;
 
-	if (!pal_dns_load(packet, 0, &version, sizeof(version)))
-		return PAL_DNS_NO_QUERY;
-	finding = version >> 4 == 4 ? pal_dns_ipv4(packet, place, &transport) : pal_dns_ipv6(packet, place, &transport);
-	if (finding != PAL_DNS_READABLE)
-		return finding;
-	if (place->protocol != PAL_IPPROTO_UDP && place->protocol != PAL_IPPROTO_TCP)
-		return PAL_DNS_NO_QUERY;
-	if (!pal_dns_load(packet, transport, &ports, sizeof(ports)))
-		return PAL_DNS_UNREADABLE;
-	if (ports.destination != bpf_htons(PAL_DNS_PORT))
-		return PAL_DNS_NO_QUERY;
+	place->payload = pal_veiled(0);
 	place->end = packet->len;
-	if (place->protocol == PAL_IPPROTO_UDP) {
-		place->payload = transport + 8;
+	place->protocol = pal_veiled(0);
+	place->sequence = pal_veiled(0);
+	place->opens = pal_veiled(0);
+	place->family = pal_veiled(PAL_AF_INET);
+	__builtin_memset(place->server, 0, sizeof(place->server));
+	if (!pal_question_load(packet, 0, &version, sizeof(version)))
+		return PAL_QUESTION_NONE;
+	finding = version >> 4 == 4 ? pal_question_ipv4(packet, place, &transport) : pal_question_ipv6(packet, place, &transport);
+	if (finding != PAL_QUESTION_READABLE)
+		return finding;
+	if (place->protocol != PAL_TRANSPORT_UDP && place->protocol != PAL_TRANSPORT_TCP)
+		return PAL_QUESTION_NONE;
+	if (!pal_question_load(packet, transport, &ports, sizeof(ports)))
+		return PAL_QUESTION_UNREADABLE;
+	if (ports.destination != bpf_htons(PAL_QUESTION_PORT))
+		return PAL_QUESTION_NONE;
+	if (place->protocol == PAL_TRANSPORT_UDP) {
+		place->payload = pal_veiled(transport + 8);
 		/* Several datagrams in one packet that the device is to cut: no resolver sends them. */
-		return packet->gso_size ? PAL_DNS_UNREADABLE : PAL_DNS_READABLE;
+		return packet->gso_size ? PAL_QUESTION_UNREADABLE : PAL_QUESTION_READABLE;
 	}
-	if (!pal_dns_load(packet, transport, &tcp, sizeof(tcp)))
-		return PAL_DNS_UNREADABLE;
+	if (!pal_question_load(packet, transport, &tcp, sizeof(tcp)))
+		return PAL_QUESTION_UNREADABLE;
 	place->payload = transport + (tcp.length >> 4) * 4;
 	place->opens = tcp.flags >> 1 & 1;
 	/* The SYN itself takes a number before the data's first. */
 	place->sequence = bpf_ntohl(tcp.sequence) + place->opens;
-	return PAL_DNS_READABLE;
+	return PAL_QUESTION_READABLE;
 }
 
-struct pal_dns_walk {
+struct pal_question_walk {
 	struct pal_scratch *scratch;
 	__u32 at;    /* next byte of the name, in scratch->path */
 	__u32 size;  /* bytes that may be the name's */
@@ -199,17 +205,17 @@ struct pal_dns_walk {
 	__u32 ended;
 };
 
-static __always_inline __u8 pal_dns_spell(__u8 byte)
+static __always_inline __u8 pal_question_spell(__u8 byte)
 {
 	if (byte >= 'A' && byte <= 'Z')
 		return byte + ('a' - 'A');
-	return byte == '/' || !byte ? 1 : byte;
+	return byte == '/' || !byte ? 0xff : byte;
 }
 
 /* One byte of a name on the wire. 1: that was its end, or cannot be a name. */
-static long pal_dns_step(__u32 index, void *context)
+static long pal_question_step(__u32 index, void *context)
 {
-	struct pal_dns_walk *walk = context;
+	struct pal_question_walk *walk = context;
 	__u32 at = walk->at & (PAL_NAME_MAX);
 	__u8 *path = walk->scratch->path;
 	__u8 byte;
@@ -219,13 +225,13 @@ static long pal_dns_step(__u32 index, void *context)
 	byte = path[at];
 	walk->at = at + 1;
 	if (walk->left) {
-		path[walk->to & (PAL_PATH_SIZE - 1)] = pal_dns_spell(byte);
+		path[walk->to & (PAL_PATH_SIZE - 1)] = pal_question_spell(byte);
 		walk->to += 1;
 		walk->left -= 1;
 		return 0;
 	}
 	walk->ended = !byte;
-	if (!byte || byte > PAL_DNS_LABEL_MAX)
+	if (!byte || byte > PAL_QUESTION_LABEL_MAX)
 		return 1;
 	path[at] = '.';
 	walk->left = byte;
@@ -236,20 +242,23 @@ static long pal_dns_step(__u32 index, void *context)
 }
 
 /* Reads the name that begins `at` bytes into the packet; it ends before `end`. */
-static __always_inline bool pal_dns_name(struct __sk_buff *packet, struct pal_scratch *scratch, __u32 at, __u32 end,
-					 struct pal_dns_question *question)
+static __always_inline bool pal_question_name(struct __sk_buff *packet, struct pal_scratch *scratch, __u32 at, __u32 end,
+					 struct pal_question *question)
 {
 	const __u32 root = PAL_PATH_SIZE - 1;
-	__u32 size = end - at;
-	struct pal_dns_walk walk;
+	struct pal_question_walk walk;
 	__be16 type = 0;
+	__u32 size;
 
+	if (end > packet->len)
+		end = packet->len;
 	if (end <= at)
 		return false;
-	if (size > PAL_DNS_NAME_MAX)
-		size = PAL_DNS_NAME_MAX;
+	size = end - at;
+	if (size > PAL_QUESTION_NAME_MAX)
+		size = PAL_QUESTION_NAME_MAX;
 	pal_opaque(size);
-	if (size - 1 >= PAL_DNS_NAME_MAX || bpf_skb_load_bytes(packet, at, scratch->path, size))
+	if (size - 1 >= PAL_QUESTION_NAME_MAX || bpf_skb_load_bytes(packet, at, scratch->path, size))
 		return false;
 	walk.scratch = scratch;
 	walk.at = PAL_ZERO(scratch);
@@ -258,7 +267,7 @@ static __always_inline bool pal_dns_name(struct __sk_buff *packet, struct pal_sc
 	walk.to = PAL_ZERO(scratch);
 	walk.start = PAL_PATH_SIZE + PAL_ZERO(scratch);
 	walk.ended = PAL_ZERO(scratch);
-	bpf_loop(PAL_DNS_NAME_MAX, pal_dns_step, &walk, 0);
+	bpf_loop(PAL_QUESTION_NAME_MAX, pal_question_step, &walk, 0);
 	if (!walk.ended)
 		return false;
 	if (walk.start == PAL_PATH_SIZE) {
@@ -267,26 +276,26 @@ static __always_inline bool pal_dns_name(struct __sk_buff *packet, struct pal_sc
 	}
 	question->start = walk.start;
 	question->dotted = walk.at > 2 ? walk.at - 2 : 0;
-	if (!pal_dns_load(packet, at + walk.at, &type, sizeof(type)))
+	if (!pal_question_load(packet, at + walk.at, &type, sizeof(type)))
 		type = 0;
 	question->type = bpf_ntohs(type);
 	return true;
 }
 
 /* Reads the message from `at` to `end`. What is no query needs no name. */
-static __noinline __u32 pal_dns_read(struct __sk_buff *packet, struct pal_scratch *scratch, __u32 at, __u32 end,
-				     struct pal_dns_question *question)
+static __noinline __u32 pal_question_read(struct __sk_buff *packet, struct pal_scratch *scratch, __u32 at, __u32 end,
+				     struct pal_question *question)
 {
-	struct pal_dns_head head;
+	struct pal_question_head head;
 
-	if (end < at + PAL_DNS_HEADER || !pal_dns_load(packet, at, &head, sizeof(head)))
-		return PAL_DNS_UNREADABLE;
+	if (end < at + PAL_QUESTION_HEADER || !pal_question_load(packet, at, &head, sizeof(head)))
+		return PAL_QUESTION_UNREADABLE;
 	if (head.flags & 0x80 || !head.questions)
-		return PAL_DNS_NO_QUERY;
+		return PAL_QUESTION_NONE;
 	if (head.questions != bpf_htons(1))
-		return PAL_DNS_UNREADABLE;
+		return PAL_QUESTION_UNREADABLE;
 	question->id = bpf_ntohs(head.id);
-	return pal_dns_name(packet, scratch, at + PAL_DNS_HEADER, end, question) ? PAL_DNS_READABLE : PAL_DNS_UNREADABLE;
+	return pal_question_name(packet, scratch, at + PAL_QUESTION_HEADER, end, question) ? PAL_QUESTION_READABLE : PAL_QUESTION_UNREADABLE;
 }
 
 #endif

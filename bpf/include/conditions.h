@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+ *
+ * What rules ask of an act beside names: a terminal, and what the protections by name (presets) are about.
+ *
+ * Everything is read from kernel objects, never from path strings: whose process a file of /proc is about says its inode, in
+ * whatever PID namespace and under whatever mount it is opened; a file without a file system says its superblock. By plain
+ * addresses, so that programs without typed pointers ask the same questions; they are asked only where a policy has presets.
+ */
+#ifndef PALISADE_CONDITIONS_H
+#define PALISADE_CONDITIONS_H
+
+#include "identity.h"
+
+static __always_inline __u32 pal_terminal_modifier(void)
+{
+	return bpf_get_current_task_btf()->signal->tty ? PAL_MODIFIER_TTY : 0;
+}
+
+static __always_inline bool pal_text_is(const char *text, const char *wanted, __u32 size)
+{
+	char copy[16] = {};
+
+	/* One byte more than `wanted` has tells a longer text. */
+	if (bpf_probe_read_kernel_str(copy, sizeof(copy), text) < 0)
+		return false;
+	for (__u32 i = 0; i < size; i++)
+		if (copy[i] != wanted[i])
+			return false;
+	return true;
+}
+
+/*
+ * A tmpfs that is shared memory by its place or its name: container runtimes mount /dev/shm from a device of the name "shm", which
+ * its bind mounts keep, and hosts mount it on a directory "shm".
+ */
+static __noinline bool pal_is_shared_memory(__u64 address)
+{
+	struct file *file = (struct file *)address;
+	__u64 vfsmount = (__u64)BPF_CORE_READ(file, f_path.mnt);
+	struct mount *mount = (struct mount *)(vfsmount - bpf_core_field_offset(struct mount, mnt));
+
+	if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) != PAL_TMPFS_MAGIC)
+		return false;
+	return pal_text_is(BPF_CORE_READ(mount, mnt_devname), "shm", 4) ||
+	       pal_text_is((const char *)BPF_CORE_READ(mount, mnt_mountpoint, d_name.name), "shm", 4);
+}
+
+/* A memfd and System V shared memory are files of a mount that is in no namespace. */
+static __always_inline bool pal_is_memory_file(__u64 address)
+{
+	return BPF_CORE_READ((struct file *)address, f_inode, i_sb, s_flags) & PAL_SB_KERNMOUNT;
+}
+
+/* O_TMPFILE, and what was unlinked before it was executed: no name leads to it. */
+static __always_inline bool pal_is_unlinked(__u64 address)
+{
+	struct file *file = (struct file *)address;
+
+	return !BPF_CORE_READ(file, f_inode, i_nlink) && !BPF_CORE_READ(file, f_path.dentry, d_hash.pprev);
+}
+
+static __always_inline bool pal_is_fileless(__u64 address)
+{
+	return pal_is_memory_file(address) || pal_is_unlinked(address) || pal_is_shared_memory(address);
+}
+
+/* Mappings of it hold nothing that is in a file. */
+static __always_inline bool pal_maps_memory(__u64 address)
+{
+	return address && (pal_is_memory_file(address) ||
+			   BPF_CORE_READ((struct file *)address, f_inode, i_rdev) == PAL_DEV_ZERO);
+}
+
+/* Address of the struct pid that a file of /proc is about; 0: it is about no process (/proc/meminfo), or is not of /proc. */
+static __always_inline __u64 pal_proc_subject(__u64 address)
+{
+	__u64 inode = (__u64)BPF_CORE_READ((struct file *)address, f_inode);
+	struct proc_inode *proc = (struct proc_inode *)(inode - bpf_core_field_offset(struct proc_inode, vfs_inode));
+
+	if (BPF_CORE_READ((struct inode *)inode, i_sb, s_magic) != PAL_PROC_MAGIC)
+		return 0;
+	return (__u64)BPF_CORE_READ(proc, pid);
+}
+
+/* Is the thread that `pid` names of another process than the acting one? One that is gone is. */
+static __always_inline bool pal_is_other_process(__u64 pid)
+{
+	__u64 link = 0, signal;
+
+	bpf_probe_read_kernel(&link, sizeof(link), (void *)pid + bpf_core_field_offset(struct pid, tasks));
+	if (!link)
+		return true;
+	link -= bpf_core_field_offset(struct task_struct, pid_links);
+	signal = (__u64)BPF_CORE_READ((struct task_struct *)link, signal);
+	return signal != (__u64)bpf_get_current_task_btf()->signal;
+}
+
+/* Names in /proc are the kernel's. */
+static __always_inline bool pal_is_environment(__u64 address)
+{
+	return pal_text_is((const char *)BPF_CORE_READ((struct file *)address, f_path.dentry, d_name.name), "environ", 8);
+}
+
+/* Process 1 of the PID namespace that the task itself is in. */
+static __always_inline bool pal_is_first_process(struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	__u32 number = 0, at;
+
+	if (!pid)
+		return false;
+	at = bpf_core_field_offset(struct pid, numbers) + pid->level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&number, sizeof(number), (void *)pid + at + bpf_core_field_offset(struct upid, nr));
+	return number == 1;
+}
+
+/*
+ * Does the task come into a running container, and with a terminal (`kubectl exec -it`)? Its program is the first one that the
+ * container runtime's code executes inside, and it is not the container's first process.
+ */
+static __always_inline bool pal_enters_by_terminal(const struct pal_subject *subject)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return subject->phase == PAL_PHASE_RUNTIME && task->signal->tty && !pal_is_first_process(task);
+}
+
+#endif
