@@ -73,6 +73,11 @@ object!(
     "syscalls"
 );
 object!(
+    /// Observation of DNS messages (`dns.bpf.c`).
+    DNS,
+    "dns"
+);
+object!(
     /// A program that does nothing, for the benchmark (`idle.bpf.c`).
     IDLE,
     "idle"
