@@ -11,21 +11,30 @@
  *   socket   of domains that no cgroup program sees, at the call's exit: the descriptor is never used. Only of containers, like
  *            all of networks in this tier, and only where a rule says so: a program that asks for a unix socket in passing
  *            (nscd, syslog) would die of every allow-list. What the posture or the fail mode blocks is reported.
+ *   preset   executions (filelessExec, exec) before the new image is set up, opens of /proc (protectEnv, protectProc) at the call's
+ *            exit: nothing was read, and the descriptor is never used. anonMapExec is not held: what makes memory executable is
+ *            seen too late, and by too many ways.
+ *   capability  is not killed for: whoever has one uses it in passing, and what was to be prevented has been done when the
+ *            process dies. Its use is reported, where the kernel tells of it (cap_capable, Linux 6.13); questions in passing, which
+ *            an LSM hook can tell, are reported too, but for those about memory that every mmap(2) asks.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
  *            how a file is opened, has to let pass is reported as unenforceable.
  *
  * Which families are this tier's business is set before loading, by what the kernel lacks. Not loaded where BPF LSM works.
  *
- * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; opens and sockets of
- * io_uring; socketpair(2), and connects of the sockets that are judged here;
+ * Gaps: rules with a source on execs are judged by the new image's name, for the old one's is gone; opens (of /proc as well) and
+ * sockets of io_uring; scripts that have no file; socketpair(2), and connects of the sockets that are judged here;
  * process_vm_readv, process_vm_writev, pidfd_getfd and /proc/<pid>/mem are tracing for an LSM and not here.
  *
  * Minimum kernel 6.1 (tested; bpf_send_signal is there from 5.3 and works at once where interrupts are on).
  */
 #define PAL_OBJECT_BY_ADDRESS
+#include "conditions.h"
 #include "decide.h"
 #include "observe.h"
+#include "emit_calls.h"
 #include "report.h"
+#include "report_acts.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -184,10 +193,12 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 	pal_act_begin(&act, &subject, PAL_FAMILY_PROCESS);
 	/* The source of an exec is who asked for it: that image is gone, and so is its name. */
 	pal_act_on_file(&act, (__u64)file);
+	act.modifiers = pal_terminal_modifier();
 	if (file->f_inode->i_uid.val == task->cred->fsuid.val)
-		act.modifiers = PAL_MODIFIER_OWNER;
+		act.modifiers |= PAL_MODIFIER_OWNER;
 	pal_judge_file(&act);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+	/* What waits for its arguments is arguments.bpf.c's. */
+	if (!pal_awaits_arguments(&act) && pal_effect(&act) != PAL_EFFECT_PERMIT)
 		pal_report_exec(&act, bprm->argc);
 	pal_act_end(&act);
 	return 0;
@@ -232,6 +243,7 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET) || !subject.slot)
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
+	act.modifiers = pal_terminal_modifier();
 	if (act.scratch)
 		pal_endpoint_begin(&act, domain, call.arguments[1] & 0xf, call.arguments[2]);
 	pal_judge_endpoint(&act);
@@ -257,7 +269,7 @@ static __always_inline __u32 pal_modifiers_of(__u64 address, __u32 open_flags)
 {
 	struct file *file = (struct file *)address;
 	__u32 owner = BPF_CORE_READ(file, f_inode, i_uid.val);
-	__u32 modifiers = 0;
+	__u32 modifiers = pal_terminal_modifier();
 
 	if (owner == bpf_get_current_task_btf()->cred->fsuid.val)
 		modifiers |= PAL_MODIFIER_OWNER;
@@ -309,11 +321,168 @@ static __noinline int pal_judge_open(struct pt_regs *regs, long result)
 	return 0;
 }
 
+/* ---- protections by name ---- */
+
+/* True: there is something to tell, in `verdict`. */
+static __noinline bool pal_judge_preset(struct pal_subject *subject, __u32 preset, struct pal_verdict *verdict)
+{
+	struct pal_act act;
+	bool told;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_PRESET);
+	pal_judge_number(&act, preset);
+	told = pal_effect(&act) != PAL_EFFECT_PERMIT;
+	if (told)
+		pal_carry_out(&act, verdict);
+	pal_act_end(&act);
+	return told;
+}
+
+static __noinline int pal_protect_exec(struct linux_binprm *bprm, struct pal_subject *subject, __u32 preset)
+{
+	struct pal_verdict verdict;
+
+	if (pal_judge_preset(subject, preset, &verdict))
+		pal_emit_exec_of(subject, (__u64)bprm->file, bprm->argc, &verdict);
+	return 0;
+}
+
+/* While the old image lives, and with it the phase of who enters a container. */
+SEC("tp_btf/sched_prepare_exec")
+int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct pal_subject subject;
+
+	if (!(pal_kill_families >> PAL_FAMILY_PRESET & 1) || pal_is_idle(PAL_FAMILY_PRESET))
+		return 0;
+	pal_identify(&subject);
+	if (!pal_decides(&subject, PAL_FAMILY_PRESET) ||
+	    (subject.phase == PAL_PHASE_RUNTIME && !pal_executes_inside(task, subject.kept, pal_host_mnt_ns)))
+		return 0;
+	if (pal_enters_by_terminal(&subject))
+		pal_protect_exec(bprm, &subject, PAL_PRESET_EXEC);
+	if (pal_is_fileless((__u64)bprm->file))
+		pal_protect_exec(bprm, &subject, PAL_PRESET_FILELESS_EXEC);
+	return 0;
+}
+
+static __noinline int pal_protect_open(__u64 file, struct pal_subject *subject, __u32 preset)
+{
+	struct pal_verdict verdict;
+
+	if (pal_judge_preset(subject, preset, &verdict))
+		pal_emit_open_of(subject, file, BPF_CORE_READ((struct file *)file, f_flags), 0, &verdict);
+	return 0;
+}
+
+static __noinline int pal_protect_opened(long result)
+{
+	struct pal_subject subject;
+	__u64 file, pid;
+
+	if (result < 0 || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return 0;
+	file = pal_file_of_descriptor(bpf_get_current_task_btf(), result);
+	pid = file ? pal_proc_subject(file) : 0;
+	if (!pid || !pal_is_other_process(pid))
+		return 0;
+	if (pal_is_environment(file))
+		pal_protect_open(file, &subject, PAL_PRESET_PROTECT_ENV);
+	return pal_protect_open(file, &subject, PAL_PRESET_PROTECT_PROC);
+}
+
+/* ---- capabilities ---- */
+
+#define PAL_CAP_SYS_ADMIN 21
+
+static __always_inline bool pal_accounts_memory_64(__u64 number)
+{
+	switch (number) {
+	case 9:   /* mmap */
+	case 10:  /* mprotect */
+	case 12:  /* brk */
+	case 25:  /* mremap */
+	case 30:  /* shmat */
+	case 56:  /* clone */
+	case 57:  /* fork */
+	case 58:  /* vfork */
+	case 59:  /* execve */
+	case 322: /* execveat */
+	case 435: /* clone3 */
+		return true;
+	default:
+		return false;
+	}
+}
+
+static __always_inline bool pal_accounts_memory_32(__u64 number)
+{
+	switch (number) {
+	case 2:   /* fork */
+	case 11:  /* execve */
+	case 45:  /* brk */
+	case 90:  /* mmap */
+	case 120: /* clone */
+	case 125: /* mprotect */
+	case 163: /* mremap */
+	case 190: /* vfork */
+	case 192: /* mmap2 */
+	case 358: /* execveat */
+	case 435: /* clone3 */
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Whatever takes memory asks whether it may have the reserve, page faults (of no call) among it: that is no use of sys_admin. */
+static __always_inline bool pal_accounts_memory(void)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	__s64 number = regs->orig_ax;
+
+	if (number < 0)
+		return true;
+	return pal_in_compat() ? pal_accounts_memory_32(number) : pal_accounts_memory_64(number);
+}
+
+static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 capability)
+{
+	struct pal_verdict verdict;
+	struct pal_act act;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_CAPABILITY);
+	pal_judge_number(&act, capability < PAL_CAPABILITY_ACCEPTS - 1 ? capability + 1 : 0);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		pal_let_pass(&act, &verdict);
+		if (!pal_is_denied(&act))
+			verdict.outcome = PAL_OUTCOME_OBSERVED;
+		pal_emit_capability(subject, capability, 0, &verdict);
+	}
+	pal_act_end(&act);
+	return 0;
+}
+
+/* Of the task itself and by its own credentials, like in lsm.bpf.c. */
+SEC("tp_btf/cap_capable")
+int BPF_PROG(audit_capability, const struct cred *credentials, struct user_namespace *target,
+	     const struct user_namespace *owner, int capability, int result)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pal_subject subject;
+
+	if (result || (__u64)credentials != (__u64)task->cred || (__u64)credentials != (__u64)task->real_cred ||
+	    !pal_is_judged(&subject, PAL_FAMILY_CAPABILITY) || (capability == PAL_CAP_SYS_ADMIN && pal_accounts_memory()))
+		return 0;
+	return pal_audit_capability(&subject, capability);
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(kill_after_call, struct pt_regs *regs, long result)
 {
 	switch (pal_call_of(regs)) {
 	case PAL_CALL_OPEN:
+		pal_protect_opened(result);
 		return pal_judge_open(regs, result);
 	case PAL_CALL_SOCKET:
 		return pal_judge_socket(regs, result);

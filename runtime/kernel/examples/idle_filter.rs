@@ -55,7 +55,7 @@ impl Drop for Kills {
 
 fn attach_all(pins: &Path) -> Result<Box<dyn std::any::Any>, Box<dyn Error>> {
     let probes = Probes::attach(palisade_bpf::PROBES, pins)?;
-    let duty = KillDuty { families: &[Family::Ptrace, Family::File], fanotify_judges: true, host_mnt_ns: 0 };
+    let duty = KillDuty { families: &[Family::Ptrace, Family::File], fanotify_judges: true, prepare_exec: false, host_mnt_ns: 0 };
     kill::attach(palisade_bpf::KILL, pins, duty)?;
     Ok(Box::new((probes, Kills(pins.to_path_buf()))))
 }

@@ -21,7 +21,7 @@ use std::{
 use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
-    Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
+    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
 };
 
 use crate::{
@@ -34,7 +34,9 @@ use crate::{
     objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::{self, Programs},
-    pseudo_fs, visibility,
+    pseudo_fs,
+    syscalls::SyscallAudit,
+    visibility,
 };
 
 /// How the adapter is set up.
@@ -89,6 +91,7 @@ pub struct KernelAdapter {
     programs: Option<Programs>,
     cgroup_programs: Option<CgroupPrograms>,
     responder: Option<Responder>,
+    syscalls: Option<SyscallAudit>,
     unified: Option<PathBuf>,
     refused: Vec<Refusal>,
     state: Mutex<State>,
@@ -116,10 +119,12 @@ impl KernelAdapter {
         if programs.is_some() {
             attach_kill(&config.pin_root, &mut matrix);
         }
+        let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         let adapter =
-            Self { config, matrix, programs, cgroup_programs, responder, unified, refused, state: Mutex::default() };
+            Self { config, matrix, programs, cgroup_programs, responder, syscalls, unified, refused, state: Mutex::default() };
         adapter.take_over();
+        adapter.renew_syscalls();
         Ok(adapter)
     }
 
@@ -253,6 +258,25 @@ impl KernelAdapter {
         Ok(())
     }
 
+    /// What an earlier version attached is replaced, or taken away where nobody needs it.
+    fn renew_syscalls(&self) {
+        let (Some(programs), Some(syscalls)) = (&self.programs, &self.syscalls) else { return };
+        if programs.pool.lock().decided() & SYSCALLS == 0 {
+            syscalls.detach();
+        } else if let Err(error) = syscalls.attach() {
+            tracing::warn!(%error, "rules on system calls that an earlier runtime left in force are not audited");
+        }
+    }
+
+    /// Without rules on system calls, none is looked at.
+    fn rest_syscalls(&self) {
+        if let (Some(programs), Some(syscalls)) = (&self.programs, &self.syscalls)
+            && programs.pool.lock().decided() & SYSCALLS == 0
+        {
+            syscalls.detach();
+        }
+    }
+
     fn fail_flag(&self) -> u32 {
         match self.config.fail_mode {
             FailMode::Refuse => layout::SLOT_FAIL_BLOCK,
@@ -308,10 +332,29 @@ fn has_nameless_members(cgroup: &Path) -> bool {
 
 /// Where the real programs are refused, the matrix says so, whatever the small ones that were tried could do.
 fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<CgroupPrograms> {
-    CgroupPrograms::load(palisade_bpf::CGROUP, pin_root)
+    let loaded = CgroupPrograms::load(palisade_bpf::CGROUP, pin_root);
+    if let Ok(programs) = &loaded
+        && let Some(reason) = programs.without_questions()
+    {
+        tracing::warn!(%reason, "DNS questions are not judged");
+        matrix.capabilities.insert(Capability::CgroupPacket, CapabilityState::Missing(reason.to_owned()));
+    }
+    loaded
         .inspect_err(|error| {
             tracing::warn!(%error, "no cgroup programs on this kernel");
             matrix::without_cgroup_programs(matrix, &objects::chain(error));
+        })
+        .ok()
+}
+
+/// The family's bit in a blob's head.
+const SYSCALLS: u32 = 1 << blob::Family::Syscall as u32;
+
+fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAudit> {
+    SyscallAudit::load(pin_root)
+        .inspect_err(|reason| {
+            tracing::warn!(%reason, "system calls cannot be audited");
+            matrix::without_syscalls(matrix, reason);
         })
         .ok()
 }
@@ -342,9 +385,15 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
         (tier(Family::Ptrace) == Some(Tier::Kill), blob::Family::Ptrace),
         (fanotify_judges, blob::Family::File),
         (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
+        (tier(Family::Presets) == Some(Tier::Kill), blob::Family::Preset),
+        (
+            tier(Family::Capabilities) == Some(Tier::Audit) && matrix.has(Capability::CapabilityUse),
+            blob::Family::Capability,
+        ),
     ];
     let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
-    let duty = KillDuty { families: &families, fanotify_judges, host_mnt_ns: programs::host_mount_namespace() };
+    let prepare_exec = matrix.has(Capability::PrepareExec);
+    let duty = KillDuty { families: &families, fanotify_judges, prepare_exec, host_mnt_ns: programs::host_mount_namespace() };
     if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
         tracing::warn!(?error, "nothing is killed for what cannot be denied");
         matrix::without_kill(matrix, &error.to_string());
@@ -472,11 +521,19 @@ impl Enforcement for KernelAdapter {
                 return Err(error);
             }
         }
+        if let Some(syscalls) = &self.syscalls
+            && policy.is_some_and(|policy| policy.head().families & SYSCALLS != 0)
+            && let Err(reason) = syscalls.ensure()
+        {
+            self.programs.iter().for_each(|programs| programs.pool.release(number));
+            return Err(refuse(slot, "attach the audit of system calls", reason));
+        }
         if let Some(programs) = &self.programs {
             let (_, before) = programs.slots.installed(slot);
             programs.slots.install(slot, generation, number);
             programs.pool.release(before);
         }
+        self.rest_syscalls();
         let mut installed = Installed { number: number.0, ..Installed::default() };
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = self.matrix.families.get(&family) {
@@ -496,6 +553,7 @@ impl Enforcement for KernelAdapter {
         {
             result = programs.release(slot).map_err(|error| refuse(slot, "release", error));
         }
+        self.rest_syscalls();
         if let Some(programs) = &self.cgroup_programs {
             result = result.and(programs.detach(slot).map_err(|error| refuse(slot, "detach from the cgroup", error)));
         }

@@ -1,4 +1,6 @@
-//! Network enforcement on a workload's cgroup (`bpf/cgroup.bpf.c`): sockets and destinations, on every kernel.
+//! Network enforcement on a workload's cgroup (`bpf/cgroup.bpf.c`): sockets, destinations and DNS questions, on every kernel.
+//!
+//! What judges DNS may be refused alone: packets are another kind of program, and the rest does not depend on it.
 //!
 //! Invariant: a workload is either held by all programs or by none: attaching that fails half way detaches what it attached.
 //! Links are pinned below `<pin root>/cgroup/<slot>/`, so that they hold while the runtime restarts; attaching again replaces
@@ -20,7 +22,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     pin::PinError,
     programs::{
-        CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
         links::{FdLink, LinkError},
     },
 };
@@ -30,7 +32,9 @@ use crate::{objects, sys};
 
 /// The programs of the object; each is attached to every held workload.
 pub const PROGRAMS: &[&str] =
-    &["judge_connect4", "judge_connect6", "judge_sendmsg4", "judge_sendmsg6", "judge_sock_create"];
+    &["judge_connect4", "judge_connect6", "judge_sendmsg4", "judge_sendmsg6", "judge_sock_create", QUESTIONS];
+/// Of them, the one that judges DNS.
+const QUESTIONS: &str = "judge_question";
 
 /// Why the programs cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +121,7 @@ pub struct CgroupPrograms {
     object: Mutex<Ebpf>,
     pins: PathBuf,
     keeps_identity: bool,
+    without_questions: Option<String>,
 }
 
 impl CgroupPrograms {
@@ -129,12 +134,23 @@ impl CgroupPrograms {
         std::fs::create_dir_all(&pins).map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
         let btf = Btf::from_sys_fs()?;
         // Newer kernels offer task storage to these programs; whether this one does is found by trying.
-        let (object, keeps_identity) = match load(object, pin_root, &btf, true) {
+        let (mut object, keeps_identity) = match load(object, pin_root, &btf, true) {
             Ok(loaded) => (loaded, true),
             Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, false)?, false),
             Err(error) => return Err(error),
         };
-        Ok(Self { object: Mutex::new(object), pins, keeps_identity })
+        let without_questions = load_program(&mut object, QUESTIONS).err().as_ref().map(objects::explain);
+        Ok(Self { object: Mutex::new(object), pins, keeps_identity, without_questions })
+    }
+
+    /// Why DNS questions are not judged; `None`: they are.
+    #[must_use]
+    pub fn without_questions(&self) -> Option<&str> {
+        self.without_questions.as_deref()
+    }
+
+    fn programs(&self) -> impl Iterator<Item = &'static str> {
+        PROGRAMS.iter().copied().filter(|program| *program != QUESTIONS || self.without_questions.is_none())
     }
 
     /// Whether the acting task's kept identity and phase are used; otherwise its cgroup alone says whose act it is.
@@ -154,20 +170,20 @@ impl CgroupPrograms {
         let pins = self.directory_of(slot);
         std::fs::create_dir_all(&pins).map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?;
         let attached =
-            PROGRAMS.iter().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
+            self.programs().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
         if attached.is_err() {
             for program in PROGRAMS {
                 remove_pin(&next_pin(&pins, program))?;
             }
             return attached;
         }
-        for program in PROGRAMS {
+        for program in self.programs() {
             let (next, pin) = (next_pin(&pins, program), pins.join(program));
             // The old link goes with its pin; the new one holds already.
             remove_pin(&pin)?;
             std::fs::rename(&next, &pin).map_err(|source| CgroupAttachError::File { path: next, source })?;
         }
-        remove_pins_but(&pins, PROGRAMS)
+        remove_pins_but(&pins, &self.programs().collect::<Vec<_>>())
     }
 
     /// Lets the workload go; harmless where nothing is attached.
@@ -225,7 +241,12 @@ impl CgroupPrograms {
     }
 }
 
-fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Ebpf, CgroupLoadError> {
+fn load(
+    object: &[u8],
+    pin_root: &Path,
+    btf: &Btf,
+    task_storage: bool,
+) -> Result<Ebpf, CgroupLoadError> {
     let flag = u32::from(task_storage);
     let mut object = EbpfLoader::new()
         .btf(Some(btf))
@@ -234,7 +255,7 @@ fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result
         .override_global("pal_cgroup_task_storage", &flag, true)
         .load(object)
         .map_err(Box::new)?;
-    for program in PROGRAMS {
+    for program in PROGRAMS.iter().copied().filter(|program| *program != QUESTIONS) {
         load_program(&mut object, program)
             .map_err(|source| CgroupLoadError::Program { program, source: Box::new(source) })?;
     }
@@ -245,6 +266,7 @@ fn load_program(object: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
     match object.program_mut(name).ok_or(ProgramError::NotLoaded)? {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -255,6 +277,7 @@ fn link_to(object: &mut Ebpf, program: &'static str, cgroup: &File) -> Result<Fd
     match object.program_mut(program) {
         Some(Program::CgroupSockAddr(program)) => sock_addr_link(program, cgroup).map_err(refused)?.try_into(),
         Some(Program::CgroupSock(program)) => sock_link(program, cgroup).map_err(refused)?.try_into(),
+        Some(Program::CgroupSkb(program)) => packet_link(program, cgroup).map_err(refused)?.try_into(),
         _ => return Err(refused(ProgramError::UnexpectedProgramType)),
     }
     .map_err(no_link)
@@ -273,6 +296,14 @@ fn sock_link(
     cgroup: &File,
 ) -> Result<aya::programs::cgroup_sock::CgroupSockLink, ProgramError> {
     let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    program.take_link(id)
+}
+
+fn packet_link(
+    program: &mut CgroupSkb,
+    cgroup: &File,
+) -> Result<aya::programs::cgroup_skb::CgroupSkbLink, ProgramError> {
+    let id = program.attach(cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)?;
     program.take_link(id)
 }
 

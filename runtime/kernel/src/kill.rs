@@ -24,6 +24,8 @@ pub struct KillDuty<'a> {
     pub families: &'a [Family],
     /// fanotify denies opens and execs: of opens only what depends on writing is left.
     pub fanotify_judges: bool,
+    /// The kernel tells of executions while the old image lives.
+    pub prepare_exec: bool,
     /// Inode number of the host's mount namespace.
     pub host_mnt_ns: u32,
 }
@@ -42,8 +44,10 @@ impl KillDuty<'_> {
         [
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
+            (self.has(Family::Preset) && self.prepare_exec, ("kill_entering", "sched_prepare_exec")),
+            (self.has(Family::Capability), ("audit_capability", "cap_capable")),
             (
-                [Family::File, Family::Socket, Family::Ptrace].into_iter().any(|family| self.has(family)),
+                [Family::File, Family::Socket, Family::Ptrace, Family::Preset].into_iter().any(|family| self.has(family)),
                 ("kill_after_call", "sys_exit"),
             ),
         ]

@@ -24,6 +24,7 @@ mod pseudo_fs;
 pub mod records;
 mod slots;
 mod sys;
+mod syscalls;
 pub mod visibility;
 
 pub use adapter::{KernelAdapter, KernelConfig};

@@ -13,7 +13,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader, TestRun as _,
-    programs::{CgroupAttachMode, Program, RawTracePointRunOptions},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, RawTracePointRunOptions},
 };
 use palisade_domain::{Family, Tier};
 use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
@@ -37,12 +37,15 @@ pub fn probe() -> KernelMatrix {
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
     let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
-    note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint")));
-    note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint")));
+    note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));
+    note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint", RARE)));
+    note(Capability::PrepareExec, with(&|btf| attach(btf, "try_prepare_exec", "sched_prepare_exec")));
+    note(Capability::CapabilityUse, with(&|btf| attach(btf, "try_cap_capable", "cap_capable")));
     note(Capability::TaskStorage, with(&|btf| drive(btf, "try_task_storage")));
     note(Capability::SendSignal, with(&|btf| drive(btf, "try_send_signal")));
-    note(Capability::CgroupConnect, with(&|btf| attach(btf, "try_connect")));
-    note(Capability::CgroupSocket, with(&|btf| attach(btf, "try_sock_create")));
+    note(Capability::CgroupConnect, with(&|btf| attach(btf, "try_connect", RARE)));
+    note(Capability::CgroupSocket, with(&|btf| attach(btf, "try_sock_create", RARE)));
+    note(Capability::CgroupPacket, with(&|btf| attach(btf, "try_packet", RARE)));
     note(Capability::BpfLsm, with(&try_denial));
     let lsms = active_lsms();
     let families = families(&capabilities);
@@ -67,13 +70,16 @@ fn object(btf: &Btf, bytes: &[u8]) -> Result<Ebpf, String> {
     EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(bytes).map_err(|error| chain(&error))
 }
 
-/// Attaches a program for a moment.
-fn attach(btf: &Btf, name: &str) -> Result<(), String> {
+/// A tracepoint that fires hardly ever.
+const RARE: &str = "cgroup_remount";
+
+/// Attaches a program for a moment; those of tracepoints to this one.
+fn attach(btf: &Btf, name: &str, tracepoint: &str) -> Result<(), String> {
     let mut object = object(btf, palisade_bpf::CAPABILITY)?;
     let attached = match object.program_mut(name).ok_or("not in the object")? {
-        Program::RawTracePoint(program) => program.load().and_then(|()| program.attach("cgroup_remount").map(drop)),
+        Program::RawTracePoint(program) => program.load().and_then(|()| program.attach(tracepoint).map(drop)),
         Program::BtfTracePoint(program) => {
-            program.load("cgroup_remount", btf).and_then(|()| program.attach().map(drop))
+            program.load(tracepoint, btf).and_then(|()| program.attach().map(drop))
         }
         Program::CgroupSockAddr(program) => {
             let cgroup = TriedCgroup::create()?;
@@ -82,6 +88,12 @@ fn attach(btf: &Btf, name: &str) -> Result<(), String> {
         Program::CgroupSock(program) => {
             let cgroup = TriedCgroup::create()?;
             program.load().and_then(|()| program.attach(&cgroup.directory, CgroupAttachMode::Single).map(drop))
+        }
+        Program::CgroupSkb(program) => {
+            let cgroup = TriedCgroup::create()?;
+            program.load().and_then(|()| {
+                program.attach(&cgroup.directory, CgroupSkbAttachType::Egress, CgroupAttachMode::Single).map(drop)
+            })
         }
         _ => return Err("of an unknown kind".to_owned()),
     };
@@ -183,7 +195,13 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
         matrix.capabilities.insert(capability, CapabilityState::Missing(reason.to_owned()));
     };
     if !any_programs {
-        for capability in [Capability::BpfLsm, Capability::CgroupConnect, Capability::CgroupSocket] {
+        for capability in [
+            Capability::BpfLsm,
+            Capability::CgroupConnect,
+            Capability::CgroupSocket,
+            Capability::CgroupPacket,
+            Capability::BtfTracepoints,
+        ] {
             missing(matrix, capability, "the kernel programs could not be loaded");
         }
     }
@@ -195,6 +213,11 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
         ("judge_connect", Family::Network),
         ("judge_trace", Family::Ptrace),
         ("judge_traceme", Family::Ptrace),
+        ("judge_capability", Family::Capabilities),
+        ("protect_exec", Family::Presets),
+        ("protect_open", Family::Presets),
+        ("protect_map", Family::Presets),
+        ("protect_protection", Family::Presets),
     ] {
         let held_by_lsm = matrix.families.get(&family).is_some_and(|held| held.tier == Tier::BpfLsm);
         if held_by_lsm && let Some(refusal) = refused.iter().find(|refusal| refusal.program == program) {
@@ -210,11 +233,22 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
     {
         file.gaps.push(gap("creation by open(O_CREAT)", refusal.without));
     }
+    if let Some(process) = matrix.families.get_mut(&Family::Process)
+        && let Some(refusal) = refused.iter().find(|refusal| refusal.program == "judge_arguments")
+    {
+        process.gaps.retain(|gap| gap.what != ARGUMENTS_OF_SCRIPTS);
+        process.gaps.push(gap("allowedArgs", &format!("nothing reads the arguments: {}", refusal.reason)));
+    }
+}
+
+/// Corrects the matrix where the program that sees system calls was refused.
+pub fn without_syscalls(matrix: &mut KernelMatrix, reason: &str) {
+    matrix.families.insert(Family::Syscalls, unseen("syscalls", reason));
 }
 
 /// Corrects the matrix where the programs for cgroups were refused; the families follow when the rest is loaded.
 pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
-    for capability in [Capability::CgroupConnect, Capability::CgroupSocket] {
+    for capability in [Capability::CgroupConnect, Capability::CgroupSocket, Capability::CgroupPacket] {
         matrix.capabilities.insert(capability, CapabilityState::Missing(reason.to_owned()));
     }
     matrix.families = families(&matrix.capabilities);
@@ -222,8 +256,13 @@ pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
 
 /// Corrects the matrix where the programs that kill could not be attached.
 pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
-    for held in matrix.families.values_mut().filter(|held| held.tier == Tier::Kill) {
-        *held = HeldFamily { tier: Tier::Audit, gaps: vec![gap("everything", &format!("nothing kills: {reason}"))] };
+    for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Kill) {
+        let what = if *family == Family::Presets { PRESETS.as_slice() } else { &["everything"] };
+        let gaps = what.iter().map(|what| gap(what, &format!("nothing kills: {reason}"))).collect();
+        *held = HeldFamily { tier: Tier::Audit, gaps };
+    }
+    if let Some(held) = matrix.families.get_mut(&Family::Capabilities).filter(|held| held.tier == Tier::Audit) {
+        *held = unseen("capabilities", &format!("only an LSM hook can deny, and nothing observes: {reason}"));
     }
     let network = matrix.families.get_mut(&Family::Network).filter(|held| held.tier == Tier::CgroupBpf);
     let gaps = network.map(|held| held.gaps.as_mut_slice()).unwrap_or_default();
@@ -278,6 +317,7 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
         _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
     };
+    let process = with_arguments(process, capabilities, lsm);
     let ptrace = match (lsm, kills(capabilities)) {
         (true, _) => held(Tier::BpfLsm, vec![]),
         (false, true) => held(Tier::Kill, kill_gaps()),
@@ -288,7 +328,104 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (Family::File, file),
         (Family::Network, network),
         (Family::Ptrace, ptrace),
+        (Family::Capabilities, capabilities_held(capabilities, lsm)),
+        (Family::Syscalls, syscalls_held(capabilities)),
+        (Family::Dns, dns_held(capabilities)),
+        (Family::Presets, presets_held(capabilities, lsm)),
+        (Family::Device, unseen("device", "USB authorization is not written by this version")),
     ])
+}
+
+/// Nothing of this kernel holds it.
+fn unseen(what: &str, reason: &str) -> HeldFamily {
+    HeldFamily { tier: Tier::Audit, gaps: vec![gap(what, reason)] }
+}
+
+const ARGUMENTS_OF_SCRIPTS: &str = "arguments of scripts";
+
+/// Arguments are killed for, whatever denies the execution itself.
+fn with_arguments(
+    mut process: HeldFamily,
+    capabilities: &BTreeMap<Capability, CapabilityState>,
+    lsm: bool,
+) -> HeldFamily {
+    if !kills(capabilities) {
+        process.gaps.push(gap("allowedArgs", "arguments are read by a tracepoint, and who has others is killed"));
+    } else if !lsm {
+        process.gaps.push(gap(
+            ARGUMENTS_OF_SCRIPTS,
+            "without an LSM hook a script's own rule with allowedArgs is not asked for, its interpreter's is",
+        ));
+        if !has(capabilities, Capability::PrepareExec) {
+            let reason = "with allowedArgs the source is what the task was last known by: the old image is gone";
+            process.gaps.push(gap("who executes", reason));
+        }
+    }
+    process
+}
+
+fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
+    if lsm {
+        let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's";
+        return HeldFamily { tier: Tier::BpfLsm, gaps: vec![gap("credentials that the kernel lends", reason)] };
+    }
+    if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
+        let reason = "only an LSM hook can deny: their use is observed; killing would come after it";
+        return unseen("capabilities", reason);
+    }
+    unseen("capabilities", "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.13)")
+}
+
+/// The family only ever audits, so that being seen is all there is to hold.
+fn syscalls_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
+    if !has(capabilities, Capability::BtfTracepoints) {
+        return unseen("syscalls", "no BTF tracepoints: nothing sees system calls");
+    }
+    let gaps = vec![gap("acts without a system call", "what io_uring does for a task, and the vDSO, are not seen")];
+    HeldFamily { tier: Tier::Audit, gaps }
+}
+
+fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
+    if !has(capabilities, Capability::CgroupPacket) || !has(capabilities, Capability::UnifiedCgroups) {
+        return unseen("matchDNSQueries", "programs cannot be attached to the packets of cgroups");
+    }
+    let gaps = vec![
+        gap("DNS on other ports than 53, over TLS, HTTPS or QUIC", "what is asked for cannot be read there"),
+        gap("packet sockets", "what they send passes by: their creation is judged"),
+        gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
+        gap("names that were looked up before", "a question is judged, not the connection that follows"),
+    ];
+    HeldFamily { tier: Tier::CgroupBpf, gaps }
+}
+
+/// As policies name them.
+const PRESETS: [&str; 5] =
+    ["preset:filelessExec", "preset:anonMapExec", "preset:protectEnv", "preset:protectProc", "preset:exec"];
+
+fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
+    let links = gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
+    let shared = gap("exec with a shared PID namespace", "a container's first process is told by its number 1");
+    if lsm {
+        let stack = gap("executable stacks", "those that the executable itself asks for pass no hook");
+        return HeldFamily { tier: Tier::BpfLsm, gaps: vec![links, shared, stack] };
+    }
+    if !kills(capabilities) {
+        let gaps = PRESETS.map(|what| gap(what, "neither an LSM hook denies it nor does anything kill for it"));
+        return HeldFamily { tier: Tier::Audit, gaps: gaps.into() };
+    }
+    let mut gaps = vec![
+        gap("preset:anonMapExec", "only an LSM hook sees memory become executable before it is"),
+        gap("opens by io_uring", "they are no system calls: protectEnv and protectProc do not see them"),
+        gap("scripts without a file", "the interpreter is what is executed in the end"),
+        links,
+        shared,
+    ];
+    if !has(capabilities, Capability::PrepareExec) {
+        for what in ["preset:filelessExec", "preset:exec"] {
+            gaps.push(gap(what, "this kernel does not tell of executions in time (sched_prepare_exec, Linux 6.10)"));
+        }
+    }
+    HeldFamily { tier: Tier::Kill, gaps }
 }
 
 /// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.

@@ -214,6 +214,8 @@ pub enum Constant {
 pub struct LoadedObject {
     /// The object; its programs stay loaded while it lives.
     pub object: Ebpf,
+    /// Programs whose links are pinned.
+    pub attached: Vec<&'static str>,
     /// What it refused.
     pub refused: Vec<Refusal>,
 }
@@ -319,16 +321,19 @@ pub fn load_and_attach(
     constants: &[Constant],
 ) -> Result<LoadedObject, ObjectError> {
     let mut object = load(name, bytes, btf, pins, constants)?;
-    let mut refused = Vec::new();
+    let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for spec in programs {
         let loaded = load_program(&mut object, spec, btf);
-        if let Err(reason) = loaded.and_then(|()| attach_pinned(&mut object, spec, pins)) {
-            let refusal = Refusal { program: spec.name, needs: spec.needs, without: spec.without, reason };
-            tracing::warn!(%refusal, "this kernel refuses a program");
-            refused.push(refusal);
+        match loaded.and_then(|()| attach_pinned(&mut object, spec, pins)) {
+            Ok(()) => attached.push(spec.name),
+            Err(reason) => {
+                let refusal = Refusal { program: spec.name, needs: spec.needs, without: spec.without, reason };
+                tracing::warn!(%refusal, "this kernel refuses a program");
+                refused.push(refusal);
+            }
         }
     }
-    Ok(LoadedObject { object, refused })
+    Ok(LoadedObject { object, attached, refused })
 }
 
 /// Lets the verifier have one program; the error is its last lines.

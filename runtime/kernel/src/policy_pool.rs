@@ -186,10 +186,14 @@ impl PolicyPool {
         Ok(pool)
     }
 
+    /// The families that a blob in force decides.
+    pub fn decided(&self) -> u32 {
+        self.by_number.keys().fold(self.missing, |families, number| families | number.families())
+    }
+
     /// Which families no blob in force decides, nor one of these `wanted` that is about to be.
     fn tell_idle(&self, wanted: u32) -> io::Result<()> {
-        let decided =
-            self.by_number.keys().fold(self.missing | wanted, |families, number| families | number.families());
+        let decided = self.decided() | wanted;
         self.idle.update(&0u32.to_ne_bytes(), &(layout::ALL_FAMILIES & !decided).to_ne_bytes())
     }
 

@@ -32,6 +32,7 @@ const SHARED: &[(&str, MapSizes)] = &[
     // Of fewer entries, CPUs of high numbers would find none.
     ("scratch", MapSizes { key: 4, value: layout::SCRATCH_BYTES, entries: layout::SCRATCH_SLOTS }),
     ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32, entries: 0 }),
+    ("asked_executions", MapSizes { key: 4, value: size_of::<layout::Asked>() as u32, entries: 0 }),
 ];
 
 /// What is loaded.
@@ -63,7 +64,7 @@ impl Programs {
             let awake = pins.open("idle_families")?.update(&[0; 4], &[0; 4]);
             awake.map_err(|source| ObjectError::Pins { path, source })?;
         }
-        let constants = constants(matrix);
+        let mut constants = constants(matrix);
         let mut objects = Vec::new();
         let identity =
             objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &constants);
@@ -75,6 +76,13 @@ impl Programs {
                 pins.remove_other_links(&[])?;
                 return Ok(None);
             }
+        }
+        let arguments = load_arguments(&btf, &pins, &constants, matrix);
+        let judged = arguments.as_ref().is_ok_and(|object| !refuses(object, "judge_arguments"));
+        constants.push(Constant::Word("pal_arguments_judged", u32::from(judged)));
+        match arguments {
+            Ok(arguments) => objects.push(arguments),
+            Err(error) => refused.extend(objects::refuse_all(objects::ARGUMENTS, &error)),
         }
         // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
         objects.push(load_lsm(&btf, &pins, &constants, matrix)?);
@@ -162,12 +170,28 @@ impl Programs {
     }
 }
 
+fn refuses(object: &LoadedObject, program: &str) -> bool {
+    object.refused.iter().any(|refusal| refusal.program == program)
+}
+
 /// Programs whose links this version has pinned.
 fn attached(objects: &[LoadedObject]) -> Vec<&'static str> {
-    let refused =
-        |name: &str| objects.iter().any(|object| object.refused.iter().any(|refusal| refusal.program == name));
-    let all = objects::IDENTITY.iter().chain(objects::LSM).map(|spec| spec.name);
-    all.filter(|name| !refused(name)).collect()
+    objects.iter().flat_map(|object| object.attached.iter().copied()).collect()
+}
+
+/// Where LSM programs see the old image, they ask for its arguments; elsewhere the object does so itself.
+fn load_arguments(
+    btf: &Btf,
+    pins: &PinRoot,
+    constants: &[Constant],
+    matrix: &KernelMatrix,
+) -> Result<LoadedObject, ObjectError> {
+    let available = |capability| matrix.capabilities.get(&capability) == Some(&CapabilityState::Available);
+    let lsm = available(Capability::BpfLsm);
+    let late = !lsm && !available(Capability::PrepareExec);
+    let specs = if lsm || late { objects::ARGUMENTS } else { objects::ARGUMENTS_ALONE };
+    let constants = [constants, &[Constant::Word("pal_decides_late", u32::from(late))]].concat();
+    objects::load_and_attach("arguments", palisade_bpf::ARGUMENTS, specs, btf, pins, &constants)
 }
 
 fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
@@ -191,7 +215,7 @@ fn load_lsm(
         None => objects::load_and_attach("lsm", palisade_bpf::LSM, objects::LSM, btf, pins, constants),
         Some(reason) => {
             let object = objects::load("lsm", palisade_bpf::LSM, btf, pins, constants)?;
-            Ok(LoadedObject { object, refused: objects::refuse_all(objects::LSM, &reason) })
+            Ok(LoadedObject { object, attached: Vec::new(), refused: objects::refuse_all(objects::LSM, &reason) })
         }
     }
 }

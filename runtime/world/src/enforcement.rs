@@ -58,6 +58,14 @@ pub struct KernelMatrix {
     pub families: BTreeMap<Family, HeldFamily>,
 }
 
+impl KernelMatrix {
+    /// Whether the capability was tried, and works.
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        self.capabilities.get(&capability) == Some(&CapabilityState::Available)
+    }
+}
+
 /// How one family is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldFamily {
