@@ -10,7 +10,8 @@
  *                   States are premultiplied: a state *is* the word offset of its row.
  * Automaton, comb:  rows without their most common target, pushed into each other. All is cells of two words, at even offsets. A state
  *                   *is* the word offset of its own cell, {most common target, PAL_COMB_STATE | accept id}; the cell at state + 2 * class
- *                   is {target, state} where the class leads elsewhere. Whatever else lies there names another state. NUL is not read.
+ *                   is {target, state} where the class leads elsewhere. Whatever else lies there names another state. The start
+ *                   state has a cell for NUL, class 1, which leads back to it: only there is NUL read.
  *                   A tenth of the flat form's memory for the long unshared ends of many paths, some instructions more a byte.
  *                   In both forms states below `absorbing` (and of this automaton) lead only to themselves: a walk may stop there.
  * Decision table:   words[base + (accept * sources + source) * modifiers + modifier] is a decision word.

@@ -79,28 +79,32 @@ static long PAL_CLASSED(pal_comb8)(__u32 index, void *context)
 	__u64 bytes = PAL_CLASSED(pal_take8)(steps);
 
 	for (__u32 i = 0; i < 8; i++) {
-		__u32 byte = bytes & 0xff;
+		__u64 cell = PAL_CLASSED(pal_cell)(blob, state + 2 * classes[bytes & 0xff]);
 
-		if (byte) {
-			__u64 cell = PAL_CLASSED(pal_cell)(blob, state + 2 * classes[byte]);
-
-			if (cell >> 32 != state)
-				cell = PAL_CLASSED(pal_cell)(blob, state);
-			state = (__u32)cell;
-		}
+		if (cell >> 32 != state)
+			cell = PAL_CLASSED(pal_cell)(blob, state);
+		state = (__u32)cell;
 		bytes >>= 8;
 	}
 	steps->state = state;
 	return state < steps->absorbing;
 }
 
-/* The accept id of scratch->path from `start`, which stays as it is. NUL does not move the state. */
-pal_function __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, const struct pal_automaton_head *head,
-						   struct pal_scratch *scratch, __u32 start)
+/*
+ * The accept id of scratch->path from `start`, which stays as it is. NUL before the first byte does not move the state.
+ *
+ * A global function: the verifier walks through it once for each object, and not once for each way that leads to it. Its price is
+ * that the verifier knows nothing of the arguments.
+ */
+pal_global __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, struct pal_scratch *scratch, __u32 automaton, __u32 start)
 {
 	struct PAL_CLASSED(pal_steps) steps;
-	__u32 rounds = (PAL_PATH_SIZE - start + 7) / 8;
+	const struct pal_automaton_head *head;
 
+	if (!blob || !scratch || start > PAL_PATH_SIZE)
+		return 0;
+	/* Masked for the verifier; there are fewer than eight automata. */
+	head = &blob->head.automaton[automaton & 7];
 	steps.blob = blob;
 	steps.classes = head->class_of;
 	steps.scratch = scratch;
@@ -109,10 +113,10 @@ pal_function __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, const struct pal_automa
 	steps.state = head->start;
 	steps.absorbing = head->absorbing;
 	if (head->form == PAL_FORM_FLAT) {
-		bpf_loop(rounds, PAL_CLASSED(pal_step8), &steps, 0);
+		bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_step8), &steps, 0);
 		return PAL_CLASSED(pal_word)(blob, steps.state);
 	}
-	bpf_loop(rounds, PAL_CLASSED(pal_comb8), &steps, 0);
+	bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_comb8), &steps, 0);
 	return (__u32)(PAL_CLASSED(pal_cell)(blob, steps.state) >> 32) & ~PAL_COMB_STATE;
 }
 
@@ -157,7 +161,7 @@ pal_function int PAL_CLASSED(pal_match_source)(struct pal_act *act, __u32 naming
 	if (!blob)
 		return 0;
 	if (naming == PAL_NAMED)
-		act->source = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_SOURCE], act->scratch, start);
+		act->source = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_SOURCE, start);
 	if (kept && !act->foreign_actor) {
 		kept->source = act->source;
 		kept->source_digest = *(__u64 *)blob->head.digest;
@@ -173,10 +177,10 @@ pal_function int PAL_CLASSED(pal_accept_path)(PAL_BLOB *blob, struct pal_scratch
 {
 	const struct pal_automaton_head *names = &blob->head.automaton[PAL_AUTOMATON_BASENAME];
 
-	accepts[0] = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_PATH], scratch, start);
+	accepts[0] = PAL_CLASSED(pal_walk)(blob, scratch, PAL_AUTOMATON_PATH, start);
 	accepts[1] = 0;
 	if (names->start >= names->absorbing)
-		accepts[1] = PAL_CLASSED(pal_walk)(blob, names, scratch, pal_basename(scratch, start));
+		accepts[1] = PAL_CLASSED(pal_walk)(blob, scratch, PAL_AUTOMATON_BASENAME, pal_basename(scratch, start));
 	return 0;
 }
 
@@ -217,7 +221,7 @@ pal_function int PAL_CLASSED(pal_match_name)(struct pal_act *act, __u32 start)
 
 	if (!blob)
 		return 0;
-	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_NAME], act->scratch, start);
+	accept = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_NAME, start);
 	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
 	return 0;
 }
@@ -242,7 +246,7 @@ pal_function __u32 PAL_CLASSED(pal_match_argument)(struct pal_act *act, __u32 st
 
 	if (!blob || set >= blob->head.arguments.sources)
 		return 0;
-	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_ARGUMENT], act->scratch, start);
+	accept = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_ARGUMENT, start);
 	if (accept >= blob->head.arguments.accepts)
 		accept = 0;
 	return PAL_CLASSED(pal_word)(blob, blob->head.arguments.base + accept * blob->head.arguments.sources + set);
@@ -256,8 +260,7 @@ pal_function int PAL_CLASSED(pal_match_endpoint)(struct pal_act *act)
 
 	if (!blob)
 		return 0;
-	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_NETWORK], act->scratch,
-				       pal_spell_endpoint(act->scratch, act->endpoint_length));
+	accept = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_NETWORK, pal_spell_endpoint(act->scratch, act->endpoint_length));
 	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
 	return 0;
 }

@@ -75,26 +75,53 @@ pal_function __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
 	return start;
 }
 
+struct pal_slash {
+	struct pal_scratch *scratch;
+	__u64 slashes; /* the top bit of each byte before `end` that is a slash, of eight */
+	__u32 end;
+};
+
+static long pal_seek_slash(__u32 index, void *context)
+{
+	struct pal_slash *slash = context;
+	__u32 at = (slash->end - 8) & (PAL_PATH_SIZE - 8);
+	__u64 bytes = *(__u64 *)(slash->scratch->path + at) ^ 0x2f2f2f2f2f2f2f2full;
+
+	slash->slashes = ~(((bytes & 0x7f7f7f7f7f7f7f7full) + 0x7f7f7f7f7f7f7f7full) | bytes | 0x7f7f7f7f7f7f7f7full);
+	if (slash->slashes)
+		return 1;
+	slash->end = at;
+	return 0;
+}
+
 /*
  * Where the last component of the path in scratch->path begins; its end where there is no slash among the last
  * PAL_BASENAME_MAX + 1 bytes. What lies before `start` is an older path's.
  */
-pal_function __u32 pal_basename(struct pal_scratch *scratch, __u32 start)
+pal_global __u32 pal_basename(struct pal_scratch *scratch, __u32 start)
 {
-	for (__u32 end = PAL_PATH_SIZE; end > PAL_PATH_SIZE - PAL_BASENAME_MAX - 1; end -= 8) {
-		__u64 slashes = *(__u64 *)(scratch->path + end - 8) ^ 0x2f2f2f2f2f2f2f2full;
+	struct pal_slash slash = { .scratch = scratch };
+	__u32 end;
 
-		/* The top bit of each byte that was a slash, and of no other. */
-		slashes = ~(((slashes & 0x7f7f7f7f7f7f7f7full) + 0x7f7f7f7f7f7f7f7full) | slashes | 0x7f7f7f7f7f7f7f7full);
-		if (slashes) {
-			for (__u32 i = 0; i < 7 && !(slashes >> 63); i++) {
-				slashes <<= 8;
-				end--;
-			}
-			return end > start ? end : PAL_PATH_SIZE;
-		}
+	if (!scratch)
+		return PAL_PATH_SIZE;
+	slash.slashes = PAL_ZERO(scratch);
+	slash.end = PAL_PATH_SIZE + PAL_ZERO(scratch);
+	bpf_loop((PAL_BASENAME_MAX + 1) / 8, pal_seek_slash, &slash, 0);
+	end = slash.end;
+	if (!slash.slashes)
+		return PAL_PATH_SIZE;
+	if (!(slash.slashes >> 32)) {
+		slash.slashes <<= 32;
+		end -= 4;
 	}
-	return PAL_PATH_SIZE;
+	if (!(slash.slashes >> 48)) {
+		slash.slashes <<= 16;
+		end -= 2;
+	}
+	if (!(slash.slashes >> 56))
+		end -= 1;
+	return end > start && end <= PAL_PATH_SIZE ? end : PAL_PATH_SIZE;
 }
 
 /* Names the object; the result is enum pal_naming. */

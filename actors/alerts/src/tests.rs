@@ -53,7 +53,9 @@ fn batch(records: &[Record<'_>]) -> RecordBatch {
 }
 
 fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
-    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule, ..Decision::PERMIT }.to_word().expect("a small index");
+    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule, ..Decision::PERMIT }
+        .to_word()
+        .expect("a small index");
     let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, Family::File);
     DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
 }

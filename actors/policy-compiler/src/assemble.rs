@@ -1,7 +1,8 @@
 //! From automata and classes to the words of a blob (`bpf/include/blob.h`).
 
 use palisade_kernel_abi::blob::{
-    AutomatonHead, Blob, BlobHead, COLUMN_CLASSES, COLUMN_SELF, COMB_CELL, FAMILIES, FamilyHead, Form, MAGIC, SizeClass, VERSION,
+    AutomatonHead, Blob, BlobHead, COLUMN_CLASSES, COLUMN_SELF, COMB_CELL, FAMILIES, FamilyHead, Form, MAGIC,
+    SizeClass, VERSION,
 };
 
 use crate::{
@@ -42,7 +43,8 @@ pub fn assemble(path: &Layer, source: &Dfa, network: &Layer, source_ids: u32) ->
     check_size(path, source, network, source_ids)?;
     let mut words = Vec::new();
     let nothing = Dfa::nothing();
-    let automaton = [&path.dfa, source, &network.dfa, &nothing, &nothing, &nothing].map(|dfa| append_rows(dfa, &mut words));
+    let automaton =
+        [&path.dfa, source, &network.dfa, &nothing, &nothing, &nothing].map(|dfa| append_rows(dfa, &mut words));
     let mut families = 0;
     let mut family = [FamilyHead::default(); FAMILIES];
     for layer in [path, network] {

@@ -193,6 +193,10 @@ impl Rows<'_> {
         if !cells.len().is_multiple_of(COMB_CELL as usize) || !is_state(self.head.start) || self.head.absorbing > end {
             return Err(self.bounds());
         }
+        let nul = (self.head.start - self.first) as usize + (COMB_CELL * COLUMN_SELF) as usize;
+        if cells.get(nul..nul + 2) != Some(&[self.head.start; 2]) && self.head.start >= self.head.absorbing {
+            return Err(self.bounds());
+        }
         let furthest = COMB_CELL * (self.head.stride() - 1);
         let mut largest = 0;
         for (cell, offset) in cells.chunks_exact(COMB_CELL as usize).zip((self.first..end).step_by(COMB_CELL as usize))

@@ -10,15 +10,15 @@
 //!   return words[state & mask]                     return words[(base + (accept*sources + source)*modifiers_of_table + modifiers) & mask]
 //!
 //! in the comb form, where a cell is two words:     decide_path(family, path, source, modifiers):
-//!     if byte == 0: continue                         whole = decide(family, walk(PATH, path), source, modifiers)
-//!     cell = cell at state + 2 * class_of[byte]      name  = decide(family, walk(BASENAME, last component), source, modifiers)
-//!     if cell.owner != state: cell = cell at state   return max(whole, name)   as numbers: the rank is in the highest bits
-//!     state = cell.target
+//!     cell = cell at state + 2 * class_of[byte]      whole = decide(family, walk(PATH, path), source, modifiers)
+//!     if cell.owner != state: cell = cell at state   name  = decide(family, walk(BASENAME, last component), source, modifiers)
+//!     state = cell.target                            return max(whole, name)   as numbers: the rank is in the highest bits
 //!   return (cell at state).owner & ~COMB_STATE
 //! ```
 //! - `mask` is the words of the size class less one. In a blob that passed validation it never changes an index.
 //! - The early stop is only for speed: rows below `absorbing` lead to themselves on every byte.
-//! - NUL does not move the state (column 1 of every row), so that a reader may pad to a fixed length.
+//! - NUL before the first byte does not move the state (column 1 of a flat row, and of a comb's start state), so that a reader may pad
+//!   to a fixed length. No input has one elsewhere.
 //! - The last component is what follows the last slash of the last 256 bytes; without one there it is empty, which no rule names.
 //! - Accept id 0 is "nothing that decides was matched", source id 0 is "no executable that a rule names". An unknown
 //!   executable has source 0.
@@ -287,7 +287,7 @@ impl Blob {
 
     fn walk_comb(&self, head: &AutomatonHead, bytes: &[u8]) -> u32 {
         let mut state = head.start;
-        for byte in bytes.iter().filter(|byte| **byte != 0) {
+        for byte in bytes {
             let column = state.wrapping_add(COMB_CELL * u32::from(head.class_of[usize::from(*byte)]));
             let cell = if self.word(column.wrapping_add(1)) == state { column } else { state };
             state = self.word(cell);
