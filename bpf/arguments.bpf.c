@@ -34,6 +34,11 @@ const volatile __u32 pal_host_mnt_ns = 0;
 #define PAL_ARGUMENT_WINDOW 512u
 #define PAL_ARGUMENTS_MAX 64
 
+static __always_inline bool pal_is_owner(struct file *file)
+{
+	return file->f_inode->i_uid.val == bpf_get_current_task_btf()->cred->fsuid.val;
+}
+
 /* Judges what is executed, by its file. The caller ends the act. */
 static __always_inline void pal_judge_execution(struct pal_act *act, struct pal_subject *subject, struct linux_binprm *bprm)
 {
@@ -42,9 +47,7 @@ static __always_inline void pal_judge_execution(struct pal_act *act, struct pal_
 	pal_act_begin(act, subject, PAL_FAMILY_PROCESS);
 	act->object.vfsmount = (__u64)file->f_path.mnt;
 	act->object.dentry = (__u64)file->f_path.dentry;
-	act->modifiers = pal_terminal_modifier();
-	if (file->f_inode->i_uid.val == bpf_get_current_task_btf()->cred->fsuid.val)
-		act->modifiers |= PAL_MODIFIER_OWNER;
+	act->modifiers = pal_terminal_modifier() | pal_veiled(pal_is_owner(file) ? PAL_MODIFIER_OWNER : 0);
 	pal_judge_file(act);
 }
 
@@ -183,12 +186,31 @@ static __noinline int pal_hold_arguments(struct pal_subject *subject, struct lin
 	return 0;
 }
 
-/* The policy changed between the two looks: its sets are not those that the words name. */
+/* More words than are kept, or the policy changed between the two looks: its sets are not those that the words name. */
 #define PAL_WORD_LOST 0u
+
+struct pal_holding {
+	struct pal_subject *subject;
+	struct pal_asked *asked;
+	struct linux_binprm *bprm;
+	__u32 lost;
+	__u32 reserved;
+};
+
+static long pal_hold_next(__u32 index, void *context)
+{
+	struct pal_holding *holding = context;
+	__u32 at = index & (PAL_ASKED_MAX - 1);
+
+	pal_hold_arguments(holding->subject, holding->bprm, holding->lost ? PAL_WORD_LOST : holding->asked->words[at],
+			   holding->asked->argc[at]);
+	return holding->lost & 1;
+}
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(judge_arguments, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
+	struct pal_holding holding;
 	struct pal_subject subject;
 	struct pal_asked *asked;
 	__u32 count;
@@ -201,10 +223,10 @@ int BPF_PROG(judge_arguments, struct task_struct *task, int old_pid, struct linu
 	count = asked->count;
 	asked->count = 0;
 	pal_identify(&subject);
-	if (count > PAL_ASKED_MAX || subject.policy != asked->policy)
-		return pal_hold_arguments(&subject, bprm, PAL_WORD_LOST, 0);
-	pal_hold_arguments(&subject, bprm, asked->words[0], asked->argc[0]);
-	if (count > 1)
-		pal_hold_arguments(&subject, bprm, asked->words[1], asked->argc[1]);
+	holding.subject = &subject;
+	holding.asked = asked;
+	holding.bprm = bprm;
+	holding.lost = pal_veiled(count > PAL_ASKED_MAX || subject.policy != asked->policy);
+	bpf_loop(count > PAL_ASKED_MAX ? 1 : count, pal_hold_next, &holding, 0);
 	return 0;
 }

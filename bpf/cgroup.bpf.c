@@ -162,12 +162,14 @@ struct {
 /* One packet to a DNS server. */
 struct pal_asking {
 	struct __sk_buff *packet;
-	struct pal_subject *subject;
+	struct pal_act *act; /* its source is found once, for all messages */
 	struct pal_stream *stream;
 	struct pal_question_packet place;
 	__u32 at;     /* of the next message, from the packet's first byte */
 	__u32 known;  /* the current task is the one that asks */
 	__u32 refuse;
+	__u32 unreadable;
+	__u32 reserved;
 };
 
 /*
@@ -205,71 +207,92 @@ static __noinline void pal_report_question(const struct pal_asking *asking, stru
 		.from = act->scratch ? act->scratch->path + PAL_QUESTION_DOTTED : NULL,
 	};
 
-	pal_endpoint_socket(&name.server, asking->place.family, 0, asking->place.protocol);
-	if (asking->place.family == PAL_AF_INET)
-		pal_endpoint_ipv4(&name.server, bpf_htons(PAL_QUESTION_PORT), asking->place.server[0]);
-	else
-		pal_endpoint_ipv6(&name.server, bpf_htons(PAL_QUESTION_PORT), asking->place.server);
+	pal_question_server(asking->packet, &name.server, asking->place.protocol);
 	pal_emit_question(act->subject, &name, &verdict);
+}
+
+/* The act's source is found, or nobody knows who asks. */
+static __always_inline void pal_begin_question(struct pal_asking *asking)
+{
+	struct pal_act *act = asking->act;
+
+	if (act->scratch)
+		act->naming = pal_veiled(!asking->known || pal_find_source(act) ? PAL_NAMED : PAL_NO_BLOB);
+}
+
+static __always_inline void pal_name_question(struct pal_asking *asking, __u32 end, struct pal_question *question)
+{
+	struct pal_act *act = asking->act;
+	__u32 finding;
+
+	act->word = pal_veiled(PAL_EFFECT_PERMIT);
+	if (!act->scratch || act->naming == PAL_NO_BLOB)
+		return;
+	finding = pal_question_read(asking->packet, act->scratch, asking->at, end, question);
+	act->naming = pal_veiled(finding == PAL_QUESTION_UNREADABLE ? PAL_UNREADABLE : PAL_NAMED);
+	if (finding == PAL_QUESTION_READABLE)
+		pal_match_name(act, question->start);
 }
 
 /* Judges the message from asking->at to `end`. 1: it is refused. */
 static __noinline __u32 pal_judge_question(struct pal_asking *asking, __u32 end)
 {
 	struct pal_question question = {};
-	__u32 finding, refused;
-	struct pal_act act;
+	struct pal_act *act = asking->act;
+	__u32 refused;
 
-	pal_act_begin(&act, asking->subject, PAL_FAMILY_DNS);
-	if (act.scratch) {
-		act.naming = pal_veiled(PAL_NAMED);
-		if (asking->known && !pal_find_source(&act))
-			act.naming = pal_veiled(PAL_NO_BLOB);
-		finding = pal_question_read(asking->packet, act.scratch, asking->at, end, &question);
-		if (finding == PAL_QUESTION_NONE)
-			act.naming = pal_veiled(PAL_NAME_STACKED);
-		else if (finding == PAL_QUESTION_UNREADABLE)
-			act.naming = pal_veiled(PAL_UNREADABLE);
-		else if (act.naming == PAL_NAMED)
-			pal_match_name(&act, question.start);
-	}
-	pal_settle(&act);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
-		pal_report_question(asking, &act, &question);
-	refused = pal_effect(&act) == PAL_EFFECT_BLOCK;
+	pal_name_question(asking, end, &question);
+	pal_settle(act);
+	if (pal_effect(act) != PAL_EFFECT_PERMIT)
+		pal_report_question(asking, act, &question);
+	refused = pal_effect(act) == PAL_EFFECT_BLOCK;
 	if (refused)
 		pal_count(PAL_COUNTER_DENIED);
-	pal_act_end(&act);
 	return refused;
 }
 
-/* One message of a stream's packet. 1: there is no more, or one was refused. */
+static __always_inline void pal_stream_went_on(struct pal_asking *asking, __u32 sequence)
+{
+	if (!asking->stream)
+		return;
+	if (asking->refuse) {
+		asking->stream->refused_at = sequence;
+		asking->stream->refused_by = asking->act->subject->policy;
+		return;
+	}
+	asking->stream->known = 1;
+	asking->stream->next = sequence;
+}
+
+/*
+ * One message of a packet, of which a datagram has one. 1: there is no more, or one was refused. All ways lead through the one
+ * call here, for the verifier would walk through each of them.
+ */
 static long pal_judge_message(__u32 index, void *context)
 {
 	struct pal_asking *asking = context;
 	__u32 sequence = asking->place.sequence + asking->at - asking->place.payload;
-	__u32 begin = asking->at;
+	bool stream = asking->place.protocol == PAL_TRANSPORT_TCP;
 	__be16 length = 0;
+	__u32 end;
 
-	if (asking->at >= asking->place.end)
+	if (asking->at >= asking->place.end && (stream || index))
 		return 1;
-	/* A length that is cut in two leaves nothing to read: that message cannot be. */
-	bpf_skb_load_bytes(asking->packet, begin, &length, sizeof(length));
-	asking->at = begin + sizeof(length);
-	if (pal_judge_question(asking, asking->at + bpf_ntohs(length))) {
-		asking->refuse = 1;
-		if (asking->stream) {
-			asking->stream->refused_at = sequence;
-			asking->stream->refused_by = asking->subject->policy;
-		}
-		return 1;
+	end = asking->place.end;
+	if (stream) {
+		/* A length that is cut in two leaves nothing to read: that message cannot be. */
+		bpf_skb_load_bytes(asking->packet, asking->at, &length, sizeof(length));
+		asking->at += sizeof(length);
+		end = asking->at + bpf_ntohs(length);
 	}
+	if (asking->unreadable || index == PAL_STREAM_MESSAGES - 1)
+		end = 0;
+	asking->refuse = pal_judge_question(asking, pal_veiled(end));
+	if (!stream)
+		return 1;
 	asking->at += bpf_ntohs(length);
-	if (asking->stream) {
-		asking->stream->known = 1;
-		asking->stream->next = sequence + sizeof(length) + bpf_ntohs(length);
-	}
-	return 0;
+	pal_stream_went_on(asking, asking->refuse ? sequence : sequence + sizeof(length) + bpf_ntohs(length));
+	return asking->refuse & 1;
 }
 
 /*
@@ -283,7 +306,7 @@ static __always_inline bool pal_stream_begin(struct pal_asking *asking)
 	__u32 payload = asking->place.payload;
 	__u32 begin = asking->place.sequence;
 
-	if (stream && stream->refused_by == asking->subject->policy && stream->refused_at - begin < asking->place.end - payload) {
+	if (stream && stream->refused_by == asking->act->subject->policy && stream->refused_at - begin < asking->place.end - payload) {
 		asking->refuse = 1;
 		return false;
 	}
@@ -297,20 +320,15 @@ static __always_inline bool pal_stream_begin(struct pal_asking *asking)
 	return asking->at < asking->place.end;
 }
 
-static __always_inline void pal_judge_stream(struct pal_asking *asking)
+static __always_inline bool pal_find_stream(struct pal_asking *asking)
 {
 	struct bpf_sock *sock = asking->packet->sk;
 
-	asking->stream = NULL;
 	if (sock)
 		sock = bpf_sk_fullsock(sock);
 	if (sock)
 		asking->stream = bpf_sk_storage_get(&streams, sock, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!pal_stream_begin(asking))
-		return;
-	bpf_loop(PAL_STREAM_MESSAGES, pal_judge_message, asking, 0);
-	if (!asking->refuse && asking->at < asking->place.end)
-		asking->refuse = pal_judge_question(asking, asking->at);
+	return pal_stream_begin(asking);
 }
 
 SEC("cgroup_skb/egress")
@@ -318,26 +336,29 @@ int judge_question(struct __sk_buff *packet)
 {
 	struct pal_subject subject;
 	struct pal_asking asking;
+	struct pal_act act;
 	__u32 finding;
 
 	if (pal_is_idle(PAL_FAMILY_DNS))
 		return PAL_ALLOW;
 	asking.packet = packet;
 	asking.refuse = pal_veiled(0);
-	finding = pal_question_locate(packet, &asking.place);
+	/* Veiled, and so what it found: what follows is verified once. */
+	finding = pal_veiled(pal_question_locate(packet, &asking.place));
 	if (finding == PAL_QUESTION_NONE || (finding == PAL_QUESTION_READABLE && asking.place.payload >= asking.place.end &&
 					     asking.place.protocol == PAL_TRANSPORT_TCP && !asking.place.opens))
 		return PAL_ALLOW;
 	asking.known = pal_veiled(pal_identify_asker(packet, &subject));
 	if (!pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
 		return PAL_ALLOW;
-	asking.subject = &subject;
+	pal_act_begin(&act, &subject, PAL_FAMILY_DNS);
+	asking.act = &act;
 	asking.at = asking.place.payload;
-	if (finding == PAL_QUESTION_UNREADABLE)
-		asking.refuse = pal_judge_question(&asking, 0);
-	else if (asking.place.protocol == PAL_TRANSPORT_TCP)
-		pal_judge_stream(&asking);
-	else
-		asking.refuse = pal_judge_question(&asking, asking.place.end);
+	asking.stream = NULL;
+	asking.unreadable = pal_veiled(finding == PAL_QUESTION_UNREADABLE);
+	pal_begin_question(&asking);
+	if (finding == PAL_QUESTION_UNREADABLE || asking.place.protocol != PAL_TRANSPORT_TCP || pal_find_stream(&asking))
+		bpf_loop(PAL_STREAM_MESSAGES, pal_judge_message, &asking, 0);
+	pal_act_end(&act);
 	return asking.refuse ? PAL_REFUSE : PAL_ALLOW;
 }

@@ -324,13 +324,13 @@ static __noinline int pal_judge_open(struct pt_regs *regs, long result)
 /* ---- protections by name ---- */
 
 /* True: there is something to tell, in `verdict`. */
-static __noinline bool pal_judge_preset(struct pal_subject *subject, __u32 preset, struct pal_verdict *verdict)
+static __noinline bool pal_protect(struct pal_subject *subject, struct pal_presets presets, struct pal_verdict *verdict)
 {
 	struct pal_act act;
 	bool told;
 
 	pal_act_begin(&act, subject, PAL_FAMILY_PRESET);
-	pal_judge_number(&act, preset);
+	pal_judge_presets(&act, presets.one, presets.other);
 	told = pal_effect(&act) != PAL_EFFECT_PERMIT;
 	if (told)
 		pal_carry_out(&act, verdict);
@@ -338,19 +338,12 @@ static __noinline bool pal_judge_preset(struct pal_subject *subject, __u32 prese
 	return told;
 }
 
-static __noinline int pal_protect_exec(struct linux_binprm *bprm, struct pal_subject *subject, __u32 preset)
-{
-	struct pal_verdict verdict;
-
-	if (pal_judge_preset(subject, preset, &verdict))
-		pal_emit_exec_of(subject, (__u64)bprm->file, bprm->argc, &verdict);
-	return 0;
-}
-
 /* While the old image lives, and with it the phase of who enters a container. */
 SEC("tp_btf/sched_prepare_exec")
 int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
 {
+	struct pal_presets presets;
+	struct pal_verdict verdict;
 	struct pal_subject subject;
 
 	if (!(pal_kill_families >> PAL_FAMILY_PRESET & 1) || pal_is_idle(PAL_FAMILY_PRESET))
@@ -359,36 +352,28 @@ int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
 	if (!pal_decides(&subject, PAL_FAMILY_PRESET) ||
 	    (subject.phase == PAL_PHASE_RUNTIME && !pal_executes_inside(task, subject.kept, pal_host_mnt_ns)))
 		return 0;
-	if (pal_enters_by_terminal(&subject))
-		pal_protect_exec(bprm, &subject, PAL_PRESET_EXEC);
-	if (pal_is_fileless((__u64)bprm->file))
-		pal_protect_exec(bprm, &subject, PAL_PRESET_FILELESS_EXEC);
-	return 0;
-}
-
-static __noinline int pal_protect_open(__u64 file, struct pal_subject *subject, __u32 preset)
-{
-	struct pal_verdict verdict;
-
-	if (pal_judge_preset(subject, preset, &verdict))
-		pal_emit_open_of(subject, file, BPF_CORE_READ((struct file *)file, f_flags), 0, &verdict);
+	presets = pal_presets_of_exec(&subject, (__u64)bprm->file);
+	if ((presets.one || presets.other) && pal_protect(&subject, presets, &verdict))
+		pal_emit_exec_of(&subject, (__u64)bprm->file, bprm->argc, &verdict);
 	return 0;
 }
 
 static __noinline int pal_protect_opened(long result)
 {
+	struct pal_presets presets;
+	struct pal_verdict verdict;
 	struct pal_subject subject;
-	__u64 file, pid;
+	__u64 file;
 
 	if (result < 0 || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
 		return 0;
 	file = pal_file_of_descriptor(bpf_get_current_task_btf(), result);
-	pid = file ? pal_proc_subject(file) : 0;
-	if (!pid || !pal_is_other_process(pid))
+	if (!file)
 		return 0;
-	if (pal_is_environment(file))
-		pal_protect_open(file, &subject, PAL_PRESET_PROTECT_ENV);
-	return pal_protect_open(file, &subject, PAL_PRESET_PROTECT_PROC);
+	presets = pal_presets_of_open(file);
+	if (presets.one && pal_protect(&subject, presets, &verdict))
+		pal_emit_open_of(&subject, file, BPF_CORE_READ((struct file *)file, f_flags), result, &verdict);
+	return 0;
 }
 
 /* ---- capabilities ---- */

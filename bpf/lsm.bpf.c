@@ -416,14 +416,14 @@ static __always_inline bool pal_is_preset_idle(void)
 	return pal_is_idle(PAL_FAMILY_PRESET);
 }
 
-/* Judges one protection whose condition is met; the verdict is in `verdict`. */
-static __noinline int pal_judge_preset(struct pal_subject *subject, __u32 preset, struct pal_verdict *verdict)
+/* Judges protections whose conditions are met; the verdict is in `verdict`. */
+static __noinline int pal_protect(struct pal_subject *subject, struct pal_presets presets, struct pal_verdict *verdict)
 {
 	struct pal_act act;
 	int result;
 
 	pal_act_begin(&act, subject, PAL_FAMILY_PRESET);
-	pal_judge_number(&act, preset);
+	pal_judge_presets(&act, presets.one, presets.other);
 	pal_lsm_verdict(&act, verdict);
 	result = pal_errno(&act, PAL_EACCES);
 	pal_act_end(&act);
@@ -435,19 +435,11 @@ static __always_inline bool pal_is_told(const struct pal_verdict *verdict)
 	return (verdict->word & PAL_DECISION_EFFECT_MASK) != PAL_EFFECT_PERMIT;
 }
 
-static __noinline int pal_protect_exec(struct linux_binprm *bprm, struct pal_subject *subject, __u32 preset)
-{
-	struct pal_verdict verdict;
-	int result = pal_judge_preset(subject, preset, &verdict);
-
-	if (pal_is_told(&verdict))
-		pal_emit_exec_of(subject, (__u64)bprm->file, bprm->argc, &verdict);
-	return result;
-}
-
 SEC("lsm/bprm_check_security")
 int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
 {
+	struct pal_presets presets;
+	struct pal_verdict verdict;
 	struct pal_subject subject;
 	int result;
 
@@ -456,43 +448,33 @@ int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
 	if (subject.phase == PAL_PHASE_RUNTIME &&
 	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
 		return 0;
-	if (pal_enters_by_terminal(&subject)) {
-		result = pal_protect_exec(bprm, &subject, PAL_PRESET_EXEC);
-		if (result)
-			return result;
-	}
-	return pal_is_fileless((__u64)bprm->file) ? pal_protect_exec(bprm, &subject, PAL_PRESET_FILELESS_EXEC) : 0;
-}
-
-static __noinline int pal_protect_open(struct file *file, struct pal_subject *subject, __u32 preset)
-{
-	struct pal_verdict verdict;
-	int result = pal_judge_preset(subject, preset, &verdict);
-
+	presets = pal_presets_of_exec(&subject, (__u64)bprm->file);
+	if (!presets.one && !presets.other)
+		return 0;
+	result = pal_protect(&subject, presets, &verdict);
 	if (pal_is_told(&verdict))
-		pal_emit_open_of(subject, (__u64)file, file->f_flags, result, &verdict);
+		pal_emit_exec_of(&subject, (__u64)bprm->file, bprm->argc, &verdict);
 	return result;
 }
 
 SEC("lsm/file_open")
 int BPF_PROG(protect_open, struct file *file, int earlier)
 {
+	struct pal_presets presets;
+	struct pal_verdict verdict;
 	struct pal_subject subject;
-	__u64 pid;
 	int result;
 
 	if (earlier || pal_is_preset_idle() || file->f_inode->i_sb->s_magic != PAL_PROC_MAGIC ||
 	    !pal_is_judged(&subject, PAL_FAMILY_PRESET))
 		return earlier;
-	pid = pal_proc_subject((__u64)file);
-	if (!pid || !pal_is_other_process(pid))
+	presets = pal_presets_of_open((__u64)file);
+	if (!presets.one)
 		return 0;
-	if (pal_is_environment((__u64)file)) {
-		result = pal_protect_open(file, &subject, PAL_PRESET_PROTECT_ENV);
-		if (result)
-			return result;
-	}
-	return pal_protect_open(file, &subject, PAL_PRESET_PROTECT_PROC);
+	result = pal_protect(&subject, presets, &verdict);
+	if (pal_is_told(&verdict))
+		pal_emit_open_of(&subject, (__u64)file, file->f_flags, result, &verdict);
+	return result;
 }
 
 /* mmap(2) or mprotect(2), by their numbers on x86-64: what records call the act. */
@@ -501,8 +483,9 @@ int BPF_PROG(protect_open, struct file *file, int earlier)
 
 static __noinline int pal_protect_memory(struct pal_subject *subject, __u32 number, __u64 protection)
 {
+	struct pal_presets presets = { .one = PAL_PRESET_ANON_MAP_EXEC };
 	struct pal_verdict verdict;
-	int result = pal_judge_preset(subject, PAL_PRESET_ANON_MAP_EXEC, &verdict);
+	int result = pal_protect(subject, presets, &verdict);
 
 	if (pal_is_told(&verdict))
 		pal_emit_memory(subject, number, protection, result, &verdict);

@@ -37,16 +37,24 @@ static __always_inline __u32 pal_number_of(__u64 number)
 	return at < PAL_X32_CALLS ? pal_x32_calls[at & 63] : (__u32)number;
 }
 
-static __noinline int pal_audit_call(struct pal_subject *subject, struct pt_regs *regs)
+/* Veiled: what follows is verified once, not for each table. */
+static __noinline __u32 pal_accept_of_call(__u64 original)
 {
 	bool compat = pal_in_compat();
-	__u32 number = compat ? (__u32)regs->orig_ax : pal_number_of(regs->orig_ax);
+	__u32 number = compat ? (__u32)original : pal_number_of(original);
+
+	if (number >= PAL_SYSCALLS)
+		return 0;
+	return pal_veiled(compat ? PAL_SYSCALL_ACCEPT_COMPAT(number) : PAL_SYSCALL_ACCEPT(number));
+}
+
+static __noinline int pal_audit_call(struct pal_subject *subject, struct pt_regs *regs)
+{
 	struct pal_verdict verdict;
 	struct pal_act act;
 
 	pal_act_begin(&act, subject, PAL_FAMILY_SYSCALL);
-	pal_judge_number(&act, number >= PAL_SYSCALLS ? 0
-						       : compat ? PAL_SYSCALL_ACCEPT_COMPAT(number) : PAL_SYSCALL_ACCEPT(number));
+	pal_judge_number(&act, pal_veiled(pal_accept_of_call(regs->orig_ax)));
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
 		verdict.word = act.word;
 		verdict.family = PAL_FAMILY_SYSCALL;

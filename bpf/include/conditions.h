@@ -11,9 +11,10 @@
 
 #include "identity.h"
 
+/* Veiled: everything that follows is verified once, not for a task with and a task without a terminal. */
 static __always_inline __u32 pal_terminal_modifier(void)
 {
-	return bpf_get_current_task_btf()->signal->tty ? PAL_MODIFIER_TTY : 0;
+	return pal_veiled(bpf_get_current_task_btf()->signal->tty ? PAL_MODIFIER_TTY : 0);
 }
 
 static __always_inline bool pal_text_is(const char *text, const char *wanted, __u32 size)
@@ -123,6 +124,35 @@ static __always_inline bool pal_enters_by_terminal(const struct pal_subject *sub
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	return subject->phase == PAL_PHASE_RUNTIME && task->signal->tty && !pal_is_first_process(task);
+}
+
+/* Presets that an execution of the file falls under. */
+struct pal_presets {
+	__u32 one; /* enum pal_preset; 0: none */
+	__u32 other;
+};
+
+static __always_inline struct pal_presets pal_presets_of_exec(const struct pal_subject *subject, __u64 file)
+{
+	struct pal_presets presets = {
+		.one = pal_veiled(pal_is_fileless(file) ? PAL_PRESET_FILELESS_EXEC : 0),
+		.other = pal_veiled(pal_enters_by_terminal(subject) ? PAL_PRESET_EXEC : 0),
+	};
+
+	return presets;
+}
+
+/* Presets that an open of the file falls under. */
+static __always_inline struct pal_presets pal_presets_of_open(__u64 file)
+{
+	struct pal_presets presets = {};
+	__u64 pid = pal_proc_subject(file);
+
+	if (!pid || !pal_is_other_process(pid))
+		return presets;
+	presets.one = pal_veiled(PAL_PRESET_PROTECT_PROC);
+	presets.other = pal_veiled(pal_is_environment(file) ? PAL_PRESET_PROTECT_ENV : 0);
+	return presets;
 }
 
 #endif

@@ -344,6 +344,24 @@ static __always_inline void pal_judge_number(struct pal_act *act, __u32 accept)
 	pal_settle(act);
 }
 
+/* The stricter of two presets; 0: none. Their source is found once. */
+static __always_inline void pal_judge_presets(struct pal_act *act, __u32 one, __u32 other)
+{
+	__u32 word;
+
+	if (act->scratch) {
+		act->naming = pal_veiled(pal_find_source(act) ? PAL_NAMED : PAL_NO_BLOB);
+		if (act->naming == PAL_NAMED) {
+			pal_match_accept(act, other);
+			word = act->word;
+			pal_match_accept(act, one);
+			if ((word & PAL_DECISION_EFFECT_MASK) > (act->word & PAL_DECISION_EFFECT_MASK))
+				act->word = word;
+		}
+	}
+	pal_settle(act);
+}
+
 /* Judges scratch->endpoint; the result is act->word. */
 static __always_inline void pal_judge_endpoint(struct pal_act *act)
 {

@@ -39,7 +39,7 @@ static __always_inline void pal_endpoint_ipv4(struct pal_endpoint *endpoint, __b
 
 static __always_inline void pal_endpoint_ipv6(struct pal_endpoint *endpoint, __be16 port, const __be32 address[4])
 {
-	if (!address[0] && !address[1] && address[2] == bpf_htonl(0xffff)) {
+	if (__builtin_expect(!address[0] && !address[1] && address[2] == bpf_htonl(0xffff), 0)) {
 		pal_endpoint_ipv4(endpoint, port, address[3]);
 		return;
 	}

@@ -15,6 +15,7 @@
 #ifndef PALISADE_QUESTION_H
 #define PALISADE_QUESTION_H
 
+#include "endpoint.h"
 #include "maps.h"
 
 #define PAL_QUESTION_PORT 53
@@ -40,8 +41,6 @@ struct pal_question_packet {
 	__u32 protocol; /* PAL_TRANSPORT_TCP or _UDP */
 	__u32 sequence; /* TCP: of the payload's first byte */
 	__u32 opens;    /* TCP: SYN */
-	__u32 family;   /* PAL_AF_INET or _INET6 */
-	__be32 server[4];
 };
 
 /* What was asked. Offsets into scratch->path. */
@@ -106,9 +105,7 @@ static __always_inline __u32 pal_question_ipv4(struct __sk_buff *packet, struct 
 		return PAL_QUESTION_UNREADABLE;
 	if (header.fragment & bpf_htons(0x1fff))
 		return PAL_QUESTION_NONE;
-	place->family = pal_veiled(PAL_AF_INET);
-	place->protocol = header.protocol;
-	place->server[0] = header.destination;
+	place->protocol = pal_veiled(header.protocol);
 	*transport = (header.version_and_length & 15) * 4;
 	return PAL_QUESTION_READABLE;
 }
@@ -145,15 +142,16 @@ static __always_inline __u32 pal_question_ipv6(struct __sk_buff *packet, struct 
 	}
 	if (pal_is_ipv6_extension(next))
 		return PAL_QUESTION_UNREADABLE;
-	place->family = pal_veiled(PAL_AF_INET6);
-	place->protocol = next;
-	__builtin_memcpy(place->server, header.destination, sizeof(place->server));
+	place->protocol = pal_veiled(next);
 	*transport = at;
 	return PAL_QUESTION_READABLE;
 }
 
-/* Is this packet for a DNS server, and where is its payload? */
-static __noinline __u32 pal_question_locate(struct __sk_buff *packet, struct pal_question_packet *place)
+/*
+ * Is this packet for a DNS server, and where is its payload? A global function, as is pal_question_read: each is verified by
+ * itself, once, and not again for every way that leads to it and from it.
+ */
+pal_global int pal_question_locate(struct __sk_buff *packet, struct pal_question_packet *place)
 {
 	__u32 transport = 0, finding;
 	struct pal_tcp_header tcp;
@@ -163,13 +161,13 @@ static __noinline __u32 pal_question_locate(struct __sk_buff *packet, struct pal
 		__be16 destination;
 	} ports;
 
+	if (!place)
+		return PAL_QUESTION_NONE;
 	place->payload = pal_veiled(0);
-	place->end = packet->len;
+	place->end = pal_veiled(packet->len);
 	place->protocol = pal_veiled(0);
 	place->sequence = pal_veiled(0);
 	place->opens = pal_veiled(0);
-	place->family = pal_veiled(PAL_AF_INET);
-	__builtin_memset(place->server, 0, sizeof(place->server));
 	if (!pal_question_load(packet, 0, &version, sizeof(version)))
 		return PAL_QUESTION_NONE;
 	finding = version >> 4 == 4 ? pal_question_ipv4(packet, place, &transport) : pal_question_ipv6(packet, place, &transport);
@@ -188,11 +186,29 @@ static __noinline __u32 pal_question_locate(struct __sk_buff *packet, struct pal
 	}
 	if (!pal_question_load(packet, transport, &tcp, sizeof(tcp)))
 		return PAL_QUESTION_UNREADABLE;
-	place->payload = transport + (tcp.length >> 4) * 4;
-	place->opens = tcp.flags >> 1 & 1;
+	place->payload = pal_veiled(transport + (tcp.length >> 4) * 4);
+	place->opens = pal_veiled(tcp.flags >> 1 & 1);
 	/* The SYN itself takes a number before the data's first. */
-	place->sequence = bpf_ntohl(tcp.sequence) + place->opens;
+	place->sequence = pal_veiled(bpf_ntohl(tcp.sequence) + place->opens);
 	return PAL_QUESTION_READABLE;
+}
+
+/* The server that a packet goes to, read again for its record: it has no room on the stack while its name is judged. */
+static __always_inline void pal_question_server(struct __sk_buff *packet, struct pal_endpoint *server, __u32 protocol)
+{
+	__be32 address[4] = {};
+	__u8 version = 0;
+
+	pal_question_load(packet, 0, &version, sizeof(version));
+	if (version >> 4 == 4) {
+		pal_question_load(packet, __builtin_offsetof(struct pal_ipv4_header, destination), address, 4);
+		pal_endpoint_socket(server, PAL_AF_INET, 0, protocol);
+		pal_endpoint_ipv4(server, bpf_htons(PAL_QUESTION_PORT), address[0]);
+	} else {
+		pal_question_load(packet, __builtin_offsetof(struct pal_ipv6_header, destination), address, 16);
+		pal_endpoint_socket(server, PAL_AF_INET6, 0, protocol);
+		pal_endpoint_ipv6(server, bpf_htons(PAL_QUESTION_PORT), address);
+	}
 }
 
 struct pal_question_walk {
@@ -274,8 +290,8 @@ static __always_inline bool pal_question_name(struct __sk_buff *packet, struct p
 		scratch->path[root] = '/';
 		walk.start = root;
 	}
-	question->start = walk.start;
-	question->dotted = walk.at > 2 ? walk.at - 2 : 0;
+	question->start = pal_veiled(walk.start);
+	question->dotted = pal_veiled(walk.at > 2 ? walk.at - 2 : 0);
 	if (!pal_question_load(packet, at + walk.at, &type, sizeof(type)))
 		type = 0;
 	question->type = bpf_ntohs(type);
@@ -283,11 +299,13 @@ static __always_inline bool pal_question_name(struct __sk_buff *packet, struct p
 }
 
 /* Reads the message from `at` to `end`. What is no query needs no name. */
-static __noinline __u32 pal_question_read(struct __sk_buff *packet, struct pal_scratch *scratch, __u32 at, __u32 end,
-				     struct pal_question *question)
+pal_global int pal_question_read(struct __sk_buff *packet, struct pal_scratch *scratch, __u32 at, __u32 end,
+				 struct pal_question *question)
 {
 	struct pal_question_head head;
 
+	if (!scratch || !question)
+		return PAL_QUESTION_NONE;
 	if (end < at + PAL_QUESTION_HEADER || !pal_question_load(packet, at, &head, sizeof(head)))
 		return PAL_QUESTION_UNREADABLE;
 	if (head.flags & 0x80 || !head.questions)

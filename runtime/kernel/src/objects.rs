@@ -357,6 +357,9 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
         Program::Lsm(program) => program.info(),
         Program::BtfTracePoint(program) => program.info(),
         Program::RawTracePoint(program) => program.info(),
+        Program::CgroupSockAddr(program) => program.info(),
+        Program::CgroupSock(program) => program.info(),
+        Program::CgroupSkb(program) => program.info(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
