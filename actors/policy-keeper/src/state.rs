@@ -189,5 +189,5 @@ fn broken(name: &str, why: String, instead: String) -> PolicyFile {
         why,
         instead,
     };
-    PolicyFile { name: name.into(), policies: Vec::new(), diagnostics: vec![found] }
+    PolicyFile { name: name.into(), policies: Vec::new(), namespaces: Vec::new(), diagnostics: vec![found] }
 }
