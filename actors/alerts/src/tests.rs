@@ -53,7 +53,9 @@ fn batch(records: &[Record<'_>]) -> RecordBatch {
 }
 
 fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
-    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule }.to_word().expect("a small index");
+    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule, ..Decision::PERMIT }
+        .to_word()
+        .expect("a small index");
     let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, Family::File);
     DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
 }
@@ -141,7 +143,7 @@ fn unit_alerts_take_no_rule_from_another_generation() {
 fn unit_alerts_are_not_raised_for_what_is_permitted_or_only_seen() {
     let mut state = state();
     let mut permitted = taken(Outcome::Observed, Some(0), 3);
-    permitted.word = Decision { effect: Effect::Permit, by_posture: false, rule: Some(0) }.to_word().expect("small");
+    permitted.word = Decision { rule: Some(0), ..Decision::PERMIT }.to_word().expect("small");
     assert!(
         read(&mut state, &[open(header(1, 1), b"/x", None), open(header(1, 1), b"/x", Some(permitted))]).is_empty()
     );

@@ -1,7 +1,8 @@
 //! From automata and classes to the words of a blob (`bpf/include/blob.h`).
 
 use palisade_kernel_abi::blob::{
-    AutomatonHead, Blob, BlobHead, COLUMN_CLASSES, COLUMN_SELF, FAMILIES, FamilyHead, MAGIC, SizeClass, VERSION,
+    AutomatonHead, Blob, BlobHead, COLUMN_CLASSES, COLUMN_SELF, COMB_CELL, FAMILIES, FamilyHead, Form, MAGIC,
+    SizeClass, VERSION,
 };
 
 use crate::{
@@ -41,8 +42,9 @@ impl Layer {
 pub fn assemble(path: &Layer, source: &Dfa, network: &Layer, source_ids: u32) -> Result<Blob, CompileError> {
     check_size(path, source, network, source_ids)?;
     let mut words = Vec::new();
+    let nothing = Dfa::nothing();
     let automaton =
-        [append_rows(&path.dfa, &mut words), append_rows(source, &mut words), append_rows(&network.dfa, &mut words)];
+        [&path.dfa, source, &network.dfa, &nothing, &nothing, &nothing].map(|dfa| append_rows(dfa, &mut words));
     let mut families = 0;
     let mut family = [FamilyHead::default(); FAMILIES];
     for layer in [path, network] {
@@ -65,6 +67,7 @@ pub fn assemble(path: &Layer, source: &Dfa, network: &Layer, source_ids: u32) ->
         families,
         automaton,
         family,
+        arguments: FamilyHead::default(),
         digest: [0; 32],
     };
     Ok(Blob::from_parts(head, &words)?)
@@ -94,6 +97,7 @@ fn stride(dfa: &Dfa) -> u32 {
 
 /// Premultiplies: a state becomes the word offset of its row.
 fn append_rows(dfa: &Dfa, words: &mut Vec<u32>) -> AutomatonHead {
+    words.resize(words.len().next_multiple_of(COMB_CELL as usize), 0);
     let (first, stride) = (words.len() as u32, stride(dfa));
     let offset = |state: u32| first + state * stride;
     for ((row, accept), state) in dfa.rows.chunks_exact(dfa.classes).zip(&dfa.accept).zip(0..) {
@@ -105,8 +109,8 @@ fn append_rows(dfa: &Dfa, words: &mut Vec<u32>) -> AutomatonHead {
     AutomatonHead {
         start: offset(dfa.start),
         absorbing: offset(dfa.absorbing),
-        states: dfa.states() as u32,
-        reserved: 0,
+        words: dfa.states() as u32 * stride,
+        form: Form::Flat as u32,
         class_of,
     }
 }

@@ -15,7 +15,7 @@ use palisade_policy::ir::{
 use crate::network::canonical_cidr;
 
 /// Grows when equal rules would compile to other blobs than before.
-const LOWERING_VERSION: u8 = 1;
+const LOWERING_VERSION: u8 = 2;
 
 /// Rules in canonical order.
 #[derive(Debug, Clone)]
@@ -73,8 +73,8 @@ pub fn tables_of(matcher: &Matcher) -> &'static [Family] {
 fn posture_of(family: Family, postures: &Postures) -> Posture {
     match family {
         Family::Process | Family::File => postures.file,
-        Family::Socket | Family::Connect => postures.network,
-        Family::Ptrace => postures.capabilities,
+        Family::Socket | Family::Connect | Family::Dns => postures.network,
+        Family::Ptrace | Family::Capability | Family::Syscall | Family::Preset => postures.capabilities,
     }
 }
 

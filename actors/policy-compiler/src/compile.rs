@@ -120,7 +120,7 @@ impl Tag {
     fn of(rules: &[Arc<Rule>], automaton: Automaton) -> Vec<Self> {
         let mut tags: Vec<Self> = Vec::new();
         let mut by_language: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-        let reads = |rule: &Rule| tables_of(&rule.matcher).iter().any(|family| family.automaton() == automaton);
+        let reads = |rule: &Rule| tables_of(&rule.matcher).iter().any(|family| family.automaton() == Some(automaton));
         for (rule, number) in rules.iter().zip(0..).filter(|(rule, _)| reads(rule)) {
             let tag = *by_language.entry(language(&rule.matcher)).or_insert(tags.len());
             match tags.get_mut(tag) {

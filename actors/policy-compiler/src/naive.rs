@@ -77,8 +77,8 @@ pub fn evaluate(rules: &WorkloadRules, act: &Act<'_>) -> Expected {
 fn undecided(is_allow_list: bool, family: Family, postures: &Postures) -> Expected {
     let posture = match family {
         Family::Process | Family::File => postures.file,
-        Family::Socket | Family::Connect => postures.network,
-        Family::Ptrace => postures.capabilities,
+        Family::Socket | Family::Connect | Family::Dns => postures.network,
+        Family::Ptrace | Family::Capability | Family::Syscall | Family::Preset => postures.capabilities,
     };
     let effect = match (is_allow_list, posture) {
         (false, _) => Effect::Permit,

@@ -110,7 +110,7 @@ pub fn decision(
     let Some(Standpoint { outcome, index: Reverse(rule), .. }) = candidates.iter().filter_map(standpoint).max() else {
         return by_posture(posture);
     };
-    let by_rule = |effect| Decision { effect, by_posture: false, rule: Some(rule) };
+    let by_rule = |effect| Decision { effect, rule: Some(rule), ..Decision::PERMIT };
     match outcome {
         Outcome::Posture => by_posture(posture),
         Outcome::Permit => by_rule(Effect::Permit),
@@ -127,5 +127,5 @@ pub fn by_posture(posture: Option<Posture>) -> Decision {
         Some(Posture::Audit) => Effect::Audit,
         Some(Posture::Block) => Effect::Block,
     };
-    Decision { effect, by_posture: true, rule: None }
+    Decision { effect, by_posture: true, ..Decision::PERMIT }
 }

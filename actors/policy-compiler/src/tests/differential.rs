@@ -27,7 +27,7 @@ fn check(rules: &WorkloadRules, policy: &CompiledPolicy, act: &Act<'_>, seen: &m
     let blob = &policy.blob;
     let accept = match act.object {
         Object::Path(path) => blob.path_accept(path),
-        Object::Endpoint(endpoint) => blob.network_accept(endpoint.encode().as_ref()),
+        Object::Endpoint(endpoint) => blob.network_accept(endpoint.encode().as_ref()).into(),
     };
     let source = act.executable.map_or(SourceId::NONE, |path| blob.source_id(path));
     let decision = blob.decide(act.family, accept, source, act.modifiers);
@@ -66,11 +66,11 @@ fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Act<'a
     let near = random.pick(&rules.rules);
     let family = random.pick(tables_of(&near.matcher));
     let object = match family {
-        Family::Process | Family::File | Family::Ptrace => Object::Path(path),
         Family::Socket => {
             Object::Endpoint(palisade_kernel_abi::blob::Endpoint { destination: None, ..endpoint(random) })
         }
         Family::Connect => Object::Endpoint(endpoint(random)),
+        _ => Object::Path(path),
     };
     Act { family, object, executable: executable(random), modifiers: Modifiers(random.below(4) as u32) }
 }
