@@ -305,6 +305,8 @@ fn spelling(matcher: &Matcher) -> String {
         Matcher::Syscall(syscall) => syscall.names.join(","),
         Matcher::Dns(dns) => dns.domain.clone(),
         Matcher::Preset(preset) => preset.name().to_owned(),
-        Matcher::Device(device) => device.class.map_or("any USB class".to_owned(), |class| format!("USB class {class:#04x}")),
+        Matcher::Device(device) => {
+            device.class.map_or("any USB class".to_owned(), |class| format!("USB class {class:#04x}"))
+        }
     }
 }

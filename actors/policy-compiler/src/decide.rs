@@ -4,7 +4,9 @@
 //! the socket is the answer, for no connection follows it; else the stricter of the two, and the connection's where they are equal: its
 //! alert names the destination.
 
-use palisade_kernel_abi::blob::{AF_INET, AF_INET6, Decision, Effect, Endpoint, Family, Modifiers, SourceId};
+use palisade_kernel_abi::blob::{
+    AF_INET, AF_INET6, AcceptId, Decision, Effect, Endpoint, Family, Modifiers, SourceId, domain_path,
+};
 use palisade_policy::policy_test::Act;
 use palisade_protocol::CompiledPolicy;
 
@@ -19,7 +21,20 @@ pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
     let by_endpoint = |family, endpoint: Endpoint, from: &Option<String>| {
         blob.decide(family, blob.network_accept(endpoint.encode().as_ref()), source(from), Modifiers::NONE)
     };
+    let by_number = |family, accept: AcceptId, from| blob.decide(family, accept, source(from), Modifiers::NONE);
     match act {
+        Act::Dns(dns) => {
+            let accept = blob.name_accept(&domain_path(dns.name.as_bytes()));
+            by_number(Family::Dns, accept, &dns.source)
+        }
+        Act::Capability(capability) => {
+            by_number(Family::Capability, AcceptId::of_capability(capability.number), &capability.source)
+        }
+        Act::Syscall(call) => {
+            let compat = || call.number32.map(|number| AcceptId::of_compat_syscall(number.into()));
+            let accept = call.number.map(|number| AcceptId::of_syscall(number.into())).or_else(compat);
+            by_number(Family::Syscall, accept.unwrap_or_default(), &call.source)
+        }
         Act::Exec(exec) => {
             by_path(Family::Process, &exec.path, &exec.source, Modifiers::new(exec.uid == exec.owner, false))
         }

@@ -63,8 +63,8 @@ pub use policy::{Policy, PolicySelector};
 pub use policy_file::PolicyFile;
 pub use policy_set::PolicySet;
 pub use policy_test::PolicyTest;
-pub use syscall::syscall_numbers;
 pub use selector::{LabelExpression, LabelOperator, NamespaceExpression, Selector, UNTRACKED_NAMESPACES};
+pub use syscall::syscall_numbers;
 pub use yaml::{
     MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_FILE_NODES, MAX_KEYS, MAX_NODES, MAX_SIGNS,
 };

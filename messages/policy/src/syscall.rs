@@ -28,10 +28,13 @@ use crate::{
 /// Past it numbers have no place in the decision table: both tables end below 470.
 const NUMBERS: u16 = 512;
 
-/// x86-64, i386; by name.
-static TABLE: LazyLock<BTreeMap<&'static str, (Option<u16>, Option<u16>)>> = LazyLock::new(|| {
+/// Of x86-64, and of i386.
+type Numbers = (Option<u16>, Option<u16>);
+
+/// By name.
+static TABLE: LazyLock<BTreeMap<&'static str, Numbers>> = LazyLock::new(|| {
     let number = |id: i32| u16::try_from(id).ok().filter(|number| *number < NUMBERS);
-    let mut table: BTreeMap<&'static str, (Option<u16>, Option<u16>)> = BTreeMap::new();
+    let mut table: BTreeMap<&'static str, Numbers> = BTreeMap::new();
     for call in x86_64::Sysno::iter() {
         table.entry(call.name()).or_default().0 = number(call.id());
     }
@@ -73,7 +76,7 @@ fn item_of_calls(item: &mut Item<'_>, has_path: bool, asked: &mut Option<Action>
         Some(Some(path)) => Some(path),
         None => None,
     };
-    let numbers = |of: fn(&(Option<u16>, Option<u16>)) -> Option<u16>| -> BTreeSet<u16> {
+    let numbers = |of: fn(&Numbers) -> Option<u16>| -> BTreeSet<u16> {
         names.iter().filter_map(|name| TABLE.get(name.as_str()).and_then(of)).collect()
     };
     let (numbers, numbers32) = (numbers(|numbers| numbers.0), numbers(|numbers| numbers.1));
@@ -117,21 +120,27 @@ fn names(node: &Node, place: &str, problems: &mut Problems) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let place = format!("{place}[{index}]");
-        let Some(written) = fields::text(item, &place, problems) else { continue };
-        if TABLE.contains_key(written) {
-            if !names.iter().any(|name| name == written) {
-                names.push(written.to_owned());
-            }
-            continue;
+        let Some((name, _)) = named(item, &place, problems) else { continue };
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
         }
-        let instead = match suggest::nearest(written, TABLE.keys().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "write a name of syscalls(2), lower case".to_owned(),
-        };
-        let what = format!("{} is {}", quoted(&place), quoted(written));
-        problems.error(item.at, what, "Linux has no such system call on x86-64 or i386", instead);
     }
     names
+}
+
+/// A system call's name, and its numbers.
+pub(crate) fn named<'n>(node: &'n Node, place: &str, problems: &mut Problems) -> Option<(&'n str, Numbers)> {
+    let written = fields::text(node, place, problems)?;
+    if let Some(numbers) = TABLE.get(written) {
+        return Some((written, *numbers));
+    }
+    let instead = match suggest::nearest(written, TABLE.keys().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "write a name of syscalls(2), lower case".to_owned(),
+    };
+    let what = format!("{} is {}", quoted(place), quoted(written));
+    problems.error(node.at, what, "Linux has no such system call on x86-64 or i386", instead);
+    None
 }
 
 /// `fromSource`, which has directories in this family only.
