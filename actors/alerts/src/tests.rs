@@ -104,6 +104,7 @@ fn state() -> State {
         generation: Generation(3),
         policy: Some(policy("no-etc-bin")),
         installed,
+        not_held: Arc::default(),
     });
     state
 }
@@ -312,6 +313,7 @@ fn unit_alerts_name_the_rule_in_force_whatever_number_of_sets_failed_since() {
         generation: Generation(20),
         policy: None,
         installed: Installed::default(),
+        not_held: Arc::default(),
     });
     (21..24).for_each(|generation| state.announced(&announced(generation)));
     let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
@@ -327,7 +329,13 @@ fn unit_alerts_name_the_rule_of_the_policy_that_decided_while_another_of_its_gen
     };
     let install = |state: &mut State, name, number| {
         let installed = Installed { number, ..Installed::default() };
-        state.installed(&PolicyInstalled { slot, generation, policy: Some(policy(name)), installed });
+        state.installed(&PolicyInstalled {
+            slot,
+            generation,
+            policy: Some(policy(name)),
+            installed,
+            not_held: Arc::default(),
+        });
     };
     let named = |state: &mut State, policy| {
         let decided = DecisionTaken { policy, ..taken(Outcome::Denied, Some(0), 3) };

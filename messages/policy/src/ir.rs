@@ -242,8 +242,8 @@ impl Preset {
 /// Which USB devices, by the numbers of their descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceMatch {
-    /// Class of the device, or of one of its interfaces.
-    pub class: u8,
+    /// Class of the device, or of one of its interfaces. `None`: any.
+    pub class: Option<u8>,
     /// Its subclass. `None`: any.
     pub sub_class: Option<u8>,
     /// Its protocol. `None`: any.

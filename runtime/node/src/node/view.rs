@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use palisade_admin::{AdminView, AlertLines, Document, Metric, ViewError};
 use palisade_domain::Family;
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
+    AlertCountsOf, Condition, InstalledPoliciesOf, NotHeld, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
     RecordAccountOf, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
@@ -77,7 +77,14 @@ fn policy(fact: &PolicyInstalled) -> Value {
         "blobBytes": fact.policy.as_ref().map(|policy| policy.blob.as_bytes().len()),
         "rules": fact.policy.as_ref().map_or(0, |policy| policy.rules.len()),
         "families": families(&fact.installed.families),
+        "notHeld": fact.not_held.iter().map(not_held).collect::<Vec<_>>(),
     })
+}
+
+/// A part of a policy that is not held; `palisade policy validate` prints the same.
+pub fn not_held(part: &NotHeld) -> Value {
+    let NotHeld { policy, what, reason, places, count } = part;
+    json!({ "policy": policy.to_string(), "what": what, "reason": reason, "places": places, "count": count })
 }
 
 fn families(families: &BTreeMap<Family, HeldFamily>) -> Value {

@@ -1,0 +1,76 @@
+//! `Namespace` (`v1`): what the annotations of a namespace say about its workloads.
+//!
+//! Decision: documents of the policy directory, for a node that has no Kubernetes to ask. What Kubernetes keeps in a namespace besides
+//! is known and of no account. An annotation with an unknown value refuses the document, so that the last good one or else the global
+//! value holds; KubeArmor overwrites the user's annotation instead. Pods' own annotations (`kubearmor-policy: audited | disabled`) are not here: nothing tells
+//! them to a node, so that every workload that a policy selects is held to it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use palisade_domain::Posture;
+
+use crate::{
+    diagnostic::{Position, Problems, quoted},
+    fields::{Fields, text_map},
+    ir::Postures,
+    metadata, postures,
+};
+
+/// A namespace as far as policies need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Its posture for exec and open; the global one where it has none.
+    pub file: Option<Posture>,
+    /// Its posture for sockets, destinations and DNS.
+    pub network: Option<Posture>,
+    /// Its posture for capabilities and ptrace.
+    pub capabilities: Option<Posture>,
+    /// The file that it was read from.
+    pub file_name: Arc<str>,
+    /// Where in the file it starts.
+    pub at: Position,
+}
+
+impl Namespace {
+    /// Its postures over the global ones.
+    #[must_use]
+    pub fn postures(&self, global: Postures) -> Postures {
+        Postures {
+            file: self.file.unwrap_or(global.file),
+            network: self.network.unwrap_or(global.network),
+            capabilities: self.capabilities.unwrap_or(global.capabilities),
+        }
+    }
+}
+
+/// Reads a document of the kind; nothing without a usable name.
+pub(crate) fn read(document: &mut Fields<'_>, file: &Arc<str>, problems: &mut Problems) -> Option<Namespace> {
+    let node = document.require("metadata", "write `metadata: {name: shop}`", problems)?;
+    let mut fields = Fields::of(node, "metadata", problems)?;
+    let name = fields
+        .require("name", "write `name: shop`", problems)
+        .and_then(|node| metadata::namespace_name(node, "metadata.name", problems));
+    let annotations = fields.get("annotations").map(|node| text_map(node, "metadata.annotations", problems));
+    let annotations: BTreeMap<String, (Position, String)> =
+        annotations.into_iter().flatten().map(|(key, value)| (key.text, (key.at, value))).collect();
+    metadata::skip_what_kubernetes_keeps(&mut fields);
+    fields.close(problems);
+    // Finalizers and the phase, which are Kubernetes' own.
+    document.get("spec");
+    document.get("status");
+    let mut posture = |annotation: &str| {
+        let (at, value) = annotations.get(annotation)?;
+        let posture = postures::named(value);
+        if posture.is_none() {
+            let what = format!("{} is {}", quoted(annotation), quoted(value));
+            problems.error(*at, what, "a posture is `audit` or `block`", "write one of them");
+        }
+        posture
+    };
+    let (network, capabilities) = (posture(postures::NETWORK_ANNOTATION), posture(postures::CAPABILITIES_ANNOTATION));
+    let file_posture = posture(postures::FILE_ANNOTATION);
+    let at = document.at;
+    Some(Namespace { name: name?, file: file_posture, network, capabilities, file_name: Arc::clone(file), at })
+}
