@@ -225,7 +225,7 @@ fn question(rules: &WorkloadRules, about: String, object: &Object<'_>, who: &Cir
         })
         .collect();
     let decision = decided(&rules, posture);
-    rules.sort_by_key(|considered| order(considered));
+    rules.sort_by_key(order);
     Question { about, family, is_allow_list, posture, rules, decision }
 }
 
