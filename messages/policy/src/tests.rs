@@ -1,6 +1,7 @@
 //! Tests of the documents as users write them: texts in, diagnostics or rules out.
 
 mod broken;
+mod explaining;
 mod families;
 mod good;
 mod inheritance;

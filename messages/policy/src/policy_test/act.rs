@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     capability,
-    diagnostic::{Problems, quoted},
+    diagnostic::{Diagnostic, Problems, quoted},
     dns,
     fields::{self, Fields, listed},
     ir::CapabilityMatch,
@@ -142,6 +142,27 @@ pub struct SyscallAct {
 }
 
 const ACTS: [&str; 8] = ["exec", "open", "socket", "connect", "ptrace", "dns", "capability", "syscall"];
+
+impl Act {
+    /// Reads one act as a case writes it: `exec: {path: /bin/sh, source: /bin/bash}`. `file` is what messages call the text.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Diagnostic>> {
+        let mut problems = Problems::new(file);
+        let mut acts = Vec::new();
+        crate::policy_file::for_each_document(text.as_bytes(), &mut problems, |document, problems| {
+            let Some(mut fields) = Fields::of(&document, "", problems) else { return };
+            acts.extend(read(&mut fields, problems));
+            fields.close(problems);
+        });
+        let refused = problems.refusals() > 0;
+        match acts.pop() {
+            Some(act) if !refused && acts.is_empty() => Ok(act),
+            _ => Err(problems.into_diagnostics()),
+        }
+    }
+}
 
 /// Reads the case's one act.
 pub(super) fn read(case: &mut Fields<'_>, problems: &mut Problems) -> Option<Act> {

@@ -11,12 +11,14 @@ use crate::{
 const HOST: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: p}\nspec:\n  \
                     nodeSelector: {matchLabels: {kubernetes.io/hostname: \"*\"}}\n";
 
-fn of(start: &str, spec: &str) -> Vec<std::sync::Arc<Rule>> {
+type Rules = Vec<std::sync::Arc<Rule>>;
+
+fn of(start: &str, spec: &str) -> Rules {
     rules(&format!("{start}  {spec}\n"))
 }
 
 /// Rules, what is unheld, and the severity of each diagnostic of a document that is accepted.
-fn held_in_part(start: &str, spec: &str) -> (Vec<std::sync::Arc<Rule>>, Vec<Unheld>, Vec<(Severity, String)>) {
+fn held_in_part(start: &str, spec: &str) -> (Rules, Vec<Unheld>, Vec<(Severity, String)>) {
     let file = PolicyFile::parse("f.yaml", format!("{start}  {spec}\n").as_bytes());
     assert!(file.is_sound(), "{:?}", file.diagnostics);
     let said = file.diagnostics.iter().map(|found| (found.severity, found.to_string())).collect();
