@@ -61,7 +61,7 @@ static __noinline int pal_audit_call(struct pal_subject *subject, struct pt_regs
 		verdict.fail_reason = pal_fail_reason(&act);
 		verdict.tier = PAL_TIER_AUDIT;
 		verdict.outcome = pal_effect(&act) == PAL_EFFECT_BLOCK ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED;
-		pal_emit_syscall(subject, regs, 0, &verdict);
+		pal_emit_syscall(subject, regs, 0, bpf_ktime_get_boot_ns(), &verdict);
 	}
 	pal_act_end(&act);
 	return 0;

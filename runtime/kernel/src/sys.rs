@@ -294,7 +294,8 @@ pub(crate) struct Mapping {
 
 // SAFETY: a mapping belongs to the process, not to the thread that made it; it may be unmapped by any.
 unsafe impl Send for Mapping {}
-// SAFETY: `&Mapping` only gives an address away. The one that reads and writes there is `SlotTable`, by atomics alone.
+// SAFETY: `&Mapping` only gives an address away. Those that read and write there are `SlotTable` and `ObservationMap`, by
+// atomics alone.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -321,8 +322,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range that mmap gave, unmapped once; the references that `SlotTable` makes into it borrow the table, which owns
-        // `self`, so that none is left.
+        // SAFETY: the range that mmap gave, unmapped once; the references that its owner makes into it borrow the owner, so that
+        // none is left.
         unsafe { libc::munmap(self.address, self.bytes) };
     }
 }

@@ -20,7 +20,10 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHash, Map, MapData};
 use palisade_domain::{Action, PolicyKind, PolicyRef, Posture};
-use palisade_kernel::records::{KernelRecords, SequenceCheck};
+use palisade_kernel::{
+    layout::PolicyNumber,
+    records::{KernelRecords, SequenceCheck},
+};
 use palisade_kernel_abi::{
     blob::{Blob, HEAD_BYTES, SizeClass},
     record::{Body, Family, Record, RecordReader},
@@ -83,9 +86,9 @@ impl Bed {
         let mut outer: ArrayOfMaps<MapData, Array<MapData, [u8; K16]>> =
             self.map("blobs_16k").try_into().expect("an array of maps");
         outer.set(self.policies, &array, 0).expect("there is room");
+        let number = PolicyNumber::new(SizeClass::K16, self.policies, blob.head().families);
         self.policies += 1;
-        let families = blob.head().families & 31;
-        self.installed = u64::from(generation) << 32 | u64::from(families << 2 | self.policies << 7);
+        self.installed = u64::from(generation) << 32 | u64::from(number.0);
         self.write_slot();
     }
 
@@ -96,6 +99,11 @@ impl Bed {
         value[16..24].copy_from_slice(&self.visibility.to_ne_bytes());
         let mut slots: Array<MapData, [u8; 24]> = self.map("slots").try_into().expect("an array");
         slots.set(SLOT, value, 0).expect("it is a slot");
+        // Only the first word is written again: the limits stand.
+        let mut observation: Array<MapData, [u64; 6]> = self.map("observation").try_into().expect("an array");
+        let mut words = observation.get(&0, 0).expect("one place");
+        words[0] = self.visibility;
+        observation.set(0, words, 0).expect("one place");
     }
 
     fn map(&self, name: &str) -> Map {

@@ -7,6 +7,7 @@ use palisade_domain::Visibility;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
+    observation::Limits,
     probes::Probes,
     records::{self, KernelRecords},
 };
@@ -46,10 +47,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     for (family, held) in &adapter.matrix().families {
         tracing::info!(?family, tier = ?held.tier, "held by");
     }
-    let probes = Arc::new(Probes::attach(palisade_bpf::PROBES, adapter.pin_root()).context("probes")?);
-    for refused in probes.refused() {
-        tracing::warn!(?refused, "the kernel refused a probe; what it sees is not seen");
-    }
+    let probes = Arc::new(Probes::attach(adapter.pin_root(), Limits::default()).context("probes")?);
     let rings = records::rings()?;
     let bytes = ring_bytes(rings);
     tracing::info!(
