@@ -51,6 +51,10 @@ pub fn family(family: record::Family) -> Family {
         record::Family::File => Family::File,
         record::Family::Socket | record::Family::Connect => Family::Network,
         record::Family::Ptrace => Family::Ptrace,
+        record::Family::Capability => Family::Capabilities,
+        record::Family::Syscall => Family::Syscalls,
+        record::Family::Dns => Family::Dns,
+        record::Family::Preset => Family::Presets,
     }
 }
 

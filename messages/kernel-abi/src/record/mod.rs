@@ -182,6 +182,14 @@ coded! {
         Connect = 3,
         /// Tracing.
         Ptrace = 4,
+        /// Use of capabilities.
+        Capability = 5,
+        /// System calls.
+        Syscall = 6,
+        /// Questions for names.
+        Dns = 7,
+        /// Protections by name.
+        Preset = 8,
     }
 }
 coded! {

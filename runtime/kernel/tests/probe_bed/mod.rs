@@ -49,6 +49,7 @@ pub struct Bed {
     visibility: u64,
     installed: u64,
     policies: u32,
+    flags: u32,
 }
 
 impl Bed {
@@ -60,7 +61,7 @@ impl Bed {
         let cgroup = unified().join(&name);
         fs::create_dir_all(&pins).expect("root, and a BPF file system at /sys/fs/bpf");
         fs::create_dir_all(&cgroup).expect("root, and the unified cgroup hierarchy");
-        Self { pins, cgroup, visibility: 0, installed: 0, policies: 0 }
+        Self { pins, cgroup, visibility: 0, installed: 0, policies: 0, flags: 0 }
     }
 
     pub fn cgroup_id(&self) -> u64 {
@@ -92,10 +93,17 @@ impl Bed {
         self.write_slot();
     }
 
+    /// What cannot be judged is refused from now on.
+    pub fn refuse_on_failure(&mut self) {
+        self.flags = palisade_kernel::layout::SLOT_FAIL_BLOCK;
+        self.write_slot();
+    }
+
     fn write_slot(&self) {
         let mut value = [0_u8; 24];
         value[..8].copy_from_slice(&self.installed.to_ne_bytes());
         value[8..12].copy_from_slice(&1_u32.to_ne_bytes());
+        value[12..16].copy_from_slice(&self.flags.to_ne_bytes());
         value[16..24].copy_from_slice(&self.visibility.to_ne_bytes());
         let mut slots: Array<MapData, [u8; 24]> = self.map("slots").try_into().expect("an array");
         slots.set(SLOT, value, 0).expect("it is a slot");
