@@ -13,27 +13,47 @@
 //! | `exec:PATH` | execve of a copy of the actor at PATH | it wrote its marker |
 //! | `connect:ADDRESS:PORT` | connect over TCP | the server's greeting arrived |
 //! | `ptrace:self` | PTRACE_ATTACH to a child of its own | the kernel names us as its tracer |
+//! | `bind:ADDRESS:PORT` | bind and listen over TCP | a connection to it is accepted |
+//! | `chown:PATH` | chown of a file to another user | the file is that user's |
+//! | `exec-memory:PATH` | execve of a memfd with the bytes of a copy of the actor | it wrote its marker |
+//! | `exec-code:self` | mprotect of anonymous memory to be executable | the mapping is |
+//! | `ask:ADDRESS:PORT/NAME` | sendto of a DNS question for the name | the server echoed it |
+//! | `at-terminal:ACT` | the act, by a child with a controlling terminal | as the act's |
 
 use std::{
     env, fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
     thread,
+    time::Duration,
 };
 
-use nix::{sys::ptrace, unistd::Pid};
+use nix::{
+    fcntl::OFlag,
+    pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        ptrace,
+    },
+    unistd::{Pid, setsid},
+};
 
 /// The first argument that makes the actor write a marker into the file named by the second.
 pub const MARK: &str = "--mark";
+/// The first argument that makes the actor take a terminal and do the act of the second.
+pub const AT_TERMINAL: &str = "--at-terminal";
 /// The first argument that makes the actor sleep until its standard input ends.
 pub const WAIT: &str = "--wait";
 
 const THREADS: usize = 8;
 const OPENS_OF_A_THREAD: usize = 500;
+/// An echo over loopback, in emulation.
+const ECHO_PATIENCE: Duration = Duration::from_secs(2);
 /// Of an act that could not even be tried.
 const IMPOSSIBLE: Outcome = Outcome { errno: -1, effect: false };
 
@@ -57,6 +77,18 @@ pub enum Act {
     Connect(SocketAddr),
     /// Attaches to a child of its own.
     PtraceChild,
+    /// Listens.
+    Bind(SocketAddr),
+    /// Gives a file to another user.
+    Chown(PathBuf),
+    /// Executes a copy of the actor from memory.
+    ExecMemory(PathBuf),
+    /// Makes anonymous memory executable.
+    ExecCode,
+    /// Asks a DNS server for a name.
+    Ask(SocketAddr, String),
+    /// Does the act from a terminal.
+    AtTerminal(Box<Act>),
 }
 
 /// What became of an act.
@@ -102,6 +134,15 @@ impl FromStr for Act {
             "exec" => Ok(Self::Exec(object.into())),
             "connect" => object.parse().map(Self::Connect).map_err(|_| unintelligible()),
             "ptrace" if object == "self" => Ok(Self::PtraceChild),
+            "bind" => object.parse().map(Self::Bind).map_err(|_| unintelligible()),
+            "chown" => Ok(Self::Chown(object.into())),
+            "exec-memory" => Ok(Self::ExecMemory(object.into())),
+            "exec-code" if object == "self" => Ok(Self::ExecCode),
+            "ask" => {
+                let (server, name) = object.split_once('/').ok_or_else(unintelligible)?;
+                server.parse().map(|server| Self::Ask(server, name.to_owned())).map_err(|_| unintelligible())
+            }
+            "at-terminal" => object.parse().map(|act| Self::AtTerminal(Box::new(act))),
             _ => Err(unintelligible()),
         }
     }
@@ -118,6 +159,12 @@ impl fmt::Display for Act {
             Self::Exec(path) => write!(out, "exec:{}", path.display()),
             Self::Connect(address) => write!(out, "connect:{address}"),
             Self::PtraceChild => write!(out, "ptrace:self"),
+            Self::Bind(address) => write!(out, "bind:{address}"),
+            Self::Chown(path) => write!(out, "chown:{}", path.display()),
+            Self::ExecMemory(path) => write!(out, "exec-memory:{}", path.display()),
+            Self::ExecCode => write!(out, "exec-code:self"),
+            Self::Ask(server, name) => write!(out, "ask:{server}/{name}"),
+            Self::AtTerminal(act) => write!(out, "at-terminal:{act}"),
         }
     }
 }
@@ -157,6 +204,12 @@ impl Act {
             Self::Exec(path) => exec(path),
             Self::Connect(address) => connect(*address),
             Self::PtraceChild => ptrace_child(),
+            Self::Bind(address) => bind(*address),
+            Self::Chown(path) => chown_away(path),
+            Self::ExecMemory(path) => exec_memory(path).unwrap_or(IMPOSSIBLE),
+            Self::ExecCode => exec_code(),
+            Self::Ask(server, name) => ask(*server, name),
+            Self::AtTerminal(act) => at_terminal(act),
         }
     }
 }
@@ -221,6 +274,64 @@ fn exec(path: &Path) -> Outcome {
     Outcome { errno: errno_of(&status), effect }
 }
 
+fn bind(address: SocketAddr) -> Outcome {
+    let bound = TcpListener::bind(address);
+    Outcome { errno: errno_of(&bound), effect: bound.is_ok() && TcpStream::connect(address).is_ok() }
+}
+
+/// Not the user that a file has by itself.
+const OTHER_USER: u32 = 4321;
+
+fn chown_away(path: &Path) -> Outcome {
+    let changed = std::os::unix::fs::chown(path, Some(OTHER_USER), None);
+    Outcome { errno: errno_of(&changed), effect: path.metadata().is_ok_and(|status| status.uid() == OTHER_USER) }
+}
+
+/// The descriptor stays open over the execution: its file is what is executed.
+fn exec_memory(path: &Path) -> io::Result<Outcome> {
+    let mut memory = File::from(memfd_create(c"actor", MFdFlags::empty())?);
+    memory.write_all(&fs::read(path)?)?;
+    Ok(exec(Path::new(&format!("/proc/self/fd/{}", memory.as_raw_fd()))))
+}
+
+fn exec_code() -> Outcome {
+    let made = memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec);
+    Outcome { errno: errno_of(&made), effect: made.is_ok() }
+}
+
+/// A question for the name's address, and whether it came back.
+fn ask(server: SocketAddr, name: &str) -> Outcome {
+    let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap_or(63));
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return IMPOSSIBLE };
+    let sent = socket.send_to(&message, server);
+    let waits = sent.is_ok() && socket.set_read_timeout(Some(ECHO_PATIENCE)).is_ok();
+    Outcome { errno: errno_of(&sent), effect: waits && socket.recv(&mut [0; 512]).is_ok() }
+}
+
+fn at_terminal(act: &Act) -> Outcome {
+    let child = Command::new("/proc/self/exe").args([AT_TERMINAL, &act.to_string()]).stdin(Stdio::null()).output();
+    let Ok(output) = child else { return IMPOSSIBLE };
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(IMPOSSIBLE)
+}
+
+/// Leads a session of its own, whose terminal is the first one that it opens.
+///
+/// # Errors
+/// What the kernel said.
+pub fn take_terminal() -> io::Result<(PtyMaster, File)> {
+    setsid()?;
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let terminal = OpenOptions::new().read(true).write(true).open(ptsname_r(&master)?)?;
+    Ok((master, terminal))
+}
+
 fn connect(address: SocketAddr) -> Outcome {
     let connected = TcpStream::connect(address);
     let errno = errno_of(&connected);
@@ -259,10 +370,16 @@ mod tests {
             "connect:127.0.0.1:5000",
             "connect:[::1]:80",
             "ptrace:self",
+            "bind:127.0.0.1:80",
+            "chown:/etc/x",
+            "exec-memory:/bin/x",
+            "exec-code:self",
+            "ask:127.0.0.1:53/a.example",
+            "at-terminal:open:/etc/x",
         ] {
             assert_eq!(text.parse::<Act>().unwrap().to_string(), text);
         }
-        for text in ["", "open", "shout:/x", "connect:nowhere", "ptrace:other"] {
+        for text in ["", "open", "shout:/x", "connect:nowhere", "ptrace:other", "ask:127.0.0.1:53", "at-terminal:x"] {
             assert!(text.parse::<Act>().is_err(), "{text}");
         }
         let outcome = Outcome { errno: 13, effect: false };

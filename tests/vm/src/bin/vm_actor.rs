@@ -10,12 +10,13 @@ use std::{
     thread,
 };
 
-use palisade_vm::act::{Act, MARK, WAIT};
+use palisade_vm::act::{AT_TERMINAL, Act, MARK, WAIT, take_terminal};
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(MARK) => return succeed(&arguments.get(1).map_or(Ok(()), |marker| fs::write(marker, "ran"))),
+        Some(AT_TERMINAL) => return at_terminal(arguments.get(1).map_or("", String::as_str)),
         Some(WAIT) => return succeed(&io::stdin().read(&mut [0]).map(drop)),
         _ => {}
     }
@@ -33,6 +34,14 @@ fn main() -> ExitCode {
             thread::park();
         }
     }
+    ExitCode::SUCCESS
+}
+
+/// Prints the outcome alone.
+fn at_terminal(act: &str) -> ExitCode {
+    let (Ok(act), Ok(terminal)) = (act.parse::<Act>(), take_terminal()) else { return ExitCode::FAILURE };
+    println!("{}", act.perform());
+    drop(terminal);
     ExitCode::SUCCESS
 }
 

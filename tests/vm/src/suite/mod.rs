@@ -4,6 +4,7 @@
 
 mod containers;
 mod enforcement;
+mod families;
 mod fixture;
 mod ground;
 mod node;
@@ -25,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         ground::trials(),
         containers::trials(),
         enforcement::trials(),
+        families::trials(),
         paths::trials(),
         phases::trials(),
         pins::trials(),

@@ -1,0 +1,192 @@
+//! The families beside files, executables, networks and tracing, on real containers: what is denied has no effect, and the record
+//! says by what means.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    sync::{Mutex, OnceLock, PoisonError},
+    thread,
+};
+
+use libtest_mimic::{Failed, Trial};
+use palisade_kernel::records::{DEFAULT_RING_BYTES, KernelRecords};
+use palisade_kernel_abi::record::{Family, Outcome as Became, RecordReader, Tier};
+use palisade_protocol::CompiledPolicy;
+use palisade_world::{RecordBatch, RecordSource};
+
+use super::{
+    Checked, ensure,
+    fixture::{PIN_ROOT, ensure_outcomes, kernel, policy, subject},
+};
+use crate::act::{Act, Outcome};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("vm_lsm_denies_a_capability_and_leaves_the_kernels_own_use_of_others_alone", capabilities),
+        Trial::test("vm_lsm_denies_programs_without_a_file", fileless),
+        Trial::test("vm_lsm_denies_memory_that_becomes_executable", executable_memory),
+        Trial::test("vm_lsm_protects_the_environment_of_other_processes", environments),
+        Trial::test("vm_lsm_protects_the_directories_of_other_processes_and_no_other_file_of_proc", directories),
+        Trial::test("vm_lsm_blocks_from_a_terminal_what_it_permits_without_one", terminals),
+        Trial::test("vm_arguments_that_no_rule_allows_are_killed_for", arguments),
+        Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
+        Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
+        Trial::test("vm_matrix_holds_every_family_of_this_kernel", matrix),
+    ]
+}
+
+fn open(path: &str) -> Act {
+    Act::Open(path.into())
+}
+
+type Decided = (Family, Tier, Became);
+
+/// What the kernel's records have said since the last question.
+fn decided() -> Result<Vec<Decided>, Failed> {
+    static SOURCE: OnceLock<Result<Mutex<KernelRecords>, String>> = OnceLock::new();
+    kernel()?;
+    let open = || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
+    let source = SOURCE.get_or_init(open).as_ref().map_err(Failed::from)?;
+    let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut batch, mut all) = (RecordBatch::default(), Vec::new());
+    loop {
+        let more = source.read(&mut batch)?;
+        for record in RecordReader::new(&batch.bytes) {
+            all.extend(record?.decision.map(|decision| (decision.family, decision.tier, decision.outcome)));
+        }
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+/// The first acts are denied, the others go on, and of each denial there is one record, of this kind.
+fn ensure_denied(policy: &CompiledPolicy, denied: &[Act], permitted: &[Act], by: Decided) -> Checked {
+    decided()?;
+    subject()?.ensure(policy, denied, permitted)?;
+    let all = decided()?;
+    ensure(all.len() >= denied.len() && all.iter().all(|one| *one == by), || format!("wanted {by:?}: {all:?}"))
+}
+
+const DENIED: Became = Became::Denied;
+
+fn capabilities() -> Checked {
+    let by = (Family::Capability, Tier::BpfLsm, DENIED);
+    let one = policy("capabilities:\n  matchCapabilities: [ { capability: net_bind_service } ]\naction: Block")?;
+    let low = |port: u16| Act::Bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    ensure_denied(&one, &[low(81)], &[low(8081), Act::Create("/etc/made-without".into())], by)?;
+    // Without the rule it works at all.
+    ensure_outcomes(&[low(82)], &subject()?.container.exec(&[low(82)])?, 0)?;
+    // overlayfs gives the new file its owner, and marks its directory, as who mounted it: not with the container's capabilities.
+    let many = policy(
+        "capabilities:\n  matchCapabilities: [ { capability: chown }, { capability: sys_admin }, { capability: fowner } ]\naction: Block",
+    )?;
+    ensure_denied(&many, &[Act::Chown("/etc/public".into())], &[Act::Create("/etc/bin/made".into())], by)
+}
+
+fn fileless() -> Checked {
+    let policy = policy("presets: [ { name: filelessExec, action: Block } ]")?;
+    let shared = subject()?.container.outside("/dev/shm/program");
+    fs::copy(subject()?.container.outside("/bin/permitted"), &shared)?;
+    let denied = [Act::ExecMemory("/bin/permitted".into()), Act::Exec("/dev/shm/program".into())];
+    ensure_outcomes(&denied[..1], &subject()?.container.exec(&denied[..1])?, 0)?;
+    ensure_denied(&policy, &denied, &[Act::Exec("/bin/permitted".into())], (Family::Preset, Tier::BpfLsm, DENIED))
+}
+
+fn executable_memory() -> Checked {
+    let policy = policy("presets: [ { name: anonMapExec, action: Block } ]")?;
+    ensure_outcomes(&[Act::ExecCode], &subject()?.container.exec(&[Act::ExecCode])?, 0)?;
+    let by = (Family::Preset, Tier::BpfLsm, DENIED);
+    ensure_denied(&policy, &[Act::ExecCode], &[Act::Exec("/bin/permitted".into()), open("/etc/public")], by)
+}
+
+fn environments() -> Checked {
+    let policy = policy("presets: [ { name: protectEnv, action: Block } ]")?;
+    let denied = [open("/proc/1/environ"), open("/proc/1/task/1/environ")];
+    let permitted = [open("/proc/self/environ"), open("/proc/thread-self/environ"), open("/proc/1/status")];
+    ensure_denied(&policy, &denied, &permitted, (Family::Preset, Tier::BpfLsm, DENIED))
+}
+
+fn directories() -> Checked {
+    let policy = policy("presets: [ { name: protectProc, action: Block } ]")?;
+    let denied = [open("/proc/1/environ"), open("/proc/1/status"), open("/proc/1/task/1/maps")];
+    let permitted = ["/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/mounts"];
+    ensure_denied(&policy, &denied, &permitted.map(open), (Family::Preset, Tier::BpfLsm, DENIED))
+}
+
+fn terminals() -> Checked {
+    let policy = policy(
+        "file:\n  matchPaths: [ { path: /etc/secret, pts: false } ]\nprocess:\n  matchPaths: [ { path: /bin/forbidden, pts: false } ]\naction: Block",
+    )?;
+    let acts = [open("/etc/secret"), Act::Exec("/bin/forbidden".into())];
+    let denied = acts.clone().map(|act| Act::AtTerminal(Box::new(act)));
+    subject()?.ensure(&policy, &denied, &acts)
+}
+
+fn arguments() -> Checked {
+    let rule = |allowed: &str| {
+        policy(&format!(
+            "process:\n  matchPaths: [ {{ path: /bin/forbidden, allowedArgs: [ {allowed} ] }} ]\naction: Block"
+        ))
+    };
+    let acts = [Act::Exec("/bin/forbidden".into()), Act::Exec("/bin/permitted".into())];
+    decided()?;
+    // The marker's name is an argument too, and of no set.
+    let outcomes = subject()?.under(&rule("\"--mark\"")?, &acts)?;
+    let dead = Outcome { errno: 0, effect: false };
+    ensure(outcomes[0] == dead && outcomes[1].is_permitted(), || format!("{outcomes:?}"))?;
+    let all = decided()?;
+    ensure(all == [(Family::Process, Tier::Kill, Became::Killed)], || format!("{all:?}"))
+}
+
+/// A server that sends back what it gets.
+fn echo() -> Result<SocketAddr, Failed> {
+    let socket = UdpSocket::bind("127.0.0.1:53")?;
+    let address = socket.local_addr()?;
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            // Who has gone is not answered.
+            socket.send_to(&buffer[..length], from).ok();
+        }
+    });
+    Ok(address)
+}
+
+fn names() -> Checked {
+    let server = echo()?;
+    let ask = |name: &str| Act::Ask(server, name.to_owned());
+    let policy = policy("network:\n  matchDNSQueries: [ { domain: blocked.example } ]\naction: Block")?;
+    let denied = [ask("blocked.example"), ask("www.Blocked.example")];
+    let permitted = [ask("example"), ask("notblocked.example")];
+    ensure_denied(&policy, &denied, &permitted, (Family::Dns, Tier::CgroupBpf, DENIED))
+}
+
+fn syscalls() -> Checked {
+    let policy = policy("syscalls:\n  matchSyscalls: [ { syscall: [ memfd_create ] } ]\naction: Audit")?;
+    decided()?;
+    subject()?.ensure(&policy, &[], &[Act::ExecMemory("/bin/permitted".into())])?;
+    let all = decided()?;
+    ensure(all == [(Family::Syscall, Tier::Audit, Became::Observed)], || format!("{all:?}"))?;
+    let pin = Path::new(PIN_ROOT).join("syscalls/audit_call");
+    ensure(!pin.exists(), || "it stays attached without a policy that needs it".to_owned())
+}
+
+fn matrix() -> Checked {
+    use palisade_domain::{Family, Tier};
+    let tiers: Vec<(Family, Tier)> = kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
+    let wanted = [
+        (Family::Process, Tier::BpfLsm),
+        (Family::File, Tier::BpfLsm),
+        (Family::Network, Tier::BpfLsm),
+        (Family::Ptrace, Tier::BpfLsm),
+        (Family::Capabilities, Tier::BpfLsm),
+        (Family::Syscalls, Tier::Audit),
+        (Family::Dns, Tier::CgroupBpf),
+        (Family::Presets, Tier::BpfLsm),
+        (Family::Device, Tier::Audit),
+    ];
+    let refused = kernel()?.refused();
+    ensure(tiers == wanted && refused.is_empty(), || format!("{tiers:?}; refused: {refused:?}"))
+}
