@@ -6,9 +6,11 @@
 mod alert;
 mod enforcement;
 mod id;
+mod visibility;
 mod workload;
 
 pub use alert::{Alert, AlertProcess, AlertRule, AlertWorkload, Operation, Subject};
 pub use enforcement::{Action, Family, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
+pub use visibility::{UnknownVisibility, Visibility, VisibilityClass};
 pub use workload::{Workload, WorkloadKind};
