@@ -57,7 +57,7 @@ pub use destination::MAX_PORT_RANGES;
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Position, Severity};
 pub use draft::{MAX_FILE_RULE_BYTES, MAX_RULES};
 pub use metadata::DEFAULT_NAMESPACE;
-pub use namespace::Namespace;
+pub use namespace::{Namespace, VISIBILITY_ANNOTATION};
 pub use node_selector::NodeSelector;
 pub use observing::ObservedCall;
 pub use path::{MAX_NAME_BYTES, MAX_PATH_BYTES};

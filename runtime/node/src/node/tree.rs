@@ -148,7 +148,7 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         postures: postures(arguments),
         visibility: arguments.visibility,
         // Policy sets do not speak of it yet: the node's default holds for all.
-        select_visibility: |_, _| None,
+        select_visibility: |set, workload| set.visibility_of(workload),
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: boxes.roster.address().outbox(Overflow::Block),
