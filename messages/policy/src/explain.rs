@@ -205,8 +205,10 @@ fn question(rules: &WorkloadRules, about: String, object: &Object<'_>, who: &Cir
     let family = object.family();
     let is_allow_list = rules.postures.of(family).is_some() && counted.iter().any(|rule| rule.action == Action::Allow);
     let posture = rules.postures.of(family).filter(|_| is_allow_list);
-    let matches: Vec<(bool, bool)> =
-        counted.iter().map(|rule| (is_about(&rule.matcher, object), is_by(rule, who.source))).collect();
+    let matches: Vec<(bool, bool)> = counted
+        .iter()
+        .map(|rule| (is_about(&rule.matcher, object), rule.is_by(who.source.unwrap_or_default().as_bytes())))
+        .collect();
     let matching = counted.iter().zip(&matches).filter(|(_, (about, by))| *about && *by);
     let highest = matching.map(|(rule, _)| rule.specificity()).max();
     let part = |rule: &Arc<Rule>, (about, by): (bool, bool)| match (about, by) {
@@ -363,18 +365,6 @@ fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
         }
         _ => false,
     }
-}
-
-fn is_by(rule: &Rule, source: Option<&str>) -> bool {
-    if rule.sources.is_empty() && rule.source_directories.is_empty() {
-        return true;
-    }
-    let Some(source) = source else { return false };
-    let below = |directory: &crate::ir::SourceDirectory| {
-        let inside = source.strip_prefix(directory.directory.as_str());
-        inside.is_some_and(|rest| directory.recursive || !rest.contains('/'))
-    };
-    rule.sources.contains(source) || rule.source_directories.iter().any(below)
 }
 
 fn says(rule: &Rule, who: &Circumstances<'_>) -> Says {

@@ -7,13 +7,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_domain::Posture;
+use palisade_domain::{Posture, Visibility, VisibilityClass};
 
 use crate::{
     diagnostic::{Position, Problems, quoted},
-    fields::{Fields, text_map},
+    fields::{self, Fields, text_map},
     ir::Postures,
-    metadata, postures,
+    metadata, postures, suggest,
 };
 
 /// A namespace as far as policies need it.
@@ -27,6 +27,8 @@ pub struct Namespace {
     pub network: Option<Posture>,
     /// Its posture for capabilities and ptrace.
     pub capabilities: Option<Posture>,
+    /// What of its workloads' doings is to be seen; what the node says where it has none.
+    pub visibility: Option<Visibility>,
     /// The file that it was read from.
     pub file_name: Arc<str>,
     /// Where in the file it starts.
@@ -43,6 +45,24 @@ impl Namespace {
             capabilities: self.capabilities.unwrap_or(global.capabilities),
         }
     }
+}
+
+/// Annotation of what is to be seen: classes between commas, `none` or `all`.
+pub const VISIBILITY_ANNOTATION: &str = "kubearmor-visibility";
+
+fn visibility(at: Position, value: &str, problems: &mut Problems) -> Option<Visibility> {
+    let visibility = value.parse::<Visibility>();
+    if let Err(unknown) = &visibility {
+        let what = format!("{} is {}", quoted(VISIBILITY_ANNOTATION), quoted(value));
+        let names = VisibilityClass::ALL.map(VisibilityClass::name);
+        let word = unknown.0.as_str();
+        let instead = match suggest::nearest(word, names) {
+            Some(near) => format!("write `{near}` for {}", quoted(word)),
+            None => format!("write `none`, `all`, or some of {}, with commas between them", fields::listed(&names)),
+        };
+        problems.error(at, what, format!("{} is no class of visibility", quoted(word)), instead);
+    }
+    visibility.ok()
 }
 
 /// Reads a document of the kind; nothing without a usable name.
@@ -71,6 +91,7 @@ pub(crate) fn read(document: &mut Fields<'_>, file: &Arc<str>, problems: &mut Pr
     };
     let (network, capabilities) = (posture(postures::NETWORK_ANNOTATION), posture(postures::CAPABILITIES_ANNOTATION));
     let file_posture = posture(postures::FILE_ANNOTATION);
-    let at = document.at;
-    Some(Namespace { name: name?, file: file_posture, network, capabilities, file_name: Arc::clone(file), at })
+    let visibility = annotations.get(VISIBILITY_ANNOTATION).and_then(|(at, value)| visibility(*at, value, problems));
+    let (file_name, at) = (Arc::clone(file), document.at);
+    Some(Namespace { name: name?, file: file_posture, network, capabilities, visibility, file_name, at })
 }

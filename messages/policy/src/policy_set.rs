@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use palisade_domain::{PolicyKind, PolicyRef, Workload, WorkloadKind};
+use palisade_domain::{PolicyKind, PolicyRef, Visibility, Workload, WorkloadKind};
 
 use crate::{
     diagnostic::{Diagnostic, Position, Severity, quoted},
@@ -151,6 +151,13 @@ impl PolicySet {
     #[must_use]
     pub fn postures_of(&self, namespace: &str, global: Postures) -> Postures {
         self.namespaces.get(namespace).map_or(global, |namespace| namespace.postures(global))
+    }
+
+    /// What of the workload's doings is to be seen, if its namespace says so; a host is in no namespace.
+    #[must_use]
+    pub fn visibility_of(&self, workload: &Workload) -> Option<Visibility> {
+        let is_container = workload.kind == WorkloadKind::Container;
+        self.namespaces.get(&workload.namespace).filter(|_| is_container).and_then(|namespace| namespace.visibility)
     }
 
     /// What holds for one workload: the rules of its policies, and its postures from `namespace_annotations` (which who gives them has

@@ -12,6 +12,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use aya::{
@@ -26,7 +27,7 @@ use aya::{
 use crate::{
     objects,
     observation::{Limits, ObservationMap},
-    pseudo_fs,
+    pseudo_fs, sys,
 };
 
 /// Where a program belongs.
@@ -259,15 +260,16 @@ impl Probes {
         })
     }
 
-    /// Sends the counts of what was folded onto records from before `before_ns`, boot-time nanoseconds.
+    /// Sends the counts of what was folded onto records that are this old or older.
     ///
     /// # Errors
     /// The kernel does not run the program, or refused it.
-    pub fn sweep_folds(&self, before_ns: u64) -> Result<(), ProgramError> {
+    pub fn sweep_folds(&self, age: Duration) -> Result<(), ProgramError> {
         let program = self.objects.first().and_then(|object| object.program("sweep_folds"));
         let Some(Program::RawTracePoint(program)) = program else { return Err(ProgramError::NotLoaded) };
         let mut options = RawTracePointRunOptions::new();
-        options.args[0] = before_ns;
+        // Those of this very nanosecond too.
+        options.args[0] = u64::try_from(sys::boot_time().saturating_sub(age).as_nanos()).unwrap_or(u64::MAX) + 1;
         program.test_run(options).map(|_| ())
     }
 }

@@ -328,6 +328,14 @@ impl Drop for Mapping {
     }
 }
 
+/// Since the machine was started, time asleep included: the clock of records.
+pub(crate) fn boot_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`, which `time` is and which lives over the call; this clock is there since 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// Mounts a pseudo file system.
 pub(crate) fn mount(kind: &str, target: &Path) -> io::Result<()> {
     let source = CString::new(kind).map_err(io::Error::other)?;

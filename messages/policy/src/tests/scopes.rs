@@ -210,6 +210,23 @@ fn unit_policy_set_takes_postures_from_a_namespaces_document_before_the_global_o
 }
 
 #[test]
+fn unit_policy_set_takes_what_is_to_be_seen_from_a_namespaces_document() {
+    let text = SHOP.replace("unrelated: x", "kubearmor-visibility: \"process, dns\"");
+    let set = PolicySet::parse([("ns.yaml", text.as_bytes())]).unwrap();
+    let seen = set.visibility_of(&workload("shop", "c", &[])).unwrap();
+    assert_eq!(seen.to_string(), "process,dns");
+    assert_eq!(set.visibility_of(&workload("elsewhere", "c", &[])), None, "the node says");
+    assert_eq!(set.visibility_of(&host("shop", &[])), None);
+    let silent = SHOP.replace("unrelated: x", "kubearmor-visibility: none");
+    let set = PolicySet::parse([("ns.yaml", silent.as_bytes())]).unwrap();
+    assert_eq!(set.visibility_of(&workload("shop", "c", &[])).unwrap().to_string(), "none");
+    let wrong = SHOP.replace("unrelated: x", "kubearmor-visibility: \"process,files\"");
+    let said = PolicySet::parse([("ns.yaml", wrong.as_bytes())]).unwrap_err();
+    let expected = "ns.yaml:6:87: `kubearmor-visibility` is `process,files`, `files` is no class of visibility, write `file` for `files`";
+    assert_eq!(said[0].to_string(), expected);
+}
+
+#[test]
 fn unit_policy_set_reports_a_namespace_that_two_files_define_and_keeps_the_first() {
     let other = SHOP.replace("file-posture: block", "file-posture: audit");
     let (set, found) = PolicySet::parse_good([("b.yaml", other.as_bytes()), ("a.yaml", SHOP.as_bytes())]);

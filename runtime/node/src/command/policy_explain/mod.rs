@@ -9,22 +9,20 @@ mod words;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
-use palisade_domain::{Action, Workload, WorkloadKind};
-use palisade_kernel_abi::blob::{Decision, Effect};
+use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::{
     Diagnostic, PolicySet,
     explain::{Explanation, Selection, explain, selection},
     ir::{Postures, WorkloadRules},
     policy_test::Act,
 };
-use palisade_policy_compiler::decide;
 use palisade_protocol::{CompiledPolicy, NotHeld};
 use serde_json::json;
 
 use super::{
     Outcome,
     policy::{Kernel, read_all},
-    policy_test::compile_as_a_node,
+    policy_test::{self, compile_as_a_node},
 };
 use crate::arguments::{ExplainArguments, Output};
 
@@ -103,13 +101,7 @@ fn answer(rules: &WorkloadRules, act: &Act) -> Answer {
 /// How the blob decides, if that is not what was explained.
 fn disagreement(explanation: &Explanation, policy: &CompiledPolicy, act: &Act) -> Option<String> {
     let decided = &explanation.questions.get(explanation.answer)?.decision;
-    let Decision { effect, by_posture, rule, .. } = decide(policy, act);
-    let action = match effect {
-        Effect::Permit => Action::Allow,
-        Effect::Audit => Action::Audit,
-        Effect::Block => Action::Block,
-    };
-    let rule = rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+    let (action, by_posture, rule) = policy_test::decided(policy, act);
     // Of rules that say the same the compiler keeps one.
     let agrees = action == decided.action
         && by_posture == decided.by_posture

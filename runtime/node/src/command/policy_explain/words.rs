@@ -88,6 +88,10 @@ impl Telling {
         for (families, posture, from) in self.postures() {
             let _ = writeln!(text, "  {families}: {}, {from}", posture_word(posture));
         }
+        let seen = self.set.visibility_of(&self.workload);
+        let seen =
+            seen.map_or_else(|| "what the node is told to see".to_owned(), |seen| format!("{seen}, by its namespace"));
+        let _ = writeln!(text, "Seen of it, beside what rules decide: {seen}.");
     }
 
     /// Families, posture, and where it comes from.
@@ -167,6 +171,7 @@ impl Telling {
         json!({
             "workload": self.workload, "policies": policies, "defaultPostures": postures_json(&self.global),
             "postures": self.postures().into_iter().map(posture).collect::<Vec<_>>(), "families": families,
+            "visibility": self.set.visibility_of(&self.workload).map(|seen| seen.to_string()),
             "kernel": self.kernel.release(), "notHeld": self.not_held.iter().map(view::not_held).collect::<Vec<_>>(),
             "leftOut": self.left_out, "answer": self.answer.as_ref().map(answer_json),
         })
