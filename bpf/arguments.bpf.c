@@ -10,7 +10,7 @@
  * sched_prepare_exec (Linux 6.10). On older kernels without BPF LSM it is decided together with the arguments; then a rule's
  * source is what the task was last known by, or nobody.
  *
- * At most 64 arguments of 511 bytes each are read; what is longer takes the fail mode. Gaps: without BPF LSM a script's own rule
+ * At most 64 arguments of 510 bytes each are read; what is longer takes the fail mode. Gaps: without BPF LSM a script's own rule
  * is not asked for, only its interpreter's; arguments that somebody who may trace the process writes into it afterwards.
  *
  * Minimum kernel 6.1 (tested). Without these programs a rule that names arguments takes the fail mode.
@@ -99,6 +99,7 @@ static long pal_read_argument(__u32 index, void *context)
 	struct pal_act *act = reading->act;
 	__u8 *window;
 	long length;
+	bool cut;
 
 	if (reading->at >= reading->end)
 		return 1;
@@ -111,16 +112,14 @@ static long pal_read_argument(__u32 index, void *context)
 		reading->unread = 1;
 		return 1;
 	}
-	/* Cut: the last byte is the NUL that was written, not one that was read. */
-	if (length == PAL_ARGUMENT_WINDOW)
-		length -= 1;
-	reading->at += length;
+	/* Its last byte may be a NUL that was written, not read. */
+	cut = length == PAL_ARGUMENT_WINDOW;
+	reading->at += length - cut;
 	if (reading->skip) {
-		if (length < PAL_ARGUMENT_WINDOW - 1)
-			reading->skip -= 1;
+		reading->skip -= !cut;
 		return 0;
 	}
-	if (length == PAL_ARGUMENT_WINDOW - 1) {
+	if (cut) {
 		reading->unread = 1;
 		return 1;
 	}

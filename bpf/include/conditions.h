@@ -30,6 +30,8 @@ static __always_inline bool pal_text_is(const char *text, const char *wanted, __
 	return true;
 }
 
+#define PAL_STACKED_MOUNTS 4
+
 /*
  * A tmpfs that is shared memory by its place or its name: container runtimes mount /dev/shm from a device of the name "shm", which
  * its bind mounts keep, and hosts mount it on a directory "shm".
@@ -42,8 +44,17 @@ static __noinline bool pal_is_shared_memory(__u64 address)
 
 	if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) != PAL_TMPFS_MAGIC)
 		return false;
-	return pal_text_is(BPF_CORE_READ(mount, mnt_devname), "shm", 4) ||
-	       pal_text_is((const char *)BPF_CORE_READ(mount, mnt_mountpoint, d_name.name), "shm", 4);
+	if (pal_text_is(BPF_CORE_READ(mount, mnt_devname), "shm", 4))
+		return true;
+	/* A mount may be on the root of another one, in the same place. */
+	for (__u32 i = 0; i < PAL_STACKED_MOUNTS; i++) {
+		struct dentry *place = BPF_CORE_READ(mount, mnt_mountpoint);
+
+		if (place != BPF_CORE_READ(place, d_parent))
+			return pal_text_is((const char *)BPF_CORE_READ(place, d_name.name), "shm", 4);
+		mount = BPF_CORE_READ(mount, mnt_parent);
+	}
+	return false;
 }
 
 /* A memfd and System V shared memory are files of a mount that is in no namespace. */

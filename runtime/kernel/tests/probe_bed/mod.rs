@@ -42,6 +42,8 @@ pub const SLOT: u32 = 1;
 pub const ALL_KINDS: u64 = !0;
 /// Bytes of a map value of the smallest class.
 const K16: usize = HEAD_BYTES + (4 << 12);
+/// Of the next one.
+const K128: usize = HEAD_BYTES + (4 << 15);
 
 pub struct Bed {
     pub pins: PathBuf,
@@ -78,19 +80,26 @@ impl Bed {
 
     /// Puts a policy in force: the blob into a fresh inner array, then its number into the slot.
     pub fn install(&mut self, generation: u32, blob: &Blob) {
-        assert_eq!(blob.size_class(), SizeClass::K16, "the bed knows the smallest class");
-        let bytes: [u8; K16] = blob.as_bytes().try_into().expect("a map value of the class");
-        let parameters = aya_obj::Map::new_from_params(2, 4, u32::try_from(K16).expect("fits"), 1, 0);
-        let data = MapData::create(parameters, "blob", None).expect("an array");
-        let mut array: Array<MapData, [u8; K16]> = Map::Array(data).try_into().expect("an array");
-        array.set(0, bytes, 0).expect("it takes the blob");
-        let mut outer: ArrayOfMaps<MapData, Array<MapData, [u8; K16]>> =
-            self.map("blobs_16k").try_into().expect("an array of maps");
-        outer.set(self.policies, &array, 0).expect("there is room");
-        let number = PolicyNumber::new(SizeClass::K16, self.policies, blob.head().families);
+        match blob.size_class() {
+            SizeClass::K16 => self.install_in::<K16>("blobs_16k", blob),
+            SizeClass::K128 => self.install_in::<K128>("blobs_128k", blob),
+            other => panic!("the bed knows the smaller classes: {other:?}"),
+        }
+        let number = PolicyNumber::new(blob.size_class(), self.policies, blob.head().families);
         self.policies += 1;
         self.installed = u64::from(generation) << 32 | u64::from(number.0);
         self.write_slot();
+    }
+
+    fn install_in<const BYTES: usize>(&self, outer: &str, blob: &Blob) {
+        let bytes: Box<[u8; BYTES]> = Box::<[u8]>::from(blob.as_bytes()).try_into().expect("a map value of the class");
+        let parameters = aya_obj::Map::new_from_params(2, 4, u32::try_from(BYTES).expect("fits"), 1, 0);
+        let data = MapData::create(parameters, "blob", None).expect("an array");
+        let mut array: Array<MapData, [u8; BYTES]> = Map::Array(data).try_into().expect("an array");
+        array.set(0, &*bytes, 0).expect("it takes the blob");
+        let mut outer: ArrayOfMaps<MapData, Array<MapData, [u8; BYTES]>> =
+            self.map(outer).try_into().expect("an array of maps");
+        outer.set(self.policies, &array, 0).expect("there is room");
     }
 
     /// What cannot be judged is refused from now on.

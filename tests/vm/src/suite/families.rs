@@ -175,6 +175,8 @@ fn syscalls() -> Checked {
 
 fn matrix() -> Checked {
     use palisade_domain::{Family, Tier};
+    use palisade_world::Enforcement as _;
+
     let tiers: Vec<(Family, Tier)> = kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
     let wanted = [
         (Family::Process, Tier::BpfLsm),
