@@ -42,7 +42,7 @@ pal_function void pal_emit_executed(const struct pal_subject *subject, struct li
 	body->argument_count = bprm->argc;
 	body->tty = pal_tty_of(task);
 	pal_append_path(buffer, &body->path, (__u64)bprm->file->f_path.mnt, (__u64)bprm->file->f_path.dentry);
-	pal_append_path(buffer, &body->cwd, (__u64)task->fs->pwd.mnt, (__u64)task->fs->pwd.dentry);
+	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
 	pal_append_arguments(buffer, &body->arguments, task);
 	pal_record_send(buffer);
 }

@@ -370,8 +370,8 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
         return HeldFamily { tier: Tier::BpfLsm, gaps: vec![gap("credentials that the kernel lends", reason)] };
     }
     if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
-        let reason = "only an LSM hook can deny: their use is observed; killing would come after it";
-        return unseen("capabilities", reason);
+        let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
+        return unseen("denial", reason);
     }
     unseen("capabilities", "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.13)")
 }
@@ -528,6 +528,9 @@ mod tests {
             Capability::RawTracepoints,
             Capability::CgroupConnect,
             Capability::CgroupSocket,
+            Capability::CgroupPacket,
+            Capability::PrepareExec,
+            Capability::CapabilityUse,
             Capability::FanotifyPermission,
             Capability::SendSignal,
             Capability::TaskStorage,
@@ -577,8 +580,58 @@ mod tests {
             (Family::File, Tier::Fanotify),
             (Family::Network, Tier::BpfLsm),
             (Family::Ptrace, Tier::Kill),
+            (Family::Capabilities, Tier::BpfLsm),
+            (Family::Syscalls, Tier::Audit),
+            (Family::Dns, Tier::CgroupBpf),
+            (Family::Presets, Tier::BpfLsm),
+            (Family::Device, Tier::Audit),
         ]);
         assert_eq!(tiers, expected.into_values().collect::<Vec<_>>());
+        withdraw(&mut matrix, &[refusal("judge_capability"), refusal("protect_map")], true);
+        assert_eq!(matrix.families[&Family::Capabilities].tier, Tier::Audit);
+        assert_eq!(matrix.families[&Family::Presets].tier, Tier::Kill);
+    }
+
+    #[test]
+    fn unit_what_no_tier_holds_is_named_by_the_words_of_the_policy_language() {
+        let unheld = |matrix: &KernelMatrix, family, what: &str| whats(matrix, family).contains(&what);
+        let matrix = everything();
+        for (family, what) in [
+            (Family::Process, "allowedArgs"),
+            (Family::Capabilities, "capabilities"),
+            (Family::Syscalls, "syscalls"),
+            (Family::Dns, "matchDNSQueries"),
+            (Family::Presets, "preset:anonMapExec"),
+        ] {
+            assert!(!unheld(&matrix, family, what), "{what}");
+        }
+        assert!(unheld(&matrix, Family::Device, "device"));
+        let mut matrix = everything();
+        withdraw(&mut matrix, &[refusal("judge_arguments")], true);
+        assert!(unheld(&matrix, Family::Process, "allowedArgs"));
+        without_syscalls(&mut matrix, "the verifier");
+        assert!(unheld(&matrix, Family::Syscalls, "syscalls"));
+        let mut matrix = everything();
+        matrix.capabilities.insert(Capability::CgroupPacket, CapabilityState::Missing("test".to_owned()));
+        matrix.families = families(&matrix.capabilities);
+        assert!(unheld(&matrix, Family::Dns, "matchDNSQueries"));
+        assert_eq!(matrix.families[&Family::Network].tier, Tier::BpfLsm, "it does not depend on packets");
+        let mut matrix = without_lsm();
+        assert!(!unheld(&matrix, Family::Capabilities, "capabilities"), "their use is observed");
+        assert!(unheld(&matrix, Family::Presets, "preset:anonMapExec"));
+        assert!(!unheld(&matrix, Family::Presets, "preset:filelessExec"));
+        without_kill(&mut matrix, "the verifier");
+        assert!(unheld(&matrix, Family::Capabilities, "capabilities"));
+        assert!(PRESETS.iter().all(|what| unheld(&matrix, Family::Presets, what)));
+        let mut older = without_lsm();
+        for capability in [Capability::PrepareExec, Capability::CapabilityUse] {
+            older.capabilities.insert(capability, CapabilityState::Missing("test".to_owned()));
+        }
+        older.families = families(&older.capabilities);
+        assert!(unheld(&older, Family::Capabilities, "capabilities"));
+        assert!(unheld(&older, Family::Presets, "preset:exec") && unheld(&older, Family::Presets, "preset:filelessExec"));
+        assert!(!unheld(&older, Family::Presets, "preset:protectEnv"));
+        assert!(!unheld(&older, Family::Process, "allowedArgs"));
     }
 
     #[test]
@@ -618,7 +671,14 @@ mod tests {
 
     #[test]
     fn unit_matrix_states_the_gaps_of_each_tier_that_holds_a_family() {
-        let lsm = with(&[Capability::BpfLsm, Capability::KernelBtf]);
+        let lsm = with(&[
+            Capability::BpfLsm,
+            Capability::KernelBtf,
+            Capability::BtfTracepoints,
+            Capability::SendSignal,
+            Capability::CgroupPacket,
+            Capability::UnifiedCgroups,
+        ]);
         let weaker = with(&[
             Capability::FanotifyPermission,
             Capability::CgroupConnect,
@@ -627,8 +687,10 @@ mod tests {
             Capability::BtfTracepoints,
         ]);
         let tiers = |matrix: &BTreeMap<Family, HeldFamily>| matrix.values().map(|held| held.tier).collect::<Vec<_>>();
-        assert_eq!(tiers(&lsm), [Tier::BpfLsm; 4]);
-        assert_eq!(tiers(&weaker), [Tier::Fanotify, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill]);
+        assert_eq!(tiers(&lsm)[..5], [Tier::BpfLsm; 5]);
+        assert_eq!(tiers(&lsm)[5..], [Tier::Audit, Tier::CgroupBpf, Tier::BpfLsm, Tier::Audit]);
+        assert_eq!(tiers(&weaker)[..4], [Tier::Fanotify, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill]);
+        assert_eq!(tiers(&weaker)[4..], [Tier::Audit, Tier::Audit, Tier::Audit, Tier::Kill, Tier::Audit]);
         let says = |matrix: &BTreeMap<Family, HeldFamily>, family, word: &str| {
             assert!(matrix[&family].gaps.iter().any(|gap| gap.what.contains(word)), "{word}: {:?}", matrix[&family]);
         };
