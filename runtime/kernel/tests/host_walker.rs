@@ -3,16 +3,22 @@
 //! On this kernel, by test runs of the very functions that the hooks call.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../../../actors/policy-compiler/src/tests/corpus.rs"]
+mod corpus;
 mod kernel_bed;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use kernel_bed::{Check, Checks, Random, adapter, pin_root, random_blob};
-use palisade_domain::{Action, Generation, PolicyKind, PolicyRef, Posture, Slot};
+use palisade_domain::{Action, Generation, PolicyKind, PolicyRef, Slot};
 use palisade_kernel::fanotify::FailMode;
-use palisade_kernel_abi::blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, SizeClass, SourceId};
-use palisade_policy::ir::{Matcher, PathMatch, PathRule, Postures, Rule, WorkloadRules};
+use palisade_kernel_abi::blob::{
+    AcceptId, Blob, Decision, Effect, Endpoint, Family, Form, Modifiers, PathAccepts, SizeClass, SourceId, domain_path,
+};
+use palisade_policy::ir::{Matcher, Rule, WorkloadRules};
+use palisade_policy_compiler as compiler;
 use palisade_policy_compiler::{
+    CompileError,
     automaton::AutomatonLimits,
     compile,
     naive::{Act, Object, evaluate},
@@ -121,7 +127,7 @@ fn host_kernel_walker_equals_the_rust_walker_on_random_blobs_in_each_size_class(
     let adapter = adapter(&pins.0, FailMode::Refuse);
     adapter.admit(&HOST).unwrap();
     let mut checks = Checks::load(&pins.0);
-    let (mut cases, mut matched, mut blocked) = (0, 0, 0);
+    let (mut cases, mut matched, mut blocked, mut combs) = (0, 0, 0, 0);
     for class in SizeClass::ALL {
         for round in 0..if class == SizeClass::M8 { 1 } else { 6 } {
             let blob = Arc::new(random_blob_of(&mut random, class));
@@ -137,117 +143,168 @@ fn host_kernel_walker_equals_the_rust_walker_on_random_blobs_in_each_size_class(
                 };
                 assert_eq!(kernel, rust, "class {class:?} round {round} case {case}, length {}", checks.get().length);
                 cases += 1;
+                combs += u32::from(!network && blob.head().automaton[0].form == Form::Comb as u32);
                 matched += u32::from(rust.0 != 0);
                 blocked += u32::from(rust.2.effect == Effect::Block);
             }
         }
     }
-    println!("{cases} cases equal; {matched} matched something, {blocked} were blocked");
+    println!("{cases} cases equal; {matched} matched something, {blocked} were blocked, {combs} by paths in comb form");
     // Otherwise equality would mean nothing.
-    assert!(matched > cases / 2 && blocked > cases / 10);
+    assert!(matched > cases / 2 && blocked > cases / 10 && combs > cases / 4);
 }
 
-/// Few names and alike, so that rules meet on the same paths.
-const NAMES: [&str; 6] = ["a", "ab", "b", "etc", "a.so", "x"];
-const EXECUTABLES: [&str; 3] = ["/a", "/ab", "/etc/x"];
-
-fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
-    from[random.below(u32::try_from(from.len()).unwrap()) as usize]
-}
-
-fn near_path(random: &mut Random) -> String {
-    (0..=random.below(4)).map(|_| format!("/{}", pick(random, &NAMES))).collect()
-}
-
-fn random_match(random: &mut Random) -> PathMatch {
-    let path = near_path(random);
-    match random.below(6) {
-        0 => PathMatch::Exact(path),
-        1 => PathMatch::Name(pick(random, &NAMES).to_owned()),
-        2 => PathMatch::Directory { directory: format!("{path}/"), recursive: random.below(2) == 0 },
-        3 => PathMatch::Pattern(format!("{path}/**")),
-        4 => PathMatch::Pattern(format!("/**/{}", pick(random, &["a*", "?", "*.so", "[ab]*", "{a,x}"]))),
-        _ => PathMatch::Pattern(format!("{path}/*{}", pick(random, &["", "b", "/x"]))),
+fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
+    let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "n".into(), name: "random".into() };
+    Rule {
+        policy: Arc::new(policy),
+        place: "random".into(),
+        matcher,
+        sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+        source_directories: BTreeSet::new(),
+        action,
+        severity: None,
+        tags: vec![],
+        message: None,
     }
 }
 
-fn random_rules(random: &mut Random) -> WorkloadRules {
-    let policy = Arc::new(PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "n".into(), name: "random".into() });
-    let rule = |number: u32, random: &mut Random| {
-        let path = random_match(random);
-        let (owner_only, read_only) = (random.below(4) == 0, random.below(4) == 0);
-        let matcher = match random.below(5) {
-            0 => Matcher::Process(PathRule { owner_only, ..PathRule::of(path) }),
-            1 => Matcher::Ptrace(path),
-            _ => Matcher::File(PathRule { owner_only, read_only, ..PathRule::of(path) }),
-        };
-        let sources = if random.below(3) == 0 {
-            BTreeSet::from([pick(random, &EXECUTABLES).to_owned()])
-        } else {
-            BTreeSet::new()
-        };
-        let action = pick(random, &[Action::Allow, Action::Audit, Action::Block]);
-        let place = format!("rule[{number}]");
-        Arc::new(Rule {
-            policy: Arc::clone(&policy),
-            place,
-            matcher,
-            sources,
-            source_directories: BTreeSet::new(),
-            action,
-            severity: None,
-            tags: vec![],
-            message: None,
-        })
+fn workload(rules: Vec<Rule>) -> WorkloadRules {
+    WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), ..WorkloadRules::default() }
+}
+
+/// The bytes of the endpoint as hooks pass them: before they are made canonical.
+fn endpoint_bytes(endpoint: &Endpoint) -> Vec<u8> {
+    let mut bytes = vec![endpoint.domain, endpoint.kind, endpoint.protocol];
+    if let Some((address, port)) = endpoint.destination {
+        bytes[0] = if address.is_ipv4() { 2 } else { 10 };
+        bytes.extend(port.to_be_bytes());
+        match address {
+            IpAddr::V4(v4) => bytes.extend(v4.octets()),
+            IpAddr::V6(v6) => bytes.extend(v6.octets()),
+        }
+    }
+    bytes
+}
+
+/// What the kernel judges of an act: the program, the bytes, and the accept id of what has a number.
+fn asked(act: &Act<'_>) -> (&'static str, Vec<u8>, AcceptId) {
+    let number = |accept| ("check_other_decision", Vec::new(), accept);
+    match act.object {
+        Object::Path(path) => ("check_decision", path.to_vec(), AcceptId(0)),
+        Object::Endpoint(endpoint) => ("check_other_decision", endpoint_bytes(&endpoint), AcceptId(0)),
+        Object::Domain(name) => ("check_other_decision", domain_path(name.as_bytes()), AcceptId(0)),
+        Object::Capability(capability) => number(AcceptId::of_capability(capability)),
+        Object::Syscall { number: call, compat: false } => number(AcceptId::of_syscall(call.into())),
+        Object::Syscall { number: call, compat: true } => number(AcceptId::of_compat_syscall(call.into())),
+        Object::Preset(preset) => number(AcceptId(preset as u32 + 1)),
+    }
+}
+
+/// The kernel's decision and, where the word waits for them, its judgement of the arguments.
+fn kernel_says(checks: &mut Checks, policy: u32, act: &Act<'_>, source: SourceId) -> Decision {
+    let (program, bytes, accept) = asked(act);
+    checks.set(&Check { accept: accept.0, ..Check::new(&bytes, source.0) });
+    assert_eq!(checks.run(program, &[policy.into(), act.family as u64, act.modifiers.0.into()]), 0);
+    let word = checks.get().word;
+    let decision = Decision::from_word(word);
+    if decision.arguments == 0 {
+        return decision;
+    }
+    let mut left = u32::MAX;
+    for argument in act.arguments {
+        checks.set(&Check { word, ..Check::new(argument.as_bytes(), source.0) });
+        assert_eq!(checks.run("check_argument", &[policy.into()]), 0);
+        left &= checks.get().accept;
+    }
+    decision.settled(left != 0)
+}
+
+/// The Rust walker's, as [`kernel_says`].
+fn rust_says(blob: &Blob, act: &Act<'_>, source: SourceId) -> Decision {
+    let accept: PathAccepts = match act.object {
+        Object::Path(path) => blob.path_accept(path),
+        Object::Endpoint(endpoint) => blob.network_accept(endpoint.encode().as_ref()).into(),
+        Object::Domain(name) => blob.name_accept(&domain_path(name.as_bytes())).into(),
+        _ => asked(act).2.into(),
     };
-    let posture = pick(random, &[Posture::Audit, Posture::Block]);
-    let count = 1 + random.below(20);
-    WorkloadRules {
-        rules: (0..count).map(|number| rule(number, random)).collect(),
-        postures: Postures { file: posture, network: posture, capabilities: posture },
-        ..WorkloadRules::default()
-    }
+    let decision = blob.decide(act.family, accept, source, act.modifiers);
+    decision.settled(blob.arguments_meet(decision.arguments, act.arguments.iter().map(|text| text.as_bytes())))
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    by_rule: [u32; Family::ALL.len()],
+    blocked: u32,
+    by_posture: u32,
+    by_arguments: u32,
+    overlapping_sets: u32,
+    sets: u32,
+}
+
+fn compare_all(
+    checks: &mut Checks,
+    number: u32,
+    rules: &WorkloadRules,
+    (blob, named_by): (&Blob, &[Arc<Rule>]),
+    act: &Act<'_>,
+    seen: &mut Seen,
+) {
+    let source = blob.source_id(act.executable.unwrap_or_default());
+    let kernel = kernel_says(checks, number, act, source);
+    assert_eq!(kernel, rust_says(blob, act, source), "{act:?} under {rules:?}");
+    let expected = evaluate(rules, act);
+    let named = kernel.rule.map(|index| &named_by[index as usize]);
+    assert_eq!(
+        (kernel.effect, kernel.by_posture, named.is_some()),
+        (expected.effect, expected.by_posture, !expected.rules.is_empty()),
+        "{act:?} under {rules:?}: {named:?} and {expected:?}"
+    );
+    seen.by_rule[act.family as usize] += u32::from(named.is_some());
+    seen.blocked += u32::from(kernel.effect == Effect::Block);
+    seen.by_posture += u32::from(kernel.by_posture);
+    let raw = blob.decide(act.family, asked_path(blob, act), source, act.modifiers);
+    seen.by_arguments += u32::from(raw.arguments != 0);
+}
+
+fn asked_path(blob: &Blob, act: &Act<'_>) -> PathAccepts {
+    if let Object::Path(path) = act.object { blob.path_accept(path) } else { PathAccepts::default() }
 }
 
 #[test]
-fn host_kernel_walker_says_what_random_rules_say() {
+fn host_kernel_walker_says_what_random_rules_say_in_every_family() {
     let Some(pins) = pin_root() else { return };
-    let mut random = Random::seeded();
+    let mut random = corpus::Random::new(corpus::seed());
     let adapter = adapter(&pins.0, FailMode::Refuse);
     adapter.admit(&HOST).unwrap();
     let mut checks = Checks::load(&pins.0);
-    let (mut by_rule, mut blocked, mut by_posture) = (0, 0, 0);
-    for round in 0..60 {
-        let rules = random_rules(&mut random);
-        let policy = compile(&rules, &AutomatonLimits::default(), &mut || false).unwrap();
+    let mut seen = Seen::default();
+    for round in 0..150 {
+        // Two of three sets are made to overlap on one path; what overlaps is measured below.
+        let (rules, target) = if round % 3 == 0 {
+            let count = 8 + random.below(30);
+            (corpus::rules(&mut random, count), corpus::path(&mut random))
+        } else {
+            corpus::contested(&mut random)
+        };
+        let policy = match compile(&rules, &AutomatonLimits::default(), &mut || false) {
+            Err(CompileError::ArgumentActions { .. }) => continue,
+            other => other.unwrap(),
+        };
         adapter.install(Slot::HOST, Generation(round + 1), Some(&policy.blob)).unwrap();
-        let number = adapter.in_force(Slot::HOST).unwrap().1;
-        for _ in 0..100 {
-            let path = near_path(&mut random);
-            let executable = pick(&mut random, &EXECUTABLES);
-            let family = pick(&mut random, &[Family::Process, Family::File, Family::File, Family::Ptrace]);
-            let modifiers = Modifiers(random.below(4));
-            let source = policy.blob.source_id(executable.as_bytes());
-            checks.set(&Check::new(path.as_bytes(), source.0));
-            assert_eq!(checks.run("check_decision", &[number.0.into(), family as u64, modifiers.0.into()]), 0);
-            let kernel = Decision::from_word(checks.get().word);
-            let rust = policy.blob.decide(family, policy.blob.path_accept(path.as_bytes()), source, modifiers);
-            assert_eq!(kernel, rust, "round {round}: {family:?} {path} by {executable} {modifiers:?}");
-            let object = Object::Path(path.as_bytes());
-            let expected =
-                evaluate(&rules, &Act { family, object, executable: Some(executable.as_bytes()), modifiers });
-            let named = kernel.rule.map(|index| &policy.rules[index as usize]);
-            assert_eq!(
-                (kernel.effect, kernel.by_posture, named.is_some()),
-                (expected.effect, expected.by_posture, !expected.rules.is_empty()),
-                "round {round}: {family:?} {path} by {executable} {modifiers:?}: {named:?} and {expected:?}"
-            );
-            assert!(named.is_none_or(|named| expected.rules.contains(named)), "{named:?} and {expected:?}");
-            by_rule += u32::from(named.is_some());
-            blocked += u32::from(kernel.effect == Effect::Block);
-            by_posture += u32::from(kernel.by_posture);
+        let number = adapter.in_force(Slot::HOST).unwrap().1.0;
+        let mut overlaps = false;
+        for case in 0..80 {
+            let path = if case % 4 == 0 { target.clone().into_bytes() } else { corpus::path_near(&mut random, &rules) };
+            let act = corpus::act(&mut random, &rules, &path);
+            compare_all(&mut checks, number, &rules, (&policy.blob, &policy.rules), &act, &mut seen);
+            overlaps |= corpus::overlap_of(&rules, &act) == [true; 4];
         }
+        seen.sets += 1;
+        seen.overlapping_sets += u32::from(overlaps);
     }
-    println!("{by_rule} decided by a rule, {by_posture} by posture, {blocked} blocked");
-    assert!(by_rule > 1000 && blocked > 500 && by_posture > 200);
+    println!("{seen:?}");
+    assert!(seen.by_rule.iter().all(|decided| *decided > 20), "every family was decided by rules: {seen:?}");
+    assert!(seen.blocked > 500 && seen.by_posture > 500 && seen.by_arguments > 50, "{seen:?}");
+    assert!(seen.overlapping_sets * 3 >= seen.sets, "Allow, Block, source, pattern and name meet in a third: {seen:?}");
 }

@@ -1,12 +1,18 @@
-//! Random rules that overlap, and acts near them.
+//! Random rules that overlap, and acts near them. Also for the tests of the kernel's walker, which judge the same sets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use palisade_domain::{Action, Posture};
-use palisade_kernel_abi::blob::Endpoint;
+use palisade_kernel_abi::blob::{Endpoint, Family, Modifiers};
 use palisade_policy::ir::*;
 
-use super::rule;
+use super::{
+    compiler::{
+        canonical::tables_of,
+        naive::{Act, Object, candidates},
+    },
+    rule,
+};
 
 /// xorshift64*: the same numbers everywhere.
 pub struct Random(u64);
@@ -222,7 +228,7 @@ pub fn contested(random: &mut Random) -> (WorkloadRules, String) {
         [PathMatch::Name(name.to_owned()), PathMatch::Pattern(pattern), PathMatch::Exact(target.clone()), directory];
     let is_file = random.one_in(2);
     let mut actions = vec![Action::Allow, Action::Block, Action::Audit, Action::Allow, Action::Block];
-    let mut rules = super::corpus::rules(random, 4);
+    let mut rules = self::rules(random, 4);
     for (number, path) in matches.into_iter().enumerate() {
         let modified = PathRule { path, ..path_rule(random, is_file) };
         let matcher = if is_file { Matcher::File(modified) } else { Matcher::Process(modified) };
@@ -302,4 +308,57 @@ fn filled_in(random: &mut Random, pattern: &str) -> String {
 
 pub fn executable(random: &mut Random) -> Option<&'static [u8]> {
     random.pick(&[None, Some("/a"), Some("/ab"), Some("/etc/x"), Some("/b/a"), Some("/a/a")]).map(str::as_bytes)
+}
+
+/// Of an exec.
+pub fn arguments(random: &mut Random) -> &'static [&'static str] {
+    random.pick(&[&[][..], &["-a"], &["-a", "-ab"], &["x", "-a", "x"], &["-a", ""], &["-", "x"], &["-abc"], &["x"]])
+}
+
+/// An act of some rule's family.
+pub fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Act<'a> {
+    let near = random.pick(&rules.rules);
+    let family = random.pick(tables_of(&near.matcher));
+    let object = match family {
+        Family::Process | Family::File | Family::Ptrace => Object::Path(path),
+        Family::Socket => Object::Endpoint(Endpoint { destination: None, ..endpoint(random) }),
+        Family::Connect => Object::Endpoint(endpoint(random)),
+        Family::Capability => Object::Capability(random.pick(&CAPABILITIES)),
+        Family::Syscall => Object::Syscall { number: random.pick(&SYSCALLS), compat: random.one_in(2) },
+        Family::Dns => Object::Domain(random.pick(&[
+            "a.com",
+            "A.com.",
+            "x.www.a.com",
+            "aa.com",
+            "com",
+            "org",
+            "xa.com",
+            "b.a.com",
+        ])),
+        Family::Preset => Object::Preset(random.pick(&Preset::ALL)),
+    };
+    Act { family, object, executable: executable(random), modifiers: modifiers(random), arguments: arguments(random) }
+}
+
+/// Any circumstances.
+pub fn modifiers(random: &mut Random) -> Modifiers {
+    Modifiers(random.below(8) as u32)
+}
+
+/// What the rules are that match one act: an Allow and a Block at once, one with a source, one by a pattern, one by a name.
+pub fn overlap_of(rules: &WorkloadRules, act: &Act<'_>) -> [bool; 4] {
+    let candidates = candidates(rules, act);
+    let by = |is: fn(&PathMatch) -> bool| {
+        candidates.iter().any(|rule| match &rule.matcher {
+            Matcher::Process(path) | Matcher::File(path) => is(&path.path),
+            _ => false,
+        })
+    };
+    let asks = |action| candidates.iter().any(|rule| rule.action == action);
+    [
+        asks(Action::Allow) && asks(Action::Block),
+        candidates.iter().any(|rule| !rule.sources.is_empty()),
+        by(|path| matches!(path, PathMatch::Pattern(_))),
+        by(|path| matches!(path, PathMatch::Name(_))),
+    ]
 }

@@ -1,22 +1,20 @@
 //! Blob walker against naive evaluator.
 
-use palisade_domain::Action;
 use palisade_kernel_abi::blob::{
-    AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, SourceId, domain_path,
+    AcceptId, Blob, Decision, Effect, Family, Modifiers, PathAccepts, SourceId, domain_path,
 };
 use palisade_policy::{
     PolicyFile,
-    ir::{Matcher, PathMatch, Preset, Rule, WorkloadRules},
+    ir::{Matcher, Rule, WorkloadRules},
 };
 use palisade_protocol::CompiledPolicy;
 
 use super::{
     compile,
-    corpus::{CAPABILITIES, Random, SYSCALLS, contested, endpoint, executable, path, path_near, rules, seed},
+    corpus::{Random, act, arguments, contested, executable, modifiers, overlap_of, path, path_near, rules, seed},
 };
 use crate::{
     CompileError,
-    canonical::tables_of,
     naive::{Act, Object, candidates, evaluate},
 };
 
@@ -103,39 +101,6 @@ fn compiled(rules: &WorkloadRules, seen: &mut Seen) -> Option<CompiledPolicy> {
     }
 }
 
-fn arguments(random: &mut Random) -> &'static [&'static str] {
-    random.pick(&[&[][..], &["-a"], &["-a", "-ab"], &["x", "-a", "x"], &["-a", ""], &["-", "x"], &["-abc"], &["x"]])
-}
-
-/// An act of some rule's family.
-fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Act<'a> {
-    let near = random.pick(&rules.rules);
-    let family = random.pick(tables_of(&near.matcher));
-    let object = match family {
-        Family::Process | Family::File | Family::Ptrace => Object::Path(path),
-        Family::Socket => Object::Endpoint(Endpoint { destination: None, ..endpoint(random) }),
-        Family::Connect => Object::Endpoint(endpoint(random)),
-        Family::Capability => Object::Capability(random.pick(&CAPABILITIES)),
-        Family::Syscall => Object::Syscall { number: random.pick(&SYSCALLS), compat: random.one_in(2) },
-        Family::Dns => Object::Domain(random.pick(&[
-            "a.com",
-            "A.com.",
-            "x.www.a.com",
-            "aa.com",
-            "com",
-            "org",
-            "xa.com",
-            "b.a.com",
-        ])),
-        Family::Preset => Object::Preset(random.pick(&Preset::ALL)),
-    };
-    Act { family, object, executable: executable(random), modifiers: modifiers(random), arguments: arguments(random) }
-}
-
-fn modifiers(random: &mut Random) -> Modifiers {
-    Modifiers(random.below(8) as u32)
-}
-
 #[test]
 fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() {
     let mut random = Random::new(seed());
@@ -160,24 +125,6 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() 
     assert!(contested * 3 > by_rule, "rules overlap on a third of what they decide");
     assert!(families.iter().all(|decided| *decided > 100), "each family was decided by rules: {families:?}");
     assert!(refused < 40, "{refused} sets were refused");
-}
-
-/// What the rules are that match one act: an Allow and a Block at once, one with a source, one by a pattern, one by a name.
-fn overlap_of(rules: &WorkloadRules, act: &Act<'_>) -> [bool; 4] {
-    let candidates = candidates(rules, act);
-    let by = |is: fn(&PathMatch) -> bool| {
-        candidates.iter().any(|rule| match &rule.matcher {
-            Matcher::Process(path) | Matcher::File(path) => is(&path.path),
-            _ => false,
-        })
-    };
-    let asks = |action| candidates.iter().any(|rule| rule.action == action);
-    [
-        asks(Action::Allow) && asks(Action::Block),
-        candidates.iter().any(|rule| !rule.sources.is_empty()),
-        by(|path| matches!(path, PathMatch::Pattern(_))),
-        by(|path| matches!(path, PathMatch::Name(_))),
-    ]
 }
 
 #[test]

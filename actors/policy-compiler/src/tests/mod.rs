@@ -17,6 +17,7 @@ use std::sync::Arc;
 use palisade_domain::{Action, PolicyKind, PolicyRef};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 
+use crate as compiler;
 use crate::{CompileError, automaton::AutomatonLimits};
 
 pub(crate) fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {

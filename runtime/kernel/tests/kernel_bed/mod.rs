@@ -21,8 +21,9 @@ use palisade_kernel::{
     unload,
 };
 use palisade_kernel_abi::blob::{
-    Automaton, AutomatonHead, Blob, BlobHead, FAMILIES, Family, FamilyHead, MAGIC, VERSION,
+    Automaton, AutomatonHead, Blob, BlobHead, FAMILIES, Family, FamilyHead, Form, MAGIC, VERSION,
 };
+use palisade_policy_compiler::automaton::{Comb, Dfa};
 
 /// Says why the test is skipped, or gives the root that pins go to.
 pub fn pin_root() -> Option<Pins> {
@@ -225,36 +226,54 @@ pub fn random_blob(random: &mut Random, states: u32) -> Blob {
     Blob::from_parts(head, &words).expect("a valid blob")
 }
 
+/// In one of the two forms.
 fn random_automaton(random: &mut Random, words: &mut Vec<u32>, states: u32, accepts: u32) -> AutomatonHead {
-    let classes = 2 + random.below(30);
-    let mut class_of = [2; 256];
-    class_of[0] = 1;
-    for class in class_of.iter_mut().skip(1) {
-        *class = u8::try_from(2 + random.below(classes)).expect("at most 33");
-    }
-    let last = u32::from(class_of.iter().copied().max().expect("256 bytes"));
-    let stride = last + 1;
+    let dfa = random_dfa(random, states, accepts);
     words.resize(words.len().next_multiple_of(2), 0);
     let first = u32::try_from(words.len()).expect("below the largest class");
-    let absorbing_rows = random.below(3).min(states - 1);
+    let mut class_of = dfa.class_of.map(|class| class + 2);
+    class_of[0] = 1;
+    let last = u32::from(class_of.iter().copied().max().expect("256 bytes"));
+    let (start, absorbing, form) = if random.below(2) == 0 {
+        let comb = Comb::of(&dfa);
+        comb.append(first, |accept| accept, words);
+        (first + 2 * comb.place_of(dfa.start), first + 2 * dfa.absorbing, Form::Comb)
+    } else {
+        let offset = |state: u32| first + state * (last + 1);
+        for ((row, accept), state) in dfa.rows.chunks_exact(dfa.classes).zip(&dfa.accept).zip(0..) {
+            words.extend([*accept, offset(state)]);
+            words.extend((2..=last).map(|column| offset(row[column as usize - 2])));
+        }
+        (offset(dfa.start), offset(dfa.absorbing), Form::Flat)
+    };
+    let end = u32::try_from(words.len()).expect("below the largest class");
+    AutomatonHead { start, absorbing, words: end - first, form: form as u32, class_of }
+}
+
+fn random_dfa(random: &mut Random, states: u32, accepts: u32) -> Dfa {
+    let classes = 2 + random.below(30);
+    let mut class_of = [(); 256].map(|()| u8::try_from(random.below(classes)).expect("at most 32"));
+    class_of[255] = u8::try_from(classes - 1).expect("at most 32");
+    let absorbing = random.below(3).min(states - 1);
+    let mut rows = Vec::new();
     for row in 0..states {
-        let own = first + row * stride;
-        words.extend([random.below(accepts), own]);
-        let target = |random: &mut Random| {
-            if row < absorbing_rows {
-                return own;
+        // What most classes do is what the comb form leaves out.
+        let common = random.below(states);
+        rows.extend((0..classes).map(|_| {
+            if row < absorbing {
+                return row;
             }
             // Mostly not into absorbing rows: long walks.
-            let target = random.below(states);
-            first + stride * if target < absorbing_rows && random.below(20) > 0 { states - 1 } else { target }
-        };
-        words.extend((2..=last).map(|_| target(random)));
+            let target = if random.below(2) == 0 { common } else { random.below(states) };
+            if target < absorbing && random.below(20) > 0 { states - 1 } else { target }
+        }));
     }
-    AutomatonHead {
-        start: first + stride * absorbing_rows.max(random.below(states)),
-        absorbing: first + stride * absorbing_rows,
-        words: states * stride,
-        form: 0,
+    Dfa {
+        classes: classes as usize,
         class_of,
+        start: absorbing.max(random.below(states)),
+        absorbing,
+        rows,
+        accept: (0..states).map(|_| random.below(accepts)).collect(),
     }
 }
