@@ -35,8 +35,6 @@ pub struct Wiring {
     pub released: Outbox<palisade_protocol::WorkloadGone>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
-    /// Global default postures.
-    pub postures: Postures,
 }
 
 /// An enforcer of this slot serves, and wants the newest set.
@@ -72,7 +70,8 @@ impl Enforcer {
         wiring: Wiring,
         roster: Outbox<EnforcerStarted>,
     ) -> Self {
-        let state = State::new(membership.slot, workload, wiring.postures);
+        // The postures that count come with each set.
+        let state = State::new(membership.slot, workload, Postures::default());
         Self {
             state,
             membership,
@@ -242,6 +241,7 @@ impl Handler<PolicySetChanged> for Enforcer {
     type Result = ();
 
     fn handle(&mut self, message: PolicySetChanged, ctx: &mut Self::Context) {
+        self.state.hold_to(message.generation, message.postures);
         self.input(Input::SetChanged(message.generation, message.set), ctx);
     }
 }
