@@ -20,7 +20,7 @@ use palisade_protocol::{
     WorkloadsOf,
 };
 use palisade_sinks::{Queued, RotatingFile, Stdout};
-use palisade_store::FileDirectory;
+use palisade_store::{Beside, FileDirectory};
 use palisade_supervision::{
     ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
 };
@@ -344,11 +344,12 @@ fn keeper(
     let live = live.clone();
     let state = Kept::new(Policies::with_postures(postures(&live.lock())));
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let (directory, interval) = {
+        let (path, interval) = {
             let arguments = live.lock();
-            (FileDirectory::new(&arguments.policy_dir), arguments.policy_interval)
+            (arguments.policy_dir.clone(), arguments.policy_interval)
         };
         let wiring = palisade_policy_keeper::Wiring { interval, ..wiring.clone() };
+        let directory = Beside::start(&path, Box::new(FileDirectory::new(&path)))?;
         Ok(PolicyKeeper::new(Box::new(directory), wiring, state.clone()))
     })
 }

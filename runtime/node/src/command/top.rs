@@ -1,1 +1,0 @@
-pub fn run(_: &crate::arguments::TopArguments) -> super::Outcome { anyhow::bail!("later") }
