@@ -18,7 +18,8 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
-pub mod compose;
+pub mod by_slot;
+mod compose;
 pub mod processes;
 pub mod rules;
 pub mod sinks;

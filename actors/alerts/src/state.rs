@@ -11,7 +11,7 @@ use palisade_protocol::{AlertCounts, PolicyAnnounced, PolicyInstalled, ProcessLi
 use palisade_supervision::Kept;
 use palisade_world::RecordBatch;
 
-use crate::{compose, processes::Processes, rules::Rules};
+use crate::{by_slot::BySlot, compose, processes::Processes, rules::Rules};
 
 /// Who has which slot, and what its rules are called. Said once, so it outlives the actor.
 #[derive(Debug, Default)]
@@ -22,9 +22,10 @@ pub struct Names {
 }
 
 impl Names {
-    /// A slot is this workload's from now on.
-    pub fn named(&mut self, fact: WorkloadNamed) {
-        self.workloads.insert(fact.slot, fact.workload);
+    /// A slot is this workload's from now on; whether that is another than before.
+    pub fn named(&mut self, fact: WorkloadNamed) -> bool {
+        let before = self.workloads.insert(fact.slot, Arc::clone(&fact.workload));
+        before.is_none_or(|before| before.container_id != fact.workload.container_id)
     }
 }
 
@@ -35,6 +36,7 @@ pub struct State {
     names: Kept<Names>,
     processes: Processes,
     raised: BTreeMap<Verdict, u64>,
+    by_slot: BySlot,
     unattributed: u64,
     malformed: u64,
 }
@@ -49,12 +51,23 @@ impl State {
     /// For the node of this name, with the names that a state before this one heard.
     #[must_use]
     pub fn knowing(node: String, names: Kept<Names>) -> Self {
-        Self { node, names, processes: Processes::default(), raised: BTreeMap::new(), unattributed: 0, malformed: 0 }
+        Self {
+            node,
+            names,
+            processes: Processes::default(),
+            raised: BTreeMap::new(),
+            by_slot: BySlot::default(),
+            unattributed: 0,
+            malformed: 0,
+        }
     }
 
     /// A slot is this workload's from now on.
     pub fn named(&mut self, fact: WorkloadNamed) {
-        self.names.lock().named(fact);
+        let slot = fact.slot;
+        if self.names.lock().named(fact) {
+            self.by_slot.begin(slot);
+        }
     }
 
     /// A policy may decide from now on.
@@ -79,6 +92,7 @@ impl State {
                 self.malformed += 1;
                 continue;
             };
+            self.by_slot.event(Slot(record.header.slot));
             // A process that executes something is that thing from now on; an exec that was refused or is only judged is not one.
             match &record.body {
                 Body::Fork(fork) => self.processes.forked(&record.header, *fork),
@@ -102,6 +116,7 @@ impl State {
         self.unattributed += u64::from(decision.rule.is_some() && rule.is_none());
         let verdict = compose::verdict(taken.outcome);
         *self.raised.entry(verdict).or_default() += 1;
+        self.by_slot.alert(slot, verdict);
         Some(Alert {
             time: UnixNanos(record.header.boot_ns.saturating_add(unix_minus_boot_ns)),
             node: self.node.clone(),
@@ -139,6 +154,7 @@ impl State {
             malformed: self.malformed,
             processes: self.processes.len() as u64,
             forgotten: self.processes.forgotten(),
+            by_slot: self.by_slot.counts(),
             ..AlertCounts::default()
         }
     }

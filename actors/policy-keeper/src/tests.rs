@@ -7,6 +7,7 @@ use std::{
 
 use actix::{Actor, Handler};
 use palisade_domain::Generation;
+use palisade_policy::ir::Postures;
 use palisade_protocol::{Condition, ConditionReported, PolicySetChanged};
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
 use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
@@ -284,4 +285,19 @@ fn unit_policy_keeper_keeps_the_set_in_force_where_no_set_can_be_made_at_all() {
     assert!(outcome.changed.is_none());
     assert_eq!(state.in_force().map(|changed| changed.set.len()), Some(1));
     assert!(!outcome.news.is_empty());
+}
+
+#[test]
+fn unit_policy_keeper_gives_other_postures_a_generation_of_their_own_and_keeps_them() {
+    let strict = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
+    let mut state = State::default();
+    assert!(state.set_postures(strict).is_none(), "nothing is in force yet");
+    let first = state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))])).changed.expect("it differs");
+    assert_eq!(first.postures, strict);
+    assert!(state.set_postures(strict).is_none(), "nothing new");
+    let changed = state.set_postures(Postures::default()).expect("other postures");
+    assert_eq!((changed.generation.0, changed.set == first.set), (first.generation.0 + 1, true));
+    assert_eq!(state.status().generation, changed.generation);
+    let next = state.read(reading(&[("a.yaml", &policy("one", "/bin/y"))])).changed.expect("it differs");
+    assert_eq!((next.generation.0, next.postures), (changed.generation.0 + 1, Postures::default()));
 }

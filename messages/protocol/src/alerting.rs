@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::Message;
-use palisade_domain::Verdict;
+use palisade_domain::{Slot, Verdict};
 use tokio::sync::mpsc;
 
 /// Hear the last `recent` alerts and, if asked, those from now on.
@@ -47,4 +47,15 @@ pub struct AlertCounts {
     pub processes: u64,
     /// Processes that were forgotten early since the table was full.
     pub forgotten: u64,
+    /// Of each slot that had an event, since its workload was named.
+    pub by_slot: BTreeMap<Slot, SlotCounts>,
+}
+
+/// What one workload did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlotCounts {
+    /// Its kernel records.
+    pub events: u64,
+    /// Its alerts by verdict.
+    pub raised: BTreeMap<Verdict, u64>,
 }

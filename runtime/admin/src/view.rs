@@ -18,6 +18,8 @@ pub enum Document {
     Policies,
     /// What the kernel can do, and which tier is used.
     Kernel,
+    /// Cumulative counts of records and alerts, in all and by workload.
+    Activity,
 }
 
 /// Nobody answered.

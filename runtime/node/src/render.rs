@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use palisade_domain::Alert;
 use palisade_supervision::{Kind, TreeNode};
 
+use crate::arguments::Output;
+
 /// What moves a cursor, changes a terminal's state or the order in which text is read: C0 and C1 controls, marks of direction, and what
 /// separates lines without being a line feed.
 fn hostile(c: char) -> bool {
@@ -35,6 +37,18 @@ pub fn printable_json(line: &str) -> String {
         }
     }
     text
+}
+
+/// A whole document for machines; what a workload chose is escaped in either form.
+#[must_use]
+pub fn document(output: Output, value: &serde_json::Value) -> String {
+    match output {
+        Output::Yaml => crate::yaml::document(value),
+        Output::Text | Output::Json => {
+            // Line feeds stand between values only: in strings they are escaped already.
+            format!("{value:#}\n").lines().map(|line| printable_json(line) + "\n").collect()
+        }
+    }
 }
 
 /// One line for an alert.

@@ -61,8 +61,8 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     checks.push(node(answer));
     let bad = checks.iter().any(|check| check.health == Health::Bad);
     let text = match arguments.output {
-        Output::Json => format!("{:#}\n", json!({ "healthy": !bad, "checks": checks })),
         Output::Text => text(&checks),
+        output => render::document(output, &json!({ "healthy": !bad, "checks": checks })),
     };
     super::print(&text)?;
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })

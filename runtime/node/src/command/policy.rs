@@ -18,6 +18,7 @@ use super::{Outcome, policy_explain, policy_test};
 use crate::{
     arguments::{Output, PolicyCommand},
     node::view,
+    render,
 };
 
 /// Runs a policy command.
@@ -51,14 +52,14 @@ fn validate(paths: &[PathBuf], no_kernel: bool, strict: bool, output: Output) ->
     let not_held: Vec<NotHeld> = set.iter().flat_map(|policy| kernel.not_held(policy)).collect();
     let unheld = not_held.len() + found.iter().filter(|found| found.severity == Severity::Unenforceable).count();
     let text = match output {
-        Output::Json => {
+        Output::Json | Output::Yaml => {
             let policies: Vec<String> = set.iter().map(|policy| policy.reference.to_string()).collect();
             let by_kernel: Vec<serde_json::Value> = not_held.iter().map(view::not_held).collect();
             let document = json!({
                 "valid": refused == 0, "policies": policies, "diagnostics": found,
                 "kernel": kernel.release(), "notHeldByKernel": by_kernel,
             });
-            format!("{document:#}\n")
+            render::document(output, &document)
         }
         Output::Text => {
             let problems: String = found.iter().map(|found| format!("{found}\n")).collect();

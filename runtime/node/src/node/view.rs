@@ -7,20 +7,24 @@ use std::{
 };
 
 use async_trait::async_trait;
-use palisade_admin::{AdminView, AlertLines, Document, Metric, ViewError};
+use palisade_admin::{
+    AdminView, AlertLines, Document, Metric, ViewError,
+    answers::{Activity, RecordCounts, WorkloadActivity},
+};
 use palisade_domain::Family;
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, NotHeld, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
-    RecordAccountOf, SubscribeAlerts, WorkloadsOf,
+    RecordAccount, RecordAccountOf, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
-use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
+use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
 use super::{
     metrics,
     tree::{self, Askers},
 };
+use crate::clock::MachineClock;
 
 /// People and scrapers wait no longer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -61,6 +65,33 @@ impl View {
         Ok(json!({ "synchronized": synchronized, "workloads": all }))
     }
 
+    /// What cannot be had is named, and takes nothing else along.
+    async fn activity(&self) -> Activity {
+        let (records, alerts) = tokio::join!(
+            self.ask.records.ask(RecordAccountOf, WITHIN),
+            self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
+        );
+        let mut activity = Activity { at_ms: MachineClock.boot().0 / 1_000_000, ..Activity::default() };
+        match records {
+            Ok(account) => activity.records = record_counts(&account),
+            Err(_) => activity.unanswered.push("probe".into()),
+        }
+        let Ok(counts) = alerts else {
+            activity.unanswered.push("alerts".into());
+            return activity;
+        };
+        activity.alerts = named(&counts.raised);
+        activity.unwritten = counts.unwritten;
+        activity.missed_by_listeners = counts.missed_by_listeners;
+        let row = |(slot, counts): (palisade_domain::Slot, palisade_protocol::SlotCounts)| WorkloadActivity {
+            slot: slot.0,
+            events: counts.events,
+            alerts: named(&counts.raised),
+        };
+        activity.workloads = counts.by_slot.into_iter().map(row).collect();
+        activity
+    }
+
     async fn policies(&self) -> Result<Value, ViewError> {
         let status = self.ask.policies.ask(PolicySetStatusOf, WITHIN).await.map_err(silent("policy-keeper"))?;
         Ok(json!({
@@ -68,6 +99,19 @@ impl View {
             "heldBack": status.held_back, "unreadable": status.unreadable,
         }))
     }
+}
+
+fn named<K: std::fmt::Debug>(counts: &BTreeMap<K, u64>) -> BTreeMap<String, u64> {
+    counts.iter().map(|(key, count)| (format!("{key:?}").to_lowercase(), *count)).collect()
+}
+
+fn record_counts(account: &RecordAccount) -> RecordCounts {
+    let mut lost = BTreeMap::new();
+    for ((_, reason), count) in &account.loss.counts {
+        *lost.entry(format!("{reason:?}")).or_default() += count;
+    }
+    let RecordAccount { delivered, malformed, refused, missing, .. } = *account;
+    RecordCounts { delivered, malformed, refused, missing, lost }
 }
 
 fn policy(fact: &PolicyInstalled) -> Value {
@@ -140,6 +184,7 @@ impl AdminView for View {
                 .map_err(|error| ViewError { actor: "tree", reason: error.to_string() }),
             Document::Workloads => self.workloads().await,
             Document::Policies => self.policies().await,
+            Document::Activity => Ok(json!(self.activity().await)),
             Document::Kernel => {
                 let mut value = matrix(self.enforcement.matrix());
                 let memory = self.enforcement.memory();

@@ -24,7 +24,10 @@ use super::{
     policy::{Kernel, read_all},
     policy_test::{self, compile_as_a_node},
 };
-use crate::arguments::{ExplainArguments, Output};
+use crate::{
+    arguments::{ExplainArguments, Output},
+    render,
+};
 
 /// All that is to be told.
 struct Telling {
@@ -80,8 +83,9 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     let answer = act.map(|act| answer(&rules, &act));
     let telling = Telling { workload, global, set, rules, not_held, kernel, left_out, answer };
     let text = match arguments.output {
-        Output::Json => format!("{:#}\n", telling.json()),
-        Output::Text => telling.text(),
+        output @ (Output::Json | Output::Yaml) => render::document(output, &telling.json()),
+        // Paths and labels are the user's text, and may hold what a terminal obeys.
+        Output::Text => telling.text().lines().map(|line| format!("{}\n", render::printable(line))).collect(),
     };
     super::print(&text)?;
     let sound = telling.answer.as_ref().is_none_or(|answer| answer.disagreement.is_none());
