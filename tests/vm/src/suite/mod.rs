@@ -10,6 +10,7 @@ mod node;
 mod paths;
 mod phases;
 mod pins;
+mod probes;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         paths::trials(),
         phases::trials(),
         pins::trials(),
+        probes::trials(),
         node::trials(),
     ]
     .into_iter()
