@@ -275,36 +275,48 @@ int BPF_PROG(observe_io_uring, struct pt_regs *regs, long result)
 
 #define PAL_REQUEST_FIXED_FILE 1u /* IOSQE_FIXED_FILE, kept as REQ_F_FIXED_FILE: the number is of the ring's own table */
 
-/* The name that an operation has prepared; 0 where it has none, or the kernel keeps it otherwise. */
-static __always_inline __u64 pal_request_name(struct io_kiocb *request, __u32 opcode)
+/* Operations (by number, up to LISTEN of 6.11) whose descriptor the kernel keeps with the request. */
+#define PAL_REQUESTS_WITH_FILE                                                                                                \
+	(1ull << 1 | 1ull << 2 | 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 9 | 1ull << 10 |         \
+	 1ull << 13 | 1ull << 16 | 1ull << 17 | 1ull << 22 | 1ull << 23 | 1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 30 | \
+	 1ull << 34 | 1ull << 40 | 1ull << 41 | 1ull << 43 | 1ull << 46 | 1ull << 47 | 1ull << 48 | 1ull << 49 | 1ull << 54 | \
+	 1ull << 55 | 1ull << 56 | 1ull << 57)
+
+/*
+ * The name that an operation has prepared, and the directory that it starts from; 0 where it has none, or the kernel keeps it
+ * otherwise.
+ */
+static __always_inline __u64 pal_request_name(struct io_kiocb *request, __u32 opcode, __s32 *directory)
 {
+	void *prepared = (void *)request + bpf_core_field_offset(struct io_kiocb, file);
 	__u64 name = 0;
-	__u32 at = 0;
+	__u32 at = 0, start = 0;
 
 	switch (opcode) {
 	case 18: /* OPENAT */
 	case 28: /* OPENAT2 */
 		if (bpf_core_field_exists(struct io_open, filename))
-			at = bpf_core_field_offset(struct io_open, filename);
+			at = bpf_core_field_offset(struct io_open, filename), start = bpf_core_field_offset(struct io_open, dfd);
 		break;
 	case 35: /* RENAMEAT */
 		if (bpf_core_field_exists(struct io_rename, oldpath))
-			at = bpf_core_field_offset(struct io_rename, oldpath);
+			at = bpf_core_field_offset(struct io_rename, oldpath), start = bpf_core_field_offset(struct io_rename, old_dfd);
 		break;
 	case 36: /* UNLINKAT */
 		if (bpf_core_field_exists(struct io_unlink, filename))
-			at = bpf_core_field_offset(struct io_unlink, filename);
+			at = bpf_core_field_offset(struct io_unlink, filename), start = bpf_core_field_offset(struct io_unlink, dfd);
 		break;
 	case 37: /* MKDIRAT */
 		if (bpf_core_field_exists(struct io_mkdir, filename))
-			at = bpf_core_field_offset(struct io_mkdir, filename);
+			at = bpf_core_field_offset(struct io_mkdir, filename), start = bpf_core_field_offset(struct io_mkdir, dfd);
 		break;
 	default:
 		break;
 	}
 	if (!at)
 		return 0;
-	bpf_probe_read_kernel(&name, sizeof(name), (void *)request + bpf_core_field_offset(struct io_kiocb, file) + at);
+	bpf_probe_read_kernel(&name, sizeof(name), prepared + at);
+	bpf_probe_read_kernel(directory, sizeof(*directory), prepared + start);
 	return name ? (__u64)BPF_CORE_READ((struct filename *)name, name) : 0;
 }
 
@@ -319,6 +331,7 @@ int BPF_PROG(observe_request, struct io_kiocb *request)
 	struct pal_record_buffer *buffer;
 	struct pal_record_io_uring *body;
 	struct pal_subject subject;
+	__s32 descriptor = -1;
 	__u64 name, file = 0;
 
 	if (!pal_wanted_anywhere(PAL_RECORD_IO_URING) || !pal_observes(&subject, PAL_RECORD_IO_URING))
@@ -332,12 +345,14 @@ int BPF_PROG(observe_request, struct io_kiocb *request)
 	body->operation = PAL_IO_URING_SUBMIT;
 	body->opcode = BPF_CORE_READ(request, opcode);
 	body->flags = BPF_CORE_READ(request, flags);
-	body->descriptor = BPF_CORE_READ(request, cqe.fd);
-	name = pal_request_name(request, body->opcode);
+	if (body->opcode < 64 && PAL_REQUESTS_WITH_FILE >> body->opcode & 1)
+		descriptor = BPF_CORE_READ(request, cqe.fd);
+	name = pal_request_name(request, body->opcode, &descriptor);
+	body->descriptor = descriptor;
 	if (name)
 		pal_append_kernel_string(buffer, &body->path, (const void *)name, PAL_STRING_MAX);
-	if (!(body->flags & PAL_REQUEST_FIXED_FILE) && body->descriptor >= 0)
-		file = pal_file_of_descriptor(task, body->descriptor);
+	if (!(body->flags & PAL_REQUEST_FIXED_FILE) && descriptor >= 0)
+		file = pal_file_of_descriptor(task, descriptor);
 	if (file)
 		pal_append_file(buffer, &body->file, file);
 	pal_observed(buffer, &subject, PAL_RECORD_IO_URING);

@@ -116,6 +116,7 @@ int BPF_PROG(observe_signal_call, struct pt_regs *regs, long result)
 	struct pal_subject subject;
 	struct task_struct *target = NULL;
 	struct pal_call call;
+	__s32 number;
 
 	if ((__s32)result >= 0)
 		return 0;
@@ -126,8 +127,9 @@ int BPF_PROG(observe_signal_call, struct pt_regs *regs, long result)
 	signal.asked = call.arguments[0];
 	signal.signal = call.variant == PAL_VARIANT_THREAD ? call.arguments[2] : call.arguments[1];
 	signal.result = result;
-	if (call.variant != PAL_VARIANT_PIDFD && signal.asked > 0)
-		target = (struct task_struct *)pal_task_by_number(bpf_get_current_task_btf(), signal.asked);
+	number = call.variant == PAL_VARIANT_THREAD ? call.arguments[1] : call.arguments[0];
+	if (call.variant != PAL_VARIANT_PIDFD && number > 0)
+		target = (struct task_struct *)pal_task_by_number(bpf_get_current_task_btf(), number);
 	if (target) {
 		signal.target_tgid = BPF_CORE_READ(target, tgid);
 		signal.target_tid = BPF_CORE_READ(target, pid);

@@ -333,9 +333,11 @@ static __noinline int pal_dns_read(struct __sk_buff *packet, struct pal_dns *dns
 	if (!size)
 		return PAL_DNS_OPAQUE;
 	dns->end = size;
+	/* So that 6.1 sees that it is 1 to PAL_DNS_BYTES in the very register that it is passed in. */
+	size -= 1;
 	pal_opaque(size);
-	size &= 2 * PAL_DNS_BYTES - 1;
-	if (!size || size > PAL_DNS_BYTES || bpf_skb_load_bytes(packet, at, dns->bytes, size))
+	size &= PAL_DNS_BYTES - 1;
+	if (bpf_skb_load_bytes(packet, at, dns->bytes, size + 1))
 		return PAL_DNS_OPAQUE;
 	return pal_dns_message(dns);
 }

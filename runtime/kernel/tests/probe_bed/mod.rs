@@ -33,13 +33,15 @@ use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_world::{RecordBatch, RecordSource};
 
 pub mod calls;
+#[cfg(target_arch = "x86_64")]
+pub mod raw;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The slot that every bed's cgroup is admitted to; each bed has its own maps.
 pub const SLOT: u32 = 1;
 /// All kinds of record.
-pub const ALL_KINDS: u64 = !0;
+pub const ALL_KINDS: u64 = !(1 << 23);
 /// Bytes of a map value of the smallest class.
 const K16: usize = HEAD_BYTES + (4 << 12);
 /// Of the next one.

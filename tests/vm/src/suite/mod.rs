@@ -11,6 +11,7 @@ mod node;
 mod paths;
 mod phases;
 mod pins;
+mod probes;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -30,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         paths::trials(),
         phases::trials(),
         pins::trials(),
+        probes::trials(),
         node::trials(),
     ]
     .into_iter()
