@@ -11,6 +11,7 @@ use std::{
 
 use palisade_domain::{Action, Slot};
 use palisade_kernel::{cgroup::CgroupPrograms, records::DEFAULT_RING_BYTES};
+use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_kernel_abi::record::{Body, FailReason, Family, NetworkOperation, Outcome, Tier};
 use palisade_policy::ir::{DestinationMatch, Matcher, Rule, SocketMatch, SocketShape, Transport};
 use probe_bed::{Bed, Records, SLOT, blob, calls, errno_of, rule, start};
@@ -106,7 +107,9 @@ fn host_cgroup_denied_connect_is_refused_inside_and_only_inside() {
     assert_eq!((network.domain, network.socket_type, network.protocol, network.user), (2, 1, 6, false));
     let decision = record.decision.unwrap();
     assert_eq!((decision.tier, decision.outcome, decision.family), (Tier::CgroupBpf, Outcome::Denied, Family::Connect));
-    assert_eq!((decision.generation, decision.fail_reason, decision.word), (9, FailReason::None, 1 << 8 | 2));
+    assert_eq!((decision.generation, decision.fail_reason), (9, FailReason::None));
+    let word = Decision::from_word(decision.word);
+    assert_eq!((word.effect, word.rule, word.by_posture), (Effect::Block, Some(0), false));
     assert_eq!((i64::from(record.header.tgid), record.header.slot), (i64::from(pid), SLOT));
     assert_eq!(record.header.cgroup_id, bed.cgroup_id());
     records.verify();
@@ -237,6 +240,32 @@ fn host_cgroup_denied_sockets_are_not_made() {
     records.verify();
 }
 
+/// From a terminal of the child's own.
+fn at_terminal(act: impl FnOnce() -> i32) -> i32 {
+    if calls::take_terminal() == 0 { 253 } else { act() }
+}
+
+#[test]
+fn host_cgroup_rules_that_spare_who_has_no_terminal_block_who_has_one() {
+    let shape = SocketShape { domain: None, kind: Some(3), protocol: None };
+    let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape], pts: Some(false) });
+    let (bed, _programs, mut records) = held("pts", vec![rule(Action::Block, raw)]);
+    let act = || socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+    assert_eq!(bed.start(act).code(), 0);
+    assert_eq!(bed.start(|| at_terminal(act)).code(), libc::EPERM);
+    // A session of its own has none, wherever it was started.
+    let without = || {
+        // SAFETY: takes nothing; the child leads no process group.
+        unsafe { libc::setsid() };
+        act()
+    };
+    assert_eq!(bed.start(|| at_terminal(|| start(without).code())).code(), 0);
+    let all = records.all();
+    let [record] = all.as_slice() else { panic!("{all:?}") };
+    assert!(record.decision.is_some_and(|d| d.outcome == Outcome::Denied && d.family == Family::Socket));
+    records.verify();
+}
+
 #[test]
 fn host_cgroup_audited_connect_happens_and_is_observed() {
     let (listener, address) = tcp_server("127.0.0.1:0");
@@ -297,7 +326,7 @@ fn host_cgroup_links_hold_without_their_loader_and_go_when_detached() {
     let again = CgroupPrograms::load(palisade_bpf::CGROUP, &bed.pins).unwrap();
     assert_eq!(again.attached().unwrap(), [Slot(SLOT)]);
     again.attach(Slot(SLOT), &bed.cgroup).expect("attaching again replaces");
-    assert_eq!(std::fs::read_dir(bed.pins.join("cgroup").join(SLOT.to_string())).unwrap().count(), 5);
+    assert_eq!(std::fs::read_dir(bed.pins.join("cgroup").join(SLOT.to_string())).unwrap().count(), 6);
     assert_eq!(bed.start(|| connect(TCP, address)).code(), libc::EPERM);
     again.detach(Slot(SLOT)).unwrap();
     again.detach(Slot(SLOT)).expect("detaching again is harmless");

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     time::Duration,
 };
 
@@ -14,7 +15,11 @@ use palisade_domain::{Action, Posture, Slot};
 use palisade_kernel::{cgroup::CgroupPrograms, records::DEFAULT_RING_BYTES};
 use palisade_kernel_abi::record::{Body, Dns, FailReason, Family, Outcome, Record, Tier};
 use palisade_policy::ir::{DnsMatch, Matcher, Rule};
-use probe_bed::{Bed, Records, SLOT, blob_with, rule, start};
+use probe_bed::{
+    Bed, Records, SLOT, blob_with,
+    raw::{Ring, bytes},
+    rule, start,
+};
 
 /// Addresses of this host alone; port 53 needs root, which these tests have.
 const V4: &str = "127.53.53.1:53";
@@ -350,6 +355,38 @@ fn host_dns_over_tcp_a_question_in_pieces_takes_the_fail_mode() {
     let (bed, _programs, mut records) = held("dnspieces", blocked(), Posture::Audit);
     assert_eq!(over_tcp(&bed, &pieces), bad, "where the fail mode permits");
     assert!(records.all().iter().any(|r| r.decision.is_some_and(|d| d.fail_reason == FailReason::Unreadable)));
+}
+
+#[test]
+fn host_dns_sends_by_a_ring_and_its_workers_are_no_way_round() {
+    let server = server(V4);
+    let to = server.local_addr().unwrap();
+    let (bed, _programs, mut records) = held("dnsring", blocked(), Posture::Audit);
+    for (domain, arrives) in [("blocked.example", 0), ("good.example", 1)] {
+        // In the submitter's own turn, and by a worker.
+        for flags in [0, 1 << 4] {
+            let message = ask(domain);
+            let child = bed.start(|| {
+                let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return 253 };
+                let Ok(mut ring) = Ring::set_up() else { return 77 };
+                if socket.connect(to).is_err() {
+                    return 252;
+                }
+                let mut request = [0_u8; 64];
+                request[0] = 26; // IORING_OP_SEND
+                request[1] = flags;
+                request[4..8].copy_from_slice(&socket.as_raw_fd().to_ne_bytes());
+                request[16..24].copy_from_slice(&bytes(&message).to_ne_bytes());
+                request[24..28].copy_from_slice(&u32::try_from(message.len()).unwrap().to_ne_bytes());
+                i32::from(ring.submit(&request) != 1)
+            });
+            assert_eq!(child.code(), 0, "77: this kernel refuses io_uring");
+            assert_eq!(arrived(&server).len(), arrives, "{domain}");
+        }
+    }
+    let all = records.all();
+    assert_eq!(all.len(), 2);
+    assert!(all.iter().all(|record| said(record) == "blocked.example" && !question(record).no_task));
 }
 
 #[test]

@@ -6,8 +6,9 @@ mod probe_bed;
 use std::{collections::BTreeSet, ffi::CString, fs, path::Path};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::BtfTracePoint};
-use palisade_domain::Action;
+use palisade_domain::{Action, CgroupId, Generation, Slot};
 use palisade_kernel::{
+    KernelAdapter, KernelConfig,
     kill::{self, KillDuty},
     records::DEFAULT_RING_BYTES,
 };
@@ -16,6 +17,7 @@ use palisade_kernel_abi::{
     record::{Body, DecisionTaken, FailReason, Family, Outcome, Record, Tier},
 };
 use palisade_policy::ir::{CapabilityMatch, Matcher, Preset, Rule, SyscallMatch};
+use palisade_world::{Enforcement as _, Membership};
 use probe_bed::{Bed, Child, Directory, Records, blob, c, calls, errno_of, namespace, path_of, rule, start};
 
 fn killed(status: i32) -> bool {
@@ -116,6 +118,65 @@ fn host_syscalls_of_rules_with_a_source_are_those_of_that_executable() {
         assert_eq!(bed.start(|| errno_of(unsafe { libc::chroot(root.as_ptr()) })).code(), 0);
         assert_eq!(records.all().len(), seen);
     }
+}
+
+fn adapter(bed: &Bed) -> KernelAdapter {
+    let config = KernelConfig { pin_root: bed.pins.clone(), responder: None, ..KernelConfig::default() };
+    KernelAdapter::open(config).unwrap()
+}
+
+#[test]
+fn host_adapter_looks_at_system_calls_only_while_a_policy_in_force_names_some() {
+    let bed = Bed::new("ondemand");
+    let pin = bed.pins.join("syscalls/audit_call");
+    let slot = Slot(3);
+    let membership = Membership {
+        slot,
+        cgroup: Some(CgroupId(bed.cgroup_id())),
+        cgroup_path: Some(Path::new("/").join(bed.cgroup.file_name().unwrap())),
+        pid: 0,
+        root: None,
+    };
+    let calls = blob(vec![syscall(Action::Audit, &[161], &[])]);
+    let files = blob(vec![capability(Action::Audit, "sys_chroot", 18)]);
+    let first = adapter(&bed);
+    first.admit(&membership).unwrap();
+    for (policy, attached) in [(Some(&files), false), (Some(&calls), true), (None, false), (Some(&calls), true)] {
+        first.install(slot, Generation(1), policy).unwrap();
+        assert_eq!(pin.exists(), attached);
+    }
+    drop(first);
+    assert!(pin.exists(), "policy stands while the runtime restarts");
+    let second = adapter(&bed);
+    assert!(pin.exists(), "and after it");
+    second.admit(&membership).unwrap();
+    second.release(slot).unwrap();
+    assert!(!pin.exists());
+}
+
+#[test]
+fn host_matrix_tells_what_holds_the_new_families_without_an_lsm() {
+    let bed = Bed::new("matrix");
+    let adapter = adapter(&bed);
+    let matrix = adapter.matrix();
+    if matrix.has(palisade_world::Capability::BpfLsm) {
+        println!("skipped: this kernel has a BPF LSM");
+        return;
+    }
+    use palisade_domain::{Family, Tier};
+    for (family, tier, unheld) in [
+        (Family::Capabilities, Tier::Audit, vec!["denial"]),
+        (Family::Syscalls, Tier::Audit, vec![]),
+        (Family::Dns, Tier::CgroupBpf, vec![]),
+        (Family::Presets, Tier::Kill, vec!["preset:anonMapExec"]),
+        (Family::Device, Tier::Audit, vec!["device"]),
+    ] {
+        let held = &matrix.families[&family];
+        let words: Vec<&str> = held.gaps.iter().map(|gap| gap.what.as_str()).filter(|what| !what.contains(' ')).collect();
+        assert_eq!((held.tier, words), (tier, unheld), "{family:?}");
+    }
+    let process = &matrix.families[&Family::Process];
+    assert!(process.gaps.iter().all(|gap| gap.what != "allowedArgs"), "{process:?}");
 }
 
 /* ---- capabilities and protections, by the tier that kills ---- */
