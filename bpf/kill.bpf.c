@@ -380,55 +380,16 @@ static __noinline int pal_protect_opened(long result)
 
 #define PAL_CAP_SYS_ADMIN 21
 
-static __always_inline bool pal_accounts_memory_64(__u64 number)
-{
-	switch (number) {
-	case 9:   /* mmap */
-	case 10:  /* mprotect */
-	case 12:  /* brk */
-	case 25:  /* mremap */
-	case 30:  /* shmat */
-	case 56:  /* clone */
-	case 57:  /* fork */
-	case 58:  /* vfork */
-	case 59:  /* execve */
-	case 322: /* execveat */
-	case 435: /* clone3 */
-		return true;
-	default:
-		return false;
-	}
-}
-
-static __always_inline bool pal_accounts_memory_32(__u64 number)
-{
-	switch (number) {
-	case 2:   /* fork */
-	case 11:  /* execve */
-	case 45:  /* brk */
-	case 90:  /* mmap */
-	case 120: /* clone */
-	case 125: /* mprotect */
-	case 163: /* mremap */
-	case 190: /* vfork */
-	case 192: /* mmap2 */
-	case 358: /* execveat */
-	case 435: /* clone3 */
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Whatever takes memory asks whether it may have the reserve, page faults (of no call) among it: that is no use of sys_admin. */
 static __always_inline bool pal_accounts_memory(void)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	__s64 number = regs->orig_ax;
+	bool compat = pal_in_compat();
 
-	if (number < 0)
+	if (pal_raw_number(regs) < 0)
 		return true;
-	return pal_in_compat() ? pal_accounts_memory_32(number) : pal_accounts_memory_64(number);
+	return compat ? pal_accounts_memory_32(pal_call_number(regs, compat)) :
+			pal_accounts_memory_64(pal_call_number(regs, compat));
 }
 
 static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 capability)

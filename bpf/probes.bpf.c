@@ -159,6 +159,8 @@ int BPF_PROG(observe_call, struct pt_regs *regs, long result)
 static __noinline void pal_observe_syscall(struct pt_regs *regs, long result)
 {
 	const struct pal_observation *settings = pal_observation_of();
+	__u64 arguments[PAL_CALL_ARGUMENTS];
+	bool compat = pal_in_compat();
 	struct pal_subject subject;
 	struct pal_digest digest;
 	__u64 now;
@@ -166,15 +168,12 @@ static __noinline void pal_observe_syscall(struct pt_regs *regs, long result)
 	pal_identify(&subject);
 	if (!settings || !pal_wanted(&subject, PAL_RECORD_SYSCALL))
 		return;
+	pal_read_arguments(arguments, regs, compat);
 	now = bpf_ktime_get_boot_ns();
 	pal_digest_begin(&digest, settings, PAL_RECORD_SYSCALL);
-	pal_digest_word(&digest, regs->orig_ax ^ (__u64)pal_in_compat() << 63);
-	pal_digest_word(&digest, regs->di);
-	pal_digest_word(&digest, regs->si);
-	pal_digest_word(&digest, regs->dx);
-	pal_digest_word(&digest, regs->r10);
-	pal_digest_word(&digest, regs->bx);
-	pal_digest_word(&digest, regs->cx);
+	pal_digest_word(&digest, pal_raw_number(regs) ^ (__u64)compat << 63);
+	for (int i = 0; i < PAL_CALL_ARGUMENTS; i++)
+		pal_digest_word(&digest, arguments[i]);
 	pal_digest_word(&digest, result < 0 ? result : 0);
 	if (pal_admit(&subject, PAL_RECORD_SYSCALL, pal_digest_end(&digest), now))
 		pal_emit_syscall(&subject, regs, result, now, NULL);

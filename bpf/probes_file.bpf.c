@@ -67,6 +67,8 @@ static const struct pal_file_form pal_file_forms[PAL_SHAPES] = {
 	[PAL_SHAPE_FTRUNCATE] = PAL_FORM(.operation = PAL_FILE_TRUNCATE, .descriptor = 0, .size = 1),
 	[PAL_SHAPE_TRUNCATE64] = PAL_FORM(.operation = PAL_FILE_TRUNCATE, .path = 0, .size = 1, .size_high = 2),
 	[PAL_SHAPE_FTRUNCATE64] = PAL_FORM(.operation = PAL_FILE_TRUNCATE, .descriptor = 0, .size = 1, .size_high = 2),
+	[PAL_SHAPE_TRUNCATE64_EVEN] = PAL_FORM(.operation = PAL_FILE_TRUNCATE, .path = 0, .size = 2, .size_high = 3),
+	[PAL_SHAPE_FTRUNCATE64_EVEN] = PAL_FORM(.operation = PAL_FILE_TRUNCATE, .descriptor = 0, .size = 2, .size_high = 3),
 };
 #pragma clang diagnostic pop
 

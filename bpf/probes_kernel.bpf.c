@@ -14,7 +14,6 @@ char _license[] SEC("license") = "GPL";
 
 /* ---- mounts ---- */
 
-#define PAL_OLD_UMOUNT 22 /* of the 32-bit entry: it takes no flags */
 
 /* Where the names of a mount call stand; 7: it has none. */
 static __always_inline void pal_mount_names(__u32 operation, __u32 *source, __u32 *target, __u32 *filesystem, __u32 *flags,
@@ -92,7 +91,7 @@ int BPF_PROG(observe_mount, struct pt_regs *regs, long result)
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = call.variant;
 	body->flags = pal_argument(&call, flags, 0);
-	if (call.compat && regs->orig_ax == PAL_OLD_UMOUNT)
+	if (call.compat && pal_call_number(regs, true) == PAL_OLD_UMOUNT)
 		body->flags = 0;
 	body->result = result;
 	pal_append_name(buffer, &body->source, pal_argument(&call, source, 0));
@@ -109,11 +108,11 @@ int BPF_PROG(observe_mount, struct pt_regs *regs, long result)
 
 /* ---- modules ---- */
 
-/* A kernel that is to be started next comes by a descriptor too, but only in one of the two calls, which has 64-bit numbers alone. */
+/* A kernel that is to be started next comes by a descriptor too, but only in one of the two calls. */
 static __always_inline bool pal_module_has_file(struct pt_regs *regs, __u32 operation)
 {
 	if (operation == PAL_MODULE_KEXEC)
-		return !pal_in_compat() && (regs->orig_ax & ~PAL_X32_BIT) == 320;
+		return !pal_in_compat() && pal_call_number(regs, false) == PAL_KEXEC_FILE_LOAD;
 	return operation == PAL_MODULE_FINIT;
 }
 

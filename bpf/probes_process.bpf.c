@@ -162,7 +162,7 @@ int BPF_PROG(observe_signal, int number, struct kernel_siginfo *details, struct 
 	if (!pal_wanted(&subject, PAL_RECORD_SIGNAL))
 		return 0;
 	signal.signal = number;
-	signal.asked = pal_in_compat() ? regs->bx : regs->di;
+	signal.asked = pal_first_argument(regs, pal_in_compat());
 	signal.target_tgid = target->tgid;
 	signal.target_tid = target->pid;
 	signal.target_slot = pal_slot_of_cgroup(pal_cgroup_of_task(target));

@@ -3,8 +3,8 @@
  * System calls that rules name: seen and reported, never refused.
  *
  * At the entry, so that calls which do not come back (execve, exit) are seen too; what became of it is not known yet. By the
- * numbers of the table that the call is of: x86-64 (x32 among it: its own numbers past 511 are those of the plain calls that
- * they are variants of) and i386, by int 0x80 from a 64-bit task too.
+ * numbers of the table that the call is of, the architecture's 64-bit or 32-bit one: on x86-64, x32's own numbers past 511 are those
+ * of the plain calls that they are variants of, and int 0x80 takes a 64-bit task to i386's table too.
  *
  * Attached only while a policy in force has rules of the family, for it makes every system call of the machine some 100 ns
  * slower. What else runs without a system call of its own is not seen: what io_uring does, and the vDSO.
@@ -54,7 +54,7 @@ static __noinline int pal_audit_call(struct pal_subject *subject, struct pt_regs
 	struct pal_act act;
 
 	pal_act_begin(&act, subject, PAL_FAMILY_SYSCALL);
-	pal_judge_number(&act, pal_veiled(pal_accept_of_call(regs->orig_ax)));
+	pal_judge_number(&act, pal_veiled(pal_accept_of_call(pal_raw_number(regs))));
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
 		verdict.word = act.word;
 		verdict.family = PAL_FAMILY_SYSCALL;

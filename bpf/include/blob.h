@@ -56,7 +56,7 @@ enum pal_family {
 
 /* Tables without an automaton have as many rows as there are ids, and one for "none". */
 #define PAL_CAPABILITY_ACCEPTS 65u
-#define PAL_SYSCALLS 512u /* x86-64 and i386 each: a number past it decides nothing */
+#define PAL_SYSCALLS 512u /* 64-bit and 32-bit each (x86-64 and i386, or aarch64 and arm): a number past it decides nothing */
 #define PAL_SYSCALL_ACCEPT(number) ((number) + 1u)
 #define PAL_SYSCALL_ACCEPT_COMPAT(number) ((number) + 1u + PAL_SYSCALLS)
 #define PAL_SYSCALL_ACCEPTS (2u * PAL_SYSCALLS + 1u)

@@ -77,8 +77,6 @@ enum {
 #define PAL_S_IFREG 0100000
 #define PAL_S_IFSOCK 0140000
 #define PAL_SIGNAL_GROUP_EXIT 4u      /* signal_struct.flags: group_exit_code is meant */
-#define PAL_X32_BIT 0x40000000ul
-#define PAL_TS_COMPAT 2u              /* thread_info.status: inside a 32-bit system call */
 #define PAL_FMODE_WRITE 0x2u
 #define PAL_FMODE_CREATED 0x100000u   /* this open made the file */
 #define PAL_FMODE_EXEC 0x20u          /* in f_flags: an open on behalf of execve */
@@ -353,7 +351,11 @@ struct signal_struct {
 };
 
 struct thread_info {
-	__u32 status; /* x86 */
+#if defined(__TARGET_ARCH_x86)
+	__u32 status;
+#elif defined(__TARGET_ARCH_arm64)
+	unsigned long flags;
+#endif
 };
 
 struct kernfs_node {
@@ -511,6 +513,7 @@ struct sockaddr {
 };
 
 struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
 	unsigned long bp;
 	unsigned long bx;
 	unsigned long cx;
@@ -522,6 +525,11 @@ struct pt_regs {
 	unsigned long r9;
 	unsigned long ax;
 	unsigned long orig_ax;
+#elif defined(__TARGET_ARCH_arm64)
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+#endif
 };
 
 #pragma clang attribute pop

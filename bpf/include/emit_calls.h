@@ -7,6 +7,7 @@
 #define PALISADE_EMIT_CALLS_H
 
 #include "emit.h"
+#include "registers.h"
 
 struct pal_capability_record {
 	struct pal_record_head head;
@@ -35,32 +36,14 @@ pal_function void pal_emit_capability(const struct pal_subject *subject, __u32 c
 	pal_submit(&ticket, &record->head, sizeof(*record));
 }
 
-/* Reads a system call's registers; at its entry or its exit, for the kernel keeps all but the result's. x86-64 only. */
+/* Reads a system call's registers; at its entry or its exit. */
 static __always_inline void pal_describe_syscall(struct pal_record_syscall *body, struct pt_regs *regs, bool compat)
 {
-	__u64 number = regs->orig_ax;
-
 	body->flags = compat ? PAL_SYSCALL_COMPAT : 0;
-	if (compat) {
-		body->arguments[0] = (__u32)regs->bx;
-		body->arguments[1] = (__u32)regs->cx;
-		body->arguments[2] = (__u32)regs->dx;
-		body->arguments[3] = (__u32)regs->si;
-		body->arguments[4] = (__u32)regs->di;
-		body->arguments[5] = (__u32)regs->bp;
-	} else {
-		if (number & PAL_X32_BIT) {
-			body->flags = PAL_SYSCALL_X32;
-			number &= ~PAL_X32_BIT;
-		}
-		body->arguments[0] = regs->di;
-		body->arguments[1] = regs->si;
-		body->arguments[2] = regs->dx;
-		body->arguments[3] = regs->r10;
-		body->arguments[4] = regs->r8;
-		body->arguments[5] = regs->r9;
-	}
-	body->number = number;
+	if (!compat && pal_raw_number(regs) & PAL_X32_BIT)
+		body->flags = PAL_SYSCALL_X32;
+	pal_read_arguments(body->arguments, regs, compat);
+	body->number = pal_call_number(regs, compat);
 }
 
 /*
@@ -78,7 +61,7 @@ static __always_inline void pal_emit_syscall(const struct pal_subject *subject, 
 	pal_describe(&record->head, PAL_RECORD_SYSCALL, subject, bpf_get_current_task_btf());
 	pal_describe_verdict(&record->head, subject, verdict);
 	record->head.boot_ns = now;
-	pal_describe_syscall(&record->body, regs, bpf_get_current_task_btf()->thread_info.status & PAL_TS_COMPAT);
+	pal_describe_syscall(&record->body, regs, pal_in_compat());
 	record->body.result = result;
 	pal_submit(&ticket, &record->head, sizeof(*record));
 }

@@ -192,9 +192,9 @@ pub struct CapabilityMatch {
 pub struct SyscallMatch {
     /// As written, in document order, each once.
     pub names: Vec<String>,
-    /// Of x86-64.
+    /// Of the 64-bit table: x86-64, or aarch64.
     pub numbers: BTreeSet<u16>,
-    /// Of i386, which x86-64 kernels also serve.
+    /// Of the 32-bit table, which 64-bit kernels also serve: i386, or arm.
     pub numbers32: BTreeSet<u16>,
     /// Only calls that are about this path. `None`: whatever they are about.
     pub path: Option<PathMatch>,

@@ -1,8 +1,9 @@
 //! The syscalls family: which system calls are audited, on what, and by whom.
 //!
 //! Invariant: its rules audit, whatever action is written: KubeArmor's do. A written `Block` or `Allow` is said to be unheld, once a
-//! document, and the calls are audited all the same. The numbers of a name are those of x86-64 and of i386, for a 64-bit kernel serves
-//! both, and a rule that knows one table only is evaded by `int $0x80`.
+//! document, and the calls are audited all the same. The numbers of a name are those of the machine's two tables (x86-64 and i386, or
+//! aarch64 and arm), for a 64-bit kernel serves both, and a rule that knows one table only is evaded by `int $0x80`. aarch64 lacks calls that
+//! x86-64 has (`open`, `unlink`): their names are taken there too, and said to be unheld.
 //!
 //! Decision: names and numbers come from the crate `syscalls`, whose tables are generated from the kernel's own. KubeArmor's schema has
 //! about 330 names of x86-64, of which its monitor sees 18; here every name of both tables is taken.
@@ -13,7 +14,10 @@ use std::{
 };
 
 use palisade_domain::Action;
-use syscalls::{x86, x86_64};
+#[cfg(target_arch = "aarch64")]
+use syscalls::{aarch64 as native, arm as compat, x86_64 as elsewhere};
+#[cfg(not(target_arch = "aarch64"))]
+use syscalls::{x86 as compat, x86_64 as native, x86_64 as elsewhere};
 
 use crate::{
     common::Common,
@@ -28,20 +32,23 @@ use crate::{
 /// Past it numbers have no place in the decision table: both tables end below 470.
 const NUMBERS: u16 = 512;
 
-/// Of x86-64, and of i386.
+/// In the 64-bit table, and in the 32-bit one.
 type Numbers = (Option<u16>, Option<u16>);
 
 /// By name.
 static TABLE: LazyLock<BTreeMap<&'static str, Numbers>> = LazyLock::new(|| {
     let number = |id: i32| u16::try_from(id).ok().filter(|number| *number < NUMBERS);
     let mut table: BTreeMap<&'static str, Numbers> = BTreeMap::new();
-    for call in x86_64::Sysno::iter() {
+    for call in native::Sysno::iter() {
         table.entry(call.name()).or_default().0 = number(call.id());
     }
-    for call in x86::Sysno::iter() {
+    for call in compat::Sysno::iter() {
         table.entry(call.name()).or_default().1 = number(call.id());
     }
     table.retain(|_, numbers| *numbers != (None, None));
+    for call in elsewhere::Sysno::iter() {
+        table.entry(call.name()).or_default();
+    }
     table
 });
 
@@ -76,6 +83,10 @@ fn item_of_calls(item: &mut Item<'_>, has_path: bool, asked: &mut Option<Action>
         Some(Some(path)) => Some(path),
         None => None,
     };
+    for name in names.iter().filter(|name| TABLE.get(name.as_str()) == Some(&(None, None))) {
+        let reason = format!("this machine's kernel has no system call `{name}`, only others that do the same");
+        draft.unheld(item.fields.at, &place, "syscalls", &reason, "name those as well: `openat` beside `open`");
+    }
     let numbers = |of: fn(&Numbers) -> Option<u16>| -> BTreeSet<u16> {
         names.iter().filter_map(|name| TABLE.get(name.as_str()).and_then(of)).collect()
     };
@@ -139,7 +150,7 @@ pub(crate) fn named<'n>(node: &'n Node, place: &str, problems: &mut Problems) ->
         None => "write a name of syscalls(2), lower case".to_owned(),
     };
     let what = format!("{} is {}", quoted(place), quoted(written));
-    problems.error(node.at, what, "Linux has no such system call on x86-64 or i386", instead);
+    problems.error(node.at, what, "Linux has no such system call", instead);
     None
 }
 
@@ -175,7 +186,7 @@ fn one_source(source: &mut Fields<'_>, sources: &mut Sources, draft: &mut Draft<
     }
 }
 
-/// Whether Linux has a system call of this name, and its numbers on x86-64 and i386.
+/// Whether Linux has a system call of this name, and its numbers in this machine's two tables.
 #[must_use]
 pub fn syscall_numbers(name: &str) -> Option<(Option<u16>, Option<u16>)> {
     TABLE.get(name).copied()
