@@ -51,7 +51,15 @@ impl State {
     /// For the node of this name, with the names that a state before this one heard.
     #[must_use]
     pub fn knowing(node: String, names: Kept<Names>) -> Self {
-        Self { node, names, processes: Processes::default(), raised: BTreeMap::new(), by_slot: BySlot::default(), unattributed: 0, malformed: 0 }
+        Self {
+            node,
+            names,
+            processes: Processes::default(),
+            raised: BTreeMap::new(),
+            by_slot: BySlot::default(),
+            unattributed: 0,
+            malformed: 0,
+        }
     }
 
     /// A slot is this workload's from now on.

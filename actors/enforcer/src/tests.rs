@@ -205,7 +205,14 @@ fn unit_enforcer_policy_that_was_refused_for_want_of_time_is_compiled_again() {
 fn unit_enforcer_holds_to_the_postures_of_the_newest_generation_whatever_comes_late() {
     let strict = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
     let mut state = admitted("other").selecting(|_, _, postures| {
-        Arc::new(WorkloadRules { postures, rules: PolicySet::parse([("p.yaml", POLICY.as_bytes())]).expect("sound").iter().flat_map(|policy| policy.rules.clone()).collect() })
+        Arc::new(WorkloadRules {
+            postures,
+            rules: PolicySet::parse([("p.yaml", POLICY.as_bytes())])
+                .expect("sound")
+                .iter()
+                .flat_map(|policy| policy.rules.clone())
+                .collect(),
+        })
     });
     let postures = |effects: &[Effect]| match effects {
         [Effect::Compile(_, rules)] => rules.postures,

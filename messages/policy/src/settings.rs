@@ -113,7 +113,10 @@ mod tests {
         let (settings, problems) = read("c.yaml", text.as_bytes(), &known);
         assert_eq!(problems, []);
         let one = |text: &str| SettingValue::One(text.into());
-        assert_eq!(settings[0], Setting { name: "maxWorkloads".into(), at: Position { line: 2, column: 15 }, value: one("20") });
+        assert_eq!(
+            settings[0],
+            Setting { name: "maxWorkloads".into(), at: Position { line: 2, column: 15 }, value: one("20") }
+        );
         let labels = vec![("env".to_owned(), "prod".to_owned()), ("n".to_owned(), "1".to_owned())];
         assert_eq!(settings[1].value, SettingValue::Map(labels));
         assert_eq!(settings[2].value, SettingValue::List(vec!["a".into(), "b".into()]));
@@ -128,7 +131,11 @@ mod tests {
         assert_eq!(settings, []);
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 4, "{said:?}");
-        assert!(said[0].starts_with("c.yaml:1:1: unknown field `maxWorkload`") && said[0].ends_with("did you mean `maxWorkloads`?"), "{said:?}");
+        assert!(
+            said[0].starts_with("c.yaml:1:1: unknown field `maxWorkload`")
+                && said[0].ends_with("did you mean `maxWorkloads`?"),
+            "{said:?}"
+        );
         assert!(said[1].starts_with("c.yaml:2:8: `list` is a list, one value is wanted"), "{said:?}");
         assert!(said[2].starts_with("c.yaml:3:1: unknown field `q`"), "{said:?}");
         assert!(said[3].starts_with("c.yaml:5:1: a second document"), "{said:?}");

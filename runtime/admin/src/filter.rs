@@ -93,7 +93,9 @@ impl Filter {
     fn admits_value(&self, alert: &Value) -> bool {
         self.one_of.iter().all(|one_of| one_of.holds(alert))
             && self.labels.iter().all(|(key, value)| has_label(alert, key, value))
-            && self.severity.is_none_or(|least| number(alert, &SEVERITY).is_some_and(|severity| severity >= u64::from(least)))
+            && self
+                .severity
+                .is_none_or(|least| number(alert, &SEVERITY).is_some_and(|severity| severity >= u64::from(least)))
             && self.since_unix_ns.is_none_or(|since| unix_ns(alert).is_some_and(|time| time >= since))
     }
 }
@@ -241,8 +243,15 @@ mod tests {
     #[test]
     fn unit_alert_filter_wildcards_match_whole_text_in_bounded_time() {
         for (pattern, text, expected) in [
-            ("*", "", true), ("", "", true), ("", "a", false), ("a*c", "abc", true), ("a*c", "abcd", false), ("*b*", "abc", true),
-            ("a**", "a", true), ("*.rs", "a.rs.rs", true), ("A", "a", true),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("a*c", "abc", true),
+            ("a*c", "abcd", false),
+            ("*b*", "abc", true),
+            ("a**", "a", true),
+            ("*.rs", "a.rs.rs", true),
+            ("A", "a", true),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }

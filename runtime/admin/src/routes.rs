@@ -13,8 +13,8 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use crate::{
-    AdminView, AlertLines, Document, Exposition, ViewError, answers, exposition, filter::Filter, openapi as description,
-    tree_events,
+    AdminView, AlertLines, Document, Exposition, ViewError, answers, exposition, filter::Filter,
+    openapi as description, tree_events,
 };
 
 /// The view as the handlers share it.

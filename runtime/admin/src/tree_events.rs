@@ -6,12 +6,7 @@
 //! Invariant: at most [`LISTENERS`] at a time, for each costs a reading of the tree a second. What only says that time passes (uptime,
 //! rates) is no change.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use actix_web::web::Bytes;
 use futures_util::{Stream, stream};

@@ -429,7 +429,8 @@ fn interval(text: &str) -> Result<Duration, String> {
 /// A terminal is drawn at most ten times a second, and a node asked as often.
 fn refresh(text: &str) -> Result<Duration, String> {
     let most = Duration::from_secs(3600);
-    seconds(text).and_then(|every| if every.as_millis() < 100 || every > most { Err("0.1 to 3600".into()) } else { Ok(every) })
+    seconds(text)
+        .and_then(|every| if every.as_millis() < 100 || every > most { Err("0.1 to 3600".into()) } else { Ok(every) })
 }
 
 /// `90s`, `5m`, `2h`, `1d`; a bare number is seconds.
@@ -453,7 +454,9 @@ fn age(text: &str) -> Result<Duration, String> {
 /// What the log understands, checked before it is needed.
 fn directives(text: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
-        format!("{error}: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`")
+        format!(
+            "{error}: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`"
+        )
     })
 }
 

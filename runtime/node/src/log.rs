@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn unit_log_lets_no_workload_write_to_the_terminal_in_either_form() {
         let text = Captured::default();
-        let lines = tracing_subscriber::fmt::layer().with_writer(text.clone()).with_ansi(false).event_format(Text::new(false));
+        let lines =
+            tracing_subscriber::fmt::layer().with_writer(text.clone()).with_ansi(false).event_format(Text::new(false));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), say);
         let text = text.text();
         assert_eq!(text.matches('\n').count(), 1, "{text:?}");
@@ -178,7 +179,11 @@ mod tests {
         assert!(json.trim_end_matches('\n').chars().all(|c| (' '..='~').contains(&c)), "{json:?}");
         let value: serde_json::Value = serde_json::from_str(&json).expect("one object");
         assert_eq!(value["fields"]["path"], "/tmp/\u{1b}[2J\n\u{202e}x", "the same text");
-        assert_eq!((&value["spans"][0]["actor"], &value["spans"][0]["generation"]), (&"alerts".into(), &2.into()), "{value}");
+        assert_eq!(
+            (&value["spans"][0]["actor"], &value["spans"][0]["generation"]),
+            (&"alerts".into(), &2.into()),
+            "{value}"
+        );
         assert_eq!(value["level"], "WARN");
     }
 

@@ -41,7 +41,9 @@ fn main() -> ExitCode {
         }
         let path = render::printable(&line.file.path.display().to_string());
         if is_node {
-            eprintln!("palisade: the node does not start with this configuration: mend it, and look by `palisade config validate {path}`");
+            eprintln!(
+                "palisade: the node does not start with this configuration: mend it, and look by `palisade config validate {path}`"
+            );
             return ExitCode::from(2);
         }
         eprintln!("palisade: what is sound of {path} is used: `palisade config validate {path}`");
@@ -63,9 +65,18 @@ fn main() -> ExitCode {
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("palisade: {}", render::printable(&chain(&error)));
+        eprintln!("palisade: {}", render::printable(&with_next(chain(&error))));
         ExitCode::FAILURE
     })
+}
+
+/// Every failure names what to type next; what names nothing of its own names the command that looks for what is wrong.
+fn with_next(said: String) -> String {
+    if ["palisade ", "--", "sudo"].iter().any(|next| said.contains(next)) {
+        said
+    } else {
+        format!("{said}; `palisade doctor` looks for what is wrong here")
+    }
 }
 
 /// An error with its causes in one line; what an error's own words say already is not said again.
@@ -85,6 +96,9 @@ mod tests {
     fn unit_main_says_each_cause_of_an_error_once() {
         let io = std::io::Error::other("in use");
         let error = anyhow::Error::from(palisade_admin::AdminError::Socket { path: "/a.sock".into(), source: io });
-        assert_eq!(chain(&error.context("start")), "start: admin socket /a.sock: in use");
+        let said = chain(&error.context("start"));
+        assert_eq!(said, "start: admin socket /a.sock: in use");
+        assert!(with_next(said).ends_with("; `palisade doctor` looks for what is wrong here"));
+        assert_eq!(with_next("name another with --pin-root".into()), "name another with --pin-root");
     }
 }

@@ -139,7 +139,8 @@ mod tests {
     fn unit_store_directory_that_hangs_is_told_and_costs_no_second_wait() {
         let changed = Arc::new(Mutex::new(true));
         let patience = Duration::from_millis(50);
-        let mut beside = Beside::patient("/policies", Box::new(Hanging(Arc::clone(&changed))), patience).expect("a thread");
+        let mut beside =
+            Beside::patient("/policies", Box::new(Hanging(Arc::clone(&changed))), patience).expect("a thread");
         assert!(beside.changed());
         beside.read().expect("it answers");
         assert!(!beside.changed());
@@ -158,7 +159,8 @@ mod tests {
     fn unit_store_reading_that_came_too_late_is_taken_again() {
         let changed = Arc::new(Mutex::new(false));
         let patience = Duration::from_millis(20);
-        let mut beside = Beside::patient("/policies", Box::new(Hanging(Arc::clone(&changed))), patience).expect("a thread");
+        let mut beside =
+            Beside::patient("/policies", Box::new(Hanging(Arc::clone(&changed))), patience).expect("a thread");
         let hanging = changed.lock().expect("whole");
         beside.read().expect_err("it hangs");
         drop(hanging);

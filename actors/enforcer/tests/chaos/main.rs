@@ -321,7 +321,11 @@ async fn tries(sets: u32, within: Duration) -> u64 {
     kernel.model().faults = Faults { refuse: 100, panic: 0 };
     for generation in 1..=sets {
         let set = Arc::new(palisade_policy::PolicySet::default());
-        let changed = PolicySetChanged { generation: palisade_domain::Generation(generation), set, postures: Postures::default() };
+        let changed = PolicySetChanged {
+            generation: palisade_domain::Generation(generation),
+            set,
+            postures: Postures::default(),
+        };
         enforcer.try_tell(changed).expect("there is room");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

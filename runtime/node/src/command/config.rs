@@ -35,7 +35,10 @@ fn validate(path: PathBuf, output: Output) -> Outcome {
     let content = match file::content(&path) {
         Ok(content) => content,
         Err(error) => {
-            eprintln!("palisade: {}: {error}: name a file, or write one: `palisade config show` tells what holds without", render::printable(&shown));
+            eprintln!(
+                "palisade: {}: {error}: name a file, or write one: `palisade config show` tells what holds without",
+                render::printable(&shown)
+            );
             return Ok(ExitCode::from(2));
         }
     };
@@ -46,7 +49,9 @@ fn validate(path: PathBuf, output: Output) -> Outcome {
             let lines: String = problems.iter().map(|problem| render::printable(&problem.to_string()) + "\n").collect();
             format!("{lines}{} settings, {} problems\n", values.len(), problems.len())
         }
-        output => render::document(output, &json!({ "valid": valid, "settings": values.len(), "diagnostics": problems })),
+        output => {
+            render::document(output, &json!({ "valid": valid, "settings": values.len(), "diagnostics": problems }))
+        }
     };
     super::print(&text)?;
     Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -71,7 +76,9 @@ fn show(line: &CommandLine, output: Output) -> Outcome {
         output => {
             let settings: Map<String, Value> = effective
                 .iter()
-                .map(|(name, (values, source))| (name.clone(), json!({ "value": values.join(","), "set": !values.is_empty(), "from": source })))
+                .map(|(name, (values, source))| {
+                    (name.clone(), json!({ "value": values.join(","), "set": !values.is_empty(), "from": source }))
+                })
                 .collect();
             let file = json!({ "path": line.file.path.display().to_string(), "problems": line.file.complaints() });
             render::document(output, &json!({ "file": file, "settings": settings }))

@@ -49,8 +49,19 @@ pub fn run(arguments: &LogsArguments) -> Outcome {
 
 /// What the node is asked: it filters, so that nothing is carried in vain.
 fn route(arguments: &LogsArguments, now_unix_ns: u64) -> String {
-    let FilterArguments { namespace, pod, container, operation, source, resource, policy, severity, verdict, labels, since } =
-        &arguments.filters;
+    let FilterArguments {
+        namespace,
+        pod,
+        container,
+        operation,
+        source,
+        resource,
+        policy,
+        severity,
+        verdict,
+        labels,
+        since,
+    } = &arguments.filters;
     let mut route = format!("/v1/alerts?recent={}&follow={}", arguments.recent, arguments.follow);
     let texts = [
         ("namespace", namespace),
@@ -135,7 +146,8 @@ mod tests {
     fn asked(words: &[&str]) -> LogsArguments {
         let words = ["palisade", "logs"].iter().chain(words);
         let matches = command_line::command(&Default::default()).try_get_matches_from(words).expect("understood");
-        let Ok(Palisade { command: crate::arguments::Command::Logs(logs), .. }) = Palisade::from_arg_matches(&matches) else {
+        let Ok(Palisade { command: crate::arguments::Command::Logs(logs), .. }) = Palisade::from_arg_matches(&matches)
+        else {
             panic!("logs")
         };
         logs
@@ -143,8 +155,21 @@ mod tests {
 
     #[test]
     fn unit_logs_ask_the_node_to_filter_whatever_the_filter_holds() {
-        let logs = asked(&["--resource", "/a b&c=*é", "--severity", "5", "--since", "2m", "--limit", "3", "-n", "7", "--follow"]);
-        let expected = "/v1/alerts?recent=7&follow=true&resource=%2Fa%20b%26c%3D%2A%C3%A9&severity=5&limit=3&since=80000000000";
+        let logs = asked(&[
+            "--resource",
+            "/a b&c=*é",
+            "--severity",
+            "5",
+            "--since",
+            "2m",
+            "--limit",
+            "3",
+            "-n",
+            "7",
+            "--follow",
+        ]);
+        let expected =
+            "/v1/alerts?recent=7&follow=true&resource=%2Fa%20b%26c%3D%2A%C3%A9&severity=5&limit=3&since=80000000000";
         assert_eq!(route(&logs, 200_000_000_000), expected);
         assert_eq!(route(&asked(&[]), 0), "/v1/alerts?recent=100&follow=false");
     }

@@ -35,7 +35,7 @@ fn validate(paths: &[PathBuf], output: Output) -> Outcome {
         match read(path) {
             Ok(read) => files.extend(read),
             Err(error) => {
-                eprintln!("palisade: {error}");
+                eprintln!("palisade: {}: name a policy file, or a directory of them", render::printable(&error));
                 return Ok(ExitCode::from(2));
             }
         }

@@ -193,7 +193,8 @@ fn grouped(command: &Command) -> String {
         text += &format!("\n{heading}:\n");
         for name in names {
             let about = command.find_subcommand(name).and_then(Command::get_about);
-            let about = about.map_or_else(|| "Print this message or the help of a command".to_owned(), ToString::to_string);
+            let about =
+                about.map_or_else(|| "Print this message or the help of a command".to_owned(), ToString::to_string);
             text += &format!("  {name:<11} {about}\n");
         }
     }
@@ -229,7 +230,9 @@ mod tests {
 
     #[test]
     fn unit_configuration_says_on_and_off_by_flags_with_and_without_value() {
-        for (words, expected) in [(&["node"][..], false), (&["node", "--host-policy"], true), (&["node", "--host-policy=true"], true)] {
+        for (words, expected) in
+            [(&["node"][..], false), (&["node", "--host-policy"], true), (&["node", "--host-policy=true"], true)]
+        {
             assert_eq!(line(words, "").node().expect("the command").host_policy, expected, "{words:?}");
         }
     }
@@ -237,7 +240,9 @@ mod tests {
     #[test]
     fn unit_configuration_tells_other_commands_where_the_node_is() {
         let line = line(&["tree"], "adminSocket: /x.sock\nmaxWorkloads: 7\n");
-        let Ok(Palisade { command: crate::arguments::Command::Tree(tree), .. }) = line.palisade() else { panic!("tree") };
+        let Ok(Palisade { command: crate::arguments::Command::Tree(tree), .. }) = line.palisade() else {
+            panic!("tree")
+        };
         assert_eq!(tree.admin.admin_socket.to_str(), Some("/x.sock"));
     }
 

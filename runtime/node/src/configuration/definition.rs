@@ -46,8 +46,21 @@ pub enum Kind {
 
 /// Headings of the node's flags in its help; what is in none stands under the last.
 const HEADINGS: [(&str, &[&str]); 6] = [
-    ("Policies", &["policy_dir", "policy_interval", "default_file_posture", "default_network_posture", "default_capabilities_posture", "on_unknown_path"]),
-    ("Workloads", &["containerd", "no_containers", "hook_socket", "max_workloads", "host_policy", "host_labels", "node_name"]),
+    (
+        "Policies",
+        &[
+            "policy_dir",
+            "policy_interval",
+            "default_file_posture",
+            "default_network_posture",
+            "default_capabilities_posture",
+            "on_unknown_path",
+        ],
+    ),
+    (
+        "Workloads",
+        &["containerd", "no_containers", "hook_socket", "max_workloads", "host_policy", "host_labels", "node_name"],
+    ),
     ("Alerts", &["alert_file", "alert_file_bytes", "no_alert_stdout"]),
     ("Admin endpoint", &["admin_socket", "admin_address", "admin_token_file"]),
     ("Log", &["log_format", "log_level"]),
@@ -112,7 +125,8 @@ fn definition(arg: &Arg) -> Definition {
 fn kind(arg: &Arg) -> Kind {
     let of = arg.get_value_parser().type_id();
     let is_one_of = |types: &[TypeId]| types.iter().any(|wanted| of == *wanted);
-    let integers = [TypeId::of::<u8>(), TypeId::of::<u16>(), TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>()];
+    let integers =
+        [TypeId::of::<u8>(), TypeId::of::<u16>(), TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>()];
     if is_one_of(&[TypeId::of::<bool>()]) {
         return Kind::Boolean;
     }

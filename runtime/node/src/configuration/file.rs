@@ -67,7 +67,9 @@ fn checked(definition: &Definition, setting: &Setting) -> Result<Vec<String>, Wr
         instead: instead.to_owned(),
     };
     let values = match (&definition.kind, &setting.value) {
-        (Kind::Map, SettingValue::Map(entries)) => entries.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+        (Kind::Map, SettingValue::Map(entries)) => {
+            entries.iter().map(|(key, value)| format!("{key}={value}")).collect()
+        }
         (Kind::Map, _) => return Err(shape("no mapping", "write `key: value` lines, indented below it")),
         (Kind::List, SettingValue::List(items)) => items.clone(),
         (Kind::List, _) => return Err(shape("no list", "write each item on its own line after `- `")),
@@ -156,15 +158,39 @@ mod tests {
     #[test]
     fn unit_configuration_file_is_refused_with_place_reason_and_what_to_write() {
         let cases = [
-            ("polcyDir: /p\n", "c.yaml:1:1: unknown field `polcyDir`, there is no such setting, did you mean `policyDir`?"),
-            ("maxWorkloads: 0\n", "c.yaml:1:15: `maxWorkloads` is `0`, 0 is not in 1..=4095, write such a value; unset it is `1024`"),
-            ("maxWorkloads: many\n", "c.yaml:1:15: `maxWorkloads` is `many`, invalid digit found in string, write such a value; unset it is `1024`"),
-            ("\nonUnknownPath: blokc\n", "c.yaml:2:16: `onUnknownPath` is `blokc`, `audit` or `block` is wanted, did you mean `block`?"),
-            ("hostPolicy: yes\n", "c.yaml:1:13: `hostPolicy` is `yes`, `true` or `false` is wanted, write `true` or `false`"),
-            ("hostLabels: [a]\n", "c.yaml:1:13: `hostLabels` is no mapping, a mapping of names to values is wanted, write `key: value` lines, indented below it"),
+            (
+                "polcyDir: /p\n",
+                "c.yaml:1:1: unknown field `polcyDir`, there is no such setting, did you mean `policyDir`?",
+            ),
+            (
+                "maxWorkloads: 0\n",
+                "c.yaml:1:15: `maxWorkloads` is `0`, 0 is not in 1..=4095, write such a value; unset it is `1024`",
+            ),
+            (
+                "maxWorkloads: many\n",
+                "c.yaml:1:15: `maxWorkloads` is `many`, invalid digit found in string, write such a value; unset it is `1024`",
+            ),
+            (
+                "\nonUnknownPath: blokc\n",
+                "c.yaml:2:16: `onUnknownPath` is `blokc`, `audit` or `block` is wanted, did you mean `block`?",
+            ),
+            (
+                "hostPolicy: yes\n",
+                "c.yaml:1:13: `hostPolicy` is `yes`, `true` or `false` is wanted, write `true` or `false`",
+            ),
+            (
+                "hostLabels: [a]\n",
+                "c.yaml:1:13: `hostLabels` is no mapping, a mapping of names to values is wanted, write `key: value` lines, indented below it",
+            ),
             ("policyDir: [a]\n", "c.yaml:1:12: `policyDir` is a list, text is wanted, write one value"),
-            ("policyInterval: 0.001\n", "c.yaml:1:17: `policyInterval` is `0.001`, 0.01 or more, write such a value; unset it is `0.25`"),
-            ("adminAddress: \"\\e[2J\"\n", "c.yaml:1:15: `adminAddress` is `\\u{1b}[2J`, an address and a port, such as 127.0.0.1:9180 or [::1]:9180, write such a value, or remove the line"),
+            (
+                "policyInterval: 0.001\n",
+                "c.yaml:1:17: `policyInterval` is `0.001`, 0.01 or more, write such a value; unset it is `0.25`",
+            ),
+            (
+                "adminAddress: \"\\e[2J\"\n",
+                "c.yaml:1:15: `adminAddress` is `\\u{1b}[2J`, an address and a port, such as 127.0.0.1:9180 or [::1]:9180, write such a value, or remove the line",
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(problems(text), [expected], "{text}");

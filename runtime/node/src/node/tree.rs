@@ -16,8 +16,8 @@ use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
 use palisade_protocol::{
     AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    PolicySetStatusOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts, WorkloadAppeared, WorkloadGone, WorkloadNamed,
-    WorkloadsOf,
+    PolicySetStatusOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts, WorkloadAppeared,
+    WorkloadGone, WorkloadNamed, WorkloadsOf,
 };
 use palisade_sinks::{Queued, RotatingFile, Stdout};
 use palisade_store::{Beside, FileDirectory};
@@ -237,8 +237,12 @@ fn health(
     mailbox: MailboxOf<Health>,
 ) -> ChildSpec<Health> {
     let containers = (!arguments.no_containers).then_some(palisade_workloads::actor::CONDITION);
-    let awaited =
-        [palisade_policy_keeper::actor::CONDITION, palisade_probe::actor::CONDITION, palisade_alerts::actor::CONDITION, reload::actor::CONDITION];
+    let awaited = [
+        palisade_policy_keeper::actor::CONDITION,
+        palisade_probe::actor::CONDITION,
+        palisade_alerts::actor::CONDITION,
+        reload::actor::CONDITION,
+    ];
     let state = Kept::new(Conditions::awaiting(awaited.into_iter().chain(containers)));
     let enforcement = Arc::clone(enforcement);
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Health::new(state.clone(), Arc::clone(&enforcement))))

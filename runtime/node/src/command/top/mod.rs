@@ -170,6 +170,7 @@ async fn look(socket: &Path) -> anyhow::Result<Look> {
 
 async fn document<T: DeserializeOwned>(socket: &Path, route: &str) -> anyhow::Result<T> {
     let value = admin_client::document(socket, route).await?;
-    serde_json::from_value(value)
-        .with_context(|| format!("{route} of this node is of another version: compare `palisade version` with the node's"))
+    serde_json::from_value(value).with_context(|| {
+        format!("{route} of this node is of another version: compare `palisade version` with the node's")
+    })
 }

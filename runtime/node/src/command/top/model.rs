@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use palisade_admin::answers::{Activity, MailAnswer, Policies, Readiness, TreeNodeAnswer, WorkloadAnswer, WorkloadRow, Workloads};
+use palisade_admin::answers::{
+    Activity, MailAnswer, Policies, Readiness, TreeNodeAnswer, WorkloadAnswer, WorkloadRow, Workloads,
+};
 use serde::Serialize;
 
 use crate::{arguments::SortArgument, render::printable};
@@ -135,7 +137,8 @@ const TIERS: [&str; 5] = ["bpf-lsm", "cgroup-bpf", "fanotify", "kill", "audit"];
 #[must_use]
 pub fn frame(before: Option<&Look>, now: &Look, options: &Options) -> Frame {
     let rate = Rate::between(before, now);
-    let mut workloads: Vec<WorkloadLine> = now.workloads.workloads.iter().map(|row| workload(row, before, now, rate)).collect();
+    let mut workloads: Vec<WorkloadLine> =
+        now.workloads.workloads.iter().map(|row| workload(row, before, now, rate)).collect();
     let mut actors = Vec::new();
     collect_actors(&now.tree, &mut Vec::new(), &mut actors);
     let node = node(before, now, &workloads, &actors, rate);
@@ -177,7 +180,8 @@ fn workload(row: &WorkloadRow, before: Option<&Look>, now: &Look, rate: Rate) ->
     // Before its first look a workload did nothing; but what it did before ours is no rate.
     let (events_before, alerts_before) = before.map_or((events, alerts.clone()), of);
     let sum = |alerts: &BTreeMap<String, u64>| alerts.values().sum();
-    let families = row.policy.as_ref().filter(|policy| policy.blob.is_some()).map_or(&[][..], |policy| &policy.families);
+    let families =
+        row.policy.as_ref().filter(|policy| policy.blob.is_some()).map_or(&[][..], |policy| &policy.families);
     let mut tiers: Vec<String> = families.iter().map(|family| printable(&family.tier)).collect();
     tiers.sort_by_key(|tier| TIERS.iter().position(|known| known == tier));
     tiers.dedup();
@@ -229,7 +233,11 @@ fn node(before: Option<&Look>, now: &Look, workloads: &[WorkloadLine], actors: &
         ready: now.readiness.ready,
         conditions: bad
             .map(|(name, condition)| {
-                printable(&format!("{name}: {}: {}", condition.state, condition.reason.as_deref().unwrap_or("no reason given")))
+                printable(&format!(
+                    "{name}: {}: {}",
+                    condition.state,
+                    condition.reason.as_deref().unwrap_or("no reason given")
+                ))
             })
             .collect(),
         generation: now.policies.generation,
@@ -238,7 +246,12 @@ fn node(before: Option<&Look>, now: &Look, workloads: &[WorkloadLine], actors: &
         events_per_second: rate.of(before.map_or(0, delivered), delivered(now)),
         alerts_per_second: rate.of(before.map_or(0, alerts), alerts(now)),
         alerts: now.activity.alerts.clone(),
-        lost: records.lost.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| (printable(reason), *count)).collect(),
+        lost: records
+            .lost
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(reason, count)| (printable(reason), *count))
+            .collect(),
         missing: records.missing,
         malformed: records.malformed,
         refused: records.refused,
@@ -254,13 +267,19 @@ fn sort(workloads: &mut [WorkloadLine], actors: &mut [ActorLine], by: SortArgume
     match by {
         SortArgument::Alerts => {
             workloads.sort_by(|a, b| {
-                b.alerts_per_second.total_cmp(&a.alerts_per_second).then(total(b).cmp(&total(a))).then(a.name.cmp(&b.name))
+                b.alerts_per_second
+                    .total_cmp(&a.alerts_per_second)
+                    .then(total(b).cmp(&total(a)))
+                    .then(a.name.cmp(&b.name))
             });
             actors.sort_by(|a, b| b.depth.cmp(&a.depth).then(b.restarts.cmp(&a.restarts)).then(a.name.cmp(&b.name)));
         }
         SortArgument::Events => {
             workloads.sort_by(|a, b| {
-                b.events_per_second.total_cmp(&a.events_per_second).then(b.events.cmp(&a.events)).then(a.name.cmp(&b.name))
+                b.events_per_second
+                    .total_cmp(&a.events_per_second)
+                    .then(b.events.cmp(&a.events))
+                    .then(a.name.cmp(&b.name))
             });
             actors.sort_by(|a, b| b.per_second.total_cmp(&a.per_second).then(a.name.cmp(&b.name)));
         }

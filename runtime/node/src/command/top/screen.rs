@@ -176,7 +176,8 @@ impl Screen {
 
     fn head(&self, node: &NodeLine) -> Vec<Line<'static>> {
         let (ready, colour) = if node.ready { ("ready", Color::Green) } else { ("NOT READY", Color::Red) };
-        let alerts: Vec<String> = node.alerts.iter().map(|(verdict, count)| format!("{verdict} {}", short(*count))).collect();
+        let alerts: Vec<String> =
+            node.alerts.iter().map(|(verdict, count)| format!("{verdict} {}", short(*count))).collect();
         let alerts = if alerts.is_empty() { "no alerts".to_owned() } else { alerts.join(", ") };
         let first = format!(
             "  generation {}  policies {}  workloads {}  events/s {}  alerts/s {}",
@@ -191,12 +192,20 @@ impl Screen {
         let NodeLine { missing, malformed, refused, unwritten, missed, shed, .. } = *node;
         let losses = format!(
             "lost {lost}  missing {}  malformed {}  refused {}  unwritten {}  missed {}  shed {}",
-            short(missing), short(malformed), short(refused), short(unwritten), short(missed), short(shed)
+            short(missing),
+            short(malformed),
+            short(refused),
+            short(unwritten),
+            short(missed),
+            short(shed)
         );
-        let any = !node.lost.is_empty() || [missing, malformed, refused, unwritten, missed, shed].iter().any(|count| *count > 0);
+        let any = !node.lost.is_empty()
+            || [missing, malformed, refused, unwritten, missed, shed].iter().any(|count| *count > 0);
         let last = match (&self.failed, node.unanswered.as_slice(), node.conditions.as_slice()) {
             (Some(failed), ..) => Span::styled(format!("these are old: {failed}"), self.paint(Color::Red)),
-            (None, [_, ..], _) => Span::styled(format!("did not answer: {}", node.unanswered.join(", ")), self.paint(Color::Red)),
+            (None, [_, ..], _) => {
+                Span::styled(format!("did not answer: {}", node.unanswered.join(", ")), self.paint(Color::Red))
+            }
             (None, [], []) => Span::raw("all conditions are good"),
             (None, [], [one]) => Span::styled(one.clone(), self.paint(Color::Yellow)),
             (None, [], [first, rest @ ..]) => {
@@ -205,7 +214,11 @@ impl Screen {
         };
         let bold = Style::default().add_modifier(Modifier::BOLD);
         vec![
-            Line::from(vec![Span::styled("palisade ", bold), Span::styled(ready, self.paint(colour).add_modifier(Modifier::BOLD)), Span::raw(first)]),
+            Line::from(vec![
+                Span::styled("palisade ", bold),
+                Span::styled(ready, self.paint(colour).add_modifier(Modifier::BOLD)),
+                Span::raw(first),
+            ]),
             Line::from(alerts),
             Line::styled(losses, if any { self.paint(Color::Yellow) } else { Style::default() }),
             Line::from(last),
@@ -221,7 +234,11 @@ impl Screen {
             SortArgument::Events => "events",
             SortArgument::Name => "name",
         };
-        let filter = if self.options.filter.is_empty() { String::new() } else { format!(" [{}]", printable(&self.options.filter)) };
+        let filter = if self.options.filter.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", printable(&self.options.filter))
+        };
         let paused = if self.paused { " PAUSED" } else { "" };
         format!("q quit  s sort [{sort}]  / filter{filter}  p pause{paused}  Tab, arrows scroll")
     }
@@ -241,7 +258,17 @@ impl Screen {
                 tiers(&line.tiers),
             ])
         });
-        let widths = [Constraint::Fill(1), Constraint::Length(8), Constraint::Length(8), Constraint::Length(6), Constraint::Length(6), Constraint::Length(6), Constraint::Length(6), Constraint::Length(5), Constraint::Length(8)];
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(8),
+            Constraint::Length(8),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(5),
+            Constraint::Length(8),
+        ];
         let head = Row::new(["WORKLOAD", "ALERTS/S", "EVENTS/S", "DENIED", "KILLED", "OBSERV", "UNENF", "GEN", "TIER"]);
         canvas.render_widget(Table::new(rows, widths).header(head.style(self.heading(!self.on_actors))), area);
     }
@@ -259,7 +286,15 @@ impl Screen {
             ]);
             if line.state == "running" { row } else { row.style(self.paint(Color::Red)) }
         });
-        let widths = [Constraint::Fill(1), Constraint::Length(11), Constraint::Length(11), Constraint::Length(6), Constraint::Length(8), Constraint::Length(8), Constraint::Length(6)];
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(11),
+            Constraint::Length(11),
+            Constraint::Length(6),
+            Constraint::Length(8),
+            Constraint::Length(8),
+            Constraint::Length(6),
+        ];
         let head = Row::new(["ACTOR", "STATE", "MAILBOX", "HIGH", "PER S", "RESTARTS", "SHED"]);
         canvas.render_widget(Table::new(rows, widths).header(head.style(self.heading(self.on_actors))), area);
     }
@@ -284,7 +319,7 @@ fn tiers(tiers: &[String]) -> String {
         "bpf-lsm" => "lsm".to_owned(),
         "cgroup-bpf" => "cgr".to_owned(),
         "fanotify" => "fan".to_owned(),
-        other => other.chars().take(4).collect(),
+        other => other.chars().take(5).collect(),
     };
     if tiers.is_empty() { "-".to_owned() } else { tiers.iter().map(short).collect::<Vec<_>>().join("+") }
 }

@@ -21,8 +21,17 @@ use crate::arguments::SortArgument;
 
 fn actor(name: &str, depth: u64, restarts: u64, children: Vec<TreeNodeAnswer>) -> TreeNodeAnswer {
     let mail = MailAnswer {
-        capacity: 64, depth, high_water: depth, handled: 9, handled_per_second: 2.5, shed: 0, coalesced: 0, expired: 0, lost_panic: 0,
-        lost_panic_records: 0, lost_closed: 0,
+        capacity: 64,
+        depth,
+        high_water: depth,
+        handled: 9,
+        handled_per_second: 2.5,
+        shed: 0,
+        coalesced: 0,
+        expired: 0,
+        lost_panic: 0,
+        lost_panic_records: 0,
+        lost_closed: 0,
     };
     TreeNodeAnswer {
         name: name.into(),
@@ -72,12 +81,19 @@ fn look(at_ms: u64, events: u64) -> Look {
     Look {
         activity: Activity {
             at_ms,
-            records: RecordCounts { delivered: events, lost: BTreeMap::from([("RingFull".into(), 12)]), ..RecordCounts::default() },
+            records: RecordCounts {
+                delivered: events,
+                lost: BTreeMap::from([("RingFull".into(), 12)]),
+                ..RecordCounts::default()
+            },
             alerts: verdicts(events / 10, 2),
             workloads: vec![of(1, events, events / 10), of(2, 5, 0)],
             ..Activity::default()
         },
-        workloads: Workloads { synchronized: true, workloads: vec![workload(1, "web-\u{1b}[2J\u{202e}"), workload(2, "api")] },
+        workloads: Workloads {
+            synchronized: true,
+            workloads: vec![workload(1, "web-\u{1b}[2J\u{202e}"), workload(2, "api")],
+        },
         tree: actor("palisade", 0, 0, vec![actor("probe", 3, 1, vec![]), actor("alerts", 0, 0, vec![])]),
         readiness: Readiness {
             ready: true,
@@ -86,7 +102,13 @@ fn look(at_ms: u64, events: u64) -> Look {
                 ("slot 2".into(), ConditionAnswer { state: "degraded".into(), reason: Some("no \u{9b}1m".into()) }),
             ]),
         },
-        policies: Policies { generation: 7, policies: vec!["a".into()], diagnostics: vec![], held_back: vec![], unreadable: None },
+        policies: Policies {
+            generation: 7,
+            policies: vec!["a".into()],
+            diagnostics: vec![],
+            held_back: vec![],
+            unreadable: None,
+        },
     }
 }
 
@@ -146,12 +168,12 @@ fn unit_top_fits_eighty_columns_and_escapes_what_workloads_chose() {
         "denied 30, observed 2",
         "lost RingFull 12  missing 0  malformed 0  refused 0  unwritten 0  missed 0  shed",
         "slot 2: degraded: no \\u{9b}1m",
-        "WORKLOAD             ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
+        "WORKLOAD            ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
         "shop/web-\\u{1b}[2J\\ 20.0     200      30     0      1      0      7     lsm+cgr",
-        "shop/api/main        0.0      0.0      0      0      1      0      7     lsm+cgr",
-        "ACTOR                      STATE       MAILBOX     HIGH   PER S    RESTARTS SHED",
-        "probe                      running     3/64        3      2.5      1        0",
-        "alerts                     running     0/64        0      2.5      0        0",
+        "shop/api/main       0.0      0.0      0      0      1      0      7     lsm+cgr",
+        "ACTOR                    STATE       MAILBOX     HIGH   PER S    RESTARTS SHED",
+        "probe                    running     3/64        3      2.5      1        0",
+        "alerts                   running     0/64        0      2.5      0        0",
     ];
     assert_eq!(lines[..10], expected);
     assert_eq!(lines[23], "q quit  s sort [alerts]  / filter  p pause  Tab, arrows scroll");
@@ -189,12 +211,18 @@ fn unit_top_keys_quit_sort_filter_pause_and_scroll() {
     key(&mut screen, KeyCode::Enter);
     assert!(!drawn(&screen, 80, 24).iter().any(|line| line.starts_with("shop/web")));
     key(&mut screen, KeyCode::Char('/'));
-    (0..2).for_each(|_| drop(key(&mut screen, KeyCode::Backspace)));
+    for _ in 0..2 {
+        key(&mut screen, KeyCode::Backspace);
+    }
     key(&mut screen, KeyCode::Enter);
     key(&mut screen, KeyCode::Down);
     key(&mut screen, KeyCode::Down);
     let scrolled = drawn(&screen, 80, 24);
-    assert_eq!(scrolled.iter().filter(|line| line.starts_with("shop/")).count(), 1, "one is scrolled away, the last stays");
+    assert_eq!(
+        scrolled.iter().filter(|line| line.starts_with("shop/")).count(),
+        1,
+        "one is scrolled away, the last stays"
+    );
     assert_eq!(key(&mut screen, KeyCode::Char('q')), Next::Quit);
     assert_eq!(screen.key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Next::Quit);
 }

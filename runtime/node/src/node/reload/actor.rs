@@ -82,7 +82,8 @@ impl Configuration {
         }
         self.looking = true;
         let path = self.line.file.path.clone();
-        let mut reading = tokio::task::spawn_blocking(move || file::content(&path).map_err(|e| (e.kind(), e.to_string())));
+        let mut reading =
+            tokio::task::spawn_blocking(move || file::content(&path).map_err(|e| (e.kind(), e.to_string())));
         let soon = async move {
             let read = timeout(PATIENCE, &mut reading).await;
             (reading, read)
@@ -94,12 +95,7 @@ impl Configuration {
     }
 
     /// No second look before the first one is back: threads that hang must not pile up.
-    fn wait_on(
-        &mut self,
-        reading: tokio::task::JoinHandle<Content>,
-        at_once: bool,
-        ctx: &mut Context<Self>,
-    ) {
+    fn wait_on(&mut self, reading: tokio::task::JoinHandle<Content>, at_once: bool, ctx: &mut Context<Self>) {
         self.hangs = true;
         tracing::warn!(path = %self.line.file.path.display(), "reading the configuration hangs");
         self.report(false);
@@ -163,7 +159,8 @@ impl Configuration {
             told &= self.wiring.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
         }
         if changed(&["policyInterval"]) {
-            told &= self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
+            told &=
+                self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
         }
         if changed(&["hostLabels"]) {
             let workload = Arc::new(tree::host_workload(wanted));

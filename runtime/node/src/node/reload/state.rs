@@ -60,7 +60,9 @@ impl State {
                 self.broken.clear();
                 let before = std::mem::take(&mut self.waiting);
                 for (name, value) in wanted {
-                    let Some(running) = self.running.get_mut(&name).filter(|running| running.0 != value.0) else { continue };
+                    let Some(running) = self.running.get_mut(&name).filter(|running| running.0 != value.0) else {
+                        continue;
+                    };
                     if LIVE.contains(&name.as_str()) {
                         *running = value;
                         outcome.applied.push(name);
@@ -84,7 +86,10 @@ impl State {
             let more = self.broken.len() - named.len();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             debug_assert!(!first.is_empty(), "a problem has words");
-            return Condition::Degraded(format!("the last good configuration stays in force: {}{more}", named.join("; ")));
+            return Condition::Degraded(format!(
+                "the last good configuration stays in force: {}{more}",
+                named.join("; ")
+            ));
         }
         if self.waiting.is_empty() {
             Condition::Good
@@ -117,11 +122,14 @@ mod tests {
 
     #[test]
     fn unit_reload_takes_over_what_can_change_and_names_what_needs_a_restart() {
-        let mut state = State::new(effective(&[("defaultFilePosture", "audit"), ("policyDir", "/a"), ("logLevel", "info")]));
+        let mut state =
+            State::new(effective(&[("defaultFilePosture", "audit"), ("policyDir", "/a"), ("logLevel", "info")]));
         let wanted = effective(&[("defaultFilePosture", "block"), ("policyDir", "/b"), ("logLevel", "info")]);
         let outcome = state.read(Ok(wanted.clone()));
         assert_eq!((outcome.applied, outcome.waiting), (names(&["defaultFilePosture"]), names(&["policyDir"])));
-        assert!(matches!(state.condition(), Condition::Degraded(reason) if reason == "needs a restart to take effect: policyDir"));
+        assert!(
+            matches!(state.condition(), Condition::Degraded(reason) if reason == "needs a restart to take effect: policyDir")
+        );
         assert_eq!(state.read(Ok(wanted)), Outcome::default(), "said once");
         let back = effective(&[("defaultFilePosture", "block"), ("policyDir", "/a"), ("logLevel", "info")]);
         assert_eq!(state.read(Ok(back)), Outcome::default());
@@ -134,7 +142,11 @@ mod tests {
         let problems = names(&["c.yaml:1:1: a", "c.yaml:2:1: b", "c.yaml:3:1: c", "c.yaml:4:1: d"]);
         assert_eq!(state.read(Err(problems.clone())).broken, problems);
         let Condition::Degraded(reason) = state.condition() else { panic!("degraded") };
-        assert!(reason.starts_with("the last good configuration stays in force: c.yaml:1:1: a; ") && reason.ends_with(" and 1 more"), "{reason}");
+        assert!(
+            reason.starts_with("the last good configuration stays in force: c.yaml:1:1: a; ")
+                && reason.ends_with(" and 1 more"),
+            "{reason}"
+        );
         assert_eq!(state.read(Err(problems)), Outcome::default(), "said once");
         assert_eq!(state.read(Ok(effective(&[("logLevel", "debug")]))).applied, ["logLevel"]);
         assert_eq!(state.condition(), Condition::Good);
