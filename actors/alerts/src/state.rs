@@ -24,8 +24,9 @@ pub struct Names {
 impl Names {
     /// A slot is this workload's from now on; whether that is another than before.
     pub fn named(&mut self, fact: WorkloadNamed) -> bool {
-        let before = self.workloads.insert(fact.slot, Arc::clone(&fact.workload));
-        before.is_none_or(|before| before.container_id != fact.workload.container_id)
+        let container = fact.workload.container_id.clone();
+        let before = self.workloads.insert(fact.slot, fact.workload);
+        before.is_none_or(|before| before.container_id != container)
     }
 }
 

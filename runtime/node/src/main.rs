@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Logs(arguments) => command::logs::run(&arguments),
         Command::Policy(policy) => command::policy::run(policy),
         Command::Top(arguments) => command::top::run(&arguments),
-        Command::Config(config) => command::config::run(&line, palisade.config, config),
+        Command::Config(config) => command::config::run(&line, &palisade.config, config),
         Command::Completion(arguments) => command::completion::completion(&arguments),
         Command::Man(arguments) => command::completion::man(&arguments),
         Command::Doctor(arguments) => command::doctor::run(&arguments),

@@ -10,13 +10,15 @@ use std::{
     os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
-/// Loading BPF programs in a debug build on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks until it is too late, a minute at least: loading BPF programs in a debug build on a busy machine.
+const LOOKS: u32 = 600;
 
 struct Node {
     folder: tempfile::TempDir,
@@ -59,11 +61,14 @@ impl Node {
     }
 
     fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let begun = Instant::now();
-        while !holds(self) {
-            assert!(begun.elapsed() < PATIENCE, "{what} not within {PATIENCE:?}:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let held = (0..LOOKS).any(|_| {
+            let held = holds(self);
+            if !held {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            held
+        });
+        assert!(held, "not so within a minute: {what}\n{}", self.log());
     }
 
     fn ask(&self, route: &str) -> UnixStream {
@@ -109,13 +114,13 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.signal(rustix::process::Signal::TERM);
-        let begun = Instant::now();
-        while self.child.try_wait().unwrap().is_none() {
-            if begun.elapsed() > PATIENCE {
-                self.child.kill().unwrap();
+        for _ in 0..LOOKS {
+            if self.child.try_wait().unwrap().is_some() {
+                return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_EVERY);
         }
+        self.child.kill().unwrap();
     }
 }
 
