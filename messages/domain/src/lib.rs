@@ -6,9 +6,16 @@
 mod alert;
 mod enforcement;
 mod id;
+mod kubearmor;
+pub mod text;
 mod workload;
 
-pub use alert::{Alert, AlertProcess, AlertRule, AlertWorkload, Operation, Subject};
+pub use alert::{
+    Alert, AlertAction, AlertProcess, AlertRule, AlertWorkload, HeldBack, Line, Log, Operation, Subject, Throttling,
+};
 pub use enforcement::{Action, Family, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
+pub use kubearmor::{
+    ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, PodOwner,
+};
 pub use workload::{Workload, WorkloadKind};
