@@ -19,10 +19,14 @@
 
 pub mod actor;
 pub mod compose;
+pub mod names;
 pub mod processes;
 pub mod rules;
+pub mod silence;
 pub mod sinks;
 pub mod state;
+pub mod throttle;
+pub mod users;
 
 pub use actor::{Alerts, Wiring};
 

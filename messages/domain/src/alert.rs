@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Family, Generation, KubeArmorFields, Tier, UnixNanos, Verdict};
+use crate::{Action, Family, Generation, KubeArmorFields, Operation, Tier, UnixNanos, Verdict};
 
 /// Any line, told apart by what only its kind has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,20 +214,4 @@ pub struct Subject {
     /// The path was longer than what is carried, and is cut.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub resource_cut: bool,
-}
-
-/// The kinds of act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Operation {
-    /// A file was executed.
-    Exec,
-    /// A file was opened.
-    Open,
-    /// A socket was created.
-    Socket,
-    /// A connection was asked for.
-    Connect,
-    /// A process was traced.
-    Ptrace,
 }

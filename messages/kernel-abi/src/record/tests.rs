@@ -268,7 +268,7 @@ impl Parts {
                 argument_count: a,
                 tty: b,
             }),
-            1 => Body::Fork(Fork { child_tgid: a, child_tid: b, child_start_ns: u64::from(c) << 20 }),
+            1 => Body::Fork(Fork { child_tgid: a, child_tid: b, child_start_ns: u64::from(c) << 20, child_own_tgid: b ^ c, child_pid_ns: a ^ c }),
             2 => Body::Exit(Exit { status: i32::from_ne_bytes(a.to_ne_bytes()) }),
             3 => Body::Open(Open { path: self.text(0), flags: a, result: -2 }),
             4 => Body::Socket(network),
