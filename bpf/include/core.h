@@ -75,6 +75,7 @@ enum {
 #define PAL_S_IFREG 0100000
 #define PAL_S_IFSOCK 0140000
 #define PAL_SIGNAL_GROUP_EXIT 4u      /* signal_struct.flags: group_exit_code is meant */
+#define PAL_X32_BIT 0x40000000ul
 #define PAL_TS_COMPAT 2u              /* thread_info.status: inside a 32-bit system call */
 #define PAL_FMODE_WRITE 0x2u
 #define PAL_FMODE_EXEC 0x20u          /* in f_flags: an open on behalf of execve */
@@ -361,6 +362,7 @@ struct sockaddr {
 };
 
 struct pt_regs {
+	unsigned long bp;
 	unsigned long bx;
 	unsigned long cx;
 	unsigned long di;

@@ -86,7 +86,7 @@ struct {
 
 static __always_inline bool pal_wanted(const struct pal_subject *subject, __u32 kind)
 {
-	return subject->visibility & (1u << kind);
+	return subject->visibility >> kind & 1;
 }
 
 static __always_inline void pal_count_loss(__u32 kind, __u32 reason)

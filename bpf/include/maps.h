@@ -38,8 +38,7 @@ struct pal_slot {
 	__u64 installed;   /* generation << 32 | policy: one word, stored at once by user space through its mapping */
 	__u32 incarnation; /* grows when the slot is released: what a task kept of an earlier owner is void */
 	__u32 flags;       /* PAL_SLOT_* */
-	__u32 visibility;  /* bit n: records of kind n are wanted (record.h) */
-	__u32 reserved;
+	__u64 visibility;  /* bit n: records of kind n are wanted (record.h) */
 };
 
 /* Where a task is in its container's life. */

@@ -22,7 +22,6 @@
 #define PAL_PTRACE_ATTACH 16
 #define PAL_PTRACE_SEIZE 0x4206
 
-#define PAL_X32_BIT 0x40000000ul
 #define PAL_PID_LEVELS_MAX 32 /* MAX_PID_NS_LEVEL */
 
 /* The calls that records are made of; what differs between their variants is `variant`. */

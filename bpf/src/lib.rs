@@ -63,6 +63,11 @@ object!(
     "kill"
 );
 object!(
+    /// Observation of DNS messages (`dns.bpf.c`).
+    DNS,
+    "dns"
+);
+object!(
     /// A program that does nothing, for the benchmark (`idle.bpf.c`).
     IDLE,
     "idle"

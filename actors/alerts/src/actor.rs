@@ -261,11 +261,7 @@ impl Handler<AlertCountsOf> for Alerts {
         self.log_sinks.look();
         let mut unwritten = self.sinks.unwritten();
         unwritten.extend(self.log_sinks.unwritten().into_iter().map(|(sink, count)| (format!("logs {sink}"), count)));
-        MessageResult(AlertCounts {
-            unwritten,
-            missed_by_listeners: self.missed,
-            ..self.state.counts()
-        })
+        MessageResult(AlertCounts { unwritten, missed_by_listeners: self.missed, ..self.state.counts() })
     }
 }
 

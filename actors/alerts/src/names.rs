@@ -31,9 +31,9 @@ pub fn syscall(number: u32, compat: bool) -> String {
 #[must_use]
 pub fn signal(number: u32) -> String {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-        "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-        "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
     ];
     let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
     at.and_then(|at| NAMES.get(at)).map_or_else(|| number.to_string(), |name| format!("SIG{name}"))
@@ -43,10 +43,52 @@ pub fn signal(number: u32) -> String {
 #[must_use]
 pub fn domain(number: u8) -> String {
     const NAMES: [&str; 46] = [
-        "UNSPEC", "UNIX", "INET", "AX25", "IPX", "APPLETALK", "NETROM", "BRIDGE", "ATMPVC", "X25", "INET6", "ROSE",
-        "DECnet", "NETBEUI", "SECURITY", "KEY", "NETLINK", "PACKET", "ASH", "ECONET", "ATMSVC", "RDS", "SNA", "IRDA",
-        "PPPOX", "WANPIPE", "LLC", "IB", "MPLS", "CAN", "TIPC", "BLUETOOTH", "IUCV", "RXRPC", "ISDN", "PHONET",
-        "IEEE802154", "CAIF", "ALG", "NFC", "VSOCK", "KCM", "QIPCRTR", "SMC", "XDP", "MCTP",
+        "UNSPEC",
+        "UNIX",
+        "INET",
+        "AX25",
+        "IPX",
+        "APPLETALK",
+        "NETROM",
+        "BRIDGE",
+        "ATMPVC",
+        "X25",
+        "INET6",
+        "ROSE",
+        "DECnet",
+        "NETBEUI",
+        "SECURITY",
+        "KEY",
+        "NETLINK",
+        "PACKET",
+        "ASH",
+        "ECONET",
+        "ATMSVC",
+        "RDS",
+        "SNA",
+        "IRDA",
+        "PPPOX",
+        "WANPIPE",
+        "LLC",
+        "IB",
+        "MPLS",
+        "CAN",
+        "TIPC",
+        "BLUETOOTH",
+        "IUCV",
+        "RXRPC",
+        "ISDN",
+        "PHONET",
+        "IEEE802154",
+        "CAIF",
+        "ALG",
+        "NFC",
+        "VSOCK",
+        "KCM",
+        "QIPCRTR",
+        "SMC",
+        "XDP",
+        "MCTP",
     ];
     NAMES.get(usize::from(number)).map_or_else(|| number.to_string(), |name| format!("AF_{name}"))
 }
@@ -94,11 +136,46 @@ pub fn protocol(domain: u8, number: u8) -> String {
 #[must_use]
 pub fn capability(number: u32) -> String {
     const NAMES: [&str; 41] = [
-        "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-        "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-        "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-        "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-        "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
         "CHECKPOINT_RESTORE",
     ];
     let at = usize::try_from(number).unwrap_or(usize::MAX);
@@ -257,21 +334,20 @@ pub fn namespace_flags(flags: u64) -> String {
 /// `linux/memfd.h`, `MFD_*`.
 #[must_use]
 pub fn memfd_flags(flags: u32) -> String {
-    const NAMES: [(u64, &str); 5] = [
-        (1, "MFD_CLOEXEC"),
-        (2, "MFD_ALLOW_SEALING"),
-        (4, "MFD_HUGETLB"),
-        (8, "MFD_NOEXEC_SEAL"),
-        (16, "MFD_EXEC"),
-    ];
+    const NAMES: [(u64, &str); 5] =
+        [(1, "MFD_CLOEXEC"), (2, "MFD_ALLOW_SEALING"), (4, "MFD_HUGETLB"), (8, "MFD_NOEXEC_SEAL"), (16, "MFD_EXEC")];
     bits(u64::from(flags), &NAMES)
 }
 
 /// `linux/fcntl.h`, `AT_*` of the calls that change names and modes.
 #[must_use]
 pub fn at_flags(flags: u32) -> String {
-    const NAMES: [(u64, &str); 4] =
-        [(0x100, "AT_SYMLINK_NOFOLLOW"), (0x200, "AT_REMOVEDIR"), (0x400, "AT_SYMLINK_FOLLOW"), (0x1000, "AT_EMPTY_PATH")];
+    const NAMES: [(u64, &str); 4] = [
+        (0x100, "AT_SYMLINK_NOFOLLOW"),
+        (0x200, "AT_REMOVEDIR"),
+        (0x400, "AT_SYMLINK_FOLLOW"),
+        (0x1000, "AT_EMPTY_PATH"),
+    ];
     bits(u64::from(flags), &NAMES)
 }
 
@@ -286,16 +362,112 @@ pub fn rename_flags(flags: u32) -> String {
 #[must_use]
 pub fn bpf_command(number: u32) -> String {
     const NAMES: [&str; 37] = [
-        "MAP_CREATE", "MAP_LOOKUP_ELEM", "MAP_UPDATE_ELEM", "MAP_DELETE_ELEM", "MAP_GET_NEXT_KEY", "PROG_LOAD", "OBJ_PIN",
-        "OBJ_GET", "PROG_ATTACH", "PROG_DETACH", "PROG_TEST_RUN", "PROG_GET_NEXT_ID", "MAP_GET_NEXT_ID",
-        "PROG_GET_FD_BY_ID", "MAP_GET_FD_BY_ID", "OBJ_GET_INFO_BY_FD", "PROG_QUERY", "RAW_TRACEPOINT_OPEN", "BTF_LOAD",
-        "BTF_GET_FD_BY_ID", "TASK_FD_QUERY", "MAP_LOOKUP_AND_DELETE_ELEM", "MAP_FREEZE", "BTF_GET_NEXT_ID",
-        "MAP_LOOKUP_BATCH", "MAP_LOOKUP_AND_DELETE_BATCH", "MAP_UPDATE_BATCH", "MAP_DELETE_BATCH", "LINK_CREATE",
-        "LINK_UPDATE", "LINK_GET_FD_BY_ID", "LINK_GET_NEXT_ID", "ENABLE_STATS", "ITER_CREATE", "LINK_DETACH",
-        "PROG_BIND_MAP", "TOKEN_CREATE",
+        "MAP_CREATE",
+        "MAP_LOOKUP_ELEM",
+        "MAP_UPDATE_ELEM",
+        "MAP_DELETE_ELEM",
+        "MAP_GET_NEXT_KEY",
+        "PROG_LOAD",
+        "OBJ_PIN",
+        "OBJ_GET",
+        "PROG_ATTACH",
+        "PROG_DETACH",
+        "PROG_TEST_RUN",
+        "PROG_GET_NEXT_ID",
+        "MAP_GET_NEXT_ID",
+        "PROG_GET_FD_BY_ID",
+        "MAP_GET_FD_BY_ID",
+        "OBJ_GET_INFO_BY_FD",
+        "PROG_QUERY",
+        "RAW_TRACEPOINT_OPEN",
+        "BTF_LOAD",
+        "BTF_GET_FD_BY_ID",
+        "TASK_FD_QUERY",
+        "MAP_LOOKUP_AND_DELETE_ELEM",
+        "MAP_FREEZE",
+        "BTF_GET_NEXT_ID",
+        "MAP_LOOKUP_BATCH",
+        "MAP_LOOKUP_AND_DELETE_BATCH",
+        "MAP_UPDATE_BATCH",
+        "MAP_DELETE_BATCH",
+        "LINK_CREATE",
+        "LINK_UPDATE",
+        "LINK_GET_FD_BY_ID",
+        "LINK_GET_NEXT_ID",
+        "ENABLE_STATS",
+        "ITER_CREATE",
+        "LINK_DETACH",
+        "PROG_BIND_MAP",
+        "TOKEN_CREATE",
     ];
     let at = usize::try_from(number).unwrap_or(usize::MAX);
     NAMES.get(at).map_or_else(|| number.to_string(), |name| format!("BPF_{name}"))
+}
+
+/// `linux/io_uring.h`, `IORING_OP_*`.
+#[must_use]
+pub fn io_uring_opcode(number: u8) -> String {
+    const NAMES: [&str; 58] = [
+        "NOP",
+        "READV",
+        "WRITEV",
+        "FSYNC",
+        "READ_FIXED",
+        "WRITE_FIXED",
+        "POLL_ADD",
+        "POLL_REMOVE",
+        "SYNC_FILE_RANGE",
+        "SENDMSG",
+        "RECVMSG",
+        "TIMEOUT",
+        "TIMEOUT_REMOVE",
+        "ACCEPT",
+        "ASYNC_CANCEL",
+        "LINK_TIMEOUT",
+        "CONNECT",
+        "FALLOCATE",
+        "OPENAT",
+        "CLOSE",
+        "FILES_UPDATE",
+        "STATX",
+        "READ",
+        "WRITE",
+        "FADVISE",
+        "MADVISE",
+        "SEND",
+        "RECV",
+        "OPENAT2",
+        "EPOLL_CTL",
+        "SPLICE",
+        "PROVIDE_BUFFERS",
+        "REMOVE_BUFFERS",
+        "TEE",
+        "SHUTDOWN",
+        "RENAMEAT",
+        "UNLINKAT",
+        "MKDIRAT",
+        "SYMLINKAT",
+        "LINKAT",
+        "MSG_RING",
+        "FSETXATTR",
+        "SETXATTR",
+        "FGETXATTR",
+        "GETXATTR",
+        "SOCKET",
+        "URING_CMD",
+        "SEND_ZC",
+        "SENDMSG_ZC",
+        "READ_MULTISHOT",
+        "WAITID",
+        "FUTEX_WAIT",
+        "FUTEX_WAKE",
+        "FUTEX_WAITV",
+        "FIXED_FD_INSTALL",
+        "FTRUNCATE",
+        "BIND",
+        "LISTEN",
+    ];
+    NAMES.get(usize::from(number)).map_or_else(|| number.to_string(), |name| format!("IORING_OP_{name}"))
 }
 
 /// DNS types by IANA's registry (DNS parameters, resource record types).
@@ -360,11 +532,20 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         assert_eq!((syscall(257, false).as_str(), syscall(257, true).as_str()), ("SYS_OPENAT", "SYS_REMAP_FILE_PAGES"));
         assert_eq!((signal(9), signal(31), signal(34)), ("SIGKILL".into(), "SIGSYS".into(), "34".into()));
-        assert_eq!((domain(2), domain(10), domain(16), domain(45)), ("AF_INET".into(), "AF_INET6".into(), "AF_NETLINK".into(), "AF_MCTP".into()));
+        assert_eq!(
+            (domain(2), domain(10), domain(16), domain(45)),
+            ("AF_INET".into(), "AF_INET6".into(), "AF_NETLINK".into(), "AF_MCTP".into())
+        );
         assert_eq!((protocol(2, 6), protocol(16, 6)), ("TCP".into(), "6".into()), "netlink's 6 is not TCP");
-        assert_eq!((capability(13), capability(40), capability(41)), ("CAP_NET_RAW".into(), "CAP_CHECKPOINT_RESTORE".into(), "41".into()));
+        assert_eq!(
+            (capability(13), capability(40), capability(41)),
+            ("CAP_NET_RAW".into(), "CAP_CHECKPOINT_RESTORE".into(), "41".into())
+        );
         assert_eq!(capabilities(1 << 13 | 1 << 21), "CAP_NET_RAW,CAP_SYS_ADMIN");
-        assert_eq!((terminal(136 << 8), terminal(137 << 8 | 1), terminal(4 << 8 | 64)), ("pts0".into(), "pts257".into(), "ttyS0".into()));
+        assert_eq!(
+            (terminal(136 << 8), terminal(137 << 8 | 1), terminal(4 << 8 | 64)),
+            ("pts0".into(), "pts257".into(), "ttyS0".into())
+        );
     }
 
     #[test]

@@ -279,9 +279,10 @@ impl Processes {
             return Identity::default();
         };
         let parent = self.known.get(&Key::new(header.parent_tgid, header.parent_start_ns));
-        let own_parent_pid = process.number.zip(parent.and_then(|parent| parent.number)).map(|(own, parent)| {
-            if parent.namespace == own.namespace { parent.pid } else { 0 }
-        });
+        let own_parent_pid = process
+            .number
+            .zip(parent.and_then(|parent| parent.number))
+            .map(|(own, parent)| if parent.namespace == own.namespace { parent.pid } else { 0 });
         let session = process.session.map(|key| {
             let executable = self.known.get(&key).map(|first| first.image.executable.clone()).unwrap_or_default();
             (format!("{}-{}", key.pid, key.start_ticks), executable)
@@ -316,20 +317,22 @@ impl Processes {
     #[must_use]
     pub fn of_slot(&self, slot: Slot, most: usize) -> (Vec<LiveProcess>, bool) {
         let ended: BTreeSet<Key> = self.ended.iter().map(|(_, key)| *key).collect();
-        let living = self.known.iter().filter(|(key, process)| {
-            !ended.contains(key) && self.slot_of(process) == Some(slot)
-        });
-        let mut all: Vec<LiveProcess> = living.take(most.saturating_add(1)).map(|(key, process)| LiveProcess {
-            pid: key.pid,
-            start_ticks: key.start_ticks,
-            parent_pid: process.parent.map(|parent| parent.pid),
-            own_pid: process.number.map(|number| number.pid),
-            uid: process.uid,
-            username: None,
-            executable: process.image.executable.clone(),
-            arguments: process.image.arguments.clone(),
-            arguments_cut: process.image.arguments_cut,
-        }).collect();
+        let living =
+            self.known.iter().filter(|(key, process)| !ended.contains(key) && self.slot_of(process) == Some(slot));
+        let mut all: Vec<LiveProcess> = living
+            .take(most.saturating_add(1))
+            .map(|(key, process)| LiveProcess {
+                pid: key.pid,
+                start_ticks: key.start_ticks,
+                parent_pid: process.parent.map(|parent| parent.pid),
+                own_pid: process.number.map(|number| number.pid),
+                uid: process.uid,
+                username: None,
+                executable: process.image.executable.clone(),
+                arguments: process.image.arguments.clone(),
+                arguments_cut: process.image.arguments_cut,
+            })
+            .collect();
         let more = all.len() > most;
         all.truncate(most);
         (all, more)
@@ -363,6 +366,10 @@ impl Processes {
     pub fn chain(&self, header: &Header) -> Vec<AlertProcess> {
         let mut key = Key::new(header.tgid, header.task_start_ns);
         let mut chain = Vec::new();
+        if header.tgid == 0 {
+            // Nobody knows which process it was (a DNS packet without one).
+            return chain;
+        }
         if !self.known.contains_key(&key) {
             // Never seen before: the record itself is all there is, and its parent may be known.
             chain.push(AlertProcess {

@@ -58,7 +58,14 @@ impl Silences {
     }
 
     /// Appends what was held back in the silences that are over, and those of workloads that are gone.
-    pub fn ended(&mut self, boot_ns: u64, names: &Names, node: &NodeNames, unix_minus_boot_ns: u64, out: &mut Vec<Line>) {
+    pub fn ended(
+        &mut self,
+        boot_ns: u64,
+        names: &Names,
+        node: &NodeNames,
+        unix_minus_boot_ns: u64,
+        out: &mut Vec<Line>,
+    ) {
         out.append(&mut self.pending);
         for ended in self.throttle.ended(boot_ns) {
             out.extend(self.summary(&ended, names, node, unix_minus_boot_ns));
@@ -73,7 +80,13 @@ impl Silences {
         }
     }
 
-    fn summary(&self, ended: &Ended<RuleKey>, names: &Names, node: &NodeNames, unix_minus_boot_ns: u64) -> Option<Line> {
+    fn summary(
+        &self,
+        ended: &Ended<RuleKey>,
+        names: &Names,
+        node: &NodeNames,
+        unix_minus_boot_ns: u64,
+    ) -> Option<Line> {
         let limit = self.throttle.limit()?;
         let time = UnixNanos(ended.at_ns.saturating_add(unix_minus_boot_ns));
         let message = format!("{} alerts of this workload were held back", ended.total);

@@ -239,7 +239,7 @@ impl State {
         action: Action,
         names: &Names,
     ) -> Option<Line> {
-        let act = compose::act(&record.body)?;
+        let act = compose::act(&record.body, self.unix_minus_boot_ns)?;
         let slot = Slot(record.header.slot);
         let rule = names.rule(slot, key);
         self.counts.unattributed += u64::from(key.rule.is_some() && rule.is_none());
@@ -267,7 +267,7 @@ impl State {
     }
 
     fn log(&mut self, record: &Record<'_>, caller: Option<&Image>) -> Option<Line> {
-        let act: Act = compose::act(&record.body)?;
+        let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
         let slot = Slot(record.header.slot);
         let time = self.time(record.header.boot_ns);
         let process_chain = self.processes.chain(&record.header);

@@ -10,7 +10,8 @@ use std::{
 };
 
 use palisade_domain::{
-    Action, Alert, Line, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload, WorkloadKind,
+    Action, Alert, Generation, Line, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload,
+    WorkloadKind,
 };
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
@@ -22,8 +23,8 @@ use palisade_kernel_abi::{
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
 use palisade_protocol::{
-    CompiledPolicy, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled, ProcessListed, SubscribeAlerts,
-    WorkloadNamed,
+    CompiledPolicy, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled, ProcessListed,
+    SubscribeAlerts, WorkloadNamed,
 };
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
 use palisade_world::{
@@ -113,7 +114,10 @@ fn state() -> State {
 }
 
 fn read(state: &mut State, records: &[Record<'_>]) -> Vec<Alert> {
-    lines(state, records).into_iter().map(|line| if let Line::Alert(alert) = line { *alert } else { panic!("{line:?}") }).collect()
+    lines(state, records)
+        .into_iter()
+        .map(|line| if let Line::Alert(alert) = line { *alert } else { panic!("{line:?}") })
+        .collect()
 }
 
 fn lines(state: &mut State, records: &[Record<'_>]) -> Vec<Line> {
@@ -245,7 +249,8 @@ fn unit_alerts_process_table_is_bounded_and_counts_what_it_forgets() {
     let mut processes = Processes::default();
     let count = u32::try_from(MAX_PROCESSES).expect("small");
     for pid in 0..count + 5 {
-        processes.forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1, ..Fork::default() });
+        processes
+            .forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1, ..Fork::default() });
     }
     assert_eq!(processes.len(), MAX_PROCESSES);
     assert_eq!(processes.forgotten(), 7, "the forking process came first, was forgotten, and was made known again");
@@ -256,7 +261,8 @@ fn unit_alerts_process_table_forgets_what_ended_before_what_lives() {
     let mut processes = Processes::default();
     let count = u32::try_from(MAX_PROCESSES).expect("small");
     for pid in 0..count - 1 {
-        processes.forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1, ..Fork::default() });
+        processes
+            .forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1, ..Fork::default() });
     }
     processes.exited(&header(500, 1));
     processes.forked(&header(1, 1), Fork { child_tgid: count + 9, child_tid: 0, child_start_ns: 1, ..Fork::default() });
@@ -289,8 +295,8 @@ fn unit_alerts_chain_is_cut_at_its_bound_even_in_a_circle() {
             uid: 0,
             executable: String::new(),
             arguments: Vec::new(),
-        own_pid: 0,
-        pid_namespace: 0,
+            own_pid: 0,
+            pid_namespace: 0,
         });
     }
     assert_eq!(processes.chain(&header(1, 1)).len(), MAX_CHAIN);
@@ -519,7 +525,9 @@ fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
             Alerts::new(Settings::default(), wiring, Kept::default(), Vec::new())
         }));
         let tree = node.start(|gave_up| panic!("{gave_up}")).await.expect("it starts");
-        let ask = || alerts.ask(SubscribeAlerts { class: LineClass::Policy, recent: 0, follow: true }, Duration::from_secs(1));
+        let ask = || {
+            alerts.ask(SubscribeAlerts { class: LineClass::Policy, recent: 0, follow: true }, Duration::from_secs(1))
+        };
         let mut streams = Vec::new();
         for _ in 0..LISTENERS {
             streams.push(ask().await.expect("answered"));

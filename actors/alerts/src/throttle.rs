@@ -230,7 +230,9 @@ mod tests {
     #[test]
     fn unit_throttle_ends_a_silence_with_its_workload() {
         let mut throttle = Throttle::new(Some(LIMIT));
-        (0..9).for_each(|n| drop(throttle.turn(A, &"r", n)));
+        for n in 0..9 {
+            throttle.turn(A, &"r", n);
+        }
         assert_eq!(throttle.vacated(A).map(|ended| ended.total), Some(6));
         assert_eq!(throttle.turn(A, &"r", 10), Turn::Say, "the next one starts afresh");
         assert_eq!(throttle.vacated(B), None);

@@ -19,5 +19,6 @@ pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{
-    LiveProcess, LiveProcesses, ProcessListed, ProcessesOf, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable, WorkloadsOf,
+    LiveProcess, LiveProcesses, ProcessListed, ProcessesOf, WorkloadAppeared, WorkloadGone, WorkloadNamed,
+    WorkloadStarted, WorkloadTable, WorkloadsOf,
 };

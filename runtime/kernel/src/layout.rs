@@ -33,9 +33,7 @@ pub struct Slot {
     /// `SLOT_*`.
     pub flags: u32,
     /// Bit n: records of kind n are wanted.
-    pub visibility: u32,
-    /// Zero.
-    pub reserved: u32,
+    pub visibility: u64,
 }
 
 /// `struct pal_task`.

@@ -24,6 +24,7 @@ mod pseudo_fs;
 pub mod records;
 mod slots;
 mod sys;
+pub mod visibility;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};

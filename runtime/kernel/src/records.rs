@@ -35,7 +35,10 @@ pub const DEFAULT_RING_BYTES: u32 = 1 << 20;
 /// `PAL_RINGS`: the kernel programs mask the CPU's number with one less.
 const RINGS: u32 = 1024;
 /// `PAL_LOSS_REASONS`.
-const LOSS_REASONS: u32 = 3;
+const LOSS_REASONS: u32 = 5;
+/// `enum pal_loss_reason`, but for the one that is the responder's.
+const KERNEL_REASONS: [(LossReason, u32); 4] =
+    [(LossReason::RingFull, 0), (LossReason::NoScratch, 1), (LossReason::Suppressed, 3), (LossReason::Folded, 4)];
 /// `BPF_MAP_TYPE_RINGBUF`.
 const RINGBUF: u32 = 27;
 
@@ -171,7 +174,7 @@ impl RecordSource for KernelRecords {
     fn loss(&mut self) -> Result<Loss, RecordSourceError> {
         let mut loss = Loss::default();
         for kind in record::Kind::ALL {
-            for (reason, number) in [(LossReason::RingFull, 0), (LossReason::NoScratch, 1)] {
+            for (reason, number) in KERNEL_REASONS {
                 let index = u32::from(kind.code()) * LOSS_REASONS + number;
                 let lost: u64 = self.losses.get(&index, 0).map_err(|e| unreadable("losses", e))?.iter().sum();
                 if lost != 0 {
@@ -273,7 +276,7 @@ fn epoll_add(poll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), RecordsOpenError>
     Ok(())
 }
 
-/// Checks `produced = delivered + lost` over one source, in user space.
+/// Checks `produced = delivered + lost + suppressed + folded` over one source, in user space.
 #[derive(Debug, Clone, Default)]
 pub struct SequenceCheck {
     delivered: BTreeMap<u32, u64>,
@@ -281,13 +284,13 @@ pub struct SequenceCheck {
 
 /// The sum does not hold: a record vanished without being counted, or was counted twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{produced} records produced, {delivered} delivered and {lost} lost")]
+#[error("{produced} records produced, {delivered} delivered and {lost} lost, suppressed or folded")]
 pub struct Unaccounted {
     /// Numbers that the kernel gave out.
     pub produced: u64,
     /// Records that came.
     pub delivered: u64,
-    /// Records that the kernel counted as lost.
+    /// Records that the kernel counted as lost, suppressed or folded.
     pub lost: u64,
 }
 

@@ -40,10 +40,14 @@ impl SlotTable {
         Some(unsafe { AtomicU32::from_ptr(at.cast()) })
     }
 
-    fn installed_word(&self, slot: Slot) -> Option<&AtomicU64> {
-        let at = self.address(slot, std::mem::offset_of!(layout::Slot, installed))?;
-        // SAFETY: as for `word32`; the field is the first of a slot of 24 bytes, so that it is aligned to 8.
+    fn word64(&self, slot: Slot, offset: usize) -> Option<&AtomicU64> {
+        let at = self.address(slot, offset)?;
+        // SAFETY: as for `word32`; the callers' offsets are of u64 fields of a slot of 24 bytes: aligned to 8.
         Some(unsafe { AtomicU64::from_ptr(at.cast()) })
+    }
+
+    fn installed_word(&self, slot: Slot) -> Option<&AtomicU64> {
+        self.word64(slot, std::mem::offset_of!(layout::Slot, installed))
     }
 
     fn address(&self, slot: Slot, offset: usize) -> Option<*mut u8> {
@@ -81,8 +85,8 @@ impl SlotTable {
     }
 
     /// Which kinds of records are wanted.
-    pub fn set_visibility(&self, slot: Slot, kinds: u32) {
-        if let Some(word) = self.word32(slot, std::mem::offset_of!(layout::Slot, visibility)) {
+    pub fn set_visibility(&self, slot: Slot, kinds: u64) {
+        if let Some(word) = self.word64(slot, std::mem::offset_of!(layout::Slot, visibility)) {
             word.store(kinds, Ordering::Release);
         }
     }

@@ -67,7 +67,7 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 
 fn twins() -> Vec<Twin> {
     vec![
-        twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, reserved]),
+        twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility]),
         twin!(
             "pal_task",
             layout::Task,
@@ -137,6 +137,7 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
         ("capability", palisade_bpf::CAPABILITY),
         ("cgroup", palisade_bpf::CGROUP),
         ("check", palisade_bpf::CHECK),
+        ("dns", palisade_bpf::DNS),
         ("identity", palisade_bpf::IDENTITY),
         ("kill", palisade_bpf::KILL),
         ("learn", palisade_bpf::LEARN),

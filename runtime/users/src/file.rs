@@ -21,7 +21,8 @@ pub fn names(of: PasswdOf, candidates: &[PasswdCandidate]) -> Option<Vec<(u32, S
     match of {
         // Not this process' own root: the node may itself be in a container.
         PasswdOf::Host => {
-            let root = openat(CWD, "/proc/1/root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+            let root =
+                openat(CWD, "/proc/1/root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
             Some(passwd::entries(&passwd_in(root.as_fd()).ok()?))
         }
         PasswdOf::MountNamespace(namespace) => {

@@ -74,7 +74,9 @@ impl PasswdFiles {
         })?;
         self.threads += 1;
         if self.threads == MAX_THREADS {
-            tracing::warn!("{MAX_THREADS} readings of /etc/passwd are under way at once: if they hang, users go without names");
+            tracing::warn!(
+                "{MAX_THREADS} readings of /etc/passwd are under way at once: if they hang, users go without names"
+            );
         }
         Ok(())
     }

@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn unit_users_ids_of_a_user_namespace_are_told_as_the_hosts() {
         let map = ranges("         0     100000      65536\n     65536       1000          1\n");
-        assert_eq!((outside(&map, 0), outside(&map, 33), outside(&map, 65_536)), (Some(100_000), Some(100_033), Some(1000)));
+        assert_eq!(
+            (outside(&map, 0), outside(&map, 33), outside(&map, 65_536)),
+            (Some(100_000), Some(100_033), Some(1000))
+        );
         assert_eq!((outside(&map, 65_537), outside(&[], 0)), (None, None), "mapped nowhere");
         assert_eq!(outside(&ranges("0 4294967295 9"), 5), None, "past the last id");
     }

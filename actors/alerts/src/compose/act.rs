@@ -3,7 +3,7 @@
 use palisade_domain::{KubeArmorOperation, Operation, Subject, text::lossless};
 use palisade_kernel_abi::record::{Body, Exec, Open, Ptrace, Text};
 
-use super::network;
+use super::{files, kernel, network};
 use crate::{names, processes::command_line};
 
 /// An act in words.
@@ -61,15 +61,32 @@ impl Act {
     }
 }
 
-/// The act of a record; `None` for those that are about processes only.
+/// The act of a record; `None` for those that are about processes only. `unix_minus_boot_ns` turns the record's clock into wall-clock time.
 #[must_use]
-pub fn act(body: &Body<'_>) -> Option<Act> {
+pub fn act(body: &Body<'_>, unix_minus_boot_ns: u64) -> Option<Act> {
     Some(match body {
         Body::Exec(exec) => executed(exec),
         Body::Open(open) => opened(open),
         Body::Socket(network) => network::socket(network),
         Body::Connect(network) => network::connect(network),
         Body::Ptrace(ptrace) => traced(ptrace),
+        Body::FileChange(change) => files::change(change),
+        Body::Bind(network) => network::bind(network),
+        Body::Accept(network) => network::at_endpoint(Operation::Accept, "ACCEPT", network),
+        Body::Send(network) => network::at_endpoint(Operation::Send, "SENDTO", network),
+        Body::Mount(mount) => files::mount(mount),
+        Body::Credentials(credentials) => kernel::credentials(credentials),
+        Body::Signal(signal) => kernel::signal(signal),
+        Body::Module(module) => kernel::module(module),
+        Body::Bpf(bpf) => kernel::bpf(bpf),
+        Body::Namespace(namespace) => kernel::namespace(namespace),
+        Body::Memfd(memfd) => files::memfd(memfd),
+        Body::IoUring(ring) => kernel::io_uring(ring),
+        Body::ProcessAccess(access) => kernel::process_access(access),
+        Body::Dns(dns) => kernel::dns(dns),
+        Body::Capability(capability) => kernel::capability(capability),
+        Body::Syscall(call) => kernel::syscall(call),
+        Body::Folded(folded) => kernel::folded(folded, unix_minus_boot_ns),
         Body::Fork(_) | Body::Exit(_) => return None,
     })
 }
@@ -86,10 +103,9 @@ fn executed(exec: &Exec<'_>) -> Act {
 }
 
 fn opened(open: &Open<'_>) -> Act {
-    Act::on(Operation::Open, KubeArmorOperation::File, &open.path)
-        .called("OPENAT")
-        .with("flags", names::open_flags(open.flags))
-        .returned(open.result)
+    let act = Act::on(Operation::Open, KubeArmorOperation::File, &open.path).called("OPENAT");
+    let act = if open.path.user { act.with("pathFrom", "caller".to_owned()) } else { act };
+    act.with("flags", names::open_flags(open.flags)).returned(open.result)
 }
 
 fn traced(ptrace: &Ptrace<'_>) -> Act {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use palisade_domain::{
-    AlertRule, ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, Operation, Tier,
-    UnixNanos, Verdict, Workload, WorkloadKind,
+    AlertRule, ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, Operation, Tier, UnixNanos,
+    Verdict, Workload, WorkloadKind,
 };
 use palisade_kernel_abi::record::{Body, Header, Record};
 
@@ -288,4 +288,3 @@ fn push_word(value: &str, text: &mut String) {
         }
     }
 }
-

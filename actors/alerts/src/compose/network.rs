@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use palisade_domain::{KubeArmorOperation, Operation};
-use palisade_kernel_abi::record::Network;
+use palisade_kernel_abi::record::{Network, NetworkOperation};
 
 use super::act::Act;
 use crate::names;
@@ -23,12 +23,19 @@ pub fn socket(network: &Network) -> Act {
 
 /// A destination was asked for by connect(2) or with a datagram.
 pub fn connect(network: &Network) -> Act {
-    use palisade_kernel_abi::record::NetworkOperation;
     let (operation, call) = match network.operation {
         NetworkOperation::Send => (Operation::Send, "SENDTO"),
         _ => (Operation::Connect, "CONNECT"),
     };
     at_endpoint(operation, call, network)
+}
+
+/// A socket got an address of its own, or listens at it.
+pub fn bind(network: &Network) -> Act {
+    match network.operation {
+        NetworkOperation::Listen => at_endpoint(Operation::Listen, "LISTEN", network),
+        _ => at_endpoint(Operation::Bind, "BIND", network),
+    }
 }
 
 /// An act at an endpoint.

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
+use palisade_domain::Visibility;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
     probes::Probes,
     records::{self, KernelRecords},
 };
-use palisade_kernel_abi::record::Kind;
 use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
 
 use super::Kernel;
@@ -21,9 +21,6 @@ const RINGS_BYTES: u32 = 64 << 20;
 const RING_BYTES_MAX: u32 = 4 << 20;
 /// And at least, whatever that comes to in all: it lasts 25 ms at that rate, five times the probe's wait.
 const RING_BYTES_MIN: u32 = 256 << 10;
-
-/// Records that alerts need of every workload: what makes the chains of processes. Decisions come whatever is asked for.
-const VISIBILITY: u32 = 1 << Kind::Exec as u16 | 1 << Kind::Fork as u16 | 1 << Kind::Exit as u16;
 
 /// Loads what this kernel takes.
 ///
@@ -38,7 +35,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     let config = KernelConfig {
         pin_root: arguments.pin_root.clone(),
         fail_mode,
-        visibility: VISIBILITY,
+        visibility: Visibility::NONE,
         holds_host: arguments.host_policy,
         responder: Some(responder),
     };
