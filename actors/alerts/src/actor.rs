@@ -6,7 +6,7 @@ use actix::{Actor, AsyncContext as _, Handler, MessageResult};
 use palisade_domain::Line;
 use palisade_protocol::{
     AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
-    ProcessListed, ProcessesOf, RecordsRead, SubscribeAlerts, WorkloadNamed,
+    ProcessListed, ProcessesOf, RecordsRead, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock, PasswdReader};
@@ -229,6 +229,14 @@ impl Handler<WorkloadNamed> for Alerts {
 
     fn handle(&mut self, message: WorkloadNamed, _: &mut Self::Context) {
         self.state.named(message);
+    }
+}
+
+impl Handler<VisibilityChanged> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: VisibilityChanged, _: &mut Self::Context) {
+        self.state.visible(&message);
     }
 }
 

@@ -3,13 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{
-    Action, Alert, AlertAction, AlertRule, AlertWorkload, Generation, Line, Log, Slot, UnixNanos, Workload,
+    Action, Alert, AlertAction, AlertRule, AlertWorkload, Generation, Line, Log, Slot, UnixNanos, Visibility,
+    VisibilityClass, Workload,
 };
 use palisade_kernel_abi::{
     blob::Decision,
     record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
 };
-use palisade_protocol::{AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, WorkloadNamed};
+use palisade_protocol::{
+    AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, VisibilityChanged, WorkloadNamed,
+};
 use palisade_supervision::Kept;
 use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch};
 
@@ -42,6 +45,8 @@ pub(crate) struct Named {
 pub struct Names {
     /// As many as the kernel has slots.
     workloads: BTreeMap<Slot, Named>,
+    /// Where it is not the default.
+    visibility: BTreeMap<Slot, Visibility>,
     rules: Rules,
 }
 
@@ -68,6 +73,8 @@ pub struct Settings {
     pub names: NodeNames,
     /// When alerts of one workload are too many; `None`: never.
     pub throttle: Option<Limit>,
+    /// What is seen of a workload of which nobody says it.
+    pub visibility: Visibility,
 }
 
 /// What lines are made from.
@@ -82,6 +89,7 @@ pub struct State {
     asks: Vec<(PasswdOf, Vec<PasswdCandidate>)>,
     silences: Silences,
     wants_logs: bool,
+    visibility: Visibility,
     unix_minus_boot_ns: u64,
     counts: AlertCounts,
 }
@@ -91,7 +99,7 @@ impl State {
     #[must_use]
     pub fn new(node: String) -> Self {
         let names = NodeNames { node, ..NodeNames::default() };
-        Self::knowing(Settings { names, throttle: None }, Kept::default())
+        Self::knowing(Settings { names, throttle: None, visibility: Visibility::ALL }, Kept::default())
     }
 
     /// With the names that a state before this one heard.
@@ -106,6 +114,7 @@ impl State {
             asks: Vec::new(),
             silences: Silences::new(settings.throttle),
             wants_logs: false,
+            visibility: settings.visibility,
             unix_minus_boot_ns: 0,
             counts: AlertCounts::default(),
         }
@@ -124,8 +133,14 @@ impl State {
             self.silences.vacated(fact.slot, &names, &self.node, self.unix_minus_boot_ns);
             self.processes.vacated(fact.slot);
             self.passwd.remove(&fact.slot);
+            names.visibility.remove(&fact.slot);
         }
         names.named(fact);
+    }
+
+    /// What is seen of a slot from now on.
+    pub fn visible(&mut self, fact: &VisibilityChanged) {
+        self.names.lock().visibility.insert(fact.slot, fact.visibility);
     }
 
     /// A policy may decide from now on.
@@ -267,8 +282,13 @@ impl State {
     }
 
     fn log(&mut self, record: &Record<'_>, caller: Option<&Image>) -> Option<Line> {
-        let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
+        // The kernel tells of every exec, for the chains: it is a log only where somebody asked to see processes.
         let slot = Slot(record.header.slot);
+        let of_table = matches!(record.body, Body::Exec(_)) && record.decision.is_none();
+        if of_table && !self.visibility_of(slot).has(VisibilityClass::Process) {
+            return None;
+        }
+        let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
         let time = self.time(record.header.boot_ns);
         let process_chain = self.processes.chain(&record.header);
         let actor = self.actor(record, caller);
@@ -283,6 +303,10 @@ impl State {
             subject: act.subject,
             kubearmor,
         })))
+    }
+
+    fn visibility_of(&self, slot: Slot) -> Visibility {
+        self.names.lock().visibility.get(&slot).copied().unwrap_or(self.visibility)
     }
 
     /// Who acted. An exec that was done is the caller's act, which is `caller` then; where that is not known, it is its parent's.

@@ -14,7 +14,7 @@ mod workload;
 
 pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, LineClass, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
-pub use enforcing::{InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled};
+pub use enforcing::{InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};

@@ -12,7 +12,8 @@
 //! | `GET /metrics` | Prometheus text, or OpenMetrics for who accepts it |
 //! | `GET /v1/tree` | the supervision tree, live |
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
-//! | `GET /v1/alerts?recent=N&follow=BOOL` | JSON lines |
+//! | `GET /v1/processes?workload=NAME` | the living processes of a workload |
+//! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all` | JSON lines |
 #![forbid(unsafe_code)]
 
 mod error;
@@ -26,7 +27,7 @@ pub use error::AdminError;
 pub use metrics::{Exposition, Metric, MetricKind, exposition};
 pub use server::{AdminAddress, AdminServer, Bound, MAX_BODY_BYTES, serve};
 pub use token::Token;
-pub use view::{AdminView, AlertLines, Document, ViewError};
+pub use view::{AdminView, AlertLines, Document, LineFilter, ViewError};
 
 #[cfg(test)]
 mod tests;

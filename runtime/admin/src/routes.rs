@@ -11,7 +11,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{AdminView, AlertLines, Document, Exposition, ViewError, exposition};
+use crate::{AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, exposition};
 
 /// The view as the handlers share it.
 pub(crate) type View = Data<dyn AdminView>;
@@ -23,6 +23,14 @@ struct AlertQuery {
     recent: usize,
     #[serde(default)]
     follow: bool,
+    #[serde(default)]
+    filter: LineFilter,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProcessQuery {
+    workload: String,
 }
 
 impl AlertQuery {
@@ -40,6 +48,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/workloads", web::get().to(async |view: View| document(&view, Document::Workloads).await))
         .route("/v1/policies", web::get().to(async |view: View| document(&view, Document::Policies).await))
         .route("/v1/kernel", web::get().to(async |view: View| document(&view, Document::Kernel).await))
+        .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
             let body = json!({ "error": format!("query: {error}"), "try": "/v1/alerts?recent=100&follow=true" });
@@ -76,8 +85,15 @@ async fn metrics(view: View, request: HttpRequest) -> HttpResponse {
     }
 }
 
+async fn processes(view: View, query: Query<ProcessQuery>) -> HttpResponse {
+    match view.processes(&query.workload).await {
+        Ok(processes) => HttpResponse::Ok().json(processes),
+        Err(error) => unavailable(&error),
+    }
+}
+
 async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
-    match view.alerts(query.recent, query.follow).await {
+    match view.alerts(query.filter, query.recent, query.follow).await {
         Ok(lines) => {
             HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(lines))
         }
@@ -98,8 +114,17 @@ fn unavailable(error: &ViewError) -> HttpResponse {
 }
 
 async fn unknown(request: HttpRequest) -> HttpResponse {
-    const ROUTES: [&str; 8] =
-        ["/healthz", "/readyz", "/metrics", "/v1/tree", "/v1/workloads", "/v1/policies", "/v1/kernel", "/v1/alerts"];
+    const ROUTES: [&str; 9] = [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/tree",
+        "/v1/workloads",
+        "/v1/policies",
+        "/v1/kernel",
+        "/v1/processes",
+        "/v1/alerts",
+    ];
     let (status, error) = if ROUTES.contains(&request.path()) {
         (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only GET", request.method()))
     } else {

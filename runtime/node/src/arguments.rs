@@ -103,9 +103,36 @@ pub struct NodeArguments {
     /// Size in bytes past which the alert file is rotated to FILE.1.
     #[arg(long, default_value_t = 64 << 20)]
     pub alert_file_bytes: u64,
+    /// How many older alert files are kept: FILE.1 is the newest of them.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub alert_file_keep: u32,
     /// Do not print alerts to standard output.
     #[arg(long)]
     pub no_alert_stdout: bool,
+    /// Append logs (what visibility asks for) to this file as JSON lines.
+    #[arg(long, env = "PALISADE_LOG_FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Size in bytes past which the log file is rotated to FILE.1.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub log_file_bytes: u64,
+    /// How many older log files are kept.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub log_file_keep: u32,
+    /// Print logs to standard output, too.
+    #[arg(long)]
+    pub log_stdout: bool,
+    /// Alerts of one workload in a second past which they are held back, and counted.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_alert_per_sec: u32,
+    /// Seconds for which they are then held back.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub throttle_sec: u32,
+    /// Hold no alerts back.
+    #[arg(long)]
+    pub no_alert_throttling: bool,
+    /// Name of the cluster in alerts and logs.
+    #[arg(long, env = "PALISADE_CLUSTER_NAME", default_value = "default")]
+    pub cluster_name: String,
     /// Name of this node in alerts, and its `kubernetes.io/hostname` label.
     #[arg(long, env = "PALISADE_NODE_NAME")]
     pub node_name: Option<String>,

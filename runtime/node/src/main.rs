@@ -8,6 +8,7 @@ mod admin_client;
 mod arguments;
 mod clock;
 mod command;
+mod machine;
 mod node;
 mod processes;
 mod render;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use palisade_domain::Alert;
+use palisade_domain::Line;
 
 use super::Outcome;
 use crate::{
@@ -65,8 +65,8 @@ fn text(whole: &[u8], output: Output) -> String {
         Output::Text => text
             .lines()
             .map(|line| {
-                serde_json::from_str::<Alert>(line)
-                    .map_or_else(|_| render::printable(line) + "\n", |alert| render::alert(&alert))
+                serde_json::from_str::<Line>(line)
+                    .map_or_else(|_| render::printable(line) + "\n", |line| render::line(&line))
             })
             .collect(),
     }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use palisade_admin::{AdminView, AlertLines, Document, Metric, ViewError};
-use palisade_domain::Family;
+use palisade_admin::{AdminView, AlertLines, Document, LineFilter, Metric, ViewError};
+use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
-    RecordAccountOf, SubscribeAlerts, WorkloadsOf,
+    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, PolicyInstalled, PolicySetStatusOf,
+    ProcessesOf, Readiness, ReadinessOf, RecordAccountOf, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
@@ -21,6 +21,9 @@ use super::{
     metrics,
     tree::{self, Askers},
 };
+
+/// Workloads of one name whose processes are told: the containers of a pod, and of its namesakes.
+const MAX_NAMED: usize = 64;
 
 /// People and scrapers wait no longer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -61,6 +64,22 @@ impl View {
         Ok(json!({ "synchronized": synchronized, "workloads": all }))
     }
 
+    /// The slots of the workloads that a name names.
+    async fn named(&self, name: &str) -> Result<Vec<(Slot, Value)>, ViewError> {
+        if name == "host" {
+            return Ok(vec![(Slot::HOST, json!({ "kind": "host" }))]);
+        }
+        let Some(workloads) = &self.ask.workloads else { return Ok(Vec::new()) };
+        let table = workloads.ask(WorkloadsOf, WITHIN).await.map_err(silent("workloads"))?;
+        let names = |workload: &Workload| {
+            let whole = format!("{}/{}/{}", workload.namespace, workload.name, workload.container);
+            let pod = format!("{}/{}", workload.namespace, workload.name);
+            [whole.as_str(), pod.as_str(), &workload.name].contains(&name)
+        };
+        let named = table.workloads.iter().filter(|(_, workload)| names(workload));
+        Ok(named.map(|(slot, workload)| (*slot, json!(**workload))).collect())
+    }
+
     async fn policies(&self) -> Result<Value, ViewError> {
         let status = self.ask.policies.ask(PolicySetStatusOf, WITHIN).await.map_err(silent("policy-keeper"))?;
         Ok(json!({
@@ -68,6 +87,14 @@ impl View {
             "heldBack": status.held_back, "unreadable": status.unreadable,
         }))
     }
+}
+
+fn process(process: &LiveProcess) -> Value {
+    json!({
+        "pid": process.pid, "parentPid": process.parent_pid, "ownPid": process.own_pid, "startTicks": process.start_ticks,
+        "uid": process.uid, "username": process.username, "executable": process.executable,
+        "arguments": process.arguments, "argumentsCut": process.arguments_cut,
+    })
 }
 
 fn policy(fact: &PolicyInstalled) -> Value {
@@ -178,8 +205,28 @@ impl AdminView for View {
         all
     }
 
-    async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
-        let stream = self.ask.alerts.ask(SubscribeAlerts { recent, follow }, WITHIN).await.map_err(silent("alerts"))?;
+    async fn processes(&self, workload: &str) -> Result<Value, ViewError> {
+        let named = self.named(workload).await?;
+        let more = named.len() > MAX_NAMED;
+        let mut workloads = Vec::new();
+        for (slot, workload) in named.into_iter().take(MAX_NAMED) {
+            let told = self.ask.processes.ask(ProcessesOf { slot }, WITHIN).await.map_err(silent("alerts"))?;
+            let processes: Vec<Value> = told.processes.iter().map(process).collect();
+            workloads.push(json!({
+                "slot": slot.0, "workload": workload, "processes": processes, "more": told.more,
+            }));
+        }
+        Ok(json!({ "workloads": workloads, "more": more }))
+    }
+
+    async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
+        let class = match filter {
+            LineFilter::Policy => LineClass::Policy,
+            LineFilter::System => LineClass::System,
+            LineFilter::All => LineClass::All,
+        };
+        let question = SubscribeAlerts { class, recent, follow };
+        let stream = self.ask.alerts.ask(question, WITHIN).await.map_err(silent("alerts"))?;
         if follow && !stream.follows {
             // Not a log that ends for no reason that anybody could see.
             let reason = format!("{} follow already, at most", palisade_alerts::actor::LISTENERS);
