@@ -31,4 +31,6 @@ pub mod users;
 pub use actor::{Alerts, Wiring};
 
 #[cfg(test)]
+mod line_tests;
+#[cfg(test)]
 mod tests;

@@ -301,7 +301,8 @@ impl Processes {
     pub fn lineage(&self, header: &Header, most: usize) -> Vec<(u32, u64)> {
         let mut key = Some(Key::new(header.tgid, header.task_start_ns));
         let mut lineage = Vec::new();
-        while let Some(own) = key.filter(|_| lineage.len() < most) {
+        // The first process' parent is the kernel's idle task, which has no number.
+        while let Some(own) = key.filter(|key| key.pid != 0 && lineage.len() < most) {
             lineage.push((own.pid, own.start_ticks));
             key = match self.known.get(&own) {
                 Some(process) => process.parent,

@@ -40,15 +40,15 @@ use crate::{
     state::{Names, Settings, State},
 };
 
-fn header(tgid: u32, start: u64) -> Header {
+pub(crate) fn header(tgid: u32, start: u64) -> Header {
     Header { tgid, task_start_ns: start, slot: 1, boot_ns: 5_000_000_000, uid: 33, ..Header::default() }
 }
 
-fn text(bytes: &[u8]) -> Text<'_> {
+pub(crate) fn text(bytes: &[u8]) -> Text<'_> {
     Text { bytes, ..Text::default() }
 }
 
-fn batch(records: &[Record<'_>]) -> RecordBatch {
+pub(crate) fn batch(records: &[Record<'_>]) -> RecordBatch {
     let mut writer = RecordWriter::default();
     for record in records {
         writer.write(record).expect("it fits");
@@ -56,17 +56,17 @@ fn batch(records: &[Record<'_>]) -> RecordBatch {
     RecordBatch { bytes: writer.into_bytes(), records: u32::try_from(records.len()).expect("few") }
 }
 
-fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
+pub(crate) fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
     let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule }.to_word().expect("a small index");
     let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, Family::File);
     DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
 }
 
-fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Record<'a> {
+pub(crate) fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Record<'a> {
     Record { header: head, body: Body::Open(Open { path: text(path), flags: 0, result: -1 }), decision }
 }
 
-fn state_workload(name: &str) -> Arc<Workload> {
+pub(crate) fn state_workload(name: &str) -> Arc<Workload> {
     Arc::new(Workload {
         kind: WorkloadKind::Container,
         name: name.into(),
@@ -79,7 +79,7 @@ fn state_workload(name: &str) -> Arc<Workload> {
 }
 
 /// A policy of this name with one rule.
-fn policy(name: &str) -> Arc<CompiledPolicy> {
+pub(crate) fn policy(name: &str) -> Arc<CompiledPolicy> {
     let rule = Rule {
         policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: name.into() }),
         place: "file.matchDirectories[0]".into(),
@@ -100,7 +100,7 @@ fn policy(name: &str) -> Arc<CompiledPolicy> {
 }
 
 /// A state that knows slot 1 as pod `web`, with one rule in generation 3.
-fn state() -> State {
+pub(crate) fn state() -> State {
     let mut state = State::new("n1".into());
     state.named(WorkloadNamed { slot: Slot(1), workload: state_workload("web") });
     let installed = Installed::default();
@@ -120,7 +120,7 @@ fn read(state: &mut State, records: &[Record<'_>]) -> Vec<Alert> {
         .collect()
 }
 
-fn lines(state: &mut State, records: &[Record<'_>]) -> Vec<Line> {
+pub(crate) fn lines(state: &mut State, records: &[Record<'_>]) -> Vec<Line> {
     let mut out = Vec::new();
     state.read(&batch(records), 1_000_000_000, &mut out);
     out

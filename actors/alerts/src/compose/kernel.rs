@@ -39,8 +39,10 @@ pub fn credentials(credentials: &Credentials) -> Act {
     }
 }
 
+type Of<T> = fn(&CredentialSet) -> T;
+
 fn changes(before: Option<&CredentialSet>, after: &CredentialSet) -> Vec<(&'static str, String)> {
-    let ids: [(&'static str, fn(&CredentialSet) -> u32); 8] = [
+    let ids: [(&'static str, Of<u32>); 8] = [
         ("uid", |set| set.uid),
         ("euid", |set| set.euid),
         ("suid", |set| set.suid),
@@ -50,7 +52,7 @@ fn changes(before: Option<&CredentialSet>, after: &CredentialSet) -> Vec<(&'stat
         ("sgid", |set| set.sgid),
         ("fsgid", |set| set.fsgid),
     ];
-    let sets: [(&'static str, fn(&CredentialSet) -> u64); 3] = [
+    let sets: [(&'static str, Of<u64>); 3] = [
         ("effective", |set| set.effective),
         ("permitted", |set| set.permitted),
         ("inheritable", |set| set.inheritable),
@@ -62,7 +64,7 @@ fn changes(before: Option<&CredentialSet>, after: &CredentialSet) -> Vec<(&'stat
     };
     let ids =
         ids.iter().filter_map(|(key, of)| told(*key, before.map(|set| of(set).to_string()), of(after).to_string()));
-    let set = |of: fn(&CredentialSet) -> u64| move |set| names::capabilities(of(set));
+    let set = |of: Of<u64>| move |set| names::capabilities(of(set));
     let sets = sets.iter().filter_map(|(key, of)| told(*key, before.map(set(*of)), set(*of)(after)));
     ids.chain(sets).collect()
 }
