@@ -205,7 +205,7 @@ impl Processes {
         self.inits.remove(&slot);
     }
 
-    /// The task of `header` forked.
+    /// The task of `header` forked. What the child did already (on a CPU whose ring was read before) stays.
     pub fn forked(&mut self, header: &Header, fork: Fork) {
         let parent = self.acting(header);
         let slot = Slot(header.slot);
@@ -215,6 +215,14 @@ impl Processes {
         });
         let key = Key::new(fork.child_tgid, fork.child_start_ns);
         let number = Number::new(fork.child_own_tgid, fork.child_pid_ns);
+        if let Some(child) = self.known.get_mut(&key) {
+            (child.parent, child.number) = (Some(parent), number.or(child.number));
+            child.session = child.session.or(session);
+            if child.image.executable.is_empty() {
+                child.image = image;
+            }
+            return;
+        }
         let child = Process { parent: Some(parent), uid: header.uid, slot: Some(slot), number, session, image };
         self.insert(key, child);
     }
@@ -279,10 +287,13 @@ impl Processes {
             return Identity::default();
         };
         let parent = self.known.get(&Key::new(header.parent_tgid, header.parent_start_ns));
-        let own_parent_pid = process
-            .number
-            .zip(parent.and_then(|parent| parent.number))
-            .map(|(own, parent)| if parent.namespace == own.namespace { parent.pid } else { 0 });
+        let parent = parent.and_then(|parent| parent.number);
+        let own_parent_pid = match (process.number, parent) {
+            // The first of its namespace has its parent outside, also where that is not known.
+            (Some(Number { pid: 1, .. }), _) => Some(0),
+            (Some(own), Some(parent)) => Some(if parent.namespace == own.namespace { parent.pid } else { 0 }),
+            _ => None,
+        };
         let session = process.session.map(|key| {
             let executable = self.known.get(&key).map(|first| first.image.executable.clone()).unwrap_or_default();
             (format!("{}-{}", key.pid, key.start_ticks), executable)

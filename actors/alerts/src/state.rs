@@ -161,21 +161,33 @@ impl State {
     /// Reads a batch and appends its lines to `out`. `unix_minus_boot_ns` turns the records' clock into wall-clock time.
     pub fn read(&mut self, batch: &RecordBatch, unix_minus_boot_ns: u64, out: &mut Vec<Line>) {
         self.unix_minus_boot_ns = unix_minus_boot_ns;
+        let mut records = Vec::with_capacity(usize::try_from(batch.records).unwrap_or_default());
         for record in RecordReader::new(&batch.bytes) {
-            let Ok(record) = record else {
-                self.counts.malformed += 1;
-                continue;
-            };
-            let caller = self.follow(&record);
-            let decided = record.decision.and_then(|taken| {
-                let decision = Decision::from_word(taken.word);
-                compose::action(decision).map(|action| (taken, decision, action))
-            });
-            if let Some((taken, decision, action)) = decided {
-                self.decided(&record, &taken, decision, action, out);
-            } else if self.wants_logs {
-                out.extend(self.log(&record, caller.as_deref()));
+            match record {
+                Ok(record) => records.push(record),
+                Err(_) => self.counts.malformed += 1,
             }
+        }
+        if records.is_sorted_by_key(at) {
+            records.iter().for_each(|record| self.take(record, out));
+            return;
+        }
+        // The rings of several CPUs, one after the other: a process' first acts may stand before its fork.
+        let mut order: Vec<u32> = (0..).take(records.len()).collect();
+        order.sort_by_key(|index| at(&records[*index as usize]));
+        order.iter().for_each(|index| self.take(&records[*index as usize], out));
+    }
+
+    fn take(&mut self, record: &Record<'_>, out: &mut Vec<Line>) {
+        let caller = self.follow(record);
+        let decided = record.decision.and_then(|taken| {
+            let decision = Decision::from_word(taken.word);
+            compose::action(decision).map(|action| (taken, decision, action))
+        });
+        if let Some((taken, decision, action)) = decided {
+            self.decided(record, &taken, decision, action, out);
+        } else if self.wants_logs {
+            out.extend(self.log(record, caller.as_deref()));
         }
     }
 
@@ -377,6 +389,11 @@ impl State {
             ..self.counts.clone()
         }
     }
+}
+
+/// When the kernel saw it.
+fn at(record: &Record<'_>) -> u64 {
+    record.header.boot_ns
 }
 
 /// Whose users a record's ids are; `None` while a task exits.

@@ -539,3 +539,57 @@ fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
         tree.stop().await;
     });
 }
+
+#[test]
+fn unit_alerts_chain_is_right_although_the_fork_is_read_after_what_the_child_did() {
+    let second = 1_000_000_000;
+    let exec = |path| Exec { path: text(path), ..Exec::default() };
+    let at = |header: Header, boot_ns| Header { boot_ns, ..header };
+    let fork = Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second, ..Fork::default() };
+    let forked = Record { header: at(header(10, second), 5), body: Body::Fork(fork), decision: None };
+    let executed = Record { header: at(header(11, 2 * second), 6), body: Body::Exec(exec(b"/bin/x")), decision: None };
+    let denied = open(at(header(11, 2 * second), 7), b"/y", Some(taken(Outcome::Denied, None, 3)));
+    let chain = |alert: &Alert| {
+        alert.process_chain.iter().map(|process| (process.pid, process.executable.clone())).collect::<Vec<_>>()
+    };
+    let expected = [(11, "/bin/x".to_owned()), (10, String::new())];
+    let alerts = read(&mut state(), &[executed, denied, forked]);
+    assert_eq!(chain(&alerts[0]), expected, "in one batch: by time");
+    let mut state = state();
+    assert!(read(&mut state, &[executed]).is_empty() && read(&mut state, &[forked]).is_empty());
+    assert_eq!(chain(&read(&mut state, &[denied])[0]), expected, "in another batch: the exec is not undone");
+}
+
+/// Takes lines or does not, and says so.
+struct Busy(Arc<AtomicBool>);
+
+impl AlertSink for Busy {
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+    fn append(&mut self, _: &[u8]) -> Result<(), AlertSinkError> {
+        let full = std::io::ErrorKind::WouldBlock;
+        if self.0.load(Ordering::Relaxed) {
+            Err(AlertSinkError { sink: "busy".into(), source: full.into() })
+        } else {
+            Ok(())
+        }
+    }
+    fn health(&mut self) -> palisade_world::SinkHealth {
+        let takes_lines = Some(!self.0.load(Ordering::Relaxed));
+        palisade_world::SinkHealth { takes_lines, ..Default::default() }
+    }
+}
+
+#[test]
+fn unit_alerts_sink_that_refused_leaves_the_condition_without_another_alert_but_not_unseen() {
+    let busy = Arc::new(AtomicBool::new(true));
+    let mut sinks = Sinks::new("alerts", vec![Box::new(Busy(Arc::clone(&busy)))]);
+    sinks.write(b"1\n", 1);
+    busy.store(false, Ordering::Relaxed);
+    sinks.look();
+    assert!(matches!(sinks.condition(), Condition::Degraded(_)), "it was, within this second");
+    sinks.look();
+    assert_eq!(sinks.condition(), Condition::Good);
+    assert_eq!(sinks.unwritten()["busy"], 1);
+}

@@ -127,9 +127,8 @@ mod tests {
 
     #[test]
     fn unit_users_questions_are_bounded() {
-        let mut files = PasswdFiles::default();
         // As if all of them hung.
-        files.threads = MAX_THREADS;
+        let mut files = PasswdFiles { threads: MAX_THREADS, ..PasswdFiles::default() };
         let taken = (0..2 * QUESTIONS).filter(|_| files.ask(PasswdOf::Host, &[])).count();
         assert_eq!(taken, QUESTIONS);
     }
