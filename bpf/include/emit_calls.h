@@ -63,9 +63,11 @@ static __always_inline void pal_describe_syscall(struct pal_record_syscall *body
 	body->number = number;
 }
 
-/* `result` as the call returned it; 0 where it has not come so far. `regs` is a typed pointer. */
-pal_function void pal_emit_syscall(const struct pal_subject *subject, struct pt_regs *regs, __s64 result,
-				   const struct pal_verdict *verdict)
+/*
+ * `result` as the call returned it; 0 where it has not come so far. `now`: the record's boot_ns. `regs` is a typed pointer.
+ */
+static __always_inline void pal_emit_syscall(const struct pal_subject *subject, struct pt_regs *regs, __s64 result, __u64 now,
+					     const struct pal_verdict *verdict)
 {
 	struct pal_syscall_record *record;
 	struct pal_ticket ticket;
@@ -75,6 +77,7 @@ pal_function void pal_emit_syscall(const struct pal_subject *subject, struct pt_
 		return;
 	pal_describe(&record->head, PAL_RECORD_SYSCALL, subject, bpf_get_current_task_btf());
 	pal_describe_verdict(&record->head, subject, verdict);
+	record->head.boot_ns = now;
 	pal_describe_syscall(&record->body, regs, bpf_get_current_task_btf()->thread_info.status & PAL_TS_COMPAT);
 	record->body.result = result;
 	pal_submit(&ticket, &record->head, sizeof(*record));

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, SpawnHandle, WrapFuture as _};
-use palisade_domain::{Generation, Slot, Workload};
+use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
     CompilePolicy, CompiledPolicy, Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
@@ -14,7 +14,7 @@ use palisade_world::{Admission, Enforcement, Membership};
 
 use crate::{
     EnforcementFailed,
-    state::{Effect, Input, State},
+    state::{Effect, Input, SelectVisibility, State},
 };
 
 /// The compiler's own budget for one policy is half of this.
@@ -37,6 +37,10 @@ pub struct Wiring {
     pub conditions: Outbox<ConditionReported>,
     /// Global default postures.
     pub postures: Postures,
+    /// What is seen of a workload for which no set says otherwise.
+    pub visibility: Visibility,
+    /// What a set says is seen of a workload.
+    pub select_visibility: SelectVisibility,
 }
 
 /// An enforcer of this slot serves, and wants the newest set.
@@ -72,7 +76,8 @@ impl Enforcer {
         wiring: Wiring,
         roster: Outbox<EnforcerStarted>,
     ) -> Self {
-        let state = State::new(membership.slot, workload, wiring.postures);
+        let state =
+            State::new(membership.slot, workload, wiring.postures).seeing(wiring.visibility, wiring.select_visibility);
         Self {
             state,
             membership,
@@ -121,6 +126,10 @@ impl Enforcer {
             }
             Effect::LearnMounts(pid) => {
                 Some(Input::MountsLearnt(enforcement.learn_mounts(slot, pid).map_err(EnforcementFailed::from)))
+            }
+            Effect::See(visibility) => {
+                enforcement.set_visibility(slot, visibility);
+                None
             }
             Effect::Install(generation, policy) => Some(self.install(generation, policy)),
             Effect::Compile(generation, rules) => {

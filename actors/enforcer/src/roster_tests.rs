@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::{Actor, Handler, MessageResult};
-use palisade_domain::{CgroupId, Generation, Slot, Workload, WorkloadKind};
+use palisade_domain::{CgroupId, Generation, Slot, Visibility, Workload, WorkloadKind};
 use palisade_kernel_abi::blob::Blob;
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_protocol::{
@@ -160,6 +160,8 @@ async fn bed() -> Bed {
         released: others.outbox(Overflow::Refuse),
         conditions: others.outbox(Overflow::Refuse),
         postures: Postures::default(),
+        visibility: Visibility::NONE,
+        select_visibility: |_, _| None,
     };
     let mailbox = MailboxOf::<Roster>::new("roster", 16);
     let (roster, handle) = (mailbox.address(), enforcers.handle());

@@ -440,6 +440,7 @@ impl Enforcement for KernelAdapter {
     }
 
     fn set_visibility(&self, slot: Slot, visibility: Visibility) {
+        let _one_at_a_time = self.state();
         if let Some(programs) = &self.programs {
             programs.slots.set_visibility(slot, visibility::kinds_of(visibility));
         }

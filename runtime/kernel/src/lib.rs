@@ -17,6 +17,7 @@ pub mod layout;
 pub mod matrix;
 mod mount_table;
 pub mod objects;
+pub mod observation;
 mod policy_pool;
 pub mod probes;
 mod programs;

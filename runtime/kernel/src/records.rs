@@ -26,7 +26,7 @@ use aya::maps::{ArrayOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf};
 use palisade_kernel_abi::record::{self, RecordReader};
 use palisade_world::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
 
-use crate::sys;
+use crate::{probes::SharedProbes, sys};
 
 /// What nobody was woken for waits this long at most: alerts are woken for, so that this bounds plain visibility only.
 pub const READ_INTERVAL: Duration = Duration::from_millis(20);
@@ -90,6 +90,24 @@ pub struct KernelRecords {
     malformed: Malformed,
     losses: PerCpuArray<MapData, u64>,
     producers: PerCpuArray<MapData, Producer>,
+    sweep: Option<Sweep>,
+}
+
+/// Who sends the counts of what was folded once it is this old.
+struct Sweep {
+    probes: SharedProbes,
+    age: Duration,
+    failed: bool,
+}
+
+impl Sweep {
+    fn run(&mut self) {
+        if let Err(error) = self.probes.sweep_folds(self.age)
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            tracing::warn!(%error, "counts of folded records come only with the next ones in their places");
+        }
+    }
 }
 
 impl std::fmt::Debug for KernelRecords {
@@ -129,7 +147,15 @@ impl KernelRecords {
             epoll_add(&poll, ring.as_fd())?;
             rings.push(ring);
         }
-        Ok(Self { rings, first: 0, poll, malformed: Malformed::default(), losses, producers })
+        Ok(Self { rings, first: 0, poll, malformed: Malformed::default(), losses, producers, sweep: None })
+    }
+
+    /// Lets the probes send the counts of what was folded, once it is older than `age`, whenever losses are asked for; they are attached
+    /// as long as somebody reads.
+    #[must_use]
+    pub fn swept_by(mut self, probes: SharedProbes, age: Duration) -> Self {
+        self.sweep = Some(Sweep { probes, age, failed: false });
+        self
     }
 
     /// Waits until a wake-up came or `timeout` is over, at millisecond steps; for callers without an event loop.
@@ -172,6 +198,9 @@ impl RecordSource for KernelRecords {
     }
 
     fn loss(&mut self) -> Result<Loss, RecordSourceError> {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.run();
+        }
         let mut loss = Loss::default();
         for kind in record::Kind::ALL {
             for (reason, number) in KERNEL_REASONS {

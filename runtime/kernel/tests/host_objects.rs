@@ -68,6 +68,7 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 fn twins() -> Vec<Twin> {
     vec![
         twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility]),
+        twin!("pal_observation", layout::Observation, [anywhere, interval_ns, tolerance_ns, fold_window_ns, fold_key]),
         twin!(
             "pal_task",
             layout::Task,
@@ -143,6 +144,10 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
         ("learn", palisade_bpf::LEARN),
         ("lsm", palisade_bpf::LSM),
         ("probes", palisade_bpf::PROBES),
+        ("probes_file", palisade_bpf::PROBES_FILE),
+        ("probes_kernel", palisade_bpf::PROBES_KERNEL),
+        ("probes_network", palisade_bpf::PROBES_NETWORK),
+        ("probes_process", palisade_bpf::PROBES_PROCESS),
     ];
     let mut climbs = 0;
     for (object, bytes) in all {

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use palisade_domain::Posture;
+use palisade_domain::{Posture, Visibility};
+use palisade_kernel::observation::Limits;
 
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
@@ -154,6 +155,19 @@ pub struct NodeArguments {
     /// What happens to an act whose path cannot be named for sure (unknown mount, too long) in a workload with rules for the family.
     #[arg(long, value_enum, default_value = "block")]
     pub on_unknown_path: PostureArgument,
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -236,6 +250,19 @@ pub struct DoctorArguments {
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -247,6 +274,19 @@ pub struct DoctorArguments {
 /// `palisade unload`.
 #[derive(Debug, Args)]
 pub struct UnloadArguments {
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -281,6 +321,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// At most a hundred looks a second: each reads the directory.
 fn interval(text: &str) -> Result<Duration, String> {
     seconds(text).and_then(|interval| if interval.as_millis() < 10 { Err("0.01 or more".into()) } else { Ok(interval) })
+}
+
+fn fold_window(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(
+        |window| {
+            if window > Duration::from_secs(60) { Err("60 or less".into()) } else { Ok(window) }
+        },
+    )
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -110,6 +110,8 @@ async fn bed(seed: u64, run: &Run) -> Bed {
         released: health.outbox(Overflow::Refuse),
         conditions: health.outbox::<ConditionReported>(Overflow::Refuse),
         postures: Postures::default(),
+        visibility: palisade_domain::Visibility::NONE,
+        select_visibility: |_, _| None,
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: roster.address().outbox(Overflow::Block),
@@ -313,6 +315,8 @@ async fn tries(sets: u32, within: Duration) -> u64 {
         released: health.outbox(Overflow::Refuse),
         conditions: health.outbox(Overflow::Refuse),
         postures: Postures::default(),
+        visibility: palisade_domain::Visibility::NONE,
+        select_visibility: |_, _| None,
     };
     let (workload, membership) = world::workload(1);
     let started = deaf.outbox(Overflow::Refuse);

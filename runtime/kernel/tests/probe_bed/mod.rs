@@ -96,6 +96,11 @@ impl Bed {
         value[16..24].copy_from_slice(&self.visibility.to_ne_bytes());
         let mut slots: Array<MapData, [u8; 24]> = self.map("slots").try_into().expect("an array");
         slots.set(SLOT, value, 0).expect("it is a slot");
+        // Only the first word is written again: the limits stand.
+        let mut observation: Array<MapData, [u64; 6]> = self.map("observation").try_into().expect("an array");
+        let mut words = observation.get(&0, 0).expect("one place");
+        words[0] = self.visibility;
+        observation.set(0, words, 0).expect("one place");
     }
 
     fn map(&self, name: &str) -> Map {

@@ -7,7 +7,7 @@ use palisade_domain::Verdict;
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount};
 use palisade_supervision::{Mail, TreeNode};
-use palisade_world::KernelMemory;
+use palisade_world::{KernelMemory, LossReason};
 
 use super::tree::ENFORCERS;
 
@@ -21,10 +21,22 @@ fn gauge(name: &'static str, help: &'static str, value: u64) -> Metric {
 
 /// What the probe accounts for.
 pub fn records(account: &RecordAccount) -> Vec<Metric> {
-    let lost = account.loss.counts.iter().map(|((kind, reason), count)| {
-        let kind = Kind::from_code(*kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
-        (vec![("kind", kind), ("reason", format!("{reason:?}"))], *count)
-    });
+    let kind_of =
+        |kind: u16| Kind::from_code(kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
+    let counts = || account.loss.counts.iter();
+    let lost = counts()
+        .filter(|((_, reason), _)| !reason.is_intended())
+        .map(|((kind, reason), count)| (vec![("kind", kind_of(*kind)), ("reason", format!("{reason:?}"))], *count));
+    let kept_back = |name, help, wanted: LossReason| Metric {
+        name,
+        help,
+        kind: MetricKind::Counter,
+        samples: counts()
+            .filter(|((_, reason), _)| *reason == wanted)
+            .map(|((kind, _), count)| (vec![("kind", kind_of(*kind))], *count))
+            .collect(),
+    };
+    let produced = account.loss.produced.values().fold(0, |sum: u64, of_cpu| sum.saturating_add(*of_cpu));
     vec![
         counter("records_delivered", "Kernel records read.", account.delivered),
         counter("records_malformed", "Records that could not be decoded.", account.malformed),
@@ -36,6 +48,17 @@ pub fn records(account: &RecordAccount) -> Vec<Metric> {
             kind: MetricKind::Counter,
             samples: lost.collect(),
         },
+        kept_back(
+            "records_suppressed",
+            "Observations past their workload's rate, never decisions.",
+            LossReason::Suppressed,
+        ),
+        kept_back(
+            "records_folded",
+            "Observations equal to one that was sent shortly before, never decisions.",
+            LossReason::Folded,
+        ),
+        counter("records_produced", "Numbers given to records: delivered, lost, suppressed or folded.", produced),
     ]
 }
 

@@ -154,6 +154,9 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
         postures: postures(arguments),
+        visibility: arguments.visibility,
+        // Policy sets do not speak of it yet: the node's default holds for all.
+        select_visibility: |_, _| None,
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: boxes.roster.address().outbox(Overflow::Block),
