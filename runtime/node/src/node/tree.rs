@@ -9,7 +9,7 @@ use palisade_alerts::{
     throttle::Limit,
 };
 use palisade_containers::{Containerd, ContainerdConfig};
-use palisade_domain::{Slot, Visibility, Workload, WorkloadKind};
+use palisade_domain::{Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
 use palisade_health::{Health, state::State as Conditions};
 use palisade_policy::ir::Postures;
@@ -21,8 +21,8 @@ use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
 use palisade_protocol::{
     AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SubscribeAlerts, WorkloadAppeared, WorkloadGone,
-    WorkloadNamed, WorkloadsOf,
+    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SubscribeAlerts, VisibilityChanged, WorkloadAppeared,
+    WorkloadGone, WorkloadNamed, WorkloadsOf,
 };
 use palisade_sinks::{Queued, RotatingFile, Stdout};
 use palisade_store::FileDirectory;
@@ -157,6 +157,7 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         visibility: arguments.visibility,
         // Policy sets do not speak of it yet: the node's default holds for all.
         select_visibility: |_, _| None,
+        visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: boxes.roster.address().outbox(Overflow::Block),
@@ -286,8 +287,8 @@ fn alert_settings(arguments: &NodeArguments) -> Settings {
     };
     let limit = Limit { per_second: arguments.max_alert_per_sec, silence_seconds: arguments.throttle_sec };
     let throttle = (!arguments.no_alert_throttling).then_some(limit);
-    // What the kernel adapter is told, too: nothing but decisions until somebody asks for a workload.
-    Settings { names, throttle, visibility: Visibility::NONE }
+    // As the kernel adapter is told.
+    Settings { names, throttle, visibility: arguments.visibility }
 }
 
 /// The roster; with `--host-policy` it holds the host like any other workload, from each of its starts on.
