@@ -33,6 +33,20 @@ struct pal_record_bodies {
 	struct pal_record_open open;
 	struct pal_record_network network;
 	struct pal_record_ptrace ptrace;
+	struct pal_record_file_change file_change;
+	struct pal_record_mount mount;
+	struct pal_record_credentials credentials;
+	struct pal_record_signal signal;
+	struct pal_record_module module;
+	struct pal_record_bpf bpf;
+	struct pal_record_namespace namespace;
+	struct pal_record_memfd memfd;
+	struct pal_record_io_uring io_uring;
+	struct pal_record_process_access process_access;
+	struct pal_record_dns dns;
+	struct pal_record_capability capability;
+	struct pal_record_syscall syscall;
+	struct pal_record_folded folded;
 };
 
 struct {

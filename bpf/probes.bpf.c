@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
- * Observation: what workloads execute, fork, open, connect to and trace, as records (record.h).
+ * Observation: what makes chains of processes, and the way from a system call's exit to the program that looks at it.
  *
- * Filtered before anything is read: a system call that no record kind stands for leaves after comparing its number, a task
- * whose workload asked for nothing leaves after its identity is known.
+ * Filtered before anything is read: a system call that no record kind stands for leaves after one load from a table
+ * (calls.h), a task whose workload asked for nothing leaves after its identity is known. What is looked at is handed on by a
+ * tail call: each group of calls is a program of its own (probes_*.bpf.c), with a verifier budget and 512 bytes of stack of
+ * its own, and may be refused alone; then its records are not made.
  *
  * Objects come from the kernel after the act, not from the arguments before it: the opened file is the one behind the new
  * descriptor, the destination is the socket's, so that another thread that changes the arguments meanwhile changes nothing
- * here. What remains: the descriptor itself can be replaced by another thread between the call's work and its exit.
+ * here. What remains: the descriptor itself can be replaced by another thread between the call's work and its exit. Names
+ * that are gone after the act are the user's own strings, and marked so (record.h).
  *
- * Not seen: opens and connects by io_uring (no system call of their own), and opens by a kernel thread.
+ * Not seen: opens by a kernel thread; what io_uring does beyond the request as it was taken in (probes_kernel.bpf.c).
  *
  * Minimum kernel 6.1 (tested; BTF tracepoints are there from 5.5, task storage in them from 5.11, bpf_loop from 5.17).
- * Without BTF tracepoints none of this can be loaded, and the node observes nothing. Each program can be left out: then
- * its kind of record is not made, and nothing else changes.
+ * Without BTF tracepoints none of this can be loaded, and the node observes nothing but DNS. Each program can be left out:
+ * then its kind of record is not made, and nothing else changes.
  */
-#include "core.h"
-#include "emit.h"
-#include "walk.h"
+#include "credentials.h"
+#include "emit_calls.h"
+#include "fold.h"
 #include "observe.h"
 
 char _license[] SEC("license") = "GPL";
@@ -40,7 +43,9 @@ int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_b
 	struct pal_record_exec *body;
 
 	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_EXEC))
+	if (pal_wanted(&subject, PAL_RECORD_CREDENTIALS))
+		pal_credentials_look(task);
+	if (!pal_wanted(&subject, PAL_RECORD_EXEC) || !pal_within_rate(&subject, PAL_RECORD_EXEC))
 		return 0;
 	buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(*body));
 	if (!buffer)
@@ -63,10 +68,12 @@ int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child
 	struct pal_subject subject;
 	struct pal_ticket ticket;
 
+	pal_identify(&subject);
+	if (pal_wanted(&subject, PAL_RECORD_CREDENTIALS))
+		pal_credentials_look(child);
 	if (child->pid != child->tgid)
 		return 0; /* a thread: process chains do not need it */
-	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_FORK))
+	if (!pal_wanted(&subject, PAL_RECORD_FORK) || !pal_within_rate(&subject, PAL_RECORD_FORK))
 		return 0;
 	record = pal_reserve(&ticket, PAL_RECORD_FORK, sizeof(*record));
 	if (!record)
@@ -75,6 +82,8 @@ int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child
 	record->body.child_tgid = child->tgid;
 	record->body.child_tid = child->pid;
 	record->body.child_start_ns = child->start_boottime;
+	record->body.child_own_tgid = pal_own_number_of(child);
+	record->body.child_pid_ns = pal_pid_ns_of(child);
 	pal_submit(&ticket, &record->head, sizeof(*record));
 	return 0;
 }
@@ -116,6 +125,8 @@ int BPF_PROG(observe_exit, struct task_struct *task)
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_EXIT) || !pal_is_first_to_tell(task))
 		return 0;
+	if (!pal_within_rate(&subject, PAL_RECORD_EXIT))
+		return 0;
 	record = pal_reserve(&ticket, PAL_RECORD_EXIT, sizeof(*record));
 	if (!record)
 		return 0;
@@ -126,127 +137,88 @@ int BPF_PROG(observe_exit, struct task_struct *task)
 	return 0;
 }
 
-static __noinline void observe_open(struct pt_regs *regs, long result)
-{
-	struct pal_subject subject;
-	struct pal_record_buffer *buffer;
-	struct pal_record_open *body;
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pal_call call;
-	__u64 file;
+/* Index: enum pal_call_group. A place is empty where the kernel refused the program, or where it was not loaded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, PAL_CALL_GROUPS);
+	__type(key, __u32);
+	__type(value, __u32);
+} calls SEC(".maps");
 
-	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_OPEN))
-		return;
-	pal_call_read(&call, regs, result);
-	buffer = pal_record_take(PAL_RECORD_OPEN, sizeof(*body));
-	if (!buffer)
-		return;
-	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, &subject, task);
-	body->flags = pal_open_flags_of(&call);
-	body->result = result;
-	file = result >= 0 ? pal_file_of_descriptor(task, result) : 0;
-	if (file)
-		pal_append_file(buffer, &body->path, file);
-	else
-		pal_append_user_string(buffer, &body->path, (const void *)pal_open_name_of(&call));
-	pal_record_send(buffer);
-}
-
-static __noinline void observe_socket(struct pt_regs *regs, long result)
-{
-	struct pal_network_act act = { .operation = PAL_NETWORK_SOCKET, .result = result };
-	struct pal_endpoint endpoint = {};
-	struct pal_subject subject;
-	struct pal_call call;
-	__u64 socket = 0;
-
-	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_SOCKET))
-		return;
-	pal_call_read(&call, regs, result);
-	if (result >= 0)
-		socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), result);
-	if (socket)
-		pal_endpoint_of_socket(&endpoint, socket);
-	else
-		pal_endpoint_of_arguments(&endpoint, &call);
-	pal_emit_network(&subject, &endpoint, &act, NULL);
-}
-
-static __noinline void observe_connect(struct pt_regs *regs, long result)
-{
-	struct pal_network_act act = { .operation = PAL_NETWORK_CONNECT, .result = result };
-	struct pal_endpoint endpoint = {};
-	struct pal_subject subject;
-	struct pal_call call;
-	__u64 socket;
-
-	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_CONNECT))
-		return;
-	pal_call_read(&call, regs, result);
-	socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call.arguments[0]);
-	if (!socket)
-		return; /* not a socket: nothing was connected */
-	pal_endpoint_of_socket(&endpoint, socket);
-	if (result == 0 || result == -PAL_EINPROGRESS) {
-		pal_endpoint_peer(&endpoint, socket);
-	} else {
-		pal_endpoint_user(&endpoint, (const void *)call.arguments[1], call.arguments[2]);
-		act.flags = PAL_NETWORK_USER;
-	}
-	pal_emit_network(&subject, &endpoint, &act, NULL);
-}
-
-/* After the call: a target that it killed or released is found all the same as long as its pid is not reused. */
-static __noinline void observe_ptrace(struct pt_regs *regs, long result)
-{
-	struct pal_subject subject;
-	struct pal_record_buffer *buffer;
-	struct pal_record_ptrace *body;
-	struct pal_call call;
-	__u64 task;
-
-	pal_call_read(&call, regs, result);
-	if (!pal_ptrace_begins(call.arguments[0]))
-		return; /* of a process that is traced already */
-	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_PTRACE))
-		return;
-	task = pal_ptrace_target(&call);
-	buffer = pal_record_take(PAL_RECORD_PTRACE, sizeof(*body));
-	if (!buffer)
-		return;
-	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, &subject, bpf_get_current_task_btf());
-	pal_describe_target(body, task, &call);
-	if (task)
-		pal_append_executable(buffer, &body->target_exe, task);
-	else
-		pal_span_set(&body->target_exe, 0, 0, PAL_SPAN_UNREADABLE);
-	pal_record_send(buffer);
-}
-
+/* No function is called from here: a tail call out of one would cost each system call a larger stack. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(observe_call, struct pt_regs *regs, long result)
 {
-	switch (pal_call_of(regs)) {
-	case PAL_CALL_OPEN:
-		observe_open(regs, result);
-		break;
-	case PAL_CALL_SOCKET:
-		observe_socket(regs, result);
-		break;
-	case PAL_CALL_CONNECT:
-		observe_connect(regs, result);
-		break;
-	case PAL_CALL_PTRACE:
-		observe_ptrace(regs, result);
-		break;
-	default:
-		break;
+	__u32 group = pal_call_of(regs);
+
+	if (pal_wanted_anywhere(PAL_RECORD_SYSCALL))
+		group = PAL_CALL_EVERY;
+	if (group)
+		bpf_tail_call(ctx, &calls, group);
+	return 0;
+}
+
+static __noinline void pal_observe_syscall(struct pt_regs *regs, long result)
+{
+	const struct pal_observation *settings = pal_observation_of();
+	struct pal_subject subject;
+	struct pal_digest digest;
+	__u64 now;
+
+	pal_identify(&subject);
+	if (!settings || !pal_wanted(&subject, PAL_RECORD_SYSCALL))
+		return;
+	now = bpf_ktime_get_boot_ns();
+	pal_digest_begin(&digest, settings, PAL_RECORD_SYSCALL);
+	pal_digest_word(&digest, regs->orig_ax ^ (__u64)pal_in_compat() << 63);
+	pal_digest_word(&digest, regs->di);
+	pal_digest_word(&digest, regs->si);
+	pal_digest_word(&digest, regs->dx);
+	pal_digest_word(&digest, regs->r10);
+	pal_digest_word(&digest, regs->bx);
+	pal_digest_word(&digest, regs->cx);
+	pal_digest_word(&digest, result < 0 ? result : 0);
+	if (pal_admit(&subject, PAL_RECORD_SYSCALL, pal_digest_end(&digest), now))
+		pal_emit_syscall(&subject, regs, result, now, NULL);
+}
+
+/* Only while some slot wants every system call; then hands the call on to where it would have gone. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(observe_every_call, struct pt_regs *regs, long result)
+{
+	__u32 group = pal_call_of(regs);
+
+	pal_observe_syscall(regs, result);
+	if (group)
+		bpf_tail_call(ctx, &calls, group);
+	return 0;
+}
+
+static long pal_sweep_place(__u32 index, void *context)
+{
+	const __u64 *before = context;
+	struct pal_fold *fold = bpf_map_lookup_elem(&folds, &index);
+
+	if (!fold || !*(volatile __u32 *)&fold->repeats || fold->of_boot_ns >= *before || !pal_fold_lock(fold))
+		return 0;
+	if (fold->repeats && fold->of_boot_ns < *before) {
+		pal_fold_send(fold);
+		fold->repeats = 0;
+		fold->digest = 0;
 	}
+	pal_fold_unlock(fold);
+	return 0;
+}
+
+/*
+ * Sends what was folded onto records from before `context->args[0]`, boot-time nanoseconds. Never attached: user space runs
+ * it by BPF_PROG_TEST_RUN, for nobody else comes by once an act is not repeated.
+ */
+SEC("raw_tp/sys_enter")
+int sweep_folds(struct bpf_raw_tracepoint_args *context)
+{
+	__u64 before = context->args[0];
+
+	bpf_loop(PAL_FOLDS, pal_sweep_place, &before, 0);
 	return 0;
 }

@@ -75,8 +75,10 @@ enum {
 #define PAL_S_IFREG 0100000
 #define PAL_S_IFSOCK 0140000
 #define PAL_SIGNAL_GROUP_EXIT 4u      /* signal_struct.flags: group_exit_code is meant */
+#define PAL_X32_BIT 0x40000000ul
 #define PAL_TS_COMPAT 2u              /* thread_info.status: inside a 32-bit system call */
 #define PAL_FMODE_WRITE 0x2u
+#define PAL_FMODE_CREATED 0x100000u   /* this open made the file */
 #define PAL_FMODE_EXEC 0x20u          /* in f_flags: an open on behalf of execve */
 #define PAL_FMODE_NOACCOUNT 0x20000000u /* a file of the kernel's own: the second open of a stacked file system */
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
@@ -142,9 +144,38 @@ struct pid_namespace {
 	struct idr idr;
 };
 
+struct uts_namespace {
+	struct ns_common ns;
+};
+
+struct ipc_namespace {
+	struct ns_common ns;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+struct cgroup_namespace {
+	struct ns_common ns;
+};
+
+struct time_namespace {
+	struct ns_common ns;
+};
+
+struct user_namespace {
+	struct ns_common ns;
+};
+
 struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
 	struct mnt_namespace *mnt_ns;
 	struct pid_namespace *pid_ns_for_children;
+	struct net *net_ns;
+	struct time_namespace *time_ns;
+	struct cgroup_namespace *cgroup_ns;
 };
 
 struct upid {
@@ -179,6 +210,7 @@ struct super_block {
 };
 
 struct inode {
+	unsigned int i_generation;
 	unsigned long i_ino;
 	__u16 i_mode;
 	kuid_t i_uid;
@@ -246,11 +278,24 @@ struct mm_struct {
 	unsigned long arg_end;
 };
 
+/* 6.3 made one 64-bit word of two 32-bit ones: as bytes it is the same. Read by address only. */
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kuid_t suid;
+	kgid_t sgid;
 	kuid_t euid;
+	kgid_t egid;
 	kuid_t fsuid;
+	kgid_t fsgid;
+	kernel_cap_t cap_inheritable;
+	kernel_cap_t cap_permitted;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
 };
 
 struct tty_driver {
@@ -324,6 +369,72 @@ struct task_struct {
 	char comm[16];
 };
 
+struct kernel_siginfo;
+
+struct module {
+	char name[56];
+};
+
+enum bpf_prog_type {
+	PAL_PROG_TYPE_NONE = 0,
+};
+
+enum bpf_map_type {
+	PAL_MAP_TYPE_NONE = 0,
+};
+
+struct bpf_prog_aux {
+	__u32 id;
+	char name[16];
+};
+
+struct bpf_prog {
+	enum bpf_prog_type type;
+	struct bpf_prog_aux *aux;
+};
+
+struct bpf_map {
+	enum bpf_map_type map_type;
+	__u32 id;
+	char name[16];
+};
+
+struct filename {
+	const char *name;
+};
+
+struct io_cqe {
+	int fd;
+};
+
+struct io_kiocb {
+	struct file *file; /* shares its place with what the operation has prepared */
+	unsigned char opcode;
+	unsigned int flags;
+	struct io_cqe cqe;
+};
+
+/* What operations with a name have prepared; the name is the kernel's copy. */
+struct io_open {
+	int dfd;
+	struct filename *filename;
+};
+
+struct io_rename {
+	int old_dfd;
+	struct filename *oldpath;
+};
+
+struct io_unlink {
+	int dfd;
+	struct filename *filename;
+};
+
+struct io_mkdir {
+	int dfd;
+	struct filename *filename;
+};
+
 struct linux_binprm {
 	struct file *file;
 	const struct cred *cred;
@@ -339,9 +450,12 @@ struct in6_addr {
 
 struct sock_common {
 	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
+	__u16 skc_num; /* host order */
 	unsigned short skc_family;
 	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {
@@ -361,6 +475,7 @@ struct sockaddr {
 };
 
 struct pt_regs {
+	unsigned long bp;
 	unsigned long bx;
 	unsigned long cx;
 	unsigned long di;

@@ -86,7 +86,7 @@ struct {
 
 static __always_inline bool pal_wanted(const struct pal_subject *subject, __u32 kind)
 {
-	return subject->visibility & (1u << kind);
+	return subject->visibility >> kind & 1;
 }
 
 static __always_inline void pal_count_loss(__u32 kind, __u32 reason)
@@ -199,6 +199,20 @@ static __always_inline __u32 pal_pid_ns_of(struct task_struct *task)
 	at = bpf_core_field_offset(struct pid, numbers) + pid->level * bpf_core_type_size(struct upid);
 	bpf_probe_read_kernel(&ns, sizeof(ns), (void *)pid + at + bpf_core_field_offset(struct upid, ns));
 	return ns ? BPF_CORE_READ(ns, ns.inum) : 0;
+}
+
+/* The task's number in its own PID namespace. */
+static __always_inline __u32 pal_own_number_of(struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	int number = 0;
+	__u32 at;
+
+	if (!pid)
+		return 0;
+	at = bpf_core_field_offset(struct pid, numbers) + pid->level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&number, sizeof(number), (void *)pid + at + bpf_core_field_offset(struct upid, nr));
+	return number;
 }
 
 /* `task` is the acting task and a typed pointer. */
@@ -353,6 +367,26 @@ static __noinline void pal_append_user_string(struct pal_record_buffer *buffer, 
 	buffer->at = at + len - 1;
 }
 
+/* A NUL-terminated string at a kernel address, `most` bytes with its NUL, PAL_STRING_MAX at most. */
+pal_function void pal_append_kernel_string(struct pal_record_buffer *buffer, struct pal_span *span, const void *from, __u32 most)
+{
+	__u32 at = buffer->at & (PAL_RECORD_MAX - 1);
+	__u32 flags = 0;
+	long len;
+
+	if (most > PAL_STRING_MAX)
+		most = PAL_STRING_MAX;
+	len = bpf_probe_read_kernel_str(buffer->bytes + at, most, from);
+	if (len <= 0) {
+		len = 1;
+		flags = PAL_SPAN_UNREADABLE;
+	}
+	if (len > PAL_STRING_MAX)
+		len = PAL_STRING_MAX;
+	pal_span_set(span, at, len - 1, flags);
+	buffer->at = at + len - 1;
+}
+
 /* Pads with zeros, sends, and gives the buffer back. */
 static __always_inline void pal_record_send(struct pal_record_buffer *buffer)
 {
@@ -450,13 +484,32 @@ struct pal_network_act {
 	__u32 operation; /* enum pal_network_operation */
 	__s32 result;
 	__u32 flags;     /* PAL_NETWORK_* */
+	__u64 boot_ns;   /* 0: now */
 };
 
-/* Kind: SOCKET where the operation is PAL_NETWORK_SOCKET, otherwise CONNECT. No strings: no buffer, no NO_SCRATCH. */
+/* A decision about a send is of the kind CONNECT, as destinations are one family; an observed one is of its own. */
+static __always_inline __u16 pal_network_kind(__u32 operation, bool decided)
+{
+	switch (operation) {
+	case PAL_NETWORK_SOCKET:
+		return PAL_RECORD_SOCKET;
+	case PAL_NETWORK_BIND:
+	case PAL_NETWORK_LISTEN:
+		return PAL_RECORD_BIND;
+	case PAL_NETWORK_ACCEPT:
+		return PAL_RECORD_ACCEPT;
+	case PAL_NETWORK_SEND:
+		return decided ? PAL_RECORD_CONNECT : PAL_RECORD_SEND;
+	default:
+		return PAL_RECORD_CONNECT;
+	}
+}
+
+/* No strings: no buffer, no NO_SCRATCH. */
 static __noinline void pal_emit_network(const struct pal_subject *subject, const struct pal_endpoint *endpoint,
 					const struct pal_network_act *act, const struct pal_verdict *verdict)
 {
-	__u16 kind = act->operation == PAL_NETWORK_SOCKET ? PAL_RECORD_SOCKET : PAL_RECORD_CONNECT;
+	__u16 kind = pal_network_kind(act->operation, verdict);
 	struct pal_network_record *record;
 	struct pal_ticket ticket;
 
@@ -464,6 +517,8 @@ static __noinline void pal_emit_network(const struct pal_subject *subject, const
 	if (!record)
 		return;
 	pal_describe(&record->head, kind, subject, bpf_get_current_task_btf());
+	if (act->boot_ns)
+		record->head.boot_ns = act->boot_ns;
 	pal_describe_verdict(&record->head, subject, verdict);
 	record->body.operation = act->operation;
 	record->body.endpoint_len = endpoint->len;

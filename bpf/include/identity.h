@@ -22,7 +22,7 @@ struct pal_subject {
 	__u32 policy;          /* PAL_POLICY_NONE: nothing is decided */
 	__u32 generation;
 	__u32 flags;           /* of the slot: PAL_SLOT_* */
-	__u32 visibility;
+	__u64 visibility;      /* bit n: records of kind n are wanted */
 };
 
 /* 0 on a cgroup that belongs to no admitted workload. */

@@ -38,8 +38,16 @@ struct pal_slot {
 	__u64 installed;   /* generation << 32 | policy: one word, stored at once by user space through its mapping */
 	__u32 incarnation; /* grows when the slot is released: what a task kept of an earlier owner is void */
 	__u32 flags;       /* PAL_SLOT_* */
-	__u32 visibility;  /* bit n: records of kind n are wanted (record.h) */
-	__u32 reserved;
+	__u64 visibility;  /* bit n: records of kind n are wanted (record.h) */
+};
+
+/* Written by user space through its mapping, each word by one store; programs only read. All zero: nothing is limited. */
+struct pal_observation {
+	__u64 anywhere;       /* bit n: some slot wants records of kind n */
+	__u64 interval_ns;    /* between a workload's records at its rate; 0: no limit */
+	__u64 tolerance_ns;   /* how far ahead of now a bucket may be: burst x interval */
+	__u64 fold_window_ns; /* equal observations within it are sent once; 0: nothing is folded */
+	__u64 fold_key[2];    /* of the digest that tells equal ones: random, or a workload could make unequal ones seem equal */
 };
 
 /* Where a task is in its container's life. */
@@ -144,6 +152,15 @@ struct {
 	__type(value, struct pal_slot);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct pal_observation);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} observation SEC(".maps");
 
 /*
  * Bit n: no policy in force decides family n, so that its hooks may end before they ask whose act it is. The safe value is 0,

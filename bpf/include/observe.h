@@ -2,17 +2,17 @@
  *
  * What the probes read of tasks, files and sockets, and of a system call's registers.
  *
- * x86-64 with its 32-bit entry (int 0x80 and 32-bit tasks): a 64-bit task can make a 32-bit call at any time, so that the
- * number alone says nothing; thread_info.status says which table it is of. x32 numbers are the 64-bit ones with bit 30.
- * Arguments are read at the exit of the call: the kernel keeps all but the result's register.
+ * How a call's arguments stand is in calls.h.
  */
 #ifndef PALISADE_OBSERVE_H
 #define PALISADE_OBSERVE_H
 
+#include "calls.h"
 #include "emit.h"
 #include "endpoint.h"
 #include "walk.h"
 
+#define PAL_AT_FDCWD (-100)
 #define PAL_EINPROGRESS 115
 #define PAL_ENOSYS 38
 
@@ -22,157 +22,7 @@
 #define PAL_PTRACE_ATTACH 16
 #define PAL_PTRACE_SEIZE 0x4206
 
-#define PAL_X32_BIT 0x40000000ul
 #define PAL_PID_LEVELS_MAX 32 /* MAX_PID_NS_LEVEL */
-
-/* The calls that records are made of; what differs between their variants is `variant`. */
-enum pal_call_group {
-	PAL_CALL_OTHER = 0,
-	PAL_CALL_OPEN,
-	PAL_CALL_SOCKET,
-	PAL_CALL_CONNECT,
-	PAL_CALL_PTRACE,
-};
-
-enum pal_call_variant {
-	PAL_VARIANT_OPEN,    /* path, flags, mode */
-	PAL_VARIANT_CREAT,   /* path, mode */
-	PAL_VARIANT_OPENAT,  /* directory, path, flags, mode */
-	PAL_VARIANT_OPENAT2, /* directory, path, how, size */
-	PAL_VARIANT_HANDLE,  /* mount descriptor, handle, flags */
-	PAL_VARIANT_PLAIN,   /* arguments as the manual gives them */
-	PAL_VARIANT_SOCKETCALL, /* 32 bit: number, pointer to 32-bit arguments */
-};
-
-struct pal_call {
-	__u64 arguments[3];
-	__s64 result;
-	__u32 variant;
-	__u32 compat;
-};
-
-static __always_inline bool pal_in_compat(void)
-{
-	return bpf_get_current_task_btf()->thread_info.status & PAL_TS_COMPAT;
-}
-
-static __always_inline __u32 pal_group_of_64(__u64 number)
-{
-	switch (number & ~PAL_X32_BIT) {
-	case 2:   /* open */
-	case 85:  /* creat */
-	case 257: /* openat */
-	case 304: /* open_by_handle_at */
-	case 437: /* openat2 */
-		return PAL_CALL_OPEN;
-	case 41: /* socket */
-		return PAL_CALL_SOCKET;
-	case 42: /* connect */
-		return PAL_CALL_CONNECT;
-	case 101: /* ptrace */
-	case 521: /* ptrace of x32 */
-		return PAL_CALL_PTRACE;
-	default:
-		return PAL_CALL_OTHER;
-	}
-}
-
-/* 102 is socketcall, which must look at its first argument. */
-static __always_inline __u32 pal_group_of_32(__u64 number, __u64 first)
-{
-	switch (number) {
-	case 5:   /* open */
-	case 8:   /* creat */
-	case 295: /* openat */
-	case 342: /* open_by_handle_at */
-	case 437: /* openat2 */
-		return PAL_CALL_OPEN;
-	case 359: /* socket */
-		return PAL_CALL_SOCKET;
-	case 362: /* connect */
-		return PAL_CALL_CONNECT;
-	case 26: /* ptrace */
-		return PAL_CALL_PTRACE;
-	case 102:
-		if ((__u32)first == 1)
-			return PAL_CALL_SOCKET;
-		return (__u32)first == 3 ? PAL_CALL_CONNECT : PAL_CALL_OTHER;
-	default:
-		return PAL_CALL_OTHER;
-	}
-}
-
-/* `regs` is a typed pointer. The path of every uninteresting call of every task: a few compares and one load. */
-static __always_inline __u32 pal_call_of(struct pt_regs *regs)
-{
-	__u64 number = regs->orig_ax;
-
-	if (pal_in_compat())
-		return pal_group_of_32(number, regs->bx);
-	return pal_group_of_64(number);
-}
-
-static __always_inline __u32 pal_variant_of(__u64 number, bool compat)
-{
-	switch (number) {
-	case 2:
-		return compat ? PAL_VARIANT_PLAIN : PAL_VARIANT_OPEN;
-	case 5:
-		return compat ? PAL_VARIANT_OPEN : PAL_VARIANT_PLAIN;
-	case 8:
-		return compat ? PAL_VARIANT_CREAT : PAL_VARIANT_PLAIN;
-	case 85:
-		return compat ? PAL_VARIANT_PLAIN : PAL_VARIANT_CREAT;
-	case 102:
-		return compat ? PAL_VARIANT_SOCKETCALL : PAL_VARIANT_PLAIN;
-	case 257:
-		return compat ? PAL_VARIANT_PLAIN : PAL_VARIANT_OPENAT;
-	case 295:
-		return compat ? PAL_VARIANT_OPENAT : PAL_VARIANT_PLAIN;
-	case 304:
-		return compat ? PAL_VARIANT_PLAIN : PAL_VARIANT_HANDLE;
-	case 342:
-		return compat ? PAL_VARIANT_HANDLE : PAL_VARIANT_PLAIN;
-	case 437:
-		return PAL_VARIANT_OPENAT2;
-	default:
-		return PAL_VARIANT_PLAIN;
-	}
-}
-
-/* The arguments of socketcall are three 32-bit words in user memory. */
-static __always_inline void pal_call_unpack(struct pal_call *call)
-{
-	__u32 words[3] = {};
-
-	bpf_probe_read_user(words, sizeof(words), (const void *)call->arguments[1]);
-	call->arguments[0] = words[0];
-	call->arguments[1] = words[1];
-	call->arguments[2] = words[2];
-}
-
-static __always_inline void pal_call_read(struct pal_call *call, struct pt_regs *regs, long result)
-{
-	bool compat = pal_in_compat();
-	__u64 number = regs->orig_ax;
-
-	if (!compat)
-		number &= ~PAL_X32_BIT;
-	call->compat = compat;
-	call->result = result;
-	call->variant = pal_variant_of(number, compat);
-	if (!compat) {
-		call->arguments[0] = regs->di;
-		call->arguments[1] = regs->si;
-		call->arguments[2] = regs->dx;
-		return;
-	}
-	call->arguments[0] = (__u32)regs->bx;
-	call->arguments[1] = (__u32)regs->cx;
-	call->arguments[2] = (__u32)regs->dx;
-	if (call->variant == PAL_VARIANT_SOCKETCALL)
-		pal_call_unpack(call);
-}
 
 /* ---- opens ---- */
 
@@ -256,6 +106,46 @@ static __always_inline void pal_append_file(struct pal_record_buffer *buffer, st
 	struct file *file = (struct file *)address;
 
 	pal_append_path(buffer, span, (__u64)BPF_CORE_READ(file, f_path.mnt), (__u64)BPF_CORE_READ(file, f_path.dentry));
+}
+
+/*
+ * What a relative name starts from: the directory behind the descriptor, or the working directory. Nothing for a name that
+ * begins at the root.
+ */
+static __noinline void pal_append_base(struct pal_record_buffer *buffer, struct pal_span *span, const struct pal_span *name,
+				       __u64 descriptor)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 file;
+
+	if (name->len && buffer->bytes[name->offset & (PAL_RECORD_MAX - 1)] == '/') {
+		pal_span_set(span, 0, 0, 0);
+		return;
+	}
+	if (buffer->at > PAL_RECORD_MAX - PAL_STRING_MAX - PAL_RECORD_ALIGN) {
+		pal_span_set(span, 0, 0, PAL_SPAN_CUT);
+		return;
+	}
+	if ((__s32)descriptor == PAL_AT_FDCWD) {
+		pal_append_path(buffer, span, (__u64)task->fs->pwd.mnt, (__u64)task->fs->pwd.dentry);
+		return;
+	}
+	file = pal_file_of_descriptor(task, descriptor);
+	if (file)
+		pal_append_file(buffer, span, file);
+	else
+		pal_span_set(span, 0, 0, PAL_SPAN_UNREADABLE);
+}
+
+/* A user's string where the call may have none (a null pointer): then the span is empty. */
+static __always_inline void pal_append_name(struct pal_record_buffer *buffer, struct pal_span *span, __u64 name)
+{
+	if (!name)
+		pal_span_set(span, 0, 0, 0);
+	else if (buffer->at > PAL_RECORD_MAX - PAL_STRING_MAX - PAL_RECORD_ALIGN)
+		pal_span_set(span, 0, 0, PAL_SPAN_CUT | PAL_SPAN_USER);
+	else
+		pal_append_user_string(buffer, span, (const void *)name);
 }
 
 static __always_inline void pal_append_executable(struct pal_record_buffer *buffer, struct pal_span *span, __u64 address)
@@ -343,6 +233,21 @@ static __always_inline void pal_endpoint_peer(struct pal_endpoint *endpoint, __u
 		pal_endpoint_ipv4(endpoint, port, BPF_CORE_READ(sock, __sk_common.skc_daddr));
 	} else if (endpoint->bytes[0] == PAL_AF_INET6) {
 		BPF_CORE_READ_INTO(&words, sock, __sk_common.skc_v6_daddr);
+		pal_endpoint_ipv6(endpoint, port, words);
+	}
+}
+
+/* The address that the socket itself has. */
+static __always_inline void pal_endpoint_own(struct pal_endpoint *endpoint, __u64 address)
+{
+	struct sock *sock = BPF_CORE_READ((struct socket *)address, sk);
+	__be16 port = bpf_htons(BPF_CORE_READ(sock, __sk_common.skc_num));
+	__be32 words[4] = {};
+
+	if (endpoint->bytes[0] == PAL_AF_INET) {
+		pal_endpoint_ipv4(endpoint, port, BPF_CORE_READ(sock, __sk_common.skc_rcv_saddr));
+	} else if (endpoint->bytes[0] == PAL_AF_INET6) {
+		BPF_CORE_READ_INTO(&words, sock, __sk_common.skc_v6_rcv_saddr);
 		pal_endpoint_ipv6(endpoint, port, words);
 	}
 }

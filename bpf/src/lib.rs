@@ -48,9 +48,29 @@ object!(
     "capability"
 );
 object!(
-    /// Observation (`probes.bpf.c`).
+    /// Observation: chains of processes, and the way to the other probes (`probes.bpf.c`).
     PROBES,
     "probes"
+);
+object!(
+    /// Observation of files (`probes_file.bpf.c`).
+    PROBES_FILE,
+    "probes_file"
+);
+object!(
+    /// Observation of sockets (`probes_network.bpf.c`).
+    PROBES_NETWORK,
+    "probes_network"
+);
+object!(
+    /// Observation of what processes do to each other and to their standing (`probes_process.bpf.c`).
+    PROBES_PROCESS,
+    "probes_process"
+);
+object!(
+    /// Observation of what changes the kernel (`probes_kernel.bpf.c`).
+    PROBES_KERNEL,
+    "probes_kernel"
 );
 object!(
     /// The decisions on a workload's cgroup: sockets and destinations (`cgroup.bpf.c`).
@@ -61,6 +81,11 @@ object!(
     /// What no other tier holds: killed, or reported as unenforceable (`kill.bpf.c`).
     KILL,
     "kill"
+);
+object!(
+    /// Observation of DNS messages (`dns.bpf.c`).
+    DNS,
+    "dns"
 );
 object!(
     /// A program that does nothing, for the benchmark (`idle.bpf.c`).

@@ -10,12 +10,12 @@ use std::{
 };
 
 use actix::{Actor, Handler, MessageResult};
-use palisade_domain::{CgroupId, Generation, Slot, Workload, WorkloadKind};
+use palisade_domain::{CgroupId, Generation, Slot, Visibility, Workload, WorkloadKind};
 use palisade_kernel_abi::blob::Blob;
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_protocol::{
-    CompilePolicy, Condition, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, WorkloadAppeared,
-    WorkloadGone, WorkloadStarted,
+    CompilePolicy, Condition, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, VisibilityChanged,
+    WorkloadAppeared, WorkloadGone, WorkloadStarted,
 };
 use palisade_supervision::{Address, ChildSpec, Context, Here, MailboxOf, Overflow, Supervisor, Tree};
 use palisade_world::{Enforcement, EnforcementError, Installed, KernelMatrix, KernelMemory, Membership};
@@ -100,6 +100,12 @@ impl Handler<PolicyAnnounced> for Others {
     fn handle(&mut self, _: PolicyAnnounced, _: &mut Self::Context) {}
 }
 
+impl Handler<VisibilityChanged> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: VisibilityChanged, _: &mut Self::Context) {}
+}
+
 impl Handler<ConditionReported> for Others {
     type Result = ();
 
@@ -159,6 +165,9 @@ async fn bed() -> Bed {
         installed: Vec::new(),
         released: others.outbox(Overflow::Refuse),
         conditions: others.outbox(Overflow::Refuse),
+        visibility: Visibility::NONE,
+        select_visibility: |_, _| None,
+        visible: others.outbox(Overflow::Refuse),
     };
     let mailbox = MailboxOf::<Roster>::new("roster", 16);
     let (roster, handle) = (mailbox.address(), enforcers.handle());

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{Generation, Slot, Workload};
+use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::{
     PolicySet,
     ir::{Postures, WorkloadRules},
@@ -62,6 +62,8 @@ pub enum Effect {
     Admit,
     /// Learn the mount table through this process.
     LearnMounts(u32),
+    /// Let these classes of acts be seen from now on.
+    See(Visibility),
     /// Compile.
     Compile(Generation, Arc<WorkloadRules>),
     /// Put in force.
@@ -100,11 +102,18 @@ enum Mounts {
 
 /// What a set says for one workload.
 type Select = fn(&PolicySet, &Workload, Postures) -> Arc<WorkloadRules>;
+/// What a set says is seen of one workload; `None`: nothing, so that the node's default holds.
+pub type SelectVisibility = fn(&PolicySet, &Workload) -> Option<Visibility>;
 
 /// One workload's enforcement.
 #[derive(Debug)]
 pub struct State {
     select: Select,
+    select_visibility: SelectVisibility,
+    /// Where no set says anything; the kernel adapter's own default is the same.
+    default_visibility: Visibility,
+    /// What the kernel was told last; at its admission it takes the default.
+    visible: Visibility,
     slot: Slot,
     workload: Arc<Workload>,
     postures: Postures,
@@ -126,6 +135,9 @@ impl State {
     pub fn new(slot: Slot, workload: Arc<Workload>, postures: Postures) -> Self {
         Self {
             select: |set, workload, postures| set.rules_for(workload, &BTreeMap::new(), postures),
+            select_visibility: |_, _| None,
+            default_visibility: Visibility::NONE,
+            visible: Visibility::NONE,
             slot,
             workload,
             postures,
@@ -139,6 +151,12 @@ impl State {
             mounts: Mounts::Unknown,
             learn_retry: RETRY_MIN,
         }
+    }
+
+    /// What is seen of the workload: by what its set says, or this.
+    #[must_use]
+    pub fn seeing(self, default_visibility: Visibility, select_visibility: SelectVisibility) -> Self {
+        Self { default_visibility, select_visibility, visible: default_visibility, ..self }
     }
 
     #[cfg(test)]
@@ -202,6 +220,7 @@ impl State {
             }
             Input::Admitted(Ok(())) => {
                 self.admitted = true;
+                self.visible = self.default_visibility;
                 self.learn(out);
                 self.begin(out);
             }
@@ -257,11 +276,19 @@ impl State {
         let Some((generation, set)) = self.wanted.as_ref().filter(|_| self.admitted) else { return };
         let generation = *generation;
         // It changes nothing, so nothing is left half changed. What the panic said is in the log already.
-        let selected = catch_unwind(AssertUnwindSafe(|| (self.select)(set, &self.workload, self.postures)));
-        let Ok(rules) = selected else {
+        let selected = catch_unwind(AssertUnwindSafe(|| {
+            let visibility = (self.select_visibility)(set, &self.workload).unwrap_or(self.default_visibility);
+            ((self.select)(set, &self.workload, self.postures), visibility)
+        }));
+        let Ok((rules, visibility)) = selected else {
             let reason = "selecting its policies failed by a fault of palisade, which the log describes";
             return self.give_up(reason.into(), out);
         };
+        // At once: seeing needs no rules, and holds whether or not they can be put in force.
+        if self.visible != visibility {
+            self.visible = visibility;
+            out.push(Effect::See(visibility));
+        }
         if rules.rules.is_empty() {
             self.install(generation, None, out);
         } else {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use palisade_domain::{Generation, Slot, Workload, WorkloadKind};
+use palisade_domain::{Generation, Slot, Visibility, VisibilityClass, Workload, WorkloadKind};
 use palisade_policy::{
     PolicySet,
     ir::{Postures, WorkloadRules},
@@ -55,6 +55,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
         .map(|effect| match effect {
             Effect::Admit => "admit",
             Effect::LearnMounts(_) => "learn",
+            Effect::See(_) => "see",
             Effect::Compile(..) => "compile",
             Effect::Install(_, Some(_)) => "install",
             Effect::Install(_, None) => "clear",
@@ -75,6 +76,28 @@ fn unit_enforcer_workload_that_no_policy_selects_is_admitted_without_compiling()
     let effects = step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
     assert_eq!(names(&effects), ["installed", "admission granted"]);
     assert_eq!(state.in_force(), Some(Generation(1)));
+}
+
+#[test]
+fn unit_enforcer_tells_the_kernel_what_is_seen_when_a_set_changes_it_and_after_each_admission() {
+    let (file, all) = (Visibility::NONE.with(VisibilityClass::File), Visibility::ALL);
+    let mut state = admitted("other")
+        .seeing(all, |set, _| (!set.is_empty()).then_some(Visibility::NONE.with(VisibilityClass::File)));
+    let seen = |effects: Vec<Effect>| -> Vec<Visibility> {
+        effects
+            .iter()
+            .filter_map(|effect| if let Effect::See(classes) = effect { Some(*classes) } else { None })
+            .collect()
+    };
+    let nothing_said = Arc::new(PolicySet::default());
+    assert!(
+        seen(step(&mut state, Input::SetChanged(Generation(1), Arc::clone(&nothing_said)))).is_empty(),
+        "the default"
+    );
+    assert_eq!(seen(step(&mut state, Input::SetChanged(Generation(2), set()))), [file]);
+    assert!(seen(step(&mut state, Input::SetChanged(Generation(3), set()))).is_empty(), "it is so already");
+    assert_eq!(seen(step(&mut state, Input::Admitted(Ok(())))), [file], "admission gives the default again");
+    assert_eq!(seen(step(&mut state, Input::SetChanged(Generation(4), nothing_said))), [all]);
 }
 
 #[test]

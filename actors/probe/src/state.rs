@@ -1,8 +1,8 @@
 //! The account of records: the pure part.
 //!
 //! Invariant: for each producer, `highest - lowest + 1 = delivered + missing` over the sequence numbers seen, in whatever order they came
-//! (a preempted program writes its number late). Once the rings are drained `missing` equals what the producer counted as lost, and
-//! `produced = delivered + lost` holds; [`State::unexplained`] says by how much it does not.
+//! (a preempted program writes its number late). Once the rings are drained `missing` equals what the producer counted as lost, suppressed
+//! or folded, and `produced = delivered + lost + suppressed + folded` holds; [`State::unexplained`] says by how much it does not.
 
 use std::collections::BTreeMap;
 
@@ -73,9 +73,9 @@ impl State {
         self.account.refused += u64::from(records);
     }
 
-    /// The producers' own count of losses; returns how many are new.
+    /// The producers' own counts; returns how many losses are new. What was kept back by intent is none.
     pub fn losses(&mut self, loss: Loss) -> u64 {
-        let new = total(loss.counts.values()).saturating_sub(total(self.account.loss.counts.values()));
+        let new = lost(&loss).saturating_sub(lost(&self.account.loss));
         self.account.loss = loss;
         new
     }
@@ -87,12 +87,16 @@ impl State {
         RecordAccount { missing, ..self.account.clone() }
     }
 
-    /// Sequence numbers that neither arrived nor were counted as lost, while nothing is on its way: 0, or something is wrong.
+    /// Sequence numbers that neither arrived nor were counted by their producer, while nothing is on its way: 0, or something is wrong.
     #[must_use]
     pub fn unexplained(&self) -> u64 {
         let account = self.account();
         account.missing.saturating_sub(total(account.loss.counts.values()))
     }
+}
+
+fn lost(loss: &Loss) -> u64 {
+    total(loss.counts.iter().filter(|((_, reason), _)| !reason.is_intended()).map(|(_, count)| count))
 }
 
 /// A sum of numbers that a broken record or a broken map may have made as large as they come.

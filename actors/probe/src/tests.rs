@@ -82,6 +82,20 @@ fn unit_probe_record_of_a_producer_past_the_bound_is_malformed_and_not_delivered
     assert_eq!((account.delivered, account.malformed), (State::MAX_PRODUCERS as u64, 1), "each is one of them");
 }
 
+#[test]
+fn unit_probe_what_is_suppressed_or_folded_explains_numbers_and_is_no_loss() {
+    let mut state = State::default();
+    state.read(&batch(&[(0, 0), (0, 9)]));
+    assert_eq!(state.unexplained(), 8);
+    let counts = |folded| BTreeMap::from([((4, LossReason::Folded), folded), ((4, LossReason::Suppressed), 2)]);
+    assert_eq!(state.losses(Loss { counts: counts(5), ..Loss::default() }), 0, "nothing is wrong");
+    assert_eq!(state.unexplained(), 1);
+    let mut all = counts(5);
+    all.insert((4, LossReason::RingFull), 1);
+    assert_eq!(state.losses(Loss { counts: all, ..Loss::default() }), 1);
+    assert_eq!(state.unexplained(), 0);
+}
+
 /// A ring that never runs dry.
 struct Endless(Arc<AtomicU64>);
 

@@ -18,7 +18,7 @@ pub struct RecordsRead {
 #[rtype(result = "RecordAccount")]
 pub struct RecordAccountOf;
 
-/// Answer to [`RecordAccountOf`]: `produced = delivered + lost`, always (once the rings are drained).
+/// Answer to [`RecordAccountOf`]: `produced = delivered + lost + suppressed + folded`, always (once the rings are drained).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordAccount {
     /// Read and handed on.
@@ -29,6 +29,6 @@ pub struct RecordAccount {
     pub refused: u64,
     /// Sequence numbers that never arrived, as counted here.
     pub missing: u64,
-    /// As the kernel counted.
+    /// As the kernel counted: what was lost, and what was suppressed or folded by intent.
     pub loss: Loss,
 }

@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use aya::{Btf, EbpfLoader, programs::BtfTracePoint};
 use palisade_kernel::{
     kill::{self, KillDuty},
+    observation::Limits,
     probes::Probes,
 };
 use palisade_kernel_abi::blob::Family;
@@ -28,19 +28,10 @@ type Bed = (&'static str, fn(&Path) -> Result<Box<dyn std::any::Any>, Box<dyn Er
 
 const BEDS: [Bed; 4] = [
     ("nothing", |_| Ok(Box::new(()))),
-    ("empty program", |_| Ok(Box::new(attach_empty()?))),
-    ("probes", |pins| Ok(Box::new(Probes::attach(palisade_bpf::PROBES, pins)?))),
+    ("empty program", |_| Ok(Box::new(Probes::attach_idle()?))),
+    ("probes", |pins| Ok(Box::new(Probes::attach(pins, Limits::default())?))),
     ("probes and kills", attach_all),
 ];
-
-fn attach_empty() -> Result<aya::Ebpf, Box<dyn Error>> {
-    let btf = Btf::from_sys_fs()?;
-    let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
-    let program: &mut BtfTracePoint = object.program_mut("observe_call").ok_or("observe_call")?.try_into()?;
-    program.load("sys_exit", &btf)?;
-    program.attach()?;
-    Ok(object)
-}
 
 /// Takes the pinned links away again.
 struct Kills(PathBuf);
@@ -54,7 +45,7 @@ impl Drop for Kills {
 }
 
 fn attach_all(pins: &Path) -> Result<Box<dyn std::any::Any>, Box<dyn Error>> {
-    let probes = Probes::attach(palisade_bpf::PROBES, pins)?;
+    let probes = Probes::attach(pins, Limits::default())?;
     let duty = KillDuty { families: &[Family::Ptrace, Family::File], fanotify_judges: true, host_mnt_ns: 0 };
     kill::attach(palisade_bpf::KILL, pins, duty)?;
     Ok(Box::new((probes, Kills(pins.to_path_buf()))))

@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use palisade_domain::{Family, Generation, Slot, Tier};
+use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
     Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
@@ -34,7 +34,7 @@ use crate::{
     objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::{self, Programs},
-    pseudo_fs,
+    pseudo_fs, visibility,
 };
 
 /// How the adapter is set up.
@@ -44,8 +44,8 @@ pub struct KernelConfig {
     pub pin_root: PathBuf,
     /// For acts that cannot be judged.
     pub fail_mode: FailMode,
-    /// Kinds of records that are wanted of a workload when it is admitted: bit n for kind n.
-    pub visibility: u32,
+    /// What is seen of a workload when it is admitted, until it is told otherwise.
+    pub visibility: Visibility,
     /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
     /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
     pub holds_host: bool,
@@ -58,7 +58,7 @@ impl Default for KernelConfig {
         Self {
             pin_root: PathBuf::from("/sys/fs/bpf/palisade"),
             fail_mode: FailMode::default(),
-            visibility: 0,
+            visibility: Visibility::NONE,
             holds_host: false,
             responder: Some(ResponderConfig::this_binary()),
         }
@@ -145,13 +145,6 @@ impl KernelAdapter {
     #[must_use]
     pub fn counters(&self) -> BTreeMap<Counter, u64> {
         self.programs.as_ref().map(Programs::counters).unwrap_or_default()
-    }
-
-    /// Which kinds of records are wanted of a slot: bit n for kind n.
-    pub fn set_visibility(&self, slot: Slot, kinds: u32) {
-        if let Some(programs) = &self.programs {
-            programs.slots.set_visibility(slot, kinds);
-        }
     }
 
     /// Slots whose policy an earlier runtime left in force and that nobody has admitted since.
@@ -412,7 +405,7 @@ impl Enforcement for KernelAdapter {
             }
             self.admit_cgroup(programs, &mut state, membership)?;
             programs.slots.set_flags(slot, self.fail_flag(), layout::SLOT_FAIL_BLOCK);
-            programs.slots.set_visibility(slot, self.config.visibility);
+            programs.slots.set_visibility(slot, visibility::kinds_of(self.config.visibility));
         }
         state.members.entry(slot).or_insert_with(|| Member { gaps: Vec::new(), held_mounts: Vec::new() });
         match self.admit_elsewhere(membership) {
@@ -444,6 +437,13 @@ impl Enforcement for KernelAdapter {
             member.gaps = responder.learn_mounts(slot, pid)?;
         }
         Ok(())
+    }
+
+    fn set_visibility(&self, slot: Slot, visibility: Visibility) {
+        let _one_at_a_time = self.state();
+        if let Some(programs) = &self.programs {
+            programs.slots.set_visibility(slot, visibility::kinds_of(visibility));
+        }
     }
 
     fn install(

@@ -33,9 +33,23 @@ pub struct Slot {
     /// `SLOT_*`.
     pub flags: u32,
     /// Bit n: records of kind n are wanted.
-    pub visibility: u32,
-    /// Zero.
-    pub reserved: u32,
+    pub visibility: u64,
+}
+
+/// `struct pal_observation`: what holds for all observation, mapped and written word by word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Observation {
+    /// Bit n: some slot wants records of kind n.
+    pub anywhere: u64,
+    /// Between a workload's records at its rate, nanoseconds; 0: no limit.
+    pub interval_ns: u64,
+    /// How far ahead of now a bucket may be, nanoseconds.
+    pub tolerance_ns: u64,
+    /// Within it equal observations are sent once, nanoseconds; 0: nothing is folded.
+    pub fold_window_ns: u64,
+    /// Of the digest that tells equal ones.
+    pub fold_key: [u64; 2],
 }
 
 /// `struct pal_task`.
@@ -167,6 +181,7 @@ impl PolicyNumber {
 
 const _: () = {
     assert!(size_of::<Slot>() == 24);
+    assert!(size_of::<Observation>() == 48);
     assert!(size_of::<Task>() == 40);
     assert!(size_of::<MountKey>() == 40);
     assert!(size_of::<Mount>() == 8);

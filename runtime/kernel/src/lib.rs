@@ -17,6 +17,7 @@ pub mod layout;
 pub mod matrix;
 mod mount_table;
 pub mod objects;
+pub mod observation;
 mod policy_pool;
 pub mod probes;
 mod programs;
@@ -24,6 +25,7 @@ mod pseudo_fs;
 pub mod records;
 mod slots;
 mod sys;
+pub mod visibility;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};

@@ -1,21 +1,141 @@
-//! Loading and attaching the observation programs (`bpf/probes.bpf.c`).
+//! Loading and attaching the observation programs (`bpf/probes*.bpf.c`, `bpf/dns.bpf.c`).
 //!
-//! Invariant: a program that this kernel refuses is left out and reported, and the others work; only an object that cannot be
-//! loaded at all is an error. Links are not pinned: without a reader, observation is waste, and what decides is elsewhere.
+//! Invariant: a program that this kernel refuses is left out and reported, with what is missing then, and the others work; only the
+//! object that all calls pass through must load. Links are not pinned: without a reader, observation is waste, and what decides is
+//! elsewhere.
+//!
+//! Decision: one program on the exit of system calls that hands on by tail calls, not a program for each group on the same
+//! tracepoint. Being called is most of what an uninteresting call pays (`tests/bench`), and each further program would be called too.
 
-use std::path::{Path, PathBuf};
-
-use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
-    programs::{BtfTracePoint, ProgramError},
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
-/// Each program with its tracepoint.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("observe_exec", "sched_process_exec"),
-    ("observe_fork", "sched_process_fork"),
-    ("observe_exit", "sched_process_exit"),
-    ("observe_call", "sys_exit"),
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, TestRun as _,
+    maps::{MapData, MapError, ProgramArray},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint,
+        RawTracePointRunOptions,
+    },
+};
+
+use crate::{
+    objects,
+    observation::{Limits, ObservationMap},
+    pseudo_fs, sys,
+};
+
+/// Where a program belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On the first of these BTF tracepoints that the kernel has.
+    Tracepoint(&'static [&'static str]),
+    /// `enum pal_call_group`: system calls are handed on to it.
+    Call(u32),
+    /// On the unified hierarchy's root: packets that leave.
+    Egress,
+    /// On the unified hierarchy's root: packets that come.
+    Ingress,
+    /// Run by this process.
+    Driven,
+}
+
+/// One program.
+#[derive(Debug, Clone, Copy)]
+struct ProbeSpec {
+    name: &'static str,
+    place: Place,
+    /// What the kernel must have; all need BTF and Linux 6.1.
+    needs: &'static str,
+    /// What is missing without it.
+    without: &'static str,
+}
+
+const fn spec(name: &'static str, place: Place, needs: &'static str, without: &'static str) -> ProbeSpec {
+    ProbeSpec { name, place, needs, without }
+}
+
+const CALLS: &str = "BTF tracepoints, and observe_call for what is handed on";
+
+const PROBES: &[ProbeSpec] = &[
+    spec(
+        "observe_exec",
+        Place::Tracepoint(&["sched_process_exec"]),
+        "BTF tracepoints",
+        "executions; chains of processes name none",
+    ),
+    spec("observe_fork", Place::Tracepoint(&["sched_process_fork"]), "BTF tracepoints", "forks; chains are short"),
+    spec("observe_exit", Place::Tracepoint(&["sched_process_exit"]), "BTF tracepoints", "exits"),
+    spec("observe_every_call", Place::Call(18), CALLS, "records of every system call"),
+    spec(
+        "sweep_folds",
+        Place::Driven,
+        "BPF_PROG_TEST_RUN of raw tracepoints (5.10)",
+        "counts of the last folded records",
+    ),
+    // Last: calls are handed on only once their programs are there.
+    spec("observe_call", Place::Tracepoint(&["sys_exit"]), "BTF tracepoints", "everything that is a system call"),
+];
+const FILE: &[ProbeSpec] = &[
+    spec("observe_open", Place::Call(1), CALLS, "opens, and files that opens made"),
+    spec("observe_file_change", Place::Call(5), CALLS, "changes of names, modes, owners and sizes"),
+    spec("observe_memfd", Place::Call(6), CALLS, "files without a name"),
+];
+const NETWORK: &[ProbeSpec] = &[
+    spec("observe_socket", Place::Call(2), CALLS, "creation of sockets"),
+    spec("observe_connect", Place::Call(3), CALLS, "connections that are asked for"),
+    spec("observe_bind", Place::Call(7), CALLS, "addresses that sockets listen at"),
+    spec("observe_accept", Place::Call(8), CALLS, "connections that are accepted"),
+    spec("observe_send", Place::Call(9), CALLS, "destinations of datagrams"),
+];
+const PROCESS: &[ProbeSpec] = &[
+    spec("observe_ptrace", Place::Call(4), CALLS, "tracing"),
+    spec("observe_process_access", Place::Call(10), CALLS, "access to other processes' memory"),
+    spec("observe_signal_call", Place::Call(11), CALLS, "signals that could not be sent"),
+    spec(
+        "observe_signal",
+        Place::Tracepoint(&["signal_generate"]),
+        "BTF tracepoints, bpf_task_pt_regs (5.15)",
+        "signals that are sent",
+    ),
+    spec("observe_credentials", Place::Call(12), CALLS, "ids and capabilities that are set"),
+    spec("observe_namespace", Place::Call(13), CALLS, "new namespaces"),
+];
+const KERNEL: &[ProbeSpec] = &[
+    spec("observe_mount", Place::Call(14), CALLS, "changes of the mount table"),
+    spec("observe_module_call", Place::Call(15), CALLS, "calls that load or take away modules"),
+    spec(
+        "observe_module",
+        Place::Tracepoint(&["module_load"]),
+        "a kernel with modules",
+        "names of modules that are loaded from memory",
+    ),
+    spec("observe_bpf", Place::Call(16), CALLS, "bpf(2)"),
+    spec("observe_io_uring", Place::Call(17), CALLS, "rings that are set up"),
+    spec(
+        "observe_request",
+        Place::Tracepoint(&["io_uring_submit_req", "io_uring_submit_sqe"]),
+        "io_uring",
+        "requests of rings",
+    ),
+];
+const DNS: &[ProbeSpec] = &[
+    spec("observe_dns_question", Place::Egress, "the unified cgroup hierarchy", "DNS questions"),
+    spec("observe_dns_answer", Place::Ingress, "the unified cgroup hierarchy", "DNS answers"),
+];
+
+/// The objects beside the first, with their names.
+const OTHERS: &[(&str, &[u8], &[ProbeSpec])] = &[
+    ("probes_file", palisade_bpf::PROBES_FILE, FILE),
+    ("probes_network", palisade_bpf::PROBES_NETWORK, NETWORK),
+    ("probes_process", palisade_bpf::PROBES_PROCESS, PROCESS),
+    ("probes_kernel", palisade_bpf::PROBES_KERNEL, KERNEL),
+    ("dns", palisade_bpf::DNS, DNS),
 ];
 
 /// Why no probe at all can be had.
@@ -31,60 +151,98 @@ pub enum ProbesError {
         path: PathBuf,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object itself is refused.
     #[error("object: {0}")]
     Object(#[from] Box<EbpfError>),
+    /// The table by which calls are handed on cannot be had.
+    #[error("calls: {0}")]
+    Calls(#[from] Box<MapError>),
+    /// The limits cannot be put in force.
+    #[error("limits: {0}")]
+    Limits(#[source] io::Error),
 }
 
 /// A program that this kernel refused, and why.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedProbe {
     /// Its name.
     pub program: &'static str,
+    /// What it needs.
+    pub needs: &'static str,
+    /// What is not seen without it.
+    pub without: &'static str,
     /// What the kernel or its verifier said.
-    pub error: ProgramError,
+    pub reason: String,
 }
 
 /// The attached probes; dropping it detaches them.
-#[derive(Debug)]
 pub struct Probes {
-    object: Ebpf,
+    /// The first is the one that calls pass through; never empty.
+    objects: Vec<Ebpf>,
     refused: Vec<RefusedProbe>,
+    /// The kernel empties the table when the last descriptor of it is closed, whoever else refers to it.
+    _calls: ProgramArray<MapData>,
+}
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probes").field("refused", &self.refused).finish_non_exhaustive()
+    }
 }
 
 impl Probes {
-    /// Loads `object` (`bpf/probes.bpf.c`, compiled) with its shared maps below `pin_root`, and attaches what the kernel takes.
+    /// Loads the objects with their shared maps below `pin_root`, puts limits in force, and attaches what the kernel takes.
     ///
     /// # Errors
     /// See [`ProbesError`].
-    pub fn attach(object: &[u8], pin_root: &Path) -> Result<Self, ProbesError> {
+    pub fn attach(pin_root: &Path, limits: Limits) -> Result<Self, ProbesError> {
         let btf = Btf::from_sys_fs()?;
-        std::fs::create_dir_all(pin_root)
-            .map_err(|source| ProbesError::PinRoot { path: pin_root.to_path_buf(), source })?;
-        let object = EbpfLoader::new()
-            .btf(Some(&btf))
-            .allow_unsupported_maps()
-            .default_map_pin_directory(pin_root)
-            .load(object)
-            .map_err(Box::new)?;
-        let mut probes = Self { object, refused: Vec::new() };
-        for (program, tracepoint) in PROGRAMS.iter().copied() {
-            if let Err(error) = probes.attach_program(program, tracepoint, &btf) {
-                tracing::warn!(program, %error, "this kernel refuses a probe; its records will be missing");
-                probes.refused.push(RefusedProbe { program, error });
+        let mut first = load(palisade_bpf::PROBES, pin_root, &btf)?;
+        let observation = ObservationMap::open(&pin_root.join("observation")).map_err(ProbesError::Limits)?;
+        observation.limit(limits).map_err(ProbesError::Limits)?;
+        let calls = first.take_map("calls").ok_or_else(|| Box::new(MapError::InvalidName { name: "calls".into() }))?;
+        let mut loading = Loading { calls: ProgramArray::try_from(calls).map_err(Box::new)?, btf, refused: Vec::new() };
+        let mut objects = Vec::with_capacity(OTHERS.len() + 1);
+        for (name, bytes, specs) in OTHERS {
+            match load(bytes, pin_root, &loading.btf) {
+                Ok(mut object) => {
+                    loading.place_all(&mut object, specs);
+                    objects.push(object);
+                }
+                Err(error) => {
+                    let reason = format!("object {name}: {}", objects::chain(&error));
+                    loading.refused.extend(specs.iter().map(|spec| refused(spec, reason.clone())));
+                }
             }
         }
-        Ok(probes)
+        loading.place_all(&mut first, PROBES);
+        objects.insert(0, first);
+        let Loading { calls, refused, .. } = loading;
+        for refused in &refused {
+            tracing::warn!(
+                program = refused.program,
+                needs = refused.needs,
+                not_seen = refused.without,
+                reason = refused.reason,
+                "this kernel refuses a probe"
+            );
+        }
+        Ok(Self { objects, refused, _calls: calls })
     }
 
-    fn attach_program(&mut self, program: &str, tracepoint: &str, btf: &Btf) -> Result<(), ProgramError> {
-        let found = self.object.program_mut(program).ok_or(ProgramError::NotLoaded)?;
-        let program: &mut BtfTracePoint = found.try_into()?;
-        program.load(tracepoint, btf)?;
+    /// Attaches a program that does nothing to the exit of system calls: for measuring what being called costs.
+    ///
+    /// # Errors
+    /// What loading or attaching says.
+    pub fn attach_idle() -> Result<Ebpf, Box<dyn std::error::Error>> {
+        let btf = Btf::from_sys_fs()?;
+        let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+        let program: &mut BtfTracePoint = object.program_mut("observe_call").ok_or("observe_call")?.try_into()?;
+        program.load("sys_exit", &btf)?;
         program.attach()?;
-        Ok(())
+        Ok(object)
     }
 
     /// Programs that this kernel refused: their kinds of record will not come.
@@ -92,4 +250,100 @@ impl Probes {
     pub fn refused(&self) -> &[RefusedProbe] {
         &self.refused
     }
+
+    /// Each loaded program's name, and how many instructions the verifier processed for it (0 where the kernel does not tell).
+    pub fn verified_instructions(&self) -> impl Iterator<Item = (String, u32)> {
+        let programs = self.objects.iter().flat_map(Ebpf::programs);
+        programs.filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some((name.to_owned(), info.verified_instruction_count().unwrap_or(0)))
+        })
+    }
+
+    /// Sends the counts of what was folded onto records that are this old or older.
+    ///
+    /// # Errors
+    /// The kernel does not run the program, or refused it.
+    pub fn sweep_folds(&self, age: Duration) -> Result<(), ProgramError> {
+        let program = self.objects.first().and_then(|object| object.program("sweep_folds"));
+        let Some(Program::RawTracePoint(program)) = program else { return Err(ProgramError::NotLoaded) };
+        let mut options = RawTracePointRunOptions::new();
+        // Those of this very nanosecond too.
+        options.args[0] = u64::try_from(sys::boot_time().saturating_sub(age).as_nanos()).unwrap_or(u64::MAX) + 1;
+        program.test_run(options).map(|_| ())
+    }
+}
+
+/// Shared by those who read the records that it makes.
+pub type SharedProbes = Arc<Probes>;
+
+fn load(object: &[u8], pin_root: &Path, btf: &Btf) -> Result<Ebpf, ProbesError> {
+    std::fs::create_dir_all(pin_root)
+        .map_err(|source| ProbesError::PinRoot { path: pin_root.to_path_buf(), source })?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pin_root);
+    Ok(loader.load(object).map_err(Box::new)?)
+}
+
+fn refused(spec: &ProbeSpec, reason: String) -> RefusedProbe {
+    RefusedProbe { program: spec.name, needs: spec.needs, without: spec.without, reason }
+}
+
+struct Loading {
+    calls: ProgramArray<MapData>,
+    btf: Btf,
+    refused: Vec<RefusedProbe>,
+}
+
+impl Loading {
+    fn place_all(&mut self, object: &mut Ebpf, specs: &[ProbeSpec]) {
+        for spec in specs {
+            if let Err(reason) = self.place(object, spec) {
+                self.refused.push(refused(spec, reason));
+            }
+        }
+    }
+
+    fn place(&mut self, object: &mut Ebpf, spec: &ProbeSpec) -> Result<(), String> {
+        let found = object.program_mut(spec.name).ok_or("not in the object")?;
+        let explain = |error: ProgramError| objects::explain(&error);
+        match spec.place {
+            Place::Tracepoint(tracepoints) => attach_first(found, tracepoints, &self.btf),
+            Place::Call(group) => {
+                let program: &mut BtfTracePoint = found.try_into().map_err(explain)?;
+                program.load("sys_exit", &self.btf).map_err(explain)?;
+                let fd = program.fd().map_err(explain)?;
+                self.calls.set(group, fd, 0).map_err(|error| objects::chain(&error))
+            }
+            Place::Egress => attach_packets(found, CgroupSkbAttachType::Egress),
+            Place::Ingress => attach_packets(found, CgroupSkbAttachType::Ingress),
+            Place::Driven => {
+                let program: &mut RawTracePoint = found.try_into().map_err(explain)?;
+                program.load().map_err(explain)
+            }
+        }
+    }
+}
+
+/// The name of a tracepoint is another one in another version of the kernel.
+fn attach_first(program: &mut Program, tracepoints: &[&str], btf: &Btf) -> Result<(), String> {
+    let program: &mut BtfTracePoint = program.try_into().map_err(|error| objects::explain(&error))?;
+    let mut reason = "no tracepoint".to_owned();
+    for tracepoint in tracepoints {
+        match program.load(tracepoint, btf) {
+            Ok(()) => return program.attach().map(|_| ()).map_err(|error| objects::explain(&error)),
+            Err(error) => reason = objects::explain(&error),
+        }
+    }
+    Err(reason)
+}
+
+fn attach_packets(program: &mut Program, direction: CgroupSkbAttachType) -> Result<(), String> {
+    let program: &mut CgroupSkb = program.try_into().map_err(|error| objects::explain(&error))?;
+    let root = pseudo_fs::unified_cgroups().map_err(|error| error.to_string())?;
+    let root = root.ok_or("the unified cgroup hierarchy is not mounted")?;
+    let directory = File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
+    program.load().map_err(|error| objects::explain(&error))?;
+    program.attach(directory, direction, CgroupAttachMode::Single).map_err(|error| objects::explain(&error))?;
+    Ok(())
 }

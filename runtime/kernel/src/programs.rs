@@ -11,6 +11,7 @@ use crate::{
     layout::{self, Counter, PolicyNumber},
     mount_table::{LearnError, Learnt, MountTable},
     objects::{self, Constant, LoadedObject, MapSizes, ObjectError, PinRoot, Refusal},
+    observation::ObservationMap,
     policy_pool::{PolicyPool, SharedPool},
     slots::SlotTable,
     sys::MapFd,
@@ -28,6 +29,7 @@ const SHARED: &[(&str, MapSizes)] = &[
             entries: layout::MOUNTS,
         },
     ),
+    ("observation", MapSizes { key: 4, value: size_of::<layout::Observation>() as u32, entries: 1 }),
     ("idle_families", MapSizes { key: 4, value: 4, entries: 1 }),
     // Of fewer entries, CPUs of high numbers would find none.
     ("scratch", MapSizes { key: 4, value: layout::SCRATCH_BYTES, entries: layout::SCRATCH_SLOTS }),
@@ -171,8 +173,10 @@ fn attached(objects: &[LoadedObject]) -> Vec<&'static str> {
 }
 
 fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
-    let path = pins.map("slots");
-    SlotTable::open(&path).map_err(|source| ObjectError::Pins { path, source })
+    let (slots, observation) = (pins.map("slots"), pins.map("observation"));
+    let observation =
+        ObservationMap::open(&observation).map_err(|source| ObjectError::Pins { path: observation, source })?;
+    SlotTable::open(&slots, observation).map_err(|source| ObjectError::Pins { path: slots, source })
 }
 
 /// Loads the LSM object. Where a denial takes no effect its programs are not attached: they would never run.

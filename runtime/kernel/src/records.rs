@@ -26,7 +26,7 @@ use aya::maps::{ArrayOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf};
 use palisade_kernel_abi::record::{self, RecordReader};
 use palisade_world::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
 
-use crate::sys;
+use crate::{probes::SharedProbes, sys};
 
 /// What nobody was woken for waits this long at most: alerts are woken for, so that this bounds plain visibility only.
 pub const READ_INTERVAL: Duration = Duration::from_millis(20);
@@ -35,7 +35,10 @@ pub const DEFAULT_RING_BYTES: u32 = 1 << 20;
 /// `PAL_RINGS`: the kernel programs mask the CPU's number with one less.
 const RINGS: u32 = 1024;
 /// `PAL_LOSS_REASONS`.
-const LOSS_REASONS: u32 = 3;
+const LOSS_REASONS: u32 = 5;
+/// `enum pal_loss_reason`, but for the one that is the responder's.
+const KERNEL_REASONS: [(LossReason, u32); 4] =
+    [(LossReason::RingFull, 0), (LossReason::NoScratch, 1), (LossReason::Suppressed, 3), (LossReason::Folded, 4)];
 /// `BPF_MAP_TYPE_RINGBUF`.
 const RINGBUF: u32 = 27;
 
@@ -87,6 +90,24 @@ pub struct KernelRecords {
     malformed: Malformed,
     losses: PerCpuArray<MapData, u64>,
     producers: PerCpuArray<MapData, Producer>,
+    sweep: Option<Sweep>,
+}
+
+/// Who sends the counts of what was folded once it is this old.
+struct Sweep {
+    probes: SharedProbes,
+    age: Duration,
+    failed: bool,
+}
+
+impl Sweep {
+    fn run(&mut self) {
+        if let Err(error) = self.probes.sweep_folds(self.age)
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            tracing::warn!(%error, "counts of folded records come only with the next ones in their places");
+        }
+    }
 }
 
 impl std::fmt::Debug for KernelRecords {
@@ -126,7 +147,15 @@ impl KernelRecords {
             epoll_add(&poll, ring.as_fd())?;
             rings.push(ring);
         }
-        Ok(Self { rings, first: 0, poll, malformed: Malformed::default(), losses, producers })
+        Ok(Self { rings, first: 0, poll, malformed: Malformed::default(), losses, producers, sweep: None })
+    }
+
+    /// Lets the probes send the counts of what was folded, once it is older than `age`, whenever losses are asked for; they are attached
+    /// as long as somebody reads.
+    #[must_use]
+    pub fn swept_by(mut self, probes: SharedProbes, age: Duration) -> Self {
+        self.sweep = Some(Sweep { probes, age, failed: false });
+        self
     }
 
     /// Waits until a wake-up came or `timeout` is over, at millisecond steps; for callers without an event loop.
@@ -169,9 +198,12 @@ impl RecordSource for KernelRecords {
     }
 
     fn loss(&mut self) -> Result<Loss, RecordSourceError> {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.run();
+        }
         let mut loss = Loss::default();
         for kind in record::Kind::ALL {
-            for (reason, number) in [(LossReason::RingFull, 0), (LossReason::NoScratch, 1)] {
+            for (reason, number) in KERNEL_REASONS {
                 let index = u32::from(kind.code()) * LOSS_REASONS + number;
                 let lost: u64 = self.losses.get(&index, 0).map_err(|e| unreadable("losses", e))?.iter().sum();
                 if lost != 0 {
@@ -273,7 +305,7 @@ fn epoll_add(poll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), RecordsOpenError>
     Ok(())
 }
 
-/// Checks `produced = delivered + lost` over one source, in user space.
+/// Checks `produced = delivered + lost + suppressed + folded` over one source, in user space.
 #[derive(Debug, Clone, Default)]
 pub struct SequenceCheck {
     delivered: BTreeMap<u32, u64>,
@@ -281,13 +313,13 @@ pub struct SequenceCheck {
 
 /// The sum does not hold: a record vanished without being counted, or was counted twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{produced} records produced, {delivered} delivered and {lost} lost")]
+#[error("{produced} records produced, {delivered} delivered and {lost} lost, suppressed or folded")]
 pub struct Unaccounted {
     /// Numbers that the kernel gave out.
     pub produced: u64,
     /// Records that came.
     pub delivered: u64,
-    /// Records that the kernel counted as lost.
+    /// Records that the kernel counted as lost, suppressed or folded.
     pub lost: u64,
 }
 

@@ -16,6 +16,7 @@ use palisade_domain::{Generation, Slot};
 
 use crate::{
     layout::{self, PolicyNumber},
+    observation::ObservationMap,
     sys::{MapFd, Mapping},
 };
 
@@ -23,13 +24,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct SlotTable {
     mapping: Mapping,
+    observation: ObservationMap,
 }
 
 impl SlotTable {
-    pub fn open(pin: &Path) -> io::Result<Self> {
+    pub fn open(pin: &Path, observation: ObservationMap) -> io::Result<Self> {
         let map = MapFd::open(pin)?;
         let bytes = (layout::SLOTS as usize * size_of::<layout::Slot>()).next_multiple_of(4096);
-        Ok(Self { mapping: Mapping::new(&map, bytes)? })
+        Ok(Self { mapping: Mapping::new(&map, bytes)?, observation })
     }
 
     fn word32(&self, slot: Slot, offset: usize) -> Option<&AtomicU32> {
@@ -40,10 +42,14 @@ impl SlotTable {
         Some(unsafe { AtomicU32::from_ptr(at.cast()) })
     }
 
-    fn installed_word(&self, slot: Slot) -> Option<&AtomicU64> {
-        let at = self.address(slot, std::mem::offset_of!(layout::Slot, installed))?;
-        // SAFETY: as for `word32`; the field is the first of a slot of 24 bytes, so that it is aligned to 8.
+    fn word64(&self, slot: Slot, offset: usize) -> Option<&AtomicU64> {
+        let at = self.address(slot, offset)?;
+        // SAFETY: as for `word32`; the callers' offsets are of u64 fields of a slot of 24 bytes: aligned to 8.
         Some(unsafe { AtomicU64::from_ptr(at.cast()) })
+    }
+
+    fn installed_word(&self, slot: Slot) -> Option<&AtomicU64> {
+        self.word64(slot, std::mem::offset_of!(layout::Slot, installed))
     }
 
     fn address(&self, slot: Slot, offset: usize) -> Option<*mut u8> {
@@ -80,10 +86,16 @@ impl SlotTable {
         }
     }
 
-    /// Which kinds of records are wanted.
-    pub fn set_visibility(&self, slot: Slot, kinds: u32) {
-        if let Some(word) = self.word32(slot, std::mem::offset_of!(layout::Slot, visibility)) {
-            word.store(kinds, Ordering::Release);
+    /// Which kinds of records are wanted. Called by one thread at a time: what is wanted of anybody is a sum over all slots.
+    pub fn set_visibility(&self, slot: Slot, kinds: u64) {
+        const OFFSET: usize = std::mem::offset_of!(layout::Slot, visibility);
+        let Some(word) = self.word64(slot, OFFSET) else { return };
+        // First: what is wanted of a slot and of nobody would not be seen.
+        self.observation.want_anywhere(self.observation.wanted_anywhere() | kinds);
+        let before = word.swap(kinds, Ordering::AcqRel);
+        if before & !kinds != 0 {
+            let all = (0..layout::SLOTS).filter_map(|slot| self.word64(Slot(slot), OFFSET));
+            self.observation.want_anywhere(all.fold(0, |wanted, word| wanted | word.load(Ordering::Acquire)));
         }
     }
 

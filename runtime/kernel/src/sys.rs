@@ -294,7 +294,8 @@ pub(crate) struct Mapping {
 
 // SAFETY: a mapping belongs to the process, not to the thread that made it; it may be unmapped by any.
 unsafe impl Send for Mapping {}
-// SAFETY: `&Mapping` only gives an address away. The one that reads and writes there is `SlotTable`, by atomics alone.
+// SAFETY: `&Mapping` only gives an address away. Those that read and write there are `SlotTable` and `ObservationMap`, by
+// atomics alone.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -321,10 +322,18 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range that mmap gave, unmapped once; the references that `SlotTable` makes into it borrow the table, which owns
-        // `self`, so that none is left.
+        // SAFETY: the range that mmap gave, unmapped once; the references that its owner makes into it borrow the owner, so that
+        // none is left.
         unsafe { libc::munmap(self.address, self.bytes) };
     }
+}
+
+/// Since the machine was started, time asleep included: the clock of records.
+pub(crate) fn boot_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`, which `time` is and which lives over the call; this clock is there since 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Mounts a pseudo file system.

@@ -20,6 +20,7 @@ use palisade_domain::{Action, Slot};
 use palisade_kernel::{
     cgroup::CgroupPrograms,
     objects::{self, Constant, LoadedObject, PinRoot},
+    observation::Limits,
     probes::Probes,
     records::DEFAULT_RING_BYTES,
 };
@@ -56,7 +57,7 @@ fn held(name: &str) -> (Bed, Watch) {
     assert!(identity.refused.is_empty(), "{:?}", identity.refused);
     // Makes the maps that policies go to; nothing of it is attached.
     objects::load("lsm", palisade_bpf::LSM, &btf, &pins, &[]).unwrap();
-    let probes = Probes::attach(palisade_bpf::PROBES, &bed.pins).unwrap();
+    let probes = Probes::attach(&bed.pins, Limits::NONE).unwrap();
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(ALL_KINDS);
     bed.install(1, &probe_bed::blob(vec![rule(Action::Block, Matcher::Ptrace(PathMatch::Exact("/nothing".into())))]));

@@ -67,7 +67,8 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 
 fn twins() -> Vec<Twin> {
     vec![
-        twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, reserved]),
+        twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility]),
+        twin!("pal_observation", layout::Observation, [anywhere, interval_ns, tolerance_ns, fold_window_ns, fold_key]),
         twin!(
             "pal_task",
             layout::Task,
@@ -137,11 +138,16 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
         ("capability", palisade_bpf::CAPABILITY),
         ("cgroup", palisade_bpf::CGROUP),
         ("check", palisade_bpf::CHECK),
+        ("dns", palisade_bpf::DNS),
         ("identity", palisade_bpf::IDENTITY),
         ("kill", palisade_bpf::KILL),
         ("learn", palisade_bpf::LEARN),
         ("lsm", palisade_bpf::LSM),
         ("probes", palisade_bpf::PROBES),
+        ("probes_file", palisade_bpf::PROBES_FILE),
+        ("probes_kernel", palisade_bpf::PROBES_KERNEL),
+        ("probes_network", palisade_bpf::PROBES_NETWORK),
+        ("probes_process", palisade_bpf::PROBES_PROCESS),
     ];
     let mut climbs = 0;
     for (object, bytes) in all {

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use palisade_domain::Posture;
+use palisade_domain::{Posture, Visibility};
+use palisade_kernel::observation::Limits;
 
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
@@ -129,9 +130,36 @@ pub struct NodeArguments {
     /// Size in bytes past which the alert file is rotated to FILE.1.
     #[arg(long, default_value_t = 64 << 20)]
     pub alert_file_bytes: u64,
+    /// How many older alert files are kept: FILE.1 is the newest of them.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub alert_file_keep: u32,
     /// Do not print alerts to standard output.
     #[arg(long)]
     pub no_alert_stdout: bool,
+    /// Append logs (what visibility asks for) to this file as JSON lines.
+    #[arg(long, env = "PALISADE_LOG_FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Size in bytes past which the log file is rotated to FILE.1.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub log_file_bytes: u64,
+    /// How many older log files are kept.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub log_file_keep: u32,
+    /// Print logs to standard output, too.
+    #[arg(long)]
+    pub log_stdout: bool,
+    /// Alerts of one workload in a second past which they are held back, and counted.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_alert_per_sec: u32,
+    /// Seconds for which they are then held back.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub throttle_sec: u32,
+    /// Hold no alerts back.
+    #[arg(long)]
+    pub no_alert_throttling: bool,
+    /// Name of the cluster in alerts and logs.
+    #[arg(long, env = "PALISADE_CLUSTER_NAME", default_value = "default")]
+    pub cluster_name: String,
     /// Name of this node in alerts, and its `kubernetes.io/hostname` label.
     #[arg(long, env = "PALISADE_NODE_NAME")]
     pub node_name: Option<String>,
@@ -153,6 +181,19 @@ pub struct NodeArguments {
     /// What happens to an act whose path cannot be named for sure (unknown mount, too long) in a workload with rules for the family.
     #[arg(long, value_enum, default_value = "block")]
     pub on_unknown_path: PostureArgument,
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -246,12 +287,26 @@ pub struct LogsArguments {
     /// How many past alerts to begin with, of those that the filters let through.
     #[arg(long, short = 'n', default_value_t = 100)]
     pub recent: usize,
+    /// Which lines.
+    #[arg(long, value_enum, default_value = "policy")]
+    pub filter: LinesArgument,
     /// What to leave out.
     #[command(flatten)]
     pub filters: FilterArguments,
     /// End after this many alerts.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+}
+
+/// Which lines `palisade logs` shows; KubeArmor's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinesArgument {
+    /// Alerts, and what was held back of them.
+    Policy,
+    /// Logs of what visibility asks for, from now on: with --follow.
+    System,
+    /// Both.
+    All,
 }
 
 /// Which alerts. All that are given must hold; `*` stands for any text, and commas part alternatives.
@@ -379,6 +434,19 @@ pub struct DoctorArguments {
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -390,6 +458,19 @@ pub struct DoctorArguments {
 /// `palisade unload`.
 #[derive(Debug, Args)]
 pub struct UnloadArguments {
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -458,6 +539,14 @@ fn directives(text: &str) -> Result<String, String> {
             "{error}: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`"
         )
     })
+}
+
+fn fold_window(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(
+        |window| {
+            if window > Duration::from_secs(60) { Err("60 or less".into()) } else { Ok(window) }
+        },
+    )
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -10,6 +10,7 @@ mod clock;
 mod command;
 mod configuration;
 mod log;
+mod machine;
 mod node;
 mod processes;
 mod render;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use palisade_domain::{CgroupId, Family, Generation, Slot, Tier};
+use palisade_domain::{CgroupId, Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::Blob;
 
 /// One capability of the kernel that a tier stands on.
@@ -165,6 +165,12 @@ pub trait Enforcement: Send + Sync {
         generation: Generation,
         policy: Option<&Arc<Blob>>,
     ) -> Result<Installed, EnforcementError>;
+    /// Which classes of acts are seen of the slot from now on; an admitted slot has the node's default until this is called. Takes
+    /// effect at once and cannot fail: a slot that is not there is left alone, and what this kernel has no probe for is not seen.
+    fn set_visibility(&self, slot: Slot, visibility: Visibility) {
+        // A backend that observes nothing has nothing to set.
+        let _ = (slot, visibility);
+    }
     /// Forgets the slot and all that was made for it.
     ///
     /// # Errors

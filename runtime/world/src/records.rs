@@ -32,14 +32,26 @@ pub enum LossReason {
     SocketFull,
     /// What arrived was not one record.
     Malformed,
+    /// The workload's token bucket was empty: observations beyond the rate that the node was given.
+    Suppressed,
+    /// An equal observation was sent within the window; a later record says how many were not.
+    Folded,
 }
 
-/// Records that did not arrive, cumulative since the probes were loaded: by record kind (`bpf/include/record.h`) and reason.
+impl LossReason {
+    /// Whether records are kept back by intent: they are counted, and nothing is wrong.
+    #[must_use]
+    pub const fn is_intended(self) -> bool {
+        matches!(self, Self::Suppressed | Self::Folded)
+    }
+}
+
+/// Records that did not arrive (lost, suppressed or folded), cumulative since the probes were loaded: by record kind (`bpf/include/record.h`) and reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loss {
     /// (kind, reason) to count.
     pub counts: BTreeMap<(u16, LossReason), u64>,
-    /// Records that the kernel numbered, by CPU: `produced = delivered + lost` is checked against it.
+    /// Records that the kernel numbered, by CPU: `produced = delivered + lost + suppressed + folded` is checked against it.
     pub produced: BTreeMap<u32, u64>,
 }
 

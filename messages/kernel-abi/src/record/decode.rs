@@ -8,6 +8,7 @@ use std::{
 use super::{
     Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Kind, Network, NetworkOperation, Open, Outcome,
     Phase, Ptrace, Record, Text, Tier,
+    codec::Act,
     layout::{
         ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
         RawNetwork, RawOpen, RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
@@ -133,26 +134,26 @@ impl<'a> Iterator for RecordReader<'a> {
 
 /// Reads of numbers at offsets that the caller has proved to lie within: the head always, the body after [`body_of`].
 #[derive(Clone, Copy)]
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn array<const N: usize>(self, at: usize) -> [u8; N] {
+    pub(super) fn array<const N: usize>(self, at: usize) -> [u8; N] {
         // A short slice reads as zero instead of panicking; callers prove that it does not happen.
         self.0.get(at..).and_then(|b| b.first_chunk::<N>()).copied().unwrap_or([0; N])
     }
-    fn u8(self, at: usize) -> u8 {
+    pub(super) fn u8(self, at: usize) -> u8 {
         self.array::<1>(at)[0]
     }
-    fn u16(self, at: usize) -> u16 {
+    pub(super) fn u16(self, at: usize) -> u16 {
         u16::from_ne_bytes(self.array(at))
     }
-    fn u32(self, at: usize) -> u32 {
+    pub(super) fn u32(self, at: usize) -> u32 {
         u32::from_ne_bytes(self.array(at))
     }
-    fn i32(self, at: usize) -> i32 {
+    pub(super) fn i32(self, at: usize) -> i32 {
         i32::from_ne_bytes(self.array(at))
     }
-    fn u64(self, at: usize) -> u64 {
+    pub(super) fn u64(self, at: usize) -> u64 {
         u64::from_ne_bytes(self.array(at))
     }
 }
@@ -216,9 +217,9 @@ fn decision(head: Fields<'_>) -> Result<Option<DecisionTaken>, RecordError> {
 
 /// A record whose body was proved to fit: field reads behind the head, and strings behind the body.
 #[derive(Clone, Copy)]
-struct BodyBytes<'a> {
+pub(super) struct BodyBytes<'a> {
     record: &'a [u8],
-    fields: Fields<'a>,
+    pub(super) fields: Fields<'a>,
     strings_from: usize,
 }
 
@@ -231,7 +232,12 @@ fn body_of(record: &[u8], kind: Kind, size: usize) -> Result<BodyBytes<'_>, Reco
 }
 
 impl<'a> BodyBytes<'a> {
-    fn text(self, field: &'static str, at: usize) -> Result<Text<'a>, RecordError> {
+    /// A structure of numbers within the body.
+    pub(super) fn at(self, offset: usize) -> Self {
+        Self { fields: Fields(self.fields.0.get(offset..).unwrap_or_default()), ..self }
+    }
+
+    pub(super) fn text(self, field: &'static str, at: usize) -> Result<Text<'a>, RecordError> {
         let offset = self.fields.u32(at + offset_of!(RawSpan, offset));
         let len = self.fields.u16(at + offset_of!(RawSpan, len));
         let flags = self.fields.u16(at + offset_of!(RawSpan, flags));
@@ -264,7 +270,28 @@ fn body(record: &[u8], kind: Kind) -> Result<Body<'_>, RecordError> {
         Kind::Socket => Body::Socket(network(body_of(record, kind, size_of::<RawNetwork>())?)?),
         Kind::Connect => Body::Connect(network(body_of(record, kind, size_of::<RawNetwork>())?)?),
         Kind::Ptrace => Body::Ptrace(ptrace(body_of(record, kind, size_of::<RawPtrace>())?)?),
+        Kind::Bind => Body::Bind(network(body_of(record, kind, size_of::<RawNetwork>())?)?),
+        Kind::Accept => Body::Accept(network(body_of(record, kind, size_of::<RawNetwork>())?)?),
+        Kind::Send => Body::Send(network(body_of(record, kind, size_of::<RawNetwork>())?)?),
+        Kind::FileChange => Body::FileChange(act(record, kind)?),
+        Kind::Mount => Body::Mount(act(record, kind)?),
+        Kind::Credentials => Body::Credentials(act(record, kind)?),
+        Kind::Signal => Body::Signal(act(record, kind)?),
+        Kind::Module => Body::Module(act(record, kind)?),
+        Kind::Bpf => Body::Bpf(act(record, kind)?),
+        Kind::Namespace => Body::Namespace(act(record, kind)?),
+        Kind::Memfd => Body::Memfd(act(record, kind)?),
+        Kind::IoUring => Body::IoUring(act(record, kind)?),
+        Kind::ProcessAccess => Body::ProcessAccess(act(record, kind)?),
+        Kind::Dns => Body::Dns(act(record, kind)?),
+        Kind::Capability => Body::Capability(act(record, kind)?),
+        Kind::Syscall => Body::Syscall(act(record, kind)?),
+        Kind::Folded => Body::Folded(act(record, kind)?),
     })
+}
+
+fn act<'a, T: Act<'a>>(record: &'a [u8], kind: Kind) -> Result<T, RecordError> {
+    T::read(body_of(record, kind, T::SIZE)?)
 }
 
 fn exec(b: BodyBytes<'_>) -> Result<Exec<'_>, RecordError> {
@@ -282,6 +309,8 @@ fn fork(b: BodyBytes<'_>) -> Fork {
         child_tgid: b.fields.u32(offset_of!(RawFork, child_tgid)),
         child_tid: b.fields.u32(offset_of!(RawFork, child_tid)),
         child_start_ns: b.fields.u64(offset_of!(RawFork, child_start_ns)),
+        child_own_tgid: b.fields.u32(offset_of!(RawFork, child_own_tgid)),
+        child_pid_ns: b.fields.u32(offset_of!(RawFork, child_pid_ns)),
     }
 }
 
@@ -293,16 +322,21 @@ fn open(b: BodyBytes<'_>) -> Result<Open<'_>, RecordError> {
     })
 }
 
-fn network(b: BodyBytes<'_>) -> Result<Network, RecordError> {
-    let [domain, socket_type, protocol] = b.fields.array(offset_of!(RawNetwork, endpoint));
-    let at = offset_of!(RawNetwork, endpoint) + 3;
+/// The address of an endpoint of `len` bytes at `at`, which begin with domain, type and protocol.
+pub(super) fn endpoint(b: BodyBytes<'_>, at: usize, len: u8) -> Result<Option<(IpAddr, u16)>, RecordError> {
+    let at = at + 3;
     let port = u16::from_be_bytes(b.fields.array(at));
-    let destination = match b.fields.u8(offset_of!(RawNetwork, endpoint_len)) {
+    Ok(match len {
         3 => None,
         9 => Some((IpAddr::V4(Ipv4Addr::from(b.fields.array::<4>(at + 2))), port)),
         21 => Some((IpAddr::V6(Ipv6Addr::from(b.fields.array::<16>(at + 2))), port)),
         other => return Err(RecordError::Field { field: "endpoint_len", value: u64::from(other) }),
-    };
+    })
+}
+
+fn network(b: BodyBytes<'_>) -> Result<Network, RecordError> {
+    let [domain, socket_type, protocol] = b.fields.array(offset_of!(RawNetwork, endpoint));
+    let destination = endpoint(b, offset_of!(RawNetwork, endpoint), b.fields.u8(offset_of!(RawNetwork, endpoint_len)))?;
     let operation = coded("operation", b.fields.u8(offset_of!(RawNetwork, operation)), NetworkOperation::from_code)?;
     let result = b.fields.i32(offset_of!(RawNetwork, result));
     let user = match b.fields.u8(offset_of!(RawNetwork, flags)) {

@@ -6,6 +6,8 @@
 //!
 //! Copying nothing, not deserialising: the alerts actor looks at every record and keeps few.
 
+mod acts;
+mod codec;
 mod decode;
 mod layout;
 mod writer;
@@ -13,11 +15,22 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use acts::{
+    Bpf, Capability, CredentialSet, Credentials, CredentialsOperation, Dns, DnsOperation, FileChange, FileOperation,
+    Folded, IoUring, IoUringOperation, Memfd, Module, ModuleOperation, Mount, MountOperation, Namespace,
+    NamespaceOperation, ProcessAccess, ProcessAccessOperation, Signal, Syscall,
+};
 pub use decode::{Arguments, RecordError, RecordReader};
 pub use layout::{ALIGN, FieldLayout, HEAD_SIZE, LAYOUTS, MAX_LEN, PRODUCER_USER, STRING_MAX, StructLayout, VERSION};
 pub use writer::{RecordWriter, RecordWriterError};
 
 use std::net::IpAddr;
+
+/// Bit n for kind n, as a slot's visibility holds it.
+#[must_use]
+pub const fn kind_bit(kind: Kind) -> u64 {
+    1 << kind.code()
+}
 
 /// Declares an enum of the header with its checked conversion from the number.
 macro_rules! coded {
@@ -43,6 +56,8 @@ macro_rules! coded {
     };
 }
 
+pub(crate) use coded;
+
 coded! {
     /// `enum pal_record_kind`.
     Kind: u16 {
@@ -60,6 +75,40 @@ coded! {
         Connect = 6,
         /// A process was traced.
         Ptrace = 7,
+        /// A name in a directory, or what an inode says about itself, changed.
+        FileChange = 8,
+        /// A socket got an address of its own, or listens at it.
+        Bind = 9,
+        /// A connection was accepted.
+        Accept = 10,
+        /// A datagram was sent to an address of its own.
+        Send = 11,
+        /// The mount table changed, or a root directory.
+        Mount = 12,
+        /// User or group ids or capabilities were set.
+        Credentials = 13,
+        /// A signal was sent by a call.
+        Signal = 14,
+        /// A kernel module, or a kernel, was loaded or taken away.
+        Module = 15,
+        /// `bpf(2)`.
+        Bpf = 16,
+        /// A task took new namespaces.
+        Namespace = 17,
+        /// A file without a name was made.
+        Memfd = 18,
+        /// A ring was set up, or a request was submitted to one.
+        IoUring = 19,
+        /// Another process's memory was read or written.
+        ProcessAccess = 20,
+        /// A DNS question or answer passed.
+        Dns = 21,
+        /// A capability was asked for.
+        Capability = 22,
+        /// Any system call.
+        Syscall = 23,
+        /// How many records equal to one that was sent were not.
+        Folded = 24,
     }
 }
 coded! {
@@ -142,6 +191,12 @@ coded! {
         Connect = 1,
         /// A datagram with an address of its own.
         Send = 2,
+        /// `bind(2)`.
+        Bind = 3,
+        /// `listen(2)`.
+        Listen = 4,
+        /// `accept(2)`.
+        Accept = 5,
     }
 }
 
@@ -168,6 +223,23 @@ impl Record<'_> {
             Body::Socket(_) => Kind::Socket,
             Body::Connect(_) => Kind::Connect,
             Body::Ptrace(_) => Kind::Ptrace,
+            Body::FileChange(_) => Kind::FileChange,
+            Body::Bind(_) => Kind::Bind,
+            Body::Accept(_) => Kind::Accept,
+            Body::Send(_) => Kind::Send,
+            Body::Mount(_) => Kind::Mount,
+            Body::Credentials(_) => Kind::Credentials,
+            Body::Signal(_) => Kind::Signal,
+            Body::Module(_) => Kind::Module,
+            Body::Bpf(_) => Kind::Bpf,
+            Body::Namespace(_) => Kind::Namespace,
+            Body::Memfd(_) => Kind::Memfd,
+            Body::IoUring(_) => Kind::IoUring,
+            Body::ProcessAccess(_) => Kind::ProcessAccess,
+            Body::Dns(_) => Kind::Dns,
+            Body::Capability(_) => Kind::Capability,
+            Body::Syscall(_) => Kind::Syscall,
+            Body::Folded(_) => Kind::Folded,
         }
     }
 }
@@ -271,6 +343,40 @@ pub enum Body<'a> {
     Connect(Network),
     /// See [`Kind::Ptrace`].
     Ptrace(Ptrace<'a>),
+    /// See [`Kind::FileChange`].
+    FileChange(FileChange<'a>),
+    /// See [`Kind::Bind`].
+    Bind(Network),
+    /// See [`Kind::Accept`].
+    Accept(Network),
+    /// See [`Kind::Send`].
+    Send(Network),
+    /// See [`Kind::Mount`].
+    Mount(Mount<'a>),
+    /// See [`Kind::Credentials`].
+    Credentials(Credentials),
+    /// See [`Kind::Signal`].
+    Signal(Signal),
+    /// See [`Kind::Module`].
+    Module(Module<'a>),
+    /// See [`Kind::Bpf`].
+    Bpf(Bpf<'a>),
+    /// See [`Kind::Namespace`].
+    Namespace(Namespace),
+    /// See [`Kind::Memfd`].
+    Memfd(Memfd<'a>),
+    /// See [`Kind::IoUring`].
+    IoUring(IoUring<'a>),
+    /// See [`Kind::ProcessAccess`].
+    ProcessAccess(ProcessAccess<'a>),
+    /// See [`Kind::Dns`].
+    Dns(Dns<'a>),
+    /// See [`Kind::Capability`].
+    Capability(Capability),
+    /// See [`Kind::Syscall`].
+    Syscall(Syscall),
+    /// See [`Kind::Folded`].
+    Folded(Folded),
 }
 
 /// `struct pal_record_exec`.
@@ -305,6 +411,10 @@ pub struct Fork {
     pub child_tid: u32,
     /// Its start, boot-time nanoseconds.
     pub child_start_ns: u64,
+    /// Its number in its own PID namespace, where it never changes; 0: not known.
+    pub child_own_tgid: u32,
+    /// Inode number of that namespace.
+    pub child_pid_ns: u32,
 }
 
 /// `struct pal_record_exit`.
@@ -336,9 +446,9 @@ pub struct Network {
     pub socket_type: u8,
     /// `IPPROTO_*`, low byte.
     pub protocol: u8,
-    /// Address and port in host order; absent for other domains and at creation.
+    /// Address (the peer's; for bind and listen the socket's own) and port in host order; absent for other domains and at creation.
     pub destination: Option<(IpAddr, u16)>,
-    /// The destination was copied from user memory: the call failed and the socket has none.
+    /// The address was copied from user memory: the call failed, or it is of a send, which no socket keeps.
     pub user: bool,
     /// Of the system call, negative errno; 0 where the program denied it or ran before the act.
     pub result: i32,

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Body, DecisionTaken, Exec, Header, Network, Open, Ptrace, Record, Text,
+    codec::Act,
     layout::{
         ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
         RawNetwork, RawOpen, RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
@@ -91,14 +92,34 @@ impl RecordWriter {
                 self.put(body + offset_of!(RawFork, child_tgid), fork.child_tgid.to_ne_bytes());
                 self.put(body + offset_of!(RawFork, child_tid), fork.child_tid.to_ne_bytes());
                 self.put(body + offset_of!(RawFork, child_start_ns), fork.child_start_ns.to_ne_bytes());
+                self.put(body + offset_of!(RawFork, child_own_tgid), fork.child_own_tgid.to_ne_bytes());
+                self.put(body + offset_of!(RawFork, child_pid_ns), fork.child_pid_ns.to_ne_bytes());
             }
             Body::Exit(exit) => {
                 self.bytes.resize(body + size_of::<RawExit>(), 0);
                 self.put(body + offset_of!(RawExit, status), exit.status.to_ne_bytes());
             }
             Body::Open(open) => self.open(start, body, open)?,
-            Body::Socket(network) | Body::Connect(network) => self.network(body, network),
+            Body::Socket(network)
+            | Body::Connect(network)
+            | Body::Bind(network)
+            | Body::Accept(network)
+            | Body::Send(network) => self.network(body, network),
             Body::Ptrace(ptrace) => self.ptrace(start, body, ptrace)?,
+            Body::FileChange(act) => self.act(start, body, act)?,
+            Body::Mount(act) => self.act(start, body, act)?,
+            Body::Credentials(act) => self.act(start, body, act)?,
+            Body::Signal(act) => self.act(start, body, act)?,
+            Body::Module(act) => self.act(start, body, act)?,
+            Body::Bpf(act) => self.act(start, body, act)?,
+            Body::Namespace(act) => self.act(start, body, act)?,
+            Body::Memfd(act) => self.act(start, body, act)?,
+            Body::IoUring(act) => self.act(start, body, act)?,
+            Body::ProcessAccess(act) => self.act(start, body, act)?,
+            Body::Dns(act) => self.act(start, body, act)?,
+            Body::Capability(act) => self.act(start, body, act)?,
+            Body::Syscall(act) => self.act(start, body, act)?,
+            Body::Folded(act) => self.act(start, body, act)?,
         }
         let unpadded = self.bytes.len() - start;
         let len = unpadded.next_multiple_of(ALIGN);
@@ -109,7 +130,12 @@ impl RecordWriter {
         Ok(len)
     }
 
-    fn put<const N: usize>(&mut self, at: usize, value: [u8; N]) {
+    fn act<'a, T: Act<'a>>(&mut self, start: usize, body: usize, act: &T) -> Result<(), RecordWriterError> {
+        self.bytes.resize(body + T::SIZE, 0);
+        act.write(self, start, body)
+    }
+
+    pub(super) fn put<const N: usize>(&mut self, at: usize, value: [u8; N]) {
         self.bytes[at..at + N].copy_from_slice(&value);
     }
 
@@ -168,21 +194,22 @@ impl RecordWriter {
         self.text(start, body + offset_of!(RawOpen, path), "path", &open.path)
     }
 
+    /// Puts an address behind an endpoint's first three bytes; returns the endpoint's length.
+    pub(super) fn endpoint(&mut self, at: usize, address: Option<(IpAddr, u16)>) -> u8 {
+        let Some((address, port)) = address else { return 3 };
+        self.put(at + 3, port.to_be_bytes());
+        match address {
+            IpAddr::V4(v4) => self.put(at + 5, v4.octets()),
+            IpAddr::V6(v6) => self.put(at + 5, v6.octets()),
+        }
+        if address.is_ipv4() { 9 } else { 21 }
+    }
+
     fn network(&mut self, body: usize, network: &Network) {
         self.bytes.resize(body + size_of::<RawNetwork>(), 0);
         let endpoint = body + offset_of!(RawNetwork, endpoint);
         self.put(endpoint, [network.domain, network.socket_type, network.protocol]);
-        let len = match network.destination {
-            None => 3,
-            Some((address, port)) => {
-                self.put(endpoint + 3, port.to_be_bytes());
-                match address {
-                    IpAddr::V4(v4) => self.put(endpoint + 5, v4.octets()),
-                    IpAddr::V6(v6) => self.put(endpoint + 5, v6.octets()),
-                }
-                if address.is_ipv4() { 9 } else { 21 }
-            }
-        };
+        let len = self.endpoint(endpoint, network.destination);
         self.put(body + offset_of!(RawNetwork, endpoint_len), [len]);
         self.put(body + offset_of!(RawNetwork, operation), [network.operation.code()]);
         self.put(body + offset_of!(RawNetwork, flags), [if network.user { NETWORK_USER } else { 0 }]);
@@ -199,7 +226,7 @@ impl RecordWriter {
         self.text(start, body + offset_of!(RawPtrace, target_exe), "target_exe", &ptrace.target_exe)
     }
 
-    fn text(
+    pub(super) fn text(
         &mut self,
         start: usize,
         span: usize,

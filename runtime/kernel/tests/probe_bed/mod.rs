@@ -36,14 +36,14 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// The slot that every bed's cgroup is admitted to; each bed has its own maps.
 pub const SLOT: u32 = 1;
 /// All kinds of record.
-pub const ALL_KINDS: u32 = 0xfe;
+pub const ALL_KINDS: u64 = !0;
 /// Bytes of a map value of the smallest class.
 const K16: usize = HEAD_BYTES + (4 << 12);
 
 pub struct Bed {
     pub pins: PathBuf,
     pub cgroup: PathBuf,
-    visibility: u32,
+    visibility: u64,
     installed: u64,
     policies: u32,
 }
@@ -65,7 +65,7 @@ impl Bed {
     }
 
     /// The cgroup's members belong to [`SLOT`] from now on, and these kinds of record are wanted.
-    pub fn admit(&mut self, visibility: u32) {
+    pub fn admit(&mut self, visibility: u64) {
         self.visibility = visibility;
         self.write_slot();
         let mut slots: BpfHash<MapData, u64, u32> = self.map("cgroup_slots").try_into().expect("a hash");
@@ -93,9 +93,14 @@ impl Bed {
         let mut value = [0_u8; 24];
         value[..8].copy_from_slice(&self.installed.to_ne_bytes());
         value[8..12].copy_from_slice(&1_u32.to_ne_bytes());
-        value[16..20].copy_from_slice(&self.visibility.to_ne_bytes());
+        value[16..24].copy_from_slice(&self.visibility.to_ne_bytes());
         let mut slots: Array<MapData, [u8; 24]> = self.map("slots").try_into().expect("an array");
         slots.set(SLOT, value, 0).expect("it is a slot");
+        // Only the first word is written again: the limits stand.
+        let mut observation: Array<MapData, [u64; 6]> = self.map("observation").try_into().expect("an array");
+        let mut words = observation.get(&0, 0).expect("one place");
+        words[0] = self.visibility;
+        observation.set(0, words, 0).expect("one place");
     }
 
     fn map(&self, name: &str) -> Map {

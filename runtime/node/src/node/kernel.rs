@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
+    observation::Limits,
     probes::Probes,
     records::{self, KernelRecords},
 };
-use palisade_kernel_abi::record::Kind;
 use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
 
 use super::Kernel;
@@ -21,9 +21,6 @@ const RINGS_BYTES: u32 = 64 << 20;
 const RING_BYTES_MAX: u32 = 4 << 20;
 /// And at least, whatever that comes to in all: it lasts 25 ms at that rate, five times the probe's wait.
 const RING_BYTES_MIN: u32 = 256 << 10;
-
-/// Records that alerts need of every workload: what makes the chains of processes. Decisions come whatever is asked for.
-const VISIBILITY: u32 = 1 << Kind::Exec as u16 | 1 << Kind::Fork as u16 | 1 << Kind::Exit as u16;
 
 /// Loads what this kernel takes.
 ///
@@ -38,7 +35,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     let config = KernelConfig {
         pin_root: arguments.pin_root.clone(),
         fail_mode,
-        visibility: VISIBILITY,
+        visibility: arguments.visibility,
         holds_host: arguments.host_policy,
         responder: Some(responder),
     };
@@ -49,10 +46,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     for (family, held) in &adapter.matrix().families {
         tracing::info!(?family, tier = ?held.tier, "held by");
     }
-    let probes = Arc::new(Probes::attach(palisade_bpf::PROBES, adapter.pin_root()).context("probes")?);
-    for refused in probes.refused() {
-        tracing::warn!(?refused, "the kernel refused a probe; what it sees is not seen");
-    }
+    let probes = Arc::new(Probes::attach(adapter.pin_root(), limits(arguments)).context("probes")?);
     let rings = records::rings()?;
     let bytes = ring_bytes(rings);
     tracing::info!(
@@ -61,11 +55,11 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         bytes_at_most = u64::from(rings) * u64::from(bytes),
         "record rings; those of an earlier node stay as they are"
     );
+    let fold_window = arguments.fold_window;
     let (of_records, pin_root) = (Arc::clone(&adapter), arguments.pin_root.clone());
     let records = move || -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> {
         // The probes live as long as somebody can open their records.
-        let _attached = &probes;
-        let rings = KernelRecords::open(of_records.pin_root(), bytes)?;
+        let rings = KernelRecords::open(of_records.pin_root(), bytes)?.swept_by(Arc::clone(&probes), fold_window);
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
         Ok(Box::new(Merged {
             sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(),
@@ -74,6 +68,14 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     };
     let unload = move || palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from);
     Ok(Kernel { enforcement: adapter, records: Arc::new(records), unload: Box::new(unload) })
+}
+
+fn limits(arguments: &NodeArguments) -> Limits {
+    Limits {
+        records_per_second: arguments.observation_rate,
+        burst: arguments.observation_burst,
+        fold_window: arguments.fold_window,
+    }
 }
 
 /// The size of each of so many rings: a power of two, as the kernel wants it.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use palisade_admin::{Metric, MetricKind};
+use palisade_domain::Verdict;
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount};
 use palisade_supervision::{Mail, TreeNode};
-use palisade_world::KernelMemory;
+use palisade_world::{KernelMemory, LossReason};
 
 use super::tree::ENFORCERS;
 
@@ -20,10 +21,22 @@ fn gauge(name: &'static str, help: &'static str, value: u64) -> Metric {
 
 /// What the probe accounts for.
 pub fn records(account: &RecordAccount) -> Vec<Metric> {
-    let lost = account.loss.counts.iter().map(|((kind, reason), count)| {
-        let kind = Kind::from_code(*kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
-        (vec![("kind", kind), ("reason", format!("{reason:?}"))], *count)
-    });
+    let kind_of =
+        |kind: u16| Kind::from_code(kind).map_or_else(|| kind.to_string(), |kind| format!("{kind:?}").to_lowercase());
+    let counts = || account.loss.counts.iter();
+    let lost = counts()
+        .filter(|((_, reason), _)| !reason.is_intended())
+        .map(|((kind, reason), count)| (vec![("kind", kind_of(*kind)), ("reason", format!("{reason:?}"))], *count));
+    let kept_back = |name, help, wanted: LossReason| Metric {
+        name,
+        help,
+        kind: MetricKind::Counter,
+        samples: counts()
+            .filter(|((_, reason), _)| *reason == wanted)
+            .map(|((kind, _), count)| (vec![("kind", kind_of(*kind))], *count))
+            .collect(),
+    };
+    let produced = account.loss.produced.values().fold(0, |sum: u64, of_cpu| sum.saturating_add(*of_cpu));
     vec![
         counter("records_delivered", "Kernel records read.", account.delivered),
         counter("records_malformed", "Records that could not be decoded.", account.malformed),
@@ -35,23 +48,43 @@ pub fn records(account: &RecordAccount) -> Vec<Metric> {
             kind: MetricKind::Counter,
             samples: lost.collect(),
         },
+        kept_back(
+            "records_suppressed",
+            "Observations past their workload's rate, never decisions.",
+            LossReason::Suppressed,
+        ),
+        kept_back(
+            "records_folded",
+            "Observations equal to one that was sent shortly before, never decisions.",
+            LossReason::Folded,
+        ),
+        counter("records_produced", "Numbers given to records: delivered, lost, suppressed or folded.", produced),
     ]
 }
 
 /// What the alerts actor counts.
 pub fn alerts(counts: &AlertCounts) -> Vec<Metric> {
-    let raised =
-        counts.raised.iter().map(|(verdict, count)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count));
+    let by_verdict =
+        |(verdict, count): (&Verdict, &u64)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count);
+    let raised = counts.raised.iter().map(by_verdict);
+    let held_back = counts.held_back.iter().map(by_verdict);
     let unwritten = counts.unwritten.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count));
     vec![
         Metric { name: "alerts", help: "Alerts raised.", kind: MetricKind::Counter, samples: raised.collect() },
         Metric {
+            name: "alerts_held_back",
+            help: "Alerts that were not said, since their workload raised too many.",
+            kind: MetricKind::Counter,
+            samples: held_back.collect(),
+        },
+        counter("logs", "Logs made for sinks and followers.", counts.logs),
+        Metric {
             name: "alerts_unwritten",
-            help: "Alerts that a sink did not take.",
+            help: "Lines that a sink did not take.",
             kind: MetricKind::Counter,
             samples: unwritten.collect(),
         },
-        counter("alerts_missed_by_listeners", "Alerts that slow followers missed.", counts.missed_by_listeners),
+        counter("alerts_missed_by_listeners", "Lines that slow followers missed.", counts.missed_by_listeners),
         counter("alerts_unattributed", "Alerts whose rule is no longer known.", counts.unattributed),
         gauge("processes", "Processes in the table.", counts.processes),
         counter("processes_forgotten", "Processes forgotten for want of room.", counts.forgotten),

@@ -28,7 +28,7 @@ use palisade_bench::{
     stopwatch::nanoseconds_each,
 };
 use palisade_domain::{CgroupId, Generation, Slot};
-use palisade_kernel::{KernelAdapter, KernelConfig, probes::Probes};
+use palisade_kernel::{KernelAdapter, KernelConfig, observation::Limits, probes::Probes};
 use palisade_kernel_abi::blob::Blob;
 use palisade_policy::ir::PathMatch;
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
@@ -92,7 +92,7 @@ fn direct() -> Done {
         counter.print(&format!("open under {rules} rules"), "open")?;
     }
     adapter.install(SLOT, Generation(4), None)?;
-    let probes = Probes::attach(palisade_bpf::PROBES, adapter.pin_root())?;
+    let probes = Probes::attach(adapter.pin_root(), Limits::default())?;
     counter.print("open under probes", "open")?;
     counter.print("getppid under probes", "getppid")?;
     drop(probes);

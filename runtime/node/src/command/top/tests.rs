@@ -87,6 +87,7 @@ fn look(at_ms: u64, events: u64) -> Look {
                 ..RecordCounts::default()
             },
             alerts: verdicts(events / 10, 2),
+            held_back: verdicts(4, 0),
             workloads: vec![of(1, events, events / 10), of(2, 5, 0)],
             ..Activity::default()
         },
@@ -166,7 +167,7 @@ fn unit_top_fits_eighty_columns_and_escapes_what_workloads_chose() {
     let expected = [
         "palisade ready  generation 7  policies 1  workloads 2  events/s 200  alerts/s 20",
         "denied 30, observed 2",
-        "lost RingFull 12  missing 0  malformed 0  refused 0  unwritten 0  missed 0  shed",
+        "lost RingFull 12  missing 0  malformed 0  refused 0  suppressed 4  unwritten 0",
         "slot 2: degraded: no \\u{9b}1m",
         "WORKLOAD            ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
         "shop/web-\\u{1b}[2J\\ 20.0     200      30     0      1      0      7     lsm+cgr",
