@@ -11,10 +11,10 @@ char LICENSE[] SEC("license") = "GPL";
 struct pal_check {
 	__u32 length; /* in and out: of `bytes` */
 	__u32 naming;
-	__u32 accept;
+	__u32 accept; /* in: of what has a number */
 	__u32 source;
 	__u32 word;
-	__u32 reserved;
+	__u32 accept_name; /* of the last component */
 	__u8 bytes[PAL_PATH_SIZE];
 };
 
@@ -98,24 +98,40 @@ static __always_inline __u32 pal_take_endpoint(struct pal_check *check, struct p
 	return pal_spell_endpoint(scratch, act.endpoint_length);
 }
 
-#define PAL_CHECK(NAME)                                                                                               \
-	pal_function int pal_check_##NAME(struct pal_check *check, struct pal_scratch *scratch, __u32 policy,    \
-					       __u32 family, __u32 modifiers)                                         \
-	{                                                                                                             \
-		struct pal_blob_##NAME *blob = pal_blob_of_##NAME(policy);                                            \
-		__u32 start;                                                                                          \
-                                                                                                                      \
-		if (!blob)                                                                                            \
-			return -PAL_EINVAL;                                                                           \
-		if (family == PAL_FAMILY_SOCKET || family == PAL_FAMILY_CONNECT) {                                    \
-			start = pal_take_endpoint(check, scratch);                                                    \
-			check->accept = pal_walk_##NAME(blob, &blob->head.automaton[PAL_AUTOMATON_NETWORK], scratch, start); \
-		} else {                                                                                              \
-			start = pal_take_bytes(check, scratch);                                                       \
-			check->accept = pal_walk_##NAME(blob, &blob->head.automaton[PAL_AUTOMATON_PATH], scratch, start); \
-		}                                                                                                     \
-		check->word = pal_decide_##NAME(blob, family, check->accept, check->source, modifiers);               \
-		return 0;                                                                                             \
+#define PAL_CHECK(NAME)                                                                                                       \
+	pal_function int pal_check_path_##NAME(struct pal_check *check, struct pal_scratch *scratch, __u32 policy,            \
+					       __u32 family, __u32 modifiers)                                                 \
+	{                                                                                                                     \
+		struct pal_blob_##NAME *blob = pal_blob_of_##NAME(policy);                                                    \
+		__u32 accepts[2];                                                                                             \
+                                                                                                                              \
+		if (!blob)                                                                                                    \
+			return -PAL_EINVAL;                                                                                   \
+		pal_accept_path_##NAME(blob, scratch, pal_take_bytes(check, scratch), accepts);                               \
+		check->accept = accepts[0];                                                                                   \
+		check->accept_name = accepts[1];                                                                              \
+		check->word = pal_decide_path_##NAME(blob, family, accepts, check->source, modifiers);                        \
+		return 0;                                                                                                     \
+	}                                                                                                                     \
+                                                                                                                              \
+	pal_function int pal_check_other_##NAME(struct pal_check *check, struct pal_scratch *scratch, __u32 policy,           \
+						__u32 family, __u32 modifiers)                                                \
+	{                                                                                                                     \
+		struct pal_blob_##NAME *blob = pal_blob_of_##NAME(policy);                                                    \
+		__u32 start;                                                                                                  \
+                                                                                                                              \
+		if (!blob)                                                                                                    \
+			return -PAL_EINVAL;                                                                                   \
+		if (family <= PAL_FAMILY_CONNECT) {                                                                           \
+			start = pal_take_endpoint(check, scratch);                                                            \
+			check->accept = pal_walk_##NAME(blob, scratch, PAL_AUTOMATON_NETWORK, start);                         \
+		} else if (family == PAL_FAMILY_DNS) {                                                                        \
+			start = pal_take_bytes(check, scratch);                                                               \
+			check->accept = pal_walk_##NAME(blob, scratch, PAL_AUTOMATON_NAME, start);                            \
+		}                                                                                                             \
+		check->accept_name = 0;                                                                                       \
+		check->word = pal_decide_##NAME(blob, family, check->accept, check->source, modifiers);                       \
+		return 0;                                                                                                     \
 	}
 
 PAL_CHECK(16k)
@@ -123,35 +139,64 @@ PAL_CHECK(128k)
 PAL_CHECK(1m)
 PAL_CHECK(8m)
 
-/* (policy, family, modifiers): judges check->bytes under check->source. */
+#define PAL_CHECK_PROGRAM(CHECK)                                                                                              \
+	__u32 policy = context->args[0], family = context->args[1], modifiers = context->args[2];                             \
+	struct pal_scratch *scratch = pal_scratch_take();                                                                     \
+	struct pal_check *check = pal_check_of();                                                                             \
+	int result = -PAL_EINVAL;                                                                                             \
+                                                                                                                              \
+	if (!scratch)                                                                                                         \
+		return -PAL_ENOSPC;                                                                                           \
+	if (check) {                                                                                                          \
+		switch (PAL_POLICY_CLASS(policy)) {                                                                           \
+		case 0:                                                                                                       \
+			result = CHECK##_16k(check, scratch, policy, family, modifiers);                                      \
+			break;                                                                                                \
+		case 1:                                                                                                       \
+			result = CHECK##_128k(check, scratch, policy, family, modifiers);                                     \
+			break;                                                                                                \
+		case 2:                                                                                                       \
+			result = CHECK##_1m(check, scratch, policy, family, modifiers);                                       \
+			break;                                                                                                \
+		default:                                                                                                      \
+			result = CHECK##_8m(check, scratch, policy, family, modifiers);                                       \
+			break;                                                                                                \
+		}                                                                                                             \
+	}                                                                                                                     \
+	pal_scratch_put(scratch);                                                                                             \
+	return result;
+
+/* (policy, family, modifiers): judges the path in check->bytes under check->source. */
 SEC("raw_tp/sys_enter")
 int check_decision(struct bpf_raw_tracepoint_args *context)
 {
-	__u32 policy = context->args[0], family = context->args[1], modifiers = context->args[2];
+	PAL_CHECK_PROGRAM(pal_check_path)
+}
+
+/* The same for endpoints, domain names, and what has a number: check->accept. */
+SEC("raw_tp/sys_enter")
+int check_other_decision(struct bpf_raw_tracepoint_args *context)
+{
+	PAL_CHECK_PROGRAM(pal_check_other)
+}
+
+/* (policy): what the argument in check->bytes is to the argument set of check->word; the answer is in check->accept. */
+SEC("raw_tp/sys_enter")
+int check_argument(struct bpf_raw_tracepoint_args *context)
+{
+	struct pal_subject subject = { .policy = context->args[0] };
 	struct pal_scratch *scratch = pal_scratch_take();
 	struct pal_check *check = pal_check_of();
-	int result = -PAL_EINVAL;
+	struct pal_act act = { .subject = &subject, .scratch = scratch };
 
 	if (!scratch)
 		return -PAL_ENOSPC;
 	if (check) {
-		switch (PAL_POLICY_CLASS(policy)) {
-		case 0:
-			result = pal_check_16k(check, scratch, policy, family, modifiers);
-			break;
-		case 1:
-			result = pal_check_128k(check, scratch, policy, family, modifiers);
-			break;
-		case 2:
-			result = pal_check_1m(check, scratch, policy, family, modifiers);
-			break;
-		default:
-			result = pal_check_8m(check, scratch, policy, family, modifiers);
-			break;
-		}
+		act.word = check->word;
+		check->accept = pal_match_argument(&act, pal_take_bytes(check, scratch));
 	}
 	pal_scratch_put(scratch);
-	return result;
+	return check ? 0 : -PAL_EINVAL;
 }
 
 static __always_inline void pal_give_path(struct pal_check *check, struct pal_scratch *scratch, __u32 start)
@@ -213,9 +258,9 @@ int check_own_executable(struct bpf_raw_tracepoint_args *context)
 	struct pal_act act;
 
 	pal_identify(&subject);
-	if (!check || !pal_decides(&subject, context->args[0] & 7))
+	if (!check || !pal_decides(&subject, context->args[0] & 15))
 		return -PAL_EINVAL;
-	pal_act_begin(&act, &subject, context->args[0] & 7);
+	pal_act_begin(&act, &subject, context->args[0] & 15);
 	act.object.mount = act.actor->mm->exe_file->f_path.mnt;
 	act.object.dentry = act.actor->mm->exe_file->f_path.dentry;
 	pal_judge_file(&act);

@@ -19,6 +19,7 @@ struct PAL_CLASSED(pal_steps) {
 	__u32 at; /* next byte of scratch->path, a multiple of 8 */
 	__u32 state;
 	__u32 absorbing;
+	__u32 unused_bits; /* of the next eight bytes: what lies before the input's start is not read */
 };
 
 static __always_inline PAL_BLOB *PAL_CLASSED(pal_blob_of)(__u32 policy)
@@ -35,6 +36,17 @@ static __always_inline __u32 PAL_CLASSED(pal_word)(PAL_BLOB *blob, __u32 index)
 	return blob->words[index & PAL_MASK];
 }
 
+static __always_inline __u64 PAL_CLASSED(pal_take8)(struct PAL_CLASSED(pal_steps) *steps)
+{
+	__u32 at = steps->at & (PAL_PATH_SIZE - 8);
+	__u64 bytes = *(__u64 *)(steps->scratch->path + at);
+
+	bytes = bytes >> steps->unused_bits << steps->unused_bits;
+	steps->unused_bits = 0;
+	steps->at = at + 8;
+	return bytes;
+}
+
 /* Eight bytes for each run: the loop's own cost is shared, and the early stop is tested once. */
 static long PAL_CLASSED(pal_step8)(__u32 index, void *context)
 {
@@ -42,10 +54,8 @@ static long PAL_CLASSED(pal_step8)(__u32 index, void *context)
 	const __u8 *classes = steps->classes;
 	PAL_BLOB *blob = steps->blob;
 	__u32 state = steps->state;
-	__u32 at = steps->at & (PAL_PATH_SIZE - 8);
-	__u64 bytes = *(__u64 *)(steps->scratch->path + at);
+	__u64 bytes = PAL_CLASSED(pal_take8)(steps);
 
-	steps->at = at + 8;
 	for (__u32 i = 0; i < 8; i++) {
 		state = PAL_CLASSED(pal_word)(blob, state + classes[bytes & 0xff]);
 		bytes >>= 8;
@@ -54,35 +64,68 @@ static long PAL_CLASSED(pal_step8)(__u32 index, void *context)
 	return state < steps->absorbing;
 }
 
+/* A cell of the comb form, in one load: target, then whose it is. */
+static __always_inline __u64 PAL_CLASSED(pal_cell)(PAL_BLOB *blob, __u32 index)
+{
+	return *(__u64 *)&blob->words[index & (PAL_MASK - 1)];
+}
+
+static long PAL_CLASSED(pal_comb8)(__u32 index, void *context)
+{
+	struct PAL_CLASSED(pal_steps) *steps = context;
+	const __u8 *classes = steps->classes;
+	PAL_BLOB *blob = steps->blob;
+	__u32 state = steps->state;
+	__u64 bytes = PAL_CLASSED(pal_take8)(steps);
+
+	for (__u32 i = 0; i < 8; i++) {
+		__u64 cell = PAL_CLASSED(pal_cell)(blob, state + 2 * classes[bytes & 0xff]);
+
+		if (cell >> 32 != state)
+			cell = PAL_CLASSED(pal_cell)(blob, state);
+		state = (__u32)cell;
+		bytes >>= 8;
+	}
+	steps->state = state;
+	return state < steps->absorbing;
+}
+
 /*
- * The accept id of scratch->path from `start`. NUL does not move the state, so that the bytes before `start` in its first
- * eight are cleared and read along.
+ * The accept id of scratch->path from `start`, which stays as it is. NUL before the first byte does not move the state.
+ *
+ * A global function: the verifier walks through it once for each object, and not once for each way that leads to it. Its price is
+ * that the verifier knows nothing of the arguments.
  */
-pal_function __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, const struct pal_automaton_head *head,
-						   struct pal_scratch *scratch, __u32 start)
+pal_global __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, struct pal_scratch *scratch, __u32 automaton, __u32 start)
 {
 	struct PAL_CLASSED(pal_steps) steps;
-	__u32 first = start & (PAL_PATH_SIZE - 8);
-	__u32 unused_bits = (start & 7) * 8;
-	__u64 *head_bytes = (__u64 *)(scratch->path + first);
+	const struct pal_automaton_head *head;
 
-	*head_bytes = *head_bytes >> unused_bits << unused_bits;
+	if (!blob || !scratch || start > PAL_PATH_SIZE)
+		return 0;
+	/* Masked for the verifier; there are fewer than eight automata. */
+	head = &blob->head.automaton[automaton & 7];
 	steps.blob = blob;
 	steps.classes = head->class_of;
 	steps.scratch = scratch;
-	steps.at = first;
+	steps.at = start & (PAL_PATH_SIZE - 8);
+	steps.unused_bits = (start & 7) * 8;
 	steps.state = head->start;
 	steps.absorbing = head->absorbing;
-	bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_step8), &steps, 0);
-	return PAL_CLASSED(pal_word)(blob, steps.state);
+	if (head->form == PAL_FORM_FLAT) {
+		bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_step8), &steps, 0);
+		return PAL_CLASSED(pal_word)(blob, steps.state);
+	}
+	bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_comb8), &steps, 0);
+	return (__u32)(PAL_CLASSED(pal_cell)(blob, steps.state) >> 32) & ~PAL_COMB_STATE;
 }
 
 static __always_inline __u32 PAL_CLASSED(pal_decide)(PAL_BLOB *blob, __u32 family, __u32 accept, __u32 source, __u32 modifiers)
 {
-	/* Masked for the verifier; there are fewer than eight families. */
-	const struct pal_family_head *table = &blob->head.family[family & 7];
+	/* Masked for the verifier; there are fewer than sixteen families. */
+	const struct pal_family_head *table = &blob->head.family[family & 15];
 
-	if (!(blob->head.families >> (family & 7) & 1))
+	if (!(blob->head.families >> (family & 15) & 1))
 		return PAL_EFFECT_PERMIT;
 	if (accept >= table->accepts)
 		accept = 0;
@@ -100,7 +143,7 @@ pal_function __u32 PAL_CLASSED(pal_recall_source)(struct pal_act *act)
 
 	if (!blob)
 		return PAL_SOURCE_NO_BLOB;
-	if (blob->head.family[act->family & 7].sources <= 1)
+	if (blob->head.family[act->family & 15].sources <= 1)
 		return PAL_SOURCE_KNOWN;
 	if (kept && !act->foreign_actor && kept->source_digest == *(__u64 *)blob->head.digest) {
 		act->source = kept->source;
@@ -118,7 +161,7 @@ pal_function int PAL_CLASSED(pal_match_source)(struct pal_act *act, __u32 naming
 	if (!blob)
 		return 0;
 	if (naming == PAL_NAMED)
-		act->source = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_SOURCE], act->scratch, start);
+		act->source = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_SOURCE, start);
 	if (kept && !act->foreign_actor) {
 		kept->source = act->source;
 		kept->source_digest = *(__u64 *)blob->head.digest;
@@ -126,21 +169,87 @@ pal_function int PAL_CLASSED(pal_match_source)(struct pal_act *act, __u32 naming
 	return 0;
 }
 
-/* Judges the name in scratch->path. */
+/*
+ * The word of the path in scratch->path: of the whole, or of its last component where bare names are told apart and one of them
+ * has the higher rank.
+ */
+pal_function int PAL_CLASSED(pal_accept_path)(PAL_BLOB *blob, struct pal_scratch *scratch, __u32 start, __u32 accepts[2])
+{
+	const struct pal_automaton_head *names = &blob->head.automaton[PAL_AUTOMATON_BASENAME];
+
+	accepts[0] = PAL_CLASSED(pal_walk)(blob, scratch, PAL_AUTOMATON_PATH, start);
+	accepts[1] = 0;
+	if (names->start >= names->absorbing)
+		accepts[1] = PAL_CLASSED(pal_walk)(blob, scratch, PAL_AUTOMATON_BASENAME, pal_basename(scratch, start));
+	return 0;
+}
+
+static __always_inline __u32 PAL_CLASSED(pal_decide_path)(PAL_BLOB *blob, __u32 family, const __u32 accepts[2], __u32 source,
+							  __u32 modifiers)
+{
+	__u32 whole = PAL_CLASSED(pal_decide)(blob, family, accepts[0], source, modifiers);
+	__u32 name;
+
+	if (!accepts[1])
+		return whole;
+	name = PAL_CLASSED(pal_decide)(blob, family, accepts[1], source, modifiers);
+	return name > whole ? name : whole;
+}
+
+/* Judges the path in scratch->path. */
 pal_function int PAL_CLASSED(pal_match_path)(struct pal_act *act, __u32 start)
+{
+	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
+	__u32 accepts[2];
+
+	if (!blob)
+		return 0;
+	PAL_CLASSED(pal_accept_path)(blob, act->scratch, start, accepts);
+	act->word = PAL_CLASSED(pal_decide_path)(blob, act->family, accepts, act->source, act->modifiers);
+#ifdef PAL_OBJECT_BY_ADDRESS
+	act->word_reading =
+		PAL_CLASSED(pal_decide_path)(blob, act->family, accepts, act->source, act->modifiers & ~PAL_MODIFIER_WRITE);
+#endif
+	return 0;
+}
+
+/* Judges the domain name in scratch->path from `start`, spelt as blob.h says. */
+pal_function int PAL_CLASSED(pal_match_name)(struct pal_act *act, __u32 start)
 {
 	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
 	__u32 accept;
 
 	if (!blob)
 		return 0;
-	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_PATH], act->scratch, start);
+	accept = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_NAME, start);
 	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
-#ifdef PAL_OBJECT_BY_ADDRESS
-	act->word_reading =
-		PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers & ~PAL_MODIFIER_WRITE);
-#endif
 	return 0;
+}
+
+/* Judges what has a number: the accept id is known. */
+pal_function int PAL_CLASSED(pal_match_accept)(struct pal_act *act, __u32 accept)
+{
+	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
+
+	if (!blob)
+		return 0;
+	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
+	return 0;
+}
+
+/* See pal_match_argument in decide.h. */
+pal_function __u32 PAL_CLASSED(pal_match_argument)(struct pal_act *act, __u32 start)
+{
+	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
+	__u32 set = PAL_DECISION_ARGUMENTS(act->word);
+	__u32 accept;
+
+	if (!blob || set >= blob->head.arguments.sources)
+		return 0;
+	accept = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_ARGUMENT, start);
+	if (accept >= blob->head.arguments.accepts)
+		accept = 0;
+	return PAL_CLASSED(pal_word)(blob, blob->head.arguments.base + accept * blob->head.arguments.sources + set);
 }
 
 /* Judges scratch->endpoint. */
@@ -151,8 +260,7 @@ pal_function int PAL_CLASSED(pal_match_endpoint)(struct pal_act *act)
 
 	if (!blob)
 		return 0;
-	accept = PAL_CLASSED(pal_walk)(blob, &blob->head.automaton[PAL_AUTOMATON_NETWORK], act->scratch,
-				       pal_spell_endpoint(act->scratch, act->endpoint_length));
+	accept = PAL_CLASSED(pal_walk)(blob, act->scratch, PAL_AUTOMATON_NETWORK, pal_spell_endpoint(act->scratch, act->endpoint_length));
 	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
 	return 0;
 }

@@ -92,6 +92,8 @@ enum {
 
 /* A function of its own, not inlined at each call; not every object that includes it calls it. */
 #define pal_function static __noinline __attribute__((unused))
+/* One that the verifier looks at once, and not at each call: it knows nothing of arguments and result. */
+#define pal_global __noinline __attribute__((unused))
 
 /* Hides a value from the compiler, so that it neither merges bounds checks nor drops masks that the verifier needs. */
 #define pal_opaque(value) asm volatile("" : "+r"(value))

@@ -73,6 +73,55 @@ pal_function __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
 	return start;
 }
 
+struct pal_slash {
+	struct pal_scratch *scratch;
+	__u64 slashes; /* the top bit of each byte before `end` that is a slash, of eight */
+	__u32 end;
+};
+
+static long pal_seek_slash(__u32 index, void *context)
+{
+	struct pal_slash *slash = context;
+	__u32 at = (slash->end - 8) & (PAL_PATH_SIZE - 8);
+	__u64 bytes = *(__u64 *)(slash->scratch->path + at) ^ 0x2f2f2f2f2f2f2f2full;
+
+	slash->slashes = ~(((bytes & 0x7f7f7f7f7f7f7f7full) + 0x7f7f7f7f7f7f7f7full) | bytes | 0x7f7f7f7f7f7f7f7full);
+	if (slash->slashes)
+		return 1;
+	slash->end = at;
+	return 0;
+}
+
+/*
+ * Where the last component of the path in scratch->path begins; its end where there is no slash among the last
+ * PAL_BASENAME_MAX + 1 bytes. What lies before `start` is an older path's.
+ */
+pal_global __u32 pal_basename(struct pal_scratch *scratch, __u32 start)
+{
+	struct pal_slash slash = { .scratch = scratch };
+	__u32 end;
+
+	if (!scratch)
+		return PAL_PATH_SIZE;
+	slash.slashes = PAL_ZERO(scratch);
+	slash.end = PAL_PATH_SIZE + PAL_ZERO(scratch);
+	bpf_loop((PAL_BASENAME_MAX + 1) / 8, pal_seek_slash, &slash, 0);
+	end = slash.end;
+	if (!slash.slashes)
+		return PAL_PATH_SIZE;
+	if (!(slash.slashes >> 32)) {
+		slash.slashes <<= 32;
+		end -= 4;
+	}
+	if (!(slash.slashes >> 48)) {
+		slash.slashes <<= 16;
+		end -= 2;
+	}
+	if (!(slash.slashes >> 56))
+		end -= 1;
+	return end > start && end <= PAL_PATH_SIZE ? end : PAL_PATH_SIZE;
+}
+
 /* Names the object; the result is enum pal_naming. */
 static __always_inline __u32 pal_name_judged(struct pal_act *act, __u32 *start)
 {
@@ -195,6 +244,48 @@ static __always_inline int pal_match_endpoint(struct pal_act *act)
 	PAL_OF_CLASS(pal_match_endpoint, act)
 }
 
+/*
+ * Judges the domain name that the caller has written to scratch->path from `start` to PAL_PATH_SIZE, in lower case and as a path
+ * from its last label (/com/example/www), a label's own slash or NUL as 0xff. After pal_find_source, which needs the room as well.
+ */
+static __always_inline int pal_match_name(struct pal_act *act, __u32 start)
+{
+	PAL_OF_CLASS(pal_match_name, act, start)
+}
+
+/* After pal_find_source. Numbers that no table has decide nothing: the row of 0. */
+static __always_inline int pal_match_accept(struct pal_act *act, __u32 accept)
+{
+	PAL_OF_CLASS(pal_match_accept, act, accept)
+}
+
+static __always_inline int pal_match_capability(struct pal_act *act, __u32 number)
+{
+	return pal_match_accept(act, number < PAL_CAPABILITY_ACCEPTS - 1 ? number + 1 : 0);
+}
+
+static __always_inline int pal_match_syscall(struct pal_act *act, __u32 number, bool compat)
+{
+	__u32 accept = compat ? PAL_SYSCALL_ACCEPT_COMPAT(number) : PAL_SYSCALL_ACCEPT(number);
+
+	return pal_match_accept(act, number < PAL_SYSCALLS ? accept : 0);
+}
+
+static __always_inline int pal_match_preset(struct pal_act *act, enum pal_preset preset)
+{
+	return pal_match_accept(act, preset);
+}
+
+/*
+ * The alternatives of act->word's argument set, a bit each, that hold the argument which the caller has written to scratch->path
+ * from `start` to PAL_PATH_SIZE (at the end itself: the empty argument). The caller begins with all bits, takes the AND over every
+ * argument after argv[0], and the arguments meet the set if a bit is left; then pal_settle_arguments. act->word must name a set.
+ */
+static __always_inline __u32 pal_match_argument(struct pal_act *act, __u32 start)
+{
+	PAL_OF_CLASS(pal_match_argument, act, start)
+}
+
 /* Finds act->source. 0: there is no blob to find it by. */
 pal_function int pal_find_source(struct pal_act *act)
 {
@@ -242,6 +333,25 @@ static __always_inline void pal_judge_endpoint(struct pal_act *act)
 			pal_match_endpoint(act);
 	}
 	pal_settle(act);
+}
+
+/* Does the word wait for the arguments? It is no verdict before pal_settle_arguments. */
+static __always_inline bool pal_awaits_arguments(const struct pal_act *act)
+{
+	return PAL_DECISION_ARGUMENTS(act->word);
+}
+
+/* Makes act->word the verdict, once it is known whether the arguments meet its set. */
+static __always_inline void pal_settle_arguments(struct pal_act *act, bool met)
+{
+	__u32 rule = act->word & PAL_DECISION_RULE_MASK << PAL_DECISION_RULE_SHIFT;
+
+	if (met)
+		act->word = rule | PAL_EFFECT_PERMIT;
+	else if (act->word & PAL_DECISION_BY_POSTURE)
+		act->word &= PAL_DECISION_EFFECT_MASK | PAL_DECISION_BY_POSTURE;
+	else
+		act->word &= ~(PAL_DECISION_ARGUMENTS_MASK << PAL_DECISION_ARGUMENTS_SHIFT);
 }
 
 static __always_inline __u32 pal_effect(const struct pal_act *act)

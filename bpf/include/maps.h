@@ -23,12 +23,13 @@
 
 /*
  * A policy number says where the blob is and what it decides, so that a slot is read by one load and a container whose
- * policy has nothing on files pays nothing for opens: bits 0..1 size class, 2..6 families, 7..31 one more than the index in that class's outer map.
+ * policy has nothing on files pays nothing for opens: bits 0..2 size class, 3..15 families, 16..31 one more than the
+ * index in that class's outer map.
  */
 #define PAL_POLICY_NONE 0u
-#define PAL_POLICY_CLASS(policy) ((policy) & 3u)
-#define PAL_POLICY_FAMILIES(policy) (((policy) >> 2) & 31u)
-#define PAL_POLICY_INDEX(policy) (((policy) >> 7) - 1u)
+#define PAL_POLICY_CLASS(policy) ((policy) & 7u)
+#define PAL_POLICY_FAMILIES(policy) (((policy) >> 3) & 0x1fffu)
+#define PAL_POLICY_INDEX(policy) (((policy) >> 16) - 1u)
 
 /* pal_slot.flags */
 #define PAL_SLOT_MOUNTS_LEARNT 1u /* crossings are checked against the mount table */

@@ -57,7 +57,9 @@ pub(crate) fn batch(records: &[Record<'_>]) -> RecordBatch {
 }
 
 pub(crate) fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
-    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule }.to_word().expect("a small index");
+    let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule, ..Decision::PERMIT }
+        .to_word()
+        .expect("a small index");
     let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, Family::File);
     DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
 }
@@ -83,12 +85,9 @@ pub(crate) fn policy(name: &str) -> Arc<CompiledPolicy> {
     let rule = Rule {
         policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: name.into() }),
         place: "file.matchDirectories[0]".into(),
-        matcher: Matcher::File(PathRule {
-            path: PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true },
-            owner_only: false,
-            read_only: false,
-        }),
+        matcher: Matcher::File(PathRule::of(PathMatch::Directory { directory: "/etc/bin/".into(), recursive: true })),
         sources: BTreeSet::new(),
+        source_directories: BTreeSet::new(),
         action: Action::Block,
         severity: Some(7),
         tags: vec!["MITRE".into()],
@@ -109,6 +108,7 @@ pub(crate) fn state() -> State {
         generation: Generation(3),
         policy: Some(policy("no-etc-bin")),
         installed,
+        not_held: Arc::default(),
     });
     state
 }
@@ -155,7 +155,7 @@ fn unit_alerts_take_no_rule_from_another_generation() {
 fn unit_alerts_are_not_raised_for_what_is_permitted_or_only_seen() {
     let mut state = state();
     let mut permitted = taken(Outcome::Observed, Some(0), 3);
-    permitted.word = Decision { effect: Effect::Permit, by_posture: false, rule: Some(0) }.to_word().expect("small");
+    permitted.word = Decision { rule: Some(0), ..Decision::PERMIT }.to_word().expect("small");
     assert!(
         read(&mut state, &[open(header(1, 1), b"/x", None), open(header(1, 1), b"/x", Some(permitted))]).is_empty()
     );
@@ -330,6 +330,7 @@ fn unit_alerts_name_the_rule_in_force_whatever_number_of_sets_failed_since() {
         generation: Generation(20),
         policy: None,
         installed: Installed::default(),
+        not_held: Arc::default(),
     });
     (21..24).for_each(|generation| state.announced(&announced(generation)));
     let alerts = read(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
@@ -345,7 +346,13 @@ fn unit_alerts_name_the_rule_of_the_policy_that_decided_while_another_of_its_gen
     };
     let install = |state: &mut State, name, number| {
         let installed = Installed { number, ..Installed::default() };
-        state.installed(&PolicyInstalled { slot, generation, policy: Some(policy(name)), installed });
+        state.installed(&PolicyInstalled {
+            slot,
+            generation,
+            policy: Some(policy(name)),
+            installed,
+            not_held: Arc::default(),
+        });
     };
     let named = |state: &mut State, policy| {
         let decided = DecisionTaken { policy, ..taken(Outcome::Denied, Some(0), 3) };

@@ -6,8 +6,8 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, Spa
 use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
-    CompilePolicy, CompiledPolicy, Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    VisibilityChanged, WorkloadStarted,
+    CompilePolicy, CompiledPolicy, Condition, ConditionReported, NotHeld, PolicyAnnounced, PolicyInstalled,
+    PolicySetChanged, VisibilityChanged, WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
 use palisade_world::{Admission, Enforcement, Membership};
@@ -62,6 +62,8 @@ pub struct Enforcer {
     admission: Option<Admission>,
     /// The condition as last told.
     told: Option<Condition>,
+    /// What was said to be not held.
+    not_held: Arc<[NotHeld]>,
     compiling: Option<SpawnHandle>,
     retrying: Option<SpawnHandle>,
     learning: Option<SpawnHandle>,
@@ -86,6 +88,7 @@ impl Enforcer {
             roster,
             admission: None,
             told: None,
+            not_held: Arc::default(),
             compiling: None,
             retrying: None,
             learning: None,
@@ -148,8 +151,14 @@ impl Enforcer {
                 self.compile(generation, rules, ctx);
                 None
             }
-            Effect::SayInstalled(generation, policy, installed) => {
-                let fact = PolicyInstalled { slot, generation, policy, installed };
+            Effect::SayInstalled { generation, policy, installed, not_held } => {
+                // Said once, not with each set that changes nothing of it.
+                for part in not_held.iter().filter(|part| !self.not_held.contains(part)) {
+                    let NotHeld { policy, what, reason, count, .. } = part;
+                    tracing::warn!(slot = slot.0, %policy, what, reason, count, "a part of a policy is not held");
+                }
+                self.not_held = Arc::clone(&not_held);
+                let fact = PolicyInstalled { slot, generation, policy, installed, not_held };
                 for hearer in &self.wiring.installed {
                     if hearer.try_send(fact.clone()).is_err() {
                         tracing::error!(slot = slot.0, "an installed policy cannot be told: status shows an older one");

@@ -28,6 +28,7 @@ mod error;
 pub mod roster;
 pub mod slots;
 pub mod state;
+pub mod unheld;
 
 pub use actor::{Enforcer, Wiring};
 pub use error::EnforcementFailed;

@@ -22,10 +22,10 @@ use palisade_policy::{
     PolicySet,
     ir::{Postures, WorkloadRules},
 };
-use palisade_protocol::{CompiledPolicy, Condition, PolicyRefused};
+use palisade_protocol::{CompiledPolicy, Condition, NotHeld, PolicyRefused};
 use palisade_world::Installed;
 
-use crate::EnforcementFailed;
+use crate::{EnforcementFailed, unheld::not_held};
 
 /// First wait after a failure.
 pub const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -69,7 +69,16 @@ pub enum Effect {
     /// Put in force.
     Install(Generation, Option<Arc<CompiledPolicy>>),
     /// Say that a policy is in force.
-    SayInstalled(Generation, Option<Arc<CompiledPolicy>>, Installed),
+    SayInstalled {
+        /// Of which set.
+        generation: Generation,
+        /// What; none where no policy selects the workload.
+        policy: Option<Arc<CompiledPolicy>>,
+        /// By what means.
+        installed: Installed,
+        /// What of it is not held.
+        not_held: Arc<[NotHeld]>,
+    },
     /// Say that it is not, and why; the one before it stands.
     SayFailed(Generation, String),
     /// Answer the admission, if one is open.
@@ -124,6 +133,8 @@ pub struct State {
     retry: Duration,
     /// Why the newest set is not in force.
     failure: Option<String>,
+    /// What the newest set says: for what of it is not held once it is in force.
+    rules: Arc<WorkloadRules>,
     pid: Option<u32>,
     mounts: Mounts,
     learn_retry: Duration,
@@ -147,6 +158,7 @@ impl State {
             work: Work::Idle,
             retry: RETRY_MIN,
             failure: None,
+            rules: Arc::default(),
             pid: None,
             mounts: Mounts::Unknown,
             learn_retry: RETRY_MIN,
@@ -284,6 +296,7 @@ impl State {
             let reason = "selecting its policies failed by a fault of palisade, which the log describes";
             return self.give_up(reason.into(), out);
         };
+        self.rules = Arc::clone(&rules);
         // At once: seeing needs no rules, and holds whether or not they can be put in force.
         if self.visible != visibility {
             self.visible = visibility;
@@ -314,7 +327,8 @@ impl State {
                 self.in_force = Some(generation);
                 self.failure = None;
                 self.retry = RETRY_MIN;
-                out.push(Effect::SayInstalled(generation, policy, installed));
+                let not_held = not_held(&self.rules, &installed.families).into();
+                out.push(Effect::SayInstalled { generation, policy, installed, not_held });
                 out.push(Effect::Answer(Ok(())));
             }
             Err(failed) => self.fail(failed.to_string(), out),

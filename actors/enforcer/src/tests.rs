@@ -59,7 +59,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
             Effect::Compile(..) => "compile",
             Effect::Install(_, Some(_)) => "install",
             Effect::Install(_, None) => "clear",
-            Effect::SayInstalled(..) => "installed",
+            Effect::SayInstalled { .. } => "installed",
             Effect::SayFailed(..) => "failed",
             Effect::Answer(Ok(())) => "admission granted",
             Effect::Answer(Err(_)) => "admission refused",
@@ -213,6 +213,29 @@ fn unit_enforcer_condition_says_what_is_not_in_force_until_it_is() {
 }
 
 #[test]
+fn unit_enforcer_says_with_an_installed_policy_what_of_it_is_not_held() {
+    let text = POLICY.replace("  action: Block", "  apparmor: |\n    deny x,\n  action: Block");
+    let set = Arc::new(PolicySet::parse([("p.yaml", text.as_bytes())]).expect("sound"));
+    let mut state = admitted("web");
+    step(&mut state, Input::SetChanged(Generation(1), set));
+    let policy = palisade_policy_compiler::compile(
+        &state_rules(&text),
+        &palisade_policy_compiler::automaton::AutomatonLimits::default(),
+        &mut || false,
+    );
+    step(&mut state, Input::Compiled(Generation(1), Ok(Arc::new(policy.expect("small")))));
+    let said = step(&mut state, Input::Installed(Generation(1), Ok(Installed::default())));
+    let Some(Effect::SayInstalled { not_held, .. }) = said.first() else { panic!("{said:?}") };
+    let whats: Vec<&str> = not_held.iter().map(|part| part.what.as_str()).collect();
+    assert_eq!(whats, ["apparmor", "process"], "the lines anywhere, the family where nothing holds it");
+}
+
+fn state_rules(text: &str) -> Arc<WorkloadRules> {
+    let set = PolicySet::parse([("p.yaml", text.as_bytes())]).expect("sound");
+    set.rules_for(&workload("web"), &BTreeMap::new(), Postures::default())
+}
+
+#[test]
 fn unit_enforcer_policy_that_was_refused_for_want_of_time_is_compiled_again() {
     let mut state = admitted("web");
     step(&mut state, Input::SetChanged(Generation(1), set()));
@@ -235,6 +258,7 @@ fn unit_enforcer_holds_to_the_postures_of_the_newest_generation_whatever_comes_l
                 .iter()
                 .flat_map(|policy| policy.rules.clone())
                 .collect(),
+            ..WorkloadRules::default()
         })
     });
     let postures = |effects: &[Effect]| match effects {

@@ -54,7 +54,7 @@ fn measure(count: usize) -> String {
     let built = start.elapsed();
     let peak = peak_kib() - before;
     let blob = &policy.blob;
-    let states: u32 = blob.head().automaton.iter().map(|automaton| automaton.states).sum();
+    let states: u32 = blob.head().automaton.iter().map(|automaton| automaton.words / automaton.stride()).sum();
     let paths: Vec<&String> = (0..10_000).map(|_| &files[random.below(files.len())]).collect();
     let walk = per_path(&paths, |path| {
         let accept = blob.path_accept(path.as_bytes());
@@ -160,8 +160,9 @@ fn rule((path, action): (PathMatch, Action)) -> Rule {
     Rule {
         policy: Arc::new(policy),
         place: "file".into(),
-        matcher: Matcher::File(PathRule { path, owner_only: false, read_only: false }),
+        matcher: Matcher::File(PathRule::of(path)),
         sources: Default::default(),
+        source_directories: Default::default(),
         action,
         severity: None,
         tags: Vec::new(),

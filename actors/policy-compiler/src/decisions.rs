@@ -8,11 +8,12 @@
 //! nearly all rules name no source; the full table is written once, when its size is known to fit.
 
 use palisade_domain::Posture;
-use palisade_kernel_abi::blob::{Decision, Family, Modifiers};
+use palisade_kernel_abi::blob::{Decision, Family, Modifiers, Rank};
 
 use crate::{
+    arguments::{ArgumentSets, Conflict},
     automaton::{Budget, SetInterner},
-    verdict::{Standing, decision},
+    verdict::{Circumstances, Standing, decision},
 };
 
 /// How many rules are held against circumstances between two looks at the budget: some milliseconds. A set of a thousand rules
@@ -28,17 +29,19 @@ pub struct Table {
     pub rules_of_tag: Vec<Vec<u32>>,
     /// Where no rule decides.
     pub posture: Option<Posture>,
-    /// 1, or 4 where a rule has a modifier.
+    /// 1, or 4 where a rule has a modifier of the file, or 8 where one is about terminals.
     pub modifiers: u32,
     /// Does any of its rules name a source?
     pub has_sources: bool,
+    /// Has the family any rules? These may all be of another layer.
+    pub is_decided: bool,
 }
 
 impl Table {
-    /// Without rules, everything is permitted and the blob has no table.
+    /// Without rules in any layer, everything is permitted and the blob has no table.
     #[must_use]
     pub fn has_rules(&self) -> bool {
-        self.rules_of_tag.iter().any(|rules| !rules.is_empty())
+        self.is_decided
     }
 
     /// Columns for sources, of `source_ids` that there are (0 included).
@@ -59,17 +62,30 @@ pub struct Classes {
     width: usize,
 }
 
+/// Why there are no classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClassesError {
+    /// The budget is spent.
+    Time {
+        /// So many sets were done.
+        done: usize,
+    },
+    /// Rules about arguments do not go together.
+    Conflict(Conflict),
+}
+
 impl Classes {
     /// Finds the classes of `sets` (sets of tags, the first one empty).
     ///
     /// # Errors
-    /// When the budget is spent: how many sets were done.
+    /// When the budget is spent, and where a decision cannot be held.
     pub fn of(
         sets: &SetInterner,
         tables: &[Table],
         standings: &[Standing],
+        arguments: &mut ArgumentSets,
         budget: &mut dyn Budget,
-    ) -> Result<Self, usize> {
+    ) -> Result<Self, ClassesError> {
         let width = tables.iter().map(|table| table.modifiers as usize).sum();
         let mut classes = Self { of_set: Vec::with_capacity(sets.len()), rows: SetInterner::default(), width };
         let mut row = Vec::new();
@@ -78,11 +94,12 @@ impl Classes {
             if since_look >= RULES_PER_LOOK {
                 since_look = 0;
                 if budget.is_spent() {
-                    return Err(number);
+                    return Err(ClassesError::Time { done: number });
                 }
             }
             row.clear();
-            since_look += 1 + sparse_row(tags, tables, standings, &mut row);
+            let held = sparse_row(tags, tables, standings, arguments, &mut row).map_err(ClassesError::Conflict)?;
+            since_look += 1 + held;
             classes.of_set.push(classes.rows.intern(&row));
         }
         Ok(classes)
@@ -94,20 +111,18 @@ impl Classes {
         self.rows.len()
     }
 
-    /// Writes the full table number `at` of `tables`, with `sources` columns.
-    pub fn write_table(&self, tables: &[Table], at: usize, sources: u32, words: &mut Vec<u32>) {
+    /// Writes one class's row of the full table number `at` of `tables`, with `sources` columns.
+    pub fn write_row(&self, class: u32, tables: &[Table], at: usize, sources: u32, words: &mut Vec<u32>) {
         let offset: usize = tables[..at].iter().map(|table| table.modifiers as usize).sum();
         let modifiers = tables[at].modifiers as usize;
-        for row in self.rows.iter() {
-            let base = words.len();
-            let (common, special) = row.split_at(self.width);
-            (0..sources).for_each(|_| words.extend_from_slice(&common[offset..offset + modifiers]));
-            if sources > 1 {
-                for entry in special.chunks_exact(1 + self.width) {
-                    let column = base + entry[0] as usize * modifiers;
-                    let cells = &entry[1 + offset..1 + offset + modifiers];
-                    words[column..column + modifiers].copy_from_slice(cells);
-                }
+        let base = words.len();
+        let (common, special) = self.rows.get(class).split_at(self.width);
+        (0..sources).for_each(|_| words.extend_from_slice(&common[offset..offset + modifiers]));
+        if sources > 1 {
+            for entry in special.chunks_exact(1 + self.width) {
+                let column = base + entry[0] as usize * modifiers;
+                let cells = &entry[1 + offset..1 + offset + modifiers];
+                words[column..column + modifiers].copy_from_slice(cells);
             }
         }
     }
@@ -115,18 +130,28 @@ impl Classes {
 
 /// `width` words of decisions without source, then for each source that differs its number and `width` words. Returns how many
 /// rules it has held against circumstances.
-fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut Vec<u32>) -> usize {
+fn sparse_row(
+    tags: &[u32],
+    tables: &[Table],
+    standings: &[Standing],
+    arguments: &mut ArgumentSets,
+    row: &mut Vec<u32>,
+) -> Result<usize, Conflict> {
     let candidates: Vec<Vec<u32>> = tables
         .iter()
         .map(|table| tags.iter().flat_map(|tag| &table.rules_of_tag[*tag as usize]).copied().collect())
         .collect();
-    let decide = |source: u32, row: &mut Vec<u32>| {
+    let mut decide = |source: u32, row: &mut Vec<u32>| {
         for (table, candidates) in tables.iter().zip(&candidates) {
-            let word = |modifiers| word_of(decision(standings, candidates, source, modifiers, table.posture));
-            row.extend((0..table.modifiers).map(|bits| word(Modifiers(bits))));
+            for modifiers in (0..table.modifiers).map(Modifiers) {
+                let at = Circumstances { source, modifiers };
+                let (decision, rank) = decision(standings, candidates, at, table.posture, arguments)?;
+                row.push(word_of(decision, rank));
+            }
         }
+        Ok(())
     };
-    decide(0, row);
+    decide(0, row)?;
     let width = row.len();
     let mut sources: Vec<u32> =
         candidates.iter().flatten().flat_map(|rule| &standings[*rule as usize].sources).copied().collect();
@@ -138,14 +163,14 @@ fn sparse_row(tags: &[u32], tables: &[Table], standings: &[Standing], row: &mut 
     for source in sources {
         let start = row.len();
         row.push(source);
-        decide(source, row);
+        decide(source, row)?;
         if row[start + 1..] == row[..width] {
             row.truncate(start);
         }
     }
-    held
+    Ok(held)
 }
 
-fn word_of(decision: Decision) -> u32 {
-    decision.to_word().expect("rule indices were checked against MAX_RULES before")
+fn word_of(decision: Decision, rank: Rank) -> u32 {
+    decision.to_ranked_word(rank).expect("rule indices were checked against MAX_RULES before")
 }

@@ -1,6 +1,8 @@
 //! Why rules do not compile.
 
-use palisade_kernel_abi::blob::{Automaton, BlobError, MAX_RULES, SizeClass};
+use palisade_kernel_abi::blob::{
+    Automaton, BlobError, MAX_ARGUMENT_ALTERNATIVES, MAX_ARGUMENT_SETS, MAX_RULES, SizeClass,
+};
 use thiserror::Error;
 
 use crate::{automaton::Exhausted, network::DestinationError, paths::PathError};
@@ -25,6 +27,25 @@ pub enum CompileError {
         rule: String,
         /// What is wrong.
         error: DestinationError,
+    },
+    /// An argument that no exec can have.
+    #[error("{rule}: allowedArgs: {why}")]
+    Argument {
+        /// Document and place.
+        rule: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two rules of one rank that ask for different things by different arguments.
+    #[error(
+        "{one} and {other} match the same executions with equal rank, and which of their actions holds depends on both rules' \
+         allowedArgs: write the allowedArgs of one into the other, or give one of them another path or source"
+    )]
+    ArgumentActions {
+        /// Document, place and path.
+        one: String,
+        /// Document, place and path.
+        other: String,
     },
     /// The rules are beyond a bound.
     #[error("the policy is too large: {what}{}", WorstPatterns(.worst))]
@@ -52,24 +73,34 @@ pub enum TooLarge {
     },
     /// All that was built is larger than the largest blob.
     #[error(
-        "{rows} words of automata ({states} states) and {cells} words of decision tables ({accepts} path and {endpoints} endpoint \
-         classes x {sources} sources) are more than {}",
+        "{rows} words of automata ({states} states) and {cells} words of decision tables ({accepts} path, {names} name and \
+         {endpoints} endpoint classes x {sources} sources) are more than {}",
         SizeClass::MAX_WORDS
     )]
     Words {
         /// Words of rows.
         rows: u64,
-        /// States of the three automata.
+        /// States of all automata.
         states: u64,
         /// Words of decision tables.
         cells: u64,
-        /// Accept ids of paths.
+        /// Accept ids of whole paths.
         accepts: u64,
+        /// Accept ids of bare names.
+        names: u64,
         /// Accept ids of endpoints.
         endpoints: u64,
         /// Source ids.
         sources: u64,
     },
+    /// More argument sets than a decision can name.
+    #[error("more than {MAX_ARGUMENT_SETS} different combinations of allowedArgs")]
+    ArgumentSets,
+    /// More alternatives than a set can have.
+    #[error(
+        "{0} rules allow the same executions by different allowedArgs, and {MAX_ARGUMENT_ALTERNATIVES} are the most"
+    )]
+    ArgumentAlternatives(usize),
     /// More rules than a decision can name.
     #[error("{0} rules are more than {MAX_RULES}")]
     Rules(usize),

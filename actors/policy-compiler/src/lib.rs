@@ -12,20 +12,31 @@
 //!
 //! # Verdict semantics
 //! One act belongs to one family: exec to process, open to file, a socket's creation to socket, connect to connect, tracing to
-//! ptrace. Of all rules that *count* in the family (a socket rule counts in socket and in connect, a destination rule in connect
-//! only), the *candidates* are those whose matcher accepts the object, and which name no source or name the acting executable.
+//! ptrace, use of a capability to capability, a system call to syscall, a question to a DNS server to dns, and what a preset protects
+//! from to preset. Of all rules that *count* in the family (a socket rule counts in socket and in connect, a destination rule in connect
+//! only), the *candidates* are those whose matcher accepts the object, and which name no source or whose sources the acting executable is
+//! one of, or lies in.
 //!
 //! 1. The candidates of the highest [`Specificity`](palisade_policy::ir::Specificity) *decide*; all others have no say, also
-//!    where a deciding rule's modifier is not met. Rules with a source come first; then exact paths (and destinations); then
-//!    bare names; then directories and patterns (and sockets) on one scale, the longer literal prefix (more fixed bits) first.
-//! 2. Each deciding rule says one thing. *Block* says block, except that with `readOnly` it permits reading, with `ownerOnly` it
-//!    permits the file's owner, with both it permits the owner's reading. *Audit* audits what a Block would block. *Allow*
-//!    permits, but with a modifier it permits only what meets it, and has nothing to say about the rest.
+//!    where a deciding rule's modifier is not met. Rules with a source come first; then exact paths (and destinations, capabilities,
+//!    presets); then bare names; then directories and patterns (and sockets, domains, system calls) on one scale, the longer literal
+//!    prefix (more fixed bits, the longer domain) first.
+//! 2. Each deciding rule says one thing. A *modifier* is met or not: `readOnly` by an act that does not write, `ownerOnly` by the file's
+//!    owner, `pts: false` by a process without a controlling terminal, `allowedArgs` by an exec whose every argument after the first is one
+//!    of them; several are met together or not at all. *Block* says block, but where it has modifiers and they are met it permits. *Audit*
+//!    audits what a Block would block. *Allow* permits, but with modifiers it permits only what meets them, and has nothing to say about
+//!    the rest. On system calls a Block is an Audit.
 //! 3. If they disagree: block before audit before permit before nothing to say. Among rules that say the same, the lowest in
-//!    canonical order is named. A permit by a rule names its rule too, so that it can be explained.
+//!    canonical order is named. A permit by a rule names its rule too, so that it can be explained. Where several rules of one rank ask
+//!    for arguments, one of them is named for all: what holds is exact, but which of their lists an argument is missing from is not told.
 //! 4. Where no rule decides (no candidate, or nothing said): if any Allow counts in the family, the family is an *allow-list*
 //!    and its default posture holds, audit or block, "by posture" and without a rule; otherwise the act is permitted. Process and
-//!    file have the file posture, socket and connect the network posture, ptrace the posture of capabilities.
+//!    file have the file posture, socket, connect and dns the network posture, ptrace and capability the posture of capabilities; syscall
+//!    and preset have none and are never allow-lists.
+//!
+//! A domain matches itself and every name below it, in any case. A system call counts by its number of the entry that it came by, x86-64
+//! or i386. Rules on system calls *on a path* are no part of this: what a call is about is told by records only, so that they travel beside
+//! the blob ([`CompiledPolicy::observed`](palisade_protocol::CompiledPolicy)), and rules on devices do not come here.
 //!
 //! A program that connects does two acts: it makes a socket, then connects it. Each is decided alone, so that a Block of a socket holds
 //! whatever a destination rule says ([`decide`](decide())).
@@ -35,13 +46,15 @@
 //!
 //! # From rules to blob
 //! [`canonical`]: rules sorted, each content once, hashed → [`automaton`]: one minimal DFA over the paths of process, file and ptrace
-//! rules, one over executables that are sources, one over endpoints → [`decisions`]: accept *classes* (sets of rules with equal
-//! decisions) and their tables → [`assemble`]. [`naive`] says the same without any of it, for tests.
+//! rules, one over the bare names among them, one each over executables that are sources, endpoints, domain names and arguments →
+//! [`decisions`]: accept *classes* (sets of rules with equal decisions) and their tables → [`assemble`]. [`naive`] says the same without
+//! any of it, for tests.
 //!
 //! Nothing is ever cut to fit: what is beyond a bound is a [`CompileError`] with the numbers and the patterns that cost most.
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod arguments;
 pub mod assemble;
 pub mod automaton;
 pub mod canonical;
@@ -49,6 +62,7 @@ mod compile;
 mod decide;
 pub mod decisions;
 mod error;
+mod layers;
 pub mod naive;
 mod network;
 mod paths;

@@ -8,7 +8,8 @@ use std::{net::IpAddr, sync::Arc};
 use palisade_domain::{Action, Posture};
 use palisade_kernel_abi::blob::{AF_INET, AF_INET6, Effect, Endpoint, Family, Modifiers, reached};
 use palisade_policy::ir::{
-    DestinationMatch, Matcher, PathMatch, PathRule, Postures, Rule, SocketMatch, Transport, WorkloadRules,
+    DestinationMatch, Matcher, PathMatch, PathRule, Postures, Preset, Rule, SocketMatch, SourceDirectory, Transport,
+    WorkloadRules,
 };
 
 /// What is done, and to what.
@@ -22,6 +23,8 @@ pub struct Act<'a> {
     pub executable: Option<&'a [u8]>,
     /// Circumstances.
     pub modifiers: Modifiers,
+    /// Of an exec, after `argv[0]`.
+    pub arguments: &'a [&'a str],
 }
 
 /// What an act is done to.
@@ -31,6 +34,19 @@ pub enum Object<'a> {
     Path(&'a [u8]),
     /// A socket or a destination.
     Endpoint(Endpoint),
+    /// `CAP_*`.
+    Capability(u8),
+    /// A system call of x86-64, or of i386 where `compat`.
+    Syscall {
+        /// Its number.
+        number: u16,
+        /// By the 32-bit entry.
+        compat: bool,
+    },
+    /// What a DNS server is asked for.
+    Domain(&'a str),
+    /// A protection by name.
+    Preset(Preset),
 }
 
 /// What should happen.
@@ -54,15 +70,15 @@ pub fn candidates<'a>(rules: &'a WorkloadRules, act: &Act<'_>) -> Vec<&'a Arc<Ru
 /// What the rules say of the act.
 #[must_use]
 pub fn evaluate(rules: &WorkloadRules, act: &Act<'_>) -> Expected {
-    let is_allow_list =
-        rules.rules.iter().any(|rule| rule.action == Action::Allow && counts(&rule.matcher, act.family));
+    let is_allow_list = !matches!(act.family, Family::Syscall | Family::Preset)
+        && rules.rules.iter().any(|rule| rule.action == Action::Allow && counts(&rule.matcher, act.family));
     let candidates = candidates(rules, act);
     let Some(best) = candidates.iter().map(|rule| rank(rule)).max() else {
         return undecided(is_allow_list, act.family, &rules.postures);
     };
     let deciding: Vec<&Arc<Rule>> = candidates.into_iter().filter(|rule| rank(rule) == best).collect();
     let named = |wanted: Says| -> Vec<Arc<Rule>> {
-        deciding.iter().filter(|rule| says(rule, act.modifiers) == wanted).map(|rule| Arc::clone(rule)).collect()
+        deciding.iter().filter(|rule| says(rule, act) == wanted).map(|rule| Arc::clone(rule)).collect()
     };
     for (wanted, effect) in [(Says::Block, Effect::Block), (Says::Audit, Effect::Audit), (Says::Permit, Effect::Permit)]
     {
@@ -77,8 +93,9 @@ pub fn evaluate(rules: &WorkloadRules, act: &Act<'_>) -> Expected {
 fn undecided(is_allow_list: bool, family: Family, postures: &Postures) -> Expected {
     let posture = match family {
         Family::Process | Family::File => postures.file,
-        Family::Socket | Family::Connect => postures.network,
-        Family::Ptrace => postures.capabilities,
+        Family::Socket | Family::Connect | Family::Dns => postures.network,
+        // The last two are never allow-lists.
+        Family::Ptrace | Family::Capability | Family::Syscall | Family::Preset => postures.capabilities,
     };
     let effect = match (is_allow_list, posture) {
         (false, _) => Effect::Permit,
@@ -95,6 +112,12 @@ fn counts(matcher: &Matcher, family: Family) -> bool {
         Matcher::Ptrace(_) => family == Family::Ptrace,
         Matcher::Socket(_) => family == Family::Socket || family == Family::Connect,
         Matcher::Destination(_) => family == Family::Connect,
+        Matcher::Capability(_) => family == Family::Capability,
+        // Calls on a path are seen in records, and are no act of this family.
+        Matcher::Syscall(call) => family == Family::Syscall && call.path.is_none(),
+        Matcher::Dns(_) => family == Family::Dns,
+        Matcher::Preset(_) => family == Family::Preset,
+        Matcher::Device(_) => false,
     }
 }
 
@@ -106,24 +129,36 @@ enum Says {
     Block,
 }
 
-fn says(rule: &Rule, modifiers: Modifiers) -> Says {
-    let (owner_only, read_only) = match &rule.matcher {
-        Matcher::Process(path) | Matcher::File(path) => (path.owner_only, path.read_only),
-        _ => (false, false),
-    };
-    let (owner, write) = (modifiers.0 & Modifiers::OWNER.0 != 0, modifiers.0 & Modifiers::WRITE.0 != 0);
-    let excepted = match (owner_only, read_only) {
-        (false, false) => false,
-        (true, false) => owner,
-        (false, true) => !write,
-        (true, true) => owner && !write,
-    };
+fn says(rule: &Rule, act: &Act<'_>) -> Says {
+    let is = |modifier: Modifiers| act.modifiers.0 & modifier.0 != 0;
+    // Each modifier that the rule has: is it met?
+    let mut conditions = Vec::new();
+    if let Matcher::Process(path) | Matcher::File(path) = &rule.matcher {
+        if path.owner_only {
+            conditions.push(is(Modifiers::OWNER));
+        }
+        if path.read_only {
+            conditions.push(!is(Modifiers::WRITE));
+        }
+        if path.pts == Some(false) {
+            conditions.push(!is(Modifiers::TTY));
+        }
+        if !path.allowed_arguments.is_empty() {
+            conditions.push(act.arguments.iter().all(|argument| path.allowed_arguments.contains(*argument)));
+        }
+    }
+    if let Matcher::Socket(socket) = &rule.matcher
+        && socket.pts == Some(false)
+    {
+        conditions.push(!is(Modifiers::TTY));
+    }
+    let met = conditions.iter().all(|condition| *condition);
     match rule.action {
-        Action::Allow if excepted || !(owner_only || read_only) => Says::Permit,
+        Action::Allow if met => Says::Permit,
         Action::Allow => Says::Nothing,
-        _ if excepted => Says::Permit,
-        Action::Audit => Says::Audit,
-        Action::Block => Says::Block,
+        _ if met && !conditions.is_empty() => Says::Permit,
+        Action::Block if !matches!(rule.matcher, Matcher::Syscall(_)) => Says::Block,
+        _ => Says::Audit,
     }
 }
 
@@ -160,8 +195,11 @@ fn rank(rule: &Rule) -> Rank {
             });
             (2, [d.cidr.map_or(0, |cidr| u32::from(cidr.1)), ports, u32::from(d.protocol.is_some())])
         }
+        Matcher::Capability(_) | Matcher::Preset(_) => (2, [0; 3]),
+        Matcher::Dns(dns) => (0, [dns.domain.len() as u32, 0, 0]),
+        Matcher::Syscall(_) | Matcher::Device(_) => (0, [0; 3]),
     };
-    (!rule.sources.is_empty(), kind, length)
+    (!rule.sources.is_empty() || !rule.source_directories.is_empty(), kind, length)
 }
 
 fn prefix(pattern: &[u8]) -> u32 {
@@ -172,8 +210,15 @@ fn prefix(pattern: &[u8]) -> u32 {
 }
 
 fn source_matches(rule: &Rule, act: &Act<'_>) -> bool {
-    rule.sources.is_empty()
-        || act.executable.is_some_and(|path| rule.sources.iter().any(|source| source.as_bytes() == path))
+    if rule.sources.is_empty() && rule.source_directories.is_empty() {
+        return true;
+    }
+    let Some(path) = act.executable else { return false };
+    let lies_in = |source: &SourceDirectory| {
+        let (directory, recursive) = (source.directory.clone(), source.recursive);
+        path_matches(&PathMatch::Directory { directory, recursive }, path)
+    };
+    rule.sources.iter().any(|source| source.as_bytes() == path) || rule.source_directories.iter().any(lies_in)
 }
 
 fn object_matches(matcher: &Matcher, act: &Act<'_>) -> bool {
@@ -182,8 +227,25 @@ fn object_matches(matcher: &Matcher, act: &Act<'_>) -> bool {
         (Matcher::Ptrace(target), Object::Path(path)) => path_matches(target, path),
         (Matcher::Socket(socket), Object::Endpoint(endpoint)) => socket_matches(socket, &endpoint),
         (Matcher::Destination(destination), Object::Endpoint(endpoint)) => destination_matches(destination, &endpoint),
+        (Matcher::Capability(capability), Object::Capability(number)) => capability.number == number,
+        (Matcher::Syscall(call), Object::Syscall { number, compat }) => {
+            if compat {
+                call.numbers32.contains(&number)
+            } else {
+                call.numbers.contains(&number)
+            }
+        }
+        (Matcher::Dns(dns), Object::Domain(name)) => domain_matches(&dns.domain, name),
+        (Matcher::Preset(preset), Object::Preset(act)) => *preset == act,
         _ => false,
     }
+}
+
+/// The domain itself, or below it. Names are asked for in any case, with or without the root's dot.
+fn domain_matches(domain: &str, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    name == domain || name.ends_with(&format!(".{domain}"))
 }
 
 /// Does the path match?

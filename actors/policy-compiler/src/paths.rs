@@ -1,5 +1,6 @@
 //! What a path rule matches, as token sequences.
 
+use palisade_kernel_abi::blob::{BASENAME_MAX, domain_path};
 use palisade_policy::ir::PathMatch;
 use thiserror::Error;
 
@@ -17,6 +18,9 @@ pub enum PathError {
     /// No path is so long.
     #[error("it has {0} bytes, and no path has more than {MAX_PATTERN_BYTES}")]
     TooLong(usize),
+    /// No file has so long a name.
+    #[error("it has {0} bytes, and no name has more than {BASENAME_MAX}")]
+    LongName(usize),
 }
 
 /// The sequences whose union is the match.
@@ -26,7 +30,9 @@ pub enum PathError {
 pub fn sequences(path: &PathMatch) -> Result<Vec<Vec<Token>>, PathError> {
     Ok(match path {
         PathMatch::Exact(path) => vec![literal(path)?],
-        PathMatch::Name(name) => vec![[vec![Token::Components], literal(name)?].concat()],
+        PathMatch::Name(name) if name.len() > BASENAME_MAX => return Err(PathError::LongName(name.len())),
+        // Read by an automaton of last components.
+        PathMatch::Name(name) => vec![literal(name)?],
         PathMatch::Directory { directory, recursive } => directory_sequences(directory, *recursive)?,
         PathMatch::Pattern(pattern) => glob(pattern)?,
         PathMatch::Any => vec![vec![Token::DoubleStar]],
@@ -53,4 +59,17 @@ pub fn literal(path: &str) -> Result<Vec<Token>, PathError> {
         return Err(PathError::Nul);
     }
     Ok(path.bytes().map(Token::Byte).collect())
+}
+
+/// A domain and all below it, as the name automaton reads names.
+///
+/// # Errors
+/// Where no name can be it.
+pub fn domain_sequences(domain: &str) -> Result<Vec<Vec<Token>>, PathError> {
+    if domain.len() > MAX_PATTERN_BYTES {
+        return Err(PathError::TooLong(domain.len()));
+    }
+    let itself: Vec<Token> = domain_path(domain.as_bytes()).into_iter().map(Token::Byte).collect();
+    let below = [itself.as_slice(), &[Token::Byte(b'/'), Token::DoubleStar]].concat();
+    Ok(vec![itself, below])
 }

@@ -237,7 +237,7 @@ impl Recent {
         if let Some(answer) = self.answer.upgrade().filter(|answer| Arc::ptr_eq(&answer.blob, &blob)) {
             return answer;
         }
-        let answer = Arc::new(compiled(self.canonical.rules.clone(), blob));
+        let answer = Arc::new(compiled(&self.canonical, blob));
         self.answer = Arc::downgrade(&answer);
         answer
     }

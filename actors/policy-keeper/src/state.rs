@@ -2,10 +2,14 @@
 //!
 //! Invariant: the set in force is made of sound files only. A file that is not sound, or cannot be read, counts with its last sound
 //! version, if there was one, and is named; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
-//! rewritten comment reaches no kernel. A reading counts as a whole once all of it is parsed, so that what a panic leaves behind is the
-//! set of before: the state outlives its actor.
+//! rewritten comment reaches no kernel. A panic over one file, or over one file beside the others, makes that file a broken one like any
+//! other; one that no single file is to blame for leaves the set of before, and is said.
 
-use std::{collections::BTreeMap, panic::catch_unwind, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use palisade_domain::Generation;
 use palisade_policy::{Diagnostic, PolicyFile, PolicySet, Severity, ir::Postures};
@@ -36,10 +40,14 @@ const NAMED: usize = 8;
 /// Reads one file.
 type Parse = fn(&str, &[u8]) -> PolicyFile;
 
+/// Puts files together.
+type Assemble = fn(&[&PolicyFile]) -> (PolicySet, Vec<Diagnostic>);
+
 /// The set in force and what it was made of.
 #[derive(Debug)]
 pub struct State {
     parse: Parse,
+    assemble: Assemble,
     files: BTreeMap<String, Arc<Held>>,
     in_force: Option<(Generation, Arc<PolicySet>)>,
     postures: Postures,
@@ -49,13 +57,9 @@ pub struct State {
 impl Default for State {
     /// Nothing read yet.
     fn default() -> Self {
-        Self {
-            parse: PolicyFile::parse,
-            files: BTreeMap::new(),
-            in_force: None,
-            postures: Postures::default(),
-            status: PolicySetStatus::default(),
-        }
+        let assemble: Assemble = |files| PolicySet::assemble(files.iter().copied());
+        let (files, status, postures) = (BTreeMap::new(), PolicySetStatus::default(), Postures::default());
+        Self { parse: PolicyFile::parse, assemble, files, in_force: None, postures, status }
     }
 }
 
@@ -63,6 +67,11 @@ impl State {
     #[cfg(test)]
     pub(crate) fn parsing(parse: fn(&str, &[u8]) -> PolicyFile) -> Self {
         Self { parse, ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn assembling(assemble: fn(&[&PolicyFile]) -> (PolicySet, Vec<Diagnostic>)) -> Self {
+        Self { assemble, ..Self::default() }
     }
 
     /// Nothing read yet, with these global postures.
@@ -139,11 +148,12 @@ impl State {
             let held = unreadable(&file, self.files.get(&file.name));
             (file.name, held)
         };
-        self.files =
+        let files: BTreeMap<String, Arc<Held>> =
             reading.files.into_iter().map(hold).chain(reading.unreadable.into_iter().map(unreadable)).collect();
         let before = std::mem::take(&mut self.status.diagnostics);
         self.status.unreadable = None;
-        let (set, duplicates) = PolicySet::assemble(self.files.values().filter_map(|kept| kept.sound.as_ref()));
+        let last = std::mem::replace(&mut self.files, files);
+        let (set, duplicates) = self.assembled(&last).map_or_else(Default::default, |(set, found)| (Some(set), found));
         self.status.held_back = self
             .files
             .iter()
@@ -153,7 +163,41 @@ impl State {
         let found = self.files.values().flat_map(|kept| kept.current.diagnostics.iter().cloned()).chain(duplicates);
         self.status.diagnostics = found.collect();
         let news = self.status.diagnostics.iter().filter(|found| !before.contains(found)).cloned().collect();
-        Outcome { changed: self.put_in_force(set), news }
+        Outcome { changed: set.and_then(|set| self.put_in_force(set)), news }
+    }
+
+    /// The set of all sound files; nothing where they cannot be put together whatever is left out.
+    ///
+    /// Where they cannot be put together all at once, they are added one by one, and one over which that fails counts as broken from now
+    /// on: with its version of `before`, if that one can be put together. This takes a step for each file and is for faults of ours only.
+    fn assembled(&mut self, before: &BTreeMap<String, Arc<Held>>) -> Option<(PolicySet, Vec<Diagnostic>)> {
+        let assemble = self.assemble;
+        let together = |files: &[&PolicyFile]| {
+            // It changes nothing but what it makes. What the panic said is in the log already.
+            catch_unwind(AssertUnwindSafe(|| assemble(files))).ok()
+        };
+        let whole = together(&self.files.values().filter_map(|held| held.sound.as_ref()).collect::<Vec<_>>());
+        if whole.is_some() {
+            return whole;
+        }
+        let mut kept: Vec<PolicyFile> = Vec::new();
+        let mut holds = |file: &PolicyFile| {
+            kept.push(file.clone());
+            let holds = together(&kept.iter().collect::<Vec<_>>()).is_some();
+            if !holds {
+                kept.pop();
+            }
+            holds
+        };
+        for (name, held) in &mut self.files {
+            if held.sound.as_ref().is_none_or(&mut holds) {
+                continue;
+            }
+            let last_good = before.get(name).and_then(|before| before.sound.clone()).filter(&mut holds);
+            let content = held.content.clone();
+            *held = Arc::new(Held { content, current: stumbled_over(name), sound: last_good });
+        }
+        together(&kept.iter().collect::<Vec<_>>())
     }
 
     fn put_in_force(&mut self, set: PolicySet) -> Option<PolicySetChanged> {
@@ -215,5 +259,5 @@ fn broken(name: &str, why: String, instead: String) -> PolicyFile {
         why,
         instead,
     };
-    PolicyFile { name: name.into(), policies: Vec::new(), diagnostics: vec![found] }
+    PolicyFile { name: name.into(), policies: Vec::new(), namespaces: Vec::new(), diagnostics: vec![found] }
 }

@@ -247,6 +247,47 @@ fn unit_policy_keeper_file_that_its_parser_fails_over_is_broken_like_any_other()
 }
 
 #[test]
+fn unit_policy_keeper_file_that_no_set_can_be_made_with_is_broken_like_any_other() {
+    // A stand-in for a fault that shows itself only where files are put together.
+    let mut state = State::assembling(|files| {
+        if files.iter().flat_map(|file| &file.policies).any(|policy| policy.reference.name == "poison") {
+            std::panic::resume_unwind(Box::new("a fault of the set"));
+        }
+        palisade_policy::PolicySet::assemble(files.iter().copied())
+    });
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/x")), ("b.yaml", &policy("two", "/bin/y"))]));
+    let poisoned = policy("poison", "/bin/z");
+    let files =
+        [("a.yaml", poisoned.as_str()), ("b.yaml", &policy("three", "/bin/y")), ("c.yaml", &policy("four", "/bin/y"))];
+    let outcome = state.read(reading(&files));
+    let names: Vec<String> =
+        outcome.changed.expect("others changed").set.iter().map(|p| p.reference.name.clone()).collect();
+    assert_eq!(names, ["four", "one", "three"], "its last good version, and what changed of all others");
+    assert_eq!(state.status().held_back, ["a.yaml"]);
+    assert!(outcome.news[0].to_string().starts_with("a.yaml:1:1: the file cannot be read"), "{:?}", outcome.news);
+    assert!(state.read(reading(&files)).changed.is_none(), "the same bytes again are the same again");
+    let fresh = [("a.yaml", poisoned.as_str()), ("b.yaml", &policy("three", "/bin/y")), ("d.yaml", poisoned.as_str())];
+    let outcome = state.read(reading(&fresh));
+    assert_eq!(outcome.changed.expect("c is gone").set.len(), 2, "a new file has no version that counts");
+    assert!(matches!(state.condition(), Condition::Degraded(_)));
+}
+
+#[test]
+fn unit_policy_keeper_keeps_the_set_in_force_where_no_set_can_be_made_at_all() {
+    let mut state = State::assembling(|files| {
+        if files.iter().any(|file| &*file.name == "a.yaml") || files.is_empty() {
+            std::panic::resume_unwind(Box::new("a fault of the set"));
+        }
+        palisade_policy::PolicySet::assemble(files.iter().copied())
+    });
+    state.read(reading(&[("b.yaml", &policy("two", "/bin/y"))]));
+    let outcome = state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
+    assert!(outcome.changed.is_none());
+    assert_eq!(state.in_force().map(|changed| changed.set.len()), Some(1));
+    assert!(!outcome.news.is_empty());
+}
+
+#[test]
 fn unit_policy_keeper_gives_other_postures_a_generation_of_their_own_and_keeps_them() {
     let strict = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
     let mut state = State::default();

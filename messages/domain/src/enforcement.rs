@@ -35,6 +35,16 @@ pub enum Family {
     Network,
     /// Tracing of processes.
     Ptrace,
+    /// Use of Linux capabilities.
+    Capabilities,
+    /// System calls: audited only.
+    Syscalls,
+    /// Names that are asked for of a DNS server.
+    Dns,
+    /// Protections by name: [`crate::PolicyKind::KubeArmorPolicy`]'s `presets`.
+    Presets,
+    /// USB devices of a host.
+    Device,
 }
 
 /// A means of enforcement, strongest first.

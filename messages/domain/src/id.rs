@@ -108,8 +108,12 @@ impl fmt::Display for PolicyRef {
 pub enum PolicyKind {
     /// `security.kubearmor.com/v1`, namespaced.
     KubeArmorPolicy,
+    /// `security.kubearmor.com/v1`, for workloads of the namespaces that it selects.
+    KubeArmorClusterPolicy,
     /// `security.kubearmor.com/v1`, for hosts.
     KubeArmorHostPolicy,
+    /// `security.kubearmor.com/v1`, packets of hosts, and of workloads of a namespace.
+    KubeArmorNetworkPolicy,
     /// `palisade.dev/v1alpha1`: the families of KubeArmorPolicy and our own.
     PalisadePolicy,
 }

@@ -54,7 +54,7 @@ fn destinations(item: &mut Item<'_>, problems: &mut Problems) -> Vec<Destination
     ranges.into_iter().map(|ports| DestinationMatch { cidr, ports, protocol: transport }).collect()
 }
 
-fn transport(node: &Node, place: &str, problems: &mut Problems) -> Option<Transport> {
+pub(crate) fn transport(node: &Node, place: &str, problems: &mut Problems) -> Option<Transport> {
     let written = fields::text(node, place, problems)?;
     match written.to_ascii_lowercase().as_str() {
         "tcp" => Some(Transport::Tcp),
@@ -69,7 +69,7 @@ fn transport(node: &Node, place: &str, problems: &mut Problems) -> Option<Transp
     }
 }
 
-fn network(node: &Node, place: &str, problems: &mut Problems) -> Option<(IpAddr, u8)> {
+pub(crate) fn network(node: &Node, place: &str, problems: &mut Problems) -> Option<(IpAddr, u8)> {
     let written = fields::text(node, place, problems)?;
     match parse_network(written) {
         Ok(network) => Some(network),

@@ -20,6 +20,8 @@ const MAX_QUOTED_CHARS: usize = 80;
 pub enum Severity {
     /// The document holds, but says something that is probably not meant.
     Warning,
+    /// The document holds, but for a part that nothing can hold, here or anywhere, which the message names.
+    Unenforceable,
     /// The document is right, but asks for what this version cannot do: it is refused, never held in part.
     Unsupported,
     /// The document is wrong and refused.
@@ -68,9 +70,13 @@ pub struct Diagnostic {
 }
 
 impl fmt::Display for Diagnostic {
-    /// `file:line:column: what, why, what to write instead`; warnings say so before the `what`.
+    /// `file:line:column: what, why, what to write instead`; what refuses nothing says its severity before the `what`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.severity == Severity::Warning { "warning: " } else { "" };
+        let mark = match self.severity {
+            Severity::Warning => "warning: ",
+            Severity::Unenforceable => "unenforceable: ",
+            Severity::Unsupported | Severity::Error => "",
+        };
         let Self { file, line, column, what, why, instead, .. } = self;
         write!(f, "{file}:{line}:{column}: {mark}{what}, {why}, {instead}")
     }
@@ -116,6 +122,11 @@ impl Problems {
         let what = format!("unsupported in this version: {subject}");
         let why = "it would not be held, so the document is refused".to_owned();
         self.add(Severity::Unsupported, at, what, why, instead.into());
+    }
+
+    /// A part of a document that nothing holds, while the rest does.
+    pub fn unenforceable(&mut self, at: Position, subject: &str, why: &str, instead: &str) {
+        self.add(Severity::Unenforceable, at, subject.to_owned(), why.to_owned(), instead.to_owned());
     }
 
     fn add(&mut self, severity: Severity, at: Position, what: String, why: String, instead: String) {

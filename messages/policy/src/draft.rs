@@ -10,9 +10,9 @@ use palisade_domain::{Action, PolicyKind, PolicyRef};
 
 use crate::{
     common::{Common, Level},
-    diagnostic::{Position, Problems},
+    diagnostic::{Position, Problems, quoted},
     fields::{self, Fields},
-    ir::{Matcher, Rule},
+    ir::{Matcher, Rule, SourceDirectory, Unheld},
     source,
     yaml::Node,
 };
@@ -33,10 +33,20 @@ pub(crate) struct RuleBudget {
 pub(crate) struct Draft<'p> {
     pub policy: Arc<PolicyRef>,
     pub rules: Vec<Arc<Rule>>,
+    pub unheld: Vec<Arc<Unheld>>,
     pub problems: &'p mut Problems,
     budget: &'p mut RuleBudget,
+    /// Namespaces that a cluster policy names; those of other kinds have their own.
+    selected_namespaces: Vec<String>,
     /// A bound on rules has been reported.
     full: bool,
+}
+
+/// Who must be acting for a rule to apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sources {
+    pub paths: BTreeSet<String>,
+    pub directories: BTreeSet<SourceDirectory>,
 }
 
 /// One item of a list such as `matchPaths`, with what it inherits resolved.
@@ -47,11 +57,37 @@ pub(crate) struct Item<'n> {
 
 impl<'p> Draft<'p> {
     pub fn new(policy: Arc<PolicyRef>, budget: &'p mut RuleBudget, problems: &'p mut Problems) -> Self {
-        Self { policy, rules: Vec::new(), problems, budget, full: false }
+        Self {
+            policy,
+            rules: Vec::new(),
+            unheld: Vec::new(),
+            problems,
+            budget,
+            selected_namespaces: Vec::new(),
+            full: false,
+        }
     }
 
     pub fn kind(&self) -> PolicyKind {
         self.policy.kind
+    }
+
+    /// The namespaces of the workloads that the policy is for, as far as it names them.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let own = Some(self.policy.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        own.into_iter().chain(self.selected_namespaces.iter().map(String::as_str))
+    }
+
+    /// The namespaces that a cluster policy names.
+    pub fn select_namespaces(&mut self, names: Vec<String>) {
+        self.selected_namespaces = names;
+    }
+
+    /// A part of the document that is understood and that nothing holds, on any kernel.
+    pub fn unheld(&mut self, at: Position, place: &str, what: &str, reason: &str, instead: &str) {
+        self.problems.unenforceable(at, &quoted(place), reason, instead);
+        let policy = Arc::clone(&self.policy);
+        self.unheld.push(Arc::new(Unheld { policy, place: place.into(), what: what.into(), reason: reason.into() }));
     }
 
     /// Refuses `ancestors`, which may stand at every level of a PalisadePolicy, and beside a source.
@@ -87,16 +123,23 @@ impl<'p> Draft<'p> {
         family: &mut Fields<'n>,
         list: &'static str,
         outer: &Common,
-        read: impl Fn(&mut Item<'n>, &mut Self),
+        mut read: impl FnMut(&mut Item<'n>, &mut Self),
     ) {
         let Some(node) = family.get(list) else { return };
         let place = family.place_of(list);
         for (index, node) in fields::list(node, &place, self.problems).iter().enumerate() {
-            self.item(node, format!("{place}[{index}]"), outer, &read);
+            self.item(node, format!("{place}[{index}]"), outer, &mut read);
         }
     }
 
-    fn item<'n>(&mut self, node: &'n Node, place: String, outer: &Common, read: impl Fn(&mut Item<'n>, &mut Self)) {
+    /// Reads one item by `read`.
+    pub fn item<'n>(
+        &mut self,
+        node: &'n Node,
+        place: String,
+        outer: &Common,
+        mut read: impl FnMut(&mut Item<'n>, &mut Self),
+    ) {
         if node.is_null() {
             fields::wrong_kind(
                 node,
@@ -117,13 +160,24 @@ impl<'p> Draft<'p> {
 
     /// Adds the item's rule.
     pub fn push(&mut self, item: &Item<'_>, matcher: Matcher, sources: BTreeSet<String>) {
+        let action = item.common.action.unwrap_or(Action::Block);
+        self.add(item, matcher, Sources { paths: sources, ..Sources::default() }, action);
+    }
+
+    /// Adds the item's rule, which audits whatever action is written.
+    pub fn push_auditing(&mut self, item: &Item<'_>, matcher: Matcher, sources: Sources) {
+        self.add(item, matcher, sources, Action::Audit);
+    }
+
+    fn add(&mut self, item: &Item<'_>, matcher: Matcher, sources: Sources, action: Action) {
         let common = &item.common;
         let rule = Rule {
             policy: Arc::clone(&self.policy),
             place: item.fields.place.clone(),
             matcher,
-            sources,
-            action: common.action.unwrap_or(Action::Block),
+            sources: sources.paths,
+            source_directories: sources.directories,
+            action,
             severity: common.severity,
             tags: common.tags.clone(),
             message: common.message.clone(),
@@ -155,7 +209,13 @@ impl<'p> Draft<'p> {
 
 /// What a rule takes in memory, its matcher's short texts left out.
 fn bytes_of(rule: &Rule) -> usize {
-    let texts = rule.tags.iter().chain(&rule.sources).chain(&rule.message);
+    let directories = rule.source_directories.iter().map(|source| &source.directory);
+    let arguments = match &rule.matcher {
+        Matcher::Process(path) => Some(&path.allowed_arguments),
+        _ => None,
+    };
+    let texts = rule.tags.iter().chain(&rule.sources).chain(&rule.message).chain(directories);
+    let texts = texts.chain(arguments.into_iter().flatten());
     let strings: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
     size_of::<Rule>() + rule.place.len() + strings
 }

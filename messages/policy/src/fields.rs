@@ -56,6 +56,12 @@ impl<'n> Fields<'n> {
         self.entry(name).is_some()
     }
 
+    /// Whether a field is a mapping that has another.
+    pub fn has_within(&self, outer: &str, inner: &str) -> bool {
+        let Some((_, node)) = self.entry(outer) else { return false };
+        matches!(&node.value, Value::Mapping(entries) if entries.iter().any(|(key, _)| key.text == inner))
+    }
+
     fn entry(&self, name: &str) -> Option<&'n (Key, Node)> {
         self.entries.iter().find(|(key, _)| key.text == name)
     }

@@ -42,8 +42,9 @@ impl GivenOut {
             return rules;
         }
         given.retain(|known| known.rules.strong_count() > 0);
-        let rules = policies.into_iter().flat_map(|policy| &policy.rules).cloned().collect();
-        let rules = Arc::new(WorkloadRules { rules, postures });
+        let rules = policies.iter().flat_map(|policy| &policy.rules).cloned().collect();
+        let unheld = policies.iter().flat_map(|policy| &policy.unheld).cloned().collect();
+        let rules = Arc::new(WorkloadRules { rules, unheld, postures });
         given.push(Given { policies: addresses, postures, rules: Arc::downgrade(&rules) });
         rules
     }

@@ -19,8 +19,10 @@ pub struct Rule {
     pub place: String,
     /// What the rule is about.
     pub matcher: Matcher,
-    /// Executables that must be acting for the rule to apply: absolute paths. Empty: any.
+    /// Executables that must be acting for the rule to apply: absolute paths. Empty, as are `source_directories`: any.
     pub sources: BTreeSet<String>,
+    /// Directories of such executables, beside `sources`; only [`Matcher::Syscall`] rules have any.
+    pub source_directories: BTreeSet<SourceDirectory>,
     /// What happens.
     pub action: Action,
     /// 1 to 10, absent when unset.
@@ -44,6 +46,16 @@ pub enum Matcher {
     Destination(DestinationMatch),
     /// Tracing of a process whose executable is the path.
     Ptrace(PathMatch),
+    /// Use of a capability.
+    Capability(CapabilityMatch),
+    /// System calls. Their rules audit, whatever their document says: KubeArmor's do, and a filter that refuses calls is another means.
+    Syscall(SyscallMatch),
+    /// A question to a DNS server.
+    Dns(DnsMatch),
+    /// A protection by name.
+    Preset(Preset),
+    /// A USB device of a host.
+    Device(DeviceMatch),
 }
 
 impl Matcher {
@@ -55,6 +67,11 @@ impl Matcher {
             Self::File(_) => Family::File,
             Self::Socket(_) | Self::Destination(_) => Family::Network,
             Self::Ptrace(_) => Family::Ptrace,
+            Self::Capability(_) => Family::Capabilities,
+            Self::Syscall(_) => Family::Syscalls,
+            Self::Dns(_) => Family::Dns,
+            Self::Preset(_) => Family::Presets,
+            Self::Device(_) => Family::Device,
         }
     }
 }
@@ -64,6 +81,7 @@ impl Matcher {
 /// A rule that matches by path and source *decides*; its modifiers choose the outcome. `Block` with a modifier means "all but
 /// that": with `owner_only` the owner is permitted and everybody else blocked, with `read_only` reading is permitted and
 /// writing blocked. `Allow` with a modifier permits only that; the rest gets the family's posture. `Audit` audits what `Block` would block.
+/// Several modifiers are met together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRule {
     /// Which paths.
@@ -72,6 +90,28 @@ pub struct PathRule {
     pub owner_only: bool,
     /// Only reading. Always false for [`Matcher::Process`].
     pub read_only: bool,
+    /// `Some(false)`: only without a controlling terminal. `Some(true)` and `None` change nothing, as in KubeArmor.
+    pub pts: Option<bool>,
+    /// Only where every argument after `argv[0]` is one of these; order and number are not checked. Empty: any arguments. Always empty
+    /// for [`Matcher::File`].
+    pub allowed_arguments: BTreeSet<String>,
+}
+
+impl PathRule {
+    /// A path without modifiers.
+    #[must_use]
+    pub fn of(path: PathMatch) -> Self {
+        Self { path, owner_only: false, read_only: false, pts: None, allowed_arguments: BTreeSet::new() }
+    }
+}
+
+/// A directory whose executables must be acting.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceDirectory {
+    /// With leading and trailing slash.
+    pub directory: String,
+    /// Everything below, not only direct children.
+    pub recursive: bool,
 }
 
 /// A set of absolute paths.
@@ -101,6 +141,8 @@ pub struct SocketMatch {
     pub name: String,
     /// Alternatives, any of which matches.
     pub any_of: Vec<SocketShape>,
+    /// A modifier: as [`PathRule::pts`].
+    pub pts: Option<bool>,
 }
 
 /// One combination of `socket(2)` numbers (Linux `AF_*`, `SOCK_*`, `IPPROTO_*`; a protocol of 0 is the kernel's default of the type).
@@ -136,11 +178,100 @@ pub enum Transport {
     Sctp,
 }
 
+/// Which capability.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CapabilityMatch {
+    /// Lower case, without `cap_`: `net_raw`.
+    pub name: String,
+    /// `CAP_*`, 0 to 40.
+    pub number: u8,
+}
+
+/// Which system calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyscallMatch {
+    /// As written, in document order, each once.
+    pub names: Vec<String>,
+    /// Of x86-64.
+    pub numbers: BTreeSet<u16>,
+    /// Of i386, which x86-64 kernels also serve.
+    pub numbers32: BTreeSet<u16>,
+    /// Only calls that are about this path. `None`: whatever they are about.
+    pub path: Option<PathMatch>,
+}
+
+/// Which names are asked for: the domain itself and all that are below it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DnsMatch {
+    /// Lower case, without a trailing dot.
+    pub domain: String,
+}
+
+/// The protections that KubeArmor knows by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Preset {
+    /// `filelessExec`: execution of what has no file on a file system of the container (memfd, /dev/shm, /run/shm).
+    FilelessExec,
+    /// `anonMapExec`: anonymous memory that is executable.
+    AnonMapExec,
+    /// `protectEnv`: reading of another process's environment from /proc.
+    ProtectEnv,
+    /// `protectProc`: access to another process's directory in /proc.
+    ProtectProc,
+    /// `exec`: execution from a terminal by a process that entered the container from outside.
+    Exec,
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::FilelessExec, Self::AnonMapExec, Self::ProtectEnv, Self::ProtectProc, Self::Exec];
+
+    /// As policies name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FilelessExec => "filelessExec",
+            Self::AnonMapExec => "anonMapExec",
+            Self::ProtectEnv => "protectEnv",
+            Self::ProtectProc => "protectProc",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+/// Which USB devices, by the numbers of their descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceMatch {
+    /// Class of the device, or of one of its interfaces. `None`: any.
+    pub class: Option<u8>,
+    /// Its subclass. `None`: any.
+    pub sub_class: Option<u8>,
+    /// Its protocol. `None`: any.
+    pub protocol: Option<u8>,
+    /// Hubs on the way to it, its own port included: 1 is a device at the root hub. `None`: any.
+    pub level: Option<u32>,
+}
+
+/// Something that a document asks for and that nothing holds, on any kernel, in this version. The rest of the document holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unheld {
+    /// The document.
+    pub policy: Arc<PolicyRef>,
+    /// Where in it: `process.matchPaths[2]`, `apparmor`.
+    pub place: String,
+    /// What of the policy language: `apparmor`, `device`, `syscalls`.
+    pub what: String,
+    /// Why not.
+    pub reason: String,
+}
+
 /// All rules of one workload with the postures that hold where no rule does: the input of the compiler.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WorkloadRules {
     /// In document order.
     pub rules: Vec<Arc<Rule>>,
+    /// What its policies ask for and nothing holds, in document order. It decides nothing, and is no part of what is compiled.
+    pub unheld: Vec<Arc<Unheld>>,
     /// What happens to what no rule of an allow-listed family names.
     pub postures: Postures,
 }
@@ -150,7 +281,7 @@ pub struct WorkloadRules {
 pub struct Postures {
     /// Exec and open (KubeArmor's "file" posture covers both).
     pub file: Posture,
-    /// Sockets and destinations.
+    /// Sockets, destinations and DNS.
     pub network: Posture,
     /// Capabilities, and ptrace, which KubeArmor does not know.
     pub capabilities: Posture,
@@ -162,16 +293,30 @@ impl Default for Postures {
     }
 }
 
+impl Postures {
+    /// The family's; `None` for those that are never allow-lists.
+    #[must_use]
+    pub fn of(&self, family: Family) -> Option<Posture> {
+        match family {
+            Family::Process | Family::File => Some(self.file),
+            Family::Network | Family::Dns => Some(self.network),
+            Family::Capabilities | Family::Ptrace => Some(self.capabilities),
+            Family::Syscalls | Family::Presets | Family::Device => None,
+        }
+    }
+}
+
 /// Where a rule stands in the verdict order; greater wins, `Block > Audit > Allow` decides a tie.
 ///
 /// Derived `Ord` is the order: a rule with a (matching) source first; then exact path, then bare name, then directories and
 /// patterns on one scale by the length in bytes of their literal prefix. For the network, the more fixed bits of the
-/// destination (prefix bits, then a port, then a protocol) or of the socket win, and a destination goes before a socket.
+/// destination (prefix bits, then a port, then a protocol) or of the socket win, and a destination goes before a socket. For DNS the
+/// longer domain wins, for USB devices KubeArmor's own sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Specificity {
     /// The rule names a source.
     pub has_source: bool,
-    /// 2 exact path or destination, 1 bare name, 0 directory, pattern or socket.
+    /// 2 exact path, destination, capability, system call or preset, 1 bare name, 0 directory, pattern, socket, domain or device.
     pub kind: u8,
     /// Bytes of literal prefix, or fixed bits of an endpoint.
     pub length: u32,

@@ -1,16 +1,15 @@
-//! `KubeArmorHostPolicy` (`security.kubearmor.com/v1`): process, file and network for hosts outside containers.
+//! `KubeArmorHostPolicy` (`security.kubearmor.com/v1`): KubeArmor's families for hosts outside containers.
 //!
-//! It differs from a KubeArmorPolicy in its selector, and in that `matchProtocols` items must say their source.
+//! It differs from a KubeArmorPolicy in its selector, in that `matchProtocols` items must say their source, and in that it has devices
+//! and no presets.
 
 use crate::{
     common::{Common, Level},
+    device,
     draft::Draft,
     fields::Fields,
-    file,
-    kubearmor_policy::{LATER, LATER_INSTEAD},
-    network, node_selector,
+    kubearmor_policy, node_selector,
     policy::PolicySelector,
-    process,
 };
 
 /// Lowers a `spec` into the draft.
@@ -19,12 +18,11 @@ pub(crate) fn read(spec: &mut Fields<'_>, draft: &mut Draft<'_>) -> PolicySelect
     let instead = "write `nodeSelector:`, or `kind: KubeArmorPolicy`";
     spec.refuse_misplaced("selector", "a host policy selects nodes", instead, draft.problems);
     let selector = node_selector::read(spec, draft.problems);
-    draft.refuse_ancestors(spec);
-    spec.refuse_unsupported(&LATER, LATER_INSTEAD, draft.problems);
-    let instead = "remove it; this version holds process, file and network for hosts";
+    let instead = "remove it; no kind holds it for hosts";
     spec.refuse_misplaced("ptrace", "only a PalisadePolicy has this family", instead, draft.problems);
-    process::read(spec, &common, draft);
-    file::read(spec, &common, draft);
-    network::read(spec, &common, draft);
+    let instead = "remove them, or write a KubeArmorPolicy for containers";
+    spec.refuse_misplaced("presets", "presets are for containers", instead, draft.problems);
+    kubearmor_policy::read_shared_families(spec, &common, draft);
+    device::read(spec, &common, draft);
     PolicySelector::Hosts(selector)
 }

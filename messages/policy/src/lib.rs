@@ -8,28 +8,38 @@
 //! error with the nearest known name. Nothing here does I/O, reads a clock or depends on a random seed; every size has a bound.
 #![forbid(unsafe_code)]
 
+mod capability;
 mod common;
 mod destination;
+mod device;
 mod diagnostic;
+mod dns;
 mod draft;
+pub mod explain;
 mod fields;
 mod file;
 mod given_out;
 pub mod ir;
+mod kubearmor_cluster_policy;
 mod kubearmor_host_policy;
+mod kubearmor_network_policy;
 mod kubearmor_policy;
 mod metadata;
+mod namespace;
 mod network;
 mod node_selector;
+mod observing;
 mod palisade_policy;
 mod path;
 mod path_family;
+mod path_match;
 mod pattern;
 mod policy;
 mod policy_file;
 mod policy_set;
 pub mod policy_test;
 pub mod postures;
+mod preset;
 mod process;
 mod protocol;
 mod ptrace;
@@ -38,6 +48,7 @@ pub mod settings;
 mod source;
 mod specificity;
 mod suggest;
+mod syscall;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -47,14 +58,18 @@ pub use destination::MAX_PORT_RANGES;
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Position, Severity};
 pub use draft::{MAX_FILE_RULE_BYTES, MAX_RULES};
 pub use metadata::DEFAULT_NAMESPACE;
+pub use namespace::{Namespace, VISIBILITY_ANNOTATION};
 pub use node_selector::NodeSelector;
+pub use observing::ObservedCall;
 pub use path::{MAX_NAME_BYTES, MAX_PATH_BYTES};
+pub use path_family::{MAX_ALLOWED_ARGUMENTS, MAX_ARGUMENT_BYTES};
 pub use pattern::{MAX_ALTERNATIVES, MAX_BRACE_DEPTH, MAX_EXPANDED_BYTES, MAX_PATTERN_BYTES};
 pub use policy::{Policy, PolicySelector};
 pub use policy_file::PolicyFile;
 pub use policy_set::PolicySet;
 pub use policy_test::PolicyTest;
-pub use selector::{LabelExpression, LabelOperator, Selector};
+pub use selector::{LabelExpression, LabelOperator, NamespaceExpression, Selector, UNTRACKED_NAMESPACES};
+pub use syscall::syscall_numbers;
 pub use yaml::{
     MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILE_BYTES, MAX_FILE_NODES, MAX_KEYS, MAX_NODES, MAX_SIGNS,
 };

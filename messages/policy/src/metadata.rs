@@ -51,11 +51,21 @@ pub(crate) fn read(document: &mut Fields<'_>, namespaced: bool, problems: &mut P
             Some(String::new())
         }
     };
+    skip_what_kubernetes_keeps(&mut fields);
+    fields.close(problems);
+    Some(Metadata { name: name?, namespace: namespace? })
+}
+
+/// Asks for what Kubernetes keeps in `metadata`, so that it is not unknown.
+pub(crate) fn skip_what_kubernetes_keeps(fields: &mut Fields<'_>) {
     for name in KEPT_BY_KUBERNETES {
         fields.get(name);
     }
-    fields.close(problems);
-    Some(Metadata { name: name?, namespace: namespace? })
+}
+
+/// The name of a namespace.
+pub(crate) fn namespace_name(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
+    dns_name(node, place, 63, false, problems)
 }
 
 /// A DNS-1123 label, or a name of several with dots between them: what Kubernetes takes.

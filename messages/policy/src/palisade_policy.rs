@@ -7,11 +7,9 @@ use crate::{
     common::{Common, Level},
     draft::Draft,
     fields::Fields,
-    file,
-    kubearmor_policy::{LATER, LATER_INSTEAD},
-    network,
+    kubearmor_policy,
     policy::PolicySelector,
-    process, ptrace, selector,
+    preset, ptrace, selector,
 };
 
 /// Lowers a `spec` into the draft.
@@ -21,11 +19,9 @@ pub(crate) fn read(spec: &mut Fields<'_>, draft: &mut Draft<'_>) -> PolicySelect
     let why = "a namespaced policy selects workloads of its namespace";
     spec.refuse_misplaced("nodeSelector", why, instead, draft.problems);
     let selector = selector::read(spec, draft.problems);
-    draft.refuse_ancestors(spec);
-    spec.refuse_unsupported(&LATER, LATER_INSTEAD, draft.problems);
-    process::read(spec, &common, draft);
-    file::read(spec, &common, draft);
-    network::read(spec, &common, draft);
+    kubearmor_policy::read_shared_families(spec, &common, draft);
+    kubearmor_policy::refuse_device(spec, draft);
+    preset::read(spec, &common, draft);
     ptrace::read(spec, &common, draft);
     PolicySelector::Workloads(selector)
 }

@@ -54,6 +54,16 @@ pub(crate) fn directory(node: &Node, place: &str, problems: &mut Problems) -> Op
     Some(directory)
 }
 
+/// A directory that may lack its trailing slash, where KubeArmor's schema takes any text and only a directory can be meant.
+pub(crate) fn slashed_directory(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
+    let written = fields::text(node, place, problems)?;
+    if written.is_empty() || written.ends_with('/') {
+        return directory(node, place, problems);
+    }
+    let value = crate::yaml::Value::Scalar { text: format!("{written}/"), plain: false };
+    directory(&Node { at: node.at, value }, place, problems)
+}
+
 /// A bare executable name.
 pub(crate) fn name(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
     let name = fields::text(node, place, problems)?;

@@ -8,8 +8,8 @@ use crate::{
     diagnostic::{Position, Problems},
     draft::{Draft, RuleBudget},
     fields::Fields,
-    ir::Rule,
-    kubearmor_host_policy, kubearmor_policy, metadata,
+    ir::{Rule, Unheld},
+    kubearmor_cluster_policy, kubearmor_host_policy, kubearmor_network_policy, kubearmor_policy, metadata,
     node_selector::NodeSelector,
     palisade_policy,
     selector::Selector,
@@ -24,6 +24,8 @@ pub struct Policy {
     pub selector: PolicySelector,
     /// What it says, in document order.
     pub rules: Vec<Arc<Rule>>,
+    /// What it says that nothing holds, in document order.
+    pub unheld: Vec<Arc<Unheld>>,
     /// The file that it was read from.
     pub file: Arc<str>,
     /// Where in the file it starts.
@@ -35,6 +37,8 @@ pub struct Policy {
 pub enum PolicySelector {
     /// Workloads of the policy's namespace.
     Workloads(Selector),
+    /// Workloads of the namespaces that the selector selects.
+    Cluster(Selector),
     /// Hosts outside containers.
     Hosts(NodeSelector),
 }
@@ -46,6 +50,9 @@ impl Policy {
         match (&self.selector, workload.kind) {
             (PolicySelector::Workloads(selector), WorkloadKind::Container) => {
                 self.reference.namespace == workload.namespace && selector.selects(workload)
+            }
+            (PolicySelector::Cluster(selector), WorkloadKind::Container) => {
+                selector.selects_namespace(&workload.namespace) && selector.selects(workload)
             }
             (PolicySelector::Hosts(selector), WorkloadKind::Host) => selector.selects(workload),
             _ => false,
@@ -62,7 +69,11 @@ pub(crate) fn read(
     problems: &mut Problems,
 ) -> Option<Policy> {
     let before = problems.refusals();
-    let namespaced = kind != PolicyKind::KubeArmorHostPolicy;
+    let namespaced = match kind {
+        PolicyKind::KubeArmorPolicy | PolicyKind::PalisadePolicy => true,
+        PolicyKind::KubeArmorClusterPolicy | PolicyKind::KubeArmorHostPolicy => false,
+        PolicyKind::KubeArmorNetworkPolicy => document.has_within("spec", "selector"),
+    };
     let metadata = metadata::read(document, namespaced, problems);
     // A policy without a usable name is read all the same, for the rest of its faults.
     let named = metadata.map(|metadata| PolicyRef { kind, namespace: metadata.namespace, name: metadata.name });
@@ -75,17 +86,19 @@ pub(crate) fn read(
     let mut draft = Draft::new(Arc::clone(&reference), budget, problems);
     let selector = match kind {
         PolicyKind::KubeArmorPolicy => kubearmor_policy::read(&mut spec, &mut draft),
+        PolicyKind::KubeArmorClusterPolicy => kubearmor_cluster_policy::read(&mut spec, &mut draft),
+        PolicyKind::KubeArmorNetworkPolicy => kubearmor_network_policy::read(&mut spec, &mut draft),
         PolicyKind::KubeArmorHostPolicy => kubearmor_host_policy::read(&mut spec, &mut draft),
         PolicyKind::PalisadePolicy => palisade_policy::read(&mut spec, &mut draft),
     };
-    let rules = draft.rules;
+    let (rules, unheld) = (draft.rules, draft.unheld);
     let at = spec.at;
     spec.close(problems);
     if problems.refusals() != before {
         return None;
     }
-    if rules.is_empty() {
+    if rules.is_empty() && unheld.is_empty() {
         problems.warning(at, "the policy has no rules", "it has no effect", "add a family such as `process:`");
     }
-    Some(Policy { reference, selector, rules, file: Arc::clone(file), at: document.at })
+    Some(Policy { reference, selector, rules, unheld, file: Arc::clone(file), at: document.at })
 }

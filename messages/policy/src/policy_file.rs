@@ -12,6 +12,7 @@ use crate::{
     diagnostic::{Diagnostic, Position, Problems, quoted},
     draft::RuleBudget,
     fields::{self, Fields},
+    namespace::{self, Namespace},
     policy::{self, Policy},
     suggest,
     yaml::{self, MAX_DOCUMENTS, Node},
@@ -21,16 +22,16 @@ const KUBEARMOR: &str = "security.kubearmor.com/v1";
 pub(crate) const PALISADE: &str = "palisade.dev/v1alpha1";
 
 /// The kinds that are held, with their `apiVersion`.
-const KINDS: [(&str, &str, PolicyKind); 3] = [
+const KINDS: [(&str, &str, PolicyKind); 5] = [
     (KUBEARMOR, "KubeArmorPolicy", PolicyKind::KubeArmorPolicy),
+    (KUBEARMOR, "KubeArmorClusterPolicy", PolicyKind::KubeArmorClusterPolicy),
     (KUBEARMOR, "KubeArmorHostPolicy", PolicyKind::KubeArmorHostPolicy),
+    (KUBEARMOR, "KubeArmorNetworkPolicy", PolicyKind::KubeArmorNetworkPolicy),
     (PALISADE, "PalisadePolicy", PolicyKind::PalisadePolicy),
 ];
 
 /// Policy kinds of other versions of this product, of KubeArmor, Kubernetes and Cilium, by group and kind.
-const LATER_KINDS: [(&str, &str); 9] = [
-    ("security.kubearmor.com", "KubeArmorClusterPolicy"),
-    ("security.kubearmor.com", "KubeArmorNetworkPolicy"),
+const LATER_KINDS: [(&str, &str); 7] = [
     ("networking.k8s.io", "NetworkPolicy"),
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
@@ -45,8 +46,10 @@ const LATER_KINDS: [(&str, &str); 9] = [
 pub struct PolicyFile {
     /// The name that it was read under.
     pub name: Arc<str>,
-    /// Its good documents, in order.
+    /// Its good policies, in order.
     pub policies: Vec<Arc<Policy>>,
+    /// Its good namespaces, in order.
+    pub namespaces: Vec<Arc<Namespace>>,
     /// What is wrong, in order of line and column.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -57,20 +60,34 @@ impl PolicyFile {
     pub fn parse(name: &str, bytes: &[u8]) -> Self {
         let name: Arc<str> = Arc::from(name);
         let mut problems = Problems::new(&name);
-        let mut policies = Vec::new();
+        let mut file = Self { name, policies: Vec::new(), namespaces: Vec::new(), diagnostics: Vec::new() };
         let mut budget = RuleBudget::default();
         for_each_document(bytes, &mut problems, |document, problems| {
-            policies.extend(object(&document, &name, &mut budget, problems));
+            file.take(&document, &mut budget, problems);
         });
-        Self { policies: policies.into_iter().map(Arc::new).collect(), diagnostics: problems.into_diagnostics(), name }
+        file.diagnostics = problems.into_diagnostics();
+        file
     }
 
     /// One object that stands in a larger document, with diagnostics of its own.
     pub(crate) fn inline(node: &Node, file: &Arc<str>) -> Self {
         let mut problems = Problems::new(file);
-        let policies =
-            object(node, file, &mut RuleBudget::default(), &mut problems).into_iter().map(Arc::new).collect();
-        Self { name: Arc::clone(file), policies, diagnostics: problems.into_diagnostics() }
+        let (policies, namespaces) = (Vec::new(), Vec::new());
+        let mut file = Self { name: Arc::clone(file), policies, namespaces, diagnostics: Vec::new() };
+        file.take(node, &mut RuleBudget::default(), &mut problems);
+        file.diagnostics = problems.into_diagnostics();
+        file
+    }
+
+    /// Takes what is good of one object: a policy, a namespace, or those of a `List`.
+    fn take(&mut self, node: &Node, budget: &mut RuleBudget, problems: &mut Problems) {
+        let file = Arc::clone(&self.name);
+        for object in object(node, &file, budget, problems) {
+            match object {
+                Object::Policy(policy) => self.policies.push(Arc::new(policy)),
+                Object::Namespace(namespace) => self.namespaces.push(Arc::new(namespace)),
+            }
+        }
     }
 
     /// Whether no document was refused.
@@ -97,8 +114,14 @@ pub(crate) fn for_each_document(bytes: &[u8], problems: &mut Problems, mut read:
     }
 }
 
-/// The policies of one object: one, or those of a `List`.
-fn object(node: &Node, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut Problems) -> Vec<Policy> {
+/// What a document may be.
+enum Object {
+    Policy(Policy),
+    Namespace(Namespace),
+}
+
+/// One object, or those of a `List`.
+fn object(node: &Node, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut Problems) -> Vec<Object> {
     let Some(mut document) = Fields::of(node, "", problems) else { return Vec::new() };
     let version_node = document.require("apiVersion", &format!("write `apiVersion: {KUBEARMOR}`"), problems);
     let kind_node = document.require("kind", "write `kind: KubeArmorPolicy`", problems);
@@ -108,20 +131,25 @@ fn object(node: &Node, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut 
     if (version, kind) == ("v1", "List") {
         return list(&mut document, file, budget, problems);
     }
+    let before = problems.refusals();
+    if (version, kind) == ("v1", "Namespace") {
+        let namespace = namespace::read(&mut document, file, problems);
+        document.close(problems);
+        return namespace.filter(|_| problems.refusals() == before).map(Object::Namespace).into_iter().collect();
+    }
     let known = KINDS.iter().find(|(known_version, known_kind, _)| (*known_version, *known_kind) == (version, kind));
     let Some((_, _, known)) = known else {
         let at = |node: Option<&Node>| node.map_or(document.at, |node| node.at);
         unknown_kind(version, at(version_node), kind, at(kind_node), problems);
         return Vec::new();
     };
-    let before = problems.refusals();
     let policy = policy::read(*known, &mut document, file, budget, problems);
     document.close(problems);
-    policy.filter(|_| problems.refusals() == before).into_iter().collect()
+    policy.filter(|_| problems.refusals() == before).map(Object::Policy).into_iter().collect()
 }
 
 /// What `kubectl get -o yaml` prints: a `List` of objects.
-fn list(document: &mut Fields<'_>, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut Problems) -> Vec<Policy> {
+fn list(document: &mut Fields<'_>, file: &Arc<str>, budget: &mut RuleBudget, problems: &mut Problems) -> Vec<Object> {
     let Some(items) = document.require("items", "write the objects below `items:`", problems) else {
         return Vec::new();
     };

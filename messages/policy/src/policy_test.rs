@@ -10,7 +10,7 @@ mod fixture;
 
 use std::sync::Arc;
 
-pub use act::{Act, ConnectAct, ExecAct, OpenAct, PtraceAct, SocketAct};
+pub use act::{Act, CapabilityAct, ConnectAct, DnsAct, ExecAct, OpenAct, PtraceAct, SocketAct, SyscallAct};
 pub use case::{Case, Expected};
 pub use fixture::{NamespaceFixture, WorkloadFixture};
 

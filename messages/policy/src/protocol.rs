@@ -108,7 +108,7 @@ fn named(written: &str) -> Option<SocketMatch> {
         return None;
     }
     let any_of = shapes(&name)?;
-    Some(SocketMatch { name, any_of })
+    Some(SocketMatch { name, any_of, pts: None })
 }
 
 fn shapes(name: &str) -> Option<Vec<SocketShape>> {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: everything that a selector says must hold (AND): each label, each expression, the container list. KubeArmor
 //! unions its `In` expressions and lets the order of `In` and `NotIn` change the meaning, against its own documentation;
-//! here the order is of no account. An empty selector is for the whole namespace, as in KubeArmor.
+//! here the order is of no account. An empty selector is for the whole namespace, as in KubeArmor; an empty one of a cluster policy for
+//! all namespaces but [`UNTRACKED_NAMESPACES`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use palisade_domain::Workload;
 use crate::{
     diagnostic::{Problems, quoted},
     fields::{self, Fields, text_map},
-    suggest,
+    metadata, suggest,
     yaml::Node,
 };
 
@@ -27,7 +28,22 @@ pub struct Selector {
     pub containers: BTreeSet<String>,
     /// All of them must hold.
     pub expressions: Vec<LabelExpression>,
+    /// All of them must hold; only a KubeArmorClusterPolicy has any.
+    pub namespaces: Vec<NamespaceExpression>,
 }
+
+/// One expression over the namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceExpression {
+    /// How the workload's namespace relates to `names`.
+    pub operator: LabelOperator,
+    /// Names of namespaces.
+    pub names: BTreeSet<String>,
+}
+
+/// Namespaces that a cluster policy is for only where it names them: KubeArmor's own default of namespaces that it leaves alone. What
+/// Kubernetes itself runs on is not held by "everything".
+pub const UNTRACKED_NAMESPACES: [&str; 2] = ["kube-system", "kubearmor"];
 
 /// One expression over labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +64,22 @@ pub enum LabelOperator {
 }
 
 impl Selector {
+    /// Whether it selects a namespace: by each of its expressions, and one of [`UNTRACKED_NAMESPACES`] only by its name.
+    #[must_use]
+    pub fn selects_namespace(&self, namespace: &str) -> bool {
+        let holds = |expression: &NamespaceExpression| {
+            expression.names.contains(namespace) == (expression.operator == LabelOperator::In)
+        };
+        let is_named = self.namespaces.iter().any(|expression| expression.operator == LabelOperator::In);
+        self.namespaces.iter().all(holds) && (is_named || !UNTRACKED_NAMESPACES.contains(&namespace))
+    }
+
+    /// The namespaces that its `In` expressions name, sorted, each once.
+    pub(crate) fn named_namespaces(&self) -> Vec<String> {
+        let named = self.namespaces.iter().filter(|expression| expression.operator == LabelOperator::In);
+        named.flat_map(|expression| &expression.names).cloned().collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
     /// Whether it selects the workload, whose namespace has been compared already.
     #[must_use]
     pub fn selects(&self, workload: &Workload) -> bool {
@@ -67,6 +99,34 @@ impl LabelExpression {
 /// Whether the workload has all the labels.
 pub(crate) fn has_all(workload: &Workload, labels: &BTreeMap<String, String>) -> bool {
     labels.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+}
+
+/// Reads the `spec.selector` of a cluster policy: expressions only.
+pub(crate) fn read_of_cluster(spec: &mut Fields<'_>, problems: &mut Problems) -> Selector {
+    let mut selector = Selector::default();
+    let Some(node) = spec.get("selector") else {
+        if !spec.has("nodeSelector") {
+            let why = "the policy is for every workload of every namespace but those that KubeArmor leaves alone";
+            let instead = "write `selector: {matchExpressions: []}` if that is meant";
+            problems.warning(spec.at, "`selector` is missing", why, instead);
+        }
+        return selector;
+    };
+    let Some(mut fields) = Fields::of(node, spec.place_of("selector"), problems) else { return selector };
+    let instead = "write `- {key: label, operator: In, values: [app=web]}` below `matchExpressions`";
+    fields.refuse_misplaced("matchLabels", "a cluster policy selects by expressions", instead, problems);
+    if let Some(node) = fields.get("matchExpressions") {
+        let place = fields.place_of("matchExpressions");
+        for (index, node) in fields::list(node, &place, problems).iter().enumerate() {
+            match expression(node, format!("{place}[{index}]"), true, problems) {
+                Some(Expression::Labels(labels)) => selector.expressions.push(labels),
+                Some(Expression::Namespaces(namespaces)) => selector.namespaces.push(namespaces),
+                None => {}
+            }
+        }
+    }
+    fields.close(problems);
+    selector
 }
 
 /// Reads `spec.selector`.
@@ -93,7 +153,9 @@ pub(crate) fn read(spec: &mut Fields<'_>, problems: &mut Problems) -> Selector {
     if let Some(node) = fields.get("matchExpressions") {
         let place = fields.place_of("matchExpressions");
         for (index, node) in fields::list(node, &place, problems).iter().enumerate() {
-            selector.expressions.extend(expression(node, format!("{place}[{index}]"), problems));
+            if let Some(Expression::Labels(labels)) = expression(node, format!("{place}[{index}]"), false, problems) {
+                selector.expressions.push(labels);
+            }
         }
     }
     fields.close(problems);
@@ -126,25 +188,61 @@ fn container_names(value: &str) -> Option<BTreeSet<String>> {
         .then(|| inner.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
-fn expression(node: &Node, place: String, problems: &mut Problems) -> Option<LabelExpression> {
+enum Expression {
+    Labels(LabelExpression),
+    Namespaces(NamespaceExpression),
+}
+
+fn expression(node: &Node, place: String, of_cluster: bool, problems: &mut Problems) -> Option<Expression> {
     let mut fields = Fields::of(node, place, problems)?;
     let key = fields.require("key", "write `key: label`", problems);
-    let key_is_label = key.is_some_and(|node| check_key(node, &fields.place_of("key"), problems));
+    let written = key.and_then(|node| match &node.value {
+        crate::yaml::Value::Scalar { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    let key_is_namespace = of_cluster && written == Some("namespace");
+    let key_is_label =
+        !key_is_namespace && key.is_some_and(|node| check_key(node, &fields.place_of("key"), of_cluster, problems));
     let operator = fields
         .require("operator", "write `operator: In` or `operator: NotIn`", problems)
         .and_then(|node| operator(node, &fields.place_of("operator"), problems));
     let values = fields.require("values", "write `values: [\"app=web\"]`", problems);
-    let labels = match values {
-        Some(node) if key_is_label => label_values(node, &fields.place_of("values"), problems),
-        _ => Vec::new(),
-    };
+    let place = fields.place_of("values");
     fields.close(problems);
+    if key_is_namespace {
+        let names = values.map(|node| namespace_values(node, &place, problems)).unwrap_or_default();
+        return (!names.is_empty())
+            .then_some(Expression::Namespaces(NamespaceExpression { operator: operator?, names }));
+    }
+    let labels = values.filter(|_| key_is_label).map(|node| label_values(node, &place, problems)).unwrap_or_default();
     (key_is_label && !labels.is_empty()).then_some(())?;
-    Some(LabelExpression { operator: operator?, labels })
+    Some(Expression::Labels(LabelExpression { operator: operator?, labels }))
 }
 
-fn check_key(node: &Node, place: &str, problems: &mut Problems) -> bool {
+fn namespace_values(node: &Node, place: &str, problems: &mut Problems) -> BTreeSet<String> {
+    let items = fields::list(node, place, problems);
+    if items.is_empty() {
+        no_items(node, place, "add `- shop`", problems);
+    }
+    let mut names = BTreeSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let place = format!("{place}[{index}]");
+        names.extend(metadata::namespace_name(item, &place, problems));
+    }
+    names
+}
+
+fn check_key(node: &Node, place: &str, of_cluster: bool, problems: &mut Problems) -> bool {
     let Some(key) = fields::text(node, place, problems) else { return false };
+    if of_cluster && key != "label" {
+        let why = "in this kind the key is `namespace` or `label`";
+        let instead = match suggest::nearest(key, ["namespace", "label"]) {
+            Some(near) => format!("write `{near}`"),
+            None => format!("write `key: label` and `values: [{}]`", quoted(&format!("{key}=...")).replace('`', "\"")),
+        };
+        problems.error(node.at, format!("{} is {}", quoted(place), quoted(key)), why, instead);
+        return false;
+    }
     let instead = match key {
         "label" => return true,
         "namespace" => "set `metadata.namespace`; only a KubeArmorClusterPolicy selects namespaces".to_owned(),
@@ -171,15 +269,17 @@ fn operator(node: &Node, place: &str, problems: &mut Problems) -> Option<LabelOp
     None
 }
 
+fn no_items(node: &Node, place: &str, instead: &str, problems: &mut Problems) {
+    if matches!(node.value, crate::yaml::Value::Sequence(_)) {
+        let what = format!("{} has no items", quoted(place));
+        problems.error(node.at, what, "an expression needs at least one", instead);
+    }
+}
+
 fn label_values(node: &Node, place: &str, problems: &mut Problems) -> Vec<(String, String)> {
     let items = fields::list(node, place, problems);
     if items.is_empty() {
-        problems.error(
-            node.at,
-            format!("{} has no items", quoted(place)),
-            "an expression needs at least one",
-            "add `- app=web`",
-        );
+        no_items(node, place, "add `- app=web`", problems);
     }
     let mut labels = Vec::new();
     for (index, item) in items.iter().enumerate() {

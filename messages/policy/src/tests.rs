@@ -1,6 +1,8 @@
 //! Tests of the documents as users write them: texts in, diagnostics or rules out.
 
 mod broken;
+mod explaining;
+mod families;
 mod good;
 mod inheritance;
 mod later;
@@ -8,6 +10,7 @@ mod policy_set;
 mod policy_test;
 mod properties;
 mod protocols;
+mod scopes;
 mod selecting;
 mod verdict_order;
 

@@ -24,6 +24,9 @@ pub struct CompiledPolicy {
     pub blob: Arc<Blob>,
     /// Rule index of a decision word to rule.
     pub rules: Vec<Arc<Rule>>,
+    /// Rules that no blob can decide, for they are about what only records tell: system calls on a path. Whoever reads records holds
+    /// them against these.
+    pub observed: Vec<Arc<Rule>>,
 }
 
 /// The rules cannot be compiled within the bounds. The policy that was in force stays.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix::Message;
-use palisade_domain::{Generation, Slot, Visibility};
+use palisade_domain::{Generation, PolicyRef, Slot, Visibility};
 use palisade_world::Installed;
 
 use crate::CompiledPolicy;
@@ -32,6 +32,23 @@ pub struct PolicyInstalled {
     pub policy: Option<Arc<CompiledPolicy>>,
     /// By what means, and what they cannot hold.
     pub installed: Installed,
+    /// What the workload's policies ask for and nothing holds.
+    pub not_held: Arc<[NotHeld]>,
+}
+
+/// Something that a policy asks for and that is not held, with all rules of the policy that ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotHeld {
+    /// Which policy.
+    pub policy: Arc<PolicyRef>,
+    /// What of the policy language: `readOnly`, `apparmor`, `preset:protectEnv`.
+    pub what: String,
+    /// Why not.
+    pub reason: String,
+    /// Where in the policy; the first few places.
+    pub places: Vec<String>,
+    /// How many rules or fields.
+    pub count: usize,
 }
 
 /// What is in force for each slot.

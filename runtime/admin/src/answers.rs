@@ -200,6 +200,24 @@ pub struct PolicyAnswer {
     pub rules: u64,
     /// By what each family is held.
     pub families: Vec<FamilyAnswer>,
+    /// Parts of its policies that are not held.
+    #[serde(default)]
+    pub not_held: Vec<NotHeldAnswer>,
+}
+
+/// A part of a policy that is not held.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotHeldAnswer {
+    /// `kind/namespace/name`.
+    pub policy: String,
+    /// Which part, in the policy language's words.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// Where it stands; a few of them.
+    pub places: Vec<String>,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// One family and its tier.

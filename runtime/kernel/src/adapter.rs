@@ -386,6 +386,10 @@ fn families_of(policy: &Blob) -> BTreeSet<Family> {
             blob::Family::File => Family::File,
             blob::Family::Socket | blob::Family::Connect => Family::Network,
             blob::Family::Ptrace => Family::Ptrace,
+            blob::Family::Capability => Family::Capabilities,
+            blob::Family::Syscall => Family::Syscalls,
+            blob::Family::Dns => Family::Dns,
+            blob::Family::Preset => Family::Presets,
         })
         .collect()
 }

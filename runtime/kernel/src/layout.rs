@@ -147,7 +147,7 @@ impl Counter {
     ];
 }
 
-/// Where a blob is and what it decides, as a slot names it: bits 0..1 size class, 2..6 families, 7..31 one more than the
+/// Where a blob is and what it decides, as a slot names it: bits 0..2 size class, 3..15 families, 16..31 one more than the
 /// index in that class's outer map. 0: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PolicyNumber(pub u32);
@@ -162,20 +162,20 @@ impl PolicyNumber {
     /// The number of the blob at `index` of its class's outer map.
     #[must_use]
     pub fn new(class: SizeClass, index: u32, families: u32) -> Self {
-        Self(class as u32 | (families & ALL_FAMILIES) << 2 | (index + 1) << 7)
+        Self(class as u32 | (families & ALL_FAMILIES) << 3 | (index + 1) << 16)
     }
 
     /// The families that it decides: bit n for family n.
     #[must_use]
     pub const fn families(self) -> u32 {
-        self.0 >> 2 & ALL_FAMILIES
+        self.0 >> 3 & ALL_FAMILIES
     }
 
     /// Its class and index; `None` for no policy.
     #[must_use]
     pub fn place(self) -> Option<(SizeClass, u32)> {
-        let index = (self.0 >> 7).checked_sub(1)?;
-        Some((SizeClass::ALL[(self.0 & 3) as usize], index))
+        let index = (self.0 >> 16).checked_sub(1)?;
+        Some((*SizeClass::ALL.get((self.0 & 7) as usize)?, index))
     }
 }
 

@@ -294,7 +294,7 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
 /// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.
 fn lsm_gaps(family: Family) -> Vec<Gap> {
     let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
-    let source = gap("fromSource", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");
+    let source = gap("sources that rename themselves", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");
     match family {
         Family::Process => vec![
             gap(
@@ -322,7 +322,7 @@ fn lsm_gaps(family: Family) -> Vec<Gap> {
             gaps.push(gap("sends of the host's processes", "sendto without connect is judged in containers only"));
             gaps
         }
-        Family::Ptrace => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

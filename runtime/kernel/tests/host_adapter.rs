@@ -101,7 +101,7 @@ fn host_adapter_judges_by_source_and_fail_mode_like_the_rust_walker() {
             let said = palisade_kernel_abi::blob::Decision::from_word(check.word);
             assert_eq!(said, decision, "round {round}");
             by_source += u32::from(source.0 != 0 && blob.head().family[0].sources > 1);
-            matched += u32::from(accept.0 != 0);
+            matched += u32::from(accept.whole.0 != 0);
         }
     }
     println!("80 decisions equal, {by_source} by source, {matched} matched");

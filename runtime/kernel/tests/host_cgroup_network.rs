@@ -213,7 +213,7 @@ fn socket(domain: i32, kind: i32, protocol: i32) -> i32 {
 #[test]
 fn host_cgroup_denied_sockets_are_not_made() {
     let shape = SocketShape { domain: None, kind: Some(3), protocol: None };
-    let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape] });
+    let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape], pts: None });
     let (bed, _programs, mut records) = held("socket", vec![rule(Action::Block, raw)]);
     assert_eq!(bed.start(|| socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)).code(), libc::EPERM);
     assert_eq!(

@@ -236,7 +236,7 @@ fn host_kill_the_32_bit_entry_is_no_way_round() {
 
 fn exec_rule(action: Action, path: &str) -> Rule {
     let path = PathMatch::Exact(path.to_owned());
-    rule(action, Matcher::Process(PathRule { path, owner_only: false, read_only: false }))
+    rule(action, Matcher::Process(PathRule::of(path)))
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn host_kill_a_denied_program_runs_no_instruction() {
 
 fn read_only(path: &Path, action: Action) -> Rule {
     let path = PathMatch::Exact(path.to_str().unwrap().to_owned());
-    rule(action, Matcher::File(PathRule { path, owner_only: false, read_only: true }))
+    rule(action, Matcher::File(PathRule { read_only: true, ..PathRule::of(path) }))
 }
 
 fn opens(path: &CString, flags: &[i32]) -> i32 {
@@ -297,7 +297,7 @@ fn host_kill_opens_are_all_reported_where_nothing_else_judges_them() {
     let file = directory.file("file", "content");
     let path = c(&file);
     let by_path = PathMatch::Exact(file.to_str().unwrap().to_owned());
-    let block = rule(Action::Block, Matcher::File(PathRule { path: by_path, owner_only: false, read_only: false }));
+    let block = rule(Action::Block, Matcher::File(PathRule::of(by_path)));
     let (bed, mut records) = held("alone", &[blob::Family::File], false, vec![block.clone()]);
     assert_eq!(bed.start(|| opens(&path, &[libc::O_RDONLY, libc::O_RDWR])).code(), 0);
     assert_eq!(records.all().len(), 2);
@@ -309,7 +309,7 @@ fn host_kill_opens_are_all_reported_where_nothing_else_judges_them() {
 #[test]
 fn host_kill_sockets_that_no_cgroup_program_sees() {
     let shape = SocketShape { domain: None, kind: Some(3), protocol: None };
-    let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape] });
+    let raw = Matcher::Socket(SocketMatch { name: "raw".into(), any_of: vec![shape], pts: None });
     let (bed, mut records) = held("socket", &[blob::Family::Socket], true, vec![rule(Action::Block, raw)]);
     let socket = |domain, kind| errno_of(calls::socket(domain, kind, 0));
     assert!(killed(bed.start(|| socket(libc::AF_PACKET, libc::SOCK_RAW)).wait()));
@@ -337,7 +337,7 @@ fn unix_datagram_under(rule: Rule, posture: Posture) -> (i32, Vec<(Outcome, Tier
 fn host_kill_a_socket_is_killed_for_by_rules_and_not_by_the_posture() {
     let named = |action, domain: u8, kind: u8| {
         let shape = SocketShape { domain: Some(domain), kind: Some(kind), protocol: None };
-        rule(action, Matcher::Socket(SocketMatch { name: "named".into(), any_of: vec![shape] }))
+        rule(action, Matcher::Socket(SocketMatch { name: "named".into(), any_of: vec![shape], pts: None }))
     };
     let killed_for = |rule, posture| {
         let (status, reported) = unix_datagram_under(rule, posture);
@@ -357,7 +357,7 @@ fn host_kill_a_socket_is_killed_for_by_rules_and_not_by_the_posture() {
 #[test]
 fn host_kill_the_obsolete_way_to_a_packet_socket_is_no_way_round() {
     let shape = SocketShape { domain: Some(17), kind: None, protocol: None };
-    let packet = Matcher::Socket(SocketMatch { name: "packet".into(), any_of: vec![shape] });
+    let packet = Matcher::Socket(SocketMatch { name: "packet".into(), any_of: vec![shape], pts: None });
     let (bed, mut records) = held("packet", &[blob::Family::Socket], true, vec![rule(Action::Block, packet)]);
     // SOCK_PACKET, which libc calls deprecated.
     let socket = || errno_of(calls::socket(libc::AF_INET, 10, 0));
@@ -386,7 +386,7 @@ fn host_kill_is_the_adapters_means_for_sockets_that_no_cgroup_program_sees() {
     };
     adapter.admit(&membership).expect("admitted");
     let shape = SocketShape { domain: Some(1), kind: None, protocol: None };
-    let unix = Matcher::Socket(SocketMatch { name: "unix".into(), any_of: vec![shape] });
+    let unix = Matcher::Socket(SocketMatch { name: "unix".into(), any_of: vec![shape], pts: None });
     let policy = probe_bed::blob(vec![rule(Action::Block, unix)]);
     adapter.install(membership.slot, Generation(1), Some(&policy)).expect("in force");
     let make = |domain| bed.start(|| errno_of(calls::socket(domain, libc::SOCK_DGRAM, 0))).wait();

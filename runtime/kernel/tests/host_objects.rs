@@ -76,8 +76,8 @@ fn twins() -> Vec<Twin> {
         ),
         twin!("pal_mount_key", layout::MountKey, [root, mountpoint, parent_root, parent_mountpoint, slot, reserved]),
         twin!("pal_mount", layout::Mount, [last, reserved]),
-        twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, digest]),
-        twin!("pal_automaton_head", AutomatonHead, [start, absorbing, states, reserved, class_of]),
+        twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, arguments, digest]),
+        twin!("pal_automaton_head", AutomatonHead, [start, absorbing, words, form, class_of]),
         twin!("pal_family_head", FamilyHead, [base, accepts, sources, modifiers]),
     ]
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use palisade_domain::{Posture, Visibility};
 use palisade_kernel::observation::Limits;
 
@@ -407,10 +407,18 @@ pub enum PolicyCommand {
         /// Files or directories.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
+        /// Do not ask this kernel what it holds (which takes root and tries each capability).
+        #[arg(long)]
+        no_kernel: bool,
+        /// What is not held fails the validation, too.
+        #[arg(long)]
+        strict: bool,
         /// How to print.
         #[arg(long, short, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Say in words what policies mean for a workload, and which rule decides what it does.
+    Explain(Box<ExplainArguments>),
     /// Run policy tests (kind: PolicyTest).
     Test {
         /// Files.
@@ -420,6 +428,90 @@ pub enum PolicyCommand {
         #[arg(long, short, value_enum, default_value = "text")]
         output: Output,
     },
+}
+
+/// `palisade policy explain`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("act").args(["exec", "open", "connect", "ptrace", "capability", "dns", "syscall"]))]
+pub struct ExplainArguments {
+    /// Files or directories.
+    #[arg(default_value = "/etc/palisade/policies")]
+    pub paths: Vec<PathBuf>,
+    /// The host outside containers, and not a container.
+    #[arg(long)]
+    pub host: bool,
+    /// The workload's namespace.
+    #[arg(long, short = 'n', default_value = "default", conflicts_with = "host")]
+    pub namespace: String,
+    /// The container's name in its pod.
+    #[arg(long, default_value = "", conflicts_with = "host")]
+    pub container: String,
+    /// The pod's or the host's name.
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// A label of the workload, KEY=VALUE; may be given more than once.
+    #[arg(long = "label", short, value_parser = label, value_name = "KEY=VALUE")]
+    pub labels: Vec<(String, String)>,
+    /// Default posture for exec and open.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub default_file_posture: PostureArgument,
+    /// Default posture for sockets, destinations and DNS.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub default_network_posture: PostureArgument,
+    /// Default posture for capabilities and ptrace.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub default_capabilities_posture: PostureArgument,
+    /// It executes this file.
+    #[arg(long, value_name = "PATH")]
+    pub exec: Option<String>,
+    /// It opens this file.
+    #[arg(long, value_name = "PATH")]
+    pub open: Option<String>,
+    /// It connects there.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    pub connect: Option<SocketAddr>,
+    /// It traces a process of this executable.
+    #[arg(long, value_name = "PATH")]
+    pub ptrace: Option<String>,
+    /// It uses this capability.
+    #[arg(long, value_name = "NAME")]
+    pub capability: Option<String>,
+    /// It asks a DNS server for this name.
+    #[arg(long, value_name = "NAME")]
+    pub dns: Option<String>,
+    /// It makes this system call.
+    #[arg(long, value_name = "NAME")]
+    pub syscall: Option<String>,
+    /// By this executable (of an exec: the one that calls it).
+    #[arg(long, value_name = "PATH", requires = "act")]
+    pub source: Option<String>,
+    /// For writing.
+    #[arg(long, requires = "open")]
+    pub write: bool,
+    /// By this user.
+    #[arg(long, requires = "act", default_value_t = 0)]
+    pub uid: u32,
+    /// The file is this user's.
+    #[arg(long, requires = "act", default_value_t = 0)]
+    pub owner: u32,
+    /// From a terminal.
+    #[arg(long, requires = "act")]
+    pub tty: bool,
+    /// An argument of what is executed, after its name; may be given more than once.
+    #[arg(long = "argument", requires = "exec", allow_hyphen_values = true, value_name = "TEXT")]
+    pub arguments: Vec<String>,
+    /// Over this protocol: tcp, udp, sctp.
+    #[arg(long, requires = "connect", default_value = "tcp")]
+    pub protocol: String,
+    /// On this file.
+    #[arg(long, requires = "syscall", value_name = "PATH")]
+    pub path: Option<String>,
+    /// Do not ask this kernel what it holds (which takes root and tries each capability).
+    #[arg(long)]
+    pub no_kernel: bool,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// `palisade doctor`.

@@ -126,6 +126,7 @@ fn state(policy: &Arc<CompiledPolicy>) -> Result<State, Box<dyn std::error::Erro
         generation: GENERATION,
         policy: Some(Arc::clone(policy)),
         installed,
+        not_held: Arc::default(),
     });
     let mut writer = RecordWriter::default();
     for (process, child) in [(PROCESS - 2, PROCESS - 1), (PROCESS - 1, PROCESS)] {

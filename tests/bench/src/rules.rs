@@ -69,8 +69,9 @@ pub fn workload_rules(matches: &[PathMatch]) -> WorkloadRules {
         Arc::new(Rule {
             policy: Arc::clone(&policy),
             place: format!("file[{number}]"),
-            matcher: Matcher::File(PathRule { path: path.clone(), owner_only: false, read_only: false }),
+            matcher: Matcher::File(PathRule::of(path.clone())),
             sources: BTreeSet::new(),
+            source_directories: BTreeSet::new(),
             action: Action::Block,
             severity: None,
             tags: Vec::new(),

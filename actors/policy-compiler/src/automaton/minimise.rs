@@ -29,6 +29,12 @@ pub struct Dfa {
 }
 
 impl Dfa {
+    /// The automaton that accepts nothing.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { classes: 1, class_of: [0; 256], start: 0, absorbing: 1, rows: vec![0], accept: vec![0] }
+    }
+
     /// States.
     #[must_use]
     pub fn states(&self) -> usize {

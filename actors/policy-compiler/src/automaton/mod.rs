@@ -6,6 +6,7 @@
 //! Decision: an own builder, not regex-automata, because that one bounds memory but not time (`/**/x/**/y` a few hundred times
 //! does not end), and knows nothing of absorption, which keeps tables of overlapping directories small.
 
+mod comb;
 mod glob;
 mod interner;
 mod minimise;
@@ -13,6 +14,7 @@ mod subset;
 mod token;
 mod trie;
 
+pub use comb::{Cell, Comb};
 pub use glob::{GlobError, MAX_ALTERNATIVES, MAX_PATTERN_BYTES, glob};
 pub use interner::SetInterner;
 pub use minimise::{Dfa, minimise};

@@ -61,6 +61,7 @@ fn unit_compiler_knows_the_very_same_rules_again_and_lets_go_of_them_after_some_
     let same = |posture| WorkloadRules {
         rules: vec![Arc::clone(&shared)],
         postures: Postures { file: posture, ..Postures::default() },
+        ..WorkloadRules::default()
     };
     let first = state.step(NOW, &command(same(Posture::Audit)), &mut unhurried()).unwrap();
     let known = Arc::strong_count(&shared);

@@ -44,6 +44,10 @@ pub fn seed() -> u64 {
 
 /// Few and alike, so that rules meet.
 const COMPONENTS: [&str; 9] = ["a", "ab", "b", "etc", "x", "a.so", "b.so", "...", "-"];
+pub const ARGUMENTS: [&str; 4] = ["-a", "-ab", "x", ""];
+pub const DOMAINS: [&str; 6] = ["com", "a.com", "www.a.com", "b.a.com", "aa.com", "a.org"];
+pub const CAPABILITIES: [u8; 4] = [0, 13, 21, 40];
+pub const SYSCALLS: [u16; 5] = [0, 1, 59, 257, 450];
 const SOURCES: [&str; 4] = ["/a", "/ab", "/etc/x", "/b/a"];
 
 pub fn path(random: &mut Random) -> String {
@@ -122,7 +126,7 @@ fn socket(random: &mut Random) -> SocketMatch {
     let mut field = |values: &[u8]| (!random.one_in(2)).then(|| random.pick(values));
     let mut shape =
         || SocketShape { domain: field(&[2, 10, 16]), kind: field(&[1, 2, 3]), protocol: field(&[0, 6, 17]) };
-    SocketMatch { name: "random".into(), any_of: vec![shape(), shape()] }
+    SocketMatch { name: "random".into(), any_of: vec![shape(), shape()], pts: pts(random) }
 }
 
 fn destination(random: &mut Random) -> DestinationMatch {
@@ -143,12 +147,16 @@ fn destination(random: &mut Random) -> DestinationMatch {
 pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
     let mut rules: Vec<Rule> = Vec::new();
     while rules.len() < count {
-        let matcher = match random.below(8) {
-            0..2 => Matcher::Process(path_rule(random, false)),
-            2..5 => Matcher::File(path_rule(random, true)),
-            5 => Matcher::Ptrace(path_match(random)),
-            6 => Matcher::Socket(socket(random)),
-            _ => Matcher::Destination(destination(random)),
+        let matcher = match random.below(14) {
+            0..3 => Matcher::Process(path_rule(random, false)),
+            3..6 => Matcher::File(path_rule(random, true)),
+            6 => Matcher::Ptrace(path_match(random)),
+            7 => Matcher::Socket(socket(random)),
+            8..10 => Matcher::Destination(destination(random)),
+            10 => capability(random),
+            11 => syscall(random),
+            12 => Matcher::Dns(DnsMatch { domain: random.pick(&DOMAINS).to_owned() }),
+            _ => Matcher::Preset(random.pick(&Preset::ALL)),
         };
         let matcher = match rules.len() {
             0 => matcher,
@@ -160,7 +168,11 @@ pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
         };
         let action = random.pick(&[Action::Allow, Action::Audit, Action::Block, Action::Block]);
         let sources: Vec<&str> = (0..random.below(3)).map(|_| random.pick(&SOURCES)).collect();
-        rules.push(rule(action, matcher, if random.one_in(2) { &sources } else { &[] }));
+        let mut rule = rule(action, matcher, if random.one_in(2) { &sources } else { &[] });
+        if random.one_in(6) {
+            rule.source_directories.insert(source_directory(random));
+        }
+        rules.push(rule);
     }
     let mut posture = || random.pick(&[Posture::Audit, Posture::Block]);
     let postures = Postures { file: posture(), network: posture(), capabilities: posture() };
@@ -168,7 +180,57 @@ pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
 }
 
 fn path_rule(random: &mut Random, is_file: bool) -> PathRule {
-    PathRule { path: path_match(random), owner_only: random.one_in(4), read_only: is_file && random.one_in(4) }
+    let (owner_only, read_only) = (random.one_in(4), is_file && random.one_in(4));
+    let mut rule = PathRule { owner_only, read_only, pts: pts(random), ..PathRule::of(path_match(random)) };
+    if !is_file && random.one_in(4) {
+        rule.allowed_arguments = (0..1 + random.below(3)).map(|_| random.pick(&ARGUMENTS).to_owned()).collect();
+    }
+    rule
+}
+
+fn pts(random: &mut Random) -> Option<bool> {
+    random.pick(&[None, None, Some(true), Some(false)])
+}
+
+fn capability(random: &mut Random) -> Matcher {
+    let number = random.pick(&CAPABILITIES);
+    Matcher::Capability(CapabilityMatch { name: number.to_string(), number })
+}
+
+fn syscall(random: &mut Random) -> Matcher {
+    let mut numbers = || (0..random.below(3)).map(|_| random.pick(&SYSCALLS)).collect();
+    Matcher::Syscall(SyscallMatch {
+        names: vec!["random".into()],
+        numbers: numbers(),
+        numbers32: numbers(),
+        path: None,
+    })
+}
+
+fn source_directory(random: &mut Random) -> SourceDirectory {
+    SourceDirectory { directory: random.pick(&["/", "/etc/", "/a/", "/b/"]).to_owned(), recursive: random.one_in(2) }
+}
+
+/// Rules of process or file that meet on one path, which is given too: an Allow and a Block of it at least, one with a source, one by
+/// a pattern and one by a name; and some others.
+pub fn contested(random: &mut Random) -> (WorkloadRules, String) {
+    let target = path(random);
+    let (parent, name) = target.rsplit_once('/').unwrap_or_default();
+    let pattern = random.pick(&[format!("{parent}/*"), "/**".to_owned(), format!("/**/{name}"), format!("{target}*")]);
+    let directory = PathMatch::Directory { directory: format!("{parent}/"), recursive: random.one_in(2) };
+    let matches =
+        [PathMatch::Name(name.to_owned()), PathMatch::Pattern(pattern), PathMatch::Exact(target.clone()), directory];
+    let is_file = random.one_in(2);
+    let mut actions = vec![Action::Allow, Action::Block, Action::Audit, Action::Allow, Action::Block];
+    let mut rules = super::corpus::rules(random, 4);
+    for (number, path) in matches.into_iter().enumerate() {
+        let modified = PathRule { path, ..path_rule(random, is_file) };
+        let matcher = if is_file { Matcher::File(modified) } else { Matcher::Process(modified) };
+        let action = actions.remove(if number < 2 { 0 } else { random.below(actions.len()) });
+        let sources: &[&str] = if number == 2 || random.one_in(4) { &SOURCES } else { &[] };
+        rules.rules.push(std::sync::Arc::new(rule(action, matcher, sources)));
+    }
+    (rules, target)
 }
 
 /// Another rule on the same, or on what holds it.
@@ -184,6 +246,7 @@ fn overlapping(random: &mut Random, matcher: Matcher) -> Matcher {
             let cidr = rule.cidr.map(|(address, prefix)| (address, random.below(usize::from(prefix) + 1) as u8));
             Matcher::Destination(DestinationMatch { cidr, ports: rule.ports.filter(|_| random.one_in(2)), ..rule })
         }
+        other => other,
     }
 }
 
@@ -215,7 +278,7 @@ pub fn path_near(random: &mut Random, rules: &WorkloadRules) -> Vec<u8> {
             PathMatch::Pattern(pattern) => filled_in(random, &pattern),
             PathMatch::Any => path(random),
         },
-        Matcher::Socket(_) | Matcher::Destination(_) => path(random),
+        _ => path(random),
     };
     match random.below(8) {
         0 => near = path(random),

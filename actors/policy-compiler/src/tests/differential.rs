@@ -1,15 +1,24 @@
 //! Blob walker against naive evaluator.
 
-use palisade_kernel_abi::blob::{Blob, Family, Modifiers, SourceId};
-use palisade_policy::{PolicyFile, ir::WorkloadRules};
+use palisade_domain::Action;
+use palisade_kernel_abi::blob::{
+    AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, SourceId, domain_path,
+};
+use palisade_policy::{
+    PolicyFile,
+    ir::{Matcher, PathMatch, Preset, Rule, WorkloadRules},
+};
 use palisade_protocol::CompiledPolicy;
 
 use super::{
     compile,
-    corpus::{Random, endpoint, executable, path_near, rules, seed},
+    corpus::{CAPABILITIES, Random, SYSCALLS, contested, endpoint, executable, path, path_near, rules, seed},
 };
-use crate::canonical::tables_of;
-use crate::naive::{Act, Object, candidates, evaluate};
+use crate::{
+    CompileError,
+    canonical::tables_of,
+    naive::{Act, Object, candidates, evaluate},
+};
 
 /// What is decided, so that a test which only ever saw one kind of decision fails.
 #[derive(Default, Debug)]
@@ -21,44 +30,81 @@ struct Seen {
     by_rule: usize,
     /// Acts on which matching rules do not ask for the same.
     contested: usize,
+    /// Decided by a rule, by family.
+    families: [usize; Family::ALL.len()],
+    /// Rule sets.
+    refused: usize,
 }
 
-fn check(rules: &WorkloadRules, policy: &CompiledPolicy, act: &Act<'_>, seen: &mut Seen) {
-    let blob = &policy.blob;
-    let accept = match act.object {
+/// What the blob says of the act, as a walker asks it.
+fn verdict(blob: &Blob, act: &Act<'_>) -> Decision {
+    let accept: PathAccepts = match act.object {
         Object::Path(path) => blob.path_accept(path),
-        Object::Endpoint(endpoint) => blob.network_accept(endpoint.encode().as_ref()),
+        Object::Endpoint(endpoint) => blob.network_accept(endpoint.encode().as_ref()).into(),
+        Object::Capability(number) => AcceptId::of_capability(number).into(),
+        Object::Syscall { number, compat: false } => AcceptId::of_syscall(number.into()).into(),
+        Object::Syscall { number, compat: true } => AcceptId::of_compat_syscall(number.into()).into(),
+        Object::Domain(name) => blob.name_accept(&domain_path(name.as_bytes())).into(),
+        // Presets count from 1 in the order of the language.
+        Object::Preset(preset) => AcceptId(preset as u32 + 1).into(),
     };
     let source = act.executable.map_or(SourceId::NONE, |path| blob.source_id(path));
     let decision = blob.decide(act.family, accept, source, act.modifiers);
+    decision.settled(blob.arguments_meet(decision.arguments, act.arguments.iter().map(|text| text.as_bytes())))
+}
+
+fn check(rules: &WorkloadRules, policy: &CompiledPolicy, act: &Act<'_>, seen: &mut Seen) {
+    let decision = verdict(&policy.blob, act);
     let expected = evaluate(rules, act);
     let named = decision.rule.map(|index| &policy.rules[index as usize]);
     let rule_agrees = match named {
         None => expected.rules.is_empty(),
-        Some(named) => expected.rules.iter().any(|rule| rule == named),
+        Some(named) => expected.rules.iter().any(|rule| rule == named || asks_for_arguments_as(rule, named)),
     };
     if (decision.effect, decision.by_posture) != (expected.effect, expected.by_posture) || !rule_agrees {
-        let path = match act.object {
+        let object = match act.object {
             Object::Path(path) => String::from_utf8_lossy(path).into_owned(),
-            Object::Endpoint(endpoint) => format!("{endpoint:?}"),
+            other => format!("{other:?}"),
         };
         for rule in &rules.rules {
-            println!("  {:?} {:?} from {:?}", rule.action, rule.matcher, rule.sources);
+            println!("  {:?} {:?} from {:?} {:?}", rule.action, rule.matcher, rule.sources, rule.source_directories);
         }
         panic!(
-            "{:?} {path} by {:?} {:?}: blob says {decision:?} ({named:?}), naive {expected:?}",
-            act.family, act.executable, act.modifiers
+            "{:?} {object} by {:?} {:?} {:?}: blob says {decision:?} ({named:?}), naive {expected:?}",
+            act.family, act.executable, act.modifiers, act.arguments
         );
     }
     match decision.effect {
-        palisade_kernel_abi::blob::Effect::Permit => seen.permits += 1,
-        palisade_kernel_abi::blob::Effect::Audit => seen.audits += 1,
-        palisade_kernel_abi::blob::Effect::Block => seen.blocks += 1,
+        Effect::Permit => seen.permits += 1,
+        Effect::Audit => seen.audits += 1,
+        Effect::Block => seen.blocks += 1,
     }
     seen.postures += usize::from(decision.by_posture);
     seen.by_rule += usize::from(decision.rule.is_some());
+    seen.families[act.family as usize] += usize::from(decision.rule.is_some());
     let candidates = candidates(rules, act);
     seen.contested += usize::from(candidates.iter().any(|rule| rule.action != candidates[0].action));
+}
+
+/// Of rules of one rank that ask for arguments one is named for all.
+fn asks_for_arguments_as(rule: &Rule, named: &Rule) -> bool {
+    let asks = |rule: &Rule| matches!(&rule.matcher, Matcher::Process(path) if !path.allowed_arguments.is_empty());
+    asks(rule) && asks(named) && rule.specificity() == named.specificity()
+}
+
+/// Random rules may ask for different things by different arguments, which is refused.
+fn compiled(rules: &WorkloadRules, seen: &mut Seen) -> Option<CompiledPolicy> {
+    match compile(rules) {
+        Err(CompileError::ArgumentActions { .. }) => {
+            seen.refused += 1;
+            None
+        }
+        other => Some(other.unwrap()),
+    }
+}
+
+fn arguments(random: &mut Random) -> &'static [&'static str] {
+    random.pick(&[&[][..], &["-a"], &["-a", "-ab"], &["x", "-a", "x"], &["-a", ""], &["-", "x"], &["-abc"], &["x"]])
 }
 
 /// An act of some rule's family.
@@ -67,22 +113,37 @@ fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Act<'a
     let family = random.pick(tables_of(&near.matcher));
     let object = match family {
         Family::Process | Family::File | Family::Ptrace => Object::Path(path),
-        Family::Socket => {
-            Object::Endpoint(palisade_kernel_abi::blob::Endpoint { destination: None, ..endpoint(random) })
-        }
+        Family::Socket => Object::Endpoint(Endpoint { destination: None, ..endpoint(random) }),
         Family::Connect => Object::Endpoint(endpoint(random)),
+        Family::Capability => Object::Capability(random.pick(&CAPABILITIES)),
+        Family::Syscall => Object::Syscall { number: random.pick(&SYSCALLS), compat: random.one_in(2) },
+        Family::Dns => Object::Domain(random.pick(&[
+            "a.com",
+            "A.com.",
+            "x.www.a.com",
+            "aa.com",
+            "com",
+            "org",
+            "xa.com",
+            "b.a.com",
+        ])),
+        Family::Preset => Object::Preset(random.pick(&Preset::ALL)),
     };
-    Act { family, object, executable: executable(random), modifiers: Modifiers(random.below(4) as u32) }
+    Act { family, object, executable: executable(random), modifiers: modifiers(random), arguments: arguments(random) }
+}
+
+fn modifiers(random: &mut Random) -> Modifiers {
+    Modifiers(random.below(8) as u32)
 }
 
 #[test]
 fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() {
     let mut random = Random::new(seed());
     let mut seen = Seen::default();
-    for round in 0..400 {
+    for round in 0..600 {
         let count = 1 + random.below(if round % 10 == 0 { 40 } else { 8 });
         let rules = rules(&mut random, count);
-        let policy = compile(&rules).unwrap();
+        let Some(policy) = compiled(&rules, &mut seen) else { continue };
         for _ in 0..100 {
             let path = path_near(&mut random, &rules);
             let act = act(&mut random, &rules, &path);
@@ -90,13 +151,69 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_random_rules_and_acts() 
         }
     }
     println!("{seen:?}");
-    let Seen { permits, audits, blocks, postures, by_rule, contested } = seen;
+    let Seen { permits, audits, blocks, postures, by_rule, contested, families, refused } = seen;
     for (what, count) in
         [("permits", permits), ("audits", audits), ("blocks", blocks), ("postures", postures), ("by rule", by_rule)]
     {
         assert!(count > 1000, "too few {what} to have tested anything: {count}");
     }
     assert!(contested * 3 > by_rule, "rules overlap on a third of what they decide");
+    assert!(families.iter().all(|decided| *decided > 100), "each family was decided by rules: {families:?}");
+    assert!(refused < 40, "{refused} sets were refused");
+}
+
+/// What the rules are that match one act: an Allow and a Block at once, one with a source, one by a pattern, one by a name.
+fn overlap_of(rules: &WorkloadRules, act: &Act<'_>) -> [bool; 4] {
+    let candidates = candidates(rules, act);
+    let by = |is: fn(&PathMatch) -> bool| {
+        candidates.iter().any(|rule| match &rule.matcher {
+            Matcher::Process(path) | Matcher::File(path) => is(&path.path),
+            _ => false,
+        })
+    };
+    let asks = |action| candidates.iter().any(|rule| rule.action == action);
+    [
+        asks(Action::Allow) && asks(Action::Block),
+        candidates.iter().any(|rule| !rule.sources.is_empty()),
+        by(|path| matches!(path, PathMatch::Pattern(_))),
+        by(|path| matches!(path, PathMatch::Name(_))),
+    ]
+}
+
+#[test]
+fn unit_compiled_blob_decides_as_the_naive_evaluator_where_allow_block_source_pattern_and_name_meet() {
+    const SETS: usize = 600;
+    let mut random = Random::new(seed());
+    let (mut seen, mut shares, mut all_at_once) = (Seen::default(), [0usize; 4], 0usize);
+    for round in 0..SETS {
+        // Two of three are made to overlap; what overlaps is measured, not believed.
+        let (rules, target) =
+            if round % 3 == 0 { (rules(&mut random, 6), path(&mut random)) } else { contested(&mut random) };
+        let Some(policy) = compiled(&rules, &mut seen) else { continue };
+        let mut overlaps = [false; 4];
+        let mut at_once = false;
+        for number in 0..60 {
+            let path = if number % 2 == 0 { target.clone().into_bytes() } else { path_near(&mut random, &rules) };
+            let act = Act {
+                family: random.pick(&[Family::Process, Family::File]),
+                object: Object::Path(&path),
+                executable: executable(&mut random),
+                modifiers: modifiers(&mut random),
+                arguments: arguments(&mut random),
+            };
+            check(&rules, &policy, &act, &mut seen);
+            let overlap = overlap_of(&rules, &act);
+            at_once |= overlap == [true; 4];
+            overlaps.iter_mut().zip(overlap).for_each(|(any, more)| *any |= more);
+        }
+        shares.iter_mut().zip(overlaps).for_each(|(share, is)| *share += usize::from(is));
+        all_at_once += usize::from(at_once);
+    }
+    println!(
+        "of {SETS} rule sets: Allow and Block on one act {}, with a source {}, by a pattern {}, by a name {}, all on one act {all_at_once}; {seen:?}",
+        shares[0], shares[1], shares[2], shares[3]
+    );
+    assert!(shares.iter().all(|share| share * 3 >= SETS) && all_at_once * 3 >= SETS, "{shares:?} {all_at_once}");
 }
 
 /// Every path of up to five bytes of `/`, `a`, `b` and `x` after the first slash: no state of a small automaton goes unseen.
@@ -121,11 +238,12 @@ fn unit_compiled_blob_decides_as_the_naive_evaluator_on_every_short_path() {
     for _ in 0..240 {
         let count = 2 + random.below(7);
         let rules = rules(&mut random, count);
-        let policy = compile(&rules).unwrap();
+        let Some(policy) = compiled(&rules, &mut seen) else { continue };
         for path in &paths {
             let family = random.pick(&[Family::Process, Family::File, Family::Ptrace]);
-            let modifiers = Modifiers(random.below(4) as u32);
-            let act = Act { family, object: Object::Path(path), executable: executable(&mut random), modifiers };
+            let (modifiers, arguments) = (modifiers(&mut random), arguments(&mut random));
+            let act =
+                Act { family, object: Object::Path(path), executable: executable(&mut random), modifiers, arguments };
             check(&rules, &policy, &act, &mut seen);
         }
     }
@@ -159,7 +277,12 @@ fn unit_compiler_takes_every_pattern_that_a_document_may_hold_and_means_the_same
         for _ in 0..40 {
             let path = random.pick(&paths);
             let (object, modifiers) = (Object::Path(&path), Modifiers::NONE);
-            check(&rules, &policy, &Act { family: Family::File, object, executable: None, modifiers }, &mut seen);
+            check(
+                &rules,
+                &policy,
+                &Act { family: Family::File, object, executable: None, modifiers, arguments: &[] },
+                &mut seen,
+            );
         }
         (taken, matched) = (taken + 1, matched + seen.blocks);
     }
@@ -172,7 +295,7 @@ fn unit_compiled_blob_does_not_depend_on_rule_order_or_repetition() {
     let mut random = Random::new(seed());
     for _ in 0..50 {
         let rules = rules(&mut random, 12);
-        let policy = compile(&rules).unwrap();
+        let Some(policy) = compiled(&rules, &mut Seen::default()) else { continue };
         let mut shuffled = rules.clone();
         for at in (1..shuffled.rules.len()).rev() {
             shuffled.rules.swap(at, random.below(at + 1));
@@ -189,7 +312,8 @@ fn unit_compiled_blob_does_not_depend_on_rule_order_or_repetition() {
 fn unit_compiled_blob_survives_its_own_validation_from_bytes() {
     let mut random = Random::new(seed());
     for _ in 0..50 {
-        let policy = compile(&rules(&mut random, 10)).unwrap();
+        let rules = rules(&mut random, 10);
+        let Some(policy) = compiled(&rules, &mut Seen::default()) else { continue };
         let read = Blob::from_bytes(policy.blob.content()).unwrap();
         assert_eq!(read.digest(), policy.id.0);
     }

@@ -40,7 +40,7 @@ fn compiled(test: &PolicyTest) -> BTreeMap<String, CompiledPolicy> {
 }
 
 fn assert_holds(place: &str, case: &Case, policy: &CompiledPolicy) {
-    let Decision { effect, by_posture, rule } = decide(policy, &case.act);
+    let Decision { effect, by_posture, rule, .. } = decide(policy, &case.act);
     let action = match effect {
         Effect::Permit => Action::Allow,
         Effect::Audit => Action::Audit,

@@ -26,6 +26,7 @@ pub(crate) fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
         place: "process.matchPaths[0]".into(),
         matcher,
         sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+        source_directories: Default::default(),
         action,
         severity: None,
         tags: Vec::new(),
@@ -34,7 +35,7 @@ pub(crate) fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
 }
 
 pub(crate) fn file(path: PathMatch) -> Matcher {
-    Matcher::File(PathRule { path, owner_only: false, read_only: false })
+    Matcher::File(PathRule::of(path))
 }
 
 fn pattern(pattern: &str) -> PathMatch {

@@ -4,11 +4,12 @@ use palisade_domain::Action;
 use palisade_kernel_abi::blob::{Automaton, Family};
 use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, Rule, WorkloadRules};
 
-use super::{compile, corpus::Random, exact, file, pattern, rule, workload};
+use super::{compile, exact, file, pattern, rule, workload};
 use crate::{
     CompileError, TooLarge,
+    arguments::ArgumentSets,
     automaton::{AutomatonLimits, Exhausted, SetInterner},
-    decisions::{Classes, Table},
+    decisions::{Classes, ClassesError, Table},
     verdict::Standing,
 };
 
@@ -115,6 +116,7 @@ fn unit_compiler_looks_at_its_time_more_often_the_more_there_is_to_decide() {
         rules_of_tag: (0..RULES).map(|n| vec![n]).collect(),
         posture: None,
         modifiers: 4,
+        is_decided: true,
         has_sources: true,
     };
     let mut sets = SetInterner::default();
@@ -124,14 +126,15 @@ fn unit_compiler_looks_at_its_time_more_often_the_more_there_is_to_decide() {
     }
     let decide = |bound: usize| {
         let mut looks = 0;
-        let classes = Classes::of(&sets, std::slice::from_ref(&table), &standings, &mut || {
+        let mut arguments = ArgumentSets::default();
+        let classes = Classes::of(&sets, std::slice::from_ref(&table), &standings, &mut arguments, &mut || {
             looks += 1;
             looks > bound
         });
         (classes.map(|classes| classes.count()), looks)
     };
     assert_eq!(decide(usize::MAX), (Ok(21), 3));
-    assert_eq!(decide(1), (Err(8), 2));
+    assert_eq!(decide(1), (Err(ClassesError::Time { done: 8 }), 2));
 }
 
 #[test]
@@ -183,20 +186,16 @@ fn unit_compiler_names_the_rules_with_most_sources_where_the_tables_do_not_fit()
 
 #[test]
 fn unit_compiler_refuses_automata_that_do_not_fit_and_names_the_rules_in_most_states() {
-    // A state for each byte of the long ones, a column for each letter.
-    let mut random = Random::new(1);
-    let mut long = |n: usize| -> String {
-        let letters = (0..4_000).map(|_| char::from(b'a' + random.below(26) as u8));
-        format!("/long-{n}/{}", letters.collect::<String>())
-    };
-    let short = (0..20).map(|n| format!("/short-{n}"));
-    let paths: Vec<String> = short.chain((0..20).map(&mut long)).collect();
-    let rules = workload(paths.iter().map(|path| rule(Action::Block, file(exact(path)), &[])).collect());
+    // Which of 40 letters were the last three must be remembered: each state has an edge of its own for each of them.
+    let letters = ('a'..='z').chain('0'..='9').chain('A'..='D');
+    let windows = letters.map(|letter| rule(Action::Block, file(pattern(&format!("/*{letter}??"))), &[]));
+    let short = (0..20).map(|n| rule(Action::Block, file(exact(&format!("/short-{n}"))), &[]));
+    let rules = workload(short.chain(windows).collect());
     let error = compile(&rules).unwrap_err();
     let text = error.to_string();
     let CompileError::TooLarge { what: TooLarge::Words { rows, cells, .. }, worst } = error else { panic!("{text}") };
     assert!(rows > cells, "{text}");
-    assert!(worst.len() == 5 && worst.iter().all(|place| place.contains("/long-")), "{text}");
+    assert!(worst.len() == 5 && worst.iter().all(|place| place.contains("??")), "{text}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn tcp() -> Matcher {
     Matcher::Socket(SocketMatch {
         name: "tcp".into(),
         any_of: vec![shape(2, 0), shape(2, 6), shape(10, 0), shape(10, 6)],
+        pts: None,
     })
 }
 

@@ -26,7 +26,7 @@ fn open(policy: &CompiledPolicy, path: &str) -> Effect {
 }
 
 fn with(path: &str, owner_only: bool, read_only: bool) -> Matcher {
-    Matcher::File(PathRule { path: exact(path), owner_only, read_only })
+    Matcher::File(PathRule { owner_only, read_only, ..PathRule::of(exact(path)) })
 }
 
 #[test]
@@ -88,15 +88,15 @@ fn unit_verdict_of_modifiers_is_as_documented() {
         let policy = policy(vec![rule(action, with("/a", owner_only, read_only), &[])]);
         all.map(|modifiers| decide(&policy, Family::File, "/a", "", modifiers))
     };
-    let plain = |effects: [Effect; 4]| effects.map(|effect| Decision { effect, by_posture: false, rule: Some(0) });
+    let plain = |effects: [Effect; 4]| effects.map(|effect| Decision { effect, rule: Some(0), ..Decision::PERMIT });
     use Effect::{Audit as A, Block as B, Permit as P};
     // Order: others read, owner reads, others write, owner writes.
     assert_eq!(effects(Block, false, true), plain([P, P, B, B]));
     assert_eq!(effects(Block, true, false), plain([B, P, B, P]));
     assert_eq!(effects(Block, true, true), plain([B, P, B, B]));
     assert_eq!(effects(Audit, true, true), plain([A, P, A, A]));
-    let posture = Decision { effect: A, by_posture: true, rule: None };
-    let allowed = Decision { effect: P, by_posture: false, rule: Some(0) };
+    let posture = Decision { effect: A, by_posture: true, ..Decision::PERMIT };
+    let allowed = Decision { effect: P, rule: Some(0), ..Decision::PERMIT };
     assert_eq!(effects(Allow, false, true), [allowed, allowed, posture, posture]);
     assert_eq!(effects(Allow, true, true), [posture, allowed, posture, posture]);
 }
@@ -106,7 +106,7 @@ fn unit_verdict_of_an_unmet_modifier_does_not_fall_to_a_weaker_rule() {
     let policy =
         policy(vec![rule(Allow, with("/d/a", true, false), &[]), rule(Allow, file(directory("/d/", true)), &[])]);
     let decision = decide(&policy, Family::File, "/d/a", "", Modifiers::NONE);
-    assert_eq!(decision, Decision { effect: Effect::Audit, by_posture: true, rule: None });
+    assert_eq!(decision, Decision { effect: Effect::Audit, by_posture: true, ..Decision::PERMIT });
     assert_eq!(open(&policy, "/d/b"), Effect::Permit);
 }
 
@@ -116,7 +116,7 @@ fn unit_verdict_by_posture_holds_only_in_the_families_of_an_allow() {
     let postures = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block };
     let policy = compile(&WorkloadRules { postures, ..workload(rules) }).unwrap();
     let of = |family| decide(&policy, family, "/b", "", Modifiers::NONE);
-    assert_eq!(of(Family::File), Decision { effect: Effect::Block, by_posture: true, rule: None });
+    assert_eq!(of(Family::File), Decision { effect: Effect::Block, by_posture: true, ..Decision::PERMIT });
     assert_eq!(of(Family::Process), Decision::PERMIT);
     assert_eq!(of(Family::Ptrace).effect, Effect::Audit);
 }
@@ -214,7 +214,11 @@ fn unit_verdict_of_a_longer_prefix_wins_over_a_port_and_a_destination_over_a_soc
 }
 
 fn socket(domain: Option<u8>, kind: Option<u8>, protocol: Option<u8>) -> Matcher {
-    Matcher::Socket(SocketMatch { name: "test".into(), any_of: vec![SocketShape { domain, kind, protocol }] })
+    Matcher::Socket(SocketMatch {
+        name: "test".into(),
+        any_of: vec![SocketShape { domain, kind, protocol }],
+        pts: None,
+    })
 }
 
 #[test]

@@ -17,11 +17,13 @@ mod tests;
 
 pub use endpoint::{AF_INET, AF_INET6, Endpoint, EndpointSymbols, MAX_SYMBOLS, SOCKET_SYMBOLS, reached, symbols_of};
 pub use layout::{
-    AUTOMATA, Automaton, AutomatonHead, BlobHead, COLUMN_ACCEPT, COLUMN_CLASSES, COLUMN_SELF, Effect, FAMILIES, Family,
-    FamilyHead, HEAD_BYTES, MAGIC, MAX_RULES, SizeClass, VERSION,
+    AUTOMATA, Automaton, AutomatonHead, BASENAME_MAX, BlobHead, CAPABILITY_ACCEPTS, COLUMN_ACCEPT, COLUMN_CLASSES,
+    COLUMN_SELF, COMB_CELL, COMB_FREE, COMB_STATE, Effect, FAMILIES, Family, FamilyHead, Form, HEAD_BYTES, MAGIC,
+    MAX_ARGUMENT_ALTERNATIVES, MAX_ARGUMENT_SETS, MAX_RULES, PRESET_ACCEPTS, Preset, SYSCALL_ACCEPTS, SYSCALLS,
+    SizeClass, VERSION,
 };
 pub use validate::BlobError;
-pub use walk::{AcceptId, Decision, Modifiers, SourceId};
+pub use walk::{AcceptId, Decision, Modifiers, PathAccepts, Rank, SourceId, domain_path};
 
 /// A valid blob.
 #[derive(Clone)]

@@ -12,40 +12,45 @@ fn classes() -> [u8; 256] {
     class_of
 }
 
-/// Path: `a` exactly has accept id 1. Rows at 0 (dead), 4 (start), 8 (after `a`). Source and network: one row each, dead.
+/// Path: `a` exactly has accept id 1. Rows at 0 (dead), 4 (start), 8 (after `a`). All others: one row each, dead, at even words.
 /// File: accept 1 blocks by rule 6, for writers only.
 fn parts() -> (BlobHead, Vec<u32>) {
     let mut words = vec![0, 0, 0, 0];
     words.extend([0, 4, 0, 8]);
     words.extend([1, 8, 0, 0]);
-    words.extend([0, 12, 12]);
-    words.extend([0, 15, 15]);
-    let block = Decision { effect: Effect::Block, by_posture: false, rule: Some(6) }.to_word().unwrap();
+    for row in [12, 16, 20, 24, 28] {
+        words.resize(row as usize, 0);
+        words.extend([0, row, row]);
+    }
+    let block = Decision { effect: Effect::Block, rule: Some(6), ..Decision::PERMIT }.to_word().unwrap();
     words.extend([0, 0, 0, 0, 0, 0, block, block]);
     let mut one_class = [2; 256];
     one_class[0] = 1;
-    let dead = |row| AutomatonHead { start: row, absorbing: row + 3, states: 1, reserved: 0, class_of: one_class };
+    let dead = |row| AutomatonHead { start: row, absorbing: row + 3, words: 3, form: 0, class_of: one_class };
+    let mut family = [FamilyHead::default(); FAMILIES];
+    family[Family::File as usize] = FamilyHead { base: TABLE, accepts: 2, sources: 1, modifiers: 4 };
     let head = BlobHead {
         magic: MAGIC,
         version: VERSION,
         words: 0,
         families: 1 << Family::File as u32,
         automaton: [
-            AutomatonHead { start: 4, absorbing: 4, states: 3, reserved: 0, class_of: classes() },
+            AutomatonHead { start: 4, absorbing: 4, words: 12, form: 0, class_of: classes() },
             dead(12),
-            dead(15),
+            dead(16),
+            dead(20),
+            dead(24),
+            dead(28),
         ],
-        family: [
-            FamilyHead::default(),
-            FamilyHead { base: 18, accepts: 2, sources: 1, modifiers: 4 },
-            FamilyHead::default(),
-            FamilyHead::default(),
-            FamilyHead::default(),
-        ],
+        family,
+        arguments: FamilyHead::default(),
         digest: [0; 32],
     };
     (head, words)
 }
+
+/// Where the file table of [`parts`] begins.
+const TABLE: u32 = 31;
 
 fn blob() -> Blob {
     let (head, words) = parts();
@@ -56,7 +61,7 @@ fn blob() -> Blob {
 fn unit_blob_walk_matches_only_the_whole_path() {
     let blob = blob();
     for (path, accept) in [(&b"a"[..], 1), (b"", 0), (b"aa", 0), (b"b", 0), (b"a\0\0", 1), (b"\0a", 1), (b"ba", 0)] {
-        assert_eq!(blob.path_accept(path), AcceptId(accept), "{path:?}");
+        assert_eq!(blob.path_accept(path), AcceptId(accept).into(), "{path:?}");
     }
 }
 
@@ -65,7 +70,7 @@ fn unit_blob_decides_by_modifier_and_takes_unknown_ids_as_zero() {
     let blob = blob();
     let file = |accept, source, modifiers| blob.decide(Family::File, AcceptId(accept), SourceId(source), modifiers);
     assert_eq!(file(1, 0, Modifiers::NONE), Decision::PERMIT);
-    let blocked = Decision { effect: Effect::Block, by_posture: false, rule: Some(6) };
+    let blocked = Decision { effect: Effect::Block, rule: Some(6), ..Decision::PERMIT };
     assert_eq!(file(1, 0, Modifiers::WRITE), blocked);
     assert_eq!(file(1, 9, Modifiers::new(true, true)), blocked);
     assert_eq!(file(u32::MAX, u32::MAX, Modifiers::WRITE), Decision::PERMIT);
@@ -105,9 +110,9 @@ fn unit_blob_refuses_every_corrupted_byte() {
 #[test]
 fn unit_blob_refuses_rows_that_lead_out_even_with_a_right_digest() {
     let (_, good) = parts();
-    // Every word of a row but the accept ids: 3 is no row, 12 is another automaton's, the last is no word at all.
-    for at in (0..18).filter(|at| ![0, 4, 8, 12, 15].contains(at)) {
-        for target in [3, 19, 1 << 21, u32::MAX] {
+    // Every word of a row but the accept ids: 3 is no row, 31 is a table's, the last is no word at all.
+    for at in (0..31).filter(|at| at % 4 != 0 && ![15, 19, 23, 27].contains(at)) {
+        for target in [3, 31, 1 << 21, u32::MAX] {
             let (head, mut words) = parts();
             words[at] = target;
             assert!(Blob::from_parts(head, &words).is_err(), "word {at} = {target}");
@@ -115,11 +120,11 @@ fn unit_blob_refuses_rows_that_lead_out_even_with_a_right_digest() {
     }
     let (head, mut words) = parts();
     words[8] = 2;
-    assert!(matches!(Blob::from_parts(head, &words), Err(BlobError::Table { family: Family::File, .. })));
+    assert!(matches!(Blob::from_parts(head, &words), Err(BlobError::Table { family: Some(Family::File), .. })));
     let (head, mut words) = parts();
-    words[18] = 3;
+    words[TABLE as usize] = 3;
     assert!(matches!(Blob::from_parts(head, &words), Err(BlobError::Table { .. })));
-    assert!(Blob::from_parts(head, &good[..25]).is_err());
+    assert!(Blob::from_parts(head, &good[..38]).is_err());
 }
 
 #[test]
@@ -130,8 +135,8 @@ fn unit_blob_refuses_heads_out_of_range() {
         ("start between rows", |h| h.automaton[0].start = 5),
         ("absorbing between rows", |h| h.automaton[0].absorbing = 5),
         ("absorbing that is not", |h| h.automaton[0].absorbing = 8),
-        ("no states", |h| h.automaton[1].states = 0),
-        ("huge states", |h| h.automaton[2].states = u32::MAX),
+        ("no states", |h| h.automaton[1].words = 0),
+        ("huge states", |h| h.automaton[2].words = u32::MAX),
         ("class 0", |h| h.automaton[0].class_of[7] = 0),
         ("NUL with a class", |h| h.automaton[0].class_of[0] = 2),
         ("more columns than words", |h| h.automaton[2].class_of[9] = 255),
@@ -139,7 +144,7 @@ fn unit_blob_refuses_heads_out_of_range() {
         ("table size overflows", |h| h.family[1].accepts = u32::MAX),
         ("three modifiers", |h| h.family[1].modifiers = 3),
         ("no sources", |h| h.family[1].sources = 0),
-        ("unknown family", |h| h.families |= 1 << 5),
+        ("unknown family", |h| h.families |= 1 << FAMILIES),
     ];
     for (what, edit) in edits {
         let (mut head, words) = parts();
@@ -170,11 +175,11 @@ fn unit_endpoint_is_what_connect_reaches() {
 fn unit_decision_word_keeps_what_it_can_and_refuses_the_rest() {
     for effect in [Effect::Permit, Effect::Audit, Effect::Block] {
         for by_posture in [false, true] {
-            for rule in [None, Some(0), Some(1), Some((1 << 24) - 2)] {
-                let decision = Decision { effect, by_posture, rule };
+            for rule in [None, Some(0), Some(1), Some(MAX_RULES as u32 - 1)] {
+                let decision = Decision { effect, by_posture, rule, arguments: 0 };
                 assert_eq!(Decision::from_word(decision.to_word().unwrap()), decision);
             }
         }
     }
-    assert_eq!(Decision { rule: Some((1 << 24) - 1), ..Decision::PERMIT }.to_word(), None);
+    assert_eq!(Decision { rule: Some(MAX_RULES as u32), ..Decision::PERMIT }.to_word(), None);
 }

@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 
 use crate::{
-    diagnostic::{Problems, quoted},
+    capability,
+    diagnostic::{Diagnostic, Problems, quoted},
+    dns,
     fields::{self, Fields, listed},
-    path, protocol,
+    ir::CapabilityMatch,
+    path, protocol, syscall,
     yaml::Node,
 };
 
@@ -22,6 +25,12 @@ pub enum Act {
     Connect(ConnectAct),
     /// Tracing of a process.
     Ptrace(PtraceAct),
+    /// A question to a DNS server.
+    Dns(DnsAct),
+    /// Use of a capability.
+    Capability(CapabilityAct),
+    /// A system call.
+    Syscall(SyscallAct),
 }
 
 /// Execution of a file.
@@ -97,16 +106,69 @@ pub struct PtraceAct {
     pub source: Option<String>,
 }
 
-const ACTS: [&str; 5] = ["exec", "open", "socket", "connect", "ptrace"];
+/// A question to a DNS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsAct {
+    /// The name, lower case, without a trailing dot.
+    pub name: String,
+    /// The acting executable, where it is known.
+    pub source: Option<String>,
+}
+
+/// Use of a capability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapabilityAct {
+    /// Lower case, without `cap_`.
+    pub name: String,
+    /// `CAP_*`.
+    pub number: u8,
+    /// The acting executable, where it is known.
+    pub source: Option<String>,
+}
+
+/// A system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyscallAct {
+    /// Its name.
+    pub name: String,
+    /// Of x86-64; the call is made by it where there is one.
+    pub number: Option<u16>,
+    /// Of i386.
+    pub number32: Option<u16>,
+    /// The file that it is about, if it is about one.
+    pub path: Option<String>,
+    /// The acting executable, where it is known.
+    pub source: Option<String>,
+}
+
+const ACTS: [&str; 8] = ["exec", "open", "socket", "connect", "ptrace", "dns", "capability", "syscall"];
+
+impl Act {
+    /// Reads one act as a case writes it: `exec: {path: /bin/sh, source: /bin/bash}`. `file` is what messages call the text.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Diagnostic>> {
+        let mut problems = Problems::new(file);
+        let mut acts = Vec::new();
+        crate::policy_file::for_each_document(text.as_bytes(), &mut problems, |document, problems| {
+            let Some(mut fields) = Fields::of(&document, "", problems) else { return };
+            acts.extend(read(&mut fields, problems));
+            fields.close(problems);
+        });
+        let refused = problems.refusals() > 0;
+        match acts.pop() {
+            Some(act) if !refused && acts.is_empty() => Ok(act),
+            _ => Err(problems.into_diagnostics()),
+        }
+    }
+}
 
 /// Reads the case's one act.
 pub(super) fn read(case: &mut Fields<'_>, problems: &mut Problems) -> Option<Act> {
-    let later = ["dns", "capability", "syscall"];
-    case.refuse_unsupported(&later, "remove the case; no policy of this version speaks of it", problems);
     let written: Vec<(&str, &Node)> = ACTS.iter().filter_map(|name| case.get(name).map(|node| (*name, node))).collect();
     let (name, node) = match written.as_slice() {
         [one] => *one,
-        [] if later.iter().any(|name| case.has(name)) => return None,
         [] => {
             let what = format!("{} has no act", quoted(&case.place));
             problems.error(case.at, what, "a case is about one act", format!("write one of {}", listed(&ACTS)));
@@ -124,7 +186,10 @@ pub(super) fn read(case: &mut Fields<'_>, problems: &mut Problems) -> Option<Act
         "open" => open(&mut fields, problems).map(Act::Open),
         "socket" => socket(&mut fields, problems).map(Act::Socket),
         "connect" => connect(&mut fields, problems).map(Act::Connect),
-        _ => ptrace(&mut fields, problems).map(Act::Ptrace),
+        "ptrace" => ptrace(&mut fields, problems).map(Act::Ptrace),
+        "dns" => dns(&mut fields, problems).map(Act::Dns),
+        "capability" => capability(&mut fields, problems).map(Act::Capability),
+        _ => syscall(&mut fields, problems).map(Act::Syscall),
     };
     fields.close(problems);
     act
@@ -187,6 +252,30 @@ fn ptrace(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<PtraceAct>
     let target = required_path(fields, "target", problems);
     let source = optional_path(fields, "source", problems);
     Some(PtraceAct { target: target?, source })
+}
+
+fn dns(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<DnsAct> {
+    let node = fields.require("name", "write `name: example.com`", problems);
+    let name = node.and_then(|node| dns::domain(node, &fields.place_of("name"), problems));
+    let source = optional_path(fields, "source", problems);
+    Some(DnsAct { name: name?, source })
+}
+
+fn capability(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<CapabilityAct> {
+    let node = fields.require("name", "write `name: net_raw`", problems);
+    let capability = node.and_then(|node| capability::named(node, &fields.place_of("name"), problems));
+    let source = optional_path(fields, "source", problems);
+    let CapabilityMatch { name, number } = capability?;
+    Some(CapabilityAct { name, number, source })
+}
+
+fn syscall(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<SyscallAct> {
+    let node = fields.require("name", "write `name: ptrace`", problems);
+    let call = node.and_then(|node| syscall::named(node, &fields.place_of("name"), problems));
+    let path = optional_path(fields, "path", problems);
+    let source = optional_path(fields, "source", problems);
+    let (name, (number, number32)) = call?;
+    Some(SyscallAct { name: name.to_owned(), number, number32, path, source })
 }
 
 fn required_path(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems) -> Option<String> {

@@ -58,7 +58,7 @@ fn unit_policy_file_lowers_every_list_of_kubearmor_in_document_order() {
             "network.matchProtocols[1]",
         ]
     );
-    let path = |path, owner_only, read_only| PathRule { path, owner_only, read_only };
+    let path = |path, owner_only, read_only| PathRule { owner_only, read_only, ..PathRule::of(path) };
     let directory = |directory: &str, recursive| PathMatch::Directory { directory: directory.to_owned(), recursive };
     let expected = [
         Matcher::Process(path(PathMatch::Exact("/usr/bin/sleep".to_owned()), true, false)),

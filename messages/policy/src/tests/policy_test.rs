@@ -48,6 +48,24 @@ fn unit_policy_test_reads_the_whole_format() {
 }
 
 #[test]
+fn unit_policy_test_reads_acts_on_names_capabilities_and_system_calls() {
+    let text = format!(
+        "{START}cases:\n- {{name: a, workload: web, dns: {{name: WWW.Example.com.}}, expect: {{action: Block}}}}\n- {{name: b, workload: \
+         web, capability: {{name: CAP_NET_RAW, source: /bin/ping}}, expect: {{action: Block}}}}\n- {{name: c, workload: web, syscall: \
+         {{name: umount, path: /mnt}}, expect: {{action: Audit}}}}\n"
+    );
+    let test = PolicyTest::parse("t.yaml", text.as_bytes()).unwrap();
+    let Expectation::Cases(cases) = &test.expectation else { panic!("{:?}", test.expectation) };
+    let Act::Dns(dns) = &cases[0].act else { panic!("{:?}", cases[0]) };
+    assert_eq!(dns.name, "www.example.com");
+    let Act::Capability(capability) = &cases[1].act else { panic!("{:?}", cases[1]) };
+    assert_eq!((capability.name.as_str(), capability.number), ("net_raw", 13));
+    assert_eq!(capability.source.as_deref(), Some("/bin/ping"));
+    let Act::Syscall(call) = &cases[2].act else { panic!("{:?}", cases[2]) };
+    assert_eq!((call.number, call.number32, call.path.as_deref()), (None, Some(22), Some("/mnt")));
+}
+
+#[test]
 fn unit_policy_test_takes_broken_policies_where_it_expects_their_refusal() {
     let text = "apiVersion: palisade.dev/v1alpha1\nkind: PolicyTest\nname: t\npolicies:\n- kind: x\nexpect: {invalid: \"no such\"}\n";
     let test = PolicyTest::parse("t.yaml", text.as_bytes()).unwrap();
@@ -66,7 +84,7 @@ fn unit_policy_test_says_what_is_wrong_with_a_case() {
         ),
         (
             "- {name: a, workload: web, expect: {action: Block}}",
-            "t.yaml:7:3: `cases[0]` has no act, a case is about one act, write one of `exec`, `open`, `socket`, `connect`, `ptrace`",
+            "t.yaml:7:3: `cases[0]` has no act, a case is about one act, write one of `exec`, `open`, `socket`, `connect`, `ptrace`, `dns`, `capability`, `syscall`",
         ),
         (
             "- {name: a, workload: web, exec: {path: /a}, open: {path: /a}, expect: {action: Block}}",
@@ -97,8 +115,16 @@ fn unit_policy_test_says_what_is_wrong_with_a_case() {
             "t.yaml:7:47: `cases[0].connect.address` is `x`, it is no IP address, write one such as `10.0.0.1` or `fd00::1`",
         ),
         (
-            "- {name: a, workload: web, dns: {name: x}, expect: {action: Block}}",
-            "t.yaml:7:28: unsupported in this version: `cases[0].dns`, it would not be held, so the document is refused, remove the case; no policy of this version speaks of it",
+            "- {name: a, workload: web, dns: {name: \"*.x\"}, expect: {action: Block}}",
+            "t.yaml:7:40: `cases[0].dns.name` is `*.x`, a domain stands for itself and all names below it, and has no wildcards, write `x`",
+        ),
+        (
+            "- {name: a, workload: web, capability: {name: net_row}, expect: {action: Block}}",
+            "t.yaml:7:47: `cases[0].capability.name` is `net_row`, Linux has no such capability, did you mean `net_raw`?",
+        ),
+        (
+            "- {name: a, workload: web, syscall: {name: forc}, expect: {action: Block}}",
+            "t.yaml:7:44: `cases[0].syscall.name` is `forc`, Linux has no such system call on x86-64 or i386, did you mean `fork`?",
         ),
         (
             "- {name: a, workload: web, exec: {path: /a}, expected: {action: Block}, expect: {action: Block}}",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use palisade_domain::Action;
 use proptest::prelude::*;
 
 use super::{fixture, fixtures, policies, workload};
@@ -35,6 +36,8 @@ fn assert_sound(rule: &Rule) {
     assert!(rule.severity.is_none_or(|severity| (1..=10).contains(&severity)));
     assert!(!rule.place.is_empty());
     rule.sources.iter().for_each(|source| assert_absolute(source));
+    let directories = rule.source_directories.iter().map(|source| source.directory.as_str());
+    directories.for_each(|directory| assert!(directory == "/" || directory.strip_suffix('/').is_some()));
     let _ = rule.specificity();
     let path = match &rule.matcher {
         Matcher::Process(rule) | Matcher::File(rule) => &rule.path,
@@ -44,6 +47,21 @@ fn assert_sound(rule: &Rule) {
             assert!(destination.ports.is_none_or(|(low, high)| 0 < low && low <= high));
             return;
         }
+        Matcher::Capability(capability) => return assert!(capability.number <= 40),
+        Matcher::Syscall(syscall) => {
+            assert!(!syscall.names.is_empty());
+            assert!(syscall.numbers.len() + syscall.numbers32.len() > 0);
+            assert!(syscall.numbers.iter().chain(&syscall.numbers32).all(|number| *number < 512));
+            assert_eq!(rule.action, Action::Audit, "system calls are audited only");
+            let Some(path) = &syscall.path else { return };
+            path
+        }
+        Matcher::Dns(dns) => {
+            assert!(!dns.domain.is_empty() && dns.domain == dns.domain.to_ascii_lowercase());
+            return assert!(dns.domain.split('.').all(|label| (1..=63).contains(&label.len())));
+        }
+        Matcher::Preset(_) => return,
+        Matcher::Device(device) => return assert!(device.level != Some(0)),
     };
     match path {
         PathMatch::Exact(path) => assert_absolute(path),

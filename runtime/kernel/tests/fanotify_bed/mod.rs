@@ -192,6 +192,7 @@ fn rule(matcher: Matcher, action: Action) -> Rule {
         place: "bed".into(),
         matcher,
         sources: Default::default(),
+        source_directories: Default::default(),
         action,
         severity: None,
         tags: Vec::new(),
@@ -201,12 +202,12 @@ fn rule(matcher: Matcher, action: Action) -> Rule {
 
 /// A rule on executing what `path` says.
 pub fn exec(action: Action, path: PathMatch) -> Rule {
-    rule(Matcher::Process(PathRule { path, owner_only: false, read_only: false }), action)
+    rule(Matcher::Process(PathRule::of(path)), action)
 }
 
 /// A rule on opening what `path` says.
 pub fn open(action: Action, path: PathMatch) -> Rule {
-    rule(Matcher::File(PathRule { path, owner_only: false, read_only: false }), action)
+    rule(Matcher::File(PathRule::of(path)), action)
 }
 
 pub fn exact(path: &str) -> PathMatch {
@@ -219,7 +220,8 @@ pub fn below(directory: &str) -> PathMatch {
 
 pub fn blob(rules: Vec<Rule>, posture: Posture) -> Arc<Blob> {
     let postures = Postures { file: posture, ..Postures::default() };
-    let rules = WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures };
+    let rules =
+        WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures, ..WorkloadRules::default() };
     compile(&rules, &AutomatonLimits::default(), &mut || false).expect("it compiles").blob
 }
 

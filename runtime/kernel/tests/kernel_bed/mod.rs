@@ -20,7 +20,9 @@ use palisade_kernel::{
     objects::{self, PinRoot},
     unload,
 };
-use palisade_kernel_abi::blob::{AutomatonHead, Blob, BlobHead, FAMILIES, Family, FamilyHead, MAGIC, VERSION};
+use palisade_kernel_abi::blob::{
+    Automaton, AutomatonHead, Blob, BlobHead, FAMILIES, Family, FamilyHead, MAGIC, VERSION,
+};
 
 /// Says why the test is skipped, or gives the root that pins go to.
 pub fn pin_root() -> Option<Pins> {
@@ -52,7 +54,14 @@ pub fn adapter(pins: &Path, fail_mode: FailMode) -> KernelAdapter {
 }
 
 /// A program that tests drive, of the object in `bpf/check.bpf.c`.
-pub const CHECKS: &[&str] = &["check_decision", "check_climb", "check_climb_typed", "check_own_executable"];
+pub const CHECKS: &[&str] = &[
+    "check_decision",
+    "check_other_decision",
+    "check_argument",
+    "check_climb",
+    "check_climb_typed",
+    "check_own_executable",
+];
 
 /// `struct pal_check`.
 #[derive(Clone, Copy)]
@@ -63,7 +72,7 @@ pub struct Check {
     pub accept: u32,
     pub source: u32,
     pub word: u32,
-    pub reserved: u32,
+    pub accept_name: u32,
     pub bytes: [u8; 4096],
 }
 
@@ -79,7 +88,7 @@ impl Check {
             accept: 0,
             source,
             word: 0,
-            reserved: 0,
+            accept_name: 0,
             bytes: [0; 4096],
         };
         check.bytes[..bytes.len()].copy_from_slice(bytes);
@@ -174,34 +183,45 @@ impl Random {
 /// that they go on for long. `states` is of the path automaton.
 pub fn random_blob(random: &mut Random, states: u32) -> Blob {
     let mut words = Vec::new();
-    let accepts = [1 + random.below(50), 1 + random.below(8), 1 + random.below(20)];
-    let automaton = [
-        random_automaton(random, &mut words, states, accepts[0]),
-        random_automaton(random, &mut words, 5 + states / 10, accepts[1]),
-        random_automaton(random, &mut words, 40, accepts[2]),
-    ];
+    let below = [50, 8, 20, 30, 12, 40];
+    let accepts = below.map(|bound| 1 + random.below(bound));
+    let sizes = [states, 5 + states / 10, 40, 30, 20, 30];
+    let automaton = [0, 1, 2, 3, 4, 5].map(|at| random_automaton(random, &mut words, sizes[at], accepts[at]));
+    let arguments = FamilyHead {
+        base: u32::try_from(words.len()).expect("below the largest class"),
+        accepts: accepts[Automaton::Argument as usize],
+        sources: 2 + random.below(6),
+        modifiers: 1,
+    };
+    words.extend((0..arguments.accepts * arguments.sources).map(|_| random.below(4)));
     let mut family = [FamilyHead::default(); FAMILIES];
     let mut families = 0;
     for kind in Family::ALL {
-        if random.below(8) == 0 {
+        // The system calls' table alone is a quarter of the smallest class.
+        if random.below(8) == 0 || (states < 100 && kind == Family::Syscall) {
             continue;
         }
-        let sources = if random.below(2) == 0 { 1 } else { accepts[1] };
-        let modifiers = if random.below(2) == 0 { 1 } else { 4 };
-        let table = FamilyHead {
-            base: u32::try_from(words.len()).expect("below the largest class"),
-            accepts: accepts[kind.automaton() as usize],
-            sources,
-            modifiers,
+        let modifiers = [1, 4, 8][random.below(3) as usize];
+        let is_small = modifiers == 1 || states >= 5_000;
+        let sources = if random.below(2) == 0 || !is_small { 1 } else { accepts[1] };
+        let rows = match kind.automaton() {
+            Some(Automaton::Path) => accepts[Automaton::Path as usize].max(accepts[Automaton::Basename as usize]),
+            Some(automaton) => accepts[automaton as usize],
+            None => kind.fixed_accepts().expect("its rows are fixed"),
         };
+        let base = u32::try_from(words.len()).expect("below the largest class");
+        let table = FamilyHead { base, accepts: rows, sources, modifiers };
         families |= 1 << kind as u32;
         family[kind as usize] = table;
-        words.extend(
-            (0..table.accepts * sources * modifiers)
-                .map(|_| random.below(3) | random.below(2) << 2 | random.below(1000) << 8),
-        );
+        let sets = if kind == Family::Process { arguments.sources } else { 1 };
+        let word = |_| {
+            let (effect, by_posture) = (random.below(3), random.below(2) << 2);
+            effect | by_posture | random.below(sets) << 4 | random.below(1000) << 12 | random.below(7) << 29
+        };
+        words.extend((0..table.accepts * sources * modifiers).map(word));
     }
-    let head = BlobHead { magic: MAGIC, version: VERSION, words: 0, families, automaton, family, digest: [0; 32] };
+    let head =
+        BlobHead { magic: MAGIC, version: VERSION, words: 0, families, automaton, family, arguments, digest: [0; 32] };
     Blob::from_parts(head, &words).expect("a valid blob")
 }
 
@@ -214,6 +234,7 @@ fn random_automaton(random: &mut Random, words: &mut Vec<u32>, states: u32, acce
     }
     let last = u32::from(class_of.iter().copied().max().expect("256 bytes"));
     let stride = last + 1;
+    words.resize(words.len().next_multiple_of(2), 0);
     let first = u32::try_from(words.len()).expect("below the largest class");
     let absorbing_rows = random.below(3).min(states - 1);
     for row in 0..states {
@@ -232,8 +253,8 @@ fn random_automaton(random: &mut Random, words: &mut Vec<u32>, states: u32, acce
     AutomatonHead {
         start: first + stride * absorbing_rows.max(random.below(states)),
         absorbing: first + stride * absorbing_rows,
-        states,
-        reserved: 0,
+        words: states * stride,
+        form: 0,
         class_of,
     }
 }

@@ -260,7 +260,8 @@ pub fn blob(rules: Vec<Rule>) -> Arc<Blob> {
 /// Compiles rules to a blob.
 pub fn blob_with(rules: Vec<Rule>, posture: Posture) -> Arc<Blob> {
     let postures = Postures { file: posture, network: posture, capabilities: posture };
-    let rules = WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures };
+    let rules =
+        WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures, ..WorkloadRules::default() };
     compile(&rules, &AutomatonLimits::default(), &mut || false).expect("it compiles").blob
 }
 
@@ -271,6 +272,7 @@ pub fn rule(action: Action, matcher: Matcher) -> Rule {
         place: "bed".into(),
         matcher,
         sources: Default::default(),
+        source_directories: Default::default(),
         action,
         severity: None,
         tags: Vec::new(),

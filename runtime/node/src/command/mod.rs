@@ -7,6 +7,7 @@ pub mod hook;
 pub mod logs;
 pub mod node;
 pub mod policy;
+pub mod policy_explain;
 pub mod policy_test;
 pub mod probe;
 pub mod responder;

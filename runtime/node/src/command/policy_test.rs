@@ -11,9 +11,9 @@ use std::{
 use palisade_domain::Action;
 use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_policy::{
-    Diagnostic, PolicyFile, PolicySet, PolicyTest,
-    ir::WorkloadRules,
-    policy_test::{Case, Expectation, Expected, PolicySource, WorkloadFixture},
+    Diagnostic, ObservedCall, PolicyFile, PolicySet, PolicyTest,
+    ir::{Rule, WorkloadRules},
+    policy_test::{Act, Case, Expectation, Expected, PolicySource, SyscallAct, WorkloadFixture},
 };
 use palisade_policy_compiler::{
     compile, decide,
@@ -172,10 +172,9 @@ fn run_case<'t>(
             compiled.entry(&case.workload).or_insert(policy)
         }
     };
-    let decision = decide(policy, &case.act);
-    let rule = decision.rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
-    let differences = differences(&case.expect, decision, rule);
-    let decided_by = match (rule, decision.by_posture) {
+    let (action, by_posture, rule) = decided(policy, &case.act);
+    let differences = differences(&case.expect, action, by_posture, rule);
+    let decided_by = match (rule, by_posture) {
         (Some(rule), _) => format!("{} {} ({:?})", rule.policy, rule.place, rule.action),
         (None, true) => DEFAULT_POSTURE.to_owned(),
         (None, false) => "no rule".to_owned(),
@@ -188,6 +187,32 @@ fn run_case<'t>(
         differences,
         decided_by,
     })
+}
+
+/// What the compiled policy says of an act: by its blob, and by the rules on system calls that no blob decides.
+pub(super) fn decided<'p>(policy: &'p CompiledPolicy, act: &Act) -> (Action, bool, Option<&'p Arc<Rule>>) {
+    let Decision { effect, by_posture, rule, .. } = decide(policy, act);
+    let action = match effect {
+        Effect::Permit => Action::Allow,
+        Effect::Audit => Action::Audit,
+        Effect::Block => Action::Block,
+    };
+    let rule = rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+    match observer(policy, act) {
+        Some(observer) if rule.is_none_or(|rule| rule.specificity() < observer.specificity()) => {
+            (Action::Audit, false, Some(observer))
+        }
+        _ => (action, by_posture, rule),
+    }
+}
+
+/// The most specific rule that audits the system call by what it is about.
+fn observer<'p>(policy: &'p CompiledPolicy, act: &Act) -> Option<&'p Arc<Rule>> {
+    let Act::Syscall(SyscallAct { number, number32, path: Some(path), source, .. }) = act else { return None };
+    let executable = source.as_deref().unwrap_or_default().as_bytes();
+    let (number, is_compat) = number.map(|number| (number, false)).or(number32.map(|number| (number, true)))?;
+    let call = ObservedCall { number, is_compat, path: path.as_bytes(), executable };
+    policy.observed.iter().filter(|rule| rule.observes(&call)).max_by_key(|rule| rule.specificity())
 }
 
 fn compiled_for(workload: &WorkloadFixture, test: &PolicyTest, set: &PolicySet) -> Result<CompiledPolicy, String> {
@@ -206,27 +231,18 @@ pub(super) fn compile_as_a_node(rules: &WorkloadRules) -> Result<CompiledPolicy,
     compile(rules, &bounds.automaton, &mut || MachineClock.boot() >= deadline).map_err(|error| error.to_string())
 }
 
-fn differences(
-    expect: &Expected,
-    decision: Decision,
-    rule: Option<&Arc<palisade_policy::ir::Rule>>,
-) -> Vec<Difference> {
+fn differences(expect: &Expected, action: Action, by_posture: bool, rule: Option<&Arc<Rule>>) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut compare = |field, expected: String, actual: String| {
         if expected != actual {
             found.push(Difference { field, expected, actual });
         }
     };
-    let action = match decision.effect {
-        Effect::Permit => Action::Allow,
-        Effect::Audit => Action::Audit,
-        Effect::Block => Action::Block,
-    };
     compare("action", format!("{:?}", expect.action), format!("{action:?}"));
     if let Some(policy) = &expect.policy {
         let actual = match rule {
             Some(rule) => rule.policy.name.clone(),
-            None if decision.by_posture => DEFAULT_POSTURE.to_owned(),
+            None if by_posture => DEFAULT_POSTURE.to_owned(),
             None => "no policy".to_owned(),
         };
         compare("policy", policy.clone(), actual);

@@ -169,8 +169,8 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
         visibility: arguments.visibility,
-        // Policy sets do not speak of it yet: the node's default holds for all.
-        select_visibility: |_, _| None,
+        // The node's own holds where a namespace says nothing.
+        select_visibility: |set, workload| set.visibility_of(workload),
         visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
     };
     let reload_wiring = reload::Wiring {

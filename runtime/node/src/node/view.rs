@@ -13,8 +13,9 @@ use palisade_admin::{
 };
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, PolicyInstalled, PolicySetStatusOf,
-    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts, WorkloadsOf,
+    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled,
+    PolicySetStatusOf, ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts,
+    WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
@@ -149,7 +150,14 @@ fn policy(fact: &PolicyInstalled) -> Value {
         "blobBytes": fact.policy.as_ref().map(|policy| policy.blob.as_bytes().len()),
         "rules": fact.policy.as_ref().map_or(0, |policy| policy.rules.len()),
         "families": families(&fact.installed.families),
+        "notHeld": fact.not_held.iter().map(not_held).collect::<Vec<_>>(),
     })
+}
+
+/// A part of a policy that is not held; `palisade policy validate` prints the same.
+pub fn not_held(part: &NotHeld) -> Value {
+    let NotHeld { policy, what, reason, places, count } = part;
+    json!({ "policy": policy.to_string(), "what": what, "reason": reason, "places": places, "count": count })
 }
 
 fn families(families: &BTreeMap<Family, HeldFamily>) -> Value {

@@ -66,6 +66,7 @@ fn workload(slot: u32, name: &str) -> WorkloadRow {
             blob: Some("b".into()),
             blob_bytes: Some(1),
             rules: 1,
+            not_held: vec![],
             families: vec![family("network", "cgroup-bpf"), family("file", "bpf-lsm"), family("process", "bpf-lsm")],
         }),
     }

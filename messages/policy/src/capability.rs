@@ -1,0 +1,91 @@
+//! The capabilities family: which of Linux's capabilities may be used.
+//!
+//! Decision: all 41 of Linux, where KubeArmor's schema names 34; with or without `cap_`, in upper or lower case. KubeArmor's pattern is
+//! not anchored at its start, so that it takes `xchown`, and never matches it: refused here, with the nearest name.
+
+use crate::{
+    common::Common,
+    diagnostic::{Problems, quoted},
+    draft::Draft,
+    fields::{self, Fields},
+    ir::{CapabilityMatch, Matcher},
+    suggest,
+    yaml::Node,
+};
+
+/// `CAP_*` of `include/uapi/linux/capability.h` (Linux 6.18), each at its number.
+pub(crate) const NAMES: [&str; 41] = [
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
+    "checkpoint_restore",
+];
+
+/// Lowers `spec.capabilities`.
+pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>) {
+    draft.family(spec, "capabilities", outer, |family, common, draft| {
+        draft.items(family, "matchCapabilities", common, |item, draft| {
+            let sources = draft.sources(item);
+            let place = item.fields.place_of("capability");
+            let node = item.fields.require("capability", "write `- capability: net_raw`", draft.problems);
+            if let Some(capability) = node.and_then(|node| named(node, &place, draft.problems)) {
+                draft.push(item, Matcher::Capability(capability), sources);
+            }
+        });
+    });
+}
+
+/// The capability of a name.
+pub(crate) fn named(node: &Node, place: &str, problems: &mut Problems) -> Option<CapabilityMatch> {
+    let written = fields::text(node, place, problems)?;
+    let lower = written.to_ascii_lowercase();
+    let name = lower.strip_prefix("cap_").unwrap_or(&lower);
+    if let Some((number, name)) = (0..).zip(NAMES).find(|(_, known)| *known == name) {
+        return Some(CapabilityMatch { name: name.to_owned(), number });
+    }
+    let instead = match suggest::nearest(name, NAMES) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if written.contains(',') => "write each capability in an item of its own".to_owned(),
+        None => "write one such as `net_raw`: capabilities(7) lists them".to_owned(),
+    };
+    let what = format!("{} is {}", quoted(place), quoted(written));
+    problems.error(node.at, what, "Linux has no such capability", instead);
+    None
+}

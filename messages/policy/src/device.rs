@@ -1,0 +1,124 @@
+//! The device family of a host policy: which USB devices may be used.
+//!
+//! Invariant: every document that names devices says that nothing holds them in this version; the rules are lowered all the same, so that
+//! `explain` can say which would decide. The order is KubeArmor's: see [`crate::ir::Specificity`].
+
+use crate::{
+    common::Common,
+    diagnostic::{Problems, quoted},
+    draft::{Draft, Item},
+    fields::{self, Fields},
+    ir::{DeviceMatch, Matcher},
+    suggest,
+    yaml::Node,
+};
+
+/// Classes by the names of KubeArmor's table, numbers of <https://www.usb.org/defined-class-codes>.
+const CLASSES: [(&str, u8); 24] = [
+    ("AUDIO", 0x01),
+    ("COMMUNICATION-CDC", 0x02),
+    ("HID", 0x03),
+    ("PHYSICAL", 0x05),
+    ("IMAGE", 0x06),
+    ("PRINTER", 0x07),
+    ("MASS-STORAGE", 0x08),
+    ("HUB", 0x09),
+    ("CDC-DATA", 0x0a),
+    ("SMART-CARD", 0x0b),
+    ("CONTENT-SECURITY", 0x0d),
+    ("VIDEO", 0x0e),
+    ("PERSONAL-HEALTHCARE", 0x0f),
+    ("AUDIO/VIDEO", 0x10),
+    ("BILLBOARD", 0x11),
+    ("TYPE-C-BRIDGE", 0x12),
+    ("BULK-DISPLAY", 0x13),
+    ("MCTP", 0x14),
+    ("I3C", 0x3c),
+    ("DIAGNOSTIC", 0xdc),
+    ("WIRELESS-CONTROLLER", 0xe0),
+    ("MISCELLANEOUS", 0xef),
+    ("APPLICATION-SPECIFIC", 0xfe),
+    ("VENDOR-SPECIFIC", 0xff),
+];
+
+/// Every class.
+const ALL: &str = "ALL";
+
+/// Lowers `spec.device`.
+pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>) {
+    draft.family(spec, "device", outer, |family, common, draft| {
+        let before = draft.rules.len();
+        draft.items(family, "matchDevice", common, |item, draft| {
+            if let Some(device) = device(item, draft) {
+                draft.push(item, Matcher::Device(device), Default::default());
+            }
+        });
+        if draft.rules.len() > before {
+            let reason = "this version does not authorize USB devices: they work as the kernel has them";
+            let instead = "use usbguard, or the kernel's `usbcore.authorized_default=0`";
+            draft.unheld(family.at, "device", "device", reason, instead);
+        }
+    });
+}
+
+fn device(item: &mut Item<'_>, draft: &mut Draft<'_>) -> Option<DeviceMatch> {
+    let before = draft.problems.refusals();
+    let place = item.fields.place_of("class");
+    let node = item.fields.require("class", "write `- class: MASS-STORAGE`", draft.problems);
+    let class = node.and_then(|node| class(node, &place, draft.problems));
+    let mut number = |name: &'static str, low: i64, high: i64| {
+        let node = item.fields.get(name)?;
+        fields::integer(node, &item.fields.place_of(name), low, high, draft.problems)
+    };
+    let sub_class = number("subClass", 0, 255).and_then(|number| u8::try_from(number).ok());
+    let protocol = number("protocol", 0, 255).and_then(|number| u8::try_from(number).ok());
+    let level = number("level", 1, i32::MAX.into()).and_then(|number| u32::try_from(number).ok());
+    let class = class.filter(|_| draft.problems.refusals() == before)?;
+    Some(DeviceMatch { class, sub_class, protocol, level })
+}
+
+/// A name, a decimal or a hexadecimal number; `Some(None)` is any class.
+fn class(node: &Node, place: &str, problems: &mut Problems) -> Option<Option<u8>> {
+    let written = fields::text(node, place, problems)?;
+    let name = written.trim().to_ascii_uppercase();
+    if name == ALL {
+        return Some(None);
+    }
+    if let Some((_, class)) = CLASSES.iter().find(|(known, _)| *known == name) {
+        return Some(Some(*class));
+    }
+    let (why, instead) = match number(&name) {
+        Some(class @ 1..=255) => return u8::try_from(class).ok().map(Some),
+        Some(0) => {
+            let why =
+                "class 0 says that each interface of the device has a class of its own, which are what is matched";
+            (why, "write the class of the interface".to_owned())
+        }
+        Some(_) => ("a class is a byte", "write a number from 1 to 255, or 0x01 to 0xff".to_owned()),
+        None if name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit()) => {
+            ("a number that begins with 0 is octal for some and decimal for others", "write it without".to_owned())
+        }
+        None => {
+            let near = suggest::nearest(&name, CLASSES.iter().map(|(known, _)| *known));
+            let instead = near.map_or_else(
+                || "write a name such as `MASS-STORAGE`, `ALL`, or a number in quotes: `\"0x08\"`".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            );
+            ("it is no USB class that is known", instead)
+        }
+    };
+    problems.error(node.at, format!("{} is {}", quoted(place), quoted(written)), why, instead);
+    None
+}
+
+/// Decimal without leading zeros, or `0x` and hexadecimal digits.
+fn number(text: &str) -> Option<u32> {
+    if let Some(digits) = text.strip_prefix("0X") {
+        return u32::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+    let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_decimal || (text.len() > 1 && text.starts_with('0')) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(u32::MAX))
+}

@@ -1,0 +1,426 @@
+//! An explanation in words, and as JSON.
+
+use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
+
+use palisade_domain::{Action, Family, Posture, WorkloadKind};
+use palisade_policy::{
+    explain::{Considered, Part, Question, Says, Selection},
+    ir::{Matcher, PathMatch, PathRule, Postures, Rule, SocketMatch, Specificity},
+};
+use palisade_protocol::NotHeld;
+use serde_json::{Value, json};
+
+use super::{Answer, Telling};
+use crate::node::view;
+
+/// In the order in which they are told.
+const FAMILIES: [Family; 9] = [
+    Family::Process,
+    Family::File,
+    Family::Network,
+    Family::Dns,
+    Family::Capabilities,
+    Family::Ptrace,
+    Family::Syscalls,
+    Family::Presets,
+    Family::Device,
+];
+
+/// A family of the workload with its rules, the most specific first.
+struct Told<'t> {
+    family: Family,
+    rules: Vec<&'t Arc<Rule>>,
+    /// The first Allow that makes it an allow-list.
+    allow: Option<&'t Arc<Rule>>,
+}
+
+impl Telling {
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        self.write_policies(&mut text);
+        self.write_postures(&mut text);
+        for told in self.families() {
+            self.write_family(&mut text, &told);
+        }
+        self.write_not_held(&mut text);
+        if let Some(answer) = &self.answer {
+            write_answer(&mut text, answer);
+        }
+        text
+    }
+
+    fn subject(&self) -> String {
+        let workload = &self.workload;
+        let labels: Vec<String> = workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels = if labels.is_empty() { "no labels".to_owned() } else { labels.join(", ") };
+        match workload.kind {
+            WorkloadKind::Host => format!("the host {} ({labels})", workload.name).replace("host  ", "host "),
+            WorkloadKind::Container => {
+                let container = if workload.container.is_empty() {
+                    String::new()
+                } else {
+                    format!(", container {}", workload.container)
+                };
+                format!("a workload of the namespace {}{container} ({labels})", workload.namespace)
+            }
+        }
+    }
+
+    // Writing to a string cannot fail, here and below.
+    fn write_policies(&self, text: &mut String) {
+        let all: Vec<(String, Selection)> = self.selections().collect();
+        let selected = all.iter().filter(|(_, selection)| matches!(selection, Selection::Selected(_))).count();
+        let _ = writeln!(text, "For {}: {selected} of {} policies.", self.subject(), all.len());
+        for (policy, selection) in &all {
+            let _ = match selection {
+                Selection::Selected(reasons) if reasons.is_empty() => writeln!(text, "  + {policy}: it is for all"),
+                Selection::Selected(reasons) => writeln!(text, "  + {policy}: {}", reasons.join("; ")),
+                Selection::NotSelected(reason) => writeln!(text, "  - {policy}: {reason}"),
+            };
+        }
+        for found in &self.left_out {
+            let _ = writeln!(text, "  ! left out, for it is refused: {found}");
+        }
+    }
+
+    fn write_postures(&self, text: &mut String) {
+        let _ = writeln!(text, "\nPostures, which hold in allow-lists where no rule decides:");
+        for (families, posture, from) in self.postures() {
+            let _ = writeln!(text, "  {families}: {}, {from}", posture_word(posture));
+        }
+        let seen = self.set.visibility_of(&self.workload);
+        let seen =
+            seen.map_or_else(|| "what the node is told to see".to_owned(), |seen| format!("{seen}, by its namespace"));
+        let _ = writeln!(text, "Seen of it, beside what rules decide: {seen}.");
+    }
+
+    /// Families, posture, and where it comes from.
+    fn postures(&self) -> Vec<(&'static str, Posture, String)> {
+        let namespace = match self.workload.kind {
+            WorkloadKind::Host => None,
+            WorkloadKind::Container => self.set.namespace(&self.workload.namespace),
+        };
+        let from = |is_set: bool| match namespace.filter(|_| is_set) {
+            Some(of) => format!("by Namespace/{} ({}:{})", of.name, of.file_name, of.at.line),
+            None => "the default".to_owned(),
+        };
+        let Postures { file, network, capabilities } = self.rules.postures;
+        let is_set = |of: fn(&palisade_policy::Namespace) -> bool| namespace.is_some_and(|namespace| of(namespace));
+        vec![
+            ("process and file", file, from(is_set(|namespace| namespace.file.is_some()))),
+            ("network and DNS", network, from(is_set(|namespace| namespace.network.is_some()))),
+            ("capabilities and ptrace", capabilities, from(is_set(|namespace| namespace.capabilities.is_some()))),
+        ]
+    }
+
+    fn families(&self) -> Vec<Told<'_>> {
+        let told = |family: Family| {
+            let mut rules: Vec<&Arc<Rule>> =
+                self.rules.rules.iter().filter(|rule| rule.matcher.family() == family).collect();
+            let allows = self.rules.postures.of(family).is_some();
+            let allow = rules.iter().find(|rule| allows && rule.action == Action::Allow).copied();
+            rules.sort_by_key(|rule| {
+                (Reverse((rule.specificity(), rule.action)), rule.policy.clone(), rule.place.clone())
+            });
+            Told { family, rules, allow }
+        };
+        FAMILIES.into_iter().map(told).filter(|told| !told.rules.is_empty()).collect()
+    }
+
+    fn write_family(&self, text: &mut String, told: &Told<'_>) {
+        let family = family_word(told.family);
+        let kind = match (told.allow, self.rules.postures.of(told.family)) {
+            (Some(allow), Some(posture)) => {
+                let outcome = if posture == Posture::Block { "blocked" } else { "permitted, with an alert" };
+                format!("an allow-list, by {} {}: what no rule names is {outcome}", allow.policy, allow.place)
+            }
+            _ => "no allow-list: what no rule names is permitted".to_owned(),
+        };
+        let _ = writeln!(text, "\n{family}: {kind}");
+        for rule in &told.rules {
+            let _ = writeln!(
+                text,
+                "  {}\n      {}; {}",
+                rule_words(rule),
+                rank_words(rule.specificity(), &rule.matcher),
+                place(rule)
+            );
+        }
+    }
+
+    fn write_not_held(&self, text: &mut String) {
+        let _ = match self.not_held.is_empty() {
+            true => writeln!(text, "\nNothing of it is known not to be held ({}).", self.kernel.words()),
+            false => writeln!(text, "\nNot held ({}):", self.kernel.words()),
+        };
+        for NotHeld { policy, what, reason, places, count } in &self.not_held {
+            let _ = writeln!(text, "  {what}, of {policy} ({}; {count} in all): {reason}", places.join(", "));
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let policies: Vec<Value> = self
+            .selections()
+            .map(|(policy, selection)| match selection {
+                Selection::Selected(reasons) => json!({ "policy": policy, "selects": true, "because": reasons }),
+                Selection::NotSelected(reason) => json!({ "policy": policy, "selects": false, "because": [reason] }),
+            })
+            .collect();
+        let posture = |(families, posture, from): (&str, Posture, String)| json!({ "families": families, "posture": posture, "from": from });
+        let families: Vec<Value> = self.families().iter().map(told_json).collect();
+        json!({
+            "workload": self.workload, "policies": policies, "defaultPostures": postures_json(&self.global),
+            "postures": self.postures().into_iter().map(posture).collect::<Vec<_>>(), "families": families,
+            "visibility": self.set.visibility_of(&self.workload).map(|seen| seen.to_string()),
+            "kernel": self.kernel.release(), "notHeld": self.not_held.iter().map(view::not_held).collect::<Vec<_>>(),
+            "leftOut": self.left_out, "answer": self.answer.as_ref().map(answer_json),
+        })
+    }
+}
+
+fn postures_json(postures: &Postures) -> Value {
+    json!({ "file": postures.file, "network": postures.network, "capabilities": postures.capabilities })
+}
+
+fn told_json(told: &Told<'_>) -> Value {
+    let rules: Vec<Value> = told.rules.iter().map(|rule| rule_json(rule)).collect();
+    let allow = told.allow.map(|rule| place(rule));
+    json!({ "family": told.family, "allowList": told.allow.is_some(), "allowListBy": allow, "rules": rules })
+}
+
+fn rule_json(rule: &Rule) -> Value {
+    json!({
+        "policy": rule.policy.to_string(), "place": rule.place, "action": rule.action, "words": rule_words(rule),
+        "rank": rank_words(rule.specificity(), &rule.matcher), "severity": rule.severity, "tags": rule.tags, "message": rule.message,
+    })
+}
+
+fn answer_json(answer: &Answer) -> Value {
+    let question = |question: &Question| {
+        let considered: Vec<Value> = question
+            .rules
+            .iter()
+            .map(|considered| {
+                let mut rule = rule_json(&considered.rule);
+                rule["part"] = json!(part_words(considered, question));
+                rule["decides"] = json!(matches!(considered.part, Part::Decides(_)));
+                rule
+            })
+            .collect();
+        let decision = &question.decision;
+        let by: Vec<String> = decision.by.iter().map(|rule| place(rule)).collect();
+        json!({
+            "about": question.about, "family": question.family, "allowList": question.is_allow_list, "posture": question.posture,
+            "action": decision.action, "byPosture": decision.by_posture, "by": by, "rules": considered,
+        })
+    };
+    json!({
+        "questions": answer.explanation.questions.iter().map(question).collect::<Vec<_>>(), "answer": answer.explanation.answer,
+        "disagreement": answer.disagreement,
+    })
+}
+
+fn write_answer(text: &mut String, answer: &Answer) {
+    let questions = &answer.explanation.questions;
+    for question in questions {
+        let decision = &question.decision;
+        let by = match (decision.by.first(), decision.by_posture) {
+            (Some(rule), _) => format!("by {}", place(rule)),
+            (None, true) => "by the default posture, for no rule decides in this allow-list".to_owned(),
+            (None, false) => "for no rule decides, and the family is no allow-list".to_owned(),
+        };
+        let _ = writeln!(text, "\nThe {}: {} {by}.", question.about, outcome_word(decision.action));
+        let (near, far): (Vec<&Considered>, Vec<&Considered>) =
+            question.rules.iter().partition(|considered| considered.part != Part::OtherObject);
+        for considered in near {
+            let _ = writeln!(
+                text,
+                "  {}\n      {}; {}",
+                rule_words(&considered.rule),
+                part_words(considered, question),
+                place(&considered.rule)
+            );
+        }
+        if !far.is_empty() {
+            let _ = writeln!(text, "  {} more rules of the family are about something else", far.len());
+        }
+    }
+    if let [_, _] = questions.as_slice()
+        && let Some(answer) = questions.get(answer.explanation.answer)
+    {
+        let _ = writeln!(text, "\nThe answer is that about the {}.", answer.about);
+    }
+    if let Some(disagreement) = &answer.disagreement {
+        let _ = writeln!(text, "\n{disagreement}");
+    }
+}
+
+fn place(rule: &Rule) -> String {
+    format!("{} {}", rule.policy, rule.place)
+}
+
+fn posture_word(posture: Posture) -> &'static str {
+    match posture {
+        Posture::Audit => "audit",
+        Posture::Block => "block",
+    }
+}
+
+fn outcome_word(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "permitted",
+        Action::Audit => "permitted, with an alert,",
+        Action::Block => "blocked",
+    }
+}
+
+fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::Process => "Execution",
+        Family::File => "Files",
+        Family::Network => "Network",
+        Family::Ptrace => "Tracing",
+        Family::Capabilities => "Capabilities",
+        Family::Syscalls => "System calls",
+        Family::Dns => "DNS",
+        Family::Presets => "Presets",
+        Family::Device => "USB devices",
+    }
+}
+
+fn part_words(considered: &Considered, question: &Question) -> String {
+    match considered.part {
+        Part::Decides(says) => {
+            let strictest = question.rules.iter().filter_map(|other| match other.part {
+                Part::Decides(says) => Some(says),
+                _ => None,
+            });
+            let said = match says {
+                Says::Block => "blocks it",
+                Says::Audit => "audits it",
+                Says::Permit if considered.rule.action == Action::Allow => "permits it",
+                Says::Permit => "leaves it out by what it allows",
+                Says::Nothing => "has nothing to say, for what it allows is not met",
+            };
+            match strictest.max() > Some(says) {
+                true => format!("among the most specific, {said}; a stricter one of them decides"),
+                false => format!("decides: {said}"),
+            }
+        }
+        Part::LessSpecific => {
+            let highest = question.rules.iter().find(|other| matches!(other.part, Part::Decides(_)));
+            let rank = highest.map(|other| rank_words(other.specificity, &other.rule.matcher)).unwrap_or_default();
+            let own = rank_words(considered.specificity, &considered.rule.matcher);
+            format!("matches, but has no say: {own} is less specific than {rank}")
+        }
+        Part::OtherSource => "is about it, but only by other executables".to_owned(),
+        Part::OtherObject => "is about something else".to_owned(),
+    }
+}
+
+/// Where it stands in the verdict order.
+fn rank_words(specificity: Specificity, matcher: &Matcher) -> String {
+    let kind = match (matcher, specificity.kind) {
+        (Matcher::Socket(_), _) => "a socket".to_owned(),
+        (Matcher::Destination(_), _) => "a destination".to_owned(),
+        (Matcher::Dns(_), _) => format!("a domain of {} bytes", specificity.length),
+        (Matcher::Device(_), _) => format!("a device of specificity {}", specificity.length),
+        (Matcher::Capability(_) | Matcher::Preset(_), _) => "a name".to_owned(),
+        (Matcher::Syscall(call), _) if call.path.is_none() => "a system call".to_owned(),
+        (_, 2) => "an exact path".to_owned(),
+        (_, 1) => "a bare name".to_owned(),
+        (
+            Matcher::Process(PathRule { path: PathMatch::Pattern(_), .. })
+            | Matcher::File(PathRule { path: PathMatch::Pattern(_), .. }),
+            _,
+        ) => {
+            format!("a pattern with {} literal bytes first", specificity.length)
+        }
+        _ => format!("a directory of {} bytes", specificity.length),
+    };
+    if specificity.has_source { format!("{kind}, with a source") } else { kind }
+}
+
+/// What the rule says, in one line.
+fn rule_words(rule: &Rule) -> String {
+    let (object, modifiers) = matcher_words(&rule.matcher);
+    let mut words = format!("{:?} {object}", rule.action);
+    if !rule.sources.is_empty() || !rule.source_directories.is_empty() {
+        let paths = rule.sources.iter().cloned();
+        let directories = rule.source_directories.iter().map(|source| match source.recursive {
+            true => format!("anything below {}", source.directory),
+            false => format!("anything in {}", source.directory),
+        });
+        let _ = write!(words, " by {}", paths.chain(directories).collect::<Vec<_>>().join(" or "));
+    }
+    if !modifiers.is_empty() {
+        let lead = if rule.action == Action::Allow { "only" } else { "unless" };
+        let _ = write!(words, ", {lead} {}", modifiers.join(" and "));
+    }
+    words
+}
+
+fn matcher_words(matcher: &Matcher) -> (String, Vec<String>) {
+    let plain = |words: String| (words, Vec::new());
+    match matcher {
+        Matcher::Process(path) => (format!("execution of {}", path_words(&path.path)), modifier_words(path)),
+        Matcher::File(path) => (format!("opening of {}", path_words(&path.path)), modifier_words(path)),
+        Matcher::Ptrace(path) => plain(format!("tracing of {}", path_words(path))),
+        Matcher::Socket(SocketMatch { name, pts, .. }) => {
+            let modifiers = if *pts == Some(false) { vec!["without a terminal".to_owned()] } else { Vec::new() };
+            (format!("{name} sockets"), modifiers)
+        }
+        Matcher::Destination(destination) => {
+            let to =
+                destination.cidr.map_or_else(|| "anywhere".to_owned(), |(address, bits)| format!("{address}/{bits}"));
+            let ports = match destination.ports {
+                None => String::new(),
+                Some((low, high)) if low == high => format!(" port {low}"),
+                Some((low, high)) => format!(" ports {low} to {high}"),
+            };
+            let over =
+                destination.protocol.map(|protocol| format!(" over {protocol:?}").to_lowercase()).unwrap_or_default();
+            plain(format!("connections to {to}{ports}{over}"))
+        }
+        Matcher::Capability(capability) => plain(format!("use of the capability {}", capability.name)),
+        Matcher::Syscall(call) => {
+            let on = call.path.as_ref().map(|path| format!(" on {}", path_words(path))).unwrap_or_default();
+            plain(format!("system calls {}{on}", call.names.join(", ")))
+        }
+        Matcher::Dns(dns) => plain(format!("questions for {} and below", dns.domain)),
+        Matcher::Preset(preset) => plain(format!("what the preset {} names", preset.name())),
+        Matcher::Device(device) => {
+            let number =
+                |name: &str, number: Option<u32>| number.map(|number| format!(" {name} {number}")).unwrap_or_default();
+            let class = device.class.map_or_else(|| "any class".to_owned(), |class| format!("class {class:#04x}"));
+            let sub_class = number("subclass", device.sub_class.map(u32::from));
+            let protocol = number("protocol", device.protocol.map(u32::from));
+            plain(format!("USB devices of {class}{sub_class}{protocol}{}", number("level", device.level)))
+        }
+    }
+}
+
+fn path_words(path: &PathMatch) -> String {
+    match path {
+        PathMatch::Exact(path) => path.clone(),
+        PathMatch::Name(name) => format!("anything called {name}"),
+        PathMatch::Directory { directory, recursive: true } => format!("anything below {directory}"),
+        PathMatch::Directory { directory, recursive: false } => format!("anything in {directory}"),
+        PathMatch::Pattern(pattern) => format!("what matches {pattern}"),
+        PathMatch::Any => "anything".to_owned(),
+    }
+}
+
+fn modifier_words(path: &PathRule) -> Vec<String> {
+    let arguments = || {
+        let list: Vec<String> = path.allowed_arguments.iter().map(|argument| format!("{argument:?}")).collect();
+        format!("with no arguments but {}", list.join(", "))
+    };
+    let words = [
+        path.owner_only.then(|| "by the file's owner".to_owned()),
+        path.read_only.then(|| "for reading".to_owned()),
+        (path.pts == Some(false)).then(|| "without a terminal".to_owned()),
+        (!path.allowed_arguments.is_empty()).then(arguments),
+    ];
+    words.into_iter().flatten().collect()
+}
