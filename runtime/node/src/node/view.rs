@@ -13,9 +13,8 @@ use palisade_admin::{
 };
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled,
-    PolicySetStatusOf, ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts,
-    WorkloadsOf,
+    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled, PolicySetStatusOf,
+    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
