@@ -82,6 +82,8 @@ int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child
 	record->body.child_tgid = child->tgid;
 	record->body.child_tid = child->pid;
 	record->body.child_start_ns = child->start_boottime;
+	record->body.child_own_tgid = pal_own_number_of(child);
+	record->body.child_pid_ns = pal_pid_ns_of(child);
 	pal_submit(&ticket, &record->head, sizeof(*record));
 	return 0;
 }

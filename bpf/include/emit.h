@@ -201,6 +201,20 @@ static __always_inline __u32 pal_pid_ns_of(struct task_struct *task)
 	return ns ? BPF_CORE_READ(ns, ns.inum) : 0;
 }
 
+/* The task's number in its own PID namespace. */
+static __always_inline __u32 pal_own_number_of(struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	int number = 0;
+	__u32 at;
+
+	if (!pid)
+		return 0;
+	at = bpf_core_field_offset(struct pid, numbers) + pid->level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&number, sizeof(number), (void *)pid + at + bpf_core_field_offset(struct upid, nr));
+	return number;
+}
+
 /* `task` is the acting task and a typed pointer. */
 static __always_inline void pal_describe(struct pal_record_head *head, __u16 kind, const struct pal_subject *subject,
 					 struct task_struct *task)

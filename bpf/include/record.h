@@ -176,6 +176,8 @@ struct pal_record_fork {
 	__u32 child_tgid;
 	__u32 child_tid;
 	__u64 child_start_ns; /* child->start_boottime */
+	__u32 child_own_tgid; /* its number in its own PID namespace, where it never changes; 0: not known */
+	__u32 child_pid_ns;   /* inode number of that namespace */
 };
 
 struct pal_record_exit {

@@ -1,25 +1,27 @@
-//! The shell: writes alerts to the sinks and to who listens.
+//! The shell: writes lines to the sinks and to who listens.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext as _, Handler, MessageResult};
-use palisade_domain::Alert;
+use palisade_domain::Line;
 use palisade_protocol::{
-    AlertCounts, AlertCountsOf, AlertStream, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed,
-    RecordsRead, SubscribeAlerts, WorkloadNamed,
+    AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
+    ProcessListed, ProcessesOf, RecordsRead, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
-use palisade_world::{AlertSink, Clock};
+use palisade_world::{AlertSink, Clock, PasswdReader};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     compose,
     sinks::Sinks,
-    state::{Names, State},
+    state::{Names, Settings, State},
 };
 
 /// The condition's name.
 pub const CONDITION: &str = "alerts";
+/// The condition of the sinks of logs, where there are any.
+pub const LOG_CONDITION: &str = "logs";
 /// Past alerts kept for new listeners: a screen or two for a person, about half a megabyte.
 pub const RECENT: usize = 1024;
 /// Bytes that they take at most: chains of long command lines make a line of tens of kilobytes.
@@ -33,78 +35,155 @@ pub const LISTENER_LINES: usize = 2 * RECENT;
 
 /// What alerts need of the world.
 pub struct Wiring {
-    /// Where lines go. None of them may block: see `palisade_sinks::Queued`.
+    /// Where alerts go. None of them may block: see `palisade_sinks::Queued`.
     pub sinks: Vec<Box<dyn AlertSink>>,
+    /// Where logs go; none are made for nobody.
+    pub log_sinks: Vec<Box<dyn AlertSink>>,
+    /// Names of users.
+    pub passwd: Box<dyn PasswdReader>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
 
+/// Who follows, and what.
+struct Listener {
+    class: LineClass,
+    lines: mpsc::Sender<Arc<str>>,
+}
+
 /// See the crate's doc.
 pub struct Alerts {
     state: State,
     sinks: Sinks,
+    log_sinks: Sinks,
+    passwd: Box<dyn PasswdReader>,
     conditions: Outbox<ConditionReported>,
     clock: Arc<dyn Clock>,
     recent: VecDeque<Arc<str>>,
     recent_bytes: usize,
-    listeners: Vec<mpsc::Sender<Arc<str>>>,
+    listeners: Vec<Listener>,
     missed: u64,
-    /// Reused for every batch.
-    alerts: Vec<Alert>,
-    lines: Vec<u8>,
+    /// Reused for every batch, like the next two.
+    lines: Vec<Line>,
+    alert_text: Vec<u8>,
+    log_text: Vec<u8>,
 }
 
 impl Alerts {
-    /// Alerts of the node of this name, with what earlier ones heard of names, and the processes that run already.
+    /// Alerts of a node, with what earlier ones heard of names, and the processes that run already.
     #[must_use]
-    pub fn new(node: String, wiring: Wiring, names: Kept<Names>, processes: Vec<ProcessListed>) -> Self {
-        let mut state = State::knowing(node, names);
+    pub fn new(settings: Settings, wiring: Wiring, names: Kept<Names>, processes: Vec<ProcessListed>) -> Self {
+        let mut state = State::knowing(settings, names);
         processes.into_iter().for_each(|process| state.listed(process));
-        Self {
+        let mut alerts = Self {
             state,
-            sinks: Sinks::new(wiring.sinks),
+            sinks: Sinks::new("alerts", wiring.sinks),
+            log_sinks: Sinks::new("logs", wiring.log_sinks),
+            passwd: wiring.passwd,
             conditions: wiring.conditions,
             clock: wiring.clock,
             recent: VecDeque::with_capacity(RECENT),
             recent_bytes: 0,
             listeners: Vec::new(),
             missed: 0,
-            alerts: Vec::new(),
             lines: Vec::new(),
-        }
+            alert_text: Vec::new(),
+            log_text: Vec::new(),
+        };
+        alerts.listeners_changed();
+        alerts
+    }
+
+    /// Those that have gone are forgotten; logs are made while somebody wants them.
+    fn listeners_changed(&mut self) {
+        self.listeners.retain(|listener| !listener.lines.is_closed());
+        let wanted = !self.log_sinks.is_empty() || self.listeners.iter().any(|listener| listener.class.logs());
+        self.state.want_logs(wanted);
     }
 
     fn publish(&mut self) {
-        self.lines.clear();
-        let count = self.alerts.len() as u64;
-        for alert in self.alerts.drain(..) {
-            let line: Arc<str> = Arc::from(compose::line(&alert));
-            self.lines.extend_from_slice(line.as_bytes());
-            self.listeners.retain(|listener| match listener.try_send(Arc::clone(&line)) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_)) => {
-                    self.missed += 1;
-                    true
-                }
-                Err(TrySendError::Closed(_)) => false,
-            });
-            self.recent_bytes += line.len();
-            self.recent.push_back(line);
-            while self.recent.len() > RECENT || self.recent_bytes > RECENT_BYTES {
-                let Some(oldest) = self.recent.pop_front() else { break };
-                self.recent_bytes -= oldest.len();
+        if self.lines.is_empty() {
+            return;
+        }
+        self.alert_text.clear();
+        self.log_text.clear();
+        let (mut alerts, mut logs) = (0, 0);
+        for line in std::mem::take(&mut self.lines) {
+            let text = compose::line(&line);
+            let is_log = matches!(line, Line::Log(_));
+            let (buffer, count) =
+                if is_log { (&mut self.log_text, &mut logs) } else { (&mut self.alert_text, &mut alerts) };
+            buffer.extend_from_slice(text.as_bytes());
+            *count += 1;
+            self.tell(is_log, text);
+        }
+        if alerts > 0 {
+            self.sinks.write(&self.alert_text, alerts);
+        }
+        if logs > 0 {
+            self.log_sinks.write(&self.log_text, logs);
+        }
+    }
+
+    /// To who follows, and to who comes later.
+    fn tell(&mut self, is_log: bool, text: String) {
+        let wants = |listener: &Listener| if is_log { listener.class.logs() } else { listener.class.alerts() };
+        if is_log && !self.listeners.iter().any(wants) {
+            return;
+        }
+        let line: Arc<str> = Arc::from(text);
+        let missed = &mut self.missed;
+        self.listeners.retain(|listener| {
+            let sent = if wants(listener) { listener.lines.try_send(Arc::clone(&line)) } else { Ok(()) };
+            *missed += u64::from(matches!(sent, Err(TrySendError::Full(_))));
+            !matches!(sent, Err(TrySendError::Closed(_)))
+        });
+        if is_log {
+            return;
+        }
+        self.recent_bytes += line.len();
+        self.recent.push_back(line);
+        while self.recent.len() > RECENT || self.recent_bytes > RECENT_BYTES {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_bytes -= oldest.len();
+        }
+    }
+
+    /// Hands on what is asked about users, and takes what is answered.
+    fn look_users_up(&mut self) {
+        while let Some(answer) = self.passwd.answer() {
+            self.state.answered(answer);
+        }
+        for (of, candidates) in self.state.asks() {
+            if !self.passwd.ask(of, &candidates) {
+                self.state.refused(of);
             }
         }
-        self.sinks.write(&self.lines, count);
+    }
+
+    fn unix_minus_boot_ns(&self) -> u64 {
+        self.clock.unix().0.saturating_sub(self.clock.boot().0)
     }
 
     fn look(&mut self) {
+        self.listeners_changed();
+        self.look_users_up();
+        let boot_ns = self.clock.boot().0;
+        self.state.tick(boot_ns, self.unix_minus_boot_ns(), &mut self.lines);
+        self.publish();
         self.sinks.look();
-        let report = ConditionReported { name: CONDITION.into(), condition: Some(self.sinks.condition()) };
+        self.report(CONDITION, self.sinks.condition());
+        if !self.log_sinks.is_empty() {
+            self.log_sinks.look();
+            self.report(LOG_CONDITION, self.log_sinks.condition());
+        }
+    }
+
+    fn report(&self, name: &str, condition: Condition) {
         // A report that finds no room is superseded by the next one, in a second.
-        let _ = self.conditions.try_send(report);
+        let _ = self.conditions.try_send(ConditionReported { name: name.to_owned(), condition: Some(condition) });
     }
 }
 
@@ -122,11 +201,10 @@ impl Handler<RecordsRead> for Alerts {
 
     fn handle(&mut self, message: RecordsRead, ctx: &mut Self::Context) {
         ctx.at_stake(u64::from(message.batch.records));
-        let unix_minus_boot = self.clock.unix().0.saturating_sub(self.clock.boot().0);
-        self.state.read(&message.batch, unix_minus_boot, &mut self.alerts);
-        if !self.alerts.is_empty() {
-            self.publish();
-        }
+        self.look_users_up();
+        self.state.read(&message.batch, self.unix_minus_boot_ns(), &mut self.lines);
+        self.look_users_up();
+        self.publish();
     }
 }
 
@@ -154,19 +232,29 @@ impl Handler<WorkloadNamed> for Alerts {
     }
 }
 
+impl Handler<VisibilityChanged> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: VisibilityChanged, _: &mut Self::Context) {
+        self.state.visible(&message);
+    }
+}
+
 impl Handler<SubscribeAlerts> for Alerts {
     type Result = MessageResult<SubscribeAlerts>;
 
     fn handle(&mut self, message: SubscribeAlerts, _: &mut Self::Context) -> Self::Result {
         let (lines, stream) = mpsc::channel(LISTENER_LINES);
-        for line in self.recent.iter().skip(self.recent.len().saturating_sub(message.recent)) {
+        let recent = if message.class.alerts() { message.recent } else { 0 };
+        for line in self.recent.iter().skip(self.recent.len().saturating_sub(recent)) {
             // LISTENER_LINES is more than RECENT: they fit.
             let _ = lines.try_send(Arc::clone(line));
         }
-        self.listeners.retain(|listener| !listener.is_closed());
+        self.listeners_changed();
         let follows = message.follow && self.listeners.len() < LISTENERS;
         if follows {
-            self.listeners.push(lines);
+            self.listeners.push(Listener { class: message.class, lines });
+            self.listeners_changed();
         }
         // Without a kept sender the stream ends after the past lines.
         MessageResult(AlertStream { lines: stream, follows })
@@ -178,10 +266,17 @@ impl Handler<AlertCountsOf> for Alerts {
 
     fn handle(&mut self, _: AlertCountsOf, _: &mut Self::Context) -> Self::Result {
         self.sinks.look();
-        MessageResult(AlertCounts {
-            unwritten: self.sinks.unwritten(),
-            missed_by_listeners: self.missed,
-            ..self.state.counts()
-        })
+        self.log_sinks.look();
+        let mut unwritten = self.sinks.unwritten();
+        unwritten.extend(self.log_sinks.unwritten().into_iter().map(|(sink, count)| (format!("logs {sink}"), count)));
+        MessageResult(AlertCounts { unwritten, missed_by_listeners: self.missed, ..self.state.counts() })
+    }
+}
+
+impl Handler<ProcessesOf> for Alerts {
+    type Result = MessageResult<ProcessesOf>;
+
+    fn handle(&mut self, message: ProcessesOf, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.state.processes_of(message.slot))
     }
 }

@@ -7,16 +7,16 @@
 //! Starts are kept in hundredths of a second, as `/proc` gives them: that is what a listing at start and the kernel's nanoseconds share.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use palisade_domain::AlertProcess;
-use palisade_kernel_abi::record::{Exec, Fork, Header};
-use palisade_protocol::ProcessListed;
+use palisade_domain::{AlertProcess, Slot, text::lossless};
+use palisade_kernel_abi::record::{Exec, Fork, Header, Phase};
+use palisade_protocol::{LiveProcess, ProcessListed};
 
 /// A full PID space of a default machine, twice: what is beyond is forgotten, oldest first.
 pub const MAX_PROCESSES: usize = 65_536;
@@ -46,28 +46,72 @@ impl Key {
     }
 }
 
-/// What a process executes; shared by those forked from it.
+/// What a process executes, and where from; shared by those forked from it.
 #[derive(Debug, Default)]
-struct Image {
+pub struct Image {
     executable: String,
     arguments: Vec<String>,
     arguments_cut: bool,
-    /// Its bytes, of all that are kept.
-    bytes: usize,
+    /// Working directory at the exec; empty where not known.
+    cwd: String,
+    /// Controlling terminal at the exec, as `st_rdev`; 0: none, or not known.
+    tty: u32,
+    bytes: Bytes,
+}
+
+/// An image's bytes, of all that are kept.
+#[derive(Debug, Default)]
+struct Bytes {
+    count: usize,
     all: Arc<AtomicUsize>,
 }
 
-impl Image {
-    fn new(executable: String, arguments: Vec<String>, arguments_cut: bool, all: &Arc<AtomicUsize>) -> Arc<Self> {
-        let bytes = executable.len() + arguments.iter().map(String::len).sum::<usize>();
-        all.fetch_add(bytes, Ordering::Relaxed);
-        Arc::new(Self { executable, arguments, arguments_cut, bytes, all: Arc::clone(all) })
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
-impl Drop for Image {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+impl Image {
+    fn kept(mut self, all: &Arc<AtomicUsize>) -> Arc<Self> {
+        let count = self.executable.len() + self.cwd.len() + self.arguments.iter().map(String::len).sum::<usize>();
+        all.fetch_add(count, Ordering::Relaxed);
+        self.bytes = Bytes { count, all: Arc::clone(all) };
+        Arc::new(self)
+    }
+
+    /// The executable; empty where not known.
+    #[must_use]
+    pub fn executable(&self) -> &str {
+        &self.executable
+    }
+
+    /// Executable and arguments by spaces: for people, and for what matches KubeArmor's `source`.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        command_line(&self.executable, self.arguments.iter().skip(1).map(String::as_str))
+    }
+}
+
+/// A file and the arguments that it is given, by spaces.
+pub fn command_line<'a>(file: &str, arguments: impl Iterator<Item = &'a str>) -> String {
+    arguments.fold(file.to_owned(), |mut line, argument| {
+        line.push(' ');
+        line.push_str(argument);
+        line
+    })
+}
+
+/// A process' number in its own PID namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Number {
+    pid: u32,
+    namespace: u32,
+}
+
+impl Number {
+    fn new(pid: u32, namespace: u32) -> Option<Self> {
+        (pid != 0 && namespace != 0).then_some(Self { pid, namespace })
     }
 }
 
@@ -75,7 +119,27 @@ impl Drop for Image {
 struct Process {
     parent: Option<Key>,
     uid: u32,
+    /// Whose it was at its last fork or exec; `None` for one that was listed and has done neither.
+    slot: Option<Slot>,
+    number: Option<Number>,
+    /// The first process of the session that entered its container.
+    session: Option<Key>,
     image: Arc<Image>,
+}
+
+/// What is known of an acting process beside its chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Its number in its own PID namespace.
+    pub own_pid: Option<u32>,
+    /// Its parent's number there; 0 where the parent is not in it.
+    pub own_parent_pid: Option<u32>,
+    /// Working directory at its last exec; empty where not known.
+    pub cwd: String,
+    /// Controlling terminal at its last exec, as `st_rdev`; 0: none, or not known.
+    pub tty: u32,
+    /// The session that entered the container: host process id and start of its first process, and what that executes.
+    pub session: Option<(String, String)>,
 }
 
 /// All processes that were seen.
@@ -88,6 +152,8 @@ pub struct Processes {
     ended: VecDeque<(u64, Key)>,
     forgotten: u64,
     image_bytes: Arc<AtomicUsize>,
+    /// The oldest process that entered each container: its init, or one that came after it where the init was not seen yet.
+    inits: BTreeMap<Slot, Key>,
 }
 
 impl Processes {
@@ -125,31 +191,175 @@ impl Processes {
     pub fn listed(&mut self, process: ProcessListed) {
         let key = Key { pid: process.pid, start_ticks: process.start_ticks };
         let (arguments, arguments_cut) = bounded(process.arguments);
-        let image = Image::new(process.executable, arguments, arguments_cut, &self.image_bytes);
+        let image = Image { executable: process.executable, arguments, arguments_cut, ..Image::default() };
+        let image = image.kept(&self.image_bytes);
         let parent = process.parent.map(|(pid, start_ticks)| Key { pid, start_ticks });
+        let number = Number::new(process.own_pid, process.pid_namespace);
         if !self.known.contains_key(&key) {
-            self.insert(key, Process { parent, uid: process.uid, image });
+            self.insert(key, Process { parent, uid: process.uid, slot: None, number, session: None, image });
         }
     }
 
-    /// The task of `header` forked.
+    /// A slot is another workload's from now on.
+    pub fn vacated(&mut self, slot: Slot) {
+        self.inits.remove(&slot);
+    }
+
+    /// The task of `header` forked. What the child did already (on a CPU whose ring was read before) stays.
     pub fn forked(&mut self, header: &Header, fork: Fork) {
         let parent = self.acting(header);
-        let image = self.known.get(&parent).map(|process| Arc::clone(&process.image)).unwrap_or_default();
+        let slot = Slot(header.slot);
+        let (image, session) = self.known.get_mut(&parent).map_or_else(Default::default, |process| {
+            process.slot = Some(slot);
+            (Arc::clone(&process.image), process.session)
+        });
         let key = Key::new(fork.child_tgid, fork.child_start_ns);
-        self.insert(key, Process { parent: Some(parent), uid: header.uid, image });
+        let number = Number::new(fork.child_own_tgid, fork.child_pid_ns);
+        if let Some(child) = self.known.get_mut(&key) {
+            (child.parent, child.number) = (Some(parent), number.or(child.number));
+            child.session = child.session.or(session);
+            if child.image.executable.is_empty() {
+                child.image = image;
+            }
+            return;
+        }
+        let child = Process { parent: Some(parent), uid: header.uid, slot: Some(slot), number, session, image };
+        self.insert(key, child);
     }
 
     /// The task of `header` executes a file from now on.
     pub fn executed(&mut self, header: &Header, exec: &Exec<'_>) {
         let key = self.acting(header);
-        let arguments = exec.arguments().map(text).collect();
-        let image = Image::new(text(exec.path.bytes), arguments, exec.argument_bytes.cut, &self.image_bytes);
+        let image = Image {
+            executable: lossless(exec.path.bytes),
+            arguments: exec.arguments().map(lossless).collect(),
+            arguments_cut: exec.argument_bytes.cut,
+            cwd: lossless(exec.cwd.bytes),
+            tty: exec.tty,
+            ..Image::default()
+        };
+        let image = image.kept(&self.image_bytes);
+        let session = self.session_of(header, key);
         if let Some(process) = self.known.get_mut(&key) {
             process.uid = header.uid;
+            process.slot = Some(Slot(header.slot));
+            process.session = session;
             process.image = image;
         }
         self.make_room(0);
+    }
+
+    /// The session that a process which executes something is of: it comes from outside of a container that an older process entered.
+    /// Where its parent is not known nothing is said: it may be a child of the container whose parent is gone.
+    fn session_of(&mut self, header: &Header, key: Key) -> Option<Key> {
+        let slot = Slot(header.slot);
+        let process = self.known.get(&key)?;
+        let parent = process.parent.and_then(|parent| self.known.get(&parent));
+        let from_outside = parent.is_some_and(|parent| parent.slot != Some(slot));
+        if slot == Slot::HOST || header.phase != Phase::Workload || process.session.is_some() || !from_outside {
+            return process.session;
+        }
+        let init = self.inits.entry(slot).or_insert(key);
+        if key.start_ticks < init.start_ticks {
+            *init = key;
+        }
+        (*init != key).then_some(key)
+    }
+
+    /// What the acting process executes, if that is known.
+    #[must_use]
+    pub fn image(&self, header: &Header) -> Option<Arc<Image>> {
+        let process = self.known.get(&Key::new(header.tgid, header.task_start_ns))?;
+        (!process.image.executable.is_empty()).then(|| Arc::clone(&process.image))
+    }
+
+    /// What the acting process' parent executes, if that is known.
+    #[must_use]
+    pub fn parent_image(&self, header: &Header) -> Option<Arc<Image>> {
+        let process = self.known.get(&Key::new(header.parent_tgid, header.parent_start_ns))?;
+        (!process.image.executable.is_empty()).then(|| Arc::clone(&process.image))
+    }
+
+    /// See [`Identity`].
+    #[must_use]
+    pub fn identity(&self, header: &Header) -> Identity {
+        let Some(process) = self.known.get(&Key::new(header.tgid, header.task_start_ns)) else {
+            return Identity::default();
+        };
+        let parent = self.known.get(&Key::new(header.parent_tgid, header.parent_start_ns));
+        let parent = parent.and_then(|parent| parent.number);
+        let own_parent_pid = match (process.number, parent) {
+            // The first of its namespace has its parent outside, also where that is not known.
+            (Some(Number { pid: 1, .. }), _) => Some(0),
+            (Some(own), Some(parent)) => Some(if parent.namespace == own.namespace { parent.pid } else { 0 }),
+            _ => None,
+        };
+        let session = process.session.map(|key| {
+            let executable = self.known.get(&key).map(|first| first.image.executable.clone()).unwrap_or_default();
+            (format!("{}-{}", key.pid, key.start_ticks), executable)
+        });
+        Identity {
+            own_pid: process.number.map(|number| number.pid),
+            own_parent_pid,
+            cwd: process.image.cwd.clone(),
+            tty: process.image.tty,
+            session,
+        }
+    }
+
+    /// The acting process and its nearest ancestors, by id and start.
+    #[must_use]
+    pub fn lineage(&self, header: &Header, most: usize) -> Vec<(u32, u64)> {
+        let mut key = Some(Key::new(header.tgid, header.task_start_ns));
+        let mut lineage = Vec::new();
+        // The first process' parent is the kernel's idle task, which has no number.
+        while let Some(own) = key.filter(|key| key.pid != 0 && lineage.len() < most) {
+            lineage.push((own.pid, own.start_ticks));
+            key = match self.known.get(&own) {
+                Some(process) => process.parent,
+                None if lineage.len() == 1 => Some(Key::new(header.parent_tgid, header.parent_start_ns)),
+                None => None,
+            };
+        }
+        lineage
+    }
+
+    /// The processes of a slot that live, as far as they forked, executed something or have an ancestor that did so in it; at most `most`.
+    /// Ordered by process id.
+    #[must_use]
+    pub fn of_slot(&self, slot: Slot, most: usize) -> (Vec<LiveProcess>, bool) {
+        let ended: BTreeSet<Key> = self.ended.iter().map(|(_, key)| *key).collect();
+        let living =
+            self.known.iter().filter(|(key, process)| !ended.contains(key) && self.slot_of(process) == Some(slot));
+        let mut all: Vec<LiveProcess> = living
+            .take(most.saturating_add(1))
+            .map(|(key, process)| LiveProcess {
+                pid: key.pid,
+                start_ticks: key.start_ticks,
+                parent_pid: process.parent.map(|parent| parent.pid),
+                own_pid: process.number.map(|number| number.pid),
+                uid: process.uid,
+                username: None,
+                executable: process.image.executable.clone(),
+                arguments: process.image.arguments.clone(),
+                arguments_cut: process.image.arguments_cut,
+            })
+            .collect();
+        let more = all.len() > most;
+        all.truncate(most);
+        (all, more)
+    }
+
+    /// Whose it is: what it was told to be itself, or else its nearest ancestor.
+    fn slot_of(&self, process: &Process) -> Option<Slot> {
+        let mut process = process;
+        for _ in 0..MAX_CHAIN {
+            if process.slot.is_some() {
+                return process.slot;
+            }
+            process = self.known.get(&process.parent?)?;
+        }
+        None
     }
 
     /// The process of `header` ended; and what ended long ago is forgotten.
@@ -168,12 +378,16 @@ impl Processes {
     pub fn chain(&self, header: &Header) -> Vec<AlertProcess> {
         let mut key = Key::new(header.tgid, header.task_start_ns);
         let mut chain = Vec::new();
+        if header.tgid == 0 {
+            // Nobody knows which process it was (a DNS packet without one).
+            return chain;
+        }
         if !self.known.contains_key(&key) {
             // Never seen before: the record itself is all there is, and its parent may be known.
             chain.push(AlertProcess {
                 pid: header.tgid,
                 executable: String::new(),
-                arguments: vec![text(header.comm_bytes())],
+                arguments: vec![lossless(header.comm_bytes())],
                 arguments_cut: true,
                 uid: header.uid,
             });
@@ -200,7 +414,8 @@ impl Processes {
         let key = Key::new(header.tgid, header.task_start_ns);
         if !self.known.contains_key(&key) {
             let parent = Some(Key::new(header.parent_tgid, header.parent_start_ns));
-            self.insert(key, Process { parent, uid: header.uid, image: Arc::default() });
+            let (slot, image) = (Some(Slot(header.slot)), Arc::default());
+            self.insert(key, Process { parent, uid: header.uid, slot, number: None, session: None, image });
         }
         key
     }
@@ -240,9 +455,4 @@ fn bounded(arguments: Vec<String>) -> (Vec<String>, bool) {
         kept.push(argument);
     }
     (kept, false)
-}
-
-/// Kernel bytes as text; what is not UTF-8 is replaced, and JSON escapes the rest.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,73 +1,150 @@
-//! From batches of records to alerts: the pure part.
+//! From batches of records to lines: the pure part.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_domain::{Alert, AlertWorkload, Generation, Slot, UnixNanos, Verdict, Workload};
+use palisade_domain::{
+    Action, Alert, AlertAction, AlertRule, AlertWorkload, Generation, Line, Log, Slot, UnixNanos, Visibility,
+    VisibilityClass, Workload,
+};
 use palisade_kernel_abi::{
     blob::Decision,
-    record::{Body, DecisionTaken, Record, RecordReader},
+    record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
 };
-use palisade_protocol::{AlertCounts, PolicyAnnounced, PolicyInstalled, ProcessListed, WorkloadNamed};
+use palisade_protocol::{
+    AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, VisibilityChanged, WorkloadNamed,
+};
 use palisade_supervision::Kept;
-use palisade_world::RecordBatch;
+use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch};
 
-use crate::{by_slot::BySlot, compose, processes::Processes, rules::Rules};
+use crate::{
+    by_slot::BySlot,
+    compose::{self, Act, Actor, Decided, Fields, NodeNames},
+    processes::{Image, Processes},
+    rules::Rules,
+    silence::{RuleKey, Silences},
+    throttle::{Limit, Turn},
+    users::Users,
+};
+
+/// Files of users that one batch asks for at most; who asks for more does so with the next.
+const ASKS: usize = 16;
+/// Processes by which a container's files are looked for.
+const CANDIDATES: usize = 4;
+/// Processes that one answer tells of.
+pub const MAX_TOLD: usize = 4096;
+
+/// Who has a slot.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) workload: Arc<Workload>,
+    /// `key=value` by commas, as each of its lines has them.
+    pub(crate) labels: String,
+}
 
 /// Who has which slot, and what its rules are called. Said once, so it outlives the actor.
 #[derive(Debug, Default)]
 pub struct Names {
     /// As many as the kernel has slots.
-    workloads: BTreeMap<Slot, Arc<Workload>>,
+    workloads: BTreeMap<Slot, Named>,
+    /// Where it is not the default.
+    visibility: BTreeMap<Slot, Visibility>,
     rules: Rules,
 }
 
 impl Names {
-    /// A slot is this workload's from now on; whether that is another than before.
-    pub fn named(&mut self, fact: WorkloadNamed) -> bool {
-        let before = self.workloads.insert(fact.slot, Arc::clone(&fact.workload));
-        before.is_none_or(|before| before.container_id != fact.workload.container_id)
+    /// A slot is this workload's from now on.
+    pub fn named(&mut self, fact: WorkloadNamed) {
+        let labels: Vec<String> = fact.workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        self.workloads.insert(fact.slot, Named { workload: fact.workload, labels: labels.join(",") });
+    }
+
+    pub(crate) fn workload(&self, slot: Slot) -> Option<&Named> {
+        self.workloads.get(&slot)
+    }
+
+    pub(crate) fn rule(&self, slot: Slot, key: &RuleKey) -> Option<AlertRule> {
+        self.rules.rule(slot, key.generation, key.policy, key.rule?)
     }
 }
 
-/// What alerts are made from.
+/// What a state does by configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// What lines call the node.
+    pub names: NodeNames,
+    /// When alerts of one workload are too many; `None`: never.
+    pub throttle: Option<Limit>,
+    /// What is seen of a workload of which nobody says it.
+    pub visibility: Visibility,
+}
+
+/// What lines are made from.
 #[derive(Debug)]
 pub struct State {
-    node: String,
+    node: NodeNames,
     names: Kept<Names>,
     processes: Processes,
-    raised: BTreeMap<Verdict, u64>,
+    users: Users,
+    /// Where each slot's users were looked up last.
+    passwd: BTreeMap<Slot, PasswdOf>,
+    asks: Vec<(PasswdOf, Vec<PasswdCandidate>)>,
+    silences: Silences,
+    wants_logs: bool,
+    visibility: Visibility,
+    unix_minus_boot_ns: u64,
+    counts: AlertCounts,
     by_slot: BySlot,
-    unattributed: u64,
-    malformed: u64,
 }
 
 impl State {
-    /// For the node of this name, where nobody is known yet.
+    /// For the node of this name, where nobody is known yet and nothing is held back.
     #[must_use]
     pub fn new(node: String) -> Self {
-        Self::knowing(node, Kept::default())
+        let names = NodeNames { node, ..NodeNames::default() };
+        Self::knowing(Settings { names, throttle: None, visibility: Visibility::ALL }, Kept::default())
     }
 
-    /// For the node of this name, with the names that a state before this one heard.
+    /// With the names that a state before this one heard.
     #[must_use]
-    pub fn knowing(node: String, names: Kept<Names>) -> Self {
+    pub fn knowing(settings: Settings, names: Kept<Names>) -> Self {
         Self {
-            node,
+            node: settings.names,
             names,
             processes: Processes::default(),
-            raised: BTreeMap::new(),
+            users: Users::default(),
+            passwd: BTreeMap::new(),
+            asks: Vec::new(),
+            silences: Silences::new(settings.throttle),
+            wants_logs: false,
+            visibility: settings.visibility,
+            unix_minus_boot_ns: 0,
+            counts: AlertCounts::default(),
             by_slot: BySlot::default(),
-            unattributed: 0,
-            malformed: 0,
         }
     }
 
-    /// A slot is this workload's from now on.
+    /// Whether anybody wants logs; none are made otherwise.
+    pub fn want_logs(&mut self, wanted: bool) {
+        self.wants_logs = wanted;
+    }
+
+    /// A slot is this workload's from now on. What was held back of the last one's alerts is said with the next lines.
     pub fn named(&mut self, fact: WorkloadNamed) {
-        let slot = fact.slot;
-        if self.names.lock().named(fact) {
-            self.by_slot.begin(slot);
+        let mut names = self.names.lock();
+        let before = names.workload(fact.slot);
+        if before.is_some_and(|before| before.workload.container_id != fact.workload.container_id) {
+            self.silences.vacated(fact.slot, &names, &self.node, self.unix_minus_boot_ns);
+            self.processes.vacated(fact.slot);
+            self.passwd.remove(&fact.slot);
+            names.visibility.remove(&fact.slot);
+            self.by_slot.begin(fact.slot);
         }
+        names.named(fact);
+    }
+
+    /// What is seen of a slot from now on.
+    pub fn visible(&mut self, fact: &VisibilityChanged) {
+        self.names.lock().visibility.insert(fact.slot, fact.visibility);
     }
 
     /// A policy may decide from now on.
@@ -85,77 +162,276 @@ impl State {
         self.processes.listed(process);
     }
 
-    /// Reads a batch and appends its alerts to `out`. `unix_minus_boot_ns` turns the records' clock into wall-clock time.
-    pub fn read(&mut self, batch: &RecordBatch, unix_minus_boot_ns: u64, out: &mut Vec<Alert>) {
+    /// Reads a batch and appends its lines to `out`. `unix_minus_boot_ns` turns the records' clock into wall-clock time.
+    pub fn read(&mut self, batch: &RecordBatch, unix_minus_boot_ns: u64, out: &mut Vec<Line>) {
+        self.unix_minus_boot_ns = unix_minus_boot_ns;
+        let mut records = Vec::with_capacity(usize::try_from(batch.records).unwrap_or_default());
         for record in RecordReader::new(&batch.bytes) {
-            let Ok(record) = record else {
-                self.malformed += 1;
-                continue;
-            };
-            self.by_slot.event(Slot(record.header.slot));
-            // A process that executes something is that thing from now on; an exec that was refused or is only judged is not one.
-            match &record.body {
-                Body::Fork(fork) => self.processes.forked(&record.header, *fork),
-                Body::Exec(exec) if record.decision.is_none() => self.processes.executed(&record.header, exec),
-                Body::Exit(_) => self.processes.exited(&record.header),
-                _ => {}
+            match record {
+                Ok(record) => records.push(record),
+                Err(_) => self.counts.malformed += 1,
             }
-            if let Some(taken) = record.decision {
-                out.extend(self.alert(&record, &taken, unix_minus_boot_ns));
-            }
+        }
+        if records.is_sorted_by_key(at) {
+            records.iter().for_each(|record| self.take(record, out));
+            return;
+        }
+        // The rings of several CPUs, one after the other: a process' first acts may stand before its fork.
+        let mut order: Vec<u32> = (0..).take(records.len()).collect();
+        order.sort_by_key(|index| at(&records[*index as usize]));
+        order.iter().for_each(|index| self.take(&records[*index as usize], out));
+    }
+
+    fn take(&mut self, record: &Record<'_>, out: &mut Vec<Line>) {
+        self.by_slot.event(Slot(record.header.slot));
+        let caller = self.follow(record);
+        let decided = record.decision.and_then(|taken| {
+            let decision = Decision::from_word(taken.word);
+            compose::action(decision).map(|action| (taken, decision, action))
+        });
+        if let Some((taken, decision, action)) = decided {
+            self.decided(record, &taken, decision, action, out);
+        } else if self.wants_logs {
+            out.extend(self.log(record, caller.as_deref()));
         }
     }
 
-    fn alert(&mut self, record: &Record<'_>, taken: &DecisionTaken, unix_minus_boot_ns: u64) -> Option<Alert> {
-        let decision = Decision::from_word(taken.word);
-        let action = compose::action(decision)?;
-        let subject = compose::subject(&record.body)?;
+    /// Time passes without records.
+    pub fn tick(&mut self, boot_ns: u64, unix_minus_boot_ns: u64, out: &mut Vec<Line>) {
+        self.unix_minus_boot_ns = unix_minus_boot_ns;
+        self.silences.ended(boot_ns, &self.names.lock(), &self.node, unix_minus_boot_ns, out);
+    }
+
+    /// Keeps the process table; returns what the acting process executed before an exec, if somebody may want it.
+    ///
+    /// A process that executes something is that thing from now on; an exec that was refused or is only judged is not one.
+    fn follow(&mut self, record: &Record<'_>) -> Option<Arc<Image>> {
+        let header = &record.header;
+        match &record.body {
+            Body::Fork(fork) => self.processes.forked(header, *fork),
+            Body::Exec(exec) if record.decision.is_none() => {
+                let caller = if self.wants_logs { self.processes.image(header) } else { None };
+                self.processes.executed(header, exec);
+                if header.phase == Phase::Workload {
+                    self.want_users(header);
+                }
+                return caller;
+            }
+            Body::Exit(_) => self.processes.exited(header),
+            _ => {}
+        }
+        None
+    }
+
+    fn decided(
+        &mut self,
+        record: &Record<'_>,
+        taken: &DecisionTaken,
+        decision: Decision,
+        action: Action,
+        out: &mut Vec<Line>,
+    ) {
+        if matches!(record.body, Body::Fork(_) | Body::Exit(_)) {
+            return;
+        }
         let slot = Slot(record.header.slot);
-        let generation = Generation(taken.generation);
-        let rule = decision.rule.and_then(|index| self.names.lock().rules.rule(slot, generation, taken.policy, index));
-        self.unattributed += u64::from(decision.rule.is_some() && rule.is_none());
         let verdict = compose::verdict(taken.outcome);
-        *self.raised.entry(verdict).or_default() += 1;
-        self.by_slot.alert(slot, verdict);
-        Some(Alert {
-            time: UnixNanos(record.header.boot_ns.saturating_add(unix_minus_boot_ns)),
-            node: self.node.clone(),
-            workload: self.workload(slot),
-            process_chain: self.processes.chain(&record.header),
-            subject,
-            rule,
-            action,
+        let key = RuleKey {
+            generation: Generation(taken.generation),
+            policy: taken.policy,
+            rule: decision.rule,
             family: compose::family(taken.family),
-            generation,
-            tier: compose::tier(taken.tier),
             verdict,
-            reason: compose::reason(record, taken),
-        })
+            by_posture: decision.by_posture,
+        };
+        *self.counts.raised.entry(verdict).or_default() += 1;
+        self.by_slot.alert(slot, verdict);
+        let names = self.names.clone();
+        let names = names.lock();
+        let boot_ns = record.header.boot_ns;
+        self.silences.ended(boot_ns, &names, &self.node, self.unix_minus_boot_ns, out);
+        match self.silences.turn(slot, &key, boot_ns) {
+            Turn::Say | Turn::SayOnce => {}
+            turn @ (Turn::Begin | Turn::Hold) => {
+                *self.counts.held_back.entry(verdict).or_default() += 1;
+                if turn == Turn::Begin {
+                    let time = self.time(boot_ns);
+                    out.extend(self.silences.begun(slot, time, &names, &self.node));
+                }
+                return;
+            }
+        }
+        out.extend(self.alert(record, taken, &key, action, &names));
     }
 
-    fn workload(&self, slot: Slot) -> AlertWorkload {
-        let names = self.names.lock();
-        let named = names.workloads.get(&slot);
-        let text = |of: fn(&Workload) -> &str| named.map(|workload| of(workload).to_owned()).unwrap_or_default();
-        AlertWorkload {
-            name: named.map_or_else(|| format!("slot {slot}"), |workload| workload.name.clone()),
-            namespace: text(|workload| &workload.namespace),
-            container: text(|workload| &workload.container),
-            container_id: text(|workload| workload.container_id.as_ref().map_or("", |id| &id.0)),
+    fn alert(
+        &mut self,
+        record: &Record<'_>,
+        taken: &DecisionTaken,
+        key: &RuleKey,
+        action: Action,
+        names: &Names,
+    ) -> Option<Line> {
+        let act = compose::act(&record.body, self.unix_minus_boot_ns)?;
+        let slot = Slot(record.header.slot);
+        let rule = names.rule(slot, key);
+        self.counts.unattributed += u64::from(key.rule.is_some() && rule.is_none());
+        let time = self.time(record.header.boot_ns);
+        let process_chain = self.processes.chain(&record.header);
+        let actor = self.actor(record, None);
+        let tier = compose::tier(taken.tier);
+        let decided = Decided { verdict: key.verdict, tier, rule: rule.as_ref(), by_posture: key.by_posture };
+        let kubearmor = fields(&self.node, names, slot, time).alert(record, &act, actor, &decided);
+        Some(Line::Alert(Box::new(Alert {
+            time,
+            node: self.node.node.clone(),
+            workload: workload(names, slot),
+            process_chain,
+            subject: act.subject,
+            rule,
+            action: AlertAction::of(action, key.verdict),
+            family: key.family,
+            generation: key.generation,
+            tier,
+            verdict: key.verdict,
+            reason: compose::reason(record, taken),
+            kubearmor,
+        })))
+    }
+
+    fn log(&mut self, record: &Record<'_>, caller: Option<&Image>) -> Option<Line> {
+        // The kernel tells of every exec, for the chains: it is a log only where somebody asked to see processes.
+        let slot = Slot(record.header.slot);
+        let of_table = matches!(record.body, Body::Exec(_)) && record.decision.is_none();
+        if of_table && !self.visibility_of(slot).has(VisibilityClass::Process) {
+            return None;
         }
+        let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
+        let time = self.time(record.header.boot_ns);
+        let process_chain = self.processes.chain(&record.header);
+        let actor = self.actor(record, caller);
+        let names = self.names.lock();
+        let kubearmor = fields(&self.node, &names, slot, time).log(record, &act, actor);
+        self.counts.logs += 1;
+        Some(Line::Log(Box::new(Log {
+            time,
+            node: self.node.node.clone(),
+            workload: workload(&names, slot),
+            process_chain,
+            subject: act.subject,
+            kubearmor,
+        })))
+    }
+
+    fn visibility_of(&self, slot: Slot) -> Visibility {
+        self.names.lock().visibility.get(&slot).copied().unwrap_or(self.visibility)
+    }
+
+    /// Who acted. An exec that was done is the caller's act, which is `caller` then; where that is not known, it is its parent's.
+    fn actor(&mut self, record: &Record<'_>, caller: Option<&Image>) -> Actor {
+        let header = &record.header;
+        self.want_users(header);
+        let username = passwd_of(header).and_then(|of| self.users.name(of, header.uid)).unwrap_or_default().to_owned();
+        let identity = self.processes.identity(header);
+        let (own, parent) = (self.processes.image(header), self.processes.parent_image(header));
+        let done = matches!(record.body, Body::Exec(_)) && record.decision.is_none();
+        let parent = parent.as_deref();
+        let own = if done { caller.or(parent) } else { own.as_deref() };
+        Actor {
+            identity,
+            source: own.map_or_else(|| palisade_domain::text::lossless(header.comm_bytes()), Image::command_line),
+            executable: own.map(|own| own.executable().to_owned()).unwrap_or_default(),
+            parent_executable: parent.map(|parent| parent.executable().to_owned()).unwrap_or_default(),
+            username,
+        }
+    }
+
+    fn want_users(&mut self, header: &Header) {
+        let Some(of) = passwd_of(header) else { return };
+        if self.asks.len() < ASKS && self.users.is_stale(of, header.boot_ns) {
+            self.users.asked(of, header.boot_ns);
+            self.passwd.insert(Slot(header.slot), of);
+            self.asks.push((of, self.processes.lineage(header, CANDIDATES)));
+        }
+    }
+
+    /// The files of users that are to be read.
+    pub fn asks(&mut self) -> Vec<(PasswdOf, Vec<PasswdCandidate>)> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// A question of [`Self::asks`] was not taken.
+    pub fn refused(&mut self, of: PasswdOf) {
+        self.users.refused(of);
+    }
+
+    /// A file of users was read.
+    pub fn answered(&mut self, answer: PasswdAnswer) {
+        self.users.answered(answer.of, answer.names);
+    }
+
+    /// The living processes of a slot, as far as they are known to be its own.
+    #[must_use]
+    pub fn processes_of(&self, slot: Slot) -> LiveProcesses {
+        let (mut processes, more) = self.processes.of_slot(slot, MAX_TOLD);
+        if let Some(of) = self.passwd.get(&slot) {
+            for process in &mut processes {
+                process.username = self.users.name(*of, process.uid).map(str::to_owned);
+            }
+        }
+        LiveProcesses { processes, more }
+    }
+
+    fn time(&self, boot_ns: u64) -> UnixNanos {
+        UnixNanos(boot_ns.saturating_add(self.unix_minus_boot_ns))
     }
 
     /// The counts that this state keeps; the shell adds its own.
     #[must_use]
     pub fn counts(&self) -> AlertCounts {
         AlertCounts {
-            raised: self.raised.clone(),
-            unattributed: self.unattributed,
-            malformed: self.malformed,
             processes: self.processes.len() as u64,
             forgotten: self.processes.forgotten(),
             by_slot: self.by_slot.counts(),
-            ..AlertCounts::default()
+            ..self.counts.clone()
         }
+    }
+}
+
+/// When the kernel saw it.
+fn at(record: &Record<'_>) -> u64 {
+    record.header.boot_ns
+}
+
+/// Whose users a record's ids are; `None` while a task exits.
+fn passwd_of(header: &Header) -> Option<PasswdOf> {
+    match (header.slot, header.mnt_ns) {
+        (0, _) => Some(PasswdOf::Host),
+        (_, 0) => None,
+        (_, namespace) => Some(PasswdOf::MountNamespace(namespace)),
+    }
+}
+
+/// What the fields of a slot's line are made of.
+pub(crate) fn fields<'a>(node: &'a NodeNames, names: &'a Names, slot: Slot, time: UnixNanos) -> Fields<'a> {
+    let named = names.workload(slot);
+    Fields {
+        node,
+        time,
+        workload: named.map(|named| &*named.workload),
+        labels: named.map_or("", |named| &named.labels),
+        host: slot == Slot::HOST,
+    }
+}
+
+/// The workload as lines name it.
+pub(crate) fn workload(names: &Names, slot: Slot) -> AlertWorkload {
+    let named = names.workload(slot).map(|named| &named.workload);
+    let text = |of: fn(&Workload) -> &str| named.map(|workload| of(workload).to_owned()).unwrap_or_default();
+    AlertWorkload {
+        name: named.map_or_else(|| format!("slot {slot}"), |workload| workload.name.clone()),
+        namespace: text(|workload| &workload.namespace),
+        container: text(|workload| &workload.container),
+        container_id: text(|workload| workload.container_id.as_ref().map_or("", |id| &id.0)),
     }
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use palisade_domain::{
-    Action, Generation, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload, WorkloadKind,
+    Action, Alert, Generation, Line, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload,
+    WorkloadKind,
 };
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
@@ -22,29 +23,32 @@ use palisade_kernel_abi::{
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
 use palisade_protocol::{
-    CompiledPolicy, Condition, ConditionReported, PolicyAnnounced, PolicyInstalled, ProcessListed, SubscribeAlerts,
-    WorkloadNamed,
+    CompiledPolicy, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled, ProcessListed,
+    SubscribeAlerts, WorkloadNamed,
 };
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
-use palisade_world::{AlertSink, AlertSinkError, BootNanos, Clock, Installed, RecordBatch};
+use palisade_world::{
+    AlertSink, AlertSinkError, BootNanos, Clock, Installed, PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader,
+    RecordBatch,
+};
 
 use crate::{
     Alerts, Wiring,
     actor::LISTENERS,
     processes::{LINGER_NS, MAX_ARGUMENT_BYTES, MAX_CHAIN, MAX_IMAGE_BYTES, MAX_PROCESSES, Processes},
     sinks::Sinks,
-    state::{Names, State},
+    state::{Names, Settings, State},
 };
 
-fn header(tgid: u32, start: u64) -> Header {
+pub(crate) fn header(tgid: u32, start: u64) -> Header {
     Header { tgid, task_start_ns: start, slot: 1, boot_ns: 5_000_000_000, uid: 33, ..Header::default() }
 }
 
-fn text(bytes: &[u8]) -> Text<'_> {
+pub(crate) fn text(bytes: &[u8]) -> Text<'_> {
     Text { bytes, ..Text::default() }
 }
 
-fn batch(records: &[Record<'_>]) -> RecordBatch {
+pub(crate) fn batch(records: &[Record<'_>]) -> RecordBatch {
     let mut writer = RecordWriter::default();
     for record in records {
         writer.write(record).expect("it fits");
@@ -52,7 +56,7 @@ fn batch(records: &[Record<'_>]) -> RecordBatch {
     RecordBatch { bytes: writer.into_bytes(), records: u32::try_from(records.len()).expect("few") }
 }
 
-fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
+pub(crate) fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken {
     let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule, ..Decision::PERMIT }
         .to_word()
         .expect("a small index");
@@ -60,11 +64,11 @@ fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> DecisionTaken 
     DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
 }
 
-fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Record<'a> {
+pub(crate) fn open<'a>(head: Header, path: &'a [u8], decision: Option<DecisionTaken>) -> Record<'a> {
     Record { header: head, body: Body::Open(Open { path: text(path), flags: 0, result: -1 }), decision }
 }
 
-fn state_workload(name: &str) -> Arc<Workload> {
+pub(crate) fn state_workload(name: &str) -> Arc<Workload> {
     Arc::new(Workload {
         kind: WorkloadKind::Container,
         name: name.into(),
@@ -77,7 +81,7 @@ fn state_workload(name: &str) -> Arc<Workload> {
 }
 
 /// A policy of this name with one rule.
-fn policy(name: &str) -> Arc<CompiledPolicy> {
+pub(crate) fn policy(name: &str) -> Arc<CompiledPolicy> {
     let rule = Rule {
         policy: Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: name.into() }),
         place: "file.matchDirectories[0]".into(),
@@ -95,7 +99,7 @@ fn policy(name: &str) -> Arc<CompiledPolicy> {
 }
 
 /// A state that knows slot 1 as pod `web`, with one rule in generation 3.
-fn state() -> State {
+pub(crate) fn state() -> State {
     let mut state = State::new("n1".into());
     state.named(WorkloadNamed { slot: Slot(1), workload: state_workload("web") });
     let installed = Installed::default();
@@ -109,7 +113,14 @@ fn state() -> State {
     state
 }
 
-fn read(state: &mut State, records: &[Record<'_>]) -> Vec<palisade_domain::Alert> {
+fn read(state: &mut State, records: &[Record<'_>]) -> Vec<Alert> {
+    lines(state, records)
+        .into_iter()
+        .map(|line| if let Line::Alert(alert) = line { *alert } else { panic!("{line:?}") })
+        .collect()
+}
+
+pub(crate) fn lines(state: &mut State, records: &[Record<'_>]) -> Vec<Line> {
     let mut out = Vec::new();
     state.read(&batch(records), 1_000_000_000, &mut out);
     out
@@ -170,13 +181,13 @@ fn unit_alerts_carry_the_chain_of_forks_and_execs() {
     let records = [
         Record {
             header: header(10, second),
-            body: Body::Fork(Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second }),
+            body: Body::Fork(Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second, ..Fork::default() }),
             decision: None,
         },
         Record { header: header(11, 2 * second), body: Body::Exec(exec), decision: None },
         Record {
             header: header(11, 2 * second),
-            body: Body::Fork(Fork { child_tgid: 12, child_tid: 12, child_start_ns: 3 * second }),
+            body: Body::Fork(Fork { child_tgid: 12, child_tid: 12, child_start_ns: 3 * second, ..Fork::default() }),
             decision: None,
         },
         open(header(12, 3 * second), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3))),
@@ -212,6 +223,8 @@ fn unit_alerts_reused_process_id_inherits_no_chain() {
         uid: 0,
         executable: "/sbin/init".into(),
         arguments: Vec::new(),
+        own_pid: 0,
+        pid_namespace: 0,
     });
     let old = read(&mut state, &[open(header(10, 70_000_000), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
     assert_eq!(old[0].process_chain[0].executable, "/sbin/init");
@@ -224,7 +237,7 @@ fn unit_alerts_hostile_bytes_stay_inside_their_json_line() {
     let mut state = state();
     let hostile = b"/x\n{\"verdict\":\"observed\"}\x1b[2J\xff\"";
     let alerts = read(&mut state, &[open(header(1, 1), hostile, Some(taken(Outcome::Denied, Some(0), 3)))]);
-    let line = crate::compose::line(&alerts[0]);
+    let line = crate::compose::line(&Line::Alert(Box::new(alerts[0].clone())));
     assert_eq!(line.matches('\n').count(), 1, "{line}");
     assert!(!line.contains('\u{1b}'));
     let back: palisade_domain::Alert = serde_json::from_str(&line).expect("it is JSON");
@@ -236,7 +249,8 @@ fn unit_alerts_process_table_is_bounded_and_counts_what_it_forgets() {
     let mut processes = Processes::default();
     let count = u32::try_from(MAX_PROCESSES).expect("small");
     for pid in 0..count + 5 {
-        processes.forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1 });
+        processes
+            .forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1, ..Fork::default() });
     }
     assert_eq!(processes.len(), MAX_PROCESSES);
     assert_eq!(processes.forgotten(), 7, "the forking process came first, was forgotten, and was made known again");
@@ -247,10 +261,11 @@ fn unit_alerts_process_table_forgets_what_ended_before_what_lives() {
     let mut processes = Processes::default();
     let count = u32::try_from(MAX_PROCESSES).expect("small");
     for pid in 0..count - 1 {
-        processes.forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1 });
+        processes
+            .forked(&header(1, 1), Fork { child_tgid: pid + 2, child_tid: 0, child_start_ns: 1, ..Fork::default() });
     }
     processes.exited(&header(500, 1));
-    processes.forked(&header(1, 1), Fork { child_tgid: count + 9, child_tid: 0, child_start_ns: 1 });
+    processes.forked(&header(1, 1), Fork { child_tgid: count + 9, child_tid: 0, child_start_ns: 1, ..Fork::default() });
     assert_eq!(processes.chain(&header(2, 1)).len(), 2, "the oldest lives, and is still known");
     assert_eq!(processes.chain(&header(500, 1))[0].arguments, [""], "the ended one is not");
 }
@@ -258,7 +273,7 @@ fn unit_alerts_process_table_forgets_what_ended_before_what_lives() {
 #[test]
 fn unit_alerts_ended_process_is_remembered_for_a_while_only() {
     let mut processes = Processes::default();
-    processes.forked(&header(1, 1), Fork { child_tgid: 2, child_tid: 2, child_start_ns: 1 });
+    processes.forked(&header(1, 1), Fork { child_tgid: 2, child_tid: 2, child_start_ns: 1, ..Fork::default() });
     let mut end = header(2, 1);
     processes.exited(&end);
     assert_eq!(processes.chain(&header(2, 1)).len(), 2);
@@ -280,6 +295,8 @@ fn unit_alerts_chain_is_cut_at_its_bound_even_in_a_circle() {
             uid: 0,
             executable: String::new(),
             arguments: Vec::new(),
+            own_pid: 0,
+            pid_namespace: 0,
         });
     }
     assert_eq!(processes.chain(&header(1, 1)).len(), MAX_CHAIN);
@@ -373,11 +390,11 @@ fn unit_alerts_name_rule_and_workload_although_the_name_comes_late_or_twice() {
 #[test]
 fn unit_alerts_names_outlive_their_state() {
     let names = Kept::<Names>::default();
-    let mut before = State::knowing("n1".into(), names.clone());
+    let mut before = State::knowing(Settings::default(), names.clone());
     before.named(WorkloadNamed { slot: Slot(1), workload: state_workload("web") });
     before.announced(&announced(3));
     drop(before);
-    let mut after = State::knowing("n1".into(), names);
+    let mut after = State::knowing(Settings::default(), names);
     let alerts = read(&mut after, &[open(header(10, 70), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
     assert_eq!(alerts[0].workload.name, "web");
 }
@@ -421,6 +438,8 @@ fn unit_alerts_listed_process_with_endless_arguments_is_cut_and_says_so() {
         uid: 0,
         executable: "/bin/x".into(),
         arguments,
+        own_pid: 0,
+        pid_namespace: 0,
     });
     let chain = processes.chain(&header(10, 70_000_000));
     assert!(chain[0].arguments_cut && chain[0].arguments.len() == 2);
@@ -447,7 +466,7 @@ impl AlertSink for Moody {
 #[test]
 fn unit_alerts_sink_that_fails_is_counted_and_in_the_condition_until_it_writes_again() {
     let full = Arc::new(AtomicBool::new(false));
-    let mut sinks = Sinks::new(vec![Box::new(Moody(Arc::clone(&full)))]);
+    let mut sinks = Sinks::new("alerts", vec![Box::new(Moody(Arc::clone(&full)))]);
     sinks.write(b"1\n", 1);
     assert_eq!((sinks.condition(), sinks.unwritten()), (Condition::Good, BTreeMap::new()));
     full.store(true, Ordering::Relaxed);
@@ -460,6 +479,17 @@ fn unit_alerts_sink_that_fails_is_counted_and_in_the_condition_until_it_writes_a
     sinks.write(b"4\n", 1);
     assert_eq!(sinks.condition(), Condition::Good);
     assert_eq!(sinks.unwritten(), BTreeMap::from([("moody".into(), 2)]), "what is lost stays counted");
+}
+
+struct NoUsers;
+
+impl PasswdReader for NoUsers {
+    fn ask(&mut self, _: PasswdOf, _: &[PasswdCandidate]) -> bool {
+        false
+    }
+    fn answer(&mut self) -> Option<PasswdAnswer> {
+        None
+    }
 }
 
 struct Still;
@@ -492,11 +522,19 @@ fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
         let health = node.add(ChildSpec::new("health", |_| Health));
         let alerts = node.add(ChildSpec::new("alerts", move |_| {
             let conditions = health.outbox(Overflow::Refuse);
-            let wiring = Wiring { sinks: Vec::new(), conditions, clock: Arc::new(Still) };
-            Alerts::new("n1".into(), wiring, Kept::default(), Vec::new())
+            let wiring = Wiring {
+                sinks: Vec::new(),
+                log_sinks: Vec::new(),
+                passwd: Box::new(NoUsers),
+                conditions,
+                clock: Arc::new(Still),
+            };
+            Alerts::new(Settings::default(), wiring, Kept::default(), Vec::new())
         }));
         let tree = node.start(|gave_up| panic!("{gave_up}")).await.expect("it starts");
-        let ask = || alerts.ask(SubscribeAlerts { recent: 0, follow: true }, Duration::from_secs(1));
+        let ask = || {
+            alerts.ask(SubscribeAlerts { class: LineClass::Policy, recent: 0, follow: true }, Duration::from_secs(1))
+        };
         let mut streams = Vec::new();
         for _ in 0..LISTENERS {
             streams.push(ask().await.expect("answered"));
@@ -507,4 +545,58 @@ fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
         assert!(ask().await.expect("answered").follows, "one has gone");
         tree.stop().await;
     });
+}
+
+#[test]
+fn unit_alerts_chain_is_right_although_the_fork_is_read_after_what_the_child_did() {
+    let second = 1_000_000_000;
+    let exec = |path| Exec { path: text(path), ..Exec::default() };
+    let at = |header: Header, boot_ns| Header { boot_ns, ..header };
+    let fork = Fork { child_tgid: 11, child_tid: 11, child_start_ns: 2 * second, ..Fork::default() };
+    let forked = Record { header: at(header(10, second), 5), body: Body::Fork(fork), decision: None };
+    let executed = Record { header: at(header(11, 2 * second), 6), body: Body::Exec(exec(b"/bin/x")), decision: None };
+    let denied = open(at(header(11, 2 * second), 7), b"/y", Some(taken(Outcome::Denied, None, 3)));
+    let chain = |alert: &Alert| {
+        alert.process_chain.iter().map(|process| (process.pid, process.executable.clone())).collect::<Vec<_>>()
+    };
+    let expected = [(11, "/bin/x".to_owned()), (10, String::new())];
+    let alerts = read(&mut state(), &[executed, denied, forked]);
+    assert_eq!(chain(&alerts[0]), expected, "in one batch: by time");
+    let mut state = state();
+    assert!(read(&mut state, &[executed]).is_empty() && read(&mut state, &[forked]).is_empty());
+    assert_eq!(chain(&read(&mut state, &[denied])[0]), expected, "in another batch: the exec is not undone");
+}
+
+/// Takes lines or does not, and says so.
+struct Busy(Arc<AtomicBool>);
+
+impl AlertSink for Busy {
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+    fn append(&mut self, _: &[u8]) -> Result<(), AlertSinkError> {
+        let full = std::io::ErrorKind::WouldBlock;
+        if self.0.load(Ordering::Relaxed) {
+            Err(AlertSinkError { sink: "busy".into(), source: full.into() })
+        } else {
+            Ok(())
+        }
+    }
+    fn health(&mut self) -> palisade_world::SinkHealth {
+        let takes_lines = Some(!self.0.load(Ordering::Relaxed));
+        palisade_world::SinkHealth { takes_lines, ..Default::default() }
+    }
+}
+
+#[test]
+fn unit_alerts_sink_that_refused_leaves_the_condition_without_another_alert_but_not_unseen() {
+    let busy = Arc::new(AtomicBool::new(true));
+    let mut sinks = Sinks::new("alerts", vec![Box::new(Busy(Arc::clone(&busy)))]);
+    sinks.write(b"1\n", 1);
+    busy.store(false, Ordering::Relaxed);
+    sinks.look();
+    assert!(matches!(sinks.condition(), Condition::Degraded(_)), "it was, within this second");
+    sinks.look();
+    assert_eq!(sinks.condition(), Condition::Good);
+    assert_eq!(sinks.unwritten()["busy"], 1);
 }

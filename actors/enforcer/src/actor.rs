@@ -7,7 +7,7 @@ use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
     CompilePolicy, CompiledPolicy, Condition, ConditionReported, NotHeld, PolicyAnnounced, PolicyInstalled,
-    PolicySetChanged, WorkloadStarted,
+    PolicySetChanged, VisibilityChanged, WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
 use palisade_world::{Admission, Enforcement, Membership};
@@ -39,6 +39,8 @@ pub struct Wiring {
     pub visibility: Visibility,
     /// What a set says is seen of a workload.
     pub select_visibility: SelectVisibility,
+    /// Who makes logs of what is seen.
+    pub visible: Outbox<VisibilityChanged>,
 }
 
 /// An enforcer of this slot serves, and wants the newest set.
@@ -118,19 +120,30 @@ impl Enforcer {
         self.report();
     }
 
+    fn say_visible(&self, visibility: Visibility) {
+        let fact = VisibilityChanged { slot: self.membership.slot, visibility };
+        if self.wiring.visible.try_send(fact).is_err() {
+            tracing::error!(slot = fact.slot.0, "what is seen cannot be told: logs of execs are by an older word");
+        }
+    }
+
     /// Performs one effect; what is known at once comes back as input.
     fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) -> Option<Input> {
         let slot = self.membership.slot;
         let enforcement = &self.wiring.enforcement;
         match effect {
             Effect::Admit => {
-                Some(Input::Admitted(enforcement.admit(&self.membership).map_err(EnforcementFailed::from)))
+                let admitted = enforcement.admit(&self.membership).map_err(EnforcementFailed::from);
+                // At its admission the kernel takes the default.
+                self.say_visible(self.wiring.visibility);
+                Some(Input::Admitted(admitted))
             }
             Effect::LearnMounts(pid) => {
                 Some(Input::MountsLearnt(enforcement.learn_mounts(slot, pid).map_err(EnforcementFailed::from)))
             }
             Effect::See(visibility) => {
                 enforcement.set_visibility(slot, visibility);
+                self.say_visible(visibility);
                 None
             }
             Effect::Install(generation, policy) => Some(self.install(generation, policy)),

@@ -14,8 +14,8 @@ use palisade_domain::{CgroupId, Generation, Slot, Visibility, Workload, Workload
 use palisade_kernel_abi::blob::Blob;
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_protocol::{
-    CompilePolicy, Condition, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, WorkloadAppeared,
-    WorkloadGone, WorkloadStarted,
+    CompilePolicy, Condition, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, VisibilityChanged,
+    WorkloadAppeared, WorkloadGone, WorkloadStarted,
 };
 use palisade_supervision::{Address, ChildSpec, Context, Here, MailboxOf, Overflow, Supervisor, Tree};
 use palisade_world::{Enforcement, EnforcementError, Installed, KernelMatrix, KernelMemory, Membership};
@@ -100,6 +100,12 @@ impl Handler<PolicyAnnounced> for Others {
     fn handle(&mut self, _: PolicyAnnounced, _: &mut Self::Context) {}
 }
 
+impl Handler<VisibilityChanged> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: VisibilityChanged, _: &mut Self::Context) {}
+}
+
 impl Handler<ConditionReported> for Others {
     type Result = ();
 
@@ -161,6 +167,7 @@ async fn bed() -> Bed {
         conditions: others.outbox(Overflow::Refuse),
         visibility: Visibility::NONE,
         select_visibility: |_, _| None,
+        visible: others.outbox(Overflow::Refuse),
     };
     let mailbox = MailboxOf::<Roster>::new("roster", 16);
     let (roster, handle) = (mailbox.address(), enforcers.handle());

@@ -1,11 +1,37 @@
-//! Alerts: one act, the rule that decided it, and what became of it.
+//! Lines: an alert (one act, the rule that decided it, and what became of it), a log (one act that visibility asked for), and the
+//! account of alerts that were held back.
 //!
-//! The JSON form is one object a line; field names are lower camel case. `generation` and `tier` say which policy set and
-//! which means decided, so that an alert can be held against the policy's history.
+//! The JSON form is one object a line; field names are lower camel case. Beside our own fields stand those of KubeArmor
+//! ([`KubeArmorFields`]). `generation` and `tier` say which policy set and which means decided, so that an alert can be held
+//! against the policy's history.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Family, Generation, Tier, UnixNanos, Verdict};
+use crate::{Action, Family, Generation, KubeArmorFields, Operation, Tier, UnixNanos, Verdict};
+
+/// Any line, told apart by what only its kind has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// It has a verdict.
+    Alert(Box<Alert>),
+    /// It has counts of what was held back.
+    Throttling(Box<Throttling>),
+    /// It has neither.
+    Log(Box<Log>),
+}
+
+impl Line {
+    /// The fields that all lines have.
+    #[must_use]
+    pub fn kubearmor(&self) -> &KubeArmorFields {
+        match self {
+            Self::Alert(alert) => &alert.kubearmor,
+            Self::Throttling(throttling) => &throttling.kubearmor,
+            Self::Log(log) => &log.kubearmor,
+        }
+    }
+}
 
 /// One alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +49,8 @@ pub struct Alert {
     pub subject: Subject,
     /// The rule that decided; absent where the default posture did.
     pub rule: Option<AlertRule>,
-    /// What the rule or posture asks for.
-    pub action: Action,
+    /// What the rule or posture asks for, and whether that could be had.
+    pub action: AlertAction,
     /// The family whose table decided.
     pub family: Family,
     /// The policy set in force at the act.
@@ -36,6 +62,93 @@ pub struct Alert {
     /// Why not more: given for `killed` (what had already happened) and `unenforceable`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// The same in KubeArmor's words.
+    #[serde(flatten)]
+    pub kubearmor: KubeArmorFields,
+}
+
+/// An act that visibility asked for and of which nothing was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Log {
+    /// When the kernel saw the act.
+    pub time: UnixNanos,
+    /// The node's name.
+    pub node: String,
+    /// Who acted.
+    pub workload: AlertWorkload,
+    /// The acting process first, then its ancestors as far as known.
+    pub process_chain: Vec<AlertProcess>,
+    /// What it did, and to what.
+    pub subject: Subject,
+    /// The same in KubeArmor's words.
+    #[serde(flatten)]
+    pub kubearmor: KubeArmorFields,
+}
+
+/// Alerts of a workload are held back from now on, or were until now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Throttling {
+    /// When it began, or ended.
+    pub time: UnixNanos,
+    /// The node's name.
+    pub node: String,
+    /// Whose alerts.
+    pub workload: AlertWorkload,
+    /// Alerts a second past which they are held back.
+    #[serde(rename = "MaxAlertsPerSec")]
+    pub max_alerts_per_second: u32,
+    /// For how many seconds.
+    #[serde(rename = "DroppingAlertsInterval")]
+    pub silence_seconds: u32,
+    /// How many were held back; 0 where it begins.
+    pub held_back_total: u64,
+    /// By rule and verdict, as many of them as are told apart; `heldBackTotal` has all.
+    pub held_back: Vec<HeldBack>,
+    /// The same in KubeArmor's words.
+    #[serde(flatten)]
+    pub kubearmor: KubeArmorFields,
+}
+
+/// Alerts of one rule and verdict that were held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldBack {
+    /// `metadata.name` of the policy, `DefaultPosture`, or empty where the rule is not known.
+    pub policy_name: String,
+    /// Which rule in it; empty for a posture.
+    pub place: String,
+    /// The family whose table decided.
+    pub family: Family,
+    /// What became of the acts, which were decided like any other.
+    pub verdict: Verdict,
+    /// How many alerts.
+    pub count: u64,
+}
+
+/// What a rule or posture asks for, and whether that could be had; KubeArmor's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum AlertAction {
+    /// Permit, with an alert.
+    Audit,
+    /// Deny, with an alert; it was denied, or the process was killed for it.
+    Block,
+    /// Deny, which no means at hand could: it happened.
+    #[serde(rename = "Audit (Block)")]
+    AuditBlock,
+}
+
+impl AlertAction {
+    /// What `asked` came to.
+    #[must_use]
+    pub const fn of(asked: Action, verdict: Verdict) -> Self {
+        match (asked, verdict) {
+            (Action::Block, Verdict::Denied | Verdict::Killed) => Self::Block,
+            (Action::Block, Verdict::Observed | Verdict::Unenforceable) => Self::AuditBlock,
+            (Action::Allow | Action::Audit, _) => Self::Audit,
+        }
+    }
 }
 
 /// The workload as alerts name it.
@@ -101,20 +214,4 @@ pub struct Subject {
     /// The path was longer than what is carried, and is cut.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub resource_cut: bool,
-}
-
-/// The kinds of act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Operation {
-    /// A file was executed.
-    Exec,
-    /// A file was opened.
-    Open,
-    /// A socket was created.
-    Socket,
-    /// A connection was asked for.
-    Connect,
-    /// A process was traced.
-    Ptrace,
 }

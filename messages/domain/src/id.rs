@@ -58,6 +58,30 @@ impl fmt::Display for BlobId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct UnixNanos(pub u64);
 
+impl UnixNanos {
+    /// RFC 3339 with microseconds, as KubeArmor writes it: `2026-11-25T21:37:41.000123Z`.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        let (seconds, microseconds) = (self.0 / 1_000_000_000, self.0 / 1000 % 1_000_000);
+        let (year, month, day) = civil(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{microseconds:06}Z")
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01. Years are counted from March, so that the leap day is a year's last; 400 of them
+/// are 146,097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468; // since 0000-03-01
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
 /// Which document a rule comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyRef {
@@ -92,4 +116,24 @@ pub enum PolicyKind {
     KubeArmorNetworkPolicy,
     /// `palisade.dev/v1alpha1`: the families of KubeArmorPolicy and our own.
     PalisadePolicy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UnixNanos;
+
+    #[test]
+    fn unit_ids_time_reads_as_a_calendar_has_it() {
+        let at = |seconds: u64| UnixNanos(seconds * 1_000_000_000 + 123_456).rfc3339();
+        // By date -u -d @N.
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000123Z"),
+            (951_782_400, "2000-02-29T00:00:00.000123Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000123Z"),
+            (1_795_642_661, "2026-11-25T21:37:41.000123Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000123Z"),
+        ] {
+            assert_eq!(at(seconds), text);
+        }
+    }
 }

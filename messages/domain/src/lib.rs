@@ -6,11 +6,16 @@
 mod alert;
 mod enforcement;
 mod id;
+mod kubearmor;
+mod operation;
+pub mod text;
 mod visibility;
 mod workload;
 
-pub use alert::{Alert, AlertProcess, AlertRule, AlertWorkload, Operation, Subject};
+pub use alert::{Alert, AlertAction, AlertProcess, AlertRule, AlertWorkload, HeldBack, Line, Log, Subject, Throttling};
 pub use enforcement::{Action, Family, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
+pub use kubearmor::{ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, PodOwner};
+pub use operation::Operation;
 pub use visibility::{UnknownVisibility, Visibility, VisibilityClass};
 pub use workload::{Workload, WorkloadKind};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix::Message;
-use palisade_domain::{Generation, PolicyRef, Slot};
+use palisade_domain::{Generation, PolicyRef, Slot, Visibility};
 use palisade_world::Installed;
 
 use crate::CompiledPolicy;
@@ -55,3 +55,13 @@ pub struct NotHeld {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<PolicyInstalled>")]
 pub struct InstalledPoliciesOf;
+
+/// Which classes of acts are seen of a slot from now on; one of which nobody says it has the node's default.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct VisibilityChanged {
+    /// Of whom.
+    pub slot: Slot,
+    /// What.
+    pub visibility: Visibility,
+}

@@ -13,13 +13,14 @@ mod policy_set;
 mod records;
 mod workload;
 
-pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, SlotCounts, SubscribeAlerts};
+pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, LineClass, SlotCounts, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
 pub use configuring::{SetPolicyInterval, SetPostures};
-pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstalled};
+pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{
-    ProcessListed, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadStarted, WorkloadTable, WorkloadsOf,
+    LiveProcess, LiveProcesses, ProcessListed, ProcessesOf, WorkloadAppeared, WorkloadGone, WorkloadNamed,
+    WorkloadStarted, WorkloadTable, WorkloadsOf,
 };

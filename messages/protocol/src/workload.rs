@@ -73,4 +73,48 @@ pub struct ProcessListed {
     pub executable: String,
     /// Arguments.
     pub arguments: Vec<String>,
+    /// Its number in its own PID namespace; 0 where not known.
+    pub own_pid: u32,
+    /// Inode number of that namespace; 0 where not known.
+    pub pid_namespace: u32,
+}
+
+/// The living processes of a workload.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "LiveProcesses")]
+pub struct ProcessesOf {
+    /// Whose.
+    pub slot: Slot,
+}
+
+/// Answer to [`ProcessesOf`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveProcesses {
+    /// By process id.
+    pub processes: Vec<LiveProcess>,
+    /// There are more than are told.
+    pub more: bool,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveProcess {
+    /// Process id in the host's PID namespace.
+    pub pid: u32,
+    /// Start, hundredths of a second since boot.
+    pub start_ticks: u64,
+    /// The process that forked it, which may be over.
+    pub parent_pid: Option<u32>,
+    /// Its number in its own PID namespace, where known.
+    pub own_pid: Option<u32>,
+    /// Real uid.
+    pub uid: u32,
+    /// The user's name, where known.
+    pub username: Option<String>,
+    /// Executable path as the workload saw it; empty where it is not known.
+    pub executable: String,
+    /// Arguments.
+    pub arguments: Vec<String>,
+    /// They are not all of them.
+    pub arguments_cut: bool,
 }

@@ -200,6 +200,24 @@ pub struct PolicyAnswer {
     pub rules: u64,
     /// By what each family is held.
     pub families: Vec<FamilyAnswer>,
+    /// Parts of its policies that are not held.
+    #[serde(default)]
+    pub not_held: Vec<NotHeldAnswer>,
+}
+
+/// A part of a policy that is not held.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotHeldAnswer {
+    /// `kind/namespace/name`.
+    pub policy: String,
+    /// Which part, in the policy language's words.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// Where it stands; a few of them.
+    pub places: Vec<String>,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// One family and its tier.
@@ -307,6 +325,8 @@ pub struct Activity {
     pub records: RecordCounts,
     /// Alerts by verdict.
     pub alerts: BTreeMap<String, u64>,
+    /// Alerts that were not said, since their workload raised too many, by verdict; they are among the alerts.
+    pub held_back: BTreeMap<String, u64>,
     /// Alerts that a sink did not take, by sink.
     pub unwritten: BTreeMap<String, u64>,
     /// Alerts that slow followers missed.
@@ -376,4 +396,50 @@ pub struct AlertAnswer {
     /// Why not more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Living processes by workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Processes {
+    /// Each workload of the name.
+    pub workloads: Vec<ProcessesOfWorkload>,
+    /// There are more workloads of the name.
+    pub more: bool,
+}
+
+/// The living processes of one workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProcessesOfWorkload {
+    /// Its place in the kernel.
+    pub slot: u32,
+    /// Who.
+    pub workload: WorkloadAnswer,
+    /// Its processes.
+    pub processes: Vec<ProcessAnswer>,
+    /// There are more.
+    pub more: bool,
+}
+
+/// One living process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessAnswer {
+    /// In the host's PID namespace.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent_pid: Option<u32>,
+    /// In its own PID namespace, where that is known.
+    pub own_pid: Option<u32>,
+    /// Hundredths of a second from boot to its start.
+    pub start_ticks: u64,
+    /// Real uid.
+    pub uid: u32,
+    /// The uid's name, where it is known.
+    pub username: Option<String>,
+    /// As the workload sees it; empty where it is not known.
+    pub executable: String,
+    /// As captured.
+    pub arguments: Vec<String>,
+    /// They are not all.
+    pub arguments_cut: bool,
 }

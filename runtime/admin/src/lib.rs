@@ -15,7 +15,8 @@
 //! | `GET /v1/tree/events` | the same as server-sent events, with what changes |
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
 //! | `GET /v1/activity` | cumulative counts of records and alerts, in all and by workload |
-//! | `GET /v1/alerts?recent=N&follow=BOOL&limit=N&FILTER=...` | JSON lines |
+//! | `GET /v1/processes?workload=NAME` | the living processes of a workload |
+//! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all&limit=N&FILTER=...` | JSON lines |
 #![forbid(unsafe_code)]
 
 pub mod answers;
@@ -33,7 +34,7 @@ pub use error::AdminError;
 pub use metrics::{Exposition, Metric, MetricKind, exposition};
 pub use server::{AdminAddress, AdminServer, Bound, MAX_BODY_BYTES, serve};
 pub use token::Token;
-pub use view::{AdminView, AlertLines, Document, ViewError};
+pub use view::{AdminView, AlertLines, Document, LineFilter, ViewError};
 
 #[cfg(test)]
 mod tests;

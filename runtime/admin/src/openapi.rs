@@ -28,6 +28,7 @@ use crate::{answers, routes};
         routes::policies,
         routes::kernel,
         routes::activity,
+        routes::processes,
         routes::alerts
     ),
     components(schemas(answers::TreeChanges, answers::AlertAnswer)),

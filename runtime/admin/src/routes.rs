@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use crate::{
-    AdminView, AlertLines, Document, Exposition, ViewError, answers, exposition, filter::Filter,
+    AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, answers, exposition, filter::Filter,
     openapi as description, tree_events,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) type View = Data<dyn AdminView>;
 
 /// All routes; a test holds them and the OpenAPI document to each other.
-pub(crate) const ROUTES: [&str; 11] = [
+pub(crate) const ROUTES: [&str; 12] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -32,6 +32,7 @@ pub(crate) const ROUTES: [&str; 11] = [
     "/v1/policies",
     "/v1/kernel",
     "/v1/activity",
+    "/v1/processes",
     "/v1/alerts",
 ];
 
@@ -46,6 +47,9 @@ pub(crate) struct AlertQuery {
     /// Go on with alerts as they come.
     #[serde(default)]
     pub(crate) follow: bool,
+    /// Which lines.
+    #[serde(default)]
+    pub(crate) filter: LineFilter,
     /// End after so many.
     pub(crate) limit: Option<u64>,
     /// Namespace of the workload.
@@ -72,6 +76,14 @@ pub(crate) struct AlertQuery {
     pub(crate) since: Option<u64>,
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ProcessQuery {
+    /// `NAME`, `NAMESPACE/NAME`, `NAMESPACE/NAME/CONTAINER` or `host`.
+    workload: String,
+}
+
 impl AlertQuery {
     fn default_recent() -> usize {
         100
@@ -83,6 +95,7 @@ impl Default for AlertQuery {
         Self {
             recent: Self::default_recent(),
             follow: false,
+            filter: LineFilter::default(),
             limit: None,
             namespace: None,
             pod: None,
@@ -111,6 +124,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/policies", web::get().to(policies))
         .route("/v1/kernel", web::get().to(kernel))
         .route("/v1/activity", web::get().to(activity))
+        .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
             let response = wrong_query(&error.to_string());
@@ -226,6 +240,19 @@ pub(crate) async fn activity(view: View) -> HttpResponse {
     document(&view, Document::Activity).await
 }
 
+/// The living processes of a workload.
+#[utoipa::path(get, path = "/v1/processes", params(ProcessQuery), responses(
+    (status = 200, description = "By workload of that name.", body = answers::Processes),
+    (status = 400, description = "No workload is named.", body = answers::Refusal),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn processes(view: View, query: Query<ProcessQuery>) -> HttpResponse {
+    match view.processes(&query.workload).await {
+        Ok(processes) => HttpResponse::Ok().json(processes),
+        Err(error) => unavailable(&error),
+    }
+}
+
 async fn document(view: &View, which: Document) -> HttpResponse {
     match view.document(which).await {
         Ok(document) => HttpResponse::Ok().json(document),
@@ -246,7 +273,7 @@ pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse
     };
     // Of past alerts as many are asked for as there are: which of them count is said here.
     let recent = if filter.is_open() { query.recent } else { usize::MAX };
-    match view.alerts(recent, query.follow).await {
+    match view.alerts(query.filter, recent, query.follow).await {
         Ok(lines) => {
             let listener = Listener::new(lines, filter, query.recent, query.limit);
             HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(listener))

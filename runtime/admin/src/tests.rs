@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, Metric, MetricKind, Token, ViewError,
-    exposition, serve,
+    AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, LineFilter, Metric, MetricKind, Token,
+    ViewError, exposition, serve,
 };
 
 #[derive(Default)]
@@ -41,16 +41,21 @@ impl AdminView for Sample {
         vec![Metric::single("alerts", "Alerts raised.", MetricKind::Counter, 3)]
     }
 
-    async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
+    async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
         let (lines, stream) = mpsc::channel(8);
         if follow {
             self.followers.lock().expect("no panic").push(lines.clone());
         }
-        for number in 0..recent.min(2) {
+        let recent = if filter == LineFilter::System { 0 } else { recent.min(2) };
+        for number in 0..recent {
             let line = format!("{{\"n\":{number},\"verdict\":\"{}\"}}\n", ["denied", "killed"][number % 2]);
             lines.send(Arc::from(line)).await.expect("room for two");
         }
         Ok(stream)
+    }
+
+    async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError> {
+        Ok(json!({ "of": workload }))
     }
 }
 
@@ -112,6 +117,10 @@ async fn unit_admin_shows_documents_and_says_who_did_not_answer() {
     );
     let ready = bed.unix(&get("/readyz", "")).await;
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("pending"), "{ready}");
+    let processes = bed.unix(&get("/v1/processes?workload=shop%2Fweb", "")).await;
+    assert!(processes.starts_with("HTTP/1.1 200") && processes.ends_with(r#"{"of":"shop/web"}"#), "{processes}");
+    let logs = bed.unix(&get("/v1/alerts?recent=2&filter=system", "")).await;
+    assert!(logs.starts_with("HTTP/1.1 200") && !logs.contains("\"n\""), "{logs}");
     let alerts = bed.unix(&get("/v1/alerts?recent=2", "")).await;
     assert!(alerts.contains("{\"n\":0,") && alerts.contains("{\"n\":1,"), "{alerts}");
     bed.server.stop().await;
@@ -138,6 +147,7 @@ async fn unit_admin_survives_bad_requests_with_a_clear_answer() {
         (get("/nothing", ""), "404", "there is nothing at /nothing"),
         ("DELETE /v1/tree HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), "405", "only GET"),
         (get("/v1/alerts?recent=-1", ""), "400", "recent=100"),
+        (get("/v1/alerts?filter=policies", ""), "400", "policy"),
         (get("/v1/alerts?colour=red", ""), "400", "colour"),
         (
             "POST /v1/tree HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".into(),

@@ -125,18 +125,18 @@ fn event(name: &str, data: &Value) -> Bytes {
 mod tests {
     use super::*;
 
-    fn node(name: &str, uptime: u64, depth: u64, children: Vec<Value>) -> Value {
+    fn node(name: &str, uptime: u64, depth: u64, children: &[Value]) -> Value {
         json!({ "name": name, "uptime_ms": uptime, "mail": { "depth": depth, "handled_per_second": uptime }, "children": children })
     }
 
     #[test]
     fn unit_tree_events_tell_what_changed_and_what_is_gone_but_not_that_time_passes() {
         let mut seen = Seen::default();
-        let first = seen.changes(&node("root", 1, 0, vec![node("a/b", 1, 0, vec![]), node("c", 1, 0, vec![])]));
+        let first = seen.changes(&node("root", 1, 0, &[node("a/b", 1, 0, &[]), node("c", 1, 0, &[])]));
         assert_eq!(first.changed.len(), 3);
-        let later = seen.changes(&node("root", 2, 0, vec![node("a/b", 2, 0, vec![]), node("c", 2, 0, vec![])]));
+        let later = seen.changes(&node("root", 2, 0, &[node("a/b", 2, 0, &[]), node("c", 2, 0, &[])]));
         assert_eq!(later, TreeChanges { changed: vec![], gone: vec![] });
-        let changed = seen.changes(&node("root", 3, 0, vec![node("a/b", 3, 5, vec![])]));
+        let changed = seen.changes(&node("root", 3, 0, &[node("a/b", 3, 5, &[])]));
         let paths: Vec<&[String]> = changed.changed.iter().map(|change| change.path.as_slice()).collect();
         assert_eq!(paths, [["root".to_owned(), "a/b".to_owned()]]);
         assert_eq!(changed.changed[0].node["mail"]["depth"], 5);

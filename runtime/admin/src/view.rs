@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::Metric;
@@ -20,6 +21,19 @@ pub enum Document {
     Kernel,
     /// Cumulative counts of records and alerts, in all and by workload.
     Activity,
+}
+
+/// Which lines of `/v1/alerts`; KubeArmor's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LineFilter {
+    /// Alerts, and what was held back of them.
+    #[default]
+    Policy,
+    /// Logs: what visibility asks for, from now on.
+    System,
+    /// Both.
+    All,
 }
 
 /// Nobody answered.
@@ -44,6 +58,8 @@ pub trait AdminView: Send + Sync + 'static {
     async fn readiness(&self) -> Result<(bool, serde_json::Value), ViewError>;
     /// All metrics that can be had now; who does not answer is missing, and one of the metrics says so.
     async fn metrics(&self) -> Vec<Metric>;
-    /// The last `recent` alerts and, if `follow`, all from now on; else the stream ends.
-    async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
+    /// The last `recent` alerts and, if `follow`, all lines of `filter` from now on; else the stream ends.
+    async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
+    /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
+    async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
 }

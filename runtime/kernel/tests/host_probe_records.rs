@@ -110,6 +110,11 @@ fn host_probe_fork_exec_and_exit_name_the_same_process() {
     let (record, _) = only_exec(&all, inner);
     assert_eq!(record.header.task_start_ns, made.child_start_ns);
     assert_eq!(
+        (made.child_own_tgid, made.child_pid_ns),
+        (made.child_tgid, namespace("pid")),
+        "the test's own namespace"
+    );
+    assert_eq!(
         (record.header.parent_tgid, record.header.parent_start_ns),
         (fork.header.tgid, fork.header.task_start_ns)
     );

@@ -130,9 +130,36 @@ pub struct NodeArguments {
     /// Size in bytes past which the alert file is rotated to FILE.1.
     #[arg(long, default_value_t = 64 << 20)]
     pub alert_file_bytes: u64,
+    /// How many older alert files are kept: FILE.1 is the newest of them.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub alert_file_keep: u32,
     /// Do not print alerts to standard output.
     #[arg(long)]
     pub no_alert_stdout: bool,
+    /// Append logs (what visibility asks for) to this file as JSON lines.
+    #[arg(long, env = "PALISADE_LOG_FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Size in bytes past which the log file is rotated to FILE.1.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub log_file_bytes: u64,
+    /// How many older log files are kept.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub log_file_keep: u32,
+    /// Print logs to standard output, too.
+    #[arg(long)]
+    pub log_stdout: bool,
+    /// Alerts of one workload in a second past which they are held back, and counted.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_alert_per_sec: u32,
+    /// Seconds for which they are then held back.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub throttle_sec: u32,
+    /// Hold no alerts back.
+    #[arg(long)]
+    pub no_alert_throttling: bool,
+    /// Name of the cluster in alerts and logs.
+    #[arg(long, env = "PALISADE_CLUSTER_NAME", default_value = "default")]
+    pub cluster_name: String,
     /// Name of this node in alerts, and its `kubernetes.io/hostname` label.
     #[arg(long, env = "PALISADE_NODE_NAME")]
     pub node_name: Option<String>,
@@ -260,12 +287,26 @@ pub struct LogsArguments {
     /// How many past alerts to begin with, of those that the filters let through.
     #[arg(long, short = 'n', default_value_t = 100)]
     pub recent: usize,
+    /// Which lines.
+    #[arg(long, value_enum, default_value = "policy")]
+    pub filter: LinesArgument,
     /// What to leave out.
     #[command(flatten)]
     pub filters: FilterArguments,
     /// End after this many alerts.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+}
+
+/// Which lines `palisade logs` shows; KubeArmor's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinesArgument {
+    /// Alerts, and what was held back of them.
+    Policy,
+    /// Logs of what visibility asks for, from now on: with --follow.
+    System,
+    /// Both.
+    All,
 }
 
 /// Which alerts. All that are given must hold; `*` stands for any text, and commas part alternatives.
@@ -558,14 +599,6 @@ fn interval(text: &str) -> Result<Duration, String> {
     seconds(text).and_then(|interval| if interval.as_millis() < 10 { Err("0.01 or more".into()) } else { Ok(interval) })
 }
 
-fn fold_window(text: &str) -> Result<Duration, String> {
-    seconds(text).and_then(
-        |window| {
-            if window > Duration::from_secs(60) { Err("60 or less".into()) } else { Ok(window) }
-        },
-    )
-}
-
 /// A terminal is drawn at most ten times a second, and a node asked as often.
 fn refresh(text: &str) -> Result<Duration, String> {
     let most = Duration::from_secs(3600);
@@ -598,6 +631,14 @@ fn directives(text: &str) -> Result<String, String> {
             "{error}: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`"
         )
     })
+}
+
+fn fold_window(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(
+        |window| {
+            if window > Duration::from_secs(60) { Err("60 or less".into()) } else { Ok(window) }
+        },
+    )
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -10,6 +10,7 @@ mod clock;
 mod command;
 mod configuration;
 mod log;
+mod machine;
 mod node;
 mod processes;
 mod render;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Command::Logs(arguments) => command::logs::run(&arguments),
         Command::Policy(policy) => command::policy::run(policy),
         Command::Top(arguments) => command::top::run(&arguments),
-        Command::Config(config) => command::config::run(&line, palisade.config, config),
+        Command::Config(config) => command::config::run(&line, &palisade.config, config),
         Command::Completion(arguments) => command::completion::completion(&arguments),
         Command::Man(arguments) => command::completion::man(&arguments),
         Command::Doctor(arguments) => command::doctor::run(&arguments),
@@ -65,9 +66,18 @@ fn main() -> ExitCode {
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("palisade: {}", render::printable(&chain(&error)));
+        eprintln!("palisade: {}", render::printable(&with_next(chain(&error))));
         ExitCode::FAILURE
     })
+}
+
+/// Every failure names what to type next; what names nothing of its own names the command that looks for what is wrong.
+fn with_next(said: String) -> String {
+    if ["palisade ", "--", "sudo"].iter().any(|next| said.contains(next)) {
+        said
+    } else {
+        format!("{said}; `palisade doctor` looks for what is wrong here")
+    }
 }
 
 /// An error with its causes in one line; what an error's own words say already is not said again.
@@ -87,6 +97,9 @@ mod tests {
     fn unit_main_says_each_cause_of_an_error_once() {
         let io = std::io::Error::other("in use");
         let error = anyhow::Error::from(palisade_admin::AdminError::Socket { path: "/a.sock".into(), source: io });
-        assert_eq!(chain(&error.context("start")), "start: admin socket /a.sock: in use");
+        let said = chain(&error.context("start"));
+        assert_eq!(said, "start: admin socket /a.sock: in use");
+        assert!(with_next(said).ends_with("; `palisade doctor` looks for what is wrong here"));
+        assert_eq!(with_next("name another with --pin-root".into()), "name another with --pin-root");
     }
 }

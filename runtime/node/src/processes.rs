@@ -1,6 +1,6 @@
 //! Processes that run before the probes do, for the chains of alerts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _};
 
 use palisade_protocol::ProcessListed;
 
@@ -26,6 +26,34 @@ fn one(process: &procfs::process::Process) -> Option<(u32, ProcessListed)> {
         uid: process.uid().ok()?,
         executable,
         arguments: process.cmdline().unwrap_or_default(),
+        own_pid: own_pid(process).unwrap_or_default(),
+        pid_namespace: pid_namespace(stat.pid).unwrap_or_default(),
     };
     Some((u32::try_from(stat.ppid).ok()?, listed))
+}
+
+/// The last of the line `NSpid`, which has a number for each namespace from the reader's down to the process' own.
+fn own_pid(process: &procfs::process::Process) -> Option<u32> {
+    let numbers = process.status().ok()?.nspid?;
+    u32::try_from(*numbers.last()?).ok()
+}
+
+fn pid_namespace(pid: i32) -> Option<u32> {
+    let namespace = std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
+    u32::try_from(namespace.ino()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::list;
+
+    #[test]
+    fn unit_processes_listed_know_their_number_in_their_own_namespace() {
+        let own = std::process::id();
+        let all = list();
+        let this = all.iter().find(|process| process.pid == own).expect("this one runs");
+        // Tests run in the namespace that their /proc is of.
+        assert_eq!(this.own_pid, own);
+        assert_ne!(this.pid_namespace, 0);
+    }
 }

@@ -1,43 +1,16 @@
 //! Text for people.
 //!
 //! Invariant: what came from a workload (paths, arguments, names) is printed with control characters escaped, so that no workload
-//! writes to an operator's terminal.
+//! writes to an operator's terminal ([`palisade_domain::text::hostile`]).
 
 use std::fmt::Write as _;
 
-use palisade_domain::Alert;
+pub use palisade_domain::text::{printable, printable_json};
+
+use palisade_domain::{Alert, AlertProcess, AlertWorkload, HeldBack, KubeArmorFields, Line, Log, Throttling};
 use palisade_supervision::{Kind, TreeNode};
 
 use crate::arguments::Output;
-
-/// What moves a cursor, changes a terminal's state or the order in which text is read: C0 and C1 controls, marks of direction, and what
-/// separates lines without being a line feed.
-fn hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-/// Escapes what is not printable; everything else stays as it is.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if hostile(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
-}
-
-/// The same for a JSON document in one line, which stays the same document: such characters stand only in its strings.
-#[must_use]
-pub fn printable_json(line: &str) -> String {
-    // All of them are of the basic plane: four digits are enough.
-    let mut text = String::with_capacity(line.len());
-    for c in line.chars() {
-        if hostile(c) {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\\u{:04x}", u32::from(c));
-        } else {
-            text.push(c);
-        }
-    }
-    text
-}
 
 /// A whole document for machines; what a workload chose is escaped in either form.
 #[must_use]
@@ -51,33 +24,87 @@ pub fn document(output: Output, value: &serde_json::Value) -> String {
     }
 }
 
-/// One line for an alert.
+/// One line for an alert, a log or what was held back.
 #[must_use]
-pub fn alert(alert: &Alert) -> String {
-    let workload = if alert.workload.namespace.is_empty() {
-        alert.workload.name.clone()
-    } else {
-        format!("{}/{}", alert.workload.namespace, alert.workload.name)
+pub fn line(line: &Line) -> String {
+    let text = match line {
+        Line::Alert(alert) => self::alert(alert),
+        Line::Log(log) => self::log(log),
+        Line::Throttling(throttling) => self::throttling(throttling),
     };
-    let process = alert.process_chain.first().map(|process| {
-        let name = if process.executable.is_empty() { process.arguments.first() } else { Some(&process.executable) };
-        format!("{}[{}]", name.map_or("?", String::as_str), process.pid)
-    });
+    // A newline in a name is hostile, too: the line's own is added behind.
+    printable(&text) + "\n"
+}
+
+fn alert(alert: &Alert) -> String {
     let rule = alert
         .rule
         .as_ref()
         .map_or_else(|| "default posture".to_owned(), |rule| format!("{} {}", rule.policy_name, rule.place));
     let verdict = format!("{:?}", alert.verdict).to_lowercase();
-    let operation = format!("{:?}", alert.subject.operation).to_lowercase();
     let reason = alert.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let line = format!(
-        "{} {verdict:<13} {workload} {} {operation} {} by {rule}, generation {}{reason}",
+    format!(
+        "{} {verdict:<13} {} {} {} {} by {rule}, generation {}{reason}",
         time(alert.time.0),
-        process.as_deref().unwrap_or("?"),
+        workload(&alert.workload),
+        chain(&alert.process_chain),
+        alert.subject.operation,
         alert.subject.resource,
         alert.generation,
-    );
-    printable(&line) + "\n"
+    )
+}
+
+fn log(log: &Log) -> String {
+    let KubeArmorFields { result, data, .. } = &log.kubearmor;
+    format!(
+        "{} {:<13} {} {} {} {} {result}{}{data}",
+        time(log.time.0),
+        "log",
+        workload(&log.workload),
+        chain(&log.process_chain),
+        log.subject.operation,
+        log.subject.resource,
+        if data.is_empty() { "" } else { ", " },
+    )
+}
+
+fn throttling(throttling: &Throttling) -> String {
+    let of = |held: &HeldBack| {
+        let verdict = format!("{:?}", held.verdict).to_lowercase();
+        format!("{} {verdict} by {} {}", held.count, held.policy_name, held.place).trim_end().to_owned()
+    };
+    let held: Vec<String> = throttling.held_back.iter().map(of).collect();
+    format!(
+        "{} {:<13} {} {}{}{}",
+        time(throttling.time.0),
+        "held back",
+        workload(&throttling.workload),
+        throttling.kubearmor.message,
+        if held.is_empty() { "" } else { ": " },
+        held.join(", "),
+    )
+}
+
+fn workload(workload: &AlertWorkload) -> String {
+    if workload.namespace.is_empty() {
+        workload.name.clone()
+    } else {
+        format!("{}/{}", workload.namespace, workload.name)
+    }
+}
+
+/// The acting process and its nearest ancestors, each with who forked it behind it: `cat[12] < sh[11] < runc[3]`.
+fn chain(chain: &[AlertProcess]) -> String {
+    const SHOWN: usize = 4;
+    let one = |process: &AlertProcess| {
+        let name = if process.executable.is_empty() { process.arguments.first() } else { Some(&process.executable) };
+        format!("{}[{}]", name.map_or("?", String::as_str), process.pid)
+    };
+    let mut shown: Vec<String> = chain.iter().take(SHOWN).map(one).collect();
+    if chain.len() > SHOWN {
+        shown.push("...".to_owned());
+    }
+    if shown.is_empty() { "?".to_owned() } else { shown.join(" < ") }
 }
 
 /// UTC time of day with milliseconds: enough beside the file, which has the whole number.
@@ -124,12 +151,6 @@ pub fn tree(root: &TreeNode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unit_render_lets_no_workload_write_to_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\n\u{202e}c"), "a\\u{1b}[2Jb\\r\\n\\u{202e}c");
-        assert_eq!(printable("/étc/ünï"), "/étc/ünï");
-    }
 
     #[test]
     fn unit_render_shows_time_of_day() {

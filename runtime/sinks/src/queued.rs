@@ -3,6 +3,9 @@
 //! Invariant: `append` returns at once. Lines wait in a queue of [`BATCHES`] batches for the sink's own thread; those that find it full,
 //! and those that the sink behind it then refuses, are counted and said by [`AlertSink::health`]. Lines keep their order.
 //!
+//! A full disk is waited for: the batch in hand is tried again every [`RETRY`], while those behind it wait in the queue. So what is lost to
+//! one that has room again soon is nothing, and else it is the newest lines, each counted, with a whole file before the gap and after it.
+//!
 //! Decision: a thread, because a write to a pipe that nobody reads, or to a file on a server that is away, blocks for as long as it likes:
 //! on the actor's own thread it would hold up the rings, and the watchdog would end the node for it.
 
@@ -10,6 +13,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -20,6 +24,8 @@ use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
 
 /// Batches that may wait: with 512 alerts of a kilobyte each some tens of megabytes, and at the heaviest load a tenth of a second.
 pub const BATCHES: usize = 64;
+/// Between two attempts while a disk is full.
+pub const RETRY: Duration = Duration::from_millis(250);
 /// How long an ordered end waits for what is queued to be written: less than an actor has to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -27,8 +33,18 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct Queued {
     name: String,
     queue: Option<SyncSender<Vec<u8>>>,
-    behind: Arc<Mutex<SinkHealth>>,
+    behind: Arc<Behind>,
     done: Receiver<()>,
+}
+
+/// What both sides know.
+#[derive(Debug, Default)]
+struct Behind {
+    health: Mutex<SinkHealth>,
+    /// Batches in the queue.
+    waiting: AtomicUsize,
+    /// Nothing more comes: what cannot be written now is lost.
+    ending: AtomicBool,
 }
 
 impl Queued {
@@ -40,11 +56,11 @@ impl Queued {
         let name = sink.name().to_owned();
         let (queue, lines) = sync_channel(BATCHES);
         let (ending, done) = sync_channel(1);
-        let behind = Arc::<Mutex<SinkHealth>>::default();
-        let health = Arc::clone(&behind);
+        let behind = Arc::<Behind>::default();
+        let shared = Arc::clone(&behind);
         // Detached: its end is told by the channel, and one that never ends must not be waited for.
         thread::Builder::new().name("alert-sink".to_owned()).spawn(move || {
-            write_all(sink, &lines, &health);
+            write_all(sink, &lines, &shared);
             drop(ending);
         })?;
         Ok(Self { name, queue: Some(queue), behind, done })
@@ -55,14 +71,29 @@ fn lock(health: &Mutex<SinkHealth>) -> MutexGuard<'_, SinkHealth> {
     health.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write_all(mut sink: Box<dyn AlertSink>, lines: &Receiver<Vec<u8>>, health: &Mutex<SinkHealth>) {
+fn write_all(mut sink: Box<dyn AlertSink>, lines: &Receiver<Vec<u8>>, behind: &Behind) {
     for batch in lines {
-        let failing = sink.append(&batch).err().map(|error| error.source.to_string());
-        let mut health = lock(health);
+        behind.waiting.fetch_sub(1, Ordering::Relaxed);
+        let failing = write(sink.as_mut(), &batch, behind);
+        let mut health = lock(&behind.health);
         if failing.is_some() {
             health.lost += batch.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
-        health.failing = failing;
+        health.failing = failing.or_else(|| sink.health().failing);
+    }
+}
+
+/// Writes a batch, however long its disk is full; the reason why it is lost, if it is.
+fn write(sink: &mut dyn AlertSink, batch: &[u8], behind: &Behind) -> Option<String> {
+    loop {
+        let error = sink.append(batch).err()?.source;
+        let reason = error.to_string();
+        let heals = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if !heals || behind.ending.load(Ordering::Relaxed) {
+            return Some(reason);
+        }
+        lock(&behind.health).failing = Some(format!("{reason}: lines wait"));
+        thread::sleep(RETRY);
     }
 }
 
@@ -76,7 +107,12 @@ impl AlertSink for Queued {
         let Some(queue) = &self.queue else {
             return Err(refused(io::ErrorKind::BrokenPipe, "it has ended".to_owned()));
         };
-        queue.try_send(lines.to_vec()).map_err(|error| match error {
+        // Before it can be taken out.
+        self.behind.waiting.fetch_add(1, Ordering::Relaxed);
+        let sent = queue.try_send(lines.to_vec()).inspect_err(|_| {
+            self.behind.waiting.fetch_sub(1, Ordering::Relaxed);
+        });
+        sent.map_err(|error| match error {
             TrySendError::Full(_) => {
                 refused(io::ErrorKind::WouldBlock, format!("it does not keep up: {BATCHES} batches wait already"))
             }
@@ -85,14 +121,16 @@ impl AlertSink for Queued {
     }
 
     fn health(&mut self) -> SinkHealth {
-        let mut behind = lock(&self.behind);
-        SinkHealth { lost: std::mem::take(&mut behind.lost), failing: behind.failing.clone() }
+        let takes_lines = Some(self.queue.is_some() && self.behind.waiting.load(Ordering::Relaxed) < BATCHES);
+        let mut health = lock(&self.behind.health);
+        SinkHealth { lost: std::mem::take(&mut health.lost), failing: health.failing.clone(), takes_lines }
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
         self.queue = None;
+        self.behind.ending.store(true, Ordering::Relaxed);
         if self.done.recv_timeout(DRAIN) == Err(RecvTimeoutError::Timeout) {
             tracing::error!(sink = self.name, "left behind with alerts that are not written");
         }
@@ -149,8 +187,8 @@ mod tests {
         let (mut sink, gate, out) = gated();
         sink.append(b"one\ntwo\n").expect("queued");
         sink.append(b"three\n").expect("queued");
-        gate.send(Err(io::Error::from(io::ErrorKind::StorageFull))).expect("told");
-        gate.send(Err(io::Error::from(io::ErrorKind::StorageFull))).expect("told");
+        gate.send(Err(io::Error::from(io::ErrorKind::BrokenPipe))).expect("told");
+        gate.send(Err(io::Error::from(io::ErrorKind::BrokenPipe))).expect("told");
         sink.append(b"four\n").expect("queued");
         gate.send(Ok(())).expect("told");
         assert_eq!(out.recv().expect("written"), b"four\n");
@@ -164,5 +202,42 @@ mod tests {
         }
         assert_eq!(lost, 3, "by lines, not by batches");
         assert_eq!(sink.health().lost, 0, "said once");
+    }
+    #[test]
+    fn unit_sinks_lines_wait_for_a_disk_that_is_full_and_none_is_lost_once_it_has_room() {
+        let (mut sink, gate, out) = gated();
+        sink.append(b"one\n").expect("queued");
+        sink.append(b"two\n").expect("queued");
+        gate.send(Err(io::Error::from(io::ErrorKind::StorageFull))).expect("told");
+        let mut failing = None;
+        while failing.is_none() {
+            failing = sink.health().failing;
+            thread::yield_now();
+        }
+        assert!(failing.is_some_and(|why| why.contains("lines wait")));
+        (0..2).for_each(|_| gate.send(Ok(())).expect("told"));
+        assert_eq!(
+            (out.recv().expect("written"), out.recv().expect("written")),
+            (b"one\n".to_vec(), b"two\n".to_vec())
+        );
+        while sink.health().failing.is_some() {
+            thread::yield_now();
+        }
+        assert_eq!(sink.health().lost, 0);
+    }
+
+    #[test]
+    fn unit_sinks_disk_that_stays_full_holds_no_end_up_and_every_line_is_counted() {
+        let sink = Queued::start(Box::new(crate::RotatingFile::new("/dev/full", u64::MAX, 1)));
+        let mut sink = sink.expect("a thread");
+        let refused = (0..BATCHES + 9).filter(|n| sink.append(format!("{n}\n").as_bytes()).is_err()).count();
+        assert!((8..=9).contains(&refused), "{refused}");
+        assert_eq!(sink.health().takes_lines, Some(false));
+        let behind = Arc::clone(&sink.behind);
+        // Its end would take what is lost out of the count to log it.
+        sink.queue = None;
+        behind.ending.store(true, Ordering::Relaxed);
+        assert_eq!(sink.done.recv_timeout(DRAIN), Err(RecvTimeoutError::Disconnected), "it ended by itself");
+        assert_eq!(sink.health().lost, (BATCHES + 9 - refused) as u64);
     }
 }

@@ -33,4 +33,6 @@ pub struct SinkHealth {
     pub lost: u64,
     /// Why the last write failed, if it did.
     pub failing: Option<String>,
+    /// Whether it would take lines now; `None` where only an attempt can tell.
+    pub takes_lines: Option<bool>,
 }

@@ -8,6 +8,7 @@ mod alert_sink;
 mod clock;
 mod containers;
 mod enforcement;
+mod passwd;
 mod policy_directory;
 mod records;
 
@@ -18,5 +19,6 @@ pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
     Membership,
 };
+pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};

@@ -130,7 +130,7 @@ fn state(policy: &Arc<CompiledPolicy>) -> Result<State, Box<dyn std::error::Erro
     });
     let mut writer = RecordWriter::default();
     for (process, child) in [(PROCESS - 2, PROCESS - 1), (PROCESS - 1, PROCESS)] {
-        let fork = Fork { child_tgid: child, child_tid: child, child_start_ns: u64::from(child) };
+        let fork = Fork { child_tgid: child, child_tid: child, child_start_ns: u64::from(child), ..Fork::default() };
         writer.write(&Record { header: header(process), body: Body::Fork(fork), decision: None })?;
         let exec = Exec {
             path: text("/usr/sbin/nginx"),

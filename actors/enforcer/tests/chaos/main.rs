@@ -18,7 +18,8 @@ use palisade_policy_compiler::{
 };
 use palisade_policy_keeper::PolicyKeeper;
 use palisade_protocol::{
-    Condition, ConditionReported, PolicyAnnounced, PolicySetChanged, PolicySetStatusOf, ReadinessOf, WorkloadNamed,
+    Condition, ConditionReported, PolicyAnnounced, PolicySetChanged, PolicySetStatusOf, ReadinessOf, VisibilityChanged,
+    WorkloadNamed,
 };
 use palisade_supervision::{
     ArbiterThread, Backoff, ChildSpec, Context, Here, Kept, MailboxOf, Overflow, Place, Strategy, Supervisor, Tree,
@@ -37,6 +38,10 @@ impl Actor for Deaf {
 impl Handler<WorkloadNamed> for Deaf {
     type Result = ();
     fn handle(&mut self, _: WorkloadNamed, _: &mut Self::Context) {}
+}
+impl Handler<VisibilityChanged> for Deaf {
+    type Result = ();
+    fn handle(&mut self, _: VisibilityChanged, _: &mut Self::Context) {}
 }
 impl Handler<PolicyAnnounced> for Deaf {
     type Result = ();
@@ -111,6 +116,7 @@ async fn bed(seed: u64, run: &Run) -> Bed {
         conditions: health.outbox::<ConditionReported>(Overflow::Refuse),
         visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
+        visible: deaf.outbox(Overflow::Refuse),
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: roster.address().outbox(Overflow::Block),
@@ -315,6 +321,7 @@ async fn tries(sets: u32, within: Duration) -> u64 {
         conditions: health.outbox(Overflow::Refuse),
         visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
+        visible: deaf.outbox(Overflow::Refuse),
     };
     let (workload, membership) = world::workload(1);
     let started = deaf.outbox(Overflow::Refuse);

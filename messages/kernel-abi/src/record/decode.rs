@@ -309,6 +309,8 @@ fn fork(b: BodyBytes<'_>) -> Fork {
         child_tgid: b.fields.u32(offset_of!(RawFork, child_tgid)),
         child_tid: b.fields.u32(offset_of!(RawFork, child_tid)),
         child_start_ns: b.fields.u64(offset_of!(RawFork, child_start_ns)),
+        child_own_tgid: b.fields.u32(offset_of!(RawFork, child_own_tgid)),
+        child_pid_ns: b.fields.u32(offset_of!(RawFork, child_pid_ns)),
     }
 }
 

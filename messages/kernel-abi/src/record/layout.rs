@@ -88,7 +88,9 @@ twin!(RawSpan, "pal_span", 8, { offset: u32, len: u16, flags: u16 });
 twin!(RawExec, "pal_record_exec", 32, {
     path: RawSpan, cwd: RawSpan, arguments: RawSpan, argument_count: u32, tty: u32,
 });
-twin!(RawFork, "pal_record_fork", 16, { child_tgid: u32, child_tid: u32, child_start_ns: u64 });
+twin!(RawFork, "pal_record_fork", 24, {
+    child_tgid: u32, child_tid: u32, child_start_ns: u64, child_own_tgid: u32, child_pid_ns: u32,
+});
 twin!(RawExit, "pal_record_exit", 8, { status: i32, reserved: u32 });
 twin!(RawOpen, "pal_record_open", 16, { path: RawSpan, flags: u32, result: i32 });
 twin!(RawNetwork, "pal_record_network", 32, {

@@ -421,6 +421,10 @@ pub struct Fork {
     pub child_tid: u32,
     /// Its start, boot-time nanoseconds.
     pub child_start_ns: u64,
+    /// Its number in its own PID namespace, where it never changes; 0: not known.
+    pub child_own_tgid: u32,
+    /// Inode number of that namespace.
+    pub child_pid_ns: u32,
 }
 
 /// `struct pal_record_exit`.

@@ -92,6 +92,8 @@ impl RecordWriter {
                 self.put(body + offset_of!(RawFork, child_tgid), fork.child_tgid.to_ne_bytes());
                 self.put(body + offset_of!(RawFork, child_tid), fork.child_tid.to_ne_bytes());
                 self.put(body + offset_of!(RawFork, child_start_ns), fork.child_start_ns.to_ne_bytes());
+                self.put(body + offset_of!(RawFork, child_own_tgid), fork.child_own_tgid.to_ne_bytes());
+                self.put(body + offset_of!(RawFork, child_pid_ns), fork.child_pid_ns.to_ne_bytes());
             }
             Body::Exit(exit) => {
                 self.bytes.resize(body + size_of::<RawExit>(), 0);

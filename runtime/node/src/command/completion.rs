@@ -61,18 +61,18 @@ fn pages() -> anyhow::Result<Vec<(String, String)>> {
     let mut command = command_line::command(&Values::new());
     command.build();
     let mut pages = Vec::new();
-    page(&command, NAME.to_owned(), &mut pages)?;
+    page(&command, NAME, &mut pages)?;
     Ok(pages)
 }
 
-fn page(command: &clap::Command, name: String, pages: &mut Vec<(String, String)>) -> anyhow::Result<()> {
+fn page(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>) -> anyhow::Result<()> {
     let mut text = Vec::new();
-    let called = name.clone();
+    let called = name.to_owned();
     let page = command.clone().name(called.clone()).display_name(called);
     clap_mangen::Man::new(page).render(&mut text).context("manual page")?;
-    pages.push((name.clone(), String::from_utf8_lossy(&text).into_owned()));
+    pages.push((name.to_owned(), String::from_utf8_lossy(&text).into_owned()));
     let below = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
-    below.into_iter().try_for_each(|sub| self::page(sub, format!("{name}-{}", sub.get_name()), pages))
+    below.into_iter().try_for_each(|sub| self::page(sub, &format!("{name}-{}", sub.get_name()), pages))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! `palisade config`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -19,9 +22,9 @@ use crate::{
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(line: &CommandLine, config: PathBuf, command: ConfigCommand) -> Outcome {
+pub fn run(line: &CommandLine, config: &PathBuf, command: ConfigCommand) -> Outcome {
     match command {
-        ConfigCommand::Validate { file, output } => validate(file.unwrap_or(config), output),
+        ConfigCommand::Validate { file, output } => validate(file.as_ref().unwrap_or(config), output),
         ConfigCommand::Show { output, .. } => show(line, output),
         ConfigCommand::Schema => {
             super::print(&format!("{:#}\n", schema()))?;
@@ -30,9 +33,9 @@ pub fn run(line: &CommandLine, config: PathBuf, command: ConfigCommand) -> Outco
     }
 }
 
-fn validate(path: PathBuf, output: Output) -> Outcome {
+fn validate(path: &Path, output: Output) -> Outcome {
     let shown = path.display().to_string();
-    let content = match file::content(&path) {
+    let content = match file::content(path) {
         Ok(content) => content,
         Err(error) => {
             eprintln!(

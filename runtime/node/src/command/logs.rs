@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use palisade_domain::Alert;
+use palisade_domain::Line;
 use palisade_world::Clock as _;
 
 use super::Outcome;
 use crate::{
     admin_client,
-    arguments::{FilterArguments, LogsArguments, Output},
+    arguments::{FilterArguments, LinesArgument, LogsArguments, Output},
     clock::MachineClock,
     render, yaml,
 };
@@ -63,6 +63,11 @@ fn route(arguments: &LogsArguments, now_unix_ns: u64) -> String {
         since,
     } = &arguments.filters;
     let mut route = format!("/v1/alerts?recent={}&follow={}", arguments.recent, arguments.follow);
+    match arguments.filter {
+        LinesArgument::Policy => {}
+        LinesArgument::System => route += "&filter=system",
+        LinesArgument::All => route += "&filter=all",
+    }
     let texts = [
         ("namespace", namespace),
         ("pod", pod),
@@ -131,8 +136,8 @@ fn text(whole: &[u8], output: Output) -> String {
             |_| format!("# {}\n", render::printable(line)),
             |alert: serde_json::Value| format!("---\n{}", yaml::document(&alert)),
         ),
-        Output::Text => serde_json::from_str::<Alert>(line)
-            .map_or_else(|_| render::printable(line) + "\n", |alert| render::alert(&alert)),
+        Output::Text => serde_json::from_str::<Line>(line)
+            .map_or_else(|_| render::printable(line) + "\n", |line| render::line(&line)),
     };
     text.lines().map(shown).collect()
 }
@@ -171,6 +176,7 @@ mod tests {
         let expected =
             "/v1/alerts?recent=7&follow=true&resource=%2Fa%20b%26c%3D%2A%C3%A9&severity=5&limit=3&since=80000000000";
         assert_eq!(route(&logs, 200_000_000_000), expected);
+        assert_eq!(route(&asked(&["--filter", "system"]), 0), "/v1/alerts?recent=100&follow=false&filter=system");
         assert_eq!(route(&asked(&[]), 0), "/v1/alerts?recent=100&follow=false");
     }
 

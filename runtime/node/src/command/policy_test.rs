@@ -99,7 +99,7 @@ fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
         }
     }
     for reason in unrunnable {
-        let _ = writeln!(text, "cannot be run: {reason}");
+        let _ = writeln!(text, "cannot be run (see `palisade policy test --help`): {reason}");
     }
     let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
     let _ =

@@ -1,6 +1,6 @@
 //! `palisade tree`.
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use palisade_admin::answers::{TreeChanges, TreeNodeAnswer};
@@ -39,7 +39,7 @@ fn table(value: Value) -> anyhow::Result<String> {
 }
 
 fn follow(socket: &Path, output: Output) -> Outcome {
-    let (mut lines, mut events, mut read) = (Lines::default(), Events::default(), true);
+    let (mut lines, mut events, mut told, mut read) = (Lines::default(), Events::default(), Told::new(), true);
     super::runtime()?.block_on(admin_client::stream(socket, "/v1/tree/events", |part| {
         let Some(whole) = lines.whole(part)? else {
             read = !super::reader_is_gone();
@@ -48,10 +48,10 @@ fn follow(socket: &Path, output: Output) -> Outcome {
         let mut text = String::new();
         for line in String::from_utf8_lossy(&whole).lines() {
             if let Some((name, data)) = events.line(line) {
-                text += &shown(&name, data, output)?;
+                text += &shown(&name, data, output, &mut told)?;
             }
         }
-        read = super::print(&text)?;
+        read = if text.is_empty() { !super::reader_is_gone() } else { super::print(&text)? };
         Ok(read)
     }))?;
     anyhow::ensure!(
@@ -78,7 +78,10 @@ impl Events {
     }
 }
 
-fn shown(name: &str, data: Value, output: Output) -> anyhow::Result<String> {
+/// The line last told of each node, without what only counts.
+type Told = BTreeMap<Vec<String>, String>;
+
+fn shown(name: &str, data: Value, output: Output, told: &mut Told) -> anyhow::Result<String> {
     Ok(match (output, name) {
         (Output::Json, _) => {
             render::printable_json(&serde_json::json!({ "event": name, "data": data }).to_string()) + "\n"
@@ -88,27 +91,30 @@ fn shown(name: &str, data: Value, output: Output) -> anyhow::Result<String> {
         (Output::Text, _) => {
             let changes: TreeChanges =
                 serde_json::from_value(data).context("this node's events are of another version; try --output json")?;
-            changes_as_lines(&changes)
+            changes_as_lines(&changes, told)
         }
     })
 }
 
-/// A line for each change; mailboxes are told only where something waits in them.
-fn changes_as_lines(changes: &TreeChanges) -> String {
+/// A line for each node of which something else changed than how much it has handled: state, restarts, what waits, what is lost.
+fn changes_as_lines(changes: &TreeChanges, told: &mut Told) -> String {
     let mut text = String::new();
     for change in &changes.changed {
         let Ok(node) = serde_json::from_value::<TreeNodeAnswer>(change.node.clone()) else { continue };
         let mail = node.mail.as_ref();
         let mail = mail.map_or_else(String::new, |mail| {
-            format!(" mailbox {}/{} handled {}", mail.depth, mail.capacity, mail.handled)
+            format!(" mailbox {}/{} lost {}", mail.depth, mail.capacity, mail.shed + mail.lost_panic + mail.lost_closed)
         });
         let error = node.last_error.as_ref().filter(|_| node.state != "running");
         let error = error.map_or_else(String::new, |error| format!(": {error}"));
         let (path, state) = (change.path.join("/"), &node.state);
-        text += &render::printable(&format!("{path} {state} restarts {}{mail}{error}", node.restarts));
-        text.push('\n');
+        let line = render::printable(&format!("{path} {state} restarts {}{mail}{error}", node.restarts)) + "\n";
+        if told.insert(change.path.clone(), line.clone()).is_none_or(|before| before != line) {
+            text += &line;
+        }
     }
     for path in &changes.gone {
+        told.remove(path);
         text += &render::printable(&format!("{} gone", path.join("/")));
         text.push('\n');
     }
@@ -132,7 +138,10 @@ mod tests {
         });
         let data = json!({ "changed": [{ "path": ["palisade", "x\n"], "node": node }], "gone": [["palisade", "y"]] });
         let (name, data) = events.line(&format!("data: {data}")).expect("an event");
-        let text = shown(&name, data, Output::Text).expect("understood");
+        let mut told = Told::new();
+        let text = shown(&name, data.clone(), Output::Text, &mut told).expect("understood");
         assert_eq!(text, "palisade/x\\n backing-off restarts 1: panicked: \\u{1b}[2J\npalisade/y gone\n");
+        let again = shown(&name, data, Output::Text, &mut told).expect("understood");
+        assert_eq!(again, "palisade/y gone\n", "what is as it was told is not told again");
     }
 }

@@ -67,6 +67,8 @@ mod tests {
             .collect();
         assert!(defaults.len() > 10, "{defaults:?}");
         validator.validate(&Value::Object(defaults)).expect("valid");
+        let example = include_bytes!("../../../../deploy/config.yaml");
+        assert_eq!(super::super::file::read("config.yaml", example).1, []);
         assert!(!validator.is_valid(&json!({ "maxWorkload": 3 })), "unknown");
         assert!(!validator.is_valid(&json!({ "hostPolicy": "true" })), "text is no boolean");
         assert!(!validator.is_valid(&json!({ "onUnknownPath": "deny" })));

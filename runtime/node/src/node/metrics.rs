@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use palisade_admin::{Metric, MetricKind};
+use palisade_domain::Verdict;
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount};
 use palisade_supervision::{Mail, TreeNode};
@@ -63,18 +64,27 @@ pub fn records(account: &RecordAccount) -> Vec<Metric> {
 
 /// What the alerts actor counts.
 pub fn alerts(counts: &AlertCounts) -> Vec<Metric> {
-    let raised =
-        counts.raised.iter().map(|(verdict, count)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count));
+    let by_verdict =
+        |(verdict, count): (&Verdict, &u64)| (vec![("verdict", format!("{verdict:?}").to_lowercase())], *count);
+    let raised = counts.raised.iter().map(by_verdict);
+    let held_back = counts.held_back.iter().map(by_verdict);
     let unwritten = counts.unwritten.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count));
     vec![
         Metric { name: "alerts", help: "Alerts raised.", kind: MetricKind::Counter, samples: raised.collect() },
         Metric {
+            name: "alerts_held_back",
+            help: "Alerts that were not said, since their workload raised too many.",
+            kind: MetricKind::Counter,
+            samples: held_back.collect(),
+        },
+        counter("logs", "Logs made for sinks and followers.", counts.logs),
+        Metric {
             name: "alerts_unwritten",
-            help: "Alerts that a sink did not take.",
+            help: "Lines that a sink did not take.",
             kind: MetricKind::Counter,
             samples: unwritten.collect(),
         },
-        counter("alerts_missed_by_listeners", "Alerts that slow followers missed.", counts.missed_by_listeners),
+        counter("alerts_missed_by_listeners", "Lines that slow followers missed.", counts.missed_by_listeners),
         counter("alerts_unattributed", "Alerts whose rule is no longer known.", counts.unattributed),
         gauge("processes", "Processes in the table.", counts.processes),
         counter("processes_forgotten", "Processes forgotten for want of room.", counts.forgotten),

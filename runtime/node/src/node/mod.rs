@@ -16,7 +16,7 @@
 
 pub mod kernel;
 mod metrics;
-mod reload;
+pub mod reload;
 mod tree;
 pub mod view;
 

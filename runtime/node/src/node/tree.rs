@@ -1,8 +1,13 @@
 //! The tree of actors: who is told what, and where each runs.
 
-use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use palisade_alerts::{Alerts, state::Names};
+use palisade_alerts::{
+    Alerts,
+    compose::NodeNames,
+    state::{Names, Settings},
+    throttle::Limit,
+};
 use palisade_containers::{Containerd, ContainerdConfig};
 use palisade_domain::{Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
@@ -16,14 +21,15 @@ use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
 use palisade_protocol::{
     AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    PolicySetStatusOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts, WorkloadAppeared,
-    WorkloadGone, WorkloadNamed, WorkloadsOf,
+    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts,
+    VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadsOf,
 };
 use palisade_sinks::{Queued, RotatingFile, Stdout};
 use palisade_store::{Beside, FileDirectory};
 use palisade_supervision::{
     ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
 };
+use palisade_users::PasswdFiles;
 use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::{AlertSink, Enforcement, Membership};
 
@@ -31,7 +37,9 @@ use super::{
     Configured, Kernel,
     reload::{self, Configuration, ReloadConfiguration},
 };
-use crate::{arguments::NodeArguments, clock::MachineClock, configuration::command_line::CommandLine, processes};
+use crate::{
+    arguments::NodeArguments, clock::MachineClock, configuration::command_line::CommandLine, machine, processes,
+};
 
 /// The supervisor of the enforcers.
 pub const ENFORCERS: &str = "enforcers";
@@ -80,6 +88,7 @@ pub struct Askers {
     pub policies: Asker<PolicySetStatusOf>,
     pub alerts: Asker<SubscribeAlerts>,
     pub alert_counts: Asker<AlertCountsOf>,
+    pub processes: Asker<ProcessesOf>,
     pub records: Asker<RecordAccountOf>,
 }
 
@@ -138,6 +147,7 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         policies: boxes.keeper.address().asker(),
         alerts: boxes.alerts.address().asker(),
         alert_counts: boxes.alerts.address().asker(),
+        processes: boxes.alerts.address().asker(),
         records: boxes.probe.address().asker(),
     };
     let conditions = boxes.health.address().outbox(each(2 * SLOTS, |report: &ConditionReported| hash(&report.name)));
@@ -161,6 +171,7 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         visibility: arguments.visibility,
         // The node's own holds where a namespace says nothing.
         select_visibility: |set, workload| set.visibility_of(workload),
+        visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
     };
     let reload_wiring = reload::Wiring {
         postures: boxes.keeper.address().outbox(each(1, |_: &SetPostures| 0)),
@@ -273,21 +284,49 @@ fn alerts(
 ) -> ChildSpec<Alerts> {
     let arguments = arguments.clone();
     let mut names = Names::default();
-    let _ = names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&arguments)) });
+    names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&arguments)) });
     let names = Kept::new(names);
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let mut sinks: Vec<Box<dyn AlertSink>> = Vec::new();
-        if !arguments.no_alert_stdout {
-            sinks.push(Box::new(Queued::start(Box::new(Stdout))?));
-        }
-        if let Some(path) = &arguments.alert_file {
-            let file = RotatingFile::new(path, arguments.alert_file_bytes);
-            sinks.push(Box::new(Queued::start(Box::new(file))?));
-        }
-        let clock = Arc::new(MachineClock);
-        let wiring = palisade_alerts::Wiring { sinks, conditions: conditions.clone(), clock };
-        Ok(Alerts::new(node_name(&arguments), wiring, names.clone(), processes::list()))
+        let (sinks, log_sinks) = sinks(&arguments)?;
+        let wiring = palisade_alerts::Wiring {
+            sinks,
+            log_sinks,
+            passwd: Box::new(PasswdFiles::default()),
+            conditions: conditions.clone(),
+            clock: Arc::new(MachineClock),
+        };
+        Ok(Alerts::new(alert_settings(&arguments), wiring, names.clone(), processes::list()))
     })
+}
+
+type Sinks = Vec<Box<dyn AlertSink>>;
+
+/// Those of alerts, and those of logs.
+fn sinks(arguments: &NodeArguments) -> io::Result<(Sinks, Sinks)> {
+    let queued = |sink: Box<dyn AlertSink>| Queued::start(sink).map(|sink| Box::new(sink) as Box<dyn AlertSink>);
+    let all = |stdout: bool, path: &Option<PathBuf>, bytes, keep| {
+        let stdout = stdout.then(|| Box::new(Stdout) as Box<dyn AlertSink>);
+        let file = path.as_ref().map(|path| Box::new(RotatingFile::new(path, bytes, keep)) as Box<dyn AlertSink>);
+        stdout.into_iter().chain(file).map(queued).collect::<io::Result<Sinks>>()
+    };
+    let NodeArguments { alert_file, alert_file_bytes, alert_file_keep, .. } = arguments;
+    let NodeArguments { log_file, log_file_bytes, log_file_keep, log_stdout, .. } = arguments;
+    Ok((
+        all(!arguments.no_alert_stdout, alert_file, *alert_file_bytes, *alert_file_keep)?,
+        all(*log_stdout, log_file, *log_file_bytes, *log_file_keep)?,
+    ))
+}
+
+fn alert_settings(arguments: &NodeArguments) -> Settings {
+    let names = NodeNames {
+        cluster: arguments.cluster_name.clone(),
+        node: node_name(arguments),
+        node_id: machine::id().unwrap_or_default(),
+    };
+    let limit = Limit { per_second: arguments.max_alert_per_sec, silence_seconds: arguments.throttle_sec };
+    let throttle = (!arguments.no_alert_throttling).then_some(limit);
+    // As the kernel adapter is told.
+    Settings { names, throttle, visibility: arguments.visibility }
 }
 
 /// The roster; with `--host-policy` it holds the host like any other workload, from each of its starts on.

@@ -8,13 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use palisade_admin::{
-    AdminView, AlertLines, Document, Metric, ViewError,
+    AdminView, AlertLines, Document, LineFilter, Metric, ViewError,
     answers::{Activity, RecordCounts, WorkloadActivity},
 };
-use palisade_domain::Family;
+use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, NotHeld, PolicyInstalled, PolicySetStatusOf, Readiness, ReadinessOf,
-    RecordAccount, RecordAccountOf, SubscribeAlerts, WorkloadsOf,
+    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled, PolicySetStatusOf,
+    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
@@ -25,6 +25,9 @@ use super::{
     tree::{self, Askers},
 };
 use crate::clock::MachineClock;
+
+/// Workloads of one name whose processes are told: the containers of a pod, and of its namesakes.
+const MAX_NAMED: usize = 64;
 
 /// People and scrapers wait no longer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -80,16 +83,33 @@ impl View {
             activity.unanswered.push("alerts".into());
             return activity;
         };
-        activity.alerts = named(&counts.raised);
+        activity.alerts = by_name(&counts.raised);
+        activity.held_back = by_name(&counts.held_back);
         activity.unwritten = counts.unwritten;
         activity.missed_by_listeners = counts.missed_by_listeners;
-        let row = |(slot, counts): (palisade_domain::Slot, palisade_protocol::SlotCounts)| WorkloadActivity {
+        let row = |(slot, counts): (Slot, SlotCounts)| WorkloadActivity {
             slot: slot.0,
             events: counts.events,
-            alerts: named(&counts.raised),
+            alerts: by_name(&counts.raised),
         };
         activity.workloads = counts.by_slot.into_iter().map(row).collect();
         activity
+    }
+
+    /// The slots of the workloads that a name names.
+    async fn named(&self, name: &str) -> Result<Vec<(Slot, Value)>, ViewError> {
+        if name == "host" {
+            return Ok(vec![(Slot::HOST, json!({ "kind": "host" }))]);
+        }
+        let Some(workloads) = &self.ask.workloads else { return Ok(Vec::new()) };
+        let table = workloads.ask(WorkloadsOf, WITHIN).await.map_err(silent("workloads"))?;
+        let names = |workload: &Workload| {
+            let whole = format!("{}/{}/{}", workload.namespace, workload.name, workload.container);
+            let pod = format!("{}/{}", workload.namespace, workload.name);
+            [whole.as_str(), pod.as_str(), &workload.name].contains(&name)
+        };
+        let named = table.workloads.iter().filter(|(_, workload)| names(workload));
+        Ok(named.map(|(slot, workload)| (*slot, json!(**workload))).collect())
     }
 
     async fn policies(&self) -> Result<Value, ViewError> {
@@ -101,7 +121,7 @@ impl View {
     }
 }
 
-fn named<K: std::fmt::Debug>(counts: &BTreeMap<K, u64>) -> BTreeMap<String, u64> {
+fn by_name<K: std::fmt::Debug>(counts: &BTreeMap<K, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(key, count)| (format!("{key:?}").to_lowercase(), *count)).collect()
 }
 
@@ -112,6 +132,14 @@ fn record_counts(account: &RecordAccount) -> RecordCounts {
     }
     let RecordAccount { delivered, malformed, refused, missing, .. } = *account;
     RecordCounts { delivered, malformed, refused, missing, lost }
+}
+
+fn process(process: &LiveProcess) -> Value {
+    json!({
+        "pid": process.pid, "parentPid": process.parent_pid, "ownPid": process.own_pid, "startTicks": process.start_ticks,
+        "uid": process.uid, "username": process.username, "executable": process.executable,
+        "arguments": process.arguments, "argumentsCut": process.arguments_cut,
+    })
 }
 
 fn policy(fact: &PolicyInstalled) -> Value {
@@ -230,8 +258,28 @@ impl AdminView for View {
         all
     }
 
-    async fn alerts(&self, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
-        let stream = self.ask.alerts.ask(SubscribeAlerts { recent, follow }, WITHIN).await.map_err(silent("alerts"))?;
+    async fn processes(&self, workload: &str) -> Result<Value, ViewError> {
+        let named = self.named(workload).await?;
+        let more = named.len() > MAX_NAMED;
+        let mut workloads = Vec::new();
+        for (slot, workload) in named.into_iter().take(MAX_NAMED) {
+            let told = self.ask.processes.ask(ProcessesOf { slot }, WITHIN).await.map_err(silent("alerts"))?;
+            let processes: Vec<Value> = told.processes.iter().map(process).collect();
+            workloads.push(json!({
+                "slot": slot.0, "workload": workload, "processes": processes, "more": told.more,
+            }));
+        }
+        Ok(json!({ "workloads": workloads, "more": more }))
+    }
+
+    async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
+        let class = match filter {
+            LineFilter::Policy => LineClass::Policy,
+            LineFilter::System => LineClass::System,
+            LineFilter::All => LineClass::All,
+        };
+        let question = SubscribeAlerts { class, recent, follow };
+        let stream = self.ask.alerts.ask(question, WITHIN).await.map_err(silent("alerts"))?;
         if follow && !stream.follows {
             // Not a log that ends for no reason that anybody could see.
             let reason = format!("{} follow already, at most", palisade_alerts::actor::LISTENERS);

@@ -76,6 +76,8 @@ pub struct NodeLine {
     pub malformed: u64,
     /// Records that a full reader refused.
     pub refused: u64,
+    /// Alerts that were not said, since their workload raised too many.
+    pub held_back: u64,
     /// Alerts that a sink did not take.
     pub unwritten: u64,
     /// Alerts that slow followers missed.
@@ -255,6 +257,7 @@ fn node(before: Option<&Look>, now: &Look, workloads: &[WorkloadLine], actors: &
         missing: records.missing,
         malformed: records.malformed,
         refused: records.refused,
+        held_back: now.activity.held_back.values().sum(),
         unwritten: now.activity.unwritten.values().sum(),
         missed: now.activity.missed_by_listeners,
         shed: actors.iter().map(|actor| actor.shed).sum(),

@@ -189,18 +189,19 @@ impl Screen {
         );
         let lost: Vec<String> = node.lost.iter().map(|(reason, count)| format!("{reason} {}", short(*count))).collect();
         let lost = if lost.is_empty() { "0".to_owned() } else { lost.join(" ") };
-        let NodeLine { missing, malformed, refused, unwritten, missed, shed, .. } = *node;
+        let NodeLine { missing, malformed, refused, held_back, unwritten, missed, shed, .. } = *node;
         let losses = format!(
-            "lost {lost}  missing {}  malformed {}  refused {}  unwritten {}  missed {}  shed {}",
+            "lost {lost}  missing {}  malformed {}  refused {}  suppressed {}  unwritten {}  missed {}  shed {}",
             short(missing),
             short(malformed),
             short(refused),
+            short(held_back),
             short(unwritten),
             short(missed),
             short(shed)
         );
         let any = !node.lost.is_empty()
-            || [missing, malformed, refused, unwritten, missed, shed].iter().any(|count| *count > 0);
+            || [missing, malformed, refused, held_back, unwritten, missed, shed].iter().any(|count| *count > 0);
         let last = match (&self.failed, node.unanswered.as_slice(), node.conditions.as_slice()) {
             (Some(failed), ..) => Span::styled(format!("these are old: {failed}"), self.paint(Color::Red)),
             (None, [_, ..], _) => {
@@ -319,7 +320,7 @@ fn tiers(tiers: &[String]) -> String {
         "bpf-lsm" => "lsm".to_owned(),
         "cgroup-bpf" => "cgr".to_owned(),
         "fanotify" => "fan".to_owned(),
-        other => other.chars().take(4).collect(),
+        other => other.chars().take(5).collect(),
     };
     if tiers.is_empty() { "-".to_owned() } else { tiers.iter().map(short).collect::<Vec<_>>().join("+") }
 }

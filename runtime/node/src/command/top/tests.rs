@@ -66,6 +66,7 @@ fn workload(slot: u32, name: &str) -> WorkloadRow {
             blob: Some("b".into()),
             blob_bytes: Some(1),
             rules: 1,
+            not_held: vec![],
             families: vec![family("network", "cgroup-bpf"), family("file", "bpf-lsm"), family("process", "bpf-lsm")],
         }),
     }
@@ -87,6 +88,7 @@ fn look(at_ms: u64, events: u64) -> Look {
                 ..RecordCounts::default()
             },
             alerts: verdicts(events / 10, 2),
+            held_back: verdicts(4, 0),
             workloads: vec![of(1, events, events / 10), of(2, 5, 0)],
             ..Activity::default()
         },
@@ -166,14 +168,14 @@ fn unit_top_fits_eighty_columns_and_escapes_what_workloads_chose() {
     let expected = [
         "palisade ready  generation 7  policies 1  workloads 2  events/s 200  alerts/s 20",
         "denied 30, observed 2",
-        "lost RingFull 12  missing 0  malformed 0  refused 0  unwritten 0  missed 0  shed",
+        "lost RingFull 12  missing 0  malformed 0  refused 0  suppressed 4  unwritten 0",
         "slot 2: degraded: no \\u{9b}1m",
-        "WORKLOAD             ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
+        "WORKLOAD            ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
         "shop/web-\\u{1b}[2J\\ 20.0     200      30     0      1      0      7     lsm+cgr",
-        "shop/api/main        0.0      0.0      0      0      1      0      7     lsm+cgr",
-        "ACTOR                      STATE       MAILBOX     HIGH   PER S    RESTARTS SHED",
-        "probe                      running     3/64        3      2.5      1        0",
-        "alerts                     running     0/64        0      2.5      0        0",
+        "shop/api/main       0.0      0.0      0      0      1      0      7     lsm+cgr",
+        "ACTOR                    STATE       MAILBOX     HIGH   PER S    RESTARTS SHED",
+        "probe                    running     3/64        3      2.5      1        0",
+        "alerts                   running     0/64        0      2.5      0        0",
     ];
     assert_eq!(lines[..10], expected);
     assert_eq!(lines[23], "q quit  s sort [alerts]  / filter  p pause  Tab, arrows scroll");
@@ -211,7 +213,9 @@ fn unit_top_keys_quit_sort_filter_pause_and_scroll() {
     key(&mut screen, KeyCode::Enter);
     assert!(!drawn(&screen, 80, 24).iter().any(|line| line.starts_with("shop/web")));
     key(&mut screen, KeyCode::Char('/'));
-    (0..2).for_each(|_| drop(key(&mut screen, KeyCode::Backspace)));
+    for _ in 0..2 {
+        key(&mut screen, KeyCode::Backspace);
+    }
     key(&mut screen, KeyCode::Enter);
     key(&mut screen, KeyCode::Down);
     key(&mut screen, KeyCode::Down);

@@ -1,14 +1,21 @@
-//! One alert from one record.
+//! One line from one record: the record's words in the domain's, and in KubeArmor's.
 
-use std::net::IpAddr;
+mod act;
+mod fields;
+mod files;
+mod json;
+mod kernel;
+mod network;
 
-use palisade_domain::{Action, Alert, Family, Operation, Subject, Tier, Verdict};
+use palisade_domain::{Action, Family, Tier, Verdict};
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
-    record::{self, Body, DecisionTaken, FailReason, Outcome, Record, Text},
+    record::{self, Body, DecisionTaken, FailReason, Outcome, Record},
 };
 
-use crate::processes::text;
+pub use act::{Act, act};
+pub use fields::{Actor, DEFAULT_POSTURE, Decided, Fields, NodeNames};
+pub use json::line;
 
 /// What the rule or posture asks for; `None` where it permits, which is no alert.
 #[must_use]
@@ -58,46 +65,6 @@ pub fn family(family: record::Family) -> Family {
     }
 }
 
-/// What was done, and to what; `None` for records of which no alert is made.
-#[must_use]
-pub fn subject(body: &Body<'_>) -> Option<Subject> {
-    let path = |operation, path: &Text<'_>| Subject { operation, resource: text(path.bytes), resource_cut: path.cut };
-    let plain = |operation, resource| Subject { operation, resource, resource_cut: false };
-    Some(match body {
-        Body::Exec(exec) => path(Operation::Exec, &exec.path),
-        Body::Open(open) => path(Operation::Open, &open.path),
-        Body::Socket(network) => plain(Operation::Socket, socket(network)),
-        Body::Connect(network) => plain(Operation::Connect, endpoint(network)),
-        Body::Ptrace(ptrace) => Subject {
-            operation: Operation::Ptrace,
-            resource: format!("pid {} ({})", ptrace.target_tgid, text(ptrace.target_exe.bytes)),
-            resource_cut: ptrace.target_exe.cut,
-        },
-        // No rule decides about the others yet.
-        _ => return None,
-    })
-}
-
-fn socket(network: &record::Network) -> String {
-    format!("domain {} type {} protocol {}", network.domain, network.socket_type, network.protocol)
-}
-
-fn endpoint(network: &record::Network) -> String {
-    let transport = match network.protocol {
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        132 => "sctp".to_owned(),
-        0 if network.socket_type == 1 => "tcp".to_owned(),
-        0 if network.socket_type == 2 => "udp".to_owned(),
-        other => format!("protocol {other}"),
-    };
-    match network.destination {
-        Some((IpAddr::V4(address), port)) => format!("{transport} {address}:{port}"),
-        Some((IpAddr::V6(address), port)) => format!("{transport} [{address}]:{port}"),
-        None => socket(network),
-    }
-}
-
 /// Why not more, or what had already happened; absent where the verdict says all.
 #[must_use]
 pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
@@ -132,11 +99,4 @@ pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
         (None, Some(only)) => Some(only.to_owned()),
         (Some(first), Some(second)) => Some(format!("{first}; {second}")),
     }
-}
-
-/// Serialises an alert as one JSON line into `lines`.
-pub fn line(alert: &Alert) -> String {
-    let mut line = serde_json::to_string(alert).expect("an alert has only strings, numbers and lists");
-    line.push('\n');
-    line
 }

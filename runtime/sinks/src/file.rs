@@ -1,0 +1,273 @@
+//! A file of lines that is rotated by size.
+//!
+//! Invariant: every line in the files is whole, in order, and in one of them. A batch that would carry the file past its bound begins a
+//! new one: `FILE.1` is the newest of those before, `FILE.N` the oldest, and one past the last is removed by the rename over it. Each
+//! rename is atomic and the oldest goes first, so that a crash between two leaves a gap in the numbers and loses nothing.
+//! What a failed write left of a line is taken back; where that cannot be (or a crash left it), the next line begins on a line of its own.
+//!
+//! Decision: a rotation that fails does not stop the lines: they go on in the file that is open, past its bound, and that is said. Not
+//! synced to the disk: a machine that loses power loses the last seconds, and alerts do not wait for a disk.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+
+/// Appends to a file that is made for its owner alone: lines name paths and arguments of workloads. One that is there already may be
+/// for more readers, if its owner made it so; one that another user owns or may write to is refused, and so is his symbolic link.
+///
+/// A rotation from outside (rename, removal, truncation) is noticed by inode and size and followed.
+#[derive(Debug)]
+pub struct RotatingFile {
+    path: PathBuf,
+    name: String,
+    max_bytes: u64,
+    keep: u32,
+    open: Option<Open>,
+    /// Why the last rotation failed; lines go on past the bound.
+    rotation: Option<String>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    size: u64,
+    /// It ends in a part of a line.
+    torn: bool,
+}
+
+impl RotatingFile {
+    /// A file at `path`, rotated before it grows past `max_bytes`, and as many older ones as `keep`. It is opened with the first line.
+    ///
+    /// At most (`keep` + 1) × `max_bytes` are on disk, unless one batch of lines alone is more than `max_bytes`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, max_bytes: u64, keep: u32) -> Self {
+        let path = path.into();
+        Self { name: format!("file {}", path.display()), path, max_bytes, keep, open: None, rotation: None }
+    }
+
+    fn older(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+
+    /// The oldest first, each over the one after it.
+    fn rotate(&self) -> io::Result<()> {
+        if self.keep == 0 {
+            return fs::remove_file(&self.path);
+        }
+        for number in (1..self.keep).rev() {
+            match fs::rename(self.older(number), self.older(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, self.older(1))
+    }
+
+    /// The file to write `more` bytes to.
+    fn file(&mut self, more: u64) -> io::Result<&mut Open> {
+        self.open = self.open.take().and_then(|open| {
+            // Its size as it is now: who rotates by copying truncates it.
+            let size = size_if_at(&open.file, &self.path)?;
+            Some(Open { size, torn: open.torn && size > 0, ..open })
+        });
+        if self.open.is_none() {
+            self.open = Some(opened(&self.path)?);
+        }
+        let full =
+            self.open.as_ref().is_some_and(|open| open.size > 0 && open.size.saturating_add(more) > self.max_bytes);
+        if full {
+            self.rotation = self.rotate().err().map(|error| format!("it is not rotated, and grows: {error}"));
+            if self.rotation.is_none() {
+                self.open = Some(opened(&self.path)?);
+            }
+        }
+        Ok(self.open.as_mut().expect("opened above"))
+    }
+}
+
+fn opened(path: &Path) -> io::Result<Open> {
+    // Without the link's owner a link in a directory of everybody's would lead lines into any file of the machine.
+    if fs::symlink_metadata(path).is_ok_and(|there| !is_ours(there.uid(), 0, own_uid())) {
+        return Err(not_ours());
+    }
+    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+    let there = file.metadata()?;
+    if there.is_file() && !is_ours(there.uid(), there.mode(), own_uid()) {
+        return Err(not_ours());
+    }
+    let size = there.len();
+    let mut last = [b'\n'];
+    if there.is_file() && size > 0 {
+        file.read_exact_at(&mut last, size - 1)?;
+    }
+    Ok(Open { file, size, torn: last != [b'\n'] })
+}
+
+/// Whether nobody but this process' user and root has a say in what is at a path.
+fn is_ours(owner: u32, mode: u32, own: u32) -> bool {
+    (owner == 0 || owner == own) && mode & 0o022 == 0
+}
+
+/// This process' user; where `/proc` does not tell it, root's files alone are ours.
+fn own_uid() -> u32 {
+    fs::metadata("/proc/self").map_or(0, |process| process.uid())
+}
+
+fn not_ours() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "another user owns it or may write to it: remove it, or name another file",
+    )
+}
+
+/// The file's size, if it is the one at `path`.
+fn size_if_at(file: &File, path: &Path) -> Option<u64> {
+    let (open, there) = (file.metadata().ok()?, fs::metadata(path).ok()?);
+    ((open.dev(), open.ino()) == (there.dev(), there.ino())).then_some(open.len())
+}
+
+impl Open {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.size += 1;
+            self.torn = false;
+        }
+        self.file.write_all(lines).inspect_err(|_| {
+            // What a full disk took of a line is taken back. Where that cannot be done (a device, an append-only file), the reason that
+            // counts is still the one why the line was not written.
+            self.torn = self.file.set_len(self.size).is_err();
+        })
+    }
+}
+
+impl AlertSink for RotatingFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
+        let result = self.file(lines.len() as u64).and_then(|open| open.append(lines));
+        result.map_err(|source| AlertSinkError { sink: self.name.clone(), source })
+    }
+
+    fn health(&mut self) -> SinkHealth {
+        SinkHealth { failing: self.rotation.clone(), ..SinkHealth::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn unit_sinks_file_keeps_lines_whole_over_rotation_from_within_and_without() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        let mut sink = RotatingFile::new(&path, 10, 1);
+        sink.append(b"first line\n").expect("written");
+        sink.append(b"second\n").expect("written");
+        assert_eq!(fs::read(root.path().join("alerts.jsonl.1")).expect("rotated"), b"first line\n");
+        assert_eq!(fs::read(&path).expect("there"), b"second\n");
+        fs::rename(&path, root.path().join("elsewhere")).expect("rotated from outside");
+        sink.append(b"third\n").expect("written");
+        assert_eq!(fs::read(&path).expect("made again"), b"third\n");
+    }
+
+    #[test]
+    fn unit_sinks_file_keeps_as_many_older_ones_as_it_was_told_and_no_line_twice() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        let mut sink = RotatingFile::new(&path, 40, 3);
+        let line = |n: u32| format!("line {n:04}\n");
+        (0..22).for_each(|n| sink.append(line(n).as_bytes()).expect("written"));
+        let of = |name: &str| fs::read_to_string(root.path().join(name)).unwrap_or_default();
+        let all = of("alerts.jsonl.3") + &of("alerts.jsonl.2") + &of("alerts.jsonl.1") + &of("alerts.jsonl");
+        assert_eq!(all, (8..22).map(line).collect::<String>(), "the newest, in order, none twice, none missing");
+        assert_eq!(fs::read_dir(root.path()).expect("there").count(), 4);
+        assert!(of("alerts.jsonl.2").len() <= 40);
+    }
+
+    #[test]
+    fn unit_sinks_file_that_cannot_be_rotated_takes_lines_on_and_says_so() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        // A directory that is not empty is not renamed over.
+        fs::create_dir_all(root.path().join("alerts.jsonl.1/x")).expect("made");
+        let mut sink = RotatingFile::new(&path, 8, 1);
+        sink.append(b"first\n").expect("written");
+        sink.append(b"second\n").expect("written all the same");
+        assert!(sink.health().failing.is_some_and(|why| why.contains("not rotated")), "{:?}", sink.health());
+        assert_eq!(fs::read(&path).expect("there"), b"first\nsecond\n");
+        fs::remove_dir_all(root.path().join("alerts.jsonl.1")).expect("there");
+        sink.append(b"third\n").expect("written");
+        assert_eq!((sink.health().failing, fs::read(&path).expect("there")), (None, b"third\n".to_vec()));
+    }
+
+    #[test]
+    fn unit_sinks_line_that_a_crash_cut_is_ended_before_the_next() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        fs::write(&path, b"whole\n{\"half").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        RotatingFile::new(&path, 1000, 1).append(b"next\n").expect("written");
+        assert_eq!(fs::read(&path).expect("there"), b"whole\n{\"half\nnext\n");
+    }
+
+    #[test]
+    fn unit_sinks_file_is_for_its_owner_only() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        RotatingFile::new(&path, 10, 1).append(b"x\n").expect("written");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn unit_sinks_file_that_others_may_write_to_is_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        fs::write(&path, "").expect("made");
+        let chmod = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+        chmod(0o666);
+        let error = RotatingFile::new(&path, 10, 1).append(b"x\n").expect_err("anybody could write to it");
+        assert!(error.to_string().contains("another user"), "{error}");
+        assert_eq!(fs::read(&path).expect("there"), b"");
+        chmod(0o644);
+        RotatingFile::new(&path, 10, 1).append(b"x\n").expect("its owner lets others read");
+        for (owner, mode, ours) in [(0, 0o600, true), (7, 0o600, true), (8, 0o600, false), (7, 0o620, false)] {
+            assert_eq!(is_ours(owner, mode, 7), ours, "owner {owner}, mode {mode:o}");
+        }
+    }
+
+    #[test]
+    fn unit_sinks_full_disk_is_an_error_that_names_the_sink() {
+        let mut sink = RotatingFile::new("/dev/full", u64::MAX, 1);
+        let error = sink.append(b"x\n").expect_err("no space");
+        assert!(error.to_string().starts_with("file /dev/full: No space left"), "{error}");
+    }
+
+    #[test]
+    fn unit_sinks_file_truncated_by_who_rotates_it_grows_from_its_beginning() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        let mut sink = RotatingFile::new(&path, 20, 1);
+        sink.append(b"a first, long line\n").expect("written");
+        fs::write(&path, b"").expect("truncated");
+        sink.append(b"second\n").expect("written");
+        sink.append(b"third\n").expect("written");
+        assert_eq!(
+            fs::read(&path).expect("there"),
+            b"second\nthird\n",
+            "neither rotated too soon nor filled with zeros"
+        );
+    }
+}
