@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod by_slot;
 pub mod compose;
 pub mod names;
 pub mod processes;

@@ -17,6 +17,7 @@ use palisade_supervision::Kept;
 use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch};
 
 use crate::{
+    by_slot::BySlot,
     compose::{self, Act, Actor, Decided, Fields, NodeNames},
     processes::{Image, Processes},
     rules::Rules,
@@ -92,6 +93,7 @@ pub struct State {
     visibility: Visibility,
     unix_minus_boot_ns: u64,
     counts: AlertCounts,
+    by_slot: BySlot,
 }
 
 impl State {
@@ -117,6 +119,7 @@ impl State {
             visibility: settings.visibility,
             unix_minus_boot_ns: 0,
             counts: AlertCounts::default(),
+            by_slot: BySlot::default(),
         }
     }
 
@@ -134,6 +137,7 @@ impl State {
             self.processes.vacated(fact.slot);
             self.passwd.remove(&fact.slot);
             names.visibility.remove(&fact.slot);
+            self.by_slot.begin(fact.slot);
         }
         names.named(fact);
     }
@@ -179,6 +183,7 @@ impl State {
     }
 
     fn take(&mut self, record: &Record<'_>, out: &mut Vec<Line>) {
+        self.by_slot.event(Slot(record.header.slot));
         let caller = self.follow(record);
         let decided = record.decision.and_then(|taken| {
             let decision = Decision::from_word(taken.word);
@@ -240,6 +245,7 @@ impl State {
             by_posture: decision.by_posture,
         };
         *self.counts.raised.entry(verdict).or_default() += 1;
+        self.by_slot.alert(slot, verdict);
         let names = self.names.clone();
         let names = names.lock();
         let boot_ns = record.header.boot_ns;
@@ -386,6 +392,7 @@ impl State {
         AlertCounts {
             processes: self.processes.len() as u64,
             forgotten: self.processes.forgotten(),
+            by_slot: self.by_slot.counts(),
             ..self.counts.clone()
         }
     }

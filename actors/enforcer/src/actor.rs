@@ -35,8 +35,6 @@ pub struct Wiring {
     pub released: Outbox<palisade_protocol::WorkloadGone>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
-    /// Global default postures.
-    pub postures: Postures,
     /// What is seen of a workload for which no set says otherwise.
     pub visibility: Visibility,
     /// What a set says is seen of a workload.
@@ -78,8 +76,9 @@ impl Enforcer {
         wiring: Wiring,
         roster: Outbox<EnforcerStarted>,
     ) -> Self {
-        let state =
-            State::new(membership.slot, workload, wiring.postures).seeing(wiring.visibility, wiring.select_visibility);
+        // The postures that count come with each set.
+        let state = State::new(membership.slot, workload, Postures::default())
+            .seeing(wiring.visibility, wiring.select_visibility);
         Self {
             state,
             membership,
@@ -264,6 +263,7 @@ impl Handler<PolicySetChanged> for Enforcer {
     type Result = ();
 
     fn handle(&mut self, message: PolicySetChanged, ctx: &mut Self::Context) {
+        self.state.hold_to(message.generation, message.postures);
         self.input(Input::SetChanged(message.generation, message.set), ctx);
     }
 }

@@ -165,7 +165,6 @@ async fn bed() -> Bed {
         installed: Vec::new(),
         released: others.outbox(Overflow::Refuse),
         conditions: others.outbox(Overflow::Refuse),
-        postures: Postures::default(),
         visibility: Visibility::NONE,
         select_visibility: |_, _| None,
         visible: others.outbox(Overflow::Refuse),
@@ -188,7 +187,15 @@ fn on_a_paused_clock(test: impl Future<Output = ()>) {
 fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
     on_a_paused_clock(async {
         let Bed { tree, kernel, roster, .. } = bed().await;
-        tell(&roster, PolicySetChanged { generation: Generation(1), set: Arc::new(PolicySet::default()) }).await;
+        tell(
+            &roster,
+            PolicySetChanged {
+                generation: Generation(1),
+                set: Arc::new(PolicySet::default()),
+                postures: Postures::default(),
+            },
+        )
+        .await;
         tell(&roster, appeared("web")).await;
         tell(&roster, WorkloadStarted { slot: Slot(1), pid: 100 }).await;
         assert_eq!(kernel.asked(), ["admit", "install", "learn"]);
@@ -213,7 +220,15 @@ fn unit_roster_tells_a_slot_released_only_once_the_kernel_let_it_go() {
             let heard = heard.lock().expect("no panic");
             (heard.released, heard.condition.clone())
         };
-        tell(&roster, PolicySetChanged { generation: Generation(1), set: Arc::new(PolicySet::default()) }).await;
+        tell(
+            &roster,
+            PolicySetChanged {
+                generation: Generation(1),
+                set: Arc::new(PolicySet::default()),
+                postures: Postures::default(),
+            },
+        )
+        .await;
         tell(&roster, appeared("web")).await;
         kernel.refuses.store(12, Ordering::Relaxed);
         tell(&roster, WorkloadGone { slot: Slot(1) }).await;

@@ -170,6 +170,13 @@ impl State {
         self.failure = Some("its enforcer crashed; what stood in the kernel stands on".into());
     }
 
+    /// The global postures of a generation that is about to be told; those of an older one than the newest are of no interest.
+    pub fn hold_to(&mut self, generation: Generation, postures: Postures) {
+        if self.wanted.as_ref().is_none_or(|(newest, _)| *newest < generation) {
+            self.postures = postures;
+        }
+    }
+
     /// How it is; `None` while there is nothing to say yet.
     #[must_use]
     pub fn condition(&self) -> Option<Condition> {

@@ -223,3 +223,28 @@ fn unit_enforcer_policy_that_was_refused_for_want_of_time_is_compiled_again() {
     assert!(matches!(effects.last(), Some(Effect::RetryAfter(after)) if *after == wait));
     assert_eq!(names(&step(&mut state, Input::RetryDue)), ["compile"]);
 }
+
+#[test]
+fn unit_enforcer_holds_to_the_postures_of_the_newest_generation_whatever_comes_late() {
+    let strict = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
+    let mut state = admitted("other").selecting(|_, _, postures| {
+        Arc::new(WorkloadRules {
+            postures,
+            rules: PolicySet::parse([("p.yaml", POLICY.as_bytes())])
+                .expect("sound")
+                .iter()
+                .flat_map(|policy| policy.rules.clone())
+                .collect(),
+        })
+    });
+    let postures = |effects: &[Effect]| match effects {
+        [Effect::Compile(_, rules)] => rules.postures,
+        other => panic!("{other:?}"),
+    };
+    state.hold_to(Generation(2), strict);
+    assert_eq!(postures(&step(&mut state, Input::SetChanged(Generation(2), set()))), strict);
+    state.hold_to(Generation(1), Postures::default());
+    assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty(), "older");
+    state.hold_to(Generation(3), strict);
+    assert_eq!(postures(&step(&mut state, Input::SetChanged(Generation(3), set()))), strict);
+}

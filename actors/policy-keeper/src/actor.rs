@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext as _, Handler};
-use palisade_protocol::{ConditionReported, PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
+use actix::{Actor, AsyncContext as _, Handler, SpawnHandle};
+use palisade_protocol::{
+    ConditionReported, PolicySetChanged, PolicySetStatus, PolicySetStatusOf, SetPolicyInterval, SetPostures,
+};
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::PolicyDirectory;
 
@@ -37,13 +39,15 @@ pub struct PolicyKeeper {
     unsaid: Option<PolicySetChanged>,
     /// Waits for the directory to settle so far; 0 while nothing changed.
     settling: u32,
+    /// The timer of the looks.
+    looking: Option<SpawnHandle>,
 }
 
 impl PolicyKeeper {
     /// Keeps the policies of `directory`, in a state that outlives this actor: the generation, and the last sound version of each file.
     #[must_use]
     pub fn new(directory: Box<dyn PolicyDirectory>, wiring: Wiring, state: Kept<State>) -> Self {
-        Self { state, directory, wiring, unsaid: None, settling: 0 }
+        Self { state, directory, wiring, unsaid: None, settling: 0, looking: None }
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -111,7 +115,31 @@ impl Actor for PolicyKeeper {
         // What a keeper before this one had in force is in force.
         self.unsaid = self.state.lock().in_force();
         self.look(ctx);
-        ctx.run_interval(self.wiring.interval, Self::look);
+        self.looking = Some(ctx.run_interval(self.wiring.interval, Self::look));
+    }
+}
+
+impl Handler<SetPostures> for PolicyKeeper {
+    type Result = ();
+
+    fn handle(&mut self, message: SetPostures, _: &mut Self::Context) {
+        let changed = self.state.lock().set_postures(message.postures);
+        if let Some(changed) = changed {
+            tracing::info!(generation = changed.generation.0, postures = ?message.postures, "postures in force");
+            self.unsaid = Some(changed);
+            self.say();
+        }
+    }
+}
+
+impl Handler<SetPolicyInterval> for PolicyKeeper {
+    type Result = ();
+
+    fn handle(&mut self, message: SetPolicyInterval, ctx: &mut Self::Context) {
+        self.wiring.interval = message.interval;
+        if let Some(before) = self.looking.replace(ctx.run_interval(message.interval, Self::look)) {
+            ctx.cancel_future(before);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Keeps the policy set in force and its generation.
 //!
 //! - *Owns*: the last reading of the policy directory, the last sound version of each file, the generation.
-//! - *Hears*: its own timer; [`PolicySetStatusOf`](palisade_protocol::PolicySetStatusOf).
+//! - *Hears*: its own timer; [`PolicySetStatusOf`](palisade_protocol::PolicySetStatusOf), [`SetPostures`](palisade_protocol::SetPostures),
+//!   [`SetPolicyInterval`](palisade_protocol::SetPolicyInterval).
 //! - *Says*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged); [`ConditionReported`](palisade_protocol::ConditionReported) at each look.
 //! - *Bounds*: the directory's own (number and size of files); one set in memory besides the one being made. A change is read once the
 //!   directory has been as it is for [`actor::SETTLE`].

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, panic::catch_unwind, sync::Arc};
 
 use palisade_domain::Generation;
-use palisade_policy::{Diagnostic, PolicyFile, PolicySet, Severity};
+use palisade_policy::{Diagnostic, PolicyFile, PolicySet, Severity, ir::Postures};
 use palisade_protocol::{Condition, PolicySetChanged, PolicySetStatus};
 use palisade_world::PolicyReading;
 
@@ -42,13 +42,20 @@ pub struct State {
     parse: Parse,
     files: BTreeMap<String, Arc<Held>>,
     in_force: Option<(Generation, Arc<PolicySet>)>,
+    postures: Postures,
     status: PolicySetStatus,
 }
 
 impl Default for State {
     /// Nothing read yet.
     fn default() -> Self {
-        Self { parse: PolicyFile::parse, files: BTreeMap::new(), in_force: None, status: PolicySetStatus::default() }
+        Self {
+            parse: PolicyFile::parse,
+            files: BTreeMap::new(),
+            in_force: None,
+            postures: Postures::default(),
+            status: PolicySetStatus::default(),
+        }
     }
 }
 
@@ -58,12 +65,31 @@ impl State {
         Self { parse, ..Self::default() }
     }
 
+    /// Nothing read yet, with these global postures.
+    #[must_use]
+    pub fn with_postures(postures: Postures) -> Self {
+        Self { postures, ..Self::default() }
+    }
+
     /// The set in force; `None` before the first reading.
     #[must_use]
     pub fn in_force(&self) -> Option<PolicySetChanged> {
-        self.in_force
-            .as_ref()
-            .map(|(generation, set)| PolicySetChanged { generation: *generation, set: Arc::clone(set) })
+        self.in_force.as_ref().map(|(generation, set)| PolicySetChanged {
+            generation: *generation,
+            set: Arc::clone(set),
+            postures: self.postures,
+        })
+    }
+
+    /// Other global postures: the same policies in a new generation, so that an alert says by which postures it was decided.
+    pub fn set_postures(&mut self, postures: Postures) -> Option<PolicySetChanged> {
+        if std::mem::replace(&mut self.postures, postures) == postures {
+            return None;
+        }
+        let (generation, _) = self.in_force.as_mut()?;
+        generation.0 += 1;
+        self.status.generation = *generation;
+        self.in_force()
     }
 
     /// What is in force and what is wrong.

@@ -7,6 +7,7 @@ use std::{
 
 use actix::{Actor, Handler};
 use palisade_domain::Generation;
+use palisade_policy::ir::Postures;
 use palisade_protocol::{Condition, ConditionReported, PolicySetChanged};
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
 use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
@@ -243,4 +244,19 @@ fn unit_policy_keeper_file_that_its_parser_fails_over_is_broken_like_any_other()
     assert!(outcome.news[0].to_string().starts_with("a.yaml:1:1: the file cannot be read"), "{:?}", outcome.news);
     assert_eq!(state.status().held_back, ["a.yaml"]);
     assert_eq!(state.status().policies.len(), 2, "its last good version, and all others");
+}
+
+#[test]
+fn unit_policy_keeper_gives_other_postures_a_generation_of_their_own_and_keeps_them() {
+    let strict = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
+    let mut state = State::default();
+    assert!(state.set_postures(strict).is_none(), "nothing is in force yet");
+    let first = state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))])).changed.expect("it differs");
+    assert_eq!(first.postures, strict);
+    assert!(state.set_postures(strict).is_none(), "nothing new");
+    let changed = state.set_postures(Postures::default()).expect("other postures");
+    assert_eq!((changed.generation.0, changed.set == first.set), (first.generation.0 + 1, true));
+    assert_eq!(state.status().generation, changed.generation);
+    let next = state.read(reading(&[("a.yaml", &policy("one", "/bin/y"))])).changed.expect("it differs");
+    assert_eq!((next.generation.0, next.postures), (changed.generation.0 + 1, Postures::default()));
 }

@@ -34,6 +34,7 @@ mod process;
 mod protocol;
 mod ptrace;
 mod selector;
+pub mod settings;
 mod source;
 mod specificity;
 mod suggest;

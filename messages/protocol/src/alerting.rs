@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::Message;
-use palisade_domain::Verdict;
+use palisade_domain::{Slot, Verdict};
 use tokio::sync::mpsc;
 
 /// Which lines are meant; KubeArmor's words.
@@ -79,4 +79,15 @@ pub struct AlertCounts {
     pub processes: u64,
     /// Processes that were forgotten early since the table was full.
     pub forgotten: u64,
+    /// Of each slot that had an event, since its workload was named.
+    pub by_slot: BTreeMap<Slot, SlotCounts>,
+}
+
+/// What one workload did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlotCounts {
+    /// Its kernel records.
+    pub events: u64,
+    /// Its alerts by verdict.
+    pub raised: BTreeMap<Verdict, u64>,
 }

@@ -6,14 +6,16 @@
 
 mod alerting;
 mod compile;
+mod configuring;
 mod enforcing;
 mod health;
 mod policy_set;
 mod records;
 mod workload;
 
-pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, LineClass, SubscribeAlerts};
+pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, LineClass, SlotCounts, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
+pub use configuring::{SetPolicyInterval, SetPostures};
 pub use enforcing::{InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use palisade_domain::Generation;
-use palisade_policy::{Diagnostic, PolicySet};
+use palisade_policy::{Diagnostic, PolicySet, ir::Postures};
 
 /// A new set is in force from now on; each enforcer brings its workload to it.
 #[derive(Debug, Clone, Message)]
@@ -14,6 +14,8 @@ pub struct PolicySetChanged {
     pub generation: Generation,
     /// All policies.
     pub set: Arc<PolicySet>,
+    /// The global postures, of this generation as its policies are.
+    pub postures: Postures,
 }
 
 /// Which set is in force, and what is wrong with the directory.

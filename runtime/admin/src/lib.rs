@@ -10,17 +10,24 @@
 //! | `GET /healthz` | `200` while the process turns its loop |
 //! | `GET /readyz` | conditions by name; `503` while one is pending or failed |
 //! | `GET /metrics` | Prometheus text, or OpenMetrics for who accepts it |
+//! | `GET /v1/openapi.json` | all of this, for machines |
 //! | `GET /v1/tree` | the supervision tree, live |
+//! | `GET /v1/tree/events` | the same as server-sent events, with what changes |
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
+//! | `GET /v1/activity` | cumulative counts of records and alerts, in all and by workload |
 //! | `GET /v1/processes?workload=NAME` | the living processes of a workload |
-//! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all` | JSON lines |
+//! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all&limit=N&FILTER=...` | JSON lines |
 #![forbid(unsafe_code)]
 
+pub mod answers;
 mod error;
+mod filter;
 mod metrics;
+mod openapi;
 mod routes;
 mod server;
 mod token;
+mod tree_events;
 mod view;
 
 pub use error::AdminError;

@@ -1,6 +1,6 @@
 //! Routes, in the order of the table in the crate's doc.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -10,26 +10,77 @@ use actix_web::{
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::IntoParams;
 
-use crate::{AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, exposition};
+use crate::{
+    AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, answers, exposition, filter::Filter,
+    openapi as description, tree_events,
+};
 
 /// The view as the handlers share it.
 pub(crate) type View = Data<dyn AdminView>;
 
-#[derive(Debug, Deserialize, Serialize)]
+/// All routes; a test holds them and the OpenAPI document to each other.
+pub(crate) const ROUTES: [&str; 12] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/openapi.json",
+    "/v1/tree",
+    "/v1/tree/events",
+    "/v1/workloads",
+    "/v1/policies",
+    "/v1/kernel",
+    "/v1/activity",
+    "/v1/processes",
+    "/v1/alerts",
+];
+
+/// Which alerts. All that is given must hold; `*` is any text, and commas part alternatives (not in `source` and `resource`).
+#[derive(Debug, Deserialize, Serialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct AlertQuery {
+#[into_params(parameter_in = Query)]
+pub(crate) struct AlertQuery {
+    /// Past alerts to begin with, the last of those that the filters let through.
     #[serde(default = "AlertQuery::default_recent")]
-    recent: usize,
+    pub(crate) recent: usize,
+    /// Go on with alerts as they come.
     #[serde(default)]
-    follow: bool,
+    pub(crate) follow: bool,
+    /// Which lines.
     #[serde(default)]
-    filter: LineFilter,
+    pub(crate) filter: LineFilter,
+    /// End after so many.
+    pub(crate) limit: Option<u64>,
+    /// Namespace of the workload.
+    pub(crate) namespace: Option<String>,
+    /// Pod, or container outside Kubernetes, or host.
+    pub(crate) pod: Option<String>,
+    /// Container in its pod.
+    pub(crate) container: Option<String>,
+    /// Kind of act.
+    pub(crate) operation: Option<String>,
+    /// Executable that acted.
+    pub(crate) source: Option<String>,
+    /// What was acted on.
+    pub(crate) resource: Option<String>,
+    /// Name of the policy that decided.
+    pub(crate) policy: Option<String>,
+    /// Least severity of the rule.
+    pub(crate) severity: Option<u8>,
+    /// What became of the act.
+    pub(crate) verdict: Option<String>,
+    /// `app=web,tier=front`: all of them.
+    pub(crate) labels: Option<String>,
+    /// Nanoseconds since 1970: not older than this.
+    pub(crate) since: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct ProcessQuery {
+#[into_params(parameter_in = Query)]
+pub(crate) struct ProcessQuery {
+    /// `NAME`, `NAMESPACE/NAME`, `NAMESPACE/NAME/CONTAINER` or `host`.
     workload: String,
 }
 
@@ -39,32 +90,66 @@ impl AlertQuery {
     }
 }
 
+impl Default for AlertQuery {
+    fn default() -> Self {
+        Self {
+            recent: Self::default_recent(),
+            follow: false,
+            filter: LineFilter::default(),
+            limit: None,
+            namespace: None,
+            pod: None,
+            container: None,
+            operation: None,
+            source: None,
+            resource: None,
+            policy: None,
+            severity: None,
+            verdict: None,
+            labels: None,
+            since: None,
+        }
+    }
+}
+
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
-        .route("/healthz", web::get().to(async || HttpResponse::Ok().json(json!({ "alive": true }))))
+        .route("/healthz", web::get().to(alive))
         .route("/readyz", web::get().to(readiness))
         .route("/metrics", web::get().to(metrics))
-        .route("/v1/tree", web::get().to(async |view: View| document(&view, Document::Tree).await))
-        .route("/v1/workloads", web::get().to(async |view: View| document(&view, Document::Workloads).await))
-        .route("/v1/policies", web::get().to(async |view: View| document(&view, Document::Policies).await))
-        .route("/v1/kernel", web::get().to(async |view: View| document(&view, Document::Kernel).await))
+        .route("/v1/openapi.json", web::get().to(openapi))
+        .route("/v1/tree", web::get().to(tree))
+        .route("/v1/tree/events", web::get().to(tree_events))
+        .route("/v1/workloads", web::get().to(workloads))
+        .route("/v1/policies", web::get().to(policies))
+        .route("/v1/kernel", web::get().to(kernel))
+        .route("/v1/activity", web::get().to(activity))
         .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
-            let body = json!({ "error": format!("query: {error}"), "try": "/v1/alerts?recent=100&follow=true" });
-            actix_web::error::InternalError::from_response(error, HttpResponse::BadRequest().json(body)).into()
+            let response = wrong_query(&error.to_string());
+            actix_web::error::InternalError::from_response(error, response).into()
         }))
         .default_service(web::to(unknown));
 }
 
-async fn document(view: &View, which: Document) -> HttpResponse {
-    match view.document(which).await {
-        Ok(document) => HttpResponse::Ok().json(document),
-        Err(error) => unavailable(&error),
-    }
+fn wrong_query(why: &str) -> HttpResponse {
+    let body = json!({ "error": format!("query: {why}"), "try": "/v1/alerts?recent=100&follow=true&verdict=denied" });
+    HttpResponse::BadRequest().json(body)
 }
 
-async fn readiness(view: View) -> HttpResponse {
+/// The process turns its loop.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It does.", body = answers::Alive)))]
+pub(crate) async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(answers::Alive { alive: true })
+}
+
+/// Conditions by name.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, description = "Ready: nothing is pending or failed.", body = answers::Readiness),
+    (status = 503, description = "Not ready; or nobody could say.", body = answers::NotReady),
+))]
+pub(crate) async fn readiness(view: View) -> HttpResponse {
     match view.readiness().await {
         Ok((true, conditions)) => HttpResponse::Ok().json(json!({ "ready": true, "conditions": conditions })),
         Ok((false, conditions)) => {
@@ -75,7 +160,10 @@ async fn readiness(view: View) -> HttpResponse {
 }
 
 /// OpenMetrics for who asks for it, as Prometheus does; the older text format, which every scraper reads, for all others.
-async fn metrics(view: View, request: HttpRequest) -> HttpResponse {
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "Prometheus text, or OpenMetrics for who accepts it.", body = String, content_type = "text/plain"),
+))]
+pub(crate) async fn metrics(view: View, request: HttpRequest) -> HttpResponse {
     let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form =
         if accepted.contains("application/openmetrics-text") { Exposition::OpenMetrics } else { Exposition::Text };
@@ -85,27 +173,165 @@ async fn metrics(view: View, request: HttpRequest) -> HttpResponse {
     }
 }
 
-async fn processes(view: View, query: Query<ProcessQuery>) -> HttpResponse {
+/// This description.
+#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, description = "OpenAPI 3.1.", body = Object)))]
+pub(crate) async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().json(description::document())
+}
+
+/// The supervision tree, live.
+#[utoipa::path(get, path = "/v1/tree", responses(
+    (status = 200, description = "The root.", body = answers::TreeNodeAnswer),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn tree(view: View) -> HttpResponse {
+    document(&view, Document::Tree).await
+}
+
+/// The supervision tree as server-sent events: `tree` with all of it, then `changes` (TreeChanges), at most one a second.
+#[utoipa::path(get, path = "/v1/tree/events", responses(
+    (status = 200, description = "Events.", body = String, content_type = "text/event-stream"),
+    (status = 503, description = "Too many listen already.", body = answers::Refusal),
+))]
+pub(crate) async fn tree_events(view: View, places: Data<tree_events::Places>) -> HttpResponse {
+    let Some(place) = places.take() else {
+        let error = format!("{} listen already, at most", tree_events::LISTENERS);
+        return HttpResponse::ServiceUnavailable().json(json!({ "error": error, "try": "/v1/tree" }));
+    };
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .streaming(tree_events::events(view, place))
+}
+
+/// Workloads by slot, with the policy that each is held to.
+#[utoipa::path(get, path = "/v1/workloads", responses(
+    (status = 200, description = "All of them.", body = answers::Workloads),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn workloads(view: View) -> HttpResponse {
+    document(&view, Document::Workloads).await
+}
+
+/// The policy set in force, and what is wrong with the directory.
+#[utoipa::path(get, path = "/v1/policies", responses(
+    (status = 200, description = "The set.", body = answers::Policies),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn policies(view: View) -> HttpResponse {
+    document(&view, Document::Policies).await
+}
+
+/// What the kernel can do, and which tier is used.
+#[utoipa::path(get, path = "/v1/kernel", responses(
+    (status = 200, description = "The matrix.", body = answers::Kernel),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn kernel(view: View) -> HttpResponse {
+    document(&view, Document::Kernel).await
+}
+
+/// Cumulative counts of records and alerts, in all and by workload.
+#[utoipa::path(get, path = "/v1/activity", responses(
+    (status = 200, description = "The counts.", body = answers::Activity),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn activity(view: View) -> HttpResponse {
+    document(&view, Document::Activity).await
+}
+
+/// The living processes of a workload.
+#[utoipa::path(get, path = "/v1/processes", params(ProcessQuery), responses(
+    (status = 200, description = "By workload of that name.", body = answers::Processes),
+    (status = 400, description = "No workload is named.", body = answers::Refusal),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn processes(view: View, query: Query<ProcessQuery>) -> HttpResponse {
     match view.processes(&query.workload).await {
         Ok(processes) => HttpResponse::Ok().json(processes),
         Err(error) => unavailable(&error),
     }
 }
 
-async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
-    match view.alerts(query.filter, query.recent, query.follow).await {
+async fn document(view: &View, which: Document) -> HttpResponse {
+    match view.document(which).await {
+        Ok(document) => HttpResponse::Ok().json(document),
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// Alerts as JSON lines, past ones first.
+#[utoipa::path(get, path = "/v1/alerts", params(AlertQuery), responses(
+    (status = 200, description = "A line for each (AlertAnswer).", body = String, content_type = "application/jsonl"),
+    (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
+    (status = 503, description = "Nobody could say, or too many follow already.", body = answers::Refusal),
+))]
+pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
+    let filter = match Filter::of(&query) {
+        Ok(filter) => filter,
+        Err(error) => return wrong_query(&error.to_string()),
+    };
+    // Of past alerts as many are asked for as there are: which of them count is said here.
+    let recent = if filter.is_open() { query.recent } else { usize::MAX };
+    match view.alerts(query.filter, recent, query.follow).await {
         Ok(lines) => {
-            HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(lines))
+            let listener = Listener::new(lines, filter, query.recent, query.limit);
+            HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).streaming(body(listener))
         }
         Err(error) => unavailable(&error),
     }
 }
 
+/// Who reads alerts.
+struct Listener {
+    /// Past ones that are let through.
+    past: VecDeque<Arc<str>>,
+    lines: AlertLines,
+    filter: Filter,
+    left: Option<u64>,
+}
+
+impl Listener {
+    fn new(mut lines: AlertLines, filter: Filter, recent: usize, limit: Option<u64>) -> Self {
+        let mut past = VecDeque::new();
+        if !filter.is_open() {
+            // What waits now is the past, and perhaps an alert that came this moment.
+            for _ in 0..lines.len() {
+                let Ok(line) = lines.try_recv() else { break };
+                if filter.admits(&line) {
+                    past.push_back(line);
+                    if past.len() > recent {
+                        past.pop_front();
+                    }
+                }
+            }
+        }
+        Self { past, lines, filter, left: limit }
+    }
+
+    async fn next(&mut self) -> Option<Arc<str>> {
+        if self.left == Some(0) {
+            return None;
+        }
+        let line = match self.past.pop_front() {
+            Some(line) => line,
+            None => loop {
+                let line = self.lines.recv().await?;
+                if self.filter.admits(&line) {
+                    break line;
+                }
+            },
+        };
+        self.left = self.left.map(|left| left - 1);
+        Some(line)
+    }
+}
+
 /// Ends when the sender does; each poll takes one line, so that a slow client holds back the bounded queue, not memory.
-fn body(lines: AlertLines) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold(lines, async |mut lines| {
-        let line: Arc<str> = lines.recv().await?;
-        Some((Ok(Bytes::copy_from_slice(line.as_bytes())), lines))
+fn body(listener: Listener) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold(listener, async |mut listener| {
+        let line = listener.next().await?;
+        Some((Ok(Bytes::copy_from_slice(line.as_bytes())), listener))
     })
 }
 
@@ -114,17 +340,6 @@ fn unavailable(error: &ViewError) -> HttpResponse {
 }
 
 async fn unknown(request: HttpRequest) -> HttpResponse {
-    const ROUTES: [&str; 9] = [
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/v1/tree",
-        "/v1/workloads",
-        "/v1/policies",
-        "/v1/kernel",
-        "/v1/processes",
-        "/v1/alerts",
-    ];
     let (status, error) = if ROUTES.contains(&request.path()) {
         (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only GET", request.method()))
     } else {

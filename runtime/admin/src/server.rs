@@ -23,7 +23,7 @@ use actix_web::{
 use serde_json::json;
 use tokio::net::UnixSocket;
 
-use crate::{AdminError, AdminView, Token, routes};
+use crate::{AdminError, AdminView, Token, routes, tree_events::Places};
 
 /// No route takes a body; this much is read of one before the request is refused, in bytes.
 pub const MAX_BODY_BYTES: u64 = 4096;
@@ -104,14 +104,15 @@ impl Bound {
     pub fn serve(self, view: Arc<dyn AdminView>) -> Result<AdminServer, AdminError> {
         let view: Data<dyn AdminView> = Data::from(view);
         let (listener, socket) = self.socket;
+        let places = Places::new();
         let mut servers = vec![
-            listen(view.clone(), None, Listening::Socket(listener))
+            listen(view.clone(), places.clone(), None, Listening::Socket(listener))
                 .map_err(|source| AdminError::Socket { path: socket.path.clone(), source })?,
         ];
         let mut loopback = None;
         if let Some((listener, address, token)) = self.loopback {
             loopback = Some(address);
-            let server = listen(view, Some(token), Listening::Port(listener));
+            let server = listen(view, places, Some(token), Listening::Port(listener));
             servers.push(server.map_err(|source| AdminError::Port { address, source })?);
         }
         let handles = servers.iter().map(Server::handle).collect();
@@ -140,10 +141,11 @@ enum Listening {
 }
 
 /// One bounded server; `token` is what its requests must carry, if anything.
-fn listen(view: Data<dyn AdminView>, token: Option<Token>, on: Listening) -> io::Result<Server> {
+fn listen(view: Data<dyn AdminView>, places: Places, token: Option<Token>, on: Listening) -> io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(view.clone())
+            .app_data(Data::new(places.clone()))
             .app_data(Data::new(Admittance(token.clone())))
             .wrap(middleware::from_fn(refuse_bodies))
             .wrap(middleware::from_fn(require_token))

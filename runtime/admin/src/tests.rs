@@ -28,13 +28,13 @@ struct Sample {
 impl AdminView for Sample {
     async fn document(&self, which: Document) -> Result<serde_json::Value, ViewError> {
         match which {
-            Document::Tree => Ok(json!({ "name": "node" })),
+            Document::Tree => Ok(json!({ "name": "node", "children": [{ "name": "probe", "children": [] }] })),
             _ => Err(ViewError { actor: "workloads", reason: "mailbox closed".into() }),
         }
     }
 
     async fn readiness(&self) -> Result<(bool, serde_json::Value), ViewError> {
-        Ok((false, json!({ "policies": "pending" })))
+        Ok((false, json!({ "policies": { "state": "pending", "reason": "not read yet" } })))
     }
 
     async fn metrics(&self) -> Vec<Metric> {
@@ -48,7 +48,8 @@ impl AdminView for Sample {
         }
         let recent = if filter == LineFilter::System { 0 } else { recent.min(2) };
         for number in 0..recent {
-            lines.send(Arc::from(format!("{{\"n\":{number}}}\n"))).await.expect("room for two");
+            let line = format!("{{\"n\":{number},\"verdict\":\"{}\"}}\n", ["denied", "killed"][number % 2]);
+            lines.send(Arc::from(line)).await.expect("room for two");
         }
         Ok(stream)
     }
@@ -108,7 +109,7 @@ impl Bed {
 async fn unit_admin_shows_documents_and_says_who_did_not_answer() {
     let bed = Bed::new();
     let tree = bed.unix(&get("/v1/tree", "")).await;
-    assert!(tree.starts_with("HTTP/1.1 200") && tree.ends_with(r#"{"name":"node"}"#), "{tree}");
+    assert!(tree.starts_with("HTTP/1.1 200") && tree.ends_with(r#""name":"node"}"#), "{tree}");
     let workloads = bed.unix(&get("/v1/workloads", "")).await;
     assert!(
         workloads.starts_with("HTTP/1.1 503") && workloads.contains("workloads did not answer: mailbox closed"),
@@ -121,7 +122,7 @@ async fn unit_admin_shows_documents_and_says_who_did_not_answer() {
     let logs = bed.unix(&get("/v1/alerts?recent=2&filter=system", "")).await;
     assert!(logs.starts_with("HTTP/1.1 200") && !logs.contains("\"n\""), "{logs}");
     let alerts = bed.unix(&get("/v1/alerts?recent=2", "")).await;
-    assert!(alerts.contains("{\"n\":0}\n") && alerts.contains("{\"n\":1}\n"), "{alerts}");
+    assert!(alerts.contains("{\"n\":0,") && alerts.contains("{\"n\":1,"), "{alerts}");
     bed.server.stop().await;
     assert!(!bed.root.path().join("admin.sock").exists());
 }
@@ -313,4 +314,85 @@ async fn unit_admin_socket_is_bound_over_what_a_node_of_the_same_process_id_left
     drop(std::os::unix::net::UnixListener::bind(&unseen).expect("as a node that was killed before it put it in place"));
     AdminAddress { socket: path, loopback: None }.bind().expect("free");
     assert!(!unseen.exists());
+}
+
+fn body_of(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// The schema of an answer, in a document of its own.
+fn schema_of(openapi: &serde_json::Value, route: &str, status: &str) -> serde_json::Value {
+    let schema = &openapi["paths"][route]["get"]["responses"][status]["content"]["application/json"]["schema"];
+    assert!(!schema.is_null(), "{route} {status} has no schema");
+    json!({ "allOf": [schema], "components": openapi["components"] })
+}
+
+#[actix_rt::test]
+async fn unit_admin_openapi_states_every_route_and_the_answers_are_as_stated() {
+    let bed = Bed::new();
+    let openapi = body_of(&bed.unix(&get("/v1/openapi.json", "")).await);
+    assert!(openapi["openapi"].as_str().expect("a version").starts_with("3.1"), "{}", openapi["openapi"]);
+    let stated: Vec<&String> = openapi["paths"].as_object().expect("paths").keys().collect();
+    let mut served = crate::routes::ROUTES.to_vec();
+    served.sort_unstable();
+    assert_eq!(stated, served);
+    for (route, status) in [("/healthz", "200"), ("/readyz", "503"), ("/v1/workloads", "503"), ("/v1/alerts", "400")] {
+        let path = if route == "/v1/alerts" { "/v1/alerts?colour=red" } else { route };
+        let answer = bed.unix(&get(path, "")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let validator = jsonschema::validator_for(&schema_of(&openapi, route, status)).expect("a schema");
+        let body = body_of(&answer);
+        if let Err(error) = validator.validate(&body) {
+            panic!("{route}: {error}: {body}");
+        }
+        assert!(!validator.is_valid(&json!({ "something": "else" })), "{route}: the schema takes anything");
+    }
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_alerts_are_filtered_before_they_leave_the_node() {
+    let bed = Bed::new();
+    let denied = bed.unix(&get("/v1/alerts?recent=5&verdict=denied", "")).await;
+    assert!(denied.contains("\"n\":0") && !denied.contains("\"n\":1"), "{denied}");
+    let limited = bed.unix(&get("/v1/alerts?recent=5&limit=1", "")).await;
+    assert!(limited.contains("\"n\":0") && !limited.contains("\"n\":1"), "{limited}");
+    let last = bed.unix(&get("/v1/alerts?recent=1&verdict=*e*", "")).await;
+    assert!(!last.contains("\"n\":0") && last.contains("\"n\":1"), "the last of those that match: {last}");
+    let ended = bed.unix(&get("/v1/alerts?recent=5&limit=2&follow=true", "")).await;
+    assert!(ended.contains("\"n\":1"), "a limit ends what is followed: {ended}");
+    let refused = bed.unix(&get(&format!("/v1/alerts?pod={}", "x".repeat(2000)), "")).await;
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("longer than 1024 bytes"), "{refused}");
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_tree_events_begin_with_the_tree_and_are_for_a_bounded_number_of_listeners() {
+    let bed = Bed::new();
+    let mut listeners = Vec::new();
+    for _ in 0..crate::tree_events::LISTENERS {
+        let mut listener = UnixStream::connect(bed.root.path().join("admin.sock")).await.expect("listens");
+        listener.write_all(get("/v1/tree/events", "").as_bytes()).await.expect("sent");
+        let mut answer = [0; 2048];
+        let mut heard = String::new();
+        while !heard.contains("event: tree\ndata: {\"") {
+            let bytes = listener.read(&mut answer).await.expect("answered");
+            assert_ne!(bytes, 0, "{heard}");
+            heard += &String::from_utf8_lossy(&answer[..bytes]);
+        }
+        assert!(heard.contains("text/event-stream"), "{heard}");
+        listeners.push(listener);
+    }
+    let refused = bed.unix(&get("/v1/tree/events", "")).await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("listen already"), "{refused}");
+    drop(listeners);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut again = UnixStream::connect(bed.root.path().join("admin.sock")).await.expect("listens");
+    again.write_all(get("/v1/tree/events", "").as_bytes()).await.expect("sent");
+    let mut answer = [0; 16];
+    again.read_exact(&mut answer).await.expect("answered");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    drop(again);
+    bed.server.stop().await;
 }

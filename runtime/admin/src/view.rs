@@ -19,10 +19,12 @@ pub enum Document {
     Policies,
     /// What the kernel can do, and which tier is used.
     Kernel,
+    /// Cumulative counts of records and alerts, in all and by workload.
+    Activity,
 }
 
 /// Which lines of `/v1/alerts`; KubeArmor's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LineFilter {
     /// Alerts, and what was held back of them.

@@ -56,7 +56,9 @@ pub async fn stream(
     }
     loop {
         let frame = match timeout(SILENCE, response.frame()).await {
-            Ok(Some(frame)) => frame.context("the node's answer broke off: it stopped, or was killed")?,
+            Ok(Some(frame)) => {
+                frame.context("the node's answer broke off: it stopped, or was killed; see `palisade doctor`")?
+            }
             Ok(None) => return Ok(()),
             Err(_) => Frame::data(Bytes::new()),
         };
@@ -93,7 +95,11 @@ fn refusal(status: StatusCode, answer: &serde_json::Value) -> String {
 }
 
 fn silent(socket: &Path) -> anyhow::Error {
-    anyhow!("the node at {} does not answer within {} s: see its log", socket.display(), WITHIN.as_secs())
+    anyhow!(
+        "the node at {} does not answer within {} s: see its log, and `palisade doctor`",
+        socket.display(),
+        WITHIN.as_secs()
+    )
 }
 
 /// Why nobody answers, and what to type next.
@@ -101,12 +107,16 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
     let socket = socket.display();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            anyhow!("no node serves {socket}: start one with `palisade node`, or name its socket with --admin-socket")
+            anyhow!(
+                "no node serves {socket}: start one with `palisade node`, name its socket with --admin-socket, or see `palisade doctor`"
+            )
         }
         io::ErrorKind::ConnectionRefused => {
-            anyhow!("the node that served {socket} has ended: start one with `palisade node`")
+            anyhow!("the node that served {socket} has ended: start one with `palisade node`, or see `palisade doctor`")
         }
-        io::ErrorKind::PermissionDenied => anyhow!("{socket} is private to the node's user: run this as root (sudo)"),
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("{socket} is private to the node's user: run this as root (`sudo palisade ...`)")
+        }
         _ => anyhow!("the node's socket {socket}: {error}"),
     }
 }

@@ -11,10 +11,16 @@ pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
 /// Where hooks ask unless told otherwise.
 pub const HOOK_SOCKET: &str = "/run/palisade/hook.sock";
 
+/// Where the configuration is unless told otherwise.
+pub const CONFIG: &str = "/etc/palisade/config.yaml";
+
 /// Runtime security for Kubernetes nodes and Linux hosts.
 #[derive(Debug, Parser)]
-#[command(name = "palisade", version, about, arg_required_else_help = true, after_help = "Begin with: palisade doctor")]
+#[command(name = "palisade", version, arg_required_else_help = true, after_help = "Begin with: palisade doctor")]
 pub struct Palisade {
+    /// Configuration file: what it sets counts where neither a flag nor the environment says otherwise.
+    #[arg(long, global = true, env = "PALISADE_CONFIG", default_value = CONFIG, value_name = "FILE")]
+    pub config: PathBuf,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -28,18 +34,27 @@ pub enum Command {
     /// Print what this kernel can do, and which tier holds which family.
     Probe(OutputArguments),
     /// Print the live tree of actors of the running node.
-    Tree(AdminArguments),
+    Tree(TreeArguments),
+    /// Watch workloads, actors and losses of the running node, live.
+    Top(TopArguments),
     /// Print alerts of the running node.
     Logs(LogsArguments),
     /// Check and test policies; needs no running node.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Check and show the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look for what would keep the node from working, and say what to do about it.
     Doctor(DoctorArguments),
     /// Take away all that a node left in the kernel: programs, links, maps.
     Unload(UnloadArguments),
     /// Print the version.
     Version(OutputArguments),
+    /// Print the completion of a shell: `palisade completion bash > /etc/bash_completion.d/palisade`.
+    Completion(CompletionArguments),
+    /// Print the manual page, or write one for each command.
+    Man(ManArguments),
     /// The OCI createRuntime hook: container runtimes call it.
     Hook(HookArguments),
     /// The fanotify responder: the node starts it.
@@ -53,6 +68,17 @@ pub enum Output {
     /// For people.
     Text,
     /// For machines.
+    Json,
+    /// The same as JSON, easier to read.
+    Yaml,
+}
+
+/// The form of the runtime's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: a line for each event.
+    Text,
+    /// For machines: a JSON object for each event.
     Json,
 }
 
@@ -180,6 +206,12 @@ pub struct NodeArguments {
     /// Leave what is in the kernel in force when the node stops (for upgrades); else a stop takes everything away.
     #[arg(long)]
     pub keep_enforcing: bool,
+    /// Form of the runtime's own log, on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = directives)]
+    pub log_level: String,
 }
 
 /// Commands that only print.
@@ -201,6 +233,48 @@ pub struct AdminArguments {
     pub output: Output,
 }
 
+/// `palisade tree`.
+#[derive(Debug, Args)]
+pub struct TreeArguments {
+    /// Where the node is.
+    #[command(flatten)]
+    pub admin: AdminArguments,
+    /// Go on with what changes.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// `palisade top`.
+#[derive(Debug, Args)]
+pub struct TopArguments {
+    /// Where the node is.
+    #[command(flatten)]
+    pub admin: AdminArguments,
+    /// Print one frame as text and end; also what happens where standard output is no terminal.
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds between two looks; rates are over this long.
+    #[arg(long, default_value = "1", value_parser = refresh)]
+    pub interval: Duration,
+    /// What workloads and actors are sorted by.
+    #[arg(long, value_enum, default_value = "alerts")]
+    pub sort: SortArgument,
+    /// Show only workloads and actors whose name contains this.
+    #[arg(long, default_value = "")]
+    pub filter: String,
+}
+
+/// What `palisade top` sorts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortArgument {
+    /// Alerts a second, then alerts; actors by messages that wait.
+    Alerts,
+    /// Events a second, then events; actors by messages a second.
+    Events,
+    /// Names.
+    Name,
+}
+
 /// `palisade logs`.
 #[derive(Debug, Args)]
 pub struct LogsArguments {
@@ -210,9 +284,119 @@ pub struct LogsArguments {
     /// Go on with alerts as they come.
     #[arg(long, short)]
     pub follow: bool,
-    /// How many past alerts to begin with.
+    /// How many past alerts to begin with, of those that the filters let through.
     #[arg(long, short = 'n', default_value_t = 100)]
     pub recent: usize,
+    /// Which lines.
+    #[arg(long, value_enum, default_value = "policy")]
+    pub filter: LinesArgument,
+    /// What to leave out.
+    #[command(flatten)]
+    pub filters: FilterArguments,
+    /// End after this many alerts.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+}
+
+/// Which lines `palisade logs` shows; KubeArmor's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinesArgument {
+    /// Alerts, and what was held back of them.
+    Policy,
+    /// Logs of what visibility asks for, from now on: with --follow.
+    System,
+    /// Both.
+    All,
+}
+
+/// Which alerts. All that are given must hold; `*` stands for any text, and commas part alternatives.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Filters (all that are given must hold; `*` is any text, commas part alternatives)")]
+pub struct FilterArguments {
+    /// Namespace of the workload.
+    #[arg(long)]
+    pub namespace: Option<String>,
+    /// Pod (or container outside Kubernetes, or host) that acted.
+    #[arg(long)]
+    pub pod: Option<String>,
+    /// Container in its pod.
+    #[arg(long)]
+    pub container: Option<String>,
+    /// Kind of act: exec, open, socket, connect, ptrace ...
+    #[arg(long)]
+    pub operation: Option<String>,
+    /// Executable that acted: `/usr/bin/*`.
+    #[arg(long)]
+    pub source: Option<String>,
+    /// What was acted on: `/etc/*`, `tcp *:443`.
+    #[arg(long)]
+    pub resource: Option<String>,
+    /// Name of the policy that decided.
+    #[arg(long)]
+    pub policy: Option<String>,
+    /// Least severity of the rule, 1 to 10.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
+    pub severity: Option<u8>,
+    /// denied, killed, observed, unenforceable.
+    #[arg(long)]
+    pub verdict: Option<String>,
+    /// Labels of the workload, all of them: `app=web,tier=front`.
+    #[arg(long)]
+    pub labels: Option<String>,
+    /// Not older than this: `90s`, `5m`, `2h`, `1d`.
+    #[arg(long, value_parser = age, value_name = "AGE")]
+    pub since: Option<Duration>,
+}
+
+/// `palisade config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration file: every problem with its place.
+    Validate {
+        /// The file; the one of --config if none is named.
+        file: Option<PathBuf>,
+        /// How to print.
+        #[arg(long, short, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Print what a node would run with, and where each value comes from. Takes the node's own flags.
+    Show {
+        /// As for the node.
+        #[command(flatten)]
+        node: Box<NodeArguments>,
+        /// How to print.
+        #[arg(long, short, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Print the JSON schema of the configuration file, for editors and checks.
+    Schema,
+}
+
+/// `palisade completion`.
+#[derive(Debug, Args)]
+pub struct CompletionArguments {
+    /// Of which shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Shells with a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+/// `palisade man`.
+#[derive(Debug, Args)]
+pub struct ManArguments {
+    /// Write a page for each command here (palisade.1, palisade-node.1, ...) instead of printing the first.
+    #[arg(long)]
+    pub directory: Option<PathBuf>,
 }
 
 /// `palisade policy`.
@@ -321,6 +505,40 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// At most a hundred looks a second: each reads the directory.
 fn interval(text: &str) -> Result<Duration, String> {
     seconds(text).and_then(|interval| if interval.as_millis() < 10 { Err("0.01 or more".into()) } else { Ok(interval) })
+}
+
+/// A terminal is drawn at most ten times a second, and a node asked as often.
+fn refresh(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(3600);
+    seconds(text)
+        .and_then(|every| if every.as_millis() < 100 || every > most { Err("0.1 to 3600".into()) } else { Ok(every) })
+}
+
+/// `90s`, `5m`, `2h`, `1d`; a bare number is seconds.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || "a number with s, m, h or d, such as 90s, 5m, 2h or 1d".to_owned();
+    let (number, unit) = match text.strip_suffix(|c: char| c.is_ascii_alphabetic()) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// What the log understands, checked before it is needed.
+fn directives(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
+        format!(
+            "{error}: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`"
+        )
+    })
 }
 
 fn fold_window(text: &str) -> Result<Duration, String> {

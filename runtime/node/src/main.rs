@@ -8,19 +8,24 @@ mod admin_client;
 mod arguments;
 mod clock;
 mod command;
+mod configuration;
+mod log;
 mod machine;
 mod node;
 mod processes;
 mod render;
+mod yaml;
 
 use std::process::ExitCode;
 
-use arguments::{Command, Palisade};
-use clap::{Parser as _, error::ErrorKind};
+use arguments::Command;
+use clap::error::ErrorKind;
+use configuration::command_line::CommandLine;
 
 fn main() -> ExitCode {
-    let palisade = match Palisade::try_parse() {
-        Ok(palisade) => palisade,
+    let read = CommandLine::read(std::env::args_os().collect());
+    let (line, palisade) = match read.and_then(|line| line.palisade().map(|palisade| (line, palisade))) {
+        Ok(read) => read,
         Err(error) => {
             // Help and version are answers, not mistakes. What cannot be printed cannot be complained about either.
             let _ = error.print();
@@ -30,12 +35,30 @@ fn main() -> ExitCode {
             };
         }
     };
+    let is_node = matches!(palisade.command, Command::Node(_));
+    if !line.file.is_sound() && !matches!(palisade.command, Command::Config(_)) {
+        for complaint in line.file.complaints() {
+            eprintln!("palisade: {}", render::printable(&complaint));
+        }
+        let path = render::printable(&line.file.path.display().to_string());
+        if is_node {
+            eprintln!(
+                "palisade: the node does not start with this configuration: mend it, and look by `palisade config validate {path}`"
+            );
+            return ExitCode::from(2);
+        }
+        eprintln!("palisade: what is sound of {path} is used: `palisade config validate {path}`");
+    }
     let outcome = match palisade.command {
-        Command::Node(arguments) => command::node::run(*arguments),
+        Command::Node(arguments) => command::node::run(*arguments, line),
         Command::Probe(arguments) => command::probe::run(&arguments),
         Command::Tree(arguments) => command::tree::run(&arguments),
         Command::Logs(arguments) => command::logs::run(&arguments),
         Command::Policy(policy) => command::policy::run(policy),
+        Command::Top(arguments) => command::top::run(&arguments),
+        Command::Config(config) => command::config::run(&line, &palisade.config, config),
+        Command::Completion(arguments) => command::completion::completion(&arguments),
+        Command::Man(arguments) => command::completion::man(&arguments),
         Command::Doctor(arguments) => command::doctor::run(&arguments),
         Command::Unload(arguments) => command::unload::run(&arguments),
         Command::Version(arguments) => command::version::run(&arguments),
@@ -43,9 +66,18 @@ fn main() -> ExitCode {
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("palisade: {}", render::printable(&chain(&error)));
+        eprintln!("palisade: {}", render::printable(&with_next(chain(&error))));
         ExitCode::FAILURE
     })
+}
+
+/// Every failure names what to type next; what names nothing of its own names the command that looks for what is wrong.
+fn with_next(said: String) -> String {
+    if ["palisade ", "--", "sudo"].iter().any(|next| said.contains(next)) {
+        said
+    } else {
+        format!("{said}; `palisade doctor` looks for what is wrong here")
+    }
 }
 
 /// An error with its causes in one line; what an error's own words say already is not said again.
@@ -65,6 +97,9 @@ mod tests {
     fn unit_main_says_each_cause_of_an_error_once() {
         let io = std::io::Error::other("in use");
         let error = anyhow::Error::from(palisade_admin::AdminError::Socket { path: "/a.sock".into(), source: io });
-        assert_eq!(chain(&error.context("start")), "start: admin socket /a.sock: in use");
+        let said = chain(&error.context("start"));
+        assert_eq!(said, "start: admin socket /a.sock: in use");
+        assert!(with_next(said).ends_with("; `palisade doctor` looks for what is wrong here"));
+        assert_eq!(with_next("name another with --pin-root".into()), "name another with --pin-root");
     }
 }

@@ -10,6 +10,20 @@ pub use palisade_domain::text::{printable, printable_json};
 use palisade_domain::{Alert, AlertProcess, AlertWorkload, HeldBack, KubeArmorFields, Line, Log, Throttling};
 use palisade_supervision::{Kind, TreeNode};
 
+use crate::arguments::Output;
+
+/// A whole document for machines; what a workload chose is escaped in either form.
+#[must_use]
+pub fn document(output: Output, value: &serde_json::Value) -> String {
+    match output {
+        Output::Yaml => crate::yaml::document(value),
+        Output::Text | Output::Json => {
+            // Line feeds stand between values only: in strings they are escaped already.
+            format!("{value:#}\n").lines().map(|line| printable_json(line) + "\n").collect()
+        }
+    }
+}
+
 /// One line for an alert, a log or what was held back.
 #[must_use]
 pub fn line(line: &Line) -> String {

@@ -12,6 +12,8 @@
 //! because one such file would else keep every other one from being read: what becomes of it is its keeper's to say.
 #![forbid(unsafe_code)]
 
+mod beside;
+
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -21,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use beside::Beside;
 use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
 
 /// At most this many files: ten times what a node of 110 pods is known to need.

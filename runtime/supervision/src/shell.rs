@@ -51,6 +51,8 @@ pub(crate) struct Shell<A: Actor<Context = Context<A>>> {
 /// One generation.
 struct Body<A: Actor<Context = Context<A>>> {
     fut: ContextFut<A, Context<A>>,
+    /// What is logged while it has its turn says so. Of the highest level, so that it is there whatever is logged.
+    span: tracing::Span,
     generation: u64,
     asked_to_stop: bool,
 }
@@ -130,11 +132,14 @@ impl<A: Actor<Context = Context<A>>> Shell<A> {
     fn build(&mut self, generation: u64) -> Result<Body<A>, Exit> {
         let mut ctx = Context::new(&self.receiver.borrow(), self.address.clone(), generation);
         ctx.spawn(Pump::new(self.receiver.clone(), self.line.clone(), generation));
+        let span = tracing::error_span!("actor", actor = %self.address.name(), generation);
+        let of_factory = span.clone();
+        let _building = of_factory.enter();
         match catch_unwind(AssertUnwindSafe(|| (self.factory)(&mut ctx))) {
             Ok(Ok(actor)) => {
                 // A mailbox that nobody can write to: the pump brings the mail.
                 let fut = ContextFut::new(ctx, actor, Mailbox::default());
-                Ok(Body { fut, generation, asked_to_stop: false })
+                Ok(Body { fut, span, generation, asked_to_stop: false })
             }
             Ok(Err(error)) => Err(Exit::NotBuilt(error.to_string())),
             Err(payload) => Err(Exit::NotBuilt(format!("panicked: {}", panic_text(&*payload)))),
@@ -164,6 +169,8 @@ impl<A: Actor<Context = Context<A>>> Shell<A> {
     fn poll_body(&mut self, task: &mut TaskContext<'_>) {
         let Some(body) = &mut self.body else { return };
         body.fut.ctx().begin_turn();
+        let span = body.span.clone();
+        let _turn = span.enter();
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut body.fut).poll(task)));
         let exit = match polled {
             Ok(Poll::Pending) => return,

@@ -53,6 +53,14 @@ pub enum PolicyDirectoryError {
         /// The bound.
         bound: u64,
     },
+    /// Its file system does not answer.
+    #[error("{path}: its file system does not answer (within {} s): see `mount`, and whether its server is there", patience.as_secs())]
+    Hangs {
+        /// The directory.
+        path: PathBuf,
+        /// How long it was waited for.
+        patience: std::time::Duration,
+    },
     /// Files kept changing while they were read.
     #[error("{path}: still changing after {attempts} readings")]
     Unsettled {

@@ -114,7 +114,6 @@ async fn bed(seed: u64, run: &Run) -> Bed {
         installed: vec![health.outbox(Overflow::Refuse)],
         released: health.outbox(Overflow::Refuse),
         conditions: health.outbox::<ConditionReported>(Overflow::Refuse),
-        postures: Postures::default(),
         visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
         visible: deaf.outbox(Overflow::Refuse),
@@ -320,7 +319,6 @@ async fn tries(sets: u32, within: Duration) -> u64 {
         installed: Vec::new(),
         released: health.outbox(Overflow::Refuse),
         conditions: health.outbox(Overflow::Refuse),
-        postures: Postures::default(),
         visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
         visible: deaf.outbox(Overflow::Refuse),
@@ -334,7 +332,11 @@ async fn tries(sets: u32, within: Duration) -> u64 {
     kernel.model().faults = Faults { refuse: 100, panic: 0 };
     for generation in 1..=sets {
         let set = Arc::new(palisade_policy::PolicySet::default());
-        let changed = PolicySetChanged { generation: palisade_domain::Generation(generation), set };
+        let changed = PolicySetChanged {
+            generation: palisade_domain::Generation(generation),
+            set,
+            postures: Postures::default(),
+        };
         enforcer.try_tell(changed).expect("there is room");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -58,11 +58,11 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     checks.push(policies(&arguments.policy_dir));
     let answer = super::runtime()?.block_on(admin_client::document(&arguments.admin_socket, "/readyz"));
     checks.push(left(&arguments.pin_root, answer.is_ok()));
-    checks.push(node(answer));
+    checks.extend(node(answer, &arguments.policy_dir));
     let bad = checks.iter().any(|check| check.health == Health::Bad);
     let text = match arguments.output {
-        Output::Json => format!("{:#}\n", json!({ "healthy": !bad, "checks": checks })),
         Output::Text => text(&checks),
+        output => render::document(output, &json!({ "healthy": !bad, "checks": checks })),
     };
     super::print(&text)?;
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -176,24 +176,66 @@ fn left(pin_root: &Path, node_answers: bool) -> Check {
     }
 }
 
-fn node(answer: anyhow::Result<serde_json::Value>) -> Check {
+fn node(answer: anyhow::Result<serde_json::Value>, policies: &Path) -> Vec<Check> {
     match answer {
-        Ok(value) => readiness(&value),
-        Err(error) => Check::of("node", Health::Weak, format!("{error:#}"), ""),
+        Ok(value) => readiness(&value, policies),
+        Err(error) => vec![Check::of("node", Health::Weak, format!("{error:#}"), "")],
     }
 }
 
-/// A node that is ready may yet hold less than was asked of it: what is degraded is said, too.
-fn readiness(value: &serde_json::Value) -> Check {
+/// A node that is ready may yet hold less than was asked of it: each condition that is not good is said, with what to type about it.
+fn readiness(value: &serde_json::Value, policies: &Path) -> Vec<Check> {
     let conditions = value["conditions"].as_object().cloned().unwrap_or_default();
-    let wanting = conditions.iter().filter(|(_, condition)| condition["state"] != "good");
-    let found: Vec<String> =
-        wanting.map(|(name, condition)| format!("{name}: {}", condition["reason"].as_str().unwrap_or("?"))).collect();
-    let advice = "`palisade tree` shows what restarts, the node's log says why";
-    match (value["ready"] == true, found.is_empty()) {
+    let wanting: Vec<Check> = conditions
+        .iter()
+        .filter(|(_, condition)| condition["state"] != "good")
+        .map(|(name, condition)| {
+            let state = condition["state"].as_str().unwrap_or("?");
+            let health = if state == "degraded" { Health::Weak } else { Health::Bad };
+            let found = format!("{name} is {state}: {}", condition["reason"].as_str().unwrap_or("no reason given"));
+            Check::of("condition", health, found, advice(name, policies))
+        })
+        .collect();
+    let node = match (value["ready"] == true, wanting.is_empty()) {
         (true, true) => Check::good("node", "ready"),
-        (true, false) => Check::of("node", Health::Weak, format!("ready, but {}", found.join("; ")), advice),
-        (false, _) => Check::of("node", Health::Bad, format!("not ready: {}", found.join("; ")), advice),
+        (true, false) => Check::of("node", Health::Weak, "ready, with less than was asked", ""),
+        (false, _) => Check::of(
+            "node",
+            Health::Bad,
+            "not ready",
+            "`palisade tree` shows what restarts, `palisade top` what is lost",
+        ),
+    };
+    std::iter::once(node).chain(wanting).collect()
+}
+
+/// What to type about a condition.
+fn advice(condition: &str, policies: &Path) -> String {
+    let policies = policies.display();
+    match condition {
+        "policies" => format!("`palisade policy validate {policies}` names each problem with its place"),
+        "containers" => {
+            "see that the runtime answers (`systemctl status containerd`), or run the node with --no-containers".into()
+        }
+        "records" => "`palisade top` shows what is lost and why; fewer rules that audit make fewer records".into(),
+        "alerts" => {
+            "see the disk and the reader that the alerts go to (`df`); `palisade top` counts what is not written".into()
+        }
+        "enforcement" => {
+            "`palisade probe` tells what this kernel can do; restart the node if what it names does not come back"
+                .into()
+        }
+        "configuration" => {
+            "`palisade config validate` names each problem; what needs a restart takes effect with the node's next"
+                .into()
+        }
+        "actors" => "`palisade tree` shows which actor restarts, and over what".into(),
+        slot if slot.starts_with("slot ") => {
+            format!(
+                "`curl --unix-socket SOCKET http://node/v1/workloads` tells who that is; `palisade policy validate {policies}` whether its policy can be compiled"
+            )
+        }
+        _ => "the node's log says more; `palisade tree` shows what restarts".into(),
     }
 }
 
@@ -224,13 +266,35 @@ mod tests {
 
     #[test]
     fn unit_doctor_calls_a_node_good_only_if_every_condition_is() {
-        let health = |ready, state: &str| {
+        let checks = |ready, state: &str| {
             let conditions = json!({ "policies": { "state": "good" }, "slot 4": { "state": state, "reason": "full" } });
-            readiness(&json!({ "ready": ready, "conditions": conditions }))
+            readiness(&json!({ "ready": ready, "conditions": conditions }), Path::new("/p"))
         };
-        assert_eq!(health(true, "good").health, Health::Good);
-        let weak = health(true, "degraded");
-        assert_eq!((weak.health, weak.found.as_str()), (Health::Weak, "ready, but slot 4: full"));
-        assert_eq!(health(false, "failed").health, Health::Bad);
+        let good = checks(true, "good");
+        assert!(good.len() == 1 && good[0].health == Health::Good, "{good:?}");
+        let weak = checks(true, "degraded");
+        assert_eq!((weak[0].health, weak[1].health), (Health::Weak, Health::Weak));
+        assert_eq!(weak[1].found, "slot 4 is degraded: full");
+        let bad = checks(false, "failed");
+        assert_eq!((bad[0].health, bad[1].health), (Health::Bad, Health::Bad));
+    }
+
+    #[test]
+    fn unit_doctor_knows_what_to_type_about_each_condition_that_a_node_has() {
+        let known = [
+            palisade_policy_keeper::actor::CONDITION,
+            palisade_probe::actor::CONDITION,
+            palisade_alerts::actor::CONDITION,
+            palisade_workloads::actor::CONDITION,
+            palisade_health::state::ENFORCEMENT,
+            crate::node::reload::actor::CONDITION,
+            "actors",
+            "slot 7",
+        ];
+        let unknown = advice("something else", Path::new("/p"));
+        for name in known {
+            let advice = advice(name, Path::new("/p"));
+            assert!(advice != unknown && advice.contains('`'), "{name}: {advice}");
+        }
     }
 }

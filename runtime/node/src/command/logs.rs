@@ -3,52 +3,122 @@
 use std::process::ExitCode;
 
 use palisade_domain::Line;
+use palisade_world::Clock as _;
 
 use super::Outcome;
 use crate::{
     admin_client,
-    arguments::{LogsArguments, Output},
-    render,
+    arguments::{FilterArguments, LinesArgument, LogsArguments, Output},
+    clock::MachineClock,
+    render, yaml,
 };
 
 /// Longest line that is waited for, in bytes: 16 processes of full arguments are well below.
 const MAX_LINE_BYTES: usize = 4 << 20;
 
-/// Prints past and, with `--follow`, coming alerts; ends when nobody reads them any more (`| head`).
+/// Prints past and, with `--follow`, coming alerts; ends when nobody reads them any more (`| head`), or after `--limit` of them.
 ///
 /// # Errors
 /// No node answers, the node ended what was followed, or standard output cannot be written.
 pub fn run(arguments: &LogsArguments) -> Outcome {
-    let route = format!("/v1/alerts?recent={}&follow={}", arguments.recent, arguments.follow);
     let output = arguments.admin.output;
-    let (mut lines, mut read) = (Lines::default(), true);
+    let (mut lines, mut read, mut printed) = (Lines::default(), true, 0);
+    let route = route(arguments, MachineClock.unix().0);
     super::runtime()?.block_on(admin_client::stream(&arguments.admin.admin_socket, &route, |part| {
         read = match lines.whole(part)? {
-            Some(whole) => super::print(&text(&whole, output))?,
+            Some(whole) => {
+                printed += whole.iter().filter(|byte| **byte == b'\n').count() as u64;
+                super::print(&text(&whole, output))?
+            }
             None => !super::reader_is_gone(),
         };
         Ok(read)
     }))?;
     if read {
-        anyhow::ensure!(lines.0.is_empty(), "the last alert came cut: the node was stopped while it told it");
         anyhow::ensure!(
-            !arguments.follow,
+            lines.0.is_empty(),
+            "the last alert came cut: the node was stopped while it told it; see `palisade doctor`, and run `palisade logs` again"
+        );
+        anyhow::ensure!(
+            !arguments.follow || arguments.limit.is_some_and(|limit| printed >= limit),
             "the node ended the stream: its alerts actor restarts, or too many follow; run `palisade logs --follow` again"
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the node is asked: it filters, so that nothing is carried in vain.
+fn route(arguments: &LogsArguments, now_unix_ns: u64) -> String {
+    let FilterArguments {
+        namespace,
+        pod,
+        container,
+        operation,
+        source,
+        resource,
+        policy,
+        severity,
+        verdict,
+        labels,
+        since,
+    } = &arguments.filters;
+    let mut route = format!("/v1/alerts?recent={}&follow={}", arguments.recent, arguments.follow);
+    match arguments.filter {
+        LinesArgument::Policy => {}
+        LinesArgument::System => route += "&filter=system",
+        LinesArgument::All => route += "&filter=all",
+    }
+    let texts = [
+        ("namespace", namespace),
+        ("pod", pod),
+        ("container", container),
+        ("operation", operation),
+        ("source", source),
+        ("resource", resource),
+        ("policy", policy),
+        ("verdict", verdict),
+        ("labels", labels),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            route += &format!("&{name}={}", percent_encoded(text));
+        }
+    }
+    let since = since.map(|age| now_unix_ns.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
+    let numbers = [("severity", severity.map(u64::from)), ("limit", arguments.limit), ("since", since)];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            route += &format!("&{name}={number}");
+        }
+    }
+    route
+}
+
+/// RFC 3986: all but the unreserved characters.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            byte => encoded += &format!("%{byte:02X}"),
+        }
+    }
+    encoded
+}
+
 /// What has come of a line that is not whole yet.
 #[derive(Debug, Default)]
-struct Lines(Vec<u8>);
+pub(super) struct Lines(Vec<u8>);
 
 impl Lines {
     /// The whole lines that `part` ends, if it ends any.
-    fn whole(&mut self, part: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+    pub(super) fn whole(&mut self, part: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(end) = part.iter().rposition(|byte| *byte == b'\n') else {
             self.0.extend_from_slice(part);
-            anyhow::ensure!(self.0.len() <= MAX_LINE_BYTES, "a line is longer than {MAX_LINE_BYTES} bytes");
+            anyhow::ensure!(
+                self.0.len() <= MAX_LINE_BYTES,
+                "a line is longer than {MAX_LINE_BYTES} bytes: see that `palisade version` is that of the node"
+            );
             return Ok(None);
         };
         let (ended, begun) = part.split_at(end + 1);
@@ -57,24 +127,58 @@ impl Lines {
     }
 }
 
+/// Lines as they are shown. One that this version does not understand is shown as it came.
 fn text(whole: &[u8], output: Output) -> String {
     let text = String::from_utf8_lossy(whole);
-    match output {
-        Output::Json => text.lines().map(|line| render::printable_json(line) + "\n").collect(),
-        // What this version does not understand is shown as it came.
-        Output::Text => text
-            .lines()
-            .map(|line| {
-                serde_json::from_str::<Line>(line)
-                    .map_or_else(|_| render::printable(line) + "\n", |line| render::line(&line))
-            })
-            .collect(),
-    }
+    let shown = |line: &str| match output {
+        Output::Json => render::printable_json(line) + "\n",
+        Output::Yaml => serde_json::from_str(line).map_or_else(
+            |_| format!("# {}\n", render::printable(line)),
+            |alert: serde_json::Value| format!("---\n{}", yaml::document(&alert)),
+        ),
+        Output::Text => serde_json::from_str::<Line>(line)
+            .map_or_else(|_| render::printable(line) + "\n", |line| render::line(&line)),
+    };
+    text.lines().map(shown).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{arguments::Palisade, configuration::command_line};
+    use clap::FromArgMatches as _;
+
+    fn asked(words: &[&str]) -> LogsArguments {
+        let words = ["palisade", "logs"].iter().chain(words);
+        let matches = command_line::command(&Default::default()).try_get_matches_from(words).expect("understood");
+        let Ok(Palisade { command: crate::arguments::Command::Logs(logs), .. }) = Palisade::from_arg_matches(&matches)
+        else {
+            panic!("logs")
+        };
+        logs
+    }
+
+    #[test]
+    fn unit_logs_ask_the_node_to_filter_whatever_the_filter_holds() {
+        let logs = asked(&[
+            "--resource",
+            "/a b&c=*é",
+            "--severity",
+            "5",
+            "--since",
+            "2m",
+            "--limit",
+            "3",
+            "-n",
+            "7",
+            "--follow",
+        ]);
+        let expected =
+            "/v1/alerts?recent=7&follow=true&resource=%2Fa%20b%26c%3D%2A%C3%A9&severity=5&limit=3&since=80000000000";
+        assert_eq!(route(&logs, 200_000_000_000), expected);
+        assert_eq!(route(&asked(&["--filter", "system"]), 0), "/v1/alerts?recent=100&follow=false&filter=system");
+        assert_eq!(route(&asked(&[]), 0), "/v1/alerts?recent=100&follow=false");
+    }
 
     #[test]
     fn unit_logs_keep_a_line_until_it_is_whole() {
@@ -88,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn unit_logs_let_no_workload_write_to_the_terminal_in_either_form() {
+    fn unit_logs_let_no_workload_write_to_the_terminal_in_any_form() {
         let hostile = "{\"x\":\"\u{9b}2J\u{7f}\u{202e}\"}\n".as_bytes();
-        for output in [Output::Json, Output::Text] {
+        for output in [Output::Json, Output::Yaml, Output::Text] {
             let shown = text(hostile, output);
-            assert!(shown.trim_end_matches('\n').chars().all(|c| (' '..='~').contains(&c)), "{shown:?}");
+            assert!(shown.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{shown:?}");
         }
         let shown = text(hostile, Output::Json);
         let json: serde_json::Value = serde_json::from_str(&shown).expect("still JSON");

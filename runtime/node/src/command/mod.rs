@@ -1,5 +1,7 @@
 //! One module for each command. Each `run` prints and says with which status to exit; what it returns as an error is printed as one line.
 
+pub mod completion;
+pub mod config;
 pub mod doctor;
 pub mod hook;
 pub mod logs;
@@ -8,6 +10,7 @@ pub mod policy;
 pub mod policy_test;
 pub mod probe;
 pub mod responder;
+pub mod top;
 pub mod tree;
 pub mod unload;
 pub mod version;

@@ -13,7 +13,10 @@ use palisade_world::PolicyDirectory as _;
 use serde_json::json;
 
 use super::{Outcome, policy_test};
-use crate::arguments::{Output, PolicyCommand};
+use crate::{
+    arguments::{Output, PolicyCommand},
+    render,
+};
 
 /// Runs a policy command.
 ///
@@ -32,7 +35,7 @@ fn validate(paths: &[PathBuf], output: Output) -> Outcome {
         match read(path) {
             Ok(read) => files.extend(read),
             Err(error) => {
-                eprintln!("palisade: {error}");
+                eprintln!("palisade: {}: name a policy file, or a directory of them", render::printable(&error));
                 return Ok(ExitCode::from(2));
             }
         }
@@ -45,9 +48,10 @@ fn validate(paths: &[PathBuf], output: Output) -> Outcome {
         files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates).chain(&too_large).collect();
     let refused = found.iter().filter(|found| found.severity.refuses()).count();
     let text = match output {
-        Output::Json => {
+        Output::Json | Output::Yaml => {
             let policies: Vec<String> = set.iter().map(|policy| policy.reference.to_string()).collect();
-            format!("{:#}\n", json!({ "valid": refused == 0, "policies": policies, "diagnostics": found }))
+            let answer = json!({ "valid": refused == 0, "policies": policies, "diagnostics": found });
+            render::document(output, &answer)
         }
         Output::Text => {
             let problems: String = found.iter().map(|found| format!("{found}\n")).collect();

@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Outcome, policy::read_bounded};
-use crate::{arguments::Output, clock::MachineClock};
+use crate::{arguments::Output, clock::MachineClock, render};
 
 /// What a posture's decision is called in expectations.
 const DEFAULT_POSTURE: &str = "DefaultPosture";
@@ -74,8 +74,8 @@ pub fn run(files: &[PathBuf], output: Output) -> Outcome {
     }
     let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
     let text = match output {
-        Output::Json => format!("{:#}\n", json!({ "cases": verdicts, "unrunnable": unrunnable })),
         Output::Text => report(&verdicts, &unrunnable),
+        output => render::document(output, &json!({ "cases": verdicts, "unrunnable": unrunnable })),
     };
     super::print(&text)?;
     Ok(match (unrunnable.is_empty(), failed) {
@@ -99,7 +99,7 @@ fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
         }
     }
     for reason in unrunnable {
-        let _ = writeln!(text, "cannot be run: {reason}");
+        let _ = writeln!(text, "cannot be run (see `palisade policy test --help`): {reason}");
     }
     let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
     let _ =

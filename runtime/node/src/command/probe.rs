@@ -8,6 +8,7 @@ use super::Outcome;
 use crate::{
     arguments::{Output, OutputArguments},
     node::view,
+    render,
 };
 
 /// Tries each capability and prints what came of it.
@@ -21,8 +22,8 @@ pub fn run(arguments: &OutputArguments) -> Outcome {
     );
     let matrix = palisade_kernel::matrix::probe();
     let text = match arguments.output {
-        Output::Json => format!("{:#}\n", view::matrix(&matrix)),
         Output::Text => text(&matrix),
+        output => render::document(output, &view::matrix(&matrix)),
     };
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)

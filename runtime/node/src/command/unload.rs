@@ -6,7 +6,10 @@ use palisade_kernel::{Claim, ClaimError};
 use serde_json::json;
 
 use super::Outcome;
-use crate::arguments::{Output, UnloadArguments};
+use crate::{
+    arguments::{Output, UnloadArguments},
+    render,
+};
 
 /// Takes away all that a node left in the kernel; nothing denies any more afterwards. Not under a node that runs: it would go on saying
 /// that it holds what it does not hold.
@@ -27,7 +30,9 @@ pub fn run(arguments: &UnloadArguments) -> Outcome {
     drop(claim);
     let root = arguments.pin_root.display();
     let text = match arguments.output {
-        Output::Json => format!("{:#}\n", json!({ "pinRoot": root.to_string(), "unloaded": was_there })),
+        Output::Json | Output::Yaml => {
+            render::document(arguments.output, &json!({ "pinRoot": root.to_string(), "unloaded": was_there }))
+        }
         Output::Text if was_there => format!("nothing is left below {root}\n"),
         Output::Text => format!("nothing was left below {root}\n"),
     };

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Outcome;
-use crate::arguments::{Output, OutputArguments};
+use crate::{
+    arguments::{Output, OutputArguments},
+    render,
+};
 
 /// Prints the version.
 ///
@@ -14,8 +17,8 @@ use crate::arguments::{Output, OutputArguments};
 pub fn run(arguments: &OutputArguments) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     super::print(&match arguments.output {
-        Output::Json => format!("{:#}\n", json!({ "version": version })),
         Output::Text => format!("palisade {version}\n"),
+        output => render::document(output, &json!({ "version": version })),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! palisade                       one-for-one
 //! ├─ health
+//! ├─ configuration               looks at the configuration's file
 //! ├─ policy-compiler             own thread: a large set is seconds of work
 //! ├─ alerts                      own thread: a slow disk delays no enforcement
 //! ├─ enforcement                 one-for-all: who has which slot is one truth
@@ -15,6 +16,7 @@
 
 pub mod kernel;
 mod metrics;
+pub mod reload;
 mod tree;
 pub mod view;
 
@@ -27,7 +29,18 @@ use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::arguments::NodeArguments;
+use self::reload::ReloadConfiguration;
+use crate::{arguments::NodeArguments, configuration::command_line::CommandLine, log::LogLevel};
+
+/// What a node runs with, and how it is changed while it does.
+pub struct Configured {
+    /// At the start.
+    pub arguments: NodeArguments,
+    /// Where they come from.
+    pub line: CommandLine,
+    /// The runtime's own log.
+    pub level: LogLevel,
+}
 
 /// How long a thread may be silent before the process exits and its service manager starts it again. Compiling is bounded to less.
 const STALL: Duration = Duration::from_secs(30);
@@ -56,16 +69,17 @@ pub struct Kernel {
 /// # Errors
 /// What keeps it from starting, in words.
 pub async fn run(
-    arguments: NodeArguments,
+    configured: Configured,
     open: impl FnOnce(&NodeArguments) -> anyhow::Result<Kernel>,
 ) -> anyhow::Result<ExitCode> {
     // First of all: a signal while the node starts is kept, and answered with an ordered stop.
     let mut signals = Signals::hear()?;
+    let arguments = configured.arguments.clone();
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
     let kernel = open(&arguments).context("kernel")?;
     let places = tree::Places::start().context("cannot start threads")?;
-    let planted = tree::plant(&arguments, &kernel, &places);
+    let planted = tree::plant(configured, &kernel, &places);
     // This thread as well: supervisors, health and the admin endpoint are on it.
     let watched = [places.all(), vec![Here::beating()]].concat();
     let _watchdog = Watchdog::start(&watched, STALL, |stall| {
@@ -84,10 +98,16 @@ pub async fn run(
         token = arguments.admin_address.map(|_| arguments.admin_token_file.display().to_string()),
         "admin endpoint"
     );
-    let gave_up = tokio::select! {
-        biased;
-        () = signals.told_to_stop() => None,
-        gave_up = running.gave_up() => Some(gave_up),
+    let gave_up = loop {
+        tokio::select! {
+            biased;
+            told = signals.next() => match told {
+                Told::Stop => break None,
+                // Where no room is, one waits that will read the file as it is then.
+                Told::Reload => drop(planted.reload.try_send(ReloadConfiguration)),
+            },
+            gave_up = running.gave_up() => break Some(gave_up),
+        }
     };
     admin.stop().await;
     let report = running.stop().await;
@@ -105,11 +125,19 @@ pub async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What tells a node to stop: SIGTERM, SIGINT, and SIGHUP (the terminal is gone) unless it was ignored when the node began (nohup).
+/// What a signal says.
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// What a node hears: SIGTERM and SIGINT stop it. SIGHUP reloads its configuration, unless it comes because the node's terminal is gone: then
+/// it stops it. One that was ignored when the node began (nohup) stays ignored.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Option<Signal>,
+    had_terminal: bool,
 }
 
 impl Signals {
@@ -118,10 +146,11 @@ impl Signals {
             terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
             hangup: (!ignores_hangup()).then(|| signal(SignalKind::hangup())).transpose().context("SIGHUP")?,
+            had_terminal: has_terminal(),
         })
     }
 
-    async fn told_to_stop(&mut self) {
+    async fn next(&mut self) -> Told {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -129,11 +158,17 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = hangup => {}
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = hangup => if self.had_terminal && !has_terminal() { Told::Stop } else { Told::Reload },
         }
     }
+}
+
+/// Whether there is a controlling terminal. The kernel takes it from the session before it sends SIGHUP for its end, so that a `kill -HUP`
+/// is told from a terminal that went.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// SIGHUP is signal 1, the lowest bit of the mask.

@@ -21,11 +21,11 @@ use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
 use palisade_protocol::{
     AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SubscribeAlerts, VisibilityChanged, WorkloadAppeared,
-    WorkloadGone, WorkloadNamed, WorkloadsOf,
+    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts,
+    VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadsOf,
 };
 use palisade_sinks::{Queued, RotatingFile, Stdout};
-use palisade_store::FileDirectory;
+use palisade_store::{Beside, FileDirectory};
 use palisade_supervision::{
     ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
 };
@@ -33,8 +33,13 @@ use palisade_users::PasswdFiles;
 use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::{AlertSink, Enforcement, Membership};
 
-use super::Kernel;
-use crate::{arguments::NodeArguments, clock::MachineClock, machine, processes};
+use super::{
+    Configured, Kernel,
+    reload::{self, Configuration, ReloadConfiguration},
+};
+use crate::{
+    arguments::NodeArguments, clock::MachineClock, configuration::command_line::CommandLine, machine, processes,
+};
 
 /// The supervisor of the enforcers.
 pub const ENFORCERS: &str = "enforcers";
@@ -91,11 +96,14 @@ pub struct Askers {
 pub struct Planted {
     pub supervisor: Supervisor,
     pub askers: Askers,
+    /// SIGHUP's.
+    pub reload: Outbox<ReloadConfiguration>,
 }
 
 /// Mailboxes made before the actors, since they know each other.
 struct Mailboxes {
     health: MailboxOf<Health>,
+    configuration: MailboxOf<Configuration>,
     compiler: MailboxOf<PolicyCompiler>,
     alerts: MailboxOf<Alerts>,
     roster: MailboxOf<Roster>,
@@ -109,6 +117,8 @@ impl Mailboxes {
         Self {
             // Reports coalesce by name, and come from each of up to 4,096 enforcers at once after a change.
             health: MailboxOf::new("health", 8192),
+            // Signals.
+            configuration: MailboxOf::new("configuration", 4),
             // One question from each enforcer.
             compiler: MailboxOf::new("policy-compiler", 4096),
             // Batches, and a fact from each enforcer.
@@ -123,8 +133,13 @@ impl Mailboxes {
 }
 
 /// Wires the tree. Children are declared in the order in which they start.
-pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Planted {
+pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Planted {
     let boxes = Mailboxes::new();
+    let Configured { arguments, line, level } = configured;
+    // What changes while the node runs; actors that start again are built from it.
+    let live = Kept::new(arguments.clone());
+    let arguments = &arguments;
+    let reload = boxes.configuration.address().outbox(Overflow::Refuse);
     let askers = Askers {
         readiness: boxes.health.address().asker(),
         installed: boxes.health.address().asker(),
@@ -153,11 +168,19 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         ],
         released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
-        postures: postures(arguments),
         visibility: arguments.visibility,
         // Policy sets do not speak of it yet: the node's default holds for all.
         select_visibility: |_, _| None,
         visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
+    };
+    let reload_wiring = reload::Wiring {
+        postures: boxes.keeper.address().outbox(each(1, |_: &SetPostures| 0)),
+        policy_interval: boxes.keeper.address().outbox(each(1, |_: &SetPolicyInterval| 0)),
+        host: arguments.host_policy.then(|| boxes.roster.address().outbox(each(1, |_: &WorkloadAppeared| 0))),
+        named: alerts_address.outbox(each(1, |_: &WorkloadNamed| 0)),
+        conditions: conditions.clone(),
+        level,
+        live: live.clone(),
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: boxes.roster.address().outbox(Overflow::Block),
@@ -175,16 +198,17 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
     };
 
     let enforcers = Supervisor::new(ENFORCERS).intensity(ENFORCER_RESTARTS, Duration::from_secs(60));
-    let roster = roster(arguments, boxes.roster, &enforcers, places, enforcer_wiring);
+    let roster = roster(&live, boxes.roster, &enforcers, places, enforcer_wiring);
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
     if !arguments.no_containers {
         enforcement =
             enforcement.child(workloads(arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
     }
-    let enforcement = enforcement.child(keeper(arguments, boxes.keeper, keeper_wiring).place(places.policies.clone()));
+    let enforcement = enforcement.child(keeper(&live, boxes.keeper, keeper_wiring).place(places.policies.clone()));
 
     let supervisor = Supervisor::new("palisade")
         .child(health(arguments, &kernel.enforcement, boxes.health))
+        .child(configuration(line, boxes.configuration, reload_wiring))
         .child(
             ChildSpec::with_mailbox(boxes.compiler, |_| {
                 Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
@@ -194,7 +218,7 @@ pub fn plant(arguments: &NodeArguments, kernel: &Kernel, places: &Places) -> Pla
         .child(alerts(arguments, boxes.alerts, conditions).place(places.alerts.clone()))
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
-    Planted { supervisor, askers }
+    Planted { supervisor, askers, reload }
 }
 
 /// The newest of each key waits for room, of at most so many keys.
@@ -207,7 +231,8 @@ fn hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-fn postures(arguments: &NodeArguments) -> Postures {
+/// The global postures.
+pub fn postures(arguments: &NodeArguments) -> Postures {
     Postures {
         file: arguments.default_file_posture.into(),
         network: arguments.default_network_posture.into(),
@@ -226,11 +251,24 @@ fn health(
     mailbox: MailboxOf<Health>,
 ) -> ChildSpec<Health> {
     let containers = (!arguments.no_containers).then_some(palisade_workloads::actor::CONDITION);
-    let awaited =
-        [palisade_policy_keeper::actor::CONDITION, palisade_probe::actor::CONDITION, palisade_alerts::actor::CONDITION];
+    let awaited = [
+        palisade_policy_keeper::actor::CONDITION,
+        palisade_probe::actor::CONDITION,
+        palisade_alerts::actor::CONDITION,
+        reload::actor::CONDITION,
+    ];
     let state = Kept::new(Conditions::awaiting(awaited.into_iter().chain(containers)));
     let enforcement = Arc::clone(enforcement);
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Health::new(state.clone(), Arc::clone(&enforcement))))
+}
+
+fn configuration(
+    line: CommandLine,
+    mailbox: MailboxOf<Configuration>,
+    wiring: reload::Wiring,
+) -> ChildSpec<Configuration> {
+    let state = Kept::new(reload::state::State::new(line.effective()));
+    ChildSpec::with_mailbox(mailbox, move |_| Ok(Configuration::new(line.clone(), wiring.clone(), state.clone())))
 }
 
 fn probe(kernel: &Kernel, mailbox: MailboxOf<Probe>, wiring: palisade_probe::Wiring) -> ChildSpec<Probe> {
@@ -293,27 +331,30 @@ fn alert_settings(arguments: &NodeArguments) -> Settings {
 
 /// The roster; with `--host-policy` it holds the host like any other workload, from each of its starts on.
 fn roster(
-    arguments: &NodeArguments,
+    live: &Kept<NodeArguments>,
     mailbox: MailboxOf<Roster>,
     enforcers: &Supervisor,
     places: &Places,
     wiring: palisade_enforcer::Wiring,
 ) -> ChildSpec<Roster> {
     let (handle, place) = (enforcers.handle(), Arc::clone(&places.enforce));
-    let host = Arc::new(host_workload(arguments));
-    let hold_host = arguments.host_policy;
+    let live = live.clone();
     ChildSpec::with_mailbox(mailbox, move |_| {
         let roster = Roster::new(handle.clone(), place.clone(), wiring.clone());
-        if !hold_host {
-            return Ok(roster);
-        }
-        let membership = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 1, root: None };
-        Ok(roster.holding(WorkloadAppeared { workload: Arc::clone(&host), membership, admission: None }))
+        let arguments = live.lock();
+        Ok(if arguments.host_policy { roster.holding(host_appeared(&arguments)) } else { roster })
     })
     .place(places.enforce.clone())
 }
 
-fn host_workload(arguments: &NodeArguments) -> Workload {
+/// The host is there from the start on, and once more with each change of its labels.
+pub fn host_appeared(arguments: &NodeArguments) -> WorkloadAppeared {
+    let membership = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 1, root: None };
+    WorkloadAppeared { workload: Arc::new(host_workload(arguments)), membership, admission: None }
+}
+
+/// The host as policies select it.
+pub fn host_workload(arguments: &NodeArguments) -> Workload {
     let name = node_name(arguments);
     let own = ["kubernetes.io/hostname", "kubearmor.io/hostname"].map(|key| (key.to_owned(), name.clone()));
     Workload {
@@ -342,13 +383,19 @@ fn workloads(
 
 /// The keeper; generations and last good versions go on over its restarts.
 fn keeper(
-    arguments: &NodeArguments,
+    live: &Kept<NodeArguments>,
     mailbox: MailboxOf<PolicyKeeper>,
     wiring: palisade_policy_keeper::Wiring,
 ) -> ChildSpec<PolicyKeeper> {
-    let directory = arguments.policy_dir.clone();
-    let state = Kept::new(Policies::default());
+    let live = live.clone();
+    let state = Kept::new(Policies::with_postures(postures(&live.lock())));
     ChildSpec::with_mailbox(mailbox, move |_| {
-        Ok(PolicyKeeper::new(Box::new(FileDirectory::new(&directory)), wiring.clone(), state.clone()))
+        let (path, interval) = {
+            let arguments = live.lock();
+            (arguments.policy_dir.clone(), arguments.policy_interval)
+        };
+        let wiring = palisade_policy_keeper::Wiring { interval, ..wiring.clone() };
+        let directory = Beside::start(&path, Box::new(FileDirectory::new(&path)))?;
+        Ok(PolicyKeeper::new(Box::new(directory), wiring, state.clone()))
     })
 }

@@ -7,20 +7,24 @@ use std::{
 };
 
 use async_trait::async_trait;
-use palisade_admin::{AdminView, AlertLines, Document, LineFilter, Metric, ViewError};
+use palisade_admin::{
+    AdminView, AlertLines, Document, LineFilter, Metric, ViewError,
+    answers::{Activity, RecordCounts, WorkloadActivity},
+};
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, PolicyInstalled, PolicySetStatusOf,
-    ProcessesOf, Readiness, ReadinessOf, RecordAccountOf, SubscribeAlerts, WorkloadsOf,
+    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
-use palisade_world::{Enforcement, HeldFamily, KernelMatrix};
+use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
 use super::{
     metrics,
     tree::{self, Askers},
 };
+use crate::clock::MachineClock;
 
 /// Workloads of one name whose processes are told: the containers of a pod, and of its namesakes.
 const MAX_NAMED: usize = 64;
@@ -64,6 +68,34 @@ impl View {
         Ok(json!({ "synchronized": synchronized, "workloads": all }))
     }
 
+    /// What cannot be had is named, and takes nothing else along.
+    async fn activity(&self) -> Activity {
+        let (records, alerts) = tokio::join!(
+            self.ask.records.ask(RecordAccountOf, WITHIN),
+            self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
+        );
+        let mut activity = Activity { at_ms: MachineClock.boot().0 / 1_000_000, ..Activity::default() };
+        match records {
+            Ok(account) => activity.records = record_counts(&account),
+            Err(_) => activity.unanswered.push("probe".into()),
+        }
+        let Ok(counts) = alerts else {
+            activity.unanswered.push("alerts".into());
+            return activity;
+        };
+        activity.alerts = by_name(&counts.raised);
+        activity.held_back = by_name(&counts.held_back);
+        activity.unwritten = counts.unwritten;
+        activity.missed_by_listeners = counts.missed_by_listeners;
+        let row = |(slot, counts): (Slot, SlotCounts)| WorkloadActivity {
+            slot: slot.0,
+            events: counts.events,
+            alerts: by_name(&counts.raised),
+        };
+        activity.workloads = counts.by_slot.into_iter().map(row).collect();
+        activity
+    }
+
     /// The slots of the workloads that a name names.
     async fn named(&self, name: &str) -> Result<Vec<(Slot, Value)>, ViewError> {
         if name == "host" {
@@ -87,6 +119,19 @@ impl View {
             "heldBack": status.held_back, "unreadable": status.unreadable,
         }))
     }
+}
+
+fn by_name<K: std::fmt::Debug>(counts: &BTreeMap<K, u64>) -> BTreeMap<String, u64> {
+    counts.iter().map(|(key, count)| (format!("{key:?}").to_lowercase(), *count)).collect()
+}
+
+fn record_counts(account: &RecordAccount) -> RecordCounts {
+    let mut lost = BTreeMap::new();
+    for ((_, reason), count) in &account.loss.counts {
+        *lost.entry(format!("{reason:?}")).or_default() += count;
+    }
+    let RecordAccount { delivered, malformed, refused, missing, .. } = *account;
+    RecordCounts { delivered, malformed, refused, missing, lost }
 }
 
 fn process(process: &LiveProcess) -> Value {
@@ -160,6 +205,7 @@ impl AdminView for View {
                 .map_err(|error| ViewError { actor: "tree", reason: error.to_string() }),
             Document::Workloads => self.workloads().await,
             Document::Policies => self.policies().await,
+            Document::Activity => Ok(json!(self.activity().await)),
             Document::Kernel => {
                 let mut value = matrix(self.enforcement.matrix());
                 let memory = self.enforcement.memory();

@@ -1,0 +1,22 @@
+//! What can be changed while a node runs, told to the actors that own it.
+
+use std::time::Duration;
+
+use actix::Message;
+use palisade_policy::ir::Postures;
+
+/// Hold what no Allow rule names to these global postures from now on; a new generation, if they differ.
+#[derive(Debug, Clone, Copy, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct SetPostures {
+    /// For namespaces that say nothing else.
+    pub postures: Postures,
+}
+
+/// Look at the policy directory this often from now on.
+#[derive(Debug, Clone, Copy, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct SetPolicyInterval {
+    /// Between two looks.
+    pub interval: Duration,
+}

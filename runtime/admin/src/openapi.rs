@@ -1,0 +1,52 @@
+//! The OpenAPI document, made of the handlers' own annotations and the answers' own types.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as OpenApiDocument,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use crate::{answers, routes};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Palisade admin endpoint",
+        description = "What a running node tells of itself. It reads only. On the Unix socket whoever can open it may ask; on loopback \
+                       with the bearer token."
+    ),
+    paths(
+        routes::alive,
+        routes::readiness,
+        routes::metrics,
+        routes::openapi,
+        routes::tree,
+        routes::tree_events,
+        routes::workloads,
+        routes::policies,
+        routes::kernel,
+        routes::activity,
+        routes::processes,
+        routes::alerts
+    ),
+    components(schemas(answers::TreeChanges, answers::AlertAnswer)),
+    security((), ("token" = [])),
+    modifiers(&Token)
+)]
+struct Api;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut OpenApiDocument) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+/// The document.
+pub(crate) fn document() -> OpenApiDocument {
+    Api::openapi()
+}

@@ -1,0 +1,218 @@
+//! The shell: looks at the file, and tells who owns what changed.
+
+use std::{io, sync::Arc, time::Duration};
+
+use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, WrapFuture as _};
+use palisade_domain::Slot;
+use palisade_protocol::{
+    Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadAppeared, WorkloadNamed,
+};
+use palisade_supervision::{Context, Kept, Outbox};
+use tokio::time::timeout;
+
+use super::state::State;
+use crate::{
+    arguments::NodeArguments,
+    configuration::{command_line::CommandLine, file},
+    log::LogLevel,
+    node::tree,
+};
+
+/// The condition's name.
+pub const CONDITION: &str = "configuration";
+/// Between two looks at the file. A change is taken over at the second look that finds it, for who writes a file in place is not done when
+/// its first bytes are there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A file system that does not answer for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the condition is said again, so that a report that was lost is made good.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// Read the file now, and take it over at once.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ReloadConfiguration;
+
+/// Who owns what can change.
+#[derive(Clone)]
+pub struct Wiring {
+    /// The keeper of the policy set.
+    pub postures: Outbox<SetPostures>,
+    /// The same.
+    pub policy_interval: Outbox<SetPolicyInterval>,
+    /// The roster, for the host's labels; nobody where the host is not held.
+    pub host: Option<Outbox<WorkloadAppeared>>,
+    /// Who names workloads in alerts.
+    pub named: Outbox<WorkloadNamed>,
+    /// Who keeps conditions.
+    pub conditions: Outbox<ConditionReported>,
+    /// The runtime's own log.
+    pub level: LogLevel,
+    /// What actors that start again are built from.
+    pub live: Kept<NodeArguments>,
+}
+
+/// The file as it was found, or why it could not be read.
+type Content = Result<Vec<u8>, (io::ErrorKind, String)>;
+
+/// See the module's parent.
+pub struct Configuration {
+    state: Kept<State>,
+    line: CommandLine,
+    wiring: Wiring,
+    /// As of the last reading that was taken over; nothing before the first look, which takes over what changed since the start.
+    taken: Option<Content>,
+    /// As of the last look.
+    noticed: Option<Content>,
+    looking: bool,
+    hangs: bool,
+    told: Option<Condition>,
+}
+
+impl Configuration {
+    /// Looks at the file of `line`, with which the node started.
+    #[must_use]
+    pub fn new(line: CommandLine, wiring: Wiring, state: Kept<State>) -> Self {
+        Self { state, line, wiring, taken: None, noticed: None, looking: false, hangs: false, told: None }
+    }
+
+    fn look(&mut self, at_once: bool, ctx: &mut Context<Self>) {
+        if self.looking {
+            return;
+        }
+        self.looking = true;
+        let path = self.line.file.path.clone();
+        let mut reading =
+            tokio::task::spawn_blocking(move || file::content(&path).map_err(|e| (e.kind(), e.to_string())));
+        let soon = async move {
+            let read = timeout(PATIENCE, &mut reading).await;
+            (reading, read)
+        };
+        ctx.spawn(soon.into_actor(self).map(move |(reading, read), configuration, ctx| match read {
+            Ok(read) => configuration.looked(read, at_once),
+            Err(_) => configuration.wait_on(reading, at_once, ctx),
+        }));
+    }
+
+    /// No second look before the first one is back: threads that hang must not pile up.
+    fn wait_on(&mut self, reading: tokio::task::JoinHandle<Content>, at_once: bool, ctx: &mut Context<Self>) {
+        self.hangs = true;
+        tracing::warn!(path = %self.line.file.path.display(), "reading the configuration hangs");
+        self.report(false);
+        ctx.spawn(reading.into_actor(self).map(move |read, configuration, _| configuration.looked(read, at_once)));
+    }
+
+    fn looked(&mut self, read: Result<Content, tokio::task::JoinError>, at_once: bool) {
+        (self.looking, self.hangs) = (false, false);
+        // A reading that panicked found nothing.
+        let Ok(content) = read else { return };
+        let settled = self.noticed.as_ref() == Some(&content);
+        if self.taken.as_ref() != Some(&content) && (settled || at_once) {
+            self.take(content.clone());
+        }
+        self.noticed = Some(content);
+        self.report(false);
+    }
+
+    fn take(&mut self, content: Content) {
+        self.taken = Some(content.clone());
+        let named = self.line.file.named;
+        let content = match content {
+            Err((io::ErrorKind::NotFound, _)) if !named => Ok(Vec::new()),
+            other => other.map_err(|(kind, said)| io::Error::new(kind, said)),
+        };
+        let read = match self.line.over(content) {
+            Err(error) => Err(vec![error.to_string()]),
+            Ok(line) if line.file.is_sound() => Ok(line),
+            Ok(line) => Err(line.file.complaints()),
+        };
+        let effective = read.as_ref().map(CommandLine::effective).map_err(Clone::clone);
+        let outcome = self.state.lock().read(effective);
+        for problem in &outcome.broken {
+            tracing::warn!(%problem, "configuration; the last good one stays in force");
+        }
+        if !outcome.waiting.is_empty() {
+            tracing::warn!(settings = ?outcome.waiting, "these settings need a restart of the node to take effect");
+        }
+        if let (Ok(line), false) = (read, outcome.applied.is_empty())
+            && let Some(wanted) = line.node()
+        {
+            self.apply(&wanted, &outcome.applied);
+            tracing::info!(settings = ?outcome.applied, "configuration changed");
+        }
+    }
+
+    /// Tells each owner; one that is over is told by its factory, which reads `live`.
+    fn apply(&self, wanted: &NodeArguments, names: &[String]) {
+        let changed = |one_of: &[&str]| names.iter().any(|name| one_of.contains(&name.as_str()));
+        {
+            let mut live = self.wiring.live.lock();
+            live.default_file_posture = wanted.default_file_posture;
+            live.default_network_posture = wanted.default_network_posture;
+            live.default_capabilities_posture = wanted.default_capabilities_posture;
+            live.host_labels.clone_from(&wanted.host_labels);
+            live.policy_interval = wanted.policy_interval;
+            live.log_level.clone_from(&wanted.log_level);
+        }
+        let mut told = true;
+        if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
+            told &= self.wiring.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
+        }
+        if changed(&["policyInterval"]) {
+            told &=
+                self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
+        }
+        if changed(&["hostLabels"]) {
+            let workload = Arc::new(tree::host_workload(wanted));
+            told &= self.wiring.named.try_send(WorkloadNamed { slot: Slot::HOST, workload }).is_ok();
+            if let Some(host) = &self.wiring.host {
+                told &= host.try_send(tree::host_appeared(wanted)).is_ok();
+            }
+        }
+        if changed(&["logLevel"])
+            && let Err(error) = self.wiring.level.set(&wanted.log_level)
+        {
+            tracing::warn!(%error, "the log stays as it is");
+        }
+        if !told {
+            tracing::error!("an actor is over: it takes the configuration over when it starts again");
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        if self.hangs {
+            let path = self.line.file.path.display();
+            return Condition::Degraded(format!("reading {path} hangs; the last good configuration stays in force"));
+        }
+        self.state.lock().condition()
+    }
+
+    fn report(&mut self, again: bool) {
+        let condition = self.condition();
+        if again || self.told.as_ref() != Some(&condition) {
+            let report = ConditionReported { name: CONDITION.into(), condition: Some(condition.clone()) };
+            if self.wiring.conditions.try_send(report).is_ok() {
+                self.told = Some(condition);
+            }
+        }
+    }
+}
+
+impl Actor for Configuration {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.report(true);
+        ctx.run_interval(LOOK_EVERY, |configuration, ctx| configuration.look(false, ctx));
+        ctx.run_interval(REPORT_EVERY, |configuration, _| configuration.report(true));
+    }
+}
+
+impl Handler<ReloadConfiguration> for Configuration {
+    type Result = ();
+
+    fn handle(&mut self, _: ReloadConfiguration, ctx: &mut Self::Context) {
+        tracing::info!(path = %self.line.file.path.display(), "told to reload the configuration");
+        self.look(true, ctx);
+    }
+}
