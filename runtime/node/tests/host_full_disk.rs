@@ -1,4 +1,5 @@
 //! Host ring: a file system that is full, and has room again. Needs root, to mount one of 64 KiB.
+#![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
