@@ -232,6 +232,10 @@ fn unit_logs_are_made_only_while_somebody_wants_them_and_of_execs_only_where_pro
         "{told:?}"
     );
     assert_eq!(state.counts().logs, 2);
+    let Line::Log(log) = &told[0] else { panic!("{told:?}") };
+    let arguments: Vec<_> =
+        log.process_chain.iter().map(|process| (process.arguments.len(), process.arguments_cut)).collect();
+    assert_eq!(arguments, [(1, false), (0, true), (0, false)], "of the acting process only, and said so");
     state.visible(&VisibilityChanged { slot: Slot(1), visibility: Visibility::NONE });
     assert_eq!(lines(&mut state, &acts).len(), 1, "the kernel sends the exec all the same, for the chains");
     let forks = [

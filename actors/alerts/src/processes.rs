@@ -373,9 +373,19 @@ impl Processes {
         }
     }
 
+    /// The same with the arguments of the acting process only: each ancestor's were told by its own exec, and they would be most of a log.
+    #[must_use]
+    pub fn chain_of_a_log(&self, header: &Header) -> Vec<AlertProcess> {
+        self.chain_with(header, false)
+    }
+
     /// The acting process first, then its ancestors as far as known.
     #[must_use]
     pub fn chain(&self, header: &Header) -> Vec<AlertProcess> {
+        self.chain_with(header, true)
+    }
+
+    fn chain_with(&self, header: &Header, all_arguments: bool) -> Vec<AlertProcess> {
         let mut key = Key::new(header.tgid, header.task_start_ns);
         let mut chain = Vec::new();
         if header.tgid == 0 {
@@ -396,11 +406,13 @@ impl Processes {
         while let Some(process) = self.known.get(&key)
             && chain.len() < MAX_CHAIN
         {
+            let image = &process.image;
+            let with_arguments = all_arguments || chain.is_empty();
             chain.push(AlertProcess {
                 pid: key.pid,
-                executable: process.image.executable.clone(),
-                arguments: process.image.arguments.clone(),
-                arguments_cut: process.image.arguments_cut,
+                executable: image.executable.clone(),
+                arguments: if with_arguments { image.arguments.clone() } else { Vec::new() },
+                arguments_cut: image.arguments_cut || (!with_arguments && !image.arguments.is_empty()),
                 uid: process.uid,
             });
             let Some(parent) = process.parent else { break };

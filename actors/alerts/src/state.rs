@@ -308,7 +308,7 @@ impl State {
         }
         let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
         let time = self.time(record.header.boot_ns);
-        let process_chain = self.processes.chain(&record.header);
+        let process_chain = self.processes.chain_of_a_log(&record.header);
         let actor = self.actor(record, caller);
         let names = self.names.lock();
         let kubearmor = fields(&self.node, &names, slot, time).log(record, &act, actor);

@@ -77,7 +77,7 @@ pub struct Log {
     pub node: String,
     /// Who acted.
     pub workload: AlertWorkload,
-    /// The acting process first, then its ancestors as far as known.
+    /// The acting process first, then its ancestors as far as known, whose arguments are left to the logs of their own execs.
     pub process_chain: Vec<AlertProcess>,
     /// What it did, and to what.
     pub subject: Subject,

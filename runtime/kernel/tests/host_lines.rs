@@ -12,7 +12,7 @@ use std::{
 
 use palisade_alerts::{compose, state::State};
 use palisade_domain::{Line, Operation, text};
-use palisade_kernel::{probes::Probes, records::DEFAULT_RING_BYTES};
+use palisade_kernel::{observation::Limits, probes::Probes, records::DEFAULT_RING_BYTES};
 use palisade_world::{RecordBatch, RecordSource};
 use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, calls, start};
 
@@ -22,7 +22,7 @@ const HOSTILE: &[u8] = b"\x1b[2J\n\xe2\x80\xae\xc2\x9b\xff\"x";
 /// All lines about what `act` does.
 fn told(name: &str, act: impl FnOnce(&Bed) -> Child) -> Vec<Line> {
     let mut bed = Bed::new(name);
-    let probes = Probes::attach(palisade_bpf::PROBES, &bed.pins).expect("the object loads");
+    let probes = Probes::attach(&bed.pins, Limits::NONE).expect("the object loads");
     let mut records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(ALL_KINDS);
     assert_eq!(act(&bed).code(), 0);

@@ -5,11 +5,10 @@ use std::fs;
 /// Names this machine whatever it is called: a hash of its machine id, which machine-id(5) asks not to be told to anybody. Absent where the
 /// machine has none.
 ///
-/// The host's, also for a node in a container: by its init process' root, where that is to be seen.
+/// The host's, also for a node in a container.
 #[must_use]
 pub fn id() -> Option<String> {
-    let machine_id =
-        ["/proc/1/root/etc/machine-id", "/etc/machine-id"].iter().find_map(|path| fs::read_to_string(path).ok())?;
+    let machine_id = fs::read_to_string(palisade_users::host_root()?.join("etc/machine-id")).ok()?;
     of(machine_id.trim())
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use palisade_world::{PasswdCandidate, PasswdOf};
@@ -19,16 +20,33 @@ const MAX_PROC_BYTES: u64 = 64 << 10;
 /// User ids of the initial namespace and their names; `None` where there is no file that is read.
 pub fn names(of: PasswdOf, candidates: &[PasswdCandidate]) -> Option<Vec<(u32, String)>> {
     match of {
-        // Not this process' own root: the node may itself be in a container.
         PasswdOf::Host => {
-            let root =
-                openat(CWD, "/proc/1/root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = openat(CWD, host_root()?, flags, Mode::empty()).ok()?;
             Some(passwd::entries(&passwd_in(root.as_fd()).ok()?))
         }
         PasswdOf::MountNamespace(namespace) => {
             candidates.iter().find_map(|candidate| of_process(namespace, *candidate).ok())
         }
     }
+}
+
+/// The host's root directory: that of its first process, for the node may itself be in a container. Where that is not to be looked into,
+/// this process' own if it is proven to be the same: both have the same mount there, and a mount's number is the machine's.
+#[must_use]
+pub fn host_root() -> Option<&'static Path> {
+    let of_init = Path::new("/proc/1/root");
+    if fs::metadata(of_init.join("etc")).is_ok() {
+        return Some(of_init);
+    }
+    let root = |process: &str| root_mount(&fs::read_to_string(format!("/proc/{process}/mountinfo")).ok()?);
+    (root("1")? == root("self")?).then_some(Path::new("/"))
+}
+
+/// Number of the mount at `/`: of several the one on top, which is the last (proc_pid_mountinfo(5)).
+fn root_mount(mountinfo: &str) -> Option<u64> {
+    let at_root = mountinfo.lines().rev().find(|line| line.split(' ').nth(4) == Some("/"))?;
+    at_root.split(' ').next()?.parse().ok()
 }
 
 fn of_process(namespace: u32, (pid, start_ticks): PasswdCandidate) -> io::Result<Vec<(u32, String)>> {
@@ -80,7 +98,7 @@ fn passwd_in(root: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, path::Path, process::Command};
+    use std::{os::unix::fs::symlink, process::Command};
 
     use super::*;
 
@@ -139,6 +157,12 @@ mod tests {
         assert!(own.contains(&(0, "root".to_owned())), "{own:?}");
         assert_eq!(names(namespace, &[(pid, start + 1)]), None, "its number was reused");
         assert_eq!(names(PasswdOf::MountNamespace(1), &[(pid, start)]), None, "it is no process of that container");
+    }
+
+    #[test]
+    fn unit_users_root_of_the_host_is_the_mount_on_top() {
+        let mountinfo = "1 0 0:1 / / rw - rootfs rootfs rw\n27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 0:5 / /proc rw - proc proc rw\n";
+        assert_eq!((root_mount(mountinfo), root_mount("28 27 0:5 / /proc rw\n")), (Some(27), None));
     }
 
     #[test]

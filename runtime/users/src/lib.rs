@@ -25,7 +25,7 @@ use std::{
 
 use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 
-pub use file::MAX_FILE_BYTES;
+pub use file::{MAX_FILE_BYTES, host_root};
 
 /// Threads that read, or hang, at a time.
 pub const MAX_THREADS: usize = 4;
