@@ -18,5 +18,7 @@ pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
     Membership,
 };
-pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
+pub use policy_directory::{
+    LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
+};
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
