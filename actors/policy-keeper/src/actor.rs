@@ -68,7 +68,7 @@ impl PolicyKeeper {
         self.state.lock().recall(kept);
     }
 
-    fn remember(&mut self, to_keep: Vec<PolicyFile>, to_forget: Vec<String>) {
+    fn remember(&mut self, to_keep: &[PolicyFile], to_forget: &[String]) {
         let Some(last_good) = &mut self.last_good else { return };
         let kept = to_keep.iter().map(|file| last_good.keep(file)).collect::<Vec<_>>();
         let forgotten = to_forget.iter().map(|name| last_good.forget(name)).collect::<Vec<_>>();
@@ -112,7 +112,7 @@ impl PolicyKeeper {
                     tracing::info!(generation, policies, "policy set in force");
                     self.unsaid = Some(changed);
                 }
-                self.remember(outcome.to_keep, outcome.to_forget);
+                self.remember(&outcome.to_keep, &outcome.to_forget);
             }
             Err(error) => {
                 if self.state.lock().unreadable(error.to_string()) {

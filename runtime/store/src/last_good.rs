@@ -65,14 +65,14 @@ impl LastGood for LastGoodFiles {
         let paths = match self.versions() {
             Ok(paths) => paths,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Default::default(),
-            Err(error) => return (Vec::new(), vec![failed(&self.directory, error)]),
+            Err(error) => return (Vec::new(), vec![failed(&self.directory, &error)]),
         };
         let (mut files, mut errors) = (Vec::new(), Vec::new());
         for path in paths {
             match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| unwrapped(&bytes)) {
                 Ok(file) if self.path(&file.name) == path => files.push(file),
-                Ok(_) => errors.push(failed(&path, "it is kept under another file's name")),
-                Err(reason) => errors.push(failed(&path, reason)),
+                Ok(_) => errors.push(failed(&path, &"it is kept under another file's name")),
+                Err(reason) => errors.push(failed(&path, &reason)),
             }
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -86,21 +86,21 @@ impl LastGood for LastGoodFiles {
             .recursive(true)
             .mode(0o700)
             .create(&self.directory)
-            .map_err(|error| failed(&self.directory, error))?;
-        fs::write(&unfinished, wrapped(file)).map_err(|error| failed(&unfinished, error))?;
-        fs::rename(&unfinished, &path).map_err(|error| failed(&path, error))
+            .map_err(|error| failed(&self.directory, &error))?;
+        fs::write(&unfinished, wrapped(file)).map_err(|error| failed(&unfinished, &error))?;
+        fs::rename(&unfinished, &path).map_err(|error| failed(&path, &error))
     }
 
     fn forget(&mut self, name: &str) -> Result<(), LastGoodError> {
         let path = self.path(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, &error)),
             _ => Ok(()),
         }
     }
 }
 
-fn failed(path: &Path, reason: impl ToString) -> LastGoodError {
+fn failed(path: &Path, reason: &dyn ToString) -> LastGoodError {
     LastGoodError { path: path.to_owned(), reason: reason.to_string() }
 }
 
