@@ -131,7 +131,7 @@ start_containerd() {
 }
 
 start_node() {
-    start node env NO_COLOR=1 "$palisade" node --node-name quickstart --policy-dir deploy/examples --containerd "$work/c.sock" \
+    start node env NO_COLOR=1 "$palisade" node --node-name quickstart --policy-dir deploy/examples --state-dir "$work/state" --containerd "$work/c.sock" \
         --hook-socket "$work/hook.sock" --admin-socket "$work/admin.sock" --admin-token-file "$work/admin.token" \
         --alert-file "$work/alerts.jsonl" --no-alert-stdout --pin-root "$work/bpf/palisade"
     node_pid=$started_pid

@@ -62,7 +62,8 @@ fn of_rule(rule: &Rule, posture: Option<Posture>, tiers: &BTreeMap<Family, HeldF
     }
     let denies = rule.action == Action::Block || (rule.action == Action::Allow && posture == Some(Posture::Block));
     if held.tier == Tier::Audit && denies {
-        return vec![(whole.into(), "acts of the family are seen by this kernel's tiers, and not prevented".into())];
+        let seen = || "acts of the family are seen by this kernel's tiers, and not prevented".to_owned();
+        return vec![(whole.into(), reason_of("denial").unwrap_or_else(seen))];
     }
     let of_word = |what: String| reason_of(&what).map(|reason| (what, reason));
     words(rule).into_iter().filter_map(of_word).collect()

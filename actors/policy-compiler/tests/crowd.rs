@@ -1,6 +1,5 @@
 //! Ten thousand policies for one workload: from their text to a blob, or to a refusal with numbers. `examples/crowd_cost.rs` measures it.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use palisade_protocol::{
     ConditionReported, PolicySetChanged, PolicySetStatus, PolicySetStatusOf, SetPolicyInterval, SetPostures,
 };
 use palisade_supervision::{Context, Kept, Outbox};
-use palisade_world::PolicyDirectory;
+use palisade_world::{LastGood, LastGoodError, PolicyDirectory, PolicyFile};
 
 use crate::state::State;
 
@@ -39,6 +39,8 @@ pub struct PolicyKeeper {
     unsaid: Option<PolicySetChanged>,
     /// Waits for the directory to settle so far; 0 while nothing changed.
     settling: u32,
+    /// Where last sound versions outlive the process, if they do.
+    last_good: Option<Box<dyn LastGood>>,
     /// The timer of the looks.
     looking: Option<SpawnHandle>,
 }
@@ -47,7 +49,34 @@ impl PolicyKeeper {
     /// Keeps the policies of `directory`, in a state that outlives this actor: the generation, and the last sound version of each file.
     #[must_use]
     pub fn new(directory: Box<dyn PolicyDirectory>, wiring: Wiring, state: Kept<State>) -> Self {
-        Self { state, directory, wiring, unsaid: None, settling: 0, looking: None }
+        Self { state, directory, wiring, unsaid: None, settling: 0, last_good: None, looking: None }
+    }
+
+    /// With a place where the last sound version of each file outlives the process.
+    #[must_use]
+    pub fn remembering(self, last_good: Box<dyn LastGood>) -> Self {
+        Self { last_good: Some(last_good), ..self }
+    }
+
+    /// What a process before this one kept counts until a reading says otherwise.
+    fn recall(&mut self) {
+        let Some(last_good) = &mut self.last_good else { return };
+        let (kept, errors) = last_good.recall();
+        for error in errors {
+            tracing::warn!(%error, "a last good version is not found again");
+        }
+        self.state.lock().recall(kept);
+    }
+
+    fn remember(&mut self, to_keep: &[PolicyFile], to_forget: &[String]) {
+        let Some(last_good) = &mut self.last_good else { return };
+        let kept = to_keep.iter().map(|file| last_good.keep(file)).collect::<Vec<_>>();
+        let forgotten = to_forget.iter().map(|name| last_good.forget(name)).collect::<Vec<_>>();
+        let errors: Vec<LastGoodError> = kept.into_iter().chain(forgotten).filter_map(Result::err).collect();
+        if let Some(error) = errors.first() {
+            let files = errors.len();
+            tracing::warn!(%error, files, "last good versions do not outlive this process");
+        }
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -72,10 +101,9 @@ impl PolicyKeeper {
     }
 
     fn read(&mut self) {
-        let mut state = self.state.lock();
         match self.directory.read() {
             Ok(reading) => {
-                let outcome = state.read(reading);
+                let outcome = self.state.lock().read(reading);
                 for found in &outcome.news {
                     tracing::warn!(problem = %found, "policy file");
                 }
@@ -84,9 +112,10 @@ impl PolicyKeeper {
                     tracing::info!(generation, policies, "policy set in force");
                     self.unsaid = Some(changed);
                 }
+                self.remember(&outcome.to_keep, &outcome.to_forget);
             }
             Err(error) => {
-                if state.unreadable(error.to_string()) {
+                if self.state.lock().unreadable(error.to_string()) {
                     tracing::warn!(%error, "policy directory");
                 }
             }
@@ -112,6 +141,7 @@ impl Actor for PolicyKeeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.recall();
         // What a keeper before this one had in force is in force.
         self.unsaid = self.state.lock().in_force();
         self.look(ctx);

@@ -23,6 +23,10 @@ pub struct Outcome {
     pub changed: Option<PolicySetChanged>,
     /// Diagnostics that were not there after the reading before, to be said once.
     pub news: Vec<Diagnostic>,
+    /// Files with new sound versions, to be kept for a process after this one.
+    pub to_keep: Vec<palisade_world::PolicyFile>,
+    /// Files that are gone, to be forgotten.
+    pub to_forget: Vec<String>,
 }
 
 /// A file as it was last read, and as it counts.
@@ -138,6 +142,22 @@ impl State {
         before != self.status.unreadable
     }
 
+    /// The last sound versions that a process before this one kept; of no account once a reading was taken.
+    pub fn recall(&mut self, kept: Vec<palisade_world::PolicyFile>) {
+        if self.in_force.is_some() {
+            return;
+        }
+        for palisade_world::PolicyFile { name, content } in kept {
+            let parse = self.parse;
+            let parsed = catch_unwind(|| parse(&name, &content)).unwrap_or_else(|_| stumbled_over(&name));
+            if parsed.is_sound() {
+                // Without its content: whatever the directory has by now is read.
+                let held = Held { content: None, current: parsed.clone(), sound: Some(parsed) };
+                self.files.insert(name, Arc::new(held));
+            }
+        }
+    }
+
     /// A reading of the whole directory.
     pub fn read(&mut self, reading: PolicyReading) -> Outcome {
         let hold = |file: palisade_world::PolicyFile| {
@@ -163,7 +183,9 @@ impl State {
         let found = self.files.values().flat_map(|kept| kept.current.diagnostics.iter().cloned()).chain(duplicates);
         self.status.diagnostics = found.collect();
         let news = self.status.diagnostics.iter().filter(|found| !before.contains(found)).cloned().collect();
-        Outcome { changed: set.and_then(|set| self.put_in_force(set)), news }
+        let to_keep = self.files.iter().filter_map(|(name, held)| newly_sound(name, held, last.get(name))).collect();
+        let to_forget = last.into_keys().filter(|name| !self.files.contains_key(name)).collect();
+        Outcome { changed: set.and_then(|set| self.put_in_force(set)), news, to_keep, to_forget }
     }
 
     /// The set of all sound files; nothing where they cannot be put together whatever is left out.
@@ -210,6 +232,13 @@ impl State {
         self.in_force = Some((generation, Arc::new(set)));
         self.in_force()
     }
+}
+
+/// A version that is sound, and was not read before.
+fn newly_sound(name: &str, held: &Arc<Held>, before: Option<&Arc<Held>>) -> Option<palisade_world::PolicyFile> {
+    let is_new = before.is_none_or(|before| !Arc::ptr_eq(before, held)) && held.current.is_sound();
+    let content = held.content.clone().filter(|_| is_new)?;
+    Some(palisade_world::PolicyFile { name: name.to_owned(), content })
 }
 
 /// Reads a file unless its bytes are those of before.

@@ -301,3 +301,41 @@ fn unit_policy_keeper_gives_other_postures_a_generation_of_their_own_and_keeps_t
     let next = state.read(reading(&[("a.yaml", &policy("one", "/bin/y"))])).changed.expect("it differs");
     assert_eq!((next.generation.0, next.postures), (changed.generation.0 + 1, Postures::default()));
 }
+
+#[test]
+fn unit_policy_keeper_keeps_new_sound_versions_and_forgets_files_that_are_gone() {
+    let mut state = State::default();
+    let (one, two) = (policy("one", "/bin/x"), policy("two", "/bin/y"));
+    let names = |files: &[PolicyFile]| files.iter().map(|file| file.name.clone()).collect::<Vec<_>>();
+    let first = state.read(reading(&[("a.yaml", &one), ("b.yaml", &two), ("c.yaml", "kind: [")]));
+    assert_eq!(names(&first.to_keep), ["a.yaml", "b.yaml"], "what is broken is not kept");
+    let same = state.read(reading(&[("a.yaml", &one), ("b.yaml", &two), ("c.yaml", "kind: [")]));
+    assert!(same.to_keep.is_empty() && same.to_forget.is_empty());
+    let changed = state.read(reading(&[("a.yaml", "kind: ["), ("b.yaml", &policy("two", "/bin/z"))]));
+    assert_eq!(names(&changed.to_keep), ["b.yaml"]);
+    assert_eq!(changed.to_forget, ["c.yaml"]);
+}
+
+#[test]
+fn unit_policy_keeper_holds_a_broken_file_to_the_version_that_a_process_before_kept() {
+    let kept = |name: &str, text: &str| PolicyFile { name: name.into(), content: text.as_bytes().to_vec() };
+    let mut state = State::default();
+    state.recall(vec![
+        kept("a.yaml", &policy("one", "/bin/x")),
+        kept("b.yaml", &policy("two", "/bin/y")),
+        kept("gone.yaml", &policy("gone", "/bin/z")),
+        kept("d.yaml", "kind: ["),
+    ]);
+    assert!(state.in_force().is_none(), "nothing is in force before the directory is read");
+    let outcome =
+        state.read(reading(&[("a.yaml", "kind: ["), ("b.yaml", &policy("three", "/bin/y")), ("d.yaml", "kind: [")]));
+    let changed = outcome.changed.expect("the first set");
+    let names: Vec<String> = changed.set.iter().map(|policy| policy.reference.name.clone()).collect();
+    assert_eq!(names, ["one", "three"], "its last good version, what the directory has now, and nothing that is gone");
+    assert_eq!(state.status().held_back, ["a.yaml"]);
+    assert_eq!(outcome.to_forget, ["gone.yaml"]);
+    state.recall(vec![kept("late.yaml", &policy("late", "/bin/x"))]);
+    let names: Vec<String> =
+        state.in_force().expect("it stays").set.iter().map(|policy| policy.reference.name.clone()).collect();
+    assert_eq!(names, ["one", "three"]);
+}

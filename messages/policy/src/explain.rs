@@ -6,16 +6,18 @@
 //!
 //! Decision: a connection is two questions, as it is for the kernel: the socket, then the destination.
 
+mod matching;
 mod selection;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use palisade_domain::{Action, Family, Posture};
 
+use matching::{Object, counts, domain_of, is_about};
 pub use selection::{Selection, selection};
 
 use crate::{
-    ir::{DestinationMatch, Matcher, PathRule, Rule, SocketMatch, Specificity, Transport, WorkloadRules},
+    ir::{Matcher, PathRule, Rule, SocketMatch, Specificity, WorkloadRules},
     policy_test::Act,
 };
 
@@ -103,18 +105,6 @@ struct Circumstances<'a> {
     arguments: &'a [String],
 }
 
-/// What is asked about.
-enum Object<'a> {
-    Exec(&'a str),
-    Open(&'a str),
-    Trace(&'a str),
-    Socket { domain: u8, kind: u8, protocol: u8 },
-    Connection { address: IpAddr, port: u16, kind: u8, protocol: u8 },
-    Domain(&'a str),
-    Capability(u8),
-    Syscall { number: Option<u16>, number32: Option<u16>, path: Option<&'a str> },
-}
-
 /// Explains what the rules say of an act.
 #[must_use]
 pub fn explain(rules: &WorkloadRules, act: &Act) -> Explanation {
@@ -167,13 +157,6 @@ fn answer(questions: &[Question]) -> usize {
 
 fn socket_words(domain: u8, kind: u8, protocol: u8) -> String {
     format!("making of a socket of family {domain}, type {kind}, protocol {protocol}")
-}
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
-fn domain_of(address: IpAddr) -> u8 {
-    if address.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
 fn circumstances(act: &Act) -> Circumstances<'_> {
@@ -261,110 +244,6 @@ fn decided(rules: &[Considered], posture: Option<Posture>) -> Decided {
         Some(Posture::Block) => Action::Block,
     };
     Decided { action, by_posture: posture.is_some(), by: Vec::new() }
-}
-
-impl Object<'_> {
-    fn family(&self) -> Family {
-        match self {
-            Self::Exec(_) => Family::Process,
-            Self::Open(_) => Family::File,
-            Self::Trace(_) => Family::Ptrace,
-            Self::Socket { .. } | Self::Connection { .. } => Family::Network,
-            Self::Domain(_) => Family::Dns,
-            Self::Capability(_) => Family::Capabilities,
-            Self::Syscall { .. } => Family::Syscalls,
-        }
-    }
-}
-
-/// Whether the rule has a say in such questions at all.
-fn counts(matcher: &Matcher, object: &Object<'_>) -> bool {
-    match object {
-        // A destination has no say in the making of a socket.
-        Object::Socket { .. } => matches!(matcher, Matcher::Socket(_)),
-        _ => matcher.family() == object.family(),
-    }
-}
-
-fn is_about(matcher: &Matcher, object: &Object<'_>) -> bool {
-    match (matcher, object) {
-        (Matcher::Process(rule), Object::Exec(path)) | (Matcher::File(rule), Object::Open(path)) => {
-            rule.path.matches(path.as_bytes())
-        }
-        (Matcher::Ptrace(target), Object::Trace(path)) => target.matches(path.as_bytes()),
-        (Matcher::Socket(socket), Object::Socket { domain, kind, protocol }) => {
-            is_shape(socket, *domain, *kind, *protocol)
-        }
-        (Matcher::Socket(socket), Object::Connection { address, kind, protocol, .. }) => {
-            is_shape(socket, domain_of(reached(*address)), *kind, *protocol)
-        }
-        (Matcher::Destination(destination), Object::Connection { address, port, kind, protocol }) => {
-            is_destination(destination, reached(*address), *port, *kind, *protocol)
-        }
-        (Matcher::Dns(dns), Object::Domain(name)) => {
-            name.strip_suffix(dns.domain.as_str()).is_some_and(|above| above.is_empty() || above.ends_with('.'))
-        }
-        (Matcher::Capability(capability), Object::Capability(number)) => capability.number == *number,
-        (Matcher::Syscall(call), Object::Syscall { number, number32, path }) => {
-            let is_call = match (number, number32) {
-                (Some(number), _) => call.numbers.contains(number),
-                (None, Some(number)) => call.numbers32.contains(number),
-                (None, None) => false,
-            };
-            let on_path = |wanted: &crate::ir::PathMatch| path.is_some_and(|path| wanted.matches(path.as_bytes()));
-            is_call && call.path.as_ref().is_none_or(on_path)
-        }
-        _ => false,
-    }
-}
-
-/// Where a connection really goes: a mapped address is IPv4's, and the unspecified one is loopback.
-fn reached(address: IpAddr) -> IpAddr {
-    let address = match address {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
-    };
-    match address {
-        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        address => address,
-    }
-}
-
-fn is_shape(socket: &SocketMatch, domain: u8, kind: u8, protocol: u8) -> bool {
-    let is = |wanted: Option<u8>, found: u8| wanted.is_none_or(|wanted| wanted == found);
-    socket.any_of.iter().any(|shape| is(shape.domain, domain) && is(shape.kind, kind) && is(shape.protocol, protocol))
-}
-
-fn is_destination(destination: &DestinationMatch, address: IpAddr, port: u16, kind: u8, protocol: u8) -> bool {
-    let transport = match destination.protocol {
-        None => true,
-        Some(Transport::Tcp) => kind == 1 && [0, 6].contains(&protocol),
-        Some(Transport::Udp) => kind == 2 && [0, 17].contains(&protocol),
-        Some(Transport::Sctp) => [1, 5].contains(&kind) && protocol == 132,
-    };
-    let in_range = destination.cidr.is_none_or(|(network, bits)| contains(network, bits, address));
-    transport && in_range && destination.ports.is_none_or(|(low, high)| (low..=high).contains(&port))
-}
-
-fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
-    match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            // The address alone is itself; as a network it is all addresses.
-            let network = if bits == 32 { reached(IpAddr::V4(network)) } else { IpAddr::V4(network) };
-            let IpAddr::V4(network) = network else { return false };
-            (network.to_bits() ^ address.to_bits()).checked_shr(32 - u32::from(bits)).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let network = if bits == 128 { reached(IpAddr::V6(network)) } else { IpAddr::V6(network) };
-            let IpAddr::V6(network) = network else { return false };
-            (network.to_bits() ^ address.to_bits()).checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(network), IpAddr::V4(_)) if bits >= 96 => {
-            network.to_ipv4_mapped().is_some_and(|network| contains(IpAddr::V4(network), bits - 96, address))
-        }
-        _ => false,
-    }
 }
 
 fn says(rule: &Rule, who: &Circumstances<'_>) -> Says {

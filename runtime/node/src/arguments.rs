@@ -106,6 +106,9 @@ pub struct NodeArguments {
     /// Directory of policy files (*.yaml, *.yml, *.json); watched.
     #[arg(long, env = "PALISADE_POLICY_DIR", default_value = "/etc/palisade/policies")]
     pub policy_dir: PathBuf,
+    /// Directory of what outlives the node: the last good version of each policy file.
+    #[arg(long, env = "PALISADE_STATE_DIR", default_value = "/var/lib/palisade")]
+    pub state_dir: PathBuf,
     /// containerd's socket.
     #[arg(long, env = "PALISADE_CONTAINERD", default_value = "/run/containerd/containerd.sock")]
     pub containerd: PathBuf,

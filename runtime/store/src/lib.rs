@@ -1,4 +1,5 @@
-//! The policy directory: a consistent reading of it, and its changes.
+//! The policy directory: a consistent reading of it, and its changes; and, beside it, the last good version of each file
+//! ([`LastGoodFiles`]), which outlives the process.
 //!
 //! Invariant: a reading holds each file as it stood at one moment, and no file of it changed while the reading was taken; else it is
 //! taken again. A file in the middle of being written looks like that as well: who reads waits until the directory has
@@ -11,6 +12,8 @@
 //! Decision: a file that cannot be read (a dangling link, no permission, past its bound) is named in the reading and is no error of it,
 //! because one such file would else keep every other one from being read: what becomes of it is its keeper's to say.
 #![forbid(unsafe_code)]
+
+mod last_good;
 
 mod beside;
 
@@ -25,6 +28,8 @@ use std::{
 
 pub use beside::Beside;
 use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
+
+pub use last_good::LastGoodFiles;
 
 /// At most this many files: ten times what a node of 110 pods is known to need.
 pub const MAX_FILES: u64 = 10_000;

@@ -20,5 +20,7 @@ pub use enforcement::{
     Membership,
 };
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
-pub use policy_directory::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
+pub use policy_directory::{
+    LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
+};
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};

@@ -84,3 +84,29 @@ pub trait PolicyDirectory: Send {
     /// whole, and a file system's time stamps do not tell apart what changed within a few milliseconds.
     fn settled(&mut self) -> bool;
 }
+
+/// Why a last good version is not kept, or not found again.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct LastGoodError {
+    /// Where.
+    pub path: PathBuf,
+    /// What the operating system said, or what is wrong with what was kept.
+    pub reason: String,
+}
+
+/// Where the last good version of each policy file outlives the process.
+pub trait LastGood: Send {
+    /// All that were kept, in order of their names, and what could not be found again.
+    fn recall(&mut self) -> (Vec<PolicyFile>, Vec<LastGoodError>);
+    /// Keeps a version in place of the one before it, if there was one.
+    ///
+    /// # Errors
+    /// What the operating system said; the one before it may be kept or not.
+    fn keep(&mut self, file: &PolicyFile) -> Result<(), LastGoodError>;
+    /// Forgets a file that is gone; one that was never kept is forgotten already.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn forget(&mut self, name: &str) -> Result<(), LastGoodError>;
+}

@@ -50,6 +50,7 @@ const HEADINGS: [(&str, &[&str]); 6] = [
         "Policies",
         &[
             "policy_dir",
+            "state_dir",
             "policy_interval",
             "default_file_posture",
             "default_network_posture",

@@ -25,7 +25,7 @@ use palisade_protocol::{
     VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadsOf,
 };
 use palisade_sinks::{Queued, RotatingFile, Stdout};
-use palisade_store::{Beside, FileDirectory};
+use palisade_store::{Beside, FileDirectory, LastGoodFiles};
 use palisade_supervision::{
     ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
 };
@@ -390,12 +390,13 @@ fn keeper(
     let live = live.clone();
     let state = Kept::new(Policies::with_postures(postures(&live.lock())));
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let (path, interval) = {
+        let (path, interval, state_dir) = {
             let arguments = live.lock();
-            (arguments.policy_dir.clone(), arguments.policy_interval)
+            (arguments.policy_dir.clone(), arguments.policy_interval, arguments.state_dir.clone())
         };
         let wiring = palisade_policy_keeper::Wiring { interval, ..wiring.clone() };
         let directory = Beside::start(&path, Box::new(FileDirectory::new(&path)))?;
-        Ok(PolicyKeeper::new(Box::new(directory), wiring, state.clone()))
+        let last_good = Box::new(LastGoodFiles::of(&path, &state_dir));
+        Ok(PolicyKeeper::new(Box::new(directory), wiring, state.clone()).remembering(last_good))
     })
 }

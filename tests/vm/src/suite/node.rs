@@ -55,6 +55,8 @@ impl Node {
         let process = Command::new("/bin/palisade")
             .args(["node", "--node-name", "guest", "--no-alert-stdout", "--containerd", containerd::SOCKET])
             .args([
+                "--state-dir",
+                &at("state"),
                 "--policy-dir",
                 &at("policies"),
                 "--hook-socket",

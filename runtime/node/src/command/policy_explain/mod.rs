@@ -5,6 +5,8 @@
 //!
 //! Exit status: 0; 1 where the rules cannot be compiled or the answers differ; 2 where a file cannot be read; 64 where the act is not one.
 
+mod document;
+mod rule_words;
 mod words;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};

@@ -1,18 +1,18 @@
-//! An explanation in words, and as JSON.
+//! An explanation in words.
 
 use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
 
 use palisade_domain::{Action, Family, Posture, WorkloadKind};
 use palisade_policy::{
     explain::{Considered, Part, Question, Says, Selection},
-    ir::{Matcher, PathMatch, PathRule, Postures, Rule, SocketMatch, Specificity},
+    ir::{Postures, Rule},
 };
 use palisade_protocol::NotHeld;
-use serde_json::{Value, json};
 
-use super::{Answer, Telling};
-use crate::node::view;
-
+use super::{
+    Answer, Telling,
+    rule_words::{place, rank_words, rule_words},
+};
 /// In the order in which they are told.
 const FAMILIES: [Family; 9] = [
     Family::Process,
@@ -27,11 +27,11 @@ const FAMILIES: [Family; 9] = [
 ];
 
 /// A family of the workload with its rules, the most specific first.
-struct Told<'t> {
-    family: Family,
-    rules: Vec<&'t Arc<Rule>>,
+pub(super) struct Told<'t> {
+    pub(super) family: Family,
+    pub(super) rules: Vec<&'t Arc<Rule>>,
     /// The first Allow that makes it an allow-list.
-    allow: Option<&'t Arc<Rule>>,
+    pub(super) allow: Option<&'t Arc<Rule>>,
 }
 
 impl Telling {
@@ -95,7 +95,7 @@ impl Telling {
     }
 
     /// Families, posture, and where it comes from.
-    fn postures(&self) -> Vec<(&'static str, Posture, String)> {
+    pub(super) fn postures(&self) -> Vec<(&'static str, Posture, String)> {
         let namespace = match self.workload.kind {
             WorkloadKind::Host => None,
             WorkloadKind::Container => self.set.namespace(&self.workload.namespace),
@@ -113,7 +113,7 @@ impl Telling {
         ]
     }
 
-    fn families(&self) -> Vec<Told<'_>> {
+    pub(super) fn families(&self) -> Vec<Told<'_>> {
         let told = |family: Family| {
             let mut rules: Vec<&Arc<Rule>> =
                 self.rules.rules.iter().filter(|rule| rule.matcher.family() == family).collect();
@@ -157,67 +157,6 @@ impl Telling {
             let _ = writeln!(text, "  {what}, of {policy} ({}; {count} in all): {reason}", places.join(", "));
         }
     }
-
-    pub(super) fn json(&self) -> Value {
-        let policies: Vec<Value> = self
-            .selections()
-            .map(|(policy, selection)| match selection {
-                Selection::Selected(reasons) => json!({ "policy": policy, "selects": true, "because": reasons }),
-                Selection::NotSelected(reason) => json!({ "policy": policy, "selects": false, "because": [reason] }),
-            })
-            .collect();
-        let posture = |(families, posture, from): (&str, Posture, String)| json!({ "families": families, "posture": posture, "from": from });
-        let families: Vec<Value> = self.families().iter().map(told_json).collect();
-        json!({
-            "workload": self.workload, "policies": policies, "defaultPostures": postures_json(&self.global),
-            "postures": self.postures().into_iter().map(posture).collect::<Vec<_>>(), "families": families,
-            "visibility": self.set.visibility_of(&self.workload).map(|seen| seen.to_string()),
-            "kernel": self.kernel.release(), "notHeld": self.not_held.iter().map(view::not_held).collect::<Vec<_>>(),
-            "leftOut": self.left_out, "answer": self.answer.as_ref().map(answer_json),
-        })
-    }
-}
-
-fn postures_json(postures: &Postures) -> Value {
-    json!({ "file": postures.file, "network": postures.network, "capabilities": postures.capabilities })
-}
-
-fn told_json(told: &Told<'_>) -> Value {
-    let rules: Vec<Value> = told.rules.iter().map(|rule| rule_json(rule)).collect();
-    let allow = told.allow.map(|rule| place(rule));
-    json!({ "family": told.family, "allowList": told.allow.is_some(), "allowListBy": allow, "rules": rules })
-}
-
-fn rule_json(rule: &Rule) -> Value {
-    json!({
-        "policy": rule.policy.to_string(), "place": rule.place, "action": rule.action, "words": rule_words(rule),
-        "rank": rank_words(rule.specificity(), &rule.matcher), "severity": rule.severity, "tags": rule.tags, "message": rule.message,
-    })
-}
-
-fn answer_json(answer: &Answer) -> Value {
-    let question = |question: &Question| {
-        let considered: Vec<Value> = question
-            .rules
-            .iter()
-            .map(|considered| {
-                let mut rule = rule_json(&considered.rule);
-                rule["part"] = json!(part_words(considered, question));
-                rule["decides"] = json!(matches!(considered.part, Part::Decides(_)));
-                rule
-            })
-            .collect();
-        let decision = &question.decision;
-        let by: Vec<String> = decision.by.iter().map(|rule| place(rule)).collect();
-        json!({
-            "about": question.about, "family": question.family, "allowList": question.is_allow_list, "posture": question.posture,
-            "action": decision.action, "byPosture": decision.by_posture, "by": by, "rules": considered,
-        })
-    };
-    json!({
-        "questions": answer.explanation.questions.iter().map(question).collect::<Vec<_>>(), "answer": answer.explanation.answer,
-        "disagreement": answer.disagreement,
-    })
 }
 
 fn write_answer(text: &mut String, answer: &Answer) {
@@ -255,10 +194,6 @@ fn write_answer(text: &mut String, answer: &Answer) {
     }
 }
 
-fn place(rule: &Rule) -> String {
-    format!("{} {}", rule.policy, rule.place)
-}
-
 fn posture_word(posture: Posture) -> &'static str {
     match posture {
         Posture::Audit => "audit",
@@ -288,7 +223,7 @@ fn family_word(family: Family) -> &'static str {
     }
 }
 
-fn part_words(considered: &Considered, question: &Question) -> String {
+pub(super) fn part_words(considered: &Considered, question: &Question) -> String {
     match considered.part {
         Part::Decides(says) => {
             let strictest = question.rules.iter().filter_map(|other| match other.part {
@@ -316,111 +251,4 @@ fn part_words(considered: &Considered, question: &Question) -> String {
         Part::OtherSource => "is about it, but only by other executables".to_owned(),
         Part::OtherObject => "is about something else".to_owned(),
     }
-}
-
-/// Where it stands in the verdict order.
-fn rank_words(specificity: Specificity, matcher: &Matcher) -> String {
-    let kind = match (matcher, specificity.kind) {
-        (Matcher::Socket(_), _) => "a socket".to_owned(),
-        (Matcher::Destination(_), _) => "a destination".to_owned(),
-        (Matcher::Dns(_), _) => format!("a domain of {} bytes", specificity.length),
-        (Matcher::Device(_), _) => format!("a device of specificity {}", specificity.length),
-        (Matcher::Capability(_) | Matcher::Preset(_), _) => "a name".to_owned(),
-        (Matcher::Syscall(call), _) if call.path.is_none() => "a system call".to_owned(),
-        (_, 2) => "an exact path".to_owned(),
-        (_, 1) => "a bare name".to_owned(),
-        (
-            Matcher::Process(PathRule { path: PathMatch::Pattern(_), .. })
-            | Matcher::File(PathRule { path: PathMatch::Pattern(_), .. }),
-            _,
-        ) => {
-            format!("a pattern with {} literal bytes first", specificity.length)
-        }
-        _ => format!("a directory of {} bytes", specificity.length),
-    };
-    if specificity.has_source { format!("{kind}, with a source") } else { kind }
-}
-
-/// What the rule says, in one line.
-fn rule_words(rule: &Rule) -> String {
-    let (object, modifiers) = matcher_words(&rule.matcher);
-    let mut words = format!("{:?} {object}", rule.action);
-    if !rule.sources.is_empty() || !rule.source_directories.is_empty() {
-        let paths = rule.sources.iter().cloned();
-        let directories = rule.source_directories.iter().map(|source| match source.recursive {
-            true => format!("anything below {}", source.directory),
-            false => format!("anything in {}", source.directory),
-        });
-        let _ = write!(words, " by {}", paths.chain(directories).collect::<Vec<_>>().join(" or "));
-    }
-    if !modifiers.is_empty() {
-        let lead = if rule.action == Action::Allow { "only" } else { "unless" };
-        let _ = write!(words, ", {lead} {}", modifiers.join(" and "));
-    }
-    words
-}
-
-fn matcher_words(matcher: &Matcher) -> (String, Vec<String>) {
-    let plain = |words: String| (words, Vec::new());
-    match matcher {
-        Matcher::Process(path) => (format!("execution of {}", path_words(&path.path)), modifier_words(path)),
-        Matcher::File(path) => (format!("opening of {}", path_words(&path.path)), modifier_words(path)),
-        Matcher::Ptrace(path) => plain(format!("tracing of {}", path_words(path))),
-        Matcher::Socket(SocketMatch { name, pts, .. }) => {
-            let modifiers = if *pts == Some(false) { vec!["without a terminal".to_owned()] } else { Vec::new() };
-            (format!("{name} sockets"), modifiers)
-        }
-        Matcher::Destination(destination) => {
-            let to =
-                destination.cidr.map_or_else(|| "anywhere".to_owned(), |(address, bits)| format!("{address}/{bits}"));
-            let ports = match destination.ports {
-                None => String::new(),
-                Some((low, high)) if low == high => format!(" port {low}"),
-                Some((low, high)) => format!(" ports {low} to {high}"),
-            };
-            let over =
-                destination.protocol.map(|protocol| format!(" over {protocol:?}").to_lowercase()).unwrap_or_default();
-            plain(format!("connections to {to}{ports}{over}"))
-        }
-        Matcher::Capability(capability) => plain(format!("use of the capability {}", capability.name)),
-        Matcher::Syscall(call) => {
-            let on = call.path.as_ref().map(|path| format!(" on {}", path_words(path))).unwrap_or_default();
-            plain(format!("system calls {}{on}", call.names.join(", ")))
-        }
-        Matcher::Dns(dns) => plain(format!("questions for {} and below", dns.domain)),
-        Matcher::Preset(preset) => plain(format!("what the preset {} names", preset.name())),
-        Matcher::Device(device) => {
-            let number =
-                |name: &str, number: Option<u32>| number.map(|number| format!(" {name} {number}")).unwrap_or_default();
-            let class = device.class.map_or_else(|| "any class".to_owned(), |class| format!("class {class:#04x}"));
-            let sub_class = number("subclass", device.sub_class.map(u32::from));
-            let protocol = number("protocol", device.protocol.map(u32::from));
-            plain(format!("USB devices of {class}{sub_class}{protocol}{}", number("level", device.level)))
-        }
-    }
-}
-
-fn path_words(path: &PathMatch) -> String {
-    match path {
-        PathMatch::Exact(path) => path.clone(),
-        PathMatch::Name(name) => format!("anything called {name}"),
-        PathMatch::Directory { directory, recursive: true } => format!("anything below {directory}"),
-        PathMatch::Directory { directory, recursive: false } => format!("anything in {directory}"),
-        PathMatch::Pattern(pattern) => format!("what matches {pattern}"),
-        PathMatch::Any => "anything".to_owned(),
-    }
-}
-
-fn modifier_words(path: &PathRule) -> Vec<String> {
-    let arguments = || {
-        let list: Vec<String> = path.allowed_arguments.iter().map(|argument| format!("{argument:?}")).collect();
-        format!("with no arguments but {}", list.join(", "))
-    };
-    let words = [
-        path.owner_only.then(|| "by the file's owner".to_owned()),
-        path.read_only.then(|| "for reading".to_owned()),
-        (path.pts == Some(false)).then(|| "without a terminal".to_owned()),
-        (!path.allowed_arguments.is_empty()).then(arguments),
-    ];
-    words.into_iter().flatten().collect()
 }
