@@ -1,6 +1,6 @@
 //! What 10 to 10,000 rules of each table form cost: `cargo run --release -p palisade-policy-compiler --example form_cost`.
 //!
-//! A line for each form and size: time and peak memory of the build, size and class of the blob, and what a decision by path takes, of
+//! A line for each form and size: time, processor time and peak memory of the build, size and class of the blob, and what a decision by path takes, of
 //! paths that match a rule (drawn at random, so that large tables are read cold) and of the same few paths over and over (warm). Every
 //! size runs in its own process, because memory is the growth of its peak resident set. Instructions are counted by running one size
 //! under callgrind: `... form_cost exact 1000 walk` walks 10,000 paths and nothing else after the build.
@@ -29,7 +29,7 @@ fn main() {
         writeln!(out, "{line}").expect("stdout");
         return;
     }
-    writeln!(out, "form         rules  build ms  peak MiB    words class  cold ns  warm ns").expect("stdout");
+    writeln!(out, "form         rules  build ms    cpu ms  peak MiB    words class  cold ns  warm ns").expect("stdout");
     for form in FORMS {
         for count in SIZES {
             let itself = std::env::current_exe().expect("this program's path");
@@ -47,12 +47,12 @@ fn now() -> Instant {
 fn measure(form: &str, count: usize, only_walk: bool) -> String {
     let (rules, paths) = rules(form, count);
     let before = peak_kib();
-    let start = now();
+    let (start, cpu_before) = (now(), cpu());
     let policy = match compile(&rules, &AutomatonLimits::default(), &mut || false) {
         Ok(policy) => policy,
         Err(error) => return format!("{form:12} {count:5}  refused after {:.1} ms: {error}", millis(start.elapsed())),
     };
-    let (built, peak) = (start.elapsed(), peak_kib() - before);
+    let (built, on_cpu, peak) = (start.elapsed(), cpu() - cpu_before, peak_kib() - before);
     let blob = &policy.blob;
     if only_walk {
         let decided: usize = paths.iter().filter(|path| is_decided(blob, path)).count();
@@ -61,14 +61,21 @@ fn measure(form: &str, count: usize, only_walk: bool) -> String {
     assert!(paths.iter().all(|path| is_decided(blob, path)), "every path has its rule");
     let warm: Vec<String> = paths.iter().take(8).cycle().take(PATHS).cloned().collect();
     format!(
-        "{form:12} {count:5} {:9.1} {:9.1} {:8} {:5} {:8} {:8}",
+        "{form:12} {count:5} {:9.1} {:9.1} {:9.1} {:8} {:5} {:8} {:8}",
         millis(built),
+        millis(on_cpu),
         peak as f64 / 1024.0,
         blob.words().len(),
         format!("{:?}", blob.size_class()),
         per_path(blob, &paths).as_nanos(),
         per_path(blob, &warm).as_nanos(),
     )
+}
+
+/// What this process ran for: a build's cost on a machine that does other things as well.
+fn cpu() -> Duration {
+    let statistics = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    Duration::from_nanos(statistics.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
 fn millis(duration: Duration) -> f64 {
