@@ -156,7 +156,7 @@ impl Arguments {
                 })
             })
             .collect();
-        let dfa = minimise(&automaton, &classes, budget).map_err(too_large)?;
+        let dfa = minimise(automaton, &classes, budget).map_err(too_large)?;
         Ok(Self { dfa, rows })
     }
 }

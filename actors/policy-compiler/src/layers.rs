@@ -199,7 +199,7 @@ impl LayerBuild<'_> {
         let named = || worst.iter().map(|rule| named(&self.rules()[*rule as usize])).collect();
         let classes = Classes::of(sets, &self.tables, self.ground.standings, arguments, budget)
             .map_err(|error| undecided(error, sets.len(), self.rules(), named()))?;
-        let dfa = minimise(&automaton, &classes.of_set, budget).map_err(|error| CompileError::TooLarge {
+        let dfa = minimise(automaton, &classes.of_set, budget).map_err(|error| CompileError::TooLarge {
             what: TooLarge::Automaton { automaton: self.automaton, exhausted: error.exhausted },
             worst: named(),
         })?;

@@ -69,8 +69,9 @@ impl SourceClasses {
             }
             classes.push(class);
         }
-        let with_tags = |error: BuildError| BuildError { worst_tags: automaton.worst_tags.clone(), ..error };
-        let dfa = minimise(&automaton, &classes, budget).map_err(with_tags).map_err(too_large)?;
+        let worst_tags = automaton.worst_tags.clone();
+        let with_tags = |error: BuildError| BuildError { worst_tags, ..error };
+        let dfa = minimise(automaton, &classes, budget).map_err(with_tags).map_err(too_large)?;
         Ok(Self { dfa, count: known.len() as u32 - 1, of_rule })
     }
 

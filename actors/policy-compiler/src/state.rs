@@ -52,7 +52,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             automaton: AutomatonLimits::default(),
-            build_within: Duration::from_secs(5),
+            build_within: Duration::from_secs(10),
             retry_after: Duration::from_secs(30),
             // One for each of a node's slots and a change of all of them at once.
             entries: 2048,

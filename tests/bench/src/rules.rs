@@ -61,6 +61,25 @@ pub fn path_matches(count: usize, random: &mut Random) -> Vec<PathMatch> {
     matches.into_iter().collect()
 }
 
+/// The forms that path rules are written in.
+pub const FORMS: [&str; 4] = ["exact", "names", "directories", "patterns"];
+/// How many rules of each form are measured.
+pub const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+
+/// `count` different path matches of one form, each with an end of its own: what large tables are made of.
+pub fn path_matches_of(form: &str, count: usize, random: &mut Random) -> Vec<PathMatch> {
+    let path_match = |number: usize| {
+        let path = format!("{}/entry-{number}", stem(4, random));
+        match form {
+            "names" => PathMatch::Name(format!("name-{number}.so")),
+            "directories" => PathMatch::Directory { directory: format!("{path}/"), recursive: true },
+            "patterns" => PathMatch::Pattern(format!("{path}/*.conf")),
+            _ => PathMatch::Exact(path),
+        }
+    };
+    (0..count).map(path_match).collect()
+}
+
 /// A workload's rules: each match blocks.
 pub fn workload_rules(matches: &[PathMatch]) -> WorkloadRules {
     let policy =

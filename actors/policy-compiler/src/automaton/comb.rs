@@ -11,7 +11,7 @@ use palisade_kernel_abi::blob::{COLUMN_CLASSES, COLUMN_SELF, COMB_CELL, COMB_FRE
 use super::Dfa;
 
 /// Cells behind the end that are tried for a state.
-const WINDOW: usize = 1024;
+const WINDOW: usize = 128;
 
 /// What lies in a cell; states by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

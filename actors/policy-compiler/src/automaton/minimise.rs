@@ -56,36 +56,37 @@ impl Dfa {
 ///
 /// # Errors
 /// When the budget is spent.
-pub fn minimise(input: &Determinised, class_of_set: &[u32], budget: &mut dyn Budget) -> Result<Dfa, BuildError> {
+pub fn minimise(input: Determinised, class_of_set: &[u32], budget: &mut dyn Budget) -> Result<Dfa, BuildError> {
     let accept: Vec<u32> = input.accept.iter().map(|set| class_of_set[*set as usize]).collect();
-    let inverse = Inverse::of(input);
-    let live = live_states(&accept, &inverse);
-    let mut partition = Partition::new(&accept, &live);
-    partition.refine(&inverse, &live, budget)?;
-    Ok(merge_columns(quotient(input, &accept, &live, &partition)))
+    let partition = {
+        let inverse = Inverse::of(&input);
+        let live = live_states(&accept, &inverse);
+        let mut partition = Partition::new(&accept, &live);
+        partition.refine(&inverse, &live, budget)?;
+        partition
+    };
+    let dfa = quotient(&input, &accept, &partition);
+    // Of a large set its rows are most of the memory.
+    drop(input);
+    Ok(merge_columns(dfa))
 }
 
-/// Predecessors by target and class, without those that are dead for certain (the empty set is state 0 and leads to itself).
+/// Predecessors by target, each with the class that leads from it, without those that are dead for certain (the empty set is state 0
+/// and leads to itself).
 ///
-/// Decision: by target first, because most of a row leads to one state, and a splitter is asked for all classes: each is a walk over
-/// neighbours then. By class first each step was another cache line.
+/// Decision: only the moves that there are, sorted by class, and not a start for each target and class: of ten thousand paths nearly
+/// every state has one predecessor, and the starts alone took more than all rows.
 struct Inverse {
-    classes: usize,
     starts: Vec<u32>,
-    sources: Vec<u32>,
+    moves: Vec<(u8, u32)>,
 }
 
 impl Inverse {
     fn of(input: &Determinised) -> Self {
-        let (states, classes) = (input.states(), input.classes);
-        let mut starts = vec![0u32; classes * states + 1];
-        let moves = || {
-            let rows = input.rows.chunks_exact(classes).zip(0u32..);
-            rows.flat_map(|(row, state)| row.iter().enumerate().map(move |(class, target)| (state, class, *target)))
-                .filter(|(_, _, target)| *target != 0)
-        };
-        for (_, class, target) in moves() {
-            starts[target as usize * classes + class + 1] += 1;
+        let mut starts = vec![0u32; input.states() + 1];
+        let rows = || input.rows.chunks_exact(input.classes);
+        for target in rows().flatten().filter(|target| **target != 0) {
+            starts[*target as usize + 1] += 1;
         }
         let mut total = 0;
         for start in &mut starts {
@@ -93,18 +94,23 @@ impl Inverse {
             *start = total;
         }
         let mut next = starts.clone();
-        let mut sources = vec![0; total as usize];
-        for (state, class, target) in moves() {
-            let slot = &mut next[target as usize * classes + class];
-            sources[*slot as usize] = state;
-            *slot += 1;
+        let mut moves = vec![(0, 0); total as usize];
+        for (row, state) in rows().zip(0u32..) {
+            for (target, class) in row.iter().zip(0u8..).filter(|(target, _)| **target != 0) {
+                let slot = &mut next[*target as usize];
+                moves[*slot as usize] = (class, state);
+                *slot += 1;
+            }
         }
-        Self { classes, starts, sources }
+        for ends in starts.windows(2) {
+            moves[ends[0] as usize..ends[1] as usize].sort_unstable();
+        }
+        Self { starts, moves }
     }
 
-    fn leading_to(&self, class: usize, state: u32) -> &[u32] {
-        let at = state as usize * self.classes + class;
-        &self.sources[self.starts[at] as usize..self.starts[at + 1] as usize]
+    fn leading_to(&self, state: u32) -> &[(u8, u32)] {
+        let state = state as usize;
+        &self.moves[self.starts[state] as usize..self.starts[state + 1] as usize]
     }
 }
 
@@ -113,11 +119,9 @@ fn live_states(accept: &[u32], inverse: &Inverse) -> Vec<bool> {
     let mut live: Vec<bool> = accept.iter().map(|class| *class != 0).collect();
     let mut open: Vec<u32> = (0..accept.len() as u32).filter(|state| live[*state as usize]).collect();
     while let Some(state) = open.pop() {
-        for class in 0..inverse.classes {
-            for source in inverse.leading_to(class, state) {
-                if !std::mem::replace(&mut live[*source as usize], true) {
-                    open.push(*source);
-                }
+        for (_, source) in inverse.leading_to(state) {
+            if !std::mem::replace(&mut live[*source as usize], true) {
+                open.push(*source);
             }
         }
     }
@@ -164,7 +168,7 @@ impl Partition {
     }
 
     fn refine(&mut self, inverse: &Inverse, live: &[bool], budget: &mut dyn Budget) -> Result<(), BuildError> {
-        let mut splitter = Vec::new();
+        let mut moves: Vec<(u8, u32)> = Vec::new();
         let mut touched = Vec::new();
         let mut taken = 0usize;
         while let Some(number) = self.open.pop() {
@@ -173,15 +177,16 @@ impl Partition {
                 return Err(BuildError { exhausted, worst_tags: Vec::new() });
             }
             taken += 1;
-            let block = self.blocks[number as usize];
-            splitter.clear();
-            splitter.extend_from_slice(&self.order[block.first as usize..block.end as usize]);
-            for class in 0..inverse.classes {
-                for state in &splitter {
-                    for source in inverse.leading_to(class, *state).iter().filter(|source| live[**source as usize]) {
-                        self.mark(*source, &mut touched);
-                    }
-                }
+            let Block { first, end, .. } = self.blocks[number as usize];
+            moves.clear();
+            for state in &self.order[first as usize..end as usize] {
+                moves.extend(inverse.leading_to(*state).iter().filter(|(_, source)| live[*source as usize]));
+            }
+            if end - first > 1 {
+                moves.sort_unstable();
+            }
+            for of_class in moves.chunk_by(|one, other| one.0 == other.0) {
+                of_class.iter().for_each(|(_, source)| self.mark(*source, &mut touched));
                 touched.drain(..).for_each(|block| self.split(block));
             }
         }
@@ -239,7 +244,7 @@ impl Partition {
 }
 
 /// Numbers the blocks canonically and takes one row for each.
-fn quotient(input: &Determinised, accept: &[u32], live: &[bool], partition: &Partition) -> Dfa {
+fn quotient(input: &Determinised, accept: &[u32], partition: &Partition) -> Dfa {
     let classes = input.classes;
     let blocks = partition.blocks.len() as u32;
     let representatives: Vec<usize> = (0..blocks).map(|block| partition.representative(block)).collect();
@@ -256,7 +261,6 @@ fn quotient(input: &Determinised, accept: &[u32], live: &[bool], partition: &Par
         (0..blocks).filter(|block| *block != dead && row(*block).all(|target| target == *block)).collect();
     // No two of them have the same class, so that is an order.
     absorbing.sort_by_key(|block| accept[representatives[*block as usize]]);
-    debug_assert!((0..blocks).all(|block| block == dead || live[representatives[block as usize]]));
     for block in absorbing {
         number[block as usize] = order.len() as u32;
         order.push(block);
@@ -300,9 +304,13 @@ fn merge_columns(mut dfa: Dfa) -> Dfa {
             kept.push(class);
         }
     }
-    let mut rows = Vec::with_capacity(dfa.states() * kept.len());
-    dfa.rows.chunks_exact(classes).for_each(|row| rows.extend(kept.iter().map(|class| row[*class])));
-    dfa.rows = rows;
+    // In place: no row grows, so that none is written over before it is read.
+    for state in 0..dfa.states() {
+        for (to, from) in kept.iter().enumerate() {
+            dfa.rows[state * kept.len() + to] = dfa.rows[state * classes + from];
+        }
+    }
+    dfa.rows.truncate(dfa.states() * kept.len());
     dfa.class_of.iter_mut().skip(1).for_each(|class| *class = merged[usize::from(*class)]);
     dfa.classes = kept.len();
     dfa

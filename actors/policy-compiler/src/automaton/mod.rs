@@ -50,9 +50,9 @@ pub struct AutomatonLimits {
 }
 
 impl Default for AutomatonLimits {
-    /// At most about 400 MB at worst; 1,000 rules on paths of 60 bytes need a tenth.
+    /// At most about 400 MB at worst; 10,000 exact paths or directories of 60 bytes need a quarter of that.
     fn default() -> Self {
-        Self { nodes: 1 << 20, states: 1 << 18, set_members: 1 << 24, transitions: 1 << 23 }
+        Self { nodes: 1 << 20, states: 1 << 19, set_members: 1 << 24, transitions: 1 << 24 }
     }
 }
 

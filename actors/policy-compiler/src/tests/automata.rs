@@ -21,7 +21,7 @@ fn build(patterns: &[Vec<Vec<Token>>], strengths: Vec<TagStrength>) -> (Dfa, Vec
     let raw = determinise(trie, &limits, &mut || false).unwrap();
     let classes: Vec<u32> = (0..raw.accept_sets.len() as u32).collect();
     let sets = raw.accept_sets.iter().map(<[u32]>::to_vec).collect();
-    (minimise(&raw, &classes, &mut || false).unwrap(), sets)
+    (minimise(raw.clone(), &classes, &mut || false).unwrap(), sets)
 }
 
 /// The same tokens as a regular expression over bytes.
@@ -112,7 +112,7 @@ fn unit_automaton_is_minimal_dead_first_and_absorbing_next() {
         glob(text).unwrap().iter().for_each(|tokens| trie.insert(tokens, tag).unwrap());
     }
     let raw = determinise(trie, &limits, &mut || false).unwrap();
-    let dfa = minimise(&raw, &[0, 1, 2], &mut || false).unwrap();
+    let dfa = minimise(raw.clone(), &[0, 1, 2], &mut || false).unwrap();
     // Dead, inside /a/, start, /, /a, /c, and one end for both names.
     assert_eq!((dfa.states(), dfa.absorbing), (7, 2));
     assert_eq!((dfa.accept[0], dfa.accept_of(b"/zz")), (0, 0));

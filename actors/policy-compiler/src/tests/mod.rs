@@ -7,6 +7,7 @@ mod caching;
 mod corpus;
 mod differential;
 mod kubearmor;
+mod large;
 mod refusals;
 mod serving;
 mod stated;

@@ -52,6 +52,112 @@ fn parts() -> (BlobHead, Vec<u32>) {
 /// Where the file table of [`parts`] begins.
 const TABLE: u32 = 31;
 
+/// The same with the path automaton in comb form: seven cells, of which the last two are nobody's.
+fn comb_parts() -> (BlobHead, Vec<u32>) {
+    let (dead, start, after) = (0, 2, 6);
+    let (mut head, flat) = parts();
+    let mut words = vec![dead, COMB_STATE, dead, COMB_STATE, start, start, dead, COMB_STATE | 1, after, start];
+    words.extend([0, COMB_FREE, 0, COMB_FREE]);
+    for row in [14, 18, 22, 26, 30] {
+        words.resize(row as usize, 0);
+        words.extend([0, row, row]);
+    }
+    words.extend(&flat[TABLE as usize..]);
+    head.automaton[0] = AutomatonHead { start, absorbing: 2, words: 14, form: Form::Comb as u32, class_of: classes() };
+    for (automaton, row) in head.automaton.iter_mut().skip(1).zip([14, 18, 22, 26, 30]) {
+        (automaton.start, automaton.absorbing) = (row, row + 3);
+    }
+    head.family[Family::File as usize].base = TABLE + 2;
+    (head, words)
+}
+
+#[test]
+fn unit_blob_of_both_forms_matches_the_same() {
+    let (head, words) = comb_parts();
+    let (comb, flat) = (Blob::from_parts(head, &words).unwrap(), blob());
+    for path in [&b"a"[..], b"", b"aa", b"b", b"\0a", b"ba", b"/a", b"\0\0\0\0aa"] {
+        assert_eq!(comb.path_accept(path), flat.path_accept(path), "{path:?}");
+    }
+}
+
+#[test]
+fn unit_blob_refuses_every_hostile_word_of_a_comb() {
+    for at in 0..14 {
+        for word in [1, 3, 13, 14, 33, 1 << 21, COMB_FREE, COMB_STATE | 9, u32::MAX] {
+            let (head, mut words) = comb_parts();
+            if words[at] == word {
+                continue;
+            }
+            words[at] = word;
+            assert!(Blob::from_parts(head, &words).is_err(), "word {at} = {word:#x}");
+        }
+    }
+    type Edit = fn(&mut AutomatonHead);
+    let edits: [(&str, Edit); 6] = [
+        ("a start that is an edge", |head| head.start = 4),
+        ("a start without a cell for NUL", |head| head.start = 6),
+        ("absorbing states that lead on", |head| head.absorbing = 8),
+        ("columns outside", |head| head.class_of[9] = 9),
+        ("an odd length", |head| head.words = 13),
+        ("an unknown form", |head| head.form = 2),
+    ];
+    for (what, edit) in edits {
+        let (mut head, words) = comb_parts();
+        edit(&mut head.automaton[0]);
+        assert!(Blob::from_parts(head, &words).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn unit_blob_refuses_argument_sets_that_are_not_there() {
+    let with = |arguments: FamilyHead, sets: u32, family: Family| {
+        let (mut head, mut words) = parts();
+        let file = std::mem::take(&mut head.family[Family::File as usize]);
+        head.families = 1 << family as u32;
+        head.family[family as usize] = file;
+        *words.last_mut().unwrap() |= sets << 4;
+        head.arguments = FamilyHead { base: words.len() as u32, ..arguments };
+        words.extend([0, 1, 1]);
+        Blob::from_parts(head, &words).map(|_| ())
+    };
+    let good = FamilyHead { base: 0, accepts: 1, sources: 3, modifiers: 1 };
+    assert_eq!(with(good, 2, Family::Process), Ok(()));
+    assert!(with(good, 3, Family::Process).is_err(), "a word names a third set");
+    assert!(with(good, 1, Family::File).is_err(), "opens have no arguments");
+    for bad in [
+        FamilyHead { accepts: 2, ..good },
+        FamilyHead { accepts: 0, ..good },
+        FamilyHead { sources: 1, ..good },
+        FamilyHead { sources: 257, ..good },
+        FamilyHead { modifiers: 4, ..good },
+    ] {
+        assert!(with(bad, 1, Family::Process).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn unit_domain_path_reads_from_the_last_label_and_lets_no_label_pass_for_two() {
+    for (name, path) in [
+        (&b"www.Example.com"[..], &b"/com/example/www"[..]),
+        (b"example.com.", b"/com/example"),
+        (b"com", b"/com"),
+        (b"example/x.com", b"/com/example\xffx"),
+        (b"exam\0ple.com", b"/com/exam\xffple"),
+    ] {
+        assert_eq!(domain_path(name), path, "{name:?}");
+    }
+}
+
+#[test]
+fn unit_last_component_is_read_as_far_as_a_name_may_be_long() {
+    let path = |length: usize| [b"/d/".as_slice(), &vec![b'n'; length]].concat();
+    assert_eq!(walk::last_component(&path(255)).len(), 255);
+    assert_eq!(walk::last_component(&path(256)), b"");
+    assert_eq!(walk::last_component(b"/a/b"), b"b");
+    assert_eq!(walk::last_component(b"no slash"), b"");
+    assert_eq!(walk::last_component(b"/a/"), b"");
+}
+
 fn blob() -> Blob {
     let (head, words) = parts();
     Blob::from_parts(head, &words).unwrap()

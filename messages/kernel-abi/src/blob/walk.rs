@@ -311,7 +311,7 @@ impl Blob {
 }
 
 /// What follows the last slash, where that is no more than [`BASENAME_MAX`] bytes; else nothing.
-fn last_component(path: &[u8]) -> &[u8] {
+pub(super) fn last_component(path: &[u8]) -> &[u8] {
     let tail = &path[path.len().saturating_sub(BASENAME_MAX + 1)..];
     tail.iter().rposition(|byte| *byte == b'/').map_or(&[], |slash| &tail[slash + 1..])
 }

@@ -24,7 +24,7 @@ use nix::{
     unistd::{chdir, getppid, pivot_root},
 };
 use palisade_bench::{
-    rules::{Random, path_matches, workload_rules},
+    rules::{FORMS, Random, SIZES, path_matches, path_matches_of, workload_rules},
     stopwatch::nanoseconds_each,
 };
 use palisade_domain::{CgroupId, Generation, Slot};
@@ -91,7 +91,16 @@ fn direct() -> Done {
         }
         counter.print(&format!("open under {rules} rules"), "open")?;
     }
-    adapter.install(SLOT, Generation(4), None)?;
+    let forms = FORMS.into_iter().flat_map(|form| SIZES.map(|rules| (form, rules)));
+    for ((form, rules), generation) in forms.zip(4..) {
+        let matches = path_matches_of(form, rules - 1, &mut Random::from_seed(SEED));
+        adapter.install(SLOT, Generation(generation), Some(&policy_of(matches)?))?;
+        if counter.ask("is denied")? != "yes" {
+            return Err(format!("{FORBIDDEN} can be opened under {rules} rules of the form {form}").into());
+        }
+        counter.print(&format!("open under {rules} {form}"), "open")?;
+    }
+    adapter.install(SLOT, Generation(100), None)?;
     let probes = Probes::attach(adapter.pin_root(), Limits::default())?;
     counter.print("open under probes", "open")?;
     counter.print("getppid under probes", "getppid")?;
@@ -122,7 +131,10 @@ fn make_bed() -> io::Result<()> {
 
 /// That many rules, one of which forbids [`FORBIDDEN`].
 fn policy(rules: usize) -> Result<Arc<Blob>, Box<dyn Error>> {
-    let mut matches = path_matches(rules - 1, &mut Random::from_seed(SEED));
+    policy_of(path_matches(rules - 1, &mut Random::from_seed(SEED)))
+}
+
+fn policy_of(mut matches: Vec<PathMatch>) -> Result<Arc<Blob>, Box<dyn Error>> {
     matches.push(PathMatch::Exact(FORBIDDEN.to_owned()));
     Ok(compile(&workload_rules(&matches), &AutomatonLimits::default(), &mut || false)?.blob)
 }
