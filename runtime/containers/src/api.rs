@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use containerd_client::{
     connect,
     events::{ContainerDelete, ContainerUpdate, TaskDelete, TaskExit, TaskStart},
@@ -22,10 +23,15 @@ use palisade_world::ContainersError;
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
-use crate::{identity::Metadata, oci::Spec, roster::Key};
+use crate::{
+    identity::Metadata,
+    oci::Spec,
+    roster::Key,
+    runtime::{Event, Runtime, Task},
+};
 
 /// Longest a call may take: containerd answers in about a millisecond, and a hook that waits for it has seconds.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest the subscription may take to be confirmed.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,26 +45,6 @@ const PROBE_TOPIC: &str = "/palisade/subscribed";
 /// containerd wants a namespace with everything that is published; this one holds nothing and need not exist.
 const PROBE_NAMESPACE: &str = "palisade";
 
-/// The events that matter here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A task's init was let go.
-    Started { key: Key, pid: u32 },
-    /// A task's init ended, or its task was deleted. `pid` 0 where containerd does not know it.
-    Ended { key: Key, pid: u32 },
-    /// Labels, perhaps, are others now.
-    Updated { key: Key },
-    /// The container is no more.
-    Deleted { key: Key },
-}
-
-/// A task with an init process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Task {
-    pub key: Key,
-    pub pid: u32,
-}
-
 /// One connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -71,6 +57,57 @@ pub(crate) struct Api {
 pub(crate) struct Events {
     address: PathBuf,
     stream: Streaming<Envelope>,
+}
+
+/// containerd, connected.
+#[derive(Debug)]
+pub(crate) struct ContainerdRuntime {
+    api: Api,
+    events: Events,
+}
+
+#[async_trait(?Send)]
+impl Runtime for ContainerdRuntime {
+    const TELLS_EVERY_END: bool = true;
+    const NAME: &'static str = "containerd";
+
+    async fn connect(address: &Path) -> Result<Self, ContainersError> {
+        let api = Api::connect(address).await?;
+        let events = api.subscribe().await?;
+        Ok(Self { api, events })
+    }
+
+    async fn alive(&self) -> Result<(), ContainersError> {
+        self.api.namespaces().await.map(|_| ())
+    }
+
+    async fn tasks(&mut self) -> Result<Vec<Task>, ContainersError> {
+        let mut tasks = Vec::new();
+        for namespace in self.api.namespaces().await? {
+            tasks.extend(self.api.tasks(&namespace).await?);
+        }
+        Ok(tasks)
+    }
+
+    async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError> {
+        self.api.init_pid(key).await
+    }
+
+    async fn metadata(&self, key: &Key) -> Result<Option<Metadata>, ContainersError> {
+        self.api.metadata(key).await
+    }
+
+    async fn announced(&self, key: &Key, _: &Path) -> Result<Option<Metadata>, ContainersError> {
+        self.api.metadata(key).await
+    }
+
+    async fn next(&mut self) -> Result<Event, ContainersError> {
+        self.events.next().await
+    }
+
+    fn key_of(namespace: &str, id: &str) -> Key {
+        Key { namespace: namespace.to_owned(), id: id.to_owned() }
+    }
 }
 
 impl Api {
@@ -247,20 +284,20 @@ fn in_namespace<T>(message: T, namespace: &str) -> Result<Request<T>, Status> {
     Ok(request)
 }
 
-fn unreachable(address: &Path, reason: String) -> ContainersError {
+pub(crate) fn unreachable(address: &Path, reason: String) -> ContainersError {
     ContainersError::Unreachable { address: address.display().to_string(), reason }
 }
 
-fn told(what: &str, status: &Status) -> String {
+pub(crate) fn told(what: &str, status: &Status) -> String {
     format!("{what}: {:?}: {}", status.code(), status.message())
 }
 
-fn too_slow(what: &str) -> String {
+pub(crate) fn too_slow(what: &str) -> String {
     format!("{what}: no answer in time")
 }
 
 /// tonic says "transport error"; what failed is at the end of the chain.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -23,13 +23,64 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod bundle;
 mod cgroup;
-mod containerd;
+mod cri;
+mod endpoint;
+mod follow;
 pub mod hook;
 mod identity;
 mod mounts;
+mod names;
+mod no_api;
+mod node;
 mod oci;
 mod roster;
+mod runtime;
+mod shares;
+mod tree;
 
-pub use containerd::{Containerd, ContainerdConfig};
+use async_trait::async_trait;
+pub use endpoint::Endpoint;
+pub use follow::RuntimeConfig;
+pub use node::{NodeConfig, NodeContainers};
+use palisade_world::{ContainerChange, Containers, ContainersError};
 pub use roster::MAX_CONTAINERS;
+
+/// containerd, followed by its own API.
+#[derive(Debug)]
+pub struct Containerd(follow::Followed<api::ContainerdRuntime>);
+
+/// A runtime that is followed by the CRI: CRI-O, or containerd.
+#[derive(Debug)]
+pub struct Cri(follow::Followed<cri::Cri>);
+
+impl Containerd {
+    /// Not connected, and not serving hooks, until the first [`Containers::next`].
+    #[must_use]
+    pub fn new(config: RuntimeConfig) -> Self {
+        Self(follow::Followed::new(config))
+    }
+}
+
+impl Cri {
+    /// Not connected, and not serving hooks, until the first [`Containers::next`].
+    #[must_use]
+    pub fn new(config: RuntimeConfig) -> Self {
+        Self(follow::Followed::new(config))
+    }
+}
+
+#[async_trait(?Send)]
+impl Containers for Containerd {
+    async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
+        self.0.next().await
+    }
+}
+
+#[async_trait(?Send)]
+impl Containers for Cri {
+    async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
+        self.0.next().await
+    }
+}

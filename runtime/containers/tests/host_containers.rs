@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod pods;
+#[expect(dead_code, reason = "shared with the tests without an API")]
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};

@@ -3,7 +3,7 @@
 use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use palisade_alerts::{Alerts, state::Names};
-use palisade_containers::{Containerd, ContainerdConfig};
+use palisade_containers::{Containerd, RuntimeConfig};
 use palisade_domain::{Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
 use palisade_health::{Health, state::State as Conditions};
@@ -293,7 +293,7 @@ fn workloads(
     wiring: palisade_workloads::Wiring,
 ) -> ChildSpec<Workloads> {
     let config =
-        ContainerdConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
+        RuntimeConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
     let slots = Kept::new(Slots::new(arguments.max_workloads));
     ChildSpec::with_mailbox(mailbox, move |_| {
         Ok(Workloads::new(Box::new(Containerd::new(config.clone())), wiring.clone(), slots.clone()))

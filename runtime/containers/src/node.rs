@@ -1,0 +1,202 @@
+//! All containers of a node: those that the runtime's API tells, and those of other runtimes by their cgroups.
+//!
+//! Decision: the tree is watched beside every API, not only in place of one. Docker's or Podman's containers on a node of containerd are
+//! seen by nobody else; and while the API is away, what starts then is seen at all.
+
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use palisade_domain::{CgroupId, ContainerId};
+use palisade_world::{ContainerChange, Containers, ContainersError};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use crate::{
+    api::{ContainerdRuntime, unreachable},
+    bundle::Places,
+    cgroup::Hierarchy,
+    cri::{self, Cri},
+    endpoint::Endpoint,
+    follow::{Followed, RuntimeConfig},
+    no_api::NoApi,
+    roster::Changes,
+    shares::Shares,
+    tree::{self, Sight, Tree},
+};
+
+/// How long an API has to tell a container before the tree does: two of the CRI's looks.
+const GRACE: Duration = Duration::from_secs(1);
+const _: () = assert!(GRACE.as_millis() >= 2 * cri::POLL.as_millis(), "else names would change after a start");
+
+/// How long the first walk of the tree is waited for before all is called told.
+const FIRST_WALK: Duration = Duration::from_secs(5);
+
+/// Between two looks for announced containers that never ran.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How a node knows its containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// By which API.
+    pub endpoint: Endpoint,
+    /// The socket for `palisade hook`; without one, containers are only known once they run.
+    pub hook_socket: Option<PathBuf>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct NodeContainers {
+    api: Api,
+    /// Whether an API can tell a container first.
+    has_api: bool,
+    tree: Option<Tree>,
+    hierarchy: Option<Hierarchy>,
+    /// The tree has been walked once, or the API was not held up for it any longer.
+    walked: bool,
+    /// The API has told all, and the tree has not yet: until when it is waited for.
+    synchronized: Option<Instant>,
+    shares: Shares,
+    changes: Changes,
+    sweep: Option<Interval>,
+}
+
+#[derive(Debug)]
+enum Api {
+    Containerd(Followed<ContainerdRuntime>),
+    Cri(Followed<Cri>),
+    None(Followed<NoApi>),
+}
+
+impl Api {
+    async fn next(&mut self) -> Result<(ContainerChange, bool), ContainersError> {
+        Ok(match self {
+            Self::Containerd(followed) => (followed.next().await?, followed.last_is_unwatched()),
+            Self::Cri(followed) => (followed.next().await?, followed.last_is_unwatched()),
+            Self::None(followed) => (followed.next().await?, followed.last_is_unwatched()),
+        })
+    }
+}
+
+impl Api {
+    fn forget_announced(&mut self, id: &ContainerId) {
+        match self {
+            Self::Containerd(followed) => followed.forget_announced(id),
+            Self::Cri(followed) => followed.forget_announced(id),
+            Self::None(followed) => followed.forget_announced(id),
+        }
+    }
+}
+
+impl NodeContainers {
+    /// Nothing is opened until the first [`Containers::next`].
+    #[must_use]
+    pub fn new(config: NodeConfig) -> Self {
+        let address = config.endpoint.socket().map(ToOwned::to_owned).unwrap_or_default();
+        let follow = RuntimeConfig { address, hook_socket: config.hook_socket };
+        let api = match config.endpoint {
+            Endpoint::Containerd(_) => Api::Containerd(Followed::with_foreign(follow)),
+            Endpoint::Cri(_) => Api::Cri(Followed::with_foreign(follow)),
+            Endpoint::Cgroups => Api::None(Followed::with_foreign(follow)),
+        };
+        let has_api = !matches!(api, Api::None(_));
+        Self {
+            has_api,
+            api,
+            tree: None,
+            hierarchy: None,
+            walked: false,
+            synchronized: None,
+            shares: if has_api { Shares::deferring() } else { Shares::default() },
+            changes: Changes::new(),
+            sweep: None,
+        }
+    }
+
+    /// Begins to watch, where that has not begun or the watching thread is over.
+    fn watch(&mut self) -> Result<(), ContainersError> {
+        if self.tree.is_some() {
+            return Ok(());
+        }
+        let failed = |reason: String| unreachable(std::path::Path::new("/sys/fs/cgroup"), reason);
+        let hierarchy = tree::hierarchy().map_err(|error| failed(error.to_string()))?;
+        let grace = if self.has_api { GRACE } else { Duration::ZERO };
+        let watched = Tree::watch(hierarchy.clone(), Places::default(), grace);
+        self.tree = Some(watched.map_err(|error| failed(format!("cannot be watched: {error}")))?);
+        self.hierarchy = Some(hierarchy);
+        Ok(())
+    }
+
+    fn see(&mut self, sight: Option<Sight>) {
+        match sight {
+            Some(Sight::Appeared(container)) => self.shares.appeared(container, &mut self.changes),
+            Some(Sight::Gone(id)) => self.shares.gone(id, &mut self.changes),
+            Some(Sight::Complete) => self.walked = true,
+            // Its thread is over, which no error makes it: begun again at the next call, and all is seen anew.
+            None => self.tree = None,
+        }
+    }
+
+    fn hear(&mut self, change: ContainerChange, foreign: bool) {
+        if matches!(change, ContainerChange::Synchronized) {
+            self.synchronized = Some(Instant::now() + FIRST_WALK);
+        } else {
+            self.shares.of_api(change, foreign, &mut self.changes);
+        }
+    }
+
+    fn end_what_is_gone(&mut self) {
+        let Some(hierarchy) = &self.hierarchy else { return };
+        let there = |path: &std::path::Path, cgroup: CgroupId| {
+            let directory = hierarchy.directory(path).and_then(|directory| std::fs::metadata(directory).ok());
+            directory.is_some_and(|there| there.ino() == cgroup.0)
+        };
+        for id in self.shares.sweep(there, &mut self.changes) {
+            self.api.forget_announced(&id);
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Containers for NodeContainers {
+    async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
+        loop {
+            if self.synchronized.is_some_and(|until| self.walked || Instant::now() >= until) {
+                self.synchronized = None;
+                self.shares.of_api(ContainerChange::Synchronized, false, &mut self.changes);
+            }
+            if let Some(change) = self.changes.pop_front() {
+                return Ok(change);
+            }
+            self.watch()?;
+            let Some(tree) = &mut self.tree else { continue };
+            let sweep = self.sweep.get_or_insert_with(|| {
+                let mut sweep = interval(SWEEP);
+                sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                sweep
+            });
+            let held_up = async {
+                match self.synchronized {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                sight = tree.next() => self.see(sight),
+                () = held_up => {}
+                _ = sweep.tick() => self.end_what_is_gone(),
+                change = self.api.next() => match change {
+                    Ok((change, foreign)) => self.hear(change, foreign),
+                    Err(error) => {
+                        // Whoever is away tells nothing first.
+                        self.shares.defer_no_more(&mut self.changes);
+                        return Err(error);
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Containers that no runtime's API tells of: by their cgroups, their bundles and `/proc`. Ring: host (root).
+#![forbid(unsafe_code)]
+
+#[expect(dead_code, reason = "shared with the tests of the APIs")]
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use palisade_containers::{Endpoint, NodeConfig, NodeContainers};
+use palisade_world::ContainerChange;
+use support::{Follower, IMAGE, NodeFollower, PrivateContainerd, Run, cgroup_inode, succeed};
+
+const UID: &str = "0e4f7e0c-4bd1-4c9a-8a54-1f2d5f6a7b8c";
+
+/// An id as runtimes make them, of this process alone.
+fn id(number: u32) -> String {
+    format!("{:032x}{number:032x}", std::process::id())
+}
+
+fn by_cgroups() -> NodeFollower {
+    Follower(NodeContainers::new(NodeConfig { endpoint: Endpoint::Cgroups, hook_socket: None }))
+}
+
+fn unified() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    mounts.lines().find(|line| line.starts_with("cgroup2 ")).and_then(|line| line.split(' ').nth(1)).unwrap().into()
+}
+
+/// A process in a cgroup that is named as a runtime names it.
+struct Faked {
+    directory: PathBuf,
+    process: Option<Child>,
+}
+
+impl Faked {
+    fn start(path: &str) -> Self {
+        let directory = unified().join(path);
+        fs::create_dir_all(&directory).unwrap();
+        let mut faked = Self { directory, process: None };
+        faked.run();
+        faked
+    }
+
+    fn run(&mut self) {
+        let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        fs::write(self.directory.join("cgroup.procs"), process.id().to_string()).unwrap();
+        self.process = Some(process);
+    }
+
+    fn end(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    fn inode(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::metadata(&self.directory).unwrap().ino()
+    }
+}
+
+impl Drop for Faked {
+    fn drop(&mut self) {
+        self.end();
+        // Up to the hierarchy, as far as nobody else is in it.
+        for directory in self.directory.ancestors().take_while(|directory| *directory != unified()) {
+            for _ in 0..50 {
+                if fs::remove_dir(directory).is_ok() || !directory.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+/// Until the container of this id is told.
+async fn started(follower: &mut NodeFollower, id: &str) -> palisade_world::Container {
+    loop {
+        if let ContainerChange::Started(container) = follower.next().await
+            && container.id.0 == id
+        {
+            return container;
+        }
+    }
+}
+
+async fn stopped(follower: &mut NodeFollower, id: &str) {
+    while follower.stopped_or_other().await.as_deref() != Some(id) {}
+}
+
+impl NodeFollower {
+    async fn stopped_or_other(&mut self) -> Option<String> {
+        match self.next().await {
+            ContainerChange::Stopped(id) => Some(id.0),
+            _ => None,
+        }
+    }
+}
+
+#[tokio::test]
+async fn host_tree_knows_dockers_containers_by_their_cgroups_and_their_lives() {
+    let (before, after) = (id(1), id(2));
+    let mut first = Faked::start(&format!("docker/{before}"));
+    let mut follower = by_cgroups();
+    let told = started(&mut follower, &before).await;
+    assert_eq!((told.runtime_namespace.as_str(), told.pod.as_str(), told.namespace.as_str()), ("docker", before.as_str(), "default"));
+    assert_eq!(told.pid, first.process.as_ref().unwrap().id());
+    assert_eq!(told.cgroup.0, cgroup_inode(told.pid));
+    let second = Faked::start(&format!("system.slice/docker-{after}.scope"));
+    let told = started(&mut follower, &after).await;
+    assert_eq!(told.cgroup.0, second.inode());
+    first.end();
+    stopped(&mut follower, &before).await;
+    // The same path again is another cgroup, and another container.
+    let old = first.inode();
+    fs::remove_dir(&first.directory).unwrap();
+    fs::create_dir(&first.directory).unwrap();
+    first.run();
+    let again = started(&mut follower, &before).await;
+    assert_eq!(again.cgroup.0, first.inode());
+    assert_ne!(again.cgroup.0, old);
+}
+
+#[tokio::test]
+async fn host_tree_tells_an_exec_session_from_a_container_and_nested_cgroups_too() {
+    let container = id(3);
+    let mut faked = Faked::start(&format!("kubepods/burstable/pod{UID}/{container}"));
+    let mut follower = by_cgroups();
+    let told = started(&mut follower, &container).await;
+    assert_eq!((told.namespace.as_str(), told.pod.as_str()), ("", format!("pod-{UID}").as_str()));
+    assert_eq!(told.labels["palisade.dev/qos"], "burstable");
+    // What enters from outside, and what the container makes below itself, is it: nobody new is told, and its end is the last one's.
+    let mut session = Command::new("sleep").arg("1000").spawn().unwrap();
+    let nested = faked.directory.join(format!("docker-{}.scope", id(4)));
+    fs::create_dir(&nested).unwrap();
+    fs::write(nested.join("cgroup.procs"), session.id().to_string()).unwrap();
+    faked.end();
+    let more = tokio::time::timeout(Duration::from_millis(600), follower.next()).await;
+    assert!(more.is_err(), "it lives on in what it made: {more:?}");
+    session.kill().unwrap();
+    session.wait().unwrap();
+    stopped(&mut follower, &container).await;
+    fs::remove_dir(&nested).unwrap();
+}
+
+#[tokio::test]
+async fn host_tree_reads_no_name_of_a_directory_that_others_own() {
+    let container = id(5);
+    let mut follower = by_cgroups();
+    follower.synchronize().await;
+    let faked = Faked::start("user.slice/palisade-test");
+    std::os::unix::fs::chown(&faked.directory, Some(1000), Some(1000)).unwrap();
+    let theirs = faked.directory.join(format!("docker-{container}.scope"));
+    fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(1000), Some(1000)).unwrap();
+    let mut leaver = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(theirs.join("cgroup.procs"), leaver.id().to_string()).unwrap();
+    let more = tokio::time::timeout(Duration::from_millis(800), follower.next()).await;
+    leaver.kill().unwrap();
+    leaver.wait().unwrap();
+    fs::remove_dir(&theirs).unwrap();
+    assert!(more.is_err(), "a user's cgroup took its process out of the host: {more:?}");
+}
+
+#[tokio::test]
+async fn host_tree_finds_real_containers_beside_containerd_and_leaves_it_its_own() {
+    let containerd = PrivateContainerd::start();
+    let docker = id(6);
+    let foreign = Faked::start(&format!("docker/{docker}"));
+    let mut follower = containerd.follow_as_node(Endpoint::Containerd(containerd.socket()));
+    assert_eq!(follower.synchronize().await, [format!("+{docker}")]);
+    let own = id(7);
+    let run = Run { id: &own, labels: &[("app", "web")], ..Run::default() };
+    let (output, ()) = tokio::join!(containerd.run(&run), async {
+        let (container, admission) = follower.starting().await;
+        assert_eq!(container.id.0, own);
+        admission.0.send(Ok(())).unwrap();
+    });
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(follower.started().await.labels["app"], "web");
+    let more = tokio::time::timeout(Duration::from_millis(1500), follower.next()).await;
+    assert!(more.is_err(), "told once: {more:?}");
+    containerd.ctr(&["tasks", "kill", "--signal", "KILL", &own]);
+    assert_eq!(follower.stopped().await, own);
+    drop(foreign);
+    assert_eq!(follower.stopped().await, docker);
+}
+
+#[tokio::test]
+async fn host_tree_tells_real_pods_of_containerd_without_its_api() {
+    let containerd = PrivateContainerd::start();
+    let container = id(8);
+    let cgroup = format!("/kubepods/besteffort/pod{UID}/{container}");
+    let mut follower = by_cgroups();
+    follower.synchronize().await;
+    let mut run = containerd.run_command(&Run { id: &container, hook: false, ..Run::default() });
+    // `ctr run [flags] IMAGE ID COMMAND`: a flag of its own goes before the image.
+    let words: Vec<_> = run.get_args().map(ToOwned::to_owned).collect();
+    let at = words.iter().position(|word| word == IMAGE).unwrap();
+    let mut ctr = Command::new(run.get_program());
+    ctr.args(&words[..at]).args(["--cgroup", &cgroup]).args(&words[at..]);
+    run = ctr;
+    succeed(&mut run);
+    let told = started(&mut follower, &container).await;
+    assert_eq!((told.cgroup_path.as_path(), told.pid), (Path::new(&cgroup), containerd.pid_of(&container)));
+    assert_eq!(told.runtime_namespace, "kubernetes");
+    let comm = fs::read_to_string(format!("/proc/{}/comm", told.pid)).unwrap();
+    assert_eq!(comm.trim(), "sleep", "it is told when the runtime has let it go");
+    containerd.ctr(&["tasks", "kill", "--signal", "KILL", &container]);
+    stopped(&mut follower, &container).await;
+    containerd.ctr(&["tasks", "delete", &container]);
+    for directory in unified().join(cgroup.trim_start_matches('/')).ancestors().skip(1).take(3) {
+        fs::remove_dir(directory).ok();
+    }
+}
+
+/// Podman as it comes from the distribution, with the storage and the network of this test alone.
+struct Podman {
+    root: tempfile::TempDir,
+}
+
+impl Podman {
+    /// `None` where it is not installed.
+    fn new() -> Option<Self> {
+        let there = Command::new("podman").arg("--version").output().is_ok_and(|output| output.status.success());
+        there.then(|| Self { root: tempfile::Builder::new().prefix("palisade-podman-").tempdir().unwrap() })
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut podman = Command::new("podman");
+        let directory = |name: &str| self.root.path().join(name);
+        podman.arg("--root").arg(directory("root")).arg("--runroot").arg(directory("run"));
+        podman.arg("--tmpdir").arg(directory("tmp")).args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+        podman.args(["--runtime", "runc", "--events-backend", "file"]).args(words);
+        podman
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        self.command(&["rm", "--force", "--all", "--time", "0"]).output().ok();
+    }
+}
+
+#[tokio::test]
+async fn host_tree_knows_podmans_containers_by_their_cgroups() {
+    let Some(podman) = Podman::new() else {
+        println!("skipped: podman is not installed");
+        return;
+    };
+    let image = podman.root.path().join("image.tar");
+    let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/image/make.sh");
+    succeed(Command::new(make).arg(&image).arg(IMAGE));
+    succeed(podman.command(&["load", "--input"]).arg(&image));
+    let mut follower = by_cgroups();
+    follower.synchronize().await;
+    let words = ["run", "--detach", "--network", "host", "--name", "web", IMAGE, "/bin/sleep", "1000"];
+    let container = succeed(&mut podman.command(&words)).trim().to_owned();
+    let told = started(&mut follower, &container).await;
+    let pid = succeed(&mut podman.command(&["inspect", "--format", "{{.State.Pid}}", "web"]));
+    assert_eq!((told.runtime_namespace.as_str(), told.pid.to_string().as_str()), ("podman", pid.trim()));
+    assert_eq!(told.cgroup.0, cgroup_inode(told.pid));
+    assert_eq!((told.name.as_str(), told.namespace.as_str()), (container.as_str(), "default"), "names are in its database: ids it is");
+    succeed(&mut podman.command(&["kill", "web"]));
+    stopped(&mut follower, &container).await;
+}
