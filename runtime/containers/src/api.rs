@@ -3,6 +3,7 @@
 //! Sources: containerd's `api/services/{events,namespaces,tasks,containers}/v1/*.proto` and `api/events/*.proto`.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use containerd_client::{
     connect,
     events::{ContainerDelete, ContainerUpdate, TaskDelete, TaskExit, TaskStart},
     services::v1::{
-        GetContainerRequest, GetRequest, ListNamespacesRequest, ListTasksRequest, PublishRequest, SubscribeRequest,
+        GetContainerRequest, GetRequest, ListContainersRequest, ListNamespacesRequest, ListTasksRequest, PublishRequest, SubscribeRequest,
         containers_client::ContainersClient, events_client::EventsClient, namespaces_client::NamespacesClient,
         tasks_client::TasksClient,
     },
@@ -27,7 +28,7 @@ use crate::{
     identity::Metadata,
     oci::Spec,
     roster::Key,
-    runtime::{Event, Runtime, Task},
+    runtime::{Event, Runtime, Task, Tasks},
 };
 
 /// Longest a call may take: containerd answers in about a millisecond, and a hook that waits for it has seconds.
@@ -59,6 +60,17 @@ pub(crate) struct Events {
     stream: Streaming<Envelope>,
 }
 
+/// What is known of a container's init.
+enum Process {
+    Of(u32),
+    None,
+    /// Its shim does not answer.
+    Unsure,
+}
+
+/// How long a shim may take to answer when all tasks are looked for.
+const SHIM_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// containerd, connected.
 #[derive(Debug)]
 pub(crate) struct ContainerdRuntime {
@@ -81,10 +93,22 @@ impl Runtime for ContainerdRuntime {
         self.api.namespaces().await.map(|_| ())
     }
 
-    async fn tasks(&mut self) -> Result<Vec<Task>, ContainersError> {
-        let mut tasks = Vec::new();
+    /// containerd leaves out of its list of tasks, without a word, those whose shim does not answer: each container that is not in it is
+    /// asked for by itself. (One that has no task is answered at once.)
+    async fn tasks(&mut self) -> Result<Tasks, ContainersError> {
+        let mut tasks = Tasks::default();
         for namespace in self.api.namespaces().await? {
-            tasks.extend(self.api.tasks(&namespace).await?);
+            let known = self.api.tasks(&namespace).await?;
+            let listed: BTreeSet<String> = known.iter().map(|task| task.key.id.clone()).collect();
+            tasks.known.extend(known);
+            for id in self.api.containers(&namespace).await?.into_iter().filter(|id| !listed.contains(id)) {
+                let key = Key { namespace: namespace.clone(), id };
+                match self.api.process(&key, SHIM_TIMEOUT).await? {
+                    Process::Of(pid) => tasks.known.push(Task { key, pid }),
+                    Process::None => {}
+                    Process::Unsure => tasks.unsure.push(key),
+                }
+            }
         }
         Ok(tasks)
     }
@@ -179,14 +203,37 @@ impl Api {
             .collect())
     }
 
-    /// The pid of the container's init; `None` where it has no task or its init has ended.
+    /// Ids of all containers, those without a task as well.
+    async fn containers(&self, namespace: &str) -> Result<Vec<String>, ContainersError> {
+        let mut containers = ContainersClient::new(self.channel.clone());
+        let request = self.namespaced(ListContainersRequest::default(), namespace)?;
+        let listed = self.call("list containers", containers.list(request)).await?;
+        Ok(listed.into_iter().flat_map(|list| list.containers).map(|container| container.id).collect())
+    }
+
+    /// The pid of the container's init; `None` where it has no task, or its init has ended, or its shim does not answer.
     pub(crate) async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError> {
+        match self.process(key, CALL_TIMEOUT).await? {
+            Process::Of(pid) => Ok(Some(pid)),
+            Process::None => Ok(None),
+            Process::Unsure => Err(unreachable(&self.address, too_slow("get task"))),
+        }
+    }
+
+    /// The container's init; `within` bounds what is waited for its shim.
+    async fn process(&self, key: &Key, within: Duration) -> Result<Process, ContainersError> {
         let mut tasks = TasksClient::new(self.channel.clone());
         let request = GetRequest { container_id: key.id.clone(), exec_id: String::new() };
         let request = self.namespaced(request, &key.namespace)?;
-        let got = self.call("get task", tasks.get(request)).await?;
-        let task = got.and_then(|got| got.process).filter(|task| alive(task.status()) && task.pid != 0);
-        Ok(task.map(|task| task.pid))
+        let got = match timeout(within, tasks.get(request)).await {
+            Ok(Ok(response)) => response.into_inner().process,
+            Ok(Err(status)) if status.code() == Code::NotFound => None,
+            Err(_) => return Ok(Process::Unsure),
+            Ok(Err(status)) if status.code() == Code::DeadlineExceeded => return Ok(Process::Unsure),
+            Ok(Err(status)) => return Err(unreachable(&self.address, told("get task", &status))),
+        };
+        let task = got.filter(|task| alive(task.status()) && task.pid != 0);
+        Ok(task.map_or(Process::None, |task| Process::Of(task.pid)))
     }
 
     /// What containerd holds of a container; `None` where there is none of the id.

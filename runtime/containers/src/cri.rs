@@ -41,7 +41,7 @@ use crate::{
     identity::{CONTAINER_NAME, Metadata, POD_NAME, POD_NAMESPACE, POD_UID},
     oci::Spec,
     roster::Key,
-    runtime::{Event, Runtime, Task},
+    runtime::{Event, Runtime, Task, Tasks},
 };
 
 /// Between two looks: a container without hook runs without policy for so long at most.
@@ -285,10 +285,13 @@ impl Runtime for Cri {
         self.call("version", client.version(VersionRequest { version: "v1".to_owned() })).await.map(|_| ())
     }
 
-    async fn tasks(&mut self) -> Result<Vec<Task>, ContainersError> {
+    async fn tasks(&mut self) -> Result<Tasks, ContainersError> {
         self.compare().await?;
         self.found.clear();
-        Ok(self.seen.iter().map(|(id, pid)| Task { key: key(id.clone()), pid: *pid }).collect())
+        let known = self.seen.iter().map(|(id, pid)| Task { key: key(id.clone()), pid: *pid }).collect();
+        // Whatever the list has and no look has met is met by a later one.
+        let unsure = self.sandboxes.iter().filter(|id| !self.seen.contains_key(*id)).map(|id| key(id.clone()));
+        Ok(Tasks { known, unsure: unsure.collect() })
     }
 
     async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError> {

@@ -67,13 +67,16 @@ pub(crate) struct Followed<R> {
 struct Connection<R> {
     runtime: R,
     heartbeat: Interval,
+    /// Containers of which the runtime could not say whether they run: asked again with each heartbeat, [`MAX_CONTAINERS`](crate::MAX_CONTAINERS) at most.
+    unsure: Vec<Key>,
 }
 
 impl<R> Connection<R> {
-    fn of(runtime: R) -> Self {
+    fn of(runtime: R, mut unsure: Vec<Key>) -> Self {
+        unsure.truncate(crate::MAX_CONTAINERS);
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { runtime, heartbeat }
+        Self { runtime, heartbeat, unsure }
     }
 }
 
@@ -83,6 +86,8 @@ enum Work {
     Hook(Call),
     Abandoned(Key, u32),
     Heartbeat,
+    /// A container that may run.
+    Unsure(Key),
 }
 
 impl<R: Runtime> Followed<R> {
@@ -127,10 +132,18 @@ impl<R: Runtime> Followed<R> {
     async fn connect(&mut self) -> Result<(), ContainersError> {
         let mut api = R::connect(&self.config.address).await?;
         let (hierarchy, mounts) = here()?;
-        let mut found = Vec::new();
-        for task in api.tasks().await? {
-            if let Some(entry) = describe(&api, &self.roster, &hierarchy, &mounts, &task).await? {
-                found.push((task.key, entry));
+        let (mut found, tasks) = (Vec::new(), api.tasks().await?);
+        let mut unsure = tasks.unsure;
+        for task in tasks.known {
+            match describe(&api, &self.roster, &hierarchy, &mounts, &task).await {
+                Ok(Some(entry)) => found.push((task.key, entry)),
+                Ok(None) => {}
+                // The runtime is there: it is this container's shim that does not answer.
+                Err(error) if api.alive().await.is_ok() => {
+                    tracing::warn!(container = task.key.id, %error, "asked again in a moment");
+                    unsure.push(task.key);
+                }
+                Err(error) => return Err(error),
             }
         }
         let mut gone = Vec::new();
@@ -141,8 +154,12 @@ impl<R: Runtime> Followed<R> {
         }
         // No await from here on: a connection is made whole or not at all.
         gone.iter().for_each(|key| self.roster.removed(key, &mut self.changes));
-        let keys: BTreeSet<Key> = found.iter().map(|(key, _)| key.clone()).collect();
+        let keys: BTreeSet<Key> = found.iter().map(|(key, _)| key).chain(&unsure).cloned().collect();
         self.roster.keep_only(&keys, &mut self.changes);
+        for key in &unsure {
+            // Told again, for the reader forgets what is not.
+            self.roster.told_again(key, &mut self.changes);
+        }
         for (key, mut entry) in found {
             // Again, for two of one id may have been found at once.
             entry.container.id = self.roster.id_for(&key);
@@ -151,7 +168,7 @@ impl<R: Runtime> Followed<R> {
             }
         }
         self.changes.push_back(ContainerChange::Synchronized);
-        self.connection = Some(Connection::of(api));
+        self.connection = Some(Connection::of(api, unsure));
         Ok(())
     }
 
@@ -178,6 +195,10 @@ impl<R: Runtime> Followed<R> {
             event = connection.runtime.next() => Work::Event(event?),
             _ = connection.heartbeat.tick() => Work::Heartbeat,
         };
+        if matches!(work, Work::Heartbeat) {
+            let unsure = std::mem::take(&mut connection.unsure);
+            self.work.extend(unsure.into_iter().map(Work::Unsure));
+        }
         self.work.push_back(work);
         Ok(())
     }
@@ -209,6 +230,19 @@ impl<R: Runtime> Followed<R> {
                 }
             }
             Some(Work::Heartbeat) => api.alive().await?,
+            Some(Work::Unsure(key)) => {
+                let asked = api.init_pid(key).await;
+                match asked {
+                    Ok(Some(pid)) => tell_start(api, roster, &Task { key: key.clone(), pid }, changes).await?,
+                    Ok(None) => roster.removed(key, changes),
+                    Err(error) => {
+                        api.alive().await?;
+                        tracing::warn!(container = key.id, %error, "asked again in a moment");
+                        let key = key.clone();
+                        self.connection.iter_mut().for_each(|connection| connection.unsure.push(key.clone()));
+                    }
+                }
+            }
             // Its container does not start: it must not take a slot.
             Some(Work::Hook(call)) if call.answer.is_closed() => {}
             Some(Work::Hook(call)) => {
@@ -241,7 +275,7 @@ impl<R: Runtime> Followed<R> {
     /// The next connection tells everything anew, so events that wait are outdated; hooks wait on.
     fn disconnect(&mut self) {
         self.connection = None;
-        self.work.retain(|work| !matches!(work, Work::Event(_) | Work::Heartbeat));
+        self.work.retain(|work| !matches!(work, Work::Event(_) | Work::Heartbeat | Work::Unsure(_)));
     }
 }
 

@@ -8,7 +8,7 @@ use palisade_world::ContainersError;
 use crate::{
     identity::Metadata,
     roster::Key,
-    runtime::{Event, Runtime, Task},
+    runtime::{Event, Runtime, Tasks},
 };
 
 /// Nobody to ask.
@@ -28,8 +28,8 @@ impl Runtime for NoApi {
         Ok(())
     }
 
-    async fn tasks(&mut self) -> Result<Vec<Task>, ContainersError> {
-        Ok(Vec::new())
+    async fn tasks(&mut self) -> Result<Tasks, ContainersError> {
+        Ok(Tasks::default())
     }
 
     async fn init_pid(&self, _: &Key) -> Result<Option<u32>, ContainersError> {

@@ -40,8 +40,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How a node knows its containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// By which API.
-    pub endpoint: Endpoint,
+    /// By which API; `None`: by that of the first runtime that is found, also where it comes later.
+    pub endpoint: Option<Endpoint>,
     /// The socket for `palisade hook`; without one, containers are only known once they run.
     pub hook_socket: Option<PathBuf>,
 }
@@ -50,6 +50,9 @@ pub struct NodeConfig {
 #[derive(Debug)]
 pub struct NodeContainers {
     api: Api,
+    hook_socket: Option<PathBuf>,
+    /// No runtime was found yet.
+    detects: bool,
     /// Whether an API can tell a container first.
     has_api: bool,
     tree: Option<Tree>,
@@ -81,6 +84,15 @@ impl Api {
 }
 
 impl Api {
+    fn of(endpoint: Endpoint, hook_socket: Option<PathBuf>) -> Self {
+        let follow = |address| RuntimeConfig { address, hook_socket };
+        match endpoint {
+            Endpoint::Containerd(socket) => Self::Containerd(Followed::with_foreign(follow(socket))),
+            Endpoint::Cri(socket) => Self::Cri(Followed::with_foreign(follow(socket))),
+            Endpoint::Cgroups => Self::None(Followed::with_foreign(follow(PathBuf::new()))),
+        }
+    }
+
     fn forget_announced(&mut self, id: &ContainerId) {
         match self {
             Self::Containerd(followed) => followed.forget_announced(id),
@@ -94,17 +106,16 @@ impl NodeContainers {
     /// Nothing is opened until the first [`Containers::next`].
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
-        let address = config.endpoint.socket().map(ToOwned::to_owned).unwrap_or_default();
-        let follow = RuntimeConfig { address, hook_socket: config.hook_socket };
-        let api = match config.endpoint {
-            Endpoint::Containerd(_) => Api::Containerd(Followed::with_foreign(follow)),
-            Endpoint::Cri(_) => Api::Cri(Followed::with_foreign(follow)),
-            Endpoint::Cgroups => Api::None(Followed::with_foreign(follow)),
-        };
+        let endpoint = config.endpoint.clone().unwrap_or_else(Endpoint::detect);
+        tracing::info!(%endpoint, told = config.endpoint.is_some(), "containers are known by");
+        let detects = config.endpoint.is_none() && endpoint == Endpoint::Cgroups;
+        let api = Api::of(endpoint, config.hook_socket.clone());
         let has_api = !matches!(api, Api::None(_));
         Self {
             has_api,
             api,
+            hook_socket: config.hook_socket,
+            detects,
             tree: None,
             hierarchy: None,
             walked: false,
@@ -127,6 +138,26 @@ impl NodeContainers {
         self.tree = Some(watched.map_err(|error| failed(format!("cannot be watched: {error}")))?);
         self.hierarchy = Some(hierarchy);
         Ok(())
+    }
+
+    /// A runtime that was started after the node is followed from now on: all is told anew, by its API.
+    fn look_for_a_runtime(&mut self) -> Result<(), ContainersError> {
+        if !self.detects {
+            return Ok(());
+        }
+        let endpoint = Endpoint::detect();
+        if endpoint == Endpoint::Cgroups {
+            return Ok(());
+        }
+        tracing::info!(%endpoint, "a runtime is there now: containers are known by");
+        self.detects = false;
+        self.has_api = true;
+        // The old one first: the hook's socket is one's.
+        self.api = Api::of(Endpoint::Cgroups, None);
+        self.api = Api::of(endpoint.clone(), self.hook_socket.clone());
+        // Begun anew, with the patience that an API is owed.
+        self.tree = None;
+        Err(unreachable(endpoint.socket().unwrap_or(std::path::Path::new("/")), "it was started just now".to_owned()))
     }
 
     fn see(&mut self, sight: Option<Sight>) {
@@ -187,7 +218,10 @@ impl Containers for NodeContainers {
                 biased;
                 sight = tree.next() => self.see(sight),
                 () = held_up => {}
-                _ = sweep.tick() => self.end_what_is_gone(),
+                _ = sweep.tick() => {
+                    self.end_what_is_gone();
+                    self.look_for_a_runtime()?;
+                }
                 change = self.api.next() => match change {
                     Ok((change, foreign)) => self.hear(change, foreign),
                     Err(error) => {

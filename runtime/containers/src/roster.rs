@@ -149,6 +149,13 @@ impl Roster {
         self.started(key, entry, changes);
     }
 
+    /// A container that ran, and nobody can say at this new connection that it does not.
+    pub(crate) fn told_again(&self, key: &Key, changes: &mut Changes) {
+        if let Some(told) = self.told.get(key).filter(|told| told.running) {
+            changes.push_back(ContainerChange::Started(told.entry.container.clone()));
+        }
+    }
+
     /// Containers that were announced and do not run yet.
     pub(crate) fn announced(&self) -> Vec<Key> {
         self.told.iter().filter(|(_, told)| !told.running).map(|(key, _)| key.clone()).collect()

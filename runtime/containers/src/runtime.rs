@@ -27,6 +27,14 @@ pub(crate) struct Task {
     pub pid: u32,
 }
 
+/// What runs.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    pub known: Vec<Task>,
+    /// Containers of which the runtime cannot say it now: while one of a pod waits in its hook, containerd's shim answers for none of that pod.
+    pub unsure: Vec<Key>,
+}
+
 /// One connection to a runtime. Every call has a deadline of its own.
 #[async_trait(?Send)]
 pub(crate) trait Runtime: Sized {
@@ -43,7 +51,7 @@ pub(crate) trait Runtime: Sized {
     async fn alive(&self) -> Result<(), ContainersError>;
 
     /// All that have an init process: created (it waits to be let go), running, paused.
-    async fn tasks(&mut self) -> Result<Vec<Task>, ContainersError>;
+    async fn tasks(&mut self) -> Result<Tasks, ContainersError>;
 
     /// The pid of the container's init; `None` where it has none or that has ended.
     async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError>;

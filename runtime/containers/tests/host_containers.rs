@@ -200,6 +200,25 @@ async fn host_containers_are_told_anew_after_a_restart_of_containerd() {
 }
 
 #[tokio::test]
+async fn host_containers_of_a_containerd_that_hangs_are_kept_and_its_silence_is_said_in_time() {
+    let containerd = PrivateContainerd::start();
+    assert!(containerd.run(&Run { id: "stays", hook: false, ..Run::default() }).await.status.success());
+    let mut follower = containerd.follow();
+    assert_eq!(follower.synchronize().await, ["+stays"]);
+    containerd.signal("STOP");
+    let begun = tokio::time::Instant::now();
+    let said = follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
+    let silence = begun.elapsed();
+    assert!(said.contains("no answer in time"), "{said}");
+    assert!(silence < Duration::from_secs(9), "known after {silence:?}");
+    let again = follower.try_next().await.expect_err("it still hangs").to_string();
+    assert!(again.contains("no answer in time"), "{again}");
+    containerd.signal("CONT");
+    assert_eq!(follower.synchronize_over_errors().await, ["+stays"], "told anew, and not as ended in between");
+    println!("silence known after {silence:?}");
+}
+
+#[tokio::test]
 async fn host_containers_that_start_while_the_node_connects_are_told_once() {
     let containerd = PrivateContainerd::start();
     let ids: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();

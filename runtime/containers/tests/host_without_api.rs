@@ -23,7 +23,7 @@ fn id(number: u32) -> String {
 }
 
 fn by_cgroups() -> NodeFollower {
-    Follower(NodeContainers::new(NodeConfig { endpoint: Endpoint::Cgroups, hook_socket: None }))
+    Follower(NodeContainers::new(NodeConfig { endpoint: Some(Endpoint::Cgroups), hook_socket: None }))
 }
 
 fn unified() -> PathBuf {
@@ -31,10 +31,30 @@ fn unified() -> PathBuf {
     mounts.lines().find(|line| line.starts_with("cgroup2 ")).and_then(|line| line.split(' ').nth(1)).unwrap().into()
 }
 
+/// A process that does nothing, and ends with this value.
+struct Process(Child);
+
+impl Process {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn end(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// A process in a cgroup that is named as a runtime names it.
 struct Faked {
     directory: PathBuf,
-    process: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Faked {
@@ -47,16 +67,13 @@ impl Faked {
     }
 
     fn run(&mut self) {
-        let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
-        fs::write(self.directory.join("cgroup.procs"), process.id().to_string()).unwrap();
+        let process = Process::start();
+        fs::write(self.directory.join("cgroup.procs"), process.0.id().to_string()).unwrap();
         self.process = Some(process);
     }
 
     fn end(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
+        self.process = None;
     }
 
     fn inode(&self) -> u64 {
@@ -111,7 +128,7 @@ async fn host_tree_knows_dockers_containers_by_their_cgroups_and_their_lives() {
     let mut follower = by_cgroups();
     let told = started(&mut follower, &before).await;
     assert_eq!((told.runtime_namespace.as_str(), told.pod.as_str(), told.namespace.as_str()), ("docker", before.as_str(), "default"));
-    assert_eq!(told.pid, first.process.as_ref().unwrap().id());
+    assert_eq!(told.pid, first.process.as_ref().unwrap().0.id());
     assert_eq!(told.cgroup.0, cgroup_inode(told.pid));
     let second = Faked::start(&format!("system.slice/docker-{after}.scope"));
     let told = started(&mut follower, &after).await;
@@ -131,21 +148,21 @@ async fn host_tree_knows_dockers_containers_by_their_cgroups_and_their_lives() {
 #[tokio::test]
 async fn host_tree_tells_an_exec_session_from_a_container_and_nested_cgroups_too() {
     let container = id(3);
-    let mut faked = Faked::start(&format!("kubepods/burstable/pod{UID}/{container}"));
     let mut follower = by_cgroups();
+    follower.synchronize().await;
+    let mut faked = Faked::start(&format!("kubepods/burstable/pod{UID}/{container}"));
     let told = started(&mut follower, &container).await;
     assert_eq!((told.namespace.as_str(), told.pod.as_str()), ("", format!("pod-{UID}").as_str()));
     assert_eq!(told.labels["palisade.dev/qos"], "burstable");
     // What enters from outside, and what the container makes below itself, is it: nobody new is told, and its end is the last one's.
-    let mut session = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut session = Process::start();
     let nested = faked.directory.join(format!("docker-{}.scope", id(4)));
     fs::create_dir(&nested).unwrap();
-    fs::write(nested.join("cgroup.procs"), session.id().to_string()).unwrap();
+    fs::write(nested.join("cgroup.procs"), session.0.id().to_string()).unwrap();
     faked.end();
     let more = tokio::time::timeout(Duration::from_millis(600), follower.next()).await;
     assert!(more.is_err(), "it lives on in what it made: {more:?}");
-    session.kill().unwrap();
-    session.wait().unwrap();
+    session.end();
     stopped(&mut follower, &container).await;
     fs::remove_dir(&nested).unwrap();
 }
@@ -160,11 +177,10 @@ async fn host_tree_reads_no_name_of_a_directory_that_others_own() {
     let theirs = faked.directory.join(format!("docker-{container}.scope"));
     fs::create_dir(&theirs).unwrap();
     std::os::unix::fs::chown(&theirs, Some(1000), Some(1000)).unwrap();
-    let mut leaver = Command::new("sleep").arg("1000").spawn().unwrap();
-    fs::write(theirs.join("cgroup.procs"), leaver.id().to_string()).unwrap();
+    let mut leaver = Process::start();
+    fs::write(theirs.join("cgroup.procs"), leaver.0.id().to_string()).unwrap();
     let more = tokio::time::timeout(Duration::from_millis(800), follower.next()).await;
-    leaver.kill().unwrap();
-    leaver.wait().unwrap();
+    leaver.end();
     fs::remove_dir(&theirs).unwrap();
     assert!(more.is_err(), "a user's cgroup took its process out of the host: {more:?}");
 }
@@ -246,6 +262,7 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         self.command(&["rm", "--force", "--all", "--time", "0"]).output().ok();
+        fs::remove_dir(unified().join("libpod_parent")).ok();
     }
 }
 
@@ -261,7 +278,7 @@ async fn host_tree_knows_podmans_containers_by_their_cgroups() {
     succeed(podman.command(&["load", "--input"]).arg(&image));
     let mut follower = by_cgroups();
     follower.synchronize().await;
-    let words = ["run", "--detach", "--network", "host", "--name", "web", IMAGE, "/bin/sleep", "1000"];
+    let words = ["run", "--detach", "--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--name", "web", IMAGE, "/bin/sleep", "1000"];
     let container = succeed(&mut podman.command(&words)).trim().to_owned();
     let told = started(&mut follower, &container).await;
     let pid = succeed(&mut podman.command(&["inspect", "--format", "{{.State.Pid}}", "web"]));

@@ -250,3 +250,36 @@ async fn host_pods_that_share_the_hosts_processes_are_containers_by_their_cgroup
     cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: sandbox.clone() }).await.unwrap();
     cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: sandbox }).await.unwrap();
 }
+
+/// While a container waits in its hook, containerd's shim answers for none of its pod: what runs there must not be taken for ended.
+#[tokio::test]
+async fn host_pods_whose_shim_is_held_up_by_a_hook_are_not_forgotten_at_a_new_connection() {
+    let mut containerd = PrivateContainerd::start_with_cri();
+    let mut cri = RuntimeServiceClient::new(containerd_client::connect(containerd.path("c.sock")).await.unwrap());
+    let pod = pod(&containerd);
+    let mut follower = containerd.follow();
+    follower.synchronize().await;
+    let sandbox = run_sandbox(&mut cri, &pod).await;
+    assert_eq!(follower.started().await.id.0, sandbox);
+    let id = create(&mut cri, &sandbox, &pod, "main").await;
+    let (started, _) = start(&mut cri, &mut follower, &id, Ok(())).await;
+    assert_eq!(started, Ok(()));
+    assert_eq!(follower.started().await.id.0, id);
+
+    let late = create(&mut cri, &sandbox, &pod, "late").await;
+    let request = StartContainerRequest { container_id: late.clone() };
+    let waiting = tokio::spawn(async move { cri.start_container(request).await });
+    let (container, admission) = follower.starting().await;
+    assert_eq!(container.id.0, late);
+    containerd.kill();
+    assert!(follower.try_next().await.is_err());
+    containerd.start_again();
+    // Both are told again, none has stopped, though no shim says a word.
+    let told = follower.synchronize_over_errors().await;
+    assert!(!told.iter().any(|told| told.starts_with('-')), "{told:?}");
+    for id in [&id, &sandbox] {
+        assert!(told.contains(&format!("+{id}")), "{told:?}");
+    }
+    admission.0.send(Ok(())).unwrap();
+    waiting.await.unwrap().unwrap_err();
+}

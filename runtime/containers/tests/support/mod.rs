@@ -147,7 +147,7 @@ impl PrivateContainerd {
 
     /// As a node does: by the endpoint and by the cgroup tree.
     pub fn follow_as_node(&self, endpoint: Endpoint) -> NodeFollower {
-        Follower(NodeContainers::new(NodeConfig { endpoint, hook_socket: Some(self.hook_socket()) }))
+        Follower(NodeContainers::new(NodeConfig { endpoint: Some(endpoint), hook_socket: Some(self.hook_socket()) }))
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -331,6 +331,21 @@ impl<C: Containers> Follower<C> {
             }
         }
         told.sort();
+        told
+    }
+
+    /// The same, of a runtime that may need more than one connection; a call that fails is made again, as the node does.
+    pub async fn synchronize_over_errors(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            match self.try_next().await {
+                Ok(ContainerChange::Synchronized) => break,
+                Ok(ContainerChange::Started(container)) => told.push(format!("+{}", container.id)),
+                Ok(ContainerChange::Stopped(id)) => told.push(format!("-{id}")),
+                Ok(other) => panic!("unexpected: {other:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
         told
     }
 

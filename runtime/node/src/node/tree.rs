@@ -3,7 +3,7 @@
 use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use palisade_alerts::{Alerts, state::Names};
-use palisade_containers::{Containerd, RuntimeConfig};
+use palisade_containers::{NodeConfig, NodeContainers};
 use palisade_domain::{Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
 use palisade_health::{Health, state::State as Conditions};
@@ -293,10 +293,10 @@ fn workloads(
     wiring: palisade_workloads::Wiring,
 ) -> ChildSpec<Workloads> {
     let config =
-        RuntimeConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
+        NodeConfig { endpoint: arguments.runtime.endpoint(), hook_socket: Some(arguments.hook_socket.clone()) };
     let slots = Kept::new(Slots::new(arguments.max_workloads));
     ChildSpec::with_mailbox(mailbox, move |_| {
-        Ok(Workloads::new(Box::new(Containerd::new(config.clone())), wiring.clone(), slots.clone()))
+        Ok(Workloads::new(Box::new(NodeContainers::new(config.clone())), wiring.clone(), slots.clone()))
     })
 }
 
