@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResult, WrapFuture as _};
+use palisade_domain::UnixNanos;
 use palisade_protocol::{
     Condition, ConditionReported, WorkloadAppeared, WorkloadGone, WorkloadStarted, WorkloadTable, WorkloadsOf,
 };
 use palisade_supervision::{Context, Kept, Outbox};
-use palisade_domain::UnixNanos;
 use palisade_world::{Admission, BootNanos, Clock, ContainerChange, Containers, ContainersError};
 
 use crate::state::{Effect, GRACE, Input, State};

@@ -195,7 +195,9 @@ fn unit_workloads_node_works_on_without_its_runtime_and_says_since_when() {
     let away: Vec<&String> = said.iter().filter(|line| line.contains("more")).collect();
     assert_eq!(away.len(), 2, "once a failure: {said:?}");
     for (line, left) in away.iter().zip([1, 0]) {
-        let expected = format!("container runtime at c.sock: {left} more, since 1970-01-01T00:00:00Z: 1 containers are held as they were");
+        let expected = format!(
+            "container runtime at c.sock: {left} more, since 1970-01-01T00:00:00Z: 1 containers are held as they were"
+        );
         assert!(line.contains(&expected), "{line}");
         assert!(!line.contains("Failed"), "what runs is held: {line}");
     }

@@ -13,9 +13,9 @@ use containerd_client::{
     connect,
     events::{ContainerDelete, ContainerUpdate, TaskDelete, TaskExit, TaskStart},
     services::v1::{
-        GetContainerRequest, GetRequest, ListContainersRequest, ListNamespacesRequest, ListTasksRequest, PublishRequest, SubscribeRequest,
-        containers_client::ContainersClient, events_client::EventsClient, namespaces_client::NamespacesClient,
-        tasks_client::TasksClient,
+        GetContainerRequest, GetRequest, ListContainersRequest, ListNamespacesRequest, ListTasksRequest,
+        PublishRequest, SubscribeRequest, containers_client::ContainersClient, events_client::EventsClient,
+        namespaces_client::NamespacesClient, tasks_client::TasksClient,
     },
     tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Channel},
     types::{Envelope, v1::Status as TaskStatus},

@@ -58,7 +58,8 @@ const NAMES: [(&str, &str); 9] = [
 
 /// CRI-O's: the labels of container or sandbox, as JSON.
 const CRIO_LABELS: &str = "io.kubernetes.cri-o.Labels";
-const IMAGES: [&str; 3] = ["io.kubernetes.cri-o.ImageName", "io.kubernetes.cri.image-name", "org.opencontainers.image.ref.name"];
+const IMAGES: [&str; 3] =
+    ["io.kubernetes.cri-o.ImageName", "io.kubernetes.cri.image-name", "org.opencontainers.image.ref.name"];
 
 impl Places {
     #[cfg(test)]
@@ -89,7 +90,9 @@ impl Places {
             let mut parts = name.split('_');
             match (parts.next(), parts.next(), parts.next(), parts.next()) {
                 // A static pod's directory names the hash of its manifest, which is its UID for the runtime too.
-                (Some(namespace), Some(pod), Some(own), None) if own == uid => Some((pod.to_owned(), namespace.to_owned())),
+                (Some(namespace), Some(pod), Some(own), None) if own == uid => {
+                    Some((pod.to_owned(), namespace.to_owned()))
+                }
                 _ => None,
             }
         })
@@ -191,7 +194,10 @@ mod tests {
         assert_eq!(told.image, "nginx:1");
         assert_eq!(told.sandbox_id(), Some("s1"));
         let named = |key| told.labels.get(key).map(String::as_str);
-        assert_eq!([named(POD_NAME), named(POD_NAMESPACE), named(CONTAINER_NAME)], [Some("web-1"), Some("shop"), Some("main")]);
+        assert_eq!(
+            [named(POD_NAME), named(POD_NAMESPACE), named(CONTAINER_NAME)],
+            [Some("web-1"), Some("shop"), Some("main")]
+        );
         assert_eq!(named("app"), Some("web"));
     }
 
@@ -212,7 +218,8 @@ mod tests {
 
     #[test]
     fn unit_bundle_of_docker_names_the_container() {
-        let config = r#"{"ID":"d1","Name":"/db","Config":{"Image":"postgres:16","Labels":{"tier":"data"},"Env":["A=b"]}}"#;
+        let config =
+            r#"{"ID":"d1","Name":"/db","Config":{"Image":"postgres:16","Labels":{"tier":"data"},"Env":["A=b"]}}"#;
         let (_root, places) = places(&[
             ("var/lib/docker/containers/d1/config.v2.json", config),
             ("var/lib/docker/containers/d2/config.v2.json", r#"{"Name":"/x","Config":{"Labels":null}}"#),

@@ -138,9 +138,10 @@ impl Cri {
     async fn look(&self) -> Result<Look, ContainersError> {
         let mut client = self.client.clone();
         // Without a filter on the state: a container that is created and waits to be started has an init already.
-        let listed = self.call("list containers", client.list_containers(ListContainersRequest {
-            filter: Some(ContainerFilter::default()),
-        }));
+        let listed = self.call(
+            "list containers",
+            client.list_containers(ListContainersRequest { filter: Some(ContainerFilter::default()) }),
+        );
         let containers = listed.await?.map(|list| list.containers).unwrap_or_default();
         let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
         let filter = Some(PodSandboxFilter { state: Some(ready), ..PodSandboxFilter::default() });
@@ -348,7 +349,10 @@ fn key(id: String) -> Key {
 
 fn info(id: &str, json: Option<&String>) -> Info {
     let Some(json) = json else {
-        tracing::error!(container = id, "the runtime's verbose status has no `info`: its process is not known by the CRI");
+        tracing::error!(
+            container = id,
+            "the runtime's verbose status has no `info`: its process is not known by the CRI"
+        );
         return Info::default();
     };
     serde_json::from_str(json).unwrap_or_else(|error| {

@@ -303,7 +303,12 @@ impl<R: Runtime> Containers for Followed<R> {
 }
 
 /// A container that runs without its hook having announced it, or whose labels changed.
-async fn tell_start<R: Runtime>(api: &R, roster: &mut Roster, task: &Task, changes: &mut Changes) -> Result<(), ContainersError> {
+async fn tell_start<R: Runtime>(
+    api: &R,
+    roster: &mut Roster,
+    task: &Task,
+    changes: &mut Changes,
+) -> Result<(), ContainersError> {
     let (hierarchy, mounts) = here()?;
     if let Some(entry) = describe(api, roster, &hierarchy, &mounts, task).await?.filter(|_| has_room(roster, &task.key))
     {

@@ -33,7 +33,10 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// The container whose labels are the pod's, if it is another.
     pub(crate) fn sandbox_id(&self) -> Option<&str> {
-        self.spec.sandbox_id().or(Some(self.sandbox.as_str())).filter(|sandbox| !sandbox.is_empty() && *sandbox != self.id)
+        self.spec
+            .sandbox_id()
+            .or(Some(self.sandbox.as_str()))
+            .filter(|sandbox| !sandbox.is_empty() && *sandbox != self.id)
     }
 }
 

@@ -193,8 +193,10 @@ mod tests {
 
     /// `maker id-prefix uid qos`
     fn told(path: &str) -> Option<String> {
-        let named = container(Path::new(&path.replace("UID_", &UID.replace('-', "_")).replace("UID", UID).replace("ID", ID)))?;
-        let pod = named.pod.map(|pod| format!(" {} {}", pod.uid.replace(UID, "uid"), pod.qos.name())).unwrap_or_default();
+        let named =
+            container(Path::new(&path.replace("UID_", &UID.replace('-', "_")).replace("UID", UID).replace("ID", ID)))?;
+        let pod =
+            named.pod.map(|pod| format!(" {} {}", pod.uid.replace(UID, "uid"), pod.qos.name())).unwrap_or_default();
         Some(format!("{} {}{pod}", named.maker.name(), named.id.replace(ID, "id")))
     }
 
@@ -211,9 +213,18 @@ mod tests {
                 "containerd id uid burstable",
             ),
             ("/kubepods.slice/kubepods-podUID_.slice/crio-ID.scope", "cri-o id uid guaranteed"),
-            ("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/docker-ID.scope", "docker id uid besteffort"),
-            ("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope", "containerd id uid guaranteed"),
-            ("/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID", "containerd id uid burstable"),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/docker-ID.scope",
+                "docker id uid besteffort",
+            ),
+            (
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
+                "containerd id uid guaranteed",
+            ),
+            (
+                "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
+                "containerd id uid burstable",
+            ),
             ("/system.slice/docker-ID.scope", "docker id"),
             ("/docker/ID", "docker id"),
             ("/machine.slice/libpod-ID.scope", "podman id"),

@@ -3,11 +3,7 @@
 //! Decision: the tree is watched beside every API, not only in place of one. Docker's or Podman's containers on a node of containerd are
 //! seen by nobody else; and while the API is away, what starts then is seen at all.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use palisade_domain::{CgroupId, ContainerId};

@@ -45,7 +45,9 @@ pub enum StateError {
     #[error("the OCI state names no process (pid): this hook is for createRuntime")]
     NoProcess,
     /// The bundle is not where containerd puts it.
-    #[error("bundle {0} is neither containerd's (.../{BUNDLES}/<namespace>/<id>) nor CRI-O's (.../overlay-containers/<id>/userdata)")]
+    #[error(
+        "bundle {0} is neither containerd's (.../{BUNDLES}/<namespace>/<id>) nor CRI-O's (.../overlay-containers/<id>/userdata)"
+    )]
     ForeignBundle(PathBuf),
 }
 

@@ -57,8 +57,7 @@ impl Shares {
         match &change {
             ContainerChange::Starting(container, _) if foreign => {
                 self.told.remove(&container.id);
-                self.announced
-                    .insert(container.id.clone(), (container.cgroup_path.clone(), container.cgroup));
+                self.announced.insert(container.id.clone(), (container.cgroup_path.clone(), container.cgroup));
             }
             ContainerChange::Starting(container, _) | ContainerChange::Started(container) => {
                 self.announced.remove(&container.id);
@@ -106,11 +105,7 @@ impl Shares {
     }
 
     /// Ends announced containers whose cgroup is gone, and says which; `there` says whether a directory still is that cgroup.
-    pub(crate) fn sweep(
-        &mut self,
-        there: impl Fn(&Path, CgroupId) -> bool,
-        out: &mut Changes,
-    ) -> Vec<ContainerId> {
+    pub(crate) fn sweep(&mut self, there: impl Fn(&Path, CgroupId) -> bool, out: &mut Changes) -> Vec<ContainerId> {
         let gone: Vec<ContainerId> = self
             .announced
             .iter()

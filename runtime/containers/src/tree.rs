@@ -78,8 +78,7 @@ impl Tree {
     pub(crate) fn watch(hierarchy: Hierarchy, places: Places, grace: Duration) -> io::Result<Self> {
         let (sender, sights) = mpsc::channel(WAITING);
         let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let watcher =
-            Watcher {
+        let watcher = Watcher {
             hierarchy,
             places,
             grace,
@@ -156,7 +155,10 @@ impl Watcher {
             if left.is_zero() {
                 return;
             }
-            let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos().max(u32::from(left.as_secs() > 0) * 999_999_999)) };
+            let wait = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::from(left.subsec_nanos().max(u32::from(left.as_secs() > 0) * 999_999_999)),
+            };
             match poll(&mut [PollFd::new(&self.events, PollFlags::IN)], Some(&wait)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 _ => return,
@@ -229,7 +231,10 @@ impl Watcher {
     /// Directories that may get containers, and the state of those that are some.
     fn watch(&mut self, found: &Found) {
         use inotify::WatchFlags;
-        let places = found.directories.iter().map(|(path, inode)| (path.clone(), *inode, WatchFlags::CREATE | WatchFlags::DELETE));
+        let places = found
+            .directories
+            .iter()
+            .map(|(path, inode)| (path.clone(), *inode, WatchFlags::CREATE | WatchFlags::DELETE));
         let containers = found.containers.iter();
         let states = containers.map(|(path, one)| (path.join("cgroup.events"), one.cgroup.0, WatchFlags::MODIFY));
         let mut seen = BTreeSet::new();
@@ -319,7 +324,9 @@ fn eldest(hierarchy: &Hierarchy, path: &Path) -> Option<u32> {
         }
         if looked < MAX_MEMBERS {
             let below = fs::read_dir(&directory).into_iter().flatten().flatten();
-            waiting.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+            waiting.extend(
+                below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+            );
         }
     }
     None
@@ -427,7 +434,8 @@ mod tests {
 
     #[test]
     fn unit_tree_a_pod_of_no_known_namespace_is_of_none() {
-        let named = names::container(Path::new(&format!("/kubepods/pod0e4f7e0c-4bd1-4c9a-8a54-1f2d5f6a7b8c/{ID}"))).unwrap();
+        let named =
+            names::container(Path::new(&format!("/kubepods/pod0e4f7e0c-4bd1-4c9a-8a54-1f2d5f6a7b8c/{ID}"))).unwrap();
         let root = tempfile::tempdir().unwrap();
         let places = Places::below(root.path());
         let at = || Cgroup { id: CgroupId(9), path: "/x".into() };

@@ -207,7 +207,8 @@ async fn host_containers_of_a_containerd_that_hangs_are_kept_and_its_silence_is_
     assert_eq!(follower.synchronize().await, ["+stays"]);
     containerd.signal("STOP");
     let begun = tokio::time::Instant::now();
-    let said = follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
+    let said =
+        follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
     let silence = begun.elapsed();
     assert!(said.contains("no answer in time"), "{said}");
     assert!(silence < Duration::from_secs(9), "known after {silence:?}");

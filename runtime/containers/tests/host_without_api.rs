@@ -127,7 +127,10 @@ async fn host_tree_knows_dockers_containers_by_their_cgroups_and_their_lives() {
     let mut first = Faked::start(&format!("docker/{before}"));
     let mut follower = by_cgroups();
     let told = started(&mut follower, &before).await;
-    assert_eq!((told.runtime_namespace.as_str(), told.pod.as_str(), told.namespace.as_str()), ("docker", before.as_str(), "default"));
+    assert_eq!(
+        (told.runtime_namespace.as_str(), told.pod.as_str(), told.namespace.as_str()),
+        ("docker", before.as_str(), "default")
+    );
     assert_eq!(told.pid, first.process.as_ref().unwrap().0.id());
     assert_eq!(told.cgroup.0, cgroup_inode(told.pid));
     let second = Faked::start(&format!("system.slice/docker-{after}.scope"));
@@ -278,13 +281,31 @@ async fn host_tree_knows_podmans_containers_by_their_cgroups() {
     succeed(podman.command(&["load", "--input"]).arg(&image));
     let mut follower = by_cgroups();
     follower.synchronize().await;
-    let words = ["run", "--detach", "--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--name", "web", IMAGE, "/bin/sleep", "1000"];
+    let words = [
+        "run",
+        "--detach",
+        "--network",
+        "host",
+        "--ulimit",
+        "nofile=1024:1024",
+        "--ulimit",
+        "nproc=4096:4096",
+        "--name",
+        "web",
+        IMAGE,
+        "/bin/sleep",
+        "1000",
+    ];
     let container = succeed(&mut podman.command(&words)).trim().to_owned();
     let told = started(&mut follower, &container).await;
     let pid = succeed(&mut podman.command(&["inspect", "--format", "{{.State.Pid}}", "web"]));
     assert_eq!((told.runtime_namespace.as_str(), told.pid.to_string().as_str()), ("podman", pid.trim()));
     assert_eq!(told.cgroup.0, cgroup_inode(told.pid));
-    assert_eq!((told.name.as_str(), told.namespace.as_str()), (container.as_str(), "default"), "names are in its database: ids it is");
+    assert_eq!(
+        (told.name.as_str(), told.namespace.as_str()),
+        (container.as_str(), "default"),
+        "names are in its database: ids it is"
+    );
     succeed(&mut podman.command(&["kill", "web"]));
     stopped(&mut follower, &container).await;
 }

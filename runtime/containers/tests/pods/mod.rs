@@ -8,10 +8,9 @@ use crate::support::{Follower, IMAGE, PrivateContainerd, cgroup_inode};
 use containerd_client::tonic::transport::Channel;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxContainerConfig,
-    LinuxContainerSecurityContext, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
-    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
-    runtime_service_client::RuntimeServiceClient,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
+    StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
 };
 use palisade_world::Container;
 
@@ -176,7 +175,10 @@ async fn host_pods_are_followed_by_the_cri_alone_with_their_init_and_late_contai
     let init = create_running(&mut cri, &sandbox, &pod, "init", &["/bin/sleep", "2"]).await;
     let (started, announced) = start(&mut cri, &mut follower, &init, Ok(())).await;
     assert_eq!(started, Ok(()));
-    assert_eq!((announced.pod.as_str(), announced.namespace.as_str(), announced.name.as_str()), ("web-1", "shop", "init"));
+    assert_eq!(
+        (announced.pod.as_str(), announced.namespace.as_str(), announced.name.as_str()),
+        ("web-1", "shop", "init")
+    );
     assert_eq!((announced.image.as_str(), announced.labels["app"].as_str()), (IMAGE, "web"));
     assert_eq!(announced.cgroup.0, cgroup_inode(announced.pid));
     assert_eq!(follower.started().await.id, announced.id);
