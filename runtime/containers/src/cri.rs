@@ -59,7 +59,7 @@ type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<ContainerEv
 enum Stream {
     /// Asked for. No answer comes before the first event.
     Opening(Opening),
-    Open(Streaming<ContainerEventResponse>),
+    Open(Box<Streaming<ContainerEventResponse>>),
     /// The runtime has none.
     None,
 }
@@ -80,7 +80,7 @@ impl Stream {
         loop {
             match self {
                 Self::Opening(opening) => match opening.await {
-                    Ok(stream) => *self = Self::Open(stream.into_inner()),
+                    Ok(stream) => *self = Self::Open(Box::new(stream.into_inner())),
                     Err(status) => {
                         tracing::debug!(code = ?status.code(), "no container events by the CRI: it is asked every half second");
                         *self = Self::None;

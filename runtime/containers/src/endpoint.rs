@@ -17,8 +17,11 @@ pub enum Endpoint {
     Cgroups,
 }
 
+/// How who listens at a socket is followed.
+type By = fn(PathBuf) -> Endpoint;
+
 /// Where runtimes listen, the usual first: distributions' containerd, k3s and RKE2, MicroK8s; CRI-O; cri-dockerd.
-const USUAL: [(&str, fn(PathBuf) -> Endpoint); 6] = [
+const USUAL: [(&str, By); 6] = [
     ("run/containerd/containerd.sock", Endpoint::Containerd),
     ("run/k3s/containerd/containerd.sock", Endpoint::Containerd),
     ("var/snap/microk8s/common/run/containerd.sock", Endpoint::Containerd),

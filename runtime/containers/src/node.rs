@@ -64,9 +64,9 @@ pub struct NodeContainers {
 
 #[derive(Debug)]
 enum Api {
-    Containerd(Followed<ContainerdRuntime>),
-    Cri(Followed<Cri>),
-    None(Followed<NoApi>),
+    Containerd(Box<Followed<ContainerdRuntime>>),
+    Cri(Box<Followed<Cri>>),
+    None(Box<Followed<NoApi>>),
 }
 
 impl Api {
@@ -83,9 +83,9 @@ impl Api {
     fn of(endpoint: Endpoint, hook_socket: Option<PathBuf>) -> Self {
         let follow = |address| RuntimeConfig { address, hook_socket };
         match endpoint {
-            Endpoint::Containerd(socket) => Self::Containerd(Followed::with_foreign(follow(socket))),
-            Endpoint::Cri(socket) => Self::Cri(Followed::with_foreign(follow(socket))),
-            Endpoint::Cgroups => Self::None(Followed::with_foreign(follow(PathBuf::new()))),
+            Endpoint::Containerd(socket) => Self::Containerd(Box::new(Followed::with_foreign(follow(socket)))),
+            Endpoint::Cri(socket) => Self::Cri(Box::new(Followed::with_foreign(follow(socket)))),
+            Endpoint::Cgroups => Self::None(Box::new(Followed::with_foreign(follow(PathBuf::new())))),
         }
     }
 
@@ -158,7 +158,7 @@ impl NodeContainers {
 
     fn see(&mut self, sight: Option<Sight>) {
         match sight {
-            Some(Sight::Appeared(container)) => self.shares.appeared(container, &mut self.changes),
+            Some(Sight::Appeared(container)) => self.shares.appeared(*container, &mut self.changes),
             Some(Sight::Gone(id)) => self.shares.gone(id, &mut self.changes),
             Some(Sight::Complete) => self.walked = true,
             // Its thread is over, which no error makes it: begun again at the next call, and all is seen anew.

@@ -59,7 +59,7 @@ const WAITING: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Sight {
     /// A container runs.
-    Appeared(Container),
+    Appeared(Box<Container>),
     /// Its directory is gone or empty.
     Gone(ContainerId),
     /// What was there at the beginning has been told.
@@ -192,13 +192,13 @@ impl Watcher {
         }
         let mut unready = false;
         for (path, one) in std::mem::take(&mut found.containers) {
-            unready |= one.populated && self.meet(path, one)?;
+            unready |= one.populated && self.meet(path, &one)?;
         }
         Ok(unready)
     }
 
     /// Whether it is to be looked at again soon.
-    fn meet(&mut self, path: PathBuf, one: One) -> Result<bool, Over> {
+    fn meet(&mut self, path: PathBuf, one: &One) -> Result<bool, Over> {
         let id = ContainerId(one.named.id.clone());
         if !self.known.contains_key(&path) {
             if self.known.len() >= MAX_CONTAINERS {
@@ -220,7 +220,7 @@ impl Watcher {
         }
         known.told = true;
         let container = describe(&self.places, &one.named, Cgroup { id: one.cgroup, path }, pid);
-        self.say(Sight::Appeared(container))?;
+        self.say(Sight::Appeared(Box::new(container)))?;
         Ok(false)
     }
 

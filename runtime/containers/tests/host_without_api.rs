@@ -1,5 +1,6 @@
 //! Containers that no runtime's API tells of: by their cgroups, their bundles and `/proc`. Ring: host (root).
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "shared with the tests of the APIs")]
 mod support;
