@@ -47,6 +47,9 @@ use crate::{
 /// Between two looks: a container without hook runs without policy for so long at most.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
+/// Most bytes of an answer: the kubelet's own bound, for lists carry the labels and annotations of all.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
 /// How long a sandbox's verbose status may take; what is not answered is asked again by the next look.
 const SANDBOX_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -262,7 +265,7 @@ impl Runtime for Cri {
             Ok(Err(error)) => return Err(unreachable(address, root_cause(&error))),
             Err(_) => return Err(unreachable(address, too_slow("connect"))),
         };
-        let client = RuntimeServiceClient::new(channel);
+        let client = RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut events = client.clone();
         let opening: Opening = Box::pin(async move { events.get_container_events(GetEventsRequest {}).await });
         let mut looks = interval_at(Instant::now() + POLL, POLL);

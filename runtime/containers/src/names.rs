@@ -126,7 +126,8 @@ fn by_prefix(own: &str) -> Option<(&str, Maker)> {
     }
     let nspawn = own.strip_prefix("systemd-nspawn@").and_then(|own| own.strip_suffix(".service"));
     let machine = own.strip_prefix("machine-").and_then(|own| own.strip_suffix(".scope"));
-    nspawn.or(machine).filter(|name| !name.is_empty()).map(|name| (name, Maker::Nspawn))
+    // libvirt's machines are in scopes of the same form.
+    nspawn.or(machine).filter(|name| !name.is_empty() && !name.starts_with("qemu")).map(|name| (name, Maker::Nspawn))
 }
 
 fn maker_of(prefix: &str) -> Option<Maker> {
@@ -262,6 +263,7 @@ mod tests {
             "/evil-ID.scope",
             "/lxc.payload.",
             "/machine-.scope",
+            "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
             "/default/c1",
             "/xkubepods-podUID_.slice/ID",
         ] {

@@ -136,6 +136,12 @@ impl NodeContainers {
         Ok(())
     }
 
+    fn watch_anew(&mut self) {
+        self.tree = None;
+        self.walked = false;
+        self.shares.look_anew();
+    }
+
     /// A runtime that was started after the node is followed from now on: all is told anew, by its API.
     fn look_for_a_runtime(&mut self) -> Result<(), ContainersError> {
         if !self.detects {
@@ -151,8 +157,8 @@ impl NodeContainers {
         // The old one first: the hook's socket is one's.
         self.api = Api::of(Endpoint::Cgroups, None);
         self.api = Api::of(endpoint.clone(), self.hook_socket.clone());
-        // Begun anew, with the patience that an API is owed.
-        self.tree = None;
+        // With the patience that an API is owed.
+        self.watch_anew();
         Err(unreachable(endpoint.socket().unwrap_or(std::path::Path::new("/")), "it was started just now".to_owned()))
     }
 
@@ -160,9 +166,12 @@ impl NodeContainers {
         match sight {
             Some(Sight::Appeared(container)) => self.shares.appeared(*container, &mut self.changes),
             Some(Sight::Gone(id)) => self.shares.gone(id, &mut self.changes),
-            Some(Sight::Complete) => self.walked = true,
+            Some(Sight::Complete) => {
+                self.walked = true;
+                self.shares.looked(&mut self.changes);
+            }
             // Its thread is over, which no error makes it: begun again at the next call, and all is seen anew.
-            None => self.tree = None,
+            None => self.watch_anew(),
         }
     }
 

@@ -44,6 +44,17 @@ impl Shares {
         }
     }
 
+    /// The tree is watched anew from its beginning.
+    pub(crate) fn look_anew(&mut self) {
+        self.seen.clear();
+    }
+
+    /// All that is there has been seen since: what was told and is not among it ended meanwhile.
+    pub(crate) fn looked(&mut self, out: &mut Changes) {
+        let gone: Vec<ContainerId> = self.told.iter().filter(|id| !self.seen.contains_key(*id)).cloned().collect();
+        gone.into_iter().for_each(|id| self.gone(id, out));
+    }
+
     fn retell(&mut self, out: &mut Changes) {
         let ours: Vec<Container> =
             self.seen.values().filter(|one| !self.is_apis(&one.id, &one.cgroup_path)).cloned().collect();

@@ -127,3 +127,16 @@ fn unit_shares_the_tree_waits_for_an_api_that_is_there_and_for_none_that_is_away
         }
     }
 }
+
+#[test]
+fn unit_shares_what_ended_while_nobody_looked_is_told_when_all_has_been_seen_again() {
+    let (mut shares, mut out) = (Shares::default(), Changes::new());
+    shares.appeared(tree("a", "/docker/a"), &mut out);
+    shares.appeared(tree("b", "/docker/b"), &mut out);
+    said(&mut out);
+    shares.look_anew();
+    shares.appeared(tree("b", "/docker/b"), &mut out);
+    assert_eq!(said(&mut out), ["+b(by-tree)"]);
+    shares.looked(&mut out);
+    assert_eq!(said(&mut out), ["-a"]);
+}
