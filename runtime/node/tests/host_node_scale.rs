@@ -372,8 +372,9 @@ fn host_node_is_the_same_after_many_short_containers() {
             remove(&directory);
         }
     };
-    // What is filled once is filled.
-    run(0..200);
+    // What is filled once is filled: a slot's entries stay for its next owner, so that of all slots must have been used.
+    let first = if churn > 1000 { 4200 } else { 200 };
+    run(0..first);
     thread::sleep(Duration::from_secs(3));
     let quiet = || {
         node.until("their ends", || {
@@ -383,14 +384,14 @@ fn host_node_is_the_same_after_many_short_containers() {
     quiet();
     let (memory, files, maps) = (node.resident(), node.descriptors(), node.metric("palisade_map_bytes"));
     let begun = Instant::now();
-    run(200..200 + churn);
+    run(first..first + churn);
     let took = begun.elapsed();
     quiet();
     thread::sleep(Duration::from_secs(3));
     let (memory_after, files_after, maps_after) =
         (node.resident(), node.descriptors(), node.metric("palisade_map_bytes"));
     println!(
-        "{churn} short containers in {took:?} ({refused} waits for a slot): resident {:.1} -> {:.1} MiB, descriptors {files} -> {files_after}, maps {maps:?} -> {maps_after:?}",
+        "{churn} short containers in {took:?} ({refused} waits for a slot): resident {:.1} -> {:.1} MiB, descriptors {files} -> {files_after}, maps {maps} -> {maps_after} bytes",
         mib(memory),
         mib(memory_after)
     );
@@ -398,7 +399,8 @@ fn host_node_is_the_same_after_many_short_containers() {
     init.wait().ok();
     let pinned = fs::read_dir(node.pins.join("cgroup")).map(Iterator::count).unwrap_or(0);
     assert_eq!(pinned, 0, "no link is left pinned");
+    assert!(maps_after <= maps + f64::from(256 << 10), "{maps} -> {maps_after}");
     assert!(files_after <= files + 4, "{files} -> {files_after}");
-    assert!(memory_after < memory + (8 << 20), "{:.1} -> {:.1} MiB", mib(memory), mib(memory_after));
+    assert!(memory_after < memory + (4 << 20), "{:.1} -> {:.1} MiB", mib(memory), mib(memory_after));
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
