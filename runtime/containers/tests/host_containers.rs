@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod pods;
-#[expect(dead_code, reason = "shared with the tests without an API")]
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
@@ -279,6 +278,49 @@ async fn host_containers_survive_a_call_that_is_dropped_at_every_await() {
     assert_eq!(started, "c1");
     let mode = fs::metadata(containerd.hook_socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only root may ask");
+}
+
+/// 20 of them; `PALISADE_CHURN` says how many else.
+#[tokio::test]
+async fn host_containers_that_live_for_a_moment_are_told_to_their_end_and_leave_nothing() {
+    let count: u32 = std::env::var("PALISADE_CHURN").ok().and_then(|count| count.parse().ok()).unwrap_or(20);
+    let containerd = PrivateContainerd::start();
+    let mut follower = containerd.follow_as_node(palisade_containers::Endpoint::Containerd(containerd.socket()));
+    assert_eq!(follower.synchronize().await, Vec::<String>::new());
+    let resident = || {
+        let statm = fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    let mut memory = 0;
+    let begun = tokio::time::Instant::now();
+    for number in 0..count {
+        let id = format!("short-{number}");
+        let (output, ()) =
+            while_running!(containerd, Run { id: &id, command: &["/bin/true"], ..Run::default() }, async {
+                let (container, admission) = follower.starting().await;
+                assert_eq!(container.id.0, id);
+                admission.0.send(Ok(())).unwrap();
+            });
+        assert!(output.status.success(), "{output:?}");
+        // Its start may be told, or its end come first; told it is, once, and as the last word.
+        loop {
+            match follower.next().await {
+                ContainerChange::Started(container) => assert_eq!(container.id.0, id),
+                ContainerChange::Stopped(stopped) => break assert_eq!(stopped.0, id),
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        containerd.ctr(&["tasks", "delete", &id]);
+        containerd.ctr(&["containers", "delete", &id]);
+        if number == count / 4 {
+            memory = resident();
+        }
+    }
+    let after = resident();
+    println!("{count} containers in {:?}: resident {} -> {} KiB", begun.elapsed(), memory / 1024, after / 1024);
+    assert!(after < memory + (4 << 20), "{memory} -> {after}");
+    let more = tokio::time::timeout(Duration::from_millis(1500), follower.next()).await;
+    assert!(more.is_err(), "nothing more: {more:?}");
 }
 
 #[test]
