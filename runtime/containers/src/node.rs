@@ -185,9 +185,12 @@ impl NodeContainers {
 
     fn end_what_is_gone(&mut self) {
         let Some(hierarchy) = &self.hierarchy else { return };
+        // Its init is in it from before the hook on. Podman leaves the directory for a while after the last has gone.
         let there = |path: &std::path::Path, cgroup: CgroupId| {
-            let directory = hierarchy.directory(path).and_then(|directory| std::fs::metadata(directory).ok());
-            directory.is_some_and(|there| there.ino() == cgroup.0)
+            hierarchy.directory(path).is_some_and(|directory| {
+                let same = std::fs::metadata(&directory).is_ok_and(|there| there.ino() == cgroup.0);
+                same && tree::is_populated(&directory)
+            })
         };
         for id in self.shares.sweep(there, &mut self.changes) {
             self.api.forget_announced(&id);

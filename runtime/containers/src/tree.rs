@@ -50,6 +50,9 @@ const WALK_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const UNREADY: Duration = Duration::from_millis(20);
 /// How long one that seems to be its runtime's still is waited for: one in the host's own root looks so for ever.
 const READY_WITHIN: Duration = Duration::from_secs(2);
+/// How long the first walks take at most: whatever was there at the first is ready by then.
+const FIRST_WITHIN: Duration = Duration::from_millis(2500);
+const _: () = assert!(FIRST_WITHIN.as_millis() > READY_WITHIN.as_millis() + 4 * UNREADY.as_millis());
 /// Processes of a cgroup that are looked at for the eldest.
 const MAX_MEMBERS: usize = 256;
 /// Changes that wait for the reader: a burst of starts; the thread waits beyond.
@@ -129,7 +132,7 @@ impl Watcher {
         loop {
             let began = Instant::now();
             let Ok(unready) = self.walk() else { return };
-            if !self.complete && (!unready || start.elapsed() > READY_WITHIN) {
+            if !self.complete && (!unready || start.elapsed() > FIRST_WITHIN) {
                 self.complete = true;
                 if self.say(Sight::Complete).is_err() {
                     return;
@@ -305,7 +308,8 @@ fn walk(hierarchy: &Hierarchy, bound: usize) -> Found {
     found
 }
 
-fn is_populated(directory: &Path) -> bool {
+/// Whether a process is in the cgroup or below it.
+pub(crate) fn is_populated(directory: &Path) -> bool {
     let events = fs::read(directory.join("cgroup.events")).unwrap_or_default();
     events.split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
 }

@@ -270,34 +270,30 @@ impl Drop for Podman {
     }
 }
 
+/// What `podman run` of the tests says before the image; this machine may set no higher limits.
+const LIMITS: [&str; 6] = ["--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
+
+impl Podman {
+    fn with_image() -> Option<Self> {
+        let Some(podman) = Self::new() else {
+            println!("skipped: podman is not installed");
+            return None;
+        };
+        let image = podman.root.path().join("image.tar");
+        let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/image/make.sh");
+        succeed(Command::new(make).arg(&image).arg(IMAGE));
+        succeed(podman.command(&["load", "--input"]).arg(&image));
+        Some(podman)
+    }
+}
+
 #[tokio::test]
 async fn host_tree_knows_podmans_containers_by_their_cgroups() {
-    let Some(podman) = Podman::new() else {
-        println!("skipped: podman is not installed");
-        return;
-    };
-    let image = podman.root.path().join("image.tar");
-    let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/image/make.sh");
-    succeed(Command::new(make).arg(&image).arg(IMAGE));
-    succeed(podman.command(&["load", "--input"]).arg(&image));
+    let Some(podman) = Podman::with_image() else { return };
     let mut follower = by_cgroups();
     follower.synchronize().await;
-    let words = [
-        "run",
-        "--detach",
-        "--network",
-        "host",
-        "--ulimit",
-        "nofile=1024:1024",
-        "--ulimit",
-        "nproc=4096:4096",
-        "--name",
-        "web",
-        IMAGE,
-        "/bin/sleep",
-        "1000",
-    ];
-    let container = succeed(&mut podman.command(&words)).trim().to_owned();
+    let mut run = podman.command(&["run", "--detach"]);
+    let container = succeed(run.args(LIMITS).args(["--name", "web", IMAGE, "/bin/sleep", "1000"])).trim().to_owned();
     let told = started(&mut follower, &container).await;
     let pid = succeed(&mut podman.command(&["inspect", "--format", "{{.State.Pid}}", "web"]));
     assert_eq!((told.runtime_namespace.as_str(), told.pid.to_string().as_str()), ("podman", pid.trim()));
@@ -309,4 +305,57 @@ async fn host_tree_knows_podmans_containers_by_their_cgroups() {
     );
     succeed(&mut podman.command(&["kill", "web"]));
     stopped(&mut follower, &container).await;
+}
+
+/// With `deploy/hooks.d/palisade.json`, which CRI-O takes as well: both keep their bundles in the same storage.
+#[tokio::test]
+async fn host_tree_podmans_containers_wait_in_the_hook_that_is_delivered_for_it() {
+    let Some(podman) = Podman::with_image() else { return };
+    let socket = podman.root.path().join("hook.sock");
+    let hooks = podman.root.path().join("hooks.d");
+    fs::create_dir(&hooks).unwrap();
+    let delivered = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/hooks.d/palisade.json");
+    let mut hook: serde_json::Value = serde_json::from_str(&fs::read_to_string(delivered).unwrap()).unwrap();
+    assert_eq!(hook["hook"]["args"], serde_json::json!(["palisade", "hook"]));
+    hook["hook"]["path"] = env!("CARGO_BIN_EXE_palisade-hook").into();
+    hook["hook"]["args"] = serde_json::json!(["palisade-hook", "--socket", socket]);
+    fs::write(hooks.join("palisade.json"), hook.to_string()).unwrap();
+    let config = NodeConfig { endpoint: Some(Endpoint::Cgroups), hook_socket: Some(socket) };
+    let mut follower = Follower(NodeContainers::new(config));
+    follower.synchronize().await;
+    let run = |name: &str, command: &[&str]| {
+        let mut run = podman.command(&[]);
+        run.arg("--hooks-dir")
+            .arg(&hooks)
+            .args(["run", "--detach"])
+            .args(LIMITS)
+            .args(["--name", name, IMAGE])
+            .args(command);
+        tokio::task::spawn_blocking(move || run.output().unwrap())
+    };
+    let running = run("web", &["/bin/sleep", "1000"]);
+    let (announced, admission) = follower.starting().await;
+    assert_eq!(announced.cgroup.0, cgroup_inode(announced.pid), "its cgroup is final");
+    let comm = fs::read_to_string(format!("/proc/{}/comm", announced.pid)).unwrap();
+    assert!(comm.starts_with("runc"), "nothing of it runs yet: {comm}");
+    admission.0.send(Ok(())).unwrap();
+    let output = running.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told = follower.started().await;
+    assert_eq!((&told.id, told.cgroup, told.pid), (&announced.id, announced.cgroup, announced.pid));
+
+    let refused = run("refused", &["/bin/true"]);
+    let (other, admission) = follower.starting().await;
+    admission.0.send(Err("not this one".to_owned())).unwrap();
+    assert!(!refused.await.unwrap().status.success());
+    assert_eq!(follower.stopped().await, other.id.0);
+
+    // One that is over before anybody saw it run ends, too.
+    let short = run("short", &["/bin/true"]);
+    let (brief, admission) = follower.starting().await;
+    admission.0.send(Ok(())).unwrap();
+    assert!(short.await.unwrap().status.success());
+    stopped(&mut follower, &brief.id.0).await;
+    succeed(&mut podman.command(&["kill", "web"]));
+    stopped(&mut follower, &announced.id.0).await;
 }
