@@ -151,6 +151,16 @@ impl Drop for Crowd {
     }
 }
 
+/// A process that ends with this value.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// Raises `kernel.pid_max` for as long as it lives.
 struct PidMax(Option<String>);
 
@@ -266,7 +276,7 @@ impl Node {
 
     fn metric(&self, name: &str) -> f64 {
         let (_, body) = self.get("/metrics").expect("it answers");
-        let line = body.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with(' '));
+        let line = body.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with("{}")));
         let line = line.unwrap_or_else(|| panic!("no {name}: {body}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
@@ -348,7 +358,7 @@ fn host_node_is_the_same_after_many_short_containers() {
     fs::write(folder.path().join("config.json"), "{}").unwrap();
     let node = Node::start();
     node.until("ready", || matches!(node.get("/readyz"), Some((200, _))));
-    let mut init = Command::new("sleep").arg("100000").stdin(Stdio::null()).spawn().unwrap();
+    let init = Process(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap());
     let parent = docker();
     fs::create_dir_all(&parent).unwrap();
     let mut refused = 0;
@@ -357,9 +367,9 @@ fn host_node_is_the_same_after_many_short_containers() {
             let id = id(1_000_000 + number);
             let directory = parent.join(&id);
             fs::create_dir(&directory).unwrap();
-            fs::write(directory.join("cgroup.procs"), init.id().to_string()).unwrap();
+            fs::write(directory.join("cgroup.procs"), init.0.id().to_string()).unwrap();
             loop {
-                let answer = node.ask(&id, init.id(), folder.path());
+                let answer = node.ask(&id, init.0.id(), folder.path());
                 if answer["admitted"] == true {
                     break;
                 }
@@ -368,7 +378,7 @@ fn host_node_is_the_same_after_many_short_containers() {
                 refused += 1;
                 thread::sleep(Duration::from_millis(200));
             }
-            fs::write(unified().join("cgroup.procs"), init.id().to_string()).unwrap();
+            fs::write(unified().join("cgroup.procs"), init.0.id().to_string()).unwrap();
             remove(&directory);
         }
     };
@@ -395,8 +405,7 @@ fn host_node_is_the_same_after_many_short_containers() {
         mib(memory),
         mib(memory_after)
     );
-    init.kill().ok();
-    init.wait().ok();
+    drop(init);
     let pinned = fs::read_dir(node.pins.join("cgroup")).map(Iterator::count).unwrap_or(0);
     assert_eq!(pinned, 0, "no link is left pinned");
     assert!(maps_after <= maps + f64::from(256 << 10), "{maps} -> {maps_after}");
