@@ -12,7 +12,7 @@ use serde::Deserialize;
 /// The directory below containerd's state directory that holds the bundles of its runtime v2: `<namespace>/<id>` in it.
 pub(crate) const BUNDLES: &str = "io.containerd.runtime.v2.task";
 
-/// Stands for a namespace where the bundle is one of containers/storage: `.../overlay-containers/<id>/userdata`, of CRI-O and Podman.
+/// Stands for a namespace where the bundle is one of containers/storage: `.../<driver>-containers/<id>/userdata`, of CRI-O and Podman.
 pub(crate) const STORAGE: &str = "containers-storage";
 
 /// Most bytes of a state: pods' annotations are in it, which Kubernetes bounds at 256 KiB.
@@ -46,7 +46,7 @@ pub enum StateError {
     NoProcess,
     /// The bundle is not where containerd puts it.
     #[error(
-        "bundle {0} is neither containerd's (.../{BUNDLES}/<namespace>/<id>) nor CRI-O's (.../overlay-containers/<id>/userdata)"
+        "bundle {0} is neither containerd's (.../{BUNDLES}/<namespace>/<id>) nor CRI-O's (.../<driver>-containers/<id>/userdata)"
     )]
     ForeignBundle(PathBuf),
 }
@@ -76,7 +76,9 @@ impl State {
 fn namespace_of_bundle<'a>(bundle: &'a Path, id: &str) -> Option<&'a str> {
     let namespace = bundle.parent()?;
     let bundles = namespace.parent()?.file_name()?;
-    if bundle.is_absolute() && bundle.ends_with(Path::new("overlay-containers").join(id).join("userdata")) {
+    // `bundle` is .../<driver>-containers/<id>/userdata there.
+    let driver = bundles.to_str().unwrap_or_default();
+    if bundle.is_absolute() && bundle.ends_with(Path::new(id).join("userdata")) && driver.ends_with("-containers") {
         return Some(STORAGE);
     }
     (bundle.is_absolute() && bundles == BUNDLES && bundle.file_name()? == id).then_some(())?;
@@ -209,7 +211,9 @@ mod tests {
                 .ok()
         };
         assert_eq!(at("/run/containers/storage/overlay-containers/c1/userdata").as_deref(), Some(STORAGE));
+        assert_eq!(at("/tmp/storage/vfs-containers/c1/userdata").as_deref(), Some(STORAGE));
         assert_eq!(at("/run/containers/storage/overlay-containers/c2/userdata"), None);
+        assert_eq!(at("/run/containers/storage/elsewhere/c1/userdata"), None);
         assert_eq!(at("overlay-containers/c1/userdata"), None);
     }
 
