@@ -9,7 +9,8 @@
  *
  * Gaps: a container that shares the host's mount namespace never leaves the runtime's phase. A task that was in the cgroup
  * before its admission, and has done nothing since that any program saw, can be moved out of it without a trace. A workload
- * that may make cgroups can fill `cgroup_slots`: its own children keep their slot, others are refused admission.
+ * that makes more than PAL_CGROUPS_MADE cgroups at a time has the others unregistered, and counted: tasks that are in them
+ * keep their slot, and who is put into one from outside is not taken in.
  *
  * Needs Linux 5.17; without these programs children and leavers are judged by their cgroup alone, and every task of a
  * workload counts as workload.
@@ -29,6 +30,20 @@ static __always_inline bool pal_is_unified(struct cgroup *cgroup)
 	return BPF_CORE_READ(cgroup, root, hierarchy_id) == 0;
 }
 
+static __always_inline void pal_register_made(__u64 id, __u32 slot)
+{
+	__s32 *made = bpf_map_lookup_elem(&cgroups_made, &slot);
+	__u32 value = slot | PAL_CGROUP_MADE;
+
+	if (!made)
+		return;
+	if (__sync_fetch_and_add(made, 1) < PAL_CGROUPS_MADE &&
+	    !bpf_map_update_elem(&cgroup_slots, &id, &value, BPF_ANY))
+		return;
+	__sync_fetch_and_add(made, -1);
+	pal_count(PAL_COUNTER_CGROUPS_FULL);
+}
+
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(inherit_cgroup, struct cgroup *cgroup, const char *path)
 {
@@ -41,8 +56,8 @@ int BPF_PROG(inherit_cgroup, struct cgroup *cgroup, const char *path)
 		return 0;
 	parent_id = BPF_CORE_READ(parent, cgroup, kn, id);
 	slot = pal_slot_of_cgroup(parent_id);
-	if (slot && bpf_map_update_elem(&cgroup_slots, &id, &slot, BPF_ANY))
-		pal_count(PAL_COUNTER_CGROUPS_FULL);
+	if (slot)
+		pal_register_made(id, slot);
 	return 0;
 }
 
@@ -50,9 +65,22 @@ SEC("tp_btf/cgroup_rmdir")
 int BPF_PROG(forget_cgroup, struct cgroup *cgroup, const char *path)
 {
 	__u64 id = BPF_CORE_READ(cgroup, kn, id);
+	__u32 *value, slot;
+	__s32 *made;
 
-	if (pal_is_unified(cgroup))
-		bpf_map_delete_elem(&cgroup_slots, &id);
+	if (!pal_is_unified(cgroup))
+		return 0;
+	value = bpf_map_lookup_elem(&cgroup_slots, &id);
+	if (!value)
+		return 0;
+	slot = *value;
+	bpf_map_delete_elem(&cgroup_slots, &id);
+	if (slot & PAL_CGROUP_MADE) {
+		slot &= ~PAL_CGROUP_MADE;
+		made = bpf_map_lookup_elem(&cgroups_made, &slot);
+		if (made)
+			__sync_fetch_and_add(made, -1);
+	}
 	return 0;
 }
 

@@ -30,7 +30,7 @@ static __always_inline __u32 pal_slot_of_cgroup(__u64 cgroup)
 {
 	__u32 *slot = bpf_map_lookup_elem(&cgroup_slots, &cgroup);
 
-	return slot ? *slot : 0;
+	return slot ? *slot & ~PAL_CGROUP_MADE : 0;
 }
 
 static __always_inline __u32 pal_incarnation(__u32 slot)

@@ -13,6 +13,8 @@
 
 #define PAL_SLOTS 4096          /* workloads of a node; slot 0 is the host */
 #define PAL_CGROUPS 16384       /* cgroups of admitted workloads, children included */
+#define PAL_CGROUPS_MADE 1024   /* of those: what one workload's own mkdirs register, so that no workload fills the table */
+#define PAL_CGROUP_MADE 0x80000000u /* in a value of cgroup_slots: registered by such a mkdir, and counted in cgroups_made */
 #define PAL_MOUNTS 65536        /* mount crossings of all workloads: 4096 workloads x 16 */
 #define PAL_POLICIES 4096       /* blobs of one size class */
 #define PAL_SCRATCH_SLOTS 1024  /* power of two; 4,488 bytes each: 4.6 MB of kernel memory a node */
@@ -124,7 +126,7 @@ struct pal_scratch {
 enum pal_counter {
 	PAL_COUNTER_SCRATCH_EXHAUSTED = 0,
 	PAL_COUNTER_TASK_STORAGE_FULL = 1, /* identity fell back to the cgroup */
-	PAL_COUNTER_CGROUPS_FULL = 2,      /* a child cgroup was not registered; its tasks keep their parent's slot */
+	PAL_COUNTER_CGROUPS_FULL = 2,      /* a child cgroup was not registered (full, or PAL_CGROUPS_MADE); its tasks keep their parent's slot */
 	PAL_COUNTER_UNKNOWN_MOUNT = 3,
 	PAL_COUNTER_PATH_TOO_LONG = 4,
 	PAL_COUNTER_PATH_TOO_DEEP = 5,
@@ -143,6 +145,15 @@ struct {
 	__type(value, __u32);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } cgroup_slots SEC(".maps");
+
+/* By slot: how many cgroups its own mkdirs have registered. Signed: a count that user space resets may be decremented after. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAL_SLOTS);
+	__type(key, __u32);
+	__type(value, __s32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cgroups_made SEC(".maps");
 
 /* Mapped by user space: a swap is one aligned 8-byte store, which no reader sees half done. */
 struct {

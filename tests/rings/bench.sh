@@ -6,6 +6,9 @@ main() {
     install_packages "${BUILD_PACKAGES[@]}" qemu-system-x86 busybox-static cpio || skip "$install_error"
     cargo build --locked --release -p palisade-bench
     check bench_measures_every_subject "$target_dir/release/palisade-bench"
+    # The stated sizes of what the host ring does in small: 32,000 processes, 110 containers, 10,000 short ones.
+    check bench_node_stays_within_its_memory env PALISADE_PROCESSES=32000 PALISADE_CONTAINERS=110 PALISADE_CHURN=10000 \
+        cargo test --locked --release -p palisade-node --test host_node_scale -- --test-threads=1 --nocapture
     return "$check_failed"
 }
 

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResult, WrapFuture as _};
+use palisade_domain::UnixNanos;
 use palisade_protocol::{
     Condition, ConditionReported, WorkloadAppeared, WorkloadGone, WorkloadStarted, WorkloadTable, WorkloadsOf,
 };
 use palisade_supervision::{Context, Kept, Outbox};
-use palisade_world::{Admission, Clock, ContainerChange, Containers, ContainersError};
+use palisade_world::{Admission, BootNanos, Clock, ContainerChange, Containers, ContainersError};
 
 use crate::state::{Effect, GRACE, Input, State};
 
@@ -44,8 +45,15 @@ pub struct Workloads {
     containers: Option<Box<dyn Containers>>,
     wiring: Wiring,
     retry: Duration,
-    /// Why the runtime was last not there: what stays so is said once.
-    away: Option<String>,
+    /// Why the runtime is not there, and since when: what stays so is said once.
+    away: Option<Away>,
+}
+
+/// The runtime does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Away {
+    reason: String,
+    since: UnixNanos,
 }
 
 impl Workloads {
@@ -137,7 +145,14 @@ impl Workloads {
     fn condition(&self) -> Condition {
         let state = self.state.lock();
         match (&self.away, state.synchronized(), state.unheld()) {
-            (Some(reason), ..) => Condition::Failed(reason.clone()),
+            // What ran is held as before, and hooks are refused: it works with less.
+            (Some(away), ..) if state.was_synchronized() => Condition::Degraded(format!(
+                "{}, since {}: {} containers are held as they were; new ones wait in their hooks, or are known by their cgroups",
+                away.reason,
+                utc(away.since),
+                state.held(),
+            )),
+            (Some(away), ..) => Condition::Failed(format!("{}, since {}", away.reason, utc(away.since))),
             (None, false, _) => Condition::Pending("connecting to the container runtime".into()),
             (None, true, 0) => Condition::Good,
             (None, true, unheld) => Condition::Degraded(format!(
@@ -149,13 +164,15 @@ impl Workloads {
 
     fn disconnected(&mut self, error: &ContainersError, ctx: &mut Context<Self>) {
         let reason = error.to_string();
-        if self.away.as_ref() != Some(&reason) {
+        if self.away.as_ref().is_none_or(|away| away.reason != reason) {
             tracing::warn!(%error, "container runtime; tried again until it is there");
         }
-        self.away = Some(reason);
+        // It may fail in another way each time it is tried: it is away since the first.
+        let since = self.away.as_ref().map_or_else(|| self.wiring.clock.unix(), |away| away.since);
+        self.away = Some(Away { reason, since });
         self.step(Input::Disconnected, None, ctx, |_, _| {});
         self.report();
-        ctx.run_later(self.retry, Self::follow);
+        ctx.run_later(jittered(self.retry, self.wiring.clock.boot()), Self::follow);
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
@@ -164,6 +181,25 @@ impl Workloads {
         let report = ConditionReported { name: CONDITION.into(), condition: Some(self.condition()) };
         let _ = self.wiring.conditions.try_send(report);
     }
+}
+
+/// Up to a quarter more, by the clock's nanoseconds: nodes that lost their runtimes together (an upgrade of all) do not ask together.
+fn jittered(wait: Duration, now: BootNanos) -> Duration {
+    let share = u32::try_from(now.0 / 1000 % 256).unwrap_or(0);
+    wait + wait / 4 * share / 256
+}
+
+/// `2026-11-25T21:37:41Z`: days to a date by Hinnant's algorithm (years begin in March).
+fn utc(at: UnixNanos) -> String {
+    let seconds = at.0 / 1_000_000_000;
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 async fn say(wiring: &Wiring, effects: Vec<Effect>, mut admission: Option<Admission>) {
@@ -213,5 +249,31 @@ impl Handler<WorkloadsOf> for Workloads {
     fn handle(&mut self, _: WorkloadsOf, _: &mut Self::Context) -> Self::Result {
         let state = self.state.lock();
         MessageResult(WorkloadTable { workloads: state.workloads(), synchronized: state.synchronized() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_workloads_times_are_utc() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_795_642_661, "2026-11-25T21:37:41Z"),
+        ] {
+            assert_eq!(utc(UnixNanos(seconds * 1_000_000_000)), expected);
+        }
+    }
+
+    #[test]
+    fn unit_workloads_wait_a_quarter_more_at_most() {
+        let waits = (0..1000).map(|micros| jittered(RETRY_MAX, BootNanos(micros * 1000)));
+        let (least, most) = waits.fold((Duration::MAX, Duration::ZERO), |(a, b), wait| (a.min(wait), b.max(wait)));
+        assert_eq!(least, RETRY_MAX);
+        assert!(most > RETRY_MAX * 6 / 5 && most <= RETRY_MAX * 5 / 4, "{most:?}");
     }
 }

@@ -16,13 +16,19 @@ use palisade_world::{BootNanos, Clock, Container, ContainerChange, Containers, C
 
 use crate::{Wiring, Workloads, state::State};
 
-struct Played(VecDeque<ContainerChange>);
+/// What the runtime tells, and how often it fails after that.
+struct Played(VecDeque<ContainerChange>, usize);
 
 #[async_trait(?Send)]
 impl Containers for Played {
     async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
         match self.0.pop_front() {
             Some(change) => Ok(change),
+            None if self.1 > 0 => {
+                self.1 -= 1;
+                let reason = format!("{} more", self.1);
+                Err(ContainersError::Unreachable { address: "c.sock".into(), reason })
+            }
             None => std::future::pending().await,
         }
     }
@@ -113,6 +119,11 @@ fn started(id: &str) -> ContainerChange {
 
 /// What is said by a node of two slots of these changes.
 fn said_of(changes: Vec<ContainerChange>) -> Vec<String> {
+    said_until_away(changes, 0)
+}
+
+/// The same of a runtime that then fails so often.
+fn said_until_away(changes: Vec<ContainerChange>, failures: usize) -> Vec<String> {
     let said = Said::default();
     let changes = Mutex::new(VecDeque::from(changes));
     let runtime =
@@ -131,7 +142,7 @@ fn said_of(changes: Vec<ContainerChange>) -> Vec<String> {
         };
         let slots = Kept::new(State::new(2));
         let workloads = ChildSpec::new("workloads", move |_| {
-            let played = Played(std::mem::take(&mut *changes.lock().expect("no panic")));
+            let played = Played(std::mem::take(&mut *changes.lock().expect("no panic")), failures);
             Workloads::new(Box::new(played), wiring.clone(), slots.clone())
         });
         let tree = node.child(workloads.place(Here::place())).start(|_| {}).await.expect("it starts");
@@ -176,4 +187,21 @@ fn unit_workloads_node_says_how_many_run_without_policy() {
         )
     };
     assert_eq!(conditions, ["containers: pending", &without(1), &without(2), &without(1), "containers: good"]);
+}
+
+#[test]
+fn unit_workloads_node_works_on_without_its_runtime_and_says_since_when() {
+    let said = said_until_away(vec![started("a"), ContainerChange::Synchronized], 2);
+    let away: Vec<&String> = said.iter().filter(|line| line.contains("more")).collect();
+    assert_eq!(away.len(), 2, "once a failure: {said:?}");
+    for (line, left) in away.iter().zip([1, 0]) {
+        let expected = format!(
+            "container runtime at c.sock: {left} more, since 1970-01-01T00:00:00Z: 1 containers are held as they were"
+        );
+        assert!(line.contains(&expected), "{line}");
+        assert!(!line.contains("Failed"), "what runs is held: {line}");
+    }
+    assert!(!said.iter().any(|line| line.starts_with("gone")));
+    let never = said_until_away(Vec::new(), 1);
+    assert!(never.iter().any(|line| line.contains("Failed")), "it was never there: {never:?}");
 }

@@ -97,6 +97,8 @@ pub struct State {
     unheld: BTreeMap<ContainerId, (Container, u64)>,
     connection: u64,
     synchronized: bool,
+    /// It was, at some connection.
+    was_synchronized: bool,
     /// A fact that was on its way at a restart may be lost: ends are said once more.
     ends_unsure: bool,
 }
@@ -113,6 +115,7 @@ impl State {
             unheld: BTreeMap::new(),
             connection: 0,
             synchronized: false,
+            was_synchronized: false,
             ends_unsure: false,
         }
     }
@@ -143,6 +146,18 @@ impl State {
         self.synchronized
     }
 
+    /// Whether it has at any time.
+    #[must_use]
+    pub fn was_synchronized(&self) -> bool {
+        self.was_synchronized
+    }
+
+    /// How many containers have a slot.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.containers.len()
+    }
+
     /// The actor was built anew, and its port with it: each container keeps its slot, and is said again once it is told again.
     pub fn restarted(&mut self) {
         self.containers.values_mut().for_each(|entry| entry.said = false);
@@ -163,6 +178,7 @@ impl State {
             Input::Stopped(id) => self.stopped(now, &id, out),
             Input::Synchronized => {
                 self.synchronized = true;
+                self.was_synchronized = true;
                 if std::mem::take(&mut self.ends_unsure) {
                     out.extend(self.resting.iter().map(|(_, slot)| Effect::Gone { slot: *slot }));
                 }

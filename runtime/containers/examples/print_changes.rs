@@ -5,7 +5,7 @@
 
 use std::{error::Error, time::Duration};
 
-use palisade_containers::{Containerd, ContainerdConfig};
+use palisade_containers::{Containerd, RuntimeConfig};
 use palisade_world::{Admission, ContainerChange, Containers};
 
 #[tokio::main(flavor = "current_thread")]
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: print_changes CONTAINERD_SOCKET HOOK_SOCKET [--refuse ID]...";
     let (address, hook_socket) = words.next().zip(words.next()).ok_or(usage)?;
     let refused: Vec<String> = words.filter(|word| word != "--refuse").collect();
-    let config = ContainerdConfig { address: address.into(), hook_socket: Some(hook_socket.into()) };
+    let config = RuntimeConfig { address: address.into(), hook_socket: Some(hook_socket.into()) };
     let mut containers = Containerd::new(config);
     loop {
         match containers.next().await {

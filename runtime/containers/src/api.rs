@@ -3,17 +3,19 @@
 //! Sources: containerd's `api/services/{events,namespaces,tasks,containers}/v1/*.proto` and `api/events/*.proto`.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use containerd_client::{
     connect,
     events::{ContainerDelete, ContainerUpdate, TaskDelete, TaskExit, TaskStart},
     services::v1::{
-        GetContainerRequest, GetRequest, ListNamespacesRequest, ListTasksRequest, PublishRequest, SubscribeRequest,
-        containers_client::ContainersClient, events_client::EventsClient, namespaces_client::NamespacesClient,
-        tasks_client::TasksClient,
+        GetContainerRequest, GetRequest, ListContainersRequest, ListNamespacesRequest, ListTasksRequest,
+        PublishRequest, SubscribeRequest, containers_client::ContainersClient, events_client::EventsClient,
+        namespaces_client::NamespacesClient, tasks_client::TasksClient,
     },
     tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Channel},
     types::{Envelope, v1::Status as TaskStatus},
@@ -22,10 +24,15 @@ use palisade_world::ContainersError;
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
-use crate::{identity::Metadata, oci::Spec, roster::Key};
+use crate::{
+    identity::Metadata,
+    oci::Spec,
+    roster::Key,
+    runtime::{Event, Runtime, Task, Tasks},
+};
 
 /// Longest a call may take: containerd answers in about a millisecond, and a hook that waits for it has seconds.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest the subscription may take to be confirmed.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,26 +46,6 @@ const PROBE_TOPIC: &str = "/palisade/subscribed";
 /// containerd wants a namespace with everything that is published; this one holds nothing and need not exist.
 const PROBE_NAMESPACE: &str = "palisade";
 
-/// The events that matter here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A task's init was let go.
-    Started { key: Key, pid: u32 },
-    /// A task's init ended, or its task was deleted. `pid` 0 where containerd does not know it.
-    Ended { key: Key, pid: u32 },
-    /// Labels, perhaps, are others now.
-    Updated { key: Key },
-    /// The container is no more.
-    Deleted { key: Key },
-}
-
-/// A task with an init process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Task {
-    pub key: Key,
-    pub pid: u32,
-}
-
 /// One connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -71,6 +58,80 @@ pub(crate) struct Api {
 pub(crate) struct Events {
     address: PathBuf,
     stream: Streaming<Envelope>,
+}
+
+/// What is known of a container's init.
+enum Process {
+    Of(u32),
+    None,
+    /// Its shim does not answer.
+    Unsure,
+}
+
+/// How long a shim may take to answer when all tasks are looked for.
+const SHIM_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// containerd, connected.
+#[derive(Debug)]
+pub(crate) struct ContainerdRuntime {
+    api: Api,
+    events: Events,
+}
+
+#[async_trait(?Send)]
+impl Runtime for ContainerdRuntime {
+    const TELLS_EVERY_END: bool = true;
+    const NAME: &'static str = "containerd";
+
+    async fn connect(address: &Path) -> Result<Self, ContainersError> {
+        let api = Api::connect(address).await?;
+        let events = api.subscribe().await?;
+        Ok(Self { api, events })
+    }
+
+    async fn alive(&self) -> Result<(), ContainersError> {
+        self.api.namespaces().await.map(|_| ())
+    }
+
+    /// containerd leaves out of its list of tasks, without a word, those whose shim does not answer: each container that is not in it is
+    /// asked for by itself. (One that has no task is answered at once.)
+    async fn tasks(&mut self) -> Result<Tasks, ContainersError> {
+        let mut tasks = Tasks::default();
+        for namespace in self.api.namespaces().await? {
+            let known = self.api.tasks(&namespace).await?;
+            let listed: BTreeSet<String> = known.iter().map(|task| task.key.id.clone()).collect();
+            tasks.known.extend(known);
+            for id in self.api.containers(&namespace).await?.into_iter().filter(|id| !listed.contains(id)) {
+                let key = Key { namespace: namespace.clone(), id };
+                match self.api.process(&key, SHIM_TIMEOUT).await? {
+                    Process::Of(pid) => tasks.known.push(Task { key, pid }),
+                    Process::None => {}
+                    Process::Unsure => tasks.unsure.push(key),
+                }
+            }
+        }
+        Ok(tasks)
+    }
+
+    async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError> {
+        self.api.init_pid(key).await
+    }
+
+    async fn metadata(&self, key: &Key) -> Result<Option<Metadata>, ContainersError> {
+        self.api.metadata(key).await
+    }
+
+    async fn announced(&self, key: &Key, _: &Path) -> Result<Option<Metadata>, ContainersError> {
+        self.api.metadata(key).await
+    }
+
+    async fn next(&mut self) -> Result<Event, ContainersError> {
+        self.events.next().await
+    }
+
+    fn key_of(namespace: &str, id: &str) -> Key {
+        Key { namespace: namespace.to_owned(), id: id.to_owned() }
+    }
 }
 
 impl Api {
@@ -142,14 +203,47 @@ impl Api {
             .collect())
     }
 
-    /// The pid of the container's init; `None` where it has no task or its init has ended.
+    /// Ids of all containers, those without a task as well. As a stream: in one message their specs go past gRPC's bound at some hundred.
+    async fn containers(&self, namespace: &str) -> Result<Vec<String>, ContainersError> {
+        let mut containers = ContainersClient::new(self.channel.clone());
+        let request = self.namespaced(ListContainersRequest::default(), namespace)?;
+        let mut ids = Vec::new();
+        let Some(mut listed) = self.call("list containers", containers.list_stream(request)).await? else {
+            return Ok(ids);
+        };
+        while let Some(message) = match timeout(CALL_TIMEOUT, listed.message()).await {
+            Ok(Ok(message)) => message,
+            Ok(Err(status)) => return Err(unreachable(&self.address, told("list containers", &status))),
+            Err(_) => return Err(unreachable(&self.address, too_slow("list containers"))),
+        } {
+            ids.extend(message.container.map(|container| container.id));
+        }
+        Ok(ids)
+    }
+
+    /// The pid of the container's init; `None` where it has no task, or its init has ended, or its shim does not answer.
     pub(crate) async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError> {
+        match self.process(key, CALL_TIMEOUT).await? {
+            Process::Of(pid) => Ok(Some(pid)),
+            Process::None => Ok(None),
+            Process::Unsure => Err(unreachable(&self.address, too_slow("get task"))),
+        }
+    }
+
+    /// The container's init; `within` bounds what is waited for its shim.
+    async fn process(&self, key: &Key, within: Duration) -> Result<Process, ContainersError> {
         let mut tasks = TasksClient::new(self.channel.clone());
         let request = GetRequest { container_id: key.id.clone(), exec_id: String::new() };
         let request = self.namespaced(request, &key.namespace)?;
-        let got = self.call("get task", tasks.get(request)).await?;
-        let task = got.and_then(|got| got.process).filter(|task| alive(task.status()) && task.pid != 0);
-        Ok(task.map(|task| task.pid))
+        let got = match timeout(within, tasks.get(request)).await {
+            Ok(Ok(response)) => response.into_inner().process,
+            Ok(Err(status)) if status.code() == Code::NotFound => None,
+            Err(_) => return Ok(Process::Unsure),
+            Ok(Err(status)) if status.code() == Code::DeadlineExceeded => return Ok(Process::Unsure),
+            Ok(Err(status)) => return Err(unreachable(&self.address, told("get task", &status))),
+        };
+        let task = got.filter(|task| alive(task.status()) && task.pid != 0);
+        Ok(task.map_or(Process::None, |task| Process::Of(task.pid)))
     }
 
     /// What containerd holds of a container; `None` where there is none of the id.
@@ -247,20 +341,20 @@ fn in_namespace<T>(message: T, namespace: &str) -> Result<Request<T>, Status> {
     Ok(request)
 }
 
-fn unreachable(address: &Path, reason: String) -> ContainersError {
+pub(crate) fn unreachable(address: &Path, reason: String) -> ContainersError {
     ContainersError::Unreachable { address: address.display().to_string(), reason }
 }
 
-fn told(what: &str, status: &Status) -> String {
+pub(crate) fn told(what: &str, status: &Status) -> String {
     format!("{what}: {:?}: {}", status.code(), status.message())
 }
 
-fn too_slow(what: &str) -> String {
+pub(crate) fn too_slow(what: &str) -> String {
     format!("{what}: no answer in time")
 }
 
 /// tonic says "transport error"; what failed is at the end of the chain.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

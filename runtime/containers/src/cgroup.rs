@@ -89,7 +89,18 @@ impl Hierarchy {
         }
     }
 
-    fn directory(&self, path: &Path) -> Option<PathBuf> {
+    /// The path of what is mounted, from the hierarchy's root.
+    pub(crate) fn top(&self) -> &Path {
+        &self.root
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(point: &Path) -> Self {
+        Self { root: PathBuf::from("/"), point: point.to_owned() }
+    }
+
+    /// Where a cgroup's directory is; `None` outside of what is mounted.
+    pub(crate) fn directory(&self, path: &Path) -> Option<PathBuf> {
         if path.components().any(|component| component == Component::ParentDir) {
             return None;
         }

@@ -10,11 +10,10 @@ use palisade_world::Container;
 
 use crate::{cgroup::Cgroup, oci::Spec};
 
-const POD_NAME: &str = "io.kubernetes.pod.name";
-const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-const CONTAINER_NAME: &str = "io.kubernetes.container.name";
-/// On spec annotations; present on the containers of a pod and, naming itself, on the sandbox.
-const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
+pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
+pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// On spec annotations: the image as the pod names it (containerd's own field is a digest for CRI containers).
 const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 /// Labels of the CRI plugin's own, true of one container and not of its pod.
@@ -34,8 +33,10 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// The container whose labels are the pod's, if it is another.
     pub(crate) fn sandbox_id(&self) -> Option<&str> {
-        let annotated = self.spec.annotations.get(SANDBOX_ID).map(String::as_str);
-        annotated.or(Some(self.sandbox.as_str())).filter(|sandbox| !sandbox.is_empty() && *sandbox != self.id)
+        self.spec
+            .sandbox_id()
+            .or(Some(self.sandbox.as_str()))
+            .filter(|sandbox| !sandbox.is_empty() && *sandbox != self.id)
     }
 }
 
@@ -85,6 +86,8 @@ mod tests {
     use palisade_domain::CgroupId;
 
     use super::*;
+
+    const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 
     fn metadata(id: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Metadata {
         let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

@@ -12,6 +12,9 @@ use serde::Deserialize;
 /// The directory below containerd's state directory that holds the bundles of its runtime v2: `<namespace>/<id>` in it.
 pub(crate) const BUNDLES: &str = "io.containerd.runtime.v2.task";
 
+/// Stands for a namespace where the bundle is one of containers/storage: `.../<driver>-containers/<id>/userdata`, of CRI-O and Podman.
+pub(crate) const STORAGE: &str = "containers-storage";
+
 /// Most bytes of a state: pods' annotations are in it, which Kubernetes bounds at 256 KiB.
 pub(crate) const MAX_STATE_BYTES: u64 = 1 << 20;
 
@@ -42,7 +45,9 @@ pub enum StateError {
     #[error("the OCI state names no process (pid): this hook is for createRuntime")]
     NoProcess,
     /// The bundle is not where containerd puts it.
-    #[error("bundle {0} is not one of containerd's (.../{BUNDLES}/<namespace>/<id>)")]
+    #[error(
+        "bundle {0} is neither containerd's (.../{BUNDLES}/<namespace>/<id>) nor CRI-O's (.../<driver>-containers/<id>/userdata)"
+    )]
     ForeignBundle(PathBuf),
 }
 
@@ -62,7 +67,7 @@ impl State {
         Ok(state)
     }
 
-    /// containerd's namespace of the container, from where its bundle lies.
+    /// containerd's namespace of the container, from where its bundle lies; for the storage that CRI-O and Podman share, [`STORAGE`].
     pub(crate) fn runtime_namespace(&self) -> Result<&str, StateError> {
         namespace_of_bundle(&self.bundle, &self.id).ok_or_else(|| StateError::ForeignBundle(self.bundle.clone()))
     }
@@ -71,6 +76,11 @@ impl State {
 fn namespace_of_bundle<'a>(bundle: &'a Path, id: &str) -> Option<&'a str> {
     let namespace = bundle.parent()?;
     let bundles = namespace.parent()?.file_name()?;
+    // `bundle` is .../<driver>-containers/<id>/userdata there.
+    let driver = bundles.to_str().unwrap_or_default();
+    if bundle.is_absolute() && bundle.ends_with(Path::new(id).join("userdata")) && driver.ends_with("-containers") {
+        return Some(STORAGE);
+    }
     (bundle.is_absolute() && bundles == BUNDLES && bundle.file_name()? == id).then_some(())?;
     namespace.file_name()?.to_str()
 }
@@ -98,7 +108,22 @@ pub(crate) struct Linux {
     pub cgroups_path: Option<String>,
 }
 
+/// Annotations that name the sandbox of a pod's container and, naming itself, are on the sandbox: containerd's and CRI-O's.
+const SANDBOX_IDS: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
+/// Annotations that are on every container of a CRI.
+const CRI_TYPES: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
+
 impl Spec {
+    /// The sandbox that a CRI's container names.
+    pub(crate) fn sandbox_id(&self) -> Option<&str> {
+        SANDBOX_IDS.iter().find_map(|annotation| self.annotations.get(*annotation)).map(String::as_str)
+    }
+
+    /// Whether a CRI made the container.
+    pub(crate) fn of_cri(&self) -> bool {
+        CRI_TYPES.iter().any(|annotation| self.annotations.contains_key(*annotation))
+    }
+
     pub(crate) fn cgroups_path(&self) -> Option<&str> {
         self.linux.as_ref()?.cgroups_path.as_deref()
     }
@@ -175,6 +200,21 @@ mod tests {
             let state = State { id: "c1".into(), status: "creating".into(), pid: 1, bundle: bundle.into() };
             assert!(matches!(state.runtime_namespace(), Err(StateError::ForeignBundle(_))), "{bundle}");
         }
+    }
+
+    #[test]
+    fn unit_oci_bundle_of_crio_is_known() {
+        let at = |bundle: &str| {
+            State { id: "c1".into(), status: "creating".into(), pid: 1, bundle: bundle.into() }
+                .runtime_namespace()
+                .map(str::to_owned)
+                .ok()
+        };
+        assert_eq!(at("/run/containers/storage/overlay-containers/c1/userdata").as_deref(), Some(STORAGE));
+        assert_eq!(at("/tmp/storage/vfs-containers/c1/userdata").as_deref(), Some(STORAGE));
+        assert_eq!(at("/run/containers/storage/overlay-containers/c2/userdata"), None);
+        assert_eq!(at("/run/containers/storage/elsewhere/c1/userdata"), None);
+        assert_eq!(at("overlay-containers/c1/userdata"), None);
     }
 
     #[test]

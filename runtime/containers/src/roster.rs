@@ -59,6 +59,21 @@ impl Roster {
         }
     }
 
+    /// Whether anything was told of it.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.told.contains_key(key)
+    }
+
+    /// The same, by the id that it is told by.
+    pub(crate) fn tells(&self, id: &ContainerId) -> bool {
+        self.told.values().any(|told| told.entry.container.id == *id)
+    }
+
+    /// One that was announced and does not run has ended, and that has been told.
+    pub(crate) fn forget_announced(&mut self, id: &ContainerId) {
+        self.told.retain(|_, told| told.running || told.entry.container.id != *id);
+    }
+
     /// Whether the container can be followed: it is, or there is room.
     pub(crate) fn has_room_for(&self, key: &Key) -> bool {
         self.told.len() < MAX_CONTAINERS || self.told.contains_key(key)
@@ -132,6 +147,13 @@ impl Roster {
             told.running = false;
         }
         self.started(key, entry, changes);
+    }
+
+    /// A container that ran, and nobody can say at this new connection that it does not.
+    pub(crate) fn told_again(&self, key: &Key, changes: &mut Changes) {
+        if let Some(told) = self.told.get(key).filter(|told| told.running) {
+            changes.push_back(ContainerChange::Started(told.entry.container.clone()));
+        }
     }
 
     /// Containers that were announced and do not run yet.

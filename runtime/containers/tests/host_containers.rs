@@ -199,6 +199,26 @@ async fn host_containers_are_told_anew_after_a_restart_of_containerd() {
 }
 
 #[tokio::test]
+async fn host_containers_of_a_containerd_that_hangs_are_kept_and_its_silence_is_said_in_time() {
+    let containerd = PrivateContainerd::start();
+    assert!(containerd.run(&Run { id: "stays", hook: false, ..Run::default() }).await.status.success());
+    let mut follower = containerd.follow();
+    assert_eq!(follower.synchronize().await, ["+stays"]);
+    containerd.signal("STOP");
+    let begun = tokio::time::Instant::now();
+    let said =
+        follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
+    let silence = begun.elapsed();
+    assert!(said.contains("no answer in time"), "{said}");
+    assert!(silence < Duration::from_secs(9), "known after {silence:?}");
+    let again = follower.try_next().await.expect_err("it still hangs").to_string();
+    assert!(again.contains("no answer in time"), "{again}");
+    containerd.signal("CONT");
+    assert_eq!(follower.synchronize_over_errors().await, ["+stays"], "told anew, and not as ended in between");
+    println!("silence known after {silence:?}");
+}
+
+#[tokio::test]
 async fn host_containers_that_start_while_the_node_connects_are_told_once() {
     let containerd = PrivateContainerd::start();
     let ids: Vec<String> = (0..8).map(|n| format!("c{n}")).collect();
@@ -258,6 +278,49 @@ async fn host_containers_survive_a_call_that_is_dropped_at_every_await() {
     assert_eq!(started, "c1");
     let mode = fs::metadata(containerd.hook_socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only root may ask");
+}
+
+/// 20 of them; `PALISADE_CHURN` says how many else.
+#[tokio::test]
+async fn host_containers_that_live_for_a_moment_are_told_to_their_end_and_leave_nothing() {
+    let count: u32 = std::env::var("PALISADE_CHURN").ok().and_then(|count| count.parse().ok()).unwrap_or(20);
+    let containerd = PrivateContainerd::start();
+    let mut follower = containerd.follow_as_node(palisade_containers::Endpoint::Containerd(containerd.socket()));
+    assert_eq!(follower.synchronize().await, Vec::<String>::new());
+    let resident = || {
+        let statm = fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    let mut memory = 0;
+    let begun = tokio::time::Instant::now();
+    for number in 0..count {
+        let id = format!("short-{number}");
+        let (output, ()) =
+            while_running!(containerd, Run { id: &id, command: &["/bin/true"], ..Run::default() }, async {
+                let (container, admission) = follower.starting().await;
+                assert_eq!(container.id.0, id);
+                admission.0.send(Ok(())).unwrap();
+            });
+        assert!(output.status.success(), "{output:?}");
+        // Its start may be told, or its end come first; told it is, once, and as the last word.
+        loop {
+            match follower.next().await {
+                ContainerChange::Started(container) => assert_eq!(container.id.0, id),
+                ContainerChange::Stopped(stopped) => break assert_eq!(stopped.0, id),
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        containerd.ctr(&["tasks", "delete", &id]);
+        containerd.ctr(&["containers", "delete", &id]);
+        if number == count / 4 {
+            memory = resident();
+        }
+    }
+    let after = resident();
+    println!("{count} containers in {:?}: resident {} -> {} KiB", begun.elapsed(), memory / 1024, after / 1024);
+    assert!(after < memory + (4 << 20), "{memory} -> {after}");
+    let more = tokio::time::timeout(Duration::from_millis(1500), follower.next()).await;
+    assert!(more.is_err(), "nothing more: {more:?}");
 }
 
 #[test]

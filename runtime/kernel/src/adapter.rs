@@ -479,13 +479,22 @@ impl Enforcement for KernelAdapter {
     }
 
     fn learn_mounts(&self, slot: Slot, pid: u32) -> Result<(), EnforcementError> {
-        let mut state = self.state();
-        let member = state.members.get_mut(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
-        if let Some(programs) = &self.programs {
-            let learnt = programs.learn(slot, pid).map_err(|error| refuse(slot, "learn the mount table", error))?;
-            tracing::debug!(%slot, mounts = learnt.mounts, skipped = learnt.skipped, "mount table learnt");
-            member.held_mounts = learnt.held;
+        if !self.state().members.contains_key(&slot) {
+            return Err(EnforcementError::UnknownSlot(slot));
         }
+        // Without the lock: a mount that hangs holds up this workload, and nobody else.
+        let held = match &self.programs {
+            Some(programs) => {
+                let learnt = programs.learn(slot, pid).map_err(|error| refuse(slot, "learn the mount table", error))?;
+                tracing::debug!(%slot, mounts = learnt.mounts, skipped = learnt.skipped, "mount table learnt");
+                learnt.held
+            }
+            None => Vec::new(),
+        };
+        let mut state = self.state();
+        // Released meanwhile: what was learnt goes with the slot's next release.
+        let member = state.members.get_mut(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
+        member.held_mounts = held;
         if let Some(responder) = &self.responder {
             member.gaps = responder.learn_mounts(slot, pid)?;
         }

@@ -4,7 +4,7 @@
 //! Ids are inode numbers of the unified hierarchy's directories.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -12,28 +12,40 @@ use std::{
 
 use palisade_domain::{CgroupId, Slot};
 
-use crate::sys::MapFd;
+use crate::{layout, sys::MapFd};
 
 /// Directories that one search meets: four times the cgroups that can be registered at all. Past it the search is not complete.
 const MAX_DIRECTORIES: usize = 65_536;
 
 /// The registered cgroups.
 #[derive(Debug)]
-pub(crate) struct Cgroups(MapFd);
+pub(crate) struct Cgroups {
+    slots: MapFd,
+    /// By slot: how many the workload has made itself, which the kernel bounds.
+    made: MapFd,
+}
 
 impl Cgroups {
-    pub fn new(map: MapFd) -> Self {
-        Self(map)
+    pub fn new(slots: MapFd, made: MapFd) -> Self {
+        Self { slots, made }
     }
 
+    /// One that is registered so already stays as it is: whether it counts among those that the workload made is in its value.
     pub fn assign(&self, cgroup: CgroupId, slot: Slot) -> io::Result<()> {
-        self.0.update(&cgroup.0.to_ne_bytes(), &slot.0.to_ne_bytes())
+        if self.slot_of(cgroup)? == Some(slot) {
+            return Ok(());
+        }
+        self.slots.update(&cgroup.0.to_ne_bytes(), &slot.0.to_ne_bytes())
     }
 
     pub fn slot_of(&self, cgroup: CgroupId) -> io::Result<Option<Slot>> {
-        let mut slot = [0; 4];
-        let found = self.0.lookup(&cgroup.0.to_ne_bytes(), &mut slot)?;
-        Ok(found.then(|| Slot(u32::from_ne_bytes(slot))))
+        Ok(self.value_of(cgroup)?.map(|value| Slot(value & !layout::CGROUP_MADE)))
+    }
+
+    fn value_of(&self, cgroup: CgroupId) -> io::Result<Option<u32>> {
+        let mut value = [0; 4];
+        let found = self.slots.lookup(&cgroup.0.to_ne_bytes(), &mut value)?;
+        Ok(found.then(|| u32::from_ne_bytes(value)))
     }
 
     /// Assigns what is below a cgroup already. A directory that is made meanwhile has its parent registered, and the kernel
@@ -46,26 +58,33 @@ impl Cgroups {
         if found.complete { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::E2BIG)) }
     }
 
-    fn entries(&self) -> io::Result<Vec<(CgroupId, Slot)>> {
+    /// With whether a workload made the cgroup.
+    fn entries(&self) -> io::Result<Vec<(CgroupId, Slot, bool)>> {
         let mut entries = Vec::new();
-        for key in self.0.keys()? {
+        for key in self.slots.keys()? {
             if let Ok(id) = <[u8; 8]>::try_from(key) {
                 let cgroup = CgroupId(u64::from_ne_bytes(id));
-                entries.extend(self.slot_of(cgroup)?.map(|slot| (cgroup, slot)));
+                let split = |value| (cgroup, Slot(value & !layout::CGROUP_MADE), value & layout::CGROUP_MADE != 0);
+                entries.extend(self.value_of(cgroup)?.map(split));
             }
         }
         Ok(entries)
     }
 
     pub fn of_slot(&self, slot: Slot) -> io::Result<Vec<CgroupId>> {
-        Ok(self.entries()?.into_iter().filter(|(_, owner)| *owner == slot).map(|(cgroup, _)| cgroup).collect())
+        Ok(self.entries()?.into_iter().filter(|(_, owner, _)| *owner == slot).map(|(cgroup, ..)| cgroup).collect())
     }
 
     pub fn forget(&self, slot: Slot) -> io::Result<()> {
         for cgroup in self.of_slot(slot)? {
-            self.0.delete(&cgroup.0.to_ne_bytes())?;
+            self.slots.delete(&cgroup.0.to_ne_bytes())?;
         }
-        Ok(())
+        self.count_anew(slot)
+    }
+
+    /// None of the slot's counts as made by its workload any more.
+    pub fn count_anew(&self, slot: Slot) -> io::Result<()> {
+        self.made.update(&slot.0.to_ne_bytes(), &[0; 4])
     }
 
     /// Ids of all cgroups that there are; `None` where not all could be seen, for then nothing that was not seen is known to be gone.
@@ -74,17 +93,21 @@ impl Cgroups {
         found.complete.then(|| found.cgroups.into_iter().collect())
     }
 
-    /// Forgets cgroups that are gone; the slots of the others.
+    /// Forgets cgroups that are gone; the slots of the others. Those that workloads made are counted anew.
     pub fn take_over(&self, living: Option<&BTreeSet<CgroupId>>) -> io::Result<BTreeSet<Slot>> {
-        let mut slots = BTreeSet::new();
-        for (cgroup, slot) in self.entries()? {
+        let mut made: BTreeMap<Slot, i32> = BTreeMap::new();
+        for (cgroup, slot, by_workload) in self.entries()? {
             if living.is_some_and(|living| !living.contains(&cgroup)) {
-                self.0.delete(&cgroup.0.to_ne_bytes())?;
+                self.slots.delete(&cgroup.0.to_ne_bytes())?;
             } else {
-                slots.insert(slot);
+                *made.entry(slot).or_default() += i32::from(by_workload);
             }
         }
-        Ok(slots)
+        for slot in (0..layout::SLOTS).map(Slot) {
+            let count = made.get(&slot).copied().unwrap_or_default();
+            self.made.update(&slot.0.to_ne_bytes(), &count.to_ne_bytes())?;
+        }
+        Ok(made.into_keys().collect())
     }
 }
 

@@ -9,6 +9,8 @@ pub const SLOTS: u32 = 4096;
 pub const POLICIES: u32 = 4096;
 /// `PAL_CGROUPS`.
 pub const CGROUPS: u32 = 16384;
+/// `PAL_CGROUP_MADE`.
+pub const CGROUP_MADE: u32 = 1 << 31;
 /// `PAL_MOUNTS`.
 pub const MOUNTS: u32 = 65536;
 

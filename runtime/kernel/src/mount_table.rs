@@ -16,6 +16,12 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
 };
 
 use aya::{
@@ -41,7 +47,18 @@ pub(crate) enum LearnError {
     },
     #[error("learn_mount: {0}")]
     Program(String),
+    #[error("a file system among its mounts does not answer (FUSE, network): given up after {} s", LESSON.as_secs())]
+    Hangs,
+    #[error("{MAX_HANGING} lessons hang already on file systems that do not answer")]
+    TooManyHang,
 }
+
+/// How long a lesson may take; some hundred mounts take milliseconds. What opens a place on a file system that does not answer cannot be
+/// interrupted: its thread is left to it.
+const LESSON: Duration = Duration::from_secs(3);
+
+/// Threads that are left so, at most: each is one workload whose mounts hang.
+const MAX_HANGING: usize = 32;
 
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> LearnError {
     let what = what.into();
@@ -64,6 +81,8 @@ pub(crate) struct Learnt {
 pub(crate) struct MountTable {
     learner: Ebpf,
     mounts: MapFd,
+    /// Lessons under way: one at a time, but for those that hang.
+    hanging: Arc<AtomicUsize>,
 }
 
 impl MountTable {
@@ -76,7 +95,7 @@ impl MountTable {
             without: spec.without,
             reason,
         });
-        Ok((Self { learner, mounts: pins.open("mounts")? }, refusal))
+        Ok((Self { learner, mounts: pins.open("mounts")?, hanging: Arc::default() }, refusal))
     }
 
     /// Forgets the slot's crossings.
@@ -90,21 +109,23 @@ impl MountTable {
         Ok(())
     }
 
-    /// Learns the table of the process's mount namespace, on a thread of its own, for joining a namespace is by thread.
-    pub fn learn(&self, slot: Slot, pid: u32) -> Result<Learnt, LearnError> {
+    /// Learns the table of the process's mount namespace, on a thread of its own: joining a namespace is by thread, and a mount that
+    /// hangs must not take its caller along.
+    pub fn learn(this: &Arc<Self>, slot: Slot, pid: u32) -> Result<Learnt, LearnError> {
+        if this.hanging.load(Ordering::Relaxed) >= MAX_HANGING {
+            return Err(LearnError::TooManyHang);
+        }
         let mountinfo = format!("/proc/{pid}/mountinfo");
         let points = mount_points(&fs::read(&mountinfo).map_err(system(mountinfo))?);
         let path = format!("/proc/{pid}/ns/mnt");
         let namespace = File::open(&path).map_err(system(path))?;
-        std::thread::scope(|scope| {
-            let lesson = std::thread::Builder::new().name("learn-mounts".to_owned()).spawn_scoped(scope, || {
-                sys::unshare_directories().map_err(system("unshare directories"))?;
-                sys::join_mount_namespace(namespace.as_fd()).map_err(system("join the mount namespace"))?;
-                self.learn_here(slot, &points)
-            });
-            let lesson = lesson.map_err(system("start a thread"))?;
-            lesson.join().unwrap_or_else(|_| Err(LearnError::Program("the thread panicked".to_owned())))
-        })
+        let table = Arc::clone(this);
+        let lesson = move || {
+            sys::unshare_directories().map_err(system("unshare directories"))?;
+            sys::join_mount_namespace(namespace.as_fd()).map_err(system("join the mount namespace"))?;
+            table.learn_here(slot, &points)
+        };
+        within(LESSON, &this.hanging, lesson)
     }
 
     fn learn_here(&self, slot: Slot, points: &[PathBuf]) -> Result<Learnt, LearnError> {
@@ -138,6 +159,39 @@ impl MountTable {
     }
 }
 
+/// What the lesson brings, if that is in time; counted while it hangs. One that ends late has its result dropped.
+fn within(
+    time: Duration,
+    hanging: &Arc<AtomicUsize>,
+    lesson: impl FnOnce() -> Result<Learnt, LearnError> + Send + 'static,
+) -> Result<Learnt, LearnError> {
+    let (sender, learnt) = mpsc::sync_channel(1);
+    hanging.fetch_add(1, Ordering::Relaxed);
+    let count = Hanging(Arc::clone(hanging));
+    let thread = std::thread::Builder::new().name("learn-mounts".to_owned()).spawn(move || {
+        let brought = lesson();
+        drop(count);
+        // Nobody listens to one that comes late.
+        let _ = sender.send(brought);
+    });
+    thread.map_err(system("start a thread"))?;
+    learnt.recv_timeout(time).unwrap_or_else(|error| {
+        Err(match error {
+            RecvTimeoutError::Timeout => LearnError::Hangs,
+            RecvTimeoutError::Disconnected => LearnError::Program("the thread panicked".to_owned()),
+        })
+    })
+}
+
+/// Counts a lesson for as long as it lasts.
+struct Hanging(Arc<AtomicUsize>);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The mount points of a mountinfo, parents first as the kernel lists them, each once; any bytes, not only UTF-8.
 fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
     let mut points: Vec<PathBuf> = Vec::new();
@@ -159,5 +213,25 @@ mod tests {
         let text = b"1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /a\\040b rw - tmpfs t rw\n3 2 0:3 / /a\\040b rw - tmpfs t rw\n4 1 0:4 / /\xff rw - tmpfs t rw\n";
         let expected: [&[u8]; 3] = [b"/", b"/a b", b"/\xff"];
         assert_eq!(mount_points(text), expected.map(|point| PathBuf::from(OsStr::from_bytes(point))));
+    }
+
+    #[test]
+    fn unit_mount_lessons_that_hang_are_given_up_and_counted_until_they_end() {
+        let hanging = Arc::new(AtomicUsize::new(0));
+        let (mut answers, answering) = io::pipe().expect("a pipe");
+        let stuck = move || {
+            io::Read::read(&mut answers, &mut [0]).map_err(system("the file system"))?;
+            Ok(Learnt::default())
+        };
+        assert!(matches!(within(Duration::from_millis(20), &hanging, stuck), Err(LearnError::Hangs)));
+        assert_eq!(hanging.load(Ordering::Relaxed), 1);
+        drop(answering);
+        let ended = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            hanging.load(Ordering::Relaxed) == 0
+        });
+        assert!(ended, "it is counted until it ends");
+        let prompt = within(Duration::from_secs(5), &hanging, || Ok(Learnt { mounts: 7, ..Learnt::default() }));
+        assert_eq!(prompt.expect("in time").mounts, 7);
     }
 }

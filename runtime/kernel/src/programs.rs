@@ -1,6 +1,6 @@
 //! The loaded decision core: identity and LSM programs, the learner, and the maps that they read.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use aya::Btf;
 use palisade_domain::{Generation, Slot};
@@ -20,6 +20,7 @@ use crate::{
 /// Sizes of the shared maps whose layout programs and this process must agree on.
 const SHARED: &[(&str, MapSizes)] = &[
     ("cgroup_slots", MapSizes { key: 8, value: 4, entries: layout::CGROUPS }),
+    ("cgroups_made", MapSizes { key: 4, value: 4, entries: layout::SLOTS }),
     ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32, entries: layout::SLOTS }),
     (
         "mounts",
@@ -43,7 +44,7 @@ pub(crate) struct Programs {
     pub slots: SlotTable,
     pub cgroups: Cgroups,
     pub pool: SharedPool,
-    mount_table: MountTable,
+    mount_table: Arc<MountTable>,
     counters: MapFd,
     pins: PinRoot,
     /// Keeps programs loaded and maps open.
@@ -94,9 +95,9 @@ impl Programs {
         let slots = open_slots(&pins)?;
         let named: Vec<PolicyNumber> = (0..layout::SLOTS).map(|slot| slots.installed(Slot(slot)).1).collect();
         Ok(Some(Self {
-            cgroups: Cgroups::new(pins.open("cgroup_slots")?),
+            cgroups: Cgroups::new(pins.open("cgroup_slots")?, pins.open("cgroups_made")?),
             pool: SharedPool::new(PolicyPool::open(&pins, named.into_iter())?),
-            mount_table,
+            mount_table: Arc::new(mount_table),
             counters: pins.open("counters")?,
             slots,
             pins,
@@ -135,6 +136,7 @@ impl Programs {
         for cgroup in self.cgroups.of_slot(from)? {
             self.cgroups.assign(cgroup, to)?;
         }
+        self.cgroups.count_anew(from)?;
         self.clear(from);
         self.mount_table.forget(from)
     }
@@ -145,7 +147,7 @@ impl Programs {
         self.mount_table
             .forget(slot)
             .map_err(|source| LearnError::System { what: "forget the old mount table".to_owned(), source })?;
-        let learnt = self.mount_table.learn(slot, pid)?;
+        let learnt = MountTable::learn(&self.mount_table, slot, pid)?;
         self.slots.set_flags(slot, layout::SLOT_MOUNTS_LEARNT, 0);
         Ok(learnt)
     }

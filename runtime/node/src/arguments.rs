@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use palisade_containers::Endpoint;
 use palisade_domain::{Posture, Visibility};
 use palisade_kernel::observation::Limits;
 
@@ -109,9 +110,9 @@ pub struct NodeArguments {
     /// Directory of what outlives the node: the last good version of each policy file.
     #[arg(long, env = "PALISADE_STATE_DIR", default_value = "/var/lib/palisade")]
     pub state_dir: PathBuf,
-    /// containerd's socket.
-    #[arg(long, env = "PALISADE_CONTAINERD", default_value = "/run/containerd/containerd.sock")]
-    pub containerd: PathBuf,
+    /// Which container runtime is followed.
+    #[command(flatten)]
+    pub runtime: RuntimeArguments,
     /// Follow no container runtime: hold only the host.
     #[arg(long)]
     pub no_containers: bool,
@@ -215,6 +216,32 @@ pub struct NodeArguments {
     /// What is logged: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = directives)]
     pub log_level: String,
+}
+
+/// Which container runtime is followed; without any of these, the first whose socket is in a usual place: containerd (also of k3s, RKE2,
+/// MicroK8s), CRI-O, cri-dockerd; else cgroups.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct RuntimeArguments {
+    /// Follow the containerd at this socket.
+    #[arg(long, env = "PALISADE_CONTAINERD", value_name = "SOCKET")]
+    pub containerd: Option<PathBuf>,
+    /// Follow the runtime at this socket by the CRI (CRI-O, cri-dockerd, containerd).
+    #[arg(long, env = "PALISADE_CRI_SOCKET", value_name = "SOCKET")]
+    pub cri_socket: Option<PathBuf>,
+    /// Ask no runtime: know containers by their cgroups and /proc alone. Where no file names them, their names are ids.
+    #[arg(long)]
+    pub by_cgroups: bool,
+}
+
+impl RuntimeArguments {
+    /// As told; `None` where it is to be found.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let containerd = self.containerd.clone().map(Endpoint::Containerd);
+        let cri = self.cri_socket.clone().map(Endpoint::Cri);
+        containerd.or(cri).or(self.by_cgroups.then_some(Endpoint::Cgroups))
+    }
 }
 
 /// Commands that only print.
@@ -523,9 +550,9 @@ pub struct DoctorArguments {
     /// The policy directory that the node would read.
     #[arg(long, env = "PALISADE_POLICY_DIR", default_value = "/etc/palisade/policies")]
     pub policy_dir: PathBuf,
-    /// containerd's socket.
-    #[arg(long, env = "PALISADE_CONTAINERD", default_value = "/run/containerd/containerd.sock")]
-    pub containerd: PathBuf,
+    /// Which container runtime is followed.
+    #[command(flatten)]
+    pub runtime: RuntimeArguments,
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use crate::support::{Follower, IMAGE, PrivateContainerd, cgroup_inode};
 use containerd_client::tonic::transport::Channel;
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
-    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
-    runtime_service_client::RuntimeServiceClient,
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxContainerConfig,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
+    StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
 };
 use palisade_world::Container;
 
@@ -45,10 +45,39 @@ fn pod(containerd: &PrivateContainerd) -> PodSandboxConfig {
 }
 
 async fn create(cri: &mut RuntimeServiceClient<Channel>, sandbox: &str, pod: &PodSandboxConfig, name: &str) -> String {
+    create_running(cri, sandbox, pod, name, &["/bin/sleep", "1000"]).await
+}
+
+async fn create_running(
+    cri: &mut RuntimeServiceClient<Channel>,
+    sandbox: &str,
+    pod: &PodSandboxConfig,
+    name: &str,
+    command: &[&str],
+) -> String {
+    create_in(cri, sandbox, pod, name, command, None).await
+}
+
+async fn create_in(
+    cri: &mut RuntimeServiceClient<Channel>,
+    sandbox: &str,
+    pod: &PodSandboxConfig,
+    name: &str,
+    command: &[&str],
+    namespaces: Option<NamespaceOption>,
+) -> String {
+    let security = namespaces.map(|options| LinuxContainerSecurityContext {
+        namespace_options: Some(options),
+        ..LinuxContainerSecurityContext::default()
+    });
     let config = ContainerConfig {
         metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }),
         image: Some(ImageSpec { image: IMAGE.into(), ..ImageSpec::default() }),
-        command: vec!["/bin/sleep".into(), "1000".into()],
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        linux: security.map(|security_context| LinuxContainerConfig {
+            security_context: Some(security_context),
+            ..LinuxContainerConfig::default()
+        }),
         labels: labels(&[("io.kubernetes.container.name", name)]),
         log_path: format!("{name}.log"),
         ..ContainerConfig::default()
@@ -62,9 +91,9 @@ async fn create(cri: &mut RuntimeServiceClient<Channel>, sandbox: &str, pod: &Po
 }
 
 /// Starts a container and answers its hook: what the kubelet hears, and what the node heard.
-async fn start(
+async fn start<C: palisade_world::Containers>(
     cri: &mut RuntimeServiceClient<Channel>,
-    follower: &mut Follower,
+    follower: &mut Follower<C>,
     id: &str,
     answer: Result<(), String>,
 ) -> (Result<(), String>, Container) {
@@ -126,4 +155,133 @@ async fn host_pods_containers_are_held_by_the_base_specification_and_have_their_
     expected.sort();
     assert_eq!(stopped, expected);
     cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: sandbox }).await.unwrap();
+}
+
+async fn run_sandbox(cri: &mut RuntimeServiceClient<Channel>, pod: &PodSandboxConfig) -> String {
+    let request = RunPodSandboxRequest { config: Some(pod.clone()), runtime_handler: String::new() };
+    cri.run_pod_sandbox(request).await.expect("the pod's sandbox runs").into_inner().pod_sandbox_id
+}
+
+#[tokio::test]
+async fn host_pods_are_followed_by_the_cri_alone_with_their_init_and_late_containers() {
+    let containerd = PrivateContainerd::start_with_cri();
+    let mut cri = RuntimeServiceClient::new(containerd_client::connect(containerd.path("c.sock")).await.unwrap());
+    let pod = pod(&containerd);
+    let sandbox = run_sandbox(&mut cri, &pod).await;
+    let mut follower = containerd.follow_by_cri();
+    assert_eq!(follower.synchronize().await, [format!("+{sandbox}")], "what ran before");
+
+    // As the kubelet does with an init container: it runs to its end before the pod's main one is made.
+    let init = create_running(&mut cri, &sandbox, &pod, "init", &["/bin/sleep", "2"]).await;
+    let (started, announced) = start(&mut cri, &mut follower, &init, Ok(())).await;
+    assert_eq!(started, Ok(()));
+    assert_eq!(
+        (announced.pod.as_str(), announced.namespace.as_str(), announced.name.as_str()),
+        ("web-1", "shop", "init")
+    );
+    assert_eq!((announced.image.as_str(), announced.labels["app"].as_str()), (IMAGE, "web"));
+    assert_eq!(announced.cgroup.0, cgroup_inode(announced.pid));
+    assert_eq!(follower.started().await.id, announced.id);
+    assert_eq!(follower.stopped().await, init, "its end is told");
+
+    let id = create(&mut cri, &sandbox, &pod, "main").await;
+    let (_, announced) = start(&mut cri, &mut follower, &id, Ok(())).await;
+    let started = follower.started().await;
+    assert_eq!((&started.id, started.cgroup, started.pid), (&announced.id, announced.cgroup, announced.pid));
+
+    // An ephemeral container is one more in a pod that runs, in its target's PID namespace.
+    let mut sharing = pod.clone();
+    let target = NamespaceOption {
+        network: NamespaceMode::Node.into(),
+        pid: NamespaceMode::Target.into(),
+        target_id: id.clone(),
+        ..NamespaceOption::default()
+    };
+    let linux = sharing.linux.as_mut().unwrap();
+    linux.security_context.as_mut().unwrap().namespace_options = Some(target.clone());
+    let debugger = create_in(&mut cri, &sandbox, &sharing, "debugger", &["/bin/sleep", "1000"], Some(target)).await;
+    let (started, ephemeral) = start(&mut cri, &mut follower, &debugger, Ok(())).await;
+    assert_eq!(started, Ok(()));
+    assert_eq!((ephemeral.pod.as_str(), ephemeral.name.as_str()), ("web-1", "debugger"));
+    let pid_namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    assert_eq!(follower.started().await.id, ephemeral.id);
+    assert_eq!(pid_namespace(ephemeral.pid), pid_namespace(announced.pid), "it sees the target's processes");
+    assert_ne!(ephemeral.cgroup, announced.cgroup, "and is a workload of its own");
+
+    // A refusal by the CRI's hook is the same as by containerd's.
+    let refused = create(&mut cri, &sandbox, &pod, "refused").await;
+    let (started, _) = start(&mut cri, &mut follower, &refused, Err("not this one".to_owned())).await;
+    assert!(started.unwrap_err().contains("is refused: not this one"));
+    assert_eq!(follower.stopped().await, refused);
+
+    cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: sandbox.clone() }).await.unwrap();
+    let mut stopped = [follower.stopped().await, follower.stopped().await, follower.stopped().await];
+    let mut expected = [id, debugger, sandbox.clone()];
+    stopped.sort();
+    expected.sort();
+    assert_eq!(stopped, expected);
+    cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: sandbox }).await.unwrap();
+}
+
+#[tokio::test]
+async fn host_pods_that_share_the_hosts_processes_are_containers_by_their_cgroups() {
+    let containerd = PrivateContainerd::start_with_cri();
+    let mut cri = RuntimeServiceClient::new(containerd_client::connect(containerd.path("c.sock")).await.unwrap());
+    let mut pod = pod(&containerd);
+    let host = NamespaceOption {
+        network: NamespaceMode::Node.into(),
+        pid: NamespaceMode::Node.into(),
+        ipc: NamespaceMode::Node.into(),
+        ..NamespaceOption::default()
+    };
+    pod.linux.as_mut().unwrap().security_context.as_mut().unwrap().namespace_options = Some(host.clone());
+    let mut follower = containerd.follow_by_cri();
+    follower.synchronize().await;
+    let sandbox = run_sandbox(&mut cri, &pod).await;
+    assert_eq!(follower.started().await.id.0, sandbox);
+    let id = create_in(&mut cri, &sandbox, &pod, "agent", &["/bin/sleep", "1000"], Some(host)).await;
+    let (started, announced) = start(&mut cri, &mut follower, &id, Ok(())).await;
+    assert_eq!(started, Ok(()));
+    for namespace in ["pid", "net"] {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap();
+        assert_eq!(of(&announced.pid.to_string()), of("self"), "hostPID and hostNetwork");
+    }
+    assert_eq!((announced.pod.as_str(), announced.name.as_str()), ("web-1", "agent"));
+    assert_eq!(announced.cgroup.0, cgroup_inode(announced.pid));
+    assert_ne!(announced.cgroup.0, cgroup_inode(std::process::id()), "and yet not the host's");
+    cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: sandbox.clone() }).await.unwrap();
+    cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: sandbox }).await.unwrap();
+}
+
+/// While a container waits in its hook, containerd's shim answers for none of its pod: what runs there must not be taken for ended.
+#[tokio::test]
+async fn host_pods_whose_shim_is_held_up_by_a_hook_are_not_forgotten_at_a_new_connection() {
+    let mut containerd = PrivateContainerd::start_with_cri();
+    let mut cri = RuntimeServiceClient::new(containerd_client::connect(containerd.path("c.sock")).await.unwrap());
+    let pod = pod(&containerd);
+    let mut follower = containerd.follow();
+    follower.synchronize().await;
+    let sandbox = run_sandbox(&mut cri, &pod).await;
+    assert_eq!(follower.started().await.id.0, sandbox);
+    let id = create(&mut cri, &sandbox, &pod, "main").await;
+    let (started, _) = start(&mut cri, &mut follower, &id, Ok(())).await;
+    assert_eq!(started, Ok(()));
+    assert_eq!(follower.started().await.id.0, id);
+
+    let late = create(&mut cri, &sandbox, &pod, "late").await;
+    let request = StartContainerRequest { container_id: late.clone() };
+    let waiting = tokio::spawn(async move { cri.start_container(request).await });
+    let (container, admission) = follower.starting().await;
+    assert_eq!(container.id.0, late);
+    containerd.kill();
+    assert!(follower.try_next().await.is_err());
+    containerd.start_again();
+    // Both are told again, none has stopped, though no shim says a word.
+    let told = follower.synchronize_over_errors().await;
+    assert!(!told.iter().any(|told| told.starts_with('-')), "{told:?}");
+    for id in [&id, &sandbox] {
+        assert!(told.contains(&format!("+{id}")), "{told:?}");
+    }
+    admission.0.send(Ok(())).unwrap();
+    waiting.await.unwrap().unwrap_err();
 }

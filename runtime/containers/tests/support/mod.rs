@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_containers::{Containerd, ContainerdConfig};
+use palisade_containers::{Containerd, Cri, Endpoint, NodeConfig, NodeContainers, RuntimeConfig};
 use palisade_world::{Admission, Container, ContainerChange, Containers};
 use tokio::time::timeout;
 
@@ -130,13 +130,33 @@ impl PrivateContainerd {
     }
 
     pub fn follow(&self) -> Follower {
-        let config = ContainerdConfig { address: self.path("c.sock"), hook_socket: Some(self.hook_socket()) };
+        let config = RuntimeConfig { address: self.path("c.sock"), hook_socket: Some(self.hook_socket()) };
         Follower(Containerd::new(config))
     }
 
     /// For several at a time: the hook's socket is one node's.
     pub fn follow_without_hooks(&self) -> Follower {
-        Follower(Containerd::new(ContainerdConfig { address: self.path("c.sock"), hook_socket: None }))
+        Follower(Containerd::new(RuntimeConfig { address: self.path("c.sock"), hook_socket: None }))
+    }
+
+    /// By the CRI alone, as CRI-O is.
+    pub fn follow_by_cri(&self) -> CriFollower {
+        let hook_socket = Some(self.hook_socket());
+        Follower(Cri::new(RuntimeConfig { address: self.path("c.sock"), hook_socket }))
+    }
+
+    /// As a node does: by the endpoint and by the cgroup tree.
+    pub fn follow_as_node(&self, endpoint: Endpoint) -> NodeFollower {
+        Follower(NodeContainers::new(NodeConfig { endpoint: Some(endpoint), hook_socket: Some(self.hook_socket()) }))
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("c.sock")
+    }
+
+    /// Stops or continues it: what hangs keeps its socket.
+    pub fn signal(&self, name: &str) {
+        succeed(Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]));
     }
 
     /// Kills it, without a word to its containers.
@@ -286,9 +306,11 @@ pub fn cgroup_inode(pid: u32) -> u64 {
     fs::metadata(Path::new(point).join(path)).unwrap().ino()
 }
 
-pub struct Follower(pub Containerd);
+pub struct Follower<C = Containerd>(pub C);
+pub type CriFollower = Follower<Cri>;
+pub type NodeFollower = Follower<NodeContainers>;
 
-impl Follower {
+impl<C: Containers> Follower<C> {
     pub async fn next(&mut self) -> ContainerChange {
         self.try_next().await.expect("containerd is there")
     }
@@ -309,6 +331,21 @@ impl Follower {
             }
         }
         told.sort();
+        told
+    }
+
+    /// The same, of a runtime that may need more than one connection; a call that fails is made again, as the node does.
+    pub async fn synchronize_over_errors(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            match self.try_next().await {
+                Ok(ContainerChange::Synchronized) => break,
+                Ok(ContainerChange::Started(container)) => told.push(format!("+{}", container.id)),
+                Ok(ContainerChange::Stopped(id)) => told.push(format!("-{id}")),
+                Ok(other) => panic!("unexpected: {other:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
         told
     }
 

@@ -17,7 +17,7 @@
 //! /proc/self/exe, as in CVE-2019-5736) or a memfd runs there for the container and with its libraries. Files that are not
 //! watched raise no event when they are executed. So such an exec is known by the ELF interpreter that it loads from the
 //! container or, where it loads none, by the process's memory being another one than at an act before ([`Tasks::keep_image`]).
-//! Inside is a mount namespace that is neither this process's nor the parent's: there the runtime re-executes itself. What is
+//! Inside is a mount namespace that is neither the host's nor the parent's: there the runtime re-executes itself. What is
 //! linked statically and executed before its process opened anything inside is not told (runc reads /etc/passwd there).
 //!
 //! Number 3 is what a workload cannot arrange: once it runs, its children have parents inside, and a process whose parent is
@@ -101,7 +101,9 @@ impl Tasks {
     pub(super) fn new() -> io::Result<Self> {
         let proc = sys::open_path(c"/proc")?;
         let memfd_device = sys::status_of(sys::memfd(c"palisade-device", b"")?.as_fd())?.dev;
-        let mount_namespace = sys::status_at(proc.as_fd(), c"self/ns/mnt")?.ino;
+        // The host's, also where this process is in a pod that shares the host's PIDs and has mounts of its own.
+        let of = |name| sys::status_at(proc.as_fd(), name);
+        let mount_namespace = of(c"1/ns/mnt").or_else(|_| of(c"self/ns/mnt"))?.ino;
         let places = std::iter::repeat_with(|| None).take(WAYS * SETS).collect();
         Ok(Self { proc, places, turn: 0, images: BTreeMap::new(), memfd_device, mount_namespace })
     }
@@ -169,13 +171,13 @@ impl Tasks {
         comparable && places::is_of_host(b.mount).unwrap_or(false) && self.same_bytes(one, other).unwrap_or(false)
     }
 
-    /// Whether the task has another mount namespace than this process, so that what its mountinfo shows is not the host's.
+    /// Whether the task has another mount namespace than the host, so that what its mountinfo shows is not the host's.
     pub(super) fn has_other_mounts(&self, tid: u32) -> bool {
         let theirs = sys::status_at(self.proc(), ProcName::of(tid, "ns/mnt").as_c_str());
         theirs.is_ok_and(|status| status.ino != self.mount_namespace)
     }
 
-    /// Whether the task is in a mount namespace of the container's: neither this process's nor that of who started it.
+    /// Whether the task is in a mount namespace of the container's: neither the host's nor that of who started it.
     pub(super) fn is_inside(&self, tid: u32) -> bool {
         let namespace = |tid| sys::status_at(self.proc(), ProcName::of(tid, "ns/mnt").as_c_str()).ok();
         let Some(own) = namespace(tid).filter(|own| own.ino != self.mount_namespace) else { return false };

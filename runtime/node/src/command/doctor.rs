@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
+use palisade_containers::Endpoint;
 use palisade_policy::PolicySet;
 use palisade_store::FileDirectory;
 use palisade_world::{CapabilityState, PolicyDirectory as _};
@@ -54,7 +55,7 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     if checks[0].health == Health::Good {
         checks.extend(kernel());
     }
-    checks.push(containerd(&arguments.containerd));
+    checks.push(containers(arguments.runtime.endpoint()));
     checks.push(policies(&arguments.policy_dir));
     let answer = super::runtime()?.block_on(admin_client::document(&arguments.admin_socket, "/readyz"));
     checks.push(left(&arguments.pin_root, answer.is_ok()));
@@ -125,13 +126,20 @@ fn kernel() -> Vec<Check> {
     checks
 }
 
-fn containerd(socket: &Path) -> Check {
+/// `told`: by an argument; otherwise it is what is found.
+fn containers(told: Option<Endpoint>) -> Check {
+    let endpoint = told.unwrap_or_else(Endpoint::detect);
+    let Some(socket) = endpoint.socket() else {
+        let advice = "pods then have no labels, and containers of `ctr` and nerdctl are the host's: name the runtime's socket with \
+                      --containerd or --cri-socket if there is one";
+        return Check::of("containers", Health::Weak, format!("known by {endpoint}"), advice);
+    };
     match UnixStream::connect(socket) {
-        Ok(_) => Check::good("containerd", format!("answers at {}", socket.display())),
+        Ok(_) => Check::good("containers", format!("known by {endpoint}, which answers")),
         Err(error) => {
             let advice = "start it (`systemctl start containerd`; `apt-get install containerd` if it is missing), name its socket with \
-                          --containerd, or run the node with --no-containers";
-            Check::of("containerd", Health::Weak, format!("{}: {error}", socket.display()), advice)
+                          --containerd or --cri-socket, or run the node with --by-cgroups or --no-containers";
+            Check::of("containers", Health::Weak, format!("known by {endpoint}: {error}"), advice)
         }
     }
 }

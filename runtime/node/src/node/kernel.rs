@@ -67,7 +67,12 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         }))
     };
     let unload = move || palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from);
-    Ok(Kernel { enforcement: adapter, records: Arc::new(records), unload: Box::new(unload) })
+    Ok(Kernel {
+        enforcement: adapter,
+        records: Arc::new(records),
+        rings_bytes: u64::from(rings) * u64::from(bytes),
+        unload: Box::new(unload),
+    })
 }
 
 fn limits(arguments: &NodeArguments) -> Limits {

@@ -14,6 +14,7 @@
 //! └─ probe                       own thread: rings are read whatever else goes on
 //! ```
 
+mod bound;
 pub mod kernel;
 mod metrics;
 pub mod reload;
@@ -57,6 +58,8 @@ pub struct Kernel {
     pub enforcement: Arc<dyn Enforcement>,
     /// Opens the stream of records.
     pub records: OpenRecords,
+    /// Bytes of all record rings together, which this process maps.
+    pub rings_bytes: u64,
     /// Takes away what is in the kernel, at an authorised stop.
     pub unload: Box<dyn FnOnce() -> anyhow::Result<()>>,
 }
@@ -78,6 +81,8 @@ pub async fn run(
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
     let kernel = open(&arguments).context("kernel")?;
+    let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
+    bound::say(&bound_rows);
     let places = tree::Places::start().context("cannot start threads")?;
     let planted = tree::plant(configured, &kernel, &places);
     // This thread as well: supervisors, health and the admin endpoint are on it.
@@ -90,7 +95,7 @@ pub async fn run(
     let running = Arc::new(
         running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?,
     );
-    let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement));
+    let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows);
     let admin = bound.serve(Arc::new(view))?;
     tracing::info!(
         socket = %arguments.admin_socket.display(),

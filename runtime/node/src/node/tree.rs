@@ -8,7 +8,7 @@ use palisade_alerts::{
     state::{Names, Settings},
     throttle::Limit,
 };
-use palisade_containers::{Containerd, ContainerdConfig};
+use palisade_containers::{NodeConfig, NodeContainers};
 use palisade_domain::{Slot, Workload, WorkloadKind};
 use palisade_enforcer::Roster;
 use palisade_health::{Health, state::State as Conditions};
@@ -374,10 +374,10 @@ fn workloads(
     wiring: palisade_workloads::Wiring,
 ) -> ChildSpec<Workloads> {
     let config =
-        ContainerdConfig { address: arguments.containerd.clone(), hook_socket: Some(arguments.hook_socket.clone()) };
+        NodeConfig { endpoint: arguments.runtime.endpoint(), hook_socket: Some(arguments.hook_socket.clone()) };
     let slots = Kept::new(Slots::new(arguments.max_workloads));
     ChildSpec::with_mailbox(mailbox, move |_| {
-        Ok(Workloads::new(Box::new(Containerd::new(config.clone())), wiring.clone(), slots.clone()))
+        Ok(Workloads::new(Box::new(NodeContainers::new(config.clone())), wiring.clone(), slots.clone()))
     })
 }
 

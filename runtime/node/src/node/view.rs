@@ -21,6 +21,7 @@ use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
 use super::{
+    bound::{self, Row},
     metrics,
     tree::{self, Askers},
 };
@@ -38,12 +39,13 @@ pub struct View {
     ask: Askers,
     enforcement: Arc<dyn Enforcement>,
     mailboxes: Mutex<metrics::Mailboxes>,
+    bound: Vec<Row>,
 }
 
 impl View {
     /// Shows this tree.
-    pub fn new(tree: Arc<Tree>, ask: Askers, enforcement: Arc<dyn Enforcement>) -> Self {
-        Self { tree, ask, enforcement, mailboxes: Mutex::default() }
+    pub fn new(tree: Arc<Tree>, ask: Askers, enforcement: Arc<dyn Enforcement>, bound: Vec<Row>) -> Self {
+        Self { tree, ask, enforcement, mailboxes: Mutex::default(), bound }
     }
 
     /// Sums: whole whatever a panic left behind.
@@ -253,6 +255,7 @@ impl AdminView for View {
             Err(_) => unanswered.push("policy-keeper"),
         }
         all.extend(metrics::memory(&self.enforcement.memory()));
+        all.extend(bound::metrics(&self.bound));
         all.extend(self.mailboxes().metrics(&self.tree.read()));
         all.push(metrics::unanswered(&unanswered));
         all

@@ -1,58 +1,83 @@
-//! The Containers port over containerd.
+//! The Containers port over a runtime's API: containerd's own, or the CRI.
 //!
 //! Decisions:
 //! - Subscribe first, then list: a container that starts in between is in both, and the roster tells it once. The other order
 //!   has a gap.
-//! - A pid from containerd is only trusted for `/proc/<pid>/cgroup` if containerd still names it afterwards: pids are reused.
+//! - A pid from the runtime is only trusted for `/proc/<pid>/cgroup` if the runtime still names it afterwards: pids are reused.
+//! - A runtime that says nothing is asked whether it is there every [`HEARTBEAT`], by a call with a deadline: one that hangs (stopped,
+//!   or stuck on a disk) keeps its socket open, and would otherwise look like one where nothing happens.
 //! - A created task (its init waits to be let go) is told as started: that it has a process and a cgroup is what matters.
 //! - [`Containers::next`] may be dropped at any await and called again: work is taken off its queue only when it is done.
 
 use std::{
     collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use palisade_domain::ContainerId;
 use palisade_world::{Admission, ContainerChange, Containers, ContainersError};
 
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
 use crate::{
-    api::{Api, Event, Events, Task},
+    bundle,
     cgroup::{self, CgroupError, Hierarchy},
     hook::{Call, Request, Server, Signal},
     identity::{self, Metadata, Placement},
     mounts::{self, Mount},
     roster::{Changes, Entry, Key, Roster},
+    runtime::{Event, Runtime, Task},
 };
 
 /// Whose hooks are answered: runc is root.
 const HOOKS_UID: u32 = 0;
 
-/// Where containerd is, and where hooks ask.
+/// How often a runtime that says nothing is asked whether it is there. With the deadline of the question (3 s) a runtime that hangs
+/// is known to within 8 s, less than the ten that a container's hook waits.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Where the runtime is, and where hooks ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerdConfig {
-    /// containerd's socket.
+pub struct RuntimeConfig {
+    /// The runtime's socket.
     pub address: PathBuf,
     /// The socket for `palisade hook`; without one, containers are only known once they run.
     pub hook_socket: Option<PathBuf>,
 }
 
-/// containerd, followed.
+/// A runtime, followed.
 #[derive(Debug)]
-pub struct Containerd {
-    config: ContainerdConfig,
+pub(crate) struct Followed<R> {
+    config: RuntimeConfig,
     hooks: Option<Server>,
-    connection: Option<Connection>,
+    connection: Option<Connection<R>>,
     roster: Roster,
     /// Changes to be told. At a connection as many as containers run, otherwise the few of one event.
     changes: Changes,
     /// Taken from the event stream or the hooks and not yet done: one at a time, except that hooks survive a lost connection.
     work: VecDeque<Work>,
+    /// Containers that only their hooks know are admitted too; somebody else sees them end.
+    with_foreign: bool,
+    last_is_unwatched: bool,
 }
 
 #[derive(Debug)]
-struct Connection {
-    api: Api,
-    events: Events,
+struct Connection<R> {
+    runtime: R,
+    heartbeat: Interval,
+    /// Containers of which the runtime could not say whether they run: asked again with each heartbeat, [`MAX_CONTAINERS`](crate::MAX_CONTAINERS) at most.
+    unsure: Vec<Key>,
+}
+
+impl<R> Connection<R> {
+    fn of(runtime: R, mut unsure: Vec<Key>) -> Self {
+        unsure.truncate(crate::MAX_CONTAINERS);
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { runtime, heartbeat, unsure }
+    }
 }
 
 #[derive(Debug)]
@@ -60,12 +85,15 @@ enum Work {
     Event(Event),
     Hook(Call),
     Abandoned(Key, u32),
+    Heartbeat,
+    /// A container that may run.
+    Unsure(Key),
 }
 
-impl Containerd {
+impl<R: Runtime> Followed<R> {
     /// Not connected, and not serving hooks, until the first [`Containers::next`].
     #[must_use]
-    pub fn new(config: ContainerdConfig) -> Self {
+    pub(crate) fn new(config: RuntimeConfig) -> Self {
         Self {
             config,
             hooks: None,
@@ -73,7 +101,24 @@ impl Containerd {
             roster: Roster::default(),
             changes: Changes::new(),
             work: VecDeque::new(),
+            with_foreign: false,
+            last_is_unwatched: false,
         }
+    }
+
+    /// Containers that only their hooks know, for the runtime is another's, are admitted too. Nothing here ever hears of their end.
+    pub(crate) fn with_foreign(config: RuntimeConfig) -> Self {
+        Self { with_foreign: true, ..Self::new(config) }
+    }
+
+    /// Whether the change told last is a start whose end nobody here may hear of, should it come before the runtime has seen it run.
+    pub(crate) fn last_is_unwatched(&self) -> bool {
+        self.last_is_unwatched
+    }
+
+    /// An announced container has ended, as somebody else has seen.
+    pub(crate) fn forget_announced(&mut self, id: &ContainerId) {
+        self.roster.forget_announced(id);
     }
 
     async fn serve_hooks(&mut self) -> Result<(), ContainersError> {
@@ -85,15 +130,20 @@ impl Containerd {
     }
 
     async fn connect(&mut self) -> Result<(), ContainersError> {
-        let api = Api::connect(&self.config.address).await?;
-        let events = api.subscribe().await?;
+        let mut api = R::connect(&self.config.address).await?;
         let (hierarchy, mounts) = here()?;
-        let mut found = Vec::new();
-        for namespace in api.namespaces().await? {
-            for task in api.tasks(&namespace).await? {
-                if let Some(entry) = describe(&api, &self.roster, &hierarchy, &mounts, &task).await? {
-                    found.push((task.key, entry));
+        let (mut found, tasks) = (Vec::new(), api.tasks().await?);
+        let mut unsure = tasks.unsure;
+        for task in tasks.known {
+            match describe(&api, &self.roster, &hierarchy, &mounts, &task).await {
+                Ok(Some(entry)) => found.push((task.key, entry)),
+                Ok(None) => {}
+                // The runtime is there: it is this container's shim that does not answer.
+                Err(error) if api.alive().await.is_ok() => {
+                    tracing::warn!(container = task.key.id, %error, "asked again in a moment");
+                    unsure.push(task.key);
                 }
+                Err(error) => return Err(error),
             }
         }
         let mut gone = Vec::new();
@@ -104,8 +154,12 @@ impl Containerd {
         }
         // No await from here on: a connection is made whole or not at all.
         gone.iter().for_each(|key| self.roster.removed(key, &mut self.changes));
-        let keys: BTreeSet<Key> = found.iter().map(|(key, _)| key.clone()).collect();
+        let keys: BTreeSet<Key> = found.iter().map(|(key, _)| key).chain(&unsure).cloned().collect();
         self.roster.keep_only(&keys, &mut self.changes);
+        for key in &unsure {
+            // Told again, for the reader forgets what is not.
+            self.roster.told_again(key, &mut self.changes);
+        }
         for (key, mut entry) in found {
             // Again, for two of one id may have been found at once.
             entry.container.id = self.roster.id_for(&key);
@@ -114,36 +168,44 @@ impl Containerd {
             }
         }
         self.changes.push_back(ContainerChange::Synchronized);
-        self.connection = Some(Connection { api, events });
+        self.connection = Some(Connection::of(api, unsure));
         Ok(())
     }
 
     /// Waits for an event or a hook and puts it into the queue of work.
     async fn hear(&mut self) -> Result<(), ContainersError> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let work = match &mut self.hooks {
-            None => Work::Event(connection.events.next().await?),
-            Some(hooks) => tokio::select! {
-                biased;
-                signal = hooks.signal() => match signal {
-                    Some(Signal::Call(call)) => Work::Hook(call),
-                    Some(Signal::Abandoned(key, pid)) => Work::Abandoned(key, pid),
-                    None => {
-                        // Its task is gone: bind anew at the next call.
-                        self.hooks = None;
-                        return Ok(());
-                    }
-                },
-                event = connection.events.next() => Work::Event(event?),
-            },
+        let signal = async {
+            match &mut self.hooks {
+                Some(hooks) => hooks.signal().await,
+                None => std::future::pending().await,
+            }
         };
+        let work = tokio::select! {
+            biased;
+            signal = signal => match signal {
+                Some(Signal::Call(call)) => Work::Hook(call),
+                Some(Signal::Abandoned(key, pid)) => Work::Abandoned(key, pid),
+                None => {
+                    // Its task is gone: bind anew at the next call.
+                    self.hooks = None;
+                    return Ok(());
+                }
+            },
+            event = connection.runtime.next() => Work::Event(event?),
+            _ = connection.heartbeat.tick() => Work::Heartbeat,
+        };
+        if matches!(work, Work::Heartbeat) {
+            let unsure = std::mem::take(&mut connection.unsure);
+            self.work.extend(unsure.into_iter().map(Work::Unsure));
+        }
         self.work.push_back(work);
         Ok(())
     }
 
     /// Does the first piece of work; it stays in the queue until it is done.
     async fn work(&mut self) -> Result<(), ContainersError> {
-        let Some(Connection { api, .. }) = &self.connection else { return Ok(()) };
+        let Some(Connection { runtime: api, .. }) = &self.connection else { return Ok(()) };
         let (roster, changes) = (&mut self.roster, &mut self.changes);
         match self.work.front() {
             None => return Ok(()),
@@ -159,11 +221,32 @@ impl Containerd {
             }
             Some(Work::Event(Event::Ended { key, pid })) => roster.ended(key, *pid, changes),
             Some(Work::Event(Event::Deleted { key })) => roster.removed(key, changes),
-            Some(Work::Abandoned(key, pid)) => roster.abandoned(key, *pid, changes),
+            Some(Work::Abandoned(key, pid)) => {
+                let key = R::key_of(&key.namespace, &key.id);
+                if self.with_foreign && !roster.knows(&key) {
+                    changes.push_back(ContainerChange::Stopped(ContainerId(key.id)));
+                } else {
+                    roster.abandoned(&key, *pid, changes);
+                }
+            }
+            Some(Work::Heartbeat) => api.alive().await?,
+            Some(Work::Unsure(key)) => {
+                let asked = api.init_pid(key).await;
+                match asked {
+                    Ok(Some(pid)) => tell_start(api, roster, &Task { key: key.clone(), pid }, changes).await?,
+                    Ok(None) => roster.removed(key, changes),
+                    Err(error) => {
+                        api.alive().await?;
+                        tracing::warn!(container = key.id, %error, "asked again in a moment");
+                        let key = key.clone();
+                        self.connection.iter_mut().for_each(|connection| connection.unsure.push(key.clone()));
+                    }
+                }
+            }
             // Its container does not start: it must not take a slot.
             Some(Work::Hook(call)) if call.answer.is_closed() => {}
             Some(Work::Hook(call)) => {
-                let announced = announce(api, roster, &call.request).await?;
+                let announced = announce(api, roster, &call.request, self.with_foreign).await?;
                 return self.answer_or_tell(announced);
             }
         }
@@ -172,13 +255,15 @@ impl Containerd {
     }
 
     /// Ends the first piece of work, a hook's call: it waits for the admission, or is refused here.
-    fn answer_or_tell(&mut self, announced: Result<Entry, String>) -> Result<(), ContainersError> {
+    fn answer_or_tell(&mut self, announced: Result<Announced, String>) -> Result<(), ContainersError> {
         let Some(Work::Hook(Call { request, answer })) = self.work.pop_front() else { return Ok(()) };
         match announced {
-            Ok(entry) => {
-                let key = Key { namespace: request.namespace, id: request.id };
+            Ok(Announced { entry, foreign }) => {
+                let key = R::key_of(&request.namespace, &request.id);
                 let container = entry.container.clone();
-                self.roster.starting(key, entry, &mut self.changes);
+                if !foreign {
+                    self.roster.starting(key, entry, &mut self.changes);
+                }
                 self.changes.push_back(ContainerChange::Starting(container, Admission(answer)));
             }
             // A hook that has gone away meanwhile needs no refusal.
@@ -190,15 +275,17 @@ impl Containerd {
     /// The next connection tells everything anew, so events that wait are outdated; hooks wait on.
     fn disconnect(&mut self) {
         self.connection = None;
-        self.work.retain(|work| !matches!(work, Work::Event(_)));
+        self.work.retain(|work| !matches!(work, Work::Event(_) | Work::Heartbeat | Work::Unsure(_)));
     }
 }
 
 #[async_trait(?Send)]
-impl Containers for Containerd {
+impl<R: Runtime> Containers for Followed<R> {
     async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
         loop {
             if let Some(change) = self.changes.pop_front() {
+                self.last_is_unwatched = matches!(&change, ContainerChange::Starting(container, _)
+                    if !R::TELLS_EVERY_END || !self.roster.tells(&container.id));
                 return Ok(change);
             }
             self.serve_hooks().await?;
@@ -216,7 +303,12 @@ impl Containers for Containerd {
 }
 
 /// A container that runs without its hook having announced it, or whose labels changed.
-async fn tell_start(api: &Api, roster: &mut Roster, task: &Task, changes: &mut Changes) -> Result<(), ContainersError> {
+async fn tell_start<R: Runtime>(
+    api: &R,
+    roster: &mut Roster,
+    task: &Task,
+    changes: &mut Changes,
+) -> Result<(), ContainersError> {
     let (hierarchy, mounts) = here()?;
     if let Some(entry) = describe(api, roster, &hierarchy, &mounts, task).await?.filter(|_| has_room(roster, &task.key))
     {
@@ -226,8 +318,8 @@ async fn tell_start(api: &Api, roster: &mut Roster, task: &Task, changes: &mut C
 }
 
 /// What is known of a task; `None` where it has ended meanwhile (its exit is on the way) or cannot be told by a cgroup.
-async fn describe(
-    api: &Api,
+async fn describe<R: Runtime>(
+    api: &R,
     roster: &Roster,
     hierarchy: &Hierarchy,
     mounts: &[Mount],
@@ -251,14 +343,29 @@ async fn describe(
     }
 }
 
+/// A container whose hook waits.
+struct Announced {
+    entry: Entry,
+    /// The runtime does not know it: it is another's.
+    foreign: bool,
+}
+
 /// What is known of a container whose hook waits; the inner error is the hook's refusal.
-async fn announce(api: &Api, roster: &Roster, request: &Request) -> Result<Result<Entry, String>, ContainersError> {
-    let key = Key { namespace: request.namespace.clone(), id: request.id.clone() };
+async fn announce<R: Runtime>(
+    api: &R,
+    roster: &Roster,
+    request: &Request,
+    with_foreign: bool,
+) -> Result<Result<Announced, String>, ContainersError> {
+    let key = R::key_of(&request.namespace, &request.id);
     if !has_room(roster, &key) {
         return Ok(Err(format!("this node follows {} containers already", crate::MAX_CONTAINERS)));
     }
-    let Some(metadata) = api.metadata(&key).await? else {
-        return Ok(Err(format!("containerd knows no container {:?} in namespace {:?}", key.id, key.namespace)));
+    let told = api.announced(&key, &request.bundle).await?;
+    let foreign = told.is_none();
+    let of_bundle = || bundle::metadata(&request.id, &request.bundle).filter(|_| with_foreign);
+    let Some(metadata) = told.or_else(of_bundle) else {
+        return Ok(Err(format!("{} knows no container {:?} in namespace {:?}", R::NAME, key.id, request.namespace)));
     };
     let (hierarchy, _) = here()?;
     let cgroup = match hierarchy.of_container(request.pid, metadata.spec.cgroups_path()) {
@@ -267,11 +374,11 @@ async fn announce(api: &Api, roster: &Roster, request: &Request) -> Result<Resul
     };
     let root = Some(metadata.spec.root_in(&request.bundle)).filter(|root| root.is_dir());
     let placement = Placement { pid: request.pid, cgroup, root };
-    Ok(Ok(entry(api, roster, &key, &metadata, placement).await?))
+    Ok(Ok(Announced { entry: entry(api, roster, &key, &metadata, placement).await?, foreign }))
 }
 
-async fn entry(
-    api: &Api,
+async fn entry<R: Runtime>(
+    api: &R,
     roster: &Roster,
     key: &Key,
     metadata: &Metadata,

@@ -1,0 +1,244 @@
+//! All containers of a node: those that the runtime's API tells, and those of other runtimes by their cgroups.
+//!
+//! Decision: the tree is watched beside every API, not only in place of one. Docker's or Podman's containers on a node of containerd are
+//! seen by nobody else; and while the API is away, what starts then is seen at all.
+
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use palisade_domain::{CgroupId, ContainerId};
+use palisade_world::{ContainerChange, Containers, ContainersError};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use crate::{
+    api::{ContainerdRuntime, unreachable},
+    bundle::Places,
+    cgroup::Hierarchy,
+    cri::{self, Cri},
+    endpoint::Endpoint,
+    follow::{Followed, RuntimeConfig},
+    no_api::NoApi,
+    roster::Changes,
+    shares::Shares,
+    tree::{self, Sight, Tree},
+};
+
+/// How long an API has to tell a container before the tree does: two of the CRI's looks.
+const GRACE: Duration = Duration::from_secs(1);
+const _: () = assert!(GRACE.as_millis() >= 2 * cri::POLL.as_millis(), "else names would change after a start");
+
+/// How long the first walk of the tree is waited for before all is called told.
+const FIRST_WALK: Duration = Duration::from_secs(5);
+
+/// Between two looks for announced containers that never ran.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How a node knows its containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// By which API; `None`: by that of the first runtime that is found, also where it comes later.
+    pub endpoint: Option<Endpoint>,
+    /// The socket for `palisade hook`; without one, containers are only known once they run.
+    pub hook_socket: Option<PathBuf>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct NodeContainers {
+    api: Api,
+    hook_socket: Option<PathBuf>,
+    /// No runtime was found yet.
+    detects: bool,
+    /// Whether an API can tell a container first.
+    has_api: bool,
+    tree: Option<Tree>,
+    hierarchy: Option<Hierarchy>,
+    /// The tree has been walked once, or the API was not held up for it any longer.
+    walked: bool,
+    /// The API has told all, and the tree has not yet: until when it is waited for.
+    synchronized: Option<Instant>,
+    shares: Shares,
+    changes: Changes,
+    sweep: Option<Interval>,
+}
+
+#[derive(Debug)]
+enum Api {
+    Containerd(Box<Followed<ContainerdRuntime>>),
+    Cri(Box<Followed<Cri>>),
+    None(Box<Followed<NoApi>>),
+}
+
+impl Api {
+    async fn next(&mut self) -> Result<(ContainerChange, bool), ContainersError> {
+        Ok(match self {
+            Self::Containerd(followed) => (followed.next().await?, followed.last_is_unwatched()),
+            Self::Cri(followed) => (followed.next().await?, followed.last_is_unwatched()),
+            Self::None(followed) => (followed.next().await?, followed.last_is_unwatched()),
+        })
+    }
+}
+
+impl Api {
+    fn of(endpoint: Endpoint, hook_socket: Option<PathBuf>) -> Self {
+        let follow = |address| RuntimeConfig { address, hook_socket };
+        match endpoint {
+            Endpoint::Containerd(socket) => Self::Containerd(Box::new(Followed::with_foreign(follow(socket)))),
+            Endpoint::Cri(socket) => Self::Cri(Box::new(Followed::with_foreign(follow(socket)))),
+            Endpoint::Cgroups => Self::None(Box::new(Followed::with_foreign(follow(PathBuf::new())))),
+        }
+    }
+
+    fn forget_announced(&mut self, id: &ContainerId) {
+        match self {
+            Self::Containerd(followed) => followed.forget_announced(id),
+            Self::Cri(followed) => followed.forget_announced(id),
+            Self::None(followed) => followed.forget_announced(id),
+        }
+    }
+}
+
+impl NodeContainers {
+    /// Nothing is opened until the first [`Containers::next`].
+    #[must_use]
+    pub fn new(config: NodeConfig) -> Self {
+        let endpoint = config.endpoint.clone().unwrap_or_else(Endpoint::detect);
+        tracing::info!(%endpoint, told = config.endpoint.is_some(), "containers are known by");
+        let detects = config.endpoint.is_none() && endpoint == Endpoint::Cgroups;
+        let api = Api::of(endpoint, config.hook_socket.clone());
+        let has_api = !matches!(api, Api::None(_));
+        Self {
+            has_api,
+            api,
+            hook_socket: config.hook_socket,
+            detects,
+            tree: None,
+            hierarchy: None,
+            walked: false,
+            synchronized: None,
+            shares: if has_api { Shares::deferring() } else { Shares::default() },
+            changes: Changes::new(),
+            sweep: None,
+        }
+    }
+
+    /// Begins to watch, where that has not begun or the watching thread is over.
+    fn watch(&mut self) -> Result<(), ContainersError> {
+        if self.tree.is_some() {
+            return Ok(());
+        }
+        let failed = |reason: String| unreachable(std::path::Path::new("/sys/fs/cgroup"), reason);
+        let hierarchy = tree::hierarchy().map_err(|error| failed(error.to_string()))?;
+        let grace = if self.has_api { GRACE } else { Duration::ZERO };
+        let watched = Tree::watch(hierarchy.clone(), Places::default(), grace);
+        self.tree = Some(watched.map_err(|error| failed(format!("cannot be watched: {error}")))?);
+        self.hierarchy = Some(hierarchy);
+        Ok(())
+    }
+
+    fn watch_anew(&mut self) {
+        self.tree = None;
+        self.walked = false;
+        self.shares.look_anew();
+    }
+
+    /// A runtime that was started after the node is followed from now on: all is told anew, by its API.
+    fn look_for_a_runtime(&mut self) -> Result<(), ContainersError> {
+        if !self.detects {
+            return Ok(());
+        }
+        let endpoint = Endpoint::detect();
+        if endpoint == Endpoint::Cgroups {
+            return Ok(());
+        }
+        tracing::info!(%endpoint, "a runtime is there now: containers are known by");
+        self.detects = false;
+        self.has_api = true;
+        // The old one first: the hook's socket is one's.
+        self.api = Api::of(Endpoint::Cgroups, None);
+        self.api = Api::of(endpoint.clone(), self.hook_socket.clone());
+        // With the patience that an API is owed.
+        self.watch_anew();
+        Err(unreachable(endpoint.socket().unwrap_or(std::path::Path::new("/")), "it was started just now".to_owned()))
+    }
+
+    fn see(&mut self, sight: Option<Sight>) {
+        match sight {
+            Some(Sight::Appeared(container)) => self.shares.appeared(*container, &mut self.changes),
+            Some(Sight::Gone(id)) => self.shares.gone(id, &mut self.changes),
+            Some(Sight::Complete) => {
+                self.walked = true;
+                self.shares.looked(&mut self.changes);
+            }
+            // Its thread is over, which no error makes it: begun again at the next call, and all is seen anew.
+            None => self.watch_anew(),
+        }
+    }
+
+    fn hear(&mut self, change: ContainerChange, foreign: bool) {
+        if matches!(change, ContainerChange::Synchronized) {
+            self.synchronized = Some(Instant::now() + FIRST_WALK);
+        } else {
+            self.shares.of_api(change, foreign, &mut self.changes);
+        }
+    }
+
+    fn end_what_is_gone(&mut self) {
+        let Some(hierarchy) = &self.hierarchy else { return };
+        // Its init is in it from before the hook on. Podman leaves the directory for a while after the last has gone.
+        let there = |path: &std::path::Path, cgroup: CgroupId| {
+            hierarchy.directory(path).is_some_and(|directory| {
+                let same = std::fs::metadata(&directory).is_ok_and(|there| there.ino() == cgroup.0);
+                same && tree::is_populated(&directory)
+            })
+        };
+        for id in self.shares.sweep(there, &mut self.changes) {
+            self.api.forget_announced(&id);
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Containers for NodeContainers {
+    async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
+        loop {
+            if self.synchronized.is_some_and(|until| self.walked || Instant::now() >= until) {
+                self.synchronized = None;
+                self.shares.of_api(ContainerChange::Synchronized, false, &mut self.changes);
+            }
+            if let Some(change) = self.changes.pop_front() {
+                return Ok(change);
+            }
+            self.watch()?;
+            let Some(tree) = &mut self.tree else { continue };
+            let sweep = self.sweep.get_or_insert_with(|| {
+                let mut sweep = interval(SWEEP);
+                sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                sweep
+            });
+            let held_up = async {
+                match self.synchronized {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                sight = tree.next() => self.see(sight),
+                () = held_up => {}
+                _ = sweep.tick() => {
+                    self.end_what_is_gone();
+                    self.look_for_a_runtime()?;
+                }
+                change = self.api.next() => match change {
+                    Ok((change, foreign)) => self.hear(change, foreign),
+                    Err(error) => {
+                        // Whoever is away tells nothing first.
+                        self.shares.defer_no_more(&mut self.changes);
+                        return Err(error);
+                    }
+                },
+            }
+        }
+    }
+}

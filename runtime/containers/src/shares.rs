@@ -1,0 +1,146 @@
+//! Who tells of which container: the runtime's API where it does, the cgroup tree otherwise. Pure.
+//!
+//! Invariants: a container is told by one of the two at a time. What the API tells is the API's, names and end, whatever the tree sees. A
+//! directory within the cgroup of a container that the API told is that container's, whatever it is called. A container that only a hook
+//! announced is the tree's from when the tree sees it; if its cgroup goes before that, it has ended.
+//!
+//! Bounds: as many as both sources tell, [`crate::MAX_CONTAINERS`] each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use palisade_domain::{CgroupId, ContainerId};
+use palisade_world::{Container, ContainerChange};
+
+use crate::roster::Changes;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    /// What the API told and has not ended, with its cgroup.
+    apis: BTreeMap<ContainerId, PathBuf>,
+    /// Those that a hook announced and no API knows, with their cgroups.
+    announced: BTreeMap<ContainerId, (PathBuf, CgroupId)>,
+    /// What the tree sees now.
+    seen: BTreeMap<ContainerId, Container>,
+    /// Of `seen`: what was told for the tree's sake.
+    told: BTreeSet<ContainerId>,
+    /// The API has not told all for the first time: what the tree sees waits for that, for the API names it better.
+    defers: bool,
+}
+
+impl Shares {
+    /// Tells nothing of the tree's before the API has told all that runs, or is given up.
+    pub(crate) fn deferring() -> Self {
+        Self { defers: true, ..Self::default() }
+    }
+
+    /// The API is away.
+    pub(crate) fn defer_no_more(&mut self, out: &mut Changes) {
+        if std::mem::take(&mut self.defers) {
+            self.retell(out);
+        }
+    }
+
+    /// The tree is watched anew from its beginning.
+    pub(crate) fn look_anew(&mut self) {
+        self.seen.clear();
+    }
+
+    /// All that is there has been seen since: what was told and is not among it ended meanwhile.
+    pub(crate) fn looked(&mut self, out: &mut Changes) {
+        let gone: Vec<ContainerId> = self.told.iter().filter(|id| !self.seen.contains_key(*id)).cloned().collect();
+        gone.into_iter().for_each(|id| self.gone(id, out));
+    }
+
+    fn retell(&mut self, out: &mut Changes) {
+        let ours: Vec<Container> =
+            self.seen.values().filter(|one| !self.is_apis(&one.id, &one.cgroup_path)).cloned().collect();
+        for container in ours {
+            self.tell(container, out);
+        }
+    }
+
+    /// A change by the API. `foreign`: it starts by a hook, and the API does not know it.
+    pub(crate) fn of_api(&mut self, change: ContainerChange, foreign: bool, out: &mut Changes) {
+        match &change {
+            ContainerChange::Starting(container, _) if foreign => {
+                self.told.remove(&container.id);
+                self.announced.insert(container.id.clone(), (container.cgroup_path.clone(), container.cgroup));
+            }
+            ContainerChange::Starting(container, _) | ContainerChange::Started(container) => {
+                self.announced.remove(&container.id);
+                self.apis.insert(container.id.clone(), container.cgroup_path.clone());
+                // The same container by the same id: told anew, it keeps its place.
+                self.told.remove(&container.id);
+                let within = |one: &Container| one.cgroup_path.starts_with(&container.cgroup_path);
+                let covered: Vec<ContainerId> =
+                    self.told.iter().filter(|id| self.seen.get(*id).is_some_and(within)).cloned().collect();
+                for id in covered {
+                    self.told.remove(&id);
+                    out.push_back(ContainerChange::Stopped(id));
+                }
+            }
+            ContainerChange::Stopped(id) => {
+                self.apis.remove(id);
+                if self.announced.remove(id).is_none() && self.told.contains(id) {
+                    // An announcement that was given up long after the container ran: the tree knows better.
+                    return;
+                }
+            }
+            ContainerChange::Synchronized => {
+                self.defers = false;
+                // The reader forgets what is not told by now.
+                self.retell(out);
+            }
+        }
+        out.push_back(change);
+    }
+
+    /// The tree sees a container.
+    pub(crate) fn appeared(&mut self, container: Container, out: &mut Changes) {
+        self.seen.insert(container.id.clone(), container.clone());
+        if !self.defers && !self.is_apis(&container.id, &container.cgroup_path) {
+            self.tell(container, out);
+        }
+    }
+
+    /// The tree sees it no more.
+    pub(crate) fn gone(&mut self, id: ContainerId, out: &mut Changes) {
+        self.seen.remove(&id);
+        if self.told.remove(&id) {
+            out.push_back(ContainerChange::Stopped(id));
+        }
+    }
+
+    /// Ends announced containers whose cgroup is gone, and says which; `there` says whether a directory still is that cgroup.
+    pub(crate) fn sweep(&mut self, there: impl Fn(&Path, CgroupId) -> bool, out: &mut Changes) -> Vec<ContainerId> {
+        let gone: Vec<ContainerId> = self
+            .announced
+            .iter()
+            .filter(|(_, (path, cgroup))| !there(path, *cgroup))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &gone {
+            self.announced.remove(id);
+            out.push_back(ContainerChange::Stopped(id.clone()));
+        }
+        gone
+    }
+
+    fn tell(&mut self, container: Container, out: &mut Changes) {
+        self.announced.remove(&container.id);
+        self.told.insert(container.id.clone());
+        out.push_back(ContainerChange::Started(container));
+    }
+
+    fn is_apis(&self, id: &ContainerId, path: &Path) -> bool {
+        self.apis.contains_key(id) || self.apis.values().any(|own| path.starts_with(own))
+    }
+}
+
+#[cfg(test)]
+#[path = "shares_tests.rs"]
+mod tests;

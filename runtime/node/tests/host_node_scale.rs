@@ -1,0 +1,415 @@
+//! A whole node on a machine that is full already: what ran before it is known rightly, and its memory stays where it is.
+//!
+//! Sizes are for a busy machine of two cores; the bench ring asks for the stated ones by `PALISADE_PROCESSES` (32,000),
+//! `PALISADE_CONTAINERS` (110) and `PALISADE_CHURN` (10,000). Containers are cgroups with real processes, named as Docker names them.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Longer than a node takes to start on a busy machine that is full of processes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const POLICY: &str = r#"
+apiVersion: palisade.dev/v1alpha1
+kind: PalisadePolicy
+metadata: { name: no-port-9, namespace: default }
+spec:
+  selector: { matchLabels: { palisade.dev/runtime: docker } }
+  network: { destinations: [{ ports: [9], protocol: TCP }] }
+  action: Block
+"#;
+
+/// Forks as many children as it is told, which do nothing, and tells when they are there; they end with it.
+const CROWD: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int count, char **words)
+{
+	long left = count > 1 ? atol(words[1]) : 0;
+	pid_t parent = getpid();
+	while (left-- > 0) {
+		pid_t child = fork();
+		if (child < 0) { perror("fork"); return 1; }
+		if (child == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (getppid() != parent) return 0;
+			for (;;) pause();
+		}
+	}
+	puts("there");
+	fflush(stdout);
+	getchar();
+	return 0;
+}
+"#;
+
+fn asked(name: &str, otherwise: u32) -> u32 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+fn unified() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    mounts.lines().find(|line| line.starts_with("cgroup2 ")).and_then(|line| line.split(' ').nth(1)).unwrap().into()
+}
+
+/// An id as Docker makes them, of this process alone.
+fn id(number: u32) -> String {
+    format!("{:032x}{number:032x}", std::process::id())
+}
+
+fn docker() -> PathBuf {
+    unified().join("docker")
+}
+
+fn remove(directory: &Path) {
+    for _ in 0..200 {
+        if fs::remove_dir(directory).is_ok() || !directory.exists() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A cgroup with a shell in it that waits for a word, and then connects to port 9.
+struct Container {
+    id: String,
+    directory: PathBuf,
+    shell: Child,
+    word: Option<ChildStdin>,
+}
+
+impl Container {
+    fn start(number: u32) -> Self {
+        let id = id(number);
+        let directory = docker().join(&id);
+        fs::create_dir_all(&directory).unwrap();
+        let script = "read word; (exec 3<>/dev/tcp/127.0.0.1/9) 2>&1; read word";
+        let mut shell = Command::new("bash");
+        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        fs::write(directory.join("cgroup.procs"), shell.id().to_string()).unwrap();
+        let word = shell.stdin.take();
+        Self { id, directory, shell, word }
+    }
+
+    /// What the shell says of its connection.
+    fn connect(&mut self) -> String {
+        self.word.as_mut().unwrap().write_all(b"now\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(self.shell.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.shell.kill().ok();
+        self.shell.wait().ok();
+        remove(&self.directory);
+    }
+}
+
+/// Many processes that do nothing.
+struct Crowd(Child);
+
+impl Crowd {
+    fn start(folder: &Path, count: u32) -> Self {
+        let (source, program) = (folder.join("crowd.c"), folder.join("crowd"));
+        fs::write(&source, CROWD).unwrap();
+        assert!(
+            Command::new("cc").args(["-static", "-O1", "-o"]).arg(&program).arg(&source).status().unwrap().success()
+        );
+        let mut crowd = Command::new(program);
+        crowd.arg(count.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut crowd = Self(crowd.spawn().unwrap());
+        let mut line = String::new();
+        BufReader::new(crowd.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "there\n", "is kernel.pid_max large enough for {count} more?");
+        crowd
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A process that ends with this value.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Raises `kernel.pid_max` for as long as it lives.
+struct PidMax(Option<String>);
+
+impl PidMax {
+    fn at_least(wanted: u32) -> Self {
+        let before = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+        let enough = before.trim().parse::<u32>().unwrap() >= wanted;
+        if !enough {
+            fs::write("/proc/sys/kernel/pid_max", wanted.to_string()).unwrap();
+        }
+        Self((!enough).then_some(before))
+    }
+}
+
+impl Drop for PidMax {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            fs::write("/proc/sys/kernel/pid_max", before).ok();
+        }
+    }
+}
+
+/// A node that knows containers by their cgroups.
+struct Node {
+    folder: tempfile::TempDir,
+    process: Child,
+    pins: PathBuf,
+    started: Instant,
+}
+
+impl Node {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("palisade-scale-").tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("policies")).unwrap();
+        fs::write(at("policies/p.yaml"), POLICY).unwrap();
+        let pins = PathBuf::from(format!("/sys/fs/bpf/palisade-scale-{}", std::process::id()));
+        let started = Instant::now();
+        let process = Command::new(env!("CARGO_BIN_EXE_palisade"))
+            .args(["node", "--by-cgroups", "--no-alert-stdout", "--max-workloads", "4095", "--policy-dir"])
+            .arg(at("policies"))
+            .arg("--hook-socket")
+            .arg(at("hook.sock"))
+            .arg("--admin-socket")
+            .arg(at("admin.sock"))
+            .arg("--admin-token-file")
+            .arg(at("token"))
+            .arg("--alert-file")
+            .arg(at("alerts"))
+            .arg("--pin-root")
+            .arg(&pins)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(at("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { folder, process, pins, started }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.at("log")).unwrap_or_default()
+    }
+
+    /// The status and body of an answer; `None` while nobody answers.
+    fn get(&self, route: &str) -> Option<(u16, String)> {
+        let mut stream = UnixStream::connect(self.at("admin.sock")).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {route} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// The containers that it holds to a policy.
+    fn held(&self) -> Vec<String> {
+        let Some((200, body)) = self.get("/v1/workloads") else { return Vec::new() };
+        // Chunked: the document is between the first and the last brace.
+        let document = body.find('{').and_then(|from| body.rfind('}').map(|to| &body[from..=to]));
+        let Some(document) = document.map(|text| text.replace("\r\n", "")) else { return Vec::new() };
+        let Ok(value) = serde_json::from_str::<Value>(&document) else { return Vec::new() };
+        let rows = value["workloads"].as_array().cloned().unwrap_or_default();
+        let held = rows.iter().filter(|row| !row["policy"].is_null());
+        held.filter_map(|row| row["workload"]["container_id"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn until(&self, what: &str, mut done: impl FnMut() -> bool) -> Duration {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if done() {
+                return self.started.elapsed();
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("not in time: {what}\n{}", self.log().lines().rev().take(20).collect::<Vec<_>>().join("\n"));
+    }
+
+    /// Resident memory of the node and of its responder, in bytes.
+    fn resident(&self) -> u64 {
+        let own = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        let all = std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()));
+        all.map(resident_of).sum()
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let (_, body) = self.get("/metrics").expect("it answers");
+        let line = body.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with("{}")));
+        let line = line.unwrap_or_else(|| panic!("no {name}: {body}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Asks as the hook does: a container is about to start with this init process.
+    fn ask(&self, id: &str, pid: u32, bundle: &Path) -> Value {
+        let mut stream = UnixStream::connect(self.at("hook.sock")).unwrap();
+        let question = json!({ "version": 1, "namespace": "moby", "id": id, "pid": pid, "bundle": bundle });
+        writeln!(stream, "{question}").unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+fn resident_of(pid: u32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().ok();
+        self.process.wait().ok();
+        Command::new(env!("CARGO_BIN_EXE_palisade"))
+            .args(["unload", "--force", "--pin-root"])
+            .arg(&self.pins)
+            .output()
+            .ok();
+        fs::remove_dir(docker()).ok();
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[test]
+fn host_node_that_starts_late_knows_what_runs_and_stays_within_its_memory() {
+    let (processes, containers) = (asked("PALISADE_PROCESSES", 1000), asked("PALISADE_CONTAINERS", 50));
+    let _numbers = PidMax::at_least(2 * processes);
+    let folder = tempfile::tempdir().unwrap();
+    let mut before: Vec<Container> = (0..containers).map(Container::start).collect();
+    let crowd = Crowd::start(folder.path(), processes);
+    let node = Node::start();
+    let ready = node.until("ready", || matches!(node.get("/readyz"), Some((200, _))));
+    let all = node.until("every container is held", || node.held().len() >= before.len());
+    println!("beside {processes} processes: ready after {ready:?}, {containers} containers held after {all:?}");
+    assert!(node.log().contains("memory at most, with every table full"), "the bound is said:\n{}", node.log());
+
+    // What ran before is who it is, and so are its ancestors.
+    let said = before[0].connect();
+    assert!(said.contains("not permitted"), "{said}");
+    let mut alert = Value::Null;
+    node.until("the alert", || {
+        let text = fs::read_to_string(node.at("alerts")).unwrap_or_default();
+        alert = text.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+        !alert.is_null()
+    });
+    let text = alert.to_string();
+    assert!(text.contains(&before[0].id) && !text.contains(&before[1].id), "{text}");
+    assert!(text.contains("no-port-9") && text.contains("bash"), "{text}");
+    let chain = text.contains(&std::process::id().to_string());
+    assert!(chain, "the shell's parent ran before the node, too: {text}");
+
+    let full = node.resident();
+    println!("resident with {containers} containers and {processes} processes: {:.1} MiB", mib(full));
+    assert!(full < 100 << 20, "{:.1} MiB", mib(full));
+    assert!(node.metric("palisade_processes") >= f64::from(processes), "all are known");
+    drop(crowd);
+    before.truncate(0);
+    node.until("their ends", || node.held().is_empty());
+}
+
+#[test]
+fn host_node_is_the_same_after_many_short_containers() {
+    let churn = asked("PALISADE_CHURN", 300);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), "{}").unwrap();
+    let node = Node::start();
+    node.until("ready", || matches!(node.get("/readyz"), Some((200, _))));
+    let init = Process(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap());
+    let parent = docker();
+    fs::create_dir_all(&parent).unwrap();
+    let mut refused = 0;
+    let mut run = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let id = id(1_000_000 + number);
+            let directory = parent.join(&id);
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("cgroup.procs"), init.0.id().to_string()).unwrap();
+            loop {
+                let answer = node.ask(&id, init.0.id(), folder.path());
+                if answer["admitted"] == true {
+                    break;
+                }
+                // All slots rest: the runtime would try again.
+                assert!(answer["reason"].as_str().unwrap().contains("no slot is free"), "{answer}");
+                refused += 1;
+                thread::sleep(Duration::from_millis(200));
+            }
+            fs::write(unified().join("cgroup.procs"), init.0.id().to_string()).unwrap();
+            remove(&directory);
+        }
+    };
+    // What is filled once is filled: a slot's entries stay for its next owner, so that of all slots must have been used.
+    let first = if churn > 1000 { 4200 } else { 200 };
+    run(0..first);
+    thread::sleep(Duration::from_secs(3));
+    let quiet = || {
+        node.until("their ends", || {
+            node.get("/v1/workloads").is_some_and(|(_, body)| !body.contains("container_id\":\"0"))
+        })
+    };
+    quiet();
+    let (memory, files, maps) = (node.resident(), node.descriptors(), node.metric("palisade_map_bytes"));
+    let begun = Instant::now();
+    run(first..first + churn);
+    let took = begun.elapsed();
+    quiet();
+    thread::sleep(Duration::from_secs(3));
+    let (memory_after, files_after, maps_after) =
+        (node.resident(), node.descriptors(), node.metric("palisade_map_bytes"));
+    println!(
+        "{churn} short containers in {took:?} ({refused} waits for a slot): resident {:.1} -> {:.1} MiB, descriptors {files} -> {files_after}, maps {maps} -> {maps_after} bytes",
+        mib(memory),
+        mib(memory_after)
+    );
+    drop(init);
+    let pinned = fs::read_dir(node.pins.join("cgroup")).map(Iterator::count).unwrap_or(0);
+    assert_eq!(pinned, 0, "no link is left pinned");
+    assert!(maps_after <= maps + f64::from(256 << 10), "{maps} -> {maps_after}");
+    assert!(files_after <= files + 4, "{files} -> {files_after}");
+    assert!(memory_after < memory + (4 << 20), "{:.1} -> {:.1} MiB", mib(memory), mib(memory_after));
+    assert!(!node.log().contains("panicked"), "{}", node.log());
+}
