@@ -5,6 +5,7 @@
 # development suite, unpacked into the cache and never installed: it is newer than the one that builds Palisade, so what it accepts
 # is no promise for the older one, but what it refuses for aarch64 is found. It brings its own C library and is started by it.
 set -euo pipefail
+. "$(dirname "$0")/packages.sh"
 
 readonly TARGET=aarch64-unknown-linux-gnu
 readonly SUITE=sid
@@ -17,40 +18,13 @@ main() {
         command -v rustc
         return
     fi
-    state=$(mktemp -d)
-    trap 'rm -rf "$state"' EXIT
-    lists
+    read_lists "$SUITE"
     local version folder
     version=$(ask apt-cache show rustc | sed -n 's/^Version: //p' | head -n 1)
     [ -n "$version" ] || die "Debian's $SUITE has no rustc"
     folder="$cache/rustc-$version-$TARGET"
     [ -x "$folder/rustc" ] || unpack "$folder"
     printf '%s\n' "$folder/rustc"
-}
-
-die() {
-    printf 'arm64 toolchain: %s\n' "$*" >&2
-    exit 1
-}
-
-# apt with a state of its own, so that the machine's package lists stay as they are.
-ask() {
-    local tool=$1
-    shift
-    "$tool" -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$state/lists" \
-        -o Dir::Cache="$state/cache" -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 \
-        -o APT::Sandbox::User=root "$@"
-}
-
-# The archive that this machine uses for its own main suite serves the development suite as well.
-lists() {
-    local archive
-    archive=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
-        awk '$2 == "main" && $1 !~ /security/ { print $1; exit }')
-    [ -n "$archive" ] || die "no Debian archive is set up"
-    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
-    printf 'deb [arch=amd64,arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$archive" "$SUITE" >"$state/sources.list"
-    ask apt-get update -qq >&2 || die "the package lists of $SUITE cannot be read"
 }
 
 # The compiler, all libraries that it needs, and both standard libraries, in a folder that appears whole.
