@@ -134,7 +134,7 @@ impl MapFd {
             create.key_size = 4;
             create.max_entries = 1;
             for (to, from) in create.map_name.iter_mut().zip(name.bytes().take(15)) {
-                *to = from.cast_signed();
+                *to = std::ffi::c_char::from_ne_bytes([from]);
             }
             fill(create);
         })?;

@@ -1,0 +1,369 @@
+//! A whole node of the test's own: containerd, runc with the hook, the image with `act`, and `palisade node` as a process that may be
+//! killed and started again. All of it lies in one temporary directory and on a BPF file system of its own, and goes when it is dropped.
+//!
+//! Needs root, containerd, runc, jq, busybox-static and a C compiler; `tests/run.sh host` installs them.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test's bed says that it cannot be made")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file is a program of its own and uses its part of the bed"
+)]
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::{fs::symlink, net::UnixStream, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a busy machine of two cores.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const IMAGE: &str = "localhost/palisade-example:1";
+const PALISADE: &str = env!("CARGO_BIN_EXE_palisade");
+
+/// The namespace of all pods here.
+pub const POD_NAMESPACE: &str = "example";
+
+pub struct NodeBed {
+    work: tempfile::TempDir,
+    namespace: String,
+    containerd: Option<Child>,
+    node: Option<Child>,
+    others: Vec<Child>,
+    pods: Vec<String>,
+    /// Further arguments of `palisade node`.
+    pub node_arguments: Vec<String>,
+}
+
+/// A container that runs.
+pub struct Pod {
+    /// containerd's id, and the pod's name.
+    pub name: String,
+    /// Its first process.
+    pub pid: u32,
+}
+
+impl Pod {
+    /// A file of the container as the host reads it.
+    pub fn file(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+}
+
+impl NodeBed {
+    /// With these policy files (name, text); nothing but containerd runs yet.
+    pub fn new(policies: &[(&str, &str)]) -> Self {
+        // Short: paths of sockets end at 107 bytes.
+        let work = tempfile::Builder::new().prefix("pn.").tempdir_in("/tmp").unwrap();
+        let namespace = format!("bed-{}", work.path().extension().unwrap().to_str().unwrap());
+        for folder in ["policies", "bpf", "fifo"] {
+            fs::create_dir(work.path().join(folder)).unwrap();
+        }
+        succeed(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(work.path().join("bpf")));
+        let bed = Self {
+            work,
+            namespace,
+            containerd: None,
+            node: None,
+            others: vec![],
+            pods: vec![],
+            node_arguments: vec![],
+        };
+        for (name, text) in policies {
+            bed.write_policy(name, text);
+        }
+        bed.with_containerd()
+    }
+
+    fn with_containerd(mut self) -> Self {
+        let (image, work) = (self.path("image.tar"), self.work.path().display().to_string());
+        let toml = format!(
+            "version = 2\nroot = \"{work}/root\"\nstate = \"{work}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = \"{work}/c.sock\"\n"
+        );
+        fs::write(self.path("containerd.toml"), toml).unwrap();
+        self.start_containerd();
+        succeed(Command::new(deploy("image/make.sh")).arg(&image).arg(IMAGE));
+        self.ctr(&["images", "import", image.to_str().unwrap()]);
+        symlink(deploy("hooks/runc-with-hook"), self.path("runc-with-hook")).unwrap();
+        let hook = serde_json::json!({"path": PALISADE, "timeout": 20,
+            "args": ["palisade", "hook", "--socket", self.path("hook.sock"), "--timeout", "15"]});
+        fs::write(self.path("hook.json"), hook.to_string()).unwrap();
+        self
+    }
+
+    /// A path in the bed's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.work.path().join(name)
+    }
+
+    /// Writes a policy file, whole.
+    pub fn write_policy(&self, name: &str, text: &str) {
+        let staged = self.path("policy.new");
+        fs::write(&staged, text).unwrap();
+        fs::rename(staged, self.path("policies").join(name)).unwrap();
+    }
+
+    pub fn start_containerd(&mut self) {
+        let child =
+            self.spawn("containerd", Command::new("containerd").arg("--config").arg(self.path("containerd.toml")));
+        self.containerd = Some(child);
+        let socket = self.path("c.sock");
+        eventually("containerd answers", || {
+            Command::new("ctr").arg("--address").arg(&socket).arg("version").output().unwrap().status.success()
+        });
+    }
+
+    fn spawn(&self, name: &str, command: &mut Command) -> Child {
+        let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
+        let errors = log.try_clone().unwrap();
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).env("NO_COLOR", "1").spawn().unwrap()
+    }
+
+    /// Starts the node without waiting for it.
+    pub fn spawn_node(&mut self) {
+        assert!(self.node.is_none(), "the node runs");
+        let mut command = Command::new(PALISADE);
+        command.arg("node").args(["--node-name", "bed", "--no-alert-stdout"]);
+        for (flag, name) in [
+            ("--policy-dir", "policies"),
+            ("--containerd", "c.sock"),
+            ("--hook-socket", "hook.sock"),
+            ("--admin-socket", "admin.sock"),
+            ("--admin-token-file", "admin.token"),
+            ("--alert-file", "alerts.jsonl"),
+            ("--pin-root", "bpf/palisade"),
+        ] {
+            command.arg(flag).arg(self.path(name));
+        }
+        command.args(&self.node_arguments);
+        self.node = Some(self.spawn("node", &mut command));
+    }
+
+    /// Starts the node, and waits until it is ready.
+    pub fn start_node(&mut self) {
+        self.spawn_node();
+        self.wait_ready();
+    }
+
+    pub fn wait_ready(&self) {
+        eventually("the node is ready", || self.get("/readyz").is_some_and(|(status, _)| status == 200));
+    }
+
+    /// Kills the node as the kernel's memory killer does. Returns false where it had ended by itself.
+    pub fn kill_node(&mut self) -> bool {
+        let mut node = self.node.take().expect("the node was started");
+        let ended = node.try_wait().unwrap();
+        node.kill().unwrap();
+        node.wait().unwrap();
+        ended.is_none()
+    }
+
+    /// Stops the node in order.
+    pub fn stop_node(&mut self) {
+        let mut node = self.node.take().expect("the node was started");
+        succeed(Command::new("kill").arg(node.id().to_string()));
+        let status = node.wait().unwrap();
+        assert!(status.success(), "the node ended with {status}, signal {:?}", status.signal());
+    }
+
+    /// The node's process.
+    pub fn node_pid(&self) -> u32 {
+        self.node.as_ref().expect("the node was started").id()
+    }
+
+    /// Resident memory of the node's process in KiB.
+    pub fn node_rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.node_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+
+    /// Status and body of a GET on the admin socket; `None` while nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = UnixStream::connect(self.path("admin.sock")).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split_whitespace().nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// The value of a metric, all of its series added up; `None` where there is none.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics")?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let value = if rest.starts_with('{') { rest.rsplit_once("} ")?.1 } else { rest.strip_prefix(' ')? };
+            value.trim().parse::<f64>().ok()
+        });
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Output {
+        succeed(
+            Command::new("ctr")
+                .arg("--address")
+                .arg(self.path("c.sock"))
+                .args(["--namespace", &self.namespace])
+                .args(arguments),
+        )
+    }
+
+    /// Starts a container that is labelled `app: NAME` and runs the shell's words.
+    pub fn pod(&mut self, name: &str, words: &str) -> Pod {
+        let (runc, fifo) = (self.path("runc-with-hook"), self.path("fifo"));
+        let label = |key: &str, value: &str| format!("{key}={value}");
+        self.ctr(&[
+            "run",
+            "--detach",
+            "--null-io",
+            "--runc-binary",
+            runc.to_str().unwrap(),
+            "--fifo-dir",
+            fifo.to_str().unwrap(),
+            "--label",
+            &label("app", name),
+            "--label",
+            &label("io.kubernetes.pod.name", name),
+            "--label",
+            &label("io.kubernetes.pod.namespace", POD_NAMESPACE),
+            "--label",
+            &label("io.kubernetes.container.name", "main"),
+            IMAGE,
+            name,
+            "/bin/sh",
+            "-c",
+            words,
+        ]);
+        self.pods.push(name.to_owned());
+        let list = self.ctr(&["tasks", "list"]);
+        let list = String::from_utf8(list.stdout).unwrap();
+        let line = list
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name))
+            .unwrap_or_else(|| panic!("no task {name}: {list}"));
+        Pod { name: name.to_owned(), pid: line.split_whitespace().nth(1).unwrap().parse().unwrap() }
+    }
+
+    /// Ends a container and forgets it.
+    pub fn remove_pod(&mut self, name: &str) {
+        self.ctr(&["tasks", "delete", "--force", name]);
+        self.ctr(&["containers", "delete", name]);
+        self.pods.retain(|pod| pod != name);
+    }
+
+    /// Runs the words in the container, and says whether they succeeded.
+    pub fn run_in(&self, pod: &Pod, id: &str, words: &[&str]) -> bool {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.path("c.sock")).args(["--namespace", &self.namespace, "tasks", "exec"]);
+        command.arg("--fifo-dir").arg(self.path("fifo")).args(["--exec-id", id, &pod.name]).args(words);
+        command.stdin(Stdio::null()).output().unwrap().status.success()
+    }
+
+    /// A TCP server in the container's network, which greets whoever connects.
+    pub fn serve(&mut self, pod: &Pod, port: u16) {
+        let act = self.path("act");
+        if !act.exists() {
+            fs::copy(pod.file("/bin/act"), &act).unwrap();
+        }
+        let log = format!("server-{port}");
+        let child = self.spawn(
+            &log,
+            Command::new("nsenter").args(["--target", &pod.pid.to_string(), "--net"]).arg(act).args([
+                "serve",
+                "127.0.0.1",
+                &port.to_string(),
+            ]),
+        );
+        self.others.push(child);
+        let log = self.path(&format!("{log}.log"));
+        eventually("the server serves", || fs::read_to_string(&log).unwrap().contains("serving"));
+    }
+
+    /// What alerts were written.
+    pub fn alerts(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("alerts.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// The end of a log, for messages.
+    pub fn log_end(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for NodeBed {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the end of the node's log:\n{}", self.log_end("node"));
+        }
+        for other in &mut self.others {
+            _ = other.kill();
+            _ = other.wait();
+        }
+        for pod in std::mem::take(&mut self.pods) {
+            let ctr = Command::new("ctr")
+                .arg("--address")
+                .arg(self.path("c.sock"))
+                .args(["--namespace", &self.namespace])
+                .args(["tasks", "delete", "--force", &pod])
+                .output();
+            drop(ctr);
+        }
+        if let Some(mut node) = self.node.take() {
+            _ = Command::new("kill").arg(node.id().to_string()).status();
+            _ = node.wait();
+        }
+        _ = Command::new(PALISADE).arg("unload").arg("--pin-root").arg(self.path("bpf/palisade")).output();
+        if let Some(mut containerd) = self.containerd.take() {
+            _ = Command::new("kill").arg(containerd.id().to_string()).status();
+            _ = containerd.wait();
+        }
+        unmount_below(self.work.path());
+        _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.namespace));
+    }
+}
+
+/// Deepest first.
+fn unmount_below(folder: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut points: Vec<&str> = table.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
+    points.retain(|point| Path::new(point).starts_with(folder));
+    points.sort_unstable();
+    for point in points.into_iter().rev() {
+        _ = Command::new("umount").arg("--lazy").arg(point).status();
+    }
+}
+
+/// Waits until it is so.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let pause = Duration::from_millis(20);
+    for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
+        if is_so() {
+            return;
+        }
+        thread::sleep(pause);
+    }
+    panic!("{what}: not within {PATIENCE:?}");
+}
+
+/// Runs it to its end, which must be a good one.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name).canonicalize().unwrap()
+}

@@ -1,0 +1,16 @@
+//! What reads bytes that somebody else wrote, each as one function from bytes to a panic where it fails.
+//!
+//! Invariant: a target never fails for bytes that are merely wrong; it fails where a reader panics, breaks its own bounds, or says
+//! of what it took something that is not so. `tests/rings/fuzz.sh` runs each for some seconds; by hand, the ring's head says how.
+#![forbid(unsafe_code)]
+
+mod blob;
+mod edits;
+mod glob;
+mod policy;
+mod record;
+
+pub use blob::blob;
+pub use glob::glob;
+pub use policy::{policy, policy_test};
+pub use record::record;
