@@ -173,7 +173,7 @@ fn syscalls() -> Checked {
 
 fn matrix() -> Checked {
     use palisade_domain::{Family, Tier};
-    use palisade_world::Enforcement as _;
+    use palisade_world::{CapabilityState, Enforcement as _};
 
     let tiers: Vec<(Family, Tier)> = kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
     let wanted = [
@@ -188,5 +188,6 @@ fn matrix() -> Checked {
         (Family::Device, Tier::Audit),
     ];
     let refused = kernel()?.refused();
-    ensure(tiers == wanted && refused.is_empty(), || format!("{tiers:?}; refused: {refused:?}"))
+    let missing: Vec<_> = kernel()?.matrix().capabilities.iter().filter(|(_, state)| **state != CapabilityState::Available).collect();
+    ensure(tiers == wanted && refused.is_empty(), || format!("{tiers:?}; refused: {refused:?}; missing: {missing:?}"))
 }
