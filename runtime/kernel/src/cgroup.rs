@@ -241,12 +241,7 @@ impl CgroupPrograms {
     }
 }
 
-fn load(
-    object: &[u8],
-    pin_root: &Path,
-    btf: &Btf,
-    task_storage: bool,
-) -> Result<Ebpf, CgroupLoadError> {
+fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Ebpf, CgroupLoadError> {
     let flag = u32::from(task_storage);
     let mut object = EbpfLoader::new()
         .btf(Some(btf))

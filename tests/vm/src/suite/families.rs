@@ -45,7 +45,8 @@ type Decided = (Family, Tier, Became);
 fn decided() -> Result<Vec<Decided>, Failed> {
     static SOURCE: OnceLock<Result<Mutex<KernelRecords>, String>> = OnceLock::new();
     kernel()?;
-    let open = || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
+    let open =
+        || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
     let source = SOURCE.get_or_init(open).as_ref().map_err(Failed::from)?;
     let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut batch, mut all) = (RecordBatch::default(), Vec::new());
@@ -109,7 +110,8 @@ fn environments() -> Checked {
 fn directories() -> Checked {
     let policy = policy("presets: [ { name: protectProc, action: Block } ]")?;
     let denied = [open("/proc/1/environ"), open("/proc/1/status"), open("/proc/1/task/1/maps")];
-    let permitted = ["/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/mounts"];
+    let permitted =
+        ["/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/mounts"];
     ensure_denied(&policy, &denied, &permitted.map(open), (Family::Preset, Tier::BpfLsm, DENIED))
 }
 
@@ -175,7 +177,8 @@ fn matrix() -> Checked {
     use palisade_domain::{Family, Tier};
     use palisade_world::{CapabilityState, Enforcement as _};
 
-    let tiers: Vec<(Family, Tier)> = kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
+    let tiers: Vec<(Family, Tier)> =
+        kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
     let wanted = [
         (Family::Process, Tier::BpfLsm),
         (Family::File, Tier::BpfLsm),
@@ -188,6 +191,7 @@ fn matrix() -> Checked {
         (Family::Device, Tier::Audit),
     ];
     let refused = kernel()?.refused();
-    let missing: Vec<_> = kernel()?.matrix().capabilities.iter().filter(|(_, state)| **state != CapabilityState::Available).collect();
+    let missing: Vec<_> =
+        kernel()?.matrix().capabilities.iter().filter(|(_, state)| **state != CapabilityState::Available).collect();
     ensure(tiers == wanted && refused.is_empty(), || format!("{tiers:?}; refused: {refused:?}; missing: {missing:?}"))
 }
