@@ -352,6 +352,9 @@ fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<Cg
     loaded
         .inspect_err(|error| {
             tracing::warn!(%error, "no cgroup programs on this kernel");
+            if let Err(error) = CgroupPrograms::abandon(pin_root) {
+                tracing::warn!(%error, "programs of an earlier version stay on cgroups");
+            }
             matrix::without_cgroup_programs(matrix, &objects::chain(error));
         })
         .ok()
