@@ -225,9 +225,9 @@ fn host_capabilities_memory_that_is_taken_is_no_use_of_sys_admin() {
     assert_eq!(bed.start(|| calls::exec(&program, &words)).code(), 0);
     assert!(records.all().is_empty(), "{:?}", records.all());
     let name = CString::new("palisade").unwrap();
-    // SAFETY: a name that ends with NUL, in a namespace of the child's own.
     let act = || {
         calls::unshare(libc::CLONE_NEWUTS);
+        // SAFETY: eight bytes of a name that has as many, in a namespace of the child's own.
         errno_of(unsafe { libc::sethostname(name.as_ptr(), 8) })
     };
     assert_eq!(bed.start(act).code(), 0);
