@@ -9,7 +9,10 @@ use std::{
 };
 
 use libtest_mimic::{Failed, Trial};
-use palisade_kernel::records::{DEFAULT_RING_BYTES, KernelRecords};
+use palisade_kernel::{
+    objects,
+    records::{DEFAULT_RING_BYTES, KernelRecords},
+};
 use palisade_kernel_abi::record::{Family, Outcome as Became, RecordReader, Tier};
 use palisade_protocol::CompiledPolicy;
 use palisade_world::{RecordBatch, RecordSource};
@@ -32,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
         Trial::test("vm_matrix_holds_every_family_of_this_kernel", matrix),
+        Trial::test("vm_lsm_programs_are_all_taken_by_the_verifier_within_its_budget", budget),
     ]
 }
 
@@ -171,6 +175,19 @@ fn syscalls() -> Checked {
     ensure(all == [(Family::Syscall, Tier::Audit, Became::Observed)], || format!("{all:?}"))?;
     let pin = Path::new(PIN_ROOT).join("syscalls/audit_call");
     ensure(!pin.exists(), || "it stays attached without a policy that needs it".to_owned())
+}
+
+/// A third of what the verifier processes at most: versions differ.
+const BUDGET: u32 = 350_000;
+
+fn budget() -> Checked {
+    let pins = Path::new("/sys/fs/bpf/suite-budget");
+    let counts = objects::verify(pins)?;
+    palisade_kernel::unload(pins)?;
+    for (name, count) in &counts {
+        println!("{name:24} {count:?} instructions verified");
+    }
+    ensure(counts.iter().all(|(_, count)| count.as_ref().is_ok_and(|count| *count < BUDGET)), || format!("{counts:?}"))
 }
 
 fn matrix() -> Checked {
