@@ -51,10 +51,11 @@ static __always_inline void pal_judge_execution(struct pal_act *act, struct pal_
 	pal_judge_file(act);
 }
 
+/* Without BPF LSM only containers are held: the host's executions are nobody's business here. */
 static __always_inline bool pal_is_judged(struct pal_subject *subject)
 {
 	pal_identify(subject);
-	return pal_decides(subject, PAL_FAMILY_PROCESS) &&
+	return subject->slot && pal_decides(subject, PAL_FAMILY_PROCESS) &&
 	       (subject->phase != PAL_PHASE_RUNTIME ||
 		pal_executes_inside(bpf_get_current_task_btf(), subject->kept, pal_host_mnt_ns));
 }

@@ -45,7 +45,10 @@ int BPF_PROG(try_cap_capable, void *credentials)
 SEC("cgroup_skb/egress")
 int try_packet(struct __sk_buff *packet)
 {
-	return bpf_skb_cgroup_id(packet) ? 1 : 1;
+	__u64 cgroup = bpf_skb_cgroup_id(packet);
+
+	pal_opaque(cgroup);
+	return 1;
 }
 
 /* Driven: 1 if the storage could be made. */

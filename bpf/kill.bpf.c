@@ -349,7 +349,8 @@ int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
 	if (!(pal_kill_families >> PAL_FAMILY_PRESET & 1) || pal_is_idle(PAL_FAMILY_PRESET))
 		return 0;
 	pal_identify(&subject);
-	if (!pal_decides(&subject, PAL_FAMILY_PRESET) ||
+	/* Only of containers: hosts have no presets. */
+	if (!subject.slot || !pal_decides(&subject, PAL_FAMILY_PRESET) ||
 	    (subject.phase == PAL_PHASE_RUNTIME && !pal_executes_inside(task, subject.kept, pal_host_mnt_ns)))
 		return 0;
 	presets = pal_presets_of_exec(&subject, (__u64)bprm->file);
@@ -365,7 +366,7 @@ static __noinline int pal_protect_opened(long result)
 	struct pal_subject subject;
 	__u64 file;
 
-	if (result < 0 || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+	if (result < 0 || !pal_is_judged(&subject, PAL_FAMILY_PRESET) || !subject.slot)
 		return 0;
 	file = pal_file_of_descriptor(bpf_get_current_task_btf(), result);
 	if (!file)

@@ -16,6 +16,14 @@
  * but O_*, so that __FMODE_EXEC in f_flags is the kernel's (XFS_IOC_OPEN_BY_HANDLE does not, and needs CAP_SYS_ADMIN on the
  * host), and FMODE_NOACCOUNT in f_mode cannot be asked for at all.
  *
+ * Arguments lie in pages that nobody can read at bprm_check_security: a word that depends on them is noted there and held by
+ * arguments.bpf.c, by a kill before the first instruction. Capabilities are judged where the kernel has found them held, so that
+ * what a task tries without having is no act; a question in passing (CAP_OPT_NOAUDIT) is denied without a record. Presets beyond
+ * what their names say in KubeArmor: filelessExec also means O_TMPFILE and files that were unlinked before, anonMapExec also
+ * mprotect(2) and mappings of memfd, of shared memory and of /dev/zero, and pages of a file that were written privately;
+ * protectProc means processes only, not the files of /proc that are about none. Gaps of these: stacks that an executable asks
+ * to be executable, magic links of /proc, a container's first process in a PID namespace that it shares.
+ *
  * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
  * runtime's work inside the cgroup is not the workload's.
  */

@@ -263,8 +263,8 @@ static __always_inline bool pal_question_name(struct __sk_buff *packet, struct p
 {
 	const __u32 root = PAL_PATH_SIZE - 1;
 	struct pal_question_walk walk;
+	__u32 size, last;
 	__be16 type = 0;
-	__u32 size;
 
 	if (end > packet->len)
 		end = packet->len;
@@ -273,8 +273,10 @@ static __always_inline bool pal_question_name(struct __sk_buff *packet, struct p
 	size = end - at;
 	if (size > PAL_QUESTION_NAME_MAX)
 		size = PAL_QUESTION_NAME_MAX;
-	pal_opaque(size);
-	if (size - 1 >= PAL_QUESTION_NAME_MAX || bpf_skb_load_bytes(packet, at, scratch->path, size))
+	/* 6.1 learns no lower bound from a comparison with 0: it gets one by the addition. */
+	last = size - 1;
+	pal_opaque(last);
+	if (last >= PAL_QUESTION_NAME_MAX || bpf_skb_load_bytes(packet, at, scratch->path, last + 1))
 		return false;
 	walk.scratch = scratch;
 	walk.at = PAL_ZERO(scratch);

@@ -46,7 +46,12 @@ impl Drop for Kills {
 
 fn attach_all(pins: &Path) -> Result<Box<dyn std::any::Any>, Box<dyn Error>> {
     let probes = Probes::attach(pins, Limits::default())?;
-    let duty = KillDuty { families: &[Family::Ptrace, Family::File], fanotify_judges: true, prepare_exec: false, host_mnt_ns: 0 };
+    let duty = KillDuty {
+        families: &[Family::Ptrace, Family::File],
+        fanotify_judges: true,
+        prepare_exec: false,
+        host_mnt_ns: 0,
+    };
     kill::attach(palisade_bpf::KILL, pins, duty)?;
     Ok(Box::new((probes, Kills(pins.to_path_buf()))))
 }

@@ -21,7 +21,8 @@ use std::{
 use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
-    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory, Membership,
+    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
+    Membership,
 };
 
 use crate::{
@@ -121,8 +122,17 @@ impl KernelAdapter {
         }
         let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
-        let adapter =
-            Self { config, matrix, programs, cgroup_programs, responder, syscalls, unified, refused, state: Mutex::default() };
+        let adapter = Self {
+            config,
+            matrix,
+            programs,
+            cgroup_programs,
+            responder,
+            syscalls,
+            unified,
+            refused,
+            state: Mutex::default(),
+        };
         adapter.take_over();
         adapter.renew_syscalls();
         Ok(adapter)
@@ -342,6 +352,9 @@ fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<Cg
     loaded
         .inspect_err(|error| {
             tracing::warn!(%error, "no cgroup programs on this kernel");
+            if let Err(error) = CgroupPrograms::abandon(pin_root) {
+                tracing::warn!(%error, "programs of an earlier version stay on cgroups");
+            }
             matrix::without_cgroup_programs(matrix, &objects::chain(error));
         })
         .ok()
@@ -393,7 +406,8 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
     ];
     let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
     let prepare_exec = matrix.has(Capability::PrepareExec);
-    let duty = KillDuty { families: &families, fanotify_judges, prepare_exec, host_mnt_ns: programs::host_mount_namespace() };
+    let duty =
+        KillDuty { families: &families, fanotify_judges, prepare_exec, host_mnt_ns: programs::host_mount_namespace() };
     if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
         tracing::warn!(?error, "nothing is killed for what cannot be denied");
         matrix::without_kill(matrix, &error.to_string());

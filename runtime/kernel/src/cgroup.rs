@@ -143,6 +143,26 @@ impl CgroupPrograms {
         Ok(Self { object: Mutex::new(object), pins, keeps_identity, without_questions })
     }
 
+    /// Takes away what an earlier version attached, on a kernel that refuses this one's programs: whatever they decide nobody
+    /// would know of.
+    ///
+    /// # Errors
+    /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
+    pub fn abandon(pin_root: &Path) -> Result<(), CgroupAttachError> {
+        let pins = pin_root.join("cgroup");
+        let slots = match std::fs::read_dir(&pins) {
+            Ok(slots) => slots,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(CgroupAttachError::File { path: pins, source }),
+        };
+        for slot in slots {
+            let slot = slot.map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?.path();
+            remove_pins_but(&slot, &[])?;
+            std::fs::remove_dir(&slot).map_err(|source| CgroupAttachError::File { path: slot, source })?;
+        }
+        Ok(())
+    }
+
     /// Why DNS questions are not judged; `None`: they are.
     #[must_use]
     pub fn without_questions(&self) -> Option<&str> {
@@ -241,12 +261,7 @@ impl CgroupPrograms {
     }
 }
 
-fn load(
-    object: &[u8],
-    pin_root: &Path,
-    btf: &Btf,
-    task_storage: bool,
-) -> Result<Ebpf, CgroupLoadError> {
+fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Ebpf, CgroupLoadError> {
     let flag = u32::from(task_storage);
     let mut object = EbpfLoader::new()
         .btf(Some(btf))

@@ -47,7 +47,9 @@ impl KillDuty<'_> {
             (self.has(Family::Preset) && self.prepare_exec, ("kill_entering", "sched_prepare_exec")),
             (self.has(Family::Capability), ("audit_capability", "cap_capable")),
             (
-                [Family::File, Family::Socket, Family::Ptrace, Family::Preset].into_iter().any(|family| self.has(family)),
+                [Family::File, Family::Socket, Family::Ptrace, Family::Preset]
+                    .into_iter()
+                    .any(|family| self.has(family)),
                 ("kill_after_call", "sys_exit"),
             ),
         ]

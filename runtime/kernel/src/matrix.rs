@@ -78,9 +78,7 @@ fn attach(btf: &Btf, name: &str, tracepoint: &str) -> Result<(), String> {
     let mut object = object(btf, palisade_bpf::CAPABILITY)?;
     let attached = match object.program_mut(name).ok_or("not in the object")? {
         Program::RawTracePoint(program) => program.load().and_then(|()| program.attach(tracepoint).map(drop)),
-        Program::BtfTracePoint(program) => {
-            program.load(tracepoint, btf).and_then(|()| program.attach().map(drop))
-        }
+        Program::BtfTracePoint(program) => program.load(tracepoint, btf).and_then(|()| program.attach().map(drop)),
         Program::CgroupSockAddr(program) => {
             let cgroup = TriedCgroup::create()?;
             program.load().and_then(|()| program.attach(&cgroup.directory, CgroupAttachMode::Single).map(drop))
@@ -373,7 +371,10 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
         let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
         return unseen("denial", reason);
     }
-    unseen("capabilities", "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.13)")
+    unseen(
+        "capabilities",
+        "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.13)",
+    )
 }
 
 /// The family only ever audits, so that being seen is all there is to hold.
@@ -403,7 +404,8 @@ const PRESETS: [&str; 5] =
     ["preset:filelessExec", "preset:anonMapExec", "preset:protectEnv", "preset:protectProc", "preset:exec"];
 
 fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
-    let links = gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
+    let links =
+        gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
     let shared = gap("exec with a shared PID namespace", "a container's first process is told by its number 1");
     if lsm {
         let stack = gap("executable stacks", "those that the executable itself asks for pass no hook");
@@ -629,7 +631,9 @@ mod tests {
         }
         older.families = families(&older.capabilities);
         assert!(unheld(&older, Family::Capabilities, "capabilities"));
-        assert!(unheld(&older, Family::Presets, "preset:exec") && unheld(&older, Family::Presets, "preset:filelessExec"));
+        assert!(
+            unheld(&older, Family::Presets, "preset:exec") && unheld(&older, Family::Presets, "preset:filelessExec")
+        );
         assert!(!unheld(&older, Family::Presets, "preset:protectEnv"));
         assert!(!unheld(&older, Family::Process, "allowedArgs"));
     }

@@ -364,6 +364,29 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
     }
 }
 
+/// Lets the verifier have every program of the LSM and arguments objects, attaches none, and gives the instructions that it
+/// processed, or what it said.
+///
+/// # Errors
+/// Where an object as a whole is refused.
+pub fn verify(root: &Path) -> Result<Vec<(&'static str, Result<u32, String>)>, ObjectError> {
+    let pins = PinRoot::create(root)?;
+    let refused = |error: &dyn std::error::Error| ObjectError::Refused { object: "lsm", reason: chain(error) };
+    let btf = Btf::from_sys_fs().map_err(|error| refused(&error))?;
+    let mut counts = Vec::new();
+    for (name, bytes, specs) in [("lsm", palisade_bpf::LSM, LSM), ("arguments", palisade_bpf::ARGUMENTS, ARGUMENTS)] {
+        let mut object = load(name, bytes, &btf, &pins, &[])?;
+        for spec in specs {
+            let count = load_program(&mut object, spec, &btf).and_then(|()| {
+                let info = program_info(&object, spec.name).map_err(|error| explain(&error))?;
+                info.verified_instruction_count().ok_or_else(|| "the kernel does not count them".to_owned())
+            });
+            counts.push((spec.name, count));
+        }
+    }
+    Ok(counts)
+}
+
 fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Result<(), String> {
     let link: FdLink = match object.program_mut(spec.name).ok_or("not in the object")? {
         Program::Lsm(program) => {

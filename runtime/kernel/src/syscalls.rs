@@ -54,7 +54,7 @@ impl SyscallAudit {
     /// What attaching or pinning said.
     pub fn attach(&self) -> Result<(), String> {
         let link = self.link().map_err(|error| objects::explain(&error))?;
-        let next = self.pin.with_extension("next");
+        let next = self.pin.with_file_name(format!("{PROGRAM}_next"));
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", next.display());
         remove(&next).map_err(|error| failed(&error))?;
         link.pin(&next).map_err(|error| failed(&error))?;

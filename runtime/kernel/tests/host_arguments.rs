@@ -133,8 +133,7 @@ fn host_arguments_that_are_longer_or_more_than_are_read_take_the_fail_mode() {
     assert_eq!(long.len(), 511);
     let many: Vec<&str> = std::iter::repeat_n("-c", 64).chain([marker_text]).collect();
     for refuses in [false, true] {
-        let mut held =
-            held("long", vec![only_with(Action::Block, &program, &["-c", marker_text])], Posture::Audit);
+        let mut held = held("long", vec![only_with(Action::Block, &program, &["-c", marker_text])], Posture::Audit);
         if refuses {
             held.bed.refuse_on_failure();
         }
@@ -193,7 +192,8 @@ fn host_arguments_are_judged_by_who_executes_not_by_what_is_executed() {
     let directory = Directory::new("source");
     let program = program(&directory);
     let own = fs::canonicalize("/proc/self/exe").unwrap().to_str().unwrap().to_owned();
-    for (source, dies) in [(own, true), (program.to_str().unwrap().to_owned(), false), ("/usr/bin/other".into(), false)] {
+    for (source, dies) in [(own, true), (program.to_str().unwrap().to_owned(), false), ("/usr/bin/other".into(), false)]
+    {
         let block = Rule { sources: BTreeSet::from([source.clone()]), ..only_with(Action::Block, &program, &["-c"]) };
         let held = held("source", vec![block], Posture::Audit);
         assert_eq!(killed(execute(&held.bed, &program, &["--help"])), dies, "from {source}");

@@ -336,6 +336,18 @@ fn host_cgroup_links_hold_without_their_loader_and_go_when_detached() {
 }
 
 #[test]
+fn host_cgroup_links_that_this_version_cannot_replace_are_taken_away() {
+    let (listener, address) = tcp_server("127.0.0.1:0");
+    let (bed, programs, _records) = held("abandon", vec![to(Action::Block, Some(("127.0.0.0", 8)), None, None)]);
+    drop(programs);
+    assert_eq!(bed.start(|| connect(TCP, address)).code(), libc::EPERM);
+    CgroupPrograms::abandon(&bed.pins).unwrap();
+    CgroupPrograms::abandon(&bed.pins).expect("again is harmless");
+    assert_eq!(bed.start(|| connect(TCP, address)).code(), 0);
+    assert_eq!(accepted(&listener), 1);
+}
+
+#[test]
 fn host_cgroup_attach_to_no_cgroup_leaves_nothing() {
     let bed = Bed::new("nowhere");
     let programs = CgroupPrograms::load(palisade_bpf::CGROUP, &bed.pins).unwrap();

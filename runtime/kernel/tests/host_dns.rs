@@ -324,7 +324,10 @@ fn host_dns_over_tcp_a_blocked_question_never_arrives_and_is_told_once() {
         let all = records.all();
         let [record] = all.as_slice() else { panic!("the kernel sends it again, the record comes once: {all:?}") };
         let dns = question(record);
-        assert_eq!((said(record).as_str(), dns.transport, dns.server), ("a.Blocked.example", 6, Some((V4.parse::<SocketAddr>().unwrap().ip(), 53))));
+        assert_eq!(
+            (said(record).as_str(), dns.transport, dns.server),
+            ("a.Blocked.example", 6, Some((V4.parse::<SocketAddr>().unwrap().ip(), 53)))
+        );
         assert!(record.decision.is_some_and(|d| d.outcome == Outcome::Denied && d.family == Family::Dns));
     }
     // The second question of one packet, and of a stream whose first was permitted.
@@ -350,7 +353,9 @@ fn host_dns_over_tcp_a_question_in_pieces_takes_the_fail_mode() {
         bed.refuse_on_failure();
         assert!(over_tcp(&bed, &[head.to_vec(), rest.to_vec()]).is_empty(), "cut at {cut}");
         let all = records.all();
-        assert!(!all.is_empty() && all.iter().all(|r| r.decision.is_some_and(|d| d.fail_reason == FailReason::Unreadable)));
+        assert!(
+            !all.is_empty() && all.iter().all(|r| r.decision.is_some_and(|d| d.fail_reason == FailReason::Unreadable))
+        );
     }
     let (bed, _programs, mut records) = held("dnspieces", blocked(), Posture::Audit);
     assert_eq!(over_tcp(&bed, &pieces), bad, "where the fail mode permits");

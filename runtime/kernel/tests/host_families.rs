@@ -172,7 +172,8 @@ fn host_matrix_tells_what_holds_the_new_families_without_an_lsm() {
         (Family::Device, Tier::Audit, vec!["device"]),
     ] {
         let held = &matrix.families[&family];
-        let words: Vec<&str> = held.gaps.iter().map(|gap| gap.what.as_str()).filter(|what| !what.contains(' ')).collect();
+        let words: Vec<&str> =
+            held.gaps.iter().map(|gap| gap.what.as_str()).filter(|what| !what.contains(' ')).collect();
         assert_eq!((held.tier, words), (tier, unheld), "{family:?}");
     }
     let process = &matrix.families[&Family::Process];
@@ -183,12 +184,8 @@ fn host_matrix_tells_what_holds_the_new_families_without_an_lsm() {
 
 fn held(name: &str, family: blob::Family, rules: Vec<Rule>) -> (Bed, Records) {
     let mut bed = Bed::new(name);
-    let duty = KillDuty {
-        families: &[family],
-        fanotify_judges: true,
-        prepare_exec: true,
-        host_mnt_ns: namespace("mnt"),
-    };
+    let duty =
+        KillDuty { families: &[family], fanotify_judges: true, prepare_exec: true, host_mnt_ns: namespace("mnt") };
     kill::attach(palisade_bpf::KILL, &bed.pins, duty).expect("the programs load");
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(0);
@@ -206,7 +203,8 @@ fn host_capabilities_without_an_lsm_are_seen_and_a_block_is_said_to_be_unenforce
     // SAFETY: a path that ends with NUL.
     let act = || errno_of(unsafe { libc::chroot(root.as_ptr()) });
     for (action, outcome) in [(Action::Audit, Outcome::Observed), (Action::Block, Outcome::Unenforceable)] {
-        let (bed, mut records) = held("capability", blob::Family::Capability, vec![capability(action, "sys_chroot", 18)]);
+        let (bed, mut records) =
+            held("capability", blob::Family::Capability, vec![capability(action, "sys_chroot", 18)]);
         assert_eq!(bed.start(act).code(), 0, "it goes on");
         assert_eq!(start(act).code(), 0);
         let all = records.all();
@@ -221,14 +219,15 @@ fn host_capabilities_without_an_lsm_are_seen_and_a_block_is_said_to_be_unenforce
 
 #[test]
 fn host_capabilities_memory_that_is_taken_is_no_use_of_sys_admin() {
-    let (bed, mut records) = held("sysadmin", blob::Family::Capability, vec![capability(Action::Audit, "sys_admin", 21)]);
+    let (bed, mut records) =
+        held("sysadmin", blob::Family::Capability, vec![capability(Action::Audit, "sys_admin", 21)]);
     let (program, words) = (c(Path::new("/usr/bin/true")), [c(Path::new("true"))]);
     assert_eq!(bed.start(|| calls::exec(&program, &words)).code(), 0);
     assert!(records.all().is_empty(), "{:?}", records.all());
     let name = CString::new("palisade").unwrap();
-    // SAFETY: a name that ends with NUL, in a namespace of the child's own.
     let act = || {
         calls::unshare(libc::CLONE_NEWUTS);
+        // SAFETY: eight bytes of a name that has as many, in a namespace of the child's own.
         errno_of(unsafe { libc::sethostname(name.as_ptr(), 8) })
     };
     assert_eq!(bed.start(act).code(), 0);
@@ -324,7 +323,15 @@ fn host_presets_protect_the_environment_and_the_directories_of_other_processes_a
     let other = |name: &str| c(Path::new(&format!("/proc/{}/{name}", victim.pid)));
     let environments = [other("environ"), other(&format!("task/{}/environ", victim.pid))];
     let rest = [other("status"), other("maps"), other("cmdline")];
-    let own = ["/proc/self/environ", "/proc/thread-self/environ", "/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/self/net/dev"];
+    let own = [
+        "/proc/self/environ",
+        "/proc/thread-self/environ",
+        "/proc/self/status",
+        "/proc/meminfo",
+        "/proc/cpuinfo",
+        "/proc/sys/kernel/osrelease",
+        "/proc/self/net/dev",
+    ];
     for (preset_of, forbidden, permitted) in [
         (Preset::ProtectEnv, environments.to_vec(), rest.to_vec()),
         (Preset::ProtectProc, [environments.to_vec(), rest.to_vec()].concat(), Vec::new()),
@@ -338,7 +345,10 @@ fn host_presets_protect_the_environment_and_the_directories_of_other_processes_a
         assert_eq!(all.len(), forbidden.len());
         for record in &all {
             let decision = record.decision.unwrap();
-            assert_eq!((decision.tier, decision.outcome, decision.family), (Tier::Kill, Outcome::Killed, Family::Preset));
+            assert_eq!(
+                (decision.tier, decision.outcome, decision.family),
+                (Tier::Kill, Outcome::Killed, Family::Preset)
+            );
         }
         for path in own.iter().map(|path| c(Path::new(path))).chain(permitted) {
             assert_eq!(bed.start(|| read_of(&path, &marker_path)).code(), 0, "{path:?} by {preset_of:?}");

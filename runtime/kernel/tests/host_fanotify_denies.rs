@@ -6,6 +6,7 @@ mod fanotify_bed;
 use fanotify_bed::{Bed, below, exact, exec, open};
 use palisade_domain::Action::Block;
 use palisade_kernel::fanotify::BlobDecides;
+use palisade_policy::ir::Matcher;
 
 #[test]
 #[ignore = "the responder's process, started by the bed"]
@@ -28,6 +29,23 @@ fn host_fanotify_denies_an_exec_and_permits_its_neighbour() {
     assert!(!bed.root().join("made").exists(), "the effect is absent");
     assert!(said.contains("cat\n"), "the neighbour works: {said}");
     assert!(bed.gaps.is_empty(), "{:?}", bed.gaps);
+}
+
+#[test]
+fn host_fanotify_denies_from_a_terminal_what_it_permits_without_one() {
+    let bed = Bed::new();
+    bed.put("/etc/secret", "shown\n");
+    let mut rule = open(Block, exact("/etc/secret"));
+    if let Matcher::File(path) = &mut rule.matcher {
+        path.pts = Some(false);
+    }
+    bed.install(1, vec![rule]);
+    let terminals =
+        "mkdir -p /dev/pts; mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts; ln -sf pts/ptmx /dev/ptmx";
+    let at_terminal = "python3 -c 'import pty; pty.spawn([\"cat\", \"/etc/secret\"])'";
+    let said = bed.sh(&format!("{terminals}; cat /etc/secret; {at_terminal} </dev/null; setsid cat /etc/secret"));
+    assert_eq!(said.matches("Operation not permitted").count(), 1, "{said}");
+    assert_eq!(said.matches("shown").count(), 2, "{said}");
 }
 
 #[test]

@@ -183,11 +183,8 @@ fn host_verifier_takes_every_program_within_its_budget() {
     let mut learn = objects::load("learn", palisade_bpf::LEARN, &btf, &root, &[]).unwrap();
     let mut counts: Vec<(&str, u32)> = Vec::new();
     let mut arguments = objects::load("arguments", palisade_bpf::ARGUMENTS, &btf, &root, &[]).unwrap();
-    let all = [
-        (&mut identity, objects::IDENTITY),
-        (&mut learn, objects::LEARN),
-        (&mut arguments, objects::ARGUMENTS_ALONE),
-    ];
+    let all =
+        [(&mut identity, objects::IDENTITY), (&mut learn, objects::LEARN), (&mut arguments, objects::ARGUMENTS_ALONE)];
     for (object, specs) in all {
         for spec in specs {
             objects::load_program(object, spec, &btf).expect(spec.name);

@@ -251,8 +251,8 @@ impl<D: Decide> Judge<D> {
         let owner = policy.names_owner(family)
             && Credentials::read(self.tasks.proc(), scene.tid).is_ok_and(|who| who.fsuid == scene.file.uid);
         // A thread that has ended waits for no answer.
-        let tty = policy.names_terminal(family)
-            && Stat::read(self.tasks.proc(), scene.tid).is_ok_and(|stat| stat.tty != 0);
+        let tty =
+            policy.names_terminal(family) && Stat::read(self.tasks.proc(), scene.tid).is_ok_and(|stat| stat.tty != 0);
         let source = source.then_some(self.source.as_slice());
         let (decision, reason) = match named {
             Ok(()) => (

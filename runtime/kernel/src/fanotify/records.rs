@@ -53,17 +53,22 @@ impl RecordAccount {
 pub struct Records {
     account: Arc<RecordAccount>,
     buffer: Vec<u8>,
+    /// A socket's error that came after records of the same batch: told by the next read.
+    postponed: Option<io::Error>,
 }
 
 impl Records {
     pub(super) fn new(account: Arc<RecordAccount>) -> Self {
-        Self { account, buffer: vec![0; MAX_LEN] }
+        Self { account, buffer: vec![0; MAX_LEN], postponed: None }
     }
 }
 
 impl RecordSource for Records {
     fn read(&mut self, batch: &mut RecordBatch) -> Result<bool, RecordSourceError> {
         batch.clear();
+        if let Some(source) = self.postponed.take() {
+            return Err(RecordSourceError { what: "responder's socket", source });
+        }
         let mut account = self.account.lock();
         let mut at = 0;
         while at < account.streams.len() {
@@ -81,6 +86,10 @@ impl RecordSource for Records {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => at += 1,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => account.end(at),
+                Err(source) if batch.records > 0 => {
+                    self.postponed = Some(source);
+                    return Ok(true);
+                }
                 Err(source) => return Err(RecordSourceError { what: "responder's socket", source }),
             }
         }

@@ -98,7 +98,7 @@ impl Bed {
         let parameters = aya_obj::Map::new_from_params(2, 4, u32::try_from(BYTES).expect("fits"), 1, 0);
         let data = MapData::create(parameters, "blob", None).expect("an array");
         let mut array: Array<MapData, [u8; BYTES]> = Map::Array(data).try_into().expect("an array");
-        array.set(0, &*bytes, 0).expect("it takes the blob");
+        array.set(0, *bytes, 0).expect("it takes the blob");
         let mut outer: ArrayOfMaps<MapData, Array<MapData, [u8; BYTES]>> =
             self.map(outer).try_into().expect("an array of maps");
         outer.set(self.policies, &array, 0).expect("there is room");

@@ -9,7 +9,10 @@ use std::{
 };
 
 use libtest_mimic::{Failed, Trial};
-use palisade_kernel::records::{DEFAULT_RING_BYTES, KernelRecords};
+use palisade_kernel::{
+    objects,
+    records::{DEFAULT_RING_BYTES, KernelRecords},
+};
 use palisade_kernel_abi::record::{Family, Outcome as Became, RecordReader, Tier};
 use palisade_protocol::CompiledPolicy;
 use palisade_world::{RecordBatch, RecordSource};
@@ -32,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
         Trial::test("vm_matrix_holds_every_family_of_this_kernel", matrix),
+        Trial::test("vm_lsm_programs_are_all_taken_by_the_verifier_within_its_budget", budget),
     ]
 }
 
@@ -45,7 +49,8 @@ type Decided = (Family, Tier, Became);
 fn decided() -> Result<Vec<Decided>, Failed> {
     static SOURCE: OnceLock<Result<Mutex<KernelRecords>, String>> = OnceLock::new();
     kernel()?;
-    let open = || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
+    let open =
+        || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
     let source = SOURCE.get_or_init(open).as_ref().map_err(Failed::from)?;
     let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut batch, mut all) = (RecordBatch::default(), Vec::new());
@@ -109,7 +114,8 @@ fn environments() -> Checked {
 fn directories() -> Checked {
     let policy = policy("presets: [ { name: protectProc, action: Block } ]")?;
     let denied = [open("/proc/1/environ"), open("/proc/1/status"), open("/proc/1/task/1/maps")];
-    let permitted = ["/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/mounts"];
+    let permitted =
+        ["/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/mounts"];
     ensure_denied(&policy, &denied, &permitted.map(open), (Family::Preset, Tier::BpfLsm, DENIED))
 }
 
@@ -171,11 +177,25 @@ fn syscalls() -> Checked {
     ensure(!pin.exists(), || "it stays attached without a policy that needs it".to_owned())
 }
 
+/// A third of what the verifier processes at most: versions differ.
+const BUDGET: u32 = 350_000;
+
+fn budget() -> Checked {
+    let pins = Path::new("/sys/fs/bpf/suite-budget");
+    let counts = objects::verify(pins)?;
+    palisade_kernel::unload(pins)?;
+    for (name, count) in &counts {
+        println!("{name:24} {count:?} instructions verified");
+    }
+    ensure(counts.iter().all(|(_, count)| count.as_ref().is_ok_and(|count| *count < BUDGET)), || format!("{counts:?}"))
+}
+
 fn matrix() -> Checked {
     use palisade_domain::{Family, Tier};
-    use palisade_world::Enforcement as _;
+    use palisade_world::{CapabilityState, Enforcement as _};
 
-    let tiers: Vec<(Family, Tier)> = kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
+    let tiers: Vec<(Family, Tier)> =
+        kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
     let wanted = [
         (Family::Process, Tier::BpfLsm),
         (Family::File, Tier::BpfLsm),
@@ -188,5 +208,7 @@ fn matrix() -> Checked {
         (Family::Device, Tier::Audit),
     ];
     let refused = kernel()?.refused();
-    ensure(tiers == wanted && refused.is_empty(), || format!("{tiers:?}; refused: {refused:?}"))
+    let missing: Vec<_> =
+        kernel()?.matrix().capabilities.iter().filter(|(_, state)| **state != CapabilityState::Available).collect();
+    ensure(tiers == wanted && refused.is_empty(), || format!("{tiers:?}; refused: {refused:?}; missing: {missing:?}"))
 }
