@@ -1,5 +1,4 @@
 //! Host ring: what keeps observation within bounds, and that each record which is kept back is counted. Needs root and Linux 6.1.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 

@@ -194,7 +194,7 @@ impl Bed {
         Ok(Membership {
             slot: SLOT,
             cgroup: Some(CgroupId(fs::metadata(&self.cgroup)?.ino())),
-            cgroup_path: Some(self.cgroup.clone()),
+            cgroup_path: self.cgroup.file_name().map(PathBuf::from),
             pid: 0,
             root: None,
         })
