@@ -1,5 +1,4 @@
 //! Host ring: what keeps observation within bounds, and that each record which is kept back is counted. Needs root and Linux 6.1.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
 
@@ -119,7 +118,8 @@ fn host_probe_more_different_opens_than_places_lose_no_count() {
     assert_eq!(told, in_kernel, "each that was folded is in one count");
     let sent = opens(&all, "").iter().filter(|r| path_of(r).starts_with(directory.0.to_str().unwrap())).count();
     assert_eq!(sent as u64 + told, 3 * 20 * FILES as u64);
-    assert!(sent < 2 * 3 * FILES, "most are folded: {sent} were sent");
+    // Of two that meet in one place each is sent anew every time; of 900 in 8,192 places few do.
+    assert!((3 * FILES..3 * 20 * FILES / 2).contains(&sent), "most are folded: {sent} were sent");
     records.verify();
 }
 

@@ -13,6 +13,7 @@ pub mod policies;
 pub mod probes;
 pub mod rules;
 pub mod stopwatch;
+pub mod stress;
 pub mod table;
 pub mod walker;
 
@@ -30,5 +31,6 @@ pub const SUBJECTS: &[Subject] = &[
     ("pipeline", pipeline::measure),
     ("policies", policies::measure),
     ("probes", probes::measure),
+    ("stress", stress::measure),
     ("opens", opens::measure),
 ];
