@@ -121,7 +121,8 @@ fn state(throttle: Option<Limit>) -> State {
 
 fn batch(decided: bool) -> RecordBatch {
     let path = Text { bytes: b"/usr/lib/python3.11/http/server.py", ..Text::default() };
-    let word = Decision { effect: Effect::Block, by_posture: true, ..Decision::PERMIT }.to_word().expect("it has no rule");
+    let word =
+        Decision { effect: Effect::Block, by_posture: true, ..Decision::PERMIT }.to_word().expect("it has no rule");
     let (tier, outcome, fail_reason, family) = (Tier::BpfLsm, Outcome::Denied, FailReason::None, Family::File);
     let decision =
         decided.then_some(DecisionTaken { policy: 9, generation: 3, word, tier, outcome, fail_reason, family });
