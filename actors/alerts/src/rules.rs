@@ -32,6 +32,8 @@ pub enum RuleIndex {
     Compiled(u32),
     /// Of [`CompiledPolicy::observed`].
     Observed(u32),
+    /// None of its rules, but a part that is not held, of [`crate::unheld`].
+    NotHeld(usize),
 }
 
 /// One policy of one slot, without the blob that it compiled to: no rules where no policy selected the workload.
@@ -143,6 +145,7 @@ impl Rules {
         let rule = match index {
             RuleIndex::Compiled(index) => found.rules.get(usize::try_from(index).ok()?)?,
             RuleIndex::Observed(index) => found.observed.get(usize::try_from(index).ok()?)?,
+            RuleIndex::NotHeld(_) => return None,
         };
         Some(AlertRule {
             policy: rule.policy.to_string(),

@@ -18,8 +18,8 @@ pub struct RuleKey {
     pub policy: u32,
     /// Which rule of it.
     pub rule: Option<RuleIndex>,
-    /// The family whose table decided.
-    pub family: Family,
+    /// The family whose table decided; none of a part of a policy that is not held.
+    pub family: Option<Family>,
     /// What became of the act.
     pub verdict: Verdict,
     /// By no rule but the posture.

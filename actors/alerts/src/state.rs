@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{
-    Action, Alert, AlertAction, AlertRule, AlertWorkload, Family, Generation, Line, Log, Slot, Tier, UnixNanos,
-    Verdict, Visibility, Workload,
+    Action, Alert, AlertAction, AlertRule, AlertWorkload, Family, Generation, Line, Log, NotHeldPart, Slot, Tier,
+    UnixNanos, Verdict, Visibility, Workload,
 };
 use palisade_kernel_abi::{
     blob::Decision,
@@ -25,6 +25,7 @@ use crate::{
     rules::{RuleIndex, Rules},
     silence::{RuleKey, Silences},
     throttle::{Limit, Turn},
+    unheld::{self, Unheld, Unsaid},
     users::Users,
 };
 
@@ -51,6 +52,7 @@ pub struct Names {
     /// Where it is not the default.
     visibility: BTreeMap<Slot, Visibility>,
     rules: Rules,
+    unheld: Unheld,
 }
 
 impl Names {
@@ -65,7 +67,10 @@ impl Names {
     }
 
     pub(crate) fn rule(&self, slot: Slot, key: &RuleKey) -> Option<AlertRule> {
-        self.rules.rule(slot, key.generation, key.policy, key.rule?)
+        match key.rule? {
+            RuleIndex::NotHeld(at) => self.unheld.part(slot, key.generation, at).map(unheld::rule_of),
+            index => self.rules.rule(slot, key.generation, key.policy, index),
+        }
     }
 }
 
@@ -144,6 +149,7 @@ impl State {
             self.passwd.remove(&fact.slot);
             names.visibility.remove(&fact.slot);
             names.rules.vacated(fact.slot);
+            names.unheld.vacated(fact.slot);
             self.observing = names.rules.any_observing();
             self.by_slot.begin(fact.slot);
         }
@@ -162,9 +168,10 @@ impl State {
 
     /// A policy is in force.
     pub fn installed(&mut self, fact: &PolicyInstalled) {
-        let rules = &mut self.names.lock().rules;
-        rules.installed(fact);
-        self.observing = rules.any_observing();
+        let mut names = self.names.lock();
+        names.rules.installed(fact);
+        names.unheld.installed(fact);
+        self.observing = names.rules.any_observing();
     }
 
     /// A process that ran before the probes.
@@ -215,6 +222,51 @@ impl State {
     pub fn tick(&mut self, boot_ns: u64, unix_minus_boot_ns: u64, out: &mut Vec<Line>) {
         self.unix_minus_boot_ns = unix_minus_boot_ns;
         self.silences.ended(boot_ns, &self.names.lock(), &self.node, unix_minus_boot_ns, out);
+        self.say_unheld(boot_ns, out);
+    }
+
+    /// Says which parts of the policies that came into force are not held.
+    fn say_unheld(&mut self, boot_ns: u64, out: &mut Vec<Line>) {
+        let names = self.names.clone();
+        let mut names = names.lock();
+        for Unsaid { slot, generation, parts, more } in names.unheld.take() {
+            let one_by_one = parts.into_iter().map(|at| (Some(RuleIndex::NotHeld(at)), 0));
+            for (rule, more) in one_by_one.chain((more > 0).then_some((None, more))) {
+                let verdict = Verdict::Unenforceable;
+                let key = RuleKey { generation, policy: 0, rule, family: None, verdict, by_posture: false };
+                if self.is_said(slot, &key, boot_ns, &names, out) {
+                    out.push(self.not_held(slot, &key, more, boot_ns, &names));
+                }
+            }
+        }
+    }
+
+    fn not_held(&self, slot: Slot, key: &RuleKey, more: usize, boot_ns: u64, names: &Names) -> Line {
+        let part = match key.rule {
+            Some(RuleIndex::NotHeld(at)) => names.unheld.part(slot, key.generation, at),
+            _ => None,
+        };
+        let (rule, what, reason, count) = match part {
+            Some(part) => (Some(unheld::rule_of(part)), part.what.clone(), part.reason.clone(), part.count),
+            None => {
+                (None, String::new(), "further parts of its policies are not held: its status lists them".into(), more)
+            }
+        };
+        let message = if rule.is_some() { format!("not held: {what}: {reason}") } else { format!("{count} {reason}") };
+        let policy_name = rule.as_ref().map(|rule| rule.policy_name.clone()).unwrap_or_default();
+        let time = self.time(boot_ns);
+        Line::NotHeld(Box::new(NotHeldPart {
+            time,
+            node: self.node.node.clone(),
+            workload: workload(names, slot),
+            rule,
+            what,
+            reason,
+            count: count as u64,
+            generation: key.generation,
+            verdict: key.verdict,
+            kubearmor: fields(&self.node, names, slot, time).not_held(policy_name, message),
+        }))
     }
 
     /// Keeps the process table; returns what the acting process executed before an exec, if somebody may want it.
@@ -255,14 +307,21 @@ impl State {
             generation: Generation(taken.generation),
             policy: taken.policy,
             rule: decision.rule.map(RuleIndex::Compiled),
-            family: compose::family(taken.family),
+            family: Some(compose::family(taken.family)),
             verdict,
             by_posture: decision.by_posture,
         };
         let names = self.names.clone();
         let names = names.lock();
         if self.is_said(slot, &key, record.header.boot_ns, &names, out) {
-            let by = By { key: &key, action, tier: compose::tier(taken.tier), reason: compose::reason(record, taken) };
+            let family = compose::family(taken.family);
+            let by = By {
+                key: &key,
+                family,
+                action,
+                tier: compose::tier(taken.tier),
+                reason: compose::reason(record, taken),
+            };
             out.extend(self.alert(record, by, None, &names));
         }
     }
@@ -307,18 +366,19 @@ impl State {
             generation: observing.generation,
             policy: observing.policy,
             rule: u32::try_from(index).ok().map(RuleIndex::Observed),
-            family: Family::Syscalls,
+            family: Some(Family::Syscalls),
             verdict: Verdict::Observed,
             by_posture: false,
         };
         if self.is_said(slot, &key, record.header.boot_ns, &names, out) {
-            let by = By { key: &key, action: Action::Audit, tier: Tier::Audit, reason: None };
+            let family = Family::Syscalls;
+            let by = By { key: &key, family, action: Action::Audit, tier: Tier::Audit, reason: None };
             out.extend(self.alert(record, by, caller, &names));
         }
     }
 
     fn alert(&mut self, record: &Record<'_>, by: By<'_>, caller: Option<&Arc<Image>>, names: &Names) -> Option<Line> {
-        let By { key, action, tier, reason } = by;
+        let By { key, family, action, tier, reason } = by;
         let act = compose::act(&record.body, self.unix_minus_boot_ns)?;
         let slot = Slot(record.header.slot);
         let rule = names.rule(slot, key);
@@ -336,7 +396,7 @@ impl State {
             subject: act.subject,
             rule,
             action: AlertAction::of(action, key.verdict),
-            family: key.family,
+            family,
             generation: key.generation,
             tier,
             verdict: key.verdict,
@@ -455,6 +515,7 @@ impl State {
 /// By what an alert is raised.
 struct By<'a> {
     key: &'a RuleKey,
+    family: Family,
     action: Action,
     tier: Tier,
     reason: Option<String>,

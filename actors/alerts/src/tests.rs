@@ -23,7 +23,7 @@ use palisade_kernel_abi::{
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
 use palisade_protocol::{
-    CompiledPolicy, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled, ProcessListed,
+    CompiledPolicy, Condition, ConditionReported, LineClass, NotHeld, PolicyAnnounced, PolicyInstalled, ProcessListed,
     SubscribeAlerts, VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
@@ -692,4 +692,82 @@ fn unit_alerts_records_that_only_rules_need_are_no_logs() {
     assert!(matches!(lines(&mut state, &moved)[..], [Line::Alert(_)]), "an alert, and no log");
     state.visible(&VisibilityChanged { slot, visibility: Visibility::NONE.with(VisibilityClass::File) });
     assert!(matches!(lines(&mut state, &moved)[..], [Line::Alert(_), Line::Log(_)]), "who asks for the class has both");
+}
+
+fn unheld(generation: u32, parts: &[(&str, usize)]) -> PolicyInstalled {
+    let policy =
+        Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: "asks-much".into() });
+    let part = |(what, count): &(&str, usize)| NotHeld {
+        policy: Arc::clone(&policy),
+        what: (*what).into(),
+        reason: format!("{what} is not seen"),
+        places: vec!["file.matchPaths[0]".into()],
+        count: *count,
+    };
+    let generation = Generation(generation);
+    PolicyInstalled { generation, not_held: parts.iter().map(part).collect(), ..watching() }
+}
+
+/// What the next look says of parts that are not held: word (or how many more), generation.
+fn said_unheld(state: &mut State) -> Vec<(String, u64, u32)> {
+    let mut out = Vec::new();
+    state.tick(9_000_000_000, 1_000_000_000, &mut out);
+    let of = |line: &Line| match line {
+        Line::NotHeld(part) => Some((part.what.clone(), part.count, part.generation.0)),
+        _ => None,
+    };
+    out.iter().filter_map(of).collect()
+}
+
+#[test]
+fn unit_alerts_say_once_what_of_a_policy_is_not_held_and_again_what_a_set_changes() {
+    let mut state = state();
+    assert!(said_unheld(&mut state).is_empty());
+    state.installed(&unheld(4, &[("readOnly", 1), ("apparmor", 1)]));
+    let both = [("readOnly".to_owned(), 1, 4), ("apparmor".to_owned(), 1, 4)];
+    assert_eq!(said_unheld(&mut state), both);
+    state.installed(&unheld(5, &[("readOnly", 1), ("apparmor", 1)]));
+    assert!(said_unheld(&mut state).is_empty(), "another set with the same parts");
+    state.installed(&unheld(6, &[("readOnly", 2), ("apparmor", 1)]));
+    assert_eq!(said_unheld(&mut state), [("readOnly".to_owned(), 2, 6)]);
+    assert_eq!(state.counts().raised, BTreeMap::from([(Verdict::Unenforceable, 3)]));
+    state.installed(&unheld(7, &[]));
+    state.installed(&unheld(8, &[("apparmor", 1)]));
+    assert_eq!(said_unheld(&mut state).len(), 1, "it was held between");
+}
+
+#[test]
+fn unit_alerts_line_of_a_part_that_is_not_held_is_a_system_event_that_names_policy_place_and_reason() {
+    let mut state = state();
+    state.installed(&unheld(4, &[("readOnly", 3)]));
+    let mut out = Vec::new();
+    state.tick(9_000_000_000, 1_000_000_000, &mut out);
+    let text = crate::compose::line(&out[0]);
+    let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let of = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!((of("type"), of("operation")), ("SystemEvent".into(), "PolicyNotHeld".into()));
+    assert_eq!((of("verdict"), of("reason")), ("unenforceable".into(), "readOnly is not seen".into()));
+    assert_eq!((of("policyName"), of("podName")), ("asks-much".into(), "web".into()));
+    assert_eq!(line["rule"]["place"], "file.matchPaths[0] and 2 more");
+    assert_eq!(serde_json::from_str::<Line>(&text).expect("it is read back"), out[0]);
+}
+
+#[test]
+fn unit_alerts_of_parts_that_are_not_held_are_bounded_and_held_back_like_all_alerts() {
+    let many: Vec<String> = (0..100).map(|number| format!("w{number}")).collect();
+    let parts: Vec<(&str, usize)> = many.iter().map(|what| (what.as_str(), 1)).collect();
+    let mut state = state();
+    state.installed(&unheld(4, &parts));
+    let said = said_unheld(&mut state);
+    assert_eq!(said.len(), crate::unheld::MAX_LINES + 1);
+    assert_eq!(said.last(), Some(&(String::new(), 100 - crate::unheld::MAX_LINES as u64, 4)));
+    let limit = crate::throttle::Limit { per_second: 3, silence_seconds: 9 };
+    let settings = Settings { throttle: Some(limit), ..Settings::default() };
+    let mut state = State::knowing(settings, Kept::default());
+    state.installed(&unheld(4, &parts));
+    said_unheld(&mut state);
+    let counts = state.counts();
+    let all = crate::unheld::MAX_LINES as u64 + 1;
+    assert_eq!(counts.raised, BTreeMap::from([(Verdict::Unenforceable, all)]));
+    assert!(counts.held_back[&Verdict::Unenforceable] >= 1, "{counts:?}");
 }
