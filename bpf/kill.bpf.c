@@ -33,6 +33,7 @@
 #include "decide.h"
 #include "observe.h"
 #include "emit_calls.h"
+#include "capability.h"
 #include "report.h"
 #include "report_acts.h"
 
@@ -379,20 +380,6 @@ static __noinline int pal_protect_opened(long result)
 
 /* ---- capabilities ---- */
 
-#define PAL_CAP_SYS_ADMIN 21
-
-/* Whatever takes memory asks whether it may have the reserve, page faults (of no call) among it: that is no use of sys_admin. */
-static __always_inline bool pal_accounts_memory(void)
-{
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	bool compat = pal_in_compat();
-
-	if (pal_raw_number(regs) < 0)
-		return true;
-	return compat ? pal_accounts_memory_32(pal_call_number(regs, compat)) :
-			pal_accounts_memory_64(pal_call_number(regs, compat));
-}
-
 static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 capability)
 {
 	struct pal_verdict verdict;
@@ -418,8 +405,8 @@ int BPF_PROG(audit_capability, const struct cred *credentials, struct user_names
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pal_subject subject;
 
-	if (result || (__u64)credentials != (__u64)task->cred || (__u64)credentials != (__u64)task->real_cred ||
-	    !pal_is_judged(&subject, PAL_FAMILY_CAPABILITY) || (capability == PAL_CAP_SYS_ADMIN && pal_accounts_memory()))
+	if (result || !pal_is_own(task, (__u64)credentials) || !pal_is_judged(&subject, PAL_FAMILY_CAPABILITY) ||
+	    (capability == PAL_CAP_SYS_ADMIN && pal_accounts_memory()))
 		return 0;
 	return pal_audit_capability(&subject, capability);
 }

@@ -6,6 +6,8 @@
 #include "credentials.h"
 #include "fold.h"
 #include "observe.h"
+#include "emit_calls.h"
+#include "capability.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -262,5 +264,32 @@ int BPF_PROG(observe_namespace, struct pt_regs *regs, long result)
 	__builtin_memset(record->body.reserved, 0, sizeof(record->body.reserved));
 	pal_describe_namespaces(&record->body, task);
 	pal_submit(&ticket, &record->head, sizeof(*record));
+	return 0;
+}
+
+/*
+ * A capability that the task has and made use of. Kernel code asks for capabilities all the time, so that nothing is looked up
+ * where nobody wants to see it. The tracepoint is there from 6.13; before, capabilities are not observed.
+ */
+SEC("tp_btf/cap_capable")
+int BPF_PROG(observe_capability, const struct cred *credentials, struct user_namespace *target,
+	     const struct user_namespace *owner, int capability, int result)
+{
+	const struct pal_observation *settings = pal_observation_of();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pal_subject subject;
+	struct pal_digest digest;
+	__u64 now;
+
+	if (result || !settings || !pal_wanted_anywhere(PAL_RECORD_CAPABILITY) || !pal_is_own(task, (__u64)credentials))
+		return 0;
+	pal_identify(&subject);
+	if (!pal_wanted(&subject, PAL_RECORD_CAPABILITY) || (capability == PAL_CAP_SYS_ADMIN && pal_accounts_memory()))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	pal_digest_begin(&digest, settings, PAL_RECORD_CAPABILITY);
+	pal_digest_word(&digest, capability);
+	if (pal_admit(&subject, PAL_RECORD_CAPABILITY, pal_digest_end(&digest), now))
+		pal_emit_capability(&subject, capability, 0, NULL);
 	return 0;
 }

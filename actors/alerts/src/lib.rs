@@ -9,7 +9,7 @@
 //! - *Says*: lines to sinks and listeners; [`ConditionReported`](palisade_protocol::ConditionReported): whether the sinks write; questions
 //!   for user names to the port.
 //! - *Bounds*: [`processes::MAX_PROCESSES`] processes, [`rules::GENERATIONS`] generations a slot, [`users::MAX_NAMES`] names of users,
-//!   [`throttle::MAX_RULES`] rules of a silence, [`actor::RECENT`] past alerts of [`actor::RECENT_BYTES`] in all,
+//!   [`throttle::MAX_RULES`] rules of a silence, [`unheld::MAX_LINES`] parts of one policy that are said not to be held, [`actor::RECENT`] past alerts of [`actor::RECENT_BYTES`] in all,
 //!   [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each. Past logs are not kept.
 //! - *On restart*: names and rules outlive it (the factory keeps them, since they are said once); processes are listed anew, and chains
 //!   reach back as far as that list. Past alerts, listeners, silences and counts are gone, the batch in hand is counted as lost.
@@ -36,6 +36,7 @@ pub mod silence;
 pub mod sinks;
 pub mod state;
 pub mod throttle;
+pub mod unheld;
 pub mod users;
 
 pub use actor::{Alerts, Wiring};

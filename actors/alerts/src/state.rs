@@ -1,28 +1,31 @@
 //! From batches of records to lines: the pure part.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{
-    Action, Alert, AlertAction, AlertRule, AlertWorkload, Generation, Line, Log, Slot, UnixNanos, Visibility,
-    VisibilityClass, Workload,
+    Action, Alert, AlertAction, AlertRule, AlertWorkload, Family, Generation, Line, Log, NotHeldPart, Slot, Tier,
+    UnixNanos, Verdict, Visibility, Workload,
 };
 use palisade_kernel_abi::{
     blob::Decision,
     record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
 };
+use palisade_policy::ir::Rule;
 use palisade_protocol::{
     AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, VisibilityChanged, WorkloadNamed,
+    observed_calls::CallOnPath,
 };
 use palisade_supervision::Kept;
-use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch};
+use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch, visibility::class_of_kind};
 
 use crate::{
     by_slot::BySlot,
     compose::{self, Act, Actor, Decided, Fields, NodeNames},
     processes::{Image, Processes},
-    rules::Rules,
+    rules::{RuleIndex, Rules},
     silence::{RuleKey, Silences},
     throttle::{Limit, Turn},
+    unheld::{self, Unheld, Unsaid},
     users::Users,
 };
 
@@ -49,6 +52,7 @@ pub struct Names {
     /// Where it is not the default.
     visibility: BTreeMap<Slot, Visibility>,
     rules: Rules,
+    unheld: Unheld,
 }
 
 impl Names {
@@ -63,7 +67,10 @@ impl Names {
     }
 
     pub(crate) fn rule(&self, slot: Slot, key: &RuleKey) -> Option<AlertRule> {
-        self.rules.rule(slot, key.generation, key.policy, key.rule?)
+        match key.rule? {
+            RuleIndex::NotHeld(at) => self.unheld.part(slot, key.generation, at).map(unheld::rule_of),
+            index => self.rules.rule(slot, key.generation, key.policy, index),
+        }
     }
 }
 
@@ -90,6 +97,8 @@ pub struct State {
     asks: Vec<(PasswdOf, Vec<PasswdCandidate>)>,
     silences: Silences,
     wants_logs: bool,
+    /// Whether any workload has rules that are decided by records.
+    observing: bool,
     visibility: Visibility,
     unix_minus_boot_ns: u64,
     counts: AlertCounts,
@@ -107,6 +116,7 @@ impl State {
     /// With the names that a state before this one heard.
     #[must_use]
     pub fn knowing(settings: Settings, names: Kept<Names>) -> Self {
+        let observing = names.lock().rules.any_observing();
         Self {
             node: settings.names,
             names,
@@ -116,6 +126,7 @@ impl State {
             asks: Vec::new(),
             silences: Silences::new(settings.throttle),
             wants_logs: false,
+            observing,
             visibility: settings.visibility,
             unix_minus_boot_ns: 0,
             counts: AlertCounts::default(),
@@ -137,6 +148,9 @@ impl State {
             self.processes.vacated(fact.slot);
             self.passwd.remove(&fact.slot);
             names.visibility.remove(&fact.slot);
+            names.rules.vacated(fact.slot);
+            names.unheld.vacated(fact.slot);
+            self.observing = names.rules.any_observing();
             self.by_slot.begin(fact.slot);
         }
         names.named(fact);
@@ -154,7 +168,10 @@ impl State {
 
     /// A policy is in force.
     pub fn installed(&mut self, fact: &PolicyInstalled) {
-        self.names.lock().rules.installed(fact);
+        let mut names = self.names.lock();
+        names.rules.installed(fact);
+        names.unheld.installed(fact);
+        self.observing = names.rules.any_observing();
     }
 
     /// A process that ran before the probes.
@@ -191,8 +208,13 @@ impl State {
         });
         if let Some((taken, decision, action)) = decided {
             self.decided(record, &taken, decision, action, out);
-        } else if self.wants_logs {
-            out.extend(self.log(record, caller.as_deref()));
+            return;
+        }
+        if self.observing && record.decision.is_none() {
+            self.observe(record, caller.as_ref(), out);
+        }
+        if self.wants_logs {
+            out.extend(self.log(record, caller.as_ref()));
         }
     }
 
@@ -200,6 +222,51 @@ impl State {
     pub fn tick(&mut self, boot_ns: u64, unix_minus_boot_ns: u64, out: &mut Vec<Line>) {
         self.unix_minus_boot_ns = unix_minus_boot_ns;
         self.silences.ended(boot_ns, &self.names.lock(), &self.node, unix_minus_boot_ns, out);
+        self.say_unheld(boot_ns, out);
+    }
+
+    /// Says which parts of the policies that came into force are not held.
+    fn say_unheld(&mut self, boot_ns: u64, out: &mut Vec<Line>) {
+        let names = self.names.clone();
+        let mut names = names.lock();
+        for Unsaid { slot, generation, parts, more } in names.unheld.take() {
+            let one_by_one = parts.into_iter().map(|at| (Some(RuleIndex::NotHeld(at)), 0));
+            for (rule, more) in one_by_one.chain((more > 0).then_some((None, more))) {
+                let verdict = Verdict::Unenforceable;
+                let key = RuleKey { generation, policy: 0, rule, family: None, verdict, by_posture: false };
+                if self.is_said(slot, &key, boot_ns, &names, out) {
+                    out.push(self.not_held(slot, &key, more, boot_ns, &names));
+                }
+            }
+        }
+    }
+
+    fn not_held(&self, slot: Slot, key: &RuleKey, more: usize, boot_ns: u64, names: &Names) -> Line {
+        let part = match key.rule {
+            Some(RuleIndex::NotHeld(at)) => names.unheld.part(slot, key.generation, at),
+            _ => None,
+        };
+        let (rule, what, reason, count) = match part {
+            Some(part) => (Some(unheld::rule_of(part)), part.what.clone(), part.reason.clone(), part.count),
+            None => {
+                (None, String::new(), "further parts of its policies are not held: its status lists them".into(), more)
+            }
+        };
+        let message = if rule.is_some() { format!("not held: {what}: {reason}") } else { format!("{count} {reason}") };
+        let policy_name = rule.as_ref().map(|rule| rule.policy_name.clone()).unwrap_or_default();
+        let time = self.time(boot_ns);
+        Line::NotHeld(Box::new(NotHeldPart {
+            time,
+            node: self.node.node.clone(),
+            workload: workload(names, slot),
+            rule,
+            what,
+            reason,
+            count: count as u64,
+            generation: key.generation,
+            verdict: key.verdict,
+            kubearmor: fields(&self.node, names, slot, time).not_held(policy_name, message),
+        }))
     }
 
     /// Keeps the process table; returns what the acting process executed before an exec, if somebody may want it.
@@ -210,7 +277,7 @@ impl State {
         match &record.body {
             Body::Fork(fork) => self.processes.forked(header, *fork),
             Body::Exec(exec) if record.decision.is_none() => {
-                let caller = if self.wants_logs { self.processes.image(header) } else { None };
+                let caller = if self.wants_logs || self.observing { self.processes.image(header) } else { None };
                 self.processes.executed(header, exec);
                 if header.phase == Phase::Workload {
                     self.want_users(header);
@@ -239,47 +306,86 @@ impl State {
         let key = RuleKey {
             generation: Generation(taken.generation),
             policy: taken.policy,
-            rule: decision.rule,
-            family: compose::family(taken.family),
+            rule: decision.rule.map(RuleIndex::Compiled),
+            family: Some(compose::family(taken.family)),
             verdict,
             by_posture: decision.by_posture,
         };
-        *self.counts.raised.entry(verdict).or_default() += 1;
-        self.by_slot.alert(slot, verdict);
         let names = self.names.clone();
         let names = names.lock();
-        let boot_ns = record.header.boot_ns;
-        self.silences.ended(boot_ns, &names, &self.node, self.unix_minus_boot_ns, out);
-        match self.silences.turn(slot, &key, boot_ns) {
-            Turn::Say | Turn::SayOnce => {}
-            turn @ (Turn::Begin | Turn::Hold) => {
-                *self.counts.held_back.entry(verdict).or_default() += 1;
-                if turn == Turn::Begin {
-                    let time = self.time(boot_ns);
-                    out.extend(self.silences.begun(slot, time, &names, &self.node));
-                }
-                return;
-            }
+        if self.is_said(slot, &key, record.header.boot_ns, &names, out) {
+            let family = compose::family(taken.family);
+            let by = By {
+                key: &key,
+                family,
+                action,
+                tier: compose::tier(taken.tier),
+                reason: compose::reason(record, taken),
+            };
+            out.extend(self.alert(record, by, None, &names));
         }
-        out.extend(self.alert(record, taken, &key, action, &names));
     }
 
-    fn alert(
-        &mut self,
-        record: &Record<'_>,
-        taken: &DecisionTaken,
-        key: &RuleKey,
-        action: Action,
-        names: &Names,
-    ) -> Option<Line> {
+    /// Counts an alert; whether it is to be said, and not held back.
+    fn is_said(&mut self, slot: Slot, key: &RuleKey, boot_ns: u64, names: &Names, out: &mut Vec<Line>) -> bool {
+        *self.counts.raised.entry(key.verdict).or_default() += 1;
+        self.by_slot.alert(slot, key.verdict);
+        self.silences.ended(boot_ns, names, &self.node, self.unix_minus_boot_ns, out);
+        let turn = self.silences.turn(slot, key, boot_ns);
+        if matches!(turn, Turn::Say | Turn::SayOnce) {
+            return true;
+        }
+        *self.counts.held_back.entry(key.verdict).or_default() += 1;
+        if turn == Turn::Begin {
+            let time = self.time(boot_ns);
+            out.extend(self.silences.begun(slot, time, names, &self.node));
+        }
+        false
+    }
+
+    /// Holds a call that a record tells of against the rules that no table of the kernel decides. They audit: the call went on.
+    fn observe(&mut self, record: &Record<'_>, caller: Option<&Arc<Image>>, out: &mut Vec<Line>) {
+        let slot = Slot(record.header.slot);
+        if record.header.phase == Phase::Runtime {
+            return;
+        }
+        let names = self.names.clone();
+        let names = names.lock();
+        let Some(observing) = names.rules.observing(slot) else { return };
+        let Some(call) = CallOnPath::of(&record.body) else { return };
+        let own = self.acting(record, caller);
+        let executable = own.as_deref().map_or(&b""[..], |own| own.executable().as_bytes());
+        let is_met = |rule: &Arc<Rule>| {
+            let mut paths = std::iter::once(&call.path).chain(&call.other);
+            paths.any(|path| rule.observes_any(call.calls, path, executable))
+        };
+        let met = observing.rules.iter().enumerate().filter(|(_, rule)| is_met(rule));
+        // Of two that are as specific the first, as everywhere.
+        let Some((index, _)) = met.min_by_key(|(_, rule)| Reverse(rule.specificity())) else { return };
+        let key = RuleKey {
+            generation: observing.generation,
+            policy: observing.policy,
+            rule: u32::try_from(index).ok().map(RuleIndex::Observed),
+            family: Some(Family::Syscalls),
+            verdict: Verdict::Observed,
+            by_posture: false,
+        };
+        if self.is_said(slot, &key, record.header.boot_ns, &names, out) {
+            let family = Family::Syscalls;
+            let by = By { key: &key, family, action: Action::Audit, tier: Tier::Audit, reason: None };
+            out.extend(self.alert(record, by, caller, &names));
+        }
+    }
+
+    fn alert(&mut self, record: &Record<'_>, by: By<'_>, caller: Option<&Arc<Image>>, names: &Names) -> Option<Line> {
+        let By { key, family, action, tier, reason } = by;
         let act = compose::act(&record.body, self.unix_minus_boot_ns)?;
         let slot = Slot(record.header.slot);
         let rule = names.rule(slot, key);
         self.counts.unattributed += u64::from(key.rule.is_some() && rule.is_none());
         let time = self.time(record.header.boot_ns);
         let process_chain = self.processes.chain(&record.header);
-        let actor = self.actor(record, None);
-        let tier = compose::tier(taken.tier);
+        let actor = self.actor(record, caller);
         let decided = Decided { verdict: key.verdict, tier, rule: rule.as_ref(), by_posture: key.by_posture };
         let kubearmor = fields(&self.node, names, slot, time).alert(record, &act, actor, &decided);
         Some(Line::Alert(Box::new(Alert {
@@ -290,20 +396,20 @@ impl State {
             subject: act.subject,
             rule,
             action: AlertAction::of(action, key.verdict),
-            family: key.family,
+            family,
             generation: key.generation,
             tier,
             verdict: key.verdict,
-            reason: compose::reason(record, taken),
+            reason,
             kubearmor,
         })))
     }
 
-    fn log(&mut self, record: &Record<'_>, caller: Option<&Image>) -> Option<Line> {
-        // The kernel tells of every exec, for the chains: it is a log only where somebody asked to see processes.
+    fn log(&mut self, record: &Record<'_>, caller: Option<&Arc<Image>>) -> Option<Line> {
+        // The kernel tells of every exec, for the chains, and of what rules are decided by: it is a log only where somebody asked for it.
         let slot = Slot(record.header.slot);
-        let of_table = matches!(record.body, Body::Exec(_)) && record.decision.is_none();
-        if of_table && !self.visibility_of(slot).has(VisibilityClass::Process) {
+        let kind = if let Body::Folded(folded) = &record.body { folded.of_kind } else { record.kind() };
+        if record.decision.is_none() && !class_of_kind(kind).is_some_and(|class| self.visibility_of(slot).has(class)) {
             return None;
         }
         let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
@@ -328,15 +434,15 @@ impl State {
     }
 
     /// Who acted. An exec that was done is the caller's act, which is `caller` then; where that is not known, it is its parent's.
-    fn actor(&mut self, record: &Record<'_>, caller: Option<&Image>) -> Actor {
+    fn actor(&mut self, record: &Record<'_>, caller: Option<&Arc<Image>>) -> Actor {
         let header = &record.header;
         self.want_users(header);
         let username = passwd_of(header).and_then(|of| self.users.name(of, header.uid)).unwrap_or_default().to_owned();
         let identity = self.processes.identity(header);
-        let (own, parent) = (self.processes.image(header), self.processes.parent_image(header));
-        let done = matches!(record.body, Body::Exec(_)) && record.decision.is_none();
+        let parent = self.processes.parent_image(header);
         let parent = parent.as_deref();
-        let own = if done { caller.or(parent) } else { own.as_deref() };
+        let own = self.acting(record, caller);
+        let own = own.as_deref();
         Actor {
             identity,
             source: own.map_or_else(|| palisade_domain::text::lossless(header.comm_bytes()), Image::command_line),
@@ -344,6 +450,14 @@ impl State {
             parent_executable: parent.map(|parent| parent.executable().to_owned()).unwrap_or_default(),
             username,
         }
+    }
+
+    /// What acted; of an exec that was done the caller, or else its parent.
+    fn acting(&self, record: &Record<'_>, caller: Option<&Arc<Image>>) -> Option<Arc<Image>> {
+        if matches!(record.body, Body::Exec(_)) && record.decision.is_none() {
+            return caller.cloned().or_else(|| self.processes.parent_image(&record.header));
+        }
+        self.processes.image(&record.header)
     }
 
     fn want_users(&mut self, header: &Header) {
@@ -396,6 +510,15 @@ impl State {
             ..self.counts.clone()
         }
     }
+}
+
+/// By what an alert is raised.
+struct By<'a> {
+    key: &'a RuleKey,
+    family: Family,
+    action: Action,
+    tier: Tier,
+    reason: Option<String>,
 }
 
 /// When the kernel saw it.

@@ -10,21 +10,21 @@ use std::{
 };
 
 use palisade_domain::{
-    Action, Alert, Generation, Line, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict, Workload,
-    WorkloadKind,
+    Action, Alert, Family, Generation, Line, Operation, PolicyKind, PolicyRef, Slot, Tier, UnixNanos, Verdict,
+    Visibility, VisibilityClass, Workload, WorkloadKind,
 };
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
     record::{
-        Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Open, Outcome, Record, RecordWriter, Text,
-        Tier as RecordTier,
+        Body, DecisionTaken, Exec, Exit, FailReason, Family as RecordFamily, FileChange, FileOperation, Fork, Header,
+        Open, Outcome, Phase, Record, RecordWriter, Text, Tier as RecordTier,
     },
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::compile;
 use palisade_protocol::{
-    CompiledPolicy, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled, ProcessListed,
-    SubscribeAlerts, WorkloadNamed,
+    CompiledPolicy, Condition, ConditionReported, LineClass, NotHeld, PolicyAnnounced, PolicyInstalled, ProcessListed,
+    SubscribeAlerts, VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{ChildSpec, Context, Kept, Overflow, Supervisor};
 use palisade_world::{
@@ -60,7 +60,7 @@ pub(crate) fn taken(outcome: Outcome, rule: Option<u32>, generation: u32) -> Dec
     let word = Decision { effect: Effect::Block, by_posture: rule.is_none(), rule, ..Decision::PERMIT }
         .to_word()
         .expect("a small index");
-    let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, Family::File);
+    let (tier, fail_reason, family) = (RecordTier::Fanotify, FailReason::None, RecordFamily::File);
     DecisionTaken { policy: 9, generation, word, tier, outcome, fail_reason, family }
 }
 
@@ -599,4 +599,175 @@ fn unit_alerts_sink_that_refused_leaves_the_condition_without_another_alert_but_
     sinks.look();
     assert_eq!(sinks.condition(), Condition::Good);
     assert_eq!(sinks.unwritten()["busy"], 1);
+}
+
+/// A process of the workload itself.
+fn within(tgid: u32) -> Header {
+    Header { phase: Phase::Workload, ..header(tgid, 70) }
+}
+
+/// What slot 1 has in generation 4: the files of /etc by rename and mount, by /bin/mv; and those that are executed from /opt.
+fn watching() -> PolicyInstalled {
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: watch, namespace: shop}\nspec:\n  \
+                selector: {}\n  syscalls: {matchPaths: [{path: /etc/, recursive: true, syscall: [rename, mount], fromSource: [{path: \
+                /bin/mv}]}, {path: /opt/, syscall: [execve], fromSource: [{path: /bin/sh}]}]}\n";
+    let set = palisade_policy::PolicySet::parse([("p.yaml", text.as_bytes())]).expect("sound");
+    let rules = set.rules_for(&state_workload("web"), &BTreeMap::new(), palisade_policy::ir::Postures::default());
+    let limits = palisade_policy_compiler::automaton::AutomatonLimits::default();
+    let compiled = Arc::new(compile(&rules, &limits, &mut || false).expect("it compiles"));
+    PolicyInstalled {
+        slot: Slot(1),
+        generation: Generation(4),
+        policy: Some(compiled),
+        installed: Installed::default(),
+        not_held: Arc::default(),
+    }
+}
+
+fn executed(head: Header, path: &[u8]) -> Record<'_> {
+    Record { header: head, body: Body::Exec(Exec { path: text(path), ..Exec::default() }), decision: None }
+}
+
+fn renamed<'a>(head: Header, path: &'a [u8], new_path: &'a [u8]) -> Record<'a> {
+    let change = FileChange {
+        operation: FileOperation::Rename,
+        path: text(path),
+        new_path: text(new_path),
+        base: text(b"/etc"),
+        new_base: text(b"/tmp"),
+        ..FileChange::default()
+    };
+    Record { header: head, body: Body::FileChange(change), decision: None }
+}
+
+#[test]
+fn unit_alerts_rules_on_calls_on_a_path_are_held_against_records_by_path_and_executable() {
+    let mut state = state();
+    let (mv, other) = (within(10), within(11));
+    let moves = [
+        executed(mv, b"/bin/mv"),
+        executed(other, b"/bin/busybox"),
+        renamed(mv, b"shadow", b"x"),
+        renamed(mv, b"../tmp/y", b"../etc/passwd"),
+        renamed(mv, b"../tmp/y", b"z"),
+        renamed(other, b"shadow", b"x"),
+    ];
+    assert!(read(&mut state, &moves).is_empty(), "no policy in force watches");
+    state.installed(&watching());
+    let alerts = read(&mut state, &moves);
+    let of = |alert: &Alert| (alert.family, alert.verdict, alert.tier, alert.action, alert.generation);
+    let expected =
+        (Family::Syscalls, Verdict::Observed, Tier::Audit, palisade_domain::AlertAction::Audit, Generation(4));
+    assert_eq!(alerts.iter().map(of).collect::<Vec<_>>(), [expected; 2], "by either name, and by no other executable");
+    let rule = alerts[0].rule.as_ref().expect("it is attributed");
+    assert_eq!((rule.policy_name.as_str(), rule.place.as_str()), ("watch", "syscalls.matchPaths[0]"));
+    assert_eq!(alerts[0].kubearmor.process.as_ref().map(|process| process.process_name.as_str()), Some("/bin/mv"));
+    assert_eq!(state.counts().raised, BTreeMap::from([(Verdict::Observed, 2)]));
+
+    state.installed(&PolicyInstalled { policy: None, generation: Generation(5), ..watching() });
+    assert!(read(&mut state, &moves).is_empty(), "the policy is gone");
+}
+
+#[test]
+fn unit_alerts_rules_on_execs_take_the_executable_that_asked_for_it_as_their_source() {
+    let mut state = state();
+    state.installed(&watching());
+    let (sh, other) = (within(10), within(11));
+    let execs =
+        [executed(sh, b"/bin/sh"), executed(other, b"/bin/env"), executed(sh, b"/opt/x"), executed(other, b"/opt/x")];
+    let alerts = read(&mut state, &execs);
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    assert_eq!((alert.subject.resource.as_str(), alert.family), ("/opt/x", Family::Syscalls));
+    assert_eq!(alert.kubearmor.source, "/bin/sh");
+}
+
+#[test]
+fn unit_alerts_records_that_only_rules_need_are_no_logs() {
+    let mut state = state();
+    state.want_logs(true);
+    state.installed(&watching());
+    let slot = Slot(1);
+    state.visible(&VisibilityChanged { slot, visibility: Visibility::NONE.with(VisibilityClass::Network) });
+    let moved = [executed(within(10), b"/bin/mv"), renamed(within(10), b"shadow", b"x")];
+    assert!(matches!(lines(&mut state, &moved)[..], [Line::Alert(_)]), "an alert, and no log");
+    state.visible(&VisibilityChanged { slot, visibility: Visibility::NONE.with(VisibilityClass::File) });
+    assert!(matches!(lines(&mut state, &moved)[..], [Line::Alert(_), Line::Log(_)]), "who asks for the class has both");
+}
+
+fn unheld(generation: u32, parts: &[(&str, usize)]) -> PolicyInstalled {
+    let policy =
+        Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: "asks-much".into() });
+    let part = |(what, count): &(&str, usize)| NotHeld {
+        policy: Arc::clone(&policy),
+        what: (*what).into(),
+        reason: format!("{what} is not seen"),
+        places: vec!["file.matchPaths[0]".into()],
+        count: *count,
+    };
+    let generation = Generation(generation);
+    PolicyInstalled { generation, not_held: parts.iter().map(part).collect(), ..watching() }
+}
+
+/// What the next look says of parts that are not held: word (or how many more), generation.
+fn said_unheld(state: &mut State) -> Vec<(String, u64, u32)> {
+    let mut out = Vec::new();
+    state.tick(9_000_000_000, 1_000_000_000, &mut out);
+    let of = |line: &Line| match line {
+        Line::NotHeld(part) => Some((part.what.clone(), part.count, part.generation.0)),
+        _ => None,
+    };
+    out.iter().filter_map(of).collect()
+}
+
+#[test]
+fn unit_alerts_say_once_what_of_a_policy_is_not_held_and_again_what_a_set_changes() {
+    let mut state = state();
+    assert!(said_unheld(&mut state).is_empty());
+    state.installed(&unheld(4, &[("readOnly", 1), ("apparmor", 1)]));
+    let both = [("readOnly".to_owned(), 1, 4), ("apparmor".to_owned(), 1, 4)];
+    assert_eq!(said_unheld(&mut state), both);
+    state.installed(&unheld(5, &[("readOnly", 1), ("apparmor", 1)]));
+    assert!(said_unheld(&mut state).is_empty(), "another set with the same parts");
+    state.installed(&unheld(6, &[("readOnly", 2), ("apparmor", 1)]));
+    assert_eq!(said_unheld(&mut state), [("readOnly".to_owned(), 2, 6)]);
+    assert_eq!(state.counts().raised, BTreeMap::from([(Verdict::Unenforceable, 3)]));
+    state.installed(&unheld(7, &[]));
+    state.installed(&unheld(8, &[("apparmor", 1)]));
+    assert_eq!(said_unheld(&mut state).len(), 1, "it was held between");
+}
+
+#[test]
+fn unit_alerts_line_of_a_part_that_is_not_held_is_a_system_event_that_names_policy_place_and_reason() {
+    let mut state = state();
+    state.installed(&unheld(4, &[("readOnly", 3)]));
+    let mut out = Vec::new();
+    state.tick(9_000_000_000, 1_000_000_000, &mut out);
+    let text = crate::compose::line(&out[0]);
+    let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let of = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!((of("type"), of("operation")), ("SystemEvent".into(), "PolicyNotHeld".into()));
+    assert_eq!((of("verdict"), of("reason")), ("unenforceable".into(), "readOnly is not seen".into()));
+    assert_eq!((of("policyName"), of("podName")), ("asks-much".into(), "web".into()));
+    assert_eq!(line["rule"]["place"], "file.matchPaths[0] and 2 more");
+    assert_eq!(serde_json::from_str::<Line>(&text).expect("it is read back"), out[0]);
+}
+
+#[test]
+fn unit_alerts_of_parts_that_are_not_held_are_bounded_and_held_back_like_all_alerts() {
+    let many: Vec<String> = (0..100).map(|number| format!("w{number}")).collect();
+    let parts: Vec<(&str, usize)> = many.iter().map(|what| (what.as_str(), 1)).collect();
+    let mut state = state();
+    state.installed(&unheld(4, &parts));
+    let said = said_unheld(&mut state);
+    assert_eq!(said.len(), crate::unheld::MAX_LINES + 1);
+    assert_eq!(said.last(), Some(&(String::new(), 100 - crate::unheld::MAX_LINES as u64, 4)));
+    let limit = crate::throttle::Limit { per_second: 3, silence_seconds: 9 };
+    let settings = Settings { throttle: Some(limit), ..Settings::default() };
+    let mut state = State::knowing(settings, Kept::default());
+    state.installed(&unheld(4, &parts));
+    said_unheld(&mut state);
+    let counts = state.counts();
+    let all = crate::unheld::MAX_LINES as u64 + 1;
+    assert_eq!(counts.raised, BTreeMap::from([(Verdict::Unenforceable, all)]));
+    assert!(counts.held_back[&Verdict::Unenforceable] >= 1, "{counts:?}");
 }

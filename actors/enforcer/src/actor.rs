@@ -141,8 +141,9 @@ impl Enforcer {
             Effect::LearnMounts(pid) => {
                 Some(Input::MountsLearnt(enforcement.learn_mounts(slot, pid).map_err(EnforcementFailed::from)))
             }
-            Effect::See(visibility) => {
-                enforcement.set_visibility(slot, visibility);
+            Effect::See(visibility, also) => {
+                enforcement.set_visibility(slot, visibility, also);
+                // What comes besides is nobody's log.
                 self.say_visible(visibility);
                 None
             }

@@ -20,9 +20,9 @@ use std::{
 use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::{
     PolicySet,
-    ir::{Postures, WorkloadRules},
+    ir::{Matcher, Postures, WorkloadRules},
 };
-use palisade_protocol::{CompiledPolicy, Condition, NotHeld, PolicyRefused};
+use palisade_protocol::{CompiledPolicy, Condition, NotHeld, PolicyRefused, observed_calls};
 use palisade_world::Installed;
 
 use crate::{EnforcementFailed, unheld::not_held};
@@ -62,8 +62,8 @@ pub enum Effect {
     Admit,
     /// Learn the mount table through this process.
     LearnMounts(u32),
-    /// Let these classes of acts be seen from now on.
-    See(Visibility),
+    /// Let these classes of acts be seen from now on, and these kinds of records come besides, because rules are decided by them.
+    See(Visibility, u64),
     /// Compile.
     Compile(Generation, Arc<WorkloadRules>),
     /// Put in force.
@@ -122,7 +122,7 @@ pub struct State {
     /// Where no set says anything; the kernel adapter's own default is the same.
     default_visibility: Visibility,
     /// What the kernel was told last; at its admission it takes the default.
-    visible: Visibility,
+    visible: (Visibility, u64),
     slot: Slot,
     workload: Arc<Workload>,
     postures: Postures,
@@ -148,7 +148,7 @@ impl State {
             select: |set, workload, postures| set.rules_for(workload, &BTreeMap::new(), postures),
             select_visibility: |_, _| None,
             default_visibility: Visibility::NONE,
-            visible: Visibility::NONE,
+            visible: (Visibility::NONE, 0),
             slot,
             workload,
             postures,
@@ -168,7 +168,7 @@ impl State {
     /// What is seen of the workload: by what its set says, or this.
     #[must_use]
     pub fn seeing(self, default_visibility: Visibility, select_visibility: SelectVisibility) -> Self {
-        Self { default_visibility, select_visibility, visible: default_visibility, ..self }
+        Self { default_visibility, select_visibility, visible: (default_visibility, 0), ..self }
     }
 
     #[cfg(test)]
@@ -232,7 +232,7 @@ impl State {
             }
             Input::Admitted(Ok(())) => {
                 self.admitted = true;
-                self.visible = self.default_visibility;
+                self.visible = (self.default_visibility, 0);
                 self.learn(out);
                 self.begin(out);
             }
@@ -297,10 +297,11 @@ impl State {
             return self.give_up(reason.into(), out);
         };
         self.rules = Arc::clone(&rules);
-        // At once: seeing needs no rules, and holds whether or not they can be put in force.
-        if self.visible != visibility {
-            self.visible = visibility;
-            out.push(Effect::See(visibility));
+        // At once: seeing needs no rules in force, and holds whether or not they can be put there.
+        let visible = (visibility, kinds_by_which(&rules));
+        if self.visible != visible {
+            self.visible = visible;
+            out.push(Effect::See(visible.0, visible.1));
         }
         if rules.rules.is_empty() {
             self.install(generation, None, out);
@@ -351,4 +352,13 @@ impl State {
         // A container never starts without the policy that its user wrote for it.
         out.push(Effect::Answer(Err(reason)));
     }
+}
+
+/// The kinds of records by which rules of these are decided: those on system calls on a path.
+fn kinds_by_which(rules: &WorkloadRules) -> u64 {
+    let on_path = rules.rules.iter().filter_map(|rule| match &rule.matcher {
+        Matcher::Syscall(call) if call.path.is_some() => Some(&call.names),
+        _ => None,
+    });
+    on_path.flatten().fold(0, |kinds, call| kinds | observed_calls::kinds_of(call))
 }

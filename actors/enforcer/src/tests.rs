@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot, Visibility, VisibilityClass, Workload, WorkloadKind};
+use palisade_kernel_abi::record::{Kind, kind_bit};
 use palisade_policy::{
     PolicySet,
     ir::{Postures, WorkloadRules},
@@ -55,7 +56,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
         .map(|effect| match effect {
             Effect::Admit => "admit",
             Effect::LearnMounts(_) => "learn",
-            Effect::See(_) => "see",
+            Effect::See(..) => "see",
             Effect::Compile(..) => "compile",
             Effect::Install(_, Some(_)) => "install",
             Effect::Install(_, None) => "clear",
@@ -86,7 +87,7 @@ fn unit_enforcer_tells_the_kernel_what_is_seen_when_a_set_changes_it_and_after_e
     let seen = |effects: Vec<Effect>| -> Vec<Visibility> {
         effects
             .iter()
-            .filter_map(|effect| if let Effect::See(classes) = effect { Some(*classes) } else { None })
+            .filter_map(|effect| if let Effect::See(classes, 0) = effect { Some(*classes) } else { None })
             .collect()
     };
     let nothing_said = Arc::new(PolicySet::default());
@@ -98,6 +99,25 @@ fn unit_enforcer_tells_the_kernel_what_is_seen_when_a_set_changes_it_and_after_e
     assert!(seen(step(&mut state, Input::SetChanged(Generation(3), set()))).is_empty(), "it is so already");
     assert_eq!(seen(step(&mut state, Input::Admitted(Ok(())))), [file], "admission gives the default again");
     assert_eq!(seen(step(&mut state, Input::SetChanged(Generation(4), nothing_said))), [all]);
+}
+
+#[test]
+fn unit_enforcer_asks_for_the_records_that_rules_on_calls_on_a_path_are_decided_by_as_long_as_there_are_such_rules() {
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p, namespace: default}\n\
+        spec:\n  selector: {matchLabels: {app: web}}\n  syscalls: {matchPaths: [{path: /etc/, syscall: [unlink, mount, stat]}], \
+        matchSyscalls: [{syscall: [openat]}]}\n";
+    let watching = Arc::new(PolicySet::parse([("p.yaml", text.as_bytes())]).expect("sound"));
+    let seen = |effects: Vec<Effect>| -> Vec<(Visibility, u64)> {
+        let of =
+            |effect: &Effect| if let Effect::See(classes, kinds) = effect { Some((*classes, *kinds)) } else { None };
+        effects.iter().filter_map(of).collect()
+    };
+    let mut state = admitted("web");
+    let kinds = kind_bit(Kind::FileChange) | kind_bit(Kind::Mount);
+    let begun = step(&mut state, Input::SetChanged(Generation(1), Arc::clone(&watching)));
+    assert_eq!(seen(begun), [(Visibility::NONE, kinds)], "no class that nobody asked for, and no opens");
+    assert!(seen(step(&mut state, Input::SetChanged(Generation(2), watching))).is_empty(), "it is so already");
+    assert_eq!(seen(step(&mut state, Input::SetChanged(Generation(3), set()))), [(Visibility::NONE, 0)]);
 }
 
 #[test]

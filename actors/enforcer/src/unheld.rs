@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use palisade_domain::{Action, Family, Posture, Tier};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, Unheld, WorkloadRules};
-use palisade_protocol::NotHeld;
+use palisade_protocol::{NotHeld, observed_calls};
 use palisade_world::HeldFamily;
 
 /// Places that an entry names; it counts them all.
@@ -65,8 +65,20 @@ fn of_rule(rule: &Rule, posture: Option<Posture>, tiers: &BTreeMap<Family, HeldF
         let seen = || "acts of the family are seen by this kernel's tiers, and not prevented".to_owned();
         return vec![(whole.into(), reason_of("denial").unwrap_or_else(seen))];
     }
+    if let Some(calls) = untold(rule) {
+        let reason = format!("no record tells on which file {calls} was called: the rule does not audit it");
+        return vec![("syscalls.matchPaths".into(), reason)];
+    }
     let of_word = |what: String| reason_of(&what).map(|reason| (what, reason));
     words(rule).into_iter().filter_map(of_word).collect()
+}
+
+/// Which calls of a rule on a path are never seen to be on it.
+fn untold(rule: &Rule) -> Option<String> {
+    let Matcher::Syscall(call) = &rule.matcher else { return None };
+    let names = call.names.iter().filter(|name| call.path.is_some() && observed_calls::kinds_of(name) == 0);
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The family as gaps call the whole of it.
@@ -188,6 +200,20 @@ mod tests {
         assert_eq!(said(&rules(allow, Postures::default()), &seen), [], "an audit posture is held by being seen");
         let block = Postures { capabilities: Posture::Block, ..Postures::default() };
         assert_eq!(said(&rules(allow, block), &seen).len(), 1);
+    }
+
+    #[test]
+    fn unit_enforcer_names_calls_that_no_record_tells_on_which_file_they_were() {
+        let spec = "syscalls: {matchPaths: [{path: /etc/, syscall: [unlink, stat]}, {path: /a, syscall: [unlink]}], \
+                    matchSyscalls: [{syscall: [stat]}]}";
+        let tiers = BTreeMap::from([tier(Family::Syscalls, Tier::Audit, &[])]);
+        let found = not_held(&rules(spec, Postures::default()), &tiers);
+        let [one] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(
+            (one.what.as_str(), &one.places[..]),
+            ("syscalls.matchPaths", &["syscalls.matchPaths[0]".to_owned()][..])
+        );
+        assert!(one.reason.contains("stat") && !one.reason.contains("unlink"), "{}", one.reason);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Lines: an alert (one act, the rule that decided it, and what became of it), a log (one act that visibility asked for), and the
-//! account of alerts that were held back.
+//! Lines: an alert (one act, the rule that decided it, and what became of it), a log (one act that visibility asked for), the account of
+//! alerts that were held back, and a part of a policy that is not held.
 //!
 //! The JSON form is one object a line; field names are lower camel case. Beside our own fields stand those of KubeArmor
 //! ([`KubeArmorFields`]). `generation` and `tier` say which policy set and which means decided, so that an alert can be held
@@ -17,7 +17,9 @@ pub enum Line {
     Alert(Box<Alert>),
     /// It has counts of what was held back.
     Throttling(Box<Throttling>),
-    /// It has neither.
+    /// It has a verdict, and no act.
+    NotHeld(Box<NotHeldPart>),
+    /// It has none of these.
     Log(Box<Log>),
 }
 
@@ -28,6 +30,7 @@ impl Line {
         match self {
             Self::Alert(alert) => &alert.kubearmor,
             Self::Throttling(throttling) => &throttling.kubearmor,
+            Self::NotHeld(part) => &part.kubearmor,
             Self::Log(log) => &log.kubearmor,
         }
     }
@@ -119,12 +122,41 @@ pub struct HeldBack {
     pub policy_name: String,
     /// Which rule in it; empty for a posture.
     pub place: String,
-    /// The family whose table decided.
-    pub family: Family,
+    /// The family whose table decided; absent of parts of policies that are not held.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub family: Option<Family>,
     /// What became of the acts, which were decided like any other.
     pub verdict: Verdict,
     /// How many alerts.
     pub count: u64,
+}
+
+/// A part of a workload's policy is not held: nothing of this kernel, or of any, does what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotHeldPart {
+    /// When it was said.
+    pub time: UnixNanos,
+    /// The node's name.
+    pub node: String,
+    /// Whose policy.
+    pub workload: AlertWorkload,
+    /// The policy; `place` names the first few of its rules and fields that ask for it. Absent where the line counts further parts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<AlertRule>,
+    /// What of the policy language: `readOnly`, `apparmor`.
+    pub what: String,
+    /// Why it is not held.
+    pub reason: String,
+    /// How many rules or fields ask for it; where no rule is named: how many further parts are not held.
+    pub count: u64,
+    /// The policy set that is in force.
+    pub generation: Generation,
+    /// Always `unenforceable`.
+    pub verdict: Verdict,
+    /// The same in KubeArmor's words.
+    #[serde(flatten)]
+    pub kubearmor: KubeArmorFields,
 }
 
 /// What a rule or posture asks for, and whether that could be had; KubeArmor's words.

@@ -190,4 +190,6 @@ pub enum KubeArmorOperation {
     Device,
     /// Alerts of a workload are held back.
     AlertThreshold,
+    /// A part of a policy is not held.
+    PolicyNotHeld,
 }

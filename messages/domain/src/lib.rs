@@ -12,7 +12,9 @@ pub mod text;
 mod visibility;
 mod workload;
 
-pub use alert::{Alert, AlertAction, AlertProcess, AlertRule, AlertWorkload, HeldBack, Line, Log, Subject, Throttling};
+pub use alert::{
+    Alert, AlertAction, AlertProcess, AlertRule, AlertWorkload, HeldBack, Line, Log, NotHeldPart, Subject, Throttling,
+};
 pub use enforcement::{Action, Family, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
 pub use kubearmor::{ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, PodOwner};

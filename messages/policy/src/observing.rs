@@ -29,6 +29,13 @@ impl Rule {
         numbers.contains(&call.number) && path.matches(call.path) && self.is_by(call.executable)
     }
 
+    /// The same where a record tells what a call did, and not which of the calls that do it: these are their names.
+    #[must_use]
+    pub fn observes_any(&self, calls: &[&str], path: &[u8], executable: &[u8]) -> bool {
+        let Matcher::Syscall(SyscallMatch { names, path: Some(of), .. }) = &self.matcher else { return false };
+        names.iter().any(|name| calls.contains(&name.as_str())) && of.matches(path) && self.is_by(executable)
+    }
+
     /// Whether the rule applies to what the executable does: it names no source, or this one.
     #[must_use]
     pub fn is_by(&self, executable: &[u8]) -> bool {
@@ -68,5 +75,14 @@ mod tests {
         ] {
             assert!(!on_path.observes(&other), "{other:?}");
         }
+        let unlink = ["unlink", "unlinkat"];
+        assert!(
+            on_path.observes_any(&unlink, b"/etc/a", b"/bin/rm")
+                && !anywhere.observes_any(&unlink, b"/etc/a", b"/bin/rm")
+        );
+        assert!(!on_path.observes_any(&["rename"], b"/etc/a", b"/bin/rm"));
+        assert!(
+            !on_path.observes_any(&unlink, b"/usr/a", b"/bin/rm") && !on_path.observes_any(&unlink, b"/etc/a", b"")
+        );
     }
 }

@@ -9,6 +9,7 @@ mod compile;
 mod configuring;
 mod enforcing;
 mod health;
+pub mod observed_calls;
 mod policy_set;
 mod records;
 mod workload;

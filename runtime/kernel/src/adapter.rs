@@ -22,7 +22,7 @@ use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    Membership,
+    Membership, visibility,
 };
 
 use crate::{
@@ -37,7 +37,6 @@ use crate::{
     programs::{self, Programs},
     pseudo_fs,
     syscalls::SyscallAudit,
-    visibility,
 };
 
 /// How the adapter is set up.
@@ -515,10 +514,10 @@ impl Enforcement for KernelAdapter {
         Ok(())
     }
 
-    fn set_visibility(&self, slot: Slot, visibility: Visibility) {
+    fn set_visibility(&self, slot: Slot, visibility: Visibility, also: u64) {
         let _one_at_a_time = self.state();
         if let Some(programs) = &self.programs {
-            programs.slots.set_visibility(slot, visibility::kinds_of(visibility));
+            programs.slots.set_visibility(slot, visibility::kinds_of(visibility) | also);
         }
     }
 

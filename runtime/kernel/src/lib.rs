@@ -26,7 +26,6 @@ pub mod records;
 mod slots;
 mod sys;
 mod syscalls;
-pub mod visibility;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};

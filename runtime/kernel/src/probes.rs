@@ -104,6 +104,12 @@ const PROCESS: &[ProbeSpec] = &[
         "signals that are sent",
     ),
     spec("observe_credentials", Place::Call(12), CALLS, "ids and capabilities that are set"),
+    spec(
+        "observe_capability",
+        Place::Tracepoint(&["cap_capable"]),
+        "the tracepoint cap_capable (6.13)",
+        "uses of capabilities: visibility of capabilities shows none",
+    ),
     spec("observe_namespace", Place::Call(13), CALLS, "new namespaces"),
 ];
 const KERNEL: &[ProbeSpec] = &[

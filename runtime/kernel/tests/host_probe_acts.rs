@@ -634,3 +634,33 @@ fn host_probe_every_system_call_is_seen_only_where_it_is_asked_for() {
     assert_eq!(child.code(), 0);
     assert!(records.all().iter().all(|record| record.kind() != Kind::Syscall));
 }
+
+#[test]
+fn host_probe_capabilities_that_a_task_made_use_of_are_seen_where_they_are_asked_for() {
+    let (bed, probes, mut records) = observed_kinds("capabilities", kind_bit(Kind::Capability));
+    if let Some(refused) = probes.refused().iter().find(|refused| refused.program == "observe_capability") {
+        println!("skipped: {refused:?}");
+        return;
+    }
+    // chroot(2), and mmap(2) whose question about the reserve is no use.
+    let act =
+        || i32::from(call(161, [text(c"/") as i64, 0, 0, 0, 0, 0]) != 0 || call(9, [0, 4096, 3, 0x22, -1, 0]) < 0);
+    let child = bed.start(act);
+    let pid = child.pid;
+    assert_eq!(child.code(), 0);
+    let all = records.all();
+    let seen: Vec<_> = of_child(&all, Kind::Capability, pid)
+        .iter()
+        .filter_map(
+            |record| if let Body::Capability(act) = record.body { Some((act.capability, act.result)) } else { None },
+        )
+        .collect();
+    assert!(seen.contains(&(18, 0)), "CAP_SYS_CHROOT: {seen:?}");
+    assert!(!seen.contains(&(21, 0)), "CAP_SYS_ADMIN was not made use of: {seen:?}");
+    records.verify();
+    drop((bed, probes, records));
+
+    let (bed, _probes, mut records) = observed_kinds("no-capabilities", kind_bit(Kind::Namespace));
+    assert_eq!(bed.start(act).code(), 0);
+    assert!(records.all().iter().all(|record| record.kind() != Kind::Capability));
+}

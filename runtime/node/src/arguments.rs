@@ -556,19 +556,6 @@ pub struct DoctorArguments {
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
-    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
-    /// syscalls, between commas; all is all of them but syscalls; none.
-    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
-    pub visibility: Visibility,
-    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
-    #[arg(long, default_value_t = Limits::default().records_per_second)]
-    pub observation_rate: u32,
-    /// Observations of one workload that may come at once.
-    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
-    pub observation_burst: u32,
-    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
-    #[arg(long, default_value = "1", value_parser = fold_window)]
-    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -580,19 +567,6 @@ pub struct DoctorArguments {
 /// `palisade unload`.
 #[derive(Debug, Args)]
 pub struct UnloadArguments {
-    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
-    /// syscalls, between commas; all is all of them but syscalls; none.
-    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
-    pub visibility: Visibility,
-    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
-    #[arg(long, default_value_t = Limits::default().records_per_second)]
-    pub observation_rate: u32,
-    /// Observations of one workload that may come at once.
-    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
-    pub observation_burst: u32,
-    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
-    #[arg(long, default_value = "1", value_parser = fold_window)]
-    pub fold_window: Duration,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 
 pub use palisade_domain::text::{printable, printable_json};
 
-use palisade_domain::{Alert, AlertProcess, AlertWorkload, HeldBack, KubeArmorFields, Line, Log, Throttling};
+use palisade_domain::{
+    Alert, AlertProcess, AlertRule, AlertWorkload, HeldBack, KubeArmorFields, Line, Log, NotHeldPart, Throttling,
+};
 use palisade_supervision::{Kind, TreeNode};
 
 use crate::arguments::Output;
@@ -31,6 +33,7 @@ pub fn line(line: &Line) -> String {
         Line::Alert(alert) => self::alert(alert),
         Line::Log(log) => self::log(log),
         Line::Throttling(throttling) => self::throttling(throttling),
+        Line::NotHeld(part) => self::not_held(part),
     };
     // A newline in a name is hostile, too: the line's own is added behind.
     printable(&text) + "\n"
@@ -82,6 +85,19 @@ fn throttling(throttling: &Throttling) -> String {
         throttling.kubearmor.message,
         if held.is_empty() { "" } else { ": " },
         held.join(", "),
+    )
+}
+
+fn not_held(part: &NotHeldPart) -> String {
+    let of = |rule: &AlertRule| format!(" by {} {}", rule.policy_name, rule.place);
+    format!(
+        "{} {:<13} {} {}{}, generation {}",
+        time(part.time.0),
+        "not held",
+        workload(&part.workload),
+        part.kubearmor.message,
+        part.rule.as_ref().map(of).unwrap_or_default(),
+        part.generation,
     )
 }
 

@@ -179,11 +179,12 @@ pub trait Enforcement: Send + Sync {
         generation: Generation,
         policy: Option<&Arc<Blob>>,
     ) -> Result<Installed, EnforcementError>;
-    /// Which classes of acts are seen of the slot from now on; an admitted slot has the node's default until this is called. Takes
+    /// Which classes of acts are seen of the slot from now on, and which kinds of records (bit n: kind n) beside those of the classes,
+    /// because rules are decided by them; an admitted slot has the node's default until this is called. Takes
     /// effect at once and cannot fail: a slot that is not there is left alone, and what this kernel has no probe for is not seen.
-    fn set_visibility(&self, slot: Slot, visibility: Visibility) {
+    fn set_visibility(&self, slot: Slot, visibility: Visibility, also: u64) {
         // A backend that observes nothing has nothing to set.
-        let _ = (slot, visibility);
+        let _ = (slot, visibility, also);
     }
     /// Forgets the slot and all that was made for it.
     ///

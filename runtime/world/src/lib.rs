@@ -11,6 +11,7 @@ mod enforcement;
 mod passwd;
 mod policy_directory;
 mod records;
+pub mod visibility;
 
 pub use alert_sink::{AlertSink, AlertSinkError, SinkHealth};
 pub use clock::{BootNanos, Clock};

@@ -105,7 +105,7 @@ fn observe(bed: &Bed, files: usize, limits: Limits, seconds: u64) -> Result<Seen
     let adapter = KernelAdapter::open(config)?;
     let probes = Arc::new(Probes::attach(&bed.pins.0, limits)?);
     adapter.admit(&bed.membership()?)?;
-    adapter.set_visibility(SLOT, Visibility::ALL);
+    adapter.set_visibility(SLOT, Visibility::ALL, 0);
     let mut records = KernelRecords::open(&bed.pins.0, RING_BYTES)?.swept_by(Arc::clone(&probes), limits.fold_window);
     let (mut state, mut batch) = (State::default(), RecordBatch::default());
     let before = cpu_ns()?;

@@ -135,6 +135,14 @@ impl Fields<'_> {
         fields.message = message;
         fields
     }
+
+    /// Those of a line about a part of a policy that is not held.
+    #[must_use]
+    pub fn not_held(&self, policy_name: String, message: String) -> KubeArmorFields {
+        let mut fields = self.place(LineType::SystemEvent, KubeArmorOperation::PolicyNotHeld);
+        (fields.policy_name, fields.message) = (policy_name, message);
+        fields
+    }
 }
 
 /// What was decided about an act.

@@ -26,6 +26,12 @@ pub const fn kinds_of_class(class: VisibilityClass) -> &'static [Kind] {
     }
 }
 
+/// The class that a kind is of; `None`: what was folded.
+#[must_use]
+pub fn class_of_kind(kind: Kind) -> Option<VisibilityClass> {
+    VisibilityClass::ALL.into_iter().find(|class| kinds_of_class(*class).contains(&kind))
+}
+
 /// The kinds of all classes of a set, as a slot holds them: bit n for kind n.
 #[must_use]
 pub fn kinds_of(visibility: Visibility) -> u64 {
@@ -47,6 +53,8 @@ mod tests {
         }
         let expected = Kind::ALL.iter().filter(|kind| **kind != Kind::Folded).map(|kind| (*kind, 1)).collect();
         assert_eq!(classes, expected);
+        assert_eq!(class_of_kind(Kind::Mount), Some(VisibilityClass::Kernel));
+        assert_eq!(class_of_kind(Kind::Folded), None);
     }
 
     #[test]
