@@ -171,14 +171,68 @@ static __noinline int pal_judge_open(struct file *file, struct pal_subject *subj
 	return result;
 }
 
+static __always_inline bool pal_is_preset_idle(void)
+{
+	return pal_is_idle(PAL_FAMILY_PRESET);
+}
+
+/* Judges protections whose conditions are met; the verdict is in `verdict`. */
+static __noinline int pal_protect(struct pal_subject *subject, struct pal_presets presets, struct pal_verdict *verdict)
+{
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_PRESET);
+	pal_judge_presets(&act, presets.one, presets.other);
+	pal_lsm_verdict(&act, verdict);
+	result = pal_errno(&act, PAL_EACCES);
+	pal_act_end(&act);
+	return result;
+}
+
+static __always_inline bool pal_is_told(const struct pal_verdict *verdict)
+{
+	return (verdict->word & PAL_DECISION_EFFECT_MASK) != PAL_EFFECT_PERMIT;
+}
+
+static __noinline int pal_protect_open(struct file *file)
+{
+	struct pal_presets presets;
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+	int result;
+
+	if (!pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return 0;
+	presets = pal_presets_of_open((__u64)file);
+	if (!presets.one)
+		return 0;
+	result = pal_protect(&subject, presets, &verdict);
+	if (pal_is_told(&verdict))
+		pal_emit_open_of(&subject, (__u64)file, file->f_flags, result, &verdict);
+	return result;
+}
+
+/*
+ * Protections are judged here and not by a program of their own: being called a second time is half of what an open costs that
+ * nobody decides.
+ */
 SEC("lsm/file_open")
 int BPF_PROG(judge_open, struct file *file, int earlier)
 {
 	struct pal_subject subject;
+	int result;
 
-	/* The inner open before the identity: on overlayfs it is half of all calls. */
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
+	if (!pal_is_preset_idle() && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
+		result = pal_protect_open(file);
+		if (result)
+			return result;
+	}
+	/* The inner open before the identity: on overlayfs it is half of all calls. */
+	if (pal_is_idle(PAL_FAMILY_FILE) || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+		return 0;
 	return pal_judge_open(file, &subject);
 }
 
@@ -417,31 +471,7 @@ int BPF_PROG(judge_capability, const struct cred *credentials, struct user_names
 	return pal_judge_capability(&subject, capability, options);
 }
 
-/* ---- protections by name ---- */
-
-static __always_inline bool pal_is_preset_idle(void)
-{
-	return pal_is_idle(PAL_FAMILY_PRESET);
-}
-
-/* Judges protections whose conditions are met; the verdict is in `verdict`. */
-static __noinline int pal_protect(struct pal_subject *subject, struct pal_presets presets, struct pal_verdict *verdict)
-{
-	struct pal_act act;
-	int result;
-
-	pal_act_begin(&act, subject, PAL_FAMILY_PRESET);
-	pal_judge_presets(&act, presets.one, presets.other);
-	pal_lsm_verdict(&act, verdict);
-	result = pal_errno(&act, PAL_EACCES);
-	pal_act_end(&act);
-	return result;
-}
-
-static __always_inline bool pal_is_told(const struct pal_verdict *verdict)
-{
-	return (verdict->word & PAL_DECISION_EFFECT_MASK) != PAL_EFFECT_PERMIT;
-}
+/* ---- protections by name, but for opens ---- */
 
 SEC("lsm/bprm_check_security")
 int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
@@ -465,30 +495,7 @@ int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
 	return result;
 }
 
-SEC("lsm/file_open")
-int BPF_PROG(protect_open, struct file *file, int earlier)
-{
-	struct pal_presets presets;
-	struct pal_verdict verdict;
-	struct pal_subject subject;
-	int result;
-
-	if (earlier || pal_is_preset_idle() || file->f_inode->i_sb->s_magic != PAL_PROC_MAGIC ||
-	    !pal_is_judged(&subject, PAL_FAMILY_PRESET))
-		return earlier;
-	presets = pal_presets_of_open((__u64)file);
-	if (!presets.one)
-		return 0;
-	result = pal_protect(&subject, presets, &verdict);
-	if (pal_is_told(&verdict))
-		pal_emit_open_of(&subject, (__u64)file, file->f_flags, result, &verdict);
-	return result;
-}
-
-/* mmap(2) or mprotect(2), by their numbers on x86-64: what records call the act. */
-#define PAL_SYSCALL_MMAP 9
-#define PAL_SYSCALL_MPROTECT 10
-
+/* `number`: mmap(2) or mprotect(2), what records call the act. */
 static __noinline int pal_protect_memory(struct pal_subject *subject, __u32 number, __u64 protection)
 {
 	struct pal_presets presets = { .one = PAL_PRESET_ANON_MAP_EXEC };
@@ -510,7 +517,7 @@ int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long 
 		return earlier;
 	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory((__u64)file))
 		return 0;
-	return pal_protect_memory(&subject, PAL_SYSCALL_MMAP, protection);
+	return pal_protect_memory(&subject, PAL_CALL_MMAP, protection);
 }
 
 /* What was mapped without PROT_EXEC and gets it later: memory, and pages of a file that were written for this process alone. */
@@ -525,5 +532,5 @@ int BPF_PROG(protect_protection, struct vm_area_struct *area, unsigned long aske
 	file = (__u64)BPF_CORE_READ(area, vm_file);
 	if (BPF_CORE_READ(area, vm_flags) & PAL_VM_EXEC || (file && !pal_maps_memory(file) && !BPF_CORE_READ(area, anon_vma)))
 		return 0;
-	return pal_protect_memory(&subject, PAL_SYSCALL_MPROTECT, protection);
+	return pal_protect_memory(&subject, PAL_CALL_MPROTECT, protection);
 }

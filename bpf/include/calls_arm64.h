@@ -155,6 +155,8 @@ static const __u16 pal_socketcalls[PAL_SOCKETCALLS] = {};
 #define PAL_SOCKETCALL_NUMBER (~0ull)
 #define PAL_OLD_UMOUNT (~0ull)
 #define PAL_KEXEC_FILE_LOAD 294
+#define PAL_CALL_MMAP 222
+#define PAL_CALL_MPROTECT 226
 
 /* Calls that take memory, and whose use of the reserve is asked for as a capability. */
 static __always_inline bool pal_accounts_memory_64(__u64 number)

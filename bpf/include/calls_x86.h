@@ -186,6 +186,8 @@ static const __u16 pal_socketcalls[PAL_SOCKETCALLS] = {
 
 #define PAL_OLD_UMOUNT 22 /* of the 32-bit entry: it takes no flags */
 #define PAL_KEXEC_FILE_LOAD 320
+#define PAL_CALL_MMAP 9
+#define PAL_CALL_MPROTECT 10
 
 /* Calls that take memory, and whose use of the reserve is asked for as a capability. */
 static __always_inline bool pal_accounts_memory_64(__u64 number)

@@ -213,7 +213,7 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
         ("judge_traceme", Family::Ptrace),
         ("judge_capability", Family::Capabilities),
         ("protect_exec", Family::Presets),
-        ("protect_open", Family::Presets),
+        ("judge_open", Family::Presets),
         ("protect_map", Family::Presets),
         ("protect_protection", Family::Presets),
     ] {

@@ -81,7 +81,7 @@ pub const IDENTITY: &[ProgramSpec] = &[
 /// `lsm.bpf.c`.
 pub const LSM: &[ProgramSpec] = &[
     lsm("judge_exec", "bprm_check_security", "execution falls to the next tier"),
-    lsm("judge_open", "file_open", "files fall to the next tier"),
+    lsm("judge_open", "file_open", "files, and the presets protectEnv and protectProc, fall to the next tier"),
     lsm("judge_create", "path_mknod", "a file whose creation is denied is made, empty, and not opened"),
     lsm("judge_socket", "socket_create", "sockets fall to the cgroup programs"),
     lsm("judge_connect", "socket_connect", "destinations fall to the cgroup programs"),
@@ -89,7 +89,6 @@ pub const LSM: &[ProgramSpec] = &[
     lsm("judge_traceme", "ptrace_traceme", "being traced by request is not denied"),
     lsm("judge_capability", "capable", "the use of capabilities is not denied"),
     lsm("protect_exec", "bprm_check_security", "the presets filelessExec and exec fall to the next tier"),
-    lsm("protect_open", "file_open", "the presets protectEnv and protectProc fall to the next tier"),
     lsm("protect_map", "mmap_file", "the preset anonMapExec falls to the next tier"),
     lsm("protect_protection", "file_mprotect", "the preset anonMapExec misses memory that is made executable later"),
 ];
