@@ -364,12 +364,15 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
     }
 }
 
+/// A program's name, and how many instructions the verifier processed for it, or what it said.
+pub type Verified = (&'static str, Result<u32, String>);
+
 /// Lets the verifier have every program of the LSM and arguments objects, attaches none, and gives the instructions that it
 /// processed, or what it said.
 ///
 /// # Errors
 /// Where an object as a whole is refused.
-pub fn verify(root: &Path) -> Result<Vec<(&'static str, Result<u32, String>)>, ObjectError> {
+pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
     let pins = PinRoot::create(root)?;
     let refused = |error: &dyn std::error::Error| ObjectError::Refused { object: "lsm", reason: chain(error) };
     let btf = Btf::from_sys_fs().map_err(|error| refused(&error))?;
