@@ -15,7 +15,7 @@
  *            exit: nothing was read, and the descriptor is never used. anonMapExec is not held: what makes memory executable is
  *            seen too late, and by too many ways.
  *   capability  is not killed for: whoever has one uses it in passing, and what was to be prevented has been done when the
- *            process dies. Its use is reported, where the kernel tells of it (cap_capable, Linux 6.13); questions in passing, which
+ *            process dies. Its use is reported, where the kernel tells of it (cap_capable, Linux 6.14); questions in passing, which
  *            an LSM hook can tell, are reported too, but for those about memory that every mmap(2) asks.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
  *            how a file is opened, has to let pass is reported as unenforceable.

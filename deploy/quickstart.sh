@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 readonly RUN_PACKAGES=(containerd runc busybox-static jq util-linux)
 readonly IMAGE=localhost/palisade-example:1
 readonly POD_NAMESPACE=example
-readonly PATIENCE_S=20
+readonly PATIENCE_S=60
 
 check_only= profile=release
 work= node_pid= containerd_pid= server_pids=()

@@ -1,3 +1,5 @@
+//! Containers that are told by an API, beside those that only their cgroups tell of.
+
 use palisade_world::Admission;
 
 use super::*;

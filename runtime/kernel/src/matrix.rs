@@ -373,7 +373,7 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
     }
     unseen(
         "capabilities",
-        "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.13)",
+        "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.14)",
     )
 }
 

@@ -364,7 +364,7 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
     }
 }
 
-/// A program's name, and how many instructions the verifier processed for it, or what it said.
+/// A program, and the instructions that the verifier processed for it, or what it said.
 pub type Verified = (&'static str, Result<u32, String>);
 
 /// Lets the verifier have every program of the LSM and arguments objects, attaches none, and gives the instructions that it

@@ -43,7 +43,7 @@ fn host_fanotify_denies_from_a_terminal_what_it_permits_without_one() {
     let terminals =
         "mkdir -p /dev/pts; mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts; ln -sf pts/ptmx /dev/ptmx";
     let at_terminal = "python3 -c 'import pty; pty.spawn([\"cat\", \"/etc/secret\"])'";
-    let said = bed.sh(&format!("{terminals}; cat /etc/secret; {at_terminal} </dev/null; setsid cat /etc/secret"));
+    let said = bed.sh(&format!("{terminals}; cat /etc/secret; echo | {at_terminal}; setsid cat /etc/secret"));
     assert_eq!(said.matches("Operation not permitted").count(), 1, "{said}");
     assert_eq!(said.matches("shown").count(), 2, "{said}");
 }

@@ -20,6 +20,7 @@ use palisade_domain::{Generation, Slot};
 use palisade_kernel::{
     fanotify::FailMode,
     objects::{self, Constant, LoadedObject, PinRoot},
+    observation::Limits,
     probes::Probes,
     records::DEFAULT_RING_BYTES,
 };
@@ -43,7 +44,7 @@ fn held(name: &str) -> (Bed, Watch) {
         objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &host).unwrap();
     assert!(identity.refused.is_empty(), "{:?}", identity.refused);
     objects::load("lsm", palisade_bpf::LSM, &btf, &pins, &[]).unwrap();
-    let probes = Probes::attach(palisade_bpf::PROBES, &bed.pins).unwrap();
+    let probes = Probes::attach(&bed.pins, Limits::NONE).unwrap();
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(ALL_KINDS);
     let nothing = palisade_policy::ir::Matcher::Ptrace(palisade_policy::ir::PathMatch::Exact("/nothing".into()));

@@ -3,7 +3,6 @@
 //!
 //! `PALISADE_SEED` replaces the seed, which is printed.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node_bed;
 

@@ -22,7 +22,7 @@ pub enum Capability {
     CgroupPacket,
     /// The tracepoint `sched_prepare_exec`: executions while the old image lives (Linux 6.10).
     PrepareExec,
-    /// The tracepoint `cap_capable`: capabilities that are used (Linux 6.13).
+    /// The tracepoint `cap_capable`: capabilities that are used (Linux 6.14).
     CapabilityUse,
     /// Permission events of fanotify.
     FanotifyPermission,

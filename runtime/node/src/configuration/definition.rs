@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 /// Headings of the node's flags in its help; what is in none stands under the last.
-const HEADINGS: [(&str, &[&str]); 6] = [
+const HEADINGS: [(&str, &[&str]); 7] = [
     (
         "Policies",
         &[
@@ -60,11 +60,46 @@ const HEADINGS: [(&str, &[&str]); 6] = [
     ),
     (
         "Workloads",
-        &["containerd", "no_containers", "hook_socket", "max_workloads", "host_policy", "host_labels", "node_name"],
+        &[
+            "containerd",
+            "cri_socket",
+            "by_cgroups",
+            "no_containers",
+            "hook_socket",
+            "max_workloads",
+            "host_policy",
+            "host_labels",
+            "node_name",
+            "cluster_name",
+        ],
     ),
-    ("Alerts", &["alert_file", "alert_file_bytes", "no_alert_stdout"]),
+    (
+        "Alerts",
+        &[
+            "alert_file",
+            "alert_file_bytes",
+            "alert_file_keep",
+            "no_alert_stdout",
+            "max_alert_per_sec",
+            "throttle_sec",
+            "no_alert_throttling",
+        ],
+    ),
+    (
+        "What is seen",
+        &[
+            "visibility",
+            "observation_rate",
+            "observation_burst",
+            "fold_window",
+            "log_file",
+            "log_file_bytes",
+            "log_file_keep",
+            "log_stdout",
+        ],
+    ),
     ("Admin endpoint", &["admin_socket", "admin_address", "admin_token_file"]),
-    ("Log", &["log_format", "log_level"]),
+    ("The node's own log", &["log_format", "log_level"]),
     ("Kernel", &["pin_root", "keep_enforcing"]),
 ];
 const OTHER_HEADING: &str = "More";
@@ -192,5 +227,13 @@ mod tests {
             let names: std::collections::BTreeSet<String> = all.iter().map(of).collect();
             assert_eq!(names.len(), all.len());
         }
+    }
+
+    #[test]
+    fn unit_help_puts_every_flag_of_the_node_under_a_heading_of_its_own() {
+        let command = settable(NodeArguments::augment_args(Command::new("node").disable_help_flag(true)));
+        let astray = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(OTHER_HEADING));
+        let astray: Vec<&str> = astray.map(|arg| arg.get_id().as_str()).collect();
+        assert!(astray.is_empty(), "name them in HEADINGS: {astray:?}");
     }
 }
