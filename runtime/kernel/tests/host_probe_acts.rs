@@ -643,8 +643,7 @@ fn host_probe_capabilities_that_a_task_made_use_of_are_seen_where_they_are_asked
         return;
     }
     // chroot(2), and mmap(2) whose question about the reserve is no use.
-    let act =
-        || i32::from(call(161, [text(c"/") as i64, 0, 0, 0, 0, 0]) != 0 || call(9, [0, 4096, 3, 0x22, -1, 0]) < 0);
+    let act = || i32::from(call(161, [text(c"/"), 0, 0, 0, 0, 0]) != 0 || call(9, [0, 4096, 3, 0x22, -1, 0]) < 0);
     let child = bed.start(act);
     let pid = child.pid;
     assert_eq!(child.code(), 0);

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use palisade_kernel_abi::record::{Kind, MAX_LEN};
+use palisade_kernel_abi::record::{Kind, MAX_LEN, PRODUCER_USER};
 use palisade_world::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
 
 use super::{
@@ -109,8 +109,11 @@ impl RecordSource for Records {
 impl Account {
     /// Moves an ended stream to the totals. What took a number and was neither received nor counted as lost was cut off by
     /// the end of the responder between numbering and sending: at most one, counted as lost with the opens.
+    ///
+    /// All that ended are one producer in the totals, the first: a node that replaces responders for ever keeps no list of them.
     fn end(&mut self, at: usize) {
-        let stream = self.streams.remove(at);
+        let mut stream = self.streams.remove(at);
+        stream.producer = PRODUCER_USER;
         stream.add_to(&mut self.ended);
         let page = stream.counters.page();
         let accounted = stream.received + read(&page.lost_exec) + read(&page.lost_open);
@@ -131,5 +134,28 @@ impl Stream {
                 *counts.entry((kind.code(), LossReason::SocketFull)).or_default() += read(lost);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::fanotify::counters::count;
+
+    #[test]
+    fn unit_responders_that_ended_are_one_producer_and_all_that_they_produced_is_counted() {
+        let mut account = Account::default();
+        for number in 0..100 {
+            let counters = Arc::new(Counters::new().expect("memfd"));
+            count(&counters.page().produced);
+            let (socket, _) = UnixStream::pair().expect("sockets");
+            let producer = PRODUCER_USER.wrapping_add(number);
+            account.streams.push(Stream { producer, socket: socket.into(), counters, received: 1 });
+            account.end(0);
+        }
+        assert_eq!(account.ended.produced, BTreeMap::from([(PRODUCER_USER, 100)]));
+        assert!(account.ended.counts.is_empty(), "all were received");
     }
 }
