@@ -58,19 +58,24 @@ enum pal_source_state {
 
 /*
  * Spells the endpoint's bytes as the automaton's symbols (blob.h) where a path would lie, once the source is known and the
- * room is free. The rest is zero, which does not move the state. Returns the start.
+ * room is free. It ends where a path ends, for only before its start is NUL read as nothing in both forms of an automaton.
+ * Returns the start.
  */
 pal_function __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
 {
-	const __u32 start = PAL_PATH_SIZE - 48;
+	__u32 start;
 
 	_Static_assert(2 * PAL_ENDPOINT_BYTES_V6 == PAL_ENDPOINT_MAX && PAL_ENDPOINT_MAX <= 48, "an endpoint fits");
-	__builtin_memset(scratch->path + start, 0, 48);
+	if (length > PAL_ENDPOINT_BYTES_V6)
+		length = PAL_ENDPOINT_BYTES_V6;
+	start = PAL_PATH_SIZE - 2 * length;
 	for (__u32 i = 0; i < PAL_ENDPOINT_BYTES_V6; i++) {
+		__u32 at = (start + 2 * i) & (PAL_PATH_SIZE - 1);
+
 		if (i >= length)
 			break;
-		scratch->path[start + 2 * i] = 1 + (scratch->endpoint[i] >> 4);
-		scratch->path[start + 2 * i + 1] = 1 + (scratch->endpoint[i] & 15);
+		scratch->path[at] = 1 + (scratch->endpoint[i] >> 4);
+		scratch->path[at + 1] = 1 + (scratch->endpoint[i] & 15);
 	}
 	return start;
 }

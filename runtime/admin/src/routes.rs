@@ -126,15 +126,19 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/activity", web::get().to(activity))
         .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| {
-            let response = wrong_query(&error.to_string());
+        .app_data(web::QueryConfig::default().error_handler(|error, request| {
+            let response = wrong_query(&error.to_string(), request.path());
             actix_web::error::InternalError::from_response(error, response).into()
         }))
         .default_service(web::to(unknown));
 }
 
-fn wrong_query(why: &str) -> HttpResponse {
-    let body = json!({ "error": format!("query: {why}"), "try": "/v1/alerts?recent=100&follow=true&verdict=denied" });
+fn wrong_query(why: &str, path: &str) -> HttpResponse {
+    let instead = match path {
+        "/v1/processes" => "/v1/processes?workload=host",
+        _ => "/v1/alerts?recent=100&follow=true&verdict=denied",
+    };
+    let body = json!({ "error": format!("query: {why}"), "try": instead });
     HttpResponse::BadRequest().json(body)
 }
 
@@ -269,7 +273,7 @@ async fn document(view: &View, which: Document) -> HttpResponse {
 pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse {
     let filter = match Filter::of(&query) {
         Ok(filter) => filter,
-        Err(error) => return wrong_query(&error.to_string()),
+        Err(error) => return wrong_query(&error.to_string(), "/v1/alerts"),
     };
     // Of past alerts as many are asked for as there are: which of them count is said here.
     let recent = if filter.is_open() { query.recent } else { usize::MAX };

@@ -158,8 +158,10 @@ fn host_node_answers_each_route_as_its_openapi_document_states() {
     for route in routes {
         let content = &openapi["paths"][&route]["get"]["responses"]["200"]["content"];
         let Some(schema) = content.get("application/json").map(|content| &content["schema"]) else { continue };
-        let (status, body) = node.get(&route);
-        assert_eq!(status, 200, "{route}: {body}");
+        // The one route that has to be asked for something.
+        let asked = if route == "/v1/processes" { "/v1/processes?workload=host" } else { &route };
+        let (status, body) = node.get(asked);
+        assert_eq!(status, 200, "{asked}: {body}");
         let schema = json!({ "allOf": [schema], "components": openapi["components"] });
         if let Err(error) = jsonschema::validator_for(&schema).unwrap().validate(&body) {
             panic!("{route}: {error} at {}: {body}", error.instance_path());
