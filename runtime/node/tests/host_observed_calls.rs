@@ -1,6 +1,5 @@
 //! Rules on system calls on a path, which no table of the kernel decides, through a whole node; and who the alerts of a container name.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node_bed;
 
