@@ -53,7 +53,12 @@ fn of_rule(rule: &Rule, posture: Option<Posture>, tiers: &BTreeMap<Family, HeldF
         return Vec::new();
     }
     let whole = family_word(family);
+    let on_path = matches!(&rule.matcher, Matcher::Syscall(call) if call.path.is_some());
     let Some(held) = tiers.get(&family) else {
+        if on_path {
+            // No table of the kernel decides it, so that no tier needs to hold the family for it.
+            return of_calls(rule).into_iter().collect();
+        }
         return vec![(whole.into(), "no tier of this kernel holds the family".into())];
     };
     let reason_of = |what: &str| held.gaps.iter().find(|gap| gap.what == what).map(|gap| gap.reason.clone());
@@ -65,20 +70,21 @@ fn of_rule(rule: &Rule, posture: Option<Posture>, tiers: &BTreeMap<Family, HeldF
         let seen = || "acts of the family are seen by this kernel's tiers, and not prevented".to_owned();
         return vec![(whole.into(), reason_of("denial").unwrap_or_else(seen))];
     }
-    if let Some(calls) = untold(rule) {
-        let reason = format!("no record tells on which file {calls} was called: the rule does not audit it");
-        return vec![("syscalls.matchPaths".into(), reason)];
+    if let Some(untold) = of_calls(rule) {
+        return vec![untold];
     }
     let of_word = |what: String| reason_of(&what).map(|reason| (what, reason));
     words(rule).into_iter().filter_map(of_word).collect()
 }
 
 /// Which calls of a rule on a path are never seen to be on it.
-fn untold(rule: &Rule) -> Option<String> {
+fn of_calls(rule: &Rule) -> Option<(String, String)> {
     let Matcher::Syscall(call) = &rule.matcher else { return None };
     let names = call.names.iter().filter(|name| call.path.is_some() && observed_calls::kinds_of(name) == 0);
     let names: Vec<&str> = names.map(String::as_str).collect();
-    (!names.is_empty()).then(|| names.join(", "))
+    let calls = names.join(", ");
+    let reason = format!("no record tells on which file {calls} was called: the rule does not audit it");
+    (!names.is_empty()).then(|| ("syscalls.matchPaths".into(), reason))
 }
 
 /// The family as gaps call the whole of it.
@@ -212,6 +218,13 @@ mod tests {
         assert_eq!(
             (one.what.as_str(), &one.places[..]),
             ("syscalls.matchPaths", &["syscalls.matchPaths[0]".to_owned()][..])
+        );
+        assert_eq!(
+            not_held(
+                &rules("syscalls: {matchPaths: [{path: /a, syscall: [unlink]}]}", Postures::default()),
+                &BTreeMap::new()
+            ),
+            []
         );
         assert!(one.reason.contains("stat") && !one.reason.contains("unlink"), "{}", one.reason);
     }
