@@ -62,6 +62,12 @@ fn host_rule_on_a_call_on_a_path_raises_alerts_that_name_the_containers_own_user
         assert_eq!((&line["tier"], &line["action"]), (&"audit".into(), &"Audit".into()), "{line}");
         assert_eq!(line["rule"]["place"], "syscalls.matchPaths[0]", "{line}");
     }
+    let is_unheld = |line: &Value| line["operation"] == "PolicyNotHeld";
+    eventually("no record tells of stat(2), which is said", || bed.alerts().iter().any(is_unheld));
+    let lines = bed.alerts();
+    let unheld = lines.iter().find(|line| is_unheld(line)).unwrap();
+    assert_eq!((&unheld["type"], &unheld["verdict"]), (&"SystemEvent".into(), &"unenforceable".into()), "{unheld}");
+    assert_eq!(unheld["rule"]["place"], "syscalls.matchPaths[1]", "{unheld}");
     let logs = fs::read_to_string(&log).unwrap_or_default();
     assert_eq!(logs, "", "nobody asked to see files");
 }
