@@ -107,7 +107,7 @@ const PROCESS: &[ProbeSpec] = &[
     spec(
         "observe_capability",
         Place::Tracepoint(&["cap_capable"]),
-        "the tracepoint cap_capable (6.13)",
+        "the tracepoint cap_capable (6.14)",
         "uses of capabilities: visibility of capabilities shows none",
     ),
     spec("observe_namespace", Place::Call(13), CALLS, "new namespaces"),
