@@ -269,7 +269,7 @@ int BPF_PROG(observe_namespace, struct pt_regs *regs, long result)
 
 /*
  * A capability that the task has and made use of. Kernel code asks for capabilities all the time, so that nothing is looked up
- * where nobody wants to see it. The tracepoint is there from 6.13; before, capabilities are not observed.
+ * where nobody wants to see it. The tracepoint is there from 6.14; before, capabilities are not observed.
  */
 SEC("tp_btf/cap_capable")
 int BPF_PROG(observe_capability, const struct cred *credentials, struct user_namespace *target,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
  *
- * What cap_capable (tracepoint, Linux 6.13) tells of as a use of a capability: by the task itself, with its own credentials, and
+ * What cap_capable (tracepoint, Linux 6.14) tells of as a use of a capability: by the task itself, with its own credentials, and
  * not the question that every taking of memory asks. Decisions and observation ask the same.
  */
 #ifndef PALISADE_CAPABILITY_H

@@ -20,7 +20,7 @@ pub enum VisibilityClass {
     File,
     /// Sockets: creation, destinations, own addresses, accepted connections, datagrams.
     Network,
-    /// Capabilities that were made use of; none are seen before Linux 6.13.
+    /// Capabilities that were made use of; none are seen before Linux 6.14.
     Capabilities,
     /// DNS questions and answers.
     Dns,

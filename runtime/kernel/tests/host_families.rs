@@ -1,4 +1,4 @@
-//! Host ring: system calls, capabilities and protections by name, as they are held without an LSM. Needs root and Linux 6.13.
+//! Host ring: system calls, capabilities and protections by name, as they are held without an LSM. Needs root and Linux 6.14.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod probe_bed;
