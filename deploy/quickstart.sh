@@ -135,7 +135,8 @@ start_node() {
         --hook-socket "$work/hook.sock" --admin-socket "$work/admin.sock" --admin-token-file "$work/admin.token" \
         --alert-file "$work/alerts.jsonl" --no-alert-stdout --pin-root "$work/bpf/palisade"
     node_pid=$started_pid
-    wait_for "the node" node test -S "$work/hook.sock" -a -S "$work/admin.sock"
+    # It answers once its programs are in the kernel, which may take a slow machine many seconds.
+    wait_for "the node" node "$palisade" tree --admin-socket "$work/admin.sock"
     say "palisade node runs (process $node_pid) with the policies of deploy/examples"
 }
 

@@ -13,7 +13,7 @@ main() {
     root=$(mktemp -d)
     trap "rm -rf '$root'" EXIT
     stage "$root/guest"
-    tests/vm/boot.sh --timeout 800 "$root/guest" /bin/vm_suite --color never
+    tests/vm/boot.sh --timeout 1200 "$root/guest" /bin/vm_suite --color never
 }
 
 # The guest's files: the suite, the node with its hook, a container runtime, and the image.

@@ -47,7 +47,7 @@ impl Node {
         fs::create_dir_all(folder.join("policies"))?;
         let at = |file: &str| folder.join(file).display().to_string();
         let hook = format!(
-            r#"{{"path": "/bin/palisade", "args": ["palisade", "hook", "--socket", "{}", "--timeout", "30"], "timeout": 60}}"#,
+            r#"{{"path": "/bin/palisade", "args": ["palisade", "hook", "--socket", "{}", "--timeout", "240"], "timeout": 300}}"#,
             at("hook.sock")
         );
         fs::write(HOOK, hook)?;
