@@ -3,6 +3,8 @@
 //! Rules are made from the machine's own file names under `/usr` (most exact paths, some directories, some patterns), with a
 //! fixed seed. Memory is the growth of the process's peak resident set, so that every size runs in its own process.
 
+mod measuring;
+
 use std::{
     io::Write as _,
     path::Path,
@@ -15,6 +17,8 @@ use palisade_domain::{Action, PolicyKind, PolicyRef};
 use palisade_kernel_abi::blob::{Family, Modifiers, SourceId};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+
+use measuring::{Random, peak_kib};
 
 const FILES: usize = 40_000;
 
@@ -109,23 +113,6 @@ fn refused() -> String {
     let error = compile(&rules, &AutomatonLimits::default(), &mut || false).expect_err("beyond every bound");
     let (took, peak) = (start.elapsed(), peak_kib() - before);
     format!("{:.1} ms and {:.1} MiB to refuse: {error}", took.as_secs_f64() * 1e3, peak as f64 / 1024.0)
-}
-
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 11) as usize) % bound
-    }
 }
 
 fn files() -> Vec<String> {

@@ -5,6 +5,8 @@
 //! size runs in its own process, because memory is the growth of its peak resident set. Instructions are counted by running one size
 //! under callgrind: `... form_cost exact 1000 walk` walks 10,000 paths and nothing else after the build.
 
+mod measuring;
+
 use std::{
     io::Write as _,
     process::Command,
@@ -16,6 +18,8 @@ use palisade_domain::{Action, PolicyKind, PolicyRef};
 use palisade_kernel_abi::blob::{Blob, Family, Modifiers};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+
+use measuring::{Random, peak_kib};
 
 const FORMS: [&str; 6] = ["exact", "names", "directories", "patterns", "sources", "mixed"];
 const SIZES: [&str; 4] = ["10", "100", "1000", "10000"];
@@ -102,23 +106,6 @@ fn per_path(blob: &Blob, paths: &[String]) -> Duration {
     };
     round();
     (0..20).map(|_| round()).min().unwrap_or_default()
-}
-
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 11) as usize) % bound
-    }
 }
 
 const WORDS: [&str; 16] = [

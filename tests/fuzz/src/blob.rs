@@ -11,7 +11,7 @@ use crate::edits;
 /// The digest is the head's last field.
 const DIGEST_AT: usize = HEAD_BYTES - 32;
 
-/// A blob with every automaton and table in it that three policies make.
+/// A blob with every automaton and table in it that one policy makes.
 static BASE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let text = include_str!("../corpus/policy/every-family.yaml");
     let rules =
