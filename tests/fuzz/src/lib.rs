@@ -9,8 +9,10 @@ mod edits;
 mod glob;
 mod policy;
 mod record;
+mod trace;
 
 pub use blob::blob;
 pub use glob::glob;
 pub use policy::{policy, policy_test};
 pub use record::record;
+pub use trace::trace;

@@ -7,6 +7,7 @@
 //! Copying nothing, not deserialising: the alerts actor looks at every record and keeps few.
 
 mod acts;
+mod bytes;
 mod codec;
 mod decode;
 mod layout;
@@ -20,6 +21,7 @@ pub use acts::{
     Folded, IoUring, IoUringOperation, Memfd, Module, ModuleOperation, Mount, MountOperation, Namespace,
     NamespaceOperation, ProcessAccess, ProcessAccessOperation, Signal, Syscall,
 };
+pub use bytes::{body_size, numbering, redact_arguments, slices, slot_and_time};
 pub use decode::{Arguments, RecordError, RecordReader};
 pub use layout::{ALIGN, FieldLayout, HEAD_SIZE, LAYOUTS, MAX_LEN, PRODUCER_USER, STRING_MAX, StructLayout, VERSION};
 pub use writer::{RecordWriter, RecordWriterError};

@@ -1,0 +1,295 @@
+//! Blocks of records and facts: from values to stored bytes and back.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use palisade_domain::Slot;
+use palisade_kernel_abi::record::{slices, slot_and_time};
+
+use super::{
+    MAX_BATCH_BYTES, MAX_BYTES, MAX_RECORDS,
+    cbor::{CborError, Items, Reading},
+    columns::{self, ColumnsError},
+    fact::Fact,
+    frame::{BlockHead, BlockKind, MAX_CONTENT, sum},
+    index::MAX_SLOTS,
+};
+
+/// zstd's own default: at 1, records take 6 % more; at 9, 4 % less for four times the work (tests/bench `replay`).
+const LEVEL: i32 = 3;
+
+/// A block as it is stored, without its place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Its head; the sequence number is set where it is put into a file.
+    pub head: BlockHead,
+    /// What follows the head.
+    pub stored: Arc<[u8]>,
+    /// Whose records are in it; none: too many to be named, or none are.
+    pub slots: Option<BTreeSet<Slot>>,
+}
+
+/// Why a block cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// More than a block holds.
+    #[error("{bytes} bytes do not fit into a block of {MAX_CONTENT}")]
+    TooLarge {
+        /// How much.
+        bytes: usize,
+    },
+    /// zstd failed.
+    #[error("zstd: {0}")]
+    Compression(#[source] std::io::Error),
+}
+
+/// Why a block's bytes are not what they must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Its sum is another.
+    #[error("its bytes are not those that were written: their sum differs")]
+    Sum,
+    /// It does not unfold to what its head says.
+    #[error("zstd does not unfold it to the {0} bytes that its head says")]
+    Compression(u32),
+    /// Its content is no CBOR of this format.
+    #[error("its content: {0}")]
+    Content(#[from] CborError),
+    /// Its columns are no records.
+    #[error("its records: {0}")]
+    Columns(#[from] ColumnsError),
+    /// Something stands behind its content.
+    #[error("there is something behind its content")]
+    Longer,
+    /// Head and content disagree.
+    #[error("its head says {head} records, its content {content}")]
+    Records {
+        /// As the head says.
+        head: u32,
+        /// As the content says.
+        content: usize,
+    },
+}
+
+impl Block {
+    fn of(kind: BlockKind, content: Items, records: u32, times: (u64, u64)) -> Result<Self, BlockError> {
+        let content = content.into_bytes();
+        let too_large = BlockError::TooLarge { bytes: content.len() };
+        let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= MAX_CONTENT).ok_or(too_large)?;
+        let stored = zstd::bulk::compress(&content, LEVEL).map_err(BlockError::Compression)?;
+        let head = BlockHead {
+            kind,
+            sequence: 0,
+            content: length,
+            stored: u32::try_from(stored.len()).map_err(|_| BlockError::TooLarge { bytes: stored.len() })?,
+            records,
+            first_ns: times.0,
+            last_ns: times.1,
+            sum: sum(&stored),
+        };
+        Ok(Self { head, stored: Arc::from(stored), slots: None })
+    }
+
+    /// Of content that is written already: the header, the index, and what tests of readers make.
+    ///
+    /// # Errors
+    /// Where it is too much for a block.
+    pub fn plain(kind: BlockKind, content: Items) -> Result<Self, BlockError> {
+        Self::of(kind, content, 0, (0, 0))
+    }
+
+    /// Of facts.
+    ///
+    /// # Errors
+    /// Where they are too many for a block.
+    pub fn facts(facts: &[Fact]) -> Result<Self, BlockError> {
+        let mut content = Items::default();
+        content.array(facts.len());
+        facts.iter().for_each(|fact| fact.write(&mut content));
+        let times = facts.iter().map(|fact| fact.boot_ns);
+        let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
+        Self::of(BlockKind::Facts, content, 0, (first, last))
+    }
+
+    /// Bytes in a file, the head among them.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        (super::frame::BLOCK_HEAD + self.stored.len()) as u64
+    }
+
+    /// A block is never empty: it has a head.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Its content, held against its head.
+    pub(super) fn content(head: &BlockHead, stored: &[u8]) -> Result<Vec<u8>, Damage> {
+        if sum(stored) != head.sum {
+            return Err(Damage::Sum);
+        }
+        // The head's bound was checked when it was read.
+        let unfolded = zstd::bulk::decompress(stored, head.content as usize);
+        unfolded.ok().filter(|content| content.len() == head.content as usize).ok_or(Damage::Compression(head.content))
+    }
+
+    /// The records of a block that was kept as it was made.
+    ///
+    /// # Errors
+    /// Where its bytes changed since.
+    pub fn records(&self) -> Result<Batches, Damage> {
+        read_records(&self.head, &Self::content(&self.head, &self.stored)?)
+    }
+}
+
+/// Reads a block of facts.
+pub(super) fn read_facts(content: &[u8]) -> Result<Vec<Fact>, Damage> {
+    let mut reading = Reading::new(content);
+    let count = reading.array("facts")?;
+    let facts = (0..count).map(|_| Fact::read(&mut reading)).collect::<Result<Vec<_>, _>>()?;
+    if reading.is_over() { Ok(facts) } else { Err(Damage::Longer) }
+}
+
+/// Batches of records, as they were delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batches {
+    bytes: Vec<u8>,
+    /// Of each batch: its records, and where it ends in `bytes`.
+    ends: Vec<(u32, usize)>,
+    records: usize,
+}
+
+impl Batches {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records in all.
+    #[must_use]
+    pub const fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Whether another batch may come without passing the bounds of a block.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.records < super::BLOCK_RECORDS && self.bytes.len() < super::BLOCK_BYTES
+    }
+
+    /// Appends a batch: the records of `bytes` that `keep` lets through, after it changed what it wants to change in them. Returns how many
+    /// bytes of the batch could not be told apart as records.
+    ///
+    /// A batch of which nothing is kept leaves nothing. The caller looks at [`Self::has_room`] first; one batch is at most 512 records.
+    pub fn push(&mut self, bytes: &[u8], mut keep: impl FnMut(&mut [u8]) -> bool) -> usize {
+        let (before, mut count, mut told) = (self.bytes.len(), 0_u32, 0);
+        for record in slices(bytes.get(..bytes.len().min(MAX_BATCH_BYTES)).unwrap_or_default()) {
+            told += record.len();
+            let at = self.bytes.len();
+            self.bytes.extend_from_slice(record);
+            if keep(&mut self.bytes[at..]) {
+                count += 1;
+            } else {
+                self.bytes.truncate(at);
+            }
+        }
+        if self.bytes.len() > before {
+            self.records += count as usize;
+            self.ends.push((count, self.bytes.len()));
+        }
+        bytes.len() - told
+    }
+
+    /// Each batch: how many records, and their bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        self.ends
+            .iter()
+            .zip(starts)
+            .map(|((count, end), start)| (*count, self.bytes.get(start..*end).unwrap_or_default()))
+    }
+
+    /// All bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.records = 0;
+    }
+
+    /// The block of them.
+    ///
+    /// # Errors
+    /// Where they are too many for a block.
+    pub fn block(&self) -> Result<Block, BlockError> {
+        if self.records > MAX_RECORDS || self.bytes.len() > MAX_BYTES {
+            return Err(BlockError::TooLarge { bytes: self.bytes.len() });
+        }
+        let mut content = Items::default();
+        content.map(3);
+        content.number(1_u64);
+        content.array(self.ends.len());
+        self.ends.iter().for_each(|(count, _)| content.number(*count));
+        content.number(2_u64);
+        content.number(self.bytes.len() as u64);
+        content.number(3_u64);
+        columns::write(slices(&self.bytes), &mut content);
+        let (mut slots, mut first, mut last) = (BTreeSet::new(), u64::MAX, 0);
+        for record in slices(&self.bytes) {
+            let (slot, boot_ns) = slot_and_time(record);
+            (first, last) = (boot_ns.min(first), boot_ns.max(last));
+            if slots.len() <= MAX_SLOTS {
+                slots.insert(Slot(slot));
+            }
+        }
+        let records = u32::try_from(self.records).unwrap_or(u32::MAX);
+        let block = Block::of(BlockKind::Records, content, records, (first.min(last), last))?;
+        Ok(Block { slots: (slots.len() <= MAX_SLOTS).then_some(slots), ..block })
+    }
+}
+
+/// Reads a block of records.
+pub(super) fn read_records(head: &BlockHead, content: &[u8]) -> Result<Batches, Damage> {
+    let mut reading = Reading::new(content);
+    if reading.map("records")? != 3 {
+        return Err(reading.wanted("a map of three").into());
+    }
+    reading.key(1, "batches")?;
+    let batches = reading.array("batches")?;
+    let counts = (0..batches).map(|_| reading.number::<u32>("a batch's records")).collect::<Result<Vec<_>, _>>()?;
+    let records = counts.iter().fold(0_usize, |sum, count| sum.saturating_add(*count as usize));
+    if records != head.records as usize {
+        return Err(Damage::Records { head: head.records, content: records });
+    }
+    reading.key(2, "bytes")?;
+    let bytes = reading.number("the length of all records")?;
+    reading.key(3, "columns")?;
+    let bytes = columns::read(&mut reading, records, bytes)?;
+    if !reading.is_over() {
+        return Err(Damage::Longer);
+    }
+    let ends = ends(&bytes, counts);
+    Ok(Batches { bytes, ends, records })
+}
+
+/// Where batches of so many records end.
+fn ends(bytes: &[u8], counts: Vec<u32>) -> Vec<(u32, usize)> {
+    let mut lengths = slices(bytes).map(<[u8]>::len);
+    let mut end = 0;
+    let of_batch = |count: u32| {
+        end += lengths.by_ref().take(count as usize).sum::<usize>();
+        (count, end)
+    };
+    counts.into_iter().map(of_batch).collect()
+}

@@ -1,0 +1,362 @@
+//! The format as a whole: what comes back, and what of broken files.
+
+use std::{collections::BTreeMap, io::Cursor, sync::Arc};
+
+use palisade_domain::{ContainerId, Family, Generation, Slot, Tier, Visibility, Workload, WorkloadKind};
+use palisade_kernel_abi::record::{
+    Body, DecisionTaken, Exec, Exit, FailReason, Fork, Header as RecordHeader, Network, NetworkOperation, Open,
+    Outcome, Record, RecordWriter, Text,
+};
+use palisade_policy::ir::Postures;
+use proptest::prelude::*;
+
+use super::*;
+
+fn text(bytes: &[u8]) -> Text<'_> {
+    Text { bytes, ..Text::default() }
+}
+
+/// A batch of one producer as a busy workload makes them: `n` says which.
+fn batch(n: u64, count: u64) -> Vec<u8> {
+    let mut writer = RecordWriter::default();
+    for at in 0..count {
+        let number = n * 1000 + at;
+        let header = RecordHeader {
+            sequence: number,
+            producer: (n % 3) as u32,
+            slot: (n % 5) as u32,
+            boot_ns: 5_000_000_000 + number * 7919,
+            cgroup_id: 77 + n % 5,
+            task_start_ns: 1_000_000 * (at % 4),
+            tgid: 100 + (at % 4) as u32,
+            tid: 100 + (at % 4) as u32,
+            comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0",
+            ..RecordHeader::default()
+        };
+        let path = format!("/srv/www/{}.html", number % 9);
+        let arguments = format!("sh\0-c\0secret{number}\0");
+        let network = Network {
+            operation: NetworkOperation::Connect,
+            domain: 2,
+            socket_type: 1,
+            protocol: 6,
+            destination: Some(([10, 0, 0, 1].into(), 443)),
+            user: false,
+            result: 0,
+        };
+        let body = match at % 5 {
+            0 => Body::Exec(Exec {
+                path: text(b"/bin/sh"),
+                argument_bytes: text(arguments.as_bytes()),
+                argument_count: 3,
+                ..Exec::default()
+            }),
+            1 => Body::Fork(Fork { child_tgid: at as u32, ..Fork::default() }),
+            2 => Body::Connect(network),
+            3 => Body::Exit(Exit { status: -1 }),
+            _ => Body::Open(Open { path: text(path.as_bytes()), flags: 0o100, result: 3 }),
+        };
+        let decision = (at % 5 == 4).then_some(DecisionTaken {
+            policy: 3,
+            generation: 2,
+            word: 0x0102_0304,
+            tier: palisade_kernel_abi::record::Tier::BpfLsm,
+            outcome: Outcome::Denied,
+            fail_reason: FailReason::None,
+            family: palisade_kernel_abi::record::Family::File,
+        });
+        writer.write(&Record { header, body, decision }).expect("fits");
+    }
+    writer.into_bytes()
+}
+
+fn every_fact() -> Vec<Fact> {
+    let workload = Workload {
+        kind: WorkloadKind::Container,
+        name: "web".into(),
+        namespace: "shop".into(),
+        container: "main".into(),
+        container_id: Some(ContainerId("c0ffee".into())),
+        image: "nginx:1".into(),
+        labels: BTreeMap::from([("app".into(), "web".into())]),
+    };
+    let host = Workload { kind: WorkloadKind::Host, container_id: None, ..workload.clone() };
+    let policy = PolicyOfSlot { slot: Slot(4), generation: Generation(2), blob: Some([7; 32]) };
+    let gaps = vec![("readOnly".to_owned(), "fanotify tells no mode".to_owned())];
+    let families =
+        BTreeMap::from([(Family::File, (Tier::Fanotify, gaps)), (Family::Device, (Tier::Audit, Vec::new()))]);
+    let documents: Arc<[(String, Arc<[u8]>)]> = Arc::from([("a.yaml".to_owned(), Arc::from(&b"kind: x"[..]))]);
+    let process = Process {
+        pid: 9,
+        start_ticks: 55,
+        parent: Some((1, 1)),
+        executable: "/sbin/init".into(),
+        arguments: vec!["init".into()],
+        ..Process::default()
+    };
+    let loss = Loss { missing: 1, shed: 2, malformed: 3, kernel: vec![(4, "RingFull".into(), 9)] };
+    let what = [
+        What::WorkloadNamed(Slot(0), Arc::new(host)),
+        What::WorkloadNamed(Slot(4), Arc::new(workload)),
+        What::Visible(Slot(4), Visibility::ALL),
+        What::PolicySet(PolicyDocuments { generation: Generation(2), postures: Postures::default(), documents }),
+        What::PolicyAnnounced(PolicyOfSlot { blob: None, ..policy }),
+        What::PolicyInstalled(policy, Held { number: 3, families }),
+        What::Process(process),
+        What::Place(Place { slot: Slot(4), pid: 9, cgroup: 77, cgroup_path: "/a".into(), root: "/r".into() }),
+        What::Clock(1 << 60),
+        What::Loss(loss),
+        What::KubernetesObject(vec![1, 2, 3]),
+        What::WorkloadGone(Slot(4)),
+        What::SnapshotEnd,
+    ];
+    (1..).zip(what).map(|(boot_ns, what)| Fact { boot_ns, what }).collect()
+}
+
+fn header() -> Header {
+    Header {
+        node: "n1".into(),
+        cluster: "c".into(),
+        boot_ns: 5,
+        unix_ns: 1_795_642_661_000_000_000,
+        kernel: "6.1".into(),
+        architecture: "x86_64".into(),
+        little_endian: cfg!(target_endian = "little"),
+        record_version: palisade_kernel_abi::record::VERSION,
+        redacted: vec!["arguments".into()],
+        workloads: vec!["web".into()],
+        visibility: "process,file".parse().expect("classes"),
+        throttle: Some((10, 30)),
+        program: "0.1.0".into(),
+        ..Header::default()
+    }
+}
+
+/// Facts, then blocks of one batch each.
+fn trace(batches: &[Vec<u8>]) -> Vec<u8> {
+    let mut writer = TraceWriter::begin(Vec::new(), &header()).expect("written");
+    writer.facts(&every_fact()).expect("written");
+    for bytes in batches {
+        let mut block = Batches::new();
+        assert_eq!(block.push(bytes, |_| true), 0);
+        writer.records(&block).expect("written");
+    }
+    writer.finish().expect("written")
+}
+
+/// All records and facts, in order, and the report.
+fn read(bytes: &[u8]) -> Result<(Vec<Fact>, Vec<Vec<u8>>, Report), OpenError> {
+    let mut reader = TraceReader::open(bytes)?;
+    let (mut facts, mut batches) = (Vec::new(), Vec::new());
+    while let Some(part) = reader.next_part()? {
+        match part {
+            Part::Facts(more) => facts.extend(more),
+            Part::Records(more) => batches.extend(more.iter().map(|(_, bytes)| bytes.to_vec())),
+        }
+    }
+    Ok((facts, batches, reader.report().clone()))
+}
+
+#[test]
+fn unit_trace_gives_back_every_fact_and_every_byte_of_every_batch() {
+    let batches: Vec<Vec<u8>> = (0..7).map(|n| batch(n, 40 + n)).collect();
+    let bytes = trace(&batches);
+    let (facts, read, report) = read(&bytes).expect("a trace");
+    assert_eq!(facts, every_fact());
+    assert_eq!(read, batches);
+    assert_eq!((report.ending, report.damaged, report.blocks), (Ending::Whole, 0, 10));
+    assert_eq!((report.records, report.bytes), ((40..47).sum::<u64>(), bytes.len() as u64));
+    assert!(report.complaints().is_empty());
+    let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
+    assert_eq!(reader.header(), &header());
+    while reader.next_part().expect("bytes").is_some() {}
+    assert_eq!(reader.index().map(<[_]>::len), Some(9));
+}
+
+#[test]
+fn unit_trace_keeps_several_batches_of_a_block_apart() {
+    let mut block = Batches::new();
+    block.push(&batch(1, 10), |_| true);
+    block.push(&batch(2, 5), |_| false);
+    block.push(&batch(3, 7), |record| record.len() > 160);
+    let stored = block.block().expect("fits");
+    assert_eq!(stored.records().expect("whole"), block);
+    assert_eq!(block.iter().map(|(count, _)| count).collect::<Vec<_>>()[0], 10);
+    assert_eq!(block.iter().count(), 2, "a batch of which nothing is kept leaves nothing");
+    assert_eq!(stored.slots, Some([Slot(1), Slot(3)].into()));
+}
+
+#[test]
+fn unit_trace_of_a_newer_version_is_refused_by_its_number() {
+    let mut bytes = trace(&[]);
+    bytes[8] = 2;
+    let error = read(&bytes).expect_err("newer");
+    assert!(matches!(error, OpenError::Newer { found: 2 }), "{error}");
+    assert!(error.to_string().contains("version 2"));
+    assert!(matches!(read(b"GIF89a"), Err(OpenError::NoTrace)));
+    assert!(matches!(read(&bytes[..10]), Err(OpenError::NoTrace)));
+}
+
+#[test]
+fn unit_trace_with_a_damaged_block_is_read_around_it_and_says_which() {
+    let batches: Vec<Vec<u8>> = (0..5).map(|n| batch(n, 50)).collect();
+    let mut bytes = trace(&batches);
+    let index = seek::index_of(&mut Cursor::new(&bytes)).expect("bytes").expect("an index");
+    // Content of the third block of records, then the head of the fourth.
+    let (third, fourth) = (index[4].at as usize, index[5].at as usize);
+    bytes[third + frame::BLOCK_HEAD + 20] ^= 1;
+    bytes[fourth + 9] ^= 0x40;
+    let (_, read, report) = read(&bytes).expect("a trace");
+    let left: Vec<_> = [0, 1, 4].map(|n| batches[n].clone()).into();
+    assert_eq!(read, left);
+    assert_eq!((report.damaged, report.damaged_records, report.missing_blocks), (2, 50, 1));
+    let said = report.complaints().join("\n");
+    assert!(
+        said.contains(&format!("block 4 at byte {third} (50 records) is left out: its bytes are not those")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("what begins at byte {fourth} is left out: no block begins here")), "{said}");
+    assert_eq!(report.ending, Ending::Whole);
+}
+
+#[test]
+fn unit_trace_that_is_cut_says_how_much_is_missing() {
+    let batches: Vec<Vec<u8>> = (0..3).map(|n| batch(n, 50)).collect();
+    let bytes = trace(&batches);
+    let index = seek::index_of(&mut Cursor::new(&bytes)).expect("bytes").expect("an index");
+    let last = index[4].at as usize;
+    let (_, all, report) = read(&bytes[..last]).expect("a trace");
+    assert_eq!((all.len(), report.ending), (2, Ending::NoTrailer));
+    assert!(report.complaints()[0].contains("4 blocks and 100 records are whole"), "{:?}", report.complaints());
+    let (_, all, report) = read(&bytes[..last + frame::BLOCK_HEAD + 3]).expect("a trace");
+    assert_eq!(all.len(), 2);
+    let Ending::Cut { have, need, records } = report.ending else { panic!("{:?}", report.ending) };
+    assert_eq!((have, records), (frame::BLOCK_HEAD as u64 + 3, Some(50)));
+    let said = report.complaints().join("\n");
+    assert!(
+        said.contains(&format!("{} of {need} bytes are missing", need - have)) && said.contains("of 50 records"),
+        "{said}"
+    );
+}
+
+#[test]
+fn unit_trace_is_sought_by_time_and_workload_without_reading_the_rest() {
+    let batches: Vec<Vec<u8>> = (0..10).map(|n| batch(n, 50)).collect();
+    let bytes = trace(&batches);
+    let mut file = Cursor::new(&bytes);
+    let index = seek::index_of(&mut file).expect("bytes").expect("an index");
+    let sought = |from, until, slot| {
+        let source = seek::Sought::new(Cursor::new(&bytes), &index, from, until, slot).expect("bytes");
+        let mut reader = TraceReader::open(source).expect("a trace").sought();
+        let (mut facts, mut found) = (0, Vec::new());
+        while let Some(part) = reader.next_part().expect("bytes") {
+            match part {
+                Part::Facts(more) => facts += more.len(),
+                Part::Records(more) => found.extend(more.iter().map(|(_, bytes)| bytes.to_vec())),
+            }
+        }
+        assert_eq!((reader.report().ending, reader.report().missing_blocks), (Ending::Whole, 0));
+        assert_eq!(facts, every_fact().len());
+        (found, reader.report().bytes)
+    };
+    let (all, _) = sought(0, u64::MAX, None);
+    assert_eq!(all, batches);
+    // The last block comes along with the file's end.
+    let (of_two, read) = sought(0, u64::MAX, Some(Slot(2)));
+    assert_eq!(of_two, [batches[2].clone(), batches[7].clone(), batches[9].clone()]);
+    assert!(read < bytes.len() as u64 / 2, "{read} of {}", bytes.len());
+    let times = |n: usize| (index[2 + n].first_ns, index[2 + n].last_ns);
+    let (of_time, _) = sought(times(3).0, times(4).1, None);
+    assert_eq!(of_time, [batches[3].clone(), batches[4].clone(), batches[9].clone()]);
+}
+
+#[test]
+fn unit_trace_takes_less_than_twenty_bytes_a_record_of_a_busy_workload() {
+    let mut block = Batches::new();
+    for n in 0..16 {
+        block.push(&batch(n, 512), |record| palisade_kernel_abi::record::redact_arguments(record).is_ok());
+    }
+    let stored = block.block().expect("fits");
+    let each = stored.len() / u64::from(stored.head.records);
+    assert!(each < 20, "{each} bytes a record");
+}
+
+#[test]
+fn unit_trace_keeps_records_of_kinds_that_it_does_not_know_byte_for_byte() {
+    let mut bytes = batch(1, 20);
+    let len = u32::from_ne_bytes(bytes[4..8].try_into().expect("four")) as usize;
+    bytes[..2].copy_from_slice(&999_u16.to_ne_bytes());
+    bytes[len..len + 2].copy_from_slice(&0xffff_u16.to_ne_bytes());
+    let mut block = Batches::new();
+    block.push(&bytes, |_| true);
+    assert_eq!(block.block().expect("fits").records().expect("whole").bytes(), bytes);
+}
+
+/// Records of any bytes behind a believable length.
+fn any_records() -> impl Strategy<Value = Vec<u8>> {
+    let record = (0_usize..30, any::<u16>(), any::<u64>(), prop::collection::vec(any::<u8>(), 8..40));
+    prop::collection::vec(record, 0..60).prop_map(|records| {
+        let mut bytes = Vec::new();
+        for (words, kind, number, fill) in records {
+            let len = palisade_kernel_abi::record::HEAD_SIZE + 8 * words;
+            let at = bytes.len();
+            bytes.extend(fill.iter().copied().cycle().take(len));
+            bytes[at..at + 2].copy_from_slice(&(kind % 40).to_ne_bytes());
+            bytes[at + 4..at + 8].copy_from_slice(&(len as u32).to_ne_bytes());
+            bytes[at + 8..at + 16].copy_from_slice(&number.to_ne_bytes());
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn unit_trace_round_trips_any_bytes_that_are_records_by_their_lengths(batches in prop::collection::vec(any_records(), 1..4)) {
+        let bytes = trace(&batches);
+        let (_, read, report) = read(&bytes).expect("a trace");
+        let written: Vec<Vec<u8>> = batches.into_iter().filter(|batch| !batch.is_empty()).collect();
+        prop_assert_eq!(read, written);
+        prop_assert_eq!(report.ending, Ending::Whole);
+    }
+
+    #[test]
+    fn unit_trace_cut_anywhere_gives_whole_blocks_of_what_was_written_and_no_other_record(cut in 0_usize..100_000) {
+        let batches: Vec<Vec<u8>> = (0..4).map(|n| batch(n, 30)).collect();
+        let bytes = trace(&batches);
+        let cut = cut % bytes.len();
+        match read(&bytes[..cut]) {
+            Ok((facts, read, report)) => {
+                prop_assert!(facts.is_empty() || facts == every_fact());
+                prop_assert_eq!(&read[..], &batches[..read.len()]);
+                prop_assert!(report.ending != Ending::Whole && !report.complaints().is_empty());
+            }
+            Err(error) => prop_assert!(matches!(error, OpenError::NoTrace | OpenError::Header(_)), "{}", error),
+        }
+    }
+
+    #[test]
+    fn unit_trace_with_any_byte_changed_gives_no_wrong_record(at in 0_usize..100_000, flip in 1_u8..=255) {
+        let batches: Vec<Vec<u8>> = (0..4).map(|n| batch(n, 30)).collect();
+        let mut bytes = trace(&batches);
+        let at = at % bytes.len();
+        bytes[at] ^= flip;
+        match read(&bytes) {
+            Ok((facts, read, report)) => {
+                prop_assert!(facts.is_empty() || facts == every_fact());
+                let mut written = batches.iter();
+                prop_assert!(read.iter().all(|batch| written.any(|other| other == batch)), "a batch that was not written, or not in this order");
+                let all_there = facts == every_fact() && read == batches;
+                prop_assert!(all_there || !report.complaints().is_empty(), "something is missing, and nothing is said");
+            }
+            Err(error) => prop_assert!(at < 16 + 600, "byte {} of the head or header: {}", at, error),
+        }
+    }
+
+    #[test]
+    fn unit_trace_of_any_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), head in any::<bool>()) {
+        let mut all = if head { trace(&[])[..400].to_vec() } else { Vec::new() };
+        all.extend(bytes);
+        let _ = read(&all);
+        let _ = seek::index_of(&mut Cursor::new(&all));
+    }
+}
