@@ -132,6 +132,14 @@ impl Block {
         unfolded.ok().filter(|content| content.len() == head.content as usize).ok_or(Damage::Compression(head.content))
     }
 
+    /// The facts of a block that was kept as it was made.
+    ///
+    /// # Errors
+    /// Where its bytes changed since.
+    pub fn facts_told(&self) -> Result<Vec<Fact>, Damage> {
+        read_facts(&Self::content(&self.head, &self.stored)?)
+    }
+
     /// The records of a block that was kept as it was made.
     ///
     /// # Errors

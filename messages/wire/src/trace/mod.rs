@@ -61,6 +61,7 @@ pub mod fact;
 pub mod frame;
 mod header;
 pub mod index;
+pub mod picture;
 mod reader;
 pub mod seek;
 mod writer;
@@ -71,6 +72,7 @@ mod tests;
 pub use block::{Batches, Block, BlockError, Damage};
 pub use fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, What};
 pub use header::Header;
+pub use picture::{Chosen, Picture, is_called};
 pub use reader::{Damaged, Ending, OpenError, Part, Report, TraceReader};
 pub use writer::{TraceWriter, WriteError};
 

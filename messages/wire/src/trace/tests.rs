@@ -145,7 +145,9 @@ fn trace(batches: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// All records and facts, in order, and the report.
-fn read(bytes: &[u8]) -> Result<(Vec<Fact>, Vec<Vec<u8>>, Report), OpenError> {
+type All = (Vec<Fact>, Vec<Vec<u8>>, Report);
+
+fn read(bytes: &[u8]) -> Result<All, OpenError> {
     let mut reader = TraceReader::open(bytes)?;
     let (mut facts, mut batches) = (Vec::new(), Vec::new());
     while let Some(part) = reader.next_part()? {
