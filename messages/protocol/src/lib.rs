@@ -11,6 +11,7 @@ mod enforcing;
 mod health;
 pub mod observed_calls;
 mod policy_set;
+mod recording;
 mod records;
 mod workload;
 
@@ -20,8 +21,9 @@ pub use configuring::{SetPolicyInterval, SetPostures};
 pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
+pub use recording::{PolicyDocumentsChanged, RecordTrace, RecordingRefused, RecordingStream};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{
     LiveProcess, LiveProcesses, ProcessListed, ProcessesOf, WorkloadAppeared, WorkloadGone, WorkloadNamed,
-    WorkloadStarted, WorkloadTable, WorkloadsOf,
+    WorkloadPlaced, WorkloadStarted, WorkloadTable, WorkloadsOf,
 };

@@ -26,6 +26,14 @@ pub struct WorkloadNamed {
     pub workload: std::sync::Arc<Workload>,
 }
 
+/// Where a workload's processes and files are, as far as it is known when it appears.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct WorkloadPlaced {
+    /// Its place.
+    pub membership: Membership,
+}
+
 /// A workload that appeared before it ran now runs: its mount table can be learnt.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]

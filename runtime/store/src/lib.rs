@@ -1,5 +1,5 @@
 //! The policy directory: a consistent reading of it, and its changes; and, beside it, the last good version of each file
-//! ([`LastGoodFiles`]), which outlives the process.
+//! ([`LastGoodFiles`]), which outlives the process. And the directory of traces that a node keeps by itself ([`TraceFiles`]).
 //!
 //! Invariant: a reading holds each file as it stood at one moment, and no file of it changed while the reading was taken; else it is
 //! taken again. A file in the middle of being written looks like that as well: who reads waits until the directory has
@@ -16,6 +16,7 @@
 mod last_good;
 
 mod beside;
+mod trace_files;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ pub use beside::Beside;
 use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
 
 pub use last_good::LastGoodFiles;
+pub use trace_files::{EXTENSION, TraceFiles};
 
 /// At most this many files: ten times what a node of 110 pods is known to need.
 pub const MAX_FILES: u64 = 10_000;

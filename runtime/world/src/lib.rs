@@ -11,6 +11,7 @@ mod enforcement;
 mod passwd;
 mod policy_directory;
 mod records;
+mod trace_store;
 pub mod visibility;
 
 pub use alert_sink::{AlertSink, AlertSinkError, SinkHealth};
@@ -25,3 +26,4 @@ pub use policy_directory::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
 };
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
+pub use trace_store::{TraceStore, TraceStoreError};

@@ -122,10 +122,10 @@ impl<W: Write> TraceWriter<W> {
         &mut self.out
     }
 
-    /// Bytes that [`Self::finish`] adds, at most: for who keeps to a size.
+    /// Bytes that a last fact and [`Self::finish`] add, at most: for who keeps to a size.
     #[must_use]
     pub fn ending_len(&self) -> u64 {
-        (256 + BLOCK_HEAD + TRAILER + 48 * self.index.len()) as u64
+        (2048 + 2 * BLOCK_HEAD + TRAILER + 48 * self.index.len()) as u64
     }
 
     /// Writes the index and the trailer.

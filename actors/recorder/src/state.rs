@@ -1,0 +1,362 @@
+//! From batches and facts to blocks, and from blocks to recordings: the pure part.
+
+use std::collections::BTreeMap;
+
+use palisade_kernel_abi::{
+    blob::{Decision, Effect},
+    record::{Outcome, Record, RecordReader, redact_arguments},
+};
+use palisade_protocol::{RecordTrace, RecordingRefused};
+use palisade_supervision::Kept;
+use palisade_wire::trace::{Batches, Block, Fact, Header, Loss, Picture, Process, What};
+
+use crate::{
+    recording::{Next, Recording, Wanted},
+    ring::Ring,
+};
+
+/// Recordings at a time: a person or two, and one around an alert.
+pub const RECORDINGS: usize = 8;
+/// Bytes of the ring while it is kept only because a recording runs.
+pub const RING_WHILE_RECORDING: u64 = 8 << 20;
+/// How long what is open waits to be sealed, nanoseconds: a recording is at most this much behind.
+pub const SEAL_NS: u64 = 1_000_000_000;
+/// Producers that are counted by: more than any machine has CPUs.
+const MAX_PRODUCERS: usize = 16_384;
+/// A clock that was set, and not one that drifts between two readings.
+const CLOCK_STEP_NS: u64 = 1_000_000;
+
+/// What is kept, and how traces begin.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Of each trace, but for times, bounds and what is redacted.
+    pub header: Header,
+    /// Bytes of the ring; 0: none while no recording runs.
+    pub ring_bytes: u64,
+    /// How far it reaches back, nanoseconds.
+    pub ring_ns: u64,
+    /// Keep arguments in the ring.
+    pub arguments: bool,
+    /// Keep the traces around alerts: none, or how.
+    pub around_alerts: Option<AroundAlerts>,
+}
+
+/// How much of a trace is kept around an alert, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AroundAlerts {
+    /// Before.
+    pub before_ns: u64,
+    /// After.
+    pub after_ns: u64,
+}
+
+/// What became of records and facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Facts that no block holds.
+    pub facts_left_out: u64,
+    /// Blocks of records that could not be made.
+    pub blocks_lost: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct State {
+    settings: Settings,
+    ring: Ring,
+    /// What is so at the last record. Facts are said once, so that it outlives the actor.
+    now: Kept<Picture>,
+    records: Batches,
+    records_have_arguments: bool,
+    facts: Vec<Fact>,
+    /// Boot time since when something is open.
+    open_since_ns: Option<u64>,
+    /// The next number of each producer.
+    sequences: BTreeMap<u32, u64>,
+    loss: Loss,
+    clock: Option<u64>,
+    recordings: BTreeMap<u64, (Recording, bool)>,
+    next_id: u64,
+    alerted: bool,
+    counts: Counts,
+}
+
+impl State {
+    /// Nothing recorded yet, where this is so.
+    #[must_use]
+    pub fn knowing(settings: Settings, now: Kept<Picture>) -> Self {
+        let ring = Ring::beginning_with(now.lock().clone());
+        Self {
+            settings,
+            ring,
+            now,
+            records: Batches::new(),
+            records_have_arguments: false,
+            facts: Vec::new(),
+            open_since_ns: None,
+            sequences: BTreeMap::new(),
+            loss: Loss::default(),
+            clock: None,
+            recordings: BTreeMap::new(),
+            next_id: 0,
+            alerted: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A process that ran before the probes: it is part of the beginning, and no fact of a moment.
+    #[must_use]
+    pub fn listing(mut self, processes: impl IntoIterator<Item = Process>) -> Self {
+        let mut now = self.now.lock();
+        processes.into_iter().for_each(|process| now.fact(&Fact { boot_ns: 0, what: What::Process(process) }));
+        self.ring = Ring::beginning_with(now.clone());
+        drop(now);
+        self
+    }
+
+    /// What became of records and facts.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Bytes in the ring.
+    #[must_use]
+    pub const fn ring_bytes(&self) -> u64 {
+        self.ring.bytes()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.settings.ring_bytes > 0 || !self.recordings.is_empty()
+    }
+
+    /// Something is so from now on.
+    pub fn fact(&mut self, boot_ns: u64, what: What) {
+        let fact = Fact { boot_ns, what };
+        self.now.lock().fact(&fact);
+        if !self.is_kept() {
+            self.ring = Ring::default();
+            return;
+        }
+        // Records of before stand before it.
+        self.seal_records();
+        self.open_since_ns.get_or_insert(boot_ns);
+        self.facts.push(fact);
+    }
+
+    /// A batch of the kernel's records.
+    pub fn batch(&mut self, now_ns: u64, bytes: &[u8]) {
+        if !self.is_kept() {
+            self.follow(bytes);
+            return;
+        }
+        self.seal_facts();
+        if !self.records.has_room() {
+            self.seal_records();
+        }
+        let arguments = self.settings.arguments || self.recordings.values().any(|(_, arguments)| *arguments);
+        if self.records_have_arguments != arguments && !self.records.is_empty() {
+            self.seal_records();
+        }
+        self.records_have_arguments = arguments;
+        self.open_since_ns.get_or_insert(now_ns);
+        let mut records = std::mem::take(&mut self.records);
+        let now = self.now.clone();
+        let mut now = now.lock();
+        let untold = records.push(bytes, |record| {
+            let Some(Ok(read)) = RecordReader::new(record).next() else {
+                self.loss.malformed += 1;
+                return false;
+            };
+            self.number(read.header.producer, read.header.sequence);
+            self.alerted |= is_alert(&read);
+            now.record(&read);
+            arguments || redact_arguments(record).is_ok()
+        });
+        self.loss.malformed += u64::from(untold > 0);
+        self.records = records;
+    }
+
+    /// Only what is so now is kept.
+    fn follow(&mut self, bytes: &[u8]) {
+        let now = self.now.clone();
+        let mut now = now.lock();
+        for record in RecordReader::new(bytes).flatten() {
+            self.number(record.header.producer, record.header.sequence);
+            now.record(&record);
+        }
+    }
+
+    fn number(&mut self, producer: u32, sequence: u64) {
+        if self.sequences.len() >= MAX_PRODUCERS && !self.sequences.contains_key(&producer) {
+            self.loss.malformed += 1;
+            return;
+        }
+        let next = self.sequences.entry(producer).or_insert(sequence);
+        if sequence >= *next {
+            self.loss.missing = self.loss.missing.saturating_add(sequence - *next);
+            *next = sequence.saturating_add(1);
+        } else {
+            // A program that was preempted writes its number late.
+            self.loss.missing = self.loss.missing.saturating_sub(1);
+        }
+    }
+
+    /// What the kernel counted by kind and reason, since its probes were loaded.
+    pub fn kernel_lost(&mut self, rows: Vec<(u16, String, u64)>) {
+        self.loss.kernel = rows;
+    }
+
+    /// Time passes: `boot_ns` and the wall clock's distance from it.
+    pub fn tick(&mut self, boot_ns: u64, unix_minus_boot_ns: u64) {
+        if self.clock.is_none_or(|clock| clock.abs_diff(unix_minus_boot_ns) > CLOCK_STEP_NS) {
+            self.clock = Some(unix_minus_boot_ns);
+            self.fact(boot_ns, What::Clock(unix_minus_boot_ns));
+        }
+        let known = self.now.lock().loss().clone();
+        if known != self.loss && self.is_kept() {
+            self.fact(boot_ns, What::Loss(self.loss.clone()));
+        }
+        let is_due = |since: u64| boot_ns.saturating_sub(since) >= SEAL_NS || !self.recordings.is_empty();
+        if self.open_since_ns.is_some_and(is_due) {
+            self.seal();
+        }
+        self.forget(boot_ns);
+    }
+
+    fn forget(&mut self, boot_ns: u64) {
+        if self.is_kept() {
+            let while_recording = if self.recordings.is_empty() { 0 } else { RING_WHILE_RECORDING };
+            let bytes = self.settings.ring_bytes.max(while_recording);
+            self.ring.forget(bytes, boot_ns.saturating_sub(self.settings.ring_ns));
+        } else if self.ring.bytes() > 0 {
+            self.ring = Ring::default();
+        }
+    }
+
+    /// Makes blocks of what is open.
+    pub fn seal(&mut self) {
+        self.seal_facts();
+        self.seal_records();
+        self.open_since_ns = None;
+    }
+
+    fn seal_records(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        match self.records.block() {
+            Ok(block) => self.ring.push(block, self.records_have_arguments),
+            Err(error) => {
+                self.counts.blocks_lost += 1;
+                self.loss.malformed += self.records.records() as u64;
+                tracing::error!(%error, "a block of records is not kept");
+            }
+        }
+        self.records.clear();
+        self.open_since_ns = None;
+    }
+
+    fn seal_facts(&mut self) {
+        let mut facts = std::mem::take(&mut self.facts);
+        if facts.is_empty() {
+            return;
+        }
+        match Block::facts(&facts) {
+            Ok(block) => self.ring.push(block, false),
+            Err(_) => {
+                // One that is too large takes no other along: a policy set of many megabytes.
+                for fact in facts.drain(..) {
+                    match Block::facts(&[fact]) {
+                        Ok(block) => self.ring.push(block, false),
+                        Err(error) => {
+                            self.counts.facts_left_out += 1;
+                            tracing::warn!(%error, "a fact is too large for a trace: what it tells is not in it");
+                        }
+                    }
+                }
+            }
+        }
+        facts.clear();
+        self.facts = facts;
+    }
+
+    /// Begins a recording; its number.
+    ///
+    /// # Errors
+    /// See [`RecordingRefused`].
+    pub fn begin(&mut self, boot_ns: u64, unix_ns: u64, asked: &RecordTrace) -> Result<u64, RecordingRefused> {
+        if self.recordings.len() >= RECORDINGS {
+            return Err(RecordingRefused::TooMany(RECORDINGS));
+        }
+        if self.is_kept() {
+            self.seal();
+        } else {
+            self.ring = Ring::beginning_with(self.now.lock().clone());
+        }
+        let nanos = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let at = if asked.last.is_zero() {
+            self.ring.end()
+        } else {
+            self.ring.since(boot_ns.saturating_sub(nanos(asked.last)))
+        };
+        let until_ns = asked.duration.map(|duration| boot_ns.saturating_add(nanos(duration)));
+        let header = Header {
+            boot_ns,
+            unix_ns,
+            redacted: self.redacted(asked),
+            limit_bytes: asked.limit_bytes,
+            limit_ns: asked.duration.map_or(0, nanos),
+            workloads: asked.workloads.clone(),
+            ..self.settings.header.clone()
+        };
+        let wanted = Wanted {
+            workloads: asked.workloads.clone(),
+            arguments: asked.arguments,
+            until_ns,
+            limit_bytes: asked.limit_bytes,
+        };
+        let recording = Recording::begin(&header, wanted, &self.ring, at, boot_ns)
+            .map_err(|error| RecordingRefused::NotBegun(error.to_string()))?;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.recordings.insert(id, (recording, asked.arguments));
+        Ok(id)
+    }
+
+    fn redacted(&self, asked: &RecordTrace) -> Vec<String> {
+        match (asked.arguments, self.settings.arguments, asked.last.is_zero()) {
+            (false, ..) => vec!["arguments".into()],
+            (true, false, false) => vec!["arguments before the recording was asked for".into()],
+            (true, ..) => Vec::new(),
+        }
+    }
+
+    /// What comes next of a recording.
+    pub fn next(&mut self, id: u64, now_ns: u64) -> Next {
+        let Some((recording, _)) = self.recordings.get_mut(&id) else { return Next::Over };
+        let next = recording.next(&self.ring, now_ns, &self.loss);
+        if next == Next::Over {
+            self.recordings.remove(&id);
+        }
+        next
+    }
+
+    /// Nobody wants more of it.
+    pub fn stop(&mut self, id: u64) {
+        self.recordings.remove(&id);
+    }
+
+    /// Whether an act was prevented since the last question, and traces around alerts are to be kept.
+    pub fn alerted(&mut self) -> Option<AroundAlerts> {
+        self.settings.around_alerts.filter(|_| std::mem::take(&mut self.alerted))
+    }
+}
+
+/// An act that a rule blocks and that did not happen, or was ended.
+fn is_alert(record: &Record<'_>) -> bool {
+    let is_held = |outcome| matches!(outcome, Outcome::Denied | Outcome::Killed);
+    record
+        .decision
+        .is_some_and(|taken| is_held(taken.outcome) && Decision::from_word(taken.word).effect == Effect::Block)
+}

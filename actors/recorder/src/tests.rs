@@ -1,0 +1,339 @@
+//! Records and facts in, traces out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use palisade_domain::{ContainerId, Slot, Workload, WorkloadKind};
+use palisade_kernel_abi::{
+    blob::{Decision, Effect},
+    record::{
+        Body, DecisionTaken, Exec, FailReason, Family, Header as RecordHeader, Open, Outcome, Record, RecordReader,
+        RecordWriter, Text, Tier,
+    },
+};
+use palisade_protocol::{RecordTrace, RecordingRefused};
+use palisade_supervision::Kept;
+use palisade_wire::trace::{Ending, Fact, Header, Loss, Part, Picture, Process, Report, TraceReader, What};
+
+use crate::{
+    recording::Next,
+    state::{AroundAlerts, RECORDINGS, Settings, State},
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn settings() -> Settings {
+    let header = Header {
+        node: "n1".into(),
+        little_endian: cfg!(target_endian = "little"),
+        record_version: palisade_kernel_abi::record::VERSION,
+        ..Header::default()
+    };
+    Settings { header, ring_bytes: 1 << 20, ring_ns: 600 * SECOND, ..Settings::default() }
+}
+
+fn state(settings: Settings) -> State {
+    State::knowing(settings, Kept::new(Picture::default()))
+}
+
+fn named(slot: u32, name: &str) -> What {
+    What::WorkloadNamed(
+        Slot(slot),
+        Arc::new(Workload {
+            kind: WorkloadKind::Container,
+            name: name.into(),
+            namespace: "default".into(),
+            container: name.into(),
+            container_id: Some(ContainerId(name.into())),
+            image: String::new(),
+            labels: BTreeMap::new(),
+        }),
+    )
+}
+
+fn text(bytes: &[u8]) -> Text<'_> {
+    Text { bytes, ..Text::default() }
+}
+
+/// Records of a slot from a sequence number on, at this time: an exec, then opens of files that differ much.
+fn batch(slot: u32, from: u64, count: u64, boot_ns: u64) -> Vec<u8> {
+    let mut writer = RecordWriter::default();
+    for sequence in from..from + count {
+        let header = RecordHeader { sequence, slot, boot_ns, tgid: 50 + slot, ..RecordHeader::default() };
+        let path: String =
+            (0..60).map(|n| char::from(b'a' + ((sequence * 31 + n * n * (sequence + 7)) % 26) as u8)).collect();
+        let body = if sequence == from {
+            let argument_bytes = text(b"sh\0hunter2\0");
+            Body::Exec(Exec { path: text(b"/bin/sh"), argument_bytes, argument_count: 2, ..Exec::default() })
+        } else {
+            Body::Open(Open { path: text(path.as_bytes()), ..Open::default() })
+        };
+        writer.write(&Record { header, body, decision: None }).expect("fits");
+    }
+    writer.into_bytes()
+}
+
+/// Whatever comes now.
+fn drain(state: &mut State, id: u64, now_ns: u64) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    loop {
+        match state.next(id, now_ns) {
+            Next::Bytes(more) => bytes.extend(more),
+            Next::Nothing => return (bytes, false),
+            Next::Over => return (bytes, true),
+        }
+    }
+}
+
+struct Read {
+    header: Header,
+    facts: Vec<Fact>,
+    /// Slot and sequence number of each record.
+    records: Vec<(u32, u64)>,
+    arguments: usize,
+    report: Report,
+}
+
+fn read(bytes: &[u8]) -> Read {
+    let mut reader = TraceReader::open(bytes).expect("a trace");
+    let (mut facts, mut records, mut arguments) = (Vec::new(), Vec::new(), 0);
+    while let Some(part) = reader.next_part().expect("bytes") {
+        match part {
+            Part::Facts(more) => facts.extend(more),
+            Part::Records(batches) => {
+                for record in RecordReader::new(batches.bytes()) {
+                    let record = record.expect("a record");
+                    records.push((record.header.slot, record.header.sequence));
+                    if let Body::Exec(exec) = record.body {
+                        arguments += exec.arguments().count();
+                    }
+                }
+            }
+        }
+    }
+    Read { header: reader.header().clone(), facts, records, arguments, report: reader.report().clone() }
+}
+
+fn losses(facts: &[Fact]) -> Vec<Loss> {
+    facts.iter().filter_map(|fact| if let What::Loss(loss) = &fact.what { Some(loss.clone()) } else { None }).collect()
+}
+
+fn for_seconds(seconds: u64) -> RecordTrace {
+    RecordTrace { duration: Some(Duration::from_secs(seconds)), ..RecordTrace::default() }
+}
+
+#[test]
+fn unit_recorder_records_what_comes_until_its_time_is_up_and_without_arguments() {
+    let mut state = state(settings()).listing([Process { pid: 1, executable: "/init".into(), ..Process::default() }]);
+    state.fact(1, named(4, "web"));
+    state.batch(SECOND, &batch(4, 0, 5, SECOND));
+    let id = state.begin(2 * SECOND, 77 * SECOND, &for_seconds(10)).expect("begun");
+    state.batch(3 * SECOND, &batch(4, 5, 5, 3 * SECOND));
+    state.fact(4 * SECOND, named(5, "db"));
+    state.batch(5 * SECOND, &batch(5, 10, 5, 5 * SECOND));
+    state.tick(6 * SECOND, 70 * SECOND);
+    let (mut bytes, over) = drain(&mut state, id, 6 * SECOND);
+    assert!(!over);
+    state.batch(13 * SECOND, &batch(5, 15, 5, 13 * SECOND));
+    state.tick(14 * SECOND, 70 * SECOND);
+    let (more, over) = drain(&mut state, id, 14 * SECOND);
+    assert!(over);
+    bytes.extend(more);
+    let read = read(&bytes);
+    assert_eq!(read.report.ending, Ending::Whole);
+    assert_eq!((read.header.boot_ns, read.header.unix_ns), (2 * SECOND, 77 * SECOND));
+    assert_eq!(read.header.redacted, ["arguments"]);
+    assert_eq!(read.records, (5..15).map(|n| (if n < 10 { 4 } else { 5 }, n)).collect::<Vec<_>>());
+    assert_eq!(read.arguments, 0);
+    assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+    let snapshot = read.facts.iter().position(|fact| fact.what == What::SnapshotEnd).expect("a snapshot");
+    assert!(read.facts[..snapshot].iter().any(|fact| fact.what == named(4, "web")), "what was so when it began");
+    let is_init = |fact: &Fact| matches!(&fact.what, What::Process(process) if process.executable == "/init");
+    assert!(read.facts[..snapshot].iter().any(is_init));
+    assert!(read.facts[snapshot..].iter().any(|fact| fact.what == named(5, "db")));
+    assert!(read.facts.iter().any(|fact| fact.what == What::Clock(70 * SECOND)));
+}
+
+#[test]
+fn unit_recorder_begins_with_the_last_minutes_and_what_was_so_then() {
+    let mut state = state(settings());
+    state.fact(1, named(4, "old"));
+    for minute in 1..=9 {
+        let at = minute * 60 * SECOND;
+        state.batch(at, &batch(4, minute * 10, 10, at));
+        state.tick(at + SECOND, 0);
+        if minute == 3 {
+            state.fact(at + 2 * SECOND, named(4, "new"));
+            state.tick(at + 4 * SECOND, 0);
+        }
+    }
+    let now = 10 * 60 * SECOND;
+    let asked = RecordTrace { last: Duration::from_secs(305), ..for_seconds(0) };
+    let id = state.begin(now, 0, &asked).expect("begun");
+    let (bytes, over) = drain(&mut state, id, now);
+    assert!(over);
+    let read = read(&bytes);
+    assert_eq!(read.records.first().map(|(_, sequence)| *sequence), Some(50), "five minutes, whole blocks");
+    assert_eq!(read.records.len(), 50);
+    let names: Vec<_> = read.facts.iter().filter(|fact| matches!(fact.what, What::WorkloadNamed(..))).collect();
+    assert_eq!(names.iter().map(|fact| fact.what.clone()).collect::<Vec<_>>(), [named(4, "new")]);
+    // Past the ring's time only the picture is left.
+    state.tick(now + 700 * SECOND, 0);
+    assert_eq!(state.ring_bytes(), 0);
+}
+
+#[test]
+fn unit_recorder_records_only_the_workloads_that_are_asked_for() {
+    let mut state = state(settings());
+    state.fact(1, named(4, "web"));
+    state.fact(1, named(5, "db"));
+    let asked = RecordTrace { workloads: vec!["default/db".into()], ..for_seconds(5) };
+    let id = state.begin(SECOND, 0, &asked).expect("begun");
+    state.batch(2 * SECOND, &batch(4, 0, 5, 2 * SECOND));
+    state.batch(2 * SECOND, &batch(5, 5, 5, 2 * SECOND));
+    state.fact(3 * SECOND, named(6, "db"));
+    state.fact(3 * SECOND, named(7, "web"));
+    state.batch(4 * SECOND, &batch(6, 10, 2, 4 * SECOND));
+    state.tick(6 * SECOND, 0);
+    let (bytes, over) = drain(&mut state, id, 6 * SECOND);
+    assert!(over);
+    let read = read(&bytes);
+    assert_eq!(read.records.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [5, 5, 5, 5, 5, 6, 6]);
+    assert!(!read.facts.iter().any(|fact| fact.what == named(4, "web") || fact.what == named(7, "web")));
+}
+
+#[test]
+fn unit_recorder_keeps_arguments_from_when_they_are_asked_for_and_for_nobody_else() {
+    let mut state = state(settings());
+    state.batch(SECOND, &batch(4, 0, 3, SECOND));
+    let last = Duration::from_secs(60);
+    let with = RecordTrace { arguments: true, last, ..for_seconds(5) };
+    let with = state.begin(2 * SECOND, 0, &with).expect("begun");
+    let without = state.begin(2 * SECOND, 0, &RecordTrace { last, ..for_seconds(5) }).expect("begun");
+    state.batch(3 * SECOND, &batch(4, 3, 3, 3 * SECOND));
+    state.tick(8 * SECOND, 0);
+    let with = read(&drain(&mut state, with, 8 * SECOND).0);
+    let without = read(&drain(&mut state, without, 8 * SECOND).0);
+    assert_eq!((with.records.len(), without.records.len()), (6, 6));
+    assert_eq!((with.arguments, without.arguments), (2, 0), "one of the two execs was before");
+    assert_eq!(with.header.redacted, ["arguments before the recording was asked for"]);
+    state.batch(9 * SECOND, &batch(4, 6, 3, 9 * SECOND));
+    state.tick(11 * SECOND, 0);
+    let after =
+        state.begin(12 * SECOND, 0, &RecordTrace { arguments: true, last: Duration::from_secs(3), ..for_seconds(0) });
+    let after = read(&drain(&mut state, after.expect("begun"), 12 * SECOND).0);
+    assert_eq!((after.records.len(), after.arguments), (3, 0), "nobody asked when they came");
+}
+
+#[test]
+fn unit_recorder_that_is_read_too_slowly_sheds_and_says_how_much() {
+    let mut state = state(Settings { ring_ns: 60 * SECOND, ..settings() });
+    let id = state.begin(SECOND, 0, &for_seconds(1000)).expect("begun");
+    let (mut bytes, _) = drain(&mut state, id, SECOND);
+    let mut sequence = 0;
+    for second in 2..200 {
+        state.batch(second * SECOND, &batch(4, sequence, 20, second * SECOND));
+        sequence += 20;
+        state.tick(second * SECOND + SECOND / 2, 0);
+    }
+    let (more, over) = drain(&mut state, id, 2000 * SECOND);
+    assert!(over);
+    bytes.extend(more);
+    let read = read(&bytes);
+    let shed = losses(&read.facts).iter().map(|loss| loss.shed).max().unwrap_or_default();
+    assert!(shed >= 130 * 20, "{shed}");
+    assert_eq!(read.records.len() as u64 + shed, sequence, "each record is there or counted");
+    assert!(read.records.is_sorted());
+}
+
+#[test]
+fn unit_recorder_ends_a_trace_whole_within_its_bytes() {
+    let mut state = state(settings());
+    let id = state.begin(SECOND, 0, &RecordTrace { limit_bytes: 30_000, ..for_seconds(1000) }).expect("begun");
+    for second in 2..60 {
+        state.batch(second * SECOND, &batch(4, second * 512, 512, second * SECOND));
+        state.tick(second * SECOND + SECOND / 2, 0);
+    }
+    let (bytes, over) = drain(&mut state, id, 61 * SECOND);
+    assert!(over && bytes.len() <= 30_000, "{}", bytes.len());
+    let read = read(&bytes);
+    assert_eq!(read.report.ending, Ending::Whole);
+    assert!(!read.records.is_empty() && read.records.len() < 58 * 512);
+}
+
+#[test]
+fn unit_recorder_counts_numbers_that_never_came_and_records_that_cannot_be_read() {
+    let mut state = state(settings());
+    let id = state.begin(SECOND, 0, &for_seconds(5)).expect("begun");
+    state.batch(2 * SECOND, &batch(4, 0, 3, 2 * SECOND));
+    state.batch(2 * SECOND, &batch(4, 8, 3, 2 * SECOND));
+    // One that comes late fills its gap.
+    state.batch(2 * SECOND, &batch(4, 5, 1, 2 * SECOND));
+    let mut broken = batch(4, 11, 2, 2 * SECOND);
+    broken[0] = 250;
+    state.batch(3 * SECOND, &broken);
+    state.kernel_lost(vec![(4, "RingFull".into(), 4)]);
+    state.tick(7 * SECOND, 0);
+    let (bytes, _) = drain(&mut state, id, 7 * SECOND);
+    let read = read(&bytes);
+    let loss = losses(&read.facts).pop().expect("said");
+    assert_eq!((loss.missing, loss.malformed, loss.kernel), (5, 1, vec![(4, "RingFull".into(), 4)]));
+    assert_eq!(read.records.len(), 8);
+}
+
+#[test]
+fn unit_recorder_without_a_ring_keeps_nothing_but_what_is_so_until_somebody_records() {
+    let mut state = state(Settings { ring_bytes: 0, ..settings() });
+    state.fact(1, named(4, "web"));
+    state.batch(SECOND, &batch(4, 0, 500, SECOND));
+    state.tick(3 * SECOND, 0);
+    assert_eq!(state.ring_bytes(), 0);
+    let ids: Vec<_> = (0..RECORDINGS).map(|_| state.begin(4 * SECOND, 0, &for_seconds(1)).expect("begun")).collect();
+    let more = state.begin(4 * SECOND, 0, &for_seconds(1));
+    assert_eq!(more, Err(RecordingRefused::TooMany(RECORDINGS)));
+    state.batch(4 * SECOND, &batch(4, 500, 5, 4 * SECOND));
+    state.tick(6 * SECOND, 0);
+    let read = read(&drain(&mut state, ids[0], 6 * SECOND).0);
+    assert_eq!(read.records.len(), 5);
+    assert!(read.facts.iter().any(|fact| fact.what == named(4, "web")));
+    let is_shell = |fact: &Fact| matches!(&fact.what, What::Process(process) if process.executable == "/bin/sh");
+    assert!(read.facts.iter().any(is_shell), "what was executed while nothing was kept");
+    ids.into_iter().for_each(|id| state.stop(id));
+    state.tick(8 * SECOND, 0);
+    assert_eq!(state.ring_bytes(), 0, "nobody records any more");
+}
+
+#[test]
+fn unit_recorder_knows_an_act_that_was_prevented() {
+    let around = AroundAlerts { before_ns: SECOND, after_ns: SECOND };
+    let mut state = state(Settings { around_alerts: Some(around), ..settings() });
+    state.batch(SECOND, &batch(4, 0, 3, SECOND));
+    assert_eq!(state.alerted(), None);
+    let mut writer = RecordWriter::default();
+    let word = Decision { effect: Effect::Block, rule: Some(1), ..Decision::PERMIT }.to_word().expect("fits");
+    let decision = DecisionTaken {
+        policy: 1,
+        generation: 1,
+        word,
+        tier: Tier::BpfLsm,
+        outcome: Outcome::Denied,
+        fail_reason: FailReason::None,
+        family: Family::File,
+    };
+    let body = Body::Open(Open { path: text(b"/etc/shadow"), ..Open::default() });
+    writer.write(&Record { header: RecordHeader::default(), body, decision: Some(decision) }).expect("fits");
+    state.batch(2 * SECOND, writer.bytes());
+    assert_eq!((state.alerted(), state.alerted()), (Some(around), None), "once");
+}
+
+#[test]
+fn unit_recorder_keeps_no_more_than_its_bytes() {
+    let mut state = state(Settings { ring_bytes: 30_000, ..settings() });
+    let mut most = 0;
+    for second in 2..60 {
+        state.batch(second * SECOND, &batch(4, second * 512, 512, second * SECOND));
+        state.tick(second * SECOND + SECOND / 2, 0);
+        state.tick(second * SECOND + 3 * SECOND / 2, 0);
+        most = most.max(state.ring_bytes());
+    }
+    assert!(most <= 30_000 && most > 15_000, "{most}");
+}
