@@ -5,3 +5,8 @@
 //! Invariant: the crate touches actors, ports and messages, never another adapter: what it proves of the actors holds for whatever stands behind
 //! the ports, as far as the conformance tests hold the simulated ports to the real ones.
 #![forbid(unsafe_code)]
+
+pub mod editing;
+pub mod import;
+pub mod rehearsal;
+pub mod replay;

@@ -27,20 +27,20 @@ pub struct Wiring {
     pub enforcement: Arc<dyn Enforcement>,
     /// The compiler.
     pub compiler: Asker<CompilePolicy>,
-    /// Who names rules in alerts: told before a decision can name one.
-    pub announced: Outbox<PolicyAnnounced>,
+    /// Who names rules in alerts, and who records: told before a decision can name one.
+    pub announced: Vec<Outbox<PolicyAnnounced>>,
     /// Who names rules in alerts, and who shows what is in force.
     pub installed: Vec<Outbox<PolicyInstalled>>,
     /// Who hears that a slot is released.
-    pub released: Outbox<palisade_protocol::WorkloadGone>,
+    pub released: Vec<Outbox<palisade_protocol::WorkloadGone>>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// What is seen of a workload for which no set says otherwise.
     pub visibility: Visibility,
     /// What a set says is seen of a workload.
     pub select_visibility: SelectVisibility,
-    /// Who makes logs of what is seen.
-    pub visible: Outbox<VisibilityChanged>,
+    /// Who makes logs of what is seen, and who records.
+    pub visible: Vec<Outbox<VisibilityChanged>>,
 }
 
 /// An enforcer of this slot serves, and wants the newest set.
@@ -122,7 +122,7 @@ impl Enforcer {
 
     fn say_visible(&self, visibility: Visibility) {
         let fact = VisibilityChanged { slot: self.membership.slot, visibility };
-        if self.wiring.visible.try_send(fact).is_err() {
+        if self.wiring.visible.iter().filter(|to| to.try_send(fact).is_err()).count() > 0 {
             tracing::error!(slot = fact.slot.0, "what is seen cannot be told: logs of execs are by an older word");
         }
     }
@@ -202,7 +202,8 @@ impl Enforcer {
         let slot = self.membership.slot;
         let blob = policy.as_ref().map(|policy| Arc::clone(&policy.blob));
         // Before, not after: the first decision of this policy may be on its way before the call below returns.
-        if self.wiring.announced.try_send(PolicyAnnounced { slot, generation, policy }).is_err() {
+        let fact = PolicyAnnounced { slot, generation, policy };
+        if self.wiring.announced.iter().filter(|to| to.try_send(fact.clone()).is_err()).count() > 0 {
             tracing::error!(slot = slot.0, "a policy cannot be announced: its rules go without name in alerts");
         }
         let result = self.wiring.enforcement.install(slot, generation, blob.as_ref());

@@ -170,7 +170,7 @@ impl Roster {
             ctx.run_later(wait, move |roster, ctx| roster.release(slot, (wait * 2).min(RELEASE_MAX), ctx));
             return;
         }
-        if self.wiring.released.try_send(WorkloadGone { slot }).is_err() {
+        if self.wiring.released.iter().filter(|to| to.try_send(WorkloadGone { slot }).is_err()).count() > 0 {
             tracing::warn!(slot = slot.0, "a released slot cannot be told: its policy is shown on");
         }
         self.report(slot, None);

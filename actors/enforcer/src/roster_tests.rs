@@ -161,13 +161,13 @@ async fn bed() -> Bed {
     let wiring = Wiring {
         enforcement: Arc::clone(&kernel) as Arc<dyn Enforcement>,
         compiler: others.asker(),
-        announced: others.outbox(Overflow::Refuse),
+        announced: vec![others.outbox(Overflow::Refuse)],
         installed: Vec::new(),
-        released: others.outbox(Overflow::Refuse),
+        released: vec![others.outbox(Overflow::Refuse)],
         conditions: others.outbox(Overflow::Refuse),
         visibility: Visibility::NONE,
         select_visibility: |_, _| None,
-        visible: others.outbox(Overflow::Refuse),
+        visible: vec![others.outbox(Overflow::Refuse)],
     };
     let mailbox = MailboxOf::<Roster>::new("roster", 16);
     let (roster, handle) = (mailbox.address(), enforcers.handle());

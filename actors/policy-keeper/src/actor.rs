@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Handler, SpawnHandle};
 use palisade_protocol::{
-    ConditionReported, PolicySetChanged, PolicySetStatus, PolicySetStatusOf, SetPolicyInterval, SetPostures,
+    ConditionReported, PolicyDocumentsChanged, PolicySetChanged, PolicySetStatus, PolicySetStatusOf, SetPolicyInterval,
+    SetPostures,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{LastGood, LastGoodError, PolicyDirectory, PolicyFile};
@@ -24,6 +25,8 @@ const SETTLES: u32 = 50;
 pub struct Wiring {
     /// Who brings workloads to a new set.
     pub sets: Outbox<PolicySetChanged>,
+    /// Who keeps what a set is made of.
+    pub documents: Vec<Outbox<PolicyDocumentsChanged>>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// Between two looks at the directory.
@@ -129,9 +132,15 @@ impl PolicyKeeper {
     }
 
     fn say(&mut self) {
-        if let Some(changed) = self.unsaid.take()
-            && let Err(refused) = self.wiring.sets.try_send(changed)
-        {
+        let Some(changed) = self.unsaid.take() else { return };
+        if !self.wiring.documents.is_empty() {
+            let (generation, postures, documents) =
+                (changed.generation, changed.postures, self.state.lock().documents());
+            let documents = PolicyDocumentsChanged { generation, postures, documents };
+            // Before the set: who records knows it when the first policy of it is announced. One who is over keeps nothing.
+            self.wiring.documents.iter().for_each(|to| drop(to.try_send(documents.clone())));
+        }
+        if let Err(refused) = self.wiring.sets.try_send(changed) {
             self.unsaid = Some(refused.into_message());
         }
     }

@@ -4,7 +4,8 @@
 //!   generation.
 //! - *Hears*: its own timer; [`PolicySetStatusOf`](palisade_protocol::PolicySetStatusOf), [`SetPostures`](palisade_protocol::SetPostures),
 //!   [`SetPolicyInterval`](palisade_protocol::SetPolicyInterval).
-//! - *Says*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged); [`ConditionReported`](palisade_protocol::ConditionReported) at each look.
+//! - *Says*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), and before it
+//!   [`PolicyDocumentsChanged`](palisade_protocol::PolicyDocumentsChanged) to who records; [`ConditionReported`](palisade_protocol::ConditionReported) at each look.
 //! - *Bounds*: the directory's own (number and size of files); one set in memory besides the one being made. A change is read once the
 //!   directory has been as it is for [`actor::SETTLE`].
 //! - *On restart*: the state outlives it (the factory keeps it): it says the set in force again, by the same generation, and reads anew. After a

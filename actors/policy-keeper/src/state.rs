@@ -33,9 +33,11 @@ pub struct Outcome {
 #[derive(Debug)]
 struct Held {
     /// None where it could not be read.
-    content: Option<Vec<u8>>,
+    content: Option<Arc<[u8]>>,
     current: PolicyFile,
     sound: Option<PolicyFile>,
+    /// What the sound version was read from.
+    sound_content: Option<Arc<[u8]>>,
 }
 
 /// Files that a condition names; the status names them all.
@@ -105,6 +107,13 @@ impl State {
         self.in_force()
     }
 
+    /// The files that the set in force is made of, by name: what is read again makes the same set.
+    #[must_use]
+    pub fn documents(&self) -> Arc<[(String, Arc<[u8]>)]> {
+        let sound = self.files.iter().filter(|(_, held)| held.sound.is_some());
+        sound.filter_map(|(name, held)| Some((name.clone(), held.sound_content.clone()?))).collect()
+    }
+
     /// What is in force and what is wrong.
     #[must_use]
     pub fn status(&self) -> &PolicySetStatus {
@@ -152,7 +161,8 @@ impl State {
             let parsed = catch_unwind(|| parse(&name, &content)).unwrap_or_else(|_| stumbled_over(&name));
             if parsed.is_sound() {
                 // Without its content: whatever the directory has by now is read.
-                let held = Held { content: None, current: parsed.clone(), sound: Some(parsed) };
+                let sound_content = Some(Arc::from(content));
+                let held = Held { content: None, current: parsed.clone(), sound: Some(parsed), sound_content };
                 self.files.insert(name, Arc::new(held));
             }
         }
@@ -215,9 +225,11 @@ impl State {
             if held.sound.as_ref().is_none_or(&mut holds) {
                 continue;
             }
-            let last_good = before.get(name).and_then(|before| before.sound.clone()).filter(&mut holds);
+            let before = before.get(name);
+            let last_good = before.and_then(|before| before.sound.clone()).filter(&mut holds);
+            let sound_content = before.and_then(|before| before.sound_content.clone()).filter(|_| last_good.is_some());
             let content = held.content.clone();
-            *held = Arc::new(Held { content, current: stumbled_over(name), sound: last_good });
+            *held = Arc::new(Held { content, current: stumbled_over(name), sound: last_good, sound_content });
         }
         together(&kept.iter().collect::<Vec<_>>())
     }
@@ -238,27 +250,30 @@ impl State {
 fn newly_sound(name: &str, held: &Arc<Held>, before: Option<&Arc<Held>>) -> Option<palisade_world::PolicyFile> {
     let is_new = before.is_none_or(|before| !Arc::ptr_eq(before, held)) && held.current.is_sound();
     let content = held.content.clone().filter(|_| is_new)?;
-    Some(palisade_world::PolicyFile { name: name.to_owned(), content })
+    Some(palisade_world::PolicyFile { name: name.to_owned(), content: content.to_vec() })
 }
 
 /// Reads a file unless its bytes are those of before.
 fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) -> Arc<Held> {
     if let Some(before) = before
-        && before.content.as_ref() == Some(&content)
+        && before.content.as_deref() == Some(&content[..])
     {
         return Arc::clone(before);
     }
     let current = catch_unwind(|| parse(name, &content)).unwrap_or_else(|_| stumbled_over(name));
-    let last_good = || before.and_then(|before| before.sound.clone());
-    let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
-    Arc::new(Held { content: Some(content), current, sound })
+    let content: Arc<[u8]> = Arc::from(content);
+    let last_good = || before.map(|before| (before.sound.clone(), before.sound_content.clone())).unwrap_or_default();
+    let (sound, sound_content) =
+        if current.is_sound() { (Some(current.clone()), Some(Arc::clone(&content))) } else { last_good() };
+    Arc::new(Held { content: Some(content), current, sound, sound_content })
 }
 
 /// A file that is there and cannot be read is broken like any other: its last sound version counts.
 fn unreadable(file: &palisade_world::UnreadableFile, before: Option<&Arc<Held>>) -> Arc<Held> {
     let instead = "make it readable, or take it out of the policy directory";
     let current = broken(&file.name, file.reason.clone(), instead.into());
-    Arc::new(Held { content: None, current, sound: before.and_then(|before| before.sound.clone()) })
+    let sound_content = before.and_then(|before| before.sound_content.clone());
+    Arc::new(Held { content: None, current, sound: before.and_then(|before| before.sound.clone()), sound_content })
 }
 
 /// A few names, each once, and how many more there are: a condition is a line.

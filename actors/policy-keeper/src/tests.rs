@@ -61,6 +61,19 @@ fn unit_policy_keeper_keeps_the_last_good_version_of_a_broken_file_and_says_so()
 }
 
 #[test]
+fn unit_policy_keeper_tells_the_text_that_the_set_in_force_was_read_from() {
+    let mut state = State::default();
+    let (one, two) = (policy("one", "/bin/x"), policy("two", "/bin/y"));
+    state.read(reading(&[("a.yaml", &one), ("b.yaml", &two)]));
+    state.read(reading(&[("a.yaml", "broken: ["), ("b.yaml", &two), ("c.yaml", ": {")]));
+    let told = state.documents();
+    let told: Vec<(&str, &[u8])> = told.iter().map(|(name, content)| (name.as_str(), &content[..])).collect();
+    assert_eq!(told, [("a.yaml", one.as_bytes()), ("b.yaml", two.as_bytes())]);
+    let again = palisade_policy::PolicySet::parse(told).expect("sound");
+    assert_eq!(again, *state.in_force().expect("in force").set);
+}
+
+#[test]
 fn unit_policy_keeper_new_file_that_is_broken_takes_nothing_else_down() {
     let mut state = State::default();
     state.read(reading(&[("a.yaml", &policy("one", "/bin/x")), ("b.yaml", ": {")]));
@@ -186,6 +199,7 @@ fn said(versions: &[&str], state: &Kept<State>) -> Vec<(Generation, usize)> {
         let listener = node.add(ChildSpec::new("listener", move |_| Listener(Arc::clone(&hears))));
         let wiring = Wiring {
             sets: listener.outbox(Overflow::Refuse),
+            documents: Vec::new(),
             conditions: listener.outbox(Overflow::Refuse),
             interval: Duration::from_millis(250),
         };

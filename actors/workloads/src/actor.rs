@@ -31,8 +31,10 @@ pub struct Wiring {
     pub started: Outbox<WorkloadStarted>,
     /// The same.
     pub gone: Outbox<WorkloadGone>,
-    /// Who names workloads in alerts.
-    pub named: Outbox<palisade_protocol::WorkloadNamed>,
+    /// Who names workloads in alerts, and who records.
+    pub named: Vec<Outbox<palisade_protocol::WorkloadNamed>>,
+    /// Who records where they are.
+    pub placed: Vec<Outbox<palisade_protocol::WorkloadPlaced>>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// Time.
@@ -209,9 +211,12 @@ async fn say(wiring: &Wiring, effects: Vec<Effect>, mut admission: Option<Admiss
                 let slot = membership.slot;
                 let named = palisade_protocol::WorkloadNamed { slot, workload: Arc::clone(&workload) };
                 // Not waited for: who names workloads in alerts never delays who holds them.
-                if wiring.named.try_send(named).is_err() {
+                if wiring.named.iter().filter(|to| to.try_send(named.clone()).is_err()).count() > 0 {
                     tracing::error!(slot = slot.0, "a workload cannot be told: alerts name it by its slot");
                 }
+                let placed = palisade_protocol::WorkloadPlaced { membership: membership.clone() };
+                // A recorder that is behind names the workload all the same.
+                wiring.placed.iter().for_each(|to| drop(to.try_send(placed.clone())));
                 let admission = if awaited { admission.take() } else { None };
                 wiring.appeared.send(WorkloadAppeared { workload, membership, admission }).await.is_ok()
             }

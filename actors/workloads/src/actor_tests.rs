@@ -136,7 +136,8 @@ fn said_until_away(changes: Vec<ContainerChange>, failures: usize) -> Vec<String
             appeared: others.outbox(Overflow::Block),
             started: others.outbox(Overflow::Block),
             gone: others.outbox(Overflow::Block),
-            named: others.outbox(Overflow::Block),
+            named: vec![others.outbox(Overflow::Block)],
+            placed: Vec::new(),
             conditions: others.outbox(Overflow::Refuse),
             clock: Arc::new(Noon),
         };

@@ -2,7 +2,7 @@
 //!
 //! - *Owns*: which container has which slot; admissions until they are handed on.
 //! - *Hears*: the container runtime through [`Containers`](palisade_world::Containers); [`WorkloadsOf`](palisade_protocol::WorkloadsOf).
-//! - *Says*: [`WorkloadAppeared`](palisade_protocol::WorkloadAppeared), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
+//! - *Says*: [`WorkloadPlaced`](palisade_protocol::WorkloadPlaced), [`WorkloadAppeared`](palisade_protocol::WorkloadAppeared), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
 //!   [`WorkloadGone`](palisade_protocol::WorkloadGone) to the roster, [`WorkloadNamed`](palisade_protocol::WorkloadNamed) to who names
 //!   workloads in alerts, [`ConditionReported`](palisade_protocol::ConditionReported) at each change and every few seconds.
 //! - *Bounds*: one change of the runtime at a time; as many workloads as there are slots. The next is refused with the number; one that

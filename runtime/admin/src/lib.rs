@@ -1,7 +1,7 @@
 //! The admin endpoint: REST, metrics and the live tree, on a Unix socket and on loopback.
 //!
 //! Never open: the socket belongs to its owner alone (mode 0600), and the loopback port answers only to the bearer token of
-//! [`AdminAddress::loopback`], also for health. Reading only; no request has a body, and one that brings more than [`MAX_BODY_BYTES`] is refused.
+//! [`AdminAddress::loopback`], also for health. It changes nothing of what is enforced; no request has a body, and one that brings more than [`MAX_BODY_BYTES`] is refused.
 //!
 //! Everything shown comes through [`AdminView`], so that this crate knows neither actors nor the kernel.
 //!
@@ -16,6 +16,7 @@
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
 //! | `GET /v1/activity` | cumulative counts of records and alerts, in all and by workload |
 //! | `GET /v1/processes?workload=NAME` | the living processes of a workload |
+//! | `POST /v1/record?last=S&duration=S&limit_bytes=N&arguments=BOOL&workload=NAME,...` | a trace, as it is made |
 //! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all&limit=N&FILTER=...` | JSON lines |
 #![forbid(unsafe_code)]
 
@@ -34,7 +35,7 @@ pub use error::AdminError;
 pub use metrics::{Exposition, Metric, MetricKind, exposition};
 pub use server::{AdminAddress, AdminServer, Bound, MAX_BODY_BYTES, serve};
 pub use token::Token;
-pub use view::{AdminView, AlertLines, Document, LineFilter, ViewError};
+pub use view::{AdminView, AlertLines, Document, LineFilter, RecordingRequest, TraceBytes, ViewError};
 
 #[cfg(test)]
 mod tests;

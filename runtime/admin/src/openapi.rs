@@ -14,7 +14,7 @@ use crate::{answers, routes};
 #[openapi(
     info(
         title = "Palisade admin endpoint",
-        description = "What a running node tells of itself. It reads only. On the Unix socket whoever can open it may ask; on loopback \
+        description = "What a running node tells of itself. It changes nothing of what is enforced. On the Unix socket whoever can open it may ask; on loopback \
                        with the bearer token."
     ),
     paths(
@@ -29,7 +29,8 @@ use crate::{answers, routes};
         routes::kernel,
         routes::activity,
         routes::processes,
-        routes::alerts
+        routes::alerts,
+        routes::record
     ),
     components(schemas(answers::TreeChanges, answers::AlertAnswer)),
     security((), ("token" = [])),

@@ -13,15 +13,15 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use crate::{
-    AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, answers, exposition, filter::Filter,
-    openapi as description, tree_events,
+    AdminView, AlertLines, Document, Exposition, LineFilter, RecordingRequest, TraceBytes, ViewError, answers,
+    exposition, filter::Filter, openapi as description, tree_events,
 };
 
 /// The view as the handlers share it.
 pub(crate) type View = Data<dyn AdminView>;
 
 /// All routes; a test holds them and the OpenAPI document to each other.
-pub(crate) const ROUTES: [&str; 12] = [
+pub(crate) const ROUTES: [&str; 13] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -34,7 +34,11 @@ pub(crate) const ROUTES: [&str; 12] = [
     "/v1/activity",
     "/v1/processes",
     "/v1/alerts",
+    "/v1/record",
 ];
+
+/// The one route that is not asked by GET: it makes the node do something.
+const RECORD: &str = "/v1/record";
 
 /// Which alerts. All that is given must hold; `*` is any text, and commas part alternatives (not in `source` and `resource`).
 #[derive(Debug, Deserialize, Serialize, IntoParams)]
@@ -74,6 +78,26 @@ pub(crate) struct AlertQuery {
     pub(crate) labels: Option<String>,
     /// Nanoseconds since 1970: not older than this.
     pub(crate) since: Option<u64>,
+}
+
+/// What to record.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RecordQuery {
+    /// Seconds of the past that come first, as far as they are kept.
+    #[serde(default)]
+    last: u64,
+    /// Seconds from now on; until the client goes away, if not given.
+    duration: Option<u64>,
+    /// Bytes at which the trace ends; 0: no bound.
+    #[serde(default)]
+    limit_bytes: u64,
+    /// Keep the arguments of processes, from now on.
+    #[serde(default)]
+    arguments: bool,
+    /// Names of workloads between commas; all, if not given.
+    workload: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -126,6 +150,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/activity", web::get().to(activity))
         .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
+        .route(RECORD, web::post().to(record))
         .app_data(web::QueryConfig::default().error_handler(|error, request| {
             let response = wrong_query(&error.to_string(), request.path());
             actix_web::error::InternalError::from_response(error, response).into()
@@ -136,6 +161,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 fn wrong_query(why: &str, path: &str) -> HttpResponse {
     let instead = match path {
         "/v1/processes" => "/v1/processes?workload=host",
+        RECORD => "/v1/record?last=300&duration=60&workload=default/web",
         _ => "/v1/alerts?recent=100&follow=true&verdict=denied",
     };
     let body = json!({ "error": format!("query: {why}"), "try": instead });
@@ -286,6 +312,39 @@ pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse
     }
 }
 
+/// A trace, as it is made; guarded like everything here, and by POST because the node works for it.
+#[utoipa::path(post, path = "/v1/record", params(RecordQuery), responses(
+    (status = 200, description = "The trace's bytes (messages/wire, trace).", body = String, content_type = "application/vnd.palisade.trace"),
+    (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
+    (status = 503, description = "Nobody could say, or too many record already.", body = answers::Refusal),
+))]
+pub(crate) async fn record(view: View, query: Query<RecordQuery>) -> HttpResponse {
+    let RecordQuery { last, duration, limit_bytes, arguments, workload } = query.into_inner();
+    let names = workload.iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
+    let request = RecordingRequest {
+        workloads: names.map(str::to_owned).collect(),
+        last_seconds: last,
+        duration_seconds: duration,
+        limit_bytes,
+        arguments,
+    };
+    match view.record(request).await {
+        Ok(trace) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "application/vnd.palisade.trace"))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .streaming(chunks(trace)),
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// Ends when the recorder does; each poll takes one chunk, so that a slow client holds back its own recording, and no memory.
+fn chunks(trace: TraceBytes) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold(trace, async |mut trace| {
+        let chunk = trace.recv().await?;
+        Some((Ok(Bytes::copy_from_slice(&chunk)), trace))
+    })
+}
+
 /// Who reads alerts.
 struct Listener {
     /// Past ones that are let through.
@@ -344,14 +403,15 @@ fn unavailable(error: &ViewError) -> HttpResponse {
 }
 
 async fn unknown(request: HttpRequest) -> HttpResponse {
+    let allowed = if request.path() == RECORD { "POST" } else { "GET" };
     let (status, error) = if ROUTES.contains(&request.path()) {
-        (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only GET", request.method()))
+        (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only {allowed}", request.method()))
     } else {
         (StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path()))
     };
     let mut response = HttpResponseBuilder::new(status);
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        response.insert_header((header::ALLOW, "GET"));
+        response.insert_header((header::ALLOW, allowed));
     }
     response.json(json!({ "error": error, "routes": ROUTES }))
 }

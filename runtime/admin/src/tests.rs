@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, LineFilter, Metric, MetricKind, Token,
-    ViewError, exposition, serve,
+    AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, LineFilter, Metric, MetricKind,
+    RecordingRequest, Token, TraceBytes, ViewError, exposition, serve,
 };
 
 #[derive(Default)]
@@ -56,6 +56,14 @@ impl AdminView for Sample {
 
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError> {
         Ok(json!({ "of": workload }))
+    }
+
+    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+        let (chunks, trace) = mpsc::channel(2);
+        for chunk in [format!("{request:?}"), ";the end".to_owned()] {
+            chunks.send(Arc::from(chunk.as_bytes())).await.expect("room for two");
+        }
+        Ok(trace)
     }
 }
 
@@ -348,6 +356,24 @@ async fn unit_admin_openapi_states_every_route_and_the_answers_are_as_stated() {
         }
         assert!(!validator.is_valid(&json!({ "something": "else" })), "{route}: the schema takes anything");
     }
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_record_is_asked_by_post_alone_and_streams_the_trace() {
+    let bed = Bed::new();
+    let post = |path: &str| get(path, "").replacen("GET", "POST", 1);
+    let answer = bed.unix(&post("/v1/record?last=300&duration=60&arguments=true&workload=shop/web,db")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("application/vnd.palisade.trace"), "{answer}");
+    assert!(
+        answer.contains(r#"workloads: ["shop/web", "db"], last_seconds: 300, duration_seconds: Some(60)"#),
+        "{answer}"
+    );
+    assert!(answer.contains("arguments: true") && answer.contains(";the end"), "{answer}");
+    let refused = bed.unix(&get("/v1/record", "")).await;
+    assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("only POST"), "{refused}");
+    let wrong = bed.unix(&post("/v1/record?last=soon")).await;
+    assert!(wrong.starts_with("HTTP/1.1 400") && wrong.contains("/v1/record?last=300"), "{wrong}");
     bed.server.stop().await;
 }
 

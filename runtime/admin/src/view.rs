@@ -49,6 +49,24 @@ pub struct ViewError {
 /// Alerts as JSON lines, past ones first.
 pub type AlertLines = mpsc::Receiver<Arc<str>>;
 
+/// What is asked of `/v1/record`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordingRequest {
+    /// Names of workloads; empty: all.
+    pub workloads: Vec<String>,
+    /// Seconds of the past that come first.
+    pub last_seconds: u64,
+    /// Seconds from now on; none: until the client goes away.
+    pub duration_seconds: Option<u64>,
+    /// Bytes at which it ends; 0: no bound.
+    pub limit_bytes: u64,
+    /// Keep arguments.
+    pub arguments: bool,
+}
+
+/// A trace as it is made.
+pub type TraceBytes = mpsc::Receiver<Arc<[u8]>>;
+
 /// What the endpoint asks.
 #[async_trait]
 pub trait AdminView: Send + Sync + 'static {
@@ -62,4 +80,9 @@ pub trait AdminView: Send + Sync + 'static {
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
     /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
+    /// Begins a trace. Who has no recorder says so.
+    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+        let _ = request;
+        Err(ViewError { actor: "recorder", reason: "nothing is recorded here".into() })
+    }
 }

@@ -7,7 +7,7 @@ use std::{io, path::Path, time::Duration};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Frame, Incoming},
     client::conn::http1,
 };
@@ -29,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// In words that say what to do next.
 pub async fn document(socket: &Path, route: &str) -> anyhow::Result<serde_json::Value> {
     let answer = async {
-        let mut response = ask(socket, route).await?;
+        let mut response = ask(socket, Method::GET, route).await?;
         let text = whole(&mut response).await?;
         let value: serde_json::Value = serde_json::from_slice(&text).context("the answer is not JSON")?;
         // A node that is not ready says so with 503 and a whole document.
@@ -37,6 +37,18 @@ pub async fn document(socket: &Path, route: &str) -> anyhow::Result<serde_json::
         Ok(value)
     };
     timeout(WITHIN, answer).await.unwrap_or_else(|_| Err(silent(socket)))
+}
+
+/// As [`stream`], by POST: what makes the node do something.
+///
+/// # Errors
+/// As [`stream`].
+pub async fn post_stream(
+    socket: &Path,
+    route: &str,
+    part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    stream_of(socket, Method::POST, route, part).await
 }
 
 /// Asks for a stream, and hands each part of it to `part` as it comes, until the stream ends or `part` says `false`. While nothing
@@ -47,9 +59,18 @@ pub async fn document(socket: &Path, route: &str) -> anyhow::Result<serde_json::
 pub async fn stream(
     socket: &Path,
     route: &str,
+    part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    stream_of(socket, Method::GET, route, part).await
+}
+
+async fn stream_of(
+    socket: &Path,
+    method: Method,
+    route: &str,
     mut part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let mut response = timeout(WITHIN, ask(socket, route)).await.unwrap_or_else(|_| Err(silent(socket)))?;
+    let mut response = timeout(WITHIN, ask(socket, method, route)).await.unwrap_or_else(|_| Err(silent(socket)))?;
     if !response.status().is_success() {
         let text = timeout(WITHIN, whole(&mut response)).await.unwrap_or_else(|_| Err(silent(socket)))?;
         bail!(refusal(response.status(), &serde_json::from_slice(&text).unwrap_or_default()));
@@ -70,12 +91,13 @@ pub async fn stream(
     }
 }
 
-async fn ask(socket: &Path, route: &str) -> anyhow::Result<Response<Incoming>> {
+async fn ask(socket: &Path, method: Method, route: &str) -> anyhow::Result<Response<Incoming>> {
     let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("the node's answer")?;
     // It ends with the connection, or with the runtime of the one command that asks.
     tokio::spawn(connection);
-    let request = Request::get(route).header("host", "palisade").body(Empty::<Bytes>::new()).context("request")?;
+    let request = Request::builder().method(method).uri(route).header("host", "palisade");
+    let request = request.body(Empty::<Bytes>::new()).context("request")?;
     sender.send_request(request).await.context("the node's answer")
 }
 

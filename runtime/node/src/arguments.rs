@@ -1,11 +1,15 @@
 //! The command line.
 
+mod trace;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use palisade_containers::Endpoint;
 use palisade_domain::{Posture, Visibility};
 use palisade_kernel::observation::Limits;
+
+pub use trace::{Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand};
 
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
@@ -40,6 +44,15 @@ pub enum Command {
     Top(TopArguments),
     /// Print alerts of the running node.
     Logs(LogsArguments),
+    /// Record a trace of the running node: what its workloads do from now on, or did in the last minutes.
+    Record(RecordArguments),
+    /// Look at traces, and make others of them; needs no running node.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// Replay a trace: the lines that a node makes of it; needs no running node.
+    Replay(ReplayArguments),
+    /// Say what policies would deny of what traces hold; exit status 1 if anything, for checks before a change.
+    Rehearse(RehearseArguments),
     /// Check and test policies; needs no running node.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -198,6 +211,21 @@ pub struct NodeArguments {
     /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
     #[arg(long, default_value = "1", value_parser = fold_window)]
     pub fold_window: Duration,
+    /// Bytes of memory in which the last minutes of records are kept, for `palisade record --last`; 0: none are kept.
+    #[arg(long, default_value_t = 8 << 20)]
+    pub trace_memory_bytes: u64,
+    /// How many minutes are kept there at most.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub trace_minutes: u32,
+    /// Keep the arguments of processes there, too; else they are overwritten before they are kept.
+    #[arg(long)]
+    pub trace_arguments: bool,
+    /// Keep a trace of what was before and after an act that was denied, in this directory.
+    #[arg(long, env = "PALISADE_TRACE_DIRECTORY")]
+    pub trace_directory: Option<PathBuf>,
+    /// Bytes of all traces there; the oldest go.
+    #[arg(long, default_value_t = 256 << 20)]
+    pub trace_directory_bytes: u64,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,

@@ -110,24 +110,26 @@ async fn bed(seed: u64, run: &Run) -> Bed {
     let wiring = palisade_enforcer::Wiring {
         enforcement: Arc::<Kernel>::clone(&kernel),
         compiler: compiler.asker(),
-        announced: deaf.outbox(Overflow::Refuse),
+        announced: vec![deaf.outbox(Overflow::Refuse)],
         installed: vec![health.outbox(Overflow::Refuse)],
-        released: health.outbox(Overflow::Refuse),
+        released: vec![health.outbox(Overflow::Refuse)],
         conditions: health.outbox::<ConditionReported>(Overflow::Refuse),
         visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
-        visible: deaf.outbox(Overflow::Refuse),
+        visible: vec![deaf.outbox(Overflow::Refuse)],
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: roster.address().outbox(Overflow::Block),
         started: roster.address().outbox(Overflow::Block),
         gone: roster.address().outbox(Overflow::Block),
-        named: deaf.outbox(Overflow::Refuse),
+        named: vec![deaf.outbox(Overflow::Refuse)],
+        placed: Vec::new(),
         conditions: health.outbox(Overflow::Refuse),
         clock,
     };
     let keeper_wiring = palisade_policy_keeper::Wiring {
         sets: roster.address().outbox(Overflow::Coalesce(NonZeroUsize::MIN, |_: &PolicySetChanged| 0)),
+        documents: Vec::new(),
         conditions: health.outbox(Overflow::Refuse),
         interval: Duration::from_millis(250),
     };
@@ -315,13 +317,13 @@ async fn tries(sets: u32, within: Duration) -> u64 {
     let wiring = palisade_enforcer::Wiring {
         enforcement: Arc::<Kernel>::clone(&kernel),
         compiler: compiler.asker(),
-        announced: deaf.outbox(Overflow::Refuse),
+        announced: vec![deaf.outbox(Overflow::Refuse)],
         installed: Vec::new(),
-        released: health.outbox(Overflow::Refuse),
+        released: vec![health.outbox(Overflow::Refuse)],
         conditions: health.outbox(Overflow::Refuse),
         visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
-        visible: deaf.outbox(Overflow::Refuse),
+        visible: vec![deaf.outbox(Overflow::Refuse)],
     };
     let (workload, membership) = world::workload(1);
     let started = deaf.outbox(Overflow::Refuse);

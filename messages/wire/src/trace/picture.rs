@@ -28,6 +28,8 @@ type Key = (u32, u64);
 struct Image {
     executable: String,
     arguments: Vec<String>,
+    /// Controlling terminal at the exec; none where no exec was seen.
+    tty: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,7 +116,8 @@ impl Picture {
     }
 
     fn listed(&mut self, process: &Process) {
-        let image = Image { executable: process.executable.clone(), arguments: process.arguments.clone() };
+        let image =
+            Image { executable: process.executable.clone(), arguments: process.arguments.clone(), tty: None };
         let known = Known {
             parent: process.parent,
             uid: process.uid,
@@ -162,6 +165,7 @@ impl Picture {
         let image = Arc::new(Image {
             executable: lossless(exec.path.bytes),
             arguments: exec.arguments().map(lossless).collect(),
+            tty: Some(exec.tty),
         });
         let parent = (header.parent_tgid, header.parent_start_ns / TICK_NS);
         let before = self.processes.get(&own);
@@ -174,6 +178,13 @@ impl Picture {
             image,
         };
         self.keep(own, known);
+    }
+
+    /// What the acting process of a record executes, and its terminal at that exec (0: none), as far as they are known.
+    #[must_use]
+    pub fn acting(&self, header: &Header) -> Option<(&str, Option<u32>)> {
+        let known = self.processes.get(&(header.tgid, header.task_start_ns / TICK_NS))?;
+        (!known.image.executable.is_empty()).then_some((known.image.executable.as_str(), known.image.tty))
     }
 
     /// What is lost so far.

@@ -95,7 +95,7 @@ fn route(arguments: &LogsArguments, now_unix_ns: u64) -> String {
 }
 
 /// RFC 3986: all but the unreserved characters.
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

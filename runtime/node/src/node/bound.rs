@@ -11,6 +11,7 @@
 use palisade_admin::{Metric, MetricKind};
 use palisade_alerts::{actor::RECENT_BYTES, processes};
 use palisade_policy_compiler::state::Bounds;
+use palisade_wire::trace::picture;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -33,9 +34,14 @@ pub struct Row {
     pub bytes: u64,
 }
 
-/// The rows for a node of so many workloads, with rings of so many bytes in all.
+/// A process as the recorder knows it, at the ring's first and last moment, without the text that both share.
+const RECORDED_PROCESS_BYTES: u64 = 2 * 160;
+/// Records that wait to be a block, and the columns that it is made of.
+const OPEN_BLOCK_BYTES: u64 = 8 * MIB;
+
+/// The rows for a node of so many workloads, with rings of so many bytes in all, that keeps so many bytes of traces in memory.
 #[must_use]
-pub fn rows(max_workloads: u32, rings_bytes: u64) -> Vec<Row> {
+pub fn rows(max_workloads: u32, rings_bytes: u64, trace_bytes: u64) -> Vec<Row> {
     let of = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     vec![
         Row { table: "program", bytes: BASE_BYTES },
@@ -47,6 +53,8 @@ pub fn rows(max_workloads: u32, rings_bytes: u64) -> Vec<Row> {
         Row { table: "workloads", bytes: WORKLOAD_BYTES * u64::from(max_workloads) },
         Row { table: "compiled policies", bytes: of(Bounds::default().kept_bytes) },
         Row { table: "policy set", bytes: POLICY_SET_BYTES },
+        Row { table: "last minutes", bytes: trace_bytes + OPEN_BLOCK_BYTES },
+        Row { table: "recorded processes", bytes: RECORDED_PROCESS_BYTES * of(picture::MAX_PROCESSES) },
     ]
 }
 
@@ -90,10 +98,10 @@ mod tests {
 
     #[test]
     fn unit_node_memory_bound_grows_with_what_it_is_told_and_is_of_all_tables() {
-        let total = |workloads, rings| rows(workloads, rings).iter().map(|row| row.bytes).sum::<u64>();
+        let total = |workloads, rings| rows(workloads, rings, 0).iter().map(|row| row.bytes).sum::<u64>();
         assert_eq!(total(110, 0) - total(0, 0), 110 * WORKLOAD_BYTES);
         assert_eq!(total(0, 8 * MIB) - total(0, 0), 16 * MIB);
-        let metric = &metrics(&rows(110, 8 * MIB))[0];
+        let metric = &metrics(&rows(110, 8 * MIB, 0))[0];
         assert_eq!(metric.samples.iter().map(|(_, bytes)| bytes).sum::<u64>(), total(110, 8 * MIB));
     }
 

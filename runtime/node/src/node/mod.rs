@@ -6,6 +6,7 @@
 //! ├─ configuration               looks at the configuration's file
 //! ├─ policy-compiler             own thread: a large set is seconds of work
 //! ├─ alerts                      own thread: a slow disk delays no enforcement
+//! ├─ recorder                    own thread: compressing costs nobody else
 //! ├─ enforcement                 one-for-all: who has which slot is one truth
 //! │  ├─ enforcers                one-for-one, one child a workload
 //! │  ├─ roster
@@ -17,6 +18,7 @@
 mod bound;
 pub mod kernel;
 mod metrics;
+mod recording;
 pub mod reload;
 mod tree;
 pub mod view;
@@ -81,7 +83,7 @@ pub async fn run(
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
     let kernel = open(&arguments).context("kernel")?;
-    let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
+    let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes, arguments.trace_memory_bytes);
     bound::say(&bound_rows);
     let places = tree::Places::start().context("cannot start threads")?;
     let planted = tree::plant(configured, &kernel, &places);

@@ -20,10 +20,12 @@ use palisade_policy_compiler::{
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
 use palisade_protocol::{
-    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts,
-    VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadsOf,
+    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyDocumentsChanged, PolicyInstalled,
+    PolicySetChanged, PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, RecordTrace, SetPolicyInterval,
+    SetPostures, SubscribeAlerts, VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadPlaced,
+    WorkloadsOf,
 };
+use palisade_recorder::Recorder;
 use palisade_sinks::{Queued, RotatingFile, Stdout};
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
 use palisade_supervision::{
@@ -34,7 +36,7 @@ use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::{AlertSink, Enforcement, Membership};
 
 use super::{
-    Configured, Kernel,
+    Configured, Kernel, recording,
     reload::{self, Configuration, ReloadConfiguration},
 };
 use crate::{
@@ -56,6 +58,7 @@ pub struct Places {
     enforce: Arc<ArbiterThread>,
     policies: Arc<ArbiterThread>,
     probe: Arc<ArbiterThread>,
+    record: Arc<ArbiterThread>,
 }
 
 impl Places {
@@ -70,12 +73,20 @@ impl Places {
             enforce: ArbiterThread::start("enforce")?,
             policies: ArbiterThread::start("policies")?,
             probe: ArbiterThread::start("probe")?,
+            record: ArbiterThread::start("record")?,
         })
     }
 
     /// All of them, for the watchdog.
     pub fn all(&self) -> Vec<Arc<dyn Place>> {
-        vec![self.alerts.clone(), self.compile.clone(), self.enforce.clone(), self.policies.clone(), self.probe.clone()]
+        vec![
+            self.alerts.clone(),
+            self.compile.clone(),
+            self.enforce.clone(),
+            self.policies.clone(),
+            self.probe.clone(),
+            self.record.clone(),
+        ]
     }
 }
 
@@ -90,6 +101,7 @@ pub struct Askers {
     pub alert_counts: Asker<AlertCountsOf>,
     pub processes: Asker<ProcessesOf>,
     pub records: Asker<RecordAccountOf>,
+    pub recording: Asker<RecordTrace>,
 }
 
 /// A tree that is ready to start.
@@ -110,6 +122,7 @@ struct Mailboxes {
     workloads: MailboxOf<Workloads>,
     keeper: MailboxOf<PolicyKeeper>,
     probe: MailboxOf<Probe>,
+    recorder: MailboxOf<Recorder>,
 }
 
 impl Mailboxes {
@@ -128,6 +141,8 @@ impl Mailboxes {
             workloads: MailboxOf::new("workloads", 64),
             keeper: MailboxOf::new("policy-keeper", 64),
             probe: MailboxOf::new("probe", 64),
+            // Few, so that the probe never waits for it: what finds no room is shed, and the trace says so. Facts coalesce before it.
+            recorder: MailboxOf::new("recorder", palisade_recorder::actor::MAILBOX),
         }
     }
 }
@@ -149,35 +164,52 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         alert_counts: boxes.alerts.address().asker(),
         processes: boxes.alerts.address().asker(),
         records: boxes.probe.address().asker(),
+        recording: boxes.recorder.address().asker(),
     };
     let conditions = boxes.health.address().outbox(each(2 * SLOTS, |report: &ConditionReported| hash(&report.name)));
     let alerts_address = boxes.alerts.address();
+    let recorder_address = boxes.recorder.address();
     let probe_wiring = palisade_probe::Wiring {
-        readers: vec![boxes.alerts.address().outbox(Overflow::Refuse)],
+        // The recorder knows by the records' numbers what was shed before it.
+        readers: vec![
+            boxes.alerts.address().outbox(Overflow::Refuse),
+            recorder_address.outbox(Overflow::ShedOldest(NonZeroUsize::MIN)),
+        ],
         conditions: conditions.clone(),
     };
     let enforcer_wiring = palisade_enforcer::Wiring {
         enforcement: Arc::clone(&kernel.enforcement),
         compiler: boxes.compiler.address().asker(),
-        announced: alerts_address.outbox(each(2 * SLOTS, |fact: &PolicyAnnounced| {
-            u64::from(fact.slot.0) << 32 | u64::from(fact.generation.0)
-        })),
+        announced: vec![
+            alerts_address.outbox(each(2 * SLOTS, announcement)),
+            recorder_address.outbox(each(2 * SLOTS, announcement)),
+        ],
         installed: vec![
             alerts_address.outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
             boxes.health.address().outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
+            recorder_address.outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
         ],
-        released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
+        released: vec![
+            boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
+            recorder_address.outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
+        ],
         conditions: conditions.clone(),
         visibility: arguments.visibility,
         // The node's own holds where a namespace says nothing.
         select_visibility: |set, workload| set.visibility_of(workload),
-        visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
+        visible: vec![
+            alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
+            recorder_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
+        ],
     };
     let reload_wiring = reload::Wiring {
         postures: boxes.keeper.address().outbox(each(1, |_: &SetPostures| 0)),
         policy_interval: boxes.keeper.address().outbox(each(1, |_: &SetPolicyInterval| 0)),
         host: arguments.host_policy.then(|| boxes.roster.address().outbox(each(1, |_: &WorkloadAppeared| 0))),
-        named: alerts_address.outbox(each(1, |_: &WorkloadNamed| 0)),
+        named: vec![
+            alerts_address.outbox(each(1, |_: &WorkloadNamed| 0)),
+            recorder_address.outbox(each(1, |_: &WorkloadNamed| 0)),
+        ],
         conditions: conditions.clone(),
         level,
         live: live.clone(),
@@ -186,13 +218,18 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         appeared: boxes.roster.address().outbox(Overflow::Block),
         started: boxes.roster.address().outbox(Overflow::Block),
         gone: boxes.roster.address().outbox(Overflow::Block),
-        named: alerts_address.outbox(each(SLOTS, |fact: &WorkloadNamed| u64::from(fact.slot.0))),
+        named: vec![
+            alerts_address.outbox(each(SLOTS, |fact: &WorkloadNamed| u64::from(fact.slot.0))),
+            recorder_address.outbox(each(SLOTS, |fact: &WorkloadNamed| u64::from(fact.slot.0))),
+        ],
+        placed: vec![recorder_address.outbox(each(SLOTS, |fact: &WorkloadPlaced| u64::from(fact.membership.slot.0)))],
         conditions: conditions.clone(),
         clock: Arc::new(MachineClock),
     };
     let keeper_wiring = palisade_policy_keeper::Wiring {
         // Only the newest set matters.
         sets: boxes.roster.address().outbox(each(1, |_: &PolicySetChanged| 0)),
+        documents: vec![recorder_address.outbox(each(1, |_: &PolicyDocumentsChanged| 0))],
         conditions: conditions.clone(),
         interval: arguments.policy_interval,
     };
@@ -215,10 +252,19 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
             })
             .place(places.compile.clone()),
         )
-        .child(alerts(arguments, boxes.alerts, conditions).place(places.alerts.clone()))
+        .child(alerts(arguments, boxes.alerts, conditions.clone()).place(places.alerts.clone()))
+        .child(
+            recording::recorder(arguments, boxes.recorder, askers.records.clone(), conditions)
+                .place(places.record.clone()),
+        )
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
     Planted { supervisor, askers, reload }
+}
+
+/// Announcements of one slot and generation say the same.
+fn announcement(fact: &PolicyAnnounced) -> u64 {
+    u64::from(fact.slot.0) << 32 | u64::from(fact.generation.0)
 }
 
 /// The newest of each key waits for room, of at most so many keys.
@@ -317,7 +363,7 @@ fn sinks(arguments: &NodeArguments) -> io::Result<(Sinks, Sinks)> {
     ))
 }
 
-fn alert_settings(arguments: &NodeArguments) -> Settings {
+pub(super) fn alert_settings(arguments: &NodeArguments) -> Settings {
     let names = NodeNames {
         cluster: arguments.cluster_name.clone(),
         node: node_name(arguments),

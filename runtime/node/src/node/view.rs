@@ -8,13 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use palisade_admin::{
-    AdminView, AlertLines, Document, LineFilter, Metric, ViewError,
+    AdminView, AlertLines, Document, LineFilter, Metric, RecordingRequest, TraceBytes, ViewError,
     answers::{Activity, RecordCounts, WorkloadActivity},
 };
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled, PolicySetStatusOf,
-    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, SlotCounts, SubscribeAlerts, WorkloadsOf,
+    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, RecordTrace, RecordingRefused, SlotCounts,
+    SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
@@ -273,6 +274,19 @@ impl AdminView for View {
             }));
         }
         Ok(json!({ "workloads": workloads, "more": more }))
+    }
+
+    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+        let asked = RecordTrace {
+            workloads: request.workloads,
+            last: Duration::from_secs(request.last_seconds),
+            duration: request.duration_seconds.map(Duration::from_secs),
+            limit_bytes: request.limit_bytes,
+            arguments: request.arguments,
+        };
+        let refused = |error: RecordingRefused| ViewError { actor: "recorder", reason: error.to_string() };
+        let begun = self.ask.recording.ask(asked, WITHIN).await.map_err(silent("recorder"))?;
+        begun.map(|stream| stream.bytes).map_err(refused)
     }
 
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {

@@ -42,8 +42,8 @@ pub struct Wiring {
     pub policy_interval: Outbox<SetPolicyInterval>,
     /// The roster, for the host's labels; nobody where the host is not held.
     pub host: Option<Outbox<WorkloadAppeared>>,
-    /// Who names workloads in alerts.
-    pub named: Outbox<WorkloadNamed>,
+    /// Who names workloads in alerts, and who records.
+    pub named: Vec<Outbox<WorkloadNamed>>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// The runtime's own log.
@@ -164,7 +164,10 @@ impl Configuration {
         }
         if changed(&["hostLabels"]) {
             let workload = Arc::new(tree::host_workload(wanted));
-            told &= self.wiring.named.try_send(WorkloadNamed { slot: Slot::HOST, workload }).is_ok();
+            for named in &self.wiring.named {
+                let workload = Arc::clone(&workload);
+                told &= named.try_send(WorkloadNamed { slot: Slot::HOST, workload }).is_ok();
+            }
             if let Some(host) = &self.wiring.host {
                 told &= host.try_send(tree::host_appeared(wanted)).is_ok();
             }

@@ -1,0 +1,258 @@
+//! Traces made of traces: a part cut out, parts put together, arguments overwritten.
+//!
+//! Invariant: what comes out is a trace like any other, with a start snapshot of its own first moment, and no record of it differs from the one
+//! that came in but for what redaction overwrites. What was missing or damaged in what came in is in the reports that are handed back.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+};
+
+use palisade_domain::Slot;
+use palisade_kernel_abi::record::{RecordReader, numbering, redact_arguments, slices, slot_and_time};
+use palisade_wire::trace::{
+    Batches, Chosen, Fact, Header, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What, WriteError,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Why no trace was made.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// What comes in is no trace, or cannot be read.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// What gives the bytes failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What takes the bytes failed.
+    #[error("{0}")]
+    Write(#[from] WriteError),
+    /// Traces that do not belong together.
+    #[error("the traces are not parts of one recording: {0}")]
+    Apart(String),
+}
+
+/// What is cut out. Times are `CLOCK_BOOTTIME` nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The first moment.
+    pub from_ns: u64,
+    /// The last one.
+    pub until_ns: u64,
+    /// Only workloads of these names; empty: all.
+    pub workloads: Vec<String>,
+}
+
+/// Cuts a part out of a trace.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn cut<W: Write>(from: impl Read, span: &Span, to: W) -> Result<(W, Report), EditError> {
+    let mut reader = TraceReader::open(from)?;
+    let mut header = reader.header().clone();
+    if !span.workloads.is_empty() {
+        header.workloads.clone_from(&span.workloads);
+    }
+    let mut cutting = Cutting {
+        writer: TraceWriter::begin(to, &header)?,
+        chosen: Chosen::new(span.workloads.clone()),
+        picture: Picture::default(),
+        began: false,
+        span,
+        kept: Batches::new(),
+    };
+    while let Some(part) = reader.next_part()? {
+        match part {
+            Part::Facts(facts) => cutting.facts(&facts)?,
+            Part::Records(batches) => cutting.records(&batches)?,
+        }
+    }
+    cutting.begin(span.from_ns)?;
+    Ok((cutting.writer.finish()?, reader.report().clone()))
+}
+
+struct Cutting<'s, W: Write> {
+    writer: TraceWriter<W>,
+    chosen: Chosen,
+    /// What is so until it begins.
+    picture: Picture,
+    began: bool,
+    span: &'s Span,
+    kept: Batches,
+}
+
+impl<W: Write> Cutting<'_, W> {
+    /// The snapshot, before the first record or fact of the span.
+    fn begin(&mut self, boot_ns: u64) -> Result<(), WriteError> {
+        if std::mem::replace(&mut self.began, true) {
+            return Ok(());
+        }
+        self.chosen.picture(&self.picture);
+        self.writer.facts(&self.picture.facts(boot_ns, self.chosen.slots(), true))
+    }
+
+    fn facts(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
+        for fact in facts {
+            self.chosen.fact(fact);
+            // Those of the snapshot are told as the new one's.
+            if !self.began {
+                self.picture.fact(fact);
+            }
+        }
+        let is_of = |fact: &&Fact| {
+            let in_span = (self.span.from_ns..=self.span.until_ns).contains(&fact.boot_ns);
+            in_span && self.chosen.is_about(fact) && fact.what != What::SnapshotEnd
+        };
+        let kept: Vec<Fact> = if self.began { facts.iter().filter(is_of).cloned().collect() } else { Vec::new() };
+        self.writer.facts(&kept)
+    }
+
+    fn records(&mut self, batches: &Batches) -> Result<(), WriteError> {
+        self.kept.clear();
+        let (span, chosen) = (self.span, &self.chosen);
+        let is_of = |record: &[u8]| {
+            let (slot, boot_ns) = slot_and_time(record);
+            (span.from_ns..=span.until_ns).contains(&boot_ns) && chosen.has(Slot(slot))
+        };
+        for (_, bytes) in batches.iter() {
+            self.kept.push(bytes, |record| is_of(record));
+        }
+        let first = slices(self.kept.bytes()).map(|record| slot_and_time(record).1).min();
+        if !self.began {
+            let mut before = RecordReader::new(batches.bytes()).flatten();
+            let is_before = |boot_ns| boot_ns < first.unwrap_or(span.from_ns).min(span.until_ns);
+            before
+                .by_ref()
+                .filter(|record| is_before(record.header.boot_ns))
+                .for_each(|record| self.picture.record(&record));
+        }
+        if let Some(first) = first {
+            self.begin(first)?;
+        }
+        self.writer.records(&self.kept)
+    }
+}
+
+/// Overwrites the arguments of processes.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), EditError> {
+    let mut reader = TraceReader::open(from)?;
+    let header = Header { redacted: vec!["arguments".into()], ..reader.header().clone() };
+    let mut writer = TraceWriter::begin(to, &header)?;
+    let (mut kept, mut redacted) = (Batches::new(), 0);
+    while let Some(part) = reader.next_part()? {
+        match part {
+            Part::Facts(mut facts) => {
+                for fact in &mut facts {
+                    if let What::Process(process) = &mut fact.what {
+                        redacted += u64::from(!process.arguments.is_empty());
+                        process.arguments.clear();
+                    }
+                }
+                writer.facts(&facts)?;
+            }
+            Part::Records(batches) => {
+                kept.clear();
+                for (_, bytes) in batches.iter() {
+                    // What cannot be read cannot be redacted, and is left out.
+                    kept.push(bytes, |record| {
+                        let done = redact_arguments(record);
+                        redacted += u64::from(done == Ok(true));
+                        done.is_ok()
+                    });
+                }
+                writer.records(&kept)?;
+            }
+        }
+    }
+    Ok((writer.finish()?, reader.report().clone(), redacted))
+}
+
+/// Puts parts of one recording together, in the order of their beginnings: of one node and one boot. The first one's snapshot begins the
+/// trace; those of the others are facts of their moments.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn merge<R: Read, W: Write>(from: Vec<R>, to: W) -> Result<(W, Vec<Report>), EditError> {
+    let mut readers = from.into_iter().map(TraceReader::open).collect::<Result<Vec<_>, _>>()?;
+    readers.sort_by_key(|reader| (reader.header().boot_ns, reader.header().part));
+    let Some(first) = readers.first().map(|reader| reader.header().clone()) else {
+        return Err(EditError::Apart("there are none".into()));
+    };
+    let mut header = first.clone();
+    for reader in &readers {
+        let other = reader.header();
+        if (&other.node, &other.node_id, &other.kernel) != (&first.node, &first.node_id, &first.kernel) {
+            return Err(EditError::Apart(format!("one is of node {}, another of node {}", first.node, other.node)));
+        }
+        let booted = |header: &Header| header.unix_ns.saturating_sub(header.boot_ns);
+        // A wall clock that was set in between is not another boot; an hour is more than any clock is set by.
+        if booted(other).abs_diff(booted(&first)) > 3_600_000_000_000 {
+            return Err(EditError::Apart(format!("node {} was booted in between", first.node)));
+        }
+        header.redacted.extend(other.redacted.iter().cloned());
+        header.workloads = if header.workloads.is_empty() || other.workloads.is_empty() {
+            Vec::new()
+        } else {
+            [header.workloads, other.workloads.clone()].concat()
+        };
+    }
+    for list in [&mut header.redacted, &mut header.workloads] {
+        list.sort();
+        list.dedup();
+    }
+    let mut writer = TraceWriter::begin(to, &header)?;
+    let mut reports = Vec::new();
+    let mut seen = Seen::default();
+    for (number, reader) in readers.iter_mut().enumerate() {
+        while let Some(part) = reader.next_part()? {
+            match part {
+                Part::Facts(mut facts) => {
+                    facts.retain(|fact| number == 0 || fact.what != What::SnapshotEnd);
+                    writer.facts(&facts)?;
+                }
+                Part::Records(batches) => writer.records(&seen.new_of(&batches))?,
+            }
+        }
+        seen.end_part();
+        reports.push(reader.report().clone());
+    }
+    Ok((writer.finish()?, reports))
+}
+
+/// Records of the parts before: recordings that overlap tell an act twice.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Number and time of each, by producer: numbers begin anew with a node that starts again. Sorted up to the last part's end.
+    before: BTreeMap<u32, Vec<(u64, u64)>>,
+    now: Vec<(u32, (u64, u64))>,
+}
+
+impl Seen {
+    fn new_of(&mut self, batches: &Batches) -> Batches {
+        let mut new = Batches::new();
+        for (_, bytes) in batches.iter() {
+            new.push(bytes, |record| {
+                let (producer, sequence) = numbering(record);
+                let key = (sequence, slot_and_time(record).1);
+                let is_new = self.before.get(&producer).is_none_or(|seen| seen.binary_search(&key).is_err());
+                if is_new {
+                    self.now.push((producer, key));
+                }
+                is_new
+            });
+        }
+        new
+    }
+
+    fn end_part(&mut self) {
+        for (producer, key) in self.now.drain(..) {
+            self.before.entry(producer).or_default().push(key);
+        }
+        self.before.values_mut().for_each(|seen| seen.sort_unstable());
+    }
+}

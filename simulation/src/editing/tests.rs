@@ -1,0 +1,96 @@
+//! Parts of a trace, and traces of parts.
+
+use palisade_kernel_abi::record::Body;
+use palisade_wire::trace::Ending;
+
+use super::*;
+use crate::replay::tests as traces;
+
+const SECOND: u64 = 1_000_000_000;
+
+struct Told {
+    facts: Vec<Fact>,
+    /// Time of each.
+    times: Vec<u64>,
+    arguments: usize,
+    ending: Ending,
+}
+
+fn read(bytes: &[u8]) -> Told {
+    let mut reader = TraceReader::open(bytes).expect("a trace");
+    let mut told = Told { facts: Vec::new(), times: Vec::new(), arguments: 0, ending: Ending::NotReached };
+    while let Some(part) = reader.next_part().expect("bytes") {
+        match part {
+            Part::Facts(more) => told.facts.extend(more),
+            Part::Records(batches) => {
+                for record in RecordReader::new(batches.bytes()).flatten() {
+                    told.times.push(record.header.boot_ns);
+                    if let Body::Exec(exec) = record.body {
+                        told.arguments += exec.arguments().count();
+                    }
+                }
+            }
+        }
+    }
+    told.ending = reader.report().ending;
+    told
+}
+
+fn span(from: u64, until: u64) -> Span {
+    Span { from_ns: from * SECOND, until_ns: until * SECOND, workloads: Vec::new() }
+}
+
+#[test]
+fn unit_cutting_keeps_the_span_and_begins_with_what_was_so_then() {
+    let whole = traces::trace(traces::POLICY);
+    let (part, report) = cut(&whole[..], &span(21, 30), Vec::new()).expect("cut");
+    assert_eq!(report.damaged, 0);
+    let told = read(&part);
+    assert_eq!(told.times, [21 * SECOND, 22 * SECOND, 22 * SECOND + 1]);
+    assert_eq!(told.ending, Ending::Whole);
+    // The fork before the span is in the snapshot: the shell's process comes from the server's.
+    let child = told.facts.iter().find_map(|fact| match &fact.what {
+        What::Process(process) if process.pid == 60 => Some(process.clone()),
+        _ => None,
+    });
+    assert_eq!(child.expect("told").executable, "/usr/sbin/nginx");
+    assert_eq!(told.facts.iter().filter(|fact| fact.what == What::SnapshotEnd).count(), 1);
+    assert!(told.facts.iter().any(|fact| matches!(fact.what, What::PolicyInstalled(..))));
+    let none = Span { workloads: vec!["db".into()], ..span(0, 100) };
+    let told = read(&cut(&whole[..], &none, Vec::new()).expect("cut").0);
+    assert!(told.times.is_empty() && told.ending == Ending::Whole);
+}
+
+#[test]
+fn unit_merging_parts_tells_each_act_once() {
+    let whole = traces::trace(traces::POLICY);
+    let first = cut(&whole[..], &span(0, 22), Vec::new()).expect("cut").0;
+    let second = cut(&whole[..], &span(21, 100), Vec::new()).expect("cut").0;
+    let (merged, reports) = merge(vec![&second[..], &first[..]], Vec::new()).expect("merged");
+    assert_eq!(reports.len(), 2);
+    let mut times = read(&merged).times;
+    times.sort_unstable();
+    assert_eq!(times, read(&whole).times);
+}
+
+#[test]
+fn unit_merging_refuses_traces_of_two_nodes() {
+    let whole = traces::trace(traces::POLICY);
+    let mut reader = TraceReader::open(&whole[..]).expect("a trace");
+    let header = Header { node: "n2".into(), ..reader.header().clone() };
+    assert!(reader.next_part().expect("bytes").is_some());
+    let other = TraceWriter::begin(Vec::new(), &header).and_then(TraceWriter::finish).expect("written");
+    let error = merge(vec![&whole[..], &other[..]], Vec::new()).expect_err("two nodes");
+    assert!(error.to_string().contains("node n1") && error.to_string().contains("node n2"), "{error}");
+}
+
+#[test]
+fn unit_redaction_leaves_no_arguments_and_says_so_in_the_header() {
+    let whole = traces::trace(traces::POLICY);
+    assert_eq!(read(&whole).arguments, 2);
+    let (redacted, _, count) = redact(&whole[..], Vec::new()).expect("redacted");
+    let told = read(&redacted);
+    assert_eq!((told.arguments, count), (0, 1));
+    assert_eq!(told.times, read(&whole).times);
+    assert_eq!(TraceReader::open(&redacted[..]).expect("a trace").header().redacted, ["arguments"]);
+}

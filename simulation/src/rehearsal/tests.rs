@@ -1,0 +1,139 @@
+//! Acts held against policies.
+
+use palisade_kernel_abi::record::{
+    Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Text,
+};
+use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+use palisade_wire::trace::TraceReader;
+
+use super::*;
+use crate::replay::tests as traces;
+
+fn rehearse(bytes: &[u8], policy: &str, workloads: Vec<String>) -> Report {
+    let set = PolicySet::parse([("p.yaml", policy.as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), workloads);
+    let mut reader = TraceReader::open(bytes).expect("a trace");
+    let mut of_trace = rehearsal.trace(&reader.header().clone());
+    while let Some(part) = reader.next_part().expect("bytes") {
+        of_trace.part(&part);
+    }
+    of_trace.end();
+    rehearsal.report()
+}
+
+fn policy(body: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  selector: {{matchLabels: {{app: web}}}}\n{body}  action: Block\n"
+    )
+}
+
+#[test]
+fn unit_rehearsal_says_what_would_have_been_denied_by_rule_workload_and_process() {
+    let bytes = traces::trace(traces::POLICY);
+    let report = rehearse(&bytes, &policy("  file: {matchPaths: [{path: /etc/hosts}]}\n"), Vec::new());
+    assert_eq!((report.denials(), report.denied.len()), (2, 1));
+    let row = &report.denied[0];
+    assert_eq!((row.policy.as_str(), row.process.as_str()), ("KubeArmorPolicy/shop/p", "/bin/sh"));
+    assert_eq!((row.workload.as_str(), row.place.as_str()), ("shop/web-1/web", "file.matchPaths[0]"));
+    assert_eq!((row.examples.len(), row.examples[0].resource.as_str()), (2, "/etc/hosts"));
+    assert_eq!(row.examples[0].time, "2026-11-25T21:37:53.000000Z");
+    assert!(report.undecidable.is_empty());
+    // What was denied then is an act as well, and would be permitted now.
+    assert_eq!(report.acts, report.permitted + 2);
+    assert_eq!(rehearse(&bytes, traces::POLICY, Vec::new()).denials(), 2);
+    assert_eq!(rehearse(&bytes, traces::POLICY, vec!["shop/db".into()]).denials(), 0);
+    assert_eq!(rehearse(&bytes, &policy("  process: {matchPaths: [{path: /bin/sh}]}\n"), Vec::new()).denials(), 1);
+    let of_nginx = policy("  process: {matchPaths: [{path: /bin/sh, fromSource: [{path: /usr/sbin/nginx}]}]}\n");
+    assert_eq!(rehearse(&bytes, &of_nginx, Vec::new()).denials(), 1, "the shell's caller is what it was forked from");
+    let of_other = policy("  process: {matchPaths: [{path: /bin/sh, fromSource: [{path: /usr/sbin/apache2}]}]}\n");
+    assert_eq!(rehearse(&bytes, &of_other, Vec::new()).denials(), 0);
+}
+
+fn text(bytes: &[u8]) -> Text<'_> {
+    Text { bytes, ..Text::default() }
+}
+
+fn judged(rules: &str, body: Body<'_>, acting: Option<(&str, Option<u32>)>) -> Option<Judged> {
+    let set = PolicySet::parse([("p.yaml", policy(rules).as_bytes())]).expect("sound");
+    let rules = set.rules_for(&traces::workload(), &BTreeMap::new(), Postures::default());
+    let compiled = compile(&rules, &AutomatonLimits::default(), &mut || false).expect("small");
+    act::judge(&compiled.blob, &Record { header: RecordHeader::default(), body, decision: None }, acting)
+}
+
+fn effect(judged: Option<Judged>) -> Result<Effect, Missing> {
+    match judged.expect("an act") {
+        Judged::Decided(decision) => Ok(decision.effect),
+        Judged::Undecidable(missing) => Err(missing),
+    }
+}
+
+const SHELL: Option<(&str, Option<u32>)> = Some(("/bin/sh", Some(0)));
+
+#[test]
+fn unit_rehearsal_of_a_rule_that_hangs_on_what_no_record_tells_is_undecidable() {
+    let open = |path| Body::Open(Open { path, flags: 0, result: 3 });
+    let owner = "  file: {matchPaths: [{path: /a, ownerOnly: true}]}\n";
+    assert_eq!(effect(judged(owner, open(text(b"/a")), SHELL)), Err(Missing::Owner));
+    assert_eq!(effect(judged(owner, open(text(b"/b")), SHELL)), Ok(Effect::Permit));
+    let plain = "  file: {matchPaths: [{path: /a}]}\n";
+    let cut = Text { bytes: b"/a", cut: true, ..Text::default() };
+    assert_eq!(effect(judged(plain, open(cut), SHELL)), Err(Missing::Path));
+    assert_eq!(effect(judged("  process: {matchPaths: [{path: /a}]}\n", open(cut), SHELL)), Ok(Effect::Permit));
+    let sourced = "  file: {matchPaths: [{path: /a, fromSource: [{path: /bin/sh}]}]}\n";
+    assert_eq!(effect(judged(sourced, open(text(b"/a")), None)), Err(Missing::Source));
+    assert_eq!(effect(judged(sourced, open(text(b"/b")), None)), Ok(Effect::Permit));
+    assert_eq!(effect(judged(sourced, open(text(b"/a")), SHELL)), Ok(Effect::Block));
+}
+
+#[test]
+fn unit_rehearsal_tells_reading_from_writing() {
+    let open = |flags| Body::Open(Open { path: text(b"/a"), flags, result: 3 });
+    let read_only = "  file: {matchPaths: [{path: /a, readOnly: true}]}\n";
+    assert_eq!(effect(judged(read_only, open(0), SHELL)), Ok(Effect::Permit));
+    for flags in [1, 2, 0o100, 0o1000] {
+        assert_eq!(effect(judged(read_only, open(flags), SHELL)), Ok(Effect::Block), "{flags:o}");
+    }
+}
+
+#[test]
+fn unit_rehearsal_of_allowed_arguments_needs_the_arguments() {
+    let rules = "  process: {matchPaths: [{path: /bin/ls, allowedArgs: [-l]}]}\n";
+    let exec = |argument_bytes| {
+        Body::Exec(Exec { path: text(b"/bin/ls"), argument_bytes, argument_count: 2, ..Exec::default() })
+    };
+    let redacted = Text { cut: true, ..Text::default() };
+    assert_eq!(effect(judged(rules, exec(redacted), SHELL)), Err(Missing::Arguments));
+    assert_eq!(effect(judged(rules, exec(text(b"ls\0-l\0")), SHELL)), Ok(Effect::Permit));
+    assert_eq!(effect(judged(rules, exec(text(b"ls\0-a\0")), SHELL)), Ok(Effect::Block));
+}
+
+#[test]
+fn unit_rehearsal_decides_sockets_destinations_and_capabilities_as_the_kernel_does() {
+    let network = Network {
+        operation: NetworkOperation::Connect,
+        domain: 2,
+        socket_type: 2,
+        protocol: 17,
+        destination: Some(("10.0.0.1".parse().expect("an address"), 53)),
+        user: false,
+        result: 0,
+    };
+    let rules = "  network: {matchProtocols: [{protocol: udp}]}\n";
+    let socket = Network { operation: NetworkOperation::Socket, destination: None, ..network };
+    assert_eq!(effect(judged(rules, Body::Socket(socket), SHELL)), Ok(Effect::Block));
+    let tcp = Network { socket_type: 1, protocol: 6, ..socket };
+    assert_eq!(effect(judged(rules, Body::Socket(tcp), SHELL)), Ok(Effect::Permit));
+    let listening = Network { operation: NetworkOperation::Listen, ..network };
+    assert_eq!(judged(rules, Body::Bind(listening), SHELL), None);
+    let raw = "  capabilities: {matchCapabilities: [{capability: net_raw}]}\n";
+    let used = |capability| Body::Capability(Capability { capability, result: 0 });
+    assert_eq!(effect(judged(raw, used(13), SHELL)), Ok(Effect::Block));
+    assert_eq!(effect(judged(raw, used(12), SHELL)), Ok(Effect::Permit));
+}
+
+#[test]
+fn unit_rehearsal_counts_only_what_was_done_or_denied() {
+    let open = |result| Body::Open(Open { path: text(b"/a"), flags: 0, result });
+    assert!(act::happened(&open(3)) && !act::happened(&open(-2)));
+    assert!(!act::happened(&Body::Folded(Folded { of_kind: Kind::Open, of_boot_ns: 0, last_ns: 0, repeats: 3 })));
+}
