@@ -56,11 +56,7 @@ pub async fn post_stream(
 ///
 /// # Errors
 /// In words that say what to do next, or what `part` said.
-pub async fn stream(
-    socket: &Path,
-    route: &str,
-    part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+pub async fn stream(socket: &Path, route: &str, part: impl FnMut(&[u8]) -> anyhow::Result<bool>) -> anyhow::Result<()> {
     stream_of(socket, Method::GET, route, part).await
 }
 

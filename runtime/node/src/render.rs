@@ -26,6 +26,12 @@ pub fn document(output: Output, value: &serde_json::Value) -> String {
     }
 }
 
+/// Rows, a line each whatever is in them.
+#[must_use]
+pub fn rows(rows: &[String]) -> String {
+    rows.iter().map(|row| printable(row) + "\n").collect()
+}
+
 /// One line for an alert, a log or what was held back.
 #[must_use]
 pub fn line(line: &Line) -> String {

@@ -116,6 +116,11 @@ impl Replay {
         }
     }
 
+    /// Leaves out what is later from now on; `until_ns` is asked for once.
+    pub fn until(&mut self, until_ns: impl FnOnce() -> u64) {
+        self.options.until_ns.get_or_insert_with(until_ns);
+    }
+
     /// One more part of the trace; appends lines to `out`.
     pub fn part(&mut self, part: &Part, out: &mut Vec<u8>) {
         match part {

@@ -131,7 +131,9 @@ pub enum ReplayOutput {
 
 /// `palisade rehearse`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 nothing would be denied, 1 something would, 2 a policy or trace cannot be read.")]
+#[command(
+    after_help = "Exit status: 0 nothing would be denied, 1 something would, 2 a policy or trace cannot be read."
+)]
 pub struct RehearseArguments {
     /// Policy file or directory; may be given more than once.
     #[arg(long = "policy", short, required = true, value_name = "PATH")]
@@ -182,7 +184,9 @@ fn moment(text: &str) -> Result<Moment, String> {
 fn utc(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let (whole, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let numbers = |text: &str, between: char| text.split(between).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
+    let numbers = |text: &str, between: char| {
+        text.split(between).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>()
+    };
     let (date, whole) = (numbers(date, '-')?, numbers(whole, ':')?);
     let ([year, month, day], [hour, minute, second]) = (date.as_slice(), whole.as_slice()) else { return None };
     let is_right = (1970..=2400).contains(year) && (1..=12).contains(month) && (1..=31).contains(day);
@@ -217,4 +221,3 @@ mod tests {
         assert!(size("0").is_err() && size("lots").is_err() && size("99999999999G").is_err());
     }
 }
-

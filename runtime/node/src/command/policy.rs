@@ -176,7 +176,7 @@ fn refused_by_the_compiler(policy: &Policy) -> Option<Diagnostic> {
 }
 
 /// A file, or the policy files of a directory as the node would read them.
-fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
     if path.is_dir() {
         let reading = FileDirectory::new(path).read().map_err(|error| error.to_string())?;
         let named = |name: &str| path.join(name).display().to_string();

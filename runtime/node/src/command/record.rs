@@ -28,7 +28,8 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
     let route = route(arguments);
     let outcome = super::runtime()?.block_on(async {
         let received = admin_client::post_stream(&arguments.admin_socket, &route, |part| {
-            file.write_all(part).with_context(|| format!("{shown}: `palisade trace info {shown}` tells what is whole"))?;
+            file.write_all(part)
+                .with_context(|| format!("{shown}: `palisade trace info {shown}` tells what is whole"))?;
             written += part.len() as u64;
             Ok(true)
         });

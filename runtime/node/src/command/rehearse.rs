@@ -1,0 +1,117 @@
+//! `palisade rehearse`: what policies would deny of what traces hold.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use palisade_policy::{PolicySet, ir::Postures};
+use palisade_simulation::rehearsal::{Rehearsal, Report};
+use serde_json::json;
+
+use super::{Outcome, policy, replay};
+use crate::{
+    arguments::{Output, RehearseArguments},
+    render,
+};
+
+/// Rehearses: exit status 0 where nothing would be denied, 1 where something would, 2 where a policy or a trace cannot be read or a policy
+/// does not compile.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(arguments: &RehearseArguments) -> Outcome {
+    let set = match policies(&arguments.policies) {
+        Ok(set) => set,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("palisade: {}", render::printable(problem)));
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let postures = Postures {
+        file: arguments.default_file_posture.into(),
+        network: arguments.default_network_posture.into(),
+        capabilities: arguments.default_capabilities_posture.into(),
+    };
+    let mut rehearsal = Rehearsal::new(set, postures, arguments.workloads.clone());
+    let (mut complaints, mut unreadable) = (Vec::new(), false);
+    for path in &arguments.traces {
+        match rehearse(&mut rehearsal, path) {
+            Ok(said) => complaints.extend(said.into_iter().map(|said| format!("{}: {said}", path.display()))),
+            Err(error) => {
+                unreadable = true;
+                complaints.push(format!("{error:#}"));
+            }
+        }
+    }
+    let report = rehearsal.report();
+    complaints
+        .extend(report.refused.iter().map(|(workload, why)| format!("{workload}: its policy does not compile: {why}")));
+    complaints.iter().for_each(|said| eprintln!("palisade: {}", render::printable(said)));
+    let text = match arguments.output {
+        Output::Text => text(&report),
+        output => render::document(output, &json!(report)),
+    };
+    super::print(&text)?;
+    Ok(match (unreadable || !report.refused.is_empty(), report.denials()) {
+        (true, _) => ExitCode::from(2),
+        (false, 0) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::FAILURE,
+    })
+}
+
+fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(policy::read(path).map_err(|reason| vec![reason])?);
+    }
+    let named = files.iter().map(|(name, content)| (name.as_str(), content.as_slice()));
+    PolicySet::parse(named)
+        .map_err(|found| found.iter().filter(|found| found.severity.refuses()).map(ToString::to_string).collect())
+}
+
+/// Decides one trace; what it lacks.
+fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result<Vec<String>> {
+    let mut reader = replay::open(path)?;
+    let header = reader.header().clone();
+    let mut of_trace = rehearsal.trace(&header);
+    while let Some(part) = reader.next_part()? {
+        of_trace.part(&part);
+    }
+    of_trace.end();
+    Ok(reader.report().complaints())
+}
+
+fn text(report: &Report) -> String {
+    let mut rows = Vec::new();
+    for row in &report.denied {
+        let process = if row.process.is_empty() { "an unknown process" } else { &row.process };
+        rows.push(format!("{:>8}  {} {}  {}  by {process}", row.count, row.policy, row.place, row.workload));
+        for example in &row.examples {
+            rows.push(format!(
+                "          {} pid {} {} {}",
+                example.time, example.pid, example.operation, example.resource
+            ));
+        }
+    }
+    rows.push(format!(
+        "{} acts of {} workloads in {} records of {} traces: {} would be denied, {} audited, {} permitted",
+        report.acts,
+        report.workloads.len(),
+        report.records,
+        report.traces,
+        report.denials(),
+        report.audited,
+        report.permitted,
+    ));
+    for row in &report.undecidable {
+        rows.push(format!("{:>8}  cannot be decided: {}", row.count, row.missing));
+    }
+    if report.missing_records > 0 {
+        rows.push(format!(
+            "{:>8}  records are missing in the traces: what they told is not rehearsed",
+            report.missing_records
+        ));
+    }
+    if report.workloads.is_empty() {
+        rows.push("the policies select no workload of the traces: `palisade trace info` names them".into());
+    }
+    render::rows(&rows)
+}

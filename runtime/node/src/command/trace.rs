@@ -1,0 +1,255 @@
+//! `palisade trace`: looks at traces, and makes others of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{File, OpenOptions},
+    io::{BufReader, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use palisade_domain::{Slot, UnixNanos};
+use palisade_kernel_abi::record::{Kind, RecordReader};
+use palisade_simulation::{
+    editing::{self, Span},
+    import,
+};
+use palisade_wire::trace::{Header, Loss, Part, Report, What};
+use serde_json::{Value, json};
+
+use super::{Outcome, replay};
+use crate::{
+    arguments::{Moment, Output, TraceCommand},
+    render,
+};
+
+/// One of the commands.
+///
+/// # Errors
+/// A file cannot be read or written, in words.
+pub fn run(command: TraceCommand) -> Outcome {
+    match command {
+        TraceCommand::Info { trace, output } => info(&trace, output),
+        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, workloads, &out),
+        TraceCommand::Merge { traces, out } => merge(&traces, &out),
+        TraceCommand::Redact { trace, out } => redact(&trace, &out),
+        TraceCommand::Import { logs, out } => import(&logs, &out),
+    }
+}
+
+/// Says on standard error what a trace lacks; exit status 1 where it lacks something.
+pub fn said(path: &Path, complaints: &[String]) -> ExitCode {
+    for complaint in complaints {
+        eprintln!("palisade: {}", render::printable(&format!("{}: {complaint}", path.display())));
+    }
+    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What is counted of a trace.
+#[derive(Default)]
+struct Counted {
+    kinds: BTreeMap<String, u64>,
+    workloads: BTreeMap<Slot, BTreeSet<String>>,
+    records_of: BTreeMap<Slot, u64>,
+    policies: BTreeSet<u32>,
+    decisions: u64,
+    loss: Loss,
+    first_ns: Option<u64>,
+    last_ns: u64,
+    bytes: u64,
+}
+
+impl Counted {
+    fn part(&mut self, part: &Part) {
+        match part {
+            Part::Facts(facts) => {
+                for fact in facts {
+                    match &fact.what {
+                        What::WorkloadNamed(slot, workload) => {
+                            let name = format!("{}/{}/{}", workload.namespace, workload.name, workload.container);
+                            self.workloads.entry(*slot).or_default().insert(name);
+                        }
+                        What::PolicySet(set) => drop(self.policies.insert(set.generation.0)),
+                        What::Loss(loss) => self.loss = loss.clone(),
+                        _ => {}
+                    }
+                }
+            }
+            Part::Records(batches) => {
+                self.bytes += batches.bytes().len() as u64;
+                for record in RecordReader::new(batches.bytes()).flatten() {
+                    let boot_ns = record.header.boot_ns;
+                    self.first_ns = Some(self.first_ns.map_or(boot_ns, |first| first.min(boot_ns)));
+                    self.last_ns = self.last_ns.max(boot_ns);
+                    *self.kinds.entry(name(record.kind())).or_default() += 1;
+                    *self.records_of.entry(Slot(record.header.slot)).or_default() += 1;
+                    self.decisions += u64::from(record.decision.is_some());
+                }
+            }
+        }
+    }
+
+    fn value(&self, header: &Header, report: &Report, size: u64) -> Value {
+        let time = |boot_ns: u64| UnixNanos(boot_ns + header.unix_ns.saturating_sub(header.boot_ns)).rfc3339();
+        let workload = |(slot, names): (&Slot, &BTreeSet<String>)| json!({ "slot": slot.0, "names": names, "records": self.records_of.get(slot).copied().unwrap_or(0) });
+        json!({
+            "node": header.node, "cluster": header.cluster, "kernel": header.kernel,
+            "architecture": header.architecture, "program": header.program, "part": header.part,
+            "recordingAskedAt": time(header.boot_ns), "redacted": header.redacted,
+            "onlyWorkloads": header.workloads, "visibility": header.visibility.to_string(),
+            "firstRecord": self.first_ns.map(time), "lastRecord": self.first_ns.map(|_| time(self.last_ns)),
+            "seconds": self.first_ns.map_or(0, |first| self.last_ns - first) / 1_000_000_000,
+            "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
+            "workloads": self.workloads.iter().map(workload).collect::<Vec<_>>(),
+            "generations": self.policies,
+            "bytes": size, "bytesOfRecords": self.bytes,
+            "bytesARecord": if report.records == 0 { Value::Null } else { json!((size * 10 / report.records) as f64 / 10.0) },
+            "lost": {
+                "missingNumbers": self.loss.missing, "shed": self.loss.shed, "malformed": self.loss.malformed,
+                "byKernel": self.loss.kernel.iter().map(|(kind, reason, count)| json!({
+                    "kind": Kind::from_code(*kind).map_or_else(|| kind.to_string(), name), "reason": reason, "count": count,
+                })).collect::<Vec<_>>(),
+            },
+            "complaints": report.complaints(),
+        })
+    }
+}
+
+fn name(kind: Kind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+fn info(path: &Path, output: Output) -> Outcome {
+    let mut reader = replay::open(path)?;
+    let mut counted = Counted::default();
+    while let Some(part) = reader.next_part()? {
+        counted.part(&part);
+    }
+    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    let value = counted.value(reader.header(), reader.report(), size);
+    let text = match output {
+        Output::Text => described(&value),
+        output => render::document(output, &value),
+    };
+    super::print(&text)?;
+    Ok(said(path, &reader.report().complaints()))
+}
+
+/// For people: what is nothing is left out.
+fn described(value: &Value) -> String {
+    let text = |key: &str| match &value[key] {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
+    let mut rows = Vec::new();
+    rows.push(format!(
+        "node        {} ({}, {}), palisade {}",
+        text("node"),
+        text("kernel"),
+        text("architecture"),
+        text("program")
+    ));
+    if !value["firstRecord"].is_null() {
+        rows.push(format!("time        {} to {} ({} s)", text("firstRecord"), text("lastRecord"), value["seconds"]));
+    }
+    rows.push(format!(
+        "records     {}, {} with a decision; {} bytes each on disk",
+        value["records"], value["decisions"], value["bytesARecord"]
+    ));
+    let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
+    rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    for workload in value["workloads"].as_array().into_iter().flatten() {
+        let names = workload["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+        rows.push(format!(
+            "workload    slot {}: {} ({} records)",
+            workload["slot"],
+            names.join(", then "),
+            workload["records"]
+        ));
+    }
+    rows.push(format!("policies    generations {}; visibility {}", value["generations"], text("visibility")));
+    let redacted = text("redacted");
+    rows.push(format!("redacted    {}", if redacted.is_empty() { "nothing" } else { &redacted }));
+    let lost = &value["lost"];
+    rows.push(format!(
+        "not there   {} by their numbers (lost, folded or suppressed), {} shed by this recording, {} not readable",
+        lost["missingNumbers"], lost["shed"], lost["malformed"]
+    ));
+    render::rows(&rows)
+}
+
+/// For its owner only, and never over the trace that it is made of.
+fn create(out: &Path) -> anyhow::Result<BufWriter<File>> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
+    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
+    Ok(BufWriter::new(file))
+}
+
+/// Whole on the disk, or taken away.
+fn finished<T>(out: &Path, made: anyhow::Result<(BufWriter<File>, T)>) -> anyhow::Result<T> {
+    let done = made.and_then(|(mut writer, what)| {
+        writer.flush().and_then(|()| writer.get_ref().sync_all()).with_context(|| out.display().to_string())?;
+        Ok(what)
+    });
+    if done.is_err() {
+        // What is half made is no trace that anybody asked for.
+        let _ = std::fs::remove_file(out);
+    }
+    done
+}
+
+fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: Vec<String>, out: &Path) -> Outcome {
+    let first = if from.is_some() || until.is_some() { first_record(path)? } else { 0 };
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let header = replay::open(path)?.header().clone();
+    let span = Span {
+        from_ns: from.map_or(0, |from| replay::boot_ns(from, &header, first)),
+        until_ns: until.map_or(u64::MAX, |until| replay::boot_ns(until, &header, first)),
+        workloads,
+    };
+    let made = editing::cut(BufReader::new(file), &span, create(out)?).with_context(|| path.display().to_string());
+    let report = finished(out, made)?;
+    Ok(said(path, &report.complaints()))
+}
+
+fn first_record(path: &Path) -> anyhow::Result<u64> {
+    let mut reader = replay::open(path)?;
+    while let Some(part) = reader.next_part()? {
+        if let Part::Records(batches) = part {
+            return Ok(replay::first_ns(&batches).unwrap_or(0));
+        }
+    }
+    Ok(reader.header().boot_ns)
+}
+
+fn merge(paths: &[PathBuf], out: &Path) -> Outcome {
+    let open = |path: &PathBuf| File::open(path).map(BufReader::new).with_context(|| path.display().to_string());
+    let files = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let reports = finished(out, editing::merge(files, create(out)?).context("merge"))?;
+    let complaints: Vec<String> = reports.iter().flat_map(Report::complaints).collect();
+    Ok(said(out, &complaints))
+}
+
+fn redact(path: &Path, out: &Path) -> Outcome {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let made = editing::redact(BufReader::new(file), create(out)?).with_context(|| path.display().to_string());
+    let (report, count) = finished(out, made.map(|(writer, report, count)| (writer, (report, count))))?;
+    eprintln!("{}: the arguments of {count} processes are overwritten", render::printable(&out.display().to_string()));
+    Ok(said(path, &report.complaints()))
+}
+
+fn import(logs: &Path, out: &Path) -> Outcome {
+    let file = File::open(logs).with_context(|| logs.display().to_string())?;
+    let made = import::import(BufReader::new(file), create(out)?).with_context(|| logs.display().to_string());
+    let done = finished(out, made)?;
+    let count = format!("{} records of {} workloads; {} lines are none", done.records, done.workloads, done.skipped);
+    let mut rows = vec![count];
+    rows.extend(done.named.iter().map(|line| format!("  {line}")));
+    rows.push("such a trace lacks:".into());
+    rows.extend(done.lacks().iter().map(|line| format!("  {line}")));
+    super::print(&render::rows(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
