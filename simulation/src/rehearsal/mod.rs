@@ -62,6 +62,8 @@ pub struct OfTrace<'r> {
 /// What became of an act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
+    /// It stands for nothing that was done.
+    NoAct,
     Permitted,
     Audited,
     /// Which row of the report.
@@ -123,11 +125,7 @@ impl OfTrace<'_> {
     pub fn part(&mut self, part: &Part) {
         match part {
             Part::Facts(facts) => facts.iter().for_each(|fact| self.fact(fact)),
-            Part::Records(batches) => {
-                for (_, bytes) in batches.iter() {
-                    self.batch(bytes);
-                }
-            }
+            Part::Records(batches) => self.block(batches.bytes()),
         }
     }
 
@@ -155,8 +153,9 @@ impl OfTrace<'_> {
         }
     }
 
-    /// In the order of their times, as alerts read them: the rings of several CPUs stand one after the other.
-    fn batch(&mut self, bytes: &[u8]) {
+    /// In the order of their times: the rings of several CPUs, and what a responder tells, stand one after the other, and a process must be
+    /// known before its acts. A node has only its batches to put in order; a block is up to a second of them.
+    fn block(&mut self, bytes: &[u8]) {
         let mut records: Vec<Record<'_>> = RecordReader::new(bytes).flatten().collect();
         records.sort_by_key(|record| record.header.boot_ns);
         for record in &records {
@@ -176,17 +175,18 @@ impl OfTrace<'_> {
             self.folded(header, folded.of_kind, folded.of_boot_ns, u64::from(folded.repeats));
             return;
         }
-        if !self.counts(record) {
-            return;
-        }
-        let acting = self.picture.acting(header);
-        let Some(judged) = act::judge(&policy.blob, record, acting) else { return };
-        let acting = acting.map_or("", |(executable, _)| executable).to_owned();
-        let verdict = self.take(record, &policy, &judged, acting);
+        let verdict = if self.counts(record) { self.judged(record, &policy) } else { Verdict::NoAct };
         if self.sent.len() >= MAX_FOLDED {
             self.sent.pop_first();
         }
         self.sent.insert((header.boot_ns, header.tgid, record.kind()), verdict);
+    }
+
+    fn judged(&mut self, record: &Record<'_>, policy: &CompiledPolicy) -> Verdict {
+        let acting = self.picture.acting(&record.header);
+        let Some(judged) = act::judge(&policy.blob, record, acting) else { return Verdict::NoAct };
+        let acting = acting.map_or("", |(executable, _)| executable).to_owned();
+        self.take(record, policy, &judged, acting)
     }
 
     /// Whether the record stands for an act, and no other record does so better.
@@ -238,8 +238,10 @@ impl OfTrace<'_> {
     /// So many acts more that equal one that was sent.
     fn folded(&mut self, header: &RecordHeader, kind: Kind, boot_ns: u64, repeats: u64) {
         let report = &mut self.rehearsal.report;
-        report.acts += repeats;
-        match self.sent.get(&(boot_ns, header.tgid, kind)) {
+        let verdict = self.sent.get(&(boot_ns, header.tgid, kind));
+        report.acts += if verdict == Some(&Verdict::NoAct) { 0 } else { repeats };
+        match verdict {
+            Some(Verdict::NoAct) => {}
             Some(Verdict::Permitted) => report.permitted += repeats,
             Some(Verdict::Audited) => report.audited += repeats,
             Some(Verdict::Denied(row)) => report.more(*row, repeats),

@@ -132,6 +132,35 @@ fn unit_rehearsal_decides_sockets_destinations_and_capabilities_as_the_kernel_do
 }
 
 #[test]
+fn unit_rehearsal_counts_what_was_folded_as_often_as_it_was_done() {
+    let mut writer = palisade_kernel_abi::record::RecordWriter::default();
+    let header =
+        |boot_ns| RecordHeader { slot: 4, tgid: 60, boot_ns, phase: Phase::Workload, ..RecordHeader::default() };
+    let mut write = |boot_ns, body| {
+        writer.write(&Record { header: header(boot_ns), body, decision: None }).expect("fits");
+    };
+    for (at, path, result) in [(10, b"/etc/hosts", 3), (20, b"/etc/nosuc", -2)] {
+        write(at, Body::Open(Open { path: text(path), flags: 0, result }));
+        let folded = Folded { of_kind: Kind::Open, of_boot_ns: at, last_ns: at + 5, repeats: 7 };
+        write(at + 5, Body::Folded(folded));
+    }
+    let unknown = Folded { of_kind: Kind::Open, of_boot_ns: 1, last_ns: 2, repeats: 2 };
+    write(40, Body::Folded(unknown));
+    let set = PolicySet::parse([("p.yaml", policy("  file: {matchPaths: [{path: /etc/hosts}]}\n").as_bytes())]);
+    let mut rehearsal = Rehearsal::new(set.expect("sound"), Postures::default(), Vec::new());
+    let mut of_trace = rehearsal.trace(&Header::default());
+    let named = Fact { boot_ns: 0, what: What::WorkloadNamed(Slot(4), traces::workload()) };
+    of_trace.part(&Part::Facts(vec![named]));
+    let mut block = palisade_wire::trace::Batches::new();
+    block.push(writer.bytes(), |_| true);
+    of_trace.part(&Part::Records(block));
+    of_trace.end();
+    let report = rehearsal.report();
+    assert_eq!((report.acts, report.denials()), (8 + 2, 8), "{report:?}");
+    assert_eq!(report.undecidable.iter().map(|row| row.count).sum::<u64>(), 2);
+}
+
+#[test]
 fn unit_rehearsal_counts_only_what_was_done_or_denied() {
     let open = |result| Body::Open(Open { path: text(b"/a"), flags: 0, result });
     assert!(act::happened(&open(3)) && !act::happened(&open(-2)));

@@ -1,0 +1,178 @@
+//! A trace of a whole node: what it replays to is what the node said, and what it holds is what was asked for.
+#![forbid(unsafe_code)]
+
+mod node_bed;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use node_bed::{NodeBed, eventually, succeed};
+use palisade_kernel_abi::record::{Body, RecordReader};
+use palisade_wire::trace::{Ending, Part, TraceReader};
+use serde_json::Value;
+
+const PALISADE: &str = env!("CARGO_BIN_EXE_palisade");
+
+const POLICY: &str = "apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata: {name: no-secret, namespace: example}
+spec:
+  selector: {matchLabels: {app: client}}
+  severity: 6
+  file: {matchPaths: [{path: /etc/bin/secret}]}
+  process: {matchPaths: [{path: /etc/bin/tool}]}
+  action: Block
+";
+
+/// Until told to stop it reads what it may and what it may not.
+const WORKS: &str = "until [ -e /tmp/go ]; do sleep 0.05; done
+    n=0; while [ $n -lt 4 ]; do cat /etc/hostname; cat /etc/bin/secret; /etc/bin/tool; n=$((n + 1)); sleep 0.1; done
+    touch /tmp/done; sleep 1000";
+
+fn palisade(arguments: &[&str]) -> Output {
+    Command::new(PALISADE).args(arguments).env("NO_COLOR", "1").output().expect("it runs")
+}
+
+fn lines(text: &[u8]) -> Vec<Value> {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+}
+
+/// Without what a trace has not: names of users; and with times to the millisecond, since a node reads its two clocks one after the other.
+fn comparable(line: &Value) -> Value {
+    let mut line = line.clone();
+    if let Some(fields) = line.as_object_mut() {
+        fields.retain(|name, _| !["username", "updatedTime", "timestamp"].contains(&name.as_str()));
+        let rounded = fields["time"].as_u64().expect("a time").div_euclid(10_000_000);
+        fields.insert("time".into(), rounded.into());
+    }
+    line
+}
+
+/// Held against each other field by field, so that a failure says which.
+fn assert_same(replayed: &[Value], said: &[Value]) {
+    assert_eq!(replayed.len(), said.len());
+    for (replayed, said) in replayed.iter().zip(said) {
+        let (replayed, said) = (replayed.as_object().expect("an object"), said.as_object().expect("an object"));
+        assert!(replayed.keys().eq(said.keys()));
+        for (name, value) in said {
+            let is_near =
+                name == "time" && replayed[name].as_u64().zip(value.as_u64()).is_some_and(|(a, b)| a.abs_diff(b) < 2);
+            assert!(is_near || &replayed[name] == value, "{name}: {} is not {value}", replayed[name]);
+        }
+    }
+}
+
+fn of_the_client(line: &&Value) -> bool {
+    line["workload"]["name"] == "client" && line.get("subject").is_some()
+}
+
+/// How many records, of how many slots, and how many captured arguments.
+fn held(path: &Path) -> (u64, Vec<u32>, usize) {
+    let bytes = fs::read(path).expect("written");
+    let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
+    let (mut slots, mut arguments) = (std::collections::BTreeSet::new(), 0);
+    while let Some(part) = reader.next_part().expect("bytes") {
+        let Part::Records(batches) = part else { continue };
+        for record in RecordReader::new(batches.bytes()) {
+            let record = record.expect("it can be read");
+            slots.insert(record.header.slot);
+            if let Body::Exec(exec) = record.body {
+                arguments += exec.arguments().count();
+            }
+        }
+    }
+    assert_eq!((reader.report().ending, reader.report().damaged), (Ending::Whole, 0));
+    (reader.report().records, slots.into_iter().collect(), arguments)
+}
+
+#[test]
+fn host_trace_of_a_node_replays_to_the_alerts_that_it_said_and_holds_what_was_asked_for() {
+    let mut bed = NodeBed::new(&[("secret.yaml", POLICY)]);
+    let kept = bed.path("traces");
+    bed.node_arguments =
+        ["--visibility", "process,file", "--trace-arguments", "--trace-directory"].map(str::to_owned).into();
+    bed.node_arguments.push(kept.display().to_string());
+    bed.start_node();
+    let client = bed.pod("client", WORKS);
+    bed.pod("other", "while :; do cat /etc/hostname; sleep 0.2; done");
+    fs::write(client.file("/tmp/go"), "").expect("written");
+    eventually("it is done", || client.file("/tmp/done").exists());
+    let socket = bed.path("admin.sock").display().to_string();
+    let at = |name: &str| bed.path(name).display().to_string();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let record = |out: &str, more: &[&str]| {
+        let fixed = ["record", "--admin-socket", &socket, "--last", "5m", "--out", out];
+        succeed(Command::new(PALISADE).args(fixed).args(more));
+    };
+    record(&at("all"), &["--keep-arguments"]);
+    record(&at("one"), &["--workload", "example/client"]);
+
+    // The very lines that the node wrote, in order.
+    let replayed = palisade(&["replay", &at("all")]);
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
+    let replayed: Vec<Value> = lines(&replayed.stdout).iter().filter(of_the_client).map(comparable).collect();
+    let said: Vec<Value> = bed.alerts().iter().filter(of_the_client).map(comparable).collect();
+    assert!(said.len() >= 8, "{said:?}");
+    assert_same(&replayed, &said);
+
+    let (all, slots, arguments) = held(Path::new(&at("all")));
+    assert!(slots.len() >= 3 && arguments > 10, "{slots:?} {arguments}");
+    let (one, slots, arguments) = held(Path::new(&at("one")));
+    assert!(one > 0 && one < all && slots.len() == 1, "{one} of {all}, {slots:?}");
+    assert_eq!(arguments, 0, "nobody asked for them");
+
+    // What would have been denied is what was, and a policy that denies nothing of it is told so by the exit status.
+    let policies = at("policies");
+    let rehearsed = palisade(&["rehearse", "--policy", &policies, "--output", "json", &at("all")]);
+    assert_eq!(rehearsed.status.code(), Some(1), "{}", String::from_utf8_lossy(&rehearsed.stderr));
+    let report: Value = serde_json::from_slice(&rehearsed.stdout).expect("JSON");
+    let denied: u64 =
+        report["denied"].as_array().expect("rows").iter().map(|row| row["count"].as_u64().expect("a count")).sum();
+    assert_eq!(denied, 8, "{report}");
+    fs::write(bed.path("harmless.yaml"), POLICY.replace("/etc/bin/secret", "/a").replace("/etc/bin/tool", "/b"))
+        .expect("written");
+    assert_eq!(palisade(&["rehearse", "--policy", &at("harmless.yaml"), &at("all")]).status.code(), Some(0));
+
+    // The node kept a trace around the first denial by itself.
+    let whole = || fs::read_dir(&kept).into_iter().flatten().flatten().map(|entry| entry.path());
+    eventually("a trace is kept", || whole().any(|path| path.extension().is_some_and(|e| e == "paltrace")));
+    let path = whole().find(|path| path.extension().is_some_and(|e| e == "paltrace")).expect("kept");
+    let replayed = palisade(&["replay", &path.display().to_string()]);
+    assert!(lines(&replayed.stdout).iter().any(|line| line["subject"]["resource"] == "/etc/bin/secret"));
+    bed.stop_node();
+}
+
+#[test]
+fn host_recording_that_is_begun_now_ends_with_its_time_or_with_the_node_and_can_be_read() {
+    let mut bed = NodeBed::new(&[]);
+    bed.node_arguments = vec!["--visibility".into(), "file".into()];
+    bed.start_node();
+    bed.pod("busy", "while :; do cat /etc/hostname; done");
+    let (socket, out) = (bed.path("admin.sock"), bed.path("timed"));
+    let mut command = Command::new(PALISADE);
+    command.args(["record", "--duration", "2s", "--admin-socket"]).arg(&socket).arg("--out").arg(&out);
+    succeed(&mut command);
+    let (records, ..) = held(&out);
+    assert!(records > 10, "{records}");
+    assert!(!command.output().expect("it runs").status.success(), "the file is there already");
+    // A node that is killed leaves what was received, and that is said.
+    let cut = bed.path("cut");
+    let mut recording = Command::new(PALISADE)
+        .args(["record", "--admin-socket"])
+        .arg(&socket)
+        .arg("--out")
+        .arg(&cut)
+        .spawn()
+        .expect("it runs");
+    eventually("something is received", || fs::metadata(&cut).is_ok_and(|about| about.len() > 4096));
+    assert!(bed.kill_node(), "the node had ended by itself");
+    assert!(!recording.wait().expect("it ends").success());
+    let told = palisade(&["trace", "info", &cut.display().to_string()]);
+    assert_eq!(told.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(why.contains("whether more was recorded, it does not say"), "{why}");
+}
