@@ -11,6 +11,7 @@ pub mod opens;
 pub mod pipeline;
 pub mod policies;
 pub mod probes;
+pub mod replay;
 pub mod rules;
 pub mod stopwatch;
 pub mod stress;
@@ -29,6 +30,7 @@ pub const SUBJECTS: &[Subject] = &[
     ("walker", walker::measure),
     ("mailbox", mailbox::measure),
     ("pipeline", pipeline::measure),
+    ("replay", replay::measure),
     ("policies", policies::measure),
     ("probes", probes::measure),
     ("stress", stress::measure),

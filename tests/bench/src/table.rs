@@ -11,6 +11,8 @@ pub enum Unit {
     Milliseconds,
     /// Instructions that the guest executed.
     Instructions,
+    /// Bytes.
+    Bytes,
     /// 2^10 bytes.
     Kibibytes,
 }
@@ -21,6 +23,7 @@ impl fmt::Display for Unit {
             Self::Nanoseconds => "ns",
             Self::Milliseconds => "ms",
             Self::Instructions => "instructions",
+            Self::Bytes => "bytes",
             Self::Kibibytes => "KiB",
         })
     }
