@@ -105,7 +105,7 @@ impl Counted {
             "workloads": self.workloads.iter().map(workload).collect::<Vec<_>>(),
             "generations": self.policies,
             "bytes": size, "bytesOfRecords": self.bytes,
-            "bytesARecord": if report.records == 0 { Value::Null } else { json!((size * 10 / report.records) as f64 / 10.0) },
+            "bytesARecord": (size * 10).checked_div(report.records).map(|tenths| tenths as f64 / 10.0),
             "lost": {
                 "missingNumbers": self.loss.missing, "shed": self.loss.shed, "malformed": self.loss.malformed,
                 "byKernel": self.loss.kernel.iter().map(|(kind, reason, count)| json!({

@@ -12,13 +12,15 @@ use super::{
 use crate::arguments::{NodeArguments, Palisade};
 
 /// Commands that read no configuration: a broken file must keep nobody from asking what is wrong with it, nor any container from starting.
-const WITHOUT_FILE: [&str; 7] = ["config", "completion", "man", "version", "hook", "responder", "policy"];
+const WITHOUT_FILE: [&str; 10] =
+    ["config", "completion", "man", "version", "hook", "responder", "policy", "trace", "replay", "rehearse"];
 
 /// Commands by what they are for, as `palisade --help` shows them.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Begin", &["doctor", "probe", "node"]),
     ("See what happens", &["top", "logs", "tree"]),
     ("Write policies and configuration", &["policy", "config"]),
+    ("Record, replay, rehearse", &["record", "trace", "replay", "rehearse"]),
     ("More", &["unload", "hook", "completion", "man", "version", "help"]),
 ];
 
