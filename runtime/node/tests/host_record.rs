@@ -159,6 +159,20 @@ fn host_recording_that_is_begun_now_ends_with_its_time_or_with_the_node_and_can_
     let (records, ..) = held(&out);
     assert!(records > 10, "{records}");
     assert!(!command.output().expect("it runs").status.success(), "the file is there already");
+    // Full files follow each other, and together tell each act once.
+    let (rotated, merged) = (bed.path("rotated"), bed.path("merged"));
+    let mut command = Command::new(PALISADE);
+    command.args(["record", "--duration", "10s", "--max-size", "16K", "--rotate", "9", "--admin-socket"]).arg(&socket);
+    succeed(command.arg("--out").arg(&rotated));
+    let mut parts: Vec<_> =
+        (1..=9).rev().map(|n| bed.path(&format!("rotated.{n}"))).filter(|path| path.exists()).collect();
+    parts.push(rotated);
+    assert!(parts.len() >= 2, "nothing was rotated");
+    let told: Vec<u64> = parts.iter().map(|part| held(part).0).collect();
+    assert!(parts.iter().all(|part| fs::metadata(part).expect("there").len() <= 16 << 10));
+    succeed(Command::new(PALISADE).args(["trace", "merge"]).args(&parts).arg("--out").arg(&merged));
+    let (records, ..) = held(&merged);
+    assert!(records < told.iter().sum() && told.iter().all(|of_part| records > *of_part), "{records} of {told:?}");
     // A node that is killed leaves what was received, and that is said.
     let cut = bed.path("cut");
     let mut recording = Command::new(PALISADE)

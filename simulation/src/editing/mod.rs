@@ -45,12 +45,11 @@ pub struct Span {
     pub workloads: Vec<String>,
 }
 
-/// Cuts a part out of a trace.
+/// Cuts a part out of a trace. All before it is read, for what was so at its beginning.
 ///
 /// # Errors
 /// See [`EditError`].
-pub fn cut<W: Write>(from: impl Read, span: &Span, to: W) -> Result<(W, Report), EditError> {
-    let mut reader = TraceReader::open(from)?;
+pub fn cut<W: Write>(mut reader: TraceReader<impl Read>, span: &Span, to: W) -> Result<(W, Report), EditError> {
     let mut header = reader.header().clone();
     if !span.workloads.is_empty() {
         header.workloads.clone_from(&span.workloads);

@@ -36,6 +36,10 @@ fn read(bytes: &[u8]) -> Told {
     told
 }
 
+fn opened(bytes: &[u8]) -> TraceReader<&[u8]> {
+    TraceReader::open(bytes).expect("a trace")
+}
+
 fn span(from: u64, until: u64) -> Span {
     Span { from_ns: from * SECOND, until_ns: until * SECOND, workloads: Vec::new() }
 }
@@ -43,7 +47,7 @@ fn span(from: u64, until: u64) -> Span {
 #[test]
 fn unit_cutting_keeps_the_span_and_begins_with_what_was_so_then() {
     let whole = traces::trace(traces::POLICY);
-    let (part, report) = cut(&whole[..], &span(21, 30), Vec::new()).expect("cut");
+    let (part, report) = cut(opened(&whole), &span(21, 30), Vec::new()).expect("cut");
     assert_eq!(report.damaged, 0);
     let told = read(&part);
     assert_eq!(told.times, [21 * SECOND, 22 * SECOND, 22 * SECOND + 1]);
@@ -57,15 +61,15 @@ fn unit_cutting_keeps_the_span_and_begins_with_what_was_so_then() {
     assert_eq!(told.facts.iter().filter(|fact| fact.what == What::SnapshotEnd).count(), 1);
     assert!(told.facts.iter().any(|fact| matches!(fact.what, What::PolicyInstalled(..))));
     let none = Span { workloads: vec!["db".into()], ..span(0, 100) };
-    let told = read(&cut(&whole[..], &none, Vec::new()).expect("cut").0);
+    let told = read(&cut(opened(&whole), &none, Vec::new()).expect("cut").0);
     assert!(told.times.is_empty() && told.ending == Ending::Whole);
 }
 
 #[test]
 fn unit_merging_parts_tells_each_act_once() {
     let whole = traces::trace(traces::POLICY);
-    let first = cut(&whole[..], &span(0, 22), Vec::new()).expect("cut").0;
-    let second = cut(&whole[..], &span(21, 100), Vec::new()).expect("cut").0;
+    let first = cut(opened(&whole), &span(0, 22), Vec::new()).expect("cut").0;
+    let second = cut(opened(&whole), &span(21, 100), Vec::new()).expect("cut").0;
     let (merged, reports) = merge(vec![&second[..], &first[..]], Vec::new()).expect("merged");
     assert_eq!(reports.len(), 2);
     let mut times = read(&merged).times;

@@ -27,6 +27,10 @@ pub struct RecordArguments {
     /// Bytes at which the trace ends: `10M`, `1G`.
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub max_size: Option<u64>,
+    /// With --max-size: go on in another file, and keep so many full ones as FILE.1 (the newest) to FILE.N. Each is a whole trace, and begins
+    /// with the last seconds of the one before (`palisade trace merge` tells each act once).
+    #[arg(long, requires = "max_size", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    pub rotate: Option<u32>,
     /// Keep the arguments of processes, which may be secrets; else they are overwritten.
     #[arg(long)]
     pub keep_arguments: bool,

@@ -1,10 +1,20 @@
 //! `palisade replay`: the lines that a node makes of a trace.
 
-use std::{fs::File, io::BufReader, path::Path, process::ExitCode, time::Duration};
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use palisade_simulation::replay::{Options, Output, Replay};
-use palisade_wire::trace::{Batches, Header, Part, TraceReader};
+use palisade_wire::trace::{
+    Batches, Header, Part, TraceReader,
+    frame::BlockKind,
+    seek::{self, Sought},
+};
 use palisade_world::Clock as _;
 
 use super::Outcome;
@@ -21,7 +31,7 @@ const PRINTED: usize = 64 << 10;
 /// # Errors
 /// The trace cannot be read, or standard output not be written.
 pub fn run(arguments: &ReplayArguments) -> Outcome {
-    let mut reader = open(&arguments.trace)?;
+    let mut reader = open_until(&arguments.trace, arguments.until)?;
     let options = Options {
         output: match arguments.output {
             ReplayOutput::Alerts => Output::Alerts,
@@ -84,6 +94,24 @@ fn flush(out: &mut Vec<u8>) -> anyhow::Result<bool> {
 pub fn open(path: &Path) -> anyhow::Result<TraceReader<BufReader<File>>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     TraceReader::open(BufReader::new(file)).with_context(|| path.display().to_string())
+}
+
+/// Opens a trace to be read until a time: where it has its index, the blocks of records behind that time are not read.
+///
+/// # Errors
+/// With the file's name.
+pub fn open_until(path: &Path, until: Option<Moment>) -> anyhow::Result<TraceReader<Box<dyn Read>>> {
+    let shown = || path.display().to_string();
+    let whole = |file| TraceReader::open(Box::new(BufReader::new(file)) as Box<dyn Read>).with_context(shown);
+    let mut file = File::open(path).with_context(shown)?;
+    let Some(until) = until else { return whole(file) };
+    let Some(index) = seek::index_of(&mut file).with_context(shown)? else { return whole(file) };
+    let header = open(path)?.header().clone();
+    let first =
+        index.iter().find(|entry| entry.kind == BlockKind::Records).map_or(header.boot_ns, |entry| entry.first_ns);
+    let sought = Sought::new(file, &index, 0, boot_ns(until, &header, first), None).with_context(shown)?;
+    let reader = TraceReader::open(Box::new(BufReader::new(sought)) as Box<dyn Read>).with_context(shown)?;
+    Ok(reader.sought())
 }
 
 /// Earliest time of records.

@@ -203,14 +203,14 @@ fn finished<T>(out: &Path, made: anyhow::Result<(BufWriter<File>, T)>) -> anyhow
 
 fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: Vec<String>, out: &Path) -> Outcome {
     let first = if from.is_some() || until.is_some() { first_record(path)? } else { 0 };
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let header = replay::open(path)?.header().clone();
+    let reader = replay::open_until(path, until)?;
+    let header = reader.header().clone();
     let span = Span {
         from_ns: from.map_or(0, |from| replay::boot_ns(from, &header, first)),
         until_ns: until.map_or(u64::MAX, |until| replay::boot_ns(until, &header, first)),
         workloads,
     };
-    let made = editing::cut(BufReader::new(file), &span, create(out)?).with_context(|| path.display().to_string());
+    let made = editing::cut(reader, &span, create(out)?).with_context(|| path.display().to_string());
     let report = finished(out, made)?;
     Ok(said(path, &report.complaints()))
 }
