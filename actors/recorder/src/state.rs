@@ -74,6 +74,7 @@ pub struct State {
     /// The next number of each producer.
     sequences: BTreeMap<u32, u64>,
     loss: Loss,
+    loss_said_ns: u64,
     clock: Option<u64>,
     recordings: BTreeMap<u64, (Recording, bool)>,
     next_id: u64,
@@ -96,6 +97,7 @@ impl State {
             open_since_ns: None,
             sequences: BTreeMap::new(),
             loss: Loss::default(),
+            loss_said_ns: 0,
             clock: None,
             recordings: BTreeMap::new(),
             next_id: 0,
@@ -213,8 +215,10 @@ impl State {
             self.clock = Some(unix_minus_boot_ns);
             self.fact(boot_ns, What::Clock(unix_minus_boot_ns));
         }
-        let known = self.now.lock().loss().clone();
-        if known != self.loss && self.is_kept() {
+        // Not with each tick: a fact ends a block.
+        let is_old = boot_ns.saturating_sub(self.loss_said_ns) >= SEAL_NS;
+        if is_old && self.is_kept() && *self.now.lock().loss() != self.loss {
+            self.loss_said_ns = boot_ns;
             self.fact(boot_ns, What::Loss(self.loss.clone()));
         }
         let is_due = |since: u64| boot_ns.saturating_sub(since) >= SEAL_NS || !self.recordings.is_empty();

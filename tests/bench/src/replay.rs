@@ -7,8 +7,8 @@
 
 use std::{fs, hint::black_box, path::Path};
 
-use palisade_recorder::{recording::Next, state::Settings, state::State};
 use palisade_protocol::RecordTrace;
+use palisade_recorder::{recording::Next, state::Settings, state::State};
 use palisade_simulation::replay::{Options, Output, Replay};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Fact, Header, Part, Picture, TraceReader, TraceWriter};
@@ -116,12 +116,8 @@ fn replaying(whole: &Whole, table: &mut Table) -> Measured {
 }
 
 fn recording(whole: &Whole, table: &mut Table) -> Measured {
-    let settings = Settings {
-        header: whole.header.clone(),
-        ring_bytes: 8 << 20,
-        ring_ns: u64::MAX,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { header: whole.header.clone(), ring_bytes: 8 << 20, ring_ns: u64::MAX, ..Settings::default() };
     let records = REPEATS * whole.records;
     let run = |recorded: bool| {
         let mut state = State::knowing(settings.clone(), Kept::new(Picture::default()));
@@ -143,8 +139,12 @@ fn recording(whole: &Whole, table: &mut Table) -> Measured {
     if run(false).0 == 0 || run(true).1 == 0 {
         return Err("nothing was recorded".into());
     }
-    let kept = nanoseconds_each(records, || drop(black_box(run(false))));
-    let recorded = nanoseconds_each(records, || drop(black_box(run(true))));
+    let kept = nanoseconds_each(records, || {
+        black_box(run(false));
+    });
+    let recorded = nanoseconds_each(records, || {
+        black_box(run(true));
+    });
     let mut copies = Vec::new();
     let copying = nanoseconds_each(records, || {
         for batch in (0..REPEATS).flat_map(|_| &whole.batches) {
@@ -166,7 +166,9 @@ fn recording(whole: &Whole, table: &mut Table) -> Measured {
 
 fn sizes(whole: &Whole, table: &mut Table) -> Measured {
     let mut block = Batches::new();
-    whole.batches.iter().for_each(|bytes| drop(block.push(bytes, |_| true)));
+    for bytes in &whole.batches {
+        block.push(bytes, |_| true);
+    }
     let of = |bytes: usize| bytes as f64 / whole.records as f64;
     let own = of(usize::try_from(block.block()?.len())?);
     let plain = of(zstd::bulk::compress(block.bytes(), LEVEL)?.len());

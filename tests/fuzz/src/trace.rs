@@ -17,8 +17,8 @@ use palisade_wire::trace::{
 pub fn trace(bytes: &[u8]) {
     let _ = seek::index_of(&mut Cursor::new(bytes));
     read(bytes);
-    let Some((first, rest)) = bytes.split_first() else { return };
-    let kind = [BlockKind::Facts, BlockKind::Records, BlockKind::Index][usize::from(first % 3)];
+    let Some(([kind, low, high], rest)) = bytes.split_first_chunk() else { return };
+    let kind = [BlockKind::Facts, BlockKind::Records, BlockKind::Index][usize::from(kind % 3)];
     let header = Header {
         little_endian: cfg!(target_endian = "little"),
         record_version: palisade_kernel_abi::record::VERSION,
@@ -28,8 +28,8 @@ pub fn trace(bytes: &[u8]) {
     let mut content = Items::default();
     content.append(rest);
     if let Ok(mut block) = Block::plain(kind, content) {
-        // A head that says as many records as the content: the fuzzer's second byte.
-        block.head.records = rest.first().copied().unwrap_or_default().into();
+        // As many as the fuzzer says, which only counts where the content says the same.
+        block.head.records = u16::from_le_bytes([*low, *high]).into();
         let _ = writer.block(&block);
     }
     let good = writer.finish().unwrap_or_default();
