@@ -171,11 +171,6 @@ static __noinline int pal_judge_open(struct file *file, struct pal_subject *subj
 	return result;
 }
 
-static __always_inline bool pal_is_preset_idle(void)
-{
-	return pal_is_idle(PAL_FAMILY_PRESET);
-}
-
 /* Judges protections whose conditions are met; the verdict is in `verdict`. */
 static __noinline int pal_protect(struct pal_subject *subject, struct pal_presets presets, struct pal_verdict *verdict)
 {
@@ -221,17 +216,19 @@ SEC("lsm/file_open")
 int BPF_PROG(judge_open, struct file *file, int earlier)
 {
 	struct pal_subject subject;
+	__u32 idle;
 	int result;
 
 	if (earlier)
 		return earlier;
-	if (!pal_is_preset_idle() && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
+	idle = pal_idle_families();
+	if (!(idle >> PAL_FAMILY_PRESET & 1) && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
 		result = pal_protect_open(file);
 		if (result)
 			return result;
 	}
 	/* The inner open before the identity: on overlayfs it is half of all calls. */
-	if (pal_is_idle(PAL_FAMILY_FILE) || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (idle >> PAL_FAMILY_FILE & 1 || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return 0;
 	return pal_judge_open(file, &subject);
 }
@@ -481,7 +478,7 @@ int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
 	struct pal_subject subject;
 	int result;
 
-	if (earlier || pal_is_preset_idle() || !pal_is_decided(&subject, PAL_FAMILY_PRESET))
+	if (earlier || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_decided(&subject, PAL_FAMILY_PRESET))
 		return earlier;
 	if (subject.phase == PAL_PHASE_RUNTIME &&
 	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
@@ -513,7 +510,7 @@ int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long 
 {
 	struct pal_subject subject;
 
-	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_preset_idle() || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
 		return earlier;
 	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory((__u64)file))
 		return 0;
@@ -527,7 +524,7 @@ int BPF_PROG(protect_protection, struct vm_area_struct *area, unsigned long aske
 	struct pal_subject subject;
 	__u64 file;
 
-	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_preset_idle() || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
 		return earlier;
 	file = (__u64)BPF_CORE_READ(area, vm_file);
 	if (BPF_CORE_READ(area, vm_flags) & PAL_VM_EXEC || (file && !pal_maps_memory(file) && !BPF_CORE_READ(area, anon_vma)))

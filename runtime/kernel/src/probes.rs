@@ -19,7 +19,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, TestRun as _,
     maps::{MapData, MapError, ProgramArray},
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, Program, ProgramError, RawTracePoint,
         RawTracePointRunOptions,
     },
 };
@@ -247,6 +247,20 @@ impl Probes {
         let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
         let program: &mut BtfTracePoint = object.program_mut("observe_call").ok_or("observe_call")?.try_into()?;
         program.load("sys_exit", &btf)?;
+        program.attach()?;
+        Ok(object)
+    }
+
+    /// Attaches a program that does nothing to the LSM hook of opens, until what is returned is dropped: for measuring what being
+    /// called costs.
+    ///
+    /// # Errors
+    /// What loading or attaching says.
+    pub fn attach_idle_open() -> Result<Ebpf, Box<dyn std::error::Error>> {
+        let btf = Btf::from_sys_fs()?;
+        let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+        let program: &mut Lsm = object.program_mut("idle_open").ok_or("idle_open")?.try_into()?;
+        program.load("file_open", &btf)?;
         program.attach()?;
         Ok(object)
     }
