@@ -465,6 +465,10 @@ pub(crate) fn explain(error: &ProgramError) -> String {
     let log = verifier_log.to_string();
     let lines: Vec<&str> = log.lines().collect();
     let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
+    // A kernel that refuses the kind of program has not verified anything.
+    if last.is_empty() {
+        return io_error.to_string();
+    }
     format!("{io_error}; verifier: {}", last.join(" | "))
 }
 
