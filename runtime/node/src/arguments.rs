@@ -508,10 +508,10 @@ pub struct ExplainArguments {
     /// Default posture for capabilities and ptrace.
     #[arg(long, value_enum, default_value = "audit")]
     pub default_capabilities_posture: PostureArgument,
-    /// It executes this file.
+    /// It executes this file, by its own path: where an image's symbolic links lead is not known here.
     #[arg(long, value_name = "PATH")]
     pub exec: Option<String>,
-    /// It opens this file.
+    /// It opens this file, by its own path.
     #[arg(long, value_name = "PATH")]
     pub open: Option<String>,
     /// It connects there.
