@@ -318,7 +318,7 @@ pub struct LogsArguments {
     #[arg(long, short = 'n', default_value_t = 100)]
     pub recent: usize,
     /// Which lines.
-    #[arg(long, value_enum, default_value = "policy")]
+    #[arg(long, value_enum, default_value = "policy", requires_if("system", "follow"))]
     pub filter: LinesArgument,
     /// What to leave out.
     #[command(flatten)]
@@ -368,7 +368,7 @@ pub struct FilterArguments {
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub severity: Option<u8>,
     /// denied, killed, observed, unenforceable.
-    #[arg(long)]
+    #[arg(long, value_parser = verdicts)]
     pub verdict: Option<String>,
     /// Labels of the workload, all of them: `app=web,tier=front`.
     #[arg(long)]
@@ -435,7 +435,7 @@ pub enum PolicyCommand {
     /// Check policy files: every problem with its place, and what to write instead.
     Validate {
         /// Files or directories.
-        #[arg(required = true)]
+        #[arg(default_value = "/etc/palisade/policies")]
         paths: Vec<PathBuf>,
         /// Do not ask this kernel what it holds (which takes root and tries each capability).
         #[arg(long)]
@@ -450,6 +450,7 @@ pub enum PolicyCommand {
     /// Say in words what policies mean for a workload, and which rule decides what it does.
     Explain(Box<ExplainArguments>),
     /// Run policy tests (kind: PolicyTest).
+    #[command(after_long_help = POLICY_TEST)]
     Test {
         /// Files.
         #[arg(required = true)]
@@ -459,6 +460,22 @@ pub enum PolicyCommand {
         output: Output,
     },
 }
+
+/// What a policy test looks like.
+const POLICY_TEST: &str = "\
+A policy test:
+  apiVersion: palisade.dev/v1alpha1
+  kind: PolicyTest
+  name: web pods may not read the shadow file
+  workloads:
+    - { name: web, namespace: default, labels: { app: web } }
+  policies:
+    - deny-shadow.yaml   # beside the test's file; or a whole policy in place
+  cases:
+    - name: it is not opened
+      workload: web
+      open: { path: /etc/shadow }   # exec, open, socket, connect, ptrace, capability, dns, syscall
+      expect: { action: Block, policy: deny-shadow }   # DefaultPosture where no rule of an allow-list decides";
 
 /// `palisade policy explain`.
 #[derive(Debug, Args)]
@@ -491,10 +508,10 @@ pub struct ExplainArguments {
     /// Default posture for capabilities and ptrace.
     #[arg(long, value_enum, default_value = "audit")]
     pub default_capabilities_posture: PostureArgument,
-    /// It executes this file.
+    /// It executes this file, by its own path: where an image's symbolic links lead is not known here.
     #[arg(long, value_name = "PATH")]
     pub exec: Option<String>,
-    /// It opens this file.
+    /// It opens this file, by its own path.
     #[arg(long, value_name = "PATH")]
     pub open: Option<String>,
     /// It connects there.
@@ -609,6 +626,18 @@ fn refresh(text: &str) -> Result<Duration, String> {
     seconds(text)
         .and_then(|every| if every.as_millis() < 100 || every > most { Err("0.1 to 3600".into()) } else { Ok(every) })
 }
+
+/// Patterns of verdicts, between commas: one that can match none would be an empty answer that reads like good news.
+fn verdicts(text: &str) -> Result<String, String> {
+    let known = |part: &str| part.contains('*') || VERDICTS.contains(&part.trim());
+    match text.split(',').find(|part| !known(part)) {
+        None => Ok(text.to_owned()),
+        Some(part) => Err(format!("`{}` is no verdict: {}", part.trim(), VERDICTS.join(", "))),
+    }
+}
+
+/// As alerts have them.
+const VERDICTS: [&str; 4] = ["denied", "killed", "observed", "unenforceable"];
 
 /// `90s`, `5m`, `2h`, `1d`; a bare number is seconds.
 fn age(text: &str) -> Result<Duration, String> {

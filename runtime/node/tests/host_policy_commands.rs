@@ -329,3 +329,24 @@ fn host_policy_explain_exits_with_64_for_no_act_and_2_for_no_file() {
     let absent = palisade(&["policy", "explain", "--no-kernel"], &[&folder.path().join("absent")]);
     assert_eq!(absent.status.code(), Some(2));
 }
+
+#[test]
+fn host_policy_test_holds_the_example_policies_to_what_they_say() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policy-tests/examples.yaml");
+    let output = palisade(&["policy", "test"], &[&file]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).ends_with("7 cases hold, 0 do not, 0 cannot be run\n"), "{}", text(&output));
+}
+
+#[test]
+fn host_policy_test_prints_a_test_in_its_help_that_can_be_run() {
+    let help = text(&palisade(&["policy", "test", "--help"], &[]));
+    let (_, example) = help.split_once("A policy test:\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let policy = SHADOW.replace("no-shadow", "deny-shadow").replace("namespace: shop", "namespace: default");
+    fs::write(folder.path().join("deny-shadow.yaml"), policy).unwrap();
+    let file = folder.path().join("test.yaml");
+    fs::write(&file, example).unwrap();
+    let output = palisade(&["policy", "test"], &[&file]);
+    assert!(text(&output).ends_with("1 cases hold, 0 do not, 0 cannot be run\n"), "{}\n{example}", text(&output));
+}

@@ -165,8 +165,8 @@ fn write_answer(text: &mut String, answer: &Answer) {
         let decision = &question.decision;
         let by = match (decision.by.first(), decision.by_posture) {
             (Some(rule), _) => format!("by {}", place(rule)),
-            (None, true) => "by the default posture, for no rule decides in this allow-list".to_owned(),
-            (None, false) => "for no rule decides, and the family is no allow-list".to_owned(),
+            (None, true) => "by the default posture: no rule decides in this allow-list".to_owned(),
+            (None, false) => "since no rule decides, and the family is no allow-list".to_owned(),
         };
         let _ = writeln!(text, "\nThe {}: {} {by}.", question.about, outcome_word(decision.action));
         let (near, far): (Vec<&Considered>, Vec<&Considered>) =
