@@ -58,7 +58,7 @@ pub struct Names {
 impl Names {
     /// A slot is this workload's from now on.
     pub fn named(&mut self, fact: WorkloadNamed) {
-        let labels: Vec<String> = fact.workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels: Vec<String> = fact.workload.labels.iter().map(|(key, value)| label(key, value)).collect();
         self.workloads.insert(fact.slot, Named { workload: fact.workload, labels: labels.join(",") });
     }
 
@@ -72,6 +72,13 @@ impl Names {
             index => self.rules.rule(slot, key.generation, key.policy, index),
         }
     }
+}
+
+/// `key=value` in which no comma passes for the next label, nor an equals sign in the key for its end: labels of Docker may hold anything,
+/// those of Kubernetes none of these.
+fn label(key: &str, value: &str) -> String {
+    let escaped = |text: &str| text.replace('\\', "\\x5c").replace(',', "\\x2c");
+    format!("{}={}", escaped(key).replace('=', "\\x3d"), escaped(value))
 }
 
 /// What a state does by configuration.
