@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext as _, Handler, MessageResult};
+use actix::{Actor, AsyncContext as _, Handler, Message, MessageResult};
 use palisade_domain::Line;
 use palisade_protocol::{
     AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
-    ProcessListed, ProcessesOf, RecordsRead, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
+    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock, PasswdReader};
@@ -16,6 +16,7 @@ use crate::{
     compose,
     sinks::Sinks,
     state::{Names, Settings, State},
+    throttle::Limit,
 };
 
 /// The condition's name.
@@ -46,6 +47,21 @@ pub struct Wiring {
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
+
+/// Lines go here from now on; a sink of a name that they go to already goes on as it is.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetSinks {
+    /// As [`Wiring::sinks`].
+    pub sinks: Vec<Box<dyn AlertSink>>,
+    /// As [`Wiring::log_sinks`].
+    pub log_sinks: Vec<Box<dyn AlertSink>>,
+}
+
+/// When alerts of one workload are too many from now on; `None`: never.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct SetThrottle(pub Option<Limit>);
 
 /// Who follows, and what.
 struct Listener {
@@ -175,8 +191,8 @@ impl Alerts {
         self.publish();
         self.sinks.look();
         self.report(CONDITION, self.sinks.condition());
+        self.log_sinks.look();
         if !self.log_sinks.is_empty() {
-            self.log_sinks.look();
             self.report(LOG_CONDITION, self.log_sinks.condition());
         }
     }
@@ -237,6 +253,38 @@ impl Handler<VisibilityChanged> for Alerts {
 
     fn handle(&mut self, message: VisibilityChanged, _: &mut Self::Context) {
         self.state.visible(&message);
+    }
+}
+
+impl Handler<SetSinks> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: SetSinks, _: &mut Self::Context) {
+        let logged = !self.log_sinks.is_empty();
+        self.sinks.replace(message.sinks);
+        self.log_sinks.replace(message.log_sinks);
+        if logged && self.log_sinks.is_empty() {
+            // Nobody speaks of them any more; one that finds no room stays as it was last said.
+            let _ = self.conditions.try_send(ConditionReported { name: LOG_CONDITION.to_owned(), condition: None });
+        }
+        self.look();
+    }
+}
+
+impl Handler<SetThrottle> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: SetThrottle, _: &mut Self::Context) {
+        self.state.set_throttle(message.0);
+        self.look();
+    }
+}
+
+impl Handler<SetVisibility> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: SetVisibility, _: &mut Self::Context) {
+        self.state.see_by_default(message.visibility);
     }
 }
 

@@ -4,7 +4,8 @@
 //!   alerts, the sinks.
 //! - *Hears*: [`RecordsRead`](palisade_protocol::RecordsRead), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced),
 //!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled), [`WorkloadNamed`](palisade_protocol::WorkloadNamed),
-//!   [`VisibilityChanged`](palisade_protocol::VisibilityChanged), [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts),
+//!   [`VisibilityChanged`](palisade_protocol::VisibilityChanged), [`SetVisibility`](palisade_protocol::SetVisibility),
+//!   [`actor::SetSinks`], [`actor::SetThrottle`], [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts),
 //!   [`AlertCountsOf`](palisade_protocol::AlertCountsOf), [`ProcessesOf`](palisade_protocol::ProcessesOf).
 //! - *Says*: lines to sinks and listeners; [`ConditionReported`](palisade_protocol::ConditionReported): whether the sinks write; questions
 //!   for user names to the port.

@@ -141,6 +141,16 @@ impl State {
         }
     }
 
+    /// When alerts of one workload are too many from now on. What was held back in silences that this ends is said with the next lines.
+    pub fn set_throttle(&mut self, limit: Option<Limit>) {
+        self.silences.set_limit(limit, &self.names.lock(), &self.node, self.unix_minus_boot_ns);
+    }
+
+    /// What is seen of a workload of which nobody says it, from now on.
+    pub fn see_by_default(&mut self, visibility: Visibility) {
+        self.visibility = visibility;
+    }
+
     /// Whether anybody wants logs; none are made otherwise.
     pub fn want_logs(&mut self, wanted: bool) {
         self.wants_logs = wanted;

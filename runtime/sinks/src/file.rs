@@ -13,9 +13,38 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+
+/// The bounds of a file, which may be set anew while it is written: they hold from its next lines on. Older files past a number that was
+/// lowered stay where they are.
+#[derive(Debug, Clone)]
+pub struct FileBounds(Arc<Bounds>);
+
+#[derive(Debug)]
+struct Bounds {
+    max_bytes: AtomicU64,
+    keep: AtomicU32,
+}
+
+impl FileBounds {
+    /// Rotated before it grows past `max_bytes`, and as many older ones as `keep`.
+    #[must_use]
+    pub fn new(max_bytes: u64, keep: u32) -> Self {
+        Self(Arc::new(Bounds { max_bytes: max_bytes.into(), keep: keep.into() }))
+    }
+
+    /// From now on.
+    pub fn set(&self, max_bytes: u64, keep: u32) {
+        self.0.max_bytes.store(max_bytes, Ordering::Relaxed);
+        self.0.keep.store(keep, Ordering::Relaxed);
+    }
+}
 
 /// Appends to a file that is made for its owner alone: lines name paths and arguments of workloads. One that is there already may be
 /// for more readers, if its owner made it so; one that another user owns or may write to is refused, and so is his symbolic link.
@@ -25,8 +54,7 @@ use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
 pub struct RotatingFile {
     path: PathBuf,
     name: String,
-    max_bytes: u64,
-    keep: u32,
+    bounds: FileBounds,
     open: Option<Open>,
     /// Why the last rotation failed; lines go on past the bound.
     rotation: Option<String>,
@@ -46,8 +74,14 @@ impl RotatingFile {
     /// At most (`keep` + 1) × `max_bytes` are on disk, unless one batch of lines alone is more than `max_bytes`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, max_bytes: u64, keep: u32) -> Self {
+        Self::within(path, FileBounds::new(max_bytes, keep))
+    }
+
+    /// The same within bounds that may change.
+    #[must_use]
+    pub fn within(path: impl Into<PathBuf>, bounds: FileBounds) -> Self {
         let path = path.into();
-        Self { name: format!("file {}", path.display()), path, max_bytes, keep, open: None, rotation: None }
+        Self { name: format!("file {}", path.display()), path, bounds, open: None, rotation: None }
     }
 
     fn older(&self, number: u32) -> PathBuf {
@@ -58,10 +92,11 @@ impl RotatingFile {
 
     /// The oldest first, each over the one after it.
     fn rotate(&self) -> io::Result<()> {
-        if self.keep == 0 {
+        let keep = self.bounds.0.keep.load(Ordering::Relaxed);
+        if keep == 0 {
             return fs::remove_file(&self.path);
         }
-        for number in (1..self.keep).rev() {
+        for number in (1..keep).rev() {
             match fs::rename(self.older(number), self.older(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -80,8 +115,8 @@ impl RotatingFile {
         if self.open.is_none() {
             self.open = Some(opened(&self.path)?);
         }
-        let full =
-            self.open.as_ref().is_some_and(|open| open.size > 0 && open.size.saturating_add(more) > self.max_bytes);
+        let most = self.bounds.0.max_bytes.load(Ordering::Relaxed);
+        let full = self.open.as_ref().is_some_and(|open| open.size > 0 && open.size.saturating_add(more) > most);
         if full {
             self.rotation = self.rotate().err().map(|error| format!("it is not rotated, and grows: {error}"));
             if self.rotation.is_none() {
@@ -195,6 +230,20 @@ mod tests {
         assert_eq!(all, (8..22).map(line).collect::<String>(), "the newest, in order, none twice, none missing");
         assert_eq!(fs::read_dir(root.path()).expect("there").count(), 4);
         assert!(of("alerts.jsonl.2").len() <= 40);
+    }
+
+    #[test]
+    fn unit_sinks_file_takes_new_bounds_with_its_next_lines() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        let bounds = FileBounds::new(1000, 1);
+        let mut sink = RotatingFile::within(&path, bounds.clone());
+        ["one\n", "two\n"].iter().for_each(|line| sink.append(line.as_bytes()).expect("written"));
+        bounds.set(6, 2);
+        ["three\n", "four\n"].iter().for_each(|line| sink.append(line.as_bytes()).expect("written"));
+        let of = |name: &str| fs::read_to_string(root.path().join(name)).unwrap_or_default();
+        assert_eq!(of("alerts.jsonl.2") + &of("alerts.jsonl.1") + &of("alerts.jsonl"), "one\ntwo\nthree\nfour\n");
+        assert_eq!(of("alerts.jsonl.2"), "one\ntwo\n");
     }
 
     #[test]
