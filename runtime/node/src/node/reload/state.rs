@@ -8,13 +8,25 @@ use palisade_protocol::Condition;
 use crate::configuration::command_line::Effective;
 
 /// Settings that take effect while the node runs.
-pub const LIVE: [&str; 6] = [
+pub const LIVE: [&str; 18] = [
+    "alertFile",
+    "alertFileBytes",
+    "alertFileKeep",
+    "defaultCapabilitiesPosture",
     "defaultFilePosture",
     "defaultNetworkPosture",
-    "defaultCapabilitiesPosture",
     "hostLabels",
+    "logFile",
+    "logFileBytes",
+    "logFileKeep",
     "logLevel",
+    "logStdout",
+    "maxAlertPerSec",
+    "noAlertStdout",
+    "noAlertThrottling",
     "policyInterval",
+    "throttleSec",
+    "visibility",
 ];
 
 /// Problems that a condition names; `palisade config validate` tells all.
@@ -118,6 +130,39 @@ mod tests {
         for live in LIVE {
             assert!(all.iter().any(|definition| definition.name == live), "{live}");
         }
+    }
+
+    /// What no message changes while a node runs: it is built into the kernel's maps, or is an address that is taken at the start.
+    #[test]
+    fn unit_reload_knows_of_every_setting_whether_it_needs_a_restart() {
+        let needs_restart = [
+            "adminAddress",
+            "adminSocket",
+            "adminTokenFile",
+            "byCgroups",
+            "clusterName",
+            "containerd",
+            "criSocket",
+            "foldWindow",
+            "hookSocket",
+            "hostPolicy",
+            "keepEnforcing",
+            "logFormat",
+            "maxWorkloads",
+            "noContainers",
+            "nodeName",
+            "observationBurst",
+            "observationRate",
+            "onUnknownPath",
+            "pinRoot",
+            "policyDir",
+            "stateDir",
+        ];
+        let mut known: Vec<&str> = LIVE.iter().chain(&needs_restart).copied().collect();
+        let mut all: Vec<String> = definitions().into_iter().map(|definition| definition.name).collect();
+        known.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(all, known);
     }
 
     #[test]
