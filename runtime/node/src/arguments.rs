@@ -638,11 +638,11 @@ fn directives(text: &str) -> Result<String, String> {
 }
 
 fn fold_window(text: &str) -> Result<Duration, String> {
-    seconds(text).and_then(
-        |window| {
-            if window > Duration::from_secs(60) { Err("60 or less".into()) } else { Ok(window) }
-        },
-    )
+    if text.parse() == Ok(0.0) {
+        return Ok(Duration::ZERO);
+    }
+    let most = Duration::from_secs(60);
+    seconds(text).and_then(|window| if window > most { Err("60 or less".into()) } else { Ok(window) })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
