@@ -274,6 +274,10 @@ fn unit_admin_token_that_others_could_use_is_refused_with_what_to_do() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("ours");
     Token::at(&path).expect("read only is well");
     assert!(Token::at(root.path()).is_err(), "a directory");
+    let fifo = root.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg("-m600").arg(&fifo).status().expect("coreutils").success());
+    let refused = Token::at(&fifo).expect_err("nobody writes to it, and nobody waits").to_string();
+    assert!(refused.contains("not a regular file"), "{refused}");
 }
 
 #[test]

@@ -9,9 +9,13 @@
 //! synced to the disk: a machine that loses power loses the last seconds, and alerts do not wait for a disk.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,6 +24,10 @@ use std::{
 };
 
 use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+use rustix::{
+    fs::{OFlags, readlinkat},
+    io::Errno,
+};
 
 /// The bounds of a file, which may be set anew while it is written: they hold from its next lines on. Older files past a number that was
 /// lowered stay where they are.
@@ -59,6 +67,9 @@ pub struct RotatingFile {
     /// Why the last rotation failed; lines go on past the bound.
     rotation: Option<String>,
 }
+
+/// Links that are followed from one file to the next.
+const MAX_LINKS: u32 = 8;
 
 #[derive(Debug)]
 struct Open {
@@ -128,13 +139,9 @@ impl RotatingFile {
 }
 
 fn opened(path: &Path) -> io::Result<Open> {
-    // Without the link's owner a link in a directory of everybody's would lead lines into any file of the machine.
-    if fs::symlink_metadata(path).is_ok_and(|there| !is_ours(there.uid(), 0, own_uid())) {
-        return Err(not_ours());
-    }
-    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+    let file = followed(path)?;
     let there = file.metadata()?;
-    if there.is_file() && !is_ours(there.uid(), there.mode(), own_uid()) {
+    if !is_ours(there.uid(), if there.is_file() { there.mode() } else { 0 }, own_uid()) {
         return Err(not_ours());
     }
     let size = there.len();
@@ -143,6 +150,33 @@ fn opened(path: &Path) -> io::Result<Open> {
         file.read_exact_at(&mut last, size - 1)?;
     }
     Ok(Open { file, size, torn: last != [b'\n'] })
+}
+
+/// Opens what is at a path. Links are followed here, not by the kernel, so that the link that is followed is the very one whose owner was
+/// looked at: in a directory of everybody's it is exchanged in between, and would lead lines into any file of the machine.
+fn followed(path: &Path) -> io::Result<File> {
+    let mut path = path.to_owned();
+    let flags = |flags: OFlags| flags.bits().cast_signed();
+    for _ in 0..MAX_LINKS {
+        let mut plain = OpenOptions::new();
+        plain.create(true).read(true).append(true).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
+        match plain.open(&path) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {}
+            opened => return opened,
+        }
+        let link = OpenOptions::new().read(true).custom_flags(flags(OFlags::PATH | OFlags::NOFOLLOW)).open(&path)?;
+        let there = link.metadata()?;
+        if !there.is_symlink() {
+            continue;
+        }
+        if !is_ours(there.uid(), 0, own_uid()) {
+            return Err(not_ours());
+        }
+        let leads_to = readlinkat(&link, "", Vec::new())?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        path = folder.join(OsStr::from_bytes(leads_to.as_bytes()));
+    }
+    Err(io::Error::other("it is a link to a link too often: name the file itself"))
 }
 
 /// Whether nobody but this process' user and root has a say in what is at a path.
@@ -278,6 +312,59 @@ mod tests {
         let path = root.path().join("alerts.jsonl");
         RotatingFile::new(&path, 10, 1).append(b"x\n").expect("written");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn unit_sinks_link_of_our_own_is_followed_from_where_it_lies_and_one_of_another_never() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (path, target) = (root.path().join("alerts.jsonl"), root.path().join("elsewhere"));
+        std::os::unix::fs::symlink("second", &path).expect("made");
+        std::os::unix::fs::symlink("elsewhere", root.path().join("second")).expect("made");
+        RotatingFile::new(&path, 10, 1).append(b"x\n").expect("written");
+        assert_eq!(fs::read(&target).expect("there"), b"x\n");
+        fs::remove_file(&path).expect("there");
+        std::os::unix::fs::symlink("alerts.jsonl", &path).expect("made");
+        RotatingFile::new(&path, 10, 1).append(b"x\n").expect_err("a circle");
+        fs::remove_file(&path).expect("there");
+        std::os::unix::fs::symlink(&target, &path).expect("made");
+        if own_uid() == 0 {
+            std::os::unix::fs::lchown(&path, Some(7), None).expect("root gives it away");
+            let error = RotatingFile::new(&path, 10, 1).append(b"y\n").expect_err("another user leads us there");
+            assert!(error.to_string().contains("another user"), "{error}");
+            assert_eq!(fs::read(&target).expect("there"), b"x\n");
+        }
+    }
+
+    /// Whoever may write to the directory exchanges file and link under our hands: no line ends where only his link leads.
+    #[test]
+    fn unit_sinks_link_that_is_exchanged_while_a_file_is_opened_leads_no_line_astray() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (path, secret) = (root.path().join("alerts.jsonl"), root.path().join("secret"));
+        fs::write(&secret, b"").expect("made");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("ours");
+        if own_uid() != 0 {
+            return;
+        }
+        let (attacked, leads_to, done) = (path.clone(), secret.clone(), Arc::new(AtomicU32::new(0)));
+        let over = Arc::clone(&done);
+        let attacker = std::thread::spawn(move || {
+            let (link, aside) = (attacked.with_extension("link"), attacked.with_extension("aside"));
+            std::os::unix::fs::symlink(&leads_to, &link).expect("made");
+            std::os::unix::fs::lchown(&link, Some(7), None).expect("root gives it away");
+            while over.load(Ordering::Relaxed) == 0 {
+                // Whatever was made there meanwhile is put aside, and the link stands there for a moment.
+                fs::rename(&attacked, &aside).ok();
+                fs::rename(&link, &attacked).expect("it is there");
+                fs::rename(&attacked, &link).expect("nobody else renames");
+            }
+        });
+        for _ in 0..10_000 {
+            // Refused, or written to a file of its own.
+            let _ = RotatingFile::new(&path, 1000, 1).append(b"x\n");
+        }
+        done.store(1, Ordering::Relaxed);
+        attacker.join().expect("it ends");
+        assert_eq!(fs::read(&secret).expect("there"), b"");
     }
 
     #[test]

@@ -161,7 +161,9 @@ impl Drop for Queued {
         self.behind.ending.store(true, Ordering::Relaxed);
         // Whose place others took had its time, and lines go on meanwhile.
         let within = if self.replaced { Duration::ZERO } else { DRAIN };
-        if self.done.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+        let is_left = self.done.recv_timeout(within) == Err(RecvTimeoutError::Timeout);
+        // Its thread may have to notice only that nothing comes any more.
+        if is_left && self.behind.unwritten.load(Ordering::Relaxed) > 0 {
             tracing::error!(sink = self.name, "left behind with alerts that are not written");
         }
         let lost = self.health().lost;
