@@ -98,7 +98,14 @@ fn host_node_does_not_start_with_a_broken_configuration_and_other_commands_say_s
 
 #[test]
 fn host_failures_name_the_next_command_to_type() {
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 15] = [
+        (&["logs", "--verdict", "blocked"], 64, "denied, killed, observed, unenforceable"),
+        (&["logs", "--operation", "exec,opne"], 64, "did you mean `open`?"),
+        (
+            &["logs", "--operation", "file,dns*", "--verdict", "Denied", "--admin-socket", "/no/such"],
+            1,
+            "palisade node",
+        ),
         (&["tree", "--admin-socket", "/no/such"], 1, "palisade node"),
         (&["tree", "--follow", "--admin-socket", "/no/such"], 1, "palisade node"),
         (&["logs", "--admin-socket", "/no/such"], 1, "palisade doctor"),

@@ -99,7 +99,7 @@ impl State {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             debug_assert!(!first.is_empty(), "a problem has words");
             return Condition::Degraded(format!(
-                "the last good configuration stays in force: {}{more}",
+                "the last good configuration stays in force: {}{more}; mend it, and look by `palisade config validate`",
                 named.join("; ")
             ));
         }
@@ -189,7 +189,7 @@ mod tests {
         let Condition::Degraded(reason) = state.condition() else { panic!("degraded") };
         assert!(
             reason.starts_with("the last good configuration stays in force: c.yaml:1:1: a; ")
-                && reason.ends_with(" and 1 more"),
+                && reason.ends_with(" and 1 more; mend it, and look by `palisade config validate`"),
             "{reason}"
         );
         assert_eq!(state.read(Err(problems)), Outcome::default(), "said once");
