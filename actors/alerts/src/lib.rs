@@ -35,6 +35,7 @@ pub mod processes;
 pub mod rules;
 pub mod silence;
 pub mod sinks;
+mod slot_names;
 pub mod state;
 pub mod throttle;
 pub mod unheld;

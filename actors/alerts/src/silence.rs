@@ -5,7 +5,7 @@ use palisade_domain::{Family, Generation, HeldBack, Line, Slot, Throttling, Unix
 use crate::{
     compose::{DEFAULT_POSTURE, NodeNames},
     rules::RuleIndex,
-    state::{self, Names},
+    slot_names::{self, Names},
     throttle::{Ended, Limit, Throttle, Turn},
 };
 
@@ -114,11 +114,11 @@ fn line(limit: Limit, of: &Ended<RuleKey>, time: UnixNanos, names: &Names, node:
     Line::Throttling(Box::new(Throttling {
         time,
         node: node.node.clone(),
-        workload: state::workload(names, of.slot),
+        workload: slot_names::workload(names, of.slot),
         max_alerts_per_second: limit.per_second,
         silence_seconds: limit.silence_seconds,
         held_back_total: of.total,
         held_back: of.by_rule.iter().map(|(key, count)| held_back(names, of.slot, key, *count)).collect(),
-        kubearmor: state::fields(node, names, of.slot, time).threshold(message),
+        kubearmor: slot_names::fields(node, names, of.slot, time).threshold(message),
     }))
 }
