@@ -11,7 +11,7 @@
 //!   for user names to the port.
 //! - *Bounds*: [`processes::MAX_PROCESSES`] processes, [`rules::GENERATIONS`] generations a slot, [`users::MAX_NAMES`] names of users,
 //!   [`throttle::MAX_RULES`] rules of a silence, [`unheld::MAX_LINES`] parts of one policy that are said not to be held, [`actor::RECENT`] past alerts of [`actor::RECENT_BYTES`] in all,
-//!   [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each. Past logs are not kept.
+//!   [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each and [`actor::LISTENER_BYTES`] in all. Past logs are not kept.
 //! - *On restart*: names and rules outlive it (the factory keeps them, since they are said once); processes are listed anew, and chains
 //!   reach back as far as that list. Past alerts, listeners, silences and counts are gone, the batch in hand is counted as lost.
 //! - *On overload*: the probe hands on no batch while too many wait here; a workload's flood of alerts is held back and accounted for

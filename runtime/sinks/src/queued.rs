@@ -1,6 +1,6 @@
 //! A sink that never keeps its caller waiting.
 //!
-//! Invariant: `append` returns at once. Lines wait in a queue of [`BATCHES`] batches for the sink's own thread; those that find it full,
+//! Invariant: `append` returns at once. Lines wait in a queue of [`BATCHES`] batches, of [`BYTES`] in all, for the sink's own thread; those that find it full,
 //! and those that the sink behind it then refuses, are counted and said by [`AlertSink::health`]. Lines keep their order.
 //!
 //! A full disk is waited for: the batch in hand is tried again every [`RETRY`], while those behind it wait in the queue. So what is lost to
@@ -24,8 +24,11 @@ use std::{
 
 use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
 
-/// Batches that may wait: with 512 alerts of a kilobyte each some tens of megabytes, and at the heaviest load a tenth of a second.
+/// Batches that may wait: at the heaviest load a tenth of a second.
 pub const BATCHES: usize = 64;
+/// Bytes that may wait, whatever a workload makes of its lines: arguments of control characters come to hundreds of kilobytes a line. As
+/// many as [`BATCHES`] of 512 lines of a kilobyte. One batch alone may be more.
+pub const BYTES: usize = 32 << 20;
 /// Between two attempts while a disk is full.
 pub const RETRY: Duration = Duration::from_millis(250);
 /// Attempts at a full disk once others have taken the sink's place: half a minute.
@@ -49,6 +52,8 @@ struct Behind {
     health: Mutex<SinkHealth>,
     /// Batches in the queue.
     waiting: AtomicUsize,
+    /// Bytes in the queue and in hand.
+    bytes: AtomicUsize,
     /// Lines in the queue and in hand.
     unwritten: AtomicU64,
     /// Others have taken its place.
@@ -95,6 +100,7 @@ fn write_all(mut sink: Box<dyn AlertSink>, lines: &Receiver<Vec<u8>>, behind: &B
             health.lost += count(&batch);
         }
         behind.unwritten.fetch_sub(count(&batch), Ordering::Relaxed);
+        behind.bytes.fetch_sub(batch.len(), Ordering::Relaxed);
         health.failing = failing.or_else(|| sink.health().failing);
     }
 }
@@ -126,12 +132,21 @@ impl AlertSink for Queued {
         let Some(queue) = &self.queue else {
             return Err(refused(io::ErrorKind::BrokenPipe, "it has ended".to_owned()));
         };
+        let waiting = self.behind.bytes.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + lines.len() > BYTES {
+            return Err(refused(
+                io::ErrorKind::WouldBlock,
+                format!("it does not keep up: {waiting} bytes wait already"),
+            ));
+        }
         // Before it can be taken out.
+        self.behind.bytes.fetch_add(lines.len(), Ordering::Relaxed);
         self.behind.waiting.fetch_add(1, Ordering::Relaxed);
         self.behind.unwritten.fetch_add(count(lines), Ordering::Relaxed);
         let sent = queue.try_send(lines.to_vec()).inspect_err(|_| {
             self.behind.waiting.fetch_sub(1, Ordering::Relaxed);
             self.behind.unwritten.fetch_sub(count(lines), Ordering::Relaxed);
+            self.behind.bytes.fetch_sub(lines.len(), Ordering::Relaxed);
         });
         sent.map_err(|error| match error {
             TrySendError::Full(_) => {
@@ -142,7 +157,9 @@ impl AlertSink for Queued {
     }
 
     fn health(&mut self) -> SinkHealth {
-        let takes_lines = Some(self.queue.is_some() && self.behind.waiting.load(Ordering::Relaxed) < BATCHES);
+        let has_room =
+            self.behind.waiting.load(Ordering::Relaxed) < BATCHES && self.behind.bytes.load(Ordering::Relaxed) < BYTES;
+        let takes_lines = Some(self.queue.is_some() && has_room);
         let mut health = lock(&self.behind.health);
         SinkHealth { lost: std::mem::take(&mut health.lost), failing: health.failing.clone(), takes_lines }
     }
@@ -212,6 +229,22 @@ mod tests {
         let written: Vec<_> = out.iter().collect();
         assert_eq!(written.len(), BATCHES + 11 - refused, "what was taken is written, in order, also at the end");
         assert_eq!((written[0].as_slice(), written[1].as_slice()), (&b"0\n"[..], &b"1\n"[..]));
+    }
+
+    #[test]
+    fn unit_sinks_sink_that_hangs_holds_no_more_memory_than_its_bound_however_long_its_lines_are() {
+        let (mut sink, gate, out) = gated();
+        let large = [vec![b'x'; BYTES / 4], b"\n".to_vec()].concat();
+        let taken = (0..8).filter(|_| sink.append(&large).is_ok()).count();
+        assert_eq!(taken, 3, "four and their line feeds are past the bound");
+        assert_eq!(sink.health().takes_lines, Some(true));
+        sink.append(b"short\n").expect("it has room still");
+        drop(gate);
+        (0..4).for_each(|_| drop(out.recv().expect("written")));
+        while sink.behind.bytes.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
+        sink.append(&[large.clone(), large.clone(), large.clone(), large].concat()).expect("one alone may be more");
     }
 
     #[test]
