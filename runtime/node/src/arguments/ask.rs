@@ -37,7 +37,7 @@ pub struct TopArguments {
     /// Where the node is.
     #[command(flatten)]
     pub admin: AdminArguments,
-    /// Print one frame as text and end; also what happens where standard output is no terminal.
+    /// Print one frame as text and end; also what happens where standard output is no terminal, or one of TERM=dumb.
     #[arg(long)]
     pub once: bool,
     /// Seconds between two looks; rates are over this long.
