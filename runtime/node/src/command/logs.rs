@@ -192,7 +192,7 @@ mod tests {
                 .map_err(|e| e.to_string())
         };
         let misspelt = refused(&["--verdict", "denied,kill"]).expect_err("no such verdict");
-        assert!(misspelt.contains("`kill` is no verdict: denied, killed"), "{misspelt}");
+        assert!(misspelt.contains("no line has `kill`: did you mean `killed`?"), "{misspelt}");
         refused(&["--verdict", "denied, killed,un*"]).expect("all of them are some");
         for verdict in [Verdict::Denied, Verdict::Killed, Verdict::Observed, Verdict::Unenforceable] {
             let name = serde_json::to_value(verdict).expect("a word");
