@@ -223,6 +223,9 @@ int BPF_PROG(judge_arguments, struct task_struct *task, int old_pid, struct linu
 	count = asked->count;
 	asked->count = 0;
 	pal_identify(&subject);
+	/* Asked under a policy that is gone, perhaps by an execution that failed and whose bprm lay where this one's does. */
+	if (!pal_decides(&subject, PAL_FAMILY_PROCESS))
+		return 0;
 	holding.subject = &subject;
 	holding.asked = asked;
 	holding.bprm = bprm;

@@ -294,6 +294,23 @@ impl Probes {
     }
 }
 
+/// What of observation this kernel refuses: all of it is attached for a moment, below a pin root of its own that goes with it.
+///
+/// # Errors
+/// See [`ProbesError`]: then nothing is observed at all.
+pub fn refused_here() -> Result<Vec<RefusedProbe>, ProbesError> {
+    for file_system in [pseudo_fs::BPF, pseudo_fs::TRACE] {
+        // Where it cannot be mounted, loading says what is missing.
+        let _mounted = pseudo_fs::ensure(file_system);
+    }
+    let pins = PathBuf::from(format!("/sys/fs/bpf/palisade-try-{}-{}", std::process::id(), sys::thread_id()));
+    let refused = Probes::attach(&pins, Limits::NONE).map(|probes| probes.refused);
+    if let Err(error) = objects::unload(&pins) {
+        tracing::warn!(path = %pins.display(), %error, "pins that were made for a test stay");
+    }
+    refused
+}
+
 /// Shared by those who read the records that it makes.
 pub type SharedProbes = Arc<Probes>;
 

@@ -18,6 +18,8 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::ir::{CapabilityMatch, Matcher, Preset, Rule, SyscallMatch};
 use palisade_world::{Enforcement as _, Membership};
+#[cfg(target_arch = "x86_64")]
+use probe_bed::raw;
 use probe_bed::{Bed, Child, Directory, Records, blob, c, calls, errno_of, namespace, path_of, rule, start};
 
 fn killed(status: i32) -> bool {
@@ -94,6 +96,32 @@ fn host_syscalls_that_a_rule_names_are_observed_by_both_entries_and_no_others() 
             (Tier::Audit, Outcome::Observed, Family::Syscall, FailReason::None)
         );
     }
+    records.verify();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn host_syscalls_are_observed_as_x32_and_by_numbers_with_more_than_the_kernel_reads_of_them() {
+    const X32: i64 = 0x4000_0000;
+    // chroot, rt_sigpending (which x32 has by a number of its own), and i386's 110, which nobody calls here.
+    let (bed, _object, mut records) = with_calls("tables", vec![syscall(Action::Audit, &[161, 127], &[110])]);
+    let act = || {
+        let root = raw::text(c"/");
+        let mut pending = [0_u8; 8];
+        let into = pending.as_mut_ptr().addr().cast_signed() as i64;
+        raw::call(161 | 0x5555 << 32, [root, 0, 0, 0, 0, 0]);
+        raw::call(X32 | 161, [root, 0, 0, 0, 0, 0]);
+        raw::call(X32 | 522, [into, 8, 0, 0, 0, 0]);
+        // Neither is: a number past x32's own, and one that only i386's table has under that name.
+        raw::call(X32 | 600, [0; 6]);
+        raw::call(110, [0; 6]);
+        0
+    };
+    assert_eq!(bed.start(act).code(), 0);
+    let all = records.all();
+    let mut seen: Vec<_> = calls_of(&all).iter().map(|(number, compat, _)| (*number, *compat)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [(161, false), (161, false), (522, false)]);
     records.verify();
 }
 

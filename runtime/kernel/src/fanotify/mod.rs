@@ -10,7 +10,7 @@
 //! and returned by [`Responder::admit`] and [`Responder::learn_mounts`] (file systems of one container that are not watched).
 //! A refused call returns `EPERM`.
 //!
-//! Modules: `node` and `records` are the node's side, `places` chooses what is watched, `frame` and `counters` lie between,
+//! Modules: `node`, `watch`, `running` and `records` are the node's side, `places` chooses what is watched, `frame` and `counters` lie between,
 //! `responder` is the other process: `group` (events and their guard), `tasks` (who acts), `execs` (steps of an execve),
 //! `mounts` and `slots` (names of files), `judge` (the answer), `reporter` (records).
 
@@ -25,9 +25,11 @@ mod places;
 mod records;
 mod reporter;
 pub mod responder;
+mod running;
 mod slots;
 mod sys;
 mod tasks;
+mod watch;
 
 pub use judge::{BlobDecides, Decide, Question};
 pub use node::{FailMode, Responder, ResponderConfig, ResponderHealth, StartError};
