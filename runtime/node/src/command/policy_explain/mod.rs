@@ -98,6 +98,8 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
 fn answer(rules: &WorkloadRules, act: &Act) -> Answer {
     let explanation = explain(rules, act);
     let disagreement = match compile_as_a_node(rules) {
+        // No blob decides of devices; that nothing holds them is told with the rest that is not held.
+        Ok(_) if matches!(act, Act::Device(_)) => None,
         Err(error) => Some(format!("the rules cannot be compiled, so that a node would not hold them: {error}")),
         Ok(policy) => disagreement(&explanation, &policy, act),
     };
@@ -134,6 +136,15 @@ fn workload(arguments: &ExplainArguments) -> Workload {
     }
 }
 
+fn named(written: &Option<String>) -> Option<serde_json::Value> {
+    written.as_deref().map(named_or_number)
+}
+
+/// Numbers as numbers, for the reader tells them from names.
+fn named_or_number(written: &str) -> serde_json::Value {
+    written.parse::<u64>().map_or_else(|_| json!(written), |number| json!(number))
+}
+
 /// The act of the command line, read as a case of a policy test would be.
 fn act(arguments: &ExplainArguments) -> Result<Option<Act>, Vec<Diagnostic>> {
     let ExplainArguments { source, uid, owner, tty, .. } = arguments;
@@ -142,8 +153,12 @@ fn act(arguments: &ExplainArguments) -> Result<Option<Act>, Vec<Diagnostic>> {
         json!({ "exec": { "path": path, "uid": uid, "owner": owner, "tty": tty, "args": args } })
     } else if let Some(path) = &arguments.open {
         json!({ "open": { "path": path, "write": arguments.write, "uid": uid, "owner": owner, "tty": tty } })
+    } else if let Some(family) = &arguments.socket {
+        let (kind, protocol) = (named(&arguments.socket_type), named(&arguments.protocol));
+        json!({ "socket": { "family": named_or_number(family), "type": kind, "protocol": protocol, "tty": tty } })
     } else if let Some(to) = arguments.connect {
-        json!({ "connect": { "address": to.ip().to_string(), "port": to.port(), "protocol": arguments.protocol } })
+        let (address, protocol) = (to.ip().to_string(), named(&arguments.protocol));
+        json!({ "connect": { "address": address, "port": to.port(), "protocol": protocol, "tty": tty } })
     } else if let Some(target) = &arguments.ptrace {
         json!({ "ptrace": { "target": target } })
     } else if let Some(name) = &arguments.capability {
@@ -152,6 +167,13 @@ fn act(arguments: &ExplainArguments) -> Result<Option<Act>, Vec<Diagnostic>> {
         json!({ "dns": { "name": name } })
     } else if let Some(name) = &arguments.syscall {
         json!({ "syscall": { "name": name, "path": arguments.path } })
+    } else if let Some(name) = &arguments.preset {
+        json!({ "preset": { "name": name } })
+    } else if let Some(device) = &arguments.device {
+        let mut parts = device.splitn(3, ':');
+        let class = parts.next();
+        let (sub_class, protocol) = (parts.next().map(named_or_number), parts.next().map(named_or_number));
+        json!({ "device": { "class": class, "subClass": sub_class, "protocol": protocol, "level": arguments.level } })
     } else {
         return Ok(None);
     };

@@ -105,7 +105,7 @@ fn path_words(path: &PathMatch) -> String {
 fn modifier_words(path: &PathRule) -> Vec<String> {
     let arguments = || {
         let list: Vec<String> = path.allowed_arguments.iter().map(|argument| format!("{argument:?}")).collect();
-        format!("with no arguments but {}", list.join(", "))
+        format!("with arguments that are all of {}", list.join(", "))
     };
     let words = [
         path.owner_only.then(|| "by the file's owner".to_owned()),

@@ -184,6 +184,12 @@ fn write_answer(text: &mut String, answer: &Answer) {
             let _ = writeln!(text, "  {} more rules of the family are about something else", far.len());
         }
     }
+    if questions.iter().any(|question| question.family == Family::Device) {
+        let _ = writeln!(
+            text,
+            "\nThat is what the rules say. Nothing holds them in this version: the device works as the kernel has it."
+        );
+    }
     if let [_, _] = questions.as_slice()
         && let Some(answer) = questions.get(answer.explanation.answer)
     {
