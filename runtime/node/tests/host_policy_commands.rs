@@ -278,7 +278,7 @@ fn host_policy_explain_says_who_is_selected_what_decides_and_why_the_others_do_n
         "  + KubeArmorPolicy/shop/everything: it is in the namespace shop; it has the label app=web",
         "  + KubeArmorClusterPolicy/everywhere: the namespace shop is none of bank",
         "Execution: an allow-list, by KubeArmorPolicy/shop/everything process.matchDirectories[0]: what no rule names is permitted, with an alert",
-        "  Block execution of /bin/ls, unless with no arguments but \"-a\", \"-l\"",
+        "  Block execution of /bin/ls, unless with arguments that are all of \"-a\", \"-l\"",
         "The execution of /usr/bin/curl: blocked by KubeArmorPolicy/shop/everything process.matchPaths[2].",
         "      matches, but has no say: a directory of 9 bytes is less specific than a bare name, with a source; KubeArmorPolicy/shop/everything process.matchDirectories[0]",
         "  3 more rules of the family are about something else",
@@ -307,6 +307,12 @@ fn host_policy_explain_agrees_with_the_compiled_policy_on_every_act_of_a_test() 
         &["--capability", "CAP_NET_RAW"],
         &["--dns", "www.example.com"],
         &["--syscall", "ptrace"],
+        &["--socket", "inet6", "--type", "dgram", "--tty"],
+        &["--socket", "16", "--type", "raw", "--protocol", "0"],
+        &["--connect", "10.0.0.1:443", "--tty"],
+        &["--preset", "filelessExec"],
+        &["--preset", "exec"],
+        &["--device", "8:6:80", "--level", "2"],
         &["--syscall", "unlink", "--path", "/etc/a", "--source", "/bin/rm"],
     ] {
         let output = palisade(
@@ -318,14 +324,89 @@ fn host_policy_explain_agrees_with_the_compiled_policy_on_every_act_of_a_test() 
 }
 
 #[test]
+fn host_policy_explain_says_which_rule_would_decide_of_a_device_and_that_nothing_holds_it() {
+    let folder = everything();
+    let policy = folder.path().join("device.yaml");
+    let text_of = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: dev}\nspec:\n  nodeSelector: {matchLabels: \
+                   {kubearmor.io/hostname: \"*\"}}\n  device: {matchDevice: [{class: MASS-STORAGE}]}\n";
+    fs::write(&policy, text_of).unwrap();
+    let output = palisade(&["policy", "explain", "--no-kernel", "--host", "--device", "8:6:80"], &[&policy]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("at level 1: blocked by KubeArmorHostPolicy/dev device.matchDevice[0]."), "{said}");
+    assert!(said.contains("Nothing holds them in this version"), "{said}");
+}
+
+#[test]
+fn host_policy_commands_wait_for_no_pipe_and_name_what_of_a_directory_cannot_be_read() {
+    let folder = everything();
+    let pipe = folder.path().join("pipe.yaml");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    for command in ["validate", "test"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"));
+        let output = child.args(["policy", command]).arg(&pipe).output().unwrap();
+        let said = text(&output) + &String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("it is a pipe that nobody writes to"), "{said}");
+    }
+    let policies = folder.path().join("policies");
+    std::os::unix::fs::symlink("nowhere", policies.join("dangling.yaml")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", policies.join("endless.yaml")).unwrap();
+    let output = palisade(&["policy", "validate", "--no-kernel"], &[&policies]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for line in [
+        "dangling.yaml:1:1: the file cannot be read, No such file",
+        "endless.yaml:1:1: the file cannot be read, it is no regular",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let explained = palisade(&["policy", "explain", "--no-kernel"], &[&policies]);
+    assert!(text(&explained).contains("! left out, for it is refused: "), "{}", text(&explained));
+}
+
+#[test]
+fn host_policy_validate_reads_standard_input_where_it_is_asked_to() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["policy", "validate", "--no-kernel", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // In two parts: the pipe is not read as ended while its writer lives.
+    std::io::Write::write_all(&mut input, SHADOW[..40].as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::io::Write::write_all(&mut input, SHADOW[40..].as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(text(&output).starts_with("1 policies in 1 files, 0 problems"), "{}", text(&output));
+}
+
+#[test]
 fn host_policy_explain_exits_with_64_for_no_act_and_2_for_no_file() {
     let folder = everything();
     let policies = folder.path().join("policies");
     let relative = palisade(&["policy", "explain", "--no-kernel", "--exec", "sleep"], &[&policies]);
     assert_eq!(relative.status.code(), Some(64));
     assert!(String::from_utf8(relative.stderr).unwrap().contains("a path is absolute"));
-    let two = palisade(&["policy", "explain", "--exec", "/a", "--open", "/a"], &[&policies]);
-    assert_eq!(two.status.code(), Some(64));
+    // Two acts, and what says nothing about the act that it stands beside.
+    for odd in [
+        &["--exec", "/a", "--open", "/a"][..],
+        &["--dns", "a.b", "--tty"],
+        &["--connect", "10.0.0.1:1", "--uid", "5"],
+        &["--preset", "exec", "--source", "/a"],
+        &["--exec", "/a", "--protocol", "tcp"],
+        &["--connect", "10.0.0.1:1", "--type", "stream"],
+        &["--exec", "/a", "--write"],
+        &["--open", "/a", "--argument", "x"],
+        &["--exec", "/a", "--path", "/b"],
+        &["--syscall", "open", "--level", "2"],
+        &["--tty"],
+    ] {
+        let output = palisade(&[&["policy", "explain", "--no-kernel"], odd].concat(), &[&policies]);
+        assert_eq!(output.status.code(), Some(64), "{odd:?}");
+    }
     let absent = palisade(&["policy", "explain", "--no-kernel"], &[&folder.path().join("absent")]);
     assert_eq!(absent.status.code(), Some(2));
 }
