@@ -1,11 +1,12 @@
 //! What is wrong with a document, where, why, and what to write instead.
 //!
-//! Invariant: a [`Diagnostic`] is one line of text: whatever it quotes from a document is escaped and cut to
-//! [`MAX_QUOTED_CHARS`]. Lines and columns count from 1, columns in characters. A file yields at most [`MAX_DIAGNOSTICS`]
+//! Invariant: a [`Diagnostic`] is one line of text that no terminal obeys: whatever it quotes from a document is escaped and cut to
+//! [`MAX_QUOTED_CHARS`], and so is the file's name where it is shown. Lines and columns count from 1, columns in characters. A file yields at most [`MAX_DIAGNOSTICS`]
 //! diagnostics and then one that says how many more there are.
 
 use std::fmt;
 
+use palisade_domain::text::printable;
 use serde::{Deserialize, Serialize};
 
 /// Most diagnostics that one file yields: more than anybody reads, few enough that a binary file costs nothing.
@@ -78,7 +79,8 @@ impl fmt::Display for Diagnostic {
             Severity::Unsupported | Severity::Error => "",
         };
         let Self { file, line, column, what, why, instead, .. } = self;
-        write!(f, "{file}:{line}:{column}: {mark}{what}, {why}, {instead}")
+        // Anybody who may write to a directory names files.
+        write!(f, "{}:{line}:{column}: {mark}{what}, {why}, {instead}", printable(file))
     }
 }
 

@@ -366,6 +366,44 @@ fn host_policy_commands_wait_for_no_pipe_and_name_what_of_a_directory_cannot_be_
 }
 
 #[test]
+fn host_policy_commands_print_no_controls_of_a_terminal_whatever_files_names_and_messages_hold() {
+    let folder = everything();
+    let hostile = folder.path().join("x\u{1b}[31mred\nnext.yaml");
+    fs::write(&hostile, SHADOW.replace("action", "acton").replace("severity: 7", "severity: 70")).unwrap();
+    let again = folder.path().join("y\u{1b}[2J.yaml");
+    fs::write(&again, SHADOW).unwrap();
+    let copy = folder.path().join("z\u{1b}[2J.yaml");
+    fs::copy(&again, &copy).unwrap();
+    let test = folder.path().join("hostile.yaml");
+    let case = "cases:\n- {name: \"c\\e[31m\\nline\", workload: web, exec: {path: \"/a\\e[31m\"}, expect: {action: Block, message: \"q\\e[35m\", policy: \"z\\e\"}}\n";
+    fs::write(&test, format!("{TEST}{case}")).unwrap();
+    let missing = folder.path().join("gone\u{1b}[31m");
+    let lines = folder.path().join("lines.yaml");
+    fs::write(&lines, SHADOW.replace("path: /etc/shadow", "path: \"/a\\nline\"")).unwrap();
+    for (command, files) in [
+        (&["policy", "validate", "--no-kernel"][..], &[&hostile, &again, &copy][..]),
+        (&["policy", "validate"], &[&again]),
+        (&["policy", "explain", "--no-kernel"], &[&hostile, &again, &copy]),
+        (&["policy", "explain", "--no-kernel", "-l", "a=\u{1b}[31m", "--name", "\u{1b}"], &[&again]),
+        (&["policy", "explain", "--no-kernel", "-n", "shop", "-l", "app=web", "--open", "/b\nline"], &[&lines]),
+        (&["policy", "explain", "--no-kernel", "-l", "a=\nline"], &[&lines]),
+        (&["policy", "test"], &[&test, &hostile]),
+        (&["policy", "validate", "-o", "json", "--no-kernel"], &[&hostile]),
+        (&["policy", "validate", "-o", "yaml", "--no-kernel"], &[&hostile]),
+        (&["policy", "validate"], &[&missing]),
+        (&["policy", "explain"], &[&missing]),
+        (&["policy", "test"], &[&missing]),
+    ] {
+        let files: Vec<&Path> = files.iter().map(|file| file.as_path()).collect();
+        let output = palisade(command, &files);
+        for said in [&output.stdout, &output.stderr] {
+            assert!(!said.contains(&0x1b), "{command:?}: {}", String::from_utf8_lossy(said).escape_debug());
+        }
+        assert!(!text(&output).lines().any(|line| line.starts_with("next.yaml") || line == "line"), "{command:?}");
+    }
+}
+
+#[test]
 fn host_policy_validate_reads_standard_input_where_it_is_asked_to() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"))
         .args(["policy", "validate", "--no-kernel", "-"])

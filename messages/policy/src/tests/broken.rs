@@ -160,6 +160,17 @@ fn unit_diagnostic_is_one_line_whatever_the_document_holds() {
 }
 
 #[test]
+fn unit_diagnostic_shows_a_files_name_without_what_a_terminal_obeys() {
+    let file = PolicyFile::parse("a\u{1b}[31m\nb.yaml", b"x: 1\n");
+    let shown = file.diagnostics[0].to_string();
+    assert!(shown.chars().all(|sign| !sign.is_control()) && shown.starts_with("a\\u{1b}[31m"), "{shown:?}");
+    assert_eq!(file.diagnostics[0].file, "a\u{1b}[31m\nb.yaml", "machines get the name as it is");
+    let twice = ["a\u{7}.yaml", "b.yaml"].map(|name| PolicyFile::parse(name, KUBEARMOR.as_bytes()));
+    let (_, duplicates) = crate::PolicySet::assemble(&twice);
+    assert!(duplicates[0].to_string().chars().all(|sign| !sign.is_control()), "{}", duplicates[0]);
+}
+
+#[test]
 fn unit_diagnostic_survives_json_and_says_its_severity() {
     let file = PolicyFile::parse("f.yaml", &fixture("broken/later-destinations.yaml"));
     let json = serde_json::to_string(&file.diagnostics).unwrap();

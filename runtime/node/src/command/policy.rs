@@ -135,7 +135,7 @@ fn not_held_line(set: &PolicySet, part: &NotHeld) -> String {
     let (at, places) = (at.unwrap_or_default(), places.join(", "));
     let more = count.saturating_sub(part.places.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{at}unenforceable on this kernel: `{what}` of {places}{more}, {reason}\n")
+    render::printable(&format!("{at}unenforceable on this kernel: `{what}` of {places}{more}, {reason}")) + "\n"
 }
 
 /// All files of the paths, read as policies.

@@ -66,7 +66,7 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     let files = match read_all(&arguments.paths) {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("palisade: {error}");
+            eprintln!("palisade: {}", render::printable(&error));
             return Ok(ExitCode::from(2));
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
 
-use palisade_domain::{Action, Family, Posture, WorkloadKind};
+use palisade_domain::{Action, Family, Posture, WorkloadKind, text::printable};
 use palisade_policy::{
     explain::{Considered, Part, Question, Says, Selection},
     ir::{Postures, Rule},
@@ -70,12 +70,13 @@ impl Telling {
     fn write_policies(&self, text: &mut String) {
         let all: Vec<(String, Selection)> = self.selections().collect();
         let selected = all.iter().filter(|(_, selection)| matches!(selection, Selection::Selected(_))).count();
-        let _ = writeln!(text, "For {}: {selected} of {} policies.", self.subject(), all.len());
+        // Each of the users' texts is made one line here: what is left to escape when all is printed are no line feeds.
+        let _ = writeln!(text, "For {}: {selected} of {} policies.", printable(&self.subject()), all.len());
         for (policy, selection) in &all {
             let _ = match selection {
                 Selection::Selected(reasons) if reasons.is_empty() => writeln!(text, "  + {policy}: it is for all"),
-                Selection::Selected(reasons) => writeln!(text, "  + {policy}: {}", reasons.join("; ")),
-                Selection::NotSelected(reason) => writeln!(text, "  - {policy}: {reason}"),
+                Selection::Selected(reasons) => writeln!(text, "  + {policy}: {}", printable(&reasons.join("; "))),
+                Selection::NotSelected(reason) => writeln!(text, "  - {policy}: {}", printable(reason)),
             };
         }
         for found in &self.left_out {
@@ -168,7 +169,7 @@ fn write_answer(text: &mut String, answer: &Answer) {
             (None, true) => "by the default posture, for no rule decides in this allow-list".to_owned(),
             (None, false) => "for no rule decides, and the family is no allow-list".to_owned(),
         };
-        let _ = writeln!(text, "\nThe {}: {} {by}.", question.about, outcome_word(decision.action));
+        let _ = writeln!(text, "\nThe {}: {} {by}.", printable(&question.about), outcome_word(decision.action));
         let (near, far): (Vec<&Considered>, Vec<&Considered>) =
             question.rules.iter().partition(|considered| considered.part != Part::OtherObject);
         for considered in near {
