@@ -91,13 +91,15 @@ pub(crate) struct Problems {
     found: Vec<Diagnostic>,
     /// Diagnostics past the bound.
     dropped: usize,
+    /// How bad the worst of them is.
+    worst_dropped: Severity,
     /// Diagnostics that refuse, the dropped ones included.
     refusals: usize,
 }
 
 impl Problems {
     pub fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: Vec::new(), dropped: 0, refusals: 0 }
+        Self { file: file.to_owned(), found: Vec::new(), dropped: 0, worst_dropped: Severity::Warning, refusals: 0 }
     }
 
     /// How many diagnostics so far refuse their document.
@@ -138,6 +140,7 @@ impl Problems {
             self.found.push(Diagnostic { file: self.file.clone(), line, column, severity, what, why, instead });
         } else {
             self.dropped += 1;
+            self.worst_dropped = self.worst_dropped.max(severity);
         }
     }
 
@@ -145,7 +148,7 @@ impl Problems {
     pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|found| (found.line, found.column));
         if self.dropped > 0 {
-            let severity = if self.refusals > 0 { Severity::Error } else { Severity::Warning };
+            let severity = if self.refusals > 0 { Severity::Error } else { self.worst_dropped };
             let (line, column) = self.found.last().map_or((1, 1), |last| (last.line, last.column));
             self.found.push(Diagnostic {
                 file: self.file,

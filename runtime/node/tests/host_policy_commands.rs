@@ -413,9 +413,9 @@ fn host_policy_validate_reads_standard_input_where_it_is_asked_to() {
         .unwrap();
     let mut input = child.stdin.take().unwrap();
     // In two parts: the pipe is not read as ended while its writer lives.
-    std::io::Write::write_all(&mut input, SHADOW[..40].as_bytes()).unwrap();
+    std::io::Write::write_all(&mut input, &SHADOW.as_bytes()[..40]).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(200));
-    std::io::Write::write_all(&mut input, SHADOW[40..].as_bytes()).unwrap();
+    std::io::Write::write_all(&mut input, &SHADOW.as_bytes()[40..]).unwrap();
     drop(input);
     let output = child.wait_with_output().unwrap();
     assert!(text(&output).starts_with("1 policies in 1 files, 0 problems"), "{}", text(&output));
