@@ -6,7 +6,8 @@
 //! other; one that no single file is to blame for leaves the set of before, and is said.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -37,6 +38,9 @@ struct Held {
     current: PolicyFile,
     sound: Option<PolicyFile>,
 }
+
+/// Diagnostics of one file that are kept: 10,000 files with so many take some 50 MB, and nobody reads more of one in a status.
+const SAID: usize = 10;
 
 /// Files that a condition names; the status names them all.
 const NAMED: usize = 8;
@@ -149,7 +153,7 @@ impl State {
         }
         for palisade_world::PolicyFile { name, content } in kept {
             let parse = self.parse;
-            let parsed = catch_unwind(|| parse(&name, &content)).unwrap_or_else(|_| stumbled_over(&name));
+            let parsed = parsed_by(parse, &name, &content);
             if parsed.is_sound() {
                 // Without its content: whatever the directory has by now is read.
                 let held = Held { content: None, current: parsed.clone(), sound: Some(parsed) };
@@ -182,6 +186,7 @@ impl State {
             .collect();
         let found = self.files.values().flat_map(|kept| kept.current.diagnostics.iter().cloned()).chain(duplicates);
         self.status.diagnostics = found.collect();
+        let before: BTreeSet<Diagnostic> = before.into_iter().collect();
         let news = self.status.diagnostics.iter().filter(|found| !before.contains(found)).cloned().collect();
         let to_keep = self.files.iter().filter_map(|(name, held)| newly_sound(name, held, last.get(name))).collect();
         let to_forget = last.into_keys().filter(|name| !self.files.contains_key(name)).collect();
@@ -248,10 +253,32 @@ fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) 
     {
         return Arc::clone(before);
     }
-    let current = catch_unwind(|| parse(name, &content)).unwrap_or_else(|_| stumbled_over(name));
+    let current = parsed_by(parse, name, &content);
     let last_good = || before.and_then(|before| before.sound.clone());
     let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
     Arc::new(Held { content: Some(content), current, sound })
+}
+
+fn parsed_by(parse: Parse, name: &str, content: &[u8]) -> PolicyFile {
+    shortened(catch_unwind(|| parse(name, content)).unwrap_or_else(|_| stumbled_over(name)))
+}
+
+/// Without the least of its diagnostics past [`SAID`]: those of all files together are bound by it.
+fn shortened(mut file: PolicyFile) -> PolicyFile {
+    if file.diagnostics.len() <= SAID {
+        return file;
+    }
+    file.diagnostics.sort_by_key(|found| Reverse(found.severity));
+    let rest = file.diagnostics.split_off(SAID);
+    file.diagnostics.sort_by_key(|found| (found.line, found.column));
+    file.diagnostics.extend(rest.first().map(|worst| Diagnostic {
+        what: format!("{} more problems at least", rest.len()),
+        why: format!("a node keeps {SAID} of a file, the worst"),
+        instead: "run `palisade policy validate`, which lists more".into(),
+        ..worst.clone()
+    }));
+    file.diagnostics.shrink_to_fit();
+    file
 }
 
 /// A file that is there and cannot be read is broken like any other: its last sound version counts.

@@ -52,7 +52,7 @@ impl Position {
 }
 
 /// One thing that is wrong in one place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// The file's name, as it was given.
     pub file: String,

@@ -338,6 +338,21 @@ fn host_policy_explain_says_which_rule_would_decide_of_a_device_and_that_nothing
 }
 
 #[test]
+fn host_policy_explain_leaves_a_file_with_a_refused_document_out_whole_as_a_node_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("two.yaml");
+    fs::write(&file, format!("{SHADOW}---\n{}", SHADOW.replace("no-shadow", "Odd Name"))).unwrap();
+    let act = ["policy", "explain", "--no-kernel", "-n", "shop", "-l", "app=web", "--open", "/etc/shadow"];
+    let output = palisade(&act, &[&file]);
+    let said = text(&output);
+    assert!(said.contains("For a workload of the namespace shop (app=web): 0 of 0 policies."), "{said}");
+    assert!(said.contains("two.yaml is left out whole"), "{said}");
+    assert!(said.contains("The opening of /etc/shadow for reading: permitted"), "{said}");
+    fs::write(&file, SHADOW).unwrap();
+    assert!(text(&palisade(&act, &[&file])).contains("for reading: blocked by KubeArmorPolicy/shop/no-shadow"));
+}
+
+#[test]
 fn host_policy_commands_wait_for_no_pipe_and_name_what_of_a_directory_cannot_be_read() {
     let folder = everything();
     let pipe = folder.path().join("pipe.yaml");

@@ -30,7 +30,7 @@ impl Telling {
             "postures": self.postures().into_iter().map(posture).collect::<Vec<_>>(), "families": families,
             "visibility": self.set.visibility_of(&self.workload).map(|seen| seen.to_string()),
             "kernel": self.kernel.release(), "notHeld": self.not_held.iter().map(view::not_held).collect::<Vec<_>>(),
-            "leftOut": self.left_out, "answer": self.answer.as_ref().map(answer_json),
+            "leftOut": self.left_out, "filesLeftOut": self.unsound.iter().map(|file| &**file).collect::<Vec<&str>>(), "answer": self.answer.as_ref().map(answer_json),
         })
     }
 }

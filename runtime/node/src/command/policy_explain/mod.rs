@@ -1,7 +1,8 @@
 //! `palisade policy explain`: what policies mean for a workload, in words, and which rule decides what it does.
 //!
 //! Invariant: an answer about an act is the answer of the very blob that a node would install; where the two differ, that is said as the
-//! fault of palisade that it is, with status 1. Everything is printed in an order that does not depend on the order of the files.
+//! fault of palisade that it is, with status 1. As there, a file with a refused document counts with none of its documents: what a node
+//! may still hold is an earlier version of it, which is not here. Everything is printed in an order that does not depend on the order of the files.
 //!
 //! Exit status: 0; 1 where the rules cannot be compiled or the answers differ; 2 where a file cannot be read; 64 where the act is not one.
 
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::{
-    Diagnostic, PolicySet,
+    Diagnostic, PolicyFile, PolicySet,
     explain::{Explanation, Selection, explain, selection},
     ir::{Postures, WorkloadRules},
     policy_test::Act,
@@ -39,7 +40,9 @@ struct Telling {
     rules: Arc<WorkloadRules>,
     not_held: Vec<NotHeld>,
     kernel: Kernel,
-    /// Refusals: these documents are left out.
+    /// Files that are left out with all their documents.
+    unsound: Vec<Arc<str>>,
+    /// Refusals: of documents of these files, and of ones that an earlier one precedes.
     left_out: Vec<Diagnostic>,
     answer: Option<Answer>,
 }
@@ -70,9 +73,11 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
             return Ok(ExitCode::from(2));
         }
     };
-    let (set, duplicates) = PolicySet::assemble(&files);
-    let found = files.into_iter().flat_map(|file| file.diagnostics).chain(duplicates);
-    let left_out = found.filter(|found| found.severity.refuses()).collect();
+    let (sound, unsound): (Vec<PolicyFile>, Vec<PolicyFile>) = files.into_iter().partition(PolicyFile::is_sound);
+    let (set, duplicates) = PolicySet::assemble(&sound);
+    let found = unsound.iter().flat_map(|file| &file.diagnostics).chain(&duplicates);
+    let left_out = found.filter(|found| found.severity.refuses()).cloned().collect();
+    let unsound = unsound.into_iter().map(|file| file.name).collect();
     let workload = workload(arguments);
     let global = Postures {
         file: arguments.default_file_posture.into(),
@@ -83,7 +88,7 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     let kernel = Kernel::ask(arguments.no_kernel);
     let not_held = kernel.not_held_of(&rules);
     let answer = act.map(|act| answer(&rules, &act));
-    let telling = Telling { workload, global, set, rules, not_held, kernel, left_out, answer };
+    let telling = Telling { workload, global, set, rules, not_held, kernel, unsound, left_out, answer };
     let text = match arguments.output {
         output @ (Output::Json | Output::Yaml) => render::document(output, &telling.json()),
         // Paths and labels are the user's text, and may hold what a terminal obeys.

@@ -79,6 +79,11 @@ impl Telling {
                 Selection::NotSelected(reason) => writeln!(text, "  - {policy}: {}", printable(reason)),
             };
         }
+        for file in &self.unsound {
+            let file = printable(file);
+            let _ =
+                writeln!(text, "  ! {file} is left out whole: a node holds its last sound version, if it ever had one");
+        }
         for found in &self.left_out {
             let _ = writeln!(text, "  ! left out, for it is refused: {found}");
         }
