@@ -1,5 +1,8 @@
 //! The policy set in force: the pure part.
 //!
+//! Bounds: ten diagnostics of a file, [`MAX_RULE_BYTES`] of rules in all; a file that is too much beside those before it (by name) is a
+//! broken one, without a last sound version.
+//!
 //! Invariant: the set in force is made of sound files only. A file that is not sound, or cannot be read, counts with its last sound
 //! version, if there was one, and is named; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
 //! rewritten comment reaches no kernel. A panic over one file, or over one file beside the others, makes that file a broken one like any
@@ -41,6 +44,9 @@ struct Held {
 
 /// Diagnostics of one file that are kept: 10,000 files with so many take some 50 MB, and nobody reads more of one in a status.
 const SAID: usize = 10;
+
+/// Most bytes that the rules of all files take together: twice what one file may, room for 200,000 ordinary rules.
+pub const MAX_RULE_BYTES: usize = 128 << 20;
 
 /// Files that a condition names; the status names them all.
 const NAMED: usize = 8;
@@ -164,16 +170,17 @@ impl State {
 
     /// A reading of the whole directory.
     pub fn read(&mut self, reading: PolicyReading) -> Outcome {
-        let hold = |file: palisade_world::PolicyFile| {
+        let mut files: BTreeMap<String, Arc<Held>> = BTreeMap::new();
+        let mut rule_bytes = 0;
+        // One after the other: no more than one file is held beyond the bound while it is read.
+        for file in reading.files {
             let held = hold(self.parse, &file.name, file.content, self.files.get(&file.name));
-            (file.name, held)
-        };
-        let unreadable = |file: palisade_world::UnreadableFile| {
+            files.insert(file.name.clone(), within(&mut rule_bytes, &file.name, held));
+        }
+        for file in reading.unreadable {
             let held = unreadable(&file, self.files.get(&file.name));
-            (file.name, held)
-        };
-        let files: BTreeMap<String, Arc<Held>> =
-            reading.files.into_iter().map(hold).chain(reading.unreadable.into_iter().map(unreadable)).collect();
+            files.insert(file.name.clone(), within(&mut rule_bytes, &file.name, held));
+        }
         let before = std::mem::take(&mut self.status.diagnostics);
         self.status.unreadable = None;
         let last = std::mem::replace(&mut self.files, files);
@@ -259,6 +266,21 @@ fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) 
     Arc::new(Held { content: Some(content), current, sound })
 }
 
+/// The file as it is held beside those before it: a broken one where its rules are too much for all of them.
+fn within(rule_bytes: &mut usize, name: &str, held: Arc<Held>) -> Arc<Held> {
+    let more = held.sound.as_ref().map_or(0, |sound| sound.rule_bytes);
+    if more == 0 || *rule_bytes + more <= MAX_RULE_BYTES {
+        *rule_bytes += more;
+        return held;
+    }
+    let why = format!(
+        "its rules take {more} bytes, those of the files before it {rule_bytes}, and all together at most {MAX_RULE_BYTES}"
+    );
+    let current = broken(name, why, "shorten messages and tags that many rules inherit, or remove files".into());
+    // Without its content, so that it is read again when there may be room.
+    Arc::new(Held { content: None, current, sound: None })
+}
+
 fn parsed_by(parse: Parse, name: &str, content: &[u8]) -> PolicyFile {
     shortened(catch_unwind(|| parse(name, content)).unwrap_or_else(|_| stumbled_over(name)))
 }
@@ -315,5 +337,11 @@ fn broken(name: &str, why: String, instead: String) -> PolicyFile {
         why,
         instead,
     };
-    PolicyFile { name: name.into(), policies: Vec::new(), namespaces: Vec::new(), diagnostics: vec![found] }
+    PolicyFile {
+        name: name.into(),
+        policies: Vec::new(),
+        namespaces: Vec::new(),
+        diagnostics: vec![found],
+        rule_bytes: 0,
+    }
 }

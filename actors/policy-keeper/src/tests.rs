@@ -385,3 +385,30 @@ fn took(work: impl FnOnce()) -> Duration {
     work();
     now() - begun
 }
+
+#[test]
+fn unit_policy_keeper_bounds_what_the_rules_of_all_files_take_and_names_the_file_that_is_too_much() {
+    // Some 60 MB of rules from 30 KB of text: each rule has the message that it inherits.
+    let large = |name: &str| {
+        let items = ["{protocol: \"tcp,udp,raw,icmp,icmpv6,sctp,stream,dgram,rdm,seqpacket\"}"; 140].join(", ");
+        let document = |number: usize| {
+            format!(
+                "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}-{number}}}\nspec:\n  selector: {{}}\n  \
+                 message: {}\n  network: {{matchProtocols: [{items}]}}\n",
+                "x".repeat(4_000)
+            )
+        };
+        (0..10).map(document).collect::<String>()
+    };
+    let texts = ["a", "b", "c"].map(large);
+    let names = ["a.yaml", "b.yaml", "c.yaml"];
+    let files: Vec<(&str, &str)> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
+    let mut state = State::default();
+    let small = policy("small", "/bin/x");
+    state.read(reading(&[files.as_slice(), &[("d.yaml", small.as_str())]].concat()));
+    assert_eq!(state.status().policies.len(), 21, "two of them, and the small one");
+    let [said] = state.status().diagnostics.as_slice() else { panic!("{:?}", state.status().diagnostics) };
+    assert!(said.file == "c.yaml" && said.why.ends_with("and all together at most 134217728"), "{said}");
+    state.read(reading(&[files[0], files[2], ("d.yaml", small.as_str())]));
+    assert_eq!((state.status().policies.len(), state.status().diagnostics.len()), (21, 0), "there is room again");
+}

@@ -29,6 +29,13 @@ pub(crate) struct RuleBudget {
     bytes: usize,
 }
 
+impl RuleBudget {
+    /// What is taken.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// One document being lowered.
 pub(crate) struct Draft<'p> {
     pub policy: Arc<PolicyRef>,

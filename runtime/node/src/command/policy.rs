@@ -226,5 +226,11 @@ fn unreadable(name: &str, reason: &str) -> PolicyFile {
         why: reason.to_owned(),
         instead: "mend it, or take it out of the directory".to_owned(),
     };
-    PolicyFile { name: Arc::from(name), policies: Vec::new(), namespaces: Vec::new(), diagnostics: vec![found] }
+    PolicyFile {
+        name: Arc::from(name),
+        policies: Vec::new(),
+        namespaces: Vec::new(),
+        diagnostics: vec![found],
+        rule_bytes: 0,
+    }
 }
