@@ -144,7 +144,11 @@ static __noinline void pal_judge_arguments_of(struct pal_act *act, struct linux_
 		.unread = pal_veiled(0),
 	};
 
-	bpf_loop(PAL_ARGUMENTS_MAX, pal_read_argument, &reading, 0);
+	/* Without an argument there is none of the listed ones. */
+	if (argc <= 1)
+		reading.alternatives = 0;
+	else
+		bpf_loop(PAL_ARGUMENTS_MAX, pal_read_argument, &reading, 0);
 	if (reading.alternatives && (reading.unread || reading.at < reading.end))
 		pal_fail(act, PAL_UNREADABLE);
 	else

@@ -69,7 +69,7 @@ struct pal_task {
 	__u32 source;        /* source id, meaningful with the blob of this digest only */
 	__u64 source_digest; /* first 8 bytes of that blob's digest; 0: not computed */
 	__u32 runtime_mnt_ns; /* inode number of the mount namespace of who moved the task in; meaningful in the RUNTIME phase */
-	__u32 reserved;
+	__u32 entered;       /* 1: it, or who it descends from, came into the running container (`kubectl exec`); from the WORKLOAD phase on */
 };
 
 /*

@@ -3,13 +3,20 @@
 
 mod probe_bed;
 
-use std::{collections::BTreeSet, ffi::CString, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::CString,
+    fs,
+    io::{Read as _, Write as _},
+    path::Path,
+};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::BtfTracePoint};
 use palisade_domain::{Action, CgroupId, Generation, Slot};
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     kill::{self, KillDuty},
+    objects::{self, Constant, PinRoot},
     records::DEFAULT_RING_BYTES,
 };
 use palisade_kernel_abi::{
@@ -386,6 +393,56 @@ fn host_presets_protect_the_environment_and_the_directories_of_other_processes_a
     }
     calls::kill(victim.pid, libc::SIGKILL);
     victim.wait();
+}
+
+/// A child that this process, from outside, puts into the cgroup, as a container's runtime does; then, in mounts of its own, it takes a
+/// terminal if it is to have one and executes the script.
+fn session(bed: &Bed, terminal: bool, script: &str) -> i32 {
+    let (mut moved, mover) = std::io::pipe().unwrap();
+    let words = [c"/bin/sh", c"-c"].map(CString::from).into_iter().chain([CString::new(script).unwrap()]);
+    let words: Vec<CString> = words.collect();
+    let child = start(|| {
+        let is_in = moved.read_exact(&mut [0]).is_ok();
+        calls::unshare(libc::CLONE_NEWNS);
+        let has_terminal = terminal && calls::take_terminal() != 0;
+        if is_in && has_terminal == terminal { calls::exec(&words[0], &words) } else { 253 }
+    });
+    fs::write(bed.cgroup.join("cgroup.procs"), child.pid.to_string()).unwrap();
+    { mover }.write_all(b"x").unwrap();
+    child.wait()
+}
+
+#[test]
+fn host_presets_a_session_with_a_terminal_is_judged_at_each_of_its_executions() {
+    let said = |action, terminal, script: &str| {
+        let (bed, mut records) = held("session", blob::Family::Preset, preset(action, Preset::Exec));
+        let (pins, btf) = (PinRoot::create(&bed.pins).unwrap(), Btf::from_sys_fs().unwrap());
+        let host = [Constant::Word("pal_host_mnt_ns", namespace("mnt"))];
+        let _identity =
+            objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &host)
+                .unwrap();
+        let status = session(&bed, terminal, script);
+        // The workload's own is no session, whatever it has.
+        let own = bed.start(|| {
+            calls::take_terminal();
+            calls::exec(&c(Path::new("/usr/bin/true")), &[c(Path::new("true"))])
+        });
+        assert_eq!(own.code(), 0);
+        // Each CPU has a ring of its own, so that records are in no order.
+        let all = records.all();
+        let names = all.iter().map(|record| path_of(record).rsplit('/').next().unwrap().to_owned());
+        (status, names.collect::<BTreeSet<String>>())
+    };
+    let shell = fs::canonicalize("/bin/sh").unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    // What gives the terminal up is of no session any more.
+    let script = "/usr/bin/env true; setsid -f -w env false; :";
+    let (status, paths) = said(Action::Audit, true, script);
+    assert_eq!(status, 0);
+    assert_eq!(paths, [shell.as_str(), "env", "true", "setsid"].map(str::to_owned).into());
+    assert_eq!(said(Action::Audit, false, script), (0, BTreeSet::new()), "without a terminal");
+    let (status, paths) = said(Action::Block, true, script);
+    assert!(killed(status));
+    assert_eq!(paths, [shell].into(), "it never begins");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_lsm_protects_the_environment_of_other_processes", environments),
         Trial::test("vm_lsm_protects_the_directories_of_other_processes_and_no_other_file_of_proc", directories),
         Trial::test("vm_lsm_blocks_from_a_terminal_what_it_permits_without_one", terminals),
+        Trial::test("vm_lsm_blocks_what_a_session_that_entered_executes_from_a_terminal", sessions),
         Trial::test("vm_arguments_that_no_rule_allows_are_killed_for", arguments),
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
@@ -151,6 +152,15 @@ fn terminals() -> Checked {
     let acts = [open("/etc/secret"), Act::Exec("/bin/forbidden".into())];
     let denied = acts.clone().map(|act| Act::AtTerminal(Box::new(act)));
     subject()?.ensure(&policy, &denied, &acts)
+}
+
+/// The actor comes into the running container, as `kubectl exec` does; a terminal it takes there.
+fn sessions() -> Checked {
+    let policy = policy("presets: [ { name: exec, action: Block } ]")?;
+    let act = Act::Exec("/bin/permitted".into());
+    let denied = [Act::AtTerminal(Box::new(act.clone()))];
+    ensure_outcomes(&denied, &subject()?.container.exec(&denied)?, 0)?;
+    ensure_denied(&policy, &denied, &[act, open("/etc/public")], (Family::Preset, Tier::BpfLsm, DENIED))
 }
 
 fn arguments() -> Checked {
