@@ -62,6 +62,11 @@ impl Names {
         self.workloads.insert(fact.slot, Named { workload: fact.workload, labels: labels.join(",") });
     }
 
+    /// What is seen of a slot from now on.
+    pub fn visible(&mut self, fact: &VisibilityChanged) {
+        self.visibility.insert(fact.slot, fact.visibility);
+    }
+
     pub(crate) fn workload(&self, slot: Slot) -> Option<&Named> {
         self.workloads.get(&slot)
     }
@@ -158,7 +163,7 @@ impl State {
 
     /// What is seen of a slot from now on.
     pub fn visible(&mut self, fact: &VisibilityChanged) {
-        self.names.lock().visibility.insert(fact.slot, fact.visibility);
+        self.names.lock().visible(fact);
     }
 
     /// A policy may decide from now on.

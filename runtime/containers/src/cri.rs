@@ -29,11 +29,12 @@ use containerd_client::{
     tonic::{Code, Response, Status, Streaming, transport::Channel},
 };
 use k8s_cri::v1::{
-    ContainerEventResponse, ContainerFilter, ContainerStateValue, ContainerStatusRequest, GetEventsRequest,
-    ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
-    PodSandboxStatusRequest, VersionRequest, runtime_service_client::RuntimeServiceClient,
+    ContainerEventResponse, ContainerFilter, ContainerStateValue, ContainerStatusRequest, ContainerStatusResponse,
+    GetEventsRequest, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState,
+    PodSandboxStateValue, PodSandboxStatusRequest, VersionRequest, runtime_service_client::RuntimeServiceClient,
 };
 use palisade_world::ContainersError;
+use prost::Message as _;
 use serde::Deserialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 
@@ -197,22 +198,7 @@ impl Cri {
         let Some(answer) = self.call("container status", client.container_status(request)).await? else {
             return Ok(None);
         };
-        let Some(status) = answer.status.filter(|status| status.id == id) else { return Ok(None) };
-        let (pid, spec) = match info(answer.info.get("info")) {
-            Ok(info) => (Ok(info.pid), info.runtime_spec.unwrap_or_default()),
-            // Who it is, is known all the same.
-            Err(reason) => (Err(reason), Spec::default()),
-        };
-        let sandbox = sandbox_of(answer.info.get("info")).or_else(|| spec.sandbox_id().map(str::to_owned));
-        let mut labels: BTreeMap<String, String> = status.labels.into_iter().collect();
-        if let Some(metadata) = status.metadata {
-            labels.entry(CONTAINER_NAME.to_owned()).or_insert(metadata.name);
-        }
-        let image = status.image.map(|image| image.image).filter(|image| !image.is_empty()).unwrap_or(status.image_ref);
-        let exited = status.state == i32::from(k8s_cri::v1::ContainerState::ContainerExited);
-        let metadata = Metadata { id: status.id, image, labels, spec, sandbox: sandbox.unwrap_or_default() };
-        let alive = !exited && pid != Ok(0);
-        Ok(Some(Known { pid, alive, metadata }))
+        Ok(known(id, answer))
     }
 
     /// The pid of a sandbox that is ready; 0 where it is over again.
@@ -402,6 +388,32 @@ impl Runtime for Cri {
     fn key_of(_: &str, id: &str) -> Key {
         key(id.to_owned())
     }
+}
+
+/// Who a container is by its status; `None` where that is another's. Pure.
+fn known(id: &str, answer: ContainerStatusResponse) -> Option<Known> {
+    let status = answer.status.filter(|status| status.id == id)?;
+    let (pid, spec) = match info(answer.info.get("info")) {
+        Ok(info) => (Ok(info.pid), info.runtime_spec.unwrap_or_default()),
+        // Who it is, is known all the same.
+        Err(reason) => (Err(reason), Spec::default()),
+    };
+    let sandbox = sandbox_of(answer.info.get("info")).or_else(|| spec.sandbox_id().map(str::to_owned));
+    let mut labels: BTreeMap<String, String> = status.labels.into_iter().collect();
+    if let Some(metadata) = status.metadata {
+        labels.entry(CONTAINER_NAME.to_owned()).or_insert(metadata.name);
+    }
+    let image = status.image.map(|image| image.image).filter(|image| !image.is_empty()).unwrap_or(status.image_ref);
+    let exited = status.state == i32::from(k8s_cri::v1::ContainerState::ContainerExited);
+    let metadata = Metadata { id: status.id, image, labels, spec, sandbox: sandbox.unwrap_or_default() };
+    let alive = !exited && pid != Ok(0);
+    Some(Known { pid, alive, metadata })
+}
+
+/// Who a container is by the bytes of its status, as far as they tell; the process, where they name one.
+pub(crate) fn of_bytes(id: &str, bytes: &[u8]) -> Option<(u32, Metadata)> {
+    let known = known(id, ContainerStatusResponse::decode(bytes).ok()?)?;
+    Some((known.pid.unwrap_or(0), known.metadata))
 }
 
 fn key(id: String) -> Key {

@@ -232,18 +232,16 @@ impl<R: Runtime> Followed<R> {
                 }
             }
             Some(Work::Heartbeat) => api.alive().await?,
-            Some(Work::Unsure(key)) => {
-                match api.init_pid(key).await {
-                    Ok(Some(pid)) => {
-                        let task = Task { key: key.clone(), pid };
-                        unsure.extend(tell_start_or_later(api, roster, task, changes).await?);
-                    }
-                    Ok(None) => roster.removed(key, changes),
-                    Err(error) => {
-                        unsure.insert(later(api, key.clone(), error).await?);
-                    }
+            Some(Work::Unsure(key)) => match api.init_pid(key).await {
+                Ok(Some(pid)) => {
+                    let task = Task { key: key.clone(), pid };
+                    unsure.extend(tell_start_or_later(api, roster, task, changes).await?);
                 }
-            }
+                Ok(None) => roster.removed(key, changes),
+                Err(error) => {
+                    unsure.insert(later(api, key.clone(), error).await?);
+                }
+            },
             // Its container does not start: it must not take a slot.
             Some(Work::Hook(call)) if call.answer.is_closed() => {}
             Some(Work::Hook(call)) => {

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn unit_oci_annotation_of_containerd_does_not_speak_for_cri_o() {
-        let json = r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"anothers","io.kubernetes.cri-o.SandboxID":"own"}}"#;
+        let json =
+            r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"anothers","io.kubernetes.cri-o.SandboxID":"own"}}"#;
         assert_eq!(serde_json::from_str::<Spec>(json).unwrap().sandbox_id(), Some("own"));
     }
 

@@ -94,7 +94,8 @@ async fn host_cri_answers_about_one_container_take_no_other_out_of_sight() {
     for id in ["", "../..", "/etc", "a\nb", "\u{1b}[2J"] {
         answers.running(id, good.pid());
     }
-    for id in ["fails", "hangs", "of-another", "without-status", "without-info", "no-json", "pid-0", "pid-2", "absent"] {
+    for id in ["fails", "hangs", "of-another", "without-status", "without-info", "no-json", "pid-0", "pid-2", "absent"]
+    {
         answers.list(id, running);
     }
     answers.list("state-99", 99);

@@ -48,6 +48,8 @@ pub struct KernelConfig {
     pub fail_mode: FailMode,
     /// What is seen of a workload when it is admitted, until it is told otherwise.
     pub visibility: Visibility,
+    /// The same of the host, from the start on: it is seen whether or not it is to be admitted.
+    pub host_visibility: Visibility,
     /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
     /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
     pub holds_host: bool,
@@ -61,6 +63,7 @@ impl Default for KernelConfig {
             pin_root: PathBuf::from("/sys/fs/bpf/palisade"),
             fail_mode: FailMode::default(),
             visibility: Visibility::NONE,
+            host_visibility: Visibility::NONE,
             holds_host: false,
             responder: Some(ResponderConfig::this_binary()),
         }
@@ -133,6 +136,7 @@ impl KernelAdapter {
             state: Mutex::default(),
         };
         adapter.take_over();
+        adapter.set_visibility(Slot::HOST, adapter.config.host_visibility, 0);
         adapter.renew_syscalls();
         Ok(adapter)
     }
@@ -471,7 +475,8 @@ impl Enforcement for KernelAdapter {
             }
             self.admit_cgroup(programs, &mut state, membership)?;
             programs.slots.set_flags(slot, self.fail_flag(), layout::SLOT_FAIL_BLOCK);
-            programs.slots.set_visibility(slot, visibility::kinds_of(self.config.visibility));
+            let seen = if slot == Slot::HOST { self.config.host_visibility } else { self.config.visibility };
+            programs.slots.set_visibility(slot, visibility::kinds_of(seen));
         }
         state.members.entry(slot).or_insert_with(|| Member { gaps: Vec::new(), held_mounts: Vec::new() });
         match self.admit_elsewhere(membership) {

@@ -11,7 +11,10 @@ use std::{
 use async_trait::async_trait;
 use containerd_client::tonic::{
     Request, Response, Status,
-    codegen::tokio_stream::{Stream, wrappers::{ReceiverStream, UnixListenerStream}},
+    codegen::tokio_stream::{
+        Stream,
+        wrappers::{ReceiverStream, UnixListenerStream},
+    },
     transport::Server,
 };
 use k8s_cri::v1::{

@@ -26,12 +26,15 @@ use std::{
 };
 
 use palisade_domain::{Generation, Slot};
-use palisade_kernel_abi::{blob::Blob, record::PRODUCER_USER};
+use palisade_kernel_abi::{
+    blob::Blob,
+    record::PRODUCER_USER,
+    responder::{MAX_FRAME, Request, VERSION, decode_reply, encode_request},
+};
 use palisade_world::{EnforcementError, Gap, Membership};
 
 use super::{
     counters::{Counters, read},
-    frame::{MAX_FRAME, Request, VERSION, decode_reply, encode_request},
     places::{self, Places},
     records::{RecordAccount, Records},
     sys,

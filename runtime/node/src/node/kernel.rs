@@ -36,6 +36,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         pin_root: arguments.pin_root.clone(),
         fail_mode,
         visibility: arguments.visibility,
+        host_visibility: arguments.seen_of_host(),
         holds_host: arguments.host_policy,
         responder: Some(responder),
     };

@@ -169,6 +169,7 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
         visibility: arguments.visibility,
+        host_visibility: arguments.seen_of_host(),
         // The node's own holds where a namespace says nothing.
         select_visibility: |set, workload| set.visibility_of(workload),
         visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
@@ -285,6 +286,7 @@ fn alerts(
     let arguments = arguments.clone();
     let mut names = Names::default();
     names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&arguments)) });
+    names.visible(&VisibilityChanged { slot: Slot::HOST, visibility: arguments.seen_of_host() });
     let names = Kept::new(names);
     ChildSpec::with_mailbox(mailbox, move |_| {
         let (sinks, log_sinks) = sinks(&arguments)?;
