@@ -35,7 +35,7 @@ use crate::{
     objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::{self, Programs},
-    pseudo_fs,
+    pseudo_fs, sys,
     syscalls::SyscallAudit,
 };
 
@@ -106,6 +106,7 @@ impl KernelAdapter {
     /// # Errors
     /// Only where pins of another version are in the way, or pinned maps cannot be read.
     pub fn open(config: KernelConfig) -> Result<Self, ObjectError> {
+        let _held = sys::SignalsHeld::new();
         for file_system in [pseudo_fs::BPF, pseudo_fs::TRACE] {
             if let Err(error) = pseudo_fs::ensure(file_system) {
                 tracing::warn!(kind = file_system.kind, %error, "cannot be mounted");
