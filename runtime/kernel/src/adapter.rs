@@ -104,9 +104,9 @@ impl KernelAdapter {
     /// Tries what the kernel can do and loads what it takes. What is refused is in [`Self::refused`] and in the matrix.
     ///
     /// # Errors
-    /// Only where pins of another version are in the way, or pinned maps cannot be read.
+    /// Only where pins of another version are in the way, pinned maps cannot be read, or a signal that stops the process came meanwhile.
     pub fn open(config: KernelConfig) -> Result<Self, ObjectError> {
-        let _held = sys::SignalsHeld::new();
+        let held = sys::SignalsHeld::new();
         for file_system in [pseudo_fs::BPF, pseudo_fs::TRACE] {
             if let Err(error) = pseudo_fs::ensure(file_system) {
                 tracing::warn!(kind = file_system.kind, %error, "cannot be mounted");
@@ -115,14 +115,18 @@ impl KernelAdapter {
         let mut matrix = matrix::probe();
         let mut refused = Vec::new();
         // First, for the others are told whether these report what they deny.
+        held.go_on()?;
         let cgroup_programs = load_cgroup_programs(&config.pin_root, &mut matrix);
+        held.go_on()?;
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
         let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
+        held.go_on()?;
         let responder = start_responder(&config, &mut matrix);
         if programs.is_some() {
             attach_kill(&config.pin_root, &mut matrix);
         }
+        held.go_on()?;
         let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         let adapter = Self {

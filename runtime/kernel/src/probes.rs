@@ -169,6 +169,9 @@ pub enum ProbesError {
     /// The table by which calls are handed on cannot be had.
     #[error("calls: {0}")]
     Calls(#[from] Box<MapError>),
+    /// Loading was given up.
+    #[error(transparent)]
+    ToldToStop(#[from] sys::ToldToStop),
     /// The limits cannot be put in force.
     #[error("limits: {0}")]
     Limits(#[source] io::Error),
@@ -208,7 +211,7 @@ impl Probes {
     /// # Errors
     /// See [`ProbesError`].
     pub fn attach(pin_root: &Path, limits: Limits) -> Result<Self, ProbesError> {
-        let _held = sys::SignalsHeld::new();
+        let held = sys::SignalsHeld::new();
         let btf = Btf::from_sys_fs()?;
         let mut first = load(palisade_bpf::PROBES, pin_root, &btf)?;
         let observation = ObservationMap::open(&pin_root.join("observation")).map_err(ProbesError::Limits)?;
@@ -217,6 +220,7 @@ impl Probes {
         let loading = Loading { calls: Mutex::new(ProgramArray::try_from(calls).map_err(Box::new)?), btf };
         let (mut objects, mut refused) = (Vec::with_capacity(OTHERS.len() + 1), Vec::new());
         for (name, bytes, specs) in OTHERS {
+            held.go_on()?;
             match load(bytes, pin_root, &loading.btf) {
                 Ok(object) => objects.push((object, *specs)),
                 Err(error) => {
@@ -225,7 +229,9 @@ impl Probes {
                 }
             }
         }
+        held.go_on()?;
         refused.extend(loading.place_beside(&mut objects));
+        held.go_on()?;
         refused.extend(loading.place_all(&mut first, PROBES));
         let objects = std::iter::once(first).chain(objects.into_iter().map(|(object, _)| object)).collect();
         let calls = loading.calls.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -426,6 +426,29 @@ impl SignalsHeld {
     }
 }
 
+/// A node that starts was told to stop (SIGTERM, SIGINT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("told to stop while it starts")]
+pub struct ToldToStop;
+
+impl SignalsHeld {
+    /// Between two steps: loading goes on unless a signal that stops the node waits.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn go_on(&self) -> Result<(), ToldToStop> {
+        // SAFETY: a set of signals is plain bits, for which all zeroes are a value; the pointers are to values of this frame.
+        let stops = unsafe {
+            let mut waiting = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigpending(&raw mut waiting) == 0
+                && [libc::SIGTERM, libc::SIGINT]
+                    .iter()
+                    .any(|signal| libc::sigismember(&raw const waiting, *signal) == 1)
+        };
+        if stops { Err(ToldToStop) } else { Ok(()) }
+    }
+}
+
 impl Drop for SignalsHeld {
     fn drop(&mut self) {
         // SAFETY: the pointer is to the set that `new` was given by the kernel; the type is not `Send`, so this is the same thread.

@@ -119,6 +119,7 @@ fn host_node_that_is_stopped_while_it_starts_leaves_nothing_and_says_so() {
         thread::sleep(Duration::from_millis(wait));
         node.signal("TERM");
         let (status, took) = node.ended();
+        assert!(wait > 0 || node.log().contains("before it had started"), "it went on starting:\n{}", node.log());
         println!("stopped {wait} ms after its first pin: ended after {took:?}");
         assert!(status.success(), "{status}: {}", node.log());
         assert!(!node.pins.exists(), "pins are left");

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
+    objects::ObjectError,
     observation::Limits,
-    probes::Probes,
+    probes::{Probes, ProbesError},
     records::{self, KernelRecords},
 };
 use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
@@ -73,6 +74,15 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         records: Arc::new(records),
         rings_bytes: u64::from(rings) * u64::from(bytes),
         unload: Box::new(unload),
+    })
+}
+
+/// Whether loading was given up for a signal that stops the node.
+#[must_use]
+pub fn was_told_to_stop(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(ObjectError::ToldToStop(_)))
+            || matches!(cause.downcast_ref(), Some(ProbesError::ToldToStop(_)))
     })
 }
 
