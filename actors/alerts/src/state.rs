@@ -131,7 +131,7 @@ impl State {
 
     /// What is seen of a slot from now on.
     pub fn visible(&mut self, fact: &VisibilityChanged) {
-        self.names.lock().visibility.insert(fact.slot, fact.visibility);
+        self.names.lock().visible(fact);
     }
 
     /// A policy may decide from now on.

@@ -165,6 +165,9 @@ pub enum ObjectError {
         #[source]
         source: io::Error,
     },
+    /// Loading was given up.
+    #[error(transparent)]
+    ToldToStop(#[from] crate::sys::ToldToStop),
     /// A pin is of another version of Palisade.
     #[error("{path} is {found:?}, this version has {wanted:?}: run `palisade unload` first", path = path.display())]
     OtherVersion {

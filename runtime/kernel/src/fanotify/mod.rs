@@ -16,7 +16,6 @@
 
 mod counters;
 mod execs;
-mod frame;
 mod group;
 mod judge;
 pub(crate) mod mounts;

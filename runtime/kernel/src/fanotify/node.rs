@@ -19,13 +19,12 @@ use std::{
 };
 
 use palisade_domain::{Generation, Slot};
-use palisade_kernel_abi::blob::Blob;
+use palisade_kernel_abi::{blob::Blob, responder::Request};
 use palisade_world::{EnforcementError, Gap, Membership};
 
 pub use super::watch::StartError;
 use super::{
     counters::read,
-    frame::Request,
     places,
     records::Records,
     running::{Entry, refused},

@@ -16,12 +16,14 @@ use std::{
 };
 
 use palisade_domain::{Generation, Slot};
-use palisade_kernel_abi::blob::Blob;
+use palisade_kernel_abi::{
+    blob::Blob,
+    responder::{MAX_FRAME, Request, VERSION, decode_reply, encode_request},
+};
 use palisade_world::{EnforcementError, Gap, Membership};
 
 use super::{
     counters::Counters,
-    frame::{MAX_FRAME, Request, VERSION, decode_reply, encode_request},
     node::{FailMode, ResponderConfig},
     places::{self, Places},
     sys,

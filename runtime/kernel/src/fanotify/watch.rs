@@ -19,12 +19,11 @@ use std::{
 };
 
 use palisade_domain::Slot;
-use palisade_kernel_abi::record::PRODUCER_USER;
+use palisade_kernel_abi::{record::PRODUCER_USER, responder::Request};
 use palisade_world::{EnforcementError, Gap};
 
 use super::{
     counters::{Counters, read},
-    frame::Request,
     node::ResponderConfig,
     records::RecordAccount,
     running::{Entry, REPLY_TIMEOUT, Running, unreachable},

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
-    objects::Refusal,
+    objects::{ObjectError, Refusal},
     observation::Limits,
-    probes::Probes,
+    probes::{Probes, ProbesError},
     records::{self, KernelRecords},
 };
 use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
@@ -52,6 +52,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         pin_root: arguments.pin_root.clone(),
         fail_mode,
         visibility: arguments.visibility,
+        host_visibility: arguments.seen_of_host(),
         holds_host: arguments.host_policy,
         responder: Some(responder),
     };
@@ -90,6 +91,15 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         records: Arc::new(records),
         rings_bytes: u64::from(rings) * u64::from(bytes),
         unload: Box::new(unload),
+    })
+}
+
+/// Whether loading was given up for a signal that stops the node.
+#[must_use]
+pub fn was_told_to_stop(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(ObjectError::ToldToStop(_)))
+            || matches!(cause.downcast_ref(), Some(ProbesError::ToldToStop(_)))
     })
 }
 

@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_lsm_protects_the_environment_of_other_processes", environments),
         Trial::test("vm_lsm_protects_the_directories_of_other_processes_and_no_other_file_of_proc", directories),
         Trial::test("vm_lsm_blocks_from_a_terminal_what_it_permits_without_one", terminals),
-        Trial::test("vm_lsm_blocks_what_a_session_that_entered_executes_from_a_terminal", sessions),
+        Trial::test("vm_lsm_blocks_what_a_session_that_entered_executes_from_a_terminal", executions_of_sessions),
         Trial::test("vm_arguments_that_no_rule_allows_are_killed_for", arguments),
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
@@ -155,7 +155,7 @@ fn terminals() -> Checked {
 }
 
 /// The actor comes into the running container, as `kubectl exec` does; a terminal it takes there.
-fn sessions() -> Checked {
+fn executions_of_sessions() -> Checked {
     let policy = policy("presets: [ { name: exec, action: Block } ]")?;
     let act = Act::Exec("/bin/permitted".into());
     let denied = [Act::AtTerminal(Box::new(act.clone()))];

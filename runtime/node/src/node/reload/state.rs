@@ -146,6 +146,7 @@ mod tests {
             "foldWindow",
             "hookSocket",
             "hostPolicy",
+            "hostVisibility",
             "keepEnforcing",
             "logFormat",
             "maxWorkloads",
