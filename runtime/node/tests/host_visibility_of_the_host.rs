@@ -1,6 +1,5 @@
 //! What the host outside containers does is seen where it is asked for, beside policies for it and without them.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node_bed;
 
