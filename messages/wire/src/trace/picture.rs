@@ -116,8 +116,7 @@ impl Picture {
     }
 
     fn listed(&mut self, process: &Process) {
-        let image =
-            Image { executable: process.executable.clone(), arguments: process.arguments.clone(), tty: None };
+        let image = Image { executable: process.executable.clone(), arguments: process.arguments.clone(), tty: None };
         let known = Known {
             parent: process.parent,
             uid: process.uid,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ADMIN_SOCKET, Output, PostureArgument, age};
+use super::{ADMIN_SOCKET, Output, PostureArgument, parse::age};
 
 /// `palisade record`.
 #[derive(Debug, Args)]

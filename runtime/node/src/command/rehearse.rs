@@ -62,9 +62,10 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
     for path in paths {
         files.extend(policy::read(path).map_err(|reason| vec![reason])?);
     }
-    let named = files.iter().map(|(name, content)| (name.as_str(), content.as_slice()));
-    PolicySet::parse(named)
-        .map_err(|found| found.iter().filter(|found| found.severity.refuses()).map(ToString::to_string).collect())
+    let (set, duplicates) = PolicySet::assemble(&files);
+    let found = files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates);
+    let refused: Vec<String> = found.filter(|found| found.severity.refuses()).map(ToString::to_string).collect();
+    if refused.is_empty() { Ok(set) } else { Err(refused) }
 }
 
 /// Decides one trace; what it lacks.
