@@ -24,7 +24,7 @@ pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
     Membership,
 };
-pub use link::{Link, LinkCounts, LinkEvent, LinkState, Peer, SendError};
+pub use link::{Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 pub use policy_directory::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,

@@ -63,6 +63,23 @@ pub struct Peer {
     pub counts: LinkCounts,
 }
 
+/// A node that dialled and was not taken up. Of some, such as those of another authority, no name can be believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// From where.
+    pub address: std::net::SocketAddr,
+    /// Why.
+    pub why: Refusal,
+    /// In the words of who refused.
+    pub said: String,
+    /// By this node, or by who dialled.
+    pub by_us: bool,
+    /// How often from that address for that reason.
+    pub times: u64,
+    /// When last.
+    pub last: UnixNanos,
+}
+
 /// What went over a link since this node started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LinkCounts {
@@ -128,6 +145,12 @@ pub trait Link: Send + Sync {
 
     /// All peers, by name: those that are dialled, and those that dialled.
     fn peers(&self) -> Vec<Peer>;
+
+    /// The last of those that dialled and were not taken up: a few.
+    fn turned_away(&self) -> Vec<TurnedAway>;
+
+    /// What is wrong with the node's own certificates, in words; empty where nothing is.
+    fn troubles(&self) -> Vec<String>;
 
     /// Takes a message to send, or hands back why not.
     ///
