@@ -16,7 +16,7 @@
 use bytes::Bytes;
 
 use super::{
-    Keys, LONGEST_MESSAGE, MOST_KEYS,
+    Keys, MOST_KEYS,
     cbor::{CborError, Reader, Writer},
 };
 
@@ -24,8 +24,8 @@ use super::{
 pub const MOST_ROWS: usize = 512;
 /// Lines in an answer.
 pub const MOST_ALERTS: usize = 256;
-/// Bytes of all text in an answer; with its heads it fits into a message.
-pub const LONGEST_ANSWER: usize = LONGEST_MESSAGE - (64 << 10);
+/// Bytes of all text in an answer: a node of which many are asked keeps as many of these.
+pub const LONGEST_ANSWER: usize = 256 << 10;
 /// Bytes of a row's name, kind or state.
 const LONGEST_NAME: usize = 256;
 /// Bytes of a row's last error.
