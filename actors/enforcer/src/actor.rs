@@ -7,7 +7,7 @@ use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
     CompilePolicy, CompiledPolicy, Condition, ConditionReported, NotHeld, PolicyAnnounced, PolicyInstalled,
-    PolicySetChanged, VisibilityChanged, WorkloadStarted,
+    PolicySetChanged, SetVisibility, VisibilityChanged, WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
 use palisade_world::{Admission, Enforcement, Membership};
@@ -35,7 +35,7 @@ pub struct Wiring {
     pub released: Outbox<palisade_protocol::WorkloadGone>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
-    /// What is seen of a workload for which no set says otherwise.
+    /// What the kernel takes at an admission to be seen: what the node started with, whatever [`SetVisibility`] says since.
     pub visibility: Visibility,
     /// What a set says is seen of a workload.
     pub select_visibility: SelectVisibility,
@@ -275,6 +275,14 @@ impl Handler<PolicySetChanged> for Enforcer {
     fn handle(&mut self, message: PolicySetChanged, ctx: &mut Self::Context) {
         self.state.hold_to(message.generation, message.postures);
         self.input(Input::SetChanged(message.generation, message.set), ctx);
+    }
+}
+
+impl Handler<SetVisibility> for Enforcer {
+    type Result = ();
+
+    fn handle(&mut self, message: SetVisibility, ctx: &mut Self::Context) {
+        self.input(Input::SeeByDefault(message.visibility), ctx);
     }
 }
 

@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use palisade_containers::Endpoint;
-use palisade_domain::{Posture, Visibility};
+use palisade_domain::{Operation, Posture, Visibility};
 use palisade_kernel::observation::Limits;
+use palisade_policy::settings::nearest;
 
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
@@ -352,8 +353,8 @@ pub struct FilterArguments {
     /// Container in its pod.
     #[arg(long)]
     pub container: Option<String>,
-    /// Kind of act: exec, open, socket, connect, ptrace ...
-    #[arg(long)]
+    /// Kind of act: exec, open, socket, connect, ptrace ..., or KubeArmor's: Process, File, Network ...
+    #[arg(long, value_parser = operations)]
     pub operation: Option<String>,
     /// Executable that acted: `/usr/bin/*`.
     #[arg(long)]
@@ -368,7 +369,7 @@ pub struct FilterArguments {
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub severity: Option<u8>,
     /// denied, killed, observed, unenforceable.
-    #[arg(long)]
+    #[arg(long, value_parser = verdicts)]
     pub verdict: Option<String>,
     /// Labels of the workload, all of them: `app=web,tier=front`.
     #[arg(long)]
@@ -592,6 +593,30 @@ pub struct HookArguments {
     pub fail_open: bool,
 }
 
+/// A word that no line has would show nothing, in silence.
+fn verdicts(text: &str) -> Result<String, String> {
+    known(text, &["denied", "killed", "observed", "unenforceable"])
+}
+
+fn operations(text: &str) -> Result<String, String> {
+    let of_kubearmor =
+        ["Process", "File", "Network", "Capabilities", "Syscall", "Device", "AlertThreshold", "PolicyNotHeld"];
+    let all: Vec<&str> = Operation::ALL.iter().map(|operation| operation.name()).chain(of_kubearmor).collect();
+    known(text, &all)
+}
+
+/// Each alternative, but for those with a `*`, is one of these, in letters of either case.
+fn known(text: &str, words: &[&str]) -> Result<String, String> {
+    let is_known = |part: &str| part.contains('*') || words.iter().any(|word| word.eq_ignore_ascii_case(part));
+    match text.split(',').find(|part| !is_known(part)) {
+        None => Ok(text.to_owned()),
+        Some(part) => Err(match nearest(part, words.iter().copied()) {
+            Some(near) => format!("no line has `{part}`: did you mean `{near}`?"),
+            None => format!("no line has `{part}`, but one of: {}", words.join(", ")),
+        }),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 0.25".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
@@ -638,11 +663,11 @@ fn directives(text: &str) -> Result<String, String> {
 }
 
 fn fold_window(text: &str) -> Result<Duration, String> {
-    seconds(text).and_then(
-        |window| {
-            if window > Duration::from_secs(60) { Err("60 or less".into()) } else { Ok(window) }
-        },
-    )
+    if text.parse() == Ok(0.0) {
+        return Ok(Duration::ZERO);
+    }
+    let most = Duration::from_secs(60);
+    seconds(text).and_then(|window| if window > most { Err("60 or less".into()) } else { Ok(window) })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

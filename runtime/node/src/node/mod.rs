@@ -16,7 +16,9 @@
 
 mod bound;
 pub mod kernel;
+mod mailboxes;
 mod metrics;
+mod outputs;
 pub mod reload;
 mod tree;
 pub mod view;

@@ -1,12 +1,11 @@
 //! The tree of actors: who is told what, and where each runs.
 
-use std::{io, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use palisade_alerts::{
     Alerts,
     compose::NodeNames,
     state::{Names, Settings},
-    throttle::Limit,
 };
 use palisade_containers::{NodeConfig, NodeContainers};
 use palisade_domain::{Slot, Workload, WorkloadKind};
@@ -19,22 +18,17 @@ use palisade_policy_compiler::{
 };
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
-use palisade_protocol::{
-    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicyAnnounced, PolicyInstalled, PolicySetChanged,
-    PolicySetStatusOf, ProcessesOf, ReadinessOf, RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts,
-    VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadsOf,
-};
-use palisade_sinks::{Queued, RotatingFile, Stdout};
+use palisade_protocol::{ConditionReported, WorkloadAppeared, WorkloadNamed};
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
-use palisade_supervision::{
-    ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
-};
+use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor};
 use palisade_users::PasswdFiles;
 use palisade_workloads::{Workloads, state::State as Slots};
-use palisade_world::{AlertSink, Enforcement, Membership};
+use palisade_world::{Enforcement, Membership};
 
 use super::{
     Configured, Kernel,
+    mailboxes::{Askers, Mailboxes},
+    outputs::{self, Outputs, Sinks},
     reload::{self, Configuration, ReloadConfiguration},
 };
 use crate::{
@@ -43,8 +37,6 @@ use crate::{
 
 /// The supervisor of the enforcers.
 pub const ENFORCERS: &str = "enforcers";
-/// The most slots that a node can have; facts that find a mailbox full wait before it, the newest of each slot.
-const SLOTS: usize = 4096;
 /// Restarts of enforcers that are tolerated within a minute: one whose start always crashes makes about nine, so this is some thirty
 /// workloads at once. Fewer are faults of those workloads, which stay as they stand; the others must not be restarted for them.
 const ENFORCER_RESTARTS: u32 = 256;
@@ -79,19 +71,6 @@ impl Places {
     }
 }
 
-/// Ends to ask, for the admin endpoint.
-#[derive(Clone)]
-pub struct Askers {
-    pub readiness: Asker<ReadinessOf>,
-    pub installed: Asker<InstalledPoliciesOf>,
-    pub workloads: Option<Asker<WorkloadsOf>>,
-    pub policies: Asker<PolicySetStatusOf>,
-    pub alerts: Asker<SubscribeAlerts>,
-    pub alert_counts: Asker<AlertCountsOf>,
-    pub processes: Asker<ProcessesOf>,
-    pub records: Asker<RecordAccountOf>,
-}
-
 /// A tree that is ready to start.
 pub struct Planted {
     pub supervisor: Supervisor,
@@ -100,135 +79,44 @@ pub struct Planted {
     pub reload: Outbox<ReloadConfiguration>,
 }
 
-/// Mailboxes made before the actors, since they know each other.
-struct Mailboxes {
-    health: MailboxOf<Health>,
-    configuration: MailboxOf<Configuration>,
-    compiler: MailboxOf<PolicyCompiler>,
-    alerts: MailboxOf<Alerts>,
-    roster: MailboxOf<Roster>,
-    workloads: MailboxOf<Workloads>,
-    keeper: MailboxOf<PolicyKeeper>,
-    probe: MailboxOf<Probe>,
-}
-
-impl Mailboxes {
-    fn new() -> Self {
-        Self {
-            // Reports coalesce by name, and come from each of up to 4,096 enforcers at once after a change.
-            health: MailboxOf::new("health", 8192),
-            // Signals.
-            configuration: MailboxOf::new("configuration", 4),
-            // One question from each enforcer.
-            compiler: MailboxOf::new("policy-compiler", 4096),
-            // Batches, and a fact from each enforcer.
-            alerts: MailboxOf::new("alerts", palisade_probe::actor::IN_FLIGHT + SLOTS),
-            // Three facts a workload.
-            roster: MailboxOf::new("roster", 4096),
-            workloads: MailboxOf::new("workloads", 64),
-            keeper: MailboxOf::new("policy-keeper", 64),
-            probe: MailboxOf::new("probe", 64),
-        }
-    }
-}
-
 /// Wires the tree. Children are declared in the order in which they start.
 pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Planted {
     let boxes = Mailboxes::new();
     let Configured { arguments, line, level } = configured;
     // What changes while the node runs; actors that start again are built from it.
     let live = Kept::new(arguments.clone());
-    let arguments = &arguments;
+    let outputs = Outputs::new(&arguments);
+    let conditions = boxes.conditions();
+    let askers = boxes.askers(&arguments);
     let reload = boxes.configuration.address().outbox(Overflow::Refuse);
-    let askers = Askers {
-        readiness: boxes.health.address().asker(),
-        installed: boxes.health.address().asker(),
-        workloads: (!arguments.no_containers).then(|| boxes.workloads.address().asker()),
-        policies: boxes.keeper.address().asker(),
-        alerts: boxes.alerts.address().asker(),
-        alert_counts: boxes.alerts.address().asker(),
-        processes: boxes.alerts.address().asker(),
-        records: boxes.probe.address().asker(),
-    };
-    let conditions = boxes.health.address().outbox(each(2 * SLOTS, |report: &ConditionReported| hash(&report.name)));
-    let alerts_address = boxes.alerts.address();
-    let probe_wiring = palisade_probe::Wiring {
-        readers: vec![boxes.alerts.address().outbox(Overflow::Refuse)],
-        conditions: conditions.clone(),
-    };
-    let enforcer_wiring = palisade_enforcer::Wiring {
-        enforcement: Arc::clone(&kernel.enforcement),
-        compiler: boxes.compiler.address().asker(),
-        announced: alerts_address.outbox(each(2 * SLOTS, |fact: &PolicyAnnounced| {
-            u64::from(fact.slot.0) << 32 | u64::from(fact.generation.0)
-        })),
-        installed: vec![
-            alerts_address.outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
-            boxes.health.address().outbox(each(SLOTS, |fact: &PolicyInstalled| u64::from(fact.slot.0))),
-        ],
-        released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
-        conditions: conditions.clone(),
-        visibility: arguments.visibility,
-        // The node's own holds where a namespace says nothing.
-        select_visibility: |set, workload| set.visibility_of(workload),
-        visible: alerts_address.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),
-    };
-    let reload_wiring = reload::Wiring {
-        postures: boxes.keeper.address().outbox(each(1, |_: &SetPostures| 0)),
-        policy_interval: boxes.keeper.address().outbox(each(1, |_: &SetPolicyInterval| 0)),
-        host: arguments.host_policy.then(|| boxes.roster.address().outbox(each(1, |_: &WorkloadAppeared| 0))),
-        named: alerts_address.outbox(each(1, |_: &WorkloadNamed| 0)),
-        conditions: conditions.clone(),
-        level,
-        live: live.clone(),
-    };
-    let workloads_wiring = palisade_workloads::Wiring {
-        appeared: boxes.roster.address().outbox(Overflow::Block),
-        started: boxes.roster.address().outbox(Overflow::Block),
-        gone: boxes.roster.address().outbox(Overflow::Block),
-        named: alerts_address.outbox(each(SLOTS, |fact: &WorkloadNamed| u64::from(fact.slot.0))),
-        conditions: conditions.clone(),
-        clock: Arc::new(MachineClock),
-    };
-    let keeper_wiring = palisade_policy_keeper::Wiring {
-        // Only the newest set matters.
-        sets: boxes.roster.address().outbox(each(1, |_: &PolicySetChanged| 0)),
-        conditions: conditions.clone(),
-        interval: arguments.policy_interval,
-    };
+    let reload_wiring = boxes.reload_wiring(&arguments, level, live.clone(), outputs.clone());
+    let probe_wiring = boxes.probe_wiring();
+    let enforcer_wiring = boxes.enforcer_wiring(&kernel.enforcement, arguments.visibility);
+    let (workloads_wiring, keeper_wiring) = (boxes.workloads_wiring(), boxes.keeper_wiring(&arguments));
 
     let enforcers = Supervisor::new(ENFORCERS).intensity(ENFORCER_RESTARTS, Duration::from_secs(60));
     let roster = roster(&live, boxes.roster, &enforcers, places, enforcer_wiring);
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
     if !arguments.no_containers {
         enforcement =
-            enforcement.child(workloads(arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
+            enforcement.child(workloads(&arguments, boxes.workloads, workloads_wiring).place(places.enforce.clone()));
     }
     let enforcement = enforcement.child(keeper(&live, boxes.keeper, keeper_wiring).place(places.policies.clone()));
 
     let supervisor = Supervisor::new("palisade")
-        .child(health(arguments, &kernel.enforcement, boxes.health))
+        .child(health(&arguments, &kernel.enforcement, boxes.health))
         .child(configuration(line, boxes.configuration, reload_wiring))
-        .child(
-            ChildSpec::with_mailbox(boxes.compiler, |_| {
-                Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
-            })
-            .place(places.compile.clone()),
-        )
-        .child(alerts(arguments, boxes.alerts, conditions).place(places.alerts.clone()))
+        .child(compiler(boxes.compiler).place(places.compile.clone()))
+        .child(alerts(&live, outputs, boxes.alerts, conditions).place(places.alerts.clone()))
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
     Planted { supervisor, askers, reload }
 }
 
-/// The newest of each key waits for room, of at most so many keys.
-fn each<M>(keys: usize, key: fn(&M) -> u64) -> Overflow<M> {
-    Overflow::Coalesce(NonZeroUsize::new(keys).unwrap_or(NonZeroUsize::MIN), key)
-}
-
-/// FNV-1a: names of conditions are few and our own.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+fn compiler(mailbox: MailboxOf<PolicyCompiler>) -> ChildSpec<PolicyCompiler> {
+    ChildSpec::with_mailbox(mailbox, |_| {
+        Ok(PolicyCompiler::new(CompilerState::new(Bounds::default()), Arc::new(MachineClock)))
+    })
 }
 
 /// The global postures.
@@ -278,16 +166,18 @@ fn probe(kernel: &Kernel, mailbox: MailboxOf<Probe>, wiring: palisade_probe::Wir
 
 /// The alerts. Nothing that a start needs goes by the actor's own mailbox: where that is full, it would never start again.
 fn alerts(
-    arguments: &NodeArguments,
+    live: &Kept<NodeArguments>,
+    outputs: Outputs,
     mailbox: MailboxOf<Alerts>,
     conditions: Outbox<ConditionReported>,
 ) -> ChildSpec<Alerts> {
-    let arguments = arguments.clone();
+    let live = live.clone();
     let mut names = Names::default();
-    names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&arguments)) });
+    names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&live.lock())) });
     let names = Kept::new(names);
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let (sinks, log_sinks) = sinks(&arguments)?;
+        let arguments = live.lock().clone();
+        let Sinks { sinks, log_sinks } = outputs.sinks(&arguments)?;
         let wiring = palisade_alerts::Wiring {
             sinks,
             log_sinks,
@@ -299,34 +189,13 @@ fn alerts(
     })
 }
 
-type Sinks = Vec<Box<dyn AlertSink>>;
-
-/// Those of alerts, and those of logs.
-fn sinks(arguments: &NodeArguments) -> io::Result<(Sinks, Sinks)> {
-    let queued = |sink: Box<dyn AlertSink>| Queued::start(sink).map(|sink| Box::new(sink) as Box<dyn AlertSink>);
-    let all = |stdout: bool, path: &Option<PathBuf>, bytes, keep| {
-        let stdout = stdout.then(|| Box::new(Stdout) as Box<dyn AlertSink>);
-        let file = path.as_ref().map(|path| Box::new(RotatingFile::new(path, bytes, keep)) as Box<dyn AlertSink>);
-        stdout.into_iter().chain(file).map(queued).collect::<io::Result<Sinks>>()
-    };
-    let NodeArguments { alert_file, alert_file_bytes, alert_file_keep, .. } = arguments;
-    let NodeArguments { log_file, log_file_bytes, log_file_keep, log_stdout, .. } = arguments;
-    Ok((
-        all(!arguments.no_alert_stdout, alert_file, *alert_file_bytes, *alert_file_keep)?,
-        all(*log_stdout, log_file, *log_file_bytes, *log_file_keep)?,
-    ))
-}
-
 fn alert_settings(arguments: &NodeArguments) -> Settings {
     let names = NodeNames {
         cluster: arguments.cluster_name.clone(),
         node: node_name(arguments),
         node_id: machine::id().unwrap_or_default(),
     };
-    let limit = Limit { per_second: arguments.max_alert_per_sec, silence_seconds: arguments.throttle_sec };
-    let throttle = (!arguments.no_alert_throttling).then_some(limit);
-    // As the kernel adapter is told.
-    Settings { names, throttle, visibility: arguments.visibility }
+    Settings { names, throttle: outputs::throttle(arguments), visibility: arguments.visibility }
 }
 
 /// The roster; with `--host-policy` it holds the host like any other workload, from each of its starts on.
@@ -340,8 +209,8 @@ fn roster(
     let (handle, place) = (enforcers.handle(), Arc::clone(&places.enforce));
     let live = live.clone();
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let roster = Roster::new(handle.clone(), place.clone(), wiring.clone());
         let arguments = live.lock();
+        let roster = Roster::new(handle.clone(), place.clone(), wiring.clone()).seeing(arguments.visibility);
         Ok(if arguments.host_policy { roster.holding(host_appeared(&arguments)) } else { roster })
     })
     .place(places.enforce.clone())

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 use super::{
     bound::{self, Row},
-    metrics,
-    tree::{self, Askers},
+    mailboxes::Askers,
+    metrics, tree,
 };
 use crate::clock::MachineClock;
 

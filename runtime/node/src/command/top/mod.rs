@@ -60,12 +60,16 @@ pub fn run(arguments: &TopArguments) -> Outcome {
     // Nobody there is said before the terminal is taken.
     let runtime = super::runtime()?;
     runtime.block_on(look(&arguments.admin.admin_socket))?;
-    // It restores the terminal if we panic, too.
-    let mut terminal = ratatui::try_init().context("the terminal; `palisade top --once` needs none")?;
-    let watched = runtime.block_on(watch(arguments, screen, &mut terminal));
-    ratatui::restore();
-    watched?;
+    on_terminal(|terminal| runtime.block_on(watch(arguments, screen, terminal)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the terminal for `show`, and gives it back as it was, also where that panics: before the panic is told, so that it can be read.
+fn on_terminal(show: impl FnOnce(&mut DefaultTerminal) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut terminal = ratatui::try_init().context("the terminal; `palisade top --once` needs none")?;
+    let shown = show(&mut terminal);
+    ratatui::restore();
+    shown
 }
 
 /// Two looks, for rates.

@@ -3,9 +3,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, WrapFuture as _};
+use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_domain::Slot;
 use palisade_protocol::{
-    Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadAppeared, WorkloadNamed,
+    Condition, ConditionReported, SetPolicyInterval, SetPostures, SetVisibility, WorkloadAppeared, WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use tokio::time::timeout;
@@ -15,7 +16,10 @@ use crate::{
     arguments::NodeArguments,
     configuration::{command_line::CommandLine, file},
     log::LogLevel,
-    node::tree,
+    node::{
+        outputs::{self, Outputs, Sinks},
+        tree,
+    },
 };
 
 /// The condition's name.
@@ -44,6 +48,14 @@ pub struct Wiring {
     pub host: Option<Outbox<WorkloadAppeared>>,
     /// Who names workloads in alerts.
     pub named: Outbox<WorkloadNamed>,
+    /// Who enforces and who makes logs: each sees by default what this says.
+    pub visibility: [Outbox<SetVisibility>; 2],
+    /// Who writes alerts.
+    pub throttle: Outbox<SetThrottle>,
+    /// The same.
+    pub sinks: Outbox<SetSinks>,
+    /// The bounds of its files, and what sinks are made of.
+    pub outputs: Outputs,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// The runtime's own log.
@@ -153,6 +165,18 @@ impl Configuration {
             live.host_labels.clone_from(&wanted.host_labels);
             live.policy_interval = wanted.policy_interval;
             live.log_level.clone_from(&wanted.log_level);
+            live.visibility = wanted.visibility;
+            live.max_alert_per_sec = wanted.max_alert_per_sec;
+            live.throttle_sec = wanted.throttle_sec;
+            live.no_alert_throttling = wanted.no_alert_throttling;
+            live.alert_file.clone_from(&wanted.alert_file);
+            live.alert_file_bytes = wanted.alert_file_bytes;
+            live.alert_file_keep = wanted.alert_file_keep;
+            live.no_alert_stdout = wanted.no_alert_stdout;
+            live.log_file.clone_from(&wanted.log_file);
+            live.log_file_bytes = wanted.log_file_bytes;
+            live.log_file_keep = wanted.log_file_keep;
+            live.log_stdout = wanted.log_stdout;
         }
         let mut told = true;
         if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
@@ -161,6 +185,20 @@ impl Configuration {
         if changed(&["policyInterval"]) {
             told &=
                 self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
+        }
+        if changed(&["visibility"]) {
+            let message = SetVisibility { visibility: wanted.visibility };
+            for hearer in &self.wiring.visibility {
+                told &= hearer.try_send(message).is_ok();
+            }
+        }
+        if changed(&["maxAlertPerSec", "throttleSec", "noAlertThrottling"]) {
+            told &= self.wiring.throttle.try_send(SetThrottle(outputs::throttle(wanted))).is_ok();
+        }
+        // Before files are begun that they hold for.
+        self.wiring.outputs.set_bounds(wanted);
+        if changed(&["alertFile", "noAlertStdout", "logFile", "logStdout"]) {
+            told &= self.tell_sinks(wanted);
         }
         if changed(&["hostLabels"]) {
             let workload = Arc::new(tree::host_workload(wanted));
@@ -176,6 +214,17 @@ impl Configuration {
         }
         if !told {
             tracing::error!("an actor is over: it takes the configuration over when it starts again");
+        }
+    }
+
+    /// Those that stay what they are go on; lines that others were handed already are written by them.
+    fn tell_sinks(&self, wanted: &NodeArguments) -> bool {
+        match self.wiring.outputs.sinks(wanted) {
+            Ok(Sinks { sinks, log_sinks }) => self.wiring.sinks.try_send(SetSinks { sinks, log_sinks }).is_ok(),
+            Err(error) => {
+                tracing::error!(%error, "no thread for another sink: lines go where they went until the alerts actor starts again");
+                true
+            }
         }
     }
 
