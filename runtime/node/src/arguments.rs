@@ -1,5 +1,7 @@
 //! The command line.
 
+mod link;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use palisade_containers::Endpoint;
 use palisade_domain::{Operation, Posture, Visibility};
 use palisade_kernel::observation::Limits;
 use palisade_policy::settings::nearest;
+
+pub use self::link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments};
 
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
@@ -41,6 +45,11 @@ pub enum Command {
     Top(TopArguments),
     /// Print alerts of the running node.
     Logs(LogsArguments),
+    /// Print the nodes that the running node is linked to, and since when one is out.
+    Nodes(NodesArguments),
+    /// Make certificates for links between nodes, and take them back.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Check and test policies; needs no running node.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -199,6 +208,9 @@ pub struct NodeArguments {
     /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
     #[arg(long, default_value = "1", value_parser = fold_window)]
     pub fold_window: Duration,
+    /// Links to other nodes.
+    #[command(flatten)]
+    pub link: LinkArguments,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -273,6 +285,9 @@ pub struct TreeArguments {
     /// Go on with what changes.
     #[arg(long, short)]
     pub follow: bool,
+    /// Whose.
+    #[arg(long, value_enum, default_value = "own", conflicts_with = "follow")]
+    pub nodes: NodesArgument,
 }
 
 /// `palisade top`.
@@ -321,6 +336,9 @@ pub struct LogsArguments {
     /// Which lines.
     #[arg(long, value_enum, default_value = "policy")]
     pub filter: LinesArgument,
+    /// Whose.
+    #[arg(long, value_enum, default_value = "own", conflicts_with_all = ["follow", "filter"])]
+    pub nodes: NodesArgument,
     /// What to leave out.
     #[command(flatten)]
     pub filters: FilterArguments,
