@@ -16,6 +16,18 @@ use palisade_supervision::{Kind, TreeNode};
 
 use crate::arguments::Output;
 
+/// Whether the terminal, if there is one, says of itself that it does nothing but print.
+#[must_use]
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Whether who looks at a terminal wants colour: no-color.org.
+#[must_use]
+pub fn may_colour() -> bool {
+    !is_dumb() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
+
 /// A whole document for machines; what a workload chose is escaped in either form.
 #[must_use]
 pub fn document(output: Output, value: &serde_json::Value) -> String {

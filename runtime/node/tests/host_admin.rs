@@ -8,8 +8,8 @@ mod lone_node;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    process::Output,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Command, Output, Stdio},
 };
 
 use lone_node::Node;
@@ -109,6 +109,48 @@ fn host_node_log_is_json_with_actor_and_generation_where_it_is_asked_for() {
         of_actors += usize::from(line["spans"][0]["actor"].is_string() && line["spans"][0]["generation"] == 1);
     }
     assert!(of_actors > 0, "{}", node.log());
+}
+
+/// What `palisade top` shows on a terminal of this kind until it ends, `q` being pressed after its first words.
+fn shown_by_top(node: &Node, term: &str) -> String {
+    use rustix::{pty, termios};
+    let master = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
+    pty::grantpt(&master).and_then(|()| pty::unlockpt(&master)).unwrap();
+    let name = pty::ptsname(&master, Vec::new()).unwrap();
+    let terminal = fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    termios::tcsetwinsize(&terminal, termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let end = || Stdio::from(terminal.try_clone().unwrap());
+    let mut top = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .env("PALISADE_CONFIG", node.path("config.yaml"))
+        .env("TERM", term)
+        .env("NO_COLOR", "1")
+        .args(["top", "--interval", "0.2"])
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    drop(terminal);
+    let (mut master, mut shown, mut some) = (fs::File::from(master), Vec::new(), [0; 4096]);
+    // Its end closes the terminal's other side, which is an error to who reads.
+    while let Ok(bytes @ 1..) = master.read(&mut some) {
+        shown.extend_from_slice(&some[..bytes]);
+        let _ = master.write_all(b"q");
+    }
+    assert!(top.wait().unwrap().success());
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn host_top_takes_no_terminal_that_only_prints_and_gives_back_one_that_it_took() {
+    let node = Node::start("top", "");
+    let dumb = shown_by_top(&node, "dumb");
+    assert!(dumb.contains("WORKLOAD") && !dumb.contains('\u{1b}'), "one frame as text: {dumb:?}");
+    let taken = shown_by_top(&node, "xterm");
+    let (took, gave_back) = (taken.find("\u{1b}[?1049h"), taken.rfind("\u{1b}[?1049l"));
+    assert!(took.is_some() && gave_back > took, "{taken:?}");
+    let colours = ["\u{1b}[38;5;", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m"];
+    assert!(!colours.iter().any(|colour| taken.contains(colour)), "NO_COLOR: {taken:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use palisade_domain::NodeName;
 
-use super::{AdminArguments, Output};
+use super::{Output, ask::AdminArguments};
 
 /// Where certificates are unless told otherwise.
 const DIRECTORY: &str = "/etc/palisade/link";

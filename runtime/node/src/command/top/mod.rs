@@ -50,10 +50,10 @@ const KEY_PATIENCE: Duration = Duration::from_millis(200);
 /// No node answers, or the terminal cannot be drawn on.
 pub fn run(arguments: &TopArguments) -> Outcome {
     let options = Options { sort: arguments.sort, filter: arguments.filter.clone() };
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    let screen = Screen::new(options, colour);
+    let screen = Screen::new(options, render::may_colour());
     let machine = arguments.admin.output != Output::Text;
-    let terminals = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    // One that moves no cursor shows frames one below the other at best.
+    let terminals = std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !render::is_dumb();
     if arguments.once || machine || !terminals {
         return once(arguments, screen);
     }

@@ -154,30 +154,33 @@ impl Configuration {
         }
     }
 
+    /// What actors that start again are built from.
+    fn remember(&self, wanted: &NodeArguments) {
+        let mut live = self.wiring.live.lock();
+        live.default_file_posture = wanted.default_file_posture;
+        live.default_network_posture = wanted.default_network_posture;
+        live.default_capabilities_posture = wanted.default_capabilities_posture;
+        live.host_labels.clone_from(&wanted.host_labels);
+        live.policy_interval = wanted.policy_interval;
+        live.log_level.clone_from(&wanted.log_level);
+        live.visibility = wanted.visibility;
+        live.max_alert_per_sec = wanted.max_alert_per_sec;
+        live.throttle_sec = wanted.throttle_sec;
+        live.no_alert_throttling = wanted.no_alert_throttling;
+        live.alert_file.clone_from(&wanted.alert_file);
+        live.alert_file_bytes = wanted.alert_file_bytes;
+        live.alert_file_keep = wanted.alert_file_keep;
+        live.no_alert_stdout = wanted.no_alert_stdout;
+        live.log_file.clone_from(&wanted.log_file);
+        live.log_file_bytes = wanted.log_file_bytes;
+        live.log_file_keep = wanted.log_file_keep;
+        live.log_stdout = wanted.log_stdout;
+    }
+
     /// Tells each owner; one that is over is told by its factory, which reads `live`.
     fn apply(&self, wanted: &NodeArguments, names: &[String]) {
         let changed = |one_of: &[&str]| names.iter().any(|name| one_of.contains(&name.as_str()));
-        {
-            let mut live = self.wiring.live.lock();
-            live.default_file_posture = wanted.default_file_posture;
-            live.default_network_posture = wanted.default_network_posture;
-            live.default_capabilities_posture = wanted.default_capabilities_posture;
-            live.host_labels.clone_from(&wanted.host_labels);
-            live.policy_interval = wanted.policy_interval;
-            live.log_level.clone_from(&wanted.log_level);
-            live.visibility = wanted.visibility;
-            live.max_alert_per_sec = wanted.max_alert_per_sec;
-            live.throttle_sec = wanted.throttle_sec;
-            live.no_alert_throttling = wanted.no_alert_throttling;
-            live.alert_file.clone_from(&wanted.alert_file);
-            live.alert_file_bytes = wanted.alert_file_bytes;
-            live.alert_file_keep = wanted.alert_file_keep;
-            live.no_alert_stdout = wanted.no_alert_stdout;
-            live.log_file.clone_from(&wanted.log_file);
-            live.log_file_bytes = wanted.log_file_bytes;
-            live.log_file_keep = wanted.log_file_keep;
-            live.log_stdout = wanted.log_stdout;
-        }
+        self.remember(wanted);
         let mut told = true;
         if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
             told &= self.wiring.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
