@@ -462,8 +462,15 @@ impl Link for Links {
         if message.len() > LONGEST_MESSAGE {
             return Err(SendError::TooLong);
         }
+        // The usual case waits for nothing, and sets nothing up to wait by.
+        let mut message = match *self.shared.closing.borrow() {
+            true => return Err(SendError::Closed),
+            false => match entry.push(message) {
+                Ok(()) => return Ok(()),
+                Err(back) => back,
+            },
+        };
         let mut closing = self.shared.closing.subscribe();
-        let mut message = message;
         loop {
             if *closing.borrow_and_update() {
                 return Err(SendError::Closed);

@@ -147,6 +147,13 @@ mod tests {
             "hookSocket",
             "hostPolicy",
             "keepEnforcing",
+            // The files that these name are looked at while the node runs.
+            "linkCa",
+            "linkCertificate",
+            "linkKey",
+            "linkListen",
+            "linkPeers",
+            "linkRevoked",
             "logFormat",
             "maxWorkloads",
             "noContainers",
