@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::answers::TreeNodeAnswer;
+
 /// All nodes, this one first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -99,6 +101,16 @@ pub struct TurnedAwayAnswer {
 pub struct Trees {
     /// A node for each.
     pub nodes: Vec<NodeTree>,
+}
+
+/// `/v1/tree`: by what was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum TreeOrTrees {
+    /// This node's.
+    One(Box<TreeNodeAnswer>),
+    /// With `nodes=all`.
+    All(Trees),
 }
 
 /// The tree of one node.

@@ -32,7 +32,7 @@ use crate::{answers, nodes, routes};
         routes::processes,
         routes::alerts
     ),
-    components(schemas(answers::TreeChanges, answers::AlertAnswer, nodes::Trees, nodes::NodeMark)),
+    components(schemas(answers::TreeChanges, answers::AlertAnswer, nodes::NodeMark)),
     security((), ("token" = [])),
     modifiers(&Token)
 )]

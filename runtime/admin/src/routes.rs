@@ -14,8 +14,10 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use crate::{
-    AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, answers, exposition, filter::Filter,
-    nodes::Nodes, openapi as description, tree_events,
+    AdminView, AlertLines, Document, Exposition, LineFilter, ViewError, answers, exposition,
+    filter::Filter,
+    nodes::{Nodes, TreeOrTrees},
+    openapi as description, tree_events,
 };
 
 /// The view as the handlers share it.
@@ -221,7 +223,7 @@ pub(crate) async fn openapi() -> HttpResponse {
 
 /// The supervision tree, live.
 #[utoipa::path(get, path = "/v1/tree", params(TreeQuery), responses(
-    (status = 200, description = "The root; with `nodes=all`: Trees.", body = answers::TreeNodeAnswer),
+    (status = 200, description = "The root; with `nodes=all` those of all nodes.", body = TreeOrTrees),
     (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
     (status = 503, description = "Nobody could say.", body = answers::Refusal),
 ))]

@@ -207,19 +207,22 @@ impl Shared {
     }
 
     fn turned_away(&self, address: SocketAddr, why: Refusal, said: String, by_us: bool) {
-        tracing::warn!(%address, %why, %said, by_us, "no link to who dialled");
         let mut strangers = held(&self.strangers);
         let now = self.now();
         let known = strangers.iter_mut().find(|one| one.address.ip() == address.ip() && one.why == why);
+        // Who comes again and again is not said again and again.
+        let times = known.as_ref().map_or(1, |one| one.times + 1);
+        if times.is_power_of_two() {
+            tracing::warn!(%address, %why, %said, by_us, times, "no link to who dialled");
+        }
         if let Some(one) = known {
-            (one.address, one.said, one.last) = (address, said, now);
-            one.times += 1;
+            (one.address, one.said, one.last, one.times) = (address, said, now, times);
             return;
         }
         if strangers.len() == STRANGERS {
             strangers.pop_front();
         }
-        strangers.push_back(TurnedAway { address, why, said, by_us, times: 1, last: now });
+        strangers.push_back(TurnedAway { address, why, said, by_us, times, last: now });
     }
 }
 
