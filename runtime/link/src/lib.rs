@@ -40,7 +40,7 @@ mod verify;
 pub use backoff::Backoff;
 pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError};
 pub use links::{LinkConfig, LinkError, Links, Ports};
-pub use quic::{Socket, Transport};
+pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;
 
 #[cfg(test)]

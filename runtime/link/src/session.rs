@@ -105,6 +105,8 @@ async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> End
                     Err(error) => return refused(connection, &error),
                 };
                 deliver(shared, entry, batch.messages, place).await;
+                // Who reads the socket has a turn after each: else it overflows while this goes through what is there.
+                tokio::task::yield_now().await;
             }
             Ok(Some(_)) => return refused(connection, &"a frame that is not of this stream"),
             Ok(None) => return Ended::of(&connection.closed().await),

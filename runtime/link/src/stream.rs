@@ -50,6 +50,8 @@ impl FrameReader {
         let Some(prefix) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = frame::length(*prefix)?;
         if self.buffer.len() < LENGTH_BYTES + length {
+            // Once for the frame, and not with each packet that brings some of it.
+            self.buffer.reserve(LENGTH_BYTES + length - self.buffer.len());
             return Ok(None);
         }
         let whole = self.buffer.split_to(LENGTH_BYTES + length).freeze();

@@ -67,6 +67,11 @@ impl<'a> Reader<'a> {
     }
 
     fn header(&mut self) -> Result<Header, CborError> {
+        // What stands before most messages, without the general decoder: a byte string of up to 255 bytes.
+        if let Some([0x58, length, ..]) = self.whole.get(self.at..) {
+            self.at += 2;
+            return Ok(Header::Bytes(Some(usize::from(*length))));
+        }
         let rest = self.whole.get(self.at..).unwrap_or_default();
         let mut decoder = Decoder::from(rest);
         match decoder.pull() {
@@ -195,7 +200,11 @@ impl Writer<'_> {
     }
 
     pub(super) fn bytes(&mut self, value: &[u8]) {
-        self.header(Header::Bytes(Some(value.len())));
+        match u8::try_from(value.len()) {
+            // The same as below for most messages, without the general encoder.
+            Ok(length @ 24..) => self.0.extend_from_slice(&[0x58, length]),
+            _ => self.header(Header::Bytes(Some(value.len()))),
+        }
         self.0.extend_from_slice(value);
     }
 

@@ -21,6 +21,7 @@ const fn fold(a: u64, b: u64) -> u64 {
 impl Digest {
     /// With one more message.
     #[must_use]
+    #[inline]
     pub fn after(self, message: &[u8]) -> Self {
         let mut hash = fold(self.0 ^ FACTOR, message.len() as u64 ^ SECOND);
         let mut words = message.chunks_exact(16);
@@ -35,6 +36,7 @@ impl Digest {
 }
 
 /// Up to eight bytes as a number.
+#[inline]
 fn word(bytes: &[u8]) -> u64 {
     let mut padded = [0; 8];
     padded[..bytes.len()].copy_from_slice(bytes);

@@ -37,7 +37,7 @@ fn packets(seed: u64) -> (u64, Digest) {
 #[test]
 fn unit_link_repeats_its_packets_byte_for_byte_under_a_seed() {
     let (count, digest) = packets(1);
-    assert!(count > 200, "{count} packets");
+    assert!(count > 100, "{count} packets");
     assert_eq!(packets(1), (count, digest));
     assert_ne!(packets(2).1, digest, "another seed is another run");
 }
