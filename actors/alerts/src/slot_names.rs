@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{AlertRule, AlertWorkload, Slot, UnixNanos, Visibility, Workload};
-use palisade_protocol::WorkloadNamed;
+use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 
 use crate::{
     compose::{Fields, NodeNames},
@@ -38,6 +38,11 @@ impl Names {
     pub fn named(&mut self, fact: WorkloadNamed) {
         let labels: Vec<String> = fact.workload.labels.iter().map(|(key, value)| label(key, value)).collect();
         self.workloads.insert(fact.slot, Named { workload: fact.workload, labels: labels.join(",") });
+    }
+
+    /// What is seen of a slot from now on.
+    pub fn visible(&mut self, fact: &VisibilityChanged) {
+        self.visibility.insert(fact.slot, fact.visibility);
     }
 
     pub(crate) fn workload(&self, slot: Slot) -> Option<&Named> {

@@ -7,9 +7,9 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use palisade_domain::{Action, Family, Generation, Line, Slot, Tier, UnixNanos, Verdict, Visibility};
 use palisade_kernel_abi::{
     blob::Decision,
-    record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
+    record::{Body, CallNumber, DecisionTaken, Header, Phase, Record, RecordReader},
 };
-use palisade_policy::ir::Rule;
+use palisade_policy::{ObservedCall, ir::Rule};
 use palisade_protocol::{
     AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, VisibilityChanged, WorkloadNamed,
     observed_calls::CallOnPath,
@@ -131,7 +131,7 @@ impl State {
 
     /// What is seen of a slot from now on.
     pub fn visible(&mut self, fact: &VisibilityChanged) {
-        self.names.lock().visibility.insert(fact.slot, fact.visibility);
+        self.names.lock().visible(fact);
     }
 
     /// A policy may decide from now on.
@@ -302,7 +302,12 @@ impl State {
         let executable = own.as_deref().map_or(&b""[..], |own| own.executable().as_bytes());
         let is_met = |rule: &Arc<Rule>| {
             let mut paths = std::iter::once(&call.path).chain(&call.other);
-            paths.any(|path| rule.observes_any(call.calls, path, executable))
+            paths.any(|path| match record.header.call {
+                Some(CallNumber { number, is_compat }) => {
+                    rule.observes(&ObservedCall { number, is_compat, path, executable })
+                }
+                None => rule.observes_any(call.calls, path, executable),
+            })
         };
         let met = observing.rules.iter().enumerate().filter(|(_, rule)| is_met(rule));
         // Of two that are as specific the first, as everywhere.

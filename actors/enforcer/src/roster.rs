@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, WrapFuture as _};
-use palisade_domain::{Slot, Visibility};
+use palisade_domain::Slot;
 use palisade_protocol::{
     Condition, ConditionReported, PolicySetChanged, SetVisibility, WorkloadAppeared, WorkloadGone, WorkloadStarted,
 };
@@ -71,7 +71,7 @@ impl Roster {
     #[must_use]
     pub fn new(enforcers: SupervisorHandle, place: Arc<dyn Place>, wiring: Wiring) -> Self {
         Self {
-            visibility: SetVisibility { visibility: wiring.visibility },
+            visibility: SetVisibility { visibility: wiring.visibility, host: wiring.host_visibility },
             enforcers,
             place,
             wiring,
@@ -92,8 +92,8 @@ impl Roster {
 
     /// Where no set says otherwise, this is seen, whatever the kernel was told at its start.
     #[must_use]
-    pub fn seeing(mut self, visibility: Visibility) -> Self {
-        self.visibility = SetVisibility { visibility };
+    pub fn seeing(mut self, visibility: SetVisibility) -> Self {
+        self.visibility = visibility;
         self
     }
 

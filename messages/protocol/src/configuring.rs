@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::Message;
-use palisade_domain::Visibility;
+use palisade_domain::{Slot, Visibility};
 use palisade_policy::ir::Postures;
 
 /// Hold what no Allow rule names to these global postures from now on; a new generation, if they differ.
@@ -20,6 +20,16 @@ pub struct SetPostures {
 pub struct SetVisibility {
     /// Of each workload.
     pub visibility: Visibility,
+    /// Of the host.
+    pub host: Visibility,
+}
+
+impl SetVisibility {
+    /// What it says of a slot's workload.
+    #[must_use]
+    pub fn of(&self, slot: Slot) -> Visibility {
+        if slot == Slot::HOST { self.host } else { self.visibility }
+    }
 }
 
 /// Look at the policy directory this often from now on.

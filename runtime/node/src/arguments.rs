@@ -153,7 +153,7 @@ pub enum PolicyCommand {
     /// Check policy files: every problem with its place, and what to write instead.
     Validate {
         /// Files or directories.
-        #[arg(required = true)]
+        #[arg(default_value = "/etc/palisade/policies")]
         paths: Vec<PathBuf>,
         /// Do not ask this kernel what it holds (which takes root and tries each capability).
         #[arg(long)]
@@ -168,6 +168,7 @@ pub enum PolicyCommand {
     /// Say in words what policies mean for a workload, and which rule decides what it does.
     Explain(Box<ExplainArguments>),
     /// Run policy tests (kind: PolicyTest).
+    #[command(after_long_help = POLICY_TEST)]
     Test {
         /// Files.
         #[arg(required = true)]
@@ -178,9 +179,43 @@ pub enum PolicyCommand {
     },
 }
 
+/// What a policy test looks like.
+const POLICY_TEST: &str = "\
+A policy test:
+  apiVersion: palisade.dev/v1alpha1
+  kind: PolicyTest
+  name: web pods may not read the shadow file
+  workloads:
+    - { name: web, namespace: default, labels: { app: web } }
+  policies:
+    - deny-shadow.yaml   # beside the test's file; or a whole policy in place
+  cases:
+    - name: it is not opened
+      workload: web
+      open: { path: /etc/shadow }   # exec, open, socket, connect, ptrace, capability, dns, syscall
+      expect: { action: Block, policy: deny-shadow }   # DefaultPosture where no rule of an allow-list decides";
+
 /// `palisade policy explain`.
+///
+/// What belongs to one act only asks for a group with that act alone: where an argument asks for another that a third one excludes, clap
+/// takes it for granted and says nothing.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("act").args(["exec", "open", "connect", "ptrace", "capability", "dns", "syscall"]))]
+#[command(
+    group = ArgGroup::new("act").args(
+        ["exec", "open", "socket", "connect", "ptrace", "capability", "dns", "syscall", "preset", "device"]
+    ),
+    group = ArgGroup::new("act of an executable").args(
+        ["exec", "open", "socket", "connect", "ptrace", "capability", "dns", "syscall"]
+    ),
+    group = ArgGroup::new("act on a file").args(["exec", "open"]),
+    group = ArgGroup::new("act at a terminal").args(["exec", "open", "socket", "connect"]),
+    group = ArgGroup::new("act on the network").args(["socket", "connect"]),
+    group = ArgGroup::new("execution").args(["exec"]),
+    group = ArgGroup::new("opening").args(["open"]),
+    group = ArgGroup::new("making of a socket").args(["socket"]),
+    group = ArgGroup::new("system call").args(["syscall"]),
+    group = ArgGroup::new("coming of a device").args(["device"]),
+)]
 pub struct ExplainArguments {
     /// Files or directories.
     #[arg(default_value = "/etc/palisade/policies")]
@@ -209,12 +244,15 @@ pub struct ExplainArguments {
     /// Default posture for capabilities and ptrace.
     #[arg(long, value_enum, default_value = "audit")]
     pub default_capabilities_posture: PostureArgument,
-    /// It executes this file.
+    /// It executes this file, by its own path: where an image's symbolic links lead is not known here.
     #[arg(long, value_name = "PATH")]
     pub exec: Option<String>,
-    /// It opens this file.
+    /// It opens this file, by its own path.
     #[arg(long, value_name = "PATH")]
     pub open: Option<String>,
+    /// It makes a socket of this family: inet, inet6, unix, netlink, packet, or a number.
+    #[arg(long, value_name = "FAMILY")]
+    pub socket: Option<String>,
     /// It connects there.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub connect: Option<SocketAddr>,
@@ -230,29 +268,41 @@ pub struct ExplainArguments {
     /// It makes this system call.
     #[arg(long, value_name = "NAME")]
     pub syscall: Option<String>,
+    /// It does what this preset protects from.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// A USB device of this class comes to the host, with subclass and protocol as lsusb has them.
+    #[arg(long, value_name = "CLASS[:SUBCLASS[:PROTOCOL]]")]
+    pub device: Option<String>,
+    /// At this level: the hubs on the way to the device, its own port included.
+    #[arg(long, requires = "coming of a device", default_value_t = 1)]
+    pub level: u32,
     /// By this executable (of an exec: the one that calls it).
-    #[arg(long, value_name = "PATH", requires = "act")]
+    #[arg(long, value_name = "PATH", requires = "act of an executable")]
     pub source: Option<String>,
     /// For writing.
-    #[arg(long, requires = "open")]
+    #[arg(long, requires = "opening")]
     pub write: bool,
     /// By this user.
-    #[arg(long, requires = "act", default_value_t = 0)]
+    #[arg(long, requires = "act on a file", default_value_t = 0)]
     pub uid: u32,
     /// The file is this user's.
-    #[arg(long, requires = "act", default_value_t = 0)]
+    #[arg(long, requires = "act on a file", default_value_t = 0)]
     pub owner: u32,
     /// From a terminal.
-    #[arg(long, requires = "act")]
+    #[arg(long, requires = "act at a terminal")]
     pub tty: bool,
     /// An argument of what is executed, after its name; may be given more than once.
-    #[arg(long = "argument", requires = "exec", allow_hyphen_values = true, value_name = "TEXT")]
+    #[arg(long = "argument", requires = "execution", allow_hyphen_values = true, value_name = "TEXT")]
     pub arguments: Vec<String>,
-    /// Over this protocol: tcp, udp, sctp.
-    #[arg(long, requires = "connect", default_value = "tcp")]
-    pub protocol: String,
+    /// Over this protocol: tcp, udp, sctp, icmp, icmpv6, dccp, or a number (tcp, of a connection).
+    #[arg(long, requires = "act on the network")]
+    pub protocol: Option<String>,
+    /// Of a socket: its type (stream, dgram, raw, seqpacket ...), or what its protocol usually has.
+    #[arg(long = "type", requires = "making of a socket", value_name = "TYPE")]
+    pub socket_type: Option<String>,
     /// On this file.
-    #[arg(long, requires = "syscall", value_name = "PATH")]
+    #[arg(long, requires = "system call", value_name = "PATH")]
     pub path: Option<String>,
     /// Do not ask this kernel what it holds (which takes root and tries each capability).
     #[arg(long)]

@@ -78,7 +78,7 @@ pub struct LogsArguments {
     #[arg(long, short = 'n', default_value_t = 100)]
     pub recent: usize,
     /// Which lines.
-    #[arg(long, value_enum, default_value = "policy")]
+    #[arg(long, value_enum, default_value = "policy", requires_if("system", "follow"))]
     pub filter: LinesArgument,
     /// Whose.
     #[arg(long, value_enum, default_value = "own", conflicts_with_all = ["follow", "filter"])]

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use palisade_containers::Endpoint;
 use palisade_domain::{Posture, Visibility};
 use palisade_kernel::observation::Limits;
+use palisade_protocol::SetVisibility;
 
 use super::{
     ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
@@ -127,6 +128,10 @@ pub struct NodeArguments {
     /// syscalls, between commas; all is all of them but syscalls; none.
     #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
     pub visibility: Visibility,
+    /// The same of the host outside containers, also without --host-policy. Without this: nothing, and with --host-policy what --visibility
+    /// says.
+    #[arg(long, env = "PALISADE_HOST_VISIBILITY")]
+    pub host_visibility: Option<Visibility>,
     /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
     #[arg(long, default_value_t = Limits::default().records_per_second)]
     pub observation_rate: u32,
@@ -157,6 +162,20 @@ pub struct NodeArguments {
     /// What is logged: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = directives)]
     pub log_level: String,
+}
+
+impl NodeArguments {
+    /// What is seen of the host.
+    #[must_use]
+    pub fn seen_of_host(&self) -> Visibility {
+        self.host_visibility.unwrap_or(if self.host_policy { self.visibility } else { Visibility::NONE })
+    }
+
+    /// What is seen of whom.
+    #[must_use]
+    pub fn seen(&self) -> SetVisibility {
+        SetVisibility { visibility: self.visibility, host: self.seen_of_host() }
+    }
 }
 
 /// Which container runtime is followed; without any of these, the first whose socket is in a usual place: containerd (also of k3s, RKE2,

@@ -19,7 +19,7 @@ pub fn operations(text: &str) -> Result<String, String> {
 
 /// Each alternative, but for those with a `*`, is one of these, in letters of either case.
 fn known(text: &str, words: &[&str]) -> Result<String, String> {
-    let is_known = |part: &str| part.contains('*') || words.iter().any(|word| word.eq_ignore_ascii_case(part));
+    let is_known = |part: &str| part.contains('*') || words.iter().any(|word| word.eq_ignore_ascii_case(part.trim()));
     match text.split(',').find(|part| !is_known(part)) {
         None => Ok(text.to_owned()),
         Some(part) => Err(match nearest(part, words.iter().copied()) {

@@ -8,7 +8,6 @@ use palisade_alerts::{
     Alerts,
     actor::{SetSinks, SetThrottle},
 };
-use palisade_domain::Visibility;
 use palisade_enforcer::Roster;
 use palisade_health::Health;
 use palisade_policy_compiler::actor::PolicyCompiler;
@@ -103,11 +102,11 @@ impl Mailboxes {
         }
     }
 
-    /// What enforcers say; `visibility` is what the kernel is told at each admission.
+    /// What enforcers say; what is seen is what the kernel is told at each admission.
     pub fn enforcer_wiring(
         &self,
         enforcement: &Arc<dyn Enforcement>,
-        visibility: Visibility,
+        arguments: &NodeArguments,
     ) -> palisade_enforcer::Wiring {
         let alerts = self.alerts.address();
         palisade_enforcer::Wiring {
@@ -122,7 +121,8 @@ impl Mailboxes {
             ],
             released: self.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
             conditions: self.conditions(),
-            visibility,
+            visibility: arguments.visibility,
+            host_visibility: arguments.seen_of_host(),
             // The node's own holds where a namespace says nothing.
             select_visibility: |set, workload| set.visibility_of(workload),
             visible: alerts.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),

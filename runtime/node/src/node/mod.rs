@@ -86,7 +86,16 @@ pub async fn run(
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
     let bound_links = links::bind(&arguments.link)?;
-    let kernel = open(&arguments).context("kernel")?;
+    let kernel = match open(&arguments) {
+        Err(error) if kernel::was_told_to_stop(&error) => {
+            if !arguments.keep_enforcing {
+                palisade_kernel::unload(&arguments.pin_root).context("what is in the kernel is not taken away")?;
+            }
+            tracing::info!("stopped before it had started");
+            return Ok(ExitCode::SUCCESS);
+        }
+        opened => opened.context("kernel")?,
+    };
     let running_links = bound_links.map(|links| links.start(&tree::node_name(&arguments))).transpose()?;
     let mut bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
     bound_rows.extend(running_links.as_ref().map(links::RunningLinks::row));

@@ -18,7 +18,7 @@ use palisade_policy_compiler::{
 };
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
-use palisade_protocol::{ConditionReported, NodesOf, WorkloadAppeared, WorkloadNamed};
+use palisade_protocol::{ConditionReported, NodesOf, VisibilityChanged, WorkloadAppeared, WorkloadNamed};
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
 use palisade_supervision::{
     ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
@@ -97,7 +97,7 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places, links: Op
     let reload = boxes.configuration.address().outbox(Overflow::Refuse);
     let reload_wiring = boxes.reload_wiring(&arguments, level, live.clone(), outputs.clone());
     let probe_wiring = boxes.probe_wiring();
-    let enforcer_wiring = boxes.enforcer_wiring(&kernel.enforcement, arguments.visibility);
+    let enforcer_wiring = boxes.enforcer_wiring(&kernel.enforcement, &arguments);
     let (workloads_wiring, keeper_wiring) = (boxes.workloads_wiring(), boxes.keeper_wiring(&arguments));
 
     let enforcers = Supervisor::new(ENFORCERS).intensity(ENFORCER_RESTARTS, Duration::from_secs(60));
@@ -187,6 +187,7 @@ fn alerts(
     let live = live.clone();
     let mut names = Names::default();
     names.named(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host_workload(&live.lock())) });
+    names.visible(&VisibilityChanged { slot: Slot::HOST, visibility: live.lock().seen_of_host() });
     let names = Kept::new(names);
     ChildSpec::with_mailbox(mailbox, move |_| {
         let arguments = live.lock().clone();
@@ -223,7 +224,7 @@ fn roster(
     let live = live.clone();
     ChildSpec::with_mailbox(mailbox, move |_| {
         let arguments = live.lock();
-        let roster = Roster::new(handle.clone(), place.clone(), wiring.clone()).seeing(arguments.visibility);
+        let roster = Roster::new(handle.clone(), place.clone(), wiring.clone()).seeing(arguments.seen());
         Ok(if arguments.host_policy { roster.holding(host_appeared(&arguments)) } else { roster })
     })
     .place(places.enforce.clone())

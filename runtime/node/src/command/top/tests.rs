@@ -84,7 +84,8 @@ fn look(at_ms: u64, events: u64) -> Look {
             at_ms,
             records: RecordCounts {
                 delivered: events,
-                lost: BTreeMap::from([("RingFull".into(), 12)]),
+                missing: 1_013,
+                lost: BTreeMap::from([("RingFull".into(), 12), ("Folded".into(), 1_000)]),
                 ..RecordCounts::default()
             },
             alerts: verdicts(events / 10, 2),
@@ -168,7 +169,7 @@ fn unit_top_fits_eighty_columns_and_escapes_what_workloads_chose() {
     let expected = [
         "palisade ready  generation 7  policies 1  workloads 2  events/s 200  alerts/s 20",
         "denied 30, observed 2",
-        "lost RingFull 12  missing 0  malformed 0  refused 0  suppressed 4  unwritten 0",
+        "lost RingFull 12  missing 1  malformed 0  refused 0  suppressed 4  unwritten 0",
         "slot 2: degraded: no \\u{9b}1m",
         "WORKLOAD            ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
         "shop/web-\\u{1b}[2J\\ 20.0     200      30     0      1      0      7     lsm+cgr",

@@ -190,7 +190,7 @@ impl Configuration {
                 self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
         }
         if changed(&["visibility"]) {
-            let message = SetVisibility { visibility: wanted.visibility };
+            let message = self.wiring.live.lock().seen();
             for hearer in &self.wiring.visibility {
                 told &= hearer.try_send(message).is_ok();
             }

@@ -146,6 +146,7 @@ mod tests {
             "foldWindow",
             "hookSocket",
             "hostPolicy",
+            "hostVisibility",
             "keepEnforcing",
             // The files that these name are looked at while the node runs.
             "linkCa",
