@@ -23,12 +23,13 @@ const UNSAFE_CRATES: [&str; 2] = ["messages/kernel-abi", "runtime/kernel"];
 /// Lines that no source file may exceed.
 const LONGEST_FILE: usize = 800;
 /// Third-party crates that one adapter alone knows; benchmarks may use them as baselines.
-const KNOWN_TO_ONE: [(&str, &[&str]); 6] = [
+const KNOWN_TO_ONE: [(&str, &[&str]); 7] = [
     ("aya", &["runtime/kernel"]),
     ("aya-obj", &["runtime/kernel"]),
     ("containerd-client", &["runtime/containers"]),
     ("kube", &["runtime/cluster"]),
     ("quinn", &["runtime/link"]),
+    ("rcgen", &["runtime/link"]),
     ("rdkafka", &["runtime/sinks"]),
 ];
 

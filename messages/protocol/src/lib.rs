@@ -10,6 +10,7 @@ mod configuring;
 mod enforcing;
 mod health;
 pub mod observed_calls;
+mod peers;
 mod policy_set;
 mod records;
 mod workload;
@@ -19,6 +20,7 @@ pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
 pub use configuring::{SetPolicyInterval, SetPostures, SetVisibility};
 pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
+pub use peers::{NodeSeen, Nodes, NodesOf, Said};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ask;
+mod link;
 mod node;
 mod parse;
 
@@ -11,6 +12,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use self::parse::{address, label, seconds};
 pub use self::{
     ask::{FilterArguments, LinesArgument, LogsArguments, SortArgument, TopArguments, TreeArguments},
+    link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments},
     node::{LogFormat, NodeArguments, PostureArgument, RuntimeArguments},
 };
 
@@ -47,6 +49,11 @@ pub enum Command {
     Top(TopArguments),
     /// Print alerts of the running node.
     Logs(LogsArguments),
+    /// Print the nodes that the running node is linked to, and since when one is out.
+    Nodes(NodesArguments),
+    /// Make certificates for links between nodes, and take them back.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Check and test policies; needs no running node.
     #[command(subcommand)]
     Policy(PolicyCommand),

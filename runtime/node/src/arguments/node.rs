@@ -9,7 +9,7 @@ use palisade_kernel::observation::Limits;
 use palisade_protocol::SetVisibility;
 
 use super::{
-    ADMIN_SOCKET, HOOK_SOCKET,
+    ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
     parse::{address, directives, fold_window, interval, label},
 };
 
@@ -141,6 +141,9 @@ pub struct NodeArguments {
     /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
     #[arg(long, default_value = "1", value_parser = fold_window)]
     pub fold_window: Duration,
+    /// Links to other nodes.
+    #[command(flatten)]
+    pub link: LinkArguments,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,

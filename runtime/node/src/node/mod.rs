@@ -11,13 +11,16 @@
 //! │  ├─ roster
 //! │  ├─ workloads
 //! │  └─ policy-keeper           own thread: a large directory delays no admission
-//! └─ probe                       own thread: rings are read whatever else goes on
+//! ├─ probe                       own thread: rings are read whatever else goes on
+//! └─ peers                       own thread, with the links: only where links are asked for
 //! ```
 
 mod bound;
 pub mod kernel;
+mod links;
 mod mailboxes;
 mod metrics;
+mod nodes;
 mod outputs;
 pub mod reload;
 mod tree;
@@ -82,6 +85,7 @@ pub async fn run(
     let arguments = configured.arguments.clone();
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
+    let bound_links = links::bind(&arguments.link)?;
     let kernel = match open(&arguments) {
         Err(error) if kernel::was_told_to_stop(&error) => {
             if !arguments.keep_enforcing {
@@ -92,12 +96,15 @@ pub async fn run(
         }
         opened => opened.context("kernel")?,
     };
-    let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
+    let running_links = bound_links.map(|links| links.start(&tree::node_name(&arguments))).transpose()?;
+    let mut bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
+    bound_rows.extend(running_links.as_ref().map(links::RunningLinks::row));
     bound::say(&bound_rows);
     let places = tree::Places::start().context("cannot start threads")?;
-    let planted = tree::plant(configured, &kernel, &places);
+    let planted = tree::plant(configured, &kernel, &places, running_links.as_ref());
     // This thread as well: supervisors, health and the admin endpoint are on it.
-    let watched = [places.all(), vec![Here::beating()]].concat();
+    let of_links = running_links.iter().map(links::RunningLinks::place).collect();
+    let watched = [places.all(), of_links, vec![Here::beating()]].concat();
     let _watchdog = Watchdog::start(&watched, STALL, |stall| {
         tracing::error!(?stall, "a thread does not turn its loop: exit, to be started again");
         std::process::exit(STALLED);
@@ -106,7 +113,12 @@ pub async fn run(
     let running = Arc::new(
         running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?,
     );
-    let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows);
+    if let Some(links) = &running_links {
+        links.show(&running);
+    }
+    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.nodes };
+    let view =
+        view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;
     tracing::info!(
         socket = %arguments.admin_socket.display(),
@@ -127,6 +139,9 @@ pub async fn run(
     };
     admin.stop().await;
     let report = running.stop().await;
+    if let Some(links) = &running_links {
+        links.close().await;
+    }
     if !report.abandoned.is_empty() {
         tracing::warn!(actors = ?report.abandoned, "left behind at the stop");
     }

@@ -18,15 +18,18 @@ use palisade_policy_compiler::{
 };
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
-use palisade_protocol::{ConditionReported, VisibilityChanged, WorkloadAppeared, WorkloadNamed};
+use palisade_protocol::{ConditionReported, NodesOf, VisibilityChanged, WorkloadAppeared, WorkloadNamed};
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
-use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor};
+use palisade_supervision::{
+    ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Place, Strategy, Supervisor,
+};
 use palisade_users::PasswdFiles;
 use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::{Enforcement, Membership};
 
 use super::{
     Configured, Kernel,
+    links::RunningLinks,
     mailboxes::{Askers, Mailboxes},
     outputs::{self, Outputs, Sinks},
     reload::{self, Configuration, ReloadConfiguration},
@@ -77,16 +80,19 @@ pub struct Planted {
     pub askers: Askers,
     /// SIGHUP's.
     pub reload: Outbox<ReloadConfiguration>,
+    /// Of other nodes, where there are links.
+    pub nodes: Option<Asker<NodesOf>>,
 }
 
 /// Wires the tree. Children are declared in the order in which they start.
-pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Planted {
+pub fn plant(configured: Configured, kernel: &Kernel, places: &Places, links: Option<&RunningLinks>) -> Planted {
     let boxes = Mailboxes::new();
     let Configured { arguments, line, level } = configured;
     // What changes while the node runs; actors that start again are built from it.
     let live = Kept::new(arguments.clone());
     let outputs = Outputs::new(&arguments);
     let conditions = boxes.conditions();
+    let of_peers = conditions.clone();
     let askers = boxes.askers(&arguments);
     let reload = boxes.configuration.address().outbox(Overflow::Refuse);
     let reload_wiring = boxes.reload_wiring(&arguments, level, live.clone(), outputs.clone());
@@ -110,7 +116,14 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
         .child(alerts(&live, outputs, boxes.alerts, conditions).place(places.alerts.clone()))
         .child(enforcement)
         .child(probe(kernel, boxes.probe, probe_wiring).place(places.probe.clone()));
-    Planted { supervisor, askers, reload }
+    let (supervisor, nodes) = match links {
+        Some(links) => {
+            let (supervisor, nodes) = links.plant(supervisor, askers.alerts.clone(), of_peers);
+            (supervisor, Some(nodes))
+        }
+        None => (supervisor, None),
+    };
+    Planted { supervisor, askers, reload, nodes }
 }
 
 fn compiler(mailbox: MailboxOf<PolicyCompiler>) -> ChildSpec<PolicyCompiler> {

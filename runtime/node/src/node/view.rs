@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use palisade_admin::{
     AdminView, AlertLines, Document, LineFilter, Metric, ViewError,
     answers::{Activity, RecordCounts, WorkloadActivity},
+    nodes::AllAlerts,
 };
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
@@ -23,7 +24,9 @@ use serde_json::{Value, json};
 use super::{
     bound::{self, Row},
     mailboxes::Askers,
-    metrics, tree,
+    metrics,
+    nodes::AllNodes,
+    tree,
 };
 use crate::clock::MachineClock;
 
@@ -31,7 +34,7 @@ use crate::clock::MachineClock;
 const MAX_NAMED: usize = 64;
 
 /// People and scrapers wait no longer.
-const WITHIN: Duration = Duration::from_secs(2);
+pub const WITHIN: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct View {
@@ -40,12 +43,19 @@ pub struct View {
     enforcement: Arc<dyn Enforcement>,
     mailboxes: Mutex<metrics::Mailboxes>,
     bound: Vec<Row>,
+    nodes: AllNodes,
 }
 
 impl View {
     /// Shows this tree.
-    pub fn new(tree: Arc<Tree>, ask: Askers, enforcement: Arc<dyn Enforcement>, bound: Vec<Row>) -> Self {
-        Self { tree, ask, enforcement, mailboxes: Mutex::default(), bound }
+    pub fn new(
+        tree: Arc<Tree>,
+        ask: Askers,
+        enforcement: Arc<dyn Enforcement>,
+        bound: Vec<Row>,
+        nodes: AllNodes,
+    ) -> Self {
+        Self { tree, ask, enforcement, mailboxes: Mutex::default(), bound, nodes }
     }
 
     /// Sums: whole whatever a panic left behind.
@@ -187,7 +197,8 @@ pub fn matrix(matrix: &KernelMatrix) -> Value {
     })
 }
 
-fn silent(actor: &'static str) -> impl FnOnce(AskError) -> ViewError {
+/// Who did not answer, and why.
+pub fn silent(actor: &'static str) -> impl FnOnce(AskError) -> ViewError {
     move |error| ViewError { actor, reason: error.to_string() }
 }
 
@@ -212,6 +223,8 @@ impl AdminView for View {
         match which {
             Document::Tree => serde_json::to_value(self.tree.read())
                 .map_err(|error| ViewError { actor: "tree", reason: error.to_string() }),
+            Document::TreeOfAll => Ok(json!(self.nodes.trees(&self.tree.read()).await?)),
+            Document::Nodes => Ok(json!(self.nodes.nodes().await?)),
             Document::Workloads => self.workloads().await,
             Document::Policies => self.policies().await,
             Document::Activity => Ok(json!(self.activity().await)),
@@ -254,6 +267,10 @@ impl AdminView for View {
             Ok(status) => all.extend(metrics::policies(&status)),
             Err(_) => unanswered.push("policy-keeper"),
         }
+        match self.nodes.metrics().await {
+            Ok(of_links) => all.extend(of_links),
+            Err(_) => unanswered.push("peers"),
+        }
         all.extend(metrics::memory(&self.enforcement.memory()));
         all.extend(bound::metrics(&self.bound));
         all.extend(self.mailboxes().metrics(&self.tree.read()));
@@ -273,6 +290,16 @@ impl AdminView for View {
             }));
         }
         Ok(json!({ "workloads": workloads, "more": more }))
+    }
+
+    async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError> {
+        let question = SubscribeAlerts { class: LineClass::Policy, recent, follow: false };
+        let mut stream = self.ask.alerts.ask(question, WITHIN).await.map_err(silent("alerts"))?;
+        let mut own = Vec::new();
+        while let Some(line) = stream.lines.recv().await {
+            own.push(line.trim_end().to_owned());
+        }
+        self.nodes.alerts(own, recent).await
     }
 
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
