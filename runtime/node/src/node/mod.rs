@@ -1,18 +1,5 @@
 //! One running node: adapters, the tree of actors, the admin endpoint, and the order in which they start and stop.
-//!
-//! ```text
-//! palisade                       one-for-one
-//! ├─ health
-//! ├─ configuration               looks at the configuration's file
-//! ├─ policy-compiler             own thread: a large set is seconds of work
-//! ├─ alerts                      own thread: a slow disk delays no enforcement
-//! ├─ enforcement                 one-for-all: who has which slot is one truth
-//! │  ├─ enforcers                one-for-one, one child a workload
-//! │  ├─ roster
-//! │  ├─ workloads
-//! │  └─ policy-keeper           own thread: a large directory delays no admission
-//! └─ probe                       own thread: rings are read whatever else goes on
-//! ```
+//! The tree is that of [`palisade_assembly`].
 
 mod bound;
 pub mod kernel;
@@ -25,6 +12,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
+use palisade_assembly::Open;
 use palisade_kernel::Claim;
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
@@ -49,15 +37,12 @@ const STALL: Duration = Duration::from_secs(30);
 /// Exit status of a node of which a thread stalled.
 const STALLED: i32 = 70;
 
-/// Opens the record source anew for each generation of the probe.
-pub type OpenRecords = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> + Send + Sync>;
-
 /// The kernel, as the node is handed it.
 pub struct Kernel {
     /// Holds workloads to policies.
     pub enforcement: Arc<dyn Enforcement>,
     /// Opens the stream of records.
-    pub records: OpenRecords,
+    pub records: Open<Box<dyn RecordSource>>,
     /// Bytes of all record rings together, which this process maps.
     pub rings_bytes: u64,
     /// Takes away what is in the kernel, at an authorised stop.
@@ -83,7 +68,7 @@ pub async fn run(
     let kernel = open(&arguments).context("kernel")?;
     let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
     bound::say(&bound_rows);
-    let places = tree::Places::start().context("cannot start threads")?;
+    let places = tree::threads().context("cannot start threads")?;
     let planted = tree::plant(configured, &kernel, &places);
     // This thread as well: supervisors, health and the admin endpoint are on it.
     let watched = [places.all(), vec![Here::beating()]].concat();

@@ -3,11 +3,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, WrapFuture as _};
+use palisade_assembly::{Live, Outlets, host_appeared};
 use palisade_domain::Slot;
-use palisade_protocol::{
-    Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadAppeared, WorkloadNamed,
-};
-use palisade_supervision::{Context, Kept, Outbox};
+use palisade_protocol::{Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed};
+use palisade_supervision::{Context, Kept};
 use tokio::time::timeout;
 
 use super::state::State;
@@ -36,20 +35,12 @@ pub struct ReloadConfiguration;
 /// Who owns what can change.
 #[derive(Clone)]
 pub struct Wiring {
-    /// The keeper of the policy set.
-    pub postures: Outbox<SetPostures>,
-    /// The same.
-    pub policy_interval: Outbox<SetPolicyInterval>,
-    /// The roster, for the host's labels; nobody where the host is not held.
-    pub host: Option<Outbox<WorkloadAppeared>>,
-    /// Who names workloads in alerts.
-    pub named: Outbox<WorkloadNamed>,
-    /// Who keeps conditions.
-    pub conditions: Outbox<ConditionReported>,
+    /// The actors.
+    pub outlets: Outlets,
     /// The runtime's own log.
     pub level: LogLevel,
     /// What actors that start again are built from.
-    pub live: Kept<NodeArguments>,
+    pub live: Kept<Live>,
 }
 
 /// The file as it was found, or why it could not be read.
@@ -147,26 +138,32 @@ impl Configuration {
         let changed = |one_of: &[&str]| names.iter().any(|name| one_of.contains(&name.as_str()));
         {
             let mut live = self.wiring.live.lock();
-            live.default_file_posture = wanted.default_file_posture;
-            live.default_network_posture = wanted.default_network_posture;
-            live.default_capabilities_posture = wanted.default_capabilities_posture;
-            live.host_labels.clone_from(&wanted.host_labels);
+            live.postures = tree::postures(wanted);
+            live.host = tree::host_workload(wanted);
             live.policy_interval = wanted.policy_interval;
-            live.log_level.clone_from(&wanted.log_level);
         }
         let mut told = true;
         if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
-            told &= self.wiring.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
+            told &= self.wiring.outlets.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
         }
         if changed(&["policyInterval"]) {
-            told &=
-                self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
+            told &= self
+                .wiring
+                .outlets
+                .policy_interval
+                .try_send(SetPolicyInterval { interval: wanted.policy_interval })
+                .is_ok();
         }
         if changed(&["hostLabels"]) {
-            let workload = Arc::new(tree::host_workload(wanted));
-            told &= self.wiring.named.try_send(WorkloadNamed { slot: Slot::HOST, workload }).is_ok();
-            if let Some(host) = &self.wiring.host {
-                told &= host.try_send(tree::host_appeared(wanted)).is_ok();
+            let host = tree::host_workload(wanted);
+            told &= self
+                .wiring
+                .outlets
+                .named
+                .try_send(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host.clone()) })
+                .is_ok();
+            if let Some(roster) = &self.wiring.outlets.host {
+                told &= roster.try_send(host_appeared(&host)).is_ok();
             }
         }
         if changed(&["logLevel"])
@@ -191,7 +188,7 @@ impl Configuration {
         let condition = self.condition();
         if again || self.told.as_ref() != Some(&condition) {
             let report = ConditionReported { name: CONDITION.into(), condition: Some(condition.clone()) };
-            if self.wiring.conditions.try_send(report).is_ok() {
+            if self.wiring.outlets.conditions.try_send(report).is_ok() {
                 self.told = Some(condition);
             }
         }
