@@ -8,6 +8,7 @@ mod alert_sink;
 mod clock;
 mod containers;
 mod enforcement;
+pub mod fault;
 mod passwd;
 mod policy_directory;
 mod records;
@@ -20,6 +21,7 @@ pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
     Membership,
 };
+pub use fault::fault_point;
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 pub use policy_directory::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
