@@ -81,11 +81,13 @@ pub fn roster(
 
 pub fn workloads(
     settings: &Settings,
+    ports: &Ports,
     open: &Open<Box<dyn Containers>>,
     mailbox: MailboxOf<Workloads>,
     wiring: palisade_workloads::Wiring,
 ) -> ChildSpec<Workloads> {
-    let slots = Kept::new(Slots::new(settings.max_workloads));
+    let left = ports.enforcement.left_behind();
+    let slots = Kept::new(Slots::new(settings.max_workloads).taking_over(ports.clock.boot(), left));
     let open = Arc::clone(open);
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Workloads::new(open()?, wiring.clone(), slots.clone())))
 }

@@ -52,7 +52,7 @@ pub fn plant<C: Child>(
     let roster = children::roster(settings, boxes.roster, &enforcers, places, enforcer_wiring);
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
     if let Some(open) = &ports.containers {
-        let workloads = children::workloads(settings, open, boxes.workloads, workloads_wiring);
+        let workloads = children::workloads(settings, ports, open, boxes.workloads, workloads_wiring);
         enforcement = enforcement.child(workloads.place(Arc::clone(&places.enforce)));
     }
     let keeper = children::keeper(settings, ports, boxes.keeper, keeper_wiring);

@@ -19,7 +19,7 @@ pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
 pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    Membership,
+    LeftBehind, Membership,
 };
 pub use fault::fault_point;
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};

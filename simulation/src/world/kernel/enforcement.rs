@@ -9,7 +9,7 @@ use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
     Capability, CapabilityState, Enforcement, EnforcementError, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    Membership, visibility,
+    LeftBehind, Membership, visibility,
 };
 
 use super::{
@@ -33,6 +33,7 @@ pub struct SimEnforcement {
     teller: Teller,
     matrix: KernelMatrix,
     default_visibility: Visibility,
+    left: Vec<LeftBehind>,
 }
 
 impl SimEnforcement {
@@ -40,12 +41,8 @@ impl SimEnforcement {
     #[must_use]
     pub fn open(kernel: &Kernel, default_visibility: Visibility) -> Self {
         let state = Arc::clone(&kernel.state);
-        {
-            let mut state = lock(&state);
-            let State { slots, tasks, .. } = &mut *state;
-            slots.take_over(|cgroup| !tasks.of(cgroup).is_empty());
-        }
-        Self { kernel: state, teller: kernel.teller.clone(), matrix: matrix(), default_visibility }
+        let left = lock(&state).slots.take_over();
+        Self { kernel: state, teller: kernel.teller.clone(), matrix: matrix(), default_visibility, left }
     }
 
     fn stumble(&self, slot: Slot, what: &'static str) -> Result<(), EnforcementError> {
@@ -94,6 +91,10 @@ fn matrix() -> KernelMatrix {
 impl Enforcement for SimEnforcement {
     fn matrix(&self) -> &KernelMatrix {
         &self.matrix
+    }
+
+    fn left_behind(&self) -> Vec<LeftBehind> {
+        self.left.clone()
     }
 
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {
@@ -147,6 +148,9 @@ impl Enforcement for SimEnforcement {
             return Err(EnforcementError::UnknownSlot(slot));
         }
         self.stumble(slot, "install")?;
+        if self.mutated(Mutation::RefusesForEver) {
+            return Err(EnforcementError::Full { slot, what: "policies", bound: 0 });
+        }
         let stays = self.mutated(Mutation::AcknowledgesWithoutFlip);
         let number = {
             let mut state = lock(&self.kernel);
@@ -163,7 +167,8 @@ impl Enforcement for SimEnforcement {
         };
         self.teller.tell(&Event::Installed { slot, generation: generation.0 });
         let tables = policy.map_or(0, |policy| policy.head().families);
-        let families = blob::Family::ALL.iter().filter(|table| tables >> **table as u32 & 1 == 1).map(|t| family_of(*t));
+        let families =
+            blob::Family::ALL.iter().filter(|table| tables >> **table as u32 & 1 == 1).map(|t| family_of(*t));
         let held = families.filter_map(|family| Some((family, self.matrix.families.get(&family)?.clone())));
         Ok(Installed { number, families: held.collect() })
     }

@@ -156,7 +156,13 @@ impl Kernel {
         let before = state.tasks.get(parent)?.clone();
         let pid = state.tasks.next_pid();
         let start_ns = self.clock.boot().0;
-        let fork = Fork { child_tgid: pid, child_tid: pid, child_start_ns: start_ns, child_own_tgid: pid, child_pid_ns: before.namespace };
+        let fork = Fork {
+            child_tgid: pid,
+            child_tid: pid,
+            child_start_ns: start_ns,
+            child_own_tgid: pid,
+            child_pid_ns: before.namespace,
+        };
         self.observe(&mut state, &before, Body::Fork(fork));
         state.tasks.insert(Task { pid, start_ns, parent: (parent, before.start_ns), uid, ..before });
         Some(pid)
@@ -170,10 +176,11 @@ impl Kernel {
         }
     }
 
-    /// All processes of a cgroup are over.
+    /// All processes of a cgroup are over, and it is removed.
     pub fn kill(&self, cgroup: CgroupId) {
         let pids = lock(&self.state).tasks.of(cgroup);
         pids.into_iter().for_each(|pid| self.exit(pid));
+        lock(&self.state).slots.cgroup_gone(cgroup);
     }
 
     /// As `/proc` lists them.
@@ -238,9 +245,9 @@ impl Kernel {
         let decision = by_policy.or(in_force.installed.then_some(Decision::PERMIT));
         let effect = decision.map_or(Effect::Permit, |decision| decision.effect);
         let permitted = effect != Effect::Block;
-        let record = decision.filter(|decision| decision.effect != Effect::Permit).map(|decision| {
-            self.decided(state, task, slot.unwrap_or(Slot::HOST), &in_force, decision, deed)
-        });
+        let record = decision
+            .filter(|decision| decision.effect != Effect::Permit)
+            .map(|decision| self.decided(state, task, slot.unwrap_or(Slot::HOST), &in_force, decision, deed));
         if permitted {
             self.done(state, task, deed);
         }

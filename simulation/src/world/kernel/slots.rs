@@ -7,6 +7,7 @@ use std::{
 
 use palisade_domain::{CgroupId, Slot};
 use palisade_kernel_abi::blob::Blob;
+use palisade_world::LeftBehind;
 
 /// What a slot holds. A deed is judged by one of these, read at once.
 #[derive(Debug, Clone, Default)]
@@ -73,13 +74,25 @@ impl Slots {
         self.cgroups.iter().map(|(cgroup, slot)| (*slot, *cgroup)).collect()
     }
 
-    /// Another process took the maps over: what holds a living cgroup stands, all else goes.
-    pub fn take_over(&mut self, lives: impl Fn(CgroupId) -> bool) {
+    /// Another process took the maps over: what holds a living cgroup stands, all else goes. What it found.
+    pub fn take_over(&mut self) -> Vec<LeftBehind> {
         self.members.clear();
-        self.cgroups.retain(|cgroup, _| lives(*cgroup));
         self.strangers = self.cgroups.values().copied().collect();
-        let gone: Vec<Slot> = self.entries.keys().filter(|slot| !self.strangers.contains(slot)).copied().collect();
-        gone.into_iter().for_each(|slot| self.clear(slot));
+        let living = self.cgroups.iter().map(|(cgroup, slot)| LeftBehind { slot: *slot, cgroup: Some(*cgroup) });
+        let mut left: Vec<LeftBehind> = living.collect();
+        let is_host = |slot: &Slot| *slot == Slot::HOST;
+        let stands = |slot: &Slot| self.strangers.contains(slot) || is_host(slot);
+        let gone: Vec<Slot> = self.entries.keys().filter(|slot| !stands(slot)).copied().collect();
+        for slot in gone {
+            self.clear(slot);
+            left.push(LeftBehind { slot, cgroup: None });
+        }
+        left
+    }
+
+    /// A cgroup was removed: the kernel forgets whose it was, as its program at `cgroup_rmdir` does.
+    pub fn cgroup_gone(&mut self, cgroup: CgroupId) {
+        self.cgroups.remove(&cgroup);
     }
 
     /// A cgroup belongs to a slot. What an earlier process left in force for it stands until something is installed.
