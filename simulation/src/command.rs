@@ -111,7 +111,10 @@ fn passes(arguments: &SimulateArguments, seed: u64) -> bool {
 fn command(arguments: &SimulateArguments, seed: u64, stop_at_ms: Option<u64>) -> String {
     let SimulateArguments { nodes, minutes, faults, .. } = arguments;
     let stop_at = stop_at_ms.map_or_else(String::new, |ms| format!(" --stop-at-ms {ms}"));
-    let program =
-        if points::PRESENT { "cargo run -p palisade-simulation --features fault-points --" } else { "palisade simulate" };
+    let program = if points::PRESENT {
+        "cargo run -p palisade-simulation --features fault-points --"
+    } else {
+        "palisade simulate"
+    };
     format!("{program} --seed {seed} --nodes {nodes} --minutes {minutes} --faults {faults}{stop_at}")
 }

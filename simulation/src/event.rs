@@ -81,8 +81,8 @@ pub enum Event {
     Fault(String),
     /// The last fault is over.
     Calm,
-    /// The node has come to rest: from now on all is judged by what is on the disk.
-    Settled,
+    /// The node has come to rest: from now on all is judged by what is on the disk, which is this.
+    Settled(Arc<PolicyReading>),
     /// The node's process starts; the tree is up.
     ProcessUp,
     /// The node's process was killed, or its tree gave up.
@@ -208,7 +208,7 @@ impl Event {
         match self {
             Self::Fault(_) => "fault",
             Self::Calm => "calm",
-            Self::Settled => "settled",
+            Self::Settled(_) => "settled",
             Self::ProcessUp => "process up",
             Self::ProcessDown { .. } => "process down",
             Self::PowerLost => "power lost",
@@ -275,7 +275,12 @@ impl Event {
             }
             Self::PoliciesRecalled(files) => write!(text, " {}", files.len()),
             Self::Lines { said, .. } => write!(text, " {said:?}"),
-            Self::Calm | Self::Settled | Self::RecordsOpened | Self::ProcessUp | Self::PowerLost | Self::PoliciesUnreadable => Ok(()),
+            Self::Calm
+            | Self::Settled(_)
+            | Self::RecordsOpened
+            | Self::ProcessUp
+            | Self::PowerLost
+            | Self::PoliciesUnreadable => Ok(()),
             Self::Looked(look) => {
                 let mut sum = (0, 0);
                 look.tree.walk(&mut |_, node| {

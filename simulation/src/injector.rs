@@ -97,10 +97,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
 
 /// The marked points of actors, where the build has them.
 pub mod points {
-    use std::{
-        cell::RefCell,
-        collections::BTreeMap,
-    };
+    use std::{cell::RefCell, collections::BTreeMap};
 
     use super::Machine;
     use crate::{event::Teller, random::Random};

@@ -104,8 +104,7 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     for (number, traits) in traits.into_iter().enumerate() {
         let teller = Teller::new(number, &ears);
         let mut random = random.child("machine");
-        let machine =
-            Machine::new(begun, teller, processes, traits, request.mutation, random.child("machine"));
+        let machine = Machine::new(begun, teller, processes, traits, request.mutation, random.child("machine"));
         workload::policies::begin(&machine, &mut random);
         machine.start();
         live(&machine, random, request, &until, calm_at);
@@ -133,11 +132,7 @@ fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
         visibility: seen[usize::from(random.percent(40))],
         throttle: random.percent(25).then_some(Limit { per_second: 10, silence_seconds: 3 }),
         ring_bytes: 1 << 20,
-        skew_seconds: if faults.has(Fault::Clock) {
-            i64::try_from(random.below(7200)).unwrap_or(0) - 3600
-        } else {
-            0
-        },
+        skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
         put_back_percent: if faults.has(Fault::Order) { random.between(5, 60) } else { 0 },
     }
 }
@@ -209,7 +204,8 @@ async fn restless_for(machine: &Machine) -> Option<String> {
     }
     let running = machine.runtime.running();
     let most = machine.traits().max_workloads as usize;
-    let unheld = running.iter().filter(|(_, cgroup)| !matches!(machine.kernel.standing(*cgroup), Standing::InForce(..)));
+    let unheld =
+        running.iter().filter(|(_, cgroup)| !matches!(machine.kernel.standing(*cgroup), Standing::InForce(..)));
     let held = running.len() - unheld.clone().count();
     if let Some((id, cgroup)) = unheld.clone().next().filter(|_| held < most) {
         return Some(format!("{id} runs, and the kernel holds for it: {:?}", machine.kernel.standing(*cgroup)));
@@ -222,7 +218,7 @@ async fn restless_for(machine: &Machine) -> Option<String> {
 /// Every container acts once more, by the newest policies; then all stops in good order.
 async fn conclude(machines: &[Machine], until: &Until) {
     for machine in machines {
-        machine.teller.tell(&Event::Settled);
+        machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;

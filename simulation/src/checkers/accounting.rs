@@ -75,7 +75,7 @@ impl Checker for Accounting {
             }
             Event::RecordLost { .. } => of.lost += 1,
             Event::RingsGone { .. } => (of.read, of.lost) = (0, 0),
-            Event::Settled => of.settled = true,
+            Event::Settled(_) => of.settled = true,
             Event::ProcessDown { .. } => of.last = None,
             Event::Looked(look) => return of.looked(look),
             _ => {}

@@ -34,6 +34,8 @@ struct OfNode {
     since_look: u64,
     /// So many may be missing for counts that went.
     unsure: u64,
+    /// It came to rest: what is not said by then never is.
+    settled: bool,
 }
 
 /// See the module.
@@ -117,7 +119,7 @@ impl OfNode {
         let unsaid: Vec<&Awaited> = self.awaited.values().filter(|awaited| awaited.read_at.is_some()).collect();
         let counted = self.held_before + self.held + self.lost_before + self.lost + self.unsure;
         let first = unsaid.first().map(|awaited| awaited.what.as_str()).unwrap_or_default();
-        (unsaid.len() as u64 > counted).then(|| {
+        (self.settled && unsaid.len() as u64 > counted).then(|| {
             format!("{} decisions were read and never said, {counted} are counted; the first: {first}", unsaid.len())
         })
     }
@@ -136,6 +138,7 @@ impl Checker for Alerts {
             Event::Lines { said, .. } => return of.lines(said),
             Event::ProcessDown { .. } => of.down(at),
             Event::Looked(look) => of.looked(look),
+            Event::Settled(_) => of.settled = true,
             _ => {}
         }
         Ok(())

@@ -165,7 +165,11 @@ impl OfNode {
         if acted.decision.is_none() {
             // One that nobody hooked runs without policy until the node has heard of it and has a slot; that it gets one is
             // [`super::settling`]'s.
-            return if container.admitted { Err(format!("{}: no policy was ever in force", told(acted))) } else { Ok(()) };
+            return if container.admitted {
+                Err(format!("{}: no policy was ever in force", told(acted)))
+            } else {
+                Ok(())
+            };
         }
         if self.sets.is_empty() {
             return Err(format!("{}: the node has read no policy", told(acted)));
@@ -218,7 +222,11 @@ impl Checker for Judged {
                     of.sets.push(set);
                 }
             }
-            Event::Settled => of.settled = true,
+            Event::Settled(there) => {
+                let set = of.keeper.read(there);
+                of.sets.push(set);
+                of.settled = true;
+            }
             Event::Acted(acted) => return of.acted(acted),
             _ => {}
         }

@@ -49,7 +49,12 @@ pub async fn come_and_go(machine: Machine, mut random: Random, until: Until, fle
     while until.sleep(random.millis(50, 1200)).await {
         if fleet.living.get() < fleet.most {
             fleet.living.set(fleet.living.get() + 1);
-            let container = Life { machine: machine.clone(), random: random.child("life"), until: until.clone(), fleet: fleet.clone() };
+            let container = Life {
+                machine: machine.clone(),
+                random: random.child("life"),
+                until: until.clone(),
+                fleet: fleet.clone(),
+            };
             tokio::task::spawn_local(container.lives());
         }
     }
@@ -158,8 +163,7 @@ impl Life {
             if relabelled == Some(turn) {
                 let app = *self.random.pick(&APPS);
                 workload.labels.insert("app".to_owned(), app.to_owned());
-                let event =
-                    Event::ContainerRelabelled { id: id.clone(), workload: Arc::new(workload.clone()) };
+                let event = Event::ContainerRelabelled { id: id.clone(), workload: Arc::new(workload.clone()) };
                 self.machine.teller.tell(&event);
                 self.machine.runtime.relabelled(&described(id, init, cgroup, workload));
             }

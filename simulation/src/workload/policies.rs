@@ -72,7 +72,8 @@ fn policy(text: &mut String, name: &str, random: &mut Random) {
     let namespace = random.pick(&NAMESPACES);
     let app = random.pick(&APPS);
     let action = ["Block", "Block", "Audit", "Allow"][usize::try_from(random.below(4)).unwrap_or(0)];
-    let selector = if random.percent(70) { format!("matchLabels: {{app: {app}}}") } else { "matchLabels: {}".to_owned() };
+    let selector =
+        if random.percent(70) { format!("matchLabels: {{app: {app}}}") } else { "matchLabels: {}".to_owned() };
     let mut spec = String::new();
     for _ in 0..random.between(1, 3) {
         rule(&mut spec, random);
@@ -92,14 +93,23 @@ fn rule(spec: &mut String, random: &mut Random) {
     let rule = match random.below(8) {
         0 => format!("  process:\n    matchPaths:\n    - path: {}\n", random.pick(&PROGRAMS)),
         1 => format!("  process:\n    matchDirectories:\n    - dir: {directory}\n      recursive: true\n"),
-        2 => format!("  file:\n    matchPaths:\n    - path: {}\n      readOnly: {}\n", random.pick(&FILES), random.percent(40)),
-        3 => format!("  file:\n    matchDirectories:\n    - dir: {directory}\n      recursive: {}\n", random.percent(70)),
+        2 => format!(
+            "  file:\n    matchPaths:\n    - path: {}\n      readOnly: {}\n",
+            random.pick(&FILES),
+            random.percent(40)
+        ),
+        3 => {
+            format!("  file:\n    matchDirectories:\n    - dir: {directory}\n      recursive: {}\n", random.percent(70))
+        }
         4 => format!(
             "  file:\n    matchPaths:\n    - path: {}\n      fromSource:\n      - path: {source}\n",
             random.pick(&FILES)
         ),
         5 => format!("  network:\n    matchProtocols:\n    - protocol: {}\n", random.pick(&["tcp", "udp", "icmp"])),
-        6 => format!("  capabilities:\n    matchCapabilities:\n    - capability: {}\n", random.pick(&["net_raw", "sys_admin"])),
+        6 => format!(
+            "  capabilities:\n    matchCapabilities:\n    - capability: {}\n",
+            random.pick(&["net_raw", "sys_admin"])
+        ),
         _ => format!("  file:\n    matchPatterns:\n    - pattern: /data/*{}*\n", random.pick(&["a", "b", "secret"])),
     };
     spec.push_str(&rule);

@@ -50,8 +50,7 @@ impl Runtime {
     /// Nothing runs.
     #[must_use]
     pub fn new(random: Random, mutation: Option<Mutation>) -> Self {
-        let state =
-            State { running: BTreeMap::new(), session: None, sessions: 0, down: false, random, mutation };
+        let state = State { running: BTreeMap::new(), session: None, sessions: 0, down: false, random, mutation };
         Self { state: Arc::new(Mutex::new(state)), news: Arc::default() }
     }
 
@@ -226,12 +225,7 @@ impl Containers for SimContainers {
 
 /// A container as the runtime describes it.
 #[must_use]
-pub fn described(
-    id: &ContainerId,
-    pid: u32,
-    cgroup: CgroupId,
-    workload: &palisade_domain::Workload,
-) -> Container {
+pub fn described(id: &ContainerId, pid: u32, cgroup: CgroupId, workload: &palisade_domain::Workload) -> Container {
     Container {
         id: id.clone(),
         runtime_namespace: "k8s.io".to_owned(),

@@ -107,13 +107,7 @@ impl Machine {
         let clock = SimClock::new(begun, traits.skew_seconds);
         Self {
             number: teller.node,
-            kernel: Kernel::new(
-                teller.clone(),
-                clock.clone(),
-                random.child("kernel"),
-                traits.ring_bytes,
-                mutation,
-            ),
+            kernel: Kernel::new(teller.clone(), clock.clone(), random.child("kernel"), traits.ring_bytes, mutation),
             disk: Disk::new(teller.clone(), random.child("disk"), mutation),
             runtime: Runtime::new(random.child("runtime"), mutation),
             clock,
@@ -224,8 +218,7 @@ impl Machine {
         };
         let [alerts, compile, enforce, policies, probe] =
             ["alerts", "compile", "enforce", "policies", "probe"].map(place);
-        *self.places.borrow_mut() =
-            [&alerts, &compile, &enforce, &policies, &probe].into_iter().cloned().collect();
+        *self.places.borrow_mut() = [&alerts, &compile, &enforce, &policies, &probe].into_iter().cloned().collect();
         let here = |place: SimPlace| Arc::new(place) as Arc<dyn Place>;
         let places = Places {
             alerts: here(alerts),

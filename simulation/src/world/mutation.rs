@@ -19,6 +19,8 @@ pub enum Mutation {
     PanicsByItself,
     /// The policy directory never says that it changed.
     NeverChanges,
+    /// The kernel takes no policy, ever.
+    RefusesForEver,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
 }

@@ -48,6 +48,16 @@ struct State {
     mutation: Option<Mutation>,
 }
 
+impl State {
+    fn reading(&self) -> PolicyReading {
+        let readable = self.files.iter().filter(|(name, _)| !self.unreadable.contains_key(*name));
+        let files = readable.map(|(name, content)| PolicyFile { name: name.clone(), content: content.clone() });
+        let refused = self.unreadable.iter();
+        let unreadable = refused.map(|(name, why)| UnreadableFile { name: name.clone(), reason: (*why).into() });
+        PolicyReading { files: files.collect(), unreadable: unreadable.collect() }
+    }
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Disk {
@@ -119,6 +129,12 @@ impl Disk {
         lock(&self.state).files.get(name).cloned()
     }
 
+    /// What who reads the directory finds.
+    #[must_use]
+    pub fn reading(&self) -> PolicyReading {
+        lock(&self.state).reading()
+    }
+
     /// The power goes: of what was kept and is not on the disk yet each is the version before, the newest, or torn.
     pub fn lose_power(&self) {
         let mut state = lock(&self.state);
@@ -168,15 +184,7 @@ impl PolicyDirectory for SimPolicyDirectory {
         let reading = {
             let mut state = lock(&self.disk.state);
             let chance = state.faults.unreadable_percent;
-            if state.random.percent(chance) {
-                None
-            } else {
-                let readable = state.files.iter().filter(|(name, _)| !state.unreadable.contains_key(*name));
-                let files = readable.map(|(name, content)| PolicyFile { name: name.clone(), content: content.clone() });
-                let refused = state.unreadable.iter();
-                let unreadable = refused.map(|(name, why)| UnreadableFile { name: name.clone(), reason: (*why).into() });
-                Some(PolicyReading { files: files.collect(), unreadable: unreadable.collect() })
-            }
+            if state.random.percent(chance) { None } else { Some(state.reading()) }
         };
         let Some(reading) = reading else {
             self.disk.teller.tell(&Event::PoliciesUnreadable);

@@ -2,9 +2,7 @@
 
 use std::{collections::VecDeque, io};
 
-use palisade_world::{
-    AlertSink, AlertSinkError, PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader, SinkHealth,
-};
+use palisade_world::{AlertSink, AlertSinkError, PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader, SinkHealth};
 use serde::Deserialize;
 
 use super::{mutation::Mutation, policies::Disk};
