@@ -100,7 +100,9 @@ pub mod points {
     use std::{cell::RefCell, collections::BTreeMap};
 
     use super::Machine;
-    use crate::{event::Teller, random::Random};
+    use crate::event::Teller;
+    #[cfg(feature = "fault-points")]
+    use crate::random::Random;
 
     /// Machines whose points are armed, and how often a point fails, of ten thousand.
     type Armed = BTreeMap<usize, (Teller, u64)>;
@@ -121,15 +123,15 @@ pub mod points {
     }
 
     /// Arms this thread for a run; without the feature there is nothing to arm.
-    pub fn prepare(random: Random) {
+    pub fn prepare(seed: u64) {
         ARMED.with_borrow_mut(BTreeMap::clear);
         #[cfg(feature = "fault-points")]
         {
-            let mut random = random;
+            let mut random = crate::random::Random::stream(seed, "marked points");
             palisade_world::fault::arm(Some(Box::new(move |name| point(name, &mut random))));
         }
         #[cfg(not(feature = "fault-points"))]
-        drop(random);
+        let _ = seed;
     }
 
     #[cfg(feature = "fault-points")]

@@ -15,7 +15,7 @@ impl Random {
     #[must_use]
     pub fn stream(seed: u64, name: &str) -> Self {
         let mut mixed = Self(seed);
-        let folded = name.bytes().fold(mixed.next() ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+        let folded = name.bytes().fold(mixed.draw() ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         Self(folded)
@@ -24,11 +24,11 @@ impl Random {
     /// A stream below this one.
     #[must_use]
     pub fn child(&mut self, name: &str) -> Self {
-        Self::stream(self.next(), name)
+        Self::stream(self.draw(), name)
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,7 +39,7 @@ impl Random {
     /// A number below a bound, which is at least 1.
     pub fn below(&mut self, bound: u64) -> u64 {
         debug_assert!(bound > 0, "there is no number below nothing");
-        let wide = u128::from(self.next()) * u128::from(bound);
+        let wide = u128::from(self.draw()) * u128::from(bound);
         u64::try_from(wide >> 64).unwrap_or(0)
     }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn unit_random_repeats_by_seed_and_name_and_differs_by_either() {
-        let first = |seed, name| Random::stream(seed, name).next();
+        let first = |seed, name| Random::stream(seed, name).draw();
         assert_eq!(first(1, "a"), first(1, "a"));
         assert_ne!(first(1, "a"), first(2, "a"));
         assert_ne!(first(1, "a"), first(1, "b"));

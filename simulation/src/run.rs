@@ -82,11 +82,9 @@ impl Outcome {
 /// Runs it.
 #[must_use]
 pub fn run(request: &Request) -> Outcome {
-    injector::points::prepare(Random::stream(request.seed, "marked points"));
+    injector::points::prepare(request.seed);
     let watch = panic_watch::Watch::begin();
-    let outcome = scheduler::run(request.seed, async |processes| simulate(request, &processes, &watch).await);
-    injector::points::prepare(Random::stream(0, "nothing"));
-    outcome
+    scheduler::run(request.seed, async |processes| simulate(request, &processes, &watch).await)
 }
 
 async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch::Watch) -> Outcome {

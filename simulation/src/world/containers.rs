@@ -151,7 +151,7 @@ pub struct SimContainers {
 }
 
 enum Next {
-    Change(ContainerChange),
+    Change(Box<ContainerChange>),
     At(Instant),
     News,
     Gone,
@@ -191,7 +191,7 @@ impl SimContainers {
         match session.changes.front() {
             None => Next::News,
             Some((at, _)) if *at > Instant::now() => Next::At(*at),
-            Some(_) => session.changes.pop_front().map_or(Next::News, |(_, change)| Next::Change(change)),
+            Some(_) => session.changes.pop_front().map_or(Next::News, |(_, change)| Next::Change(Box::new(change))),
         }
     }
 }
@@ -205,7 +205,7 @@ impl Containers for SimContainers {
             let mut notified = std::pin::pin!(news.notified());
             notified.as_mut().enable();
             match self.step() {
-                Next::Change(change) => return Ok(change),
+                Next::Change(change) => return Ok(*change),
                 Next::At(at) => {
                     tokio::select! {
                         biased;

@@ -259,7 +259,7 @@ impl Machine {
                 visibility: self.traits.visibility,
             },
             awaited: vec![CONFIGURATION],
-            jitter_seed: self.random.borrow_mut().next(),
+            jitter_seed: self.random.borrow_mut().draw(),
         }
     }
 
@@ -268,7 +268,7 @@ impl Machine {
             (self.kernel.clone(), self.teller.clone(), self.disk.clone(), self.runtime.clone());
         let (mutation, mut random) = (self.mutation, self.random.borrow_mut().child("sinks"));
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
-        let sinks_seed = random.next();
+        let sinks_seed = random.draw();
         Ports {
             clock: Arc::new(self.clock.clone()),
             enforcement: Arc::new(SimEnforcement::open(&kernel, self.traits.visibility)),

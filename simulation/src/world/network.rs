@@ -181,7 +181,7 @@ impl Network {
                     Some(Reverse((at, ..))) if *at > Instant::now() => return Some(*at),
                     Some(_) => {}
                 }
-                let Some(Reverse((_, _, from, to, bytes))) = on_their_way.pop() else { return None };
+                let Reverse((_, _, from, to, bytes)) = on_their_way.pop()?;
                 match inboxes.get_mut(&to).filter(|inbox| inbox.datagrams.len() < INBOX) {
                     Some(inbox) => {
                         traffic.delivered += 1;
