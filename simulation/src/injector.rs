@@ -14,8 +14,10 @@ use crate::{
 /// Injects faults until `calm_at`, each of which is over by then; says so then.
 pub async fn inject(machine: Machine, faults: Faults, mut random: Random, calm_at: Instant) {
     let passing = faults.passing();
+    // Some nodes have hardly a moment without one.
+    let gap_ms = *random.pick(&[600, 2000, 5000]);
     while !passing.is_empty() {
-        sleep(random.millis(300, 3500)).await;
+        sleep(random.millis(100, gap_ms)).await;
         let left = calm_at.saturating_duration_since(Instant::now());
         if left < Duration::from_millis(500) {
             break;
@@ -73,12 +75,12 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
             machine.clock.jump(if random.percent(50) { by } else { -by });
         }
         Fault::Panics => {
-            let (ports, reads) = (random.between(50, 1500), random.between(1, 60));
+            let (ports, reads) = (*random.pick(&[20, 300, 1500]), *random.pick(&[1, 20, 100]));
             machine.kernel.disturb(|kernel| {
                 kernel.panics_permyriad = ports;
                 kernel.broken_reads_permyriad = reads;
             });
-            points::arm(machine, random.between(1, 100));
+            points::arm(machine, *random.pick(&[2, 20, 200, 1000]));
             sleep(lasts).await;
             points::disarm(machine);
             machine.kernel.disturb(|kernel| {

@@ -11,7 +11,11 @@ use palisade_simulation::{
 };
 
 fn runs(mutation: Option<Mutation>, seed: u64) -> Outcome {
-    run(&Request {
+    run(&request(mutation, seed))
+}
+
+fn request(mutation: Option<Mutation>, seed: u64) -> Request {
+    Request {
         seed,
         nodes: 1,
         length: Duration::from_secs(20),
@@ -19,7 +23,7 @@ fn runs(mutation: Option<Mutation>, seed: u64) -> Outcome {
         stop_at: None,
         mutation,
         aloud: false,
-    })
+    }
 }
 
 /// Whether this checker objects to a mutation, within a few seeds.
@@ -52,6 +56,11 @@ fn unit_checker_of_judgements_catches_a_directory_that_hides_its_changes() {
 }
 
 #[test]
+fn unit_checker_of_judgements_catches_an_alert_that_names_another_policy() {
+    assert!(is_caught(Mutation::NamesAnotherRule, "judged"));
+}
+
+#[test]
 fn unit_checker_of_admissions_catches_a_hook_that_is_answered_without_a_policy() {
     assert!(is_caught(Mutation::AdmitsByItself, "admission"));
 }
@@ -74,6 +83,16 @@ fn unit_checker_of_the_account_catches_batches_that_never_reach_the_probe() {
 #[test]
 fn unit_checker_of_alerts_catches_decisions_that_nobody_says() {
     assert!(is_caught(Mutation::SwallowsLines, "alerts"));
+}
+
+#[test]
+fn unit_checker_of_alerts_catches_slots_that_are_numbered_anew_after_a_crash() {
+    let names_another = |seed| {
+        let broken = request(Some(Mutation::ForgetsWhatWasLeft), seed);
+        let outcome = run(&Request { faults: "crash".parse().expect("a fault"), ..broken });
+        outcome.violations.iter().any(|violation| violation.what.contains("its alert names container"))
+    };
+    assert!((1..=20).any(names_another));
 }
 
 #[test]

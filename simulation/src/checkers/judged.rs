@@ -26,7 +26,7 @@ use palisade_world::PolicyReading;
 use super::Checker;
 use crate::{
     deed::Deed,
-    event::{Acted, Event},
+    event::{Acted, Event, RecordKey, Said},
 };
 
 /// Which reading, and which labels.
@@ -54,6 +54,8 @@ struct OfNode {
     keeper: Keeper,
     sets: Vec<PolicySet>,
     containers: BTreeMap<ContainerId, Container>,
+    /// Policies by whose rules a decision is, until it is said.
+    by: BTreeMap<RecordKey, BTreeSet<String>>,
     settled: bool,
 }
 
@@ -150,6 +152,24 @@ impl Container {
     }
 }
 
+impl Container {
+    /// The policies by whose rules the deed is decided, at any place that explains it.
+    fn policies(&mut self, sets: &[PolicySet], postures: Postures, acted: &Acted) -> BTreeSet<String> {
+        let mut by = BTreeSet::new();
+        let labels = self.workloads.len();
+        for least in self.places.clone() {
+            for place in (least.0..sets.len()).flat_map(|set| (least.1..labels).map(move |at| (set, at))) {
+                let rules = self.rules(sets, postures, place);
+                let expected = acted.deed.ask(&acted.executable, |act| naive::evaluate(&rules, act));
+                if acted.decision.is_some_and(|decision| decision.effect == expected.effect) {
+                    by.extend(expected.rules.iter().map(|rule| rule.policy.name.clone()));
+                }
+            }
+        }
+        by
+    }
+}
+
 fn told(acted: &Acted) -> String {
     let Acted { container, executable, deed, slot, decision, generation, .. } = acted;
     let slot = slot.map_or_else(|| "no slot".to_owned(), |slot| format!("slot {slot}"));
@@ -174,7 +194,24 @@ impl OfNode {
         if self.sets.is_empty() {
             return Err(format!("{}: the node has read no policy", told(acted)));
         }
-        container.hear(&self.sets, self.postures, acted, self.settled)
+        container.hear(&self.sets, self.postures, acted, self.settled)?;
+        if let Some(key) = acted.record {
+            self.by.insert(key, container.policies(&self.sets, self.postures, acted));
+        }
+        Ok(())
+    }
+
+    /// What a line calls the policy must be one by which it was decided. Whose is no longer known may go without name.
+    fn lines(&mut self, said: &[Said]) -> Result<(), String> {
+        for line in said {
+            let by = line.record.and_then(|key| self.by.remove(&key));
+            if let (Some(policy), Some(by)) = (&line.policy, by)
+                && !by.contains(policy)
+            {
+                return Err(format!("an alert of {} names policy {policy}; it was decided by {by:?}", line.container));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -228,6 +265,7 @@ impl Checker for Judged {
                 of.settled = true;
             }
             Event::Acted(acted) => return of.acted(acted),
+            Event::Lines { said, .. } => return of.lines(said),
             _ => {}
         }
         Ok(())

@@ -11,6 +11,10 @@ pub enum Mutation {
     LosesSilently,
     /// Batches vanish between the rings and the probe.
     SwallowsBatches,
+    /// Records name another rule than the one that decided.
+    NamesAnotherRule,
+    /// The kernel does not tell which slots an earlier process used.
+    ForgetsWhatWasLeft,
     /// Two workloads get one slot.
     SharesSlots,
     /// The hook is answered by the container port itself, whatever is in force.

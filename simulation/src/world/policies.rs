@@ -148,6 +148,13 @@ impl Disk {
         }
     }
 
+    /// What was kept of a file is damaged on the disk.
+    pub fn tear(&self, name: &str) {
+        if let Some(kept) = lock(&self.state).kept.get_mut(name) {
+            kept.torn = true;
+        }
+    }
+
     /// Everything kept so far is on the disk.
     pub fn flush(&self) {
         for kept in lock(&self.state).kept.values_mut() {

@@ -94,7 +94,7 @@ impl Enforcement for SimEnforcement {
     }
 
     fn left_behind(&self) -> Vec<LeftBehind> {
-        self.left.clone()
+        if self.mutated(Mutation::ForgetsWhatWasLeft) { Vec::new() } else { self.left.clone() }
     }
 
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {

@@ -275,11 +275,13 @@ impl Kernel {
         deed: &Deed,
     ) -> RecordKey {
         let outcome = if decision.effect == Effect::Block { Outcome::Denied } else { Outcome::Observed };
+        let named = Decision { rule: decision.rule.map(|rule| rule + 1), ..decision };
+        let told = if state.mutation == Some(Mutation::NamesAnotherRule) { named } else { decision };
         let family = TableOf::from_code(deed.family() as u8).unwrap_or(TableOf::Process);
         let taken = DecisionTaken {
             policy: in_force.number,
             generation: in_force.generation,
-            word: decision.to_word().unwrap_or_default(),
+            word: told.to_word().unwrap_or_default(),
             tier: Tier::BpfLsm,
             outcome,
             fail_reason: FailReason::None,
