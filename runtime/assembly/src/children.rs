@@ -100,7 +100,9 @@ pub fn keeper(
     wiring: palisade_policy_keeper::Wiring,
 ) -> ChildSpec<PolicyKeeper> {
     let live = settings.live.clone();
-    let state = Kept::new(Policies::with_postures(live.lock().postures));
+    // What stands in the kernel is of sets that a process before this one numbered.
+    let last = ports.enforcement.last_generation();
+    let state = Kept::new(Policies::with_postures(live.lock().postures).after(last));
     let open = Arc::clone(&ports.policies);
     ChildSpec::with_mailbox(mailbox, move |_| {
         let wiring = palisade_policy_keeper::Wiring { interval: live.lock().policy_interval, ..wiring.clone() };

@@ -83,6 +83,8 @@ struct State {
     strangers: BTreeSet<Slot>,
     /// All that an earlier runtime used, as they were found.
     left_behind: Vec<LeftBehind>,
+    /// The newest generation that an earlier runtime left in a slot.
+    last_generation: Generation,
 }
 
 /// The adapter.
@@ -195,6 +197,8 @@ impl KernelAdapter {
             tracing::warn!(%error, "registered cgroups cannot be read");
             BTreeSet::new()
         });
+        let last_generation =
+            (0..layout::SLOTS).map(|slot| programs.slots.installed(Slot(slot)).0).max().unwrap_or_default();
         let in_force: Vec<Slot> = (0..layout::SLOTS)
             .map(Slot)
             // One that no policy selected has a generation all the same.
@@ -211,6 +215,7 @@ impl KernelAdapter {
         state.strangers = strangers;
         left_behind.retain(|left| left.slot != Slot::HOST);
         state.left_behind = left_behind;
+        state.last_generation = last_generation;
     }
 
     /// Links on cgroups that are gone hold nothing, and their pins would be taken for those of the slot's next workload.
@@ -471,6 +476,10 @@ impl Enforcement for KernelAdapter {
 
     fn left_behind(&self) -> Vec<LeftBehind> {
         self.state().left_behind.clone()
+    }
+
+    fn last_generation(&self) -> Generation {
+        self.state().last_generation
     }
 
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {

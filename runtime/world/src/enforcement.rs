@@ -173,6 +173,11 @@ pub trait Enforcement: Send + Sync {
         // A backend that outlives no process leaves nothing.
         Vec::new()
     }
+    /// The newest policy set that an earlier runtime put in force for anybody, as far as it still stood when this one began: the next set
+    /// has a greater number, for records and what they were decided by tell sets apart by nothing else.
+    fn last_generation(&self) -> Generation {
+        Generation::default()
+    }
     /// Makes the members of the cgroup (now and later, children included) belong to the slot, with no policy yet.
     ///
     /// # Errors

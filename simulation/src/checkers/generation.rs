@@ -26,8 +26,8 @@ impl Checker for Generations {
             Event::Released(slot) | Event::Admitted { slot, .. } => {
                 self.acknowledged.remove(&(node, *slot));
             }
-            // Numbers begin anew.
-            Event::ProcessDown { .. } | Event::PowerLost => self.acknowledged.retain(|(of, _), _| *of != node),
+            // With the kernel all numbers are gone. A process that starts again goes on after those of the one before.
+            Event::PowerLost => self.acknowledged.retain(|(of, _), _| *of != node),
             Event::Acted(acted) => {
                 let newest = acted.slot.and_then(|slot| self.acknowledged.get(&(node, slot)));
                 if let Some(newest) = newest.filter(|newest| acted.generation < **newest) {

@@ -308,7 +308,7 @@ impl Machine {
         let records = running.askers.records.ask(RecordAccountOf, WITHIN).await.ok();
         let alerts = running.askers.alert_counts.ask(AlertCountsOf, WITHIN).await.ok();
         // What another process answered is no answer of this one.
-        if self.starts.get() == starts {
+        if self.starts.get() == starts && self.is_up() {
             let look = Look { tree: running.tree.read(), records, alerts, waiting: self.kernel.waiting() };
             self.teller.tell(&Event::Looked(Box::new(look)));
         }

@@ -33,6 +33,7 @@ pub struct SimEnforcement {
     teller: Teller,
     matrix: KernelMatrix,
     default_visibility: Visibility,
+    last: Generation,
     left: Vec<LeftBehind>,
 }
 
@@ -41,8 +42,11 @@ impl SimEnforcement {
     #[must_use]
     pub fn open(kernel: &Kernel, default_visibility: Visibility) -> Self {
         let state = Arc::clone(&kernel.state);
-        let left = lock(&state).slots.take_over();
-        Self { kernel: state, teller: kernel.teller.clone(), matrix: matrix(), default_visibility, left }
+        let (last, left) = {
+            let slots = &mut lock(&state).slots;
+            (Generation(slots.newest()), slots.take_over())
+        };
+        Self { kernel: state, teller: kernel.teller.clone(), matrix: matrix(), default_visibility, last, left }
     }
 
     fn stumble(&self, slot: Slot, what: &'static str) -> Result<(), EnforcementError> {
@@ -95,6 +99,10 @@ impl Enforcement for SimEnforcement {
 
     fn left_behind(&self) -> Vec<LeftBehind> {
         if self.mutated(Mutation::ForgetsWhatWasLeft) { Vec::new() } else { self.left.clone() }
+    }
+
+    fn last_generation(&self) -> Generation {
+        if self.mutated(Mutation::ForgetsWhatWasLeft) { Generation::default() } else { self.last }
     }
 
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {

@@ -68,6 +68,12 @@ impl Slots {
         self.members.contains(&slot)
     }
 
+    /// The newest generation that stands anywhere.
+    #[must_use]
+    pub fn newest(&self) -> u32 {
+        self.entries.values().map(|entry| entry.in_force.generation).max().unwrap_or(0)
+    }
+
     /// Slots that are somebody's, with their cgroups.
     #[must_use]
     pub fn held(&self) -> Vec<(Slot, CgroupId)> {
