@@ -135,7 +135,9 @@ impl State {
             let is_new = self.given_before.insert(slot);
             match cgroup {
                 // A container's, or one below it.
-                Some(cgroup) => drop(self.left.insert(cgroup, slot)),
+                Some(cgroup) => {
+                    self.left.insert(cgroup, slot);
+                }
                 None if is_new => self.resting.push_back((now, slot)),
                 None => {}
             }

@@ -1,10 +1,11 @@
 //! The container runtime of a simulated machine: what runs, who is told of it, and the hook that waits.
 //!
 //! Invariant: what is told is told in the order in which it happened, each a while after; a connection begins with all that runs. A
-//! connection that goes away takes along what it had not told yet, and refuses the hooks that waited in it.
+//! connection that goes away takes along what it had not told yet, and refuses the hooks that waited in it. Of a container that was announced
+//! and never told to run the end is told, also where it came while there was no connection.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -31,6 +32,8 @@ struct Session {
 
 struct State {
     running: BTreeMap<ContainerId, Container>,
+    /// Those that are made, be it that they wait in their hooks.
+    made: BTreeSet<ContainerId>,
     /// The connection that there is. Each new one takes the place of the one before.
     session: Option<(u64, Session)>,
     sessions: u64,
@@ -50,14 +53,22 @@ impl Runtime {
     /// Nothing runs.
     #[must_use]
     pub fn new(random: Random, mutation: Option<Mutation>) -> Self {
-        let state = State { running: BTreeMap::new(), session: None, sessions: 0, down: false, random, mutation };
+        let state = State {
+            running: BTreeMap::new(),
+            made: BTreeSet::new(),
+            session: None,
+            sessions: 0,
+            down: false,
+            random,
+            mutation,
+        };
         Self { state: Arc::new(Mutex::new(state)), news: Arc::default() }
     }
 
     /// The port, as a node opens it.
     #[must_use]
     pub fn connect(&self) -> SimContainers {
-        SimContainers { runtime: self.clone(), session: None }
+        SimContainers { runtime: self.clone(), session: None, announced: BTreeSet::new() }
     }
 
     /// The runtime goes away, and takes the connection along.
@@ -85,6 +96,7 @@ impl Runtime {
     /// A container waits in its hook. The answer; a hook that nobody hears is refused at once.
     pub fn hook(&self, container: &Container) -> oneshot::Receiver<Result<(), String>> {
         let (answer, answered) = oneshot::channel();
+        lock(&self.state).made.insert(container.id.clone());
         if lock(&self.state).mutation == Some(Mutation::AdmitsByItself) {
             let _ = answer.send(Ok(()));
             return answered;
@@ -95,7 +107,11 @@ impl Runtime {
 
     /// A container runs.
     pub fn started(&self, container: &Container) {
-        lock(&self.state).running.insert(container.id.clone(), container.clone());
+        {
+            let mut state = lock(&self.state);
+            state.made.insert(container.id.clone());
+            state.running.insert(container.id.clone(), container.clone());
+        }
         self.tell(ContainerChange::Started(container.clone()));
     }
 
@@ -108,13 +124,21 @@ impl Runtime {
 
     /// A container ended.
     pub fn stopped(&self, id: &ContainerId) {
-        lock(&self.state).running.remove(id);
+        {
+            let mut state = lock(&self.state);
+            state.running.remove(id);
+            state.made.remove(id);
+        }
         self.tell(ContainerChange::Stopped(id.clone()));
     }
 
     /// The machine lost its power.
     pub fn lose_power(&self) {
-        lock(&self.state).running.clear();
+        {
+            let mut state = lock(&self.state);
+            state.running.clear();
+            state.made.clear();
+        }
         self.disconnect();
     }
 
@@ -148,6 +172,8 @@ impl Runtime {
 pub struct SimContainers {
     runtime: Runtime,
     session: Option<u64>,
+    /// Told to wait in their hooks, and neither to run nor to have ended.
+    announced: BTreeSet<ContainerId>,
 }
 
 enum Next {
@@ -162,7 +188,9 @@ impl SimContainers {
     fn open(&mut self, state: &mut State) {
         state.sessions += 1;
         let now = Instant::now();
-        let all = state.running.values().cloned().map(ContainerChange::Started);
+        let ended = self.announced.iter().filter(|id| !state.made.contains(*id));
+        let ended = ended.cloned().map(ContainerChange::Stopped);
+        let all = ended.chain(state.running.values().cloned().map(ContainerChange::Started));
         let changes = all.chain([ContainerChange::Synchronized]).map(|change| (now, change)).collect();
         state.session = Some((state.sessions, Session { changes }));
         self.session = Some(state.sessions);
@@ -186,6 +214,21 @@ impl SimContainers {
         self.take(&mut state)
     }
 
+    fn told(&mut self, change: &ContainerChange) {
+        match change {
+            ContainerChange::Starting(container, _) => {
+                self.announced.insert(container.id.clone());
+            }
+            ContainerChange::Started(container) => {
+                self.announced.remove(&container.id);
+            }
+            ContainerChange::Stopped(id) => {
+                self.announced.remove(id);
+            }
+            ContainerChange::Synchronized => {}
+        }
+    }
+
     fn take(&self, state: &mut State) -> Next {
         let Some((_, session)) = &mut state.session else { return Next::Gone };
         match session.changes.front() {
@@ -205,7 +248,10 @@ impl Containers for SimContainers {
             let mut notified = std::pin::pin!(news.notified());
             notified.as_mut().enable();
             match self.step() {
-                Next::Change(change) => return Ok(*change),
+                Next::Change(change) => {
+                    self.told(&change);
+                    return Ok(*change);
+                }
                 Next::At(at) => {
                     tokio::select! {
                         biased;
