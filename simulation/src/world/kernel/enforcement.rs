@@ -43,8 +43,9 @@ impl SimEnforcement {
     pub fn open(kernel: &Kernel, default_visibility: Visibility) -> Self {
         let state = Arc::clone(&kernel.state);
         let (last, left) = {
-            let slots = &mut lock(&state).slots;
-            (Generation(slots.newest()), slots.take_over())
+            let mut state = lock(&state);
+            let State { slots, living, .. } = &mut *state;
+            (Generation(slots.newest()), slots.take_over(|cgroup| living.contains(&cgroup)))
         };
         Self { kernel: state, teller: kernel.teller.clone(), matrix: matrix(), default_visibility, last, left }
     }

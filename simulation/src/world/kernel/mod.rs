@@ -11,7 +11,7 @@ mod slots;
 mod tasks;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -66,6 +66,8 @@ pub struct KernelFaults {
 pub struct State {
     slots: Slots,
     tasks: Tasks,
+    /// Cgroups that there are. One that is gone may still be admitted: the maps know only its number.
+    living: BTreeSet<CgroupId>,
     rings: Rings,
     /// Faults now.
     pub faults: KernelFaults,
@@ -109,6 +111,7 @@ impl Kernel {
         let state = State {
             slots: Slots::default(),
             tasks: Tasks::default(),
+            living: BTreeSet::new(),
             rings,
             faults: KernelFaults::default(),
             mutation,
@@ -135,6 +138,7 @@ impl Kernel {
     /// The first process of a container.
     pub fn start_init(&self, container: &ContainerId, cgroup: CgroupId, executable: &str, namespace: u32) -> u32 {
         let mut state = lock(&self.state);
+        state.living.insert(cgroup);
         let pid = state.tasks.next_pid();
         let start_ns = self.clock.boot().0;
         state.tasks.insert(Task {
@@ -180,7 +184,9 @@ impl Kernel {
     pub fn kill(&self, cgroup: CgroupId) {
         let pids = lock(&self.state).tasks.of(cgroup);
         pids.into_iter().for_each(|pid| self.exit(pid));
-        lock(&self.state).slots.cgroup_gone(cgroup);
+        let mut state = lock(&self.state);
+        state.living.remove(&cgroup);
+        state.slots.cgroup_gone(cgroup);
     }
 
     /// As `/proc` lists them.
@@ -218,6 +224,7 @@ impl Kernel {
             let mut state = lock(&self.state);
             state.slots = Slots::default();
             state.half.clear();
+            state.living.clear();
             state.tasks.clear();
             state.rings.vanish()
         };

@@ -81,8 +81,9 @@ impl Slots {
     }
 
     /// Another process took the maps over: what holds a living cgroup stands, all else goes. What it found.
-    pub fn take_over(&mut self) -> Vec<LeftBehind> {
+    pub fn take_over(&mut self, lives: impl Fn(CgroupId) -> bool) -> Vec<LeftBehind> {
         self.members.clear();
+        self.cgroups.retain(|cgroup, _| lives(*cgroup));
         self.strangers = self.cgroups.values().copied().collect();
         let living = self.cgroups.iter().map(|(cgroup, slot)| LeftBehind { slot: *slot, cgroup: Some(*cgroup) });
         let mut left: Vec<LeftBehind> = living.collect();
