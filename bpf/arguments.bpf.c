@@ -144,7 +144,11 @@ static __noinline void pal_judge_arguments_of(struct pal_act *act, struct linux_
 		.unread = pal_veiled(0),
 	};
 
-	bpf_loop(PAL_ARGUMENTS_MAX, pal_read_argument, &reading, 0);
+	/* Without an argument there is none of the listed ones. */
+	if (argc <= 1)
+		reading.alternatives = 0;
+	else
+		bpf_loop(PAL_ARGUMENTS_MAX, pal_read_argument, &reading, 0);
 	if (reading.alternatives && (reading.unread || reading.at < reading.end))
 		pal_fail(act, PAL_UNREADABLE);
 	else
@@ -223,6 +227,9 @@ int BPF_PROG(judge_arguments, struct task_struct *task, int old_pid, struct linu
 	count = asked->count;
 	asked->count = 0;
 	pal_identify(&subject);
+	/* Asked under a policy that is gone, perhaps by an execution that failed and whose bprm lay where this one's does. */
+	if (!pal_decides(&subject, PAL_FAMILY_PROCESS))
+		return 0;
 	holding.subject = &subject;
 	holding.asked = asked;
 	holding.bprm = bprm;

@@ -15,7 +15,7 @@
  * Needs Linux 5.17; without these programs children and leavers are judged by their cgroup alone, and every task of a
  * workload counts as workload.
  */
-#include "identity.h"
+#include "conditions.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -159,6 +159,7 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 		born = pal_keep(child, cgroup, kept_slot, kept->phase);
 		if (born) {
 			born->runtime_mnt_ns = kept->runtime_mnt_ns;
+			born->entered = kept->entered;
 			born->source = kept->source;
 			born->source_digest = kept->source_digest;
 		}
@@ -177,7 +178,9 @@ int BPF_PROG(begin_image, struct task_struct *task, int old_pid, struct linux_bi
 	if (!kept)
 		return 0;
 	kept->source_digest = 0;
-	if (kept->phase == PAL_PHASE_RUNTIME && pal_executes_inside(task, kept, pal_host_mnt_ns))
+	if (kept->phase == PAL_PHASE_RUNTIME && pal_executes_inside(task, kept, pal_host_mnt_ns)) {
+		kept->entered = !pal_is_first_process(task);
 		kept->phase = PAL_PHASE_WORKLOAD;
+	}
 	return 0;
 }

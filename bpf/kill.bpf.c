@@ -226,6 +226,29 @@ static __noinline void pal_report_socket(const struct pal_act *act, const struct
 	pal_emit_network(act->subject, &endpoint, &network, &verdict);
 }
 
+/*
+ * Registers are what the kernel was asked for. socketcall's arguments lie in memory, where another thread may have changed them
+ * since: then the new socket itself is asked.
+ */
+static __always_inline void pal_read_socket_call(struct pal_call *call, struct pt_regs *regs, long result)
+{
+	struct socket *socket;
+	struct sock *sock;
+
+	pal_call_read(call, regs, result);
+	if (!call->compat || result < 0)
+		return;
+	socket = (struct socket *)pal_socket_of_descriptor(bpf_get_current_task_btf(), result);
+	if (!socket)
+		return; /* closed again by another thread */
+	sock = BPF_CORE_READ(socket, sk);
+	call->arguments[0] = BPF_CORE_READ(sock, __sk_common.skc_family);
+	call->arguments[1] = BPF_CORE_READ(socket, type);
+	/* Packet sockets keep theirs elsewhere. */
+	if (call->arguments[0] != PAL_AF_PACKET)
+		call->arguments[2] = BPF_CORE_READ(sock, sk_protocol);
+}
+
 static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 {
 	struct pal_subject subject;
@@ -233,7 +256,7 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 	struct pal_act act;
 	__u32 domain;
 
-	pal_call_read(&call, regs, result);
+	pal_read_socket_call(&call, regs, result);
 	domain = call.arguments[0];
 	if (domain == PAL_AF_INET && (call.arguments[1] & 0xf) == PAL_SOCK_PACKET) {
 		/* The kernel makes a packet socket of it, which is no cgroup program's business either. */

@@ -20,9 +20,10 @@
  * arguments.bpf.c, by a kill before the first instruction. Capabilities are judged where the kernel has found them held, so that
  * what a task tries without having is no act; a question in passing (CAP_OPT_NOAUDIT) is denied without a record. Presets beyond
  * what their names say in KubeArmor: filelessExec also means O_TMPFILE and files that were unlinked before, anonMapExec also
- * mprotect(2) and mappings of memfd, of shared memory and of /dev/zero, and pages of a file that were written privately;
+ * mprotect(2) and mappings of memfd, of shared memory and of /dev/zero, and pages of a file that were, or may be, written privately;
  * protectProc means processes only, not the files of /proc that are about none. Gaps of these: stacks that an executable asks
- * to be executable, magic links of /proc, a container's first process in a PID namespace that it shares.
+ * to be executable, a heap that grows under READ_IMPLIES_EXEC, code that is written through /proc/self/mem or by a tracer, fileless
+ * code that another program loads, magic links of /proc, a container's first process in a PID namespace that it shares.
  *
  * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
  * runtime's work inside the cgroup is not the workload's.
@@ -171,11 +172,6 @@ static __noinline int pal_judge_open(struct file *file, struct pal_subject *subj
 	return result;
 }
 
-static __always_inline bool pal_is_preset_idle(void)
-{
-	return pal_is_idle(PAL_FAMILY_PRESET);
-}
-
 /* Judges protections whose conditions are met; the verdict is in `verdict`. */
 static __noinline int pal_protect(struct pal_subject *subject, struct pal_presets presets, struct pal_verdict *verdict)
 {
@@ -221,17 +217,19 @@ SEC("lsm/file_open")
 int BPF_PROG(judge_open, struct file *file, int earlier)
 {
 	struct pal_subject subject;
+	__u32 idle;
 	int result;
 
 	if (earlier)
 		return earlier;
-	if (!pal_is_preset_idle() && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
+	idle = pal_idle_families();
+	if (!(idle >> PAL_FAMILY_PRESET & 1) && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
 		result = pal_protect_open(file);
 		if (result)
 			return result;
 	}
 	/* The inner open before the identity: on overlayfs it is half of all calls. */
-	if (pal_is_idle(PAL_FAMILY_FILE) || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (idle >> PAL_FAMILY_FILE & 1 || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return 0;
 	return pal_judge_open(file, &subject);
 }
@@ -481,7 +479,7 @@ int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
 	struct pal_subject subject;
 	int result;
 
-	if (earlier || pal_is_preset_idle() || !pal_is_decided(&subject, PAL_FAMILY_PRESET))
+	if (earlier || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_decided(&subject, PAL_FAMILY_PRESET))
 		return earlier;
 	if (subject.phase == PAL_PHASE_RUNTIME &&
 	    !pal_executes_inside(bpf_get_current_task_btf(), subject.kept, pal_host_mnt_ns))
@@ -507,30 +505,52 @@ static __noinline int pal_protect_memory(struct pal_subject *subject, __u32 numb
 	return result;
 }
 
-/* `file` may be NULL, which the verifier does not know: it is only read from, by its address. */
+/* What is written to it goes to no file, and to no other process. */
+static __always_inline bool pal_is_private(unsigned long flags)
+{
+	return (flags & PAL_MAP_TYPE) == PAL_MAP_PRIVATE;
+}
+
+/*
+ * `file` may be NULL, which the verifier does not know: it is only read from, by its address. A file's own pages that may be
+ * written privately and executed without another call are as good as memory of no file.
+ */
 SEC("lsm/mmap_file")
 int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
 {
 	struct pal_subject subject;
 
-	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_preset_idle() || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
 		return earlier;
-	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory((__u64)file))
+	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory((__u64)file) &&
+	    !(protection & PAL_PROT_WRITE && pal_is_private(flags)))
 		return 0;
 	return pal_protect_memory(&subject, PAL_CALL_MMAP, protection);
 }
 
-/* What was mapped without PROT_EXEC and gets it later: memory, and pages of a file that were written for this process alone. */
+/* Does the change make memory executable, or executable memory writable, which it was not? */
+static __always_inline bool pal_gains_execution(__u64 flags, unsigned long protection)
+{
+	return !(flags & PAL_VM_EXEC) || (protection & PAL_PROT_WRITE && !(flags & PAL_VM_WRITE));
+}
+
+/*
+ * What was mapped without PROT_EXEC and gets it later, or has it and is to be written: memory, and pages of a file that were
+ * written, or may be from now on, for this process alone.
+ */
 SEC("lsm/file_mprotect")
 int BPF_PROG(protect_protection, struct vm_area_struct *area, unsigned long asked, unsigned long protection, int earlier)
 {
 	struct pal_subject subject;
-	__u64 file;
+	__u64 file, flags;
+	bool is_own;
 
-	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_preset_idle() || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
 		return earlier;
 	file = (__u64)BPF_CORE_READ(area, vm_file);
-	if (BPF_CORE_READ(area, vm_flags) & PAL_VM_EXEC || (file && !pal_maps_memory(file) && !BPF_CORE_READ(area, anon_vma)))
+	flags = BPF_CORE_READ(area, vm_flags);
+	is_own = BPF_CORE_READ(area, anon_vma) || (protection & PAL_PROT_WRITE && !(flags & PAL_VM_SHARED));
+	if (!pal_gains_execution(flags, protection) || (file && !pal_maps_memory(file) && !is_own))
 		return 0;
 	return pal_protect_memory(&subject, PAL_CALL_MPROTECT, protection);
 }

@@ -5,6 +5,7 @@
  *
  * Not seen: changes by io_uring but as a request (probes_kernel.bpf.c), by a kernel thread, and through a writable mapping.
  */
+#include "emit_calls.h"
 #include "fold.h"
 #include "observe.h"
 
@@ -74,8 +75,8 @@ static const struct pal_file_form pal_file_forms[PAL_SHAPES] = {
 
 /* ---- opens ---- */
 
-/* Equal opens: the same name of the same object by the same mount with the same flags. Asked before the path is climbed. */
-static __noinline __u64 pal_digest_of_open(__u64 address, __u32 flags)
+/* Equal opens: the same call on the same name of the same object by the same mount with the same flags. Asked before the path is climbed. */
+static __noinline __u64 pal_digest_of_open(__u64 address, __u32 flags, __u32 call)
 {
 	const struct pal_observation *settings = pal_observation_of();
 	struct file *file = (struct file *)address;
@@ -90,19 +91,20 @@ static __noinline __u64 pal_digest_of_open(__u64 address, __u32 flags)
 	pal_digest_word(&digest, (__u64)BPF_CORE_READ(file, f_path.mnt));
 	pal_digest_word(&digest, (__u64)BPF_CORE_READ(dentry, d_seq.seqcount.sequence) << 32 | BPF_CORE_READ(dentry, d_name.hash));
 	pal_digest_word(&digest, (__u64)inode);
-	pal_digest_word(&digest, BPF_CORE_READ(inode, i_ino));
+	pal_digest_word(&digest, BPF_CORE_READ(inode, i_ino) ^ (__u64)call << 48);
 	pal_digest_word(&digest, (__u64)BPF_CORE_READ(inode, i_generation) << 32 | flags);
 	return pal_digest_end(&digest);
 }
 
-static __noinline void pal_observe_opened(const struct pal_subject *subject, const struct pal_call *call, __u64 file)
+static __noinline void pal_observe_opened(const struct pal_subject *subject, const struct pal_call *call, struct pt_regs *regs,
+					__u64 file)
 {
 	struct pal_record_buffer *buffer;
 	struct pal_record_open *body;
 	__u32 flags = pal_open_flags_of(call);
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!pal_admit(subject, PAL_RECORD_OPEN, pal_digest_of_open(file, flags), now))
+	if (!pal_admit(subject, PAL_RECORD_OPEN, pal_digest_of_open(file, flags, call->variant), now))
 		return;
 	buffer = pal_record_take(PAL_RECORD_OPEN, sizeof(*body));
 	if (!buffer)
@@ -110,6 +112,7 @@ static __noinline void pal_observe_opened(const struct pal_subject *subject, con
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
 	pal_record_head_of(buffer)->boot_ns = now;
+	pal_describe_call(pal_record_head_of(buffer), regs);
 	body->flags = flags;
 	body->result = call->result;
 	pal_append_file(buffer, &body->path, file);
@@ -117,7 +120,7 @@ static __noinline void pal_observe_opened(const struct pal_subject *subject, con
 }
 
 /* It failed, or another thread has closed the descriptor again: there is no object to name. */
-static __noinline void pal_observe_unopened(const struct pal_subject *subject, const struct pal_call *call)
+static __noinline void pal_observe_unopened(const struct pal_subject *subject, const struct pal_call *call, struct pt_regs *regs)
 {
 	struct pal_record_buffer *buffer;
 	struct pal_record_open *body;
@@ -129,6 +132,7 @@ static __noinline void pal_observe_unopened(const struct pal_subject *subject, c
 		return;
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
+	pal_describe_call(pal_record_head_of(buffer), regs);
 	body->flags = pal_open_flags_of(call);
 	body->result = call->result;
 	pal_append_user_string(buffer, &body->path, (const void *)pal_open_name_of(call));
@@ -177,9 +181,9 @@ int BPF_PROG(observe_open, struct pt_regs *regs, long result)
 	if (!pal_wanted(&subject, PAL_RECORD_OPEN))
 		return 0;
 	if (file)
-		pal_observe_opened(&subject, &call, file);
+		pal_observe_opened(&subject, &call, regs, file);
 	else
-		pal_observe_unopened(&subject, &call);
+		pal_observe_unopened(&subject, &call, regs);
 	return 0;
 }
 
@@ -233,10 +237,14 @@ static __noinline void pal_change_path(struct pal_record_buffer *buffer, struct 
 	pal_append_name(buffer, &body->path, pal_argument(call, form->path, 0));
 	if (form->operation == PAL_FILE_SYMLINK)
 		return; /* the text of a link starts from nowhere */
-	if (!body->path.len && form->flags != PAL_NONE && body->flags & PAL_AT_EMPTY_PATH)
+	if (!body->path.len && !(body->path.flags & PAL_SPAN_UNREADABLE) && form->flags != PAL_NONE &&
+	    body->flags & PAL_AT_EMPTY_PATH) {
+		/* The kernel's name of it, but that the path was empty says the caller's memory. */
 		pal_append_descriptor(buffer, &body->path, directory);
-	else
+		body->path.flags |= PAL_SPAN_USER;
+	} else {
 		pal_append_base(buffer, &body->base, &body->path, directory);
+	}
 }
 
 static __noinline void pal_change_new_path(struct pal_record_buffer *buffer, struct pal_record_file_change *body,
@@ -269,6 +277,7 @@ int BPF_PROG(observe_file_change, struct pt_regs *regs, long result)
 		return 0;
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_FILE_CHANGE, &subject, bpf_get_current_task_btf());
+	pal_describe_call(pal_record_head_of(buffer), regs);
 	pal_change_numbers(body, &call, form);
 	pal_change_path(buffer, body, &call, form);
 	pal_change_new_path(buffer, body, &call, form);

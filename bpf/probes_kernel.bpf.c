@@ -7,6 +7,7 @@
  * the tracepoint of completion knows no request of that kind. Names of requests are there from Linux 5.15; where the kernel
  * keeps them otherwise the record has the operation and the descriptor alone.
  */
+#include "emit_calls.h"
 #include "fold.h"
 #include "observe.h"
 
@@ -87,6 +88,7 @@ int BPF_PROG(observe_mount, struct pt_regs *regs, long result)
 		return 0;
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MOUNT, &subject, task);
+	pal_describe_call(pal_record_head_of(buffer), regs);
 	pal_mount_names(call.variant, &source, &target, &filesystem, &flags, &directory);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = call.variant;
@@ -134,6 +136,7 @@ int BPF_PROG(observe_module_call, struct pt_regs *regs, long result)
 		return 0;
 	body = pal_record_body_of(buffer);
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MODULE, &subject, task);
+	pal_describe_call(pal_record_head_of(buffer), regs);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = call.variant;
 	body->result = result;

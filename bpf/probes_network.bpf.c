@@ -12,7 +12,7 @@ char _license[] SEC("license") = "GPL";
 
 #define PAL_EAGAIN 11
 
-/* struct msghdr begins with the address and its length; in the 32-bit entry both have 32 bits. */
+/* struct msghdr begins with the address and its length; in the 32-bit entry and for x32 both have 32 bits. */
 struct pal_message_64 {
 	__u64 name;
 	__u32 name_len;
@@ -154,7 +154,7 @@ int BPF_PROG(observe_accept, struct pt_regs *regs, long result)
 }
 
 /* Where a send says that it goes: the user's address and its length; 0 where it goes to the socket's peer. */
-static __always_inline __u64 pal_send_address(const struct pal_call *call, __u32 *length)
+static __always_inline __u64 pal_send_address(const struct pal_call *call, bool is_narrow, __u32 *length)
 {
 	struct pal_message_64 message = {};
 	struct pal_message_32 narrow = {};
@@ -163,7 +163,7 @@ static __always_inline __u64 pal_send_address(const struct pal_call *call, __u32
 		*length = call->arguments[5];
 		return call->arguments[4];
 	}
-	if (call->compat) {
+	if (is_narrow) {
 		bpf_probe_read_user(&narrow, sizeof(narrow), (const void *)call->arguments[1]);
 		*length = narrow.name_len;
 		return narrow.name;
@@ -187,7 +187,7 @@ int BPF_PROG(observe_send, struct pt_regs *regs, long result)
 	if (!pal_wanted(&subject, PAL_RECORD_SEND))
 		return 0;
 	pal_call_read(&call, regs, result);
-	address = pal_send_address(&call, &length);
+	address = pal_send_address(&call, call.compat || pal_raw_number(regs) & PAL_X32_BIT, &length);
 	if (!address)
 		return 0;
 	socket = pal_socket_of_descriptor(bpf_get_current_task_btf(), call.arguments[0]);

@@ -27,7 +27,8 @@ declare -A pids=()
 
 main() {
     parse "$@"
-    [ "$(id -u)" -eq 0 ] || die "needs root: it loads kernel programs and starts containers"
+    [ "$(id -u)" -eq 0 ] || die "needs root: it loads kernel programs and starts containers (sudo env \"PATH=\$PATH\" $0)"
+    command -v cargo >/dev/null || die "needs a Rust toolchain (1.95 or newer; https://rustup.rs), and found no cargo in $PATH"
     # What a trap says must not go where the interrupted command's output goes.
     exec 3>&1 4>&2
     trap 'exit 130' INT
@@ -67,8 +68,8 @@ say() {
 # ---- what everything stands on
 
 build() {
-    say "building palisade (profile $profile)"
-    cargo build --locked --quiet --profile "$profile" -p palisade-node
+    say "building palisade (profile $profile; the first time that takes minutes$([ "$profile" = dev ] || printf ', fewer with --profile dev'))"
+    cargo build --locked --profile "$profile" -p palisade-node
     local directory=$profile
     [ "$profile" != dev ] || directory=debug
     palisade=$(realpath "$target_dir/$directory/palisade")

@@ -23,7 +23,7 @@
  *                   bits 29..31 rank. Two words of one table and act are compared as numbers: their ranks differ, or both are 0 and they are equal.
  * Argument set:     a word that names one holds as it stands where the arguments do not meet the set (a word by posture then names no rule), and
  *                   where they do the act is permitted by the word's rule. words[arguments.base + accept * arguments.sources + set] are the alternatives
- *                   of the set, a bit each, that hold the argument: the arguments meet the set if the AND over all of them is not 0.
+ *                   of the set, a bit each, that hold the argument: the arguments meet the set if there are any and the AND over all is not 0.
  */
 #ifndef PALISADE_BLOB_H
 #define PALISADE_BLOB_H

@@ -127,14 +127,20 @@ static __always_inline bool pal_is_first_process(struct task_struct *task)
 }
 
 /*
- * Does the task come into a running container, and with a terminal (`kubectl exec -it`)? Its program is the first one that the
- * container runtime's code executes inside, and it is not the container's first process.
+ * Is the task of a session that came into the running container, and has it a terminal (`kubectl exec -it`)? Its first program is
+ * the first one that the container runtime's code executes inside, and not the container's first process; then come those that
+ * it starts, as long as they have a terminal. A container without a PID namespace of its own has no first process: of one that has
+ * a terminal the whole counts as such a session.
  */
 static __always_inline bool pal_enters_by_terminal(const struct pal_subject *subject)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	return subject->phase == PAL_PHASE_RUNTIME && task->signal->tty && !pal_is_first_process(task);
+	if (!task->signal->tty)
+		return false;
+	if (subject->phase == PAL_PHASE_RUNTIME)
+		return !pal_is_first_process(task);
+	return subject->kept && subject->kept->entered;
 }
 
 /* Presets that an execution of the file falls under. */

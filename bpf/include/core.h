@@ -85,9 +85,14 @@ enum {
 #define PAL_PROC_MAGIC 0x9fa0
 #define PAL_TMPFS_MAGIC 0x01021994
 #define PAL_DEV_ZERO ((1u << 20) | 5) /* as the kernel keeps device numbers: major above 20 bits of minor */
+#define PAL_PROT_WRITE 2
 #define PAL_PROT_EXEC 4
+#define PAL_MAP_TYPE 0xful
+#define PAL_MAP_PRIVATE 2ul
 #define PAL_MAP_ANONYMOUS 0x20
+#define PAL_VM_WRITE 2
 #define PAL_VM_EXEC 4
+#define PAL_VM_SHARED 8
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
 #define PAL_AF_UNSPEC 0

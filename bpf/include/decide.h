@@ -293,7 +293,8 @@ static __always_inline int pal_match_preset(struct pal_act *act, enum pal_preset
 /*
  * The alternatives of act->word's argument set, a bit each, that hold the argument which the caller has written to scratch->path
  * from `start` to PAL_PATH_SIZE (at the end itself: the empty argument). The caller begins with all bits, takes the AND over every
- * argument after argv[0], and the arguments meet the set if a bit is left; then pal_settle_arguments. act->word must name a set.
+ * argument after argv[0], and the arguments meet the set if there is one and a bit is left; then pal_settle_arguments. act->word must
+ * name a set.
  */
 static __always_inline __u32 pal_match_argument(struct pal_act *act, __u32 start)
 {

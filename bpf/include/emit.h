@@ -239,7 +239,7 @@ static __always_inline void pal_describe(struct pal_record_head *head, __u16 kin
 	head->pid_ns = pal_pid_ns_of(task);
 	head->phase = subject->phase;
 	head->parts = 0;
-	head->reserved = 0;
+	head->call = 0;
 	bpf_probe_read_kernel(head->comm, sizeof(head->comm), task->comm);
 	__builtin_memset(&head->decision, 0, sizeof(head->decision));
 }

@@ -36,6 +36,14 @@ pal_function void pal_emit_capability(const struct pal_subject *subject, __u32 c
 	pal_submit(&ticket, &record->head, sizeof(*record));
 }
 
+/* Says which system call the record is of, at its exit. What x32 has a number of its own for is told by nobody here. */
+static __always_inline void pal_describe_call(struct pal_record_head *head, struct pt_regs *regs)
+{
+	bool compat = pal_in_compat();
+
+	head->call = PAL_RECORD_CALL(pal_call_number(regs, compat) & (PAL_RECORD_CALL_COMPAT - 1), compat);
+}
+
 /* Reads a system call's registers; at its entry or its exit. */
 static __always_inline void pal_describe_syscall(struct pal_record_syscall *body, struct pt_regs *regs, bool compat)
 {

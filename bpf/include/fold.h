@@ -5,7 +5,8 @@
  * Equal is told by a 64-bit SipHash-1-3 under a random key over process, kind, object and result, so that a workload cannot
  * choose two acts that seem equal. For an open that succeeded the object is the dentry with its own sequence and name hash,
  * and the mount: asked before any path is climbed, for this is where floods are. A directory above that is renamed within the
- * window is not noticed then. For all others it is the record's whole body and strings. Descriptor numbers are no part of it.
+ * window is not noticed then. For all others it is the record's whole body and strings. Which of the calls that do the same it was is part of it, descriptor
+ * numbers are not.
  *
  * The table is direct-mapped and of fixed size. Where two acts meet in one place the later one takes it, and the count of the
  * earlier one is sent at once: a full table folds less, and loses nothing. A place that another CPU is at work in is left
@@ -223,6 +224,7 @@ pal_function __u64 pal_digest_of_record(struct pal_record_buffer *buffer, __u32 
 	__builtin_memset(buffer->bytes + end, 0, PAL_RECORD_ALIGN);
 	walk.buffer = buffer;
 	pal_digest_begin(&walk.digest, settings, kind);
+	pal_digest_word(&walk.digest, pal_record_head_of(buffer)->call);
 	walk.at = pal_veiled(sizeof(struct pal_record_head)) + skip;
 	walk.end = end;
 	bpf_loop(PAL_RECORD_MAX / PAL_RECORD_ALIGN, pal_digest_step, &walk, 0);

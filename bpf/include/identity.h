@@ -99,6 +99,7 @@ static __always_inline void pal_keep_in(struct pal_task *kept, __u64 cgroup, __u
 	kept->incarnation = pal_incarnation(slot);
 	kept->phase = phase;
 	kept->runtime_mnt_ns = 0;
+	kept->entered = 0;
 	kept->source_digest = 0;
 }
 
@@ -147,8 +148,10 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 	} else if (leader && pal_identity_stays(leader->slot, slot)) {
 		slot = leader->slot;
 		phase = leader->phase;
-		if (kept)
+		if (kept) {
 			pal_keep_in(kept, cgroup, slot, phase);
+			kept->entered = leader->entered;
+		}
 	} else if (kept && slot) {
 		pal_keep_in(kept, cgroup, slot, phase);
 	}

@@ -69,7 +69,7 @@ struct pal_task {
 	__u32 source;        /* source id, meaningful with the blob of this digest only */
 	__u64 source_digest; /* first 8 bytes of that blob's digest; 0: not computed */
 	__u32 runtime_mnt_ns; /* inode number of the mount namespace of who moved the task in; meaningful in the RUNTIME phase */
-	__u32 reserved;
+	__u32 entered;       /* 1: it, or who it descends from, came into the running container (`kubectl exec`); from the WORKLOAD phase on */
 };
 
 /*
@@ -228,12 +228,18 @@ static __always_inline void pal_count(__u32 counter)
 		__sync_fetch_and_add(count, 1);
 }
 
-static __always_inline bool pal_is_idle(__u32 family)
+/* Bit n: nobody decides family n. One load, for programs that ask about more than one. */
+static __always_inline __u32 pal_idle_families(void)
 {
 	__u32 key = 0;
 	__u32 *idle = bpf_map_lookup_elem(&idle_families, &key);
 
-	return idle && *(volatile __u32 *)idle >> family & 1;
+	return idle ? *(volatile __u32 *)idle : 0;
+}
+
+static __always_inline bool pal_is_idle(__u32 family)
+{
+	return pal_idle_families() >> family & 1;
 }
 
 /* The slot of that number, if it is free. */

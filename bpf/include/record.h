@@ -112,6 +112,10 @@ enum pal_record_phase {
 	PAL_RECORD_PHASES = 3,
 };
 
+/* A system call in a record's head: one more than its number, and by which table. x32's are told by the plain numbers. */
+#define PAL_RECORD_CALL(number, compat) ((number) + 1 | ((compat) ? PAL_RECORD_CALL_COMPAT : 0))
+#define PAL_RECORD_CALL_COMPAT 0x8000u
+
 #define PAL_HAS_DECISION 1u /* pal_record_head.parts: `decision` is meaningful */
 
 /* CPUs number themselves from 0; producers in user space start here, so that one producer is one sequence. */
@@ -149,7 +153,7 @@ struct pal_record_head {
 	__u32 pid_ns;           /* inode number of the namespace that the task's pid is of */
 	__u8 phase;             /* enum pal_record_phase */
 	__u8 parts;             /* PAL_HAS_DECISION */
-	__u16 reserved;
+	__u16 call;             /* of observed opens, file changes, mounts and modules: the system call (PAL_RECORD_CALL); else 0 */
 	__u8 comm[PAL_COMM_SIZE]; /* task->comm, NUL padded */
 	struct pal_record_decision decision;
 };
@@ -232,8 +236,9 @@ struct pal_record_ptrace {
  *
  * Names are what the call was given, for the dentry of an unlink is gone after the call and no tracepoint tells it before:
  * `path` is then PAL_SPAN_USER and `base` (kernel object) the directory that a path without a leading slash starts from. Where
- * a descriptor names the object (fchmod, fchown, ftruncate, the AT_EMPTY_PATH forms) and for CREATE, which is seen by the mark
- * that the kernel leaves on the file that it made, `path` is climbed from the kernel object and `base` is empty.
+ * a descriptor names the object (fchmod, fchown, ftruncate) and for CREATE, which is seen by the mark that the kernel leaves on the
+ * file that it made, `path` is climbed from the kernel object and `base` is empty. So it is with AT_EMPTY_PATH and an empty name;
+ * that the name was empty is the caller's word, and `path` PAL_SPAN_USER all the same.
  */
 enum pal_file_operation {
 	PAL_FILE_CREATE = 0,   /* by an open with O_CREAT that made the file */

@@ -27,10 +27,13 @@ static __always_inline bool pal_in_compat(void)
 	return bpf_get_current_task_btf()->thread_info.status & PAL_TS_COMPAT;
 }
 
-/* x32's bit included; negative outside of a call. `regs` is a typed pointer, here and below. */
+/*
+ * x32's bit included; negative outside of a call. `regs` is a typed pointer, here and below. The entry saves the whole register
+ * and the kernel acts by its lower half: a caller may write anything above.
+ */
 static __always_inline __s64 pal_raw_number(struct pt_regs *regs)
 {
-	return regs->orig_ax;
+	return (__s32)regs->orig_ax;
 }
 
 static __always_inline __u64 pal_first_argument(struct pt_regs *regs, bool compat)

@@ -3,7 +3,7 @@
 
 main() {
     [ "$(id -u)" -eq 0 ] || skip "not root: loading kernel programs and marking file systems needs it"
-    install_packages "${BUILD_PACKAGES[@]}" containerd runc podman busybox-static iproute2 jq || skip "$install_error"
+    install_packages "${BUILD_PACKAGES[@]}" containerd runc podman busybox-static iproute2 jq zsh fish || skip "$install_error"
     local status=0
     if integration_tests | grep -q '^host_'; then
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.

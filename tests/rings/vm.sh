@@ -9,6 +9,7 @@ main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
     cargo build --locked -p palisade-vm -p palisade-node
+    cargo build --locked -p palisade-kernel --example map_code
     local root
     root=$(mktemp -d)
     trap "rm -rf '$root'" EXIT
@@ -33,6 +34,7 @@ image() {
     local folder=$1 archive=$2 copy file
     mkdir -p "$folder"/{etc/bin/deeper,tmp,proc,sys,dev,run}
     tests/vm/install-program.sh "$folder" "$target_dir/debug/vm_actor" /bin/vm_actor
+    tests/vm/install-program.sh "$folder" "$target_dir/debug/examples/map_code" /bin/mapper
     for copy in forbidden permitted; do cp "$folder/bin/vm_actor" "$folder/bin/$copy"; done
     for file in secret public binary private.key bin/tool bin/deeper/tool; do printf '%s\n' "$file" >"$folder/etc/$file"; done
     printf 'root:x:0:0:root:/:/bin/sh\n' >"$folder/etc/passwd"

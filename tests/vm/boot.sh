@@ -11,7 +11,8 @@ set -euo pipefail
 
 readonly HERE="$(cd "$(dirname "$0")" && pwd)"
 # Modules that the guest loads, in this order.
-readonly MODULES=(fs/overlayfs/overlay.ko)
+# What containers need, and one that nobody does: a test takes it away and loads it again.
+readonly MODULES=(fs/overlayfs/overlay.ko lib/crc7.ko)
 readonly LSM=landlock,lockdown,yama,apparmor,bpf
 readonly MEMORY_MIB=2048
 readonly CONSOLE_LINES=80

@@ -1,12 +1,16 @@
 //! The shell: writes lines to the sinks and to who listens.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use actix::{Actor, AsyncContext as _, Handler, MessageResult};
+use actix::{Actor, AsyncContext as _, Handler, Message, MessageResult};
 use palisade_domain::Line;
 use palisade_protocol::{
     AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
-    ProcessListed, ProcessesOf, RecordsRead, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
+    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock, PasswdReader};
@@ -16,6 +20,7 @@ use crate::{
     compose,
     sinks::Sinks,
     state::{Names, Settings, State},
+    throttle::Limit,
 };
 
 /// The condition's name.
@@ -32,6 +37,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const LISTENERS: usize = 64;
 /// Lines that a listener may be behind: the past ones, and as many again.
 pub const LISTENER_LINES: usize = 2 * RECENT;
+/// Bytes that all listeners together may be behind, as each line is kept once: as many lines of tens of kilobytes. What a slow one holds
+/// back of them the others miss, counted, when a workload makes its lines that long.
+pub const LISTENER_BYTES: usize = 32 << 20;
+/// Text that is handed to the sinks at a time, in bytes; a batch of records may come to a hundred times as much.
+const TEXT_BYTES: usize = 1 << 20;
 
 /// What alerts need of the world.
 pub struct Wiring {
@@ -46,6 +56,21 @@ pub struct Wiring {
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
+
+/// Lines go here from now on; a sink of a name that they go to already goes on as it is.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetSinks {
+    /// As [`Wiring::sinks`].
+    pub sinks: Vec<Box<dyn AlertSink>>,
+    /// As [`Wiring::log_sinks`].
+    pub log_sinks: Vec<Box<dyn AlertSink>>,
+}
+
+/// When alerts of one workload are too many from now on; `None`: never.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct SetThrottle(pub Option<Limit>);
 
 /// Who follows, and what.
 struct Listener {
@@ -64,11 +89,47 @@ pub struct Alerts {
     recent: VecDeque<Arc<str>>,
     recent_bytes: usize,
     listeners: Vec<Listener>,
+    behind: Behind,
     missed: u64,
     /// Reused for every batch, like the next two.
     lines: Vec<Line>,
     alert_text: Vec<u8>,
     log_text: Vec<u8>,
+}
+
+/// The lines that listeners may still have before them, oldest first: those before the first that somebody holds are gone.
+#[derive(Default)]
+struct Behind {
+    lines: VecDeque<(Weak<str>, usize)>,
+    bytes: usize,
+}
+
+impl Behind {
+    /// Whether a line more is within [`LISTENER_BYTES`]; then it is one of them.
+    fn takes(&mut self, line: &Arc<str>) -> bool {
+        while let Some((oldest, bytes)) = self.lines.front()
+            && oldest.strong_count() == 0
+        {
+            self.bytes -= bytes;
+            self.lines.pop_front();
+        }
+        let takes = self.bytes + line.len() <= LISTENER_BYTES;
+        if takes {
+            self.bytes += line.len();
+            self.lines.push_back((Arc::downgrade(line), line.len()));
+        }
+        takes
+    }
+}
+
+/// Hands over what there is, and keeps no more room for it than the next text needs.
+fn write(text: &mut Vec<u8>, count: &mut u64, sinks: &mut Sinks) {
+    if *count > 0 {
+        sinks.write(text, *count);
+    }
+    *count = 0;
+    text.clear();
+    text.shrink_to(2 * TEXT_BYTES);
 }
 
 impl Alerts {
@@ -87,6 +148,7 @@ impl Alerts {
             recent: VecDeque::with_capacity(RECENT),
             recent_bytes: 0,
             listeners: Vec::new(),
+            behind: Behind::default(),
             missed: 0,
             lines: Vec::new(),
             alert_text: Vec::new(),
@@ -107,24 +169,24 @@ impl Alerts {
         if self.lines.is_empty() {
             return;
         }
-        self.alert_text.clear();
-        self.log_text.clear();
         let (mut alerts, mut logs) = (0, 0);
         for line in std::mem::take(&mut self.lines) {
             let text = compose::line(&line);
             let is_log = matches!(line, Line::Log(_));
-            let (buffer, count) =
-                if is_log { (&mut self.log_text, &mut logs) } else { (&mut self.alert_text, &mut alerts) };
+            let (buffer, count, sinks) = if is_log {
+                (&mut self.log_text, &mut logs, &mut self.log_sinks)
+            } else {
+                (&mut self.alert_text, &mut alerts, &mut self.sinks)
+            };
             buffer.extend_from_slice(text.as_bytes());
             *count += 1;
+            if buffer.len() >= TEXT_BYTES {
+                write(buffer, count, sinks);
+            }
             self.tell(is_log, text);
         }
-        if alerts > 0 {
-            self.sinks.write(&self.alert_text, alerts);
-        }
-        if logs > 0 {
-            self.log_sinks.write(&self.log_text, logs);
-        }
+        write(&mut self.alert_text, &mut alerts, &mut self.sinks);
+        write(&mut self.log_text, &mut logs, &mut self.log_sinks);
     }
 
     /// To who follows, and to who comes later.
@@ -134,9 +196,17 @@ impl Alerts {
             return;
         }
         let line: Arc<str> = Arc::from(text);
+        let fits = !self.listeners.iter().any(wants) || self.behind.takes(&line);
         let missed = &mut self.missed;
         self.listeners.retain(|listener| {
-            let sent = if wants(listener) { listener.lines.try_send(Arc::clone(&line)) } else { Ok(()) };
+            if !wants(listener) {
+                return true;
+            }
+            if !fits {
+                *missed += 1;
+                return !listener.lines.is_closed();
+            }
+            let sent = listener.lines.try_send(Arc::clone(&line));
             *missed += u64::from(matches!(sent, Err(TrySendError::Full(_))));
             !matches!(sent, Err(TrySendError::Closed(_)))
         });
@@ -175,8 +245,8 @@ impl Alerts {
         self.publish();
         self.sinks.look();
         self.report(CONDITION, self.sinks.condition());
+        self.log_sinks.look();
         if !self.log_sinks.is_empty() {
-            self.log_sinks.look();
             self.report(LOG_CONDITION, self.log_sinks.condition());
         }
     }
@@ -241,6 +311,38 @@ impl Handler<VisibilityChanged> for Alerts {
     }
 }
 
+impl Handler<SetSinks> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: SetSinks, _: &mut Self::Context) {
+        let logged = !self.log_sinks.is_empty();
+        self.sinks.replace(message.sinks);
+        self.log_sinks.replace(message.log_sinks);
+        if logged && self.log_sinks.is_empty() {
+            // Nobody speaks of them any more; one that finds no room stays as it was last said.
+            let _ = self.conditions.try_send(ConditionReported { name: LOG_CONDITION.to_owned(), condition: None });
+        }
+        self.look();
+    }
+}
+
+impl Handler<SetThrottle> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: SetThrottle, _: &mut Self::Context) {
+        self.state.set_throttle(message.0);
+        self.look();
+    }
+}
+
+impl Handler<SetVisibility> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: SetVisibility, _: &mut Self::Context) {
+        self.state.see_by_default(message.visibility);
+    }
+}
+
 impl Handler<SubscribeAlerts> for Alerts {
     type Result = MessageResult<SubscribeAlerts>;
 
@@ -279,5 +381,30 @@ impl Handler<ProcessesOf> for Alerts {
 
     fn handle(&mut self, message: ProcessesOf, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.state.processes_of(message.slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_alerts_listeners_hold_bounded_bytes_however_long_lines_are_and_room_comes_with_what_they_read() {
+        let mut behind = Behind::default();
+        let line = || -> Arc<str> { Arc::from("x".repeat(LISTENER_BYTES / 4)) };
+        let mut held: VecDeque<Arc<str>> = VecDeque::new();
+        for _ in 0..4 {
+            let line = line();
+            assert!(behind.takes(&line));
+            held.push_back(line);
+        }
+        assert!(!behind.takes(&line()), "a slow listener has as much before it as there may be");
+        held.pop_front();
+        assert!(behind.takes(&line()), "it read one");
+        // That one nobody kept: it was sent to nobody who holds it, but stands behind what is held.
+        assert!(!behind.takes(&line()));
+        held.clear();
+        assert!(behind.takes(&line()));
+        assert_eq!((behind.lines.len(), behind.bytes), (1, LISTENER_BYTES / 4));
     }
 }

@@ -4,13 +4,14 @@
 //!   alerts, the sinks.
 //! - *Hears*: [`RecordsRead`](palisade_protocol::RecordsRead), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced),
 //!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled), [`WorkloadNamed`](palisade_protocol::WorkloadNamed),
-//!   [`VisibilityChanged`](palisade_protocol::VisibilityChanged), [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts),
+//!   [`VisibilityChanged`](palisade_protocol::VisibilityChanged), [`SetVisibility`](palisade_protocol::SetVisibility),
+//!   [`actor::SetSinks`], [`actor::SetThrottle`], [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts),
 //!   [`AlertCountsOf`](palisade_protocol::AlertCountsOf), [`ProcessesOf`](palisade_protocol::ProcessesOf).
 //! - *Says*: lines to sinks and listeners; [`ConditionReported`](palisade_protocol::ConditionReported): whether the sinks write; questions
 //!   for user names to the port.
 //! - *Bounds*: [`processes::MAX_PROCESSES`] processes, [`rules::GENERATIONS`] generations a slot, [`users::MAX_NAMES`] names of users,
 //!   [`throttle::MAX_RULES`] rules of a silence, [`unheld::MAX_LINES`] parts of one policy that are said not to be held, [`actor::RECENT`] past alerts of [`actor::RECENT_BYTES`] in all,
-//!   [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each. Past logs are not kept.
+//!   [`actor::LISTENERS`] listeners of [`actor::LISTENER_LINES`] lines each and [`actor::LISTENER_BYTES`] in all. Past logs are not kept.
 //! - *On restart*: names and rules outlive it (the factory keeps them, since they are said once); processes are listed anew, and chains
 //!   reach back as far as that list. Past alerts, listeners, silences and counts are gone, the batch in hand is counted as lost.
 //! - *On overload*: the probe hands on no batch while too many wait here; a workload's flood of alerts is held back and accounted for
@@ -34,6 +35,7 @@ pub mod processes;
 pub mod rules;
 pub mod silence;
 pub mod sinks;
+mod slot_names;
 pub mod state;
 pub mod throttle;
 pub mod unheld;

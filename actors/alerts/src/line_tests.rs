@@ -158,6 +158,15 @@ fn unit_lines_of_an_alert_have_every_field_of_kubearmors_by_its_name() {
 }
 
 #[test]
+fn unit_lines_let_no_label_pass_for_two() {
+    let mut state = State::knowing(settings(None), Kept::default());
+    let labels = workload(&[("app", "db,app=web"), ("a=b", "c\\d"), ("ok", "x=y")]);
+    state.named(WorkloadNamed { slot: Slot(1), workload: labels });
+    let told = lines(&mut state, &[open(header(10, SECOND), b"/x", Some(taken(Outcome::Denied, None, 3)))]);
+    assert_eq!(json(&told[0])["labels"], "a\\x3db=c\\x5cd,app=db\\x2capp=web,ok=x=y");
+}
+
+#[test]
 fn unit_lines_of_a_rule_carry_severity_tags_and_message_and_those_of_the_host_say_so() {
     let mut state = state();
     let told = lines(&mut state, &[open(header(10, 70), b"/etc/bin/x", Some(taken(Outcome::Denied, Some(0), 3)))]);

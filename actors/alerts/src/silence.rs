@@ -5,7 +5,7 @@ use palisade_domain::{Family, Generation, HeldBack, Line, Slot, Throttling, Unix
 use crate::{
     compose::{DEFAULT_POSTURE, NodeNames},
     rules::RuleIndex,
-    state::{self, Names},
+    slot_names::{self, Names},
     throttle::{Ended, Limit, Throttle, Turn},
 };
 
@@ -68,31 +68,36 @@ impl Silences {
         out: &mut Vec<Line>,
     ) {
         out.append(&mut self.pending);
+        let Some(limit) = self.throttle.limit() else { return };
         for ended in self.throttle.ended(boot_ns) {
-            out.extend(self.summary(&ended, names, node, unix_minus_boot_ns));
+            out.push(summary(limit, &ended, names, node, unix_minus_boot_ns));
+        }
+    }
+
+    /// Another limit from now on; what was held back in silences that it ends is said with the next lines.
+    pub fn set_limit(&mut self, limit: Option<Limit>, names: &Names, node: &NodeNames, unix_minus_boot_ns: u64) {
+        // The line of a silence names the limit that it was under.
+        let Some(before) = self.throttle.limit() else {
+            self.throttle.set_limit(limit);
+            return;
+        };
+        for ended in self.throttle.set_limit(limit) {
+            self.pending.push(summary(before, &ended, names, node, unix_minus_boot_ns));
         }
     }
 
     /// The slot's workload is gone; `names` still has it.
     pub fn vacated(&mut self, slot: Slot, names: &Names, node: &NodeNames, unix_minus_boot_ns: u64) {
-        if let Some(ended) = self.throttle.vacated(slot) {
-            let line = self.summary(&ended, names, node, unix_minus_boot_ns);
-            self.pending.extend(line);
+        if let (Some(limit), Some(ended)) = (self.throttle.limit(), self.throttle.vacated(slot)) {
+            self.pending.push(summary(limit, &ended, names, node, unix_minus_boot_ns));
         }
     }
+}
 
-    fn summary(
-        &self,
-        ended: &Ended<RuleKey>,
-        names: &Names,
-        node: &NodeNames,
-        unix_minus_boot_ns: u64,
-    ) -> Option<Line> {
-        let limit = self.throttle.limit()?;
-        let time = UnixNanos(ended.at_ns.saturating_add(unix_minus_boot_ns));
-        let message = format!("{} alerts of this workload were held back", ended.total);
-        Some(line(limit, ended, time, names, node, message))
-    }
+fn summary(limit: Limit, ended: &Ended<RuleKey>, names: &Names, node: &NodeNames, unix_minus_boot_ns: u64) -> Line {
+    let time = UnixNanos(ended.at_ns.saturating_add(unix_minus_boot_ns));
+    let message = format!("{} alerts of this workload were held back", ended.total);
+    line(limit, ended, time, names, node, message)
 }
 
 fn held_back(names: &Names, slot: Slot, key: &RuleKey, count: u64) -> HeldBack {
@@ -109,11 +114,11 @@ fn line(limit: Limit, of: &Ended<RuleKey>, time: UnixNanos, names: &Names, node:
     Line::Throttling(Box::new(Throttling {
         time,
         node: node.node.clone(),
-        workload: state::workload(names, of.slot),
+        workload: slot_names::workload(names, of.slot),
         max_alerts_per_second: limit.per_second,
         silence_seconds: limit.silence_seconds,
         held_back_total: of.total,
         held_back: of.by_rule.iter().map(|(key, count)| held_back(names, of.slot, key, *count)).collect(),
-        kubearmor: state::fields(node, names, of.slot, time).threshold(message),
+        kubearmor: slot_names::fields(node, names, of.slot, time).threshold(message),
     }))
 }

@@ -1,31 +1,32 @@
 //! From batches of records to lines: the pure part.
 
+mod lines;
+
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use palisade_domain::{
-    Action, Alert, AlertAction, AlertRule, AlertWorkload, Family, Generation, Line, Log, NotHeldPart, Slot, Tier,
-    UnixNanos, Verdict, Visibility, Workload,
-};
+use palisade_domain::{Action, Family, Generation, Line, Slot, Tier, UnixNanos, Verdict, Visibility};
 use palisade_kernel_abi::{
     blob::Decision,
-    record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
+    record::{Body, CallNumber, DecisionTaken, Header, Phase, Record, RecordReader},
 };
-use palisade_policy::ir::Rule;
+use palisade_policy::{ObservedCall, ir::Rule};
 use palisade_protocol::{
     AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, VisibilityChanged, WorkloadNamed,
     observed_calls::CallOnPath,
 };
 use palisade_supervision::Kept;
-use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch, visibility::class_of_kind};
+use palisade_world::{PasswdAnswer, PasswdCandidate, PasswdOf, RecordBatch};
 
+use self::lines::By;
+pub use crate::slot_names::Names;
 use crate::{
     by_slot::BySlot,
-    compose::{self, Act, Actor, Decided, Fields, NodeNames},
+    compose::{self, NodeNames},
     processes::{Image, Processes},
-    rules::{RuleIndex, Rules},
+    rules::RuleIndex,
     silence::{RuleKey, Silences},
     throttle::{Limit, Turn},
-    unheld::{self, Unheld, Unsaid},
+    unheld::Unsaid,
     users::Users,
 };
 
@@ -35,44 +36,6 @@ const ASKS: usize = 16;
 const CANDIDATES: usize = 4;
 /// Processes that one answer tells of.
 pub const MAX_TOLD: usize = 4096;
-
-/// Who has a slot.
-#[derive(Debug)]
-pub(crate) struct Named {
-    pub(crate) workload: Arc<Workload>,
-    /// `key=value` by commas, as each of its lines has them.
-    pub(crate) labels: String,
-}
-
-/// Who has which slot, and what its rules are called. Said once, so it outlives the actor.
-#[derive(Debug, Default)]
-pub struct Names {
-    /// As many as the kernel has slots.
-    workloads: BTreeMap<Slot, Named>,
-    /// Where it is not the default.
-    visibility: BTreeMap<Slot, Visibility>,
-    rules: Rules,
-    unheld: Unheld,
-}
-
-impl Names {
-    /// A slot is this workload's from now on.
-    pub fn named(&mut self, fact: WorkloadNamed) {
-        let labels: Vec<String> = fact.workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        self.workloads.insert(fact.slot, Named { workload: fact.workload, labels: labels.join(",") });
-    }
-
-    pub(crate) fn workload(&self, slot: Slot) -> Option<&Named> {
-        self.workloads.get(&slot)
-    }
-
-    pub(crate) fn rule(&self, slot: Slot, key: &RuleKey) -> Option<AlertRule> {
-        match key.rule? {
-            RuleIndex::NotHeld(at) => self.unheld.part(slot, key.generation, at).map(unheld::rule_of),
-            index => self.rules.rule(slot, key.generation, key.policy, index),
-        }
-    }
-}
 
 /// What a state does by configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -134,6 +97,16 @@ impl State {
         }
     }
 
+    /// When alerts of one workload are too many from now on. What was held back in silences that this ends is said with the next lines.
+    pub fn set_throttle(&mut self, limit: Option<Limit>) {
+        self.silences.set_limit(limit, &self.names.lock(), &self.node, self.unix_minus_boot_ns);
+    }
+
+    /// What is seen of a workload of which nobody says it, from now on.
+    pub fn see_by_default(&mut self, visibility: Visibility) {
+        self.visibility = visibility;
+    }
+
     /// Whether anybody wants logs; none are made otherwise.
     pub fn want_logs(&mut self, wanted: bool) {
         self.wants_logs = wanted;
@@ -158,7 +131,7 @@ impl State {
 
     /// What is seen of a slot from now on.
     pub fn visible(&mut self, fact: &VisibilityChanged) {
-        self.names.lock().visibility.insert(fact.slot, fact.visibility);
+        self.names.lock().visible(fact);
     }
 
     /// A policy may decide from now on.
@@ -239,34 +212,6 @@ impl State {
                 }
             }
         }
-    }
-
-    fn not_held(&self, slot: Slot, key: &RuleKey, more: usize, boot_ns: u64, names: &Names) -> Line {
-        let part = match key.rule {
-            Some(RuleIndex::NotHeld(at)) => names.unheld.part(slot, key.generation, at),
-            _ => None,
-        };
-        let (rule, what, reason, count) = match part {
-            Some(part) => (Some(unheld::rule_of(part)), part.what.clone(), part.reason.clone(), part.count),
-            None => {
-                (None, String::new(), "further parts of its policies are not held: its status lists them".into(), more)
-            }
-        };
-        let message = if rule.is_some() { format!("not held: {what}: {reason}") } else { format!("{count} {reason}") };
-        let policy_name = rule.as_ref().map(|rule| rule.policy_name.clone()).unwrap_or_default();
-        let time = self.time(boot_ns);
-        Line::NotHeld(Box::new(NotHeldPart {
-            time,
-            node: self.node.node.clone(),
-            workload: workload(names, slot),
-            rule,
-            what,
-            reason,
-            count: count as u64,
-            generation: key.generation,
-            verdict: key.verdict,
-            kubearmor: fields(&self.node, names, slot, time).not_held(policy_name, message),
-        }))
     }
 
     /// Keeps the process table; returns what the acting process executed before an exec, if somebody may want it.
@@ -357,7 +302,12 @@ impl State {
         let executable = own.as_deref().map_or(&b""[..], |own| own.executable().as_bytes());
         let is_met = |rule: &Arc<Rule>| {
             let mut paths = std::iter::once(&call.path).chain(&call.other);
-            paths.any(|path| rule.observes_any(call.calls, path, executable))
+            paths.any(|path| match record.header.call {
+                Some(CallNumber { number, is_compat }) => {
+                    rule.observes(&ObservedCall { number, is_compat, path, executable })
+                }
+                None => rule.observes_any(call.calls, path, executable),
+            })
         };
         let met = observing.rules.iter().enumerate().filter(|(_, rule)| is_met(rule));
         // Of two that are as specific the first, as everywhere.
@@ -377,87 +327,8 @@ impl State {
         }
     }
 
-    fn alert(&mut self, record: &Record<'_>, by: By<'_>, caller: Option<&Arc<Image>>, names: &Names) -> Option<Line> {
-        let By { key, family, action, tier, reason } = by;
-        let act = compose::act(&record.body, self.unix_minus_boot_ns)?;
-        let slot = Slot(record.header.slot);
-        let rule = names.rule(slot, key);
-        self.counts.unattributed += u64::from(key.rule.is_some() && rule.is_none());
-        let time = self.time(record.header.boot_ns);
-        let process_chain = self.processes.chain(&record.header);
-        let actor = self.actor(record, caller);
-        let decided = Decided { verdict: key.verdict, tier, rule: rule.as_ref(), by_posture: key.by_posture };
-        let kubearmor = fields(&self.node, names, slot, time).alert(record, &act, actor, &decided);
-        Some(Line::Alert(Box::new(Alert {
-            time,
-            node: self.node.node.clone(),
-            workload: workload(names, slot),
-            process_chain,
-            subject: act.subject,
-            rule,
-            action: AlertAction::of(action, key.verdict),
-            family,
-            generation: key.generation,
-            tier,
-            verdict: key.verdict,
-            reason,
-            kubearmor,
-        })))
-    }
-
-    fn log(&mut self, record: &Record<'_>, caller: Option<&Arc<Image>>) -> Option<Line> {
-        // The kernel tells of every exec, for the chains, and of what rules are decided by: it is a log only where somebody asked for it.
-        let slot = Slot(record.header.slot);
-        let kind = if let Body::Folded(folded) = &record.body { folded.of_kind } else { record.kind() };
-        if record.decision.is_none() && !class_of_kind(kind).is_some_and(|class| self.visibility_of(slot).has(class)) {
-            return None;
-        }
-        let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
-        let time = self.time(record.header.boot_ns);
-        let process_chain = self.processes.chain_of_a_log(&record.header);
-        let actor = self.actor(record, caller);
-        let names = self.names.lock();
-        let kubearmor = fields(&self.node, &names, slot, time).log(record, &act, actor);
-        self.counts.logs += 1;
-        Some(Line::Log(Box::new(Log {
-            time,
-            node: self.node.node.clone(),
-            workload: workload(&names, slot),
-            process_chain,
-            subject: act.subject,
-            kubearmor,
-        })))
-    }
-
     fn visibility_of(&self, slot: Slot) -> Visibility {
         self.names.lock().visibility.get(&slot).copied().unwrap_or(self.visibility)
-    }
-
-    /// Who acted. An exec that was done is the caller's act, which is `caller` then; where that is not known, it is its parent's.
-    fn actor(&mut self, record: &Record<'_>, caller: Option<&Arc<Image>>) -> Actor {
-        let header = &record.header;
-        self.want_users(header);
-        let username = passwd_of(header).and_then(|of| self.users.name(of, header.uid)).unwrap_or_default().to_owned();
-        let identity = self.processes.identity(header);
-        let parent = self.processes.parent_image(header);
-        let parent = parent.as_deref();
-        let own = self.acting(record, caller);
-        let own = own.as_deref();
-        Actor {
-            identity,
-            source: own.map_or_else(|| palisade_domain::text::lossless(header.comm_bytes()), Image::command_line),
-            executable: own.map(|own| own.executable().to_owned()).unwrap_or_default(),
-            parent_executable: parent.map(|parent| parent.executable().to_owned()).unwrap_or_default(),
-            username,
-        }
-    }
-
-    /// What acted; of an exec that was done the caller, or else its parent.
-    fn acting(&self, record: &Record<'_>, caller: Option<&Arc<Image>>) -> Option<Arc<Image>> {
-        if matches!(record.body, Body::Exec(_)) && record.decision.is_none() {
-            return caller.cloned().or_else(|| self.processes.parent_image(&record.header));
-        }
-        self.processes.image(&record.header)
     }
 
     fn want_users(&mut self, header: &Header) {
@@ -512,15 +383,6 @@ impl State {
     }
 }
 
-/// By what an alert is raised.
-struct By<'a> {
-    key: &'a RuleKey,
-    family: Family,
-    action: Action,
-    tier: Tier,
-    reason: Option<String>,
-}
-
 /// When the kernel saw it.
 fn at(record: &Record<'_>) -> u64 {
     record.header.boot_ns
@@ -532,29 +394,5 @@ fn passwd_of(header: &Header) -> Option<PasswdOf> {
         (0, _) => Some(PasswdOf::Host),
         (_, 0) => None,
         (_, namespace) => Some(PasswdOf::MountNamespace(namespace)),
-    }
-}
-
-/// What the fields of a slot's line are made of.
-pub(crate) fn fields<'a>(node: &'a NodeNames, names: &'a Names, slot: Slot, time: UnixNanos) -> Fields<'a> {
-    let named = names.workload(slot);
-    Fields {
-        node,
-        time,
-        workload: named.map(|named| &*named.workload),
-        labels: named.map_or("", |named| &named.labels),
-        host: slot == Slot::HOST,
-    }
-}
-
-/// The workload as lines name it.
-pub(crate) fn workload(names: &Names, slot: Slot) -> AlertWorkload {
-    let named = names.workload(slot).map(|named| &named.workload);
-    let text = |of: fn(&Workload) -> &str| named.map(|workload| of(workload).to_owned()).unwrap_or_default();
-    AlertWorkload {
-        name: named.map_or_else(|| format!("slot {slot}"), |workload| workload.name.clone()),
-        namespace: text(|workload| &workload.namespace),
-        container: text(|workload| &workload.container),
-        container_id: text(|workload| workload.container_id.as_ref().map_or("", |id| &id.0)),
     }
 }

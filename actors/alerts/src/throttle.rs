@@ -92,6 +92,17 @@ impl<R: Ord + Clone> Throttle<R> {
         self.limit
     }
 
+    /// Another limit from now on. A silence keeps its end; without a limit all are over now.
+    pub fn set_limit(&mut self, limit: Option<Limit>) -> Vec<Ended<R>> {
+        self.limit = limit;
+        if limit.is_some() {
+            return Vec::new();
+        }
+        let slots: Vec<Slot> = self.slots.keys().copied().collect();
+        self.next_end_ns = u64::MAX;
+        slots.into_iter().filter_map(|slot| self.end(slot)).collect()
+    }
+
     /// An alert of `slot` by `rule`. Call [`Self::ended`] with the same time before, or a silence that is over is still one.
     pub fn turn(&mut self, slot: Slot, rule: &R, at_ns: u64) -> Turn {
         let Some(limit) = self.limit else { return Turn::Say };
@@ -236,6 +247,24 @@ mod tests {
         assert_eq!(throttle.vacated(A).map(|ended| ended.total), Some(6));
         assert_eq!(throttle.turn(A, &"r", 10), Turn::Say, "the next one starts afresh");
         assert_eq!(throttle.vacated(B), None);
+    }
+
+    #[test]
+    fn unit_throttle_takes_another_limit_and_accounts_for_what_it_held_back_under_the_last_one() {
+        let mut throttle = Throttle::new(Some(LIMIT));
+        for n in 0..9 {
+            throttle.turn(A, &"r", n);
+        }
+        assert_eq!(throttle.set_limit(Some(Limit { per_second: 100, silence_seconds: 9 })), []);
+        assert_eq!(throttle.turn(A, &"r", at(1)), Turn::Hold, "a silence keeps its end");
+        assert_eq!(throttle.ended(at(21))[0].total, 7);
+        assert!((0..99).all(|_| throttle.turn(A, &"r", at(21)) == Turn::Say), "the new limit");
+        for _ in 0..3 {
+            throttle.turn(A, &"r", at(21));
+        }
+        let ended = throttle.set_limit(None);
+        assert_eq!((ended.len(), ended[0].total), (1, 2), "over, and told");
+        assert_eq!((throttle.turn(A, &"r", at(21)), throttle.ended(at(999)).len()), (Turn::Say, 0));
     }
 
     proptest! {

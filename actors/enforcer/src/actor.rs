@@ -7,7 +7,7 @@ use palisade_domain::{Generation, Slot, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
     CompilePolicy, CompiledPolicy, Condition, ConditionReported, NotHeld, PolicyAnnounced, PolicyInstalled,
-    PolicySetChanged, VisibilityChanged, WorkloadStarted,
+    PolicySetChanged, SetVisibility, VisibilityChanged, WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
 use palisade_world::{Admission, Enforcement, Membership};
@@ -35,12 +35,20 @@ pub struct Wiring {
     pub released: Outbox<palisade_protocol::WorkloadGone>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
-    /// What is seen of a workload for which no set says otherwise.
+    /// What the kernel takes at an admission to be seen: what the node started with, whatever [`SetVisibility`] says since.
     pub visibility: Visibility,
+    /// The same of the host.
+    pub host_visibility: Visibility,
     /// What a set says is seen of a workload.
     pub select_visibility: SelectVisibility,
     /// Who makes logs of what is seen.
     pub visible: Outbox<VisibilityChanged>,
+}
+
+impl Wiring {
+    fn visibility_of(&self, slot: Slot) -> Visibility {
+        if slot == Slot::HOST { self.host_visibility } else { self.visibility }
+    }
 }
 
 /// An enforcer of this slot serves, and wants the newest set.
@@ -80,7 +88,7 @@ impl Enforcer {
     ) -> Self {
         // The postures that count come with each set.
         let state = State::new(membership.slot, workload, Postures::default())
-            .seeing(wiring.visibility, wiring.select_visibility);
+            .seeing(wiring.visibility_of(membership.slot), wiring.select_visibility);
         Self {
             state,
             membership,
@@ -136,7 +144,7 @@ impl Enforcer {
             Effect::Admit => {
                 let admitted = enforcement.admit(&self.membership).map_err(EnforcementFailed::from);
                 // At its admission the kernel takes the default.
-                self.say_visible(self.wiring.visibility);
+                self.say_visible(self.wiring.visibility_of(slot));
                 Some(Input::Admitted(admitted))
             }
             Effect::LearnMounts(pid) => {
@@ -276,6 +284,14 @@ impl Handler<PolicySetChanged> for Enforcer {
     fn handle(&mut self, message: PolicySetChanged, ctx: &mut Self::Context) {
         self.state.hold_to(message.generation, message.postures);
         self.input(Input::SetChanged(message.generation, message.set), ctx);
+    }
+}
+
+impl Handler<SetVisibility> for Enforcer {
+    type Result = ();
+
+    fn handle(&mut self, message: SetVisibility, ctx: &mut Self::Context) {
+        self.input(Input::SeeByDefault(message.of(self.membership.slot)), ctx);
     }
 }
 

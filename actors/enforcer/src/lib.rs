@@ -2,7 +2,8 @@
 //!
 //! One enforcer:
 //! - *Owns*: one slot: its membership in the kernel, the policy in force for it, the open admission of its container.
-//! - *Hears*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), [`WorkloadStarted`](palisade_protocol::WorkloadStarted), its admission.
+//! - *Hears*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
+//!   [`SetVisibility`](palisade_protocol::SetVisibility), its admission.
 //! - *Says*: [`CompilePolicy`](palisade_protocol::CompilePolicy), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced) before and
 //!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled) after an installation, [`ConditionReported`](palisade_protocol::ConditionReported).
 //! - *Bounds*: one open question to the compiler (an older one is taken back), one installation, one retry of each kind at a time; the
@@ -14,7 +15,8 @@
 //! The roster:
 //! - *Owns*: which enforcer has which slot, the newest set; that a slot is released only while it has no enforcer.
 //! - *Hears*: [`WorkloadAppeared`](palisade_protocol::WorkloadAppeared), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
-//!   [`WorkloadGone`](palisade_protocol::WorkloadGone), [`PolicySetChanged`](palisade_protocol::PolicySetChanged).
+//!   [`WorkloadGone`](palisade_protocol::WorkloadGone), [`PolicySetChanged`](palisade_protocol::PolicySetChanged),
+//!   [`SetVisibility`](palisade_protocol::SetVisibility).
 //! - *Says*: all of these on to its enforcers; [`WorkloadGone`](palisade_protocol::WorkloadGone) once a slot is released.
 //! - *Bounds*: as many enforcers as there are slots; for each slot one start, stop or release on its way and one workload that
 //!   waits for it; a release that fails is tried again, ever more slowly.

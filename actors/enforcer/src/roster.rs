@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, WrapFuture as _};
 use palisade_domain::Slot;
 use palisade_protocol::{
-    Condition, ConditionReported, PolicySetChanged, WorkloadAppeared, WorkloadGone, WorkloadStarted,
+    Condition, ConditionReported, PolicySetChanged, SetVisibility, WorkloadAppeared, WorkloadGone, WorkloadStarted,
 };
 use palisade_supervision::{ChildSpec, Context, Outbox, Overflow, Place, SupervisorHandle};
 
@@ -23,7 +23,7 @@ use crate::{
     slots::{Effect, Input, Slots},
 };
 
-/// Messages that may wait for one enforcer: an admission, a start and two sets; the rest coalesces before it.
+/// Messages that may wait for one enforcer: an admission, a start, what is seen, and two sets; the rest coalesces before it.
 const MAILBOX: usize = 16;
 
 /// First wait after a release that failed.
@@ -40,6 +40,7 @@ const NOBODY: &str = "";
 struct Member {
     name: String,
     sets: Outbox<PolicySetChanged>,
+    visibility: Outbox<SetVisibility>,
     starts: Outbox<WorkloadStarted>,
 }
 
@@ -56,6 +57,8 @@ pub struct Roster {
     place: Arc<dyn Place>,
     wiring: Wiring,
     newest: Option<PolicySetChanged>,
+    /// What is seen where no set says otherwise.
+    visibility: SetVisibility,
     slots: Slots<WorkloadAppeared>,
     occupants: BTreeMap<Slot, Occupant>,
     members: BTreeMap<Slot, Member>,
@@ -68,6 +71,7 @@ impl Roster {
     #[must_use]
     pub fn new(enforcers: SupervisorHandle, place: Arc<dyn Place>, wiring: Wiring) -> Self {
         Self {
+            visibility: SetVisibility { visibility: wiring.visibility, host: wiring.host_visibility },
             enforcers,
             place,
             wiring,
@@ -84,6 +88,19 @@ impl Roster {
     pub fn holding(mut self, workload: WorkloadAppeared) -> Self {
         self.first = Some(workload);
         self
+    }
+
+    /// Where no set says otherwise, this is seen, whatever the kernel was told at its start.
+    #[must_use]
+    pub fn seeing(mut self, visibility: SetVisibility) -> Self {
+        self.visibility = visibility;
+        self
+    }
+
+    fn tell_visibility(&self, member: &Member) {
+        if member.visibility.try_send(self.visibility).is_err() {
+            tracing::debug!(enforcer = member.name, "what is to be seen finds its enforcer over");
+        }
     }
 
     fn tell_set(&self, member: &Member) {
@@ -135,7 +152,8 @@ impl Roster {
         let newest_only = NonZeroUsize::MIN;
         let sets = enforcer.outbox(Overflow::Coalesce(newest_only, |_: &PolicySetChanged| 0));
         let starts = enforcer.outbox(Overflow::Coalesce(newest_only, |_: &WorkloadStarted| 0));
-        self.members.insert(slot, Member { name, sets, starts });
+        let visibility = enforcer.outbox(Overflow::Coalesce(newest_only, |_: &SetVisibility| 0));
+        self.members.insert(slot, Member { name, sets, visibility, starts });
         let supervisor = self.enforcers.clone();
         let start = async move { supervisor.start_child(spec).await };
         ctx.spawn(start.into_actor(self).map(move |result, roster, ctx| {
@@ -223,6 +241,7 @@ impl Handler<EnforcerStarted> for Roster {
 
     fn handle(&mut self, message: EnforcerStarted, _: &mut Self::Context) {
         if let Some(member) = self.members.get(&message.0) {
+            self.tell_visibility(member);
             self.tell_set(member);
             if let Some(pid) = self.occupants.get(&message.0).and_then(|occupant| occupant.running) {
                 // It is over: its slot is being given up.
@@ -252,6 +271,15 @@ impl Handler<WorkloadGone> for Roster {
     fn handle(&mut self, message: WorkloadGone, ctx: &mut Self::Context) {
         self.occupants.remove(&message.slot);
         self.input(message.slot, Input::Gone, ctx);
+    }
+}
+
+impl Handler<SetVisibility> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, message: SetVisibility, _: &mut Self::Context) {
+        self.visibility = message;
+        self.members.values().for_each(|member| self.tell_visibility(member));
     }
 }
 

@@ -166,6 +166,7 @@ async fn bed() -> Bed {
         released: others.outbox(Overflow::Refuse),
         conditions: others.outbox(Overflow::Refuse),
         visibility: Visibility::NONE,
+        host_visibility: Visibility::NONE,
         select_visibility: |_, _| None,
         visible: others.outbox(Overflow::Refuse),
     };

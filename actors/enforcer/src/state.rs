@@ -37,6 +37,8 @@ pub const RETRY_MAX: Duration = Duration::from_secs(30);
 pub enum Input {
     /// A policy set is in force.
     SetChanged(Generation, Arc<PolicySet>),
+    /// What is seen where no set says otherwise.
+    SeeByDefault(Visibility),
     /// The kernel took the workload's membership, or not.
     Admitted(Result<(), EnforcementFailed>),
     /// The compiler answered for a generation.
@@ -119,9 +121,13 @@ pub type SelectVisibility = fn(&PolicySet, &Workload) -> Option<Visibility>;
 pub struct State {
     select: Select,
     select_visibility: SelectVisibility,
-    /// Where no set says anything; the kernel adapter's own default is the same.
+    /// What the kernel adapter takes at an admission.
+    admitted_visibility: Visibility,
+    /// Where no set says anything: the same, until somebody says otherwise.
     default_visibility: Visibility,
-    /// What the kernel was told last; at its admission it takes the default.
+    /// What the newest set says of it.
+    said_visibility: Option<Visibility>,
+    /// What the kernel was told last.
     visible: (Visibility, u64),
     slot: Slot,
     workload: Arc<Workload>,
@@ -147,7 +153,9 @@ impl State {
         Self {
             select: |set, workload, postures| set.rules_for(workload, &BTreeMap::new(), postures),
             select_visibility: |_, _| None,
+            admitted_visibility: Visibility::NONE,
             default_visibility: Visibility::NONE,
+            said_visibility: None,
             visible: (Visibility::NONE, 0),
             slot,
             workload,
@@ -168,7 +176,8 @@ impl State {
     /// What is seen of the workload: by what its set says, or this.
     #[must_use]
     pub fn seeing(self, default_visibility: Visibility, select_visibility: SelectVisibility) -> Self {
-        Self { default_visibility, select_visibility, visible: (default_visibility, 0), ..self }
+        let admitted_visibility = default_visibility;
+        Self { admitted_visibility, default_visibility, select_visibility, visible: (default_visibility, 0), ..self }
     }
 
     #[cfg(test)]
@@ -232,9 +241,16 @@ impl State {
             }
             Input::Admitted(Ok(())) => {
                 self.admitted = true;
-                self.visible = (self.default_visibility, 0);
+                self.visible = (self.admitted_visibility, 0);
                 self.learn(out);
                 self.begin(out);
+            }
+            Input::SeeByDefault(visibility) => {
+                self.default_visibility = visibility;
+                // Before the first set nothing is said of it: that comes with it.
+                if self.admitted && self.wanted.is_some() {
+                    self.see(self.visible.1, out);
+                }
             }
             Input::Admitted(Err(failed)) => self.fail(failed.to_string(), out),
             Input::Compiled(generation, result) if self.is_newest(generation) => match result {
@@ -289,7 +305,7 @@ impl State {
         let generation = *generation;
         // It changes nothing, so nothing is left half changed. What the panic said is in the log already.
         let selected = catch_unwind(AssertUnwindSafe(|| {
-            let visibility = (self.select_visibility)(set, &self.workload).unwrap_or(self.default_visibility);
+            let visibility = (self.select_visibility)(set, &self.workload);
             ((self.select)(set, &self.workload, self.postures), visibility)
         }));
         let Ok((rules, visibility)) = selected else {
@@ -298,16 +314,22 @@ impl State {
         };
         self.rules = Arc::clone(&rules);
         // At once: seeing needs no rules in force, and holds whether or not they can be put there.
-        let visible = (visibility, kinds_by_which(&rules));
-        if self.visible != visible {
-            self.visible = visible;
-            out.push(Effect::See(visible.0, visible.1));
-        }
+        self.said_visibility = visibility;
+        self.see(kinds_by_which(&rules), out);
         if rules.rules.is_empty() {
             self.install(generation, None, out);
         } else {
             self.work = Work::Compiling;
             out.push(Effect::Compile(generation, rules));
+        }
+    }
+
+    /// What is seen, and `also` what rules are decided by.
+    fn see(&mut self, also: u64, out: &mut Vec<Effect>) {
+        let visible = (self.said_visibility.unwrap_or(self.default_visibility), also);
+        if self.visible != visible {
+            self.visible = visible;
+            out.push(Effect::See(visible.0, visible.1));
         }
     }
 

@@ -102,6 +102,25 @@ fn unit_enforcer_tells_the_kernel_what_is_seen_when_a_set_changes_it_and_after_e
 }
 
 #[test]
+fn unit_enforcer_sees_by_a_default_that_changes_unless_a_set_says_otherwise() {
+    let (file, all) = (Visibility::NONE.with(VisibilityClass::File), Visibility::ALL);
+    let mut state = admitted("other").seeing(Visibility::NONE, |set, _| (!set.is_empty()).then_some(Visibility::NONE));
+    let seen = |effects: Vec<Effect>| -> Vec<Visibility> {
+        effects
+            .iter()
+            .filter_map(|effect| if let Effect::See(classes, 0) = effect { Some(*classes) } else { None })
+            .collect()
+    };
+    assert!(seen(step(&mut state, Input::SeeByDefault(file))).is_empty(), "no set is known: it may say otherwise");
+    let nothing_said = Arc::new(PolicySet::default());
+    assert_eq!(seen(step(&mut state, Input::SetChanged(Generation(1), nothing_said))), [file]);
+    assert_eq!(seen(step(&mut state, Input::SeeByDefault(all))), [all]);
+    assert_eq!(seen(step(&mut state, Input::Admitted(Ok(())))), [all], "the kernel took what it was started with");
+    assert_eq!(seen(step(&mut state, Input::SetChanged(Generation(2), set()))), [Visibility::NONE]);
+    assert!(seen(step(&mut state, Input::SeeByDefault(file))).is_empty(), "the set says otherwise");
+}
+
+#[test]
 fn unit_enforcer_asks_for_the_records_that_rules_on_calls_on_a_path_are_decided_by_as_long_as_there_are_such_rules() {
     let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p, namespace: default}\n\
         spec:\n  selector: {matchLabels: {app: web}}\n  syscalls: {matchPaths: [{path: /etc/, syscall: [unlink, mount, stat]}], \

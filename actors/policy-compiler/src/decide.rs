@@ -10,7 +10,9 @@ use palisade_kernel_abi::blob::{
 use palisade_policy::policy_test::Act;
 use palisade_protocol::CompiledPolicy;
 
-/// Decides the act. A source that is not stated is an executable that no rule names.
+use crate::layers::accept_of_preset;
+
+/// Decides the act. A source that is not stated is an executable that no rule names; devices are in no blob, so that they are permitted.
 #[must_use]
 pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
     let blob = &policy.blob;
@@ -23,6 +25,7 @@ pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
         blob.decide(family, accept, source(from), Modifiers::NONE.at_terminal(tty))
     };
     let by_number = |family, accept: AcceptId, from| blob.decide(family, accept, source(from), Modifiers::NONE);
+    let undecided = || Decision::from_word(0);
     match act {
         Act::Dns(dns) => {
             let accept = blob.name_accept(&domain_path(dns.name.as_bytes()));
@@ -36,6 +39,8 @@ pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
             let accept = call.number.map(|number| AcceptId::of_syscall(number.into())).or_else(compat);
             by_number(Family::Syscall, accept.unwrap_or_default(), &call.source)
         }
+        Act::Preset(act) => by_number(Family::Preset, accept_of_preset(act.preset), &None),
+        Act::Device(_) => undecided(),
         Act::Exec(exec) => {
             let modifiers = Modifiers::new(exec.uid == exec.owner, false).at_terminal(exec.tty);
             let decision = by_path(Family::Process, &exec.path, &exec.source, modifiers);
@@ -55,8 +60,9 @@ pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
             let domain = if connect.address.is_ipv4() { AF_INET } else { AF_INET6 };
             let socket = Endpoint { domain, kind: connect.kind, protocol: connect.protocol, destination: None };
             let destination = Some((connect.address, connect.port));
-            let creation = by_endpoint(Family::Socket, socket, &connect.source, false);
-            let connection = by_endpoint(Family::Connect, Endpoint { destination, ..socket }, &connect.source, false);
+            let creation = by_endpoint(Family::Socket, socket, &connect.source, connect.tty);
+            let connection =
+                by_endpoint(Family::Connect, Endpoint { destination, ..socket }, &connect.source, connect.tty);
             let is_decided = creation.effect == Effect::Block || creation.effect > connection.effect;
             if is_decided { creation } else { connection }
         }

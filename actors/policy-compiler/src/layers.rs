@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_kernel_abi::blob::{Automaton, Family};
-use palisade_policy::ir::{Matcher, PathMatch, Rule};
+use palisade_kernel_abi::blob::{AcceptId, Automaton, Family, Preset};
+use palisade_policy::ir::{self, Matcher, PathMatch, Rule};
 
 use crate::{
     arguments::ArgumentSets,
@@ -150,20 +150,22 @@ pub struct Numbers {
     pub class_of_accept: Vec<u32>,
 }
 
-/// The accept ids of what has a number.
-fn accepts_of(matcher: &Matcher) -> Vec<u32> {
-    use palisade_kernel_abi::blob::{AcceptId, Preset};
-    use palisade_policy::ir;
-    let preset = |preset: ir::Preset| match preset {
+/// The accept id of a preset.
+pub(crate) fn accept_of_preset(preset: ir::Preset) -> AcceptId {
+    AcceptId::of_preset(match preset {
         ir::Preset::FilelessExec => Preset::FilelessExec,
         ir::Preset::AnonMapExec => Preset::AnonMapExec,
         ir::Preset::ProtectEnv => Preset::ProtectEnv,
         ir::Preset::ProtectProc => Preset::ProtectProc,
         ir::Preset::Exec => Preset::Exec,
-    };
+    })
+}
+
+/// The accept ids of what has a number.
+fn accepts_of(matcher: &Matcher) -> Vec<u32> {
     match matcher {
         Matcher::Capability(capability) => vec![AcceptId::of_capability(capability.number).0],
-        Matcher::Preset(named) => vec![AcceptId::of_preset(preset(*named)).0],
+        Matcher::Preset(preset) => vec![accept_of_preset(*preset).0],
         Matcher::Syscall(call) => {
             let native = call.numbers.iter().map(|number| AcceptId::of_syscall((*number).into()).0);
             native.chain(call.numbers32.iter().map(|number| AcceptId::of_compat_syscall((*number).into()).0)).collect()

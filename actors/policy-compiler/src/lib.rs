@@ -22,8 +22,8 @@
 //!    presets); then bare names; then directories and patterns (and sockets, domains, system calls) on one scale, the longer literal
 //!    prefix (more fixed bits, the longer domain) first.
 //! 2. Each deciding rule says one thing. A *modifier* is met or not: `readOnly` by an act that does not write, `ownerOnly` by the file's
-//!    owner, `pts: false` by a process without a controlling terminal, `allowedArgs` by an exec whose every argument after the first is one
-//!    of them; several are met together or not at all. *Block* says block, but where it has modifiers and they are met it permits. *Audit*
+//!    owner, `pts: false` by a process without a controlling terminal, `allowedArgs` by an exec that has arguments after the first and
+//!    whose every one is listed; several are met together or not at all. *Block* says block, but where it has modifiers and they are met it permits. *Audit*
 //!    audits what a Block would block. *Allow* permits, but with modifiers it permits only what meets them, and has nothing to say about
 //!    the rest. On system calls a Block is an Audit.
 //! 3. If they disagree: block before audit before permit before nothing to say. Among rules that say the same, the lowest in

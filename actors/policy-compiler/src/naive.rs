@@ -1,12 +1,16 @@
 //! The verdict semantics once more, rule by rule and byte by byte: the oracle that compiled blobs are held against.
 //!
-//! Invariant: this shares no code with the compiler: neither its globs, nor its specificity, nor its canonical order. It is slow
-//! and made to be read next to the crate's documentation. Differential tests (here, and those of the kernel's walker) use it.
+//! Invariant: this shares no code with the compiler nor with a walker: neither globs, nor specificity, nor the canonical order, nor where
+//! an address leads; only the types of rules and answers (a test holds it to them). It is slow and made to be read next to the crate's
+//! documentation. Differential tests (here, and those of the kernel's walker) use it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use palisade_domain::{Action, Posture};
-use palisade_kernel_abi::blob::{AF_INET, AF_INET6, Effect, Endpoint, Family, Modifiers, reached};
+use palisade_kernel_abi::blob::{Effect, Endpoint, Family, Modifiers};
 use palisade_policy::ir::{
     DestinationMatch, Matcher, PathMatch, PathRule, Postures, Preset, Rule, SocketMatch, SourceDirectory, Transport,
     WorkloadRules,
@@ -67,16 +71,20 @@ pub fn candidates<'a>(rules: &'a WorkloadRules, act: &Act<'_>) -> Vec<&'a Arc<Ru
     counted.filter(|rule| source_matches(rule, act) && object_matches(&rule.matcher, act)).collect()
 }
 
+/// Of the candidates those of the highest rank.
+#[must_use]
+pub fn deciding<'a>(rules: &'a WorkloadRules, act: &Act<'_>) -> Vec<&'a Arc<Rule>> {
+    let candidates = candidates(rules, act);
+    let best = candidates.iter().map(|rule| rank(rule)).max();
+    candidates.into_iter().filter(|rule| Some(rank(rule)) == best).collect()
+}
+
 /// What the rules say of the act.
 #[must_use]
 pub fn evaluate(rules: &WorkloadRules, act: &Act<'_>) -> Expected {
     let is_allow_list = !matches!(act.family, Family::Syscall | Family::Preset)
         && rules.rules.iter().any(|rule| rule.action == Action::Allow && counts(&rule.matcher, act.family));
-    let candidates = candidates(rules, act);
-    let Some(best) = candidates.iter().map(|rule| rank(rule)).max() else {
-        return undecided(is_allow_list, act.family, &rules.postures);
-    };
-    let deciding: Vec<&Arc<Rule>> = candidates.into_iter().filter(|rule| rank(rule) == best).collect();
+    let deciding = deciding(rules, act);
     let named = |wanted: Says| -> Vec<Arc<Rule>> {
         deciding.iter().filter(|rule| says(rule, act) == wanted).map(|rule| Arc::clone(rule)).collect()
     };
@@ -144,7 +152,12 @@ fn says(rule: &Rule, act: &Act<'_>) -> Says {
             conditions.push(!is(Modifiers::TTY));
         }
         if !path.allowed_arguments.is_empty() {
-            conditions.push(act.arguments.iter().all(|argument| path.allowed_arguments.contains(*argument)));
+            // Without any argument there is none of the listed ones.
+            let mut listed = 0;
+            for argument in act.arguments {
+                listed += usize::from(path.allowed_arguments.contains(*argument));
+            }
+            conditions.push(listed > 0 && listed == act.arguments.len());
         }
     }
     if let Matcher::Socket(socket) = &rule.matcher
@@ -368,8 +381,9 @@ fn member(class: &[u8]) -> Option<(u8, &[u8])> {
 fn socket_matches(socket: &SocketMatch, endpoint: &Endpoint) -> bool {
     let domain = match endpoint.destination.map(|(address, _)| reached(address)) {
         None => endpoint.domain,
-        Some(IpAddr::V4(_)) => AF_INET,
-        Some(IpAddr::V6(_)) => AF_INET6,
+        // `AF_INET` and `AF_INET6`.
+        Some(IpAddr::V4(_)) => 2,
+        Some(IpAddr::V6(_)) => 10,
     };
     let is = |wanted: Option<u8>, found: u8| wanted.is_none_or(|wanted| wanted == found);
     socket
@@ -389,6 +403,19 @@ fn destination_matches(destination: &DestinationMatch, endpoint: &Endpoint) -> b
     transport
         && destination.ports.is_none_or(|(first, last)| (first..=last).contains(&port))
         && destination.cidr.is_none_or(|(network, prefix)| network_contains(network, prefix, reached(address)))
+}
+
+/// Where a connection to the address arrives: a mapped address is IPv4's, and nowhere in particular is this machine.
+fn reached(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.octets().starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]) => {
+            let [.., a, b, c, d] = v6.octets();
+            reached(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
+        }
+        other => other,
+    }
 }
 
 fn network_contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {

@@ -3,7 +3,6 @@
 //! The explanation reads rules and gives reasons, the blob is walked as the kernel walks it; they share the rules' own specificity and
 //! nothing else.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
@@ -22,6 +21,7 @@ const CAPABILITIES: [&str; 3] = ["net_raw", "cap_bpf", "KILL"];
 const RANGES: [&str; 7] =
     ["10.0.0.0/8", "10.1.0.0/16", "10.1.1.1/32", "0.0.0.0/0", "::/0", "fd00::/8", "::ffff:10.0.0.0/104"];
 const ADDRESSES: [&str; 6] = ["10.1.1.1", "10.2.0.1", "11.0.0.1", "fd00::1", "::1", "::ffff:10.1.1.1"];
+const PRESETS: [&str; 5] = ["filelessExec", "anonMapExec", "protectEnv", "protectProc", "exec"];
 const PROTOCOLS: [&str; 7] = ["tcp", "udp", "raw", "all", "stream", "dgram", "icmp"];
 
 /// Which list an item stands in, and its own fields.
@@ -56,6 +56,7 @@ fn item() -> impl Strategy<Value = (&'static str, String)> {
             .prop_map(|calls| ("syscalls.matchSyscalls", format!("syscall: [{}]", calls.join(", ")))),
         path.prop_map(|path| ("ptrace.match", format!("target: {path}"))),
         Just(("ptrace.match", "message: any".to_owned())),
+        select(&PRESETS[..]).prop_map(|name| ("presets", format!("name: {name}"))),
     ]
 }
 
@@ -74,8 +75,13 @@ fn document() -> impl Strategy<Value = String> {
     let action = select(&["Allow", "Audit", "Block"][..]);
     proptest::collection::vec((item(), sources(), action), 1..14).prop_map(|items| {
         let mut lists: BTreeMap<&str, BTreeMap<&str, Vec<String>>> = BTreeMap::new();
+        let mut presets = Vec::new();
         for ((list, fields), sources, action) in items {
-            let (family, list) = list.split_once('.').unwrap();
+            // Presets are a list of their own, without families and sources; and an Allow of one is warned of.
+            let Some((family, list)) = list.split_once('.') else {
+                presets.push(format!("{{{fields}, action: {}}}", if action == "Allow" { "Audit" } else { action }));
+                continue;
+            };
             // System calls audit, whatever is written.
             let action = if family == "syscalls" { "Audit" } else { action };
             let text = format!("{{{fields}, fromSource: [{sources}], action: {action}}}");
@@ -90,7 +96,8 @@ fn document() -> impl Strategy<Value = String> {
             })
             .collect();
         format!(
-            "apiVersion: palisade.dev/v1alpha1\nkind: PalisadePolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  selector: {{}}\n{families}"
+            "apiVersion: palisade.dev/v1alpha1\nkind: PalisadePolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  selector: {{}}\n  presets: [{}]\n{families}",
+            presets.join(", ")
         )
     })
 }
@@ -120,11 +127,11 @@ fn act() -> impl Strategy<Value = String> {
             .prop_map(|(family, kind, protocol, source, tty)| {
                 format!("socket: {{family: {family}, type: {kind}, protocol: {protocol}, {source}, tty: {tty}}}")
             }),
-        (select(&ADDRESSES[..]), select(&[80, 85, 443][..]), select(&["tcp", "udp"][..]), source()).prop_map(
-            |(address, port, protocol, source)| {
-                format!("connect: {{address: {address:?}, port: {port}, protocol: {protocol}, {source}}}")
-            }
-        ),
+        (select(&ADDRESSES[..]), select(&[80, 85, 443][..]), select(&["tcp", "udp"][..]), source(), any::<bool>())
+            .prop_map(|(address, port, protocol, source, tty)| {
+                format!("connect: {{address: {address:?}, port: {port}, protocol: {protocol}, {source}, tty: {tty}}}")
+            }),
+        select(&PRESETS[..]).prop_map(|name| format!("preset: {{name: {name}}}")),
         (path(), source()).prop_map(|(target, source)| format!("ptrace: {{target: {target}, {source}}}")),
         (select(&["a.b.c", "b.c", "x.d.c", "c", "e", "x.b.c.shop.svc.cluster.local", "cluster.local"][..]), source())
             .prop_map(|(name, source)| format!("dns: {{name: {name}, {source}}}")),

@@ -1,12 +1,16 @@
 //! The policy set in force: the pure part.
 //!
+//! Bounds: ten diagnostics of a file, [`MAX_RULE_BYTES`] of rules in all; a file that is too much beside those before it (by name) is a
+//! broken one, without a last sound version.
+//!
 //! Invariant: the set in force is made of sound files only. A file that is not sound, or cannot be read, counts with its last sound
 //! version, if there was one, and is named; a file that is gone counts no more. A generation is given out only for a set that differs from the one before it, so that a
 //! rewritten comment reaches no kernel. A panic over one file, or over one file beside the others, makes that file a broken one like any
 //! other; one that no single file is to blame for leaves the set of before, and is said.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -37,6 +41,12 @@ struct Held {
     current: PolicyFile,
     sound: Option<PolicyFile>,
 }
+
+/// Diagnostics of one file that are kept: 10,000 files with so many take some 50 MB, and nobody reads more of one in a status.
+const SAID: usize = 10;
+
+/// Most bytes that the rules of all files take together: twice what one file may, room for 200,000 ordinary rules.
+pub const MAX_RULE_BYTES: usize = 128 << 20;
 
 /// Files that a condition names; the status names them all.
 const NAMED: usize = 8;
@@ -156,7 +166,7 @@ impl State {
         }
         for palisade_world::PolicyFile { name, content } in kept {
             let parse = self.parse;
-            let parsed = catch_unwind(|| parse(&name, &content)).unwrap_or_else(|_| stumbled_over(&name));
+            let parsed = parsed_by(parse, &name, &content);
             if parsed.is_sound() {
                 // Without its content: whatever the directory has by now is read.
                 let held = Held { content: None, current: parsed.clone(), sound: Some(parsed) };
@@ -167,16 +177,17 @@ impl State {
 
     /// A reading of the whole directory.
     pub fn read(&mut self, reading: PolicyReading) -> Outcome {
-        let hold = |file: palisade_world::PolicyFile| {
+        let mut files: BTreeMap<String, Arc<Held>> = BTreeMap::new();
+        let mut rule_bytes = 0;
+        // One after the other: no more than one file is held beyond the bound while it is read.
+        for file in reading.files {
             let held = hold(self.parse, &file.name, file.content, self.files.get(&file.name));
-            (file.name, held)
-        };
-        let unreadable = |file: palisade_world::UnreadableFile| {
+            files.insert(file.name.clone(), within(&mut rule_bytes, &file.name, held));
+        }
+        for file in reading.unreadable {
             let held = unreadable(&file, self.files.get(&file.name));
-            (file.name, held)
-        };
-        let files: BTreeMap<String, Arc<Held>> =
-            reading.files.into_iter().map(hold).chain(reading.unreadable.into_iter().map(unreadable)).collect();
+            files.insert(file.name.clone(), within(&mut rule_bytes, &file.name, held));
+        }
         let before = std::mem::take(&mut self.status.diagnostics);
         self.status.unreadable = None;
         let last = std::mem::replace(&mut self.files, files);
@@ -189,6 +200,7 @@ impl State {
             .collect();
         let found = self.files.values().flat_map(|kept| kept.current.diagnostics.iter().cloned()).chain(duplicates);
         self.status.diagnostics = found.collect();
+        let before: BTreeSet<Diagnostic> = before.into_iter().collect();
         let news = self.status.diagnostics.iter().filter(|found| !before.contains(found)).cloned().collect();
         let to_keep = self.files.iter().filter_map(|(name, held)| newly_sound(name, held, last.get(name))).collect();
         let to_forget = last.into_keys().filter(|name| !self.files.contains_key(name)).collect();
@@ -255,10 +267,47 @@ fn hold(parse: Parse, name: &str, content: Vec<u8>, before: Option<&Arc<Held>>) 
     {
         return Arc::clone(before);
     }
-    let current = catch_unwind(|| parse(name, &content)).unwrap_or_else(|_| stumbled_over(name));
+    let current = parsed_by(parse, name, &content);
     let last_good = || before.and_then(|before| before.sound.clone());
     let sound = if current.is_sound() { Some(current.clone()) } else { last_good() };
     Arc::new(Held { content: Some(content), current, sound })
+}
+
+/// The file as it is held beside those before it: a broken one where its rules are too much for all of them.
+fn within(rule_bytes: &mut usize, name: &str, held: Arc<Held>) -> Arc<Held> {
+    let more = held.sound.as_ref().map_or(0, |sound| sound.rule_bytes);
+    if more == 0 || *rule_bytes + more <= MAX_RULE_BYTES {
+        *rule_bytes += more;
+        return held;
+    }
+    let why = format!(
+        "its rules take {more} bytes, those of the files before it {rule_bytes}, and all together at most {MAX_RULE_BYTES}"
+    );
+    let current = broken(name, why, "shorten messages and tags that many rules inherit, or remove files".into());
+    // Without its content, so that it is read again when there may be room.
+    Arc::new(Held { content: None, current, sound: None })
+}
+
+fn parsed_by(parse: Parse, name: &str, content: &[u8]) -> PolicyFile {
+    shortened(catch_unwind(|| parse(name, content)).unwrap_or_else(|_| stumbled_over(name)))
+}
+
+/// Without the least of its diagnostics past [`SAID`]: those of all files together are bound by it.
+fn shortened(mut file: PolicyFile) -> PolicyFile {
+    if file.diagnostics.len() <= SAID {
+        return file;
+    }
+    file.diagnostics.sort_by_key(|found| Reverse(found.severity));
+    let rest = file.diagnostics.split_off(SAID);
+    file.diagnostics.sort_by_key(|found| (found.line, found.column));
+    file.diagnostics.extend(rest.first().map(|worst| Diagnostic {
+        what: format!("{} more problems at least", rest.len()),
+        why: format!("a node keeps {SAID} of a file, the worst"),
+        instead: "run `palisade policy validate`, which lists more".into(),
+        ..worst.clone()
+    }));
+    file.diagnostics.shrink_to_fit();
+    file
 }
 
 /// A file that is there and cannot be read is broken like any other: its last sound version counts.
@@ -295,5 +344,11 @@ fn broken(name: &str, why: String, instead: String) -> PolicyFile {
         why,
         instead,
     };
-    PolicyFile { name: name.into(), policies: Vec::new(), namespaces: Vec::new(), diagnostics: vec![found] }
+    PolicyFile {
+        name: name.into(),
+        policies: Vec::new(),
+        namespaces: Vec::new(),
+        diagnostics: vec![found],
+        rule_bytes: 0,
+    }
 }

@@ -349,3 +349,76 @@ fn unit_policy_keeper_holds_a_broken_file_to_the_version_that_a_process_before_k
         state.in_force().expect("it stays").set.iter().map(|policy| policy.reference.name.clone()).collect();
     assert_eq!(names, ["one", "three"]);
 }
+
+#[test]
+fn unit_policy_keeper_keeps_few_diagnostics_of_a_file_and_the_worst_of_them() {
+    let items = |count: usize, item: &str| vec![item; count].join(", ");
+    // Warnings first, and what refuses the file last.
+    let paths = items(300, "{path: /a*}") + ", {path: relative}";
+    let text = policy("one", "/bin/x").replace("[{path: /bin/x}]", &format!("[{paths}]"));
+    let mut state = State::default();
+    let outcome = state.read(reading(&[("a.yaml", &text)]));
+    let said: Vec<String> = state.status().diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 11, "{said:?}");
+    assert!(said.iter().any(|line| line.contains("`relative`")), "{said:?}");
+    assert!(said[10].contains("291 more problems at least"), "{said:?}");
+    assert_eq!(state.status().policies, Vec::<String>::new(), "it is refused all the same");
+    assert_eq!(outcome.news.len(), 11);
+    assert!(state.read(reading(&[("a.yaml", &(text.clone() + "# more\n"))])).news.is_empty(), "nothing is new");
+}
+
+#[test]
+fn unit_policy_keeper_tells_what_is_new_of_many_problems_without_comparing_each_with_each() {
+    let files: Vec<(String, String)> =
+        (0..4_000).map(|number| (format!("{number}.yaml"), items_of(number, "{path: /a*}"))).collect();
+    let borrowed: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let mut state = State::default();
+    assert_eq!(state.read(reading(&borrowed)).news.len(), 40_000);
+    let mut changed = borrowed.clone();
+    let other = items_of(7, "{path: relative}");
+    changed[7].1 = &other;
+    let took = took(|| assert_eq!(state.read(reading(&changed)).news.len(), 10));
+    assert!(took < Duration::from_secs(10), "{took:?}: 1.6 thousand million comparisons take longer");
+}
+
+fn items_of(number: usize, item: &str) -> String {
+    policy(&format!("p{number}"), "/bin/x").replace("[{path: /bin/x}]", &format!("[{}]", [item; 10].join(", ")))
+}
+
+/// Processor time of this thread.
+fn took(work: impl FnOnce()) -> Duration {
+    let now = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+        Duration::from_nanos(stat.split(' ').next().and_then(|ns| ns.parse().ok()).expect("a number"))
+    };
+    let begun = now();
+    work();
+    now() - begun
+}
+
+#[test]
+fn unit_policy_keeper_bounds_what_the_rules_of_all_files_take_and_names_the_file_that_is_too_much() {
+    // Some 60 MB of rules from 30 KB of text: each rule has the message that it inherits.
+    let large = |name: &str| {
+        let items = ["{protocol: \"tcp,udp,raw,icmp,icmpv6,sctp,stream,dgram,rdm,seqpacket\"}"; 140].join(", ");
+        let document = |number: usize| {
+            format!(
+                "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}-{number}}}\nspec:\n  selector: {{}}\n  \
+                 message: {}\n  network: {{matchProtocols: [{items}]}}\n",
+                "x".repeat(4_000)
+            )
+        };
+        (0..10).map(document).collect::<String>()
+    };
+    let texts = ["a", "b", "c"].map(large);
+    let names = ["a.yaml", "b.yaml", "c.yaml"];
+    let files: Vec<(&str, &str)> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
+    let mut state = State::default();
+    let small = policy("small", "/bin/x");
+    state.read(reading(&[files.as_slice(), &[("d.yaml", small.as_str())]].concat()));
+    assert_eq!(state.status().policies.len(), 21, "two of them, and the small one");
+    let [said] = state.status().diagnostics.as_slice() else { panic!("{:?}", state.status().diagnostics) };
+    assert!(said.file == "c.yaml" && said.why.ends_with("and all together at most 134217728"), "{said}");
+    state.read(reading(&[files[0], files[2], ("d.yaml", small.as_str())]));
+    assert_eq!((state.status().policies.len(), state.status().diagnostics.len()), (21, 0), "there is room again");
+}

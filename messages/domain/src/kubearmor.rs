@@ -13,6 +13,7 @@
 //! - `processHash`, `parentHash`, `resourceHash` and `hashAlgo` stay absent: a hash that nothing in the kernel measured before the
 //!   act (IMA, fs-verity) would be one of another file by the time that anybody reads it, and no record carries a measurement yet.
 //! - `kubeArmorVersion` is absent: this is not KubeArmor. `oid` has no counterpart here.
+//! - `labels`: a comma or a backslash inside a label, and an equals sign inside its key, is written `\xNN`; Kubernetes allows none of them.
 //! - `owner` is absent where nothing tells the pod's owner.
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 use crate::{
     common::Common,
     diagnostic::{Problems, quoted},
-    draft::{Draft, Item},
+    draft::Draft,
     fields::{self, Fields},
     ir::{DeviceMatch, Matcher},
     suggest,
@@ -49,7 +49,7 @@ pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>)
     draft.family(spec, "device", outer, |family, common, draft| {
         let before = draft.rules.len();
         draft.items(family, "matchDevice", common, |item, draft| {
-            if let Some(device) = device(item, draft) {
+            if let Some(device) = read_match(&mut item.fields, draft.problems) {
                 draft.push(item, Matcher::Device(device), Default::default());
             }
         });
@@ -61,19 +61,20 @@ pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>)
     });
 }
 
-fn device(item: &mut Item<'_>, draft: &mut Draft<'_>) -> Option<DeviceMatch> {
-    let before = draft.problems.refusals();
-    let place = item.fields.place_of("class");
-    let node = item.fields.require("class", "write `- class: MASS-STORAGE`", draft.problems);
-    let class = node.and_then(|node| class(node, &place, draft.problems));
+/// The fields of one device, or of those that a rule is about.
+pub(crate) fn read_match(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<DeviceMatch> {
+    let before = problems.refusals();
+    let place = fields.place_of("class");
+    let node = fields.require("class", "write `class: MASS-STORAGE`", problems);
+    let class = node.and_then(|node| class(node, &place, problems));
     let mut number = |name: &'static str, low: i64, high: i64| {
-        let node = item.fields.get(name)?;
-        fields::integer(node, &item.fields.place_of(name), low, high, draft.problems)
+        let node = fields.get(name)?;
+        fields::integer(node, &fields.place_of(name), low, high, problems)
     };
     let sub_class = number("subClass", 0, 255).and_then(|number| u8::try_from(number).ok());
     let protocol = number("protocol", 0, 255).and_then(|number| u8::try_from(number).ok());
     let level = number("level", 1, i32::MAX.into()).and_then(|number| u32::try_from(number).ok());
-    let class = class.filter(|_| draft.problems.refusals() == before)?;
+    let class = class.filter(|_| problems.refusals() == before)?;
     Some(DeviceMatch { class, sub_class, protocol, level })
 }
 

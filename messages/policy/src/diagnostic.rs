@@ -1,11 +1,12 @@
 //! What is wrong with a document, where, why, and what to write instead.
 //!
-//! Invariant: a [`Diagnostic`] is one line of text: whatever it quotes from a document is escaped and cut to
-//! [`MAX_QUOTED_CHARS`]. Lines and columns count from 1, columns in characters. A file yields at most [`MAX_DIAGNOSTICS`]
+//! Invariant: a [`Diagnostic`] is one line of text that no terminal obeys: whatever it quotes from a document is escaped and cut to
+//! [`MAX_QUOTED_CHARS`], and so is the file's name where it is shown. Lines and columns count from 1, columns in characters. A file yields at most [`MAX_DIAGNOSTICS`]
 //! diagnostics and then one that says how many more there are.
 
 use std::fmt;
 
+use palisade_domain::text::printable;
 use serde::{Deserialize, Serialize};
 
 /// Most diagnostics that one file yields: more than anybody reads, few enough that a binary file costs nothing.
@@ -51,7 +52,7 @@ impl Position {
 }
 
 /// One thing that is wrong in one place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// The file's name, as it was given.
     pub file: String,
@@ -78,7 +79,8 @@ impl fmt::Display for Diagnostic {
             Severity::Unsupported | Severity::Error => "",
         };
         let Self { file, line, column, what, why, instead, .. } = self;
-        write!(f, "{file}:{line}:{column}: {mark}{what}, {why}, {instead}")
+        // Anybody who may write to a directory names files.
+        write!(f, "{}:{line}:{column}: {mark}{what}, {why}, {instead}", printable(file))
     }
 }
 
@@ -89,13 +91,15 @@ pub(crate) struct Problems {
     found: Vec<Diagnostic>,
     /// Diagnostics past the bound.
     dropped: usize,
+    /// How bad the worst of them is.
+    worst_dropped: Severity,
     /// Diagnostics that refuse, the dropped ones included.
     refusals: usize,
 }
 
 impl Problems {
     pub fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: Vec::new(), dropped: 0, refusals: 0 }
+        Self { file: file.to_owned(), found: Vec::new(), dropped: 0, worst_dropped: Severity::Warning, refusals: 0 }
     }
 
     /// How many diagnostics so far refuse their document.
@@ -136,6 +140,7 @@ impl Problems {
             self.found.push(Diagnostic { file: self.file.clone(), line, column, severity, what, why, instead });
         } else {
             self.dropped += 1;
+            self.worst_dropped = self.worst_dropped.max(severity);
         }
     }
 
@@ -143,7 +148,7 @@ impl Problems {
     pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|found| (found.line, found.column));
         if self.dropped > 0 {
-            let severity = if self.refusals > 0 { Severity::Error } else { Severity::Warning };
+            let severity = if self.refusals > 0 { Severity::Error } else { self.worst_dropped };
             let (line, column) = self.found.last().map_or((1, 1), |last| (last.line, last.column));
             self.found.push(Diagnostic {
                 file: self.file,

@@ -1,6 +1,7 @@
 //! DNS rules (`network.matchDNSQueries`): which names may be asked for.
 //!
-//! A rule is about a domain and everything below it; the longer domain is the more specific one. Decision: for containers each rule is
+//! A rule is about a domain and everything below it; the longer domain is the more specific one. Several may stand with commas between
+//! them, as in KubeArmor. Decision: for containers each rule is
 //! also about the names that a resolver makes of the domain by the search list of a Kubernetes pod
 //! (`example.com.shop.svc.cluster.local` ...): with `ndots:5` these are asked first, and an Allow that left them out would end in their
 //! refusal. KubeArmor adds the same ones; as there, a cluster whose domain is not `cluster.local` is not known.
@@ -29,14 +30,18 @@ pub(crate) fn read(family: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_
         let sources = draft.sources(item);
         let place = item.fields.place_of("domain");
         let node = item.fields.require("domain", "write `- domain: example.com`", draft.problems);
-        let Some(domain) = node.and_then(|node| domain(node, &place, draft.problems)) else { return };
-        for suffix in search_list(draft) {
-            let searched = format!("{domain}.{suffix}");
-            if searched.len() <= MAX_DOMAIN_BYTES {
-                draft.push(item, Matcher::Dns(DnsMatch { domain: searched }), sources.clone());
+        let Some(node) = node else { return };
+        let Some(written) = fields::text(node, &place, draft.problems) else { return };
+        for name in fields::comma_list(written) {
+            let Some(domain) = domain_of(name, node, &place, draft.problems) else { continue };
+            for suffix in search_list(draft) {
+                let searched = format!("{domain}.{suffix}");
+                if searched.len() <= MAX_DOMAIN_BYTES {
+                    draft.push(item, Matcher::Dns(DnsMatch { domain: searched }), sources.clone());
+                }
             }
+            draft.push(item, Matcher::Dns(DnsMatch { domain }), sources.clone());
         }
-        draft.push(item, Matcher::Dns(DnsMatch { domain }), sources);
     });
 }
 
@@ -54,6 +59,10 @@ fn search_list(draft: &Draft<'_>) -> BTreeSet<String> {
 /// Lower case, without a trailing dot.
 pub(crate) fn domain(node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
     let written = fields::text(node, place, problems)?;
+    domain_of(written, node, place, problems)
+}
+
+fn domain_of(written: &str, node: &Node, place: &str, problems: &mut Problems) -> Option<String> {
     let lower = written.to_ascii_lowercase();
     let domain = lower.strip_suffix('.').unwrap_or(&lower);
     let Some((why, instead)) = fault(domain) else { return Some(domain.to_owned()) };

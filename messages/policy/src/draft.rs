@@ -1,8 +1,8 @@
 //! The rules of one document while it is lowered, and the steps that all families share.
 //!
-//! Invariant: a rule is pushed complete, with all that it inherits. A document yields at most [`MAX_RULES`] rules, and the rules
-//! of a file take at most [`MAX_FILE_RULE_BYTES`]: a rule repeats the tags and the message that it inherits, so that a small
-//! text can make large rules.
+//! Invariant: a rule is pushed complete, with all that it inherits. A document yields at most [`MAX_RULES`] rules and parts that nothing
+//! holds, and those of a file take at most [`MAX_FILE_RULE_BYTES`]: a rule repeats the tags and the message that it inherits, so that a
+//! small text can make large rules.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -27,6 +27,13 @@ pub const MAX_FILE_RULE_BYTES: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct RuleBudget {
     bytes: usize,
+}
+
+impl RuleBudget {
+    /// What is taken.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// One document being lowered.
@@ -85,9 +92,28 @@ impl<'p> Draft<'p> {
 
     /// A part of the document that is understood and that nothing holds, on any kernel.
     pub fn unheld(&mut self, at: Position, place: &str, what: &str, reason: &str, instead: &str) {
-        self.problems.unenforceable(at, &quoted(place), reason, instead);
         let policy = Arc::clone(&self.policy);
-        self.unheld.push(Arc::new(Unheld { policy, place: place.into(), what: what.into(), reason: reason.into() }));
+        let unheld = Unheld { policy, place: place.into(), what: what.into(), reason: reason.into() };
+        if self.has_room(at, size_of::<Unheld>() + place.len() + what.len() + reason.len()) {
+            self.problems.unenforceable(at, &quoted(place), reason, instead);
+            self.unheld.push(Arc::new(unheld));
+        }
+    }
+
+    /// Whether one more of so many bytes is within the bounds; the first that is not is reported.
+    fn has_room(&mut self, at: Position, bytes: usize) -> bool {
+        self.budget.bytes = self.budget.bytes.saturating_add(bytes);
+        if self.rules.len() + self.unheld.len() >= MAX_RULES {
+            let why = format!("at most {MAX_RULES} are taken from one policy, comma and port lists expanded");
+            self.report_full(at, "the policy has too many rules", why);
+            return false;
+        }
+        if self.budget.bytes > MAX_FILE_RULE_BYTES {
+            let why = format!("those of one file take at most {MAX_FILE_RULE_BYTES} bytes, inherited text included");
+            self.report_full(at, "the rules are too large", why);
+            return false;
+        }
+        true
     }
 
     /// Refuses `ancestors`, which may stand at every level of a PalisadePolicy, and beside a source.
@@ -182,14 +208,7 @@ impl<'p> Draft<'p> {
             tags: common.tags.clone(),
             message: common.message.clone(),
         };
-        self.budget.bytes = self.budget.bytes.saturating_add(bytes_of(&rule));
-        if self.rules.len() >= MAX_RULES {
-            let why = format!("at most {MAX_RULES} are taken from one policy, comma and port lists expanded");
-            self.report_full(item.fields.at, "the policy has too many rules", why);
-        } else if self.budget.bytes > MAX_FILE_RULE_BYTES {
-            let why = format!("those of one file take at most {MAX_FILE_RULE_BYTES} bytes, inherited text included");
-            self.report_full(item.fields.at, "the rules are too large", why);
-        } else {
+        if self.has_room(item.fields.at, bytes_of(&rule)) {
             self.rules.push(Arc::new(rule));
         }
     }

@@ -9,7 +9,7 @@
 mod matching;
 mod selection;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use palisade_domain::{Action, Family, Posture};
 
@@ -18,7 +18,7 @@ pub use selection::{Selection, selection};
 
 use crate::{
     ir::{Matcher, PathRule, Rule, SocketMatch, Specificity, WorkloadRules},
-    policy_test::Act,
+    policy_test::{Act, DeviceAct},
 };
 
 /// An act explained.
@@ -125,6 +125,11 @@ pub fn explain(rules: &WorkloadRules, act: &Act) -> Explanation {
             let object = Object::Syscall { number: call.number, number32: call.number32, path: call.path.as_deref() };
             vec![ask(format!("system call {}", call.name), &object)]
         }
+        Act::Preset(act) => {
+            let about = format!("act that the preset {} is about", act.preset.name());
+            vec![ask(about, &Object::Preset(act.preset))]
+        }
+        Act::Device(device) => vec![ask(device_words(device), &Object::Device(device))],
         Act::Socket(socket) => {
             let (domain, kind, protocol) = (socket.domain, socket.kind, socket.protocol);
             vec![ask(socket_words(domain, kind, protocol), &Object::Socket { domain, kind, protocol })]
@@ -159,6 +164,11 @@ fn socket_words(domain: u8, kind: u8, protocol: u8) -> String {
     format!("making of a socket of family {domain}, type {kind}, protocol {protocol}")
 }
 
+fn device_words(device: &DeviceAct) -> String {
+    let DeviceAct { class, sub_class, protocol, level } = device;
+    format!("USB device of class {class:#04x}, subclass {sub_class}, protocol {protocol} at level {level}")
+}
+
 fn circumstances(act: &Act) -> Circumstances<'_> {
     let none = |source| Circumstances { source, owner: false, write: false, terminal: false, arguments: &[] };
     match act {
@@ -175,11 +185,12 @@ fn circumstances(act: &Act) -> Circumstances<'_> {
             ..none(open.source.as_deref())
         },
         Act::Socket(socket) => Circumstances { terminal: socket.tty, ..none(socket.source.as_deref()) },
-        Act::Connect(connect) => none(connect.source.as_deref()),
+        Act::Connect(connect) => Circumstances { terminal: connect.tty, ..none(connect.source.as_deref()) },
         Act::Ptrace(ptrace) => none(ptrace.source.as_deref()),
         Act::Dns(dns) => none(dns.source.as_deref()),
         Act::Capability(capability) => none(capability.source.as_deref()),
         Act::Syscall(call) => none(call.source.as_deref()),
+        Act::Preset(_) | Act::Device(_) => none(None),
     }
 }
 
@@ -261,6 +272,11 @@ fn says(rule: &Rule, who: &Circumstances<'_>) -> Says {
     }
 }
 
+/// Whether there are arguments, and each of them is listed.
+fn are_listed(listed: &BTreeSet<String>, arguments: &[String]) -> bool {
+    !arguments.is_empty() && arguments.iter().all(|argument| listed.contains(argument))
+}
+
 /// Whether there are any, and whether all of them are met.
 fn modifiers(path: &PathRule, who: &Circumstances<'_>) -> (bool, bool) {
     let arguments = &path.allowed_arguments;
@@ -268,7 +284,7 @@ fn modifiers(path: &PathRule, who: &Circumstances<'_>) -> (bool, bool) {
         (path.owner_only, who.owner),
         (path.read_only, !who.write),
         (path.pts == Some(false), !who.terminal),
-        (!arguments.is_empty(), who.arguments.iter().all(|argument| arguments.contains(argument))),
+        (!arguments.is_empty(), are_listed(arguments, who.arguments)),
     ];
     (each.iter().any(|(is_set, _)| *is_set), each.iter().all(|(is_set, met)| !is_set || *met))
 }

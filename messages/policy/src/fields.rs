@@ -128,6 +128,11 @@ impl<'n> Fields<'n> {
     }
 }
 
+/// The items of a text such as `tcp, udp`, as KubeArmor expands it.
+pub(crate) fn comma_list(written: &str) -> impl Iterator<Item = &str> {
+    written.split(',').map(str::trim)
+}
+
 /// Names for a message: `a`, `b`, `c`.
 pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -189,6 +194,13 @@ pub(crate) fn integer(node: &Node, place: &str, low: i64, high: i64, problems: &
         wrong_kind(node, place, "a number", "write a plain number, without quotes", problems);
         return None;
     };
+    let digits = text.trim_start_matches(['+', '-']);
+    if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let what = format!("{} is {}", quoted(place), quoted(text));
+        let why = "a number that begins with 0 is octal for some readers and decimal for others";
+        problems.error(node.at, what, why, "write it without");
+        return None;
+    }
     match text.parse::<i64>() {
         Ok(number) if (low..=high).contains(&number) => Some(number),
         _ => {

@@ -92,8 +92,8 @@ pub struct PathRule {
     pub read_only: bool,
     /// `Some(false)`: only without a controlling terminal. `Some(true)` and `None` change nothing, as in KubeArmor.
     pub pts: Option<bool>,
-    /// Only where every argument after `argv[0]` is one of these; order and number are not checked. Empty: any arguments. Always empty
-    /// for [`Matcher::File`].
+    /// Only where there are arguments after `argv[0]` and every one is one of these; order and number are not checked, and an execution
+    /// without arguments is none of these, as in KubeArmor. Empty: any arguments, or none. Always empty for [`Matcher::File`].
     pub allowed_arguments: BTreeSet<String>,
 }
 
@@ -218,7 +218,7 @@ pub enum Preset {
     ProtectEnv,
     /// `protectProc`: access to another process's directory in /proc.
     ProtectProc,
-    /// `exec`: execution from a terminal by a process that entered the container from outside.
+    /// `exec`: execution from a terminal by a process that entered the running container from outside, or that descends from one.
     Exec,
 }
 

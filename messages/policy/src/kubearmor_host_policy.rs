@@ -1,7 +1,7 @@
 //! `KubeArmorHostPolicy` (`security.kubearmor.com/v1`): KubeArmor's families for hosts outside containers.
 //!
-//! It differs from a KubeArmorPolicy in its selector, in that `matchProtocols` items must say their source, and in that it has devices
-//! and no presets.
+//! It differs from a KubeArmorPolicy in its selector, in that `matchProtocols` items without a source are warned of (KubeArmor's schema
+//! refuses them, and its agent takes them where no schema is), and in that it has devices and no presets.
 
 use crate::{
     common::{Common, Level},

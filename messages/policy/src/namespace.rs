@@ -50,8 +50,17 @@ impl Namespace {
 /// Annotation of what is to be seen: classes between commas, `none` or `all`.
 pub const VISIBILITY_ANNOTATION: &str = "kubearmor-visibility";
 
+/// KubeArmor's class for hashes of what is executed, which no record here carries.
+const IMA: &str = "ima";
+
 fn visibility(at: Position, value: &str, problems: &mut Problems) -> Option<Visibility> {
-    let visibility = value.parse::<Visibility>();
+    let (ima, words): (Vec<&str>, Vec<&str>) = fields::comma_list(value).partition(|word| *word == IMA);
+    if !ima.is_empty() {
+        let what = format!("{} of {}", quoted(IMA), quoted(VISIBILITY_ANNOTATION));
+        let why = "no record carries the measurement of a file: its hash is absent from alerts and logs";
+        problems.unenforceable(at, &what, why, "leave it out; the other classes are held");
+    }
+    let visibility = words.join(",").parse::<Visibility>();
     if let Err(unknown) = &visibility {
         let what = format!("{} is {}", quoted(VISIBILITY_ANNOTATION), quoted(value));
         let names = VisibilityClass::ALL.map(VisibilityClass::name);

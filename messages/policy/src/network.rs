@@ -5,7 +5,9 @@ use palisade_domain::PolicyKind;
 
 use crate::{
     common::Common,
-    destination, dns,
+    destination,
+    diagnostic::quoted,
+    dns,
     draft::Draft,
     fields::Fields,
     ir::{Matcher, SocketMatch},
@@ -35,8 +37,9 @@ pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>)
 fn protocols(family: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>) {
     draft.items(family, "matchProtocols", outer, |item, draft| {
         if draft.kind() == PolicyKind::KubeArmorHostPolicy && !item.fields.has("fromSource") {
-            let instead = "name the executables, or write `fromSource: []` for all of them";
-            item.fields.require("fromSource", instead, draft.problems);
+            let what = format!("{} has no `fromSource`", quoted(&item.fields.place));
+            let why = "it is about every executable, and KubeArmor's schema wants the field for hosts";
+            draft.problems.warning(item.fields.at, what, why, "write `fromSource: []` if that is meant");
         }
         let sources = draft.sources(item);
         let pts = pts(item, draft);

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use palisade_domain::{PolicyKind, PolicyRef, Visibility, Workload, WorkloadKind};
+use palisade_domain::{PolicyKind, PolicyRef, Visibility, Workload, WorkloadKind, text::printable};
 
 use crate::{
     diagnostic::{Diagnostic, Position, Severity, quoted},
@@ -186,7 +186,7 @@ fn duplicate(what: &str, second: (&Arc<str>, Position), first: (&Arc<str>, Posit
         column: second.1.column,
         severity: Severity::Error,
         what: format!("{} for the second time", quoted(what)),
-        why: format!("{}:{} has defined it, and that one stays", first.0, first.1.line),
+        why: format!("{}:{} has defined it, and that one stays", printable(first.0), first.1.line),
         instead: "rename or remove one of the two".to_owned(),
     }
 }

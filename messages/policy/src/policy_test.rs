@@ -10,7 +10,9 @@ mod fixture;
 
 use std::sync::Arc;
 
-pub use act::{Act, CapabilityAct, ConnectAct, DnsAct, ExecAct, OpenAct, PtraceAct, SocketAct, SyscallAct};
+pub use act::{
+    Act, CapabilityAct, ConnectAct, DeviceAct, DnsAct, ExecAct, OpenAct, PresetAct, PtraceAct, SocketAct, SyscallAct,
+};
 pub use case::{Case, Expected};
 pub use fixture::{NamespaceFixture, WorkloadFixture};
 

@@ -35,7 +35,7 @@ fn item(item: &mut Item<'_>, draft: &mut Draft<'_>) {
     draft.push(item, Matcher::Preset(preset), Default::default());
 }
 
-fn named(node: &Node, place: &str, problems: &mut Problems) -> Option<Preset> {
+pub(crate) fn named(node: &Node, place: &str, problems: &mut Problems) -> Option<Preset> {
     let written = fields::text(node, place, problems)?;
     let found = Preset::ALL.into_iter().find(|preset| preset.name() == written);
     if found.is_none() {

@@ -84,7 +84,7 @@ pub(crate) fn usual_type(protocol: u8) -> u8 {
 pub(crate) fn sockets(node: &Node, place: &str, problems: &mut Problems) -> Vec<SocketMatch> {
     let Some(written) = fields::text(node, place, problems) else { return Vec::new() };
     let mut matches: Vec<SocketMatch> = Vec::new();
-    for name in written.split(',').map(str::trim) {
+    for name in fields::comma_list(written) {
         match named(name) {
             Some(socket) if matches.contains(&socket) => {}
             Some(socket) => matches.push(socket),

@@ -4,6 +4,10 @@
 //! unions its `In` expressions and lets the order of `In` and `NotIn` change the meaning, against its own documentation;
 //! here the order is of no account. An empty selector is for the whole namespace, as in KubeArmor; an empty one of a cluster policy for
 //! all namespaces but [`UNTRACKED_NAMESPACES`].
+//!
+//! Containers are listed in brackets (`[web, log]`). Decision: one name without them is taken too, and `.*` for all, because KubeArmor
+//! outside Kubernetes has them so; there the name is a regular expression that may hit other containers as well, here it is that one
+//! container's, which is warned of. (KubeArmor in Kubernetes cuts the first and the last letter off.) Any other expression is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -168,24 +172,44 @@ fn match_labels(node: &Node, place: &str, selector: &mut Selector, problems: &mu
             selector.labels.insert(key.text, value);
         } else if let Some(names) = container_names(&value) {
             selector.containers = names;
+        } else if let Some(name) = one_container(&value) {
+            let what = format!("`{CONTAINER_KEY}` is {}", quoted(&value));
+            let why = "it is the container of exactly this name; KubeArmor takes it for a regular expression, or cuts its ends off";
+            let instead = format!("write {}", quoted(&format!("\"[{name}]\"")));
+            problems.warning(key.at, what, why, instead);
+            selector.containers = BTreeSet::from([name.to_owned()]);
         } else {
             let what = format!("`{CONTAINER_KEY}` is {}", quoted(&value));
-            let why = "containers are listed in brackets, inside quotes";
+            let why = "containers are listed in brackets, inside quotes, and their names compared exactly";
             let bracketed = format!("\"[{}]\"", value.trim_matches(['[', ']', ' ']));
-            problems.error(key.at, what, why, format!("write {}", quoted(&bracketed)));
+            let is_list = container_names(bracketed.trim_matches('"')).is_some();
+            let meant = if is_list { bracketed.as_str() } else { "\"[web, log]\"" };
+            problems.error(key.at, what, why, format!("write {}", quoted(meant)));
         }
     }
 }
 
-/// `[c1, c2]`; empty text and empty brackets are all containers.
+/// A name without brackets, if it can be nothing else.
+fn one_container(value: &str) -> Option<&str> {
+    // A dot is any sign to KubeArmor.
+    Some(value.trim()).filter(|name| is_container_name(name) && !name.contains('.'))
+}
+
+/// As Kubernetes and Docker name containers; nothing else is ever compared equal.
+fn is_container_name(name: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !name.is_empty() && name.bytes().all(is_sign)
+}
+
+/// `[c1, c2]`; empty text, empty brackets, `*` and `.*` are all containers.
 fn container_names(value: &str) -> Option<BTreeSet<String>> {
     let value = value.trim();
-    if value.is_empty() {
+    if matches!(value, "" | "*" | ".*") {
         return Some(BTreeSet::new());
     }
     let inner = value.strip_prefix('[')?.strip_suffix(']')?;
-    (!inner.contains(['[', ']']))
-        .then(|| inner.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    let mut names = inner.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.clone().all(is_container_name).then(|| names.by_ref().map(str::to_owned).collect())
 }
 
 enum Expression {

@@ -16,7 +16,7 @@ mod workload;
 
 pub use alerting::{AlertCounts, AlertCountsOf, AlertStream, LineClass, SlotCounts, SubscribeAlerts};
 pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
-pub use configuring::{SetPolicyInterval, SetPostures};
+pub use configuring::{SetPolicyInterval, SetPostures, SetVisibility};
 pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};

@@ -2,8 +2,9 @@
 //!
 //! Invariant: a call that no record tells of has no kind here ([`kinds_of`] is 0), and a rule that names it is said to be not held.
 //!
-//! Decision: a record stands for every call that does what it tells (`unlink` and `unlinkat` are one), because records do not tell which
-//! it was: a rule that names one of them audits both. The other way a rule on `unlink` would miss every program of a C library of today.
+//! A record of an open, a change of a file, a mount or a module tells the call's number, and a rule is held against that alone: one on
+//! `unlink` does not audit `unlinkat`, as in KubeArmor. An execution's does not, for the kernel itself sets the number of every new image's
+//! call to `execve`'s: a rule that names `execve` or `execveat` audits both.
 //!
 //! Limit: names that a call gave are taken as given, put behind where they start and freed of `.` and `..`; links in them are not followed.
 //! An open through `io_uring` is no system call, and is none here.
@@ -15,7 +16,7 @@ use palisade_kernel_abi::record::{
 };
 
 const EXEC: &[&str] = &["execve", "execveat"];
-const OPEN: &[&str] = &["open", "openat", "openat2", "creat"];
+const OPEN: &[&str] = &["open", "openat", "openat2", "creat", "open_by_handle_at"];
 const FINIT_MODULE: &[&str] = &["finit_module"];
 
 /// Of a change of a file. What an open made is told by the open's own record.
@@ -42,7 +43,7 @@ const fn mounting(operation: MountOperation) -> &'static [&'static str] {
         MountOperation::Umount => &["umount", "umount2"],
         MountOperation::PivotRoot => &["pivot_root"],
         MountOperation::MoveMount => &["move_mount"],
-        MountOperation::OpenTree => &["open_tree"],
+        MountOperation::OpenTree => &["open_tree", "open_tree_attr"],
         MountOperation::Fspick => &["fspick"],
         MountOperation::Setattr => &["mount_setattr"],
         MountOperation::Chroot => &["chroot"],
@@ -53,7 +54,7 @@ const fn mounting(operation: MountOperation) -> &'static [&'static str] {
 /// A call on paths, as a record tells it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CallOnPath<'r> {
-    /// What it may have been.
+    /// What it may have been, where the record does not tell its number.
     pub calls: &'static [&'static str],
     /// What it was about.
     pub path: Cow<'r, [u8]>,

@@ -14,16 +14,18 @@ pub(crate) const MAX_BYTES: usize = 1024;
 /// Most alternatives, and most labels.
 pub(crate) const MAX_ALTERNATIVES: usize = 32;
 
-/// Where a value stands: the first names are ours, the others KubeArmor's.
-const NAMESPACE: [&str; 2] = ["/workload/namespace", "/NamespaceName"];
-const POD: [&str; 3] = ["/workload/name", "/PodName", "/HostName"];
-const CONTAINER: [&str; 2] = ["/workload/container", "/ContainerName"];
-const OPERATION: [&str; 2] = ["/subject/operation", "/Operation"];
-const SOURCE: [&str; 2] = ["/processChain/0/executable", "/Source"];
-const RESOURCE: [&str; 2] = ["/subject/resource", "/Resource"];
-const POLICY: [&str; 2] = ["/rule/policyName", "/PolicyName"];
+/// Where a value stands: the first names are ours, the others those of KubeArmor's files, which stand in the same line. Not `hostName`
+/// for the pod: each line has it, and the host's own lines name the host as their workload.
+const NAMESPACE: [&str; 2] = ["/workload/namespace", "/namespaceName"];
+const POD: [&str; 2] = ["/workload/name", "/podName"];
+const CONTAINER: [&str; 2] = ["/workload/container", "/containerName"];
+const OPERATION: [&str; 2] = ["/subject/operation", "/operation"];
+const SOURCE: [&str; 2] = ["/processChain/0/executable", "/source"];
+const RESOURCE: [&str; 2] = ["/subject/resource", "/resource"];
+const POLICY: [&str; 2] = ["/rule/policyName", "/policyName"];
 const VERDICT: [&str; 1] = ["/verdict"];
-const SEVERITY: [&str; 2] = ["/rule/severity", "/Severity"];
+const SEVERITY: [&str; 2] = ["/rule/severity", "/severity"];
+const TIME: [&str; 1] = ["/time"];
 
 /// A parameter past its bound.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +98,7 @@ impl Filter {
             && self
                 .severity
                 .is_none_or(|least| number(alert, &SEVERITY).is_some_and(|severity| severity >= u64::from(least)))
-            && self.since_unix_ns.is_none_or(|since| unix_ns(alert).is_some_and(|time| time >= since))
+            && self.since_unix_ns.is_none_or(|since| number(alert, &TIME).is_some_and(|time| time >= since))
     }
 }
 
@@ -124,16 +126,11 @@ fn number(alert: &Value, places: &[&str]) -> Option<u64> {
     })
 }
 
-/// Our time is in nanoseconds, KubeArmor's in seconds.
-fn unix_ns(alert: &Value) -> Option<u64> {
-    number(alert, &["/time"]).or_else(|| number(alert, &["/Timestamp"])?.checked_mul(1_000_000_000))
-}
-
+/// Labels stand in a line as KubeArmor writes them; a comma inside one is escaped there, so that none passes for two.
 fn has_label(alert: &Value, key: &str, value: &str) -> bool {
-    let ours = alert.pointer("/workload/labels").and_then(|labels| labels.get(key)?.as_str());
-    let of_kubearmor = alert.get("Labels").and_then(Value::as_str).into_iter().flat_map(|labels| labels.split(','));
-    let pairs = of_kubearmor.filter_map(|pair| pair.split_once('=')).filter(|(found, _)| *found == key);
-    ours.into_iter().chain(pairs.map(|(_, found)| found)).any(|found| matches(value, found))
+    let labels = alert.get("labels").and_then(Value::as_str).into_iter().flat_map(|labels| labels.split(','));
+    let mut pairs = labels.filter_map(|pair| pair.split_once('='));
+    pairs.any(|(found, of)| found == key && matches(value, of))
 }
 
 /// Whether all of `text` is `pattern`, in which `*` is any text; letters of either case are the same. Goes back to the last `*` only.
@@ -162,23 +159,32 @@ mod tests {
 
     use super::*;
 
-    fn ours() -> String {
-        json!({
-            "time": 5_000_000_000_u64,
-            "workload": { "name": "web-1", "namespace": "shop", "container": "main", "labels": { "app": "web", "tier": "front" } },
-            "processChain": [{ "executable": "/usr/bin/cat" }, { "executable": "/bin/sh" }],
+    /// A line as a node writes it: by the very type.
+    fn denied() -> String {
+        let line = json!({
+            "time": 5_000_000_000_u64, "node": "n1",
+            "workload": { "name": "web-1", "namespace": "shop", "container": "main", "containerId": "c1" },
+            "processChain": [{ "pid": 7, "executable": "/usr/bin/cat", "arguments": ["cat"], "uid": 0 }],
             "subject": { "operation": "open", "resource": "/etc/shadow, old" },
-            "rule": { "policyName": "no-shadow", "severity": 7 }, "verdict": "denied",
-        })
-        .to_string()
+            "rule": { "policy": "KubeArmorPolicy/shop/no-shadow", "policyName": "no-shadow", "place": "file.matchPaths[0]", "severity": 7 },
+            "action": "Block", "family": "file", "generation": 2, "tier": "bpf-lsm", "verdict": "denied",
+            "timestamp": 5, "updatedTime": "1970-01-01T00:00:05.000000Z", "hostName": "n1", "namespaceName": "shop", "podName": "web-1",
+            "labels": "app=web,tier=front", "containerName": "main", "policyName": "no-shadow", "severity": "7", "type": "MatchedPolicy",
+            "source": "/usr/bin/cat", "operation": "File", "resource": "/etc/shadow, old",
+        });
+        let line: palisade_domain::Line = serde_json::from_value(line).expect("a line");
+        assert!(matches!(line, palisade_domain::Line::Alert(_)));
+        json!(line).to_string()
     }
 
-    fn kubearmors() -> String {
-        json!({
-            "Timestamp": 5, "PodName": "web-1", "NamespaceName": "shop", "ContainerName": "main", "Labels": "app=web,tier=front",
-            "Source": "/usr/bin/cat", "Operation": "Open", "Resource": "/etc/shadow, old", "PolicyName": "no-shadow", "Severity": "7",
-        })
-        .to_string()
+    /// The same by the default posture: no rule names the policy.
+    fn by_posture() -> String {
+        let mut line: Value = serde_json::from_str(&denied()).expect("JSON");
+        line["policyName"] = json!("DefaultPosture");
+        line.as_object_mut().expect("an object").remove("rule");
+        line.as_object_mut().expect("an object").remove("severity");
+        let line: palisade_domain::Line = serde_json::from_value(line).expect("a line");
+        json!(line).to_string()
     }
 
     fn query(set: impl FnOnce(&mut AlertQuery)) -> AlertQuery {
@@ -192,32 +198,31 @@ mod tests {
     }
 
     #[test]
-    fn unit_alert_filter_matches_both_kinds_of_lines_alike() {
+    fn unit_alert_filter_finds_every_field_in_a_line_as_a_node_writes_it() {
         type Set = fn(&mut AlertQuery, &str);
-        let cases: [(Set, &str, &str); 9] = [
+        let cases: [(Set, &str, &str); 11] = [
             (|q, v| q.namespace = text(v), "shop", "sho"),
-            (|q, v| q.pod = text(v), "db,web-*", "web"),
+            (|q, v| q.pod = text(v), "db,web-*", "n1"),
             (|q, v| q.container = text(v), "main", "side"),
             (|q, v| q.operation = text(v), "exec,open", "exec"),
+            (|q, v| q.operation = text(v), "File", "Process"),
             (|q, v| q.source = text(v), "/usr/bin/*", "/bin/sh"),
             (|q, v| q.resource = text(v), "/etc/*, old", "/etc/shadow"),
-            (|q, v| q.policy = text(v), "no-*", "yes"),
+            (|q, v| q.policy = text(v), "no-*", "DefaultPosture"),
             (|q, v| q.labels = text(v), "app=web,tier=f*", "app=web,tier=back"),
+            (|q, v| q.verdict = text(v), "killed,denied", "killed"),
             (|q, v| q.severity = v.parse().ok(), "7", "8"),
         ];
+        let line = denied();
         for (set, admitted, refused) in cases {
-            for line in [ours(), kubearmors()] {
-                let filter = |value| Filter::of(&query(|query| set(query, value))).expect("well-formed");
-                assert!(filter(admitted).admits(&line), "{admitted}: {line}");
-                assert!(!filter(refused).admits(&line), "{refused}: {line}");
-            }
+            let filter = |value| Filter::of(&query(|query| set(query, value))).expect("well-formed");
+            assert!(filter(admitted).admits(&line), "{admitted}: {line}");
+            assert!(!filter(refused).admits(&line), "{refused}: {line}");
         }
-        for line in [ours(), kubearmors()] {
-            let since = |ns| Filter::of(&query(|query| query.since = Some(ns))).expect("well-formed");
-            assert!(since(5_000_000_000).admits(&line) && !since(5_000_000_001).admits(&line));
-        }
-        let verdict = |verdict| Filter::of(&query(|query| query.verdict = text(verdict))).expect("well-formed");
-        assert!(verdict("killed,denied").admits(&ours()) && !verdict("killed").admits(&ours()));
+        let since = |ns| Filter::of(&query(|query| query.since = Some(ns))).expect("well-formed");
+        assert!(since(5_000_000_000).admits(&line) && !since(5_000_000_001).admits(&line));
+        let policy = Filter::of(&query(|query| query.policy = text("DefaultPosture"))).expect("well-formed");
+        assert!(policy.admits(&by_posture()), "what no rule but the posture decided");
     }
 
     #[test]
@@ -226,7 +231,7 @@ mod tests {
             query.namespace = text("shop");
             query.verdict = text("killed");
         }));
-        assert!(!both.expect("well-formed").admits(&ours()));
+        assert!(!both.expect("well-formed").admits(&denied()));
         let open = Filter::of(&AlertQuery::default()).expect("well-formed");
         assert!(open.is_open() && open.admits("no JSON at all"));
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use palisade_domain::text::printable;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
@@ -71,9 +72,12 @@ impl Collector for Snapshot {
     }
 }
 
-/// The library writes label values as they are; what OpenMetrics wants escaped (backslash, quote, line feed) is escaped here.
+/// The library writes label values as they are; what OpenMetrics wants escaped (backslash, quote, line feed) is escaped here. What a
+/// terminal obeys is written as [`printable`] does before: who looks at metrics does so by curl.
 fn escaped(labels: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
-    let escape = |value: &String| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let quoted = |line: &str| printable(line).replace('\\', "\\\\").replace('"', "\\\"");
+    // A line feed has an escape of the format's own.
+    let escape = |value: &String| value.split('\n').map(quoted).collect::<Vec<_>>().join("\\n");
     labels.iter().map(|(name, value)| (*name, escape(value))).collect()
 }
 

@@ -8,6 +8,7 @@ use actix_web::{
     web::{self, Bytes, Data, Query, ServiceConfig},
 };
 use futures_util::stream;
+use palisade_domain::text::printable_json;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::IntoParams;
@@ -112,6 +113,14 @@ impl Default for AlertQuery {
     }
 }
 
+/// JSON of which nothing is obeyed by a terminal: people ask by curl, and names are what workloads chose.
+pub(crate) fn json(mut response: HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_string(body) {
+        Ok(text) => response.content_type("application/json").body(printable_json(&text)),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
         .route("/healthz", web::get().to(alive))
@@ -139,13 +148,13 @@ fn wrong_query(why: &str, path: &str) -> HttpResponse {
         _ => "/v1/alerts?recent=100&follow=true&verdict=denied",
     };
     let body = json!({ "error": format!("query: {why}"), "try": instead });
-    HttpResponse::BadRequest().json(body)
+    json(HttpResponse::BadRequest(), &body)
 }
 
 /// The process turns its loop.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It does.", body = answers::Alive)))]
 pub(crate) async fn alive() -> HttpResponse {
-    HttpResponse::Ok().json(answers::Alive { alive: true })
+    json(HttpResponse::Ok(), &answers::Alive { alive: true })
 }
 
 /// Conditions by name.
@@ -155,9 +164,9 @@ pub(crate) async fn alive() -> HttpResponse {
 ))]
 pub(crate) async fn readiness(view: View) -> HttpResponse {
     match view.readiness().await {
-        Ok((true, conditions)) => HttpResponse::Ok().json(json!({ "ready": true, "conditions": conditions })),
+        Ok((true, conditions)) => json(HttpResponse::Ok(), &json!({ "ready": true, "conditions": conditions })),
         Ok((false, conditions)) => {
-            HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "conditions": conditions }))
+            json(HttpResponse::ServiceUnavailable(), &json!({ "ready": false, "conditions": conditions }))
         }
         Err(error) => unavailable(&error),
     }
@@ -173,14 +182,14 @@ pub(crate) async fn metrics(view: View, request: HttpRequest) -> HttpResponse {
         if accepted.contains("application/openmetrics-text") { Exposition::OpenMetrics } else { Exposition::Text };
     match exposition(view.metrics().await, form) {
         Ok(text) => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, form.content_type())).body(text),
-        Err(error) => HttpResponse::InternalServerError().json(json!({ "error": error.to_string() })),
+        Err(error) => json(HttpResponse::InternalServerError(), &json!({ "error": error.to_string() })),
     }
 }
 
 /// This description.
 #[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, description = "OpenAPI 3.1.", body = Object)))]
 pub(crate) async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().json(description::document())
+    json(HttpResponse::Ok(), &description::document())
 }
 
 /// The supervision tree, live.
@@ -200,7 +209,7 @@ pub(crate) async fn tree(view: View) -> HttpResponse {
 pub(crate) async fn tree_events(view: View, places: Data<tree_events::Places>) -> HttpResponse {
     let Some(place) = places.take() else {
         let error = format!("{} listen already, at most", tree_events::LISTENERS);
-        return HttpResponse::ServiceUnavailable().json(json!({ "error": error, "try": "/v1/tree" }));
+        return json(HttpResponse::ServiceUnavailable(), &json!({ "error": error, "try": "/v1/tree" }));
     };
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream"))
@@ -252,14 +261,14 @@ pub(crate) async fn activity(view: View) -> HttpResponse {
 ))]
 pub(crate) async fn processes(view: View, query: Query<ProcessQuery>) -> HttpResponse {
     match view.processes(&query.workload).await {
-        Ok(processes) => HttpResponse::Ok().json(processes),
+        Ok(processes) => json(HttpResponse::Ok(), &processes),
         Err(error) => unavailable(&error),
     }
 }
 
 async fn document(view: &View, which: Document) -> HttpResponse {
     match view.document(which).await {
-        Ok(document) => HttpResponse::Ok().json(document),
+        Ok(document) => json(HttpResponse::Ok(), &document),
         Err(error) => unavailable(&error),
     }
 }
@@ -340,7 +349,7 @@ fn body(listener: Listener) -> impl futures_util::Stream<Item = Result<Bytes, In
 }
 
 fn unavailable(error: &ViewError) -> HttpResponse {
-    HttpResponse::ServiceUnavailable().json(json!({ "error": error.to_string(), "try": "/v1/tree" }))
+    json(HttpResponse::ServiceUnavailable(), &json!({ "error": error.to_string(), "try": "/v1/tree" }))
 }
 
 async fn unknown(request: HttpRequest) -> HttpResponse {
@@ -353,5 +362,5 @@ async fn unknown(request: HttpRequest) -> HttpResponse {
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.insert_header((header::ALLOW, "GET"));
     }
-    response.json(json!({ "error": error, "routes": ROUTES }))
+    json(response, &json!({ "error": error, "routes": ROUTES }))
 }

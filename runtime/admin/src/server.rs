@@ -230,8 +230,9 @@ async fn refuse_bodies<B: MessageBody>(
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     if chunked || length.is_some_and(|length| length > MAX_BODY_BYTES) {
         let body = json!({ "error": format!("no route takes a body; at most {MAX_BODY_BYTES} bytes are read of one") });
-        let response = HttpResponse::PayloadTooLarge().force_close().json(body);
-        return Ok(request.into_response(response).map_into_right_body());
+        let mut response = HttpResponse::PayloadTooLarge();
+        response.force_close();
+        return Ok(request.into_response(routes::json(response, &body)).map_into_right_body());
     }
     next.call(request).await.map(ServiceResponse::map_into_left_body)
 }
@@ -245,9 +246,8 @@ async fn require_token<B: MessageBody>(
     if admittance.0.as_ref().is_none_or(|token| token.admits(given)) {
         return next.call(request).await.map(ServiceResponse::map_into_left_body);
     }
-    let response = HttpResponse::Unauthorized()
-        .force_close()
-        .insert_header((header::WWW_AUTHENTICATE, "Bearer"))
-        .json(json!({ "error": "send the header `Authorization: Bearer TOKEN`; the token is in the file that the node named at its start" }));
-    Ok(request.into_response(response).map_into_right_body())
+    let mut response = HttpResponse::Unauthorized();
+    response.force_close().insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    let body = json!({ "error": "send the header `Authorization: Bearer TOKEN`; the token is in the file that the node named at its start" });
+    Ok(request.into_response(routes::json(response, &body)).map_into_right_body())
 }

@@ -19,6 +19,9 @@ use crate::{
     ViewError, exposition, serve,
 };
 
+/// Escapes, an end of an event, a label's end, C1, bidi: what a workload may call itself.
+const HOSTILE: &str = "\u{1b}[2J\r\n\r\nevent: tree\ndata: {}\n\n\u{9b}31m\u{7f}\u{202e}\"} 1\u{2028}%n\\";
+
 #[derive(Default)]
 struct Sample {
     followers: Mutex<Vec<mpsc::Sender<Arc<str>>>>,
@@ -28,7 +31,9 @@ struct Sample {
 impl AdminView for Sample {
     async fn document(&self, which: Document) -> Result<serde_json::Value, ViewError> {
         match which {
-            Document::Tree => Ok(json!({ "name": "node", "children": [{ "name": "probe", "children": [] }] })),
+            Document::Tree => Ok(json!({
+                "name": "node", "children": [{ "name": "probe", "children": [], "last_error": HOSTILE }],
+            })),
             _ => Err(ViewError { actor: "workloads", reason: "mailbox closed".into() }),
         }
     }
@@ -55,7 +60,7 @@ impl AdminView for Sample {
     }
 
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError> {
-        Ok(json!({ "of": workload }))
+        Ok(json!({ "of": workload, "executable": if workload == "hostile" { HOSTILE } else { "" } }))
     }
 }
 
@@ -118,7 +123,7 @@ async fn unit_admin_shows_documents_and_says_who_did_not_answer() {
     let ready = bed.unix(&get("/readyz", "")).await;
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("pending"), "{ready}");
     let processes = bed.unix(&get("/v1/processes?workload=shop%2Fweb", "")).await;
-    assert!(processes.starts_with("HTTP/1.1 200") && processes.ends_with(r#"{"of":"shop/web"}"#), "{processes}");
+    assert!(processes.starts_with("HTTP/1.1 200") && processes.ends_with(r#""of":"shop/web"}"#), "{processes}");
     let logs = bed.unix(&get("/v1/alerts?recent=2&filter=system", "")).await;
     assert!(logs.starts_with("HTTP/1.1 200") && !logs.contains("\"n\""), "{logs}");
     let alerts = bed.unix(&get("/v1/alerts?recent=2", "")).await;
@@ -137,6 +142,50 @@ async fn unit_admin_loopback_answers_only_to_the_token() {
     }
     let answer = bed.tcp(&get("/healthz", &format!("Authorization: Bearer {token}\r\n"))).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_lets_no_name_write_to_the_terminal_of_who_asks_nor_begin_an_event() {
+    let bed = Bed::new();
+    let document = bed.unix(&get("/v1/processes?workload=hostile", "")).await;
+    let body = document.split_once("\r\n\r\n").expect("head and body").1;
+    assert!(body.chars().all(|c| (' '..='~').contains(&c)), "{body:?}");
+    assert_eq!(body_of(&document)["executable"], HOSTILE, "and still the same");
+    let echo = bed.unix(&get("/v1/\u{9b}2J", "")).await;
+    assert!(!echo.contains('\u{9b}'), "{echo:?}");
+    let mut listener = UnixStream::connect(bed.root.path().join("admin.sock")).await.expect("listens");
+    listener.write_all(get("/v1/tree/events", "").as_bytes()).await.expect("sent");
+    let mut heard = Vec::new();
+    while !heard.windows(3).any(|end| end == b"}\n\n") {
+        assert_ne!(listener.read_buf(&mut heard).await.expect("answered"), 0);
+    }
+    let heard = String::from_utf8(heard).expect("text");
+    assert_eq!((heard.matches("\nevent: ").count(), heard.matches("\ndata: ").count()), (1, 1), "{heard:?}");
+    assert!(heard.chars().all(|c| matches!(c, '\r' | '\n' | ' '..='~')), "{heard:?}");
+    bed.server.stop().await;
+}
+
+/// A page that a browser was led to by a name that means 127.0.0.1 (DNS rebinding) can send what it likes, but has no token.
+#[actix_rt::test]
+async fn unit_admin_loopback_tells_a_rebound_or_smuggled_request_nothing() {
+    let bed = Bed::new();
+    let token = std::fs::read_to_string(bed.root.path().join("token")).expect("there");
+    let rebound =
+        "GET /v1/tree HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n";
+    let answer = bed.tcp(rebound).await;
+    assert!(answer.starts_with("HTTP/1.1 401") && !answer.contains("probe") && !answer.contains(&token), "{answer}");
+    // One request whose end two readers see in two places: the second one must not be served.
+    let admitted = format!("Host: x\r\nAuthorization: Bearer {token}\r\n");
+    let inner = format!("GET /v1/tree HTTP/1.1\r\n{admitted}\r\n");
+    let outer = |headers: &str| format!("POST /healthz HTTP/1.1\r\n{admitted}{headers}\r\n");
+    let both = outer(&format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n", inner.len() + 5));
+    let twice = outer(&format!("Content-Length: 0\r\nContent-Length: {}\r\n", inner.len()));
+    let signed = outer(&format!("Content-Length: +{}\r\n", inner.len()));
+    for smuggled in [format!("{both}0\r\n\r\n{inner}"), twice + &inner, signed + &inner] {
+        let answer = bed.tcp(&smuggled).await;
+        assert!(!answer.contains("probe") && answer.matches("HTTP/1.1 ").count() <= 1, "{smuggled:?}: {answer}");
+    }
     bed.server.stop().await;
 }
 
@@ -225,6 +274,10 @@ fn unit_admin_token_that_others_could_use_is_refused_with_what_to_do() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("ours");
     Token::at(&path).expect("read only is well");
     assert!(Token::at(root.path()).is_err(), "a directory");
+    let fifo = root.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg("-m600").arg(&fifo).status().expect("coreutils").success());
+    let refused = Token::at(&fifo).expect_err("nobody writes to it, and nobody waits").to_string();
+    assert!(refused.contains("not a regular file"), "{refused}");
 }
 
 #[test]
@@ -242,11 +295,13 @@ fn unit_admin_metrics_escape_hostile_label_values() {
         name: "records_lost",
         help: "Records lost.",
         kind: MetricKind::Counter,
-        samples: vec![(vec![("kind", "a\"b\\c\nd".into())], 1)],
+        samples: vec![(vec![("kind", "a\"b\\c\nd".into())], 1), (vec![("kind", HOSTILE.into())], 2)],
     };
     let text = exposition(vec![metric], Exposition::OpenMetrics).expect("formatted");
     assert!(text.contains(r#"palisade_records_lost_total{kind="a\"b\\c\nd"} 1"#), "{text}");
     assert!(text.ends_with("# EOF\n"));
+    assert!(text.chars().all(|c| matches!(c, '\n' | ' '..='~')), "{text:?}");
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 2, "no sample of its own: {text}");
 }
 
 #[test]

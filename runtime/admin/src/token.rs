@@ -15,6 +15,9 @@ use crate::AdminError;
 /// Most bytes that are read of a token's file.
 const MAX_FILE_BYTES: u64 = 4096;
 
+/// Of x86-64 and arm64, `asm-generic/fcntl.h`.
+const O_NONBLOCK: i32 = 0o4000;
+
 /// A secret of at least 128 bits. Never printed.
 #[derive(Clone)]
 pub struct Token(String);
@@ -31,7 +34,8 @@ impl Token {
     /// # Errors
     /// What the operating system said, or why the file's token is none: too short, or others could have read or written it.
     pub fn at(path: &Path) -> Result<Self, AdminError> {
-        let token = match File::open(path) {
+        // A FIFO of that name must not hold up the start until somebody writes to it; it is refused as no regular file.
+        let token = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
             Ok(file) => Self::read(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
             Err(error) => Err(error),

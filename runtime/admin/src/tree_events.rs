@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 
 use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
+use palisade_domain::text::printable_json;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -116,9 +117,9 @@ pub(crate) fn events(view: View, place: OwnedSemaphorePermit) -> impl Stream<Ite
     })
 }
 
-/// JSON has no line feed outside its strings, and none unescaped in them: the data is one line.
+/// JSON has no line feed outside its strings, and none unescaped in them: the data is one line, and no name begins an event of its own.
 fn event(name: &str, data: &Value) -> Bytes {
-    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+    Bytes::from(format!("event: {name}\ndata: {}\n\n", printable_json(&data.to_string())))
 }
 
 #[cfg(test)]

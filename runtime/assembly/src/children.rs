@@ -12,7 +12,7 @@ use palisade_policy_compiler::{
 };
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
-use palisade_protocol::{ConditionReported, WorkloadNamed};
+use palisade_protocol::{ConditionReported, VisibilityChanged, WorkloadNamed};
 use palisade_supervision::{ChildSpec, Kept, MailboxOf, Outbox, Supervisor};
 use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::Containers;
@@ -51,14 +51,16 @@ pub fn alerts(
     let mut names = Names::default();
     let host = Arc::new(settings.live.lock().host.clone());
     names.named(WorkloadNamed { slot: Slot::HOST, workload: host });
+    names.visible(&VisibilityChanged { slot: Slot::HOST, visibility: settings.live.lock().seen.host });
     let names = Kept::new(names);
     let (open, clock) = (Arc::clone(&ports.outputs), Arc::clone(&ports.clock));
-    let settings = settings.alerts.clone();
+    let live = settings.live.clone();
     ChildSpec::with_mailbox(mailbox, move |_| {
         let Outputs { sinks, log_sinks, passwd, processes } = open()?;
         let (conditions, clock) = (conditions.clone(), Arc::clone(&clock));
         let wiring = palisade_alerts::Wiring { sinks, log_sinks, passwd, conditions, clock };
-        Ok(Alerts::new(settings.clone(), wiring, names.clone(), processes))
+        let settings = live.lock().alerts.clone();
+        Ok(Alerts::new(settings, wiring, names.clone(), processes))
     })
 }
 
@@ -73,8 +75,9 @@ pub fn roster(
     let (handle, place) = (enforcers.handle(), Arc::clone(&places.enforce));
     let (live, holds_host) = (settings.live.clone(), settings.holds_host);
     ChildSpec::with_mailbox(mailbox, move |_| {
-        let roster = Roster::new(handle.clone(), Arc::clone(&place), wiring.clone());
-        Ok(if holds_host { roster.holding(host_appeared(&live.lock().host)) } else { roster })
+        let live = live.lock();
+        let roster = Roster::new(handle.clone(), Arc::clone(&place), wiring.clone()).seeing(live.seen);
+        Ok(if holds_host { roster.holding(host_appeared(&live.host)) } else { roster })
     })
     .place(Arc::clone(&places.enforce))
 }

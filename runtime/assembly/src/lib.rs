@@ -28,12 +28,16 @@ mod plant;
 
 use std::{sync::Arc, time::Duration};
 
-use palisade_alerts::state::Settings as AlertSettings;
-use palisade_domain::{Slot, Visibility, Workload};
+use palisade_alerts::{
+    actor::{SetSinks, SetThrottle},
+    state::Settings as AlertSettings,
+};
+use palisade_domain::{Slot, Workload};
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
     AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf,
-    RecordAccountOf, SetPolicyInterval, SetPostures, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
+    RecordAccountOf, SetPolicyInterval, SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared, WorkloadNamed,
+    WorkloadsOf,
 };
 use palisade_supervision::{Asker, BuildError, Kept, Outbox, Place, Supervisor};
 use palisade_world::{
@@ -122,10 +126,6 @@ pub struct Settings {
     pub holds_host: bool,
     /// Most workloads at a time.
     pub max_workloads: u32,
-    /// What is seen where a namespace says nothing.
-    pub visibility: Visibility,
-    /// Of the alerts.
-    pub alerts: AlertSettings,
     /// Conditions that must be reported before the node is ready, beside those of the tree's own actors.
     pub awaited: Vec<&'static str>,
     /// Seed of the jitter of restarts.
@@ -141,6 +141,10 @@ pub struct Live {
     pub postures: Postures,
     /// Between two looks at the policy directory.
     pub policy_interval: Duration,
+    /// What is seen where a namespace says nothing, and of the host.
+    pub seen: SetVisibility,
+    /// Of the alerts.
+    pub alerts: AlertSettings,
 }
 
 /// The host is there from the start on, and once more with each change of its labels.
@@ -161,6 +165,12 @@ pub struct Outlets {
     pub host: Option<Outbox<WorkloadAppeared>>,
     /// Who names workloads in alerts.
     pub named: Outbox<WorkloadNamed>,
+    /// Who enforces and who makes logs: each sees by default what this says.
+    pub visibility: [Outbox<SetVisibility>; 2],
+    /// Who writes alerts.
+    pub throttle: Outbox<SetThrottle>,
+    /// The same.
+    pub sinks: Outbox<SetSinks>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
 }

@@ -2,9 +2,10 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
+use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_protocol::{
     ConditionReported, PolicyAnnounced, PolicyInstalled, PolicySetChanged, SetPolicyInterval, SetPostures,
-    VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed,
+    SetVisibility, VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed,
 };
 use palisade_supervision::{Child, Outbox, Overflow, Strategy, Supervisor};
 
@@ -83,7 +84,11 @@ fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
 }
 
 fn outlets(boxes: &Mailboxes, settings: &Settings, conditions: &Outbox<ConditionReported>) -> Outlets {
+    let (alerts, roster) = (boxes.alerts.address(), boxes.roster.address());
     Outlets {
+        visibility: [roster.outbox(each(1, |_: &SetVisibility| 0)), alerts.outbox(each(1, |_: &SetVisibility| 0))],
+        throttle: alerts.outbox(each(1, |_: &SetThrottle| 0)),
+        sinks: alerts.outbox(each(1, |_: &SetSinks| 0)),
         postures: boxes.keeper.address().outbox(each(1, |_: &SetPostures| 0)),
         policy_interval: boxes.keeper.address().outbox(each(1, |_: &SetPolicyInterval| 0)),
         host: settings.holds_host.then(|| boxes.roster.address().outbox(each(1, |_: &WorkloadAppeared| 0))),
@@ -98,7 +103,7 @@ fn enforcer_wiring(
     ports: &Ports,
     conditions: &Outbox<ConditionReported>,
 ) -> palisade_enforcer::Wiring {
-    let alerts = boxes.alerts.address();
+    let (alerts, seen) = (boxes.alerts.address(), settings.live.lock().seen);
     palisade_enforcer::Wiring {
         enforcement: Arc::clone(&ports.enforcement),
         compiler: boxes.compiler.address().asker(),
@@ -111,7 +116,8 @@ fn enforcer_wiring(
         ],
         released: boxes.health.address().outbox(each(SLOTS, |fact: &WorkloadGone| u64::from(fact.slot.0))),
         conditions: conditions.clone(),
-        visibility: settings.visibility,
+        visibility: seen.visibility,
+        host_visibility: seen.host,
         // The node's own holds where a namespace says nothing.
         select_visibility: |set, workload| set.visibility_of(workload),
         visible: alerts.outbox(each(SLOTS, |fact: &VisibilityChanged| u64::from(fact.slot.0))),

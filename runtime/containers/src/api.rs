@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     identity::Metadata,
-    oci::Spec,
+    oci::{Spec, is_id},
     roster::Key,
     runtime::{Event, Runtime, Task, Tasks},
 };
@@ -67,6 +67,10 @@ enum Process {
     /// Its shim does not answer.
     Unsure,
 }
+
+/// Most bytes of an answer: what containerd sends at most. tonic's own bound is a quarter of it, and a container whose specification is longer
+/// (its environment is a user's to choose) would be read by containerd's other clients and not by this one.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// How long a shim may take to answer when all tasks are looked for.
 const SHIM_TIMEOUT: Duration = Duration::from_millis(500);
@@ -193,10 +197,11 @@ impl Api {
 
     /// Tasks that have an init process: created (it waits to be let go), running, paused.
     pub(crate) async fn tasks(&self, namespace: &str) -> Result<Vec<Task>, ContainersError> {
-        let mut tasks = TasksClient::new(self.channel.clone());
+        let mut tasks = TasksClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = self.namespaced(ListTasksRequest { filter: String::new() }, namespace)?;
         let listed = self.call("list tasks", tasks.list(request)).await?;
-        let alive = listed.into_iter().flat_map(|list| list.tasks).filter(|task| alive(task.status()) && task.pid != 0);
+        let of_init = |task: &containerd_client::types::v1::Process| alive(task.status()) && task.pid != 0;
+        let alive = listed.into_iter().flat_map(|list| list.tasks).filter(|task| of_init(task) && is_id(&task.id));
         // In a list the container's id is in `id`; `container_id` is for processes of `exec`.
         Ok(alive
             .map(|task| Task { key: Key { namespace: namespace.to_owned(), id: task.id }, pid: task.pid })
@@ -205,7 +210,7 @@ impl Api {
 
     /// Ids of all containers, those without a task as well. As a stream: in one message their specs go past gRPC's bound at some hundred.
     async fn containers(&self, namespace: &str) -> Result<Vec<String>, ContainersError> {
-        let mut containers = ContainersClient::new(self.channel.clone());
+        let mut containers = self.containers_client();
         let request = self.namespaced(ListContainersRequest::default(), namespace)?;
         let mut ids = Vec::new();
         let Some(mut listed) = self.call("list containers", containers.list_stream(request)).await? else {
@@ -216,7 +221,7 @@ impl Api {
             Ok(Err(status)) => return Err(unreachable(&self.address, told("list containers", &status))),
             Err(_) => return Err(unreachable(&self.address, too_slow("list containers"))),
         } {
-            ids.extend(message.container.map(|container| container.id));
+            ids.extend(message.container.map(|container| container.id).filter(|id| is_id(id)));
         }
         Ok(ids)
     }
@@ -248,10 +253,14 @@ impl Api {
 
     /// What containerd holds of a container; `None` where there is none of the id.
     pub(crate) async fn metadata(&self, key: &Key) -> Result<Option<Metadata>, ContainersError> {
-        let mut containers = ContainersClient::new(self.channel.clone());
+        let mut containers = self.containers_client();
         let request = self.namespaced(GetContainerRequest { id: key.id.clone() }, &key.namespace)?;
         let got = self.call("get container", containers.get(request)).await?;
         Ok(got.and_then(|got| got.container).map(metadata))
+    }
+
+    fn containers_client(&self) -> ContainersClient<Channel> {
+        ContainersClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     fn namespaced<T>(&self, message: T, namespace: &str) -> Result<Request<T>, ContainersError> {
@@ -290,11 +299,11 @@ impl Events {
     }
 }
 
-/// `None` for events of processes other than init, and for the subscription's probe.
+/// `None` for events of processes other than init, of what has no name, and for the subscription's probe.
 fn event(envelope: &Envelope) -> Result<Option<Event>, prost::DecodeError> {
     let value = envelope.event.as_ref().map_or(&[][..], |event| event.value.as_slice());
     let key = |id: String| Key { namespace: envelope.namespace.clone(), id };
-    Ok(match envelope.topic.as_str() {
+    let event = match envelope.topic.as_str() {
         "/tasks/start" => {
             let TaskStart { container_id, pid } = TaskStart::decode(value)?;
             Some(Event::Started { key: key(container_id), pid })
@@ -310,7 +319,8 @@ fn event(envelope: &Envelope) -> Result<Option<Event>, prost::DecodeError> {
         "/containers/update" => Some(Event::Updated { key: key(ContainerUpdate::decode(value)?.id) }),
         "/containers/delete" => Some(Event::Deleted { key: key(ContainerDelete::decode(value)?.id) }),
         _ => None,
-    })
+    };
+    Ok(event.filter(|event| is_id(&event.key().id)))
 }
 
 fn metadata(container: containerd_client::services::v1::Container) -> Metadata {
@@ -391,6 +401,8 @@ mod tests {
         broken.event.as_mut().unwrap().value.truncate(3);
         assert!(event(&broken).is_err());
         assert_eq!(event(&envelope(PROBE_TOPIC, &())), Ok(None));
+        let nameless = TaskStart { container_id: "../..".into(), pid: 7 };
+        assert_eq!(event(&envelope("/tasks/start", &nameless)), Ok(None));
     }
 
     #[test]

@@ -8,8 +8,10 @@
 //!   for their sake. Two lists every half second cost the runtime less than the kubelet does, which asks the same every second.
 //! - A sandbox's verbose status is asked for once, with a short deadline, and never for the sake of a hook: containerd asks the pod's shim
 //!   for it, and a shim answers nothing while it creates a container, which waits in its hook.
-//! - The init's pid comes from the verbose status, where containerd and CRI-O both give it as `pid`. A runtime that does not is refused
-//!   with these words, and its containers are known by their cgroups (`tree`).
+//! - The init's pid comes from the verbose status, where containerd and CRI-O both give it as `pid`. Of a runtime that does not this is
+//!   said, and its containers are known by their cgroups (`tree`).
+//! - A container whose status fails or does not come is that container's trouble: it is asked again in [`TROUBLED`], and the others are told.
+//! - What has no container's id is not asked for; ids go into paths, tables and logs.
 //!
 //! Source: kubernetes/cri-api, `pkg/apis/runtime/v1/api.proto`.
 
@@ -27,19 +29,20 @@ use containerd_client::{
     tonic::{Code, Response, Status, Streaming, transport::Channel},
 };
 use k8s_cri::v1::{
-    ContainerEventResponse, ContainerFilter, ContainerStateValue, ContainerStatusRequest, GetEventsRequest,
-    ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
-    PodSandboxStatusRequest, VersionRequest, runtime_service_client::RuntimeServiceClient,
+    ContainerEventResponse, ContainerFilter, ContainerStateValue, ContainerStatusRequest, ContainerStatusResponse,
+    GetEventsRequest, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState,
+    PodSandboxStateValue, PodSandboxStatusRequest, VersionRequest, runtime_service_client::RuntimeServiceClient,
 };
 use palisade_world::ContainersError;
+use prost::Message as _;
 use serde::Deserialize;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::{
-    api::{CALL_TIMEOUT, root_cause, told, too_slow, unreachable},
+    api::{CALL_TIMEOUT, MAX_MESSAGE_BYTES, root_cause, told, too_slow, unreachable},
     bundle,
     identity::{CONTAINER_NAME, Metadata, POD_NAME, POD_NAMESPACE, POD_UID},
-    oci::Spec,
+    oci::{Spec, is_id},
     roster::Key,
     runtime::{Event, Runtime, Task, Tasks},
 };
@@ -47,11 +50,14 @@ use crate::{
 /// Between two looks: a container without hook runs without policy for so long at most.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
-/// Most bytes of an answer: the kubelet's own bound, for lists carry the labels and annotations of all.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// Between two looks that events asked for: a storm of them (each exec of a probe is one) is no storm of lists.
+const PACE: Duration = Duration::from_millis(20);
 
-/// How long a sandbox's verbose status may take; what is not answered is asked again by the next look.
-const SANDBOX_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a verbose status may take in a look.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Until one whose status failed is asked again: each costs a look [`STATUS_TIMEOUT`], and all others wait for the look.
+const TROUBLED: Duration = Duration::from_secs(2);
 
 /// The CRI has no namespaces of its own: all is the kubelet's.
 const NAMESPACE: &str = "cri";
@@ -63,6 +69,8 @@ enum Stream {
     /// Asked for. No answer comes before the first event.
     Opening(Opening),
     Open(Box<Streaming<ContainerEventResponse>>),
+    /// It ended, as one does whose reader was slow: the next look asks for another.
+    Ended,
     /// The runtime has none.
     None,
 }
@@ -72,12 +80,18 @@ impl fmt::Debug for Stream {
         f.write_str(match self {
             Self::Opening(_) => "Opening",
             Self::Open(_) => "Open",
+            Self::Ended => "Ended",
             Self::None => "None",
         })
     }
 }
 
 impl Stream {
+    fn opening(client: &RuntimeServiceClient<Channel>) -> Self {
+        let mut events = client.clone();
+        Self::Opening(Box::pin(async move { events.get_container_events(GetEventsRequest {}).await }))
+    }
+
     /// Until something happened; for ever where there are no events. Cancel safe.
     async fn something(&mut self) {
         loop {
@@ -92,11 +106,16 @@ impl Stream {
                 Self::Open(stream) => match stream.message().await {
                     Ok(Some(_)) => return,
                     // If the runtime went away, the next look says so.
-                    Ok(None) | Err(_) => *self = Self::None,
+                    Ok(None) | Err(_) => *self = Self::Ended,
                 },
-                Self::None => std::future::pending().await,
+                Self::Ended | Self::None => std::future::pending().await,
             }
         }
+    }
+
+    /// Takes what has come already: one look sees all of it.
+    async fn drain(&mut self) {
+        while timeout(Duration::ZERO, self.something()).await.is_ok() {}
     }
 }
 
@@ -111,6 +130,8 @@ pub(crate) struct Cri {
     seen: BTreeMap<String, u32>,
     /// The sandboxes that it saw: containerd calls it an error, in its log, to be asked of one as of a container.
     sandboxes: BTreeSet<String>,
+    /// Of what is listed: whose status failed, and when it is asked again.
+    troubled: BTreeMap<String, Instant>,
     /// Found by a look, not told yet.
     found: VecDeque<Event>,
 }
@@ -132,7 +153,8 @@ struct Info {
 
 /// A status, whichever of the two it is of.
 struct Known {
-    pid: u32,
+    /// 0 where it has none; the error says why it is not told.
+    pid: Result<u32, String>,
     alive: bool,
     metadata: Metadata,
 }
@@ -161,34 +183,38 @@ impl Cri {
         })
     }
 
+    /// The init's pid of one that is listed; 0 where it has none yet, or is over again.
+    async fn pid(&self, id: &str, sandbox: bool) -> Result<u32, ContainersError> {
+        if !is_id(id) {
+            return Err(unreachable(&self.address, "what is listed has no container's id".to_owned()));
+        }
+        let asked = async { if sandbox { self.sandbox_pid(id).await } else { self.container_pid(id).await } };
+        timeout(STATUS_TIMEOUT, asked).await.unwrap_or_else(|_| Err(unreachable(&self.address, too_slow("status"))))
+    }
+
     async fn container(&self, id: &str) -> Result<Option<Known>, ContainersError> {
         let mut client = self.client.clone();
         let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
         let Some(answer) = self.call("container status", client.container_status(request)).await? else {
             return Ok(None);
         };
-        let Some(status) = answer.status.filter(|status| status.id == id) else { return Ok(None) };
-        let info = info(id, answer.info.get("info"));
-        let spec = info.runtime_spec.unwrap_or_default();
-        let sandbox = sandbox_of(answer.info.get("info")).or_else(|| spec.sandbox_id().map(str::to_owned));
-        let mut labels: BTreeMap<String, String> = status.labels.into_iter().collect();
-        if let Some(metadata) = status.metadata {
-            labels.entry(CONTAINER_NAME.to_owned()).or_insert(metadata.name);
-        }
-        let image = status.image.map(|image| image.image).filter(|image| !image.is_empty()).unwrap_or(status.image_ref);
-        let exited = status.state == i32::from(k8s_cri::v1::ContainerState::ContainerExited);
-        let metadata = Metadata { id: status.id, image, labels, spec, sandbox: sandbox.unwrap_or_default() };
-        Ok(Some(Known { pid: info.pid, alive: !exited && info.pid != 0, metadata }))
+        Ok(known(id, answer))
     }
 
-    /// The pid of a sandbox that is ready; 0 where that is not to be had now.
-    async fn sandbox_pid(&self, id: &str) -> u32 {
+    /// The pid of a sandbox that is ready; 0 where it is over again.
+    async fn sandbox_pid(&self, id: &str) -> Result<u32, ContainersError> {
         let mut client = self.client.clone();
         let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
-        match timeout(SANDBOX_TIMEOUT, client.pod_sandbox_status(request)).await {
-            Ok(Ok(answer)) => info(id, answer.into_inner().info.get("info")).pid,
-            Ok(Err(_)) | Err(_) => 0,
-        }
+        let Some(answer) = self.call("sandbox status", client.pod_sandbox_status(request)).await? else {
+            return Ok(0);
+        };
+        info(answer.info.get("info")).map(|info| info.pid).map_err(|reason| unreachable(&self.address, reason))
+    }
+
+    /// The init's pid of a container; 0 where it has none.
+    async fn container_pid(&self, id: &str) -> Result<u32, ContainersError> {
+        let known = self.container(id).await?.filter(|known| known.alive);
+        known.map_or(Ok(0), |known| known.pid).map_err(|reason| unreachable(&self.address, reason))
     }
 
     /// Without its pid.
@@ -207,25 +233,40 @@ impl Cri {
         }
         let ready = status.state == i32::from(PodSandboxState::SandboxReady);
         let metadata = Metadata { id: status.id, labels, ..Metadata::default() };
-        Ok(Some(Known { pid: 0, alive: ready, metadata }))
+        Ok(Some(Known { pid: Ok(0), alive: ready, metadata }))
     }
 
     /// What came and went since the look before; nothing is kept of a look that does not end.
     async fn compare(&mut self) -> Result<(), ContainersError> {
+        if matches!(self.stream, Stream::Ended) {
+            self.stream = Stream::opening(&self.client);
+        }
         let look = self.look().await?;
+        let there = |id: &String| look.containers.contains(id) || look.sandboxes.contains(id);
+        self.troubled.retain(|id, _| there(id));
         let mut started = Vec::new();
-        for id in look.containers.iter().chain(&look.sandboxes).filter(|id| !self.seen.contains_key(*id)) {
-            let pid = if look.sandboxes.contains(id) {
-                self.sandbox_pid(id).await
-            } else {
-                self.container(id).await?.filter(|known| known.alive).map_or(0, |known| known.pid)
-            };
-            // Created and without init yet (CRI-O makes it later), over again, or not answered: the next look sees.
-            if pid != 0 {
-                started.push((id.clone(), pid));
+        let all: BTreeSet<&String> = look.containers.iter().chain(&look.sandboxes).collect();
+        for id in all.into_iter().filter(|id| !self.seen.contains_key(*id)) {
+            let rests = self.troubled.get(id).copied();
+            if rests.is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            match self.pid(id, look.sandboxes.contains(id)).await {
+                // Created and without init yet (CRI-O makes it later), or over again: the next look sees.
+                Ok(0) => drop(self.troubled.remove(id)),
+                Ok(pid) => {
+                    self.troubled.remove(id);
+                    started.push((id.clone(), pid));
+                }
+                Err(error) => {
+                    self.alive().await?;
+                    if rests.is_none() {
+                        tracing::warn!(container = ?id, %error, "its process is not known by the CRI; asked again every {TROUBLED:?}");
+                    }
+                    self.troubled.insert(id.clone(), Instant::now() + TROUBLED);
+                }
             }
         }
-        let there = |id: &String| look.containers.contains(id) || look.sandboxes.contains(id);
         let gone: Vec<(String, u32)> =
             self.seen.iter().filter(|(id, _)| !there(id)).map(|(id, pid)| (id.clone(), *pid)).collect();
         for (id, pid) in gone {
@@ -265,18 +306,18 @@ impl Runtime for Cri {
             Ok(Err(error)) => return Err(unreachable(address, root_cause(&error))),
             Err(_) => return Err(unreachable(address, too_slow("connect"))),
         };
+        // The kubelet's own bound, for lists carry the labels and annotations of all.
         let client = RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut events = client.clone();
-        let opening: Opening = Box::pin(async move { events.get_container_events(GetEventsRequest {}).await });
         let mut looks = interval_at(Instant::now() + POLL, POLL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cri = Self {
             address: address.to_owned(),
+            stream: Stream::opening(&client),
             client,
-            stream: Stream::Opening(opening),
             looks,
             seen: BTreeMap::new(),
             sandboxes: BTreeSet::new(),
+            troubled: BTreeMap::new(),
             found: VecDeque::new(),
         };
         // Whether it speaks this version at all: said by the runtime's own words if not.
@@ -294,8 +335,8 @@ impl Runtime for Cri {
         self.found.clear();
         let known = self.seen.iter().map(|(id, pid)| Task { key: key(id.clone()), pid: *pid }).collect();
         // Whatever the list has and no look has met is met by a later one.
-        let unsure = self.sandboxes.iter().filter(|id| !self.seen.contains_key(*id)).map(|id| key(id.clone()));
-        Ok(Tasks { known, unsure: unsure.collect() })
+        let unsure = self.sandboxes.iter().chain(self.troubled.keys()).filter(|id| !self.seen.contains_key(*id));
+        Ok(Tasks { known, unsure: unsure.filter(|id| is_id(id)).map(|id| key(id.clone())).collect() })
     }
 
     async fn init_pid(&self, key: &Key) -> Result<Option<u32>, ContainersError> {
@@ -304,7 +345,7 @@ impl Runtime for Cri {
             let ready = self.sandbox(&key.id).await?.is_some_and(|known| known.alive);
             return Ok(self.seen.get(&key.id).copied().filter(|_| ready));
         }
-        Ok(self.container(&key.id).await?.filter(|known| known.alive).map(|known| known.pid))
+        Ok(Some(self.container_pid(&key.id).await?).filter(|pid| *pid != 0))
     }
 
     async fn metadata(&self, key: &Key) -> Result<Option<Metadata>, ContainersError> {
@@ -335,7 +376,10 @@ impl Runtime for Cri {
             tokio::select! {
                 biased;
                 _ = self.looks.tick() => {}
-                () = self.stream.something() => {}
+                () = self.stream.something() => {
+                    sleep(PACE).await;
+                    self.stream.drain().await;
+                }
             }
             self.compare().await?;
         }
@@ -346,22 +390,39 @@ impl Runtime for Cri {
     }
 }
 
+/// Who a container is by its status; `None` where that is another's. Pure.
+fn known(id: &str, answer: ContainerStatusResponse) -> Option<Known> {
+    let status = answer.status.filter(|status| status.id == id)?;
+    let (pid, spec) = match info(answer.info.get("info")) {
+        Ok(info) => (Ok(info.pid), info.runtime_spec.unwrap_or_default()),
+        // Who it is, is known all the same.
+        Err(reason) => (Err(reason), Spec::default()),
+    };
+    let sandbox = sandbox_of(answer.info.get("info")).or_else(|| spec.sandbox_id().map(str::to_owned));
+    let mut labels: BTreeMap<String, String> = status.labels.into_iter().collect();
+    if let Some(metadata) = status.metadata {
+        labels.entry(CONTAINER_NAME.to_owned()).or_insert(metadata.name);
+    }
+    let image = status.image.map(|image| image.image).filter(|image| !image.is_empty()).unwrap_or(status.image_ref);
+    let exited = status.state == i32::from(k8s_cri::v1::ContainerState::ContainerExited);
+    let metadata = Metadata { id: status.id, image, labels, spec, sandbox: sandbox.unwrap_or_default() };
+    let alive = !exited && pid != Ok(0);
+    Some(Known { pid, alive, metadata })
+}
+
+/// Who a container is by the bytes of its status, as far as they tell; the process, where they name one.
+pub(crate) fn of_bytes(id: &str, bytes: &[u8]) -> Option<(u32, Metadata)> {
+    let known = known(id, ContainerStatusResponse::decode(bytes).ok()?)?;
+    Some((known.pid.unwrap_or(0), known.metadata))
+}
+
 fn key(id: String) -> Key {
     Key { namespace: NAMESPACE.to_owned(), id }
 }
 
-fn info(id: &str, json: Option<&String>) -> Info {
-    let Some(json) = json else {
-        tracing::error!(
-            container = id,
-            "the runtime's verbose status has no `info`: its process is not known by the CRI"
-        );
-        return Info::default();
-    };
-    serde_json::from_str(json).unwrap_or_else(|error| {
-        tracing::error!(container = id, %error, "the runtime's verbose status cannot be read: its process is not known by the CRI");
-        Info::default()
-    })
+fn info(json: Option<&String>) -> Result<Info, String> {
+    let json = json.ok_or("its verbose status has no `info`")?;
+    serde_json::from_str(json).map_err(|error| format!("its verbose status cannot be read: {error}"))
 }
 
 /// `sandboxID`, as both runtimes spell it.
@@ -386,7 +447,7 @@ mod tests {
             "runtimeSpec":{"linux":{"cgroupsPath":"kubepods-pod1.slice:crio:c2"},"annotations":{"io.kubernetes.cri-o.SandboxID":"s2"}}}"#;
         for (json, pid, sandbox) in [(containerd, 41, "s1"), (crio, 42, "s2")] {
             let json = json.to_owned();
-            let told = info("c", Some(&json));
+            let told = info(Some(&json)).expect("it can be read");
             assert_eq!(told.pid, pid);
             let spec = told.runtime_spec.expect("a spec");
             assert!(spec.cgroups_path().is_some());
@@ -398,7 +459,8 @@ mod tests {
     #[test]
     fn unit_cri_status_without_a_process_is_no_process() {
         for json in [None, Some("{}"), Some("{"), Some(r#"{"pid":-1}"#), Some(r#"{"pid":"7"}"#)] {
-            assert_eq!(info("c", json.map(str::to_owned).as_ref()).pid, 0, "{json:?}");
+            let told = info(json.map(str::to_owned).as_ref());
+            assert!(told.is_err() || told.is_ok_and(|told| told.pid == 0), "{json:?}");
         }
         assert_eq!(sandbox_of(Some(&r#"{"sandboxID":""}"#.to_owned())), None);
     }

@@ -68,12 +68,12 @@ struct Connection<R> {
     runtime: R,
     heartbeat: Interval,
     /// Containers of which the runtime could not say whether they run: asked again with each heartbeat, [`MAX_CONTAINERS`](crate::MAX_CONTAINERS) at most.
-    unsure: Vec<Key>,
+    unsure: BTreeSet<Key>,
 }
 
 impl<R> Connection<R> {
-    fn of(runtime: R, mut unsure: Vec<Key>) -> Self {
-        unsure.truncate(crate::MAX_CONTAINERS);
+    fn of(runtime: R, unsure: Vec<Key>) -> Self {
+        let unsure = unsure.into_iter().take(crate::MAX_CONTAINERS).collect();
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { runtime, heartbeat, unsure }
@@ -197,7 +197,7 @@ impl<R: Runtime> Followed<R> {
         };
         if matches!(work, Work::Heartbeat) {
             let unsure = std::mem::take(&mut connection.unsure);
-            self.work.extend(unsure.into_iter().map(Work::Unsure));
+            self.work.extend(unsure.into_iter().take(crate::MAX_CONTAINERS).map(Work::Unsure));
         }
         self.work.push_back(work);
         Ok(())
@@ -205,18 +205,20 @@ impl<R: Runtime> Followed<R> {
 
     /// Does the first piece of work; it stays in the queue until it is done.
     async fn work(&mut self) -> Result<(), ContainersError> {
-        let Some(Connection { runtime: api, .. }) = &self.connection else { return Ok(()) };
+        let Some(Connection { runtime: api, unsure, .. }) = &mut self.connection else { return Ok(()) };
+        let api = &*api;
         let (roster, changes) = (&mut self.roster, &mut self.changes);
         match self.work.front() {
             None => return Ok(()),
             Some(Work::Event(Event::Started { key, pid })) => {
                 if !roster.resumed(key, *pid, changes) {
-                    tell_start(api, roster, &Task { key: key.clone(), pid: *pid }, changes).await?;
+                    let task = Task { key: key.clone(), pid: *pid };
+                    unsure.extend(tell_start_or_later(api, roster, task, changes).await?);
                 }
             }
             Some(Work::Event(Event::Updated { key })) => {
                 for (key, pid) in roster.labelled_by(key) {
-                    tell_start(api, roster, &Task { key, pid }, changes).await?;
+                    unsure.extend(tell_start_or_later(api, roster, Task { key, pid }, changes).await?);
                 }
             }
             Some(Work::Event(Event::Ended { key, pid })) => roster.ended(key, *pid, changes),
@@ -230,23 +232,24 @@ impl<R: Runtime> Followed<R> {
                 }
             }
             Some(Work::Heartbeat) => api.alive().await?,
-            Some(Work::Unsure(key)) => {
-                let asked = api.init_pid(key).await;
-                match asked {
-                    Ok(Some(pid)) => tell_start(api, roster, &Task { key: key.clone(), pid }, changes).await?,
-                    Ok(None) => roster.removed(key, changes),
-                    Err(error) => {
-                        api.alive().await?;
-                        tracing::warn!(container = key.id, %error, "asked again in a moment");
-                        let key = key.clone();
-                        self.connection.iter_mut().for_each(|connection| connection.unsure.push(key.clone()));
-                    }
+            Some(Work::Unsure(key)) => match api.init_pid(key).await {
+                Ok(Some(pid)) => {
+                    let task = Task { key: key.clone(), pid };
+                    unsure.extend(tell_start_or_later(api, roster, task, changes).await?);
                 }
-            }
+                Ok(None) => roster.removed(key, changes),
+                Err(error) => {
+                    unsure.insert(later(api, key.clone(), error).await?);
+                }
+            },
             // Its container does not start: it must not take a slot.
             Some(Work::Hook(call)) if call.answer.is_closed() => {}
             Some(Work::Hook(call)) => {
-                let announced = announce(api, roster, &call.request, self.with_foreign).await?;
+                let announced = match announce(api, roster, &call.request, self.with_foreign).await {
+                    // The runtime is there: it is this container that it cannot tell of, and no other is to wait for that.
+                    Err(error) if api.alive().await.is_ok() => Err(error.to_string()),
+                    announced => announced?,
+                };
                 return self.answer_or_tell(announced);
             }
         }
@@ -300,6 +303,25 @@ impl<R: Runtime> Containers for Followed<R> {
             }
         }
     }
+}
+
+/// One that cannot be told of now, though the runtime is there, is one to be asked of later; an error is the runtime's own.
+async fn tell_start_or_later<R: Runtime>(
+    api: &R,
+    roster: &mut Roster,
+    task: Task,
+    changes: &mut Changes,
+) -> Result<Option<Key>, ContainersError> {
+    match tell_start(api, roster, &task, changes).await {
+        Ok(()) => Ok(None),
+        Err(error) => later(api, task.key, error).await.map(Some),
+    }
+}
+
+async fn later<R: Runtime>(api: &R, key: Key, error: ContainersError) -> Result<Key, ContainersError> {
+    api.alive().await?;
+    tracing::warn!(container = key.id, %error, "asked again in a moment");
+    Ok(key)
 }
 
 /// A container that runs without its hook having announced it, or whose labels changed.

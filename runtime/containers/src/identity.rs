@@ -1,7 +1,8 @@
 //! Who a container is: from containerd's labels and the CRI's annotations to the names that policies select by.
 //!
 //! The labels of a *pod* are those of its sandbox container, to which the CRI's annotation `io.kubernetes.cri.sandbox-id` leads; a
-//! container's own labels are the kubelet's bookkeeping. Outside Kubernetes a container's own labels are all there is.
+//! container's own labels are the kubelet's bookkeeping, and its image's: containerd puts those of the image beside them, and who makes an
+//! image must not choose by which policy a pod is selected. Outside Kubernetes a container's own labels are all there is.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -18,6 +19,12 @@ pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 /// Labels of the CRI plugin's own, true of one container and not of its pod.
 const CRI_PLUGIN: &str = "io.cri-containerd.";
+/// Labels that the kubelet puts on a container of a pod.
+const KUBELET: &str = "io.kubernetes.";
+
+/// Most bytes of a workload's labels, keys and values. Each is kept for as long as the workload lives; the pods of one node that are as large as
+/// an API server takes them would fill its memory.
+pub(crate) const MAX_LABEL_BYTES: usize = 64 << 10;
 
 /// What containerd holds of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,9 +40,10 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// The container whose labels are the pod's, if it is another.
     pub(crate) fn sandbox_id(&self) -> Option<&str> {
-        self.spec
-            .sandbox_id()
-            .or(Some(self.sandbox.as_str()))
+        // What the runtime itself says goes before what stands in a specification, which others may write into.
+        Some(self.sandbox.as_str())
+            .filter(|sandbox| !sandbox.is_empty())
+            .or_else(|| self.spec.sandbox_id())
             .filter(|sandbox| !sandbox.is_empty() && *sandbox != self.id)
     }
 }
@@ -56,7 +64,11 @@ pub(crate) fn container(
     sandbox: Option<&Metadata>,
     placement: Placement,
 ) -> Container {
-    let labels = labels(metadata, sandbox);
+    let mut labels = labels(metadata, sandbox);
+    let left_out = bound_labels(&mut labels);
+    if left_out > 0 {
+        tracing::error!(container = %id, left_out, bound = MAX_LABEL_BYTES, "not all of its labels are kept: policies that select by them do not");
+    }
     let named = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
     Container {
         runtime_namespace: runtime_namespace.to_owned(),
@@ -73,12 +85,33 @@ pub(crate) fn container(
     }
 }
 
-/// The pod's labels, and of the container's own those that the pod does not name. The CRI plugin's stay the container's.
+/// The pod's labels, and of the container's own, in a pod, what the kubelet and the CRI plugin put there. The CRI plugin's stay the container's.
 fn labels(metadata: &Metadata, sandbox: Option<&Metadata>) -> BTreeMap<String, String> {
     let mut labels = metadata.labels.clone();
+    if metadata.sandbox_id().is_some() {
+        labels.retain(|key, _| key.starts_with(KUBELET) || key.starts_with(CRI_PLUGIN));
+    }
     let pod = sandbox.into_iter().flat_map(|sandbox| &sandbox.labels);
     labels.extend(pod.filter(|(key, _)| !key.starts_with(CRI_PLUGIN)).map(|(key, value)| (key.clone(), value.clone())));
     labels
+}
+
+/// Keeps what names the container, and of the other labels as many as the bound has room for, in their order; how many were left out.
+pub(crate) fn bound_labels(labels: &mut BTreeMap<String, String>) -> usize {
+    let before = labels.len();
+    let names = [POD_NAME, POD_NAMESPACE, POD_UID, CONTAINER_NAME];
+    let bytes = |key: &str, value: &str| key.len() + value.len();
+    if labels.iter().map(|(key, value)| bytes(key, value)).sum::<usize>() <= MAX_LABEL_BYTES {
+        return 0;
+    }
+    let mut left = MAX_LABEL_BYTES;
+    let mut fits = |key: &str, value: &str| left.checked_sub(bytes(key, value)).map(|rest| left = rest).is_some();
+    let named: Vec<bool> = names.iter().map(|name| labels.get(*name).is_some_and(|value| fits(name, value))).collect();
+    labels.retain(|key, value| match names.iter().position(|name| name == key) {
+        Some(name) => named[name],
+        None => fits(key, value),
+    });
+    before - labels.len()
 }
 
 #[cfg(test)]
@@ -125,6 +158,34 @@ mod tests {
         assert_eq!(told.image, "nginx:1");
         assert_eq!(told.labels["app"], "web");
         assert_eq!(told.labels["io.cri-containerd.kind"], "container");
+    }
+
+    #[test]
+    fn unit_identity_of_a_pod_is_not_chosen_by_its_image() {
+        let own = metadata("c1", &[(POD_NAME, "web-1"), ("tier", "admin")], &[(SANDBOX_ID, "s1")]);
+        let sandbox = metadata("s1", &[("app", "web")], &[(SANDBOX_ID, "s1")]);
+        for sandbox in [Some(&sandbox), None] {
+            let told = container(ContainerId("c1".into()), "k8s.io", &own, sandbox, placement());
+            assert!(!told.labels.contains_key("tier"), "{:?}", told.labels);
+            assert_eq!(told.pod, "web-1");
+        }
+    }
+
+    #[test]
+    fn unit_identity_labels_have_a_bound_and_names_go_first() {
+        let many: Vec<(String, String)> = (0..2000).map(|n| (format!("a{n:04}"), "x".repeat(60))).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let all = [many.as_slice(), &[(POD_NAME, "web-1"), (POD_NAMESPACE, "shop")]].concat();
+        let told = container(ContainerId("c1".into()), "d", &metadata("c1", &all, &[]), None, placement());
+        assert_eq!((told.pod.as_str(), told.namespace.as_str()), ("web-1", "shop"));
+        let bytes: usize = told.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(bytes <= MAX_LABEL_BYTES && bytes > MAX_LABEL_BYTES - 100, "{bytes}");
+        let mut labels = told.labels.clone();
+        assert_eq!(bound_labels(&mut labels), 0, "what fits is left alone");
+        let huge = "x".repeat(MAX_LABEL_BYTES + 1);
+        let told =
+            container(ContainerId("c1".into()), "d", &metadata("c1", &[(POD_NAME, &huge)], &[]), None, placement());
+        assert_eq!(told.pod, "c1", "a name past the bound is none");
     }
 
     #[test]

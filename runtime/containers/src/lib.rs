@@ -28,6 +28,7 @@ mod api;
 mod bundle;
 mod cgroup;
 mod cri;
+pub mod decode;
 mod endpoint;
 mod follow;
 pub mod hook;

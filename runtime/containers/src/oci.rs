@@ -15,6 +15,16 @@ pub(crate) const BUNDLES: &str = "io.containerd.runtime.v2.task";
 /// Stands for a namespace where the bundle is one of containers/storage: `.../<driver>-containers/<id>/userdata`, of CRI-O and Podman.
 pub(crate) const STORAGE: &str = "containers-storage";
 
+/// Most bytes of a container's id: containerd's have 76 at most, hashes 64; the rest is room.
+const MAX_ID_BYTES: usize = 255;
+
+/// Whether this is a container's id as runc takes it: letters, digits, `_+-.`, and neither `.` nor `..`. Whatever else a runtime may say is no
+/// name to put into logs, paths and tables.
+pub(crate) fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-' | b'.');
+    (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(allowed) && !matches!(text, "." | "..")
+}
+
 /// Most bytes of a state: pods' annotations are in it, which Kubernetes bounds at 256 KiB.
 pub(crate) const MAX_STATE_BYTES: u64 = 1 << 20;
 
@@ -108,8 +118,9 @@ pub(crate) struct Linux {
     pub cgroups_path: Option<String>,
 }
 
-/// Annotations that name the sandbox of a pod's container and, naming itself, are on the sandbox: containerd's and CRI-O's.
-const SANDBOX_IDS: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
+/// Annotations that name the sandbox of a pod's container and, naming itself, are on the sandbox: CRI-O's and containerd's. CRI-O's first, for
+/// it hands a pod's own annotations on, and a pod could name another's sandbox by containerd's; containerd hands none on unless told to.
+const SANDBOX_IDS: [&str; 2] = ["io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"];
 /// Annotations that are on every container of a CRI.
 const CRI_TYPES: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
@@ -180,6 +191,23 @@ mod tests {
         ] {
             assert!(matches!(State::parse(broken.as_bytes()), Err(StateError::Malformed(_))), "{broken}");
         }
+    }
+
+    #[test]
+    fn unit_oci_ids_are_those_that_runc_takes() {
+        for id in ["c1", "a.b", "_x+1", &"f".repeat(64)] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in ["", ".", "..", "../..", "a/b", "a b", "a\nb", "\u{1b}[31m", "é", &"f".repeat(256)] {
+            assert!(!is_id(id), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn unit_oci_annotation_of_containerd_does_not_speak_for_cri_o() {
+        let json =
+            r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"anothers","io.kubernetes.cri-o.SandboxID":"own"}}"#;
+        assert_eq!(serde_json::from_str::<Spec>(json).unwrap().sandbox_id(), Some("own"));
     }
 
     #[test]

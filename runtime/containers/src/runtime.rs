@@ -20,6 +20,15 @@ pub(crate) enum Event {
     Deleted { key: Key },
 }
 
+impl Event {
+    /// Of which container.
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Started { key, .. } | Self::Ended { key, .. } | Self::Updated { key } | Self::Deleted { key } => key,
+        }
+    }
+}
+
 /// A task with an init process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Task {

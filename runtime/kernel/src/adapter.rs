@@ -35,7 +35,7 @@ use crate::{
     objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::{self, Programs},
-    pseudo_fs,
+    pseudo_fs, sys,
     syscalls::SyscallAudit,
 };
 
@@ -48,6 +48,8 @@ pub struct KernelConfig {
     pub fail_mode: FailMode,
     /// What is seen of a workload when it is admitted, until it is told otherwise.
     pub visibility: Visibility,
+    /// The same of the host, from the start on: it is seen whether or not it is to be admitted.
+    pub host_visibility: Visibility,
     /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
     /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
     pub holds_host: bool,
@@ -61,6 +63,7 @@ impl Default for KernelConfig {
             pin_root: PathBuf::from("/sys/fs/bpf/palisade"),
             fail_mode: FailMode::default(),
             visibility: Visibility::NONE,
+            host_visibility: Visibility::NONE,
             holds_host: false,
             responder: Some(ResponderConfig::this_binary()),
         }
@@ -105,8 +108,9 @@ impl KernelAdapter {
     /// Tries what the kernel can do and loads what it takes. What is refused is in [`Self::refused`] and in the matrix.
     ///
     /// # Errors
-    /// Only where pins of another version are in the way, or pinned maps cannot be read.
+    /// Only where pins of another version are in the way, pinned maps cannot be read, or a signal that stops the process came meanwhile.
     pub fn open(config: KernelConfig) -> Result<Self, ObjectError> {
+        let held = sys::SignalsHeld::new();
         for file_system in [pseudo_fs::BPF, pseudo_fs::TRACE] {
             if let Err(error) = pseudo_fs::ensure(file_system) {
                 tracing::warn!(kind = file_system.kind, %error, "cannot be mounted");
@@ -115,14 +119,18 @@ impl KernelAdapter {
         let mut matrix = matrix::probe();
         let mut refused = Vec::new();
         // First, for the others are told whether these report what they deny.
+        held.go_on()?;
         let cgroup_programs = load_cgroup_programs(&config.pin_root, &mut matrix);
+        held.go_on()?;
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
         let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
+        held.go_on()?;
         let responder = start_responder(&config, &mut matrix);
         if programs.is_some() {
             attach_kill(&config.pin_root, &mut matrix);
         }
+        held.go_on()?;
         let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         let adapter = Self {
@@ -137,6 +145,7 @@ impl KernelAdapter {
             state: Mutex::default(),
         };
         adapter.take_over();
+        adapter.set_visibility(Slot::HOST, adapter.config.host_visibility, 0);
         adapter.renew_syscalls();
         Ok(adapter)
     }
@@ -492,7 +501,8 @@ impl Enforcement for KernelAdapter {
             }
             self.admit_cgroup(programs, &mut state, membership)?;
             programs.slots.set_flags(slot, self.fail_flag(), layout::SLOT_FAIL_BLOCK);
-            programs.slots.set_visibility(slot, visibility::kinds_of(self.config.visibility));
+            let seen = if slot == Slot::HOST { self.config.host_visibility } else { self.config.visibility };
+            programs.slots.set_visibility(slot, visibility::kinds_of(seen));
         }
         state.members.entry(slot).or_insert_with(|| Member { gaps: Vec::new(), held_mounts: Vec::new() });
         match self.admit_elsewhere(membership) {

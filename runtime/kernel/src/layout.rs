@@ -72,8 +72,8 @@ pub struct Task {
     pub source_digest: u64,
     /// Inode number of the mount namespace of who moved the task in.
     pub runtime_mnt_ns: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: of a session that came into the running container.
+    pub entered: u32,
 }
 
 /// `struct pal_asked` (`bpf/include/arguments.h`).

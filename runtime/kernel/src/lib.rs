@@ -30,3 +30,4 @@ mod syscalls;
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};
 pub use objects::unload;
+pub use sys::ToldToStop;

@@ -408,8 +408,9 @@ fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool)
         gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
     let shared = gap("exec with a shared PID namespace", "a container's first process is told by its number 1");
     if lsm {
-        let stack = gap("executable stacks", "those that the executable itself asks for pass no hook");
-        return HeldFamily { tier: Tier::BpfLsm, gaps: vec![links, shared, stack] };
+        let mut gaps = vec![links, shared];
+        gaps.extend(memory_gaps());
+        return HeldFamily { tier: Tier::BpfLsm, gaps };
     }
     if !kills(capabilities) {
         let gaps = PRESETS.map(|what| gap(what, "neither an LSM hook denies it nor does anything kill for it"));
@@ -428,6 +429,19 @@ fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool)
         }
     }
     HeldFamily { tier: Tier::Kill, gaps }
+}
+
+/// Ways to executable memory that pass no hook.
+fn memory_gaps() -> [Gap; 4] {
+    [
+        gap("executable stacks", "those that the executable itself asks for pass no hook"),
+        gap(
+            "a heap under READ_IMPLIES_EXEC",
+            "personality(2) and brk(2) pass no hook: what the heap gains is executable",
+        ),
+        gap("code that is written in place", "/proc/self/mem and tracers write pages that are executable already"),
+        gap("fileless code that another program loads", "an ELF interpreter and libraries are mapped, not executed"),
+    ]
 }
 
 /// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.
@@ -486,7 +500,10 @@ fn kill_gaps() -> Vec<Gap> {
 /// Destinations that neither a connect nor a datagram's send shows.
 fn unjudged_packets() -> Vec<Gap> {
     vec![
-        gap("sends over raw, packet and SCTP sockets", "name these sockets in a rule: their creation is judged"),
+        gap(
+            "sends over raw, packet and SCTP sockets, and sctp_connectx",
+            "name these sockets in a rule: their creation is judged",
+        ),
         gap("further subflows of MPTCP", "the kernel itself connects them, to addresses that the peer announces"),
     ]
 }
@@ -585,10 +602,12 @@ mod tests {
             (Family::Capabilities, Tier::BpfLsm),
             (Family::Syscalls, Tier::Audit),
             (Family::Dns, Tier::CgroupBpf),
-            (Family::Presets, Tier::BpfLsm),
+            // Its opens of /proc are judged in the same program.
+            (Family::Presets, Tier::Kill),
             (Family::Device, Tier::Audit),
         ]);
         assert_eq!(tiers, expected.into_values().collect::<Vec<_>>());
+        let mut matrix = everything();
         withdraw(&mut matrix, &[refusal("judge_capability"), refusal("protect_map")], true);
         assert_eq!(matrix.families[&Family::Capabilities].tier, Tier::Audit);
         assert_eq!(matrix.families[&Family::Presets].tier, Tier::Kill);

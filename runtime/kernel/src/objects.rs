@@ -165,6 +165,9 @@ pub enum ObjectError {
         #[source]
         source: io::Error,
     },
+    /// Loading was given up.
+    #[error(transparent)]
+    ToldToStop(#[from] crate::sys::ToldToStop),
     /// A pin is of another version of Palisade.
     #[error("{path} is {found:?}, this version has {wanted:?}: run `palisade unload` first", path = path.display())]
     OtherVersion {
@@ -462,10 +465,16 @@ pub(crate) fn explain(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
         return chain(error);
     };
-    let log = verifier_log.to_string();
+    with_log(io_error, &verifier_log.to_string())
+}
+
+/// A kernel that refuses the kind of program has not verified anything: its log is empty.
+fn with_log(io_error: &io::Error, log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
-    format!("{io_error}; verifier: {}", last.join(" | "))
+    match lines[lines.len().saturating_sub(VERIFIER_LINES)..].join(" | ").as_str() {
+        "" => io_error.to_string(),
+        last => format!("{io_error}; verifier: {last}"),
+    }
 }
 
 /// An error with all its causes.
@@ -481,4 +490,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_objects_quote_the_verifier_only_where_it_said_something() {
+        let refused = |log: &str| with_log(&io::Error::from_raw_os_error(1), log);
+        assert_eq!(refused(""), "Operation not permitted (os error 1)");
+        assert_eq!(refused("0: bad\n1: worse\n"), "Operation not permitted (os error 1); verifier: 0: bad | 1: worse");
+    }
 }

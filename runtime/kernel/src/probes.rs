@@ -6,12 +6,16 @@
 //!
 //! Decision: one program on the exit of system calls that hands on by tail calls, not a program for each group on the same
 //! tracepoint. Being called is most of what an uninteresting call pays (`tests/bench`), and each further program would be called too.
+//!
+//! Decision: objects are loaded one after the other, for they make the maps that they share; their programs, which is the verifier's time, go
+//! to it by a thread for each object.
 
 use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -19,7 +23,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, TestRun as _,
     maps::{MapData, MapError, ProgramArray},
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, Program, ProgramError, RawTracePoint,
         RawTracePointRunOptions,
     },
 };
@@ -165,6 +169,9 @@ pub enum ProbesError {
     /// The table by which calls are handed on cannot be had.
     #[error("calls: {0}")]
     Calls(#[from] Box<MapError>),
+    /// Loading was given up.
+    #[error(transparent)]
+    ToldToStop(#[from] sys::ToldToStop),
     /// The limits cannot be put in force.
     #[error("limits: {0}")]
     Limits(#[source] io::Error),
@@ -204,28 +211,30 @@ impl Probes {
     /// # Errors
     /// See [`ProbesError`].
     pub fn attach(pin_root: &Path, limits: Limits) -> Result<Self, ProbesError> {
+        let held = sys::SignalsHeld::new();
         let btf = Btf::from_sys_fs()?;
         let mut first = load(palisade_bpf::PROBES, pin_root, &btf)?;
         let observation = ObservationMap::open(&pin_root.join("observation")).map_err(ProbesError::Limits)?;
         observation.limit(limits).map_err(ProbesError::Limits)?;
         let calls = first.take_map("calls").ok_or_else(|| Box::new(MapError::InvalidName { name: "calls".into() }))?;
-        let mut loading = Loading { calls: ProgramArray::try_from(calls).map_err(Box::new)?, btf, refused: Vec::new() };
-        let mut objects = Vec::with_capacity(OTHERS.len() + 1);
+        let loading = Loading { calls: Mutex::new(ProgramArray::try_from(calls).map_err(Box::new)?), btf };
+        let (mut objects, mut refused) = (Vec::with_capacity(OTHERS.len() + 1), Vec::new());
         for (name, bytes, specs) in OTHERS {
+            held.go_on()?;
             match load(bytes, pin_root, &loading.btf) {
-                Ok(mut object) => {
-                    loading.place_all(&mut object, specs);
-                    objects.push(object);
-                }
+                Ok(object) => objects.push((object, *specs)),
                 Err(error) => {
                     let reason = format!("object {name}: {}", objects::chain(&error));
-                    loading.refused.extend(specs.iter().map(|spec| refused(spec, reason.clone())));
+                    refused.extend(specs.iter().map(|spec| refused_for(spec, reason.clone())));
                 }
             }
         }
-        loading.place_all(&mut first, PROBES);
-        objects.insert(0, first);
-        let Loading { calls, refused, .. } = loading;
+        held.go_on()?;
+        refused.extend(loading.place_beside(&mut objects));
+        held.go_on()?;
+        refused.extend(loading.place_all(&mut first, PROBES));
+        let objects = std::iter::once(first).chain(objects.into_iter().map(|(object, _)| object)).collect();
+        let calls = loading.calls.into_inner().unwrap_or_else(PoisonError::into_inner);
         for refused in &refused {
             tracing::warn!(
                 program = refused.program,
@@ -247,6 +256,20 @@ impl Probes {
         let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
         let program: &mut BtfTracePoint = object.program_mut("observe_call").ok_or("observe_call")?.try_into()?;
         program.load("sys_exit", &btf)?;
+        program.attach()?;
+        Ok(object)
+    }
+
+    /// Attaches a program that does nothing to the LSM hook of opens, until what is returned is dropped: for measuring what being
+    /// called costs.
+    ///
+    /// # Errors
+    /// What loading or attaching says.
+    pub fn attach_idle_open() -> Result<Ebpf, Box<dyn std::error::Error>> {
+        let btf = Btf::from_sys_fs()?;
+        let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+        let program: &mut Lsm = object.program_mut("idle_open").ok_or("idle_open")?.try_into()?;
+        program.load("file_open", &btf)?;
         program.attach()?;
         Ok(object)
     }
@@ -280,6 +303,23 @@ impl Probes {
     }
 }
 
+/// What of observation this kernel refuses: all of it is attached for a moment, below a pin root of its own that goes with it.
+///
+/// # Errors
+/// See [`ProbesError`]: then nothing is observed at all.
+pub fn refused_here() -> Result<Vec<RefusedProbe>, ProbesError> {
+    for file_system in [pseudo_fs::BPF, pseudo_fs::TRACE] {
+        // Where it cannot be mounted, loading says what is missing.
+        let _mounted = pseudo_fs::ensure(file_system);
+    }
+    let pins = PathBuf::from(format!("/sys/fs/bpf/palisade-try-{}-{}", std::process::id(), sys::thread_id()));
+    let refused = Probes::attach(&pins, Limits::NONE).map(|probes| probes.refused);
+    if let Err(error) = objects::unload(&pins) {
+        tracing::warn!(path = %pins.display(), %error, "pins that were made for a test stay");
+    }
+    refused
+}
+
 /// Shared by those who read the records that it makes.
 pub type SharedProbes = Arc<Probes>;
 
@@ -291,26 +331,33 @@ fn load(object: &[u8], pin_root: &Path, btf: &Btf) -> Result<Ebpf, ProbesError> 
     Ok(loader.load(object).map_err(Box::new)?)
 }
 
-fn refused(spec: &ProbeSpec, reason: String) -> RefusedProbe {
+fn refused_for(spec: &ProbeSpec, reason: String) -> RefusedProbe {
     RefusedProbe { program: spec.name, needs: spec.needs, without: spec.without, reason }
 }
 
 struct Loading {
-    calls: ProgramArray<MapData>,
+    calls: Mutex<ProgramArray<MapData>>,
     btf: Btf,
-    refused: Vec<RefusedProbe>,
 }
 
 impl Loading {
-    fn place_all(&mut self, object: &mut Ebpf, specs: &[ProbeSpec]) {
-        for spec in specs {
-            if let Err(reason) = self.place(object, spec) {
-                self.refused.push(refused(spec, reason));
-            }
-        }
+    /// Each object by a thread of its own; what was refused, in the objects' order.
+    fn place_beside(&self, objects: &mut [(Ebpf, &[ProbeSpec])]) -> Vec<RefusedProbe> {
+        thread::scope(|scope| {
+            let placing: Vec<_> =
+                objects.iter_mut().map(|(object, specs)| scope.spawn(|| self.place_all(object, specs))).collect();
+            let placed =
+                placing.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            placed.flatten().collect()
+        })
     }
 
-    fn place(&mut self, object: &mut Ebpf, spec: &ProbeSpec) -> Result<(), String> {
+    fn place_all(&self, object: &mut Ebpf, specs: &[ProbeSpec]) -> Vec<RefusedProbe> {
+        let mut refuse = |spec| self.place(object, spec).err().map(|reason| refused_for(spec, reason));
+        specs.iter().filter_map(&mut refuse).collect()
+    }
+
+    fn place(&self, object: &mut Ebpf, spec: &ProbeSpec) -> Result<(), String> {
         let found = object.program_mut(spec.name).ok_or("not in the object")?;
         let explain = |error: ProgramError| objects::explain(&error);
         match spec.place {
@@ -319,7 +366,8 @@ impl Loading {
                 let program: &mut BtfTracePoint = found.try_into().map_err(explain)?;
                 program.load("sys_exit", &self.btf).map_err(explain)?;
                 let fd = program.fd().map_err(explain)?;
-                self.calls.set(group, fd, 0).map_err(|error| objects::chain(&error))
+                let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                calls.set(group, fd, 0).map_err(|error| objects::chain(&error))
             }
             Place::Egress => attach_packets(found, CgroupSkbAttachType::Egress),
             Place::Ingress => attach_packets(found, CgroupSkbAttachType::Ingress),

@@ -400,3 +400,58 @@ pub(crate) fn try_permission_mark(file: &fs::File) -> io::Result<()> {
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Keeps signals from this thread, and from threads that it starts meanwhile, until it is dropped; they wait, and are not lost.
+///
+/// The verifier gives a program up with EAGAIN when a signal waits for the thread that it runs for. aya tries once more, and then the program
+/// counts as refused: a node that is told to reload while it starts would decide without it.
+#[derive(Debug)]
+pub(crate) struct SignalsHeld {
+    before: libc::sigset_t,
+    /// A mask is a thread's.
+    _of_this_thread: std::marker::PhantomData<*const ()>,
+}
+
+impl SignalsHeld {
+    pub fn new() -> Self {
+        // SAFETY: a set of signals is plain bits, for which all zeroes are a value; both pointers are to values of this frame.
+        let before = unsafe {
+            let (mut all, mut before) = (std::mem::zeroed::<libc::sigset_t>(), std::mem::zeroed::<libc::sigset_t>());
+            libc::sigfillset(&raw mut all);
+            // Fails for a wrong first argument only.
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+            before
+        };
+        Self { before, _of_this_thread: std::marker::PhantomData }
+    }
+}
+
+/// A node that starts was told to stop (SIGTERM, SIGINT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("told to stop while it starts")]
+pub struct ToldToStop;
+
+impl SignalsHeld {
+    /// Between two steps: loading goes on unless a signal that stops the node waits.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn go_on(&self) -> Result<(), ToldToStop> {
+        // SAFETY: a set of signals is plain bits, for which all zeroes are a value; the pointers are to values of this frame.
+        let stops = unsafe {
+            let mut waiting = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigpending(&raw mut waiting) == 0
+                && [libc::SIGTERM, libc::SIGINT]
+                    .iter()
+                    .any(|signal| libc::sigismember(&raw const waiting, *signal) == 1)
+        };
+        if stops { Err(ToldToStop) } else { Ok(()) }
+    }
+}
+
+impl Drop for SignalsHeld {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is to the set that `new` was given by the kernel; the type is not `Send`, so this is the same thread.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}

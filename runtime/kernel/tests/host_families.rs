@@ -3,13 +3,20 @@
 
 mod probe_bed;
 
-use std::{collections::BTreeSet, ffi::CString, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::CString,
+    fs,
+    io::{Read as _, Write as _},
+    path::Path,
+};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::BtfTracePoint};
 use palisade_domain::{Action, CgroupId, Generation, Slot};
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     kill::{self, KillDuty},
+    objects::{self, Constant, PinRoot},
     records::DEFAULT_RING_BYTES,
 };
 use palisade_kernel_abi::{
@@ -18,6 +25,8 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::ir::{CapabilityMatch, Matcher, Preset, Rule, SyscallMatch};
 use palisade_world::{Enforcement as _, Membership};
+#[cfg(target_arch = "x86_64")]
+use probe_bed::raw;
 use probe_bed::{Bed, Child, Directory, Records, blob, c, calls, errno_of, namespace, path_of, rule, start};
 
 fn killed(status: i32) -> bool {
@@ -94,6 +103,32 @@ fn host_syscalls_that_a_rule_names_are_observed_by_both_entries_and_no_others() 
             (Tier::Audit, Outcome::Observed, Family::Syscall, FailReason::None)
         );
     }
+    records.verify();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn host_syscalls_are_observed_as_x32_and_by_numbers_with_more_than_the_kernel_reads_of_them() {
+    const X32: i64 = 0x4000_0000;
+    // chroot, rt_sigpending (which x32 has by a number of its own), and i386's 110, which nobody calls here.
+    let (bed, _object, mut records) = with_calls("tables", vec![syscall(Action::Audit, &[161, 127], &[110])]);
+    let act = || {
+        let root = raw::text(c"/");
+        let mut pending = [0_u8; 8];
+        let into = pending.as_mut_ptr().addr().cast_signed() as i64;
+        raw::call(161 | 0x5555 << 32, [root, 0, 0, 0, 0, 0]);
+        raw::call(X32 | 161, [root, 0, 0, 0, 0, 0]);
+        raw::call(X32 | 522, [into, 8, 0, 0, 0, 0]);
+        // Neither is: a number past x32's own, and one that only i386's table has under that name.
+        raw::call(X32 | 600, [0; 6]);
+        raw::call(110, [0; 6]);
+        0
+    };
+    assert_eq!(bed.start(act).code(), 0);
+    let all = records.all();
+    let mut seen: Vec<_> = calls_of(&all).iter().map(|(number, compat, _)| (*number, *compat)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [(161, false), (161, false), (522, false)]);
     records.verify();
 }
 
@@ -358,6 +393,56 @@ fn host_presets_protect_the_environment_and_the_directories_of_other_processes_a
     }
     calls::kill(victim.pid, libc::SIGKILL);
     victim.wait();
+}
+
+/// A child that this process, from outside, puts into the cgroup, as a container's runtime does; then, in mounts of its own, it takes a
+/// terminal if it is to have one and executes the script.
+fn session(bed: &Bed, terminal: bool, script: &str) -> i32 {
+    let (mut moved, mover) = std::io::pipe().unwrap();
+    let words = [c"/bin/sh", c"-c"].map(CString::from).into_iter().chain([CString::new(script).unwrap()]);
+    let words: Vec<CString> = words.collect();
+    let child = start(|| {
+        let is_in = moved.read_exact(&mut [0]).is_ok();
+        calls::unshare(libc::CLONE_NEWNS);
+        let has_terminal = terminal && calls::take_terminal() != 0;
+        if is_in && has_terminal == terminal { calls::exec(&words[0], &words) } else { 253 }
+    });
+    fs::write(bed.cgroup.join("cgroup.procs"), child.pid.to_string()).unwrap();
+    { mover }.write_all(b"x").unwrap();
+    child.wait()
+}
+
+#[test]
+fn host_presets_a_session_with_a_terminal_is_judged_at_each_of_its_executions() {
+    let said = |action, terminal, script: &str| {
+        let (bed, mut records) = held("session", blob::Family::Preset, preset(action, Preset::Exec));
+        let (pins, btf) = (PinRoot::create(&bed.pins).unwrap(), Btf::from_sys_fs().unwrap());
+        let host = [Constant::Word("pal_host_mnt_ns", namespace("mnt"))];
+        let _identity =
+            objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &host)
+                .unwrap();
+        let status = session(&bed, terminal, script);
+        // The workload's own is no session, whatever it has.
+        let own = bed.start(|| {
+            calls::take_terminal();
+            calls::exec(&c(Path::new("/usr/bin/true")), &[c(Path::new("true"))])
+        });
+        assert_eq!(own.code(), 0);
+        // Each CPU has a ring of its own, so that records are in no order.
+        let all = records.all();
+        let names = all.iter().map(|record| path_of(record).rsplit('/').next().unwrap().to_owned());
+        (status, names.collect::<BTreeSet<String>>())
+    };
+    let shell = fs::canonicalize("/bin/sh").unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    // What gives the terminal up is of no session any more.
+    let script = "/usr/bin/env true; setsid -f -w env false; :";
+    let (status, paths) = said(Action::Audit, true, script);
+    assert_eq!(status, 0);
+    assert_eq!(paths, [shell.as_str(), "env", "true", "setsid"].map(str::to_owned).into());
+    assert_eq!(said(Action::Audit, false, script), (0, BTreeSet::new()), "without a terminal");
+    let (status, paths) = said(Action::Block, true, script);
+    assert!(killed(status));
+    assert_eq!(paths, [shell].into(), "it never begins");
 }
 
 #[test]

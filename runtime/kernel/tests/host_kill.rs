@@ -17,6 +17,8 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, SocketMatch, SocketShape};
 use palisade_world::{Enforcement as _, Membership};
+#[cfg(target_arch = "x86_64")]
+use probe_bed::raw;
 use probe_bed::{Bed, Child, Directory, Records, c, calls, errno_of, namespace, path_of, rule, start};
 
 fn held(name: &str, families: &[blob::Family], fanotify_judges: bool, rules: Vec<Rule>) -> (Bed, Records) {
@@ -234,6 +236,22 @@ fn host_kill_the_32_bit_entry_is_no_way_round() {
     assert_eq!(records.all().len(), 1);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn host_kill_a_number_with_more_than_the_kernel_reads_of_it_is_no_way_round() {
+    let (bed, mut records) = held("disguise", PTRACE, true, trace(Action::Block, PathMatch::Any));
+    let target = victim();
+    let target_pid = i64::from(target.pid);
+    let seize = || {
+        let result = raw::call(101 | 0x5555 << 32, [i64::from(libc::PTRACE_SEIZE), target_pid, 0, 0, 0, 0]);
+        i32::from(result != 0)
+    };
+    assert_eq!(start(seize).code(), 0, "it works at all");
+    assert!(killed(bed.start(seize).wait()));
+    kill_off(target);
+    assert_eq!(records.all().len(), 1);
+}
+
 fn exec_rule(action: Action, path: &str) -> Rule {
     let path = PathMatch::Exact(path.to_owned());
     rule(action, Matcher::Process(PathRule::of(path)))
@@ -322,6 +340,41 @@ fn host_kill_sockets_that_no_cgroup_program_sees() {
     let all = records.all();
     let (record, decision) = only(&all);
     assert_eq!((record.kind(), decision.outcome, decision.family), (Kind::Socket, Outcome::Killed, Family::Socket));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn host_kill_a_socket_is_what_it_is_and_not_what_the_callers_memory_says_later() {
+    let shape = SocketShape { domain: Some(16), kind: None, protocol: None };
+    let netlink = Matcher::Socket(SocketMatch { name: "netlink".into(), any_of: vec![shape], pts: None });
+    let (bed, mut records) = held("memory", &[blob::Family::Socket], true, vec![rule(Action::Block, netlink)]);
+    let asked = raw::shared_low(&[2, 2, 0]);
+    let flips = start(|| {
+        loop {
+            raw::write_low(asked, 2);
+            raw::write_low(asked, 16);
+        }
+    });
+    // socketcall(SYS_SOCKET) until the kernel has read the forbidden domain.
+    let make_netlink = || {
+        for _ in 0..100_000 {
+            let socket = i64::from(raw::call_32(102, [1, asked, 0, 0, 0]));
+            let (domain, length) = (0_i32, 4_u32);
+            let [into, size] =
+                [(&raw const domain).addr(), (&raw const length).addr()].map(|at| at.cast_signed() as i64);
+            raw::call(55, [socket, 1, 39, into, size, 0]);
+            // The kernel has written it.
+            if std::hint::black_box(domain) == libc::AF_NETLINK {
+                return 1;
+            }
+            raw::call(3, [socket, 0, 0, 0, 0, 0]);
+        }
+        2
+    };
+    let ends: Vec<i32> = (0..300).map(|_| bed.start(make_netlink).wait()).collect();
+    kill_off(flips);
+    assert!(ends.iter().all(|status| killed(*status)), "{ends:?}");
+    records.drain();
 }
 
 /// How a process ends that makes a unix socket where that is decided, and what is said of it.

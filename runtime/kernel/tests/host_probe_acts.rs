@@ -15,8 +15,8 @@ use std::{
 
 use palisade_kernel::{observation::Limits, probes::Probes, records::DEFAULT_RING_BYTES};
 use palisade_kernel_abi::record::{
-    Body, CredentialsOperation, DnsOperation, FileOperation, IoUringOperation, Kind, ModuleOperation, MountOperation,
-    NamespaceOperation, Network, NetworkOperation, ProcessAccessOperation, Record, Text, kind_bit,
+    Body, CallNumber, CredentialsOperation, DnsOperation, FileOperation, IoUringOperation, Kind, ModuleOperation,
+    MountOperation, NamespaceOperation, Network, NetworkOperation, ProcessAccessOperation, Record, Text, kind_bit,
 };
 use probe_bed::{
     ALL_KINDS, Bed, Directory, Records, c, calls, namespace,
@@ -130,6 +130,10 @@ fn host_probe_file_changes_tell_names_as_given_and_where_they_start() {
         (FileOperation::Unlink, "/no/such/file".into(), none.clone(), none.clone(), none.clone(), -libc::ENOENT),
     ];
     assert_eq!(changes(&all, pid), expected);
+    let told: Vec<_> =
+        of_child(&all, Kind::FileChange, pid).iter().map(|record| record.header.call.map(|call| call.number)).collect();
+    let calls = [83, 258, 133, 88, 265, 316, 90, 91, 260, 93, 76, 77, 87, 263, 87];
+    assert_eq!(told, [None].into_iter().chain(calls.map(Some)).collect::<Vec<_>>(), "which of those that do the same");
     let numbers: Vec<_> = of_child(&all, Kind::FileChange, pid)
         .iter()
         .filter_map(|record| match record.body {
@@ -143,6 +147,33 @@ fn host_probe_file_changes_tell_names_as_given_and_where_they_start() {
     assert_eq!(numbers[9], (0, 1, unset, 0, 0, true));
     assert_eq!(numbers[10], (0, 2, 3, 0, 0, false));
     assert_eq!((numbers[11].3, numbers[12].3), (5, 7));
+    records.verify();
+}
+
+#[test]
+fn host_probe_an_object_that_an_empty_name_leaves_to_a_descriptor_is_by_the_callers_word() {
+    const AT_EMPTY_PATH: i64 = 0x1000;
+    let (bed, _probes, mut records) = observed("empty");
+    let directory = Directory::new("empty");
+    let file = c(&directory.file("file", "x"));
+    let child = bed.start(|| {
+        let at = i64::from(calls::open(&file, libc::O_PATH));
+        let empty = call(260, [at, text(c""), 1, -1, AT_EMPTY_PATH, 0]);
+        let unreadable = call(260, [at, 8, 1, -1, AT_EMPTY_PATH, 0]);
+        i32::from(empty != 0 || unreadable != -i64::from(libc::EFAULT))
+    });
+    let pid = child.pid;
+    assert_eq!(child.code(), 0);
+    let all = records.all();
+    let paths: Vec<_> = of_child(&all, Kind::FileChange, pid)
+        .iter()
+        .filter_map(|record| match record.body {
+            Body::FileChange(act) => Some((said(act.path), act.path.user, act.path.unreadable)),
+            _ => None,
+        })
+        .collect();
+    let whole = directory.0.join("file").to_str().unwrap().to_owned();
+    assert_eq!(paths, [(whole, true, false), (String::new(), true, true)]);
     records.verify();
 }
 
@@ -191,6 +222,8 @@ fn host_probe_acts_by_the_32_bit_entry_are_seen_with_its_own_numbers() {
         })
         .collect();
     assert_eq!(owners, [(u32::MAX, 9)], "16 bits of ones leave the owner");
+    let told: Vec<_> = of_child(&all, Kind::FileChange, pid).iter().filter_map(|record| record.header.call).collect();
+    assert_eq!(told, [39, 38, 182, 40, 10].map(|number| CallNumber { number, is_compat: true }));
     let signals = of_child(&all, Kind::Signal, pid);
     assert!(
         matches!(signals[..], [Record { body: Body::Signal(s), .. }] if (s.asked, s.result) == (99_999_999, -libc::ESRCH)),
@@ -276,6 +309,68 @@ fn host_probe_sockets_tell_their_own_address_their_peers_and_where_datagrams_go(
             if destination == Some((local, to))),
         "{sends:?}"
     );
+    records.verify();
+}
+
+/// A call's number as the kernel reads it, which takes only the lower half of the register.
+const fn in_disguise(number: i64) -> i64 {
+    number | 0x5555 << 32
+}
+
+#[test]
+fn host_probe_a_number_with_more_than_the_kernel_reads_of_it_hides_no_call() {
+    let (bed, _probes, mut records) = observed_kinds("disguise", ALL_KINDS | kind_bit(Kind::Syscall));
+    let directory = Directory::new("disguise");
+    let file = c(&directory.file("file", "x"));
+    let child = bed.start(|| {
+        let opened = call(in_disguise(257), [AT_FDCWD, text(&file), 0, 0, 0, 0]);
+        let socket = call(in_disguise(41), [2, 2, 0, 0, 0, 0]);
+        let signalled = call(in_disguise(62), [0, 0, 0, 0, 0, 0]);
+        let removed = call(in_disguise(87), [text(&file), 0, 0, 0, 0, 0]);
+        i32::from(opened < 0 || socket < 0 || signalled != 0 || removed != 0)
+    });
+    let pid = child.pid;
+    assert_eq!(child.code(), 0, "the kernel does them");
+    let all = records.all();
+    let opened = |record: &Record<'_>| matches!(record.body, Body::Open(open) if open.path.bytes == file.as_bytes());
+    assert!(of_child(&all, Kind::Open, pid).iter().any(opened));
+    assert_eq!(of_child(&all, Kind::Socket, pid).len(), 1);
+    assert!(changes(&all, pid).iter().any(|change| change.0 == FileOperation::Unlink));
+    let numbers: Vec<_> = of_child(&all, Kind::Syscall, pid)
+        .iter()
+        .filter_map(|record| if let Body::Syscall(act) = record.body { Some(act.number) } else { None })
+        .collect();
+    assert!([257, 41, 62, 87].iter().all(|number| numbers.contains(number)), "{numbers:?}");
+    records.verify();
+}
+
+#[test]
+fn host_probe_x32_calls_are_seen_with_their_own_numbers_and_layouts() {
+    const X32: i64 = 0x4000_0000;
+    let (bed, _probes, mut records) = observed_kinds("x32", ALL_KINDS | kind_bit(Kind::Syscall));
+    let port = 5353;
+    let child = bed.start(|| {
+        let udp = i64::from(calls::socket(libc::AF_INET, libc::SOCK_DGRAM, 0));
+        // struct msghdr of x32: name, its length, vector, its length, control, its length, flags; all of 32 bits
+        let name = low(&name_v4(Ipv4Addr::LOCALHOST, port));
+        let message = low(&[name, 16, 0, 0, 0, 0, 0].map(u32::to_ne_bytes).concat());
+        let sent = call(X32 | 518, [udp, i64::from(message), 0, 0, 0, 0]);
+        let parent = call(X32 | 110, [0; 6]);
+        // A kernel without x32 has no such calls, and its tracepoints tell of them all the same.
+        let absent = -i64::from(libc::ENOSYS);
+        i32::from((sent == absent) != (parent == absent))
+    });
+    let pid = child.pid;
+    assert_eq!(child.code(), 0);
+    let all = records.all();
+    let sends = networks(&all, Kind::Send, pid);
+    let to = Some((IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    assert!(matches!(sends[..], [Network { user: true, destination, .. }] if destination == to), "{sends:?}");
+    let calls: Vec<_> = of_child(&all, Kind::Syscall, pid)
+        .iter()
+        .filter_map(|record| if let Body::Syscall(act) = record.body { Some((act.number, act.x32)) } else { None })
+        .collect();
+    assert!(calls.contains(&(518, true)) && calls.contains(&(110, true)), "{calls:?}");
     records.verify();
 }
 

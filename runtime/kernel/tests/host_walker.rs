@@ -217,7 +217,7 @@ fn kernel_says(checks: &mut Checks, policy: u32, act: &Act<'_>, source: SourceId
         assert_eq!(checks.run("check_argument", &[policy.into()]), 0);
         left &= checks.get().accept;
     }
-    decision.settled(left != 0)
+    decision.settled(left != 0 && !act.arguments.is_empty())
 }
 
 /// The Rust walker's, as [`kernel_says`].

@@ -46,7 +46,7 @@ impl LogLevel {
 /// The directives are not understood.
 pub fn begin(format: LogFormat, directives: &str) -> anyhow::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(filter(directives)?);
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let colour = std::io::stderr().is_terminal() && render::may_colour();
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {

@@ -1,18 +1,32 @@
 //! Text for people.
 //!
 //! Invariant: what came from a workload (paths, arguments, names) is printed with control characters escaped, so that no workload
-//! writes to an operator's terminal ([`palisade_domain::text::hostile`]).
+//! writes to an operator's terminal ([`palisade_domain::text::hostile`]); and a name in which there is anything but a name's usual
+//! characters stands in quotes, so that none reads as more of the line than itself (`/x[1] < /usr/sbin/sshd`, `/x by another-policy`).
 
 use std::fmt::Write as _;
 
 pub use palisade_domain::text::{printable, printable_json};
 
 use palisade_domain::{
-    Alert, AlertProcess, AlertRule, AlertWorkload, HeldBack, KubeArmorFields, Line, Log, NotHeldPart, Throttling,
+    Alert, AlertProcess, AlertRule, AlertWorkload, HeldBack, KubeArmorFields, Line, Log, NotHeldPart, Operation,
+    Subject, Throttling,
 };
 use palisade_supervision::{Kind, TreeNode};
 
 use crate::arguments::Output;
+
+/// Whether the terminal, if there is one, says of itself that it does nothing but print.
+#[must_use]
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Whether who looks at a terminal wants colour: no-color.org.
+#[must_use]
+pub fn may_colour() -> bool {
+    !is_dumb() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
 
 /// A whole document for machines; what a workload chose is escaped in either form.
 #[must_use]
@@ -43,7 +57,7 @@ fn alert(alert: &Alert) -> String {
     let rule = alert
         .rule
         .as_ref()
-        .map_or_else(|| "default posture".to_owned(), |rule| format!("{} {}", rule.policy_name, rule.place));
+        .map_or_else(|| "default posture".to_owned(), |rule| format!("{} {}", word(&rule.policy_name), rule.place));
     let verdict = format!("{:?}", alert.verdict).to_lowercase();
     let reason = alert.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     format!(
@@ -52,7 +66,7 @@ fn alert(alert: &Alert) -> String {
         workload(&alert.workload),
         chain(&alert.process_chain),
         alert.subject.operation,
-        alert.subject.resource,
+        resource(&alert.subject),
         alert.generation,
     )
 }
@@ -66,7 +80,7 @@ fn log(log: &Log) -> String {
         workload(&log.workload),
         chain(&log.process_chain),
         log.subject.operation,
-        log.subject.resource,
+        resource(&log.subject),
         if data.is_empty() { "" } else { ", " },
     )
 }
@@ -74,7 +88,7 @@ fn log(log: &Log) -> String {
 fn throttling(throttling: &Throttling) -> String {
     let of = |held: &HeldBack| {
         let verdict = format!("{:?}", held.verdict).to_lowercase();
-        format!("{} {verdict} by {} {}", held.count, held.policy_name, held.place).trim_end().to_owned()
+        format!("{} {verdict} by {} {}", held.count, word(&held.policy_name), held.place).trim_end().to_owned()
     };
     let held: Vec<String> = throttling.held_back.iter().map(of).collect();
     format!(
@@ -89,7 +103,7 @@ fn throttling(throttling: &Throttling) -> String {
 }
 
 fn not_held(part: &NotHeldPart) -> String {
-    let of = |rule: &AlertRule| format!(" by {} {}", rule.policy_name, rule.place);
+    let of = |rule: &AlertRule| format!(" by {} {}", word(&rule.policy_name), rule.place);
     format!(
         "{} {:<13} {} {}{}, generation {}",
         time(part.time.0),
@@ -103,18 +117,45 @@ fn not_held(part: &NotHeldPart) -> String {
 
 fn workload(workload: &AlertWorkload) -> String {
     if workload.namespace.is_empty() {
-        workload.name.clone()
+        word(&workload.name)
     } else {
-        format!("{}/{}", workload.namespace, workload.name)
+        format!("{}/{}", word(&workload.namespace), word(&workload.name))
     }
 }
 
-/// The acting process and its nearest ancestors, each with who forked it behind it: `cat[12] < sh[11] < runc[3]`.
+/// What was acted on: ours where it is put together from numbers and words of the kernel, else with a name in it.
+fn resource(subject: &Subject) -> String {
+    use Operation::{
+        Accept, Bind, Capable, Capset, Connect, IoUringRegister, IoUringSetup, Kill, Listen, Repeated, Send, Setgid,
+        Setgroups, Setns, Setuid, Socket, Syscall, Unshare,
+    };
+    match subject.operation {
+        Accept | Bind | Capable | Capset | Connect | IoUringRegister | IoUringSetup | Kill | Listen | Repeated
+        | Send | Setgid | Setgroups | Setns | Setuid | Socket | Syscall | Unshare => subject.resource.clone(),
+        _ => word(&subject.resource),
+    }
+}
+
+/// A name as one word: as it is, or in quotes, in which quotes and backslashes have a backslash before them.
+fn word(name: &str) -> String {
+    let usual = |c: char| c.is_alphanumeric() || "/._-+:@%=~,#".contains(c);
+    if !name.is_empty() && name.chars().all(usual) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The acting process and its nearest ancestors, each with who forked it behind it: `/bin/cat[12] < /bin/sh[11] < /usr/bin/runc[3]`. Where
+/// the executable is not known, what the process calls itself, which it chooses, in parentheses: `(cat)[12]`.
 fn chain(chain: &[AlertProcess]) -> String {
     const SHOWN: usize = 4;
     let one = |process: &AlertProcess| {
-        let name = if process.executable.is_empty() { process.arguments.first() } else { Some(&process.executable) };
-        format!("{}[{}]", name.map_or("?", String::as_str), process.pid)
+        let name = match (process.executable.as_str(), process.arguments.first()) {
+            ("", None) => "?".to_owned(),
+            ("", Some(called)) => format!("({})", word(called)),
+            (executable, _) => word(executable),
+        };
+        format!("{name}[{}]", process.pid)
     };
     let mut shown: Vec<String> = chain.iter().take(SHOWN).map(one).collect();
     if chain.len() > SHOWN {
@@ -165,11 +206,5 @@ pub fn tree(root: &TreeNode) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unit_render_shows_time_of_day() {
-        assert_eq!(time(86_400_000_000_000 + 3_723_004_000_000), "01:02:03.004Z");
-    }
-}
+#[path = "render_tests.rs"]
+mod tests;

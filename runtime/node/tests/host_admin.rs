@@ -4,125 +4,16 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod lone_node;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
-    time::Duration,
+    process::{Command, Output, Stdio},
 };
 
+use lone_node::Node;
 use serde_json::{Value, json};
-
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Looks until it is too late, a minute at least: loading BPF programs in a debug build on a busy machine.
-const LOOKS: u32 = 600;
-
-struct Node {
-    folder: tempfile::TempDir,
-    child: Child,
-}
-
-impl Node {
-    /// A node that is ready. Its pins are named by the test, so that two tests never meet.
-    fn start(name: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("policies")).unwrap();
-        let root = folder.path().display();
-        let config = format!(
-            "policyDir: {root}/policies\nadminSocket: {root}/admin.sock\nhookSocket: {root}/hook.sock\nadminTokenFile: {root}/token\n\
-             pinRoot: /sys/fs/bpf/palisade-{name}\nnoContainers: true\nhostPolicy: true\nnodeName: here\n{more}"
-        );
-        fs::write(folder.path().join("config.yaml"), config).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_palisade"))
-            .args(["node", "--config"])
-            .arg(folder.path().join("config.yaml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let node = Self { folder, child };
-        node.until("it is ready", |node| {
-            node.path("admin.sock").exists() && node.get("/readyz").1.get("ready") == Some(&json!(true))
-        });
-        node
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap()
-    }
-
-    fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let held = (0..LOOKS).any(|_| {
-            let held = holds(self);
-            if !held {
-                std::thread::sleep(LOOK_EVERY);
-            }
-            held
-        });
-        assert!(held, "not so within a minute: {what}\n{}", self.log());
-    }
-
-    fn ask(&self, route: &str) -> UnixStream {
-        let mut stream = UnixStream::connect(self.path("admin.sock")).unwrap();
-        write!(stream, "GET {route} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream
-    }
-
-    /// Status and body; null where it is no JSON.
-    fn get(&self, route: &str) -> (u16, Value) {
-        let mut text = String::new();
-        let _ = self.ask(route).read_to_string(&mut text);
-        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status, serde_json::from_str(body).unwrap_or_default())
-    }
-
-    fn condition(&self, name: &str) -> Value {
-        self.get("/readyz").1["conditions"][name].clone()
-    }
-
-    /// A command that finds the node by the configuration.
-    fn palisade(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-        command.env("PALISADE_CONFIG", self.path("config.yaml")).args(words).output().unwrap()
-    }
-
-    fn change(&self, from: &str, to: &str) {
-        let config = fs::read_to_string(self.path("config.yaml")).unwrap();
-        assert!(config.contains(from), "{config}");
-        // As editors do: whole, under another name, and then in its place.
-        fs::write(self.path("new"), config.replace(from, to)).unwrap();
-        fs::rename(self.path("new"), self.path("config.yaml")).unwrap();
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.signal(rustix::process::Signal::TERM);
-        for _ in 0..LOOKS {
-            if self.child.try_wait().unwrap().is_some() {
-                return;
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        self.child.kill().unwrap();
-    }
-}
 
 fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -218,6 +109,48 @@ fn host_node_log_is_json_with_actor_and_generation_where_it_is_asked_for() {
         of_actors += usize::from(line["spans"][0]["actor"].is_string() && line["spans"][0]["generation"] == 1);
     }
     assert!(of_actors > 0, "{}", node.log());
+}
+
+/// What `palisade top` shows on a terminal of this kind until it ends, `q` being pressed after its first words.
+fn shown_by_top(node: &Node, term: &str) -> String {
+    use rustix::{pty, termios};
+    let master = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
+    pty::grantpt(&master).and_then(|()| pty::unlockpt(&master)).unwrap();
+    let name = pty::ptsname(&master, Vec::new()).unwrap();
+    let terminal = fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    termios::tcsetwinsize(&terminal, termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let end = || Stdio::from(terminal.try_clone().unwrap());
+    let mut top = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .env("PALISADE_CONFIG", node.path("config.yaml"))
+        .env("TERM", term)
+        .env("NO_COLOR", "1")
+        .args(["top", "--interval", "0.2"])
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    drop(terminal);
+    let (mut master, mut shown, mut some) = (fs::File::from(master), Vec::new(), [0; 4096]);
+    // Its end closes the terminal's other side, which is an error to who reads.
+    while let Ok(bytes @ 1..) = master.read(&mut some) {
+        shown.extend_from_slice(&some[..bytes]);
+        let _ = master.write_all(b"q");
+    }
+    assert!(top.wait().unwrap().success());
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn host_top_takes_no_terminal_that_only_prints_and_gives_back_one_that_it_took() {
+    let node = Node::start("top", "");
+    let dumb = shown_by_top(&node, "dumb");
+    assert!(dumb.contains("WORKLOAD") && !dumb.contains('\u{1b}'), "one frame as text: {dumb:?}");
+    let taken = shown_by_top(&node, "xterm");
+    let (took, gave_back) = (taken.find("\u{1b}[?1049h"), taken.rfind("\u{1b}[?1049l"));
+    assert!(took.is_some() && gave_back > took, "{taken:?}");
+    let colours = ["\u{1b}[38;5;", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m"];
+    assert!(!colours.iter().any(|colour| taken.contains(colour)), "NO_COLOR: {taken:?}");
 }
 
 #[test]

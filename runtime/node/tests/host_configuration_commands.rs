@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -98,7 +99,14 @@ fn host_node_does_not_start_with_a_broken_configuration_and_other_commands_say_s
 
 #[test]
 fn host_failures_name_the_next_command_to_type() {
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 15] = [
+        (&["logs", "--verdict", "blocked"], 64, "denied, killed, observed, unenforceable"),
+        (&["logs", "--operation", "exec,opne"], 64, "did you mean `open`?"),
+        (
+            &["logs", "--operation", "file,dns*", "--verdict", "Denied", "--admin-socket", "/no/such"],
+            1,
+            "palisade node",
+        ),
         (&["tree", "--admin-socket", "/no/such"], 1, "palisade node"),
         (&["tree", "--follow", "--admin-socket", "/no/such"], 1, "palisade node"),
         (&["logs", "--admin-socket", "/no/such"], 1, "palisade doctor"),
@@ -142,19 +150,58 @@ fn host_completion_is_understood_by_the_shells_that_are_here_and_man_by_man() {
         }
     }
     assert!(understood.contains(&"bash"));
-    // It completes, too.
-    let ask = format!(
-        "source {}; COMP_WORDS=(palisade lo); COMP_CWORD=1; _palisade palisade lo palisade; echo \"${{COMPREPLY[@]}}\"",
-        folder.path().join("bash").display()
-    );
-    let completed = Command::new("bash").args(["-c", &ask]).output().unwrap();
-    assert_eq!(out(&completed).trim(), "logs", "{}", err(&completed));
+    // They complete, too.
+    for shell in understood {
+        let (words, completed) = completed(shell, &folder.path().join(shell));
+        assert_eq!(out(&completed).trim(), words, "{shell}: {}", err(&completed));
+    }
     let pages = folder.path().join("pages").display().to_string();
     assert_eq!(palisade(&["man", "--directory", &pages]).status.code(), Some(0));
     let shown = Command::new("man").args(["-l", &format!("{pages}/palisade-logs.1")]).env("MANWIDTH", "100").output();
     if let Ok(shown) = shown {
         assert!(out(&shown).contains("--severity"), "{}{}", out(&shown), err(&shown));
     }
+}
+
+/// What a shell makes of `palisade lo`, `palisade logs --sev` and `palisade policy val`, and what it is to be.
+fn completed(shell: &str, script: &Path) -> (&'static str, Output) {
+    let script = script.display();
+    let (expected, words) = match shell {
+        "bash" => (
+            "logs\n--severity\nvalidate",
+            format!(
+                "source {script}; ask() {{ COMP_WORDS=(palisade \"$@\"); COMP_CWORD=$#; _palisade palisade \"${{@: -1}}\" \"${{@: -2:1}}\"; \
+                 echo \"${{COMPREPLY[@]}}\"; }}; ask lo; ask logs --sev; ask policy val"
+            ),
+        ),
+        "fish" => (
+            "logs\n--severity\nvalidate",
+            format!(
+                "source {script}; for words in lo 'logs --sev' 'policy val'; \
+                 complete --do-complete \"palisade $words\" | string split -f 1 \\t; end"
+            ),
+        ),
+        // Only a line editor completes there: one on a terminal of its own, whose keys are pressed.
+        _ => (
+            "logs:\nlogs --severity:\npolicy validate:",
+            format!(
+                "zmodload zsh/zpty; zpty z 'TERM=dumb zsh -f -i'
+                 zpty -w z \"PS1=; autoload -Uz compinit; compinit -u -D; source {script}; palisade() {{ print -r -- \\\"got:\\$*:\\\" }}; echo rea''dy\"
+                 zpty -r z seen '*ready*'
+                 for words in 'lo' 'logs --sev' 'policy val'; do
+                   zpty -w -n z \"palisade $words\"$'\\t\\n'
+                   zpty -r z seen '*got:*:*'
+                   print -r -- \"${{${{seen##*got:}}%%:*}}:\"
+                 done"
+            ),
+        ),
+    };
+    let no_startup_files = match shell {
+        "bash" => "--norc",
+        "fish" => "--no-config",
+        _ => "-f",
+    };
+    (expected, Command::new("timeout").args(["60", shell, no_startup_files, "-c", &words]).output().unwrap())
 }
 
 #[test]

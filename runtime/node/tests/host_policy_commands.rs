@@ -278,7 +278,7 @@ fn host_policy_explain_says_who_is_selected_what_decides_and_why_the_others_do_n
         "  + KubeArmorPolicy/shop/everything: it is in the namespace shop; it has the label app=web",
         "  + KubeArmorClusterPolicy/everywhere: the namespace shop is none of bank",
         "Execution: an allow-list, by KubeArmorPolicy/shop/everything process.matchDirectories[0]: what no rule names is permitted, with an alert",
-        "  Block execution of /bin/ls, unless with no arguments but \"-a\", \"-l\"",
+        "  Block execution of /bin/ls, unless with arguments that are all of \"-a\", \"-l\"",
         "The execution of /usr/bin/curl: blocked by KubeArmorPolicy/shop/everything process.matchPaths[2].",
         "      matches, but has no say: a directory of 9 bytes is less specific than a bare name, with a source; KubeArmorPolicy/shop/everything process.matchDirectories[0]",
         "  3 more rules of the family are about something else",
@@ -307,6 +307,12 @@ fn host_policy_explain_agrees_with_the_compiled_policy_on_every_act_of_a_test() 
         &["--capability", "CAP_NET_RAW"],
         &["--dns", "www.example.com"],
         &["--syscall", "ptrace"],
+        &["--socket", "inet6", "--type", "dgram", "--tty"],
+        &["--socket", "16", "--type", "raw", "--protocol", "0"],
+        &["--connect", "10.0.0.1:443", "--tty"],
+        &["--preset", "filelessExec"],
+        &["--preset", "exec"],
+        &["--device", "8:6:80", "--level", "2"],
         &["--syscall", "unlink", "--path", "/etc/a", "--source", "/bin/rm"],
     ] {
         let output = palisade(
@@ -318,14 +324,163 @@ fn host_policy_explain_agrees_with_the_compiled_policy_on_every_act_of_a_test() 
 }
 
 #[test]
+fn host_policy_explain_says_which_rule_would_decide_of_a_device_and_that_nothing_holds_it() {
+    let folder = everything();
+    let policy = folder.path().join("device.yaml");
+    let text_of = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: dev}\nspec:\n  nodeSelector: {matchLabels: \
+                   {kubearmor.io/hostname: \"*\"}}\n  device: {matchDevice: [{class: MASS-STORAGE}]}\n";
+    fs::write(&policy, text_of).unwrap();
+    let output = palisade(&["policy", "explain", "--no-kernel", "--host", "--device", "8:6:80"], &[&policy]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("at level 1: blocked by KubeArmorHostPolicy/dev device.matchDevice[0]."), "{said}");
+    assert!(said.contains("Nothing holds them in this version"), "{said}");
+}
+
+#[test]
+fn host_policy_explain_leaves_a_file_with_a_refused_document_out_whole_as_a_node_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("two.yaml");
+    fs::write(&file, format!("{SHADOW}---\n{}", SHADOW.replace("no-shadow", "Odd Name"))).unwrap();
+    let act = ["policy", "explain", "--no-kernel", "-n", "shop", "-l", "app=web", "--open", "/etc/shadow"];
+    let output = palisade(&act, &[&file]);
+    let said = text(&output);
+    assert!(said.contains("For a workload of the namespace shop (app=web): 0 of 0 policies."), "{said}");
+    assert!(said.contains("two.yaml is left out whole"), "{said}");
+    assert!(said.contains("The opening of /etc/shadow for reading: permitted"), "{said}");
+    fs::write(&file, SHADOW).unwrap();
+    assert!(text(&palisade(&act, &[&file])).contains("for reading: blocked by KubeArmorPolicy/shop/no-shadow"));
+}
+
+#[test]
+fn host_policy_commands_wait_for_no_pipe_and_name_what_of_a_directory_cannot_be_read() {
+    let folder = everything();
+    let pipe = folder.path().join("pipe.yaml");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    for command in ["validate", "test"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"));
+        let output = child.args(["policy", command]).arg(&pipe).output().unwrap();
+        let said = text(&output) + &String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("it is a pipe that nobody writes to"), "{said}");
+    }
+    let policies = folder.path().join("policies");
+    std::os::unix::fs::symlink("nowhere", policies.join("dangling.yaml")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", policies.join("endless.yaml")).unwrap();
+    let output = palisade(&["policy", "validate", "--no-kernel"], &[&policies]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for line in [
+        "dangling.yaml:1:1: the file cannot be read, No such file",
+        "endless.yaml:1:1: the file cannot be read, it is no regular",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let explained = palisade(&["policy", "explain", "--no-kernel"], &[&policies]);
+    assert!(text(&explained).contains("! left out, for it is refused: "), "{}", text(&explained));
+}
+
+#[test]
+fn host_policy_commands_print_no_controls_of_a_terminal_whatever_files_names_and_messages_hold() {
+    let folder = everything();
+    let hostile = folder.path().join("x\u{1b}[31mred\nnext.yaml");
+    fs::write(&hostile, SHADOW.replace("action", "acton").replace("severity: 7", "severity: 70")).unwrap();
+    let again = folder.path().join("y\u{1b}[2J.yaml");
+    fs::write(&again, SHADOW).unwrap();
+    let copy = folder.path().join("z\u{1b}[2J.yaml");
+    fs::copy(&again, &copy).unwrap();
+    let test = folder.path().join("hostile.yaml");
+    let case = "cases:\n- {name: \"c\\e[31m\\nline\", workload: web, exec: {path: \"/a\\e[31m\"}, expect: {action: Block, message: \"q\\e[35m\", policy: \"z\\e\"}}\n";
+    fs::write(&test, format!("{TEST}{case}")).unwrap();
+    let missing = folder.path().join("gone\u{1b}[31m");
+    let lines = folder.path().join("lines.yaml");
+    fs::write(&lines, SHADOW.replace("path: /etc/shadow", "path: \"/a\\nline\"")).unwrap();
+    for (command, files) in [
+        (&["policy", "validate", "--no-kernel"][..], &[&hostile, &again, &copy][..]),
+        (&["policy", "validate"], &[&again]),
+        (&["policy", "explain", "--no-kernel"], &[&hostile, &again, &copy]),
+        (&["policy", "explain", "--no-kernel", "-l", "a=\u{1b}[31m", "--name", "\u{1b}"], &[&again]),
+        (&["policy", "explain", "--no-kernel", "-n", "shop", "-l", "app=web", "--open", "/b\nline"], &[&lines]),
+        (&["policy", "explain", "--no-kernel", "-l", "a=\nline"], &[&lines]),
+        (&["policy", "test"], &[&test, &hostile]),
+        (&["policy", "validate", "-o", "json", "--no-kernel"], &[&hostile]),
+        (&["policy", "validate", "-o", "yaml", "--no-kernel"], &[&hostile]),
+        (&["policy", "validate"], &[&missing]),
+        (&["policy", "explain"], &[&missing]),
+        (&["policy", "test"], &[&missing]),
+    ] {
+        let files: Vec<&Path> = files.iter().map(|file| file.as_path()).collect();
+        let output = palisade(command, &files);
+        for said in [&output.stdout, &output.stderr] {
+            assert!(!said.contains(&0x1b), "{command:?}: {}", String::from_utf8_lossy(said).escape_debug());
+        }
+        assert!(!text(&output).lines().any(|line| line.starts_with("next.yaml") || line == "line"), "{command:?}");
+    }
+}
+
+#[test]
+fn host_policy_validate_reads_standard_input_where_it_is_asked_to() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["policy", "validate", "--no-kernel", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // In two parts: the pipe is not read as ended while its writer lives.
+    std::io::Write::write_all(&mut input, &SHADOW.as_bytes()[..40]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::io::Write::write_all(&mut input, &SHADOW.as_bytes()[40..]).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(text(&output).starts_with("1 policies in 1 files, 0 problems"), "{}", text(&output));
+}
+
+#[test]
 fn host_policy_explain_exits_with_64_for_no_act_and_2_for_no_file() {
     let folder = everything();
     let policies = folder.path().join("policies");
     let relative = palisade(&["policy", "explain", "--no-kernel", "--exec", "sleep"], &[&policies]);
     assert_eq!(relative.status.code(), Some(64));
     assert!(String::from_utf8(relative.stderr).unwrap().contains("a path is absolute"));
-    let two = palisade(&["policy", "explain", "--exec", "/a", "--open", "/a"], &[&policies]);
-    assert_eq!(two.status.code(), Some(64));
+    // Two acts, and what says nothing about the act that it stands beside.
+    for odd in [
+        &["--exec", "/a", "--open", "/a"][..],
+        &["--dns", "a.b", "--tty"],
+        &["--connect", "10.0.0.1:1", "--uid", "5"],
+        &["--preset", "exec", "--source", "/a"],
+        &["--exec", "/a", "--protocol", "tcp"],
+        &["--connect", "10.0.0.1:1", "--type", "stream"],
+        &["--exec", "/a", "--write"],
+        &["--open", "/a", "--argument", "x"],
+        &["--exec", "/a", "--path", "/b"],
+        &["--syscall", "open", "--level", "2"],
+        &["--tty"],
+    ] {
+        let output = palisade(&[&["policy", "explain", "--no-kernel"], odd].concat(), &[&policies]);
+        assert_eq!(output.status.code(), Some(64), "{odd:?}");
+    }
     let absent = palisade(&["policy", "explain", "--no-kernel"], &[&folder.path().join("absent")]);
     assert_eq!(absent.status.code(), Some(2));
+}
+
+#[test]
+fn host_policy_test_holds_the_example_policies_to_what_they_say() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policy-tests/examples.yaml");
+    let output = palisade(&["policy", "test"], &[&file]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).ends_with("7 cases hold, 0 do not, 0 cannot be run\n"), "{}", text(&output));
+}
+
+#[test]
+fn host_policy_test_prints_a_test_in_its_help_that_can_be_run() {
+    let help = text(&palisade(&["policy", "test", "--help"], &[]));
+    let (_, example) = help.split_once("A policy test:\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let policy = SHADOW.replace("no-shadow", "deny-shadow").replace("namespace: shop", "namespace: default");
+    fs::write(folder.path().join("deny-shadow.yaml"), policy).unwrap();
+    let file = folder.path().join("test.yaml");
+    fs::write(&file, example).unwrap();
+    let output = palisade(&["policy", "test"], &[&file]);
+    assert!(text(&output).ends_with("1 cases hold, 0 do not, 0 cannot be run\n"), "{}\n{example}", text(&output));
 }

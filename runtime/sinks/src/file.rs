@@ -9,13 +9,50 @@
 //! synced to the disk: a machine that loses power loses the last seconds, and alerts do not wait for a disk.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+use rustix::{
+    fs::{OFlags, readlinkat},
+    io::Errno,
+};
+
+/// The bounds of a file, which may be set anew while it is written: they hold from its next lines on. Older files past a number that was
+/// lowered stay where they are.
+#[derive(Debug, Clone)]
+pub struct FileBounds(Arc<Bounds>);
+
+#[derive(Debug)]
+struct Bounds {
+    max_bytes: AtomicU64,
+    keep: AtomicU32,
+}
+
+impl FileBounds {
+    /// Rotated before it grows past `max_bytes`, and as many older ones as `keep`.
+    #[must_use]
+    pub fn new(max_bytes: u64, keep: u32) -> Self {
+        Self(Arc::new(Bounds { max_bytes: max_bytes.into(), keep: keep.into() }))
+    }
+
+    /// From now on.
+    pub fn set(&self, max_bytes: u64, keep: u32) {
+        self.0.max_bytes.store(max_bytes, Ordering::Relaxed);
+        self.0.keep.store(keep, Ordering::Relaxed);
+    }
+}
 
 /// Appends to a file that is made for its owner alone: lines name paths and arguments of workloads. One that is there already may be
 /// for more readers, if its owner made it so; one that another user owns or may write to is refused, and so is his symbolic link.
@@ -25,12 +62,14 @@ use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
 pub struct RotatingFile {
     path: PathBuf,
     name: String,
-    max_bytes: u64,
-    keep: u32,
+    bounds: FileBounds,
     open: Option<Open>,
     /// Why the last rotation failed; lines go on past the bound.
     rotation: Option<String>,
 }
+
+/// Links that are followed from one file to the next.
+const MAX_LINKS: u32 = 8;
 
 #[derive(Debug)]
 struct Open {
@@ -46,8 +85,14 @@ impl RotatingFile {
     /// At most (`keep` + 1) × `max_bytes` are on disk, unless one batch of lines alone is more than `max_bytes`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, max_bytes: u64, keep: u32) -> Self {
+        Self::within(path, FileBounds::new(max_bytes, keep))
+    }
+
+    /// The same within bounds that may change.
+    #[must_use]
+    pub fn within(path: impl Into<PathBuf>, bounds: FileBounds) -> Self {
         let path = path.into();
-        Self { name: format!("file {}", path.display()), path, max_bytes, keep, open: None, rotation: None }
+        Self { name: format!("file {}", path.display()), path, bounds, open: None, rotation: None }
     }
 
     fn older(&self, number: u32) -> PathBuf {
@@ -58,10 +103,11 @@ impl RotatingFile {
 
     /// The oldest first, each over the one after it.
     fn rotate(&self) -> io::Result<()> {
-        if self.keep == 0 {
+        let keep = self.bounds.0.keep.load(Ordering::Relaxed);
+        if keep == 0 {
             return fs::remove_file(&self.path);
         }
-        for number in (1..self.keep).rev() {
+        for number in (1..keep).rev() {
             match fs::rename(self.older(number), self.older(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -80,8 +126,8 @@ impl RotatingFile {
         if self.open.is_none() {
             self.open = Some(opened(&self.path)?);
         }
-        let full =
-            self.open.as_ref().is_some_and(|open| open.size > 0 && open.size.saturating_add(more) > self.max_bytes);
+        let most = self.bounds.0.max_bytes.load(Ordering::Relaxed);
+        let full = self.open.as_ref().is_some_and(|open| open.size > 0 && open.size.saturating_add(more) > most);
         if full {
             self.rotation = self.rotate().err().map(|error| format!("it is not rotated, and grows: {error}"));
             if self.rotation.is_none() {
@@ -93,13 +139,9 @@ impl RotatingFile {
 }
 
 fn opened(path: &Path) -> io::Result<Open> {
-    // Without the link's owner a link in a directory of everybody's would lead lines into any file of the machine.
-    if fs::symlink_metadata(path).is_ok_and(|there| !is_ours(there.uid(), 0, own_uid())) {
-        return Err(not_ours());
-    }
-    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+    let file = followed(path)?;
     let there = file.metadata()?;
-    if there.is_file() && !is_ours(there.uid(), there.mode(), own_uid()) {
+    if !is_ours(there.uid(), if there.is_file() { there.mode() } else { 0 }, own_uid()) {
         return Err(not_ours());
     }
     let size = there.len();
@@ -108,6 +150,33 @@ fn opened(path: &Path) -> io::Result<Open> {
         file.read_exact_at(&mut last, size - 1)?;
     }
     Ok(Open { file, size, torn: last != [b'\n'] })
+}
+
+/// Opens what is at a path. Links are followed here, not by the kernel, so that the link that is followed is the very one whose owner was
+/// looked at: in a directory of everybody's it is exchanged in between, and would lead lines into any file of the machine.
+fn followed(path: &Path) -> io::Result<File> {
+    let mut path = path.to_owned();
+    let flags = |flags: OFlags| flags.bits().cast_signed();
+    for _ in 0..MAX_LINKS {
+        let mut plain = OpenOptions::new();
+        plain.create(true).read(true).append(true).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
+        match plain.open(&path) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {}
+            opened => return opened,
+        }
+        let link = OpenOptions::new().read(true).custom_flags(flags(OFlags::PATH | OFlags::NOFOLLOW)).open(&path)?;
+        let there = link.metadata()?;
+        if !there.is_symlink() {
+            continue;
+        }
+        if !is_ours(there.uid(), 0, own_uid()) {
+            return Err(not_ours());
+        }
+        let leads_to = readlinkat(&link, "", Vec::new())?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        path = folder.join(OsStr::from_bytes(leads_to.as_bytes()));
+    }
+    Err(io::Error::other("it is a link to a link too often: name the file itself"))
 }
 
 /// Whether nobody but this process' user and root has a say in what is at a path.
@@ -198,6 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn unit_sinks_file_takes_new_bounds_with_its_next_lines() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("alerts.jsonl");
+        let bounds = FileBounds::new(1000, 1);
+        let mut sink = RotatingFile::within(&path, bounds.clone());
+        ["one\n", "two\n"].iter().for_each(|line| sink.append(line.as_bytes()).expect("written"));
+        bounds.set(6, 2);
+        ["three\n", "four\n"].iter().for_each(|line| sink.append(line.as_bytes()).expect("written"));
+        let of = |name: &str| fs::read_to_string(root.path().join(name)).unwrap_or_default();
+        assert_eq!(of("alerts.jsonl.2") + &of("alerts.jsonl.1") + &of("alerts.jsonl"), "one\ntwo\nthree\nfour\n");
+        assert_eq!(of("alerts.jsonl.2"), "one\ntwo\n");
+    }
+
+    #[test]
     fn unit_sinks_file_that_cannot_be_rotated_takes_lines_on_and_says_so() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("alerts.jsonl");
@@ -229,6 +312,59 @@ mod tests {
         let path = root.path().join("alerts.jsonl");
         RotatingFile::new(&path, 10, 1).append(b"x\n").expect("written");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn unit_sinks_link_of_our_own_is_followed_from_where_it_lies_and_one_of_another_never() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (path, target) = (root.path().join("alerts.jsonl"), root.path().join("elsewhere"));
+        std::os::unix::fs::symlink("second", &path).expect("made");
+        std::os::unix::fs::symlink("elsewhere", root.path().join("second")).expect("made");
+        RotatingFile::new(&path, 10, 1).append(b"x\n").expect("written");
+        assert_eq!(fs::read(&target).expect("there"), b"x\n");
+        fs::remove_file(&path).expect("there");
+        std::os::unix::fs::symlink("alerts.jsonl", &path).expect("made");
+        RotatingFile::new(&path, 10, 1).append(b"x\n").expect_err("a circle");
+        fs::remove_file(&path).expect("there");
+        std::os::unix::fs::symlink(&target, &path).expect("made");
+        if own_uid() == 0 {
+            std::os::unix::fs::lchown(&path, Some(7), None).expect("root gives it away");
+            let error = RotatingFile::new(&path, 10, 1).append(b"y\n").expect_err("another user leads us there");
+            assert!(error.to_string().contains("another user"), "{error}");
+            assert_eq!(fs::read(&target).expect("there"), b"x\n");
+        }
+    }
+
+    /// Whoever may write to the directory exchanges file and link under our hands: no line ends where only his link leads.
+    #[test]
+    fn unit_sinks_link_that_is_exchanged_while_a_file_is_opened_leads_no_line_astray() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (path, secret) = (root.path().join("alerts.jsonl"), root.path().join("secret"));
+        fs::write(&secret, b"").expect("made");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("ours");
+        if own_uid() != 0 {
+            return;
+        }
+        let (attacked, leads_to, done) = (path.clone(), secret.clone(), Arc::new(AtomicU32::new(0)));
+        let over = Arc::clone(&done);
+        let attacker = std::thread::spawn(move || {
+            let (link, aside) = (attacked.with_extension("link"), attacked.with_extension("aside"));
+            std::os::unix::fs::symlink(&leads_to, &link).expect("made");
+            std::os::unix::fs::lchown(&link, Some(7), None).expect("root gives it away");
+            while over.load(Ordering::Relaxed) == 0 {
+                // Whatever was made there meanwhile is put aside, and the link stands there for a moment.
+                fs::rename(&attacked, &aside).ok();
+                fs::rename(&link, &attacked).expect("it is there");
+                fs::rename(&attacked, &link).expect("nobody else renames");
+            }
+        });
+        for _ in 0..10_000 {
+            // Refused, or written to a file of its own.
+            let _ = RotatingFile::new(&path, 1000, 1).append(b"x\n");
+        }
+        done.store(1, Ordering::Relaxed);
+        attacker.join().expect("it ends");
+        assert_eq!(fs::read(&secret).expect("there"), b"");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod file;
 mod queued;
 
-pub use file::RotatingFile;
+pub use file::{FileBounds, RotatingFile};
 pub use queued::{BATCHES, Queued};
 
 use std::io::{self, Write as _};

@@ -1,10 +1,12 @@
 //! A sink that never keeps its caller waiting.
 //!
-//! Invariant: `append` returns at once. Lines wait in a queue of [`BATCHES`] batches for the sink's own thread; those that find it full,
+//! Invariant: `append` returns at once. Lines wait in a queue of [`BATCHES`] batches, of [`BYTES`] in all, for the sink's own thread; those that find it full,
 //! and those that the sink behind it then refuses, are counted and said by [`AlertSink::health`]. Lines keep their order.
 //!
 //! A full disk is waited for: the batch in hand is tried again every [`RETRY`], while those behind it wait in the queue. So what is lost to
 //! one that has room again soon is nothing, and else it is the newest lines, each counted, with a whole file before the gap and after it.
+//!
+//! A sink that others take the place of ([`AlertSink::end`]) writes what it took, for as long as [`PATIENCE`] attempts at a full disk.
 //!
 //! Decision: a thread, because a write to a pipe that nobody reads, or to a file on a server that is away, blocks for as long as it likes:
 //! on the actor's own thread it would hold up the rings, and the watchdog would end the node for it.
@@ -13,7 +15,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -22,10 +24,15 @@ use std::{
 
 use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
 
-/// Batches that may wait: with 512 alerts of a kilobyte each some tens of megabytes, and at the heaviest load a tenth of a second.
+/// Batches that may wait: at the heaviest load a tenth of a second.
 pub const BATCHES: usize = 64;
+/// Bytes that may wait, whatever a workload makes of its lines: arguments of control characters come to hundreds of kilobytes a line. As
+/// many as [`BATCHES`] of 512 lines of a kilobyte. One batch alone may be more.
+pub const BYTES: usize = 32 << 20;
 /// Between two attempts while a disk is full.
 pub const RETRY: Duration = Duration::from_millis(250);
+/// Attempts at a full disk once others have taken the sink's place: half a minute.
+const PATIENCE: u32 = 120;
 /// How long an ordered end waits for what is queued to be written: less than an actor has to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -35,6 +42,8 @@ pub struct Queued {
     queue: Option<SyncSender<Vec<u8>>>,
     behind: Arc<Behind>,
     done: Receiver<()>,
+    /// Others have taken its place.
+    replaced: bool,
 }
 
 /// What both sides know.
@@ -43,6 +52,12 @@ struct Behind {
     health: Mutex<SinkHealth>,
     /// Batches in the queue.
     waiting: AtomicUsize,
+    /// Bytes in the queue and in hand.
+    bytes: AtomicUsize,
+    /// Lines in the queue and in hand.
+    unwritten: AtomicU64,
+    /// Others have taken its place.
+    replaced: AtomicBool,
     /// Nothing more comes: what cannot be written now is lost.
     ending: AtomicBool,
 }
@@ -63,7 +78,7 @@ impl Queued {
             write_all(sink, &lines, &shared);
             drop(ending);
         })?;
-        Ok(Self { name, queue: Some(queue), behind, done })
+        Ok(Self { name, queue: Some(queue), behind, done, replaced: false })
     }
 }
 
@@ -71,25 +86,35 @@ fn lock(health: &Mutex<SinkHealth>) -> MutexGuard<'_, SinkHealth> {
     health.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn count(batch: &[u8]) -> u64 {
+    batch.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
 fn write_all(mut sink: Box<dyn AlertSink>, lines: &Receiver<Vec<u8>>, behind: &Behind) {
+    let mut patience = PATIENCE;
     for batch in lines {
         behind.waiting.fetch_sub(1, Ordering::Relaxed);
-        let failing = write(sink.as_mut(), &batch, behind);
+        let failing = write(sink.as_mut(), &batch, behind, &mut patience);
         let mut health = lock(&behind.health);
         if failing.is_some() {
-            health.lost += batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+            health.lost += count(&batch);
         }
+        behind.unwritten.fetch_sub(count(&batch), Ordering::Relaxed);
+        behind.bytes.fetch_sub(batch.len(), Ordering::Relaxed);
         health.failing = failing.or_else(|| sink.health().failing);
     }
 }
 
 /// Writes a batch, however long its disk is full; the reason why it is lost, if it is.
-fn write(sink: &mut dyn AlertSink, batch: &[u8], behind: &Behind) -> Option<String> {
+fn write(sink: &mut dyn AlertSink, batch: &[u8], behind: &Behind, patience: &mut u32) -> Option<String> {
     loop {
         let error = sink.append(batch).err()?.source;
         let reason = error.to_string();
         let heals = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if !heals || behind.ending.load(Ordering::Relaxed) {
+        if behind.replaced.load(Ordering::Relaxed) {
+            *patience = patience.saturating_sub(1);
+        }
+        if !heals || *patience == 0 || behind.ending.load(Ordering::Relaxed) {
             return Some(reason);
         }
         lock(&behind.health).failing = Some(format!("{reason}: lines wait"));
@@ -107,10 +132,21 @@ impl AlertSink for Queued {
         let Some(queue) = &self.queue else {
             return Err(refused(io::ErrorKind::BrokenPipe, "it has ended".to_owned()));
         };
+        let waiting = self.behind.bytes.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + lines.len() > BYTES {
+            return Err(refused(
+                io::ErrorKind::WouldBlock,
+                format!("it does not keep up: {waiting} bytes wait already"),
+            ));
+        }
         // Before it can be taken out.
+        self.behind.bytes.fetch_add(lines.len(), Ordering::Relaxed);
         self.behind.waiting.fetch_add(1, Ordering::Relaxed);
+        self.behind.unwritten.fetch_add(count(lines), Ordering::Relaxed);
         let sent = queue.try_send(lines.to_vec()).inspect_err(|_| {
             self.behind.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.behind.unwritten.fetch_sub(count(lines), Ordering::Relaxed);
+            self.behind.bytes.fetch_sub(lines.len(), Ordering::Relaxed);
         });
         sent.map_err(|error| match error {
             TrySendError::Full(_) => {
@@ -121,9 +157,18 @@ impl AlertSink for Queued {
     }
 
     fn health(&mut self) -> SinkHealth {
-        let takes_lines = Some(self.queue.is_some() && self.behind.waiting.load(Ordering::Relaxed) < BATCHES);
+        let has_room =
+            self.behind.waiting.load(Ordering::Relaxed) < BATCHES && self.behind.bytes.load(Ordering::Relaxed) < BYTES;
+        let takes_lines = Some(self.queue.is_some() && has_room);
         let mut health = lock(&self.behind.health);
         SinkHealth { lost: std::mem::take(&mut health.lost), failing: health.failing.clone(), takes_lines }
+    }
+
+    fn end(&mut self) -> u64 {
+        self.queue = None;
+        self.replaced = true;
+        self.behind.replaced.store(true, Ordering::Relaxed);
+        self.behind.unwritten.load(Ordering::Relaxed)
     }
 }
 
@@ -131,7 +176,11 @@ impl Drop for Queued {
     fn drop(&mut self) {
         self.queue = None;
         self.behind.ending.store(true, Ordering::Relaxed);
-        if self.done.recv_timeout(DRAIN) == Err(RecvTimeoutError::Timeout) {
+        // Whose place others took had its time, and lines go on meanwhile.
+        let within = if self.replaced { Duration::ZERO } else { DRAIN };
+        let is_left = self.done.recv_timeout(within) == Err(RecvTimeoutError::Timeout);
+        // Its thread may have to notice only that nothing comes any more.
+        if is_left && self.behind.unwritten.load(Ordering::Relaxed) > 0 {
             tracing::error!(sink = self.name, "left behind with alerts that are not written");
         }
         let lost = self.health().lost;
@@ -183,6 +232,22 @@ mod tests {
     }
 
     #[test]
+    fn unit_sinks_sink_that_hangs_holds_no_more_memory_than_its_bound_however_long_its_lines_are() {
+        let (mut sink, gate, out) = gated();
+        let large = [vec![b'x'; BYTES / 4], b"\n".to_vec()].concat();
+        let taken = (0..8).filter(|_| sink.append(&large).is_ok()).count();
+        assert_eq!(taken, 3, "four and their line feeds are past the bound");
+        assert_eq!(sink.health().takes_lines, Some(true));
+        sink.append(b"short\n").expect("it has room still");
+        drop(gate);
+        (0..4).for_each(|_| drop(out.recv().expect("written")));
+        while sink.behind.bytes.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
+        sink.append(&[large.clone(), large.clone(), large.clone(), large].concat()).expect("one alone may be more");
+    }
+
+    #[test]
     fn unit_sinks_lines_that_fail_behind_the_queue_are_counted_and_recovery_is_seen() {
         let (mut sink, gate, out) = gated();
         sink.append(b"one\ntwo\n").expect("queued");
@@ -224,6 +289,33 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(sink.health().lost, 0);
+    }
+
+    #[test]
+    fn unit_sinks_sink_whose_place_others_take_writes_what_it_took_and_holds_nobody_up() {
+        let (mut sink, gate, out) = gated();
+        sink.append(b"one\ntwo\n").expect("queued");
+        sink.append(b"three\n").expect("queued");
+        assert_eq!(sink.end(), 3, "asked at once, answered at once");
+        sink.append(b"late\n").expect_err("it has ended");
+        (0..2).for_each(|_| gate.send(Ok(())).expect("told"));
+        assert_eq!(
+            (out.recv().expect("written"), out.recv().expect("written")),
+            (b"one\ntwo\n".to_vec(), b"three\n".to_vec())
+        );
+        while sink.end() > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(sink.health().lost, 0);
+        let (mut hangs, _gate, _out) = gated();
+        hangs.append(b"x\n").expect("queued");
+        assert_eq!(hangs.end(), 1);
+        let (ended, is_over) = sync_channel(1);
+        thread::spawn(move || {
+            drop(hangs);
+            ended.send(()).expect("the test waits");
+        });
+        is_over.recv_timeout(DRAIN / 2).expect("nobody waits for what hangs");
     }
 
     #[test]

@@ -2,16 +2,20 @@
 //!
 //! Invariant: what is recalled is what was kept, byte for byte: each version carries its name, its length and a sum of its bytes, and one
 //! that does not agree with them (a disk that was full, a machine that lost power) is reported and not recalled. A version is in place as a
-//! whole or not at all, for it is renamed into it. As many are kept as the policy directory has good files, and those have its bounds.
+//! whole or not at all, for it is renamed into it, by one writer at a time: nodes that share the directory wait for each other. As many are kept
+//! as the policy directory has good files, and those have its bounds; a file past them is not read.
 //!
 //! Decision: files and no database: a version is written once for each change of a policy file, and read once at a start. They are not
 //! flushed to the disk one by one: ten thousand of them took longer than a node may take to start, and a version that power took away is
 //! found by its sum.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io::{self, Read as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use palisade_world::{LastGood, LastGoodError, PolicyFile};
@@ -22,6 +26,13 @@ const FORMAT: &str = "palisade last good policy file 1";
 const SUFFIX: &str = ".kept";
 /// A version that is being written.
 const UNFINISHED: &str = "unfinished";
+
+/// Most bytes of a version: the largest policy file, and its head and name.
+const MAX_VERSION_BYTES: u64 = crate::MAX_FILE_BYTES + 8192;
+
+/// Tries for the directory's lock, and the wait between two: a version is written in milliseconds, and a node must not wait for one that hangs.
+const LOCK_TRIES: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// Versions in a directory.
 #[derive(Debug)]
@@ -69,7 +80,7 @@ impl LastGood for LastGoodFiles {
         };
         let (mut files, mut errors) = (Vec::new(), Vec::new());
         for path in paths {
-            match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| unwrapped(&bytes)) {
+            match bounded(&path).map_err(|error| error.to_string()).and_then(|bytes| unwrapped(&bytes)) {
                 Ok(file) if self.path(&file.name) == path => files.push(file),
                 Ok(_) => errors.push(failed(&path, &"it is kept under another file's name")),
                 Err(reason) => errors.push(failed(&path, &reason)),
@@ -87,6 +98,7 @@ impl LastGood for LastGoodFiles {
             .mode(0o700)
             .create(&self.directory)
             .map_err(|error| failed(&self.directory, &error))?;
+        let _alone = alone(&self.directory).map_err(|error| failed(&self.directory, &error))?;
         fs::write(&unfinished, wrapped(file)).map_err(|error| failed(&unfinished, &error))?;
         fs::rename(&unfinished, &path).map_err(|error| failed(&path, &error))
     }
@@ -98,6 +110,31 @@ impl LastGood for LastGoodFiles {
             _ => Ok(()),
         }
     }
+}
+
+/// The lock is given back when the file is dropped, or its holder ends, however that is.
+fn alone(directory: &Path) -> io::Result<File> {
+    let lock = File::open(directory)?;
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_WAIT),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "another node writes there, and does not end"))
+}
+
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_VERSION_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_VERSION_BYTES {
+        return Err(io::Error::other(format!("it has more than {MAX_VERSION_BYTES} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn failed(path: &Path, reason: &dyn ToString) -> LastGoodError {
@@ -196,6 +233,47 @@ mod tests {
         let expected =
             [torn, "it is kept under another file's name", "its bytes are not those that were kept"].map(str::to_owned);
         assert_eq!(errors, expected);
+    }
+
+    #[test]
+    fn unit_last_good_of_two_nodes_in_one_directory_is_always_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path();
+        LastGoodFiles::new(directory).keep(&file("a", b"first")).expect("room");
+        thread::scope(|scope| {
+            for content in [vec![b'x'; 300_000], vec![b'y'; 100]] {
+                scope.spawn(move || {
+                    let mut kept = LastGoodFiles::new(directory);
+                    for _ in 0..150 {
+                        kept.keep(&file("a", &content)).expect("the other one ends soon");
+                        let (files, errors) = kept.recall();
+                        assert!(errors.is_empty() && files.len() == 1, "{errors:?}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn unit_last_good_does_not_wait_for_a_node_that_hangs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _hangs = alone(folder.path()).expect("nobody else");
+        let error = LastGoodFiles::new(folder.path()).keep(&file("a", b"x")).expect_err("it is held");
+        assert!(error.to_string().contains("another node"), "{error}");
+    }
+
+    #[test]
+    fn unit_last_good_reads_no_more_than_a_version_may_have() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = LastGoodFiles::new(folder.path());
+        File::create(kept.path("long")).and_then(|long| long.set_len(MAX_VERSION_BYTES + 1)).expect("room");
+        fs::create_dir(kept.path("directory")).expect("room");
+        let (files, mut errors) = recalled(folder.path());
+        errors.sort();
+        assert!(
+            files.is_empty() && errors[0] == "it has more than 16785408 bytes" && errors[1] == "it is no file",
+            "{errors:?}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! Read are regular files (symlinks followed) named `*.yaml`, `*.yml` or `*.json`, not hidden, not in subdirectories. A name that is not
 //! UTF-8 is shown with replacements, and read all the same; of names that are shown alike each but the first has a number.
 //!
-//! Decision: a file that cannot be read (a dangling link, no permission, past its bound) is named in the reading and is no error of it,
+//! Decision: a file that cannot be read (a dangling link, no permission, past its bound, a pipe or a device) is named in the reading and is no error of it,
 //! because one such file would else keep every other one from being read: what becomes of it is its keeper's to say.
 #![forbid(unsafe_code)]
 
@@ -22,12 +22,13 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 pub use beside::Beside;
 use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile};
+use rustix::fs::OFlags;
 
 pub use last_good::LastGoodFiles;
 
@@ -40,6 +41,9 @@ pub const MAX_FILE_BYTES: u64 = 16 << 20;
 pub const MAX_TOTAL_BYTES: u64 = 32 << 20;
 /// Readings tried before a directory counts as never settling.
 const ATTEMPTS: u32 = 5;
+
+/// What becomes of a pipe, a socket or a device by the name of a policy.
+const NO_REGULAR_FILE: &str = "it is no regular file";
 
 /// A directory on a file system.
 #[derive(Debug)]
@@ -78,7 +82,16 @@ impl Fingerprint {
     /// Of the file at `path`; none where it is no policy file, or was removed since it was listed.
     fn of(name: OsString, path: &Path) -> Option<Self> {
         match fs::metadata(path) {
-            Ok(metadata) => metadata.is_file().then(|| Self::new(name, &metadata, None)),
+            Ok(metadata) if metadata.is_dir() => None,
+            Ok(metadata) => {
+                let found = Self::new(name, &metadata, None);
+                if metadata.is_file() {
+                    return Some(found);
+                }
+                // Whoever writes to a device or a pipe changes its times.
+                let times = ((0, 0), (0, 0));
+                Some(Self { modified: times.0, changed: times.1, fault: Some(NO_REGULAR_FILE.to_owned()), ..found })
+            }
             Err(error) => {
                 // What a link leads to may be missing; the link itself is not.
                 let link = fs::symlink_metadata(path).ok()?;
@@ -152,6 +165,8 @@ fn distinct(name: &str, shown: &mut BTreeMap<String, u32>) -> String {
 enum FileFault {
     #[error("{0}")]
     Unknown(String),
+    #[error("{NO_REGULAR_FILE}")]
+    NoRegularFile,
     #[error("size in bytes is {0}, at most {MAX_FILE_BYTES} is read")]
     TooLarge(u64),
     #[error("{0}")]
@@ -171,7 +186,12 @@ fn content(path: &Path, fingerprint: &Fingerprint) -> Result<Vec<u8>, FileFault>
     }
     let mut content = Vec::new();
     if fingerprint.size <= MAX_FILE_BYTES {
-        fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+        // A pipe may have taken the file's place since it was listed, and nobody waits for its writer.
+        let file = fs::OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(FileFault::NoRegularFile);
+        }
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
     }
     // Grown since it was listed, or of a file system that tells no sizes.
     let size = fingerprint.size.max(content.len() as u64);

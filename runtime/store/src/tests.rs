@@ -86,6 +86,27 @@ fn unit_store_names_a_dangling_link_and_reads_all_others() {
 }
 
 #[test]
+fn unit_store_names_what_is_no_regular_file_and_waits_for_none() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let pipe = root.path().join("a.yaml");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+    symlink("/dev/zero", root.path().join("b.yaml")).expect("linked");
+    let _socket = std::os::unix::net::UnixListener::bind(root.path().join("c.yaml")).expect("bound");
+    fs::write(root.path().join("d.yaml"), "one").expect("written");
+    let mut directory = FileDirectory::new(root.path());
+    let reading = directory.read().expect("a fault of a file is none of the directory");
+    assert_eq!(reading.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["d.yaml"]);
+    let unreadable: Vec<_> = reading.unreadable.iter().map(|file| (file.name.as_str(), file.reason.as_str())).collect();
+    assert_eq!(unreadable, ["a.yaml", "b.yaml", "c.yaml"].map(|name| (name, "it is no regular file")));
+    assert!(!directory.changed());
+    // It was a file when it was listed.
+    let listed = fs::metadata(root.path().join("d.yaml")).expect("there");
+    let fingerprint = crate::Fingerprint::new("a.yaml".into(), &listed, None);
+    assert!(matches!(crate::content(&pipe, &fingerprint), Err(FileFault::NoRegularFile)));
+}
+
+#[test]
 fn unit_store_names_a_file_past_its_bound_with_the_numbers_and_reads_all_others() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let file = fs::File::create(root.path().join("a.yaml")).expect("made");

@@ -24,6 +24,10 @@ pub trait AlertSink: Send {
     fn health(&mut self) -> SinkHealth {
         SinkHealth::default()
     }
+    /// It takes no more lines, and is asked until this is 0: how many that it took are still to be written. Returns at once.
+    fn end(&mut self) -> u64 {
+        0
+    }
 }
 
 /// What became of lines after [`AlertSink::append`] took them.

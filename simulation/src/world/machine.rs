@@ -12,7 +12,9 @@ use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings, thro
 use palisade_assembly::{Askers, Live, Outlets, Outputs, Places, PolicyFiles, Ports, Settings, plant};
 use palisade_domain::{Visibility, Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
-use palisade_protocol::{AlertCountsOf, Condition, ConditionReported, Readiness, ReadinessOf, RecordAccountOf};
+use palisade_protocol::{
+    AlertCountsOf, Condition, ConditionReported, Readiness, ReadinessOf, RecordAccountOf, SetVisibility,
+};
 use palisade_supervision::{ChildSpec, Context, Kept, Place, State, Supervisor, Tree};
 use tokio::{sync::Notify, time::Instant};
 
@@ -247,17 +249,17 @@ impl Machine {
             },
             postures: self.traits.postures,
             policy_interval: POLICY_INTERVAL,
-        };
-        Settings {
-            live: Kept::new(live),
-            holds_host: true,
-            max_workloads: self.traits.max_workloads,
-            visibility: self.traits.visibility,
+            seen: SetVisibility { visibility: self.traits.visibility, host: self.traits.visibility },
             alerts: AlertSettings {
                 names: NodeNames { node: name, ..NodeNames::default() },
                 throttle: self.traits.throttle,
                 visibility: self.traits.visibility,
             },
+        };
+        Settings {
+            live: Kept::new(live),
+            holds_host: true,
+            max_workloads: self.traits.max_workloads,
             awaited: vec![CONFIGURATION],
             jitter_seed: self.random.borrow_mut().draw(),
         }

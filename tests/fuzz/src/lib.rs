@@ -5,12 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod containers;
 mod edits;
 mod glob;
 mod policy;
 mod record;
+mod responder;
+mod settings;
 
 pub use blob::blob;
+pub use containers::{cri_status, hook};
 pub use glob::glob;
 pub use policy::{policy, policy_test};
 pub use record::record;
+pub use responder::responder;
+pub use settings::settings;

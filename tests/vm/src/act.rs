@@ -17,6 +17,7 @@
 //! | `chown:PATH` | chown of a file to another user | the file is that user's |
 //! | `exec-memory:PATH` | execve of a memfd with the bytes of a copy of the actor | it wrote its marker |
 //! | `exec-code:self` | mprotect of anonymous memory to be executable | the mapping is |
+//! | `map-code:WAY` | mmap, or mmap and mprotect, of executable memory (palisade-kernel's example `map_code`) | the mapping is |
 //! | `ask:ADDRESS:PORT/NAME` | sendto of a DNS question for the name | the server echoed it |
 //! | `at-terminal:ACT` | the act, by a child with a controlling terminal | as the act's |
 
@@ -50,6 +51,8 @@ pub const AT_TERMINAL: &str = "--at-terminal";
 /// The first argument that makes the actor sleep until its standard input ends.
 pub const WAIT: &str = "--wait";
 
+/// Maps executable memory, and ends with the errno.
+const MAPPER: &str = "/bin/mapper";
 const THREADS: usize = 8;
 const OPENS_OF_A_THREAD: usize = 500;
 /// An echo over loopback, in emulation.
@@ -85,6 +88,8 @@ pub enum Act {
     ExecMemory(PathBuf),
     /// Makes anonymous memory executable.
     ExecCode,
+    /// Maps executable memory in a way that [`MAPPER`] knows.
+    MapCode(String),
     /// Asks a DNS server for a name.
     Ask(SocketAddr, String),
     /// Does the act from a terminal.
@@ -138,6 +143,7 @@ impl FromStr for Act {
             "chown" => Ok(Self::Chown(object.into())),
             "exec-memory" => Ok(Self::ExecMemory(object.into())),
             "exec-code" if object == "self" => Ok(Self::ExecCode),
+            "map-code" => Ok(Self::MapCode(object.to_owned())),
             "ask" => {
                 let (server, name) = object.split_once('/').ok_or_else(unintelligible)?;
                 server.parse().map(|server| Self::Ask(server, name.to_owned())).map_err(|_| unintelligible())
@@ -163,6 +169,7 @@ impl fmt::Display for Act {
             Self::Chown(path) => write!(out, "chown:{}", path.display()),
             Self::ExecMemory(path) => write!(out, "exec-memory:{}", path.display()),
             Self::ExecCode => write!(out, "exec-code:self"),
+            Self::MapCode(way) => write!(out, "map-code:{way}"),
             Self::Ask(server, name) => write!(out, "ask:{server}/{name}"),
             Self::AtTerminal(act) => write!(out, "at-terminal:{act}"),
         }
@@ -208,6 +215,7 @@ impl Act {
             Self::Chown(path) => chown_away(path),
             Self::ExecMemory(path) => exec_memory(path).unwrap_or(IMPOSSIBLE),
             Self::ExecCode => exec_code(),
+            Self::MapCode(way) => map_code(way),
             Self::Ask(server, name) => ask(*server, name),
             Self::AtTerminal(act) => at_terminal(act),
         }
@@ -299,6 +307,12 @@ fn exec_code() -> Outcome {
     Outcome { errno: errno_of(&made), effect: made.is_ok() }
 }
 
+fn map_code(way: &str) -> Outcome {
+    let status = Command::new(MAPPER).arg(way).stdin(Stdio::null()).status();
+    let errno = status.ok().and_then(|status| status.code()).unwrap_or(-1);
+    Outcome { errno, effect: errno == 0 }
+}
+
 /// A question for the name's address, and whether it came back.
 fn ask(server: SocketAddr, name: &str) -> Outcome {
     let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -374,6 +388,7 @@ mod tests {
             "chown:/etc/x",
             "exec-memory:/bin/x",
             "exec-code:self",
+            "map-code:anonymous",
             "ask:127.0.0.1:53/a.example",
             "at-terminal:open:/etc/x",
         ] {

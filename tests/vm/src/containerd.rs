@@ -5,6 +5,8 @@
 
 use std::{
     fs::{self, File},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -12,7 +14,12 @@ use std::{
     time::Duration,
 };
 
-use crate::act::{Act, Outcome};
+use nix::{
+    fcntl::OFlag,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+};
+
+use crate::act::{Act, MARK, Outcome};
 
 /// Where the guest's containerd listens.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -143,6 +150,34 @@ impl Container {
     /// See [`ContainerdError`].
     pub fn exec(&self, acts: &[Act]) -> Result<Vec<Outcome>, ContainerdError> {
         outcomes_of(acts, &["tasks", "exec", "--exec-id", "suite"], &[&self.id, ACTOR])
+    }
+
+    /// Starts a process inside, as `kubectl exec` does, with a terminal or without; whether it came to write the file.
+    ///
+    /// # Errors
+    /// See [`ContainerdError`]; that the process was refused is none.
+    pub fn enter(&self, terminal: bool, marker: &str) -> Result<bool, ContainerdError> {
+        let io = |error: io::Error| ContainerdError::Io("a terminal".into(), error);
+        let mut command = Command::new("ctr");
+        command.args(["--address", SOCKET, "tasks", "exec", "--exec-id", "session"]).stderr(Stdio::null());
+        // ctr copies between its own terminal and the session's.
+        let master = if terminal {
+            let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY).map_err(|errno| io(errno.into()))?;
+            let slave = grantpt(&master).and_then(|()| unlockpt(&master)).and_then(|()| ptsname_r(&master));
+            let slave = slave.map_err(|errno| io(errno.into()))?;
+            let slave =
+                File::options().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(slave).map_err(io)?;
+            command.arg("--tty").stdin(slave.try_clone().map_err(io)?).stdout(slave);
+            Some(master)
+        } else {
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            None
+        };
+        let status = command.args([&self.id, ACTOR, MARK, marker]).status();
+        status.map_err(|error| ContainerdError::Io("ctr tasks exec".into(), error))?;
+        drop(master);
+        let file = self.outside(marker);
+        Ok(fs::remove_file(file).is_ok())
     }
 
     /// Its cgroup's directory below the mount of the unified hierarchy.

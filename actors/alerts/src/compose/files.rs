@@ -47,7 +47,7 @@ pub fn change(change: &FileChange<'_>) -> Act {
     act.returned(change.result)
 }
 
-/// The call that stands for all of its kind (`unlinkat` for `unlink`): records do not tell which it was.
+/// The call that stands for all of its kind (`unlinkat` for `unlink`); which it was tells the record's head.
 fn called(change: &FileChange<'_>) -> (Operation, &'static str) {
     match change.operation {
         FileOperation::Create => (Operation::Create, "OPENAT"),

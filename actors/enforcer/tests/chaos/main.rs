@@ -115,6 +115,7 @@ async fn bed(seed: u64, run: &Run) -> Bed {
         released: health.outbox(Overflow::Refuse),
         conditions: health.outbox::<ConditionReported>(Overflow::Refuse),
         visibility: palisade_domain::Visibility::NONE,
+        host_visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
         visible: deaf.outbox(Overflow::Refuse),
     };
@@ -320,6 +321,7 @@ async fn tries(sets: u32, within: Duration) -> u64 {
         released: health.outbox(Overflow::Refuse),
         conditions: health.outbox(Overflow::Refuse),
         visibility: palisade_domain::Visibility::NONE,
+        host_visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
         visible: deaf.outbox(Overflow::Refuse),
     };

@@ -7,10 +7,7 @@ use palisade_kernel_abi::blob::{Endpoint, Family, Modifiers};
 use palisade_policy::ir::*;
 
 use super::{
-    compiler::{
-        canonical::tables_of,
-        naive::{Act, Object, candidates},
-    },
+    compiler::naive::{Act, Object, candidates},
     rule,
 };
 
@@ -126,6 +123,25 @@ pub fn endpoint(random: &mut Random) -> Endpoint {
         protocol: random.pick(&[0, 6, 17, 132]),
         destination,
     }
+}
+
+/// Any, or one that a destination is about: few of all addresses are of one network, and hardly one of them is one address.
+fn endpoint_near(random: &mut Random, matcher: &Matcher) -> Endpoint {
+    let any = endpoint(random);
+    let Matcher::Destination(destination) = matcher else { return any };
+    if random.one_in(3) {
+        return any;
+    }
+    let (any_address, any_port) = (address(random), random.pick(&PORTS));
+    let address = destination.cidr.map_or(any_address, |(network, _)| network);
+    let port = destination.ports.map_or(any_port, |(low, high)| random.pick(&[low, high]));
+    let (kind, protocol) = match destination.protocol {
+        None => (any.kind, any.protocol),
+        Some(Transport::Tcp) => (1, random.pick(&[0, 6])),
+        Some(Transport::Udp) => (2, random.pick(&[0, 17])),
+        Some(Transport::Sctp) => (random.pick(&[1, 5]), 132),
+    };
+    Endpoint { kind, protocol, destination: Some((address, port)), ..any }
 }
 
 fn socket(random: &mut Random) -> SocketMatch {
@@ -318,11 +334,11 @@ pub fn arguments(random: &mut Random) -> &'static [&'static str] {
 /// An act of some rule's family.
 pub fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Act<'a> {
     let near = random.pick(&rules.rules);
-    let family = random.pick(tables_of(&near.matcher));
+    let family = random.pick(families_of(&near.matcher));
     let object = match family {
         Family::Process | Family::File | Family::Ptrace => Object::Path(path),
         Family::Socket => Object::Endpoint(Endpoint { destination: None, ..endpoint(random) }),
-        Family::Connect => Object::Endpoint(endpoint(random)),
+        Family::Connect => Object::Endpoint(endpoint_near(random, &near.matcher)),
         Family::Capability => Object::Capability(random.pick(&CAPABILITIES)),
         Family::Syscall => Object::Syscall { number: random.pick(&SYSCALLS), compat: random.one_in(2) },
         Family::Dns => Object::Domain(random.pick(&[
@@ -338,6 +354,22 @@ pub fn act<'a>(random: &mut Random, rules: &WorkloadRules, path: &'a [u8]) -> Ac
         Family::Preset => Object::Preset(random.pick(&Preset::ALL)),
     };
     Act { family, object, executable: executable(random), modifiers: modifiers(random), arguments: arguments(random) }
+}
+
+/// The families in which a rule has a say, from the specification.
+fn families_of(matcher: &Matcher) -> &'static [Family] {
+    match matcher {
+        Matcher::Process(_) => &[Family::Process],
+        Matcher::File(_) => &[Family::File],
+        Matcher::Ptrace(_) => &[Family::Ptrace],
+        Matcher::Socket(_) => &[Family::Socket, Family::Connect],
+        Matcher::Destination(_) => &[Family::Connect],
+        Matcher::Capability(_) => &[Family::Capability],
+        Matcher::Syscall(_) => &[Family::Syscall],
+        Matcher::Dns(_) => &[Family::Dns],
+        Matcher::Preset(_) => &[Family::Preset],
+        Matcher::Device(_) => panic!("devices are generated nowhere"),
+    }
 }
 
 /// Any circumstances.

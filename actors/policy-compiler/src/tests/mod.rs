@@ -5,6 +5,7 @@
 mod automata;
 mod caching;
 mod corpus;
+mod coverage;
 mod differential;
 mod kubearmor;
 mod large;

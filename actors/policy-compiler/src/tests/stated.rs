@@ -52,7 +52,14 @@ fn unit_verdict_of_a_stated_connection_is_that_of_its_socket_first() {
     ] {
         let postures = Postures { network: Posture::Block, ..Postures::default() };
         let policy = compile(&WorkloadRules { postures, ..workload(rules.clone()) }).unwrap();
-        let act = ConnectAct { address: "10.0.0.1".parse().unwrap(), port: 80, kind: 1, protocol: 6, source: None };
+        let act = ConnectAct {
+            address: "10.0.0.1".parse().unwrap(),
+            port: 80,
+            kind: 1,
+            protocol: 6,
+            source: None,
+            tty: false,
+        };
         let decision = decide(&policy, &Act::Connect(act));
         let decided = decision.rule.map(|rule| policy.rules[rule as usize].place.as_str());
         assert_eq!((decision.effect, decided), (effect, place), "{rules:?}");
@@ -80,11 +87,11 @@ fn effect(rules: Vec<Rule>, act: &Act) -> Effect {
 }
 
 #[test]
-fn unit_verdict_of_allowed_arguments_wants_each_argument_after_the_first_among_them() {
+fn unit_verdict_of_allowed_arguments_wants_some_after_the_first_and_each_of_them_among_the_listed() {
     let block = || vec![rule(Block, process(exact("/x"), &["-a", "-b", ""]), &[])];
     let allow = || vec![rule(Allow, process(exact("/x"), &["-a"]), &[])];
     for (args, blocked, allowed) in [
-        (&[][..], Effect::Permit, Effect::Permit),
+        (&[][..], Effect::Block, Effect::Block),
         (&["-a"], Effect::Permit, Effect::Permit),
         (&["-b", "-a", "-b", ""], Effect::Permit, Effect::Block),
         (&["-a", "-c"], Effect::Block, Effect::Block),

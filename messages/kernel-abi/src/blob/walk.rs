@@ -274,10 +274,11 @@ impl Blob {
         self.word(table.base.wrapping_add(accept.wrapping_mul(table.sources)).wrapping_add(set.into()))
     }
 
-    /// Do the arguments (those after `argv[0]`) meet the set: is there an alternative that holds each of them?
+    /// Do the arguments (those after `argv[0]`) meet the set: are there any, and is there an alternative that holds each of them?
     #[must_use]
     pub fn arguments_meet<'a>(&self, set: u8, arguments: impl IntoIterator<Item = &'a [u8]>) -> bool {
-        arguments.into_iter().fold(u32::MAX, |left, argument| left & self.argument_alternatives(set, argument)) != 0
+        let held = arguments.into_iter().map(|argument| self.argument_alternatives(set, argument));
+        held.reduce(|left, alternatives| left & alternatives).is_some_and(|left| left != 0)
     }
 
     fn walk(&self, automaton: Automaton, bytes: &[u8]) -> u32 {

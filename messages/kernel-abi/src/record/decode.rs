@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Body, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Kind, Network, NetworkOperation, Open, Outcome,
-    Phase, Ptrace, Record, Text, Tier,
+    Body, CallNumber, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Kind, Network, NetworkOperation,
+    Open, Outcome, Phase, Ptrace, Record, Text, Tier,
     codec::Act,
     layout::{
         ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
@@ -192,6 +192,7 @@ fn header(head: Fields<'_>) -> Result<Header, RecordError> {
         mnt_ns: head.u32(offset_of!(RawHead, mnt_ns)),
         pid_ns: head.u32(offset_of!(RawHead, pid_ns)),
         phase: coded("phase", head.u8(offset_of!(RawHead, phase)), Phase::from_code)?,
+        call: CallNumber::from_code(head.u16(offset_of!(RawHead, call))),
         comm: head.array(offset_of!(RawHead, comm)),
     })
 }

@@ -82,7 +82,7 @@ twin!(RawDecision, "pal_record_decision", 16, {
 twin!(RawHead, "pal_record_head", 128, {
     kind: u16, version: u16, len: u32, sequence: u64, producer: u32, slot: u32, boot_ns: u64, cgroup_id: u64,
     task_start_ns: u64, parent_start_ns: u64, tgid: u32, tid: u32, parent_tgid: u32, uid: u32, euid: u32, fsuid: u32,
-    gid: u32, mnt_ns: u32, pid_ns: u32, phase: u8, parts: u8, reserved: u16, comm: [u8; 16], decision: RawDecision,
+    gid: u32, mnt_ns: u32, pid_ns: u32, phase: u8, parts: u8, call: u16, comm: [u8; 16], decision: RawDecision,
 });
 twin!(RawSpan, "pal_span", 8, { offset: u32, len: u16, flags: u16 });
 twin!(RawExec, "pal_record_exec", 32, {

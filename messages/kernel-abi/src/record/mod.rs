@@ -291,8 +291,33 @@ pub struct Header {
     pub pid_ns: u32,
     /// Runtime or workload.
     pub phase: Phase,
+    /// Of observed opens, file changes, mounts and modules: by which system call.
+    pub call: Option<CallNumber>,
     /// `task->comm`, NUL padded.
     pub comm: [u8; 16],
+}
+
+/// A system call by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallNumber {
+    /// Of the table that it was made by; below 2^15 - 1.
+    pub number: u16,
+    /// By the 32-bit table.
+    pub is_compat: bool,
+}
+
+impl CallNumber {
+    const COMPAT: u16 = 0x8000;
+
+    fn from_code(code: u16) -> Option<Self> {
+        let number = (code & !Self::COMPAT).checked_sub(1)?;
+        Some(Self { number, is_compat: code & Self::COMPAT != 0 })
+    }
+
+    fn code(self) -> u16 {
+        let number = self.number.wrapping_add(1) & !Self::COMPAT;
+        if self.is_compat { number | Self::COMPAT } else { number }
+    }
 }
 
 impl Header {

@@ -28,6 +28,7 @@ fn header() -> Header {
         mnt_ns: 0xf000_0001,
         pid_ns: 0xf000_0002,
         phase: Phase::Workload,
+        call: Some(CallNumber { number: 257, is_compat: true }),
         comm: *b"sleep\0\0\0\0\0\0\0\0\0\0\0",
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Body, DecisionTaken, Exec, Header, Network, Open, Ptrace, Record, Text,
+    Body, CallNumber, DecisionTaken, Exec, Header, Network, Open, Ptrace, Record, Text,
     codec::Act,
     layout::{
         ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
@@ -161,6 +161,7 @@ impl RecordWriter {
         self.put(at + offset_of!(RawHead, mnt_ns), h.mnt_ns.to_ne_bytes());
         self.put(at + offset_of!(RawHead, pid_ns), h.pid_ns.to_ne_bytes());
         self.put(at + offset_of!(RawHead, phase), [h.phase.code()]);
+        self.put(at + offset_of!(RawHead, call), h.call.map_or(0, CallNumber::code).to_ne_bytes());
         self.put(at + offset_of!(RawHead, comm), h.comm);
         if let Some(decision) = &record.decision {
             self.put(at + offset_of!(RawHead, parts), [HAS_DECISION]);

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use palisade_domain::Family;
 
-use crate::ir::{DestinationMatch, Matcher, PathMatch, SocketMatch, Transport};
+use crate::{
+    ir::{DestinationMatch, DeviceMatch, Matcher, PathMatch, Preset, SocketMatch, Transport},
+    policy_test::DeviceAct,
+};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -23,6 +26,8 @@ pub(super) enum Object<'a> {
     Domain(&'a str),
     Capability(u8),
     Syscall { number: Option<u16>, number32: Option<u16>, path: Option<&'a str> },
+    Preset(Preset),
+    Device(&'a DeviceAct),
 }
 
 impl Object<'_> {
@@ -35,6 +40,8 @@ impl Object<'_> {
             Self::Domain(_) => Family::Dns,
             Self::Capability(_) => Family::Capabilities,
             Self::Syscall { .. } => Family::Syscalls,
+            Self::Preset(_) => Family::Presets,
+            Self::Device(_) => Family::Device,
         }
     }
 }
@@ -76,8 +83,18 @@ pub(super) fn is_about(matcher: &Matcher, object: &Object<'_>) -> bool {
             let on_path = |wanted: &PathMatch| path.is_some_and(|path| wanted.matches(path.as_bytes()));
             is_call && call.path.as_ref().is_none_or(on_path)
         }
+        (Matcher::Preset(preset), Object::Preset(act)) => preset == act,
+        (Matcher::Device(wanted), Object::Device(device)) => is_device(wanted, device),
         _ => false,
     }
+}
+
+fn is_device(wanted: &DeviceMatch, device: &DeviceAct) -> bool {
+    let is = |wanted: Option<u8>, found: u8| wanted.is_none_or(|wanted| wanted == found);
+    is(wanted.class, device.class)
+        && is(wanted.sub_class, device.sub_class)
+        && is(wanted.protocol, device.protocol)
+        && wanted.level.is_none_or(|level| level == device.level)
 }
 
 /// Where a connection really goes: a mapped address is IPv4's, and the unspecified one is loopback.

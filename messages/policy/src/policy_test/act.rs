@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use crate::{
-    capability,
+    capability, device,
     diagnostic::{Diagnostic, Problems, quoted},
     dns,
     fields::{self, Fields, listed},
-    ir::CapabilityMatch,
-    path, protocol, syscall,
+    ir::{CapabilityMatch, Preset},
+    path, preset, protocol, syscall,
     yaml::Node,
 };
 
@@ -31,6 +31,10 @@ pub enum Act {
     Capability(CapabilityAct),
     /// A system call.
     Syscall(SyscallAct),
+    /// What a preset protects from.
+    Preset(PresetAct),
+    /// A USB device comes. No tier holds it, so that only an explanation can be asked about it.
+    Device(DeviceAct),
 }
 
 /// Execution of a file.
@@ -95,6 +99,8 @@ pub struct ConnectAct {
     pub protocol: u8,
     /// The acting executable, where it is known.
     pub source: Option<String>,
+    /// The acting process has a controlling terminal.
+    pub tty: bool,
 }
 
 /// Tracing of a process.
@@ -141,7 +147,28 @@ pub struct SyscallAct {
     pub source: Option<String>,
 }
 
-const ACTS: [&str; 8] = ["exec", "open", "socket", "connect", "ptrace", "dns", "capability", "syscall"];
+/// What a preset protects from, whatever it is done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresetAct {
+    /// Which one.
+    pub preset: Preset,
+}
+
+/// A USB device, by the numbers of its descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceAct {
+    /// Its class, or its interface's.
+    pub class: u8,
+    /// Its subclass.
+    pub sub_class: u8,
+    /// Its protocol.
+    pub protocol: u8,
+    /// Hubs on the way to it, its own port included.
+    pub level: u32,
+}
+
+const ACTS: [&str; 10] =
+    ["exec", "open", "socket", "connect", "ptrace", "dns", "capability", "syscall", "preset", "device"];
 
 impl Act {
     /// Reads one act as a case writes it: `exec: {path: /bin/sh, source: /bin/bash}`. `file` is what messages call the text.
@@ -189,7 +216,9 @@ pub(super) fn read(case: &mut Fields<'_>, problems: &mut Problems) -> Option<Act
         "ptrace" => ptrace(&mut fields, problems).map(Act::Ptrace),
         "dns" => dns(&mut fields, problems).map(Act::Dns),
         "capability" => capability(&mut fields, problems).map(Act::Capability),
-        _ => syscall(&mut fields, problems).map(Act::Syscall),
+        "syscall" => syscall(&mut fields, problems).map(Act::Syscall),
+        "preset" => preset(&mut fields, problems).map(Act::Preset),
+        _ => device(&mut fields, problems).map(Act::Device),
     };
     fields.close(problems);
     act
@@ -243,9 +272,10 @@ fn connect(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<ConnectAc
         .and_then(|node| fields::integer(node, &fields.place_of("port"), 0, u16::MAX.into(), problems));
     let protocol = number(fields, "protocol", &protocol::PROTOCOLS, problems).unwrap_or(protocol::IPPROTO_TCP);
     let source = optional_path(fields, "source", problems);
+    let tty = fields::flag(fields, "tty", problems);
     let (address, port) = (address?, u16::try_from(port?).ok()?);
     let kind = protocol::usual_type(protocol);
-    (problems.refusals() == before).then_some(ConnectAct { address, port, kind, protocol, source })
+    (problems.refusals() == before).then_some(ConnectAct { address, port, kind, protocol, source, tty })
 }
 
 fn ptrace(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<PtraceAct> {
@@ -276,6 +306,26 @@ fn syscall(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<SyscallAc
     let source = optional_path(fields, "source", problems);
     let (name, (number, number32)) = call?;
     Some(SyscallAct { name: name.to_owned(), number, number32, path, source })
+}
+
+fn preset(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<PresetAct> {
+    let node = fields.require("name", "write `name: filelessExec`", problems);
+    let preset = node.and_then(|node| preset::named(node, &fields.place_of("name"), problems));
+    Some(PresetAct { preset: preset? })
+}
+
+/// Subclass and protocol are 0 where absent, and the device is at the root hub.
+fn device(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<DeviceAct> {
+    let before = problems.refusals();
+    let device = device::read_match(fields, problems);
+    let class = device.as_ref().and_then(|device| device.class);
+    if class.is_none() && problems.refusals() == before {
+        let what = format!("{} is of every class", quoted(&fields.place));
+        problems.error(fields.at, what, "a device has one class", "write a name such as `MASS-STORAGE`, or a number");
+    }
+    let device = device?;
+    let (sub_class, protocol) = (device.sub_class.unwrap_or(0), device.protocol.unwrap_or(0));
+    Some(DeviceAct { class: class?, sub_class, protocol, level: device.level.unwrap_or(1) })
 }
 
 fn required_path(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems) -> Option<String> {

@@ -51,6 +51,11 @@ pub(super) fn read(
     let name = required_text(fields, "name", "write what the case states: `name: sleep is blocked`", problems);
     let workload = workload(fields, workloads, problems);
     let act = act::read(fields, problems);
+    if let Some(Act::Device(_)) = act {
+        let what = format!("{} is about a device", quoted(&fields.place));
+        let why = "no tier of this version holds devices, so that no policy decides it";
+        problems.error(fields.at, what, why, "ask `palisade policy explain --device` which rule would");
+    }
     let expect = expected(fields, problems);
     Some(Case { name: name?, at: fields.at, workload: workload?, act: act?, expect: expect? })
 }

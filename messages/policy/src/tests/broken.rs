@@ -122,6 +122,26 @@ fn unit_policy_file_refuses_too_many_rules_with_the_number_once() {
 }
 
 #[test]
+fn unit_policy_file_bounds_what_nothing_holds_as_it_does_rules_and_says_of_the_rest_how_bad_it_is() {
+    let document = |items: usize| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorNetworkPolicy\nmetadata: {{name: p}}\nspec:\n  nodeSelector: {{matchLabels: \
+             {{a: b}}}}\n  ingress: [{}]\n",
+            "{},".repeat(items)
+        )
+    };
+    let fits = PolicyFile::parse("f", document(10_000).as_bytes());
+    assert_eq!((fits.policies[0].unheld.len(), fits.is_sound()), (10_000, true));
+    let last = fits.diagnostics.last().unwrap();
+    assert_eq!((last.what.as_str(), last.severity), ("9500 more problems", Severity::Unenforceable));
+    let more = PolicyFile::parse("f", document(60_000).as_bytes());
+    assert!(!more.is_sound() && more.policies.is_empty());
+    // Only what is within the bound is noted at all: 501 of the first 10,000, and that there are more.
+    let last = more.diagnostics.last().unwrap();
+    assert_eq!((last.what.as_str(), last.severity), ("9501 more problems", Severity::Error));
+}
+
+#[test]
 fn unit_policy_file_refuses_a_document_of_too_many_signs_before_it_is_parsed() {
     let file = PolicyFile::parse("f", format!("[{}", "a,".repeat(200_000)).as_bytes());
     let expected = "f:1:1: the document has 200001 brackets, commas and quotation marks, at most 200000 are read, \
@@ -157,6 +177,17 @@ fn unit_diagnostic_is_one_line_whatever_the_document_holds() {
         assert_eq!(line.lines().count(), 1, "{line:?}");
         assert!(!line.contains('\u{2028}'), "{line:?}");
     }
+}
+
+#[test]
+fn unit_diagnostic_shows_a_files_name_without_what_a_terminal_obeys() {
+    let file = PolicyFile::parse("a\u{1b}[31m\nb.yaml", b"x: 1\n");
+    let shown = file.diagnostics[0].to_string();
+    assert!(shown.chars().all(|sign| !sign.is_control()) && shown.starts_with("a\\u{1b}[31m"), "{shown:?}");
+    assert_eq!(file.diagnostics[0].file, "a\u{1b}[31m\nb.yaml", "machines get the name as it is");
+    let twice = ["a\u{7}.yaml", "b.yaml"].map(|name| PolicyFile::parse(name, KUBEARMOR.as_bytes()));
+    let (_, duplicates) = crate::PolicySet::assemble(&twice);
+    assert!(duplicates[0].to_string().chars().all(|sign| !sign.is_control()), "{}", duplicates[0]);
 }
 
 #[test]

@@ -13,6 +13,30 @@ use crate::{
 
 const SHOP: &str = "apiVersion: palisade.dev/v1alpha1\nkind: PalisadePolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  selector: {}\n";
 
+const HOST: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: p}\nspec:\n  nodeSelector: \
+                    {matchLabels: {kubernetes.io/hostname: \"*\"}}\n";
+
+#[test]
+fn unit_explanation_ranks_devices_as_kubearmor_does() {
+    let spec = "  device: {matchDevice: [{class: ALL, action: Block}, {class: MASS-STORAGE, subClass: 6, protocol: 80, level: 2, action: Allow}, \
+                {class: \"8\", subClass: 6, protocol: 80, level: 2, action: Block}, {class: \"0x8\", subClass: 6, level: 2, action: Audit}]}\n";
+    let text = format!("{HOST}{spec}");
+    let (set, found) = PolicySet::parse_good([("p.yaml", text.as_bytes())]);
+    assert_eq!(found.len(), 1, "nothing holds them, which is said: {found:?}");
+    let rules = set.rules_for(&host("n", &[]), &label_map(&[]), Postures::default());
+    let table = [
+        ("device: {class: \"8\", subClass: 6, protocol: 80, level: 2}", Action::Block, "device.matchDevice[2]"),
+        ("device: {class: MASS-STORAGE, subClass: 6, protocol: 98, level: 2}", Action::Audit, "device.matchDevice[3]"),
+        ("device: {class: HID, subClass: 1, protocol: 1}", Action::Block, "device.matchDevice[0]"),
+    ];
+    for (act, action, place) in table {
+        let explanation = explain(&rules, &Act::parse("act", act).unwrap());
+        let decision = &explanation.questions[0].decision;
+        assert_eq!((decision.action, decision.by[0].place.as_str()), (action, place), "{act}");
+    }
+    assert!(Act::parse("act", "device: {class: ALL}").is_err(), "a device is of one class");
+}
+
 fn rules(spec: &str, postures: Postures) -> std::sync::Arc<WorkloadRules> {
     let text = format!("{SHOP}  {spec}\n");
     let set = PolicySet::parse([("p.yaml", text.as_bytes())]).unwrap();
@@ -71,7 +95,8 @@ fn unit_explanation_weighs_terminals_arguments_owners_and_modes() {
             "exec: {path: /a, args: [a, -l, -x]}",
             Action::Block,
         ),
-        ("process: {matchPaths: [{path: /a, allowedArgs: [-l]}]}", "exec: {path: /a, args: [anything]}", Action::Allow),
+        ("process: {matchPaths: [{path: /a, allowedArgs: [-l]}]}", "exec: {path: /a, args: [anything]}", Action::Block),
+        ("process: {matchPaths: [{path: /a, allowedArgs: [-l]}]}", "exec: {path: /a, args: [-l]}", Action::Block),
         (
             "process: {matchPaths: [{path: /a, allowedArgs: [-l], pts: false}]}",
             "exec: {path: /a, tty: true}",
@@ -88,6 +113,19 @@ fn unit_explanation_weighs_terminals_arguments_owners_and_modes() {
             "socket: {protocol: tcp, tty: true}",
             Action::Block,
         ),
+        (
+            "network: {matchProtocols: [{protocol: tcp, pts: false}]}",
+            "connect: {address: 10.0.0.1, port: 1, tty: true}",
+            Action::Block,
+        ),
+        (
+            "network: {matchProtocols: [{protocol: tcp, pts: false}]}",
+            "connect: {address: 10.0.0.1, port: 1}",
+            Action::Allow,
+        ),
+        ("presets: [{name: exec}]", "preset: {name: exec}", Action::Block),
+        ("presets: [{name: exec}, {name: protectEnv, action: Audit}]", "preset: {name: protectEnv}", Action::Audit),
+        ("presets: [{name: exec}]", "preset: {name: protectProc}", Action::Allow),
         ("capabilities: {matchCapabilities: [{capability: bpf}]}", "capability: {name: CAP_BPF}", Action::Block),
         ("capabilities: {matchCapabilities: [{capability: bpf}]}", "capability: {name: kill}", Action::Allow),
         ("network: {matchDNSQueries: [{domain: b.c}]}", "dns: {name: a.b.c}", Action::Block),

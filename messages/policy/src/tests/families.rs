@@ -43,6 +43,34 @@ fn unit_policy_takes_every_capability_of_linux_with_and_without_its_prefix() {
 }
 
 #[test]
+fn unit_policy_expands_commas_between_capabilities_and_domains_as_kubearmor_does() {
+    let spec = "capabilities: {matchCapabilities: [{capability: \"net_raw, SYS_ADMIN,net_raw\", fromSource: [{path: /bin/a}]}]}";
+    let rules = of(KUBEARMOR, spec);
+    let number = |rule: &std::sync::Arc<Rule>| match &rule.matcher {
+        Matcher::Capability(capability) => (capability.number, rule.sources.len()),
+        other => panic!("{other:?}"),
+    };
+    let numbers: Vec<_> = rules.iter().map(number).collect();
+    assert_eq!(numbers, [(13, 1), (21, 1)]);
+    let rules = of(HOST, "network: {matchDNSQueries: [{domain: \"a.com, b.com\"}]}");
+    let domain = |rule: &std::sync::Arc<Rule>| match &rule.matcher {
+        Matcher::Dns(dns) => dns.domain.clone(),
+        other => panic!("{other:?}"),
+    };
+    let domains: Vec<_> = rules.iter().map(domain).collect();
+    assert_eq!(domains, ["a.com", "b.com"]);
+}
+
+#[test]
+fn unit_host_policy_takes_protocols_without_a_source_for_every_executable_and_warns() {
+    let (rules, unheld, said) = held_in_part(HOST, "network: {matchProtocols: [{protocol: udp}]}");
+    assert!(rules[0].sources.is_empty() && unheld.is_empty());
+    let [(Severity::Warning, said)] = said.as_slice() else { panic!("{said:?}") };
+    assert!(said.ends_with("write `fromSource: []` if that is meant"), "{said}");
+    assert_eq!(of(HOST, "network: {matchProtocols: [{protocol: udp, fromSource: []}]}").len(), 1);
+}
+
+#[test]
 fn unit_policy_lowers_system_calls_to_the_numbers_of_both_tables_and_only_audits() {
     let spec = "syscalls: {severity: 4, matchSyscalls: [{syscall: [ptrace, mount, umount, ptrace], fromSource: \
                 [{path: /bin/a}, {dir: /usr/bin, recursive: true}]}], matchPaths: [{path: /etc/, recursive: true, \

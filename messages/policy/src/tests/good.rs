@@ -21,6 +21,25 @@ fn unit_policy_file_takes_every_good_document_without_a_word() {
     }
 }
 
+/// Diagnostics of `fixtures/kubearmor/*` are those of `fixtures/kubearmor.expected`, in full: warnings, and what nothing holds.
+#[test]
+fn unit_policy_file_takes_kubearmors_policies_as_people_write_them_and_says_what_of_them_nothing_holds() {
+    let (mut said, mut policies) = (Vec::new(), 0);
+    for name in fixtures("kubearmor") {
+        let file = PolicyFile::parse(&name, &fixture(&format!("kubearmor/{name}")));
+        assert!(file.is_sound(), "{:?}", file.diagnostics);
+        said.extend(file.diagnostics.iter().map(ToString::to_string));
+        policies += file.policies.len();
+    }
+    assert!(policies >= 34, "{policies}");
+    if std::env::var_os("PALISADE_BLESS").is_some() {
+        let table = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kubearmor.expected");
+        std::fs::write(table, said.join("\n") + "\n").unwrap();
+    }
+    let expected = String::from_utf8(fixture("kubearmor.expected")).unwrap();
+    assert_eq!(said, expected.lines().collect::<Vec<_>>());
+}
+
 #[test]
 fn unit_policy_file_takes_the_idioms_of_kubearmor() {
     let policies = good("kubearmor-idioms.yaml");

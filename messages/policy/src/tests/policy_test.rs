@@ -66,6 +66,20 @@ fn unit_policy_test_reads_acts_on_names_capabilities_and_system_calls() {
 }
 
 #[test]
+fn unit_policy_test_reads_presets_and_connections_from_a_terminal() {
+    let text = format!(
+        "{START}cases:\n- {{name: a, workload: web, preset: {{name: protectEnv}}, expect: {{action: Block}}}}\n- {{name: b, workload: web, \
+         connect: {{address: fd00::1, port: 443, tty: true}}, expect: {{action: Block}}}}\n"
+    );
+    let test = PolicyTest::parse("t.yaml", text.as_bytes()).unwrap();
+    let Expectation::Cases(cases) = &test.expectation else { panic!("{:?}", test.expectation) };
+    let Act::Preset(act) = &cases[0].act else { panic!("{:?}", cases[0]) };
+    assert_eq!(act.preset, crate::ir::Preset::ProtectEnv);
+    let Act::Connect(connect) = &cases[1].act else { panic!("{:?}", cases[1]) };
+    assert!(connect.tty && connect.protocol == 6);
+}
+
+#[test]
 fn unit_policy_test_takes_broken_policies_where_it_expects_their_refusal() {
     let text = "apiVersion: palisade.dev/v1alpha1\nkind: PolicyTest\nname: t\npolicies:\n- kind: x\nexpect: {invalid: \"no such\"}\n";
     let test = PolicyTest::parse("t.yaml", text.as_bytes()).unwrap();
@@ -84,7 +98,15 @@ fn unit_policy_test_says_what_is_wrong_with_a_case() {
         ),
         (
             "- {name: a, workload: web, expect: {action: Block}}",
-            "t.yaml:7:3: `cases[0]` has no act, a case is about one act, write one of `exec`, `open`, `socket`, `connect`, `ptrace`, `dns`, `capability`, `syscall`",
+            "t.yaml:7:3: `cases[0]` has no act, a case is about one act, write one of `exec`, `open`, `socket`, `connect`, `ptrace`, `dns`, `capability`, `syscall`, `preset`, `device`",
+        ),
+        (
+            "- {name: a, workload: web, preset: {name: exce}, expect: {action: Block}}",
+            "t.yaml:7:43: `cases[0].preset.name` is `exce`, there is no such preset, did you mean `exec`?",
+        ),
+        (
+            "- {name: a, workload: web, device: {class: HID}, expect: {action: Block}}",
+            "t.yaml:7:3: `cases[0]` is about a device, no tier of this version holds devices, so that no policy decides it, ask `palisade policy explain --device` which rule would",
         ),
         (
             "- {name: a, workload: web, exec: {path: /a}, open: {path: /a}, expect: {action: Block}}",

@@ -227,6 +227,23 @@ fn unit_policy_set_takes_what_is_to_be_seen_from_a_namespaces_document() {
 }
 
 #[test]
+fn unit_namespace_takes_kubearmors_class_of_hashes_and_says_that_nothing_holds_it() {
+    let text = SHOP_OF_HASHES;
+    let file = PolicyFile::parse("f.yaml", text.as_bytes());
+    let [found] = file.diagnostics.as_slice() else { panic!("{:?}", file.diagnostics) };
+    assert_eq!(
+        (found.severity, found.what.as_str()),
+        (crate::Severity::Unenforceable, "`ima` of `kubearmor-visibility`")
+    );
+    let namespace = &file.namespaces[0];
+    assert_eq!(namespace.visibility.map(|seen| seen.to_string()).as_deref(), Some("process"));
+    assert_eq!(namespace.file, Some(palisade_domain::Posture::Block), "the rest of the document holds");
+}
+
+const SHOP_OF_HASHES: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  annotations: {kubearmor-visibility: \"process, \
+                              ima\", kubearmor-file-posture: block}\n";
+
+#[test]
 fn unit_policy_set_reports_a_namespace_that_two_files_define_and_keeps_the_first() {
     let other = SHOP.replace("file-posture: block", "file-posture: audit");
     let (set, found) = PolicySet::parse_good([("b.yaml", other.as_bytes()), ("a.yaml", SHOP.as_bytes())]);

@@ -58,6 +58,30 @@ fn unit_selector_names_containers_in_brackets() {
 }
 
 #[test]
+fn unit_selector_takes_one_container_without_brackets_as_kubearmor_outside_kubernetes_does_and_warns() {
+    let read = |name: &str| {
+        let text = format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  \
+             selector: {{matchLabels: {{kubearmor.io/container.name: \"{name}\"}}}}\n  process: {{matchPaths: [{{path: /a}}]}}\n"
+        );
+        crate::PolicyFile::parse("f.yaml", text.as_bytes())
+    };
+    let file = read("ubuntu");
+    let [warning] = file.diagnostics.as_slice() else { panic!("{:?}", file.diagnostics) };
+    assert!(warning.severity == crate::Severity::Warning && warning.instead == "write `\"[ubuntu]\"`", "{warning}");
+    for (container, selected) in [("ubuntu", true), ("ubuntu-1", false), ("bunt", false)] {
+        assert_eq!(file.policies[0].selects(&workload("shop", container, &[])), selected, "{container}");
+    }
+    for all in [".*", "*"] {
+        let file = read(all);
+        assert!(file.diagnostics.is_empty() && file.policies[0].selects(&workload("shop", "any", &[])), "{all}");
+    }
+    for odd in ["web.*", "^web$", "[web-.*]", "web,log", "[we b]"] {
+        assert!(!read(odd).is_sound(), "{odd}");
+    }
+}
+
+#[test]
 fn unit_selector_expressions_all_hold_whatever_their_order() {
     let within = "{key: label, operator: In, values: [\"env=prod\", \"env=stage\"]}";
     let without = "{key: label, operator: NotIn, values: [\"tier=canary\", \"app=db\"]}";

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{State, StateError};
+use crate::oci::{State, StateError, is_id};
 
 /// The only version there is. A node refuses others by number; hook and node are one binary, so they differ only during an upgrade.
 pub(crate) const VERSION: u32 = 1;
@@ -64,6 +64,7 @@ impl Request {
                 Err(format!("this node speaks version {VERSION} of the hook's protocol, not {version}"))
             }
             Self { pid: 0, .. } => Err("the question names no process".to_owned()),
+            Self { id, .. } if !is_id(&id) => Err("the question names no container: that is no id".to_owned()),
             request => Ok(request),
         }
     }
@@ -143,6 +144,8 @@ mod tests {
         assert!(said(text.replace("\"version\":1", "\"version\":2").as_bytes()).contains("version 1"));
         assert!(said(text.replace("\"pid\":7", "\"pid\":0").as_bytes()).contains("no process"));
         assert!(said(text.replace("\"pid\":7", "\"pid\":-7").as_bytes()).contains("cannot be read"));
+        let id = format!("\"id\":{:?}", request().id);
+        assert!(said(text.replace(&id, "\"id\":\"../..\"").as_bytes()).contains("no id"));
         assert!(said(text.replace("\"pid\":7", "\"pid\":7,\"more\":1").as_bytes()).contains("unknown field"));
     }
 

@@ -8,7 +8,7 @@
 //! *Fails closed*: no node, no answer, or a wrong one, and the container does not start. [`Failure::Open`] is for installations that
 //! value starts above policy; it excuses a node that is away, never a node that refuses.
 
-mod message;
+pub(crate) mod message;
 mod server;
 
 use std::{

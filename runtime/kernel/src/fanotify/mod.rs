@@ -10,13 +10,12 @@
 //! and returned by [`Responder::admit`] and [`Responder::learn_mounts`] (file systems of one container that are not watched).
 //! A refused call returns `EPERM`.
 //!
-//! Modules: `node` and `records` are the node's side, `places` chooses what is watched, `frame` and `counters` lie between,
+//! Modules: `node`, `watch`, `running` and `records` are the node's side, `places` chooses what is watched, `frame` and `counters` lie between,
 //! `responder` is the other process: `group` (events and their guard), `tasks` (who acts), `execs` (steps of an execve),
 //! `mounts` and `slots` (names of files), `judge` (the answer), `reporter` (records).
 
 mod counters;
 mod execs;
-mod frame;
 mod group;
 mod judge;
 pub(crate) mod mounts;
@@ -25,9 +24,11 @@ mod places;
 mod records;
 mod reporter;
 pub mod responder;
+mod running;
 mod slots;
 mod sys;
 mod tasks;
+mod watch;
 
 pub use judge::{BlobDecides, Decide, Question};
 pub use node::{FailMode, Responder, ResponderConfig, ResponderHealth, StartError};

@@ -139,6 +139,7 @@ impl Reporter {
                 Phase::Runtime => record::Phase::Runtime,
                 Phase::Workload => record::Phase::Workload,
             },
+            call: None,
             comm: Stat::read(proc, deed.tid).unwrap_or_default().comm,
         }
     }

@@ -18,11 +18,13 @@ use std::{
     time::Duration,
 };
 
-use palisade_kernel_abi::blob::{Blob, SizeClass};
+use palisade_kernel_abi::{
+    blob::{Blob, SizeClass},
+    responder::{MAX_FRAME, Request, VERSION, decode_request, encode_reply},
+};
 
 use super::{
     counters::{Counters, count},
-    frame::{MAX_FRAME, Request, VERSION, decode_request, encode_reply},
     group::{Events, Group},
     judge::{BlobDecides, Decide, Judge},
     mounts::MAX_MOUNTINFO_BYTES,

@@ -52,6 +52,26 @@ pub fn low(bytes: &[u8]) -> u32 {
     u32::try_from(page.addr()).expect("it was asked for below 4 GiB")
 }
 
+/// Words below 4 GiB that forks of this process share with it, for the life of the process.
+pub fn shared_low(words: &[u32]) -> u32 {
+    let (protection, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
+    // SAFETY: a new mapping at a place of the kernel's choice, below 4 GiB.
+    let page = unsafe { libc::mmap(ptr::null_mut(), 4096, protection, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    let at = u32::try_from(page.addr()).expect("it was asked for below 4 GiB");
+    (0_u32..).zip(words).for_each(|(index, word)| write_low(at + 4 * index, *word));
+    at
+}
+
+/// Writes a word of [`shared_low`].
+pub fn write_low(at: u32, word: u32) {
+    let place = ptr::with_exposed_provenance_mut::<u32>(at as usize);
+    // SAFETY: the callers name a word of a page that `shared_low` mapped for good; it is aligned, and who else writes it is another
+    // process or the kernel, which the volatile access is for.
+    unsafe { place.write_volatile(word) }
+}
+
 /// A string's address as a call takes it.
 pub fn text(string: &CStr) -> i64 {
     string.as_ptr().addr().cast_signed() as i64

@@ -3,9 +3,10 @@
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use palisade_containers::Endpoint;
+use palisade_domain::{Family, Tier};
 use palisade_policy::PolicySet;
 use palisade_store::FileDirectory;
-use palisade_world::{CapabilityState, PolicyDirectory as _};
+use palisade_world::{CapabilityState, KernelMatrix, PolicyDirectory as _};
 use serde::Serialize;
 use serde_json::json;
 
@@ -116,14 +117,25 @@ fn kernel() -> Vec<Check> {
         let advice = "see `palisade probe` for which tier holds what without them";
         Check::of("kernel", Health::Weak, format!("{} without {}", matrix.release, missing.join(", ")), advice)
     }];
-    for (family, held) in &matrix.families {
-        if held.tier >= palisade_domain::Tier::Kill {
-            let advice = "boot with `bpf` in the kernel's `lsm=` list to have it denied";
-            let found = format!("{family:?} is held by {:?} only", held.tier).to_lowercase();
-            checks.push(Check::of("enforcement", Health::Weak, found, advice));
-        }
-    }
+    checks.extend(undenied(&matrix));
     checks
+}
+
+/// What another kernel would deny; what none does (system calls, devices) is no finding about this one.
+fn undenied(matrix: &KernelMatrix) -> Option<Check> {
+    let weak = matrix
+        .families
+        .iter()
+        .filter(|(family, held)| held.tier >= Tier::Kill && !matches!(family, Family::Syscalls | Family::Device));
+    let words: Vec<String> =
+        weak.map(|(family, held)| format!("{family:?} (held by {:?})", held.tier).to_lowercase()).collect();
+    let advice = if matrix.lsms.iter().any(|lsm| lsm == "bpf") {
+        "`bpf` is in the kernel's `lsm=` list, and its programs are refused for the reason above: `palisade probe` says what holds instead"
+    } else {
+        "boot with `bpf` in the kernel's `lsm=` list to have them denied"
+    };
+    (!words.is_empty())
+        .then(|| Check::of("enforcement", Health::Weak, format!("not denied: {}", words.join(", ")), advice))
 }
 
 /// `told`: by an argument; otherwise it is what is found.
@@ -174,7 +186,13 @@ fn policies(directory: &Path) -> Check {
 /// What is pinned while no node answers denies all the same, and nobody explains it.
 fn left(pin_root: &Path, node_answers: bool) -> Check {
     let root = pin_root.display();
-    match (pin_root.exists(), node_answers) {
+    let there = match pin_root.try_exists() {
+        Ok(there) => there,
+        Err(error) => {
+            return Check::of("pins", Health::Weak, format!("{root} cannot be looked at: {error}"), "run it as root");
+        }
+    };
+    match (there, node_answers) {
         (true, true) => Check::good("pins", format!("{root}, of the node that runs")),
         (false, _) => Check::good("pins", format!("nothing is left below {root}")),
         (true, false) => {
@@ -187,7 +205,12 @@ fn left(pin_root: &Path, node_answers: bool) -> Check {
 fn node(answer: anyhow::Result<serde_json::Value>, policies: &Path) -> Vec<Check> {
     match answer {
         Ok(value) => readiness(&value, policies),
-        Err(error) => vec![Check::of("node", Health::Weak, format!("{error:#}"), "")],
+        // What is said elsewhere sends people here.
+        Err(error) => {
+            let found =
+                format!("{error:#}").replace(", or see `palisade doctor`", "").replace(" and `palisade doctor`", "");
+            vec![Check::of("node", Health::Weak, found, "")]
+        }
     }
 }
 
@@ -250,6 +273,7 @@ fn advice(condition: &str, policies: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_world::HeldFamily;
 
     #[test]
     fn unit_doctor_tells_of_policy_that_is_in_force_without_a_node() {
@@ -260,6 +284,37 @@ mod tests {
         assert_eq!(left(&pins, true).health, Health::Good);
         let weak = left(&pins, false);
         assert!(weak.health == Health::Weak && weak.advice.contains("palisade unload"), "{weak:?}");
+    }
+
+    #[test]
+    fn unit_doctor_advises_to_boot_with_bpf_only_where_that_would_help() {
+        let held = |tier| HeldFamily { tier, gaps: Vec::new() };
+        let matrix = |lsms: &[&str], ptrace| KernelMatrix {
+            release: "6.18".into(),
+            lsms: lsms.iter().map(|lsm| (*lsm).to_owned()).collect(),
+            capabilities: [].into(),
+            families: [
+                (Family::Ptrace, held(ptrace)),
+                (Family::Syscalls, held(Tier::Audit)),
+                (Family::Device, held(Tier::Audit)),
+            ]
+            .into(),
+        };
+        let without = undenied(&matrix(&["landlock"], Tier::Kill)).expect("ptrace is killed only");
+        assert_eq!(without.found, "not denied: ptrace (held by kill)");
+        assert!(without.advice.contains("boot with `bpf`"), "{without:?}");
+        let refused = undenied(&matrix(&["landlock", "bpf"], Tier::Kill)).expect("ptrace is killed only");
+        assert!(!refused.advice.contains("boot"), "it is booted with it: {refused:?}");
+        assert!(undenied(&matrix(&["bpf"], Tier::BpfLsm)).is_none(), "no kernel denies system calls and devices");
+    }
+
+    #[test]
+    fn unit_doctor_sends_nobody_to_itself() {
+        let answer = super::super::runtime()
+            .expect("a loop")
+            .block_on(admin_client::document(Path::new("/nonexistent/admin.sock"), "/readyz"));
+        let checks = node(answer, Path::new("/p"));
+        assert!(checks[0].found.contains("palisade node") && !checks[0].found.contains("doctor"), "{checks:?}");
     }
 
     #[test]

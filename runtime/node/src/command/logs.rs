@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::{arguments::Palisade, configuration::command_line};
     use clap::FromArgMatches as _;
+    use palisade_domain::Verdict;
 
     fn asked(words: &[&str]) -> LogsArguments {
         let words = ["palisade", "logs"].iter().chain(words);
@@ -176,8 +177,29 @@ mod tests {
         let expected =
             "/v1/alerts?recent=7&follow=true&resource=%2Fa%20b%26c%3D%2A%C3%A9&severity=5&limit=3&since=80000000000";
         assert_eq!(route(&logs, 200_000_000_000), expected);
-        assert_eq!(route(&asked(&["--filter", "system"]), 0), "/v1/alerts?recent=100&follow=false&filter=system");
+        let system = "/v1/alerts?recent=100&follow=true&filter=system";
+        assert_eq!(route(&asked(&["--filter", "system", "--follow"]), 0), system);
         assert_eq!(route(&asked(&[]), 0), "/v1/alerts?recent=100&follow=false");
+    }
+
+    #[test]
+    fn unit_logs_refuse_what_could_only_be_an_empty_answer() {
+        let refused = |words: &[&str]| {
+            let words = ["palisade", "logs"].iter().chain(words);
+            command_line::command(&Default::default())
+                .try_get_matches_from(words)
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        let misspelt = refused(&["--verdict", "denied,kill"]).expect_err("no such verdict");
+        assert!(misspelt.contains("no line has `kill`: did you mean `killed`?"), "{misspelt}");
+        refused(&["--verdict", "denied, killed,un*"]).expect("all of them are some");
+        for verdict in [Verdict::Denied, Verdict::Killed, Verdict::Observed, Verdict::Unenforceable] {
+            let name = serde_json::to_value(verdict).expect("a word");
+            refused(&["--verdict", name.as_str().expect("a word")]).expect("as alerts write it");
+        }
+        let past = refused(&["--filter", "system"]).expect_err("no logs are kept");
+        assert!(past.contains("--follow"), "{past}");
     }
 
     #[test]

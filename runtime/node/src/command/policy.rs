@@ -1,10 +1,12 @@
 //! `palisade policy`.
 
 use std::{
-    fs::File,
+    fs::{self, OpenOptions},
     io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use palisade_enforcer::unheld::not_held;
@@ -12,6 +14,7 @@ use palisade_policy::{Diagnostic, MAX_FILE_BYTES, Policy, PolicyFile, PolicySet,
 use palisade_protocol::NotHeld;
 use palisade_store::FileDirectory;
 use palisade_world::{KernelMatrix, PolicyDirectory as _};
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::json;
 
 use super::{Outcome, policy_explain, policy_test};
@@ -132,32 +135,55 @@ fn not_held_line(set: &PolicySet, part: &NotHeld) -> String {
     let (at, places) = (at.unwrap_or_default(), places.join(", "));
     let more = count.saturating_sub(part.places.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{at}unenforceable on this kernel: `{what}` of {places}{more}, {reason}\n")
+    render::printable(&format!("{at}unenforceable on this kernel: `{what}` of {places}{more}, {reason}")) + "\n"
 }
 
 /// All files of the paths, read as policies.
 ///
 /// # Errors
-/// The first that cannot be read.
+/// The first path that cannot be read; a file in a directory that cannot is a refusal of that file.
 pub(super) fn read_all(paths: &[PathBuf]) -> Result<Vec<PolicyFile>, String> {
     let mut files = Vec::new();
     for path in paths {
-        files.extend(read(path)?.iter().map(|(name, bytes)| PolicyFile::parse(name, bytes)));
+        files.extend(read(path)?);
     }
     Ok(files)
 }
 
-/// A file's content, if the parser would look at it: what has no end (a device, a pipe) is not read to it.
+/// Readings tried before a file counts as never settling.
+const ATTEMPTS: u32 = 5;
+
+/// A file's content, if the parser would look at it: what has no end (a device) is not read to it, a pipe that nobody writes to is not
+/// waited for, and a file that changes while it is read is read again.
 ///
 /// # Errors
-/// The operating system's, and files past [`MAX_FILE_BYTES`].
+/// The operating system's, files past [`MAX_FILE_BYTES`], and what never settles.
 pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    for _ in 0..ATTEMPTS {
+        if let Some(content) = read_once(path)? {
+            return Ok(content);
+        }
+    }
+    Err(io::Error::other("it changes all the time while it is read; try again when it is written"))
+}
+
+/// Nothing where the file changed meanwhile.
+fn read_once(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    // Only the opening is not to wait: who writes to a pipe may take his time.
+    fcntl_setfl(&file, OFlags::empty())?;
+    let before = file.metadata()?;
     let mut content = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut content)?;
+    file.by_ref().take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut content)?;
     if content.len() > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes; split it into several files")));
     }
-    Ok(content)
+    if before.file_type().is_fifo() && content.is_empty() {
+        return Err(io::Error::other("it is a pipe that nobody writes to"));
+    }
+    let after = file.metadata()?;
+    let stands = |of: &fs::Metadata| (of.len(), of.mtime(), of.mtime_nsec());
+    Ok((!before.is_file() || stands(&before) == stands(&after)).then_some(content))
 }
 
 /// What stands against a policy that is well-formed: it cannot be compiled within a node's bounds.
@@ -175,13 +201,36 @@ fn refused_by_the_compiler(policy: &Policy) -> Option<Diagnostic> {
     })
 }
 
-/// A file, or the policy files of a directory as the node would read them.
-fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
+/// A file (`-`: standard input), or the policy files of a directory as the node would read them.
+fn read(path: &Path) -> Result<Vec<PolicyFile>, String> {
     if path.is_dir() {
         let reading = FileDirectory::new(path).read().map_err(|error| error.to_string())?;
         let named = |name: &str| path.join(name).display().to_string();
-        return Ok(reading.files.into_iter().map(|file| (named(&file.name), file.content)).collect());
+        let good = reading.files.iter().map(|file| PolicyFile::parse(&named(&file.name), &file.content));
+        let bad = reading.unreadable.iter().map(|file| unreadable(&named(&file.name), &file.reason));
+        return Ok(good.chain(bad).collect());
     }
-    let content = read_bounded(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(vec![(path.display().to_string(), content)])
+    let source = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let content = read_bounded(source).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(vec![PolicyFile::parse(&path.display().to_string(), &content)])
+}
+
+/// What stands for a file of a directory that cannot be read: a node would leave it out, or keep what it last held.
+fn unreadable(name: &str, reason: &str) -> PolicyFile {
+    let found = Diagnostic {
+        file: name.to_owned(),
+        line: 1,
+        column: 1,
+        severity: Severity::Error,
+        what: "the file cannot be read".to_owned(),
+        why: reason.to_owned(),
+        instead: "mend it, or take it out of the directory".to_owned(),
+    };
+    PolicyFile {
+        name: Arc::from(name),
+        policies: Vec::new(),
+        namespaces: Vec::new(),
+        diagnostics: vec![found],
+        rule_bytes: 0,
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -86,25 +85,24 @@ pub fn run(files: &[PathBuf], output: Output) -> Outcome {
 }
 
 fn report(verdicts: &[Verdict], unrunnable: &[String]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for verdict in verdicts {
         let mark = if verdict.holds { "ok  " } else { "FAIL" };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark} {}:{}: {}", verdict.file, verdict.line, verdict.case);
-        for Difference { field, expected, actual } in &verdict.differences {
-            let _ = writeln!(text, "       {field}: expected {expected}, was {actual}");
-        }
+        lines.push(format!("{mark} {}:{}: {}", verdict.file, verdict.line, verdict.case));
+        let differences = verdict.differences.iter();
+        lines.extend(differences.map(|Difference { field, expected, actual }| {
+            format!("       {field}: expected {expected}, was {actual}")
+        }));
         if !verdict.holds {
-            let _ = writeln!(text, "       decided by {}", verdict.decided_by);
+            lines.push(format!("       decided by {}", verdict.decided_by));
         }
     }
-    for reason in unrunnable {
-        let _ = writeln!(text, "cannot be run (see `palisade policy test --help`): {reason}");
-    }
+    lines
+        .extend(unrunnable.iter().map(|reason| format!("cannot be run (see `palisade policy test --help`): {reason}")));
     let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
-    let _ =
-        writeln!(text, "{} cases hold, {failed} do not, {} cannot be run", verdicts.len() - failed, unrunnable.len());
-    text
+    lines.push(format!("{} cases hold, {failed} do not, {} cannot be run", verdicts.len() - failed, unrunnable.len()));
+    // Names and messages are the text of whoever wrote the files, and may hold what a terminal obeys.
+    lines.iter().map(|line| render::printable(line) + "\n").collect()
 }
 
 fn test(file: &Path) -> Result<Vec<Verdict>, Unrunnable> {

@@ -2,7 +2,9 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use palisade_kernel::probes::{self, ProbesError, RefusedProbe};
 use palisade_world::{CapabilityState, KernelMatrix};
+use serde_json::json;
 
 use super::Outcome;
 use crate::{
@@ -21,9 +23,10 @@ pub fn run(arguments: &OutputArguments) -> Outcome {
         "each capability is really tried: run it as root (sudo palisade probe)"
     );
     let matrix = palisade_kernel::matrix::probe();
+    let refused = probes::refused_here();
     let text = match arguments.output {
-        Output::Text => text(&matrix),
-        output => render::document(output, &view::matrix(&matrix)),
+        Output::Text => text(&matrix) + &observation(&refused),
+        output => render::document(output, &with_observation(view::matrix(&matrix), &refused)),
     };
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -50,4 +53,57 @@ fn text(matrix: &KernelMatrix) -> String {
         }
     }
     text
+}
+
+/// What is not seen here, by program.
+fn observation(refused: &Result<Vec<RefusedProbe>, ProbesError>) -> String {
+    let mut text = "\n".to_owned();
+    match refused {
+        // Writing to a string cannot fail.
+        Ok(refused) if refused.is_empty() => {
+            let _ = writeln!(text, "{:<20} all", "observation");
+        }
+        Ok(refused) => {
+            let _ = writeln!(text, "{:<20} all but", "observation");
+            for RefusedProbe { program, needs, without, reason } in refused {
+                let _ = writeln!(text, "{:<20}   not seen: {without}: {program} needs {needs}: {reason}", "");
+            }
+        }
+        Err(error) => {
+            let _ = writeln!(text, "{:<20} none: {error}", "observation");
+        }
+    }
+    text
+}
+
+fn with_observation(
+    mut document: serde_json::Value,
+    refused: &Result<Vec<RefusedProbe>, ProbesError>,
+) -> serde_json::Value {
+    document["observation"] = match refused {
+        Ok(refused) => {
+            let not_seen = refused.iter().map(|RefusedProbe { program, needs, without, reason }| {
+                json!({ "program": program, "needs": needs, "without": without, "reason": reason })
+            });
+            json!({ "notSeen": not_seen.collect::<Vec<_>>() })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_probe_tells_by_name_what_of_observation_this_kernel_refuses() {
+        assert!(observation(&Ok(Vec::new())).contains("all\n"));
+        let program = "observe_capability";
+        let refused = RefusedProbe { program, needs: "6.14", without: "uses", reason: "no tracepoint".to_owned() };
+        let refused = Ok(vec![refused]);
+        assert!(observation(&refused).contains("not seen: uses: observe_capability needs 6.14: no tracepoint"));
+        let document = with_observation(json!({}), &refused);
+        assert_eq!(document["observation"]["notSeen"][0]["program"], "observe_capability");
+    }
 }

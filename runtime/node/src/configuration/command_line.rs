@@ -12,14 +12,14 @@ use super::{
 use crate::arguments::{NodeArguments, Palisade};
 
 /// Commands that read no configuration: a broken file must keep nobody from asking what is wrong with it, nor any container from starting.
-const WITHOUT_FILE: [&str; 7] = ["config", "completion", "man", "version", "hook", "responder", "policy"];
+const WITHOUT_FILE: [&str; 8] = ["config", "completion", "man", "version", "hook", "responder", "policy", "simulate"];
 
 /// Commands by what they are for, as `palisade --help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Begin", &["doctor", "probe", "node"]),
     ("See what happens", &["top", "logs", "tree"]),
     ("Write policies and configuration", &["policy", "config"]),
-    ("More", &["unload", "hook", "completion", "man", "version", "help"]),
+    ("More", &["simulate", "unload", "hook", "completion", "man", "version", "help"]),
 ];
 
 /// Where a value comes from.

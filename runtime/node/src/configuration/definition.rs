@@ -89,6 +89,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
         "What is seen",
         &[
             "visibility",
+            "host_visibility",
             "observation_rate",
             "observation_burst",
             "fold_window",

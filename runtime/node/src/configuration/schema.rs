@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Definition, Kind, definitions};
+use super::{
+    definition::{Definition, Kind, definitions},
+    file,
+};
 
 /// The schema.
 #[must_use]
@@ -23,7 +26,8 @@ pub fn schema() -> Value {
 fn property(definition: &Definition) -> Value {
     let mut property = match &definition.kind {
         Kind::Boolean => json!({ "type": "boolean" }),
-        Kind::Integer => json!({ "type": "integer", "minimum": 0 }),
+        Kind::Integer => json!({ "type": "integer", "minimum": i32::from(!takes_zero(definition)) }),
+        Kind::Seconds if takes_zero(definition) => json!({ "type": "number", "minimum": 0 }),
         Kind::Seconds => json!({ "type": "number", "exclusiveMinimum": 0 }),
         Kind::Text => json!({ "type": "string" }),
         Kind::OneOf(values) => json!({ "enum": values }),
@@ -40,6 +44,11 @@ fn property(definition: &Definition) -> Value {
         property["default"] = typed(default);
     }
     property
+}
+
+/// As its own flag says.
+fn takes_zero(definition: &Definition) -> bool {
+    file::read("", format!("{}: 0", definition.name).as_bytes()).1.is_empty()
 }
 
 #[cfg(test)]
@@ -72,5 +81,13 @@ mod tests {
         assert!(!validator.is_valid(&json!({ "maxWorkload": 3 })), "unknown");
         assert!(!validator.is_valid(&json!({ "hostPolicy": "true" })), "text is no boolean");
         assert!(!validator.is_valid(&json!({ "onUnknownPath": "deny" })));
+        // What a help text says of 0 holds in the file and for its checker alike.
+        for (setting, takes_zero) in
+            [("foldWindow", true), ("observationRate", true), ("policyInterval", false), ("throttleSec", false)]
+        {
+            assert_eq!(validator.is_valid(&json!({ setting: 0 })), takes_zero, "{setting}");
+            let problems = super::super::file::read("c.yaml", format!("{setting}: 0").as_bytes()).1;
+            assert_eq!(problems.is_empty(), takes_zero, "{setting}: {problems:?}");
+        }
     }
 }

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     fanotify::{FailMode, ResponderConfig},
+    objects::{ObjectError, Refusal},
     observation::Limits,
-    probes::Probes,
+    probes::{Probes, ProbesError},
     records::{self, KernelRecords},
 };
 use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
@@ -21,6 +22,21 @@ const RINGS_BYTES: u32 = 64 << 20;
 const RING_BYTES_MAX: u32 = 4 << 20;
 /// And at least, whatever that comes to in all: it lasts 25 ms at that rate, five times the probe's wait.
 const RING_BYTES_MIN: u32 = 256 << 10;
+
+/// One cause is one line, however many programs it keeps out: by what they need and why they were refused, who they are and what is lost.
+fn by_reason(refused: &[Refusal]) -> BTreeMap<(&str, &str), (String, String)> {
+    let mut causes = BTreeMap::<_, (String, String)>::new();
+    for Refusal { program, needs, without, reason } in refused {
+        let (programs, lost) = causes.entry((*needs, reason.as_str())).or_default();
+        for (list, item, separator) in [(programs, program, ", "), (lost, without, "; ")] {
+            if !list.is_empty() {
+                list.push_str(separator);
+            }
+            list.push_str(item);
+        }
+    }
+    causes
+}
 
 /// Loads what this kernel takes.
 ///
@@ -36,12 +52,15 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         pin_root: arguments.pin_root.clone(),
         fail_mode,
         visibility: arguments.visibility,
+        host_visibility: arguments.seen_of_host(),
         holds_host: arguments.host_policy,
         responder: Some(responder),
     };
+    // Else nothing is said for as long as the verifier takes, which is seconds.
+    tracing::info!(pin_root = %arguments.pin_root.display(), "loading programs into the kernel");
     let adapter = Arc::new(KernelAdapter::open(config)?);
-    for refusal in adapter.refused() {
-        tracing::warn!(%refusal, "the kernel refused a program; the rest goes on");
+    for ((needs, reason), (programs, without)) in by_reason(adapter.refused()) {
+        tracing::warn!(programs, needs, reason, without, "the kernel refused programs; the rest goes on");
     }
     for (family, held) in &adapter.matrix().families {
         tracing::info!(?family, tier = ?held.tier, "held by");
@@ -72,6 +91,15 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         records: Arc::new(records),
         rings_bytes: u64::from(rings) * u64::from(bytes),
         unload: Box::new(unload),
+    })
+}
+
+/// Whether loading was given up for a signal that stops the node.
+#[must_use]
+pub fn was_told_to_stop(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(ObjectError::ToldToStop(_)))
+            || matches!(cause.downcast_ref(), Some(ProbesError::ToldToStop(_)))
     })
 }
 
@@ -127,6 +155,25 @@ impl RecordSource for Merged {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_node_says_one_cause_of_refusal_once_with_all_that_it_costs() {
+        let refusal = |program, reason: &str, without| {
+            let reason = reason.to_owned();
+            Refusal { program, needs: "bpf", without, reason }
+        };
+        let refused = [
+            refusal("judge_exec", "EPERM", "exec falls"),
+            refusal("judge_map", "no such hook", "maps fall"),
+            refusal("judge_open", "EPERM", "open falls"),
+        ];
+        let causes: Vec<_> = by_reason(&refused).into_iter().collect();
+        let expected = [
+            (("bpf", "EPERM"), ("judge_exec, judge_open".to_owned(), "exec falls; open falls".to_owned())),
+            (("bpf", "no such hook"), ("judge_map".to_owned(), "maps fall".to_owned())),
+        ];
+        assert_eq!(causes, expected);
+    }
 
     #[test]
     fn unit_node_rings_share_their_memory_between_bounds() {

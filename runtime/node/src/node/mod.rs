@@ -4,6 +4,7 @@
 mod bound;
 pub mod kernel;
 mod metrics;
+mod outputs;
 pub mod reload;
 mod tree;
 pub mod view;
@@ -65,7 +66,16 @@ pub async fn run(
     let arguments = configured.arguments.clone();
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
-    let kernel = open(&arguments).context("kernel")?;
+    let kernel = match open(&arguments) {
+        Err(error) if kernel::was_told_to_stop(&error) => {
+            if !arguments.keep_enforcing {
+                palisade_kernel::unload(&arguments.pin_root).context("what is in the kernel is not taken away")?;
+            }
+            tracing::info!("stopped before it had started");
+            return Ok(ExitCode::SUCCESS);
+        }
+        opened => opened.context("kernel")?,
+    };
     let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
     bound::say(&bound_rows);
     let places = tree::threads().context("cannot start threads")?;

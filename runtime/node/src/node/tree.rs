@@ -1,25 +1,24 @@
 //! The tree of actors over this machine: its adapters, its threads, its settings.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, sync::Arc};
 
-use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings, throttle::Limit};
-use palisade_assembly::{Askers, Live, Open, Outlets, Outputs, Places, PolicyFiles, Ports, Settings};
+use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
+use palisade_assembly::{Askers, Live, Open, Places, PolicyFiles, Ports, Settings};
 use palisade_containers::{NodeConfig, NodeContainers};
 use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
-use palisade_sinks::{Queued, RotatingFile, Stdout};
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
 use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
 use palisade_users::PasswdFiles;
-use palisade_world::{AlertSink, Containers};
+use palisade_world::Containers;
 
 use super::{
     Configured, Kernel,
+    outputs::{self, Outputs, Sinks},
     reload::{self, Configuration, ReloadConfiguration},
 };
 use crate::{
-    arguments::NodeArguments, clock::MachineClock, configuration::command_line::CommandLine, log::LogLevel, machine,
-    processes,
+    arguments::NodeArguments, clock::MachineClock, configuration::command_line::CommandLine, machine, processes,
 };
 
 /// A tree that is ready to start.
@@ -50,40 +49,52 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places) -> Plante
     // Signals.
     let mailbox = MailboxOf::new("configuration", 4);
     let reload = mailbox.address().outbox(Overflow::Refuse);
+    let outputs = Outputs::new(&arguments);
     let settings = settings(&arguments);
+    // What changes while the node runs: sinks that are opened again are made from it.
+    let kept = Kept::new(arguments.clone());
+    let ports = ports(&kept, &outputs, kernel);
     let live = settings.live.clone();
-    let configuration = |outlets| configuration(line, level, mailbox, outlets, live);
+    let configuration = |outlets| {
+        let wiring = reload::Wiring { outlets, outputs, level, arguments: kept, live };
+        configuration(line, mailbox, wiring)
+    };
     let palisade_assembly::Planted { supervisor, askers } =
-        palisade_assembly::plant(&settings, &ports(&arguments, kernel), places, configuration);
+        palisade_assembly::plant(&settings, &ports, places, configuration);
     Planted { supervisor, askers, reload }
 }
 
 fn settings(arguments: &NodeArguments) -> Settings {
-    let live = Live {
-        host: host_workload(arguments),
-        postures: postures(arguments),
-        policy_interval: arguments.policy_interval,
-    };
     Settings {
-        live: Kept::new(live),
+        live: Kept::new(live(arguments)),
         holds_host: arguments.host_policy,
         max_workloads: arguments.max_workloads,
-        visibility: arguments.visibility,
-        alerts: alert_settings(arguments),
         awaited: vec![reload::actor::CONDITION],
         jitter_seed: 0,
     }
 }
 
+/// What may change while the node runs.
+pub fn live(arguments: &NodeArguments) -> Live {
+    Live {
+        host: host_workload(arguments),
+        postures: postures(arguments),
+        policy_interval: arguments.policy_interval,
+        seen: arguments.seen(),
+        alerts: alert_settings(arguments),
+    }
+}
+
 /// This machine's adapters.
-fn ports(arguments: &NodeArguments, kernel: &Kernel) -> Ports {
+fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel) -> Ports {
+    let arguments = &*kept.lock();
     Ports {
         clock: Arc::new(MachineClock),
         enforcement: Arc::clone(&kernel.enforcement),
         records: Arc::clone(&kernel.records),
         containers: (!arguments.no_containers).then(|| containers(arguments)),
         policies: policies(arguments),
-        outputs: outputs(arguments),
+        outputs: open_outputs(kept, outputs),
     }
 }
 
@@ -101,22 +112,20 @@ fn policies(arguments: &NodeArguments) -> Open<PolicyFiles> {
     })
 }
 
-fn outputs(arguments: &NodeArguments) -> Open<Outputs> {
-    let arguments = arguments.clone();
+fn open_outputs(kept: &Kept<NodeArguments>, outputs: &Outputs) -> Open<palisade_assembly::Outputs> {
+    let (kept, outputs) = (kept.clone(), outputs.clone());
     Arc::new(move || {
-        let (sinks, log_sinks) = sinks(&arguments)?;
-        Ok(Outputs { sinks, log_sinks, passwd: Box::new(PasswdFiles::default()), processes: processes::list() })
+        let Sinks { sinks, log_sinks } = outputs.sinks(&kept.lock())?;
+        let (passwd, processes) = (Box::new(PasswdFiles::default()), processes::list());
+        Ok(palisade_assembly::Outputs { sinks, log_sinks, passwd, processes })
     })
 }
 
 fn configuration(
     line: CommandLine,
-    level: LogLevel,
     mailbox: MailboxOf<Configuration>,
-    outlets: Outlets,
-    live: Kept<Live>,
+    wiring: reload::Wiring,
 ) -> ChildSpec<Configuration> {
-    let wiring = reload::Wiring { outlets, level, live };
     let state = Kept::new(reload::state::State::new(line.effective()));
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Configuration::new(line.clone(), wiring.clone(), state.clone())))
 }
@@ -135,34 +144,13 @@ pub fn node_name(arguments: &NodeArguments) -> String {
     arguments.node_name.clone().unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
-type Sinks = Vec<Box<dyn AlertSink>>;
-
-/// Those of alerts, and those of logs.
-fn sinks(arguments: &NodeArguments) -> io::Result<(Sinks, Sinks)> {
-    let queued = |sink: Box<dyn AlertSink>| Queued::start(sink).map(|sink| Box::new(sink) as Box<dyn AlertSink>);
-    let all = |stdout: bool, path: &Option<PathBuf>, bytes, keep| {
-        let stdout = stdout.then(|| Box::new(Stdout) as Box<dyn AlertSink>);
-        let file = path.as_ref().map(|path| Box::new(RotatingFile::new(path, bytes, keep)) as Box<dyn AlertSink>);
-        stdout.into_iter().chain(file).map(queued).collect::<io::Result<Sinks>>()
-    };
-    let NodeArguments { alert_file, alert_file_bytes, alert_file_keep, .. } = arguments;
-    let NodeArguments { log_file, log_file_bytes, log_file_keep, log_stdout, .. } = arguments;
-    Ok((
-        all(!arguments.no_alert_stdout, alert_file, *alert_file_bytes, *alert_file_keep)?,
-        all(*log_stdout, log_file, *log_file_bytes, *log_file_keep)?,
-    ))
-}
-
 fn alert_settings(arguments: &NodeArguments) -> AlertSettings {
     let names = NodeNames {
         cluster: arguments.cluster_name.clone(),
         node: node_name(arguments),
         node_id: machine::id().unwrap_or_default(),
     };
-    let limit = Limit { per_second: arguments.max_alert_per_sec, silence_seconds: arguments.throttle_sec };
-    let throttle = (!arguments.no_alert_throttling).then_some(limit);
-    // As the kernel adapter is told.
-    AlertSettings { names, throttle, visibility: arguments.visibility }
+    AlertSettings { names, throttle: outputs::throttle(arguments), visibility: arguments.visibility }
 }
 
 /// The host as policies select it.

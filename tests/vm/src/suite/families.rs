@@ -28,9 +28,12 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_lsm_denies_a_capability_and_leaves_the_kernels_own_use_of_others_alone", capabilities),
         Trial::test("vm_lsm_denies_programs_without_a_file", fileless),
         Trial::test("vm_lsm_denies_memory_that_becomes_executable", executable_memory),
+        Trial::test("vm_lsm_denies_memory_that_is_mapped_executable_and_leaves_loaders_alone", mapped_code),
+        Trial::test("vm_lsm_denies_sessions_with_a_terminal_that_come_into_a_container", sessions),
         Trial::test("vm_lsm_protects_the_environment_of_other_processes", environments),
         Trial::test("vm_lsm_protects_the_directories_of_other_processes_and_no_other_file_of_proc", directories),
         Trial::test("vm_lsm_blocks_from_a_terminal_what_it_permits_without_one", terminals),
+        Trial::test("vm_lsm_blocks_what_a_session_that_entered_executes_from_a_terminal", executions_of_sessions),
         Trial::test("vm_arguments_that_no_rule_allows_are_killed_for", arguments),
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
@@ -104,6 +107,29 @@ fn executable_memory() -> Checked {
     ensure_denied(&policy, &[Act::ExecCode], &[Act::Exec("/bin/permitted".into()), open("/etc/public")], by)
 }
 
+/// Pages of a file are memory where they may be written and executed at once, and are not as a loader maps them.
+fn mapped_code() -> Checked {
+    let policy = policy("presets: [ { name: anonMapExec, action: Block } ]")?;
+    let denied = ["anonymous", "shared", "private", "later"].map(|way| Act::MapCode(way.into()));
+    ensure_outcomes(&denied, &subject()?.container.exec(&denied)?, 0)?;
+    ensure_denied(&policy, &denied, &[Act::MapCode("file".into())], (Family::Preset, Tier::BpfLsm, DENIED))
+}
+
+/// A session comes into the container from outside, as `kubectl exec` does, with a terminal or without.
+fn sessions() -> Checked {
+    let subject = subject()?;
+    let policy = policy("presets: [ { name: exec, action: Block } ]")?;
+    let comes = |terminal| -> Result<bool, Failed> { Ok(subject.container.enter(terminal, "/tmp/session")?) };
+    ensure(comes(true)?, || "a session with a terminal does not work at all".to_owned())?;
+    decided()?;
+    let mut came = (Ok(true), Ok(false));
+    subject.meanwhile(&policy, || came = (comes(true), comes(false)))?;
+    let came = (came.0?, came.1?);
+    ensure(came == (false, true), || format!("(with a terminal, without): {came:?}"))?;
+    let all = decided()?;
+    ensure(all == [(Family::Preset, Tier::BpfLsm, DENIED)], || format!("{all:?}"))
+}
+
 fn environments() -> Checked {
     let policy = policy("presets: [ { name: protectEnv, action: Block } ]")?;
     let denied = [open("/proc/1/environ"), open("/proc/1/task/1/environ")];
@@ -126,6 +152,15 @@ fn terminals() -> Checked {
     let acts = [open("/etc/secret"), Act::Exec("/bin/forbidden".into())];
     let denied = acts.clone().map(|act| Act::AtTerminal(Box::new(act)));
     subject()?.ensure(&policy, &denied, &acts)
+}
+
+/// The actor comes into the running container, as `kubectl exec` does; a terminal it takes there.
+fn executions_of_sessions() -> Checked {
+    let policy = policy("presets: [ { name: exec, action: Block } ]")?;
+    let act = Act::Exec("/bin/permitted".into());
+    let denied = [Act::AtTerminal(Box::new(act.clone()))];
+    ensure_outcomes(&denied, &subject()?.container.exec(&denied)?, 0)?;
+    ensure_denied(&policy, &denied, &[act, open("/etc/public")], (Family::Preset, Tier::BpfLsm, DENIED))
 }
 
 fn arguments() -> Checked {

@@ -1,9 +1,21 @@
 //! The observation programs on this kernel: its verifier takes them all, within the budget that keeps room for others' verifiers.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
-use libtest_mimic::Trial;
-use palisade_kernel::{observation::Limits, probes::Probes};
+use libtest_mimic::{Failed, Trial};
+use palisade_domain::{Slot, Visibility};
+use palisade_kernel::{
+    KernelAdapter,
+    observation::Limits,
+    probes::{self, Probes},
+    records::{DEFAULT_RING_BYTES, KernelRecords},
+};
+use palisade_kernel_abi::record::{Body, Kind, ModuleOperation, RecordReader, kind_bit};
+use palisade_world::{Enforcement as _, RecordBatch, RecordSource as _};
 
 use super::{Checked, ensure, fixture};
 
@@ -11,18 +23,67 @@ use super::{Checked, ensure, fixture};
 const VERIFIER_BUDGET: u32 = 100_000;
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("vm_probes_are_all_taken_by_the_verifier_within_its_budget", all_are_taken)]
+    vec![
+        Trial::test("vm_probes_are_all_taken_by_the_verifier_within_its_budget", all_are_taken),
+        Trial::test("vm_probes_tell_the_name_of_a_module_that_is_loaded_and_of_one_that_is_not_only_the_call", modules),
+    ]
+}
+
+/// A module that nobody uses, and its file.
+fn idle_module() -> Result<(String, PathBuf), Failed> {
+    let loaded = fs::read_to_string("/proc/modules")?;
+    let idle =
+        loaded.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|fields| fields.get(2) == Some(&"0"));
+    let named = |name: &str| Path::new("/modules").join(format!("{name}.ko"));
+    let found = idle.map(|fields| fields[0].to_owned()).find(|name| named(name).exists());
+    let name = found.ok_or_else(|| format!("no module can be taken away: {loaded}"))?;
+    Ok((name.clone(), named(&name)))
+}
+
+/// (operation, name, whether it succeeded)
+type Told = (ModuleOperation, String, bool);
+
+fn modules() -> Checked {
+    let pins = Path::new("/sys/fs/bpf/suite-modules");
+    let (name, file) = idle_module()?;
+    let adapter = KernelAdapter::open(fixture::config(pins))?;
+    let probes = Probes::attach(pins, Limits::NONE)?;
+    let mut records = KernelRecords::open(pins, DEFAULT_RING_BYTES)?;
+    adapter.set_visibility(Slot::HOST, Visibility::NONE, kind_bit(Kind::Module));
+    let module = file.display().to_string();
+    for (program, argument) in [("rmmod", &name), ("insmod", &module), ("insmod", &module)] {
+        Command::new(program).arg(argument).stderr(Stdio::null()).status()?;
+    }
+    let (mut batch, mut told) = (RecordBatch::default(), Vec::<Told>::new());
+    while records.read(&mut batch)? || batch.records > 0 {
+        for record in RecordReader::new(&batch.bytes) {
+            if let Body::Module(act) = record?.body {
+                told.push((act.operation, String::from_utf8_lossy(act.name.bytes).into_owned(), act.result == 0));
+            }
+        }
+    }
+    drop((records, probes, adapter));
+    palisade_kernel::unload(pins)?;
+    let called = |told: &&Told| matches!(told.0, ModuleOperation::Init | ModuleOperation::Finit);
+    let calls: Vec<bool> = told.iter().filter(called).map(|told| told.2).collect();
+    let loaded: Vec<&Told> = told.iter().filter(|told| told.0 == ModuleOperation::Loaded).collect();
+    let taken = told.iter().any(|told| (told.0, told.1.as_str(), told.2) == (ModuleOperation::Delete, &name, true));
+    let good = taken && calls.iter().filter(|succeeded| **succeeded).count() == 1 && calls.contains(&false);
+    ensure(good && matches!(loaded[..], [one] if one.1 == name), || format!("{name}: {told:?}"))
 }
 
 fn all_are_taken() -> Checked {
     let _kernel = fixture::kernel()?;
+    let here = probes::refused_here()?;
+    let left: Vec<_> = fs::read_dir("/sys/fs/bpf")?.flatten().map(|entry| entry.file_name()).collect();
+    ensure(!left.iter().any(|name| name.to_string_lossy().contains("palisade-try")), || format!("{left:?}"))?;
     let probes = Probes::attach(Path::new(fixture::PIN_ROOT), Limits::default())?;
     // 6.1 does not tell of capabilities that are used; a kernel that does is to take that program too.
     let btf = std::fs::read("/sys/kernel/btf/vmlinux")?;
     let tells = |tracepoint: &str| btf.windows(tracepoint.len()).any(|name| name == tracepoint.as_bytes());
     let expected: &[&str] = if tells("btf_trace_cap_capable") { &[] } else { &["observe_capability"] };
     let refused: Vec<&str> = probes.refused().iter().map(|refused| refused.program).collect();
-    ensure(refused == expected, || format!("{:#?}", probes.refused()))?;
+    ensure(refused == expected && here == probes.refused(), || format!("{here:#?}; {:#?}", probes.refused()))?;
     let counts: Vec<(String, u32)> = probes.verified_instructions().collect();
     for (program, count) in &counts {
         println!("{program:24} {count:>7} instructions verified");

@@ -1,7 +1,8 @@
 //! `palisade policy explain`: what policies mean for a workload, in words, and which rule decides what it does.
 //!
 //! Invariant: an answer about an act is the answer of the very blob that a node would install; where the two differ, that is said as the
-//! fault of palisade that it is, with status 1. Everything is printed in an order that does not depend on the order of the files.
+//! fault of palisade that it is, with status 1. As there, a file with a refused document counts with none of its documents: what a node
+//! may still hold is an earlier version of it, which is not here. Everything is printed in an order that does not depend on the order of the files.
 //!
 //! Exit status: 0; 1 where the rules cannot be compiled or the answers differ; 2 where a file cannot be read; 64 where the act is not one.
 
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::{
-    Diagnostic, PolicySet,
+    Diagnostic, PolicyFile, PolicySet,
     explain::{Explanation, Selection, explain, selection},
     ir::{Postures, WorkloadRules},
     policy_test::Act,
@@ -39,7 +40,9 @@ struct Telling {
     rules: Arc<WorkloadRules>,
     not_held: Vec<NotHeld>,
     kernel: Kernel,
-    /// Refusals: these documents are left out.
+    /// Files that are left out with all their documents.
+    unsound: Vec<Arc<str>>,
+    /// Refusals: of documents of these files, and of ones that an earlier one precedes.
     left_out: Vec<Diagnostic>,
     answer: Option<Answer>,
 }
@@ -66,13 +69,15 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     let files = match read_all(&arguments.paths) {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("palisade: {error}");
+            eprintln!("palisade: {}", render::printable(&error));
             return Ok(ExitCode::from(2));
         }
     };
-    let (set, duplicates) = PolicySet::assemble(&files);
-    let found = files.into_iter().flat_map(|file| file.diagnostics).chain(duplicates);
-    let left_out = found.filter(|found| found.severity.refuses()).collect();
+    let (sound, unsound): (Vec<PolicyFile>, Vec<PolicyFile>) = files.into_iter().partition(PolicyFile::is_sound);
+    let (set, duplicates) = PolicySet::assemble(&sound);
+    let found = unsound.iter().flat_map(|file| &file.diagnostics).chain(&duplicates);
+    let left_out = found.filter(|found| found.severity.refuses()).cloned().collect();
+    let unsound = unsound.into_iter().map(|file| file.name).collect();
     let workload = workload(arguments);
     let global = Postures {
         file: arguments.default_file_posture.into(),
@@ -83,7 +88,7 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     let kernel = Kernel::ask(arguments.no_kernel);
     let not_held = kernel.not_held_of(&rules);
     let answer = act.map(|act| answer(&rules, &act));
-    let telling = Telling { workload, global, set, rules, not_held, kernel, left_out, answer };
+    let telling = Telling { workload, global, set, rules, not_held, kernel, unsound, left_out, answer };
     let text = match arguments.output {
         output @ (Output::Json | Output::Yaml) => render::document(output, &telling.json()),
         // Paths and labels are the user's text, and may hold what a terminal obeys.
@@ -98,6 +103,8 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
 fn answer(rules: &WorkloadRules, act: &Act) -> Answer {
     let explanation = explain(rules, act);
     let disagreement = match compile_as_a_node(rules) {
+        // No blob decides of devices; that nothing holds them is told with the rest that is not held.
+        Ok(_) if matches!(act, Act::Device(_)) => None,
         Err(error) => Some(format!("the rules cannot be compiled, so that a node would not hold them: {error}")),
         Ok(policy) => disagreement(&explanation, &policy, act),
     };
@@ -134,6 +141,15 @@ fn workload(arguments: &ExplainArguments) -> Workload {
     }
 }
 
+fn named(written: &Option<String>) -> Option<serde_json::Value> {
+    written.as_deref().map(named_or_number)
+}
+
+/// Numbers as numbers, for the reader tells them from names.
+fn named_or_number(written: &str) -> serde_json::Value {
+    written.parse::<u64>().map_or_else(|_| json!(written), |number| json!(number))
+}
+
 /// The act of the command line, read as a case of a policy test would be.
 fn act(arguments: &ExplainArguments) -> Result<Option<Act>, Vec<Diagnostic>> {
     let ExplainArguments { source, uid, owner, tty, .. } = arguments;
@@ -142,8 +158,12 @@ fn act(arguments: &ExplainArguments) -> Result<Option<Act>, Vec<Diagnostic>> {
         json!({ "exec": { "path": path, "uid": uid, "owner": owner, "tty": tty, "args": args } })
     } else if let Some(path) = &arguments.open {
         json!({ "open": { "path": path, "write": arguments.write, "uid": uid, "owner": owner, "tty": tty } })
+    } else if let Some(family) = &arguments.socket {
+        let (kind, protocol) = (named(&arguments.socket_type), named(&arguments.protocol));
+        json!({ "socket": { "family": named_or_number(family), "type": kind, "protocol": protocol, "tty": tty } })
     } else if let Some(to) = arguments.connect {
-        json!({ "connect": { "address": to.ip().to_string(), "port": to.port(), "protocol": arguments.protocol } })
+        let (address, protocol) = (to.ip().to_string(), named(&arguments.protocol));
+        json!({ "connect": { "address": address, "port": to.port(), "protocol": protocol, "tty": tty } })
     } else if let Some(target) = &arguments.ptrace {
         json!({ "ptrace": { "target": target } })
     } else if let Some(name) = &arguments.capability {
@@ -152,6 +172,13 @@ fn act(arguments: &ExplainArguments) -> Result<Option<Act>, Vec<Diagnostic>> {
         json!({ "dns": { "name": name } })
     } else if let Some(name) = &arguments.syscall {
         json!({ "syscall": { "name": name, "path": arguments.path } })
+    } else if let Some(name) = &arguments.preset {
+        json!({ "preset": { "name": name } })
+    } else if let Some(device) = &arguments.device {
+        let mut parts = device.splitn(3, ':');
+        let class = parts.next();
+        let (sub_class, protocol) = (parts.next().map(named_or_number), parts.next().map(named_or_number));
+        json!({ "device": { "class": class, "subClass": sub_class, "protocol": protocol, "level": arguments.level } })
     } else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use palisade_domain::Action;
+use palisade_domain::{Action, text::printable};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, SocketMatch, Specificity};
 
 pub(super) fn place(rule: &Rule) -> String {
@@ -32,7 +32,7 @@ pub(super) fn rank_words(specificity: Specificity, matcher: &Matcher) -> String 
     if specificity.has_source { format!("{kind}, with a source") } else { kind }
 }
 
-/// What the rule says, in one line.
+/// What the rule says, in one line: a path may hold a line feed.
 pub(super) fn rule_words(rule: &Rule) -> String {
     let (object, modifiers) = matcher_words(&rule.matcher);
     let mut words = format!("{:?} {object}", rule.action);
@@ -48,7 +48,7 @@ pub(super) fn rule_words(rule: &Rule) -> String {
         let lead = if rule.action == Action::Allow { "only" } else { "unless" };
         let _ = write!(words, ", {lead} {}", modifiers.join(" and "));
     }
-    words
+    printable(&words)
 }
 
 fn matcher_words(matcher: &Matcher) -> (String, Vec<String>) {
@@ -105,7 +105,7 @@ fn path_words(path: &PathMatch) -> String {
 fn modifier_words(path: &PathRule) -> Vec<String> {
     let arguments = || {
         let list: Vec<String> = path.allowed_arguments.iter().map(|argument| format!("{argument:?}")).collect();
-        format!("with no arguments but {}", list.join(", "))
+        format!("with arguments that are all of {}", list.join(", "))
     };
     let words = [
         path.owner_only.then(|| "by the file's owner".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
 
-use palisade_domain::{Action, Family, Posture, WorkloadKind};
+use palisade_domain::{Action, Family, Posture, WorkloadKind, text::printable};
 use palisade_policy::{
     explain::{Considered, Part, Question, Says, Selection},
     ir::{Postures, Rule},
@@ -70,13 +70,19 @@ impl Telling {
     fn write_policies(&self, text: &mut String) {
         let all: Vec<(String, Selection)> = self.selections().collect();
         let selected = all.iter().filter(|(_, selection)| matches!(selection, Selection::Selected(_))).count();
-        let _ = writeln!(text, "For {}: {selected} of {} policies.", self.subject(), all.len());
+        // Each of the users' texts is made one line here: what is left to escape when all is printed are no line feeds.
+        let _ = writeln!(text, "For {}: {selected} of {} policies.", printable(&self.subject()), all.len());
         for (policy, selection) in &all {
             let _ = match selection {
                 Selection::Selected(reasons) if reasons.is_empty() => writeln!(text, "  + {policy}: it is for all"),
-                Selection::Selected(reasons) => writeln!(text, "  + {policy}: {}", reasons.join("; ")),
-                Selection::NotSelected(reason) => writeln!(text, "  - {policy}: {reason}"),
+                Selection::Selected(reasons) => writeln!(text, "  + {policy}: {}", printable(&reasons.join("; "))),
+                Selection::NotSelected(reason) => writeln!(text, "  - {policy}: {}", printable(reason)),
             };
+        }
+        for file in &self.unsound {
+            let file = printable(file);
+            let _ =
+                writeln!(text, "  ! {file} is left out whole: a node holds its last sound version, if it ever had one");
         }
         for found in &self.left_out {
             let _ = writeln!(text, "  ! left out, for it is refused: {found}");
@@ -165,10 +171,10 @@ fn write_answer(text: &mut String, answer: &Answer) {
         let decision = &question.decision;
         let by = match (decision.by.first(), decision.by_posture) {
             (Some(rule), _) => format!("by {}", place(rule)),
-            (None, true) => "by the default posture, for no rule decides in this allow-list".to_owned(),
-            (None, false) => "for no rule decides, and the family is no allow-list".to_owned(),
+            (None, true) => "by the default posture: no rule decides in this allow-list".to_owned(),
+            (None, false) => "since no rule decides, and the family is no allow-list".to_owned(),
         };
-        let _ = writeln!(text, "\nThe {}: {} {by}.", question.about, outcome_word(decision.action));
+        let _ = writeln!(text, "\nThe {}: {} {by}.", printable(&question.about), outcome_word(decision.action));
         let (near, far): (Vec<&Considered>, Vec<&Considered>) =
             question.rules.iter().partition(|considered| considered.part != Part::OtherObject);
         for considered in near {
@@ -183,6 +189,12 @@ fn write_answer(text: &mut String, answer: &Answer) {
         if !far.is_empty() {
             let _ = writeln!(text, "  {} more rules of the family are about something else", far.len());
         }
+    }
+    if questions.iter().any(|question| question.family == Family::Device) {
+        let _ = writeln!(
+            text,
+            "\nThat is what the rules say. Nothing holds them in this version: the device works as the kernel has it."
+        );
     }
     if let [_, _] = questions.as_slice()
         && let Some(answer) = questions.get(answer.explanation.answer)

@@ -50,22 +50,26 @@ const KEY_PATIENCE: Duration = Duration::from_millis(200);
 /// No node answers, or the terminal cannot be drawn on.
 pub fn run(arguments: &TopArguments) -> Outcome {
     let options = Options { sort: arguments.sort, filter: arguments.filter.clone() };
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    let screen = Screen::new(options, colour);
+    let screen = Screen::new(options, render::may_colour());
     let machine = arguments.admin.output != Output::Text;
-    let terminals = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    // One that moves no cursor shows frames one below the other at best.
+    let terminals = std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !render::is_dumb();
     if arguments.once || machine || !terminals {
         return once(arguments, screen);
     }
     // Nobody there is said before the terminal is taken.
     let runtime = super::runtime()?;
     runtime.block_on(look(&arguments.admin.admin_socket))?;
-    // It restores the terminal if we panic, too.
-    let mut terminal = ratatui::try_init().context("the terminal; `palisade top --once` needs none")?;
-    let watched = runtime.block_on(watch(arguments, screen, &mut terminal));
-    ratatui::restore();
-    watched?;
+    on_terminal(|terminal| runtime.block_on(watch(arguments, screen, terminal)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the terminal for `show`, and gives it back as it was, also where that panics: before the panic is told, so that it can be read.
+fn on_terminal(show: impl FnOnce(&mut DefaultTerminal) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut terminal = ratatui::try_init().context("the terminal; `palisade top --once` needs none")?;
+    let shown = show(&mut terminal);
+    ratatui::restore();
+    shown
 }
 
 /// Two looks, for rates.

@@ -12,6 +12,9 @@ use serde::Serialize;
 
 use crate::{arguments::SortArgument, render::printable};
 
+/// What the kernel calls observations that were sent once, with a count.
+const FOLDED: &str = "Folded";
+
 /// One look at the node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
@@ -68,9 +71,11 @@ pub struct NodeLine {
     pub alerts_per_second: f64,
     /// By verdict.
     pub alerts: BTreeMap<String, u64>,
-    /// Records lost or suppressed in the kernel, by reason.
+    /// Records lost or suppressed in the kernel, by reason; what was folded is no loss, for its count came.
     pub lost: BTreeMap<String, u64>,
-    /// Record numbers that did not arrive.
+    /// Observations that were sent once, with a count.
+    pub folded: u64,
+    /// Record numbers that did not arrive, and that nothing in the kernel counted: 0 once the rings are drained.
     pub missing: u64,
     /// Records that could not be decoded.
     pub malformed: u64,
@@ -251,10 +256,11 @@ fn node(before: Option<&Look>, now: &Look, workloads: &[WorkloadLine], actors: &
         lost: records
             .lost
             .iter()
-            .filter(|(_, count)| **count > 0)
+            .filter(|(reason, count)| **count > 0 && *reason != FOLDED)
             .map(|(reason, count)| (printable(reason), *count))
             .collect(),
-        missing: records.missing,
+        folded: records.lost.get(FOLDED).copied().unwrap_or(0),
+        missing: records.missing.saturating_sub(records.lost.values().sum()),
         malformed: records.malformed,
         refused: records.refused,
         held_back: now.activity.held_back.values().sum(),

@@ -189,16 +189,17 @@ impl Screen {
         );
         let lost: Vec<String> = node.lost.iter().map(|(reason, count)| format!("{reason} {}", short(*count))).collect();
         let lost = if lost.is_empty() { "0".to_owned() } else { lost.join(" ") };
-        let NodeLine { missing, malformed, refused, held_back, unwritten, missed, shed, .. } = *node;
+        let NodeLine { folded, missing, malformed, refused, held_back, unwritten, missed, shed, .. } = *node;
         let losses = format!(
-            "lost {lost}  missing {}  malformed {}  refused {}  suppressed {}  unwritten {}  missed {}  shed {}",
+            "lost {lost}  missing {}  malformed {}  refused {}  suppressed {}  unwritten {}  missed {}  shed {}  folded {}",
             short(missing),
             short(malformed),
             short(refused),
             short(held_back),
             short(unwritten),
             short(missed),
-            short(shed)
+            short(shed),
+            short(folded)
         );
         let any = !node.lost.is_empty()
             || [missing, malformed, refused, held_back, unwritten, missed, shed].iter().any(|count| *count > 0);

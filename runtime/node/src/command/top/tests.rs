@@ -84,7 +84,8 @@ fn look(at_ms: u64, events: u64) -> Look {
             at_ms,
             records: RecordCounts {
                 delivered: events,
-                lost: BTreeMap::from([("RingFull".into(), 12)]),
+                missing: 1_013,
+                lost: BTreeMap::from([("RingFull".into(), 12), ("Folded".into(), 1_000)]),
                 ..RecordCounts::default()
             },
             alerts: verdicts(events / 10, 2),
@@ -168,7 +169,7 @@ fn unit_top_fits_eighty_columns_and_escapes_what_workloads_chose() {
     let expected = [
         "palisade ready  generation 7  policies 1  workloads 2  events/s 200  alerts/s 20",
         "denied 30, observed 2",
-        "lost RingFull 12  missing 0  malformed 0  refused 0  suppressed 4  unwritten 0",
+        "lost RingFull 12  missing 1  malformed 0  refused 0  suppressed 4  unwritten 0",
         "slot 2: degraded: no \\u{9b}1m",
         "WORKLOAD            ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
         "shop/web-\\u{1b}[2J\\ 20.0     200      30     0      1      0      7     lsm+cgr",
@@ -251,4 +252,58 @@ fn unit_top_as_json_has_the_whole_names_and_numbers() {
     assert_eq!(json["workloads"][1]["alerts"]["denied"], 10);
     assert_eq!(json["node"]["lost"]["RingFull"], 12);
     assert_eq!(json["actors"][1]["restarts"], 1);
+}
+
+/// Run by the test below, on a terminal of its own.
+#[test]
+#[ignore = "it panics, as it is to: the test of what is left of its terminal runs it"]
+fn unit_top_panics_on_its_terminal() {
+    let shown = super::on_terminal(|terminal| {
+        terminal.draw(|canvas| Screen::new(options(SortArgument::Name, ""), false).draw(canvas))?;
+        panic!("as a bug would");
+    });
+    unreachable!("{shown:?}");
+}
+
+#[test]
+fn unit_top_that_panics_gives_the_terminal_back_before_it_says_why() {
+    use std::{fs::File, io::Read as _, process};
+
+    use rustix::{pty, termios};
+
+    let master = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).expect("a terminal");
+    pty::grantpt(&master).and_then(|()| pty::unlockpt(&master)).expect("ours");
+    let name = pty::ptsname(&master, Vec::new()).expect("named");
+    let terminal = File::options().read(true).write(true).open(name.to_str().expect("text")).expect("there");
+    let size = termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    termios::tcsetwinsize(&terminal, size).expect("sized");
+    let before = termios::tcgetattr(&terminal).expect("asked");
+    let end = || process::Stdio::from(terminal.try_clone().expect("one more descriptor"));
+    let mut child = process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "command::top::tests::unit_top_panics_on_its_terminal", "--ignored", "--nocapture"])
+        .env("RUST_BACKTRACE", "0")
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .expect("it runs");
+    // What a terminal shows must be read, or its writer waits.
+    let shown = std::thread::spawn(move || {
+        let (mut master, mut shown) = (File::from(master), Vec::new());
+        // The last end of the other side closes it with an error.
+        let _ = master.read_to_end(&mut shown);
+        String::from_utf8_lossy(&shown).into_owned()
+    });
+    assert!(!child.wait().expect("it ended").success());
+    let after = termios::tcgetattr(&terminal).expect("asked");
+    drop(terminal);
+    let shown = shown.join().expect("read");
+    let at = |what: &str| shown.find(what).unwrap_or_else(|| panic!("no {what:?} in {shown:?}"));
+    assert!(at("\u{1b}[?1049h") < at("\u{1b}[?1049l"), "the screen of before is shown again: {shown:?}");
+    assert!(at("\u{1b}[?1049l") < at("as a bug would"), "and the panic on it: {shown:?}");
+    assert!(shown.rfind("\u{1b}[?25h") > shown.rfind("\u{1b}[?25l"), "the cursor is seen: {shown:?}");
+    assert_eq!(
+        (after.local_modes, after.input_modes, after.output_modes),
+        (before.local_modes, before.input_modes, before.output_modes)
+    );
 }

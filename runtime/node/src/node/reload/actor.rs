@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, WrapFuture as _};
+use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_assembly::{Live, Outlets, host_appeared};
 use palisade_domain::Slot;
 use palisade_protocol::{Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed};
@@ -14,7 +15,10 @@ use crate::{
     arguments::NodeArguments,
     configuration::{command_line::CommandLine, file},
     log::LogLevel,
-    node::tree,
+    node::{
+        outputs::{self, Outputs, Sinks},
+        tree,
+    },
 };
 
 /// The condition's name.
@@ -37,8 +41,12 @@ pub struct ReloadConfiguration;
 pub struct Wiring {
     /// The actors.
     pub outlets: Outlets,
+    /// The bounds of its files, and what sinks are made of.
+    pub outputs: Outputs,
     /// The runtime's own log.
     pub level: LogLevel,
+    /// What sinks that are opened again are made from.
+    pub arguments: Kept<NodeArguments>,
     /// What actors that start again are built from.
     pub live: Kept<Live>,
 }
@@ -133,15 +141,34 @@ impl Configuration {
         }
     }
 
+    /// What actors that start again are built from.
+    fn remember(&self, wanted: &NodeArguments) {
+        let mut live = self.wiring.arguments.lock();
+        live.default_file_posture = wanted.default_file_posture;
+        live.default_network_posture = wanted.default_network_posture;
+        live.default_capabilities_posture = wanted.default_capabilities_posture;
+        live.host_labels.clone_from(&wanted.host_labels);
+        live.policy_interval = wanted.policy_interval;
+        live.log_level.clone_from(&wanted.log_level);
+        live.visibility = wanted.visibility;
+        live.max_alert_per_sec = wanted.max_alert_per_sec;
+        live.throttle_sec = wanted.throttle_sec;
+        live.no_alert_throttling = wanted.no_alert_throttling;
+        live.alert_file.clone_from(&wanted.alert_file);
+        live.alert_file_bytes = wanted.alert_file_bytes;
+        live.alert_file_keep = wanted.alert_file_keep;
+        live.no_alert_stdout = wanted.no_alert_stdout;
+        live.log_file.clone_from(&wanted.log_file);
+        live.log_file_bytes = wanted.log_file_bytes;
+        live.log_file_keep = wanted.log_file_keep;
+        live.log_stdout = wanted.log_stdout;
+        *self.wiring.live.lock() = tree::live(&live);
+    }
+
     /// Tells each owner; one that is over is told by its factory, which reads `live`.
     fn apply(&self, wanted: &NodeArguments, names: &[String]) {
         let changed = |one_of: &[&str]| names.iter().any(|name| one_of.contains(&name.as_str()));
-        {
-            let mut live = self.wiring.live.lock();
-            live.postures = tree::postures(wanted);
-            live.host = tree::host_workload(wanted);
-            live.policy_interval = wanted.policy_interval;
-        }
+        self.remember(wanted);
         let mut told = true;
         if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
             told &= self.wiring.outlets.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
@@ -154,14 +181,24 @@ impl Configuration {
                 .try_send(SetPolicyInterval { interval: wanted.policy_interval })
                 .is_ok();
         }
+        if changed(&["visibility"]) {
+            let message = self.wiring.live.lock().seen;
+            for hearer in &self.wiring.outlets.visibility {
+                told &= hearer.try_send(message).is_ok();
+            }
+        }
+        if changed(&["maxAlertPerSec", "throttleSec", "noAlertThrottling"]) {
+            told &= self.wiring.outlets.throttle.try_send(SetThrottle(outputs::throttle(wanted))).is_ok();
+        }
+        // Before files are begun that they hold for.
+        self.wiring.outputs.set_bounds(wanted);
+        if changed(&["alertFile", "noAlertStdout", "logFile", "logStdout"]) {
+            told &= self.tell_sinks(wanted);
+        }
         if changed(&["hostLabels"]) {
             let host = tree::host_workload(wanted);
-            told &= self
-                .wiring
-                .outlets
-                .named
-                .try_send(WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host.clone()) })
-                .is_ok();
+            let named = WorkloadNamed { slot: Slot::HOST, workload: Arc::new(host.clone()) };
+            told &= self.wiring.outlets.named.try_send(named).is_ok();
             if let Some(roster) = &self.wiring.outlets.host {
                 told &= roster.try_send(host_appeared(&host)).is_ok();
             }
@@ -173,6 +210,17 @@ impl Configuration {
         }
         if !told {
             tracing::error!("an actor is over: it takes the configuration over when it starts again");
+        }
+    }
+
+    /// Those that stay what they are go on; lines that others were handed already are written by them.
+    fn tell_sinks(&self, wanted: &NodeArguments) -> bool {
+        match self.wiring.outputs.sinks(wanted) {
+            Ok(Sinks { sinks, log_sinks }) => self.wiring.outlets.sinks.try_send(SetSinks { sinks, log_sinks }).is_ok(),
+            Err(error) => {
+                tracing::error!(%error, "no thread for another sink: lines go where they went until the alerts actor starts again");
+                true
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 //! - *Hears*: its own timer; [`ReloadConfiguration`], which SIGHUP sends.
 //! - *Says*: [`SetPostures`](palisade_protocol::SetPostures), [`SetPolicyInterval`](palisade_protocol::SetPolicyInterval), the host anew
 //!   ([`WorkloadAppeared`](palisade_protocol::WorkloadAppeared), [`WorkloadNamed`](palisade_protocol::WorkloadNamed)) where its labels are
-//!   others, the log's level; [`ConditionReported`](palisade_protocol::ConditionReported).
+//!   others, [`SetVisibility`](palisade_protocol::SetVisibility), [`SetThrottle`](palisade_alerts::actor::SetThrottle),
+//!   [`SetSinks`](palisade_alerts::actor::SetSinks), the bounds of files, the log's level; [`ConditionReported`](palisade_protocol::ConditionReported).
 //! - *Bounds*: one look at a time; a file of at most [`MAX_BYTES`](crate::configuration::file::MAX_BYTES).
 //! - *On restart*: the state outlives it (the factory keeps it); what was told stands with who was told.
 //! - *On overload*: looks are skipped while one is under way; what is told coalesces to the newest.

@@ -8,13 +8,25 @@ use palisade_protocol::Condition;
 use crate::configuration::command_line::Effective;
 
 /// Settings that take effect while the node runs.
-pub const LIVE: [&str; 6] = [
+pub const LIVE: [&str; 18] = [
+    "alertFile",
+    "alertFileBytes",
+    "alertFileKeep",
+    "defaultCapabilitiesPosture",
     "defaultFilePosture",
     "defaultNetworkPosture",
-    "defaultCapabilitiesPosture",
     "hostLabels",
+    "logFile",
+    "logFileBytes",
+    "logFileKeep",
     "logLevel",
+    "logStdout",
+    "maxAlertPerSec",
+    "noAlertStdout",
+    "noAlertThrottling",
     "policyInterval",
+    "throttleSec",
+    "visibility",
 ];
 
 /// Problems that a condition names; `palisade config validate` tells all.
@@ -87,7 +99,7 @@ impl State {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             debug_assert!(!first.is_empty(), "a problem has words");
             return Condition::Degraded(format!(
-                "the last good configuration stays in force: {}{more}",
+                "the last good configuration stays in force: {}{more}; mend it, and look by `palisade config validate`",
                 named.join("; ")
             ));
         }
@@ -120,6 +132,40 @@ mod tests {
         }
     }
 
+    /// What no message changes while a node runs: it is built into the kernel's maps, or is an address that is taken at the start.
+    #[test]
+    fn unit_reload_knows_of_every_setting_whether_it_needs_a_restart() {
+        let needs_restart = [
+            "adminAddress",
+            "adminSocket",
+            "adminTokenFile",
+            "byCgroups",
+            "clusterName",
+            "containerd",
+            "criSocket",
+            "foldWindow",
+            "hookSocket",
+            "hostPolicy",
+            "hostVisibility",
+            "keepEnforcing",
+            "logFormat",
+            "maxWorkloads",
+            "noContainers",
+            "nodeName",
+            "observationBurst",
+            "observationRate",
+            "onUnknownPath",
+            "pinRoot",
+            "policyDir",
+            "stateDir",
+        ];
+        let mut known: Vec<&str> = LIVE.iter().chain(&needs_restart).copied().collect();
+        let mut all: Vec<String> = definitions().into_iter().map(|definition| definition.name).collect();
+        known.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(all, known);
+    }
+
     #[test]
     fn unit_reload_takes_over_what_can_change_and_names_what_needs_a_restart() {
         let mut state =
@@ -144,7 +190,7 @@ mod tests {
         let Condition::Degraded(reason) = state.condition() else { panic!("degraded") };
         assert!(
             reason.starts_with("the last good configuration stays in force: c.yaml:1:1: a; ")
-                && reason.ends_with(" and 1 more"),
+                && reason.ends_with(" and 1 more; mend it, and look by `palisade config validate`"),
             "{reason}"
         );
         assert_eq!(state.read(Err(problems)), Outcome::default(), "said once");

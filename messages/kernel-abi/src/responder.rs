@@ -7,16 +7,16 @@
 //! Invariant: decoding never panics and takes nothing it does not know.
 
 /// Of the frames.
-pub(super) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 /// The longest cgroup path, and the longest text of a reply.
-pub(super) const MAX_PAYLOAD: usize = 4096;
+pub const MAX_PAYLOAD: usize = 4096;
 const HEAD: usize = 32;
 /// The longest frame.
-pub(super) const MAX_FRAME: usize = HEAD + MAX_PAYLOAD;
+pub const MAX_FRAME: usize = HEAD + MAX_PAYLOAD;
 
 /// What the node asks for. Descriptors, in order, are named beside each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Request {
+pub enum Request {
     /// The first frame. With the record socket and the counters' memory.
     Hello {
         /// [`VERSION`].
@@ -75,7 +75,7 @@ pub(super) enum Request {
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
+pub enum FrameError {
     /// Fewer bytes than a head, or more than a frame.
     #[error("frame of {0} bytes")]
     Length(usize),
@@ -127,7 +127,7 @@ const RETIRE: u32 = 8;
 const REPLY: u32 = 100;
 
 /// A request with its number, as bytes.
-pub(super) fn encode_request(number: u32, request: &Request) -> Vec<u8> {
+pub fn encode_request(number: u32, request: &Request) -> Vec<u8> {
     let mut head = Head { number, ..Head::default() };
     let mut payload: &[u8] = &[];
     match request {
@@ -156,7 +156,7 @@ pub(super) fn encode_request(number: u32, request: &Request) -> Vec<u8> {
 }
 
 /// A request's number and content.
-pub(super) fn decode_request(bytes: &[u8]) -> Result<(u32, Request), FrameError> {
+pub fn decode_request(bytes: &[u8]) -> Result<(u32, Request), FrameError> {
     let (head, payload) = Head::read(bytes)?;
     let slot = head.a;
     let request = match head.kind {
@@ -179,7 +179,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Result<(u32, Request), FrameError>
 }
 
 /// A reply: nothing, or why it failed. Longer text is cut at [`MAX_PAYLOAD`] bytes; it is for people.
-pub(super) fn encode_reply(number: u32, result: &Result<(), String>) -> Vec<u8> {
+pub fn encode_reply(number: u32, result: &Result<(), String>) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD);
     Head { kind: REPLY, number, a: u32::from(result.is_err()), ..Head::default() }.write(&mut out);
     if let Err(text) = result {
@@ -189,7 +189,7 @@ pub(super) fn encode_reply(number: u32, result: &Result<(), String>) -> Vec<u8> 
 }
 
 /// The number of the request that is answered, and the answer.
-pub(super) fn decode_reply(bytes: &[u8]) -> Result<(u32, Result<(), String>), FrameError> {
+pub fn decode_reply(bytes: &[u8]) -> Result<(u32, Result<(), String>), FrameError> {
     let (head, payload) = Head::read(bytes)?;
     match (head.kind, head.a) {
         (REPLY, 0) => Ok((head.number, Ok(()))),

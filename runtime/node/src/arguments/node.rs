@@ -1,0 +1,202 @@
+//! `palisade node`, whose flags are the settings of the configuration file, too.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use palisade_containers::Endpoint;
+use palisade_domain::{Posture, Visibility};
+use palisade_kernel::observation::Limits;
+use palisade_protocol::SetVisibility;
+
+use super::{
+    ADMIN_SOCKET, HOOK_SOCKET,
+    parse::{address, directives, fold_window, interval, label},
+};
+
+/// The form of the runtime's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: a line for each event.
+    Text,
+    /// For machines: a JSON object for each event.
+    Json,
+}
+
+/// The posture of a family where no Allow rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PostureArgument {
+    /// Permit, with an alert.
+    Audit,
+    /// Deny, with an alert.
+    Block,
+}
+
+impl From<PostureArgument> for Posture {
+    fn from(argument: PostureArgument) -> Self {
+        match argument {
+            PostureArgument::Audit => Self::Audit,
+            PostureArgument::Block => Self::Block,
+        }
+    }
+}
+
+/// `palisade node`.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArguments {
+    /// Directory of policy files (*.yaml, *.yml, *.json); watched.
+    #[arg(long, env = "PALISADE_POLICY_DIR", default_value = "/etc/palisade/policies")]
+    pub policy_dir: PathBuf,
+    /// Directory of what outlives the node: the last good version of each policy file.
+    #[arg(long, env = "PALISADE_STATE_DIR", default_value = "/var/lib/palisade")]
+    pub state_dir: PathBuf,
+    /// Which container runtime is followed.
+    #[command(flatten)]
+    pub runtime: RuntimeArguments,
+    /// Follow no container runtime: hold only the host.
+    #[arg(long)]
+    pub no_containers: bool,
+    /// Socket that the OCI hook asks at.
+    #[arg(long, env = "PALISADE_HOOK_SOCKET", default_value = HOOK_SOCKET)]
+    pub hook_socket: PathBuf,
+    /// Socket of the admin endpoint; private to root.
+    #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
+    pub admin_socket: PathBuf,
+    /// Serve the admin endpoint on this loopback address too, for who has the token.
+    #[arg(long, env = "PALISADE_ADMIN_ADDRESS", value_parser = address, value_name = "ADDRESS:PORT")]
+    pub admin_address: Option<SocketAddr>,
+    /// File of the token for the loopback address; made if missing.
+    #[arg(long, env = "PALISADE_ADMIN_TOKEN_FILE", default_value = "/run/palisade/admin.token")]
+    pub admin_token_file: PathBuf,
+    /// Append alerts to this file as JSON lines.
+    #[arg(long, env = "PALISADE_ALERT_FILE")]
+    pub alert_file: Option<PathBuf>,
+    /// Size in bytes past which the alert file is rotated to FILE.1.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub alert_file_bytes: u64,
+    /// How many older alert files are kept: FILE.1 is the newest of them.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub alert_file_keep: u32,
+    /// Do not print alerts to standard output.
+    #[arg(long)]
+    pub no_alert_stdout: bool,
+    /// Append logs (what visibility asks for) to this file as JSON lines.
+    #[arg(long, env = "PALISADE_LOG_FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Size in bytes past which the log file is rotated to FILE.1.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub log_file_bytes: u64,
+    /// How many older log files are kept.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub log_file_keep: u32,
+    /// Print logs to standard output, too.
+    #[arg(long)]
+    pub log_stdout: bool,
+    /// Alerts of one workload in a second past which they are held back, and counted.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_alert_per_sec: u32,
+    /// Seconds for which they are then held back.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub throttle_sec: u32,
+    /// Hold no alerts back.
+    #[arg(long)]
+    pub no_alert_throttling: bool,
+    /// Name of the cluster in alerts and logs.
+    #[arg(long, env = "PALISADE_CLUSTER_NAME", default_value = "default")]
+    pub cluster_name: String,
+    /// Name of this node in alerts, and its `kubernetes.io/hostname` label.
+    #[arg(long, env = "PALISADE_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Labels of this host for host policies: KEY=VALUE, may be given more than once.
+    #[arg(long = "host-label", value_parser = label)]
+    pub host_labels: Vec<(String, String)>,
+    /// Hold the host outside containers to host policies.
+    #[arg(long)]
+    pub host_policy: bool,
+    /// Default posture for exec and open.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub default_file_posture: PostureArgument,
+    /// Default posture for sockets and destinations.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub default_network_posture: PostureArgument,
+    /// Default posture for capabilities and ptrace.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub default_capabilities_posture: PostureArgument,
+    /// What happens to an act whose path cannot be named for sure (unknown mount, too long) in a workload with rules for the family.
+    #[arg(long, value_enum, default_value = "block")]
+    pub on_unknown_path: PostureArgument,
+    /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
+    /// syscalls, between commas; all is all of them but syscalls; none.
+    #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
+    pub visibility: Visibility,
+    /// The same of the host outside containers, also without --host-policy. Without this: nothing, and with --host-policy what --visibility
+    /// says.
+    #[arg(long, env = "PALISADE_HOST_VISIBILITY")]
+    pub host_visibility: Option<Visibility>,
+    /// Observations a second of one workload in the long run; what exceeds it is counted, not sent. 0: no bound. Alerts have none.
+    #[arg(long, default_value_t = Limits::default().records_per_second)]
+    pub observation_rate: u32,
+    /// Observations of one workload that may come at once.
+    #[arg(long, default_value_t = Limits::default().burst, value_parser = clap::value_parser!(u32).range(1..))]
+    pub observation_burst: u32,
+    /// Seconds in which equal observations of a process are sent once, with a count later; 0: each is sent.
+    #[arg(long, default_value = "1", value_parser = fold_window)]
+    pub fold_window: Duration,
+    /// Directory for pins below a BPF file system.
+    #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
+    pub pin_root: PathBuf,
+    /// Most containers at a time.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4095))]
+    pub max_workloads: u32,
+    /// Seconds between two looks at the policy directory.
+    #[arg(long, default_value = "0.25", value_parser = interval)]
+    pub policy_interval: Duration,
+    /// Leave what is in the kernel in force when the node stops (for upgrades); else a stop takes everything away.
+    #[arg(long)]
+    pub keep_enforcing: bool,
+    /// Form of the runtime's own log, on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged: a level (error, warn, info, debug, trace), or directives such as `info,palisade_kernel=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = directives)]
+    pub log_level: String,
+}
+
+impl NodeArguments {
+    /// What is seen of the host.
+    #[must_use]
+    pub fn seen_of_host(&self) -> Visibility {
+        self.host_visibility.unwrap_or(if self.host_policy { self.visibility } else { Visibility::NONE })
+    }
+
+    /// What is seen of whom.
+    #[must_use]
+    pub fn seen(&self) -> SetVisibility {
+        SetVisibility { visibility: self.visibility, host: self.seen_of_host() }
+    }
+}
+
+/// Which container runtime is followed; without any of these, the first whose socket is in a usual place: containerd (also of k3s, RKE2,
+/// MicroK8s), CRI-O, cri-dockerd; else cgroups.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct RuntimeArguments {
+    /// Follow the containerd at this socket.
+    #[arg(long, env = "PALISADE_CONTAINERD", value_name = "SOCKET")]
+    pub containerd: Option<PathBuf>,
+    /// Follow the runtime at this socket by the CRI (CRI-O, cri-dockerd, containerd).
+    #[arg(long, env = "PALISADE_CRI_SOCKET", value_name = "SOCKET")]
+    pub cri_socket: Option<PathBuf>,
+    /// Ask no runtime: know containers by their cgroups and /proc alone. Where no file names them, their names are ids.
+    #[arg(long)]
+    pub by_cgroups: bool,
+}
+
+impl RuntimeArguments {
+    /// As told; `None` where it is to be found.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let containerd = self.containerd.clone().map(Endpoint::Containerd);
+        let cri = self.cri_socket.clone().map(Endpoint::Cri);
+        containerd.or(cri).or(self.by_cgroups.then_some(Endpoint::Cgroups))
+    }
+}

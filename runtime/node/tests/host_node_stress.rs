@@ -1,0 +1,198 @@
+//! A container that opens 200,000 files a second, all of it visible, with the whole node behind it: every record is accounted for, from the
+//! kernel to the log file, and what that costs is printed beside the same load without a runtime.
+//!
+//! Five seconds a load; `PALISADE_STRESS_SECONDS` replaces them (the bench ring asks for 60, in a release build, where less than one CPU is
+//! also required). CPU time is the node's with all of its threads and its responder's, and what the load itself takes longer.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod node_bed;
+
+use std::{fs, path::Path, process::Command};
+
+use node_bed::{NodeBed, Pod, eventually, succeed};
+
+/// Opens a second.
+const RATE: u64 = 200_000;
+const FILES: u64 = 10_000;
+/// `sysconf(_SC_CLK_TCK)` on every architecture that Linux has now.
+const TICKS_A_SECOND: f64 = 100.0;
+/// As many log files as are never filled.
+const LOG_FILES: &str = "4";
+
+/// `load FILES RATE SECONDS`: opens files in turn, as many by now as should have been; prints opens and CPU nanoseconds.
+const LOAD: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+static unsigned long long now(clockid_t clock)
+{
+	struct timespec time;
+	clock_gettime(clock, &time);
+	return time.tv_sec * 1000000000ull + time.tv_nsec;
+}
+int main(int count, char **words)
+{
+	unsigned long long files, rate, end, start, cpu, opens = 0;
+	char name[64];
+	if (count != 4)
+		return 2;
+	files = atoll(words[1]), rate = atoll(words[2]);
+	for (unsigned long long n = 0; n < files; n++) {
+		snprintf(name, sizeof(name), "/tmp/load-%llu", n);
+		close(open(name, O_CREAT | O_WRONLY, 0600));
+	}
+	start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
+	end = start + atoll(words[3]) * 1000000000ull;
+	for (unsigned long long time; (time = now(CLOCK_MONOTONIC)) < end; usleep(1000)) {
+		for (unsigned long long due = (time - start) / 1000 * rate / 1000000; opens < due; opens++) {
+			int file;
+			snprintf(name, sizeof(name), "/tmp/load-%llu", opens % files);
+			file = open(name, O_RDONLY | O_CLOEXEC);
+			if (file < 0)
+				return 1;
+			close(file);
+			if (opens % 64 == 0 && now(CLOCK_MONOTONIC) >= end)
+				break;
+		}
+	}
+	printf("%llu %llu\n", opens, now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+	return 0;
+}
+"#;
+
+/// What a load did.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    opens: u64,
+    cpu_s: f64,
+}
+
+/// What became of a node's records.
+#[derive(Debug)]
+struct Account {
+    produced: u64,
+    delivered: u64,
+    lost: u64,
+    suppressed: u64,
+    folded: u64,
+    missing: u64,
+    refused: u64,
+    malformed: u64,
+    logs: u64,
+    unwritten: u64,
+}
+
+impl Account {
+    fn of(bed: &NodeBed) -> Self {
+        let metric = |name: &str| bed.metric(&format!("palisade_{name}")).unwrap_or_default() as u64;
+        Self {
+            produced: metric("records_produced_total"),
+            delivered: metric("records_delivered_total"),
+            lost: metric("records_lost_total"),
+            suppressed: metric("records_suppressed_total"),
+            folded: metric("records_folded_total"),
+            missing: metric("records_missing"),
+            refused: metric("records_refused_total"),
+            malformed: metric("records_malformed_total"),
+            logs: metric("logs_total"),
+            unwritten: metric("alerts_unwritten_total"),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.produced > 0 && self.produced == self.delivered + self.lost + self.suppressed + self.folded
+    }
+}
+
+fn seconds() -> u64 {
+    std::env::var("PALISADE_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+fn install_load(bed: &NodeBed, pod: &Pod) {
+    let (source, program) = (bed.path("load.c"), bed.path("load"));
+    fs::write(&source, LOAD).unwrap();
+    succeed(Command::new("cc").args(["-static", "-O2", "-o"]).arg(&program).arg(&source));
+    fs::copy(program, pod.file("/tmp/load")).unwrap();
+}
+
+fn load(bed: &NodeBed, pod: &Pod, name: &str) -> Done {
+    let words = format!("exec /tmp/load {FILES} {RATE} {} >/tmp/{name}", seconds());
+    assert!(bed.run_in(pod, name, &["/bin/sh", "-c", &words]), "the load failed");
+    let text = fs::read_to_string(pod.file(&format!("/tmp/{name}"))).unwrap();
+    let (opens, cpu_ns) = text.trim().split_once(' ').unwrap();
+    Done { opens: opens.parse().unwrap(), cpu_s: cpu_ns.parse::<f64>().unwrap() / 1e9 }
+}
+
+/// CPU seconds of a process and its children, all threads.
+fn cpu_s(pid: u32) -> f64 {
+    let own = |pid: u32| -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS_A_SECOND
+    };
+    let children = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok());
+    let children: Vec<u32> =
+        children.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect();
+    own(pid) + children.into_iter().map(own).sum::<f64>()
+}
+
+/// Lines of a log file and the ones before it.
+fn lines(log: &Path) -> u64 {
+    let older = (1..).map(|n| format!("{}.{n}", log.display())).map_while(|name| fs::read(name).ok());
+    let newest = fs::read(log).unwrap_or_default();
+    older.chain([newest]).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count() as u64).sum()
+}
+
+/// The node's cost of one load with these arguments; the pod runs already and no node does.
+fn observe(bed: &mut NodeBed, pod: &Pod, name: &str, arguments: &[&str], bare: Done) {
+    let log = bed.path(&format!("{name}.jsonl"));
+    let file = ["--visibility", "all", "--log-file", log.to_str().unwrap(), "--log-file-keep", LOG_FILES];
+    bed.node_arguments = file.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+    bed.start_node();
+    let before = cpu_s(bed.node_pid());
+    let seen = load(bed, pod, name);
+    // A second for the counts of what was folded, and for what is on its way.
+    let mut account = Account::of(bed);
+    eventually("nothing more comes", || {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let now = Account::of(bed);
+        let still = now.produced == account.produced && now.logs == account.logs;
+        account = now;
+        still && account.is_whole()
+    });
+    let node = cpu_s(bed.node_pid()) - before;
+    let longer = (seen.cpu_s - bare.cpu_s * seen.opens as f64 / bare.opens as f64).max(0.0);
+    let cores = (node + longer) / seconds() as f64;
+    println!(
+        "{name}: {} opens a second (without a runtime {}), {cores:.2} CPUs: node {:.2}, in the load's calls {:.2}; {account:?}",
+        seen.opens / seconds(),
+        bare.opens / seconds(),
+        node / seconds() as f64,
+        longer / seconds() as f64
+    );
+    assert_eq!(account.missing, account.lost + account.suppressed + account.folded, "{account:?}");
+    assert_eq!((account.refused, account.malformed), (0, 0), "{account:?}");
+    assert!(account.produced >= seen.opens, "{} opens, {account:?}", seen.opens);
+    let written = lines(&log);
+    assert_eq!(written + account.unwritten, account.logs, "{written} lines were written: {account:?}");
+    assert!(cfg!(debug_assertions) || cores < 1.0, "{cores:.2} CPUs");
+    bed.stop_node();
+}
+
+#[test]
+fn host_node_under_200_000_opens_a_second_accounts_for_every_one() {
+    let mut bed = NodeBed::new(&[]);
+    bed.start_node();
+    let pod = bed.pod("busy", "sleep 100000");
+    install_load(&bed, &pod);
+    bed.stop_node();
+    let bare = load(&bed, &pod, "bare");
+    observe(&mut bed, &pod, "as-set-up", &[], bare);
+    let all = ["--observation-rate", "0", "--fold-window", "0", "--log-file-bytes", "4000000000"];
+    observe(&mut bed, &pod, "each-sent", &all, bare);
+}
