@@ -264,7 +264,10 @@ impl Event {
             Self::Released(slot) => write!(text, " {slot}"),
             Self::Acted(acted) => {
                 let Acted { container, executable, deed, slot, decision, generation, record, .. } = &**acted;
-                write!(text, " {container} {executable} {deed} {slot:?} {decision:?} g={generation} {record:?}")
+                let slot = slot.map_or(-1, |slot| i64::from(slot.0));
+                let by = decision.map_or(-1, |decision| decision.rule.map_or(-1, i64::from));
+                write!(text, " {container} {executable} {deed} slot={slot} rule={by} generation={generation}")
+                    .and_then(|()| record.map_or(Ok(()), |key| write!(text, " record={key}")))
             }
             Self::RecordLost { record, .. } => write!(text, " {record:?}"),
             Self::RecordsRead { records, decided } => write!(text, " {records} {decided:?}"),
@@ -274,7 +277,11 @@ impl Event {
                 write!(text, " {:?} unreadable={}", names.collect::<Vec<_>>(), reading.unreadable.len())
             }
             Self::PoliciesRecalled(files) => write!(text, " {}", files.len()),
-            Self::Lines { said, .. } => write!(text, " {said:?}"),
+            Self::Lines { said, .. } => said.iter().try_for_each(|line| {
+                let Said { record, container, policy, denied, held_back } = line;
+                let (record, policy) = (record.unwrap_or_default(), policy.as_deref().unwrap_or("-"));
+                write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
+            }),
             Self::Calm
             | Self::Settled(_)
             | Self::RecordsOpened

@@ -106,9 +106,15 @@ impl Keeper {
 
 impl Container {
     fn rules(&mut self, sets: &[PolicySet], postures: Postures, place: Place) -> Arc<WorkloadRules> {
-        let workload = &self.workloads[place.1];
-        let of_place = || sets[place.0].rules_for(workload, &BTreeMap::new(), postures);
-        Arc::clone(self.rules.entry(place).or_insert_with(of_place))
+        if let Some(rules) = self.rules.get(&place) {
+            return Arc::clone(rules);
+        }
+        let rules = sets[place.0].rules_for(&self.workloads[place.1], &BTreeMap::new(), postures);
+        // Most sets are alike for most workloads: those that are share one list, and are asked once.
+        let alike = self.rules.values().find(|other| **other == rules).cloned();
+        let rules = alike.unwrap_or(rules);
+        self.rules.insert(place, Arc::clone(&rules));
+        rules
     }
 
     fn explains(&mut self, sets: &[PolicySet], postures: Postures, place: Place, acted: &Acted) -> bool {
@@ -155,11 +161,15 @@ impl Container {
 impl Container {
     /// The policies by whose rules the deed is decided, at any place that explains it.
     fn policies(&mut self, sets: &[PolicySet], postures: Postures, acted: &Acted) -> BTreeSet<String> {
-        let mut by = BTreeSet::new();
+        let (mut by, mut asked) = (BTreeSet::new(), Vec::new());
         let labels = self.workloads.len();
         for least in self.places.clone() {
             for place in (least.0..sets.len()).flat_map(|set| (least.1..labels).map(move |at| (set, at))) {
                 let rules = self.rules(sets, postures, place);
+                if asked.iter().any(|asked| Arc::ptr_eq(asked, &rules)) {
+                    continue;
+                }
+                asked.push(Arc::clone(&rules));
                 let expected = acted.deed.ask(&acted.executable, |act| naive::evaluate(&rules, act));
                 if acted.decision.is_some_and(|decision| decision.effect == expected.effect) {
                     by.extend(expected.rules.iter().map(|rule| rule.policy.name.clone()));
