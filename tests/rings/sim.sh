@@ -1,12 +1,15 @@
-# Ring sim: simulated nodes through faults, each seed twice: a fixed set of seeds, and fresh ones for as long as there is time.
+# Ring sim: simulated nodes through faults, each seed twice: a fixed set of seeds, and fresh ones.
 #
-#   PALISADE_SIM_SECONDS=3600 tests/run.sh sim      fresh seeds for longer
+#   PALISADE_SIM_SEEDS=20000 tests/run.sh sim       more fresh seeds; a longer time for them: PALISADE_SIM_SECONDS
 #   PALISADE_SIM_SEED=N tests/run.sh sim            the fresh seeds of an earlier run: it says which
 #
-# A fresh seed that fails goes into tests/rings/sim-seeds.txt, with what it found.
+# A fresh seed that fails goes into tests/rings/sim-seeds.txt, with what it found. For whole days of seeds there is a quicker build:
+# cargo run --profile simulation -p palisade-simulation --features fault-points -- --random 100000 --jobs 8
 . tests/rings/common.sh
 
-readonly SECONDS_FRESH="${PALISADE_SIM_SECONDS:-110}"
+readonly SEEDS_FRESH="${PALISADE_SIM_SEEDS:-480}"
+# About 75 s on two idle cores.
+readonly SECONDS_FRESH="${PALISADE_SIM_SECONDS:-240}"
 readonly SEED="${PALISADE_SIM_SEED:-$(date +%s)}"
 
 main() {
@@ -15,7 +18,7 @@ main() {
     check sim_fixed_seeds_repeat_and_violate_nothing simulate --seeds-from tests/rings/sim-seeds.txt
     printf 'fresh seeds are drawn from %s\n' "$SEED"
     check sim_fresh_seeds_repeat_and_violate_nothing \
-        simulate --seed "$SEED" --random 100000 --within "$SECONDS_FRESH" --nodes 1 --minutes 0.2
+        simulate --seed "$SEED" --random "$SEEDS_FRESH" --within "$SECONDS_FRESH" --nodes 1 --minutes 0.2
     check sim_fresh_seeds_of_several_nodes_repeat_and_violate_nothing \
         simulate --seed "$SEED" --random 20 --within 30 --nodes 4 --minutes 0.33
     return "$check_failed"
