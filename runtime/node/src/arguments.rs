@@ -70,6 +70,8 @@ pub enum Command {
     Completion(CompletionArguments),
     /// Print the manual page, or write one for each command.
     Man(ManArguments),
+    /// Run simulated nodes through faults; needs no kernel and no privilege.
+    Simulate(palisade_simulation::command::SimulateArguments),
     /// The OCI createRuntime hook: container runtimes call it.
     Hook(HookArguments),
     /// The fanotify responder: the node starts it.

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         Command::Unload(arguments) => command::unload::run(&arguments),
         Command::Version(arguments) => command::version::run(&arguments),
         Command::Hook(arguments) => command::hook::run(&arguments),
+        Command::Simulate(arguments) => Ok(palisade_simulation::command::run(&arguments)),
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -9,6 +9,7 @@ mod clock;
 mod containers;
 mod datagrams;
 mod enforcement;
+pub mod fault;
 mod link;
 mod passwd;
 mod policy_directory;
@@ -22,8 +23,9 @@ pub use containers::{Admission, Container, ContainerChange, Containers, Containe
 pub use datagrams::Datagrams;
 pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    Membership,
+    LeftBehind, Membership,
 };
+pub use fault::fault_point;
 pub use link::{Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 pub use policy_directory::{

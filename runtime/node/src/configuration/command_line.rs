@@ -12,15 +12,15 @@ use super::{
 use crate::arguments::{NodeArguments, Palisade};
 
 /// Commands that read no configuration: a broken file must keep nobody from asking what is wrong with it, nor any container from starting.
-const WITHOUT_FILE: [&str; 8] =
-    ["config", "completion", "man", "version", "hook", "responder", "policy", "certificate"];
+const WITHOUT_FILE: [&str; 9] =
+    ["config", "completion", "man", "version", "hook", "responder", "policy", "certificate", "simulate"];
 
 /// Commands by what they are for, as `palisade --help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Begin", &["doctor", "probe", "node"]),
     ("See what happens", &["top", "logs", "tree", "nodes"]),
     ("Write policies and configuration", &["policy", "config", "certificate"]),
-    ("More", &["unload", "hook", "completion", "man", "version", "help"]),
+    ("More", &["simulate", "unload", "hook", "completion", "man", "version", "help"]),
 ];
 
 /// Where a value comes from.

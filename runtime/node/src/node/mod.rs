@@ -1,24 +1,9 @@
 //! One running node: adapters, the tree of actors, the admin endpoint, and the order in which they start and stop.
-//!
-//! ```text
-//! palisade                       one-for-one
-//! ├─ health
-//! ├─ configuration               looks at the configuration's file
-//! ├─ policy-compiler             own thread: a large set is seconds of work
-//! ├─ alerts                      own thread: a slow disk delays no enforcement
-//! ├─ enforcement                 one-for-all: who has which slot is one truth
-//! │  ├─ enforcers                one-for-one, one child a workload
-//! │  ├─ roster
-//! │  ├─ workloads
-//! │  └─ policy-keeper           own thread: a large directory delays no admission
-//! ├─ probe                       own thread: rings are read whatever else goes on
-//! └─ peers                       own thread, with the links: only where links are asked for
-//! ```
+//! The tree is that of [`palisade_assembly`], and beside it `peers`, with the links on a thread of its own, where links are asked for.
 
 mod bound;
 pub mod kernel;
 mod links;
-mod mailboxes;
 mod metrics;
 mod nodes;
 mod outputs;
@@ -30,6 +15,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
+use palisade_assembly::Open;
 use palisade_kernel::Claim;
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
@@ -54,15 +40,12 @@ const STALL: Duration = Duration::from_secs(30);
 /// Exit status of a node of which a thread stalled.
 const STALLED: i32 = 70;
 
-/// Opens the record source anew for each generation of the probe.
-pub type OpenRecords = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> + Send + Sync>;
-
 /// The kernel, as the node is handed it.
 pub struct Kernel {
     /// Holds workloads to policies.
     pub enforcement: Arc<dyn Enforcement>,
     /// Opens the stream of records.
-    pub records: OpenRecords,
+    pub records: Open<Box<dyn RecordSource>>,
     /// Bytes of all record rings together, which this process maps.
     pub rings_bytes: u64,
     /// Takes away what is in the kernel, at an authorised stop.
@@ -100,7 +83,7 @@ pub async fn run(
     let mut bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes);
     bound_rows.extend(running_links.as_ref().map(links::RunningLinks::row));
     bound::say(&bound_rows);
-    let places = tree::Places::start().context("cannot start threads")?;
+    let places = tree::threads().context("cannot start threads")?;
     let planted = tree::plant(configured, &kernel, &places, running_links.as_ref());
     // This thread as well: supervisors, health and the admin endpoint are on it.
     let of_links = running_links.iter().map(links::RunningLinks::place).collect();

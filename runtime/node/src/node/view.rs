@@ -12,6 +12,7 @@ use palisade_admin::{
     answers::{Activity, RecordCounts, WorkloadActivity},
     nodes::AllAlerts,
 };
+use palisade_assembly::{Askers, ENFORCERS};
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled, PolicySetStatusOf,
@@ -23,10 +24,8 @@ use serde_json::{Value, json};
 
 use super::{
     bound::{self, Row},
-    mailboxes::Askers,
     metrics,
     nodes::AllNodes,
-    tree,
 };
 use crate::clock::MachineClock;
 
@@ -329,7 +328,7 @@ fn down(root: &TreeNode) -> Option<Condition> {
         if matches!(node.state, State::BackingOff | State::GaveUp | State::Finished | State::Abandoned) {
             let why = node.last_error.as_deref().unwrap_or("it ended");
             let said = format!("{}: {why}", path.join("/"));
-            let own = path.iter().rev().nth(1).is_some_and(|parent| parent == tree::ENFORCERS);
+            let own = path.iter().rev().nth(1).is_some_and(|parent| parent == ENFORCERS);
             if own { of_workloads.push(said) } else { of_node.push(said) }
         }
     });
@@ -365,7 +364,7 @@ mod tests {
     #[test]
     fn unit_node_is_not_ready_while_one_of_its_own_actors_is_down() {
         let tree = |probe, web| {
-            let enforcers = node(tree::ENFORCERS, State::Running, vec![node("4:shop/web/main", web, Vec::new())]);
+            let enforcers = node(ENFORCERS, State::Running, vec![node("4:shop/web/main", web, Vec::new())]);
             let enforcement = node("enforcement", State::Running, vec![enforcers]);
             node("palisade", State::Running, vec![enforcement, node("probe", probe, Vec::new())])
         };
