@@ -7,8 +7,8 @@ use palisade_domain::{
     Workload, WorkloadKind, text as domain_text,
 };
 use palisade_kernel_abi::record::{
-    Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network, NetworkOperation,
-    Open, Outcome, Phase, Record, Tier,
+    Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network,
+    NetworkOperation, Open, Outcome, Phase, Record, Tier,
 };
 use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
