@@ -194,7 +194,7 @@ A policy test:
   cases:
     - name: it is not opened
       workload: web
-      open: { path: /etc/shadow }   # exec, open, socket, connect, ptrace, capability, dns, syscall
+      open: { path: /etc/shadow }   # exec, open, socket, connect, ptrace, capability, dns, syscall, preset
       expect: { action: Block, policy: deny-shadow }   # DefaultPosture where no rule of an allow-list decides";
 
 /// `palisade policy explain`.
