@@ -10,6 +10,9 @@
 //! that slot: numbers given anew would put each container under the policy of another until its own is compiled. It keeps it over a
 //! restart of the process, too ([`State::taking_over`]): records that the kernel wrote before, and goes on writing until the container is
 //! admitted again, would be told of whoever has their slot by then.
+//!
+//! Limit: that a slot rests is known to this process only. One that was released within [`GRACE`] of a crash may be given at once by the
+//! process after it; records of its former container that were not read by then are told of the next.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
