@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the rings of tests that this machine can run, and says by name what it skipped and why.
 #
-#   tests/run.sh                 every ring but bench: lint unit fuzz arm64 host vm
+#   tests/run.sh                 every ring but bench: lint unit sim fuzz arm64 host vm
 #   tests/run.sh RING...         the named ones; `bench` runs only so
 #
 # A ring is tests/rings/RING.sh. It prints results as Rust's own test harness does ("test result: ok. 3 passed; 0 failed; 1 ignored"),
@@ -11,9 +11,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ALL_RINGS=(lint unit fuzz arm64 host vm)
+readonly ALL_RINGS=(lint unit sim fuzz arm64 host vm)
 # Seconds, building included, for two cores and an empty target directory; a whole run takes far less than the sum.
-declare -rA BUDGET=([lint]=900 [unit]=1200 [fuzz]=600 [arm64]=1200 [host]=2400 [vm]=1500 [bench]=1500)
+declare -rA BUDGET=([lint]=900 [unit]=1200 [sim]=900 [fuzz]=600 [arm64]=1200 [host]=2400 [vm]=1500 [bench]=1500)
 readonly SKIPPED_STATUS=77
 
 passed=0 failed=0 skipped=0

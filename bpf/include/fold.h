@@ -5,8 +5,8 @@
  * Equal is told by a 64-bit SipHash-1-3 under a random key over process, kind, object and result, so that a workload cannot
  * choose two acts that seem equal. For an open that succeeded the object is the dentry with its own sequence and name hash,
  * and the mount: asked before any path is climbed, for this is where floods are. A directory above that is renamed within the
- * window is not noticed then. For all others it is the record's whole body and strings. Which of the calls that do the same it was is part of it, descriptor
- * numbers are not.
+ * window is not noticed then. For all others it is the record's whole body and strings. Which of the calls that do the same it
+ * was is part of it, descriptor numbers are not.
  *
  * The table is direct-mapped and of fixed size. Where two acts meet in one place the later one takes it, and the count of the
  * earlier one is sent at once: a full table folds less, and loses nothing. A place that another CPU is at work in is left

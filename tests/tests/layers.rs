@@ -23,12 +23,13 @@ const UNSAFE_CRATES: [&str; 2] = ["messages/kernel-abi", "runtime/kernel"];
 /// Lines that no source file may exceed.
 const LONGEST_FILE: usize = 800;
 /// Third-party crates that one adapter alone knows; benchmarks may use them as baselines.
-const KNOWN_TO_ONE: [(&str, &[&str]); 6] = [
+const KNOWN_TO_ONE: [(&str, &[&str]); 7] = [
     ("aya", &["runtime/kernel"]),
     ("aya-obj", &["runtime/kernel"]),
     ("containerd-client", &["runtime/containers"]),
     ("kube", &["runtime/cluster"]),
     ("quinn", &["runtime/link"]),
+    ("rcgen", &["runtime/link"]),
     ("rdkafka", &["runtime/sinks"]),
 ];
 
@@ -96,7 +97,10 @@ fn allowed(folder: &str) -> Option<Vec<&'static str>> {
         "messages/protocol" => Some(vec!["messages", "runtime/world"]),
         "runtime/world" | "runtime/supervision" => Some(vec!["messages"]),
         "runtime/kernel" => Some(vec!["messages", "runtime/world", "bpf"]),
-        "simulation" => Some([vec!["messages", "actors", "runtime/link"], SHARED.to_vec()].concat()),
+        "runtime/assembly" => Some([vec!["messages", "actors"], SHARED.to_vec()].concat()),
+        "simulation" => {
+            Some([vec!["messages", "actors", "runtime/assembly", "runtime/link"], SHARED.to_vec()].concat())
+        }
         folder if folder.starts_with("messages/") => Some(vec!["messages"]),
         folder if folder.starts_with("actors/") => Some([vec!["messages"], SHARED.to_vec()].concat()),
         folder if folder.starts_with("runtime/") => Some([vec!["messages"], SHARED.to_vec()].concat()),
@@ -150,6 +154,8 @@ fn unit_layers_the_rule_objects_to_what_it_must() {
         ("messages/domain", "runtime/world"),
         ("runtime/world", "runtime/supervision"),
         ("simulation", "runtime/kernel"),
+        ("runtime/assembly", "runtime/kernel"),
+        ("runtime/sinks", "runtime/assembly"),
         ("runtime/worldly", "runtime/node"),
     ] {
         assert!(objection(user, used).is_some(), "{user} may use {used}");
@@ -160,6 +166,8 @@ fn unit_layers_the_rule_objects_to_what_it_must() {
         ("runtime/kernel", "bpf"),
         ("runtime/node", "actors/alerts"),
         ("simulation", "runtime/link"),
+        ("simulation", "runtime/assembly"),
+        ("runtime/assembly", "actors/alerts"),
     ] {
         assert_eq!(objection(user, used), None);
     }

@@ -272,6 +272,7 @@ impl Handler<RecordsRead> for Alerts {
     fn handle(&mut self, message: RecordsRead, ctx: &mut Self::Context) {
         ctx.at_stake(u64::from(message.batch.records));
         self.look_users_up();
+        palisade_world::fault_point("alerts: before a batch");
         self.state.read(&message.batch, self.unix_minus_boot_ns(), &mut self.lines);
         self.look_users_up();
         self.publish();

@@ -7,8 +7,8 @@ use palisade_domain::{
     Workload, WorkloadKind, text as domain_text,
 };
 use palisade_kernel_abi::record::{
-    Body, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network, NetworkOperation,
-    Open, Outcome, Phase, Record, Tier,
+    Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network,
+    NetworkOperation, Open, Outcome, Phase, Record, Tier,
 };
 use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
@@ -272,6 +272,26 @@ fn unit_logs_keep_values_with_spaces_whole_and_their_data_splits_by_spaces() {
     assert_eq!(fields.event_data["NewPath"], "/new name\\\\xff");
     assert_eq!((fields.resource.as_str(), fields.operation), ("/tmp/a b=c", KubeArmorOperation::File));
     assert!(fields.data.split(' ').all(|word| word.contains('=')));
+}
+
+#[test]
+fn unit_logs_name_the_very_call_where_the_record_tells_it_and_one_of_its_kind_where_not() {
+    let (mut state, shell) = container(None);
+    state.want_logs(true);
+    // unlink(2) of x86-64; unlink(2) and open(2) of i386's table, which is the same on every machine that has one.
+    let by = |number, is_compat| Some(CallNumber { number, is_compat });
+    let mut data = |call, body| {
+        let record = Record { header: Header { call, ..shell }, body, decision: None };
+        lines(&mut state, &[record])[0].kubearmor().data.clone()
+    };
+    let change = |operation| Body::FileChange(FileChange { operation, path: text(b"/x"), ..FileChange::default() });
+    assert_eq!(data(None, change(FileOperation::Unlink)), "syscall=SYS_UNLINKAT flags=0");
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(data(by(87, false), change(FileOperation::Unlink)), "syscall=SYS_UNLINK flags=0");
+    }
+    assert_eq!(data(by(10, true), change(FileOperation::Unlink)), "syscall=SYS_UNLINK flags=0");
+    let opened = Open { path: text(b"/x"), ..Open::default() };
+    assert_eq!(data(by(5, true), Body::Open(opened)), "syscall=SYS_OPEN flags=O_RDONLY");
 }
 
 #[test]

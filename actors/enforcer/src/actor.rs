@@ -139,6 +139,7 @@ impl Enforcer {
     fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) -> Option<Input> {
         let slot = self.membership.slot;
         let enforcement = &self.wiring.enforcement;
+        palisade_world::fault_point("enforcer: before an effect");
         match effect {
             Effect::Admit => {
                 let admitted = enforcement.admit(&self.membership).map_err(EnforcementFailed::from);

@@ -123,6 +123,7 @@ impl Roster {
     fn input(&mut self, slot: Slot, input: Input<WorkloadAppeared>, ctx: &mut Context<Self>) {
         let mut out = Vec::new();
         self.slots.step(slot, input, &mut out);
+        palisade_world::fault_point("roster: between a step and its effects");
         for effect in out {
             match effect {
                 Effect::Start(who) => self.start(who, ctx),

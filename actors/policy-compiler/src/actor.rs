@@ -48,6 +48,7 @@ impl Handler<CompilePolicy> for PolicyCompiler {
     type Result = Result<Arc<CompiledPolicy>, PolicyRefused>;
 
     fn handle(&mut self, command: CompilePolicy, _: &mut Self::Context) -> Self::Result {
+        palisade_world::fault_point("policy-compiler: before a build");
         let now = self.clock.boot();
         let deadline = later(now, self.state.bounds().build_within);
         let clock = Arc::clone(&self.clock);

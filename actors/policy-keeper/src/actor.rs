@@ -104,6 +104,7 @@ impl PolicyKeeper {
     }
 
     fn read(&mut self) {
+        palisade_world::fault_point("policy-keeper: before a reading");
         match self.directory.read() {
             Ok(reading) => {
                 let outcome = self.state.lock().read(reading);

@@ -96,6 +96,13 @@ impl State {
         Self { postures, ..Self::default() }
     }
 
+    /// The first set has a number after this one, which a process before this one gave.
+    #[must_use]
+    pub fn after(mut self, last: Generation) -> Self {
+        self.status.generation = last;
+        self
+    }
+
     /// The set in force; `None` before the first reading.
     #[must_use]
     pub fn in_force(&self) -> Option<PolicySetChanged> {

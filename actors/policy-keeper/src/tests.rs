@@ -43,6 +43,16 @@ fn unit_policy_keeper_gives_a_generation_for_each_set_that_differs() {
 }
 
 #[test]
+fn unit_policy_keeper_numbers_its_sets_after_those_of_the_process_before_it() {
+    let mut state = State::default().after(Generation(7));
+    assert_eq!(generation(&state), None, "nothing is in force before the first reading");
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/x"))]));
+    assert_eq!(generation(&state), Some(Generation(8)));
+    state.read(reading(&[("a.yaml", &policy("one", "/bin/y"))]));
+    assert_eq!(generation(&state), Some(Generation(9)));
+}
+
+#[test]
 fn unit_policy_keeper_keeps_the_last_good_version_of_a_broken_file_and_says_so() {
     let mut state = State::default();
     state.read(reading(&[("a.yaml", &policy("one", "/bin/x")), ("b.yaml", &policy("two", "/bin/y"))]));

@@ -76,6 +76,7 @@ impl Probe {
             return more;
         }
         ctx.at_stake(u64::from(batch.records));
+        palisade_world::fault_point("probe: with a batch in hand");
         if let Some(error) = self.state.read(&batch) {
             tracing::error!(%error, "malformed record");
         }

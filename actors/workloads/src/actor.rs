@@ -111,6 +111,7 @@ impl Workloads {
         }
         let connecting = !self.state.lock().synchronized();
         self.state.lock().step(self.wiring.clock.boot(), input, &mut effects);
+        palisade_world::fault_point("workloads: between a step and its effects");
         if connecting {
             self.await_first_policies(&effects);
         }

@@ -7,16 +7,21 @@
 //! A container that runs while no slot is free is remembered, and gets the first that is.
 //!
 //! Decision: a container keeps its slot over a restart of its actor ([`State::restarted`]), because the kernel goes on holding it by
-//! that slot: numbers given anew would put each container under the policy of another until its own is compiled.
+//! that slot: numbers given anew would put each container under the policy of another until its own is compiled. It keeps it over a
+//! restart of the process, too ([`State::taking_over`]): records that the kernel wrote before, and goes on writing until the container is
+//! admitted again, would be told of whoever has their slot by then.
+//!
+//! Limit: that a slot rests is known to this process only. One that was released within [`GRACE`] of a crash may be given at once by the
+//! process after it; records of its former container that were not read by then are told of the next.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use palisade_domain::{CgroupId, ContainerId, Slot, Workload, WorkloadKind};
-use palisade_world::{BootNanos, Container, Membership};
+use palisade_world::{BootNanos, Container, LeftBehind, Membership};
 
 use crate::SlotsExhausted;
 
@@ -92,6 +97,10 @@ pub struct State {
     bound: u32,
     next: u32,
     resting: VecDeque<(BootNanos, Slot)>,
+    /// Slots that an earlier process gave, until their containers are told.
+    left: BTreeMap<CgroupId, Slot>,
+    /// All slots that an earlier process gave: they come back by resting, not by their number.
+    given_before: BTreeSet<Slot>,
     containers: BTreeMap<ContainerId, Entry>,
     /// Containers that run without a slot. As many as the adapter follows at most (8,192), less the slots.
     unheld: BTreeMap<ContainerId, (Container, u64)>,
@@ -111,6 +120,8 @@ impl State {
             bound,
             next: 1,
             resting: VecDeque::new(),
+            left: BTreeMap::new(),
+            given_before: BTreeSet::new(),
             containers: BTreeMap::new(),
             unheld: BTreeMap::new(),
             connection: 0,
@@ -118,6 +129,23 @@ impl State {
             was_synchronized: false,
             ends_unsure: false,
         }
+    }
+
+    /// What an earlier process left in the kernel: a cgroup that lives keeps its slot, the others' slots rest from now on.
+    #[must_use]
+    pub fn taking_over(mut self, now: BootNanos, left: impl IntoIterator<Item = LeftBehind>) -> Self {
+        for LeftBehind { slot, cgroup } in left.into_iter().filter(|left| (1..=self.bound).contains(&left.slot.0)) {
+            let is_new = self.given_before.insert(slot);
+            match cgroup {
+                // A container's, or one below it.
+                Some(cgroup) => {
+                    self.left.insert(cgroup, slot);
+                }
+                None if is_new => self.resting.push_back((now, slot)),
+                None => {}
+            }
+        }
+        self
     }
 
     /// The workloads now, by slot.
@@ -185,6 +213,9 @@ impl State {
                 for id in self.not_told_again() {
                     self.stopped(now, &id, out);
                 }
+                // Whose they were is no container any more.
+                let left: BTreeSet<Slot> = std::mem::take(&mut self.left).into_values().collect();
+                self.resting.extend(left.into_iter().map(|slot| (now, slot)));
             }
             Input::Disconnected => self.disconnected(),
             Input::Passed => {}
@@ -203,7 +234,7 @@ impl State {
     fn starting(&mut self, now: BootNanos, container: Container, out: &mut Vec<Effect>) {
         // The same id starts again before its end was told: the old one is over.
         self.stopped(now, &container.id, out);
-        match self.take_slot(now) {
+        match self.take_slot(now, container.cgroup) {
             Some(slot) => self.appear(slot, container, true, out),
             None => out.push(self.refusal(container.id)),
         }
@@ -216,7 +247,7 @@ impl State {
             self.stopped(now, &container.id, out);
         }
         let Some(entry) = self.containers.get_mut(&container.id) else {
-            match self.take_slot(now) {
+            match self.take_slot(now, container.cgroup) {
                 Some(slot) => self.appear(slot, container, false, out),
                 None => self.let_run(container, out),
             }
@@ -275,8 +306,8 @@ impl State {
     }
 
     fn hold_unheld(&mut self, now: BootNanos, out: &mut Vec<Effect>) {
-        while !self.unheld.is_empty()
-            && let Some(slot) = self.take_slot(now)
+        while let Some(cgroup) = self.unheld.first_key_value().map(|(_, (container, _))| container.cgroup)
+            && let Some(slot) = self.take_slot(now, cgroup)
         {
             let Some((_, (container, connection))) = self.unheld.pop_first() else { return };
             let id = container.id.clone();
@@ -291,11 +322,18 @@ impl State {
         Effect::Refused { container, reason: SlotsExhausted { bound: self.bound } }
     }
 
-    fn take_slot(&mut self, now: BootNanos) -> Option<Slot> {
+    fn take_slot(&mut self, now: BootNanos, cgroup: CgroupId) -> Option<Slot> {
+        if let Some(slot) = self.left.remove(&cgroup) {
+            self.left.retain(|_, of| *of != slot);
+            return Some(slot);
+        }
         let rested =
             |freed: BootNanos| now.0.saturating_sub(freed.0) >= u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX);
         if self.resting.front().is_some_and(|(freed, _)| rested(*freed)) {
             return self.resting.pop_front().map(|(_, slot)| slot);
+        }
+        while self.given_before.contains(&Slot(self.next)) {
+            self.next += 1;
         }
         (self.next <= self.bound).then(|| {
             let slot = Slot(self.next);

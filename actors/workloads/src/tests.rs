@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use palisade_domain::{CgroupId, ContainerId, Slot};
-use palisade_world::{BootNanos, Container};
+use palisade_world::{BootNanos, Container, LeftBehind};
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 
 use crate::state::{Effect, GRACE, Input, State};
@@ -81,6 +81,24 @@ fn unit_workloads_container_not_told_again_after_reconnection_is_gone() {
     assert_eq!(slots(&step(&mut state, 2, Input::Started(container("b")))), []);
     assert_eq!(slots(&step(&mut state, 2, Input::Synchronized)), [("gone", 1)]);
     assert_eq!(state.workloads().iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [Slot(2)]);
+}
+
+#[test]
+fn unit_workloads_container_keeps_its_slot_over_a_restart_of_the_process_and_none_gets_a_fresh_one_of_before() {
+    let left = |slot, cgroup: Option<u64>| LeftBehind { slot: Slot(slot), cgroup: cgroup.map(CgroupId) };
+    let found = [left(1, None), left(3, Some(70)), left(3, Some(7)), left(4, Some(8)), left(9, Some(9))];
+    let mut state = State::new(5).taking_over(BootNanos(0), found);
+    let other = Container { cgroup: CgroupId(99), ..container("other") };
+    assert_eq!(slots(&step(&mut state, 1, Input::Starting(other))), [("awaited", 2)], "1 rests, 3 and 4 are others'");
+    assert_eq!(slots(&step(&mut state, 1, Input::Started(container("a")))), [("appeared", 3), ("running", 3)]);
+    let past = Container { cgroup: CgroupId(9), ..container("past the bound") };
+    assert_eq!(slots(&step(&mut state, 1, Input::Started(past))), [("appeared", 5), ("running", 5)]);
+    let late = |id, cgroup| Container { cgroup: CgroupId(cgroup), ..container(id) };
+    assert_eq!(slots(&step(&mut state, 2, Input::Started(late("late", 100)))), [("refused", 0)]);
+    assert_eq!(slots(&step(&mut state, 2, Input::Synchronized)), []);
+    assert_eq!(slots(&step(&mut state, 10, Input::Passed)), [("appeared", 1), ("running", 1)], "1 has rested");
+    assert_eq!(slots(&step(&mut state, 11, Input::Started(late("later", 101)))), [("refused", 0)], "4 rests since 2");
+    assert_eq!(slots(&step(&mut state, 12, Input::Passed)), [("appeared", 4), ("running", 4)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod alert;
 mod enforcement;
 mod id;
 mod kubearmor;
+mod link;
 mod operation;
 pub mod text;
 mod visibility;
@@ -18,6 +19,7 @@ pub use alert::{
 pub use enforcement::{Action, Family, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
 pub use kubearmor::{ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, PodOwner};
+pub use link::{InvalidNodeName, NodeName, Refusal};
 pub use operation::Operation;
 pub use visibility::{UnknownVisibility, Visibility, VisibilityClass};
 pub use workload::{Workload, WorkloadKind};

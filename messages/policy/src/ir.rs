@@ -212,7 +212,7 @@ pub struct DnsMatch {
 pub enum Preset {
     /// `filelessExec`: execution of what has no file on a file system of the container (memfd, /dev/shm, /run/shm).
     FilelessExec,
-    /// `anonMapExec`: anonymous memory that is executable.
+    /// `anonMapExec`: memory that is executable and of no file, or that may be written although it is of one (privately).
     AnonMapExec,
     /// `protectEnv`: reading of another process's environment from /proc.
     ProtectEnv,

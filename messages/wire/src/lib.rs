@@ -4,4 +4,5 @@
 //! everything. Decision: CBOR (RFC 8949) with integer keys, not a format of our own, because others can then read what we write.
 #![forbid(unsafe_code)]
 
+pub mod frame;
 pub mod trace;

@@ -348,7 +348,7 @@ pub struct RecordCounts {
     pub refused: u64,
     /// Numbers that did not arrive.
     pub missing: u64,
-    /// Lost or suppressed in the kernel, by reason.
+    /// Of those, what the kernel counted, by reason: what was lost, and what was suppressed or folded by intent.
     pub lost: BTreeMap<String, u64>,
 }
 

@@ -11,19 +11,21 @@
 //! | `GET /readyz` | conditions by name; `503` while one is pending or failed |
 //! | `GET /metrics` | Prometheus text, or OpenMetrics for who accepts it |
 //! | `GET /v1/openapi.json` | all of this, for machines |
-//! | `GET /v1/tree` | the supervision tree, live |
+//! | `GET /v1/tree` | the supervision tree, live; `?nodes=all`: those of all linked nodes |
+//! | `GET /v1/nodes` | the nodes that are linked, or should be, and who was turned away |
 //! | `GET /v1/tree/events` | the same as server-sent events, with what changes |
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
 //! | `GET /v1/activity` | cumulative counts of records and alerts, in all and by workload |
 //! | `GET /v1/processes?workload=NAME` | the living processes of a workload |
 //! | `POST /v1/record?last=S&duration=S&limit_bytes=N&arguments=BOOL&workload=NAME,...` | a trace, as it is made |
-//! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all&limit=N&FILTER=...` | JSON lines |
+//! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all&limit=N&FILTER=...` | JSON lines; `&nodes=all`: of all linked nodes |
 #![forbid(unsafe_code)]
 
 pub mod answers;
 mod error;
 mod filter;
 mod metrics;
+pub mod nodes;
 mod openapi;
 mod routes;
 mod server;

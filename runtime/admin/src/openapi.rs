@@ -8,7 +8,7 @@ use utoipa::{
     },
 };
 
-use crate::{answers, routes};
+use crate::{answers, nodes, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +24,7 @@ use crate::{answers, routes};
         routes::openapi,
         routes::tree,
         routes::tree_events,
+        routes::nodes,
         routes::workloads,
         routes::policies,
         routes::kernel,
@@ -32,7 +33,7 @@ use crate::{answers, routes};
         routes::alerts,
         routes::record
     ),
-    components(schemas(answers::TreeChanges, answers::AlertAnswer)),
+    components(schemas(answers::TreeChanges, answers::AlertAnswer, nodes::NodeMark)),
     security((), ("token" = [])),
     modifiers(&Token)
 )]

@@ -15,20 +15,24 @@ use utoipa::IntoParams;
 
 use crate::{
     AdminView, AlertLines, Document, Exposition, LineFilter, RecordingRequest, TraceBytes, ViewError, answers,
-    exposition, filter::Filter, openapi as description, tree_events,
+    exposition,
+    filter::Filter,
+    nodes::{Nodes, TreeOrTrees},
+    openapi as description, tree_events,
 };
 
 /// The view as the handlers share it.
 pub(crate) type View = Data<dyn AdminView>;
 
 /// All routes; a test holds them and the OpenAPI document to each other.
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 14] = [
     "/healthz",
     "/readyz",
     "/metrics",
     "/v1/openapi.json",
     "/v1/tree",
     "/v1/tree/events",
+    "/v1/nodes",
     "/v1/workloads",
     "/v1/policies",
     "/v1/kernel",
@@ -55,6 +59,9 @@ pub(crate) struct AlertQuery {
     /// Which lines.
     #[serde(default)]
     pub(crate) filter: LineFilter,
+    /// Whose.
+    #[serde(default)]
+    pub(crate) nodes: NodesChoice,
     /// End after so many.
     pub(crate) limit: Option<u64>,
     /// Namespace of the workload.
@@ -101,6 +108,26 @@ pub(crate) struct RecordQuery {
     workload: Option<String>,
 }
 
+/// Whose tree or alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodesChoice {
+    /// This node's.
+    #[default]
+    Own,
+    /// Those of all nodes that are linked, or were.
+    All,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TreeQuery {
+    /// Whose: with `all` the answer is Trees.
+    #[serde(default)]
+    nodes: NodesChoice,
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -121,6 +148,7 @@ impl Default for AlertQuery {
             recent: Self::default_recent(),
             follow: false,
             filter: LineFilter::default(),
+            nodes: NodesChoice::default(),
             limit: None,
             namespace: None,
             pod: None,
@@ -153,6 +181,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/openapi.json", web::get().to(openapi))
         .route("/v1/tree", web::get().to(tree))
         .route("/v1/tree/events", web::get().to(tree_events))
+        .route("/v1/nodes", web::get().to(nodes))
         .route("/v1/workloads", web::get().to(workloads))
         .route("/v1/policies", web::get().to(policies))
         .route("/v1/kernel", web::get().to(kernel))
@@ -171,6 +200,7 @@ fn wrong_query(why: &str, path: &str) -> HttpResponse {
     let instead = match path {
         "/v1/processes" => "/v1/processes?workload=host",
         RECORD => "/v1/record?last=300&duration=60&workload=default/web",
+        "/v1/tree" => "/v1/tree?nodes=all",
         _ => "/v1/alerts?recent=100&follow=true&verdict=denied",
     };
     let body = json!({ "error": format!("query: {why}"), "try": instead });
@@ -219,12 +249,26 @@ pub(crate) async fn openapi() -> HttpResponse {
 }
 
 /// The supervision tree, live.
-#[utoipa::path(get, path = "/v1/tree", responses(
-    (status = 200, description = "The root.", body = answers::TreeNodeAnswer),
+#[utoipa::path(get, path = "/v1/tree", params(TreeQuery), responses(
+    (status = 200, description = "The root; with `nodes=all` those of all nodes.", body = TreeOrTrees),
+    (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
     (status = 503, description = "Nobody could say.", body = answers::Refusal),
 ))]
-pub(crate) async fn tree(view: View) -> HttpResponse {
-    document(&view, Document::Tree).await
+pub(crate) async fn tree(view: View, query: Query<TreeQuery>) -> HttpResponse {
+    let which = match query.nodes {
+        NodesChoice::Own => Document::Tree,
+        NodesChoice::All => Document::TreeOfAll,
+    };
+    document(&view, which).await
+}
+
+/// The nodes that are linked, or should be, and who was turned away.
+#[utoipa::path(get, path = "/v1/nodes", responses(
+    (status = 200, description = "This node first.", body = Nodes),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn nodes(view: View) -> HttpResponse {
+    document(&view, Document::Nodes).await
 }
 
 /// The supervision tree as server-sent events: `tree` with all of it, then `changes` (TreeChanges), at most one a second.
@@ -310,6 +354,9 @@ pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse
         Ok(filter) => filter,
         Err(error) => return wrong_query(&error.to_string(), "/v1/alerts"),
     };
+    if query.nodes == NodesChoice::All {
+        return alerts_of_all(&view, &query, &filter).await;
+    }
     // Of past alerts as many are asked for as there are: which of them count is said here.
     let recent = if filter.is_open() { query.recent } else { usize::MAX };
     match view.alerts(query.filter, recent, query.follow).await {
@@ -352,6 +399,25 @@ fn chunks(trace: TraceBytes) -> impl futures_util::Stream<Item = Result<Bytes, I
         let chunk = trace.recv().await?;
         Some((Ok(Bytes::copy_from_slice(&chunk)), trace))
     })
+}
+
+/// A mark for each node, then those of the last alerts of all that are let through.
+async fn alerts_of_all(view: &View, query: &AlertQuery, filter: &Filter) -> HttpResponse {
+    if query.follow || query.filter != LineFilter::Policy {
+        return wrong_query("of all nodes only past alerts are told: nothing to follow, and no logs", "/v1/alerts");
+    }
+    let all = match view.alerts_of_all(if filter.is_open() { query.recent } else { usize::MAX }).await {
+        Ok(all) => all,
+        Err(error) => return unavailable(&error),
+    };
+    let mut text: String = all.marks.iter().map(|mark| json!(mark).to_string() + "\n").collect();
+    let admitted: Vec<&String> = all.lines.iter().filter(|line| filter.admits(line)).collect();
+    let limit = query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    for line in admitted.iter().skip(admitted.len().saturating_sub(query.recent)).take(limit) {
+        text += line;
+        text.push('\n');
+    }
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).body(text)
 }
 
 /// Who reads alerts.

@@ -16,7 +16,9 @@ use tokio::{
 
 use crate::{
     AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, LineFilter, Metric, MetricKind,
-    RecordingRequest, Token, TraceBytes, ViewError, exposition, serve,
+    RecordingRequest, Token, TraceBytes, ViewError, exposition,
+    nodes::{AllAlerts, NodeAnswer, NodeMark},
+    serve,
 };
 
 /// Escapes, an end of an event, a label's end, C1, bidi: what a workload may call itself.
@@ -31,6 +33,7 @@ struct Sample {
 impl AdminView for Sample {
     async fn document(&self, which: Document) -> Result<serde_json::Value, ViewError> {
         match which {
+            Document::TreeOfAll => Ok(json!({ "of": "all" })),
             Document::Tree => Ok(json!({
                 "name": "node", "children": [{ "name": "probe", "children": [], "last_error": HOSTILE }],
             })),
@@ -57,6 +60,17 @@ impl AdminView for Sample {
             lines.send(Arc::from(line)).await.expect("room for two");
         }
         Ok(stream)
+    }
+
+    async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError> {
+        let link = |node: &str, state: &str| NodeMark {
+            link: NodeAnswer { node: node.into(), state: state.into(), ..NodeAnswer::default() },
+            omitted: 0,
+        };
+        let marks = vec![link("a", "here"), link("b", "out")];
+        let lines = ["denied", "killed", "denied"].iter().enumerate();
+        let lines: Vec<String> = lines.map(|(n, verdict)| format!("{{\"n\":{n},\"verdict\":\"{verdict}\"}}")).collect();
+        Ok(AllAlerts { marks, lines: lines[lines.len() - recent.min(3)..].to_vec() })
     }
 
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError> {
@@ -445,6 +459,28 @@ async fn unit_admin_alerts_are_filtered_before_they_leave_the_node() {
     assert!(ended.contains("\"n\":1"), "a limit ends what is followed: {ended}");
     let refused = bed.unix(&get(&format!("/v1/alerts?pod={}", "x".repeat(2000)), "")).await;
     assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("longer than 1024 bytes"), "{refused}");
+    bed.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn unit_admin_tells_of_all_nodes_and_marks_each_before_the_alerts() {
+    let bed = Bed::new();
+    let tree = bed.unix(&get("/v1/tree?nodes=all", "")).await;
+    assert!(tree.starts_with("HTTP/1.1 200") && tree.ends_with(r#"{"of":"all"}"#), "{tree}");
+    let lines = |answer: &str| -> Vec<serde_json::Value> {
+        let (_, body) = answer.split_once("\r\n\r\n").expect("head and body");
+        body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let all = lines(&bed.unix(&get("/v1/alerts?nodes=all&recent=2", "")).await);
+    let shown: Vec<&serde_json::Value> =
+        all.iter().map(|line| line.pointer("/link/state").unwrap_or(&line["n"])).collect();
+    assert_eq!(shown, [&json!("here"), &json!("out"), &json!(1), &json!(2)]);
+    let denied = lines(&bed.unix(&get("/v1/alerts?nodes=all&recent=1&verdict=denied", "")).await);
+    assert_eq!((denied.len(), &denied[2]["n"]), (3, &json!(2)), "marks are told whatever is filtered");
+    for wrong in ["nodes=all&follow=true", "nodes=all&filter=system", "nodes=some"] {
+        let answer = bed.unix(&get(&format!("/v1/alerts?{wrong}"), "")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{wrong}: {answer}");
+    }
     bed.server.stop().await;
 }
 

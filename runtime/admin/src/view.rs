@@ -6,13 +6,17 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::Metric;
+use crate::{Metric, nodes::AllAlerts};
 
 /// The documents of `/v1` and `/readyz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Document {
     /// The supervision tree.
     Tree,
+    /// Those of all linked nodes.
+    TreeOfAll,
+    /// The nodes that are linked, or should be.
+    Nodes,
     /// Workloads by slot, with the policy that each is held to.
     Workloads,
     /// The policy set in force and what is wrong with the directory.
@@ -78,6 +82,8 @@ pub trait AdminView: Send + Sync + 'static {
     async fn metrics(&self) -> Vec<Metric>;
     /// The last `recent` alerts and, if `follow`, all lines of `filter` from now on; else the stream ends.
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
+    /// The last alerts of all linked nodes, at most `recent` of each.
+    async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError>;
     /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
     /// Begins a trace. Who has no recorder says so.

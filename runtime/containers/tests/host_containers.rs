@@ -124,8 +124,8 @@ async fn host_containers_whose_node_takes_too_long_do_not_start() {
 #[tokio::test]
 async fn host_containers_of_a_long_specification_hide_no_other() {
     let containerd = PrivateContainerd::start();
-    // Past what gRPC libraries take by default, within what containerd sends.
-    let environment: String = (0..50).map(|n| format!("A{n}={}\n", "x".repeat(100 << 10))).collect();
+    // Past what gRPC libraries take by default, within what containerd sends; ctr reads lines of less than 64 KiB.
+    let environment: String = (0..90).map(|n| format!("A{n}={}\n", "x".repeat(60 << 10))).collect();
     fs::write(containerd.path("env"), environment).unwrap();
     let file = containerd.path("env").display().to_string();
     containerd.ctr(&["containers", "create", "--env-file", &file, support::IMAGE, "long"]);

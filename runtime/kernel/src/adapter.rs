@@ -22,7 +22,7 @@ use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    Membership, visibility,
+    LeftBehind, Membership, visibility,
 };
 
 use crate::{
@@ -84,6 +84,10 @@ struct State {
     members: BTreeMap<Slot, Member>,
     /// Slots that an earlier runtime left in force, not yet admitted again.
     strangers: BTreeSet<Slot>,
+    /// All that an earlier runtime used, as they were found.
+    left_behind: Vec<LeftBehind>,
+    /// The newest generation that an earlier runtime left in a slot.
+    last_generation: Generation,
 }
 
 /// The adapter.
@@ -202,16 +206,25 @@ impl KernelAdapter {
             tracing::warn!(%error, "registered cgroups cannot be read");
             BTreeSet::new()
         });
+        let last_generation =
+            (0..layout::SLOTS).map(|slot| programs.slots.installed(Slot(slot)).0).max().unwrap_or_default();
         let in_force: Vec<Slot> = (0..layout::SLOTS)
             .map(Slot)
-            .filter(|slot| programs.slots.installed(*slot).1 != PolicyNumber::NONE)
+            // One that no policy selected has a generation all the same.
+            .filter(|slot| programs.slots.installed(*slot) != (Generation::default(), PolicyNumber::NONE))
             .collect();
         let stands = |slot: &Slot| strangers.contains(slot) || (*slot == Slot::HOST && self.config.holds_host);
+        let mut left_behind = programs.cgroups.roots().unwrap_or_default();
         for slot in in_force.into_iter().filter(|slot| !stands(slot)) {
             programs.clear(slot);
+            left_behind.push(LeftBehind { slot, cgroup: None });
         }
         self.detach_all_but(&strangers);
-        self.state().strangers = strangers;
+        let mut state = self.state();
+        state.strangers = strangers;
+        left_behind.retain(|left| left.slot != Slot::HOST);
+        state.left_behind = left_behind;
+        state.last_generation = last_generation;
     }
 
     /// Links on cgroups that are gone hold nothing, and their pins would be taken for those of the slot's next workload.
@@ -468,6 +481,14 @@ fn families_of(policy: &Blob) -> BTreeSet<Family> {
 impl Enforcement for KernelAdapter {
     fn matrix(&self) -> &KernelMatrix {
         &self.matrix
+    }
+
+    fn left_behind(&self) -> Vec<LeftBehind> {
+        self.state().left_behind.clone()
+    }
+
+    fn last_generation(&self) -> Generation {
+        self.state().last_generation
     }
 
     fn admit(&self, membership: &Membership) -> Result<(), EnforcementError> {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use palisade_domain::{CgroupId, Slot};
+use palisade_world::LeftBehind;
 
 use crate::{layout, sys::MapFd};
 
@@ -69,6 +70,12 @@ impl Cgroups {
             }
         }
         Ok(entries)
+    }
+
+    /// The cgroups that runtimes made, with their slots: not those that workloads made below them.
+    pub fn roots(&self) -> io::Result<Vec<LeftBehind>> {
+        let entries = self.entries()?.into_iter().filter(|(_, _, by_workload)| !by_workload);
+        Ok(entries.map(|(cgroup, slot, _)| LeftBehind { slot, cgroup: Some(cgroup) }).collect())
     }
 
     pub fn of_slot(&self, slot: Slot) -> io::Result<Vec<CgroupId>> {

@@ -407,8 +407,10 @@ fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool)
     let links =
         gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
     let shared = gap("exec with a shared PID namespace", "a container's first process is told by its number 1");
+    let earlier =
+        gap("sessions from before the node", "exec: who was in a container already counts as the container's own");
     if lsm {
-        let mut gaps = vec![links, shared];
+        let mut gaps = vec![links, shared, earlier];
         gaps.extend(memory_gaps());
         return HeldFamily { tier: Tier::BpfLsm, gaps };
     }
@@ -422,6 +424,7 @@ fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool)
         gap("scripts without a file", "the interpreter is what is executed in the end"),
         links,
         shared,
+        earlier,
     ];
     if !has(capabilities, Capability::PrepareExec) {
         for what in ["preset:filelessExec", "preset:exec"] {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ask;
+mod link;
 mod node;
 mod parse;
 mod trace;
@@ -12,6 +13,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use self::parse::{address, label, seconds};
 pub use self::{
     ask::{FilterArguments, LinesArgument, LogsArguments, SortArgument, TopArguments, TreeArguments},
+    link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments},
     node::{LogFormat, NodeArguments, PostureArgument, RuntimeArguments},
     trace::{Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
 };
@@ -58,6 +60,11 @@ pub enum Command {
     Replay(ReplayArguments),
     /// Say what policies would deny of what traces hold; exit status 1 if anything, for checks before a change.
     Rehearse(RehearseArguments),
+    /// Print the nodes that the running node is linked to, and since when one is out.
+    Nodes(NodesArguments),
+    /// Make certificates for links between nodes, and take them back.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Check and test policies; needs no running node.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -74,6 +81,8 @@ pub enum Command {
     Completion(CompletionArguments),
     /// Print the manual page, or write one for each command.
     Man(ManArguments),
+    /// Run simulated nodes through faults; needs no kernel and no privilege.
+    Simulate(palisade_simulation::command::SimulateArguments),
     /// The OCI createRuntime hook: container runtimes call it.
     Hook(HookArguments),
     /// The fanotify responder: the node starts it.
@@ -196,7 +205,7 @@ A policy test:
   cases:
     - name: it is not opened
       workload: web
-      open: { path: /etc/shadow }   # exec, open, socket, connect, ptrace, capability, dns, syscall
+      open: { path: /etc/shadow }   # exec, open, socket, connect, ptrace, capability, dns, syscall, preset
       expect: { action: Block, policy: deny-shadow }   # DefaultPosture where no rule of an allow-list decides";
 
 /// `palisade policy explain`.

@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         Command::Probe(arguments) => command::probe::run(&arguments),
         Command::Tree(arguments) => command::tree::run(&arguments),
         Command::Logs(arguments) => command::logs::run(&arguments),
+        Command::Nodes(arguments) => command::nodes::run(&arguments),
+        Command::Certificate(certificate) => command::certificate::run(&certificate),
         Command::Policy(policy) => command::policy::run(policy),
         Command::Top(arguments) => command::top::run(&arguments),
         Command::Config(config) => command::config::run(&line, &palisade.config, config),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Unload(arguments) => command::unload::run(&arguments),
         Command::Version(arguments) => command::version::run(&arguments),
         Command::Hook(arguments) => command::hook::run(&arguments),
+        Command::Simulate(arguments) => Ok(palisade_simulation::command::run(&arguments)),
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {

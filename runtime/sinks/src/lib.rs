@@ -7,7 +7,7 @@ mod file;
 mod queued;
 
 pub use file::{FileBounds, RotatingFile};
-pub use queued::{BATCHES, Queued};
+pub use queued::{BATCHES, BYTES, Queued};
 
 use std::io::{self, Write as _};
 

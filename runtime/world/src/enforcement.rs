@@ -99,6 +99,15 @@ pub struct Membership {
     pub root: Option<PathBuf>,
 }
 
+/// A slot that an earlier runtime used, as this one found it: records of it may still be on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Which.
+    pub slot: Slot,
+    /// Whose it is on; `None`: who had it is gone.
+    pub cgroup: Option<CgroupId>,
+}
+
 /// What an installation holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Installed {
@@ -159,6 +168,16 @@ pub enum EnforcementError {
 pub trait Enforcement: Send + Sync {
     /// What this kernel can do; fixed for the life of the adapter.
     fn matrix(&self) -> &KernelMatrix;
+    /// Slots that an earlier runtime used, as they were when this one began; the host's is none of them.
+    fn left_behind(&self) -> Vec<LeftBehind> {
+        // A backend that outlives no process leaves nothing.
+        Vec::new()
+    }
+    /// The newest policy set that an earlier runtime put in force for anybody, as far as it still stood when this one began: the next set
+    /// has a greater number, for records and what they were decided by tell sets apart by nothing else.
+    fn last_generation(&self) -> Generation {
+        Generation::default()
+    }
     /// Makes the members of the cgroup (now and later, children included) belong to the slot, with no policy yet.
     ///
     /// # Errors

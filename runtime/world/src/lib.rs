@@ -7,23 +7,31 @@
 mod alert_sink;
 mod clock;
 mod containers;
+mod datagrams;
 mod enforcement;
+pub mod fault;
+mod link;
 mod passwd;
 mod policy_directory;
 mod records;
+mod rng;
 mod trace_store;
 pub mod visibility;
 
 pub use alert_sink::{AlertSink, AlertSinkError, SinkHealth};
 pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
+pub use datagrams::Datagrams;
 pub use enforcement::{
     Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    Membership,
+    LeftBehind, Membership,
 };
+pub use fault::fault_point;
+pub use link::{Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 pub use policy_directory::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
 };
 pub use records::{Loss, LossReason, RecordBatch, RecordSource, RecordSourceError};
+pub use rng::Rng;
 pub use trace_store::{TraceStore, TraceStoreError};

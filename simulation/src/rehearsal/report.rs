@@ -176,7 +176,7 @@ pub(super) fn name(workload: &Workload) -> String {
 
 /// As alerts say it.
 pub(super) fn example(record: &Record<'_>, unix_minus_boot_ns: u64) -> Example {
-    let act = compose::act(&record.body, unix_minus_boot_ns);
+    let act = compose::act(record, unix_minus_boot_ns);
     let (operation, resource) =
         act.map(|act| (act.subject.operation.name().to_owned(), act.subject.resource)).unwrap_or_default();
     let time = UnixNanos(record.header.boot_ns.saturating_add(unix_minus_boot_ns)).rfc3339();

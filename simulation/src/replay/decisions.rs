@@ -18,7 +18,7 @@ pub(super) fn line(
     let taken = record.decision?;
     let decision = Decision::from_word(taken.word);
     let rule = decision.rule.and_then(rule);
-    let subject = compose::act(&record.body, 0).map(|act| act.subject);
+    let subject = compose::act(record, 0).map(|act| act.subject);
     let line = json!({
         "time": time.rfc3339(),
         "bootNs": record.header.boot_ns,

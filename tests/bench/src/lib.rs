@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fleet;
+pub mod link;
 pub mod mailbox;
 pub mod opens;
 pub mod pipeline;
@@ -29,6 +30,7 @@ pub type Subject = (&'static str, fn(&mut Table) -> Measured);
 pub const SUBJECTS: &[Subject] = &[
     ("walker", walker::measure),
     ("mailbox", mailbox::measure),
+    ("link", link::measure),
     ("pipeline", pipeline::measure),
     ("replay", replay::measure),
     ("policies", policies::measure),

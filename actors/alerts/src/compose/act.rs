@@ -1,10 +1,13 @@
 //! What was done: the body of a record in words, ours and KubeArmor's.
 
 use palisade_domain::{KubeArmorOperation, Operation, Subject, text::lossless};
-use palisade_kernel_abi::record::{Body, Exec, Open, Ptrace, Text};
+use palisade_kernel_abi::record::{Body, CallNumber, Exec, Open, Ptrace, Record, Text};
 
 use super::{files, kernel, network};
 use crate::{names, processes::command_line};
+
+/// The detail that names the call.
+const SYSCALL: &str = "syscall";
 
 /// An act in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +41,15 @@ impl Act {
     }
 
     pub(super) fn called(self, syscall: &str) -> Self {
-        self.with("syscall", format!("SYS_{syscall}"))
+        self.with(SYSCALL, format!("SYS_{syscall}"))
+    }
+
+    /// In the place of the call that stands for all of its kind.
+    fn called_exactly(mut self, call: CallNumber) -> Self {
+        if let Some((_, name)) = self.details.iter_mut().find(|(key, _)| *key == SYSCALL) {
+            *name = names::syscall(call.number.into(), call.is_compat);
+        }
+        self
     }
 
     pub(super) fn with(mut self, key: &'static str, value: String) -> Self {
@@ -62,8 +73,17 @@ impl Act {
 }
 
 /// The act of a record; `None` for those that are about processes only. `unix_minus_boot_ns` turns the record's clock into wall-clock time.
+/// Which of the calls that do the same it was, the record's head tells where anything does; else it is the one that stands for all of them.
 #[must_use]
-pub fn act(body: &Body<'_>, unix_minus_boot_ns: u64) -> Option<Act> {
+pub fn act(record: &Record<'_>, unix_minus_boot_ns: u64) -> Option<Act> {
+    let act = of_body(&record.body, unix_minus_boot_ns)?;
+    Some(match record.header.call {
+        Some(call) => act.called_exactly(call),
+        None => act,
+    })
+}
+
+fn of_body(body: &Body<'_>, unix_minus_boot_ns: u64) -> Option<Act> {
     Some(match body {
         Body::Exec(exec) => executed(exec),
         Body::Open(open) => opened(open),

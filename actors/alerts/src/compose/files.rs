@@ -47,7 +47,7 @@ pub fn change(change: &FileChange<'_>) -> Act {
     act.returned(change.result)
 }
 
-/// The call that stands for all of its kind (`unlinkat` for `unlink`); which it was tells the record's head.
+/// The call that stands for all of its kind (`unlinkat` for `unlink`), for records whose head does not tell which it was.
 fn called(change: &FileChange<'_>) -> (Operation, &'static str) {
     match change.operation {
         FileOperation::Create => (Operation::Create, "OPENAT"),

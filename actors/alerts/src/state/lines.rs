@@ -62,7 +62,7 @@ impl State {
         names: &Names,
     ) -> Option<Line> {
         let By { key, family, action, tier, reason } = by;
-        let act = compose::act(&record.body, self.unix_minus_boot_ns)?;
+        let act = compose::act(record, self.unix_minus_boot_ns)?;
         let slot = Slot(record.header.slot);
         let rule = names.rule(slot, key);
         self.counts.unattributed += u64::from(key.rule.is_some() && rule.is_none());
@@ -95,7 +95,7 @@ impl State {
         if record.decision.is_none() && !class_of_kind(kind).is_some_and(|class| self.visibility_of(slot).has(class)) {
             return None;
         }
-        let act: Act = compose::act(&record.body, self.unix_minus_boot_ns)?;
+        let act: Act = compose::act(record, self.unix_minus_boot_ns)?;
         let time = self.time(record.header.boot_ns);
         let process_chain = self.processes.chain_of_a_log(&record.header);
         let actor = self.actor(record, caller);

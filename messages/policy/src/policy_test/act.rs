@@ -167,6 +167,7 @@ pub struct DeviceAct {
     pub level: u32,
 }
 
+/// The last one only of explanations: a case about it is refused.
 const ACTS: [&str; 10] =
     ["exec", "open", "socket", "connect", "ptrace", "dns", "capability", "syscall", "preset", "device"];
 
@@ -198,7 +199,7 @@ pub(super) fn read(case: &mut Fields<'_>, problems: &mut Problems) -> Option<Act
         [one] => *one,
         [] => {
             let what = format!("{} has no act", quoted(&case.place));
-            problems.error(case.at, what, "a case is about one act", format!("write one of {}", listed(&ACTS)));
+            problems.error(case.at, what, "a case is about one act", format!("write one of {}", listed(&ACTS[..9])));
             return None;
         }
         [_, (second, node), ..] => {

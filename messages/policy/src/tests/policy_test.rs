@@ -98,7 +98,7 @@ fn unit_policy_test_says_what_is_wrong_with_a_case() {
         ),
         (
             "- {name: a, workload: web, expect: {action: Block}}",
-            "t.yaml:7:3: `cases[0]` has no act, a case is about one act, write one of `exec`, `open`, `socket`, `connect`, `ptrace`, `dns`, `capability`, `syscall`, `preset`, `device`",
+            "t.yaml:7:3: `cases[0]` has no act, a case is about one act, write one of `exec`, `open`, `socket`, `connect`, `ptrace`, `dns`, `capability`, `syscall`, `preset`",
         ),
         (
             "- {name: a, workload: web, preset: {name: exce}, expect: {action: Block}}",

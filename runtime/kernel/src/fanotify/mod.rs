@@ -10,9 +10,9 @@
 //! and returned by [`Responder::admit`] and [`Responder::learn_mounts`] (file systems of one container that are not watched).
 //! A refused call returns `EPERM`.
 //!
-//! Modules: `node`, `watch`, `running` and `records` are the node's side, `places` chooses what is watched, `frame` and `counters` lie between,
-//! `responder` is the other process: `group` (events and their guard), `tasks` (who acts), `execs` (steps of an execve),
-//! `mounts` and `slots` (names of files), `judge` (the answer), `reporter` (records).
+//! Modules: `node`, `watch`, `running` and `records` are the node's side, `places` chooses what is watched, `counters` lies between (the
+//! frames, too: they are bytes to be checked, and stand in [`palisade_kernel_abi::responder`]), `responder` is the other process: `group`
+//! (events and their guard), `tasks` (who acts), `execs` (steps of an execve), `mounts` and `slots` (names of files), `judge` (the answer), `reporter` (records).
 
 mod counters;
 mod execs;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
-    ADMIN_SOCKET, Output,
+    ADMIN_SOCKET, NodesArgument, Output,
     parse::{age, operations, refresh, verdicts},
 };
 
@@ -29,6 +29,9 @@ pub struct TreeArguments {
     /// Go on with what changes.
     #[arg(long, short)]
     pub follow: bool,
+    /// Whose.
+    #[arg(long, value_enum, default_value = "own", conflicts_with = "follow")]
+    pub nodes: NodesArgument,
 }
 
 /// `palisade top`.
@@ -77,6 +80,9 @@ pub struct LogsArguments {
     /// Which lines.
     #[arg(long, value_enum, default_value = "policy", requires_if("system", "follow"))]
     pub filter: LinesArgument,
+    /// Whose.
+    #[arg(long, value_enum, default_value = "own", conflicts_with_all = ["follow", "filter"])]
+    pub nodes: NodesArgument,
     /// What to leave out.
     #[command(flatten)]
     pub filters: FilterArguments,

@@ -9,7 +9,7 @@ use palisade_kernel::observation::Limits;
 use palisade_protocol::SetVisibility;
 
 use super::{
-    ADMIN_SOCKET, HOOK_SOCKET,
+    ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
     parse::{address, directives, fold_window, interval, label},
 };
 
@@ -156,6 +156,9 @@ pub struct NodeArguments {
     /// Bytes of all traces there; the oldest go.
     #[arg(long, default_value_t = 256 << 20)]
     pub trace_directory_bytes: u64,
+    /// Links to other nodes.
+    #[command(flatten)]
+    pub link: LinkArguments,
     /// Directory for pins below a BPF file system.
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
@@ -213,5 +216,32 @@ impl RuntimeArguments {
         let containerd = self.containerd.clone().map(Endpoint::Containerd);
         let cri = self.cri_socket.clone().map(Endpoint::Cri);
         containerd.or(cri).or(self.by_cgroups.then_some(Endpoint::Cgroups))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use palisade_domain::{Slot, VisibilityClass};
+
+    use super::*;
+    use crate::arguments::{Command, Palisade};
+
+    /// What is seen of the host and of a container.
+    fn seen(flags: &[&str]) -> (Visibility, Visibility) {
+        let line = Palisade::try_parse_from(["palisade", "node"].iter().chain(flags)).expect("known flags");
+        let Command::Node(arguments) = line.command else { panic!("another command") };
+        (arguments.seen().of(Slot::HOST), arguments.seen().of(Slot(1)))
+    }
+
+    #[test]
+    fn unit_node_sees_of_the_host_what_is_said_of_it_and_else_nothing_unless_it_is_held_as_a_workload() {
+        let (process, file) = (VisibilityClass::Process, VisibilityClass::File);
+        let only = |class| Visibility::NONE.with(class);
+        assert_eq!(seen(&["--visibility", "file"]), (Visibility::NONE, only(file)));
+        assert_eq!(seen(&["--visibility", "file", "--host-policy"]), (only(file), only(file)));
+        let own = ["--visibility", "file", "--host-policy", "--host-visibility", "process"];
+        assert_eq!(seen(&own), (only(process), only(file)));
+        assert_eq!(seen(&["--host-visibility", "process"]), (only(process), Visibility::NONE));
     }
 }

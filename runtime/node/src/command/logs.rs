@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use palisade_admin::nodes::NodeMark;
 use palisade_domain::Line;
 use palisade_world::Clock as _;
 
-use super::Outcome;
+use super::{Outcome, nodes};
 use crate::{
     admin_client,
-    arguments::{FilterArguments, LinesArgument, LogsArguments, Output},
+    arguments::{FilterArguments, LinesArgument, LogsArguments, NodesArgument, Output},
     clock::MachineClock,
     render, yaml,
 };
@@ -63,6 +64,9 @@ fn route(arguments: &LogsArguments, now_unix_ns: u64) -> String {
         since,
     } = &arguments.filters;
     let mut route = format!("/v1/alerts?recent={}&follow={}", arguments.recent, arguments.follow);
+    if arguments.nodes == NodesArgument::All {
+        route += "&nodes=all";
+    }
     match arguments.filter {
         LinesArgument::Policy => {}
         LinesArgument::System => route += "&filter=system",
@@ -137,9 +141,16 @@ fn text(whole: &[u8], output: Output) -> String {
             |alert: serde_json::Value| format!("---\n{}", yaml::document(&alert)),
         ),
         Output::Text => serde_json::from_str::<Line>(line)
-            .map_or_else(|_| render::printable(line) + "\n", |line| render::line(&line)),
+            .map_or_else(|_| mark(line).unwrap_or_else(|| render::printable(line) + "\n"), |line| render::line(&line)),
     };
     text.lines().map(shown).collect()
+}
+
+/// The mark of a node, before the alerts of all.
+fn mark(line: &str) -> Option<String> {
+    let NodeMark { link, omitted } = serde_json::from_str(line).ok()?;
+    let omitted = if omitted > 0 { format!("; {omitted} more were left out") } else { String::new() };
+    Some(format!("# {}{omitted}\n", nodes::heading(&link, link.alerts_age_ms)))
 }
 
 #[cfg(test)]
@@ -179,6 +190,8 @@ mod tests {
         assert_eq!(route(&logs, 200_000_000_000), expected);
         let system = "/v1/alerts?recent=100&follow=true&filter=system";
         assert_eq!(route(&asked(&["--filter", "system", "--follow"]), 0), system);
+        let of_all = "/v1/alerts?recent=100&follow=false&nodes=all";
+        assert_eq!(route(&asked(&["--nodes", "all"]), 0), of_all);
         assert_eq!(route(&asked(&[]), 0), "/v1/alerts?recent=100&follow=false");
     }
 
@@ -211,6 +224,13 @@ mod tests {
         assert!(lines.0.is_empty());
         lines.whole(&vec![b'x'; MAX_LINE_BYTES]).expect("at the bound");
         lines.whole(b"x").expect_err("past the bound");
+    }
+
+    #[test]
+    fn unit_logs_say_of_each_node_how_it_is_before_the_alerts_of_all() {
+        let line = br#"{"link":{"node":"b","state":"out","since":"then","why":"it does not answer","alertsAgeMs":2500},"omitted":3}"#;
+        let expected = "# b is out since then: it does not answer (as it said 2.5 s ago); 3 more were left out\n";
+        assert_eq!(text(line, Output::Text), expected);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One module for each command. Each `run` prints and says with which status to exit; what it returns as an error is printed as one line.
 
+pub mod certificate;
 pub mod completion;
 pub mod config;
 pub mod doctor;
 pub mod hook;
 pub mod logs;
 pub mod node;
+pub mod nodes;
 pub mod policy;
 pub mod policy_explain;
 pub mod policy_test;

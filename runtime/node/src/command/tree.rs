@@ -7,10 +7,10 @@ use palisade_admin::answers::{TreeChanges, TreeNodeAnswer};
 use palisade_supervision::TreeNode;
 use serde_json::Value;
 
-use super::{Outcome, logs::Lines};
+use super::{Outcome, logs::Lines, nodes};
 use crate::{
     admin_client,
-    arguments::{Output, TreeArguments},
+    arguments::{NodesArgument, Output, TreeArguments},
     render, yaml,
 };
 
@@ -23,8 +23,11 @@ pub fn run(arguments: &TreeArguments) -> Outcome {
     if arguments.follow {
         return follow(socket, output);
     }
-    let value = super::runtime()?.block_on(admin_client::document(socket, "/v1/tree"))?;
+    let all = arguments.nodes == NodesArgument::All;
+    let route = if all { "/v1/tree?nodes=all" } else { "/v1/tree" };
+    let value = super::runtime()?.block_on(admin_client::document(socket, route))?;
     let text = match output {
+        Output::Text if all => nodes::trees(value)?,
         Output::Text => table(value)?,
         output => render::document(output, &value),
     };

@@ -12,16 +12,28 @@ use super::{
 use crate::arguments::{NodeArguments, Palisade};
 
 /// Commands that read no configuration: a broken file must keep nobody from asking what is wrong with it, nor any container from starting.
-const WITHOUT_FILE: [&str; 10] =
-    ["config", "completion", "man", "version", "hook", "responder", "policy", "trace", "replay", "rehearse"];
+const WITHOUT_FILE: [&str; 12] = [
+    "config",
+    "completion",
+    "man",
+    "version",
+    "hook",
+    "responder",
+    "policy",
+    "certificate",
+    "simulate",
+    "trace",
+    "replay",
+    "rehearse",
+];
 
 /// Commands by what they are for, as `palisade --help` shows them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Begin", &["doctor", "probe", "node"]),
-    ("See what happens", &["top", "logs", "tree"]),
-    ("Write policies and configuration", &["policy", "config"]),
+    ("See what happens", &["top", "logs", "tree", "nodes"]),
+    ("Write policies and configuration", &["policy", "config", "certificate"]),
     ("Record, replay, rehearse", &["record", "trace", "replay", "rehearse"]),
-    ("More", &["unload", "hook", "completion", "man", "version", "help"]),
+    ("More", &["simulate", "unload", "hook", "completion", "man", "version", "help"]),
 ];
 
 /// Where a value comes from.

@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 /// Headings of the node's flags in its help; what is in none stands under the last.
-const HEADINGS: [(&str, &[&str]); 8] = [
+const HEADINGS: [(&str, &[&str]); 9] = [
     (
         "Policies",
         &[
@@ -100,6 +100,7 @@ const HEADINGS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("Traces", &["trace_memory_bytes", "trace_minutes", "trace_arguments", "trace_directory", "trace_directory_bytes"]),
+    ("Links to other nodes", &["link_listen", "link_peers", "link_certificate", "link_key", "link_ca", "link_revoked"]),
     ("Admin endpoint", &["admin_socket", "admin_address", "admin_token_file"]),
     ("The node's own log", &["log_format", "log_level"]),
     ("Kernel", &["pin_root", "keep_enforcing"]),

@@ -5,12 +5,17 @@
 //! the user's (labels, policies), the row says what it counts with. Kernel memory (maps, blobs, rings) is told by `/v1/kernel`; of the
 //! rings, what is mapped here counts here too, since the kernel counts it as this process's.
 //!
-//! The sum is for full tables, which hardly a node has: a process table of 65,536, arguments of 64 MiB. What a node of 110 containers and
+//! The sum is for full tables, which hardly a node has: a process table of 65,536, arguments of 64 MiB, rules of two sets that take 128 MiB
+//! each, four sinks that are all stuck. What a node of 110 containers and
 //! 32,000 processes takes is measured by `host_node_scale`.
 
 use palisade_admin::{Metric, MetricKind};
-use palisade_alerts::{actor::RECENT_BYTES, processes};
+use palisade_alerts::{
+    actor::{LISTENER_BYTES, RECENT_BYTES},
+    processes,
+};
 use palisade_policy_compiler::state::Bounds;
+use palisade_policy_keeper::state::MAX_RULE_BYTES;
 use palisade_wire::trace::picture;
 
 const KIB: u64 = 1 << 10;
@@ -23,9 +28,11 @@ const BASE_BYTES: u64 = 24 * MIB;
 const PROCESS_BYTES: u64 = 400;
 /// A workload: its description in three tables, an enforcer's state and mailbox, the rules it selects. Labels count with 4 KiB.
 const WORKLOAD_BYTES: u64 = 24 * KIB;
-/// A policy set: its text (32 MiB is the directory's own bound) counts with 1 MiB, read as documents and as rules, the last good one and
-/// the next.
+/// A policy set: its text (32 MiB is the directory's own bound) counts with 1 MiB, read as documents, the last good one and the next. Its
+/// rules are bounded apart from it, for a rule may inherit much of the text again.
 const POLICY_SET_BYTES: u64 = 16 * MIB;
+/// Sinks that can be at a time: alerts and logs, each to standard output and to a file.
+const SINKS: u64 = 4;
 
 /// One table and what it comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +57,13 @@ pub fn rows(max_workloads: u32, rings_bytes: u64, trace_bytes: u64) -> Vec<Row> 
         Row { table: "processes", bytes: PROCESS_BYTES * of(processes::MAX_PROCESSES) },
         Row { table: "executables and arguments", bytes: of(processes::MAX_IMAGE_BYTES) },
         Row { table: "recent alerts", bytes: of(RECENT_BYTES) },
+        Row { table: "lines before listeners", bytes: of(LISTENER_BYTES) },
+        Row { table: "lines before sinks", bytes: SINKS * of(palisade_sinks::BYTES) },
         Row { table: "workloads", bytes: WORKLOAD_BYTES * u64::from(max_workloads) },
         Row { table: "compiled policies", bytes: of(Bounds::default().kept_bytes) },
         Row { table: "policy set", bytes: POLICY_SET_BYTES },
+        // Those in force, and all of them anew in the set that takes their place.
+        Row { table: "rules of policies", bytes: 2 * of(MAX_RULE_BYTES) },
         Row { table: "last minutes", bytes: trace_bytes + OPEN_BLOCK_BYTES },
         Row { table: "recorded processes", bytes: RECORDED_PROCESS_BYTES * of(picture::MAX_PROCESSES) },
     ]
@@ -101,6 +112,8 @@ mod tests {
         let total = |workloads, rings| rows(workloads, rings, 0).iter().map(|row| row.bytes).sum::<u64>();
         assert_eq!(total(110, 0) - total(0, 0), 110 * WORKLOAD_BYTES);
         assert_eq!(total(0, 8 * MIB) - total(0, 0), 16 * MIB);
+        let least = LISTENER_BYTES + MAX_RULE_BYTES + palisade_sinks::BYTES + processes::MAX_IMAGE_BYTES;
+        assert!(total(0, 0) > u64::try_from(least).unwrap(), "what others bound by bytes");
         let metric = &metrics(&rows(110, 8 * MIB, 0))[0];
         assert_eq!(metric.samples.iter().map(|(_, bytes)| bytes).sum::<u64>(), total(110, 8 * MIB));
     }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use palisade_admin::{Metric, MetricKind};
+use palisade_assembly::ENFORCERS;
 use palisade_domain::Verdict;
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount};
 use palisade_supervision::{Mail, TreeNode};
 use palisade_world::{KernelMemory, LossReason};
-
-use super::tree::ENFORCERS;
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
     Metric::single(name, help, MetricKind::Counter, value)

@@ -1,24 +1,11 @@
 //! One running node: adapters, the tree of actors, the admin endpoint, and the order in which they start and stop.
-//!
-//! ```text
-//! palisade                       one-for-one
-//! ├─ health
-//! ├─ configuration               looks at the configuration's file
-//! ├─ policy-compiler             own thread: a large set is seconds of work
-//! ├─ alerts                      own thread: a slow disk delays no enforcement
-//! ├─ recorder                    own thread: compressing costs nobody else
-//! ├─ enforcement                 one-for-all: who has which slot is one truth
-//! │  ├─ enforcers                one-for-one, one child a workload
-//! │  ├─ roster
-//! │  ├─ workloads
-//! │  └─ policy-keeper           own thread: a large directory delays no admission
-//! └─ probe                       own thread: rings are read whatever else goes on
-//! ```
+//! The tree is that of [`palisade_assembly`], and beside it `peers`, with the links on a thread of its own, where links are asked for.
 
 mod bound;
 pub mod kernel;
-mod mailboxes;
+mod links;
 mod metrics;
+mod nodes;
 mod outputs;
 mod recording;
 pub mod reload;
@@ -29,6 +16,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
+use palisade_assembly::Open;
 use palisade_kernel::Claim;
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
@@ -53,15 +41,12 @@ const STALL: Duration = Duration::from_secs(30);
 /// Exit status of a node of which a thread stalled.
 const STALLED: i32 = 70;
 
-/// Opens the record source anew for each generation of the probe.
-pub type OpenRecords = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> + Send + Sync>;
-
 /// The kernel, as the node is handed it.
 pub struct Kernel {
     /// Holds workloads to policies.
     pub enforcement: Arc<dyn Enforcement>,
     /// Opens the stream of records.
-    pub records: OpenRecords,
+    pub records: Open<Box<dyn RecordSource>>,
     /// Bytes of all record rings together, which this process maps.
     pub rings_bytes: u64,
     /// Takes away what is in the kernel, at an authorised stop.
@@ -84,6 +69,7 @@ pub async fn run(
     let arguments = configured.arguments.clone();
     let _claim = Claim::take(&arguments.pin_root)?;
     let bound = bind(&arguments)?;
+    let bound_links = links::bind(&arguments.link)?;
     let kernel = match open(&arguments) {
         Err(error) if kernel::was_told_to_stop(&error) => {
             if !arguments.keep_enforcing {
@@ -94,12 +80,15 @@ pub async fn run(
         }
         opened => opened.context("kernel")?,
     };
-    let bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes, arguments.trace_memory_bytes);
+    let running_links = bound_links.map(|links| links.start(&tree::node_name(&arguments))).transpose()?;
+    let mut bound_rows = bound::rows(arguments.max_workloads, kernel.rings_bytes, arguments.trace_memory_bytes);
+    bound_rows.extend(running_links.as_ref().map(links::RunningLinks::row));
     bound::say(&bound_rows);
-    let places = tree::Places::start().context("cannot start threads")?;
-    let planted = tree::plant(configured, &kernel, &places);
+    let places = tree::threads().context("cannot start threads")?;
+    let planted = tree::plant(configured, &kernel, &places, running_links.as_ref());
     // This thread as well: supervisors, health and the admin endpoint are on it.
-    let watched = [places.all(), vec![Here::beating()]].concat();
+    let of_links = running_links.iter().map(links::RunningLinks::place).collect();
+    let watched = [places.all(), of_links, vec![Here::beating()]].concat();
     let _watchdog = Watchdog::start(&watched, STALL, |stall| {
         tracing::error!(?stall, "a thread does not turn its loop: exit, to be started again");
         std::process::exit(STALLED);
@@ -108,7 +97,12 @@ pub async fn run(
     let running = Arc::new(
         running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?,
     );
-    let view = view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows);
+    if let Some(links) = &running_links {
+        links.show(&running);
+    }
+    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.nodes };
+    let view =
+        view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;
     tracing::info!(
         socket = %arguments.admin_socket.display(),
@@ -129,6 +123,9 @@ pub async fn run(
     };
     admin.stop().await;
     let report = running.stop().await;
+    if let Some(links) = &running_links {
+        links.close().await;
+    }
     if !report.abandoned.is_empty() {
         tracing::warn!(actors = ?report.abandoned, "left behind at the stop");
     }

@@ -2,44 +2,28 @@
 
 use std::sync::Arc;
 
-use palisade_domain::Slot;
-use palisade_protocol::{ConditionReported, RecordAccountOf};
-use palisade_recorder::{
-    Recorder, Wiring,
-    state::{AroundAlerts, Settings},
-};
+use palisade_assembly::{Open, Recording};
+use palisade_recorder::state::{AroundAlerts, Settings};
 use palisade_store::TraceFiles;
-use palisade_supervision::{Asker, ChildSpec, Kept, MailboxOf, Outbox};
-use palisade_wire::trace::{Fact, Header, Picture, What};
+use palisade_supervision::Kept;
+use palisade_wire::trace::Header;
 use palisade_world::TraceStore;
 
 use super::tree;
-use crate::{arguments::NodeArguments, clock::MachineClock, processes};
+use crate::{arguments::NodeArguments, processes};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The recorder; what is so now outlives it, since it is said once.
-pub fn recorder(
-    arguments: &NodeArguments,
-    mailbox: MailboxOf<Recorder>,
-    account: Asker<RecordAccountOf>,
-    conditions: Outbox<ConditionReported>,
-) -> ChildSpec<Recorder> {
-    let mut picture = Picture::default();
-    let host = What::WorkloadNamed(Slot::HOST, Arc::new(tree::host_workload(arguments)));
-    picture.fact(&Fact { boot_ns: 0, what: host });
-    let (now, arguments) = (Kept::new(picture), arguments.clone());
-    ChildSpec::with_mailbox(mailbox, move |_| {
+/// What a recorder is built from, at each of its starts.
+pub fn open(kept: &Kept<NodeArguments>) -> Open<Recording> {
+    let kept = kept.clone();
+    Arc::new(move || {
+        let arguments = kept.lock().clone();
         let files = |path: &std::path::PathBuf| {
             Box::new(TraceFiles::new(path, arguments.trace_directory_bytes)) as Box<dyn TraceStore>
         };
-        let wiring = Wiring {
-            account: account.clone(),
-            store: arguments.trace_directory.as_ref().map(files),
-            conditions: conditions.clone(),
-            clock: Arc::new(MachineClock),
-        };
-        Ok(Recorder::new(settings(&arguments), wiring, now.clone(), processes::list()))
+        let store = arguments.trace_directory.as_ref().map(files);
+        Ok(Recording { settings: settings(&arguments), store, processes: processes::list() })
     })
 }
 

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use palisade_admin::{
     AdminView, AlertLines, Document, LineFilter, Metric, RecordingRequest, TraceBytes, ViewError,
     answers::{Activity, RecordCounts, WorkloadActivity},
+    nodes::AllAlerts,
 };
+use palisade_assembly::{Askers, ENFORCERS};
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
     AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled, PolicySetStatusOf,
@@ -23,8 +25,8 @@ use serde_json::{Value, json};
 
 use super::{
     bound::{self, Row},
-    mailboxes::Askers,
-    metrics, tree,
+    metrics,
+    nodes::AllNodes,
 };
 use crate::clock::MachineClock;
 
@@ -32,7 +34,7 @@ use crate::clock::MachineClock;
 const MAX_NAMED: usize = 64;
 
 /// People and scrapers wait no longer.
-const WITHIN: Duration = Duration::from_secs(2);
+pub const WITHIN: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct View {
@@ -41,12 +43,19 @@ pub struct View {
     enforcement: Arc<dyn Enforcement>,
     mailboxes: Mutex<metrics::Mailboxes>,
     bound: Vec<Row>,
+    nodes: AllNodes,
 }
 
 impl View {
     /// Shows this tree.
-    pub fn new(tree: Arc<Tree>, ask: Askers, enforcement: Arc<dyn Enforcement>, bound: Vec<Row>) -> Self {
-        Self { tree, ask, enforcement, mailboxes: Mutex::default(), bound }
+    pub fn new(
+        tree: Arc<Tree>,
+        ask: Askers,
+        enforcement: Arc<dyn Enforcement>,
+        bound: Vec<Row>,
+        nodes: AllNodes,
+    ) -> Self {
+        Self { tree, ask, enforcement, mailboxes: Mutex::default(), bound, nodes }
     }
 
     /// Sums: whole whatever a panic left behind.
@@ -188,7 +197,8 @@ pub fn matrix(matrix: &KernelMatrix) -> Value {
     })
 }
 
-fn silent(actor: &'static str) -> impl FnOnce(AskError) -> ViewError {
+/// Who did not answer, and why.
+pub fn silent(actor: &'static str) -> impl FnOnce(AskError) -> ViewError {
     move |error| ViewError { actor, reason: error.to_string() }
 }
 
@@ -213,6 +223,8 @@ impl AdminView for View {
         match which {
             Document::Tree => serde_json::to_value(self.tree.read())
                 .map_err(|error| ViewError { actor: "tree", reason: error.to_string() }),
+            Document::TreeOfAll => Ok(json!(self.nodes.trees(&self.tree.read()).await?)),
+            Document::Nodes => Ok(json!(self.nodes.nodes().await?)),
             Document::Workloads => self.workloads().await,
             Document::Policies => self.policies().await,
             Document::Activity => Ok(json!(self.activity().await)),
@@ -255,6 +267,10 @@ impl AdminView for View {
             Ok(status) => all.extend(metrics::policies(&status)),
             Err(_) => unanswered.push("policy-keeper"),
         }
+        match self.nodes.metrics().await {
+            Ok(of_links) => all.extend(of_links),
+            Err(_) => unanswered.push("peers"),
+        }
         all.extend(metrics::memory(&self.enforcement.memory()));
         all.extend(bound::metrics(&self.bound));
         all.extend(self.mailboxes().metrics(&self.tree.read()));
@@ -285,8 +301,21 @@ impl AdminView for View {
             arguments: request.arguments,
         };
         let refused = |error: RecordingRefused| ViewError { actor: "recorder", reason: error.to_string() };
-        let begun = self.ask.recording.ask(asked, WITHIN).await.map_err(silent("recorder"))?;
+        let Some(recorder) = &self.ask.recording else {
+            return Err(ViewError { actor: "recorder", reason: "this node records nothing".to_owned() });
+        };
+        let begun = recorder.ask(asked, WITHIN).await.map_err(silent("recorder"))?;
         begun.map(|stream| stream.bytes).map_err(refused)
+    }
+
+    async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError> {
+        let question = SubscribeAlerts { class: LineClass::Policy, recent, follow: false };
+        let mut stream = self.ask.alerts.ask(question, WITHIN).await.map_err(silent("alerts"))?;
+        let mut own = Vec::new();
+        while let Some(line) = stream.lines.recv().await {
+            own.push(line.trim_end().to_owned());
+        }
+        self.nodes.alerts(own, recent).await
     }
 
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {
@@ -316,7 +345,7 @@ fn down(root: &TreeNode) -> Option<Condition> {
         if matches!(node.state, State::BackingOff | State::GaveUp | State::Finished | State::Abandoned) {
             let why = node.last_error.as_deref().unwrap_or("it ended");
             let said = format!("{}: {why}", path.join("/"));
-            let own = path.iter().rev().nth(1).is_some_and(|parent| parent == tree::ENFORCERS);
+            let own = path.iter().rev().nth(1).is_some_and(|parent| parent == ENFORCERS);
             if own { of_workloads.push(said) } else { of_node.push(said) }
         }
     });
@@ -352,7 +381,7 @@ mod tests {
     #[test]
     fn unit_node_is_not_ready_while_one_of_its_own_actors_is_down() {
         let tree = |probe, web| {
-            let enforcers = node(tree::ENFORCERS, State::Running, vec![node("4:shop/web/main", web, Vec::new())]);
+            let enforcers = node(ENFORCERS, State::Running, vec![node("4:shop/web/main", web, Vec::new())]);
             let enforcement = node("enforcement", State::Running, vec![enforcers]);
             node("palisade", State::Running, vec![enforcement, node("probe", probe, Vec::new())])
         };

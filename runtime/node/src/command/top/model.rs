@@ -14,6 +14,8 @@ use crate::{arguments::SortArgument, render::printable};
 
 /// What the kernel calls observations that were sent once, with a count.
 const FOLDED: &str = "Folded";
+/// What it calls those past their workload's rate.
+const SUPPRESSED: &str = "Suppressed";
 
 /// One look at the node.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,8 +73,10 @@ pub struct NodeLine {
     pub alerts_per_second: f64,
     /// By verdict.
     pub alerts: BTreeMap<String, u64>,
-    /// Records lost or suppressed in the kernel, by reason; what was folded is no loss, for its count came.
+    /// Records lost in the kernel, by reason, as among the metrics: without what it held back by intent, which is the next two.
     pub lost: BTreeMap<String, u64>,
+    /// Observations past their workload's rate.
+    pub suppressed: u64,
     /// Observations that were sent once, with a count.
     pub folded: u64,
     /// Record numbers that did not arrive, and that nothing in the kernel counted: 0 once the rings are drained.
@@ -256,9 +260,10 @@ fn node(before: Option<&Look>, now: &Look, workloads: &[WorkloadLine], actors: &
         lost: records
             .lost
             .iter()
-            .filter(|(reason, count)| **count > 0 && *reason != FOLDED)
+            .filter(|(reason, count)| **count > 0 && ![SUPPRESSED, FOLDED].contains(&reason.as_str()))
             .map(|(reason, count)| (printable(reason), *count))
             .collect(),
+        suppressed: records.lost.get(SUPPRESSED).copied().unwrap_or(0),
         folded: records.lost.get(FOLDED).copied().unwrap_or(0),
         missing: records.missing.saturating_sub(records.lost.values().sum()),
         malformed: records.malformed,

@@ -189,9 +189,10 @@ impl Screen {
         );
         let lost: Vec<String> = node.lost.iter().map(|(reason, count)| format!("{reason} {}", short(*count))).collect();
         let lost = if lost.is_empty() { "0".to_owned() } else { lost.join(" ") };
-        let NodeLine { folded, missing, malformed, refused, held_back, unwritten, missed, shed, .. } = *node;
+        let NodeLine { suppressed, folded, missing, malformed, refused, held_back, unwritten, missed, shed, .. } =
+            *node;
         let losses = format!(
-            "lost {lost}  missing {}  malformed {}  refused {}  suppressed {}  unwritten {}  missed {}  shed {}  folded {}",
+            "lost {lost}  missing {}  malformed {}  refused {}  held back {}  unwritten {}  missed {}  shed {}  suppressed {}  folded {}",
             short(missing),
             short(malformed),
             short(refused),
@@ -199,10 +200,13 @@ impl Screen {
             short(unwritten),
             short(missed),
             short(shed),
+            short(suppressed),
             short(folded)
         );
         let any = !node.lost.is_empty()
-            || [missing, malformed, refused, held_back, unwritten, missed, shed].iter().any(|count| *count > 0);
+            || [missing, malformed, refused, held_back, unwritten, missed, shed, suppressed]
+                .iter()
+                .any(|count| *count > 0);
         let last = match (&self.failed, node.unanswered.as_slice(), node.conditions.as_slice()) {
             (Some(failed), ..) => Span::styled(format!("these are old: {failed}"), self.paint(Color::Red)),
             (None, [_, ..], _) => {

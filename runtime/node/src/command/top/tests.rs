@@ -84,8 +84,8 @@ fn look(at_ms: u64, events: u64) -> Look {
             at_ms,
             records: RecordCounts {
                 delivered: events,
-                missing: 1_013,
-                lost: BTreeMap::from([("RingFull".into(), 12), ("Folded".into(), 1_000)]),
+                missing: 1_020,
+                lost: BTreeMap::from([("RingFull".into(), 12), ("Folded".into(), 1_000), ("Suppressed".into(), 7)]),
                 ..RecordCounts::default()
             },
             alerts: verdicts(events / 10, 2),
@@ -169,7 +169,7 @@ fn unit_top_fits_eighty_columns_and_escapes_what_workloads_chose() {
     let expected = [
         "palisade ready  generation 7  policies 1  workloads 2  events/s 200  alerts/s 20",
         "denied 30, observed 2",
-        "lost RingFull 12  missing 1  malformed 0  refused 0  suppressed 4  unwritten 0",
+        "lost RingFull 12  missing 1  malformed 0  refused 0  held back 4  unwritten 0  m",
         "slot 2: degraded: no \\u{9b}1m",
         "WORKLOAD            ALERTS/S EVENTS/S DENIED KILLED OBSERV UNENF  GEN   TIER",
         "shop/web-\\u{1b}[2J\\ 20.0     200      30     0      1      0      7     lsm+cgr",
@@ -250,7 +250,8 @@ fn unit_top_as_json_has_the_whole_names_and_numbers() {
     let json = screen.as_json().expect("a frame");
     assert_eq!(json["workloads"][0]["name"], "shop/api/main");
     assert_eq!(json["workloads"][1]["alerts"]["denied"], 10);
-    assert_eq!(json["node"]["lost"]["RingFull"], 12);
+    assert_eq!(json["node"]["lost"], serde_json::json!({ "RingFull": 12 }), "what was held back by intent is no loss");
+    assert_eq!((&json["node"]["suppressed"], &json["node"]["folded"]), (&7.into(), &1_000.into()));
     assert_eq!(json["actors"][1]["restarts"], 1);
 }
 

@@ -4,11 +4,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, WrapFuture as _};
 use palisade_alerts::actor::{SetSinks, SetThrottle};
+use palisade_assembly::{Live, Outlets, host_appeared};
 use palisade_domain::Slot;
-use palisade_protocol::{
-    Condition, ConditionReported, SetPolicyInterval, SetPostures, SetVisibility, WorkloadAppeared, WorkloadNamed,
-};
-use palisade_supervision::{Context, Kept, Outbox};
+use palisade_protocol::{Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed};
+use palisade_supervision::{Context, Kept};
 use tokio::time::timeout;
 
 use super::state::State;
@@ -40,28 +39,16 @@ pub struct ReloadConfiguration;
 /// Who owns what can change.
 #[derive(Clone)]
 pub struct Wiring {
-    /// The keeper of the policy set.
-    pub postures: Outbox<SetPostures>,
-    /// The same.
-    pub policy_interval: Outbox<SetPolicyInterval>,
-    /// The roster, for the host's labels; nobody where the host is not held.
-    pub host: Option<Outbox<WorkloadAppeared>>,
-    /// Who names workloads in alerts, and who records.
-    pub named: Vec<Outbox<WorkloadNamed>>,
-    /// Who enforces and who makes logs: each sees by default what this says.
-    pub visibility: [Outbox<SetVisibility>; 2],
-    /// Who writes alerts.
-    pub throttle: Outbox<SetThrottle>,
-    /// The same.
-    pub sinks: Outbox<SetSinks>,
+    /// The actors.
+    pub outlets: Outlets,
     /// The bounds of its files, and what sinks are made of.
     pub outputs: Outputs,
-    /// Who keeps conditions.
-    pub conditions: Outbox<ConditionReported>,
     /// The runtime's own log.
     pub level: LogLevel,
+    /// What sinks that are opened again are made from.
+    pub arguments: Kept<NodeArguments>,
     /// What actors that start again are built from.
-    pub live: Kept<NodeArguments>,
+    pub live: Kept<Live>,
 }
 
 /// The file as it was found, or why it could not be read.
@@ -156,7 +143,7 @@ impl Configuration {
 
     /// What actors that start again are built from.
     fn remember(&self, wanted: &NodeArguments) {
-        let mut live = self.wiring.live.lock();
+        let mut live = self.wiring.arguments.lock();
         live.default_file_posture = wanted.default_file_posture;
         live.default_network_posture = wanted.default_network_posture;
         live.default_capabilities_posture = wanted.default_capabilities_posture;
@@ -175,6 +162,7 @@ impl Configuration {
         live.log_file_bytes = wanted.log_file_bytes;
         live.log_file_keep = wanted.log_file_keep;
         live.log_stdout = wanted.log_stdout;
+        *self.wiring.live.lock() = tree::live(&live);
     }
 
     /// Tells each owner; one that is over is told by its factory, which reads `live`.
@@ -183,20 +171,24 @@ impl Configuration {
         self.remember(wanted);
         let mut told = true;
         if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
-            told &= self.wiring.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
+            told &= self.wiring.outlets.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
         }
         if changed(&["policyInterval"]) {
-            told &=
-                self.wiring.policy_interval.try_send(SetPolicyInterval { interval: wanted.policy_interval }).is_ok();
+            told &= self
+                .wiring
+                .outlets
+                .policy_interval
+                .try_send(SetPolicyInterval { interval: wanted.policy_interval })
+                .is_ok();
         }
         if changed(&["visibility"]) {
-            let message = self.wiring.live.lock().seen();
-            for hearer in &self.wiring.visibility {
+            let message = self.wiring.live.lock().seen;
+            for hearer in &self.wiring.outlets.visibility {
                 told &= hearer.try_send(message).is_ok();
             }
         }
         if changed(&["maxAlertPerSec", "throttleSec", "noAlertThrottling"]) {
-            told &= self.wiring.throttle.try_send(SetThrottle(outputs::throttle(wanted))).is_ok();
+            told &= self.wiring.outlets.throttle.try_send(SetThrottle(outputs::throttle(wanted))).is_ok();
         }
         // Before files are begun that they hold for.
         self.wiring.outputs.set_bounds(wanted);
@@ -204,13 +196,14 @@ impl Configuration {
             told &= self.tell_sinks(wanted);
         }
         if changed(&["hostLabels"]) {
-            let workload = Arc::new(tree::host_workload(wanted));
-            for named in &self.wiring.named {
+            let host = tree::host_workload(wanted);
+            let workload = Arc::new(host.clone());
+            for named in &self.wiring.outlets.named {
                 let workload = Arc::clone(&workload);
                 told &= named.try_send(WorkloadNamed { slot: Slot::HOST, workload }).is_ok();
             }
-            if let Some(host) = &self.wiring.host {
-                told &= host.try_send(tree::host_appeared(wanted)).is_ok();
+            if let Some(roster) = &self.wiring.outlets.host {
+                told &= roster.try_send(host_appeared(&host)).is_ok();
             }
         }
         if changed(&["logLevel"])
@@ -226,7 +219,7 @@ impl Configuration {
     /// Those that stay what they are go on; lines that others were handed already are written by them.
     fn tell_sinks(&self, wanted: &NodeArguments) -> bool {
         match self.wiring.outputs.sinks(wanted) {
-            Ok(Sinks { sinks, log_sinks }) => self.wiring.sinks.try_send(SetSinks { sinks, log_sinks }).is_ok(),
+            Ok(Sinks { sinks, log_sinks }) => self.wiring.outlets.sinks.try_send(SetSinks { sinks, log_sinks }).is_ok(),
             Err(error) => {
                 tracing::error!(%error, "no thread for another sink: lines go where they went until the alerts actor starts again");
                 true
@@ -246,7 +239,7 @@ impl Configuration {
         let condition = self.condition();
         if again || self.told.as_ref() != Some(&condition) {
             let report = ConditionReported { name: CONDITION.into(), condition: Some(condition.clone()) };
-            if self.wiring.conditions.try_send(report).is_ok() {
+            if self.wiring.outlets.conditions.try_send(report).is_ok() {
                 self.told = Some(condition);
             }
         }

@@ -148,6 +148,13 @@ mod tests {
             "hostPolicy",
             "hostVisibility",
             "keepEnforcing",
+            // The files that these name are looked at while the node runs.
+            "linkCa",
+            "linkCertificate",
+            "linkKey",
+            "linkListen",
+            "linkPeers",
+            "linkRevoked",
             "logFormat",
             "maxWorkloads",
             "noContainers",

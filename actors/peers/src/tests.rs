@@ -1,0 +1,247 @@
+//! The state alone, and two actors over links in memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actix::{Actor, Handler, MessageResult};
+use bytes::Bytes;
+use palisade_domain::{NodeName, Refusal, UnixNanos};
+use palisade_protocol::{AlertStream, Condition, ConditionReported, NodesOf, SubscribeAlerts};
+use palisade_supervision::{Address, ChildSpec, Context, Overflow, Supervisor, Tree};
+use palisade_wire::frame::Message;
+use palisade_world::{BootNanos, Clock, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    Peers, Wiring,
+    state::{ANSWER_EVERY, ASK_EVERY, Heard, RECENT, State, condition},
+};
+
+const LINKED: LinkState = LinkState::Linked { since: UnixNanos(1) };
+
+fn node(name: &str) -> NodeName {
+    name.parse().expect("a name")
+}
+
+fn peer(name: &str, state: LinkState) -> Peer {
+    Peer { name: node(name), address: None, dialled: true, state, counts: LinkCounts::default() }
+}
+
+fn out() -> LinkState {
+    LinkState::Out { why: "it does not answer".into(), since: UnixNanos(0) }
+}
+
+const fn at(seconds: u64) -> BootNanos {
+    BootNanos(seconds * 1_000_000_000)
+}
+
+#[test]
+fn unit_peers_ask_who_is_linked_now_and_then_and_keep_the_last_answer_with_its_age() {
+    let mut state = State::default();
+    let peers = [peer("a", LINKED), peer("b", out())];
+    let asks = state.ask(at(1), &peers, ASK_EVERY);
+    let [(name, [Message::AskTree { question }, Message::AskAlerts { question: of_alerts, recent: RECENT }])] =
+        asks.as_slice()
+    else {
+        panic!("{asks:?}")
+    };
+    assert_eq!(*name, node("a"));
+    assert_eq!(state.ask(at(3), &peers, ASK_EVERY), []);
+    assert!(state.is_waiting(&peers));
+    let row = palisade_wire::frame::TreeRow { name: "palisade".into(), ..Default::default() };
+    assert_eq!(state.heard(at(2), &node("a"), &Message::tree(*question, [row.clone()]).write()), Heard::Nothing);
+    assert!(state.is_waiting(&peers), "the alerts are owed");
+    state.heard(at(2), &node("a"), &Message::alerts(*of_alerts, vec!["{}".into()]).write());
+    assert!(!state.is_waiting(&peers));
+    // What was not asked for is not believed.
+    state.heard(at(3), &node("a"), &Message::tree(*question, []).write());
+    state.heard(at(3), &node("a"), &Message::tree(77, []).write());
+    let gone = [peer("a", out())];
+    assert_eq!(state.ask(at(9), &gone, ASK_EVERY), []);
+    let nodes = state.nodes(at(10), gone.to_vec());
+    let tree = nodes[0].tree.as_ref().expect("kept, though it is out");
+    assert_eq!((tree.items.as_slice(), tree.age_ms), (&[row][..], 8000));
+    // It comes back: it is asked at once, and what it once owed is owed no more.
+    assert_eq!(state.ask(at(10), &peers[..1], ASK_EVERY).len(), 1);
+    assert_eq!(state.ask(at(11), &[], ASK_EVERY), []);
+    assert_eq!(state.nodes(at(11), vec![peer("a", LINKED)])[0].tree, None, "forgotten with the peer");
+}
+
+#[test]
+fn unit_peers_answer_no_oftener_than_they_say_and_count_what_they_do_not_understand() {
+    let mut state = State::default();
+    let ask = |question| Message::AskTree { question }.write();
+    assert_eq!(state.heard(at(1), &node("a"), &ask(1)), Heard::TellTree { question: 1 });
+    assert_eq!(state.heard(at(1), &node("a"), &ask(2)), Heard::Nothing);
+    assert_eq!(state.heard(at(1), &node("b"), &ask(3)), Heard::TellTree { question: 3 }, "each for itself");
+    let alerts = Message::AskAlerts { question: 4, recent: u64::MAX }.write();
+    assert_eq!(state.heard(at(1), &node("a"), &alerts), Heard::TellAlerts { question: 4, recent: RECENT });
+    let later = BootNanos(at(1).0 + u64::try_from(ANSWER_EVERY.as_nanos()).expect("short"));
+    assert_eq!(state.heard(later, &node("a"), &ask(5)), Heard::TellTree { question: 5 });
+    state.heard(at(2), &node("a"), b"rubbish");
+    assert_eq!(state.nodes(at(2), vec![peer("a", LINKED)])[0].unreadable, 1);
+}
+
+#[test]
+fn unit_peers_say_which_links_are_not_as_they_were_told_to_be() {
+    let refused =
+        LinkState::Refused { why: Refusal::Expired, said: "too late".into(), by_us: false, since: UnixNanos(0) };
+    let caller = Peer { dialled: false, ..peer("d", out()) };
+    let peers = [peer("a", LINKED), peer("b", out()), peer("c", refused), caller];
+    let Condition::Degraded(said) = condition(&peers, &["the certificate ends soon".into()]) else {
+        panic!("degraded")
+    };
+    assert_eq!(
+        said,
+        "the certificate ends soon; b is out since 1970-01-01T00:00:00.000000Z: it does not answer; \
+         c refuses this node (expired): too late"
+    );
+    assert_eq!(condition(&peers[..1], &[]), Condition::Good);
+}
+
+/// Links in memory: what one sends, the other hears.
+struct Wire {
+    own: NodeName,
+    all: Arc<Hub>,
+}
+
+#[derive(Default)]
+struct Hub {
+    events: Mutex<BTreeMap<NodeName, VecDeque<LinkEvent>>>,
+    out: Mutex<bool>,
+    news: Notify,
+}
+
+#[async_trait::async_trait]
+impl Link for Wire {
+    fn own_name(&self) -> &NodeName {
+        &self.own
+    }
+    fn peers(&self) -> Vec<Peer> {
+        let state = if *self.all.out.lock().expect("whole") { out() } else { LINKED };
+        let events = self.all.events.lock().expect("whole");
+        events.keys().filter(|name| **name != self.own).map(|name| peer(name.as_str(), state.clone())).collect()
+    }
+    fn turned_away(&self) -> Vec<TurnedAway> {
+        Vec::new()
+    }
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn try_send(&self, to: &NodeName, message: Bytes) -> Result<(), SendError> {
+        if !*self.all.out.lock().expect("whole") {
+            let event = LinkEvent::Received { peer: self.own.clone(), messages: vec![message] };
+            self.all.events.lock().expect("whole").get_mut(to).expect("a peer").push_back(event);
+            self.all.news.notify_waiters();
+        }
+        Ok(())
+    }
+    async fn send(&self, to: &NodeName, message: Bytes) -> Result<(), SendError> {
+        self.try_send(to, message)
+    }
+    async fn next(&self) -> Option<LinkEvent> {
+        loop {
+            let news = self.all.news.notified();
+            if let Some(event) = self.all.events.lock().expect("whole").get_mut(&self.own).expect("known").pop_front() {
+                return Some(event);
+            }
+            news.await;
+        }
+    }
+}
+
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn boot(&self) -> BootNanos {
+        BootNanos(u64::try_from(self.0.elapsed().as_nanos()).expect("short"))
+    }
+    fn unix(&self) -> UnixNanos {
+        UnixNanos(self.boot().0)
+    }
+}
+
+/// Alerts of a node, and where conditions go.
+#[derive(Default)]
+struct Rest;
+
+impl Actor for Rest {
+    type Context = Context<Self>;
+}
+
+impl Handler<SubscribeAlerts> for Rest {
+    type Result = MessageResult<SubscribeAlerts>;
+    fn handle(&mut self, asked: SubscribeAlerts, _: &mut Self::Context) -> Self::Result {
+        let (sender, lines) = mpsc::channel(200);
+        (0..asked.recent.min(150)).for_each(|n| sender.try_send(Arc::from(format!("{{\"n\":{n}}}\n"))).expect("room"));
+        MessageResult(AlertStream { lines, follows: false })
+    }
+}
+
+impl Handler<ConditionReported> for Rest {
+    type Result = ();
+    fn handle(&mut self, _: ConditionReported, _: &mut Self::Context) {}
+}
+
+async fn start(name: &str, hub: &Arc<Hub>, clock: &Arc<Paused>) -> (Tree, Address<Peers>) {
+    let mut supervisor = Supervisor::new(name);
+    let rest = supervisor.add(ChildSpec::new("rest", |_| Rest));
+    let own = palisade_supervision::TreeNode {
+        name: name.into(),
+        kind: palisade_supervision::Kind::Actor("Whole".into()),
+        state: palisade_supervision::State::BackingOff,
+        restart: None,
+        place: "here".into(),
+        generation: 1,
+        uptime_ms: None,
+        restarts: 3,
+        last_error: None,
+        mail: None,
+        children: Vec::new(),
+    };
+    let wiring = Wiring {
+        link: Arc::new(Wire { own: node(name), all: Arc::clone(hub) }),
+        tree: Arc::new(move || Some(own.clone())),
+        alerts: rest.asker(),
+        clock: Arc::<Paused>::clone(clock),
+        conditions: rest.outbox(Overflow::Refuse),
+    };
+    let peers = supervisor.add(ChildSpec::new("peers", move |_| Peers::new(wiring.clone())));
+    (supervisor.start(|gave_up| panic!("{gave_up}")).await.expect("it starts"), peers)
+}
+
+#[test]
+fn unit_peers_show_each_other_their_trees_and_alerts_and_say_how_old_they_are_when_one_is_out() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let hub = Arc::new(Hub::default());
+        hub.events.lock().expect("whole").extend([(node("a"), VecDeque::new()), (node("b"), VecDeque::new())]);
+        let clock = Arc::new(Paused(tokio::time::Instant::now()));
+        let (one, a) = start("a", &hub, &clock).await;
+        let (other, _) = start("b", &hub, &clock).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let ask = || a.ask(NodesOf { fresh: true }, Duration::from_secs(3));
+        let nodes = ask().await.expect("answered");
+        assert_eq!(nodes.own, "a");
+        let seen = &nodes.nodes[0];
+        let (tree, alerts) = (seen.tree.as_ref().expect("told"), seen.alerts.as_ref().expect("told"));
+        assert_eq!(
+            (tree.items[0].name.as_str(), tree.items[0].state.as_str(), tree.items[0].restarts),
+            ("b", "backing-off", 3)
+        );
+        assert_eq!((alerts.items.len(), alerts.items[99].as_str()), (100, "{\"n\":99}"));
+        assert!(tree.age_ms < 10 && alerts.age_ms < 10, "asked anew: {} {}", tree.age_ms, alerts.age_ms);
+        *hub.out.lock().expect("whole") = true;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let before = tokio::time::Instant::now();
+        let nodes = ask().await.expect("answered");
+        assert!(before.elapsed() < Duration::from_millis(100), "nobody is waited for that is out");
+        assert_eq!(nodes.nodes[0].peer.state, out());
+        assert_eq!(nodes.nodes[0].tree.as_ref().expect("kept").age_ms, 30_000);
+        one.stop().await;
+        other.stop().await;
+    });
+}

@@ -1,0 +1,47 @@
+//! Links between nodes: QUIC with mutual TLS, messages that are resumed where they broke off. The adapter of [`palisade_world::Link`].
+//!
+//! ```text
+//! try_send ──► queue (numbers, digests, a bound) ──► batches of up to 64 KiB ──► QUIC stream ──► inbox (a bound) ──► next
+//!                 ▲                                                                                │
+//!                 └────────────── "I have up to N", on a stream of its own ◄───────────────────────┘
+//! ```
+//!
+//! - **Who**: a node is its certificate's DNS name. Each side shows a certificate of an authority that the other trusts; one that is expired,
+//!   of another authority, taken back or of another name is refused by the alert that TLS has for it, and both sides say why
+//!   ([`palisade_domain::Refusal`]). [`authority`] makes certificates for who has no authority; files made elsewhere do as well.
+//! - **Rotation**: certificate, key, authorities and lists are read again each second. New ones count for what links from then on; a link
+//!   that stands moves to a new connection, and is looked at by the new lists at once. What is not sound changes nothing, and is said.
+//! - **Resumption**: each message has a number and a digest of all before it. On a new connection each side says what it last took, and the
+//!   other goes on from there: a broken connection loses and repeats nothing. A process that begins anew knows of no messages.
+//! - **Back-pressure**: `queue_bytes` wait here for a peer, QUIC's window and `inbox_bytes` at the peer; a sender waits or is refused.
+//! - **Determinism**: tasks run at a [`palisade_supervision::Place`], timers are tokio's, sockets, wall clock and randomness are ports, every
+//!   `select!` is biased and no hash map is iterated: under a paused runtime, one seed gives the same packets, byte for byte.
+//!
+//! Nothing outside this crate knows quinn.
+#![forbid(unsafe_code)]
+
+pub mod authority;
+mod backoff;
+mod credentials;
+pub mod crypto;
+mod ended;
+mod entry;
+mod handshake;
+mod inbound;
+mod links;
+mod outbound;
+mod peer;
+mod quic;
+mod rng;
+mod session;
+mod stream;
+mod verify;
+
+pub use backoff::Backoff;
+pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError};
+pub use links::{LinkConfig, LinkError, Links, Ports};
+pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
+pub use rng::MachineRng;
+
+#[cfg(test)]
+mod tests;

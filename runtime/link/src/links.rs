@@ -1,0 +1,504 @@
+//! All links of a node: the endpoint, who knocks at it, the table of peers, and the port that actors see.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use palisade_domain::{NodeName, Refusal, UnixNanos};
+use palisade_supervision::Place;
+use palisade_wire::frame::{LONGEST_MESSAGE, Run, SPOKEN, Versions};
+use palisade_world::{Clock, Link, LinkEvent, LinkState, Peer, Rng, SendError, TurnedAway};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime as _};
+use rustls::crypto::CryptoProvider;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::{
+    authority,
+    backoff::Backoff,
+    credentials::{CredentialSource, CredentialsError},
+    ended::{self, Ended},
+    entry::Entry,
+    handshake::{self, Arrival, WITHIN},
+    peer,
+    quic::{EndpointKeys, Making, PortRuntime, PortSocket, Socket, Tls, Transport, WallClock},
+};
+
+/// Events that wait for a reader, beside the bound in bytes of each peer.
+const EVENTS: usize = 1024;
+/// Handshakes at a time; who comes beyond is refused, and tries again.
+const HANDSHAKES: usize = 32;
+/// Of those, how many until each must show that it is where it says (a retry of QUIC).
+const UNPROVEN: usize = 8;
+/// Refusals of nodes without a name that can be trusted, of which is told.
+const STRANGERS: usize = 16;
+/// Connections of one peer that wait to be taken up.
+const ARRIVALS: usize = 4;
+/// A certificate that ends within this is said to.
+const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How links behave.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// Who is dialled, and where.
+    pub peers: BTreeMap<NodeName, SocketAddr>,
+    /// Whether others may dial this node.
+    pub listens: bool,
+    /// Peers at most, those that dial included.
+    pub most_peers: usize,
+    /// Bytes that wait for one peer, at most.
+    pub queue_bytes: usize,
+    /// Bytes that came from one peer and wait for a reader, at most.
+    pub inbox_bytes: usize,
+    /// How QUIC is set up.
+    pub transport: Transport,
+    /// Delays before a peer is dialled again.
+    pub backoff: Backoff,
+    /// Between two looks at the credentials.
+    pub read_every: Duration,
+    /// Between two looks at the time of a peer's certificate.
+    pub look_every: Duration,
+    /// What this node says to speak.
+    pub spoken: Versions,
+}
+
+impl Default for LinkConfig {
+    /// A peer takes at most 4 MiB waiting here, 1 MiB waiting for a reader and 1 MiB in QUIC's window: with 64 peers 384 MiB, if all of
+    /// them stopped taking and never stopped sending.
+    fn default() -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            listens: true,
+            most_peers: 64,
+            queue_bytes: 4 << 20,
+            inbox_bytes: 1 << 20,
+            transport: Transport { idle: Duration::from_secs(6), window_bytes: 1 << 20 },
+            backoff: Backoff { first: Duration::from_millis(250), most: Duration::from_secs(15) },
+            read_every: Duration::from_secs(1),
+            look_every: Duration::from_secs(30),
+            spoken: SPOKEN,
+        }
+    }
+}
+
+/// What links stand on.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where their tasks run.
+    pub place: Arc<dyn Place>,
+    /// Wall clock, for certificates. Timers are tokio's.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter, runs, connection ids, keys of the endpoint.
+    pub rng: Arc<dyn Rng>,
+    /// For TLS: [`crate::crypto::machine`], or a seeded one.
+    pub provider: Arc<CryptoProvider>,
+    /// Certificates, again and again.
+    pub credentials: Arc<dyn CredentialSource>,
+}
+
+/// Why there are no links.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Without certificates nobody is believed.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A peer that cannot be.
+    #[error("{0} is this node's own name: it does not link to itself")]
+    Itself(NodeName),
+    /// More are named than there is room for.
+    #[error("{0} peers, of at most {1}")]
+    TooMany(usize, usize),
+}
+
+/// An event and the room that it takes.
+pub(crate) struct Delivered {
+    pub(crate) event: LinkEvent,
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Each peer, and where its arrivals go.
+type Table = BTreeMap<NodeName, (Arc<Entry>, mpsc::Sender<Arrival>)>;
+
+/// What all tasks share.
+pub(crate) struct Shared {
+    pub(crate) name: NodeName,
+    pub(crate) config: LinkConfig,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) tls: watch::Sender<Arc<Tls>>,
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) events: mpsc::Sender<Delivered>,
+    making: Making,
+    ports: Ports,
+    endpoint: Mutex<Option<Endpoint>>,
+    table: Mutex<Table>,
+    strangers: Mutex<VecDeque<TurnedAway>>,
+    /// Why the credentials as they are now are not in force.
+    trouble: Mutex<Option<String>>,
+}
+
+/// A lock that nobody holds over an await, and within which nothing panics.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> UnixNanos {
+        self.ports.clock.unix()
+    }
+
+    pub(crate) fn wall_clock(&self) -> WallClock {
+        WallClock(Arc::clone(&self.ports.clock))
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        held(&self.endpoint).clone()
+    }
+
+    pub(crate) fn draw(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.rng.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Says how a link is now. Where nobody asks for events, none waits for ever: how links are is also in [`Link::peers`].
+    pub(crate) fn changed(&self, peer: &NodeName, state: LinkState) {
+        let event = LinkEvent::Changed { peer: peer.clone(), state };
+        if self.events.try_send(Delivered { event, _room: None }).is_err() {
+            tracing::debug!(%peer, "nobody hears how the link is");
+        }
+    }
+
+    fn entry(&self, name: &NodeName) -> Option<Arc<Entry>> {
+        held(&self.table).get(name).map(|(entry, _)| Arc::clone(entry))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Err(gone) = self.ports.place.run(Box::new(move || Box::pin(task))) {
+            tracing::debug!(%gone, "a task of a link comes too late");
+        }
+    }
+
+    /// Where arrivals of this peer go: that of its task, which is begun where there is none. `None` where there is no room.
+    fn door(self: &Arc<Self>, name: &NodeName, dial: Option<SocketAddr>) -> Option<mpsc::Sender<Arrival>> {
+        let mut table = held(&self.table);
+        if let Some((_, door)) = table.get(name) {
+            return Some(door.clone());
+        }
+        if table.len() >= self.config.most_peers {
+            // Room is made by who only ever dialled and has been out the longest.
+            let gone = table.iter().filter(|(_, (entry, _))| entry.dial.is_none());
+            let gone = gone.filter_map(|(name, (entry, _))| entry.out_since().map(|since| (since, name.clone())));
+            let (_, gone) = gone.min()?;
+            table.remove(&gone);
+        }
+        let (door, arrivals) = mpsc::channel(ARRIVALS);
+        let config = &self.config;
+        let entry = Entry::new(name.clone(), dial, Run(self.draw()), config.queue_bytes, config.inbox_bytes);
+        let entry = Arc::new(entry);
+        table.insert(name.clone(), (Arc::clone(&entry), door.clone()));
+        drop(table);
+        self.spawn(peer::run(Arc::clone(self), entry, arrivals));
+        Some(door)
+    }
+
+    fn turned_away(&self, address: SocketAddr, why: Refusal, said: String, by_us: bool) {
+        let mut strangers = held(&self.strangers);
+        let now = self.now();
+        let known = strangers.iter_mut().find(|one| one.address.ip() == address.ip() && one.why == why);
+        // Who comes again and again is not said again and again.
+        let times = known.as_ref().map_or(1, |one| one.times + 1);
+        if times.is_power_of_two() {
+            tracing::warn!(%address, %why, %said, by_us, times, "no link to who dialled");
+        }
+        if let Some(one) = known {
+            (one.address, one.said, one.last, one.times) = (address, said, now, times);
+            return;
+        }
+        if strangers.len() == STRANGERS {
+            strangers.pop_front();
+        }
+        strangers.push_back(TurnedAway { address, why, said, by_us, times, last: now });
+    }
+}
+
+/// Links of a node. They end with [`Links::close`], or with what they stand on.
+pub struct Links {
+    shared: Arc<Shared>,
+    reader: tokio::sync::Mutex<mpsc::Receiver<Delivered>>,
+}
+
+impl Links {
+    /// Reads the credentials and begins: tasks run at the place from now on.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub fn start(config: LinkConfig, ports: Ports, socket: Socket) -> Result<Arc<Self>, LinkError> {
+        let credentials = ports.credentials.read()?;
+        let name = credentials.name().ok_or(CredentialsError::Nameless)?;
+        if config.peers.contains_key(&name) {
+            return Err(LinkError::Itself(name));
+        }
+        if config.peers.len() > config.most_peers {
+            return Err(LinkError::TooMany(config.peers.len(), config.most_peers));
+        }
+        let making = Making {
+            provider: Arc::clone(&ports.provider),
+            clock: Arc::clone(&ports.clock),
+            rng: Arc::clone(&ports.rng),
+            keys: EndpointKeys::draw(&*ports.rng),
+            transport: config.transport,
+        };
+        let tls = Arc::new(making.tls(credentials)?);
+        let (events, reader) = mpsc::channel(EVENTS);
+        let shared = Arc::new(Shared {
+            name,
+            config,
+            rng: Arc::clone(&ports.rng),
+            tls: watch::Sender::new(tls),
+            closing: watch::Sender::new(false),
+            events,
+            making,
+            ports,
+            endpoint: Mutex::default(),
+            table: Mutex::default(),
+            strangers: Mutex::default(),
+            trouble: Mutex::default(),
+        });
+        // First of all tasks at its place: the others find the socket.
+        shared.spawn(run(Arc::clone(&shared), socket));
+        for (name, address) in shared.config.peers.clone() {
+            let _ = shared.door(&name, Some(address));
+        }
+        Ok(Arc::new(Self { shared, reader: tokio::sync::Mutex::new(reader) }))
+    }
+
+    /// What is wrong with the node's own credentials, in words; empty where nothing is.
+    fn own_troubles(&self) -> Vec<String> {
+        let mut troubles: Vec<String> = held(&self.shared.trouble).clone().into_iter().collect();
+        let tls = Arc::clone(&self.shared.tls.borrow());
+        let ends = tls.credentials.chain.first().and_then(|own| authority::ends(own));
+        if let Some(ends) = ends {
+            let (now, text) = (self.shared.now(), ends.rfc3339());
+            if now >= ends {
+                troubles.push(format!("this node's certificate ended {text}: no node links to it"));
+            } else if ends.0 - now.0 < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX) {
+                troubles.push(format!("this node's certificate ends {text}"));
+            }
+        }
+        troubles
+    }
+
+    /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.
+    pub async fn close(&self) {
+        let _ = self.shared.closing.send(true);
+        let endpoint = held(&self.shared.endpoint).take();
+        if let Some(endpoint) = endpoint {
+            endpoint.close(quinn::VarInt::from_u32(palisade_wire::frame::GOODBYE), b"the node stopped");
+            // The goodbyes are on their way; a peer that does not hear them sees silence.
+            let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+        }
+    }
+}
+
+async fn run(shared: Arc<Shared>, socket: Socket) {
+    match endpoint(&shared, socket) {
+        Ok(endpoint) => *held(&shared.endpoint) = Some(endpoint.clone()),
+        Err(error) => {
+            tracing::error!(%error, "no links: the socket cannot be used");
+            *held(&shared.trouble) = Some(format!("the socket cannot be used: {error}"));
+            return;
+        }
+    }
+    let mut closing = shared.closing.subscribe();
+    tokio::select! {
+        biased;
+        () = peer::closed(&mut closing) => {}
+        () = accept(&shared) => {}
+        () = refresh(&shared) => {}
+    }
+}
+
+fn endpoint(shared: &Shared, socket: Socket) -> io::Result<Endpoint> {
+    let runtime = Arc::new(PortRuntime(Arc::clone(&shared.ports.place)));
+    let socket: Arc<dyn AsyncUdpSocket> = match socket {
+        Socket::Machine(socket) => runtime.wrap_udp_socket(socket)?,
+        Socket::Port(port) => Arc::new(PortSocket(port)),
+    };
+    let server = shared.config.listens.then(|| shared.tls.borrow().server.clone());
+    let config = shared.making.keys.endpoint(&shared.rng);
+    Endpoint::new_with_abstract_socket(config, server, socket, runtime)
+}
+
+/// Takes up who dials.
+async fn accept(shared: &Arc<Shared>) {
+    let Some(endpoint) = shared.endpoint() else { return };
+    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    while let Some(incoming) = endpoint.accept().await {
+        let free = room.available_permits();
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        if HANDSHAKES - free >= UNPROVEN && !incoming.remote_address_validated() && incoming.may_retry() {
+            // It may fail only where the address was proven, which it is not.
+            let _ = incoming.retry();
+            continue;
+        }
+        let task = Arc::clone(shared);
+        shared.spawn(async move {
+            knock(&task, incoming).await;
+            drop(permit);
+        });
+    }
+    // The endpoint is closed.
+    std::future::pending::<()>().await;
+}
+
+async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
+    let address = incoming.remote_address();
+    let tls = Arc::clone(&shared.tls.borrow());
+    let heard = async {
+        let connecting = incoming.accept_with(Arc::new(tls.server.clone())).map_err(|error| Ended::of(&error))?;
+        let connected = tokio::time::timeout(WITHIN, connecting).await;
+        let connection = connected.map_err(|_| Ended::Out("no handshake in time".into()))?;
+        let connection = connection.map_err(|error| Ended::of(&error))?;
+        handshake::hear(shared, connection, tls.credentials.chain.clone()).await
+    };
+    let arrival = match heard.await {
+        Ok(arrival) => arrival,
+        Err(Ended::Refused { why, said, by_us }) => return shared.turned_away(address, why, said, by_us),
+        Err(Ended::Out(why)) => {
+            tracing::debug!(%address, %why, "who dialled went away");
+            return;
+        }
+    };
+    let connection = arrival.connection.clone();
+    match shared.door(&arrival.hello.name, None) {
+        Some(door) => {
+            if door.try_send(arrival).is_err() {
+                ended::goodbye(&connection, "it was dialled too often at once");
+            }
+        }
+        None => {
+            let said = format!("{} links, of at most as many", shared.config.most_peers);
+            ended::refuse(&connection, Refusal::Full, &said);
+            shared.turned_away(address, Refusal::Full, said, true);
+        }
+    }
+}
+
+/// Reads the credentials again and again, and takes new ones for what is linked from then on; what stands is looked at by its session.
+async fn refresh(shared: &Shared) {
+    loop {
+        tokio::time::sleep(shared.config.read_every).await;
+        let trouble = renew(shared).err();
+        let said = trouble
+            .as_ref()
+            .map(|error| format!("certificates as they are now are not in force, the last good ones are: {error}"));
+        let before = std::mem::replace(&mut *held(&shared.trouble), said.clone());
+        match said {
+            Some(said) if before.as_ref() != Some(&said) => tracing::error!("{said}"),
+            None if before.is_some() => tracing::info!("certificates are sound again"),
+            _ => {}
+        }
+    }
+}
+
+fn renew(shared: &Shared) -> Result<(), CredentialsError> {
+    let read = shared.ports.credentials.read()?;
+    if shared.tls.borrow().credentials == read {
+        return Ok(());
+    }
+    if read.name().as_ref() != Some(&shared.name) {
+        let named = read.name().map_or("nobody".into(), |name| name.to_string());
+        let why = format!("the certificate is of {named}, and this node runs as {}", shared.name);
+        return Err(CredentialsError::Unusable(rustls::Error::General(why)));
+    }
+    let tls = Arc::new(shared.making.tls(read)?);
+    if let (Some(endpoint), true) = (shared.endpoint(), shared.config.listens) {
+        endpoint.set_server_config(Some(tls.server.clone()));
+    }
+    shared.tls.send_replace(tls);
+    tracing::info!("other certificates are in force");
+    Ok(())
+}
+
+#[async_trait]
+impl Link for Links {
+    fn own_name(&self) -> &NodeName {
+        &self.shared.name
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        held(&self.shared.table).values().map(|(entry, _)| entry.peer()).collect()
+    }
+
+    fn turned_away(&self) -> Vec<TurnedAway> {
+        held(&self.shared.strangers).iter().cloned().collect()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.own_troubles()
+    }
+
+    fn try_send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {
+        let entry = self.shared.entry(peer).ok_or(SendError::UnknownPeer)?;
+        if message.len() > LONGEST_MESSAGE {
+            return Err(SendError::TooLong);
+        }
+        if *self.shared.closing.borrow() {
+            return Err(SendError::Closed);
+        }
+        entry.push(message).map_err(|_| {
+            entry.count_refused();
+            SendError::Full
+        })
+    }
+
+    async fn send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {
+        let entry = self.shared.entry(peer).ok_or(SendError::UnknownPeer)?;
+        if message.len() > LONGEST_MESSAGE {
+            return Err(SendError::TooLong);
+        }
+        // The usual case waits for nothing, and sets nothing up to wait by.
+        let mut message = match *self.shared.closing.borrow() {
+            true => return Err(SendError::Closed),
+            false => match entry.push(message) {
+                Ok(()) => return Ok(()),
+                Err(back) => back,
+            },
+        };
+        let mut closing = self.shared.closing.subscribe();
+        loop {
+            if *closing.borrow_and_update() {
+                return Err(SendError::Closed);
+            }
+            // Listen first, then look: a notice reaches a future from the moment it is made.
+            let room = entry.room.notified();
+            match entry.push(message) {
+                Ok(()) => return Ok(()),
+                Err(back) => message = back,
+            }
+            tokio::select! {
+                biased;
+                () = room => {}
+                _ = closing.changed() => {}
+            }
+        }
+    }
+
+    async fn next(&self) -> Option<LinkEvent> {
+        let mut closing = self.shared.closing.subscribe();
+        let mut reader = self.reader.lock().await;
+        tokio::select! {
+            biased;
+            delivered = reader.recv() => delivered.map(|delivered| delivered.event),
+            () = peer::closed(&mut closing) => None,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! One connection that both sides agreed on: messages out in batches, messages in, acknowledgements, and a look at the certificates now and
+//! then.
+//!
+//! Batches form by themselves: while one is written, what comes meanwhile waits and goes with the next, at most [`BATCH_BYTES`].
+//!
+//! Invariant: what a peer sends is taken only as there is room for it here; while there is none its stream is not read, QUIC's window fills,
+//! and its queue after that. Acknowledgements have a stream of their own and go on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use palisade_domain::Refusal;
+use palisade_wire::frame::{self, Frame, Place, Taken};
+use palisade_world::LinkEvent;
+use quinn::{Connection, SendStream};
+use rustls::pki_types::CertificateDer;
+
+use crate::{
+    ended::{self, Ended},
+    entry::Entry,
+    links::{Delivered, Shared},
+    stream::{self, FrameReader, StreamError},
+    verify::Side,
+};
+
+/// Bytes of messages in a batch: past 64 KiB a larger one is no faster.
+pub(crate) const BATCH_BYTES: usize = 64 << 10;
+
+/// A connection on which both sides said who they are.
+pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    pub(crate) side: Side,
+    /// The peer's certificates.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Our own, as it saw them.
+    pub(crate) shown: Vec<CertificateDer<'static>>,
+    pub(crate) control: (SendStream, FrameReader),
+    /// Where our messages go on.
+    pub(crate) begin: Place,
+}
+
+/// Runs it to its end. It may be dropped at any await: then what was written and not acknowledged is written again on the next.
+pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, session: Session) -> Ended {
+    let Session { connection, side, chain, shown, control: (tell, heard), begin } = session;
+    let renewals = tokio::sync::Notify::new();
+    tokio::select! {
+        biased;
+        error = connection.closed() => Ended::of(&error),
+        ended = look(&shared, &entry, &connection, side, &chain, &shown, &renewals) => ended,
+        ended = hear(&entry, &connection, heard, side) => ended,
+        ended = tell_taken(&entry, &connection, tell, &renewals) => ended,
+        ended = receive(&shared, &entry, &connection) => ended,
+        ended = send(&entry, &connection, begin) => ended,
+    }
+}
+
+/// A stream that ends is the peer's next connection coming up: this one ends when it is closed.
+async fn of_stream(connection: &Connection, error: &StreamError) -> Ended {
+    if let StreamError::Frame(_) | StreamError::Cut = error
+        && connection.close_reason().is_none()
+    {
+        return refused(connection, error);
+    }
+    Ended::of(&connection.closed().await)
+}
+
+fn refused(connection: &Connection, error: &dyn std::fmt::Display) -> Ended {
+    let said = error.to_string();
+    ended::refuse(connection, Refusal::Protocol, &said);
+    Ended::by_us(Refusal::Protocol, said)
+}
+
+async fn send(entry: &Entry, connection: &Connection, begin: Place) -> Ended {
+    let sent = async {
+        let mut stream = connection.open_uni().await?;
+        stream::write(&mut stream, &Frame::Begin(begin)).await?;
+        let mut batch: Vec<Bytes> = Vec::new();
+        loop {
+            let (first, digest) = entry.next_batch(BATCH_BYTES, &mut batch).await;
+            let bytes: usize = batch.iter().map(|message| frame::batched_bytes(message.len())).sum();
+            let mut frame = Vec::with_capacity(bytes + 64);
+            frame::write_batch(first, &batch, digest, &mut frame);
+            stream.write_chunk(frame.into()).await?;
+        }
+    };
+    let Err::<std::convert::Infallible, quinn::WriteError>(_) = sent.await;
+    Ended::of(&connection.closed().await)
+}
+
+async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> Ended {
+    let mut reader = match connection.accept_uni().await {
+        Ok(stream) => FrameReader::new(stream),
+        Err(error) => return Ended::of(&error),
+    };
+    loop {
+        match reader.next().await {
+            Ok(Some(Frame::Begin(place))) => {
+                if let Err(error) = entry.inbound(|inbound| inbound.begin(place)) {
+                    return refused(connection, &error);
+                }
+            }
+            Ok(Some(Frame::Batch(batch))) => {
+                let place = match entry.inbound(|inbound| inbound.after(&batch)) {
+                    Ok(place) => place,
+                    Err(error) => return refused(connection, &error),
+                };
+                deliver(shared, entry, batch.messages, place).await;
+                // Who reads the socket has a turn after each: else it overflows while this goes through what is there.
+                tokio::task::yield_now().await;
+            }
+            Ok(Some(_)) => return refused(connection, &"a frame that is not of this stream"),
+            Ok(None) => return Ended::of(&connection.closed().await),
+            Err(error) => return of_stream(connection, &error).await,
+        }
+    }
+}
+
+/// Hands messages on when there is room, and remembers that in the same step: dropped before, they come again; after, they do not.
+async fn deliver(shared: &Shared, entry: &Entry, messages: Vec<Bytes>, place: Place) {
+    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    let wanted = u32::try_from(bytes.clamp(1, shared.config.inbox_bytes)).unwrap_or(u32::MAX);
+    // Neither is ever closed: the links are over when their tasks are.
+    let Ok(room) = Arc::clone(&entry.inbox).acquire_many_owned(wanted).await else { return };
+    let Ok(slot) = shared.events.reserve().await else { return };
+    entry.inbound(|inbound| inbound.take(place));
+    entry.count_received(messages.len() as u64);
+    slot.send(Delivered { event: LinkEvent::Received { peer: entry.name.clone(), messages }, _room: Some(room) });
+    entry.untold.notify_one();
+}
+
+/// Tells what was taken; what comes while one is written goes with the next. And that we have another certificate, where we were dialled.
+async fn tell_taken(
+    entry: &Entry,
+    connection: &Connection,
+    mut stream: SendStream,
+    renewals: &tokio::sync::Notify,
+) -> Ended {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = entry.untold.notified() => match entry.inbound(|inbound| inbound.taken()) {
+                Some(place) => Frame::Taken(Taken { run: place.run, sequence: place.sequence }),
+                None => continue,
+            },
+            () = renewals.notified() => Frame::Renew,
+        };
+        if stream::write(&mut stream, &frame).await.is_err() {
+            return Ended::of(&connection.closed().await);
+        }
+    }
+}
+
+async fn hear(entry: &Entry, connection: &Connection, mut reader: FrameReader, side: Side) -> Ended {
+    loop {
+        match reader.next().await {
+            Ok(Some(Frame::Taken(taken))) => entry.taken_by_peer(taken.run, taken.sequence),
+            Ok(Some(Frame::Renew)) if side == Side::Dialled => entry.renew.notify_one(),
+            Ok(Some(_)) => return refused(connection, &"a frame that is not of this stream"),
+            Ok(None) => return Ended::of(&connection.closed().await),
+            Err(error) => return of_stream(connection, &error).await,
+        }
+    }
+}
+
+/// Looks at the peer's certificate whenever ours, the authorities or the lists change, and now and then for its time.
+async fn look(
+    shared: &Shared,
+    entry: &Entry,
+    connection: &Connection,
+    side: Side,
+    chain: &[CertificateDer<'static>],
+    shown: &[CertificateDer<'static>],
+    renewals: &tokio::sync::Notify,
+) -> Ended {
+    let mut changes = shared.tls.subscribe();
+    let mut asked = false;
+    loop {
+        let tls = Arc::clone(&changes.borrow_and_update());
+        if let Err((why, said)) = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()) {
+            ended::refuse(connection, why, &said);
+            return Ended::by_us(why, said);
+        }
+        if !asked && tls.credentials.chain != shown {
+            asked = true;
+            if side == Side::Dialled { entry.renew.notify_one() } else { renewals.notify_one() }
+        }
+        tokio::select! {
+            biased;
+            // The sender lives as long as the links do.
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(shared.config.look_every) => {}
+        }
+    }
+}

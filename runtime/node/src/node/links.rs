@@ -1,0 +1,141 @@
+//! Links to other nodes, where they are asked for: bound before the kernel is touched, begun before the tree, closed after it.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::Context as _;
+use palisade_link::{CredentialFiles, CredentialSource as _, LinkConfig, Links, MachineRng, Ports, Socket, Transport};
+use palisade_peers::Peers;
+use palisade_protocol::{ConditionReported, NodesOf, SubscribeAlerts};
+use palisade_supervision::{ArbiterThread, Asker, ChildSpec, MailboxOf, Outbox, Place, Supervisor, Tree};
+use palisade_wire::frame::LONGEST_ANSWER;
+use palisade_world::Link;
+
+use super::bound::Row;
+use crate::{arguments::LinkArguments, clock::MachineClock};
+
+/// Bytes that wait for one peer, that came from it, and that are in QUIC's window: answers are some hundred KiB at most.
+const BYTES: usize = 512 << 10;
+/// Questions of the admin endpoint that may wait.
+const QUESTIONS: usize = 64;
+
+/// A socket that is bound, and what the links will be.
+pub struct BoundLinks {
+    config: LinkConfig,
+    socket: UdpSocket,
+    files: CredentialFiles,
+}
+
+/// Links that run.
+pub struct RunningLinks {
+    links: Arc<Links>,
+    place: Arc<ArbiterThread>,
+    /// The tree, once it stands: peers ask for it.
+    tree: Arc<OnceLock<Arc<Tree>>>,
+}
+
+/// Takes the address and reads the certificates; `None` where no links are asked for.
+///
+/// # Errors
+/// A certificate or key cannot be used, or the address cannot be had.
+pub fn bind(arguments: &LinkArguments) -> anyhow::Result<Option<BoundLinks>> {
+    let peers = arguments.peers()?;
+    let listens = arguments.link_listen.is_some();
+    if !listens && peers.is_empty() {
+        return Ok(None);
+    }
+    let files = CredentialFiles {
+        certificate: arguments.link_certificate.clone(),
+        key: arguments.link_key.clone(),
+        authorities: arguments.link_ca.clone(),
+        revoked: arguments.link_revoked.clone(),
+    };
+    files
+        .read()
+        .context("links: make certificates by `palisade certificate`, or name yours with --link-certificate")?;
+    let anywhere = || match peers.first() {
+        Some((_, address)) if address.is_ipv6() => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+    };
+    let address = arguments.link_listen.unwrap_or_else(anywhere);
+    let socket = UdpSocket::bind(address).with_context(|| format!("--link-listen {address}"))?;
+    let config = LinkConfig {
+        peers: peers.into_iter().collect(),
+        listens,
+        queue_bytes: BYTES,
+        inbox_bytes: BYTES,
+        transport: Transport { window_bytes: 512 << 10, ..LinkConfig::default().transport },
+        ..LinkConfig::default()
+    };
+    Ok(Some(BoundLinks { config, socket, files }))
+}
+
+impl BoundLinks {
+    /// Begins, on a thread of its own: what other nodes send delays nothing here. `named` is what alerts call this node.
+    ///
+    /// # Errors
+    /// The thread cannot be made, or the certificates changed since they were read.
+    pub fn start(self, named: &str) -> anyhow::Result<RunningLinks> {
+        let place = ArbiterThread::start("links").context("cannot start threads")?;
+        let ports = Ports {
+            place: Arc::<ArbiterThread>::clone(&place),
+            clock: Arc::new(MachineClock),
+            rng: Arc::new(MachineRng),
+            provider: palisade_link::crypto::machine(),
+            credentials: Arc::new(self.files),
+        };
+        let links = Links::start(self.config, ports, Socket::Machine(self.socket)).context("links")?;
+        if links.own_name().as_str() != named {
+            tracing::warn!(certificate = %links.own_name(), alerts = named, "this node goes by two names: set --node-name");
+        }
+        Ok(RunningLinks { links, place, tree: Arc::default() })
+    }
+}
+
+impl RunningLinks {
+    /// Where they run, for the watchdog.
+    pub fn place(&self) -> Arc<dyn Place> {
+        Arc::<ArbiterThread>::clone(&self.place)
+    }
+
+    /// The actor of peers, as the last child.
+    pub fn plant(
+        &self,
+        supervisor: Supervisor,
+        alerts: Asker<SubscribeAlerts>,
+        conditions: Outbox<ConditionReported>,
+    ) -> (Supervisor, Asker<NodesOf>) {
+        let mailbox: MailboxOf<Peers> = MailboxOf::new("peers", QUESTIONS);
+        let asker = mailbox.address().asker();
+        let tree = Arc::clone(&self.tree);
+        let wiring = palisade_peers::Wiring {
+            link: Arc::<Links>::clone(&self.links),
+            tree: Arc::new(move || tree.get().map(|tree| tree.read())),
+            alerts,
+            clock: Arc::new(MachineClock),
+            conditions,
+        };
+        let child = ChildSpec::with_mailbox(mailbox, move |_| Ok(Peers::new(wiring.clone()))).place(self.place());
+        (supervisor.child(child), asker)
+    }
+
+    /// The tree stands.
+    pub fn show(&self, tree: &Arc<Tree>) {
+        // Once a node.
+        let _ = self.tree.set(Arc::clone(tree));
+    }
+
+    /// What they take at most.
+    pub fn row(&self) -> Row {
+        let of_one = 3 * BYTES + 2 * LONGEST_ANSWER;
+        let bytes = of_one * LinkConfig::default().most_peers;
+        Row { table: "links", bytes: u64::try_from(bytes).unwrap_or(u64::MAX) }
+    }
+
+    /// Says goodbye to the peers.
+    pub async fn close(&self) {
+        self.links.close().await;
+    }
+}

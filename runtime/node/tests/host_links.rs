@@ -1,0 +1,273 @@
+//! Real nodes that are linked, each in a network namespace as on a host of its own: what any of them shows of all, while one is killed and
+//! comes back, shows an expired certificate, or is revoked while it is linked.
+//!
+//! As root, with pins, sockets and policies of their own, over a bridge that nothing else is on; no policy here holds anything.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "real nodes are waited for in real time")]
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Until it is too late: three nodes load BPF programs in a debug build on a busy machine.
+const WITHIN: Duration = Duration::from_secs(180);
+
+const BRIDGE: &str = "pal-links";
+
+fn ran(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {words:?}: {said}");
+    said
+}
+
+fn palisade(words: &[&str]) -> String {
+    ran(env!("CARGO_BIN_EXE_palisade"), words)
+}
+
+/// A bridge with a namespace for each of some hosts.
+struct Network(Vec<String>);
+
+impl Network {
+    fn of(hosts: u8) -> Self {
+        // What a run before this one left.
+        Self((1..=hosts).map(|host| format!("pal-links-{host}")).collect()).take_away();
+        ran("ip", &["link", "add", BRIDGE, "type", "bridge"]);
+        ran("ip", &["link", "set", BRIDGE, "up"]);
+        let mut network = Self(Vec::new());
+        for host in 1..=hosts {
+            let (space, link) = (format!("pal-links-{host}"), format!("pal-l{host}"));
+            ran("ip", &["netns", "add", &space]);
+            ran("ip", &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &space]);
+            ran("ip", &["link", "set", &link, "master", BRIDGE, "up"]);
+            let address = format!("10.77.0.{host}/24");
+            ran("ip", &["-n", &space, "address", "add", &address, "dev", "eth0"]);
+            ran("ip", &["-n", &space, "link", "set", "eth0", "up"]);
+            network.0.push(space);
+        }
+        network
+    }
+
+    fn take_away(&self) {
+        for space in &self.0 {
+            let _ = Command::new("ip").args(["netns", "delete", space]).stderr(Stdio::null()).status();
+        }
+        let _ = Command::new("ip").args(["link", "delete", BRIDGE]).stderr(Stdio::null()).status();
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.take_away();
+    }
+}
+
+/// A node on one of the hosts.
+struct Node {
+    name: &'static str,
+    host: u8,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Node {
+    /// `dials` are names and hosts.
+    fn start(name: &'static str, host: u8, dials: &[(&str, u8)], root: &Path) -> Self {
+        let folder = root.join(name);
+        fs::create_dir_all(folder.join("policies")).unwrap();
+        let policy = format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {{name: watch-{name}}}\nspec:\n  \
+             nodeSelector: {{matchLabels: {{kubernetes.io/hostname: {name}}}}}\n  severity: 1\n  apparmor: |\n    deny /x r,\n"
+        );
+        fs::write(folder.join("policies/watch.yaml"), policy).unwrap();
+        let (at, certificates) = (folder.display(), root.join("ca").display().to_string());
+        let peers: Vec<String> = dials.iter().map(|(peer, host)| format!("{peer}: \"10.77.0.{host}:7117\"")).collect();
+        let config = format!(
+            "policyDir: {at}/policies\nstateDir: {at}/state\nadminSocket: {at}/admin.sock\nhookSocket: {at}/hook.sock\n\
+             adminTokenFile: {at}/token\npinRoot: /sys/fs/bpf/palisade-links-{name}\nnoContainers: true\nhostPolicy: true\n\
+             nodeName: {name}\nlinkListen: \"10.77.0.{host}:7117\"\nlinkPeers: {{{}}}\nlinkCertificate: {certificates}/{name}.pem\n\
+             linkKey: {certificates}/{name}.key\nlinkCa: {certificates}/ca.pem\nlinkRevoked: {certificates}/revoked.pem\n",
+            peers.join(", ")
+        );
+        fs::write(folder.join("config.yaml"), config).unwrap();
+        let child = Self::process(&folder, host);
+        Self { name, host, folder, child }
+    }
+
+    /// Only the network is another's: `ip netns exec` would hide the BPF file system as well.
+    fn process(folder: &Path, host: u8) -> Child {
+        Command::new("nsenter")
+            .arg(format!("--net=/run/netns/pal-links-{host}"))
+            .args([env!("CARGO_BIN_EXE_palisade"), "node", "--config"])
+            .arg(folder.join("config.yaml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// The body; empty while nobody answers.
+    fn text(&self, route: &str) -> String {
+        let Ok(mut stream) = UnixStream::connect(self.folder.join("admin.sock")) else { return String::new() };
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut text = String::new();
+        let _ = write!(stream, "GET {route} HTTP/1.0\r\nHost: x\r\n\r\n")
+            .and_then(|()| stream.read_to_string(&mut text).map(drop));
+        text.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned())
+    }
+
+    fn nodes(&self) -> Value {
+        serde_json::from_str(&self.text("/v1/nodes")).unwrap_or_default()
+    }
+
+    /// How it says that another is.
+    fn of(&self, other: &str) -> Value {
+        let nodes = self.nodes();
+        let all = nodes["nodes"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|node| node["node"] == other).unwrap_or_default()
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < WITHIN, "{}: {what}\n{}\n{}", self.name, self.nodes(), self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+        begun.elapsed()
+    }
+
+    fn until_linked(&self, others: &[&str]) {
+        self.until("it is linked", |node| others.iter().all(|other| node.of(other)["state"] == "linked"));
+    }
+
+    /// What a person at this node types and sees.
+    fn typed(&self, words: &[&str]) -> String {
+        let socket = self.folder.join("admin.sock").display().to_string();
+        palisade(&[words, &["--admin-socket", &socket]].concat())
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(60) {
+            if self.child.try_wait().unwrap().is_some() {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let _ = self.child.kill();
+    }
+}
+
+/// Names of nodes that a stream of lines is of, and the marks before them by name.
+fn alerts(node: &Node) -> (Vec<String>, Vec<(String, String)>) {
+    let text = node.text("/v1/alerts?nodes=all");
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut of: Vec<String> = lines.iter().filter_map(|line| Some(line["node"].as_str()?.to_owned())).collect();
+    of.sort_unstable();
+    of.dedup();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let marks = lines.iter().filter(|line| line.get("link").is_some());
+    (of, marks.map(|line| (word(&line["link"]["node"]), word(&line["link"]["state"]))).collect())
+}
+
+#[test]
+fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("ca").display().to_string();
+    let at = ["--directory", directory.as_str()];
+    palisade(&[&["certificate", "authority"], &at[..]].concat());
+    for (name, days) in [("a", "1"), ("b", "1"), ("c", "1"), ("late", "0")] {
+        palisade(&[&["certificate", "issue", name, "--days", days], &at[..]].concat());
+    }
+    let _network = Network::of(4);
+    let a = Node::start("a", 1, &[("b", 2), ("c", 3)], root.path());
+    let mut b = Node::start("b", 2, &[("c", 3)], root.path());
+    let c = Node::start("c", 3, &[], root.path());
+    a.until_linked(&["b", "c"]);
+    b.until_linked(&["a", "c"]);
+    c.until_linked(&["a", "b"]);
+
+    for node in [&a, &b, &c] {
+        node.until("it shows the alerts of all", |node| alerts(node).0 == ["a", "b", "c"]);
+        let trees: Value = serde_json::from_str(&node.text("/v1/tree?nodes=all")).unwrap();
+        let trees = trees["nodes"].as_array().unwrap();
+        assert_eq!(trees.len(), 3, "{trees:?}");
+        for tree in trees {
+            let rows = tree["rows"].as_array().unwrap();
+            assert_eq!((&rows[0]["name"], &rows[0]["state"]), (&"palisade".into(), &"running".into()), "{tree}");
+            assert!(rows.iter().any(|row| row["name"] == "peers" && row["state"] == "running"), "{tree}");
+        }
+        let typed = node.typed(&["tree", "--nodes", "all"]);
+        assert_eq!(typed.matches("policy-keeper").count(), 3, "{typed}");
+    }
+    let typed = a.typed(&["logs", "--nodes", "all"]);
+    assert!(
+        typed.contains("# b is linked since ") && typed.contains("watch-b") && typed.contains("watch-a"),
+        "{typed}"
+    );
+
+    // One is killed: it is marked, what it last said stays, and it comes back.
+    let since = a.of("b")["since"].clone();
+    b.kill();
+    let took = a.until("it sees that b is out", |node| node.of("b")["state"] == "out");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let out = a.of("b");
+    assert!(out["since"].as_str() > since.as_str() && out["why"] == "it does not answer", "{out}");
+    let (of, marks) = alerts(&a);
+    assert_eq!(of, ["a", "b", "c"]);
+    assert_eq!(marks[1], ("b".to_owned(), "out".to_owned()), "{marks:?}");
+    let typed = a.typed(&["tree", "--nodes", "all"]);
+    assert!(typed.contains("b is out since ") && typed.contains("(as it said "), "{typed}");
+    let typed = a.typed(&["nodes"]);
+    assert!(typed.lines().any(|line| line.starts_with("b ") && line.contains("out")), "{typed}");
+    assert_eq!(a.of("c")["state"], "linked");
+    b.child = Node::process(&b.folder, b.host);
+    a.until_linked(&["b"]);
+    b.until_linked(&["a", "c"]);
+
+    // One with an expired certificate is refused, and both say so.
+    let late = Node::start("late", 4, &[("a", 1)], root.path());
+    late.until("it is refused", |node| node.of("a")["state"] == "refused");
+    let refused = late.of("a");
+    assert_eq!((&refused["why"], &refused["refusedHere"]), (&"expired".into(), &false.into()), "{refused}");
+    let away = a.nodes()["turnedAway"][0].clone();
+    assert_eq!((&away["why"], &away["refusedHere"]), (&"expired".into(), &true.into()), "{away}");
+    assert!(late.nodes()["troubles"][0].as_str().is_some_and(|said| said.contains("ended")), "{}", late.nodes());
+    drop(late);
+
+    // One is revoked while it is linked; a new certificate brings it back without a restart of any.
+    let before = a.of("c")["counts"]["linked"].clone();
+    let certificate = format!("{directory}/b.pem");
+    palisade(&[&["certificate", "revoke", &certificate], &at[..]].concat());
+    a.until("it refuses b", |node| node.of("b")["why"] == "revoked");
+    b.until("it is told why", |node| node.of("a")["why"] == "revoked" || node.of("c")["why"] == "revoked");
+    assert_eq!(a.of("b")["refusedHere"], true, "{}", a.of("b"));
+    palisade(&[&["certificate", "issue", "b", "--days", "1", "--replace"], &at[..]].concat());
+    a.until_linked(&["b"]);
+    c.until_linked(&["a", "b"]);
+    assert_eq!(a.of("c")["counts"]["linked"], before, "the link to c was never touched");
+}

@@ -1,0 +1,255 @@
+//! `palisade simulate`.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    campaign::{Failure, Verdict, shortest_prefix, twice},
+    event::lock,
+    faults::Faults,
+    injector::points,
+    journal::say,
+    random::Random,
+    run::Request,
+};
+
+/// Run simulated nodes through faults, and hold what comes out against what truly happened.
+#[derive(Debug, Clone, Args)]
+pub struct SimulateArguments {
+    /// Of all chance: the same seed is the same run.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many nodes.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub nodes: u16,
+    /// Virtual minutes of workload.
+    #[arg(long, default_value_t = 0.5, value_parser = minutes)]
+    pub minutes: f64,
+    /// What may go wrong: all, none, or some of crash, power, disk, kernel, loss, runtime, clock, panics, stalls, order by commas.
+    #[arg(long, default_value = "all")]
+    pub faults: Faults,
+    /// Run so many seeds in place of one, drawn from the given one.
+    #[arg(long, value_name = "COUNT")]
+    pub random: Option<u32>,
+    /// Run the seeds of this file in place of one: a line each, of a seed, nodes, minutes and faults.
+    #[arg(long, value_name = "FILE", conflicts_with = "random")]
+    pub seeds_from: Option<PathBuf>,
+    /// Begin no seed after so many seconds of real time.
+    #[arg(long, value_name = "SECONDS")]
+    pub within: Option<u64>,
+    /// Seeds that run at a time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+    /// End workload and faults at this virtual time, milliseconds: a prefix of the run.
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub stop_at_ms: Option<u64>,
+    /// Print every event.
+    #[arg(long)]
+    pub aloud: bool,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if minutes > 0.0 && minutes <= 24.0 * 60.0 => Ok(minutes),
+        _ => Err("a number of minutes up to a day".to_owned()),
+    }
+}
+
+/// One seed, as it is typed.
+#[derive(Debug, Clone, PartialEq)]
+struct Typed {
+    seed: u64,
+    nodes: u16,
+    minutes: f64,
+    faults: Faults,
+    stop_at_ms: Option<u64>,
+}
+
+impl Typed {
+    fn request(&self, aloud: bool) -> Request {
+        Request {
+            seed: self.seed,
+            nodes: usize::from(self.nodes),
+            length: Duration::from_secs_f64(self.minutes * 60.0),
+            faults: self.faults.clone(),
+            stop_at: self.stop_at_ms.map(Duration::from_millis),
+            mutation: None,
+            aloud,
+        }
+    }
+
+    /// What to type to see the same.
+    fn command(&self, stop_at_ms: Option<u64>) -> String {
+        let Self { seed, nodes, minutes, faults, .. } = self;
+        let stop_at = stop_at_ms.map_or_else(String::new, |ms| format!(" --stop-at-ms {ms}"));
+        let program = if points::PRESENT {
+            "cargo run -p palisade-simulation --features fault-points --"
+        } else {
+            "palisade simulate"
+        };
+        format!("{program} --seed {seed} --nodes {nodes} --minutes {minutes} --faults {faults}{stop_at}")
+    }
+}
+
+/// Runs it, and prints what came of it. Exit status 1 where a seed fails, 2 where the file of seeds cannot be read.
+#[must_use]
+pub fn run(arguments: &SimulateArguments) -> ExitCode {
+    if !points::PRESENT {
+        say("marked points of actors are not in this build: actors panic in calls of ports only");
+    }
+    let seeds = match seeds(arguments) {
+        Ok(seeds) => seeds,
+        Err(why) => {
+            say(&format!("palisade: {why}"));
+            return ExitCode::from(2);
+        }
+    };
+    let tally = run_all(arguments, &seeds);
+    if seeds.len() > 1 {
+        say(&format!("{} seeds of {}, {} failed, {} tested nothing", tally.run, seeds.len(), tally.failed, tally.idle));
+    }
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn seeds(arguments: &SimulateArguments) -> Result<Vec<Typed>, String> {
+    let SimulateArguments { seed, nodes, minutes, faults, stop_at_ms, .. } = arguments.clone();
+    let one = Typed { seed, nodes, minutes, faults, stop_at_ms };
+    if let Some(path) = &arguments.seeds_from {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        return read(&text).map_err(|why| format!("{}:{why}", path.display()));
+    }
+    let mut random = Random::stream(seed, "seeds");
+    Ok(match arguments.random {
+        None => vec![one],
+        Some(count) => (0..count).map(|_| Typed { seed: random.below(1 << 32), ..one.clone() }).collect(),
+    })
+}
+
+/// Lines of `SEED NODES MINUTES FAULTS`; what follows a `#` is for people.
+fn read(text: &str) -> Result<Vec<Typed>, String> {
+    let mut seeds = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let wrong = || format!("{}: not SEED NODES MINUTES FAULTS: {line}", number + 1);
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [seed, nodes, length, faults] = fields.as_slice() else { return Err(wrong()) };
+        seeds.push(Typed {
+            seed: seed.parse().map_err(|_| wrong())?,
+            nodes: nodes.parse().map_err(|_| wrong())?,
+            minutes: minutes(length).map_err(|_| wrong())?,
+            faults: faults.parse().map_err(|unknown| format!("{}: {unknown}", number + 1))?,
+            stop_at_ms: None,
+        });
+    }
+    Ok(seeds)
+}
+
+/// What came of many.
+#[derive(Debug, Default)]
+struct Tally {
+    run: usize,
+    failed: usize,
+    idle: usize,
+}
+
+/// Runs the seeds, each on a thread of its own: a run shares nothing with another.
+fn run_all(arguments: &SimulateArguments, seeds: &[Typed]) -> Tally {
+    let (next, elapsed_ms) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let tally = Mutex::new(Tally::default());
+    let begun = tokio::time::Instant::now();
+    let work = || {
+        loop {
+            elapsed_ms.store(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let late = arguments.within.is_some_and(|within| elapsed_ms.load(Ordering::Relaxed) >= within * 1000);
+            let Some(typed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !late) else { return };
+            let verdict = twice(&typed.request(arguments.aloud));
+            let mut tally = lock(&tally);
+            tally.run += 1;
+            tally.idle += usize::from(verdict.outcome.is_idle());
+            tally.failed += usize::from(verdict.failure.is_some());
+            tell(typed, &verdict, arguments, seeds.len() > 1);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..arguments.jobs {
+            scope.spawn(work);
+        }
+        work();
+    });
+    tally.into_inner().unwrap_or_default()
+}
+
+fn tell(typed: &Typed, verdict: &Verdict, arguments: &SimulateArguments, one_of_many: bool) {
+    let journal = &verdict.outcome.journal;
+    let idle = if verdict.outcome.is_idle() { "; it tested nothing" } else { "" };
+    say(&format!(
+        "seed {}: hash {}, {} events in {:.1} virtual seconds{idle}",
+        typed.seed,
+        journal.hash(),
+        journal.events(),
+        verdict.outcome.lasted.as_secs_f64()
+    ));
+    if !one_of_many {
+        let counts: Vec<String> = journal.counts().iter().map(|(word, count)| format!("{word} {count}")).collect();
+        say(&format!("  {}", counts.join(", ")));
+    }
+    match &verdict.failure {
+        None => {}
+        Some(Failure::NotRepeated { hashes: [first, second] }) => {
+            say(&format!("FAILED: two runs of it differ: {first} and {second}"));
+            say(&format!("again by: {}", typed.command(typed.stop_at_ms)));
+        }
+        Some(Failure::Violated(violation)) => {
+            if !arguments.aloud {
+                journal.lines().for_each(say);
+            }
+            verdict.outcome.violations.iter().for_each(|violation| say(&format!("FAILED: {violation}")));
+            let prefix = shortest_prefix(&typed.request(false), violation);
+            say(&format!("the shortest prefix that fails ends at {} ms", prefix.as_millis()));
+            say(&format!("again by: {}", typed.command(u64::try_from(prefix.as_millis()).ok())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Typed, read};
+
+    #[test]
+    fn unit_simulate_reads_seeds_with_what_they_are_for() {
+        let text = "# found in the first week\n7 4 0.5 all\n\n9 1 0.25 crash,power # slots were numbered anew\n";
+        let typed = |seed, nodes, minutes, faults: &str| Typed {
+            seed,
+            nodes,
+            minutes,
+            faults: faults.parse().expect("names of faults"),
+            stop_at_ms: None,
+        };
+        assert_eq!(read(text), Ok(vec![typed(7, 4, 0.5, "all"), typed(9, 1, 0.25, "crash,power")]));
+        assert_eq!(read("7 4 all"), Err("1: not SEED NODES MINUTES FAULTS: 7 4 all".to_owned()));
+        assert!(read("\n7 4 0.5 rain").is_err_and(|why| why.starts_with("2: there is no fault 'rain'")));
+    }
+
+    #[test]
+    fn unit_simulate_names_the_command_that_runs_the_same_again() {
+        let typed = &read("9 1 0.25 crash,power").expect("a seed")[0];
+        let command = typed.command(Some(1200));
+        assert!(
+            command.ends_with("--seed 9 --nodes 1 --minutes 0.25 --faults crash,power --stop-at-ms 1200"),
+            "{command}"
+        );
+    }
+}

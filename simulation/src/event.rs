@@ -1,0 +1,393 @@
+//! What truly happened, and what came out: the one way from the world to the checkers, the journal and the counts.
+//!
+//! Invariant: the world says an event in the moment in which it happens, whatever the actors make of it; checkers see nothing else.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use palisade_domain::{CgroupId, ContainerId, Slot, Workload};
+use palisade_kernel_abi::blob::{Decision, Effect};
+use palisade_supervision::TreeNode;
+use palisade_world::{LossReason, PolicyFile, PolicyReading};
+use tokio::time::Instant;
+
+use crate::{
+    checkers::{Checker, Violation},
+    deed::Deed,
+    journal::Journal,
+};
+
+/// Names one decided record of a node: virtual nanoseconds at which it was written, modulo a second, which no jump of a clock changes.
+/// Records are numbered within their millisecond, so that no two of a run have one key.
+pub type RecordKey = u64;
+
+/// Nanoseconds in a second.
+pub const SECOND_NS: u64 = 1_000_000_000;
+
+/// One deed of a process, and how the kernel judged it.
+#[derive(Debug, Clone)]
+pub struct Acted {
+    /// Of which container.
+    pub container: ContainerId,
+    /// By which executable.
+    pub executable: String,
+    /// What.
+    pub deed: Deed,
+    /// As whose it was judged; `None`: of no admitted workload.
+    pub slot: Option<Slot>,
+    /// How; `None`: no policy was asked, for none was ever put in force for the slot.
+    pub decision: Option<Decision>,
+    /// Whether it was let happen.
+    pub permitted: bool,
+    /// The generation that the slot held.
+    pub generation: u32,
+    /// The record of the decision, where there is one.
+    pub record: Option<RecordKey>,
+}
+
+/// What the kernel held for a container at the moment of its admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its cgroup belongs to no slot.
+    NoSlot,
+    /// It has one, and nothing was installed since it was admitted to it.
+    NothingInstalled(Slot),
+    /// It has one, with this generation in force.
+    InForce(Slot, u32),
+}
+
+/// A line that a sink was handed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The record that it is about, if it is an alert.
+    pub record: Option<RecordKey>,
+    /// `containerID` of its workload.
+    pub container: String,
+    /// The policy that it names.
+    pub policy: Option<String>,
+    /// Its verdict says that the act did not happen.
+    pub denied: bool,
+    /// Alerts that it says were held back.
+    pub held_back: u64,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A fault was injected; its words.
+    Fault(String),
+    /// The last fault is over.
+    Calm,
+    /// The node has come to rest: from now on all is judged by what is on the disk, which is this.
+    Settled(Arc<PolicyReading>),
+    /// The node's process starts; the tree is up.
+    ProcessUp,
+    /// The node's process was killed, or its tree gave up.
+    ProcessDown {
+        /// Why, in words.
+        why: String,
+        /// It ended by itself: its tree gave up.
+        gave_up: bool,
+    },
+    /// The machine lost its power: kernel, containers and what was not yet on the disk are gone.
+    PowerLost,
+    /// An actor was made to panic by the simulation.
+    PanicInjected(&'static str),
+    /// An actor panicked by itself, with these words.
+    Panicked(String),
+    /// A container exists.
+    ContainerCreated {
+        /// Which.
+        id: ContainerId,
+        /// Its cgroup.
+        cgroup: CgroupId,
+        /// As policies select it.
+        workload: Arc<Workload>,
+        /// It waits in the hook before its first instruction.
+        hooked: bool,
+    },
+    /// The hook was answered.
+    Admission {
+        /// Which.
+        id: ContainerId,
+        /// Whether it may start.
+        answer: Result<(), String>,
+        /// What the kernel held at that moment.
+        standing: Standing,
+    },
+    /// Its labels are others from now on.
+    ContainerRelabelled {
+        /// Which.
+        id: ContainerId,
+        /// As policies select it from now on.
+        workload: Arc<Workload>,
+    },
+    /// Its first instruction runs.
+    ContainerRuns(ContainerId),
+    /// Its last process is over.
+    ContainerOver(ContainerId),
+    /// A cgroup belongs to a slot.
+    Admitted {
+        /// Which slot.
+        slot: Slot,
+        /// All cgroups that the kernel has in it now.
+        cgroups: Vec<CgroupId>,
+    },
+    /// An installation was acknowledged.
+    Installed {
+        /// For whom.
+        slot: Slot,
+        /// Of which set.
+        generation: u32,
+    },
+    /// The kernel refused something.
+    KernelRefused(Slot, &'static str),
+    /// A slot is nobody's.
+    Released(Slot),
+    /// A deed.
+    Acted(Box<Acted>),
+    /// A record did not fit, or was kept back.
+    RecordLost {
+        /// Of a decision.
+        record: Option<RecordKey>,
+        /// Why.
+        reason: LossReason,
+    },
+    /// A probe opened the stream of records.
+    RecordsOpened,
+    /// Records were handed to the probe.
+    RecordsRead {
+        /// How many.
+        records: u32,
+        /// Those of decisions.
+        decided: Vec<RecordKey>,
+    },
+    /// Rings and all in them are gone.
+    RingsGone {
+        /// Records of decisions that were in them.
+        decided: Vec<RecordKey>,
+    },
+    /// The keeper was handed a reading.
+    PoliciesRead(Arc<PolicyReading>),
+    /// The directory could not be read.
+    PoliciesUnreadable,
+    /// The keeper was handed what outlived the process.
+    PoliciesRecalled(Vec<PolicyFile>),
+    /// An alert sink was handed lines, and took them or not.
+    Lines {
+        /// The lines.
+        said: Vec<Said>,
+        /// Whether it took them.
+        taken: bool,
+    },
+    /// The node does not come to rest; why.
+    Restless(String),
+    /// The tree and what the actors count, looked at.
+    Looked(Box<Look>),
+}
+
+/// What a look at a node finds.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The tree.
+    pub tree: TreeNode,
+    /// What the probe accounts for, if it answers.
+    pub records: Option<palisade_protocol::RecordAccount>,
+    /// What alerts count, if they answer.
+    pub alerts: Option<palisade_protocol::AlertCounts>,
+    /// Records that wait in the rings.
+    pub waiting: usize,
+}
+
+impl Event {
+    /// A line for the journal; `None` for what is too much for it and is only hashed.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Fault(_) => "fault",
+            Self::Calm => "calm",
+            Self::Settled(_) => "settled",
+            Self::ProcessUp => "process up",
+            Self::ProcessDown { .. } => "process down",
+            Self::PowerLost => "power lost",
+            Self::PanicInjected(_) => "panic injected",
+            Self::Panicked(_) => "panicked by itself",
+            Self::ContainerCreated { .. } => "container created",
+            Self::Admission { answer: Ok(()), .. } => "admission granted",
+            Self::Admission { .. } => "admission refused",
+            Self::ContainerRelabelled { .. } => "container relabelled",
+            Self::ContainerRuns(_) => "container runs",
+            Self::ContainerOver(_) => "container over",
+            Self::Admitted { .. } => "slot admitted",
+            Self::Installed { .. } => "policy installed",
+            Self::KernelRefused(..) => "kernel refused",
+            Self::Released(_) => "slot released",
+            Self::Acted(acted) => match (acted.decision, acted.permitted) {
+                (None, _) => "act of no policy",
+                (Some(_), false) => "act denied",
+                (Some(decision), _) if decision.effect == Effect::Audit => "act audited",
+                _ => "act permitted",
+            },
+            Self::RecordLost { reason: LossReason::RingFull, .. } => "record lost",
+            Self::RecordLost { reason: LossReason::Suppressed, .. } => "record suppressed",
+            Self::RecordLost { .. } => "record folded",
+            Self::RecordsOpened => "records opened",
+            Self::RecordsRead { .. } => "records read",
+            Self::RingsGone { .. } => "rings gone",
+            Self::PoliciesRead(_) => "policies read",
+            Self::PoliciesUnreadable => "policies unreadable",
+            Self::PoliciesRecalled(_) => "policies recalled",
+            Self::Lines { taken: true, .. } => "lines taken",
+            Self::Lines { .. } => "lines refused",
+            Self::Restless(_) => "restless",
+            Self::Looked(_) => "looked",
+        }
+    }
+
+    /// The rest of its line in the journal. Of the tree's numbers only those that virtual time decides.
+    fn detail(&self, text: &mut String) {
+        let written = match self {
+            Self::Fault(what) | Self::Panicked(what) | Self::Restless(what) => write!(text, " {what}"),
+            Self::ProcessDown { why, gave_up } => write!(text, " {why} gave_up={gave_up}"),
+            Self::PanicInjected(point) => write!(text, " {point}"),
+            Self::ContainerCreated { id, cgroup, workload, hooked } => {
+                write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
+            }
+            Self::Admission { id, answer, standing } => write!(text, " {id} {answer:?} {standing:?}"),
+            Self::ContainerRelabelled { id, workload } => write!(text, " {id} {:?}", workload.labels),
+            Self::ContainerRuns(id) | Self::ContainerOver(id) => write!(text, " {id}"),
+            Self::Admitted { slot, cgroups } => write!(text, " {slot} {cgroups:?}"),
+            Self::Installed { slot, generation } => write!(text, " {slot} generation={generation}"),
+            Self::KernelRefused(slot, what) => write!(text, " {slot} {what}"),
+            Self::Released(slot) => write!(text, " {slot}"),
+            Self::Acted(acted) => {
+                let Acted { container, executable, deed, slot, decision, generation, record, .. } = &**acted;
+                let slot = slot.map_or(-1, |slot| i64::from(slot.0));
+                let by = decision.map_or(-1, |decision| decision.rule.map_or(-1, i64::from));
+                write!(text, " {container} {executable} {deed} slot={slot} rule={by} generation={generation}")
+                    .and_then(|()| record.map_or(Ok(()), |key| write!(text, " record={key}")))
+            }
+            Self::RecordLost { record, .. } => write!(text, " {record:?}"),
+            Self::RecordsRead { records, decided } => write!(text, " {records} {decided:?}"),
+            Self::RingsGone { decided } => write!(text, " {decided:?}"),
+            Self::PoliciesRead(reading) => {
+                let names = reading.files.iter().map(|file| (&file.name, file.content.len()));
+                write!(text, " {:?} unreadable={}", names.collect::<Vec<_>>(), reading.unreadable.len())
+            }
+            Self::PoliciesRecalled(files) => write!(text, " {}", files.len()),
+            Self::Lines { said, .. } => said.iter().try_for_each(|line| {
+                let Said { record, container, policy, denied, held_back } = line;
+                let (record, policy) = (record.unwrap_or_default(), policy.as_deref().unwrap_or("-"));
+                write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
+            }),
+            Self::Calm
+            | Self::Settled(_)
+            | Self::RecordsOpened
+            | Self::ProcessUp
+            | Self::PowerLost
+            | Self::PoliciesUnreadable => Ok(()),
+            Self::Looked(look) => {
+                let mut sum = (0, 0);
+                look.tree.walk(&mut |_, node| {
+                    sum.0 += node.restarts;
+                    sum.1 += node.mail.as_ref().map_or(0, |mail| mail.handled);
+                });
+                write!(text, " restarts={} handled={}", sum.0, sum.1)
+            }
+        };
+        // A string takes everything.
+        debug_assert!(written.is_ok(), "text grows");
+    }
+}
+
+/// Hears every event of a run.
+pub struct Ears {
+    begun: Instant,
+    journal: Journal,
+    checkers: Vec<Box<dyn Checker>>,
+    violations: Vec<Violation>,
+    line: String,
+}
+
+/// What is kept of violations: the first says enough, and one that comes with each act would fill memory.
+const VIOLATIONS: usize = 16;
+
+impl Ears {
+    /// With these checkers.
+    #[must_use]
+    pub fn new(begun: Instant, journal: Journal, checkers: Vec<Box<dyn Checker>>) -> Self {
+        Self { begun, journal, checkers, violations: Vec::new(), line: String::new() }
+    }
+
+    fn hear(&mut self, node: usize, event: &Event) {
+        let at = self.begun.elapsed();
+        self.line.clear();
+        event.detail(&mut self.line);
+        self.journal.hear(at, node, event.word(), &self.line);
+        for checker in &mut self.checkers {
+            if let Err(what) = checker.hear(at, node, event) {
+                let violation = Violation { at, node, checker: checker.name(), what };
+                self.journal.hear(at, node, "VIOLATION", &format!(" {violation}"));
+                if self.violations.len() < VIOLATIONS {
+                    self.violations.push(violation);
+                }
+            }
+        }
+    }
+
+    /// Nothing more happens: what the checkers say in the end, and all that was found wrong.
+    pub fn conclude(&mut self) -> Vec<Violation> {
+        let at = self.begun.elapsed();
+        for checker in &mut self.checkers {
+            for (node, what) in checker.conclude() {
+                self.violations.push(Violation { at, node, checker: checker.name(), what });
+            }
+        }
+        std::mem::take(&mut self.violations)
+    }
+
+    /// What was written down.
+    pub fn take_journal(&mut self) -> Journal {
+        std::mem::take(&mut self.journal)
+    }
+
+    /// Whether something is wrong already.
+    #[must_use]
+    pub fn first_violation(&self) -> Option<&Violation> {
+        self.violations.first()
+    }
+}
+
+/// One node's way to the ears.
+#[derive(Clone)]
+pub struct Teller {
+    /// The node.
+    pub node: usize,
+    ears: Arc<Mutex<Ears>>,
+}
+
+impl Teller {
+    /// Of one node.
+    #[must_use]
+    pub fn new(node: usize, ears: &Arc<Mutex<Ears>>) -> Self {
+        Self { node, ears: Arc::clone(ears) }
+    }
+
+    /// Says that this happened now.
+    pub fn tell(&self, event: &Event) {
+        lock(&self.ears).hear(self.node, event);
+    }
+
+    /// Virtual time since the run began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        lock(&self.ears).begun.elapsed()
+    }
+}
+
+/// A lock that a panic of an actor left behind: each change of what is behind it is whole.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

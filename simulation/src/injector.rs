@@ -1,0 +1,148 @@
+//! Makes faults happen on one machine, until the calm.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    event::Event,
+    faults::{Fault, Faults},
+    random::Random,
+    world::machine::Machine,
+};
+
+/// Injects faults until `calm_at`, each of which is over by then; says so then.
+pub async fn inject(machine: Machine, faults: Faults, mut random: Random, calm_at: Instant) {
+    let passing = faults.passing();
+    // Some nodes have hardly a moment without one.
+    let gap_ms = *random.pick(&[600, 2000, 5000]);
+    while !passing.is_empty() {
+        sleep(random.millis(100, gap_ms)).await;
+        let left = calm_at.saturating_duration_since(Instant::now());
+        if left < Duration::from_millis(500) {
+            break;
+        }
+        let lasts = random.millis(50, 3000).min(left);
+        let fault = *random.pick(&passing);
+        machine.teller.tell(&Event::Fault(format!("{} for {} ms", fault.name(), lasts.as_millis())));
+        happen(&machine, fault, lasts, &mut random).await;
+    }
+    tokio::time::sleep_until(calm_at).await;
+    machine.calm();
+    machine.teller.tell(&Event::Calm);
+}
+
+async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut Random) {
+    match fault {
+        Fault::Crash => {
+            machine.kill("injected: SIGKILL");
+            sleep(lasts).await;
+            machine.start();
+        }
+        Fault::Power => {
+            machine.lose_power();
+            sleep(lasts).await;
+            machine.start();
+        }
+        Fault::Disk => {
+            let full = random.percent(50);
+            machine.disk.disturb(|disk| {
+                disk.full = full;
+                disk.unreadable_percent = if full { 0 } else { 60 };
+            });
+            sleep(lasts).await;
+            machine.disk.disturb(|disk| *disk = Default::default());
+        }
+        Fault::Kernel => {
+            let chance = random.between(5, 70);
+            machine.kernel.disturb(|kernel| kernel.refused_percent = chance);
+            sleep(lasts).await;
+            machine.kernel.disturb(|kernel| kernel.refused_percent = 0);
+        }
+        Fault::Loss => {
+            let bytes = usize::try_from(random.between(300, 4000)).unwrap_or(300);
+            machine.kernel.set_rings(bytes, random.below(50));
+            sleep(lasts).await;
+            machine.kernel.set_rings(machine.traits().ring_bytes, 0);
+        }
+        Fault::Runtime => {
+            machine.runtime.go_down();
+            sleep(lasts).await;
+            machine.runtime.come_up();
+        }
+        Fault::Clock => {
+            let by = i64::try_from(random.between(1, 7200)).unwrap_or(1);
+            machine.clock.jump(if random.percent(50) { by } else { -by });
+        }
+        Fault::Panics => {
+            let (ports, reads) = (*random.pick(&[20, 300, 1500]), *random.pick(&[1, 20, 100]));
+            machine.kernel.disturb(|kernel| {
+                kernel.panics_permyriad = ports;
+                kernel.broken_reads_permyriad = reads;
+            });
+            points::arm(machine, *random.pick(&[2, 20, 200, 1000]));
+            sleep(lasts).await;
+            points::disarm(machine);
+            machine.kernel.disturb(|kernel| {
+                kernel.panics_permyriad = 0;
+                kernel.broken_reads_permyriad = 0;
+            });
+        }
+        Fault::Stalls => {
+            let thread = usize::try_from(random.below(5)).unwrap_or(0);
+            machine.stall(thread, lasts);
+            sleep(lasts).await;
+        }
+        Fault::Order => {}
+    }
+}
+
+/// The marked points of actors, where the build has them.
+pub mod points {
+    use std::{cell::RefCell, collections::BTreeMap};
+
+    use super::Machine;
+    use crate::event::Teller;
+    #[cfg(feature = "fault-points")]
+    use crate::random::Random;
+
+    /// Machines whose points are armed, and how often a point fails, of ten thousand.
+    type Armed = BTreeMap<usize, (Teller, u64)>;
+
+    thread_local! {
+        static ARMED: RefCell<Armed> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// Whether this build has marked points.
+    pub const PRESENT: bool = cfg!(feature = "fault-points");
+
+    pub fn arm(machine: &Machine, permyriad: u64) {
+        ARMED.with_borrow_mut(|armed| armed.insert(machine.number, (machine.teller.clone(), permyriad)));
+    }
+
+    pub fn disarm(machine: &Machine) {
+        ARMED.with_borrow_mut(|armed| armed.remove(&machine.number));
+    }
+
+    /// Arms this thread for a run; without the feature there is nothing to arm.
+    pub fn prepare(seed: u64) {
+        ARMED.with_borrow_mut(BTreeMap::clear);
+        #[cfg(feature = "fault-points")]
+        {
+            let mut random = crate::random::Random::stream(seed, "marked points");
+            palisade_world::fault::arm(Some(Box::new(move |name| point(name, &mut random))));
+        }
+        #[cfg(not(feature = "fault-points"))]
+        let _ = seed;
+    }
+
+    #[cfg(feature = "fault-points")]
+    fn point(name: &'static str, random: &mut Random) {
+        let Some(number) = crate::world::scheduler::current() else { return };
+        let Some((teller, chance)) = ARMED.with_borrow(|armed| armed.get(&number).cloned()) else { return };
+        if random.permyriad(chance) {
+            teller.tell(&crate::event::Event::PanicInjected(name));
+            std::panic::resume_unwind(Box::new("injected: a marked point"));
+        }
+    }
+}

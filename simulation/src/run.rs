@@ -1,0 +1,230 @@
+//! One run: a seed, its nodes and its faults, from the first second to the last account.
+//!
+//! ```text
+//! 0            3/4 length        length                   at rest, or a violation
+//! ├─ workload ─┼─ workload ──────┼─ processes only wait ──┼─ each container's families once more ─ ordered stop ─ accounts
+//! └─ faults ───┘ calm
+//! ```
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use palisade_alerts::throttle::Limit;
+use palisade_domain::{Posture, Visibility};
+use palisade_policy::ir::Postures;
+use palisade_protocol::{Condition, Readiness};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    checkers::{self, Violation},
+    event::{Ears, Event, Standing, Teller, lock},
+    faults::{Fault, Faults},
+    injector,
+    journal::Journal,
+    panic_watch,
+    random::Random,
+    workload::{self, Until, containers::Fleet},
+    world::{
+        machine::{Machine, Traits},
+        mutation::Mutation,
+        scheduler::{self, Processes},
+    },
+};
+
+/// Within this virtual time after the last fault and the end of the workload each node must be at rest: a slot that the kernel did not
+/// let go is asked for again after 30 s, and a group of actors that failed may wait as long before its next start.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(90);
+/// At rest is who is found at rest so long.
+const STANDS_FOR: Duration = Duration::from_secs(4);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Of all chance.
+    pub seed: u64,
+    /// How many.
+    pub nodes: usize,
+    /// Virtual time of workload.
+    pub length: Duration,
+    /// What may go wrong.
+    pub faults: Faults,
+    /// The workload and the faults end here already: a prefix of the run.
+    pub stop_at: Option<Duration>,
+    /// Ports broken on purpose; for the checkers' tests.
+    pub mutation: Option<Mutation>,
+    /// Each event is printed as it comes.
+    pub aloud: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Of all events.
+    pub journal: Journal,
+    /// What is wrong; empty: nothing.
+    pub violations: Vec<Violation>,
+    /// Virtual time from start to end.
+    pub lasted: Duration,
+}
+
+impl Outcome {
+    /// A run in which nothing was denied, said or installed has tested nothing.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let reached = |word| self.journal.counts().get(word).is_some_and(|count| *count > 0);
+        !["act denied", "lines taken", "policy installed", "container runs"].into_iter().all(reached)
+    }
+}
+
+/// Runs it.
+#[must_use]
+pub fn run(request: &Request) -> Outcome {
+    injector::points::prepare(request.seed);
+    let watch = panic_watch::Watch::begin();
+    scheduler::run(request.seed, async |processes| simulate(request, &processes, &watch).await)
+}
+
+async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch::Watch) -> Outcome {
+    let begun = Instant::now();
+    let mut random = Random::stream(request.seed, "machines");
+    let traits: Vec<Traits> = (0..request.nodes).map(|_| any_traits(&mut random, &request.faults)).collect();
+    let postures: Vec<Postures> = traits.iter().map(|traits| traits.postures).collect();
+    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&postures));
+    let ears = Arc::new(Mutex::new(ears));
+    let whole = request.length;
+    let end = begun + request.stop_at.unwrap_or(whole);
+    let calm_at = (begun + whole * 3 / 4).min(end);
+    let until = Until::new(end);
+    let mut machines = Vec::new();
+    for (number, traits) in traits.into_iter().enumerate() {
+        let teller = Teller::new(number, &ears);
+        let mut random = random.child("machine");
+        let machine = Machine::new(begun, teller, processes, traits, request.mutation, random.child("machine"));
+        workload::policies::begin(&machine, &mut random);
+        machine.start();
+        live(&machine, random, request, &until, calm_at);
+        machines.push(machine);
+    }
+    watch.tell_to(&machines.iter().map(|machine| machine.teller.clone()).collect::<Vec<_>>());
+    sleep_until(end).await;
+    until.stop();
+    let settled = settle(&machines, &ears).await;
+    if settled {
+        conclude(&machines, &until).await;
+    }
+    let mut ears = lock(&ears);
+    let violations = ears.conclude();
+    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed() }
+}
+
+fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
+    let posture = |random: &mut Random| if random.percent(50) { Posture::Audit } else { Posture::Block };
+    let postures = Postures { file: posture(random), network: posture(random), capabilities: posture(random) };
+    let seen = [Visibility::NONE, Visibility::ALL];
+    Traits {
+        max_workloads: if random.percent(15) { 5 } else { 256 },
+        postures,
+        visibility: seen[usize::from(random.percent(40))],
+        throttle: random.percent(25).then_some(Limit { per_second: 10, silence_seconds: 3 }),
+        ring_bytes: 1 << 20,
+        skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
+        put_back_percent: if faults.has(Fault::Order) { random.between(5, 60) } else { 0 },
+    }
+}
+
+/// Everything that happens on one machine, each by a task of the world.
+fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until, calm_at: Instant) {
+    let fleet = Fleet::new(random.between(3, 9));
+    let spawn = tokio::task::spawn_local::<std::pin::Pin<Box<dyn Future<Output = ()>>>>;
+    spawn(Box::pin(machine.clone().manage_service()));
+    spawn(Box::pin(workload::policies::edit(machine.clone(), random.child("policies"), until.clone())));
+    let containers =
+        workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
+    spawn(Box::pin(containers));
+    spawn(Box::pin(injector::inject(machine.clone(), request.faults.clone(), random.child("faults"), calm_at)));
+    let looked_at = machine.clone();
+    spawn(Box::pin(async move {
+        loop {
+            sleep(LOOK_EVERY).await;
+            looked_at.look().await;
+        }
+    }));
+}
+
+/// Waits until each node is at rest; false where one does not come to it, or something is wrong already.
+async fn settle(machines: &[Machine], ears: &Mutex<Ears>) -> bool {
+    let deadline = Instant::now() + SETTLE_WITHIN;
+    let mut since = None;
+    loop {
+        if lock(ears).first_violation().is_some() {
+            return false;
+        }
+        let mut restless = None;
+        for machine in machines {
+            if let Some(why) = restless_for(machine).await {
+                restless = Some((machine, why));
+                break;
+            }
+        }
+        match restless {
+            None if since.get_or_insert_with(Instant::now).elapsed() >= STANDS_FOR => return true,
+            None => {}
+            Some((machine, why)) if Instant::now() > deadline => {
+                machine.teller.tell(&Event::Restless(why));
+                return false;
+            }
+            Some(_) => since = None,
+        }
+        sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Why a node is not at rest.
+async fn restless_for(machine: &Machine) -> Option<String> {
+    if let Some(actor) = machine.not_running().first() {
+        return Some(format!("{actor} does not run"));
+    }
+    let Some(Readiness { ready, conditions }) = machine.readiness().await else {
+        return Some("health does not answer".to_owned());
+    };
+    let good = |condition: &Condition| matches!(condition, Condition::Good | Condition::Degraded(_));
+    if let Some((name, condition)) = conditions.iter().find(|(_, condition)| !good(condition)) {
+        return Some(format!("{name} is {condition:?}"));
+    }
+    if !ready {
+        return Some("it is not ready".to_owned());
+    }
+    if machine.kernel.waiting() > 0 {
+        return Some(format!("{} records wait", machine.kernel.waiting()));
+    }
+    let running = machine.runtime.running();
+    let most = machine.traits().max_workloads as usize;
+    let unheld =
+        running.iter().filter(|(_, cgroup)| !matches!(machine.kernel.standing(*cgroup), Standing::InForce(..)));
+    let held = running.len() - unheld.clone().count();
+    if let Some((id, cgroup)) = unheld.clone().next().filter(|_| held < most) {
+        return Some(format!("{id} runs, and the kernel holds for it: {:?}", machine.kernel.standing(*cgroup)));
+    }
+    let lives = |cgroup| running.iter().any(|(_, of)| *of == cgroup);
+    let stale = machine.kernel.held().into_iter().find(|(_, cgroup)| !lives(*cgroup));
+    stale.map(|(slot, cgroup)| format!("slot {slot} is still of cgroup {}, which is over", cgroup.0))
+}
+
+/// Every container acts once more, by the newest policies; then all stops in good order.
+async fn conclude(machines: &[Machine], until: &Until) {
+    for machine in machines {
+        machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
+    }
+    until.settle();
+    sleep(Duration::from_secs(8)).await;
+    for machine in machines {
+        machine.look().await;
+        let abandoned = machine.stop().await;
+        if !abandoned.is_empty() {
+            machine.teller.tell(&Event::Restless(format!("left behind at the stop: {abandoned:?}")));
+        }
+    }
+}

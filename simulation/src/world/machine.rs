@@ -1,0 +1,377 @@
+//! One machine: its kernel, disk, runtime and clocks, and the node's process that comes and goes on it.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, AsyncContext as _};
+use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings, throttle::Limit};
+use palisade_assembly::{Askers, Live, Outlets, Outputs, Places, PolicyFiles, Ports, Settings, plant};
+use palisade_domain::{Visibility, Workload, WorkloadKind};
+use palisade_policy::ir::Postures;
+use palisade_protocol::{
+    AlertCountsOf, Condition, ConditionReported, Readiness, ReadinessOf, RecordAccountOf, SetVisibility,
+};
+use palisade_supervision::{ChildSpec, Context, Kept, Place, State, Supervisor, Tree};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    clock::SimClock,
+    containers::Runtime,
+    kernel::{Kernel, SimEnforcement, SimRecords},
+    mutation::Mutation,
+    place::SimPlace,
+    policies::Disk,
+    scheduler::Processes,
+    sinks::{SimPasswd, SimSink},
+};
+use crate::{
+    event::{Event, Look, Teller},
+    random::Random,
+};
+
+/// A look asks for no longer.
+const WITHIN: Duration = Duration::from_secs(2);
+/// The service manager's wait before it starts a process again that gave up.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks at the policy directory.
+const POLICY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What makes one machine unlike another.
+#[derive(Debug, Clone)]
+pub struct Traits {
+    /// Slots.
+    pub max_workloads: u32,
+    /// The global postures.
+    pub postures: Postures,
+    /// What is seen where a namespace says nothing.
+    pub visibility: Visibility,
+    /// When alerts are too many.
+    pub throttle: Option<Limit>,
+    /// Bytes of a record ring.
+    pub ring_bytes: usize,
+    /// How far the wall clock is off.
+    pub skew_seconds: i64,
+    /// Turns that a ready task loses, in percent.
+    pub put_back_percent: u64,
+}
+
+/// What can be asked of a process that runs.
+#[derive(Clone)]
+struct Running {
+    tree: Rc<Tree>,
+    askers: Askers,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Machine {
+    /// Which.
+    pub number: usize,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its container runtime.
+    pub runtime: Runtime,
+    /// Its clocks.
+    pub clock: SimClock,
+    /// To the ears.
+    pub teller: Teller,
+    traits: Rc<Traits>,
+    mutation: Option<Mutation>,
+    processes: Processes,
+    places: Rc<RefCell<Vec<SimPlace>>>,
+    running: Rc<RefCell<Option<Running>>>,
+    /// Counts the machine's starts: what lived before one is over.
+    boots: Rc<Cell<u32>>,
+    /// Counts the process's starts.
+    starts: Rc<Cell<u32>>,
+    random: Rc<RefCell<Random>>,
+    calm: Rc<Cell<bool>>,
+    gave_up: Rc<Notify>,
+}
+
+impl Machine {
+    /// A machine that is on, without a process.
+    #[must_use]
+    pub fn new(
+        begun: Instant,
+        teller: Teller,
+        processes: &Processes,
+        traits: Traits,
+        mutation: Option<Mutation>,
+        mut random: Random,
+    ) -> Self {
+        let clock = SimClock::new(begun, traits.skew_seconds);
+        Self {
+            number: teller.node,
+            kernel: Kernel::new(teller.clone(), clock.clone(), random.child("kernel"), traits.ring_bytes, mutation),
+            disk: Disk::new(teller.clone(), random.child("disk"), mutation),
+            runtime: Runtime::new(random.child("runtime"), mutation),
+            clock,
+            teller,
+            traits: Rc::new(traits),
+            mutation,
+            processes: processes.clone(),
+            places: Rc::default(),
+            running: Rc::default(),
+            boots: Rc::default(),
+            starts: Rc::default(),
+            random: Rc::new(RefCell::new(random)),
+            calm: Rc::default(),
+            gave_up: Rc::default(),
+        }
+    }
+
+    /// Counts the machine's starts.
+    #[must_use]
+    pub fn boots(&self) -> u32 {
+        self.boots.get()
+    }
+
+    /// What makes it unlike others.
+    #[must_use]
+    pub fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
+    /// The node's process starts.
+    pub fn start(&self) {
+        let number = self.starts.get() + 1;
+        self.starts.set(number);
+        let machine = self.clone();
+        self.processes.start(self.number, async move { machine.main(number).await });
+    }
+
+    async fn main(&self, number: u32) {
+        let (supervisor, askers) = self.plant();
+        let Ok(tree) = supervisor.start(|_| {}).await else {
+            self.teller.tell(&Event::ProcessDown { why: "its tree did not start".to_owned(), gave_up: true });
+            return self.gave_up.notify_one();
+        };
+        let tree = Rc::new(tree);
+        *self.running.borrow_mut() = Some(Running { tree: Rc::clone(&tree), askers });
+        self.teller.tell(&Event::ProcessUp);
+        let gave_up = tree.gave_up().await;
+        if self.starts.get() == number {
+            self.running.borrow_mut().take();
+            self.runtime.disconnect();
+            self.teller.tell(&Event::ProcessDown { why: gave_up.to_string(), gave_up: true });
+            self.gave_up.notify_one();
+        }
+    }
+
+    /// Starts a process again that gave up, as a service manager does.
+    pub async fn manage_service(self) {
+        loop {
+            self.gave_up.notified().await;
+            let starts = self.starts.get();
+            tokio::time::sleep(RESTART_AFTER).await;
+            if self.starts.get() == starts {
+                self.start();
+            }
+        }
+    }
+
+    /// The node's process is killed.
+    pub fn kill(&self, why: &str) {
+        // Nobody starts it but who killed it.
+        self.starts.set(self.starts.get() + 1);
+        let gone = self.running.borrow_mut().take();
+        drop(gone);
+        self.processes.crash(self.number);
+        self.runtime.disconnect();
+        self.teller.tell(&Event::ProcessDown { why: why.to_owned(), gave_up: false });
+    }
+
+    /// The machine loses its power, and is on again at once; its process is not.
+    pub fn lose_power(&self) {
+        self.kill("the power went");
+        self.boots.set(self.boots.get() + 1);
+        self.teller.tell(&Event::PowerLost);
+        self.kernel.lose_power();
+        self.disk.lose_power();
+        self.runtime.lose_power();
+        self.clock.reboot();
+    }
+
+    /// One of the threads stalls.
+    pub fn stall(&self, thread: usize, wait: Duration) {
+        let places = self.places.borrow();
+        if let Some(place) = places.get(thread % places.len().max(1)) {
+            place.stall(wait);
+        }
+    }
+
+    /// From now on nothing disturbs its threads.
+    pub fn calm(&self) {
+        self.calm.set(true);
+        self.places.borrow().iter().for_each(SimPlace::calm);
+    }
+
+    fn plant(&self) -> (Supervisor, Askers) {
+        let place = |name| {
+            let random = self.random.borrow_mut().child(name);
+            SimPlace::new(name, random, if self.calm.get() { 0 } else { self.traits.put_back_percent })
+        };
+        let [alerts, compile, enforce, policies, probe] =
+            ["alerts", "compile", "enforce", "policies", "probe"].map(place);
+        *self.places.borrow_mut() = [&alerts, &compile, &enforce, &policies, &probe].into_iter().cloned().collect();
+        let here = |place: SimPlace| Arc::new(place) as Arc<dyn Place>;
+        let places = Places {
+            alerts: here(alerts),
+            compile: here(compile),
+            enforce: here(enforce),
+            policies: here(policies),
+            // Nothing is recorded: nobody runs there.
+            record: here(probe.clone()),
+            probe: here(probe),
+        };
+        let planted = plant(&self.settings(), &self.ports(), &places, |outlets| {
+            ChildSpec::new("configuration", move |_| Configuration { outlets: outlets.clone() })
+        });
+        (planted.supervisor, planted.askers)
+    }
+
+    fn settings(&self) -> Settings {
+        let name = format!("node-{}", self.number);
+        let live = Live {
+            host: Workload {
+                kind: WorkloadKind::Host,
+                name: name.clone(),
+                namespace: String::new(),
+                container: String::new(),
+                container_id: None,
+                image: String::new(),
+                labels: [("kubernetes.io/hostname".to_owned(), name.clone())].into(),
+            },
+            postures: self.traits.postures,
+            policy_interval: POLICY_INTERVAL,
+            seen: SetVisibility { visibility: self.traits.visibility, host: self.traits.visibility },
+            alerts: AlertSettings {
+                names: NodeNames { node: name, ..NodeNames::default() },
+                throttle: self.traits.throttle,
+                visibility: self.traits.visibility,
+            },
+        };
+        Settings {
+            live: Kept::new(live),
+            holds_host: true,
+            max_workloads: self.traits.max_workloads,
+            awaited: vec![CONFIGURATION],
+            jitter_seed: self.random.borrow_mut().draw(),
+        }
+    }
+
+    fn ports(&self) -> Ports {
+        let (kernel, teller, disk, runtime) =
+            (self.kernel.clone(), self.teller.clone(), self.disk.clone(), self.runtime.clone());
+        let (mutation, mut random) = (self.mutation, self.random.borrow_mut().child("sinks"));
+        let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
+        let sinks_seed = random.draw();
+        Ports {
+            clock: Arc::new(self.clock.clone()),
+            enforcement: Arc::new(SimEnforcement::open(&kernel, self.traits.visibility)),
+            records: Arc::new(move || Ok(Box::new(SimRecords::open(&of_records)))),
+            containers: Some(Arc::new(move || Ok(Box::new(runtime.connect())))),
+            policies: Arc::new(move || {
+                let (directory, last_good) = (Box::new(policies.directory()), Box::new(policies.last_good()));
+                Ok(PolicyFiles { directory, last_good })
+            }),
+            outputs: Arc::new(move || {
+                let random = Random::stream(sinks_seed, "sink");
+                let sink = SimSink::open(teller.clone(), disk.clone(), mutation, random);
+                Ok(Outputs {
+                    sinks: vec![Box::new(sink)],
+                    log_sinks: Vec::new(),
+                    passwd: Box::new(SimPasswd::default()),
+                    processes: of_lists.listed(),
+                })
+            }),
+            // Traces are of a kernel's records; what the recorder does with them is held by its own tests and by replays.
+            recording: None,
+        }
+    }
+
+    fn running(&self) -> Option<Running> {
+        self.running.borrow().clone()
+    }
+
+    /// Whether a process runs whose tree is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.running.borrow().is_some()
+    }
+
+    /// Looks at the tree and at what actors count, and says it.
+    pub async fn look(&self) {
+        let Some(running) = self.running() else { return };
+        let starts = self.starts.get();
+        let records = running.askers.records.ask(RecordAccountOf, WITHIN).await.ok();
+        let alerts = running.askers.alert_counts.ask(AlertCountsOf, WITHIN).await.ok();
+        // What another process answered is no answer of this one.
+        if self.starts.get() == starts && self.is_up() {
+            let look = Look { tree: running.tree.read(), records, alerts, waiting: self.kernel.waiting() };
+            self.teller.tell(&Event::Looked(Box::new(look)));
+        }
+    }
+
+    /// Whether it says that it is ready.
+    pub async fn readiness(&self) -> Option<Readiness> {
+        self.running()?.askers.readiness.ask(ReadinessOf, WITHIN).await.ok()
+    }
+
+    /// Actors that do not run, by name.
+    #[must_use]
+    pub fn not_running(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        match self.running() {
+            Some(running) => running.tree.read().walk(&mut |_, node| {
+                if node.state != State::Running {
+                    found.push(format!("{} ({:?}: {:?})", node.name, node.state, node.last_error));
+                }
+            }),
+            None => found.push("the process".to_owned()),
+        }
+        found
+    }
+
+    /// An ordered stop; who was left behind.
+    pub async fn stop(&self) -> Vec<String> {
+        let Some(running) = self.running() else { return Vec::new() };
+        let report = running.tree.stop().await;
+        self.starts.set(self.starts.get() + 1);
+        self.running.borrow_mut().take();
+        self.processes.crash(self.number);
+        report.abandoned
+    }
+}
+
+/// The condition that production's actor of this place reports.
+const CONFIGURATION: &str = "configuration";
+
+/// Stands where production has the actor that looks at the configuration's file: here nobody changes it.
+struct Configuration {
+    outlets: Outlets,
+}
+
+impl Actor for Configuration {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.report();
+        ctx.run_interval(Duration::from_secs(5), |configuration, _| configuration.report());
+    }
+}
+
+impl Configuration {
+    fn report(&self) {
+        let report = ConditionReported { name: CONFIGURATION.to_owned(), condition: Some(Condition::Good) };
+        // One that finds no room is superseded by the next.
+        let _ = self.outlets.conditions.try_send(report);
+    }
+}

@@ -1,0 +1,30 @@
+//! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests.
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// The kernel acknowledges a second policy of a slot and goes on judging by the first.
+    AcknowledgesWithoutFlip,
+    /// The kernel judges executions by the new policy and all else by the one before.
+    JudgesByHalves,
+    /// The kernel drops records that it does not count.
+    LosesSilently,
+    /// Batches vanish between the rings and the probe.
+    SwallowsBatches,
+    /// Records name another rule than the one that decided.
+    NamesAnotherRule,
+    /// The kernel does not tell which slots an earlier process used.
+    ForgetsWhatWasLeft,
+    /// Two workloads get one slot.
+    SharesSlots,
+    /// The hook is answered by the container port itself, whatever is in force.
+    AdmitsByItself,
+    /// A sink panics once, which nobody injected.
+    PanicsByItself,
+    /// The policy directory never says that it changed.
+    NeverChanges,
+    /// The kernel takes no policy, ever.
+    RefusesForEver,
+    /// Lines vanish in a sink that says it took them.
+    SwallowsLines,
+}

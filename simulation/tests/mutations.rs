@@ -1,0 +1,106 @@
+//! Each checker catches what it is for: the same seeds pass with ports that keep their contracts, and fail by that checker with one that
+//! is broken on purpose.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use palisade_simulation::{
+    faults::Faults,
+    run::{Outcome, Request, run},
+    world::mutation::Mutation,
+};
+
+fn runs(mutation: Option<Mutation>, seed: u64) -> Outcome {
+    run(&request(mutation, seed))
+}
+
+fn request(mutation: Option<Mutation>, seed: u64) -> Request {
+    Request {
+        seed,
+        nodes: 1,
+        length: Duration::from_secs(20),
+        faults: Faults::default(),
+        stop_at: None,
+        mutation,
+        aloud: false,
+    }
+}
+
+/// Whether this checker objects to a mutation, within a few seeds.
+fn is_caught(mutation: Mutation, checker: &str) -> bool {
+    (1..=6).any(|seed| runs(Some(mutation), seed).violations.iter().any(|violation| violation.checker == checker))
+}
+
+#[test]
+fn unit_simulation_of_unbroken_ports_passes_the_seeds_of_these_tests_and_tests_something() {
+    for seed in 1..=6 {
+        let outcome = runs(None, seed);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+        assert!(!outcome.is_idle(), "seed {seed}: {:?}", outcome.journal.counts());
+    }
+}
+
+#[test]
+fn unit_checker_of_generations_catches_a_kernel_that_acknowledges_and_does_not_flip() {
+    assert!(is_caught(Mutation::AcknowledgesWithoutFlip, "generation"));
+}
+
+#[test]
+fn unit_checker_of_judgements_catches_a_kernel_that_judges_by_halves() {
+    assert!(is_caught(Mutation::JudgesByHalves, "judged"));
+}
+
+#[test]
+fn unit_checker_of_judgements_catches_a_directory_that_hides_its_changes() {
+    assert!(is_caught(Mutation::NeverChanges, "judged"));
+}
+
+#[test]
+fn unit_checker_of_judgements_catches_an_alert_that_names_another_policy() {
+    assert!(is_caught(Mutation::NamesAnotherRule, "judged"));
+}
+
+#[test]
+fn unit_checker_of_admissions_catches_a_hook_that_is_answered_without_a_policy() {
+    assert!(is_caught(Mutation::AdmitsByItself, "admission"));
+}
+
+#[test]
+fn unit_checker_of_slots_catches_two_workloads_in_one() {
+    assert!(is_caught(Mutation::SharesSlots, "slots"));
+}
+
+#[test]
+fn unit_checker_of_the_account_catches_records_that_are_lost_uncounted() {
+    assert!(is_caught(Mutation::LosesSilently, "accounting"));
+}
+
+#[test]
+fn unit_checker_of_the_account_catches_batches_that_never_reach_the_probe() {
+    assert!(is_caught(Mutation::SwallowsBatches, "accounting"));
+}
+
+#[test]
+fn unit_checker_of_alerts_catches_decisions_that_nobody_says() {
+    assert!(is_caught(Mutation::SwallowsLines, "alerts"));
+}
+
+#[test]
+fn unit_checker_of_alerts_catches_slots_that_are_numbered_anew_after_a_crash() {
+    let names_another = |seed| {
+        let broken = request(Some(Mutation::ForgetsWhatWasLeft), seed);
+        let outcome = run(&Request { faults: "crash".parse().expect("a fault"), ..broken });
+        outcome.violations.iter().any(|violation| violation.what.contains("its alert names container"))
+    };
+    assert!((1..=20).any(names_another));
+}
+
+#[test]
+fn unit_checker_of_panics_catches_an_actor_that_panics_by_itself() {
+    assert!(is_caught(Mutation::PanicsByItself, "panics"));
+}
+
+#[test]
+fn unit_checker_of_rest_catches_a_node_that_never_holds_what_runs() {
+    assert!(is_caught(Mutation::RefusesForEver, "settling"));
+}
