@@ -9,12 +9,13 @@ use std::{
 
 use actix::{Actor, AsyncContext as _};
 use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings, throttle::Limit};
-use palisade_assembly::{Askers, Live, Outlets, Outputs, Places, PolicyFiles, Ports, Settings, plant};
+use palisade_assembly::{Askers, Live, Outlets, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
 use palisade_domain::{Visibility, Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
     AlertCountsOf, Condition, ConditionReported, Readiness, ReadinessOf, RecordAccountOf, SetVisibility,
 };
+use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{ChildSpec, Context, Kept, Place, State, Supervisor, Tree};
 use tokio::{sync::Notify, time::Instant};
 
@@ -39,6 +40,10 @@ const WITHIN: Duration = Duration::from_secs(2);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks at the policy directory.
 const POLICY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of the recorder's ring, and how far it reaches back.
+const RING_BYTES: u64 = 1 << 20;
+const RING_NS: u64 = 60_000_000_000;
 
 /// What makes one machine unlike another.
 #[derive(Debug, Clone)]
@@ -218,18 +223,18 @@ impl Machine {
             let random = self.random.borrow_mut().child(name);
             SimPlace::new(name, random, if self.calm.get() { 0 } else { self.traits.put_back_percent })
         };
-        let [alerts, compile, enforce, policies, probe] =
-            ["alerts", "compile", "enforce", "policies", "probe"].map(place);
-        *self.places.borrow_mut() = [&alerts, &compile, &enforce, &policies, &probe].into_iter().cloned().collect();
+        let [alerts, compile, enforce, policies, probe, record] =
+            ["alerts", "compile", "enforce", "policies", "probe", "record"].map(place);
+        *self.places.borrow_mut() =
+            [&alerts, &compile, &enforce, &policies, &probe, &record].into_iter().cloned().collect();
         let here = |place: SimPlace| Arc::new(place) as Arc<dyn Place>;
         let places = Places {
             alerts: here(alerts),
             compile: here(compile),
             enforce: here(enforce),
             policies: here(policies),
-            // Nothing is recorded: nobody runs there.
-            record: here(probe.clone()),
             probe: here(probe),
+            record: here(record),
         };
         let planted = plant(&self.settings(), &self.ports(), &places, |outlets| {
             ChildSpec::new("configuration", move |_| Configuration { outlets: outlets.clone() })
@@ -272,6 +277,7 @@ impl Machine {
             (self.kernel.clone(), self.teller.clone(), self.disk.clone(), self.runtime.clone());
         let (mutation, mut random) = (self.mutation, self.random.borrow_mut().child("sinks"));
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
+        let of_recorded_lists = kernel.clone();
         let sinks_seed = random.draw();
         Ports {
             clock: Arc::new(self.clock.clone()),
@@ -292,8 +298,11 @@ impl Machine {
                     processes: of_lists.listed(),
                 })
             }),
-            // Traces are of a kernel's records; what the recorder does with them is held by its own tests and by replays.
-            recording: None,
+            recording: Some(Arc::new(move || {
+                let settings =
+                    RecorderSettings { ring_bytes: RING_BYTES, ring_ns: RING_NS, ..RecorderSettings::default() };
+                Ok(Recording { settings, store: None, processes: of_recorded_lists.listed() })
+            })),
         }
     }
 
