@@ -144,6 +144,30 @@ fn host_fanotify_decision_that_panics_is_answered_by_the_fail_mode() {
 }
 
 #[test]
+fn host_fanotify_asks_nothing_about_a_workload_before_its_first_policy_and_holds_it_from_then_on() {
+    let mut bed = Bed::with(config("responder_process"));
+    bed.put("/etc/palisade/secret", "hidden\n");
+    let container = bed.start();
+    assert!(bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"));
+    assert_eq!(bed.responder.health().taken, 0, "no open of it waited for an answer");
+    let rules = || vec![open(Block, below("/etc/palisade/"))];
+    bed.install(1, rules());
+    assert!(!bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"));
+    assert_ne!(bed.responder.health().taken, 0);
+    // What an earlier responder was told to watch, the next one is told as well, whether there is a policy at that moment or not.
+    bed.responder.install(bed.slot, Generation(2), None).expect("taken away");
+    let before = bed.responder.health();
+    kill(before.pid, libc::SIGKILL);
+    eventually("another responder", || {
+        let now = bed.responder.health();
+        now.restarts > before.restarts && now.pid != before.pid && now.unrestored == 0
+    });
+    bed.install(3, rules());
+    assert!(!bed.sh_in(&container, "cat /etc/palisade/secret").contains("hidden"));
+    end(container);
+}
+
+#[test]
 fn host_fanotify_denials_end_with_the_responder() {
     let mut bed = bed_with_secret(config("responder_process"));
     let container = bed.start();
@@ -253,19 +277,21 @@ fn host_fanotify_latency_of_an_open() {
         lowerdir=/etc,upperdir=/vol/data/u,workdir=/vol/data/w /vol/data/m && echo mounted";
     assert_eq!(bed.sh_in(&container, nested).trim(), "mounted");
     let unwatched = measure("/vol/data/m/open");
-    let unfiltered = measure("/etc/open");
+    let never = measure("/etc/open");
     bed.install(1, vec![open(Block, exact("/etc/other"))]);
     let decided = measure("/etc/open");
+    bed.responder.install(bed.slot, Generation(2), None).expect("taken away");
+    let unfiltered = measure("/etc/open");
     let mut by_source = open(Block, exact("/etc/other"));
     by_source.sources.insert("/usr/bin/cat".to_owned());
-    bed.install(2, vec![by_source]);
+    bed.install(3, vec![by_source]);
     let with_source = measure("/etc/open");
     bed.responder.release(bed.slot).expect("released");
     let foreign = measure("/etc/open");
     println!(
-        "open+close, ns: overlay not watched {unwatched}, watched: no policy {unfiltered}, decided {decided}, by source {with_source}, of no slot {foreign}"
+        "open+close, ns: overlay not watched {unwatched}, no policy yet {never}, watched: no policy {unfiltered}, decided {decided}, by source {with_source}, of no slot {foreign}"
     );
-    for number in [unwatched, unfiltered, decided, with_source, foreign] {
+    for number in [unwatched, never, unfiltered, decided, with_source, foreign] {
         assert!(number.parse::<u64>().is_ok_and(|ns| ns < 1_000_000), "{number}");
     }
     end(container);

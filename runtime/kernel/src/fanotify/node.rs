@@ -139,7 +139,7 @@ impl Responder {
         let known = state.journal.get(&slot).filter(|known| known.membership.cgroup == membership.cgroup).cloned();
         let entry = match &known {
             Some(known) => Entry { membership: membership.clone(), ..known.clone() },
-            None => Entry { membership: membership.clone(), learnt: None, policy: None },
+            None => Entry { membership: membership.clone(), learnt: None, policy: None, watched: false },
         };
         let gaps = state.running(slot).and_then(|running| running.tell_admission(&entry));
         if gaps.is_ok() {
@@ -187,7 +187,12 @@ impl Responder {
         let mut state = self.shared.state();
         let mut entry = state.journal.get(&slot).cloned().ok_or(EnforcementError::UnknownSlot(slot))?;
         entry.policy = policy.map(|(number, blob)| (generation, number, Arc::clone(blob)));
-        state.running(slot)?.tell_policy(&entry)?;
+        let running = state.running(slot)?;
+        if entry.policy.is_some() && !entry.watched && entry.membership.cgroup.is_some() {
+            running.tell_watch(&entry)?;
+            entry.watched = true;
+        }
+        running.tell_policy(&entry)?;
         state.journal.insert(slot, entry);
         Ok(())
     }

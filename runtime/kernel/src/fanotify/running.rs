@@ -39,6 +39,24 @@ pub(super) struct Entry {
     /// The process whose mounts are the workload's, and the table learnt from it.
     pub learnt: Option<(u32, Arc<Vec<u8>>)>,
     pub policy: Option<(Generation, u32, Arc<Blob>)>,
+    /// Its file systems were marked for an earlier policy, and stay so: an open there waits for the responder.
+    pub watched: bool,
+}
+
+impl Entry {
+    /// Whether its file systems are marked: from its first policy on, for each open of a marked one costs a question to the responder.
+    fn is_watched(&self) -> bool {
+        self.watched || self.policy.is_some()
+    }
+
+    fn places(&self) -> io::Result<Places> {
+        let root = self.membership.root.as_deref();
+        match (self.learnt.as_ref().map_or(self.membership.pid, |(pid, _)| *pid), root) {
+            (0, None) => Ok(Places::default()),
+            (0, Some(root)) => places::of_root(root),
+            (pid, root) => places::of_process(pid, root),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -104,13 +122,8 @@ impl Running {
         let path = path.as_os_str().as_bytes().to_vec();
         let running = entry.learnt.is_some();
         self.call(slot, &Request::Admit { slot: slot.0, cgroup: cgroup.0, running, path }, &[])?;
-        let found = match (membership.pid, &membership.root) {
-            (0, None) => Ok(Places::default()),
-            (0, Some(root)) => places::of_root(root),
-            (pid, root) => places::of_process(pid, root.as_deref()),
-        };
-        match found {
-            Ok(places) => self.tell_places(slot, places),
+        match entry.places() {
+            Ok(places) => self.tell_places(entry, places),
             // Told anew for a container that has ended meanwhile.
             Err(error) if running && error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(refused(slot, "finding its file systems", &error)),
@@ -120,20 +133,31 @@ impl Running {
     pub(super) fn tell_mounts(&mut self, entry: &Entry) -> Result<Vec<Gap>, EnforcementError> {
         let slot = entry.membership.slot;
         let Some((pid, text)) = &entry.learnt else { return Ok(Vec::new()) };
-        let places = places::of_process(*pid, entry.membership.root.as_deref());
-        let places = places.map_err(|error| refused(slot, "finding its file systems", &error))?;
+        let places = entry.places().map_err(|error| refused(slot, "finding its file systems", &error))?;
         let live = places::live(*pid).map_err(|error| refused(slot, "mountinfo", &error))?;
         let table = sys::memfd(c"palisade-mount-table", text).map_err(|error| refused(slot, "memfd_create", &error))?;
-        let gaps = self.tell_places(slot, places)?;
+        let gaps = self.tell_places(entry, places)?;
         self.call(slot, &Request::Learn { slot: slot.0 }, &[live.mountinfo.as_fd(), live.root.as_fd(), table.as_fd()])?;
         Ok(gaps)
     }
 
-    pub(super) fn tell_places(&mut self, slot: Slot, places: Places) -> Result<Vec<Gap>, EnforcementError> {
-        for place in &places.watched {
+    /// Marks them if they are to be; returns what cannot be watched in any case.
+    fn tell_places(&mut self, entry: &Entry, places: Places) -> Result<Vec<Gap>, EnforcementError> {
+        let slot = entry.membership.slot;
+        for place in places.watched.iter().filter(|_| entry.is_watched()) {
             self.call(slot, &Request::Mark { slot: slot.0, keep: place.keep }, &[place.fd.as_fd()])?;
         }
         Ok(places.gaps)
+    }
+
+    /// Marks the file systems of a workload that gets its first policy.
+    pub(super) fn tell_watch(&mut self, entry: &Entry) -> Result<(), EnforcementError> {
+        match entry.places() {
+            Ok(places) => self.tell_places(entry, places).map(drop),
+            // It has ended meanwhile, and opens nothing any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(refused(entry.membership.slot, "finding its file systems", &error)),
+        }
     }
 
     pub(super) fn tell_policy(&mut self, entry: &Entry) -> Result<(), EnforcementError> {
