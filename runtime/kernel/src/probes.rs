@@ -205,6 +205,13 @@ impl std::fmt::Debug for Probes {
     }
 }
 
+/// The programs that do nothing, and the types of this kernel to load one of them by.
+fn load_idle() -> Result<(Btf, Ebpf), Box<dyn std::error::Error>> {
+    let btf = Btf::from_sys_fs()?;
+    let object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+    Ok((btf, object))
+}
+
 impl Probes {
     /// Loads the objects with their shared maps below `pin_root`, puts limits in force, and attaches what the kernel takes.
     ///
@@ -252,8 +259,7 @@ impl Probes {
     /// # Errors
     /// What loading or attaching says.
     pub fn attach_idle() -> Result<Ebpf, Box<dyn std::error::Error>> {
-        let btf = Btf::from_sys_fs()?;
-        let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+        let (btf, mut object) = load_idle()?;
         let program: &mut BtfTracePoint = object.program_mut("observe_call").ok_or("observe_call")?.try_into()?;
         program.load("sys_exit", &btf)?;
         program.attach()?;
@@ -266,8 +272,7 @@ impl Probes {
     /// # Errors
     /// What loading or attaching says.
     pub fn attach_idle_open() -> Result<Ebpf, Box<dyn std::error::Error>> {
-        let btf = Btf::from_sys_fs()?;
-        let mut object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+        let (btf, mut object) = load_idle()?;
         let program: &mut Lsm = object.program_mut("idle_open").ok_or("idle_open")?.try_into()?;
         program.load("file_open", &btf)?;
         program.attach()?;

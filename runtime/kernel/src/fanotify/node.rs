@@ -127,8 +127,8 @@ impl Responder {
         Ok(responder)
     }
 
-    /// Makes the cgroup's tasks, now and later, the slot's, and watches the file systems that are there already.
-    /// Returns what of the container is not watched. Admitted again, a cgroup keeps its policy and its mount table.
+    /// Makes the cgroup's tasks, now and later, the slot's; its file systems are watched from its first policy on. Returns what of
+    /// the container cannot be watched. Admitted again, a cgroup keeps its policy and its mount table.
     ///
     /// # Errors
     /// [`EnforcementError`]; nothing is left half done, and what was known before stays.
@@ -157,8 +157,8 @@ impl Responder {
         gaps
     }
 
-    /// Takes the mount table of a container that runs, and watches its volumes. The responder has learnt the table itself if
-    /// it saw the container's first exec. Returns what is not watched.
+    /// Takes the mount table of a container that runs, and watches its volumes if it has had a policy. The responder has learnt
+    /// the table itself if it saw the container's first exec. Returns what cannot be watched.
     ///
     /// # Errors
     /// [`EnforcementError`]; paths are named as they are then.
@@ -174,7 +174,8 @@ impl Responder {
         Ok(gaps)
     }
 
-    /// Puts a policy in force, or takes it away. `policy` is its number in records.
+    /// Puts a policy in force, or takes it away. Before the first one the file systems are marked, and stay so. `policy` is its
+    /// number in records.
     ///
     /// # Errors
     /// [`EnforcementError`]; the previous policy stays in force.
@@ -189,8 +190,8 @@ impl Responder {
         entry.policy = policy.map(|(number, blob)| (generation, number, Arc::clone(blob)));
         let running = state.running(slot)?;
         if entry.policy.is_some() && !entry.watched && entry.membership.cgroup.is_some() {
-            running.tell_watch(&entry)?;
             entry.watched = true;
+            running.tell_watch(&entry)?;
         }
         running.tell_policy(&entry)?;
         state.journal.insert(slot, entry);

@@ -39,16 +39,11 @@ pub(super) struct Entry {
     /// The process whose mounts are the workload's, and the table learnt from it.
     pub learnt: Option<(u32, Arc<Vec<u8>>)>,
     pub policy: Option<(Generation, u32, Arc<Blob>)>,
-    /// Its file systems were marked for an earlier policy, and stay so: an open there waits for the responder.
+    /// Its file systems are marked: from its first policy on, for each open of a marked one waits for the responder.
     pub watched: bool,
 }
 
 impl Entry {
-    /// Whether its file systems are marked: from its first policy on, for each open of a marked one costs a question to the responder.
-    fn is_watched(&self) -> bool {
-        self.watched || self.policy.is_some()
-    }
-
     fn places(&self) -> io::Result<Places> {
         let root = self.membership.root.as_deref();
         match (self.learnt.as_ref().map_or(self.membership.pid, |(pid, _)| *pid), root) {
@@ -144,8 +139,10 @@ impl Running {
     /// Marks them if they are to be; returns what cannot be watched in any case.
     fn tell_places(&mut self, entry: &Entry, places: Places) -> Result<Vec<Gap>, EnforcementError> {
         let slot = entry.membership.slot;
-        for place in places.watched.iter().filter(|_| entry.is_watched()) {
-            self.call(slot, &Request::Mark { slot: slot.0, keep: place.keep }, &[place.fd.as_fd()])?;
+        if entry.watched {
+            for place in &places.watched {
+                self.call(slot, &Request::Mark { slot: slot.0, keep: place.keep }, &[place.fd.as_fd()])?;
+            }
         }
         Ok(places.gaps)
     }
