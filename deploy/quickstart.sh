@@ -4,6 +4,7 @@
 #   deploy/quickstart.sh             runs the acts, shows what became of each, then waits; Ctrl-C cleans up everything
 #   deploy/quickstart.sh --check     the same without waiting; exits 0 only if every verdict was the stated one
 #   --profile NAME                   Cargo profile of the binary (default: release)
+#   --binary FILE                    a palisade that is built already
 #
 # Needs root and a Rust toolchain; other packages that are missing are installed, by name. What it starts is its own: containerd's root,
 # state and socket, the node's sockets and the pins of its kernel programs lie in one temporary directory, so nothing of a containerd or
@@ -15,12 +16,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/rings/common.sh
 
-readonly RUN_PACKAGES=(containerd runc busybox-static jq util-linux)
+readonly RUN_PACKAGES=(gcc libc6-dev containerd runc busybox-static jq util-linux)
 readonly IMAGE=localhost/palisade-example:1
 readonly POD_NAMESPACE=example
 readonly PATIENCE_S=60
 
-check_only= profile=release
+check_only= profile=release palisade=
 work= node_pid= containerd_pid= server_pids=()
 rows=0 wrong=0 execs=0
 declare -A pids=()
@@ -28,14 +29,14 @@ declare -A pids=()
 main() {
     parse "$@"
     [ "$(id -u)" -eq 0 ] || die "needs root: it loads kernel programs and starts containers (sudo env \"PATH=\$PATH\" $0)"
-    command -v cargo >/dev/null || die "needs a Rust toolchain (1.95 or newer; https://rustup.rs), and found no cargo in $PATH"
+    [ -n "$palisade" ] || command -v cargo >/dev/null || die "needs a Rust toolchain (1.95 or newer; https://rustup.rs), and found no cargo in $PATH"
     # What a trap says must not go where the interrupted command's output goes.
     exec 3>&1 4>&2
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     trap clean_up EXIT
-    install_packages "${BUILD_PACKAGES[@]}" "${RUN_PACKAGES[@]}" || die "$install_error"
-    build
+    install_packages "${RUN_PACKAGES[@]}" || die "$install_error"
+    [ -n "$palisade" ] || build
     prepare
     start_containerd
     start_node
@@ -50,6 +51,7 @@ parse() {
         --check) check_only=yes ;;
         --help | -h) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' deploy/quickstart.sh && exit 0 ;;
         --profile) profile=${2:?--profile needs a name} && shift ;;
+        --binary) palisade=$(realpath -e "${2:?--binary needs a file}") && shift ;;
         *) die "unknown argument $1; see $0 --help" ;;
         esac
         shift
@@ -68,6 +70,7 @@ say() {
 # ---- what everything stands on
 
 build() {
+    install_packages "${BUILD_PACKAGES[@]}" || die "$install_error"
     say "building palisade (profile $profile; the first time that takes minutes$([ "$profile" = dev ] || printf ', fewer with --profile dev'))"
     cargo build --locked --profile "$profile" -p palisade-node
     local directory=$profile

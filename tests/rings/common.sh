@@ -1,8 +1,11 @@
 # Shared by the rings: packages, checks that print like tests, and skipping. To be sourced.
 set -euo pipefail
 
-# Set for every ring alike: a different flag would build everything again.
+# Set for every ring alike: a different flag would build everything again. For the same reason rings that build programs select the whole
+# workspace and name the programs: `-p CRATE` would turn on fewer features of what all of them depend on, which is then built once more.
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+# What incremental builds keep is of no use to a clone that is built once.
+[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
 target_dir="${CARGO_TARGET_DIR:-$PWD/target}"
 # What is dear to fetch or build and does not depend on the checkout: kernels, images. Keyed by version or content, written by rename.
 cache_dir="${XDG_CACHE_HOME:-$HOME/.cache}/palisade"

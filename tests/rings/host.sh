@@ -9,7 +9,8 @@ main() {
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
         cargo test --locked --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
     fi
-    if [ -x deploy/quickstart.sh ]; then check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check --profile dev; fi
+    # The binary that the tests above were built with.
+    check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check --binary "$target_dir/debug/palisade"
     [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
 }
 

@@ -14,7 +14,7 @@ readonly SEED="${PALISADE_SIM_SEED:-$(date +%s)}"
 
 main() {
     # Marked points of actors are in this build, and in no other.
-    cargo build --locked -p palisade-simulation --features fault-points
+    cargo build --locked --workspace --features palisade-simulation/fault-points --bin palisade-simulation
     check sim_fixed_seeds_repeat_and_violate_nothing simulate --seeds-from tests/rings/sim-seeds.txt
     printf 'fresh seeds are drawn from %s\n' "$SEED"
     check sim_fresh_seeds_repeat_and_violate_nothing \

@@ -8,8 +8,7 @@ readonly IMAGE_NAME=localhost/palisade-vm:1
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
-    cargo build --locked -p palisade-vm -p palisade-node
-    cargo build --locked -p palisade-kernel --example map_code
+    cargo build --locked --workspace --bin vm_suite --bin vm_actor --bin palisade --example map_code
     local root
     root=$(mktemp -d)
     trap "rm -rf '$root'" EXIT
