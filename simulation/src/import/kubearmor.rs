@@ -7,79 +7,39 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, BufRead, Read as _, Write},
+    io::{BufRead, Read as _, Write},
     net::IpAddr,
     sync::Arc,
 };
 
 use palisade_domain::{ContainerId, Slot, Visibility, VisibilityClass, Workload, WorkloadKind};
 use palisade_kernel_abi::record::{
-    Body, Exec, Header as RecordHeader, Network, NetworkOperation, Open, Phase, Record, RecordWriter, STRING_MAX, Text,
-    VERSION,
+    Body, Exec, Header as RecordHeader, Network, NetworkOperation, Open, Phase, VERSION,
 };
-use palisade_wire::trace::{Batches, Fact, Header, Process, TraceWriter, What, WriteError};
+use palisade_wire::trace::{Fact, Header, Process, What};
 use serde::Deserialize;
+
+use super::{
+    ImportError, Imported,
+    writing::{Writing, path, text},
+};
 
 /// Longest line that is read, in bytes.
 const MAX_LINE: u64 = 1 << 20;
-/// Lines of which it is said what is wrong with them.
-const NAMED: usize = 8;
-/// Records of one batch.
-const BATCH: usize = 512;
 /// Processes of which it is known what they execute; of further ones it is told with each log.
 const MAX_ACTING: usize = 65_536;
 /// Boot time of the first log: some time must have passed before it.
 const BEGIN_NS: u64 = 1_000_000_000;
 
-/// Why no trace is made.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The logs cannot be read.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The trace cannot be written.
-    #[error("{0}")]
-    Write(#[from] WriteError),
-    /// There is no log in it.
-    #[error("there is no log of KubeArmor in it: {0}")]
-    NoLog(String),
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// Lines that became records.
-    pub records: u64,
-    /// Lines that did not.
-    pub skipped: u64,
-    /// The first few of them, and why.
-    pub named: Vec<String>,
-    /// Alerts among the lines: their decisions are not in the trace.
-    pub alerts: u64,
-    /// Workloads.
-    pub workloads: u64,
-}
-
-impl Imported {
-    /// What such a trace has not, in words.
-    #[must_use]
-    pub fn lacks(&self) -> Vec<String> {
-        let mut lacks: Vec<String> = [
-            "numbers of records: whether logs were lost, it does not tell",
-            "acts that KubeArmor does not log: forks, exits, and what its visibility left out",
-            "starts of processes: a process id that was used again is taken for the same process",
-            "arguments as they were given: they are split at spaces",
-            "owners of files and terminals: rules with ownerOnly or pts cannot be rehearsed",
-            "policies: a replay has no alerts, and a rehearsal is by the policies that it is given",
-        ]
-        .map(str::to_owned)
-        .into();
-        if self.alerts > 0 {
-            lacks.push(format!("the decisions of {} alerts: a policy's name is no rule of a blob", self.alerts));
-        }
-        lacks
-    }
-}
+/// What such a trace has not, whatever is in the logs.
+const LACKS: [&str; 6] = [
+    "numbers of records: whether logs were lost, it does not tell",
+    "acts that KubeArmor does not log: forks, exits, and what its visibility left out",
+    "starts of processes: a process id that was used again is taken for the same process",
+    "arguments as they were given: they are split at spaces",
+    "owners of files and terminals: rules with ownerOnly or pts cannot be rehearsed",
+    "policies: a replay has no alerts, and a rehearsal is by the policies that it is given",
+];
 
 /// The fields that are read, by their names in KubeArmor's feed.
 #[derive(Debug, Default, Deserialize)]
@@ -170,17 +130,15 @@ pub fn import<W: Write>(mut from: impl BufRead, to: W) -> Result<(W, Imported), 
 
 struct Importing<W: Write> {
     to: Option<W>,
-    writer: Option<TraceWriter<W>>,
+    writing: Option<Writing<W>>,
     /// Wall clock less boot time.
     offset: u64,
     slots: BTreeMap<String, Slot>,
-    sequence: u64,
-    records: RecordWriter,
-    in_batch: usize,
-    block: Batches,
     told: BTreeSet<Slot>,
     /// What each process was last said to execute.
     acting: BTreeMap<u32, String>,
+    /// Alerts among the lines: their decisions are not in the trace.
+    alerts: u64,
     done: Imported,
 }
 
@@ -188,15 +146,12 @@ impl<W: Write> Default for Importing<W> {
     fn default() -> Self {
         Self {
             to: None,
-            writer: None,
+            writing: None,
             offset: 0,
             slots: BTreeMap::new(),
-            sequence: 0,
-            records: RecordWriter::default(),
-            in_batch: 0,
-            block: Batches::new(),
             told: BTreeSet::new(),
             acting: BTreeMap::new(),
+            alerts: 0,
             done: Imported::default(),
         }
     }
@@ -204,10 +159,7 @@ impl<W: Write> Default for Importing<W> {
 
 impl<W: Write> Importing<W> {
     fn skip(&mut self, number: u64, why: &str) {
-        self.done.skipped += 1;
-        if self.done.named.len() < NAMED {
-            self.done.named.push(format!("line {number}: {why}"));
-        }
+        self.done.skip_at(&format!("line {number}"), why);
     }
 
     fn line(&mut self, number: u64, line: &[u8]) -> Result<(), ImportError> {
@@ -219,18 +171,18 @@ impl<W: Write> Importing<W> {
             self.skip(number, "it has no Timestamp or no Operation");
             return Ok(());
         }
-        self.done.alerts += u64::from(!log.policy_name.is_empty());
+        self.alerts += u64::from(!log.policy_name.is_empty());
         let (executable, arguments) = split(&log.resource);
         let argument_count = u32::try_from(arguments.iter().filter(|byte| **byte == 0).count()).unwrap_or(u32::MAX);
         let body = match log.operation.as_str() {
             "Process" => Body::Exec(Exec {
-                path: cut(executable.as_bytes(), false),
-                argument_bytes: cut(&arguments, false),
+                path: path(executable.as_bytes(), false),
+                argument_bytes: text(&arguments),
                 argument_count,
                 ..Exec::default()
             }),
             "File" => Body::Open(Open {
-                path: cut(log.resource.as_bytes(), log.failed()),
+                path: path(log.resource.as_bytes(), log.failed()),
                 flags: flags(log.word("flags").unwrap_or_default()),
                 result: if log.failed() { -13 } else { 0 },
             }),
@@ -251,14 +203,13 @@ impl<W: Write> Importing<W> {
     }
 
     fn record(&mut self, log: &Log, body: Body<'_>) -> Result<(), ImportError> {
-        if self.writer.is_none() {
+        if self.writing.is_none() {
             self.begin(log)?;
         }
         let slot = self.slot(log)?;
         self.acting(log)?;
         let boot_ns = log.unix_ns().saturating_sub(self.offset);
         let header = RecordHeader {
-            sequence: self.sequence,
             slot: slot.0,
             boot_ns,
             tgid: log.host_pid,
@@ -268,12 +219,22 @@ impl<W: Write> Importing<W> {
             phase: if slot == Slot::HOST { Phase::None } else { Phase::Workload },
             ..RecordHeader::default()
         };
-        self.sequence += 1;
-        if self.records.write(&Record { header, body, decision: None }).is_ok() {
-            self.done.records += 1;
-            self.in_batch += 1;
+        if let Some(writing) = &mut self.writing {
+            if writing.record(header, body)? {
+                self.done.records += 1;
+            } else {
+                self.done.skip("longer than a record");
+            }
         }
-        if self.in_batch >= BATCH { self.batch() } else { Ok(()) }
+        Ok(())
+    }
+
+    fn fact(&mut self, log: &Log, what: What) -> Result<(), ImportError> {
+        let boot_ns = log.unix_ns().saturating_sub(self.offset);
+        if let Some(writing) = &mut self.writing {
+            writing.facts(&[Fact { boot_ns, what }])?;
+        }
+        Ok(())
     }
 
     fn begin(&mut self, log: &Log) -> Result<(), ImportError> {
@@ -293,9 +254,9 @@ impl<W: Write> Importing<W> {
             program: "imported from logs of KubeArmor".into(),
             ..Header::default()
         };
-        let mut writer = TraceWriter::begin(to, &header)?;
-        writer.facts(&[Fact { boot_ns: BEGIN_NS, what: What::SnapshotEnd }])?;
-        self.writer = Some(writer);
+        let mut writing = Writing::begin(to, &header)?;
+        writing.facts(&[Fact { boot_ns: BEGIN_NS, what: What::SnapshotEnd }])?;
+        self.writing = Some(writing);
         Ok(())
     }
 
@@ -309,12 +270,7 @@ impl<W: Write> Importing<W> {
         };
         if self.told.insert(slot) {
             self.done.workloads += 1;
-            self.flush()?;
-            let boot_ns = log.unix_ns().saturating_sub(self.offset);
-            let named = Fact { boot_ns, what: What::WorkloadNamed(slot, Arc::new(log.workload())) };
-            if let Some(writer) = &mut self.writer {
-                writer.facts(&[named])?;
-            }
+            self.fact(log, What::WorkloadNamed(slot, Arc::new(log.workload())))?;
         }
         Ok(slot)
     }
@@ -326,7 +282,6 @@ impl<W: Write> Importing<W> {
         if !is_own || self.acting.get(&log.host_pid).is_some_and(|known| known == executable) {
             return Ok(());
         }
-        self.flush()?;
         let process = Process {
             pid: log.host_pid,
             parent: Some((log.host_ppid, 0)),
@@ -334,47 +289,24 @@ impl<W: Write> Importing<W> {
             executable: executable.to_owned(),
             ..Process::default()
         };
-        let fact = Fact { boot_ns: log.unix_ns().saturating_sub(self.offset), what: What::Process(process) };
-        if let Some(writer) = &mut self.writer {
-            writer.facts(&[fact])?;
-        }
+        self.fact(log, What::Process(process))?;
         if self.acting.len() < MAX_ACTING {
             self.acting.insert(log.host_pid, executable.to_owned());
         }
         Ok(())
     }
 
-    fn batch(&mut self) -> Result<(), ImportError> {
-        self.block.push(self.records.bytes(), |_| true);
-        self.records.clear();
-        self.in_batch = 0;
-        if self.block.has_room() { Ok(()) } else { self.flush() }
-    }
-
-    fn flush(&mut self) -> Result<(), ImportError> {
-        self.block.push(self.records.bytes(), |_| true);
-        self.records.clear();
-        self.in_batch = 0;
-        if let Some(writer) = &mut self.writer {
-            writer.records(&self.block)?;
-        }
-        self.block.clear();
-        Ok(())
-    }
-
     fn end(mut self) -> Result<(W, Imported), ImportError> {
-        self.flush()?;
-        let Some(writer) = self.writer else {
+        let Some(writing) = self.writing else {
             return Err(ImportError::NoLog(self.done.named.join("; ")));
         };
-        Ok((writer.finish()?, self.done))
+        self.done.lacks.extend(LACKS.map(str::to_owned));
+        if self.alerts > 0 {
+            let decisions = format!("the decisions of {} alerts: a policy's name is no rule of a blob", self.alerts);
+            self.done.lacks.push(decisions);
+        }
+        Ok((writing.finish()?, self.done))
     }
-}
-
-/// A text as a record carries it: a path keeps its end, all else its beginning.
-fn cut(bytes: &[u8], user: bool) -> Text<'_> {
-    let is_cut = bytes.len() > STRING_MAX;
-    Text { bytes: bytes.get(..bytes.len().min(STRING_MAX)).unwrap_or_default(), cut: is_cut, user, unreadable: false }
 }
 
 /// The file and, each ended by NUL, its name and arguments.

@@ -4,7 +4,7 @@ use palisade_domain::Slot;
 use palisade_kernel_abi::record::{Body, RecordReader};
 use palisade_wire::trace::{Fact, Part, TraceReader, What};
 
-use super::*;
+use super::kubearmor::import;
 
 /// Two logs and an alert of KubeArmor v1, one line that is none, one of an operation without a record.
 const LOGS: &str = r#"{"Timestamp":1731000000,"UpdatedTime":"2024-11-07T17:20:00.250000Z","ClusterName":"default","HostName":"node-1","NamespaceName":"wordpress","Owner":{"Ref":"Deployment","Name":"wp","Namespace":"wordpress"},"PodName":"wp-1","Labels":"app=wp,tier=front","ContainerID":"abc","ContainerName":"wp","ContainerImage":"wp:1","HostPPID":100,"HostPID":200,"PPID":1,"PID":20,"UID":33,"ParentProcessName":"/usr/sbin/apache2","ProcessName":"/bin/sh","Type":"ContainerLog","Source":"/usr/sbin/apache2","Operation":"Process","Resource":"/bin/sh -c id","Data":"syscall=SYS_EXECVE","Result":"Passed"}
@@ -17,9 +17,9 @@ not json
 #[test]
 fn unit_import_makes_records_of_logs_and_says_what_they_lack() {
     let (bytes, done) = import(LOGS.as_bytes(), Vec::new()).expect("imported");
-    assert_eq!((done.records, done.skipped, done.alerts, done.workloads), (3, 2, 1, 2));
+    assert_eq!((done.records, done.skipped, done.workloads), (3, 2, 2));
     assert!(done.named[0].starts_with("line 4: ") && done.named[1].contains("\"Syscall\""), "{:?}", done.named);
-    let lacks = done.lacks().join("\n");
+    let lacks = done.lacks.join("\n");
     assert!(lacks.contains("whether logs were lost") && lacks.contains("decisions of 1 alerts"), "{lacks}");
     let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
     assert_eq!(reader.header().unix_ns, 1_731_000_000_250_000_000);
