@@ -7,7 +7,7 @@
 //! Invariant: a name is made whole only with a directory that the capture told of; else it stays as it was given and is counted
 //! ([`Calls::relative`]). Links and `..` are left, for where they lead the capture does not tell.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use palisade_kernel_abi::record::{FileOperation, Network, NetworkOperation};
 
@@ -15,13 +15,15 @@ use super::{
     DAMAGED,
     event::{Event, kind},
     identity::Process,
+    values::{CREAT, address, open_flags, peer},
 };
 
 /// Entered calls, open files, sockets: of each.
 const MAX_KEPT: usize = 65_536;
 const AT_FDCWD: i32 = -100;
+/// What a name begins with that is one for the process itself.
+const ITSELF: &[u8] = b"/proc/self/";
 const AT_REMOVEDIR: u32 = 0x200;
-const O_DIRECTORY: u32 = 0o200_000;
 const NOT_ENTERED: &str = "calls that were entered before the capture began, or whose entry is lost";
 
 /// An act, but for those that make, change and end processes.
@@ -50,6 +52,15 @@ pub struct Change {
     pub mode: u32,
     pub flags: u32,
     pub result: i32,
+}
+
+/// What is executed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Empty: not known.
+    pub path: Vec<u8>,
+    /// By a descriptor, or by a name for what the process is: as a container runtime goes on with itself.
+    pub is_itself: bool,
 }
 
 /// What came of a call.
@@ -85,8 +96,8 @@ pub struct Calls {
     entered: BTreeMap<u32, (u16, Entered)>,
     /// Whole names of what is open: any of them may be the directory that a relative name begins at.
     open: BTreeMap<(u32, i32), Vec<u8>>,
-    /// Type and protocol.
-    sockets: BTreeMap<(u32, i32), (u8, u8)>,
+    /// Domain, type and protocol.
+    sockets: BTreeMap<(u32, i32), (u8, u8, u8)>,
     relative: u64,
     unfit: u64,
 }
@@ -175,12 +186,12 @@ impl Calls {
         self.entered.remove(&tid).filter(|(returns, _)| *returns == event.kind).map(|(_, entered)| entered)
     }
 
-    /// The file that is executed, as it was asked for; empty: not known.
-    pub fn executed(&mut self, event: &Event<'_>, tid: u32, pid: u32, process: &Process) -> Vec<u8> {
-        match self.taken(event, tid) {
-            Some(Entered::Exec { path, directory }) if !path.is_empty() => self.whole(process, pid, directory, &path),
-            _ => Vec::new(),
-        }
+    /// What an execution that returns now was asked for. An execveat that succeeds returns as an execve.
+    pub fn executed(&mut self, tid: u32, pid: u32, process: &Process) -> Asked {
+        let Some((_, Entered::Exec { path, directory })) = self.entered.remove(&tid) else { return Asked::default() };
+        let is_by_descriptor = path.is_empty() && directory.is_some();
+        let path = self.whole(process, pid, directory, &path);
+        Asked { is_itself: is_by_descriptor || path.starts_with(ITSELF), path }
     }
 
     /// A call returned.
@@ -192,7 +203,7 @@ impl Calls {
             }
             kind::SOCKET => self.socket(event, entered, pid),
             kind::CONNECT | kind::BIND => self.endpoint(event, entered, pid),
-            kind::PTRACE => traced(event, entered),
+            kind::PTRACE => traced(event, entered.as_ref()),
             kind::CHDIR => self.directory_changed(event, pid, process),
             kind::FCHDIR => event.result(0).map(|result| match entered {
                 _ if result != 0 => Outcome::Followed,
@@ -226,7 +237,7 @@ impl Calls {
             Some(descriptor) => self.open.get(&(pid, descriptor)).map_or(&[][..], Vec::as_slice),
         };
         if base.is_empty() {
-            self.relative += 1;
+            self.relative += u64::from(!name.is_empty());
             return name.to_vec();
         }
         let mut whole = base.to_vec();
@@ -280,7 +291,7 @@ impl Calls {
         if result >= 0 {
             self.forget(pid, Some(result));
             if self.sockets.len() < MAX_KEPT {
-                self.sockets.insert((pid, result), (socket_type, protocol));
+                self.sockets.insert((pid, result), (domain, socket_type, protocol));
             } else {
                 self.unfit += 1;
             }
@@ -308,11 +319,12 @@ impl Calls {
         let is_connect = event.kind == kind::CONNECT;
         let kernels = if is_connect { peer(told) } else { address(told) };
         let destination = kernels.or_else(|| address(&asked));
-        let Some(domain) = told.first().or(asked.first()).copied() else {
+        let socket = descriptor.and_then(|descriptor| self.sockets.get(&(pid, descriptor)).copied());
+        // Of most families the events have no address, and not even the family.
+        let Some(domain) = told.first().or(asked.first()).copied().or(socket.map(|(domain, ..)| domain)) else {
             return Some(Outcome::Skip("connects and binds of an address that could not be read"));
         };
-        let socket = descriptor.and_then(|descriptor| self.sockets.get(&(pid, descriptor)).copied());
-        let (socket_type, protocol) = socket.unwrap_or_default();
+        let (_, socket_type, protocol) = socket.unwrap_or_default();
         Some(Outcome::Act(Act::Network(Network {
             operation: if is_connect { NetworkOperation::Connect } else { NetworkOperation::Bind },
             domain,
@@ -422,9 +434,9 @@ fn socket_of(event: &Event<'_>, at: usize) -> Option<Entered> {
     Some(Entered::Socket { domain: low(at)?, socket_type: low(at + 1)? & 0xf, protocol: low(at + 2)? })
 }
 
-fn traced(event: &Event<'_>, entered: Option<Entered>) -> Option<Outcome> {
+fn traced(event: &Event<'_>, entered: Option<&Entered>) -> Option<Outcome> {
     let result = event.result(0)?;
-    let Some(Entered::Trace { request, of }) = entered else { return Some(Outcome::Skip(NOT_ENTERED)) };
+    let Some(&Entered::Trace { request, of }) = entered else { return Some(Outcome::Skip(NOT_ENTERED)) };
     let request = match request {
         1 => 0,
         11 => 16,
@@ -435,54 +447,4 @@ fn traced(event: &Event<'_>, entered: Option<Entered>) -> Option<Outcome> {
         return Some(Outcome::Skip("ptrace that failed"));
     }
     Some(Outcome::Act(Act::Trace { request, of: if request == 0 { 0 } else { of } }))
-}
-
-const CREAT: u32 = 0o1101;
-/// Flags of a capture, which are the same on every machine, and Linux's of x86.
-const OPEN_FLAGS: [(u32, u32); 12] = [
-    (1 << 2, 0o100),
-    (1 << 3, 0o2000),
-    (1 << 4, 0o10_000),
-    (1 << 5, 0o200),
-    (1 << 6, 0o4000),
-    (1 << 7, 0o4_010_000),
-    (1 << 8, 0o1000),
-    (1 << 9, 0o40_000),
-    (1 << 10, O_DIRECTORY),
-    (1 << 11, 0o100_000),
-    (1 << 12, 0o2_000_000),
-    (1 << 13, 0o20_200_000),
-];
-
-fn open_flags(told: u32) -> u32 {
-    // Reading is a bit, writing another.
-    let access = match told & 3 {
-        2 => 1,
-        3 => 2,
-        _ => 0,
-    };
-    OPEN_FLAGS.iter().filter(|(bit, _)| told & bit != 0).fold(access, |flags, (_, flag)| flags | flag)
-}
-
-/// A socket's two ends: family, source and port, destination and port.
-fn peer(tuple: &[u8]) -> Option<(IpAddr, u16)> {
-    let (family, ends) = tuple.split_first()?;
-    let (_, destination) = ends.split_at_checked(ends.len() / 2)?;
-    of_family(*family, destination)
-}
-
-/// Family, address and port.
-fn address(bytes: &[u8]) -> Option<(IpAddr, u16)> {
-    let (family, address) = bytes.split_first()?;
-    of_family(*family, address)
-}
-
-fn of_family(family: u8, bytes: &[u8]) -> Option<(IpAddr, u16)> {
-    let (address, port) = bytes.split_at_checked(bytes.len().checked_sub(2)?)?;
-    let address = match family {
-        2 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-        10 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
-        _ => return None,
-    };
-    Some((address, u16::from_le_bytes(port.try_into().ok()?)))
 }

@@ -1,7 +1,7 @@
 //! What a capture tells of the machine before its first event.
 //!
-//! Machine (`0x201`): CPUs (4 bytes), memory (8), highest pid (8), host name (128, NUL padded), boot time (8, nanoseconds since 1970; 0 in captures of
-//! before 2022), flags (8, the architecture in the highest byte; 0 before), 16 of no use.
+//! Machine (`0x201`): CPUs (4 bytes), memory (8), highest pid (8), host name (128, NUL padded), boot time (8, nanoseconds since 1970; 0 in older
+//! captures), flags (8, the architecture in the highest byte; 0 before), 16 of no use.
 //!
 //! Processes (`0x215`): entry after entry of a thread each, their fields in the order of [`processes`]; each begins with its own length, so
 //! that newer versions can add fields. Older lists have no lengths and other types: they are not read.
@@ -114,9 +114,12 @@ fn thread(bytes: &[u8]) -> Option<Thread<'_>> {
     Some(Thread { tid, pid, parent, comm, argument, executable, arguments, cwd, uid, gid, own_pid, cgroups })
 }
 
+/// A descriptor, and the name of its directory.
+pub type Directory<'a> = (i32, &'a [u8]);
+
 /// Whose descriptors they are, and those of directories with their names; none where they are damaged.
 #[must_use]
-pub fn directories(content: &[u8]) -> Option<(u32, Vec<(i32, &[u8])>)> {
+pub fn directories(content: &[u8]) -> Option<(u32, Vec<Directory<'_>>)> {
     let mut reading = Reading(content);
     let tid = reading.pid()?;
     let mut directories = Vec::new();
