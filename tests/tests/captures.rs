@@ -79,9 +79,26 @@ fn unit_imported_capture_has_the_acts_that_the_container_was_made_to_do() {
         ("rmdir", "/tmp/a", "Passed"),
         ("connect", "tcp 127.0.0.1:9", "Connection refused"),
         ("connect", "tcp 10.9.8.7:4444", "Connection refused"),
+        ("bind", "udp 0.0.0.0:0", "Passed"),
+        ("connect", "udp 127.0.0.1:53", "Passed"),
+        ("exec", "/bin/traced", "Passed"),
     ] {
         assert!(is_there(operation, resource, result), "{operation} {resource} {result}");
     }
+    // By the number that the traced process has on the host, where the container's are small.
+    let traced = |request: &str| {
+        let is_it = |line: &&Value| {
+            let data = line["data"].as_str().unwrap_or_default();
+            line["subject"]["operation"] == "ptrace" && data.contains(&format!("request={request} "))
+        };
+        let line = lines.iter().find(is_it).unwrap();
+        let resource = line["subject"]["resource"].as_str().unwrap();
+        let pid = resource.strip_prefix("pid ").unwrap().strip_suffix(" (/bin/traced)").unwrap();
+        (pid.parse::<u64>().unwrap(), line["hostPid"].as_u64().unwrap())
+    };
+    let ((asked_for, asking), (seized, by)) = (traced("PTRACE_TRACEME"), traced("PTRACE_SEIZE"));
+    assert_eq!(asked_for, asking);
+    assert!(seized > by && by < asking, "{seized} {by} {asking}");
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! Processes that are made, execute, trace each other and end.
+//!
+//! Limit: in a container, whom another process calls by a number of the container's own PID namespace is known with his first event only: who is
+//! traced before he ever ran is counted, and no record.
 
 use std::io::Write;
 
