@@ -8,8 +8,6 @@
 
 pub mod kubearmor;
 pub mod scap;
-#[cfg(test)]
-mod tests;
 mod writing;
 
 use std::{collections::BTreeMap, io};
