@@ -14,7 +14,7 @@ use palisade_kernel_abi::record::{FileOperation, Network, NetworkOperation};
 use super::{
     DAMAGED,
     event::{Event, kind},
-    identity::Process,
+    identity::{LONGEST_NAME, Process, kept},
     values::{CREAT, address, open_flags, peer},
 };
 
@@ -120,7 +120,7 @@ impl Calls {
         if !name.starts_with(b"/") {
             return;
         }
-        if self.open.len() < MAX_KEPT {
+        if self.open.len() < MAX_KEPT && name.len() <= LONGEST_NAME {
             self.open.insert((pid, descriptor), name.to_vec());
         } else {
             self.unfit += 1;
@@ -148,16 +148,14 @@ impl Calls {
         let returns = event.kind + 1;
         let entered = match returns {
             kind::EXECVE_18 | kind::EXECVE => {
-                event.text(0).map(|path| Entered::Exec { path: path.to_vec(), directory: None })
+                event.text(0).map(|path| Entered::Exec { path: kept(path), directory: None })
             }
-            kind::EXECVEAT => {
-                event.text(1).map(|path| Entered::Exec { path: path.to_vec(), directory: event.result(0) })
-            }
+            kind::EXECVEAT => event.text(1).map(|path| Entered::Exec { path: kept(path), directory: event.result(0) }),
             kind::OPENAT_OLD => open_entered(event),
             kind::SOCKET => socket_of(event, 0),
             kind::CONNECT | kind::BIND | kind::FCHDIR => event.result(0).map(|descriptor| Entered::OnDescriptor {
                 descriptor,
-                address: event.bytes(1).unwrap_or_default().to_vec(),
+                address: kept(event.bytes(1).unwrap_or_default()),
             }),
             kind::PTRACE => event.u16(0).zip(event.pid(1)).map(|(request, of)| Entered::Trace { request, of }),
             kind::MKDIR => event.u32(0).map(|mode| Entered::Mkdir { mode }),
@@ -246,6 +244,10 @@ impl Calls {
                 whole.push(b'/');
             }
             whole.extend_from_slice(part);
+        }
+        if whole.len() > LONGEST_NAME {
+            self.relative += 1;
+            return name.to_vec();
         }
         whole
     }
@@ -424,7 +426,7 @@ fn is_told_at_return(kind: u16) -> bool {
 }
 
 fn open_entered(event: &Event<'_>) -> Option<Entered> {
-    let name = event.text(1)?.to_vec();
+    let name = kept(event.text(1)?);
     Some(Entered::Open { directory: event.result(0)?, name, flags: open_flags(event.u32(2)?) })
 }
 

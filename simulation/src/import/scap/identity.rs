@@ -17,6 +17,10 @@ use serde::Deserialize;
 
 const MAX_PROCESSES: usize = 65_536;
 const MAX_CONTAINERS: usize = 4_096;
+/// Bytes of the longest name that is kept: Linux's own bound of a path.
+pub const LONGEST_NAME: usize = 4_096;
+/// Bytes of what is kept of one container.
+const LONGEST_DESCRIPTION: usize = 65_536;
 /// Digits of a container's id, and those of them by which events of containers call it.
 const ID: usize = 64;
 const SHORT_ID: usize = 12;
@@ -56,6 +60,12 @@ impl Default for Process {
             executable: Vec::new(),
         }
     }
+}
+
+/// A name that is kept; one that is longer than any can be is not known.
+#[must_use]
+pub fn kept(name: &[u8]) -> Vec<u8> {
+    if name.len() > LONGEST_NAME { Vec::new() } else { name.to_vec() }
 }
 
 /// The first 16 bytes.
@@ -199,7 +209,10 @@ impl Identity {
         if container.name.is_empty() && container.image.is_empty() {
             return;
         }
-        if self.descriptions.len() >= MAX_CONTAINERS && !self.descriptions.contains_key(&id) {
+        let labels = container.labels.iter().flatten().map(|(key, value)| key.len() + value.len());
+        let bytes = container.name.len() + container.image.len() + labels.sum::<usize>();
+        let is_full = self.descriptions.len() >= MAX_CONTAINERS && !self.descriptions.contains_key(&id);
+        if is_full || bytes > LONGEST_DESCRIPTION {
             self.unfit += 1;
         } else {
             self.descriptions.insert(id, container);

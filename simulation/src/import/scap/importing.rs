@@ -24,6 +24,10 @@ use crate::import::{
 /// Boot time of the first event where the capture does not tell: some time must have passed before it.
 const BEGIN_NS: u64 = 1_000_000_000;
 
+/// Bytes of the processes that are told when the trace begins, and of one of them without its texts.
+const MAX_LISTED: usize = 64 << 20;
+const ENTRY: usize = 128;
+
 /// See the module.
 pub struct Importing<W: Write> {
     pub(super) to: Option<W>,
@@ -35,6 +39,9 @@ pub struct Importing<W: Write> {
     pub(super) calls: Calls,
     /// Processes that are told when the trace begins.
     pub(super) listed: Vec<Listed>,
+    pub(super) listed_bytes: usize,
+    /// Of those that there was no room for.
+    pub(super) unlisted: u64,
     /// Blocks of types that are not read, by type.
     pub(super) unread: BTreeMap<u32, u64>,
     pub(super) older_events: u64,
@@ -54,6 +61,8 @@ impl<W: Write> Importing<W> {
             identity: Identity::default(),
             calls: Calls::default(),
             listed: Vec::new(),
+            listed_bytes: 0,
+            unlisted: 0,
             unread: BTreeMap::new(),
             older_events: 0,
             older_lists: 0,
@@ -117,11 +126,11 @@ impl<W: Write> Importing<W> {
                 uid: thread.uid,
                 gid: thread.gid,
                 comm: identity::comm(thread.comm),
-                cwd: thread.cwd.to_vec(),
+                cwd: identity::kept(thread.cwd),
                 slot,
                 phase: if slot == Slot::HOST { Phase::None } else { Phase::Workload },
                 own_pid: thread.own_pid,
-                executable: executable.to_vec(),
+                executable: identity::kept(executable),
                 ..Process::default()
             },
         );
@@ -140,10 +149,12 @@ impl<W: Write> Importing<W> {
             own_pid: thread.own_pid,
             ..Listed::default()
         };
-        if self.writing.is_some() {
-            return Ok(());
+        self.listed_bytes += listed.executable.len() + listed.arguments.iter().map(String::len).sum::<usize>() + ENTRY;
+        if self.listed_bytes > MAX_LISTED {
+            self.unlisted += 1;
+        } else if self.writing.is_none() {
+            self.listed.push(listed);
         }
-        self.listed.push(listed);
         Ok(())
     }
 

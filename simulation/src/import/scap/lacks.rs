@@ -46,7 +46,10 @@ impl<W: Write> Importing<W> {
         };
         count(self.drops, "times the capturing program left events out, of which it does not tell how many");
         count(self.calls.relative(), "directories of relative names: those were opened before, or inherited");
-        count(self.identity.unfit() + self.calls.unfit(), "entries that the tables of an import have no room for");
+        count(
+            self.identity.unfit() + self.calls.unfit() + self.unlisted,
+            "entries that the tables of an import have no room for",
+        );
         count(self.older_events, "events of an older form, which is not read");
         count(self.older_lists, "lists of processes of an older form: who was there when it began is not known");
         for (kind, number) in &self.unread {

@@ -45,7 +45,9 @@ const DAMAGED: &str = "events with fewer parameters than their type has";
 /// # Errors
 /// See [`ImportError`].
 pub fn import<W: Write>(mut from: impl BufRead + Seek, to: W) -> Result<(W, Imported), ImportError> {
-    let begin = from.stream_position()?;
+    let begin = from.stream_position().map_err(|_| {
+        ImportError::NoCapture("it is read twice, and a pipe can be read once: it must be a file".into())
+    })?;
     let mut importing = Importing::new(to);
     let mut blocks = Blocks::open(&mut from).map_err(refused)?;
     while let Some((kind, content)) = blocks.next_block()? {

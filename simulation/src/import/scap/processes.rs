@@ -129,8 +129,8 @@ impl<W: Write> Importing<W> {
         process.slot = slot;
         process.uid = event.u32(26).filter(|uid| *uid != u32::MAX).unwrap_or(process.uid);
         process.comm = event.text(13).map_or(process.comm, identity::comm);
-        process.cwd = event.text(6).filter(|cwd| !cwd.is_empty()).map_or(process.cwd, <[u8]>::to_vec);
-        process.executable.clone_from(&executable);
+        process.cwd = event.text(6).filter(|cwd| !cwd.is_empty()).map_or(process.cwd, identity::kept);
+        process.executable = identity::kept(&executable);
         if process.parent == 0 {
             process.parent = event.pid(5).map(|parent| self.identity.pid(parent)).unwrap_or_default();
             process.parent_start_ns = self.identity.process(process.parent).map_or(0, |parent| parent.start_ns);
