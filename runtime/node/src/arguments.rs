@@ -15,7 +15,7 @@ pub use self::{
     ask::{FilterArguments, LinesArgument, LogsArguments, SortArgument, TopArguments, TreeArguments},
     link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments},
     node::{LogFormat, NodeArguments, PostureArgument, RuntimeArguments},
-    trace::{Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
+    trace::{ImportedFrom, Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
 };
 
 /// Where the node's admin socket is unless told otherwise.

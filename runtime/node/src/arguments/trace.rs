@@ -84,14 +84,27 @@ pub enum TraceCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Make a trace of logs of KubeArmor (JSON lines), and say what they lack.
+    /// Make a trace of what another tool wrote, and say what that lacks.
     Import {
-        /// The logs.
-        logs: PathBuf,
+        /// The logs, or the capture.
+        source: PathBuf,
+        /// What it is.
+        #[arg(long, value_enum, default_value_t)]
+        from: ImportedFrom,
         /// The file to write.
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+/// Who wrote what is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ImportedFrom {
+    /// Logs of KubeArmor, a JSON object each line.
+    #[default]
+    Kubearmor,
+    /// A capture of sysdig or Falco.
+    Scap,
 }
 
 /// A time in a trace.

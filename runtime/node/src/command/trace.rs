@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{Outcome, replay};
 use crate::{
-    arguments::{Moment, Output, TraceCommand},
+    arguments::{ImportedFrom, Moment, Output, TraceCommand},
     render,
 };
 
@@ -35,7 +35,7 @@ pub fn run(command: TraceCommand) -> Outcome {
         TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, workloads, &out),
         TraceCommand::Merge { traces, out } => merge(&traces, &out),
         TraceCommand::Redact { trace, out } => redact(&trace, &out),
-        TraceCommand::Import { logs, out } => import(&logs, &out),
+        TraceCommand::Import { source, from, out } => import(&source, from, &out),
     }
 }
 
@@ -241,15 +241,19 @@ fn redact(path: &Path, out: &Path) -> Outcome {
     Ok(said(path, &report.complaints()))
 }
 
-fn import(logs: &Path, out: &Path) -> Outcome {
-    let file = File::open(logs).with_context(|| logs.display().to_string())?;
-    let made = import::import(BufReader::new(file), create(out)?).with_context(|| logs.display().to_string());
-    let done = finished(out, made)?;
-    let count = format!("{} records of {} workloads; {} lines are none", done.records, done.workloads, done.skipped);
-    let mut rows = vec![count];
+fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
+    let file = BufReader::new(File::open(source).with_context(|| source.display().to_string())?);
+    let to = create(out)?;
+    let (made, what) = match from {
+        ImportedFrom::Kubearmor => (import::kubearmor::import(file, to), "lines"),
+        ImportedFrom::Scap => (import::scap::import(file, to), "events"),
+    };
+    let done = finished(out, made.with_context(|| source.display().to_string()))?;
+    let (records, workloads) = (done.records, done.workloads);
+    let mut rows = vec![format!("{records} records of {workloads} workloads; {} {what} are none", done.skipped)];
     rows.extend(done.named.iter().map(|line| format!("  {line}")));
     rows.push("such a trace lacks:".into());
-    rows.extend(done.lacks().iter().map(|line| format!("  {line}")));
+    rows.extend(done.lacks.iter().map(|line| format!("  {line}")));
     super::print(&render::rows(&rows))?;
     Ok(ExitCode::SUCCESS)
 }
