@@ -71,6 +71,12 @@ impl Ring {
         self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
+    /// Latest time of the last block; 0: there is none.
+    #[must_use]
+    pub fn last_ns(&self) -> u64 {
+        self.entries.back().map_or(0, |entry| entry.block.head.last_ns)
+    }
+
     /// Number of the first kept block that has something of this time or later; [`Self::end`] where none has.
     #[must_use]
     pub fn since(&self, boot_ns: u64) -> u64 {
@@ -118,6 +124,6 @@ fn fold(block: &Block, picture: &mut Picture) {
                 RecordReader::new(batches.bytes()).flatten().for_each(|record| picture.record(&record));
             }
         }
-        BlockKind::Header | BlockKind::Index => {}
+        BlockKind::Header | BlockKind::Index | BlockKind::Checkpoint => {}
     }
 }

@@ -126,6 +126,8 @@ impl OfTrace<'_> {
         match part {
             Part::Facts(facts) => facts.iter().for_each(|fact| self.fact(fact)),
             Part::Records(batches) => self.block(batches.bytes()),
+            // All of it was read.
+            Part::Checkpoint(_) => {}
         }
     }
 
@@ -147,6 +149,7 @@ impl OfTrace<'_> {
                 self.workloads.insert(*slot, Arc::clone(workload));
             }
             What::Visible(slot, visibility) => drop(self.visible.insert(*slot, *visibility)),
+            What::Settings { visibility, .. } => self.visibility = *visibility,
             What::Clock(offset) => self.unix_minus_boot_ns = *offset,
             What::Loss(loss) => self.loss = loss.clone(),
             _ => {}

@@ -6,7 +6,7 @@ use palisade_policy::{PolicySet, ir::Postures};
 use palisade_simulation::rehearsal::{Rehearsal, Report};
 use serde_json::json;
 
-use super::{Outcome, policy, replay};
+use super::{Outcome, policy, trace::complain, trace_input};
 use crate::{
     arguments::{Output, RehearseArguments},
     render,
@@ -21,7 +21,7 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let set = match policies(&arguments.policies) {
         Ok(set) => set,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("palisade: {}", render::printable(problem)));
+            problems.iter().for_each(|problem| complain(problem));
             return Ok(ExitCode::from(2));
         }
     };
@@ -44,7 +44,7 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let report = rehearsal.report();
     complaints
         .extend(report.refused.iter().map(|(workload, why)| format!("{workload}: its policy does not compile: {why}")));
-    complaints.iter().for_each(|said| eprintln!("palisade: {}", render::printable(said)));
+    complaints.iter().for_each(|said| complain(said));
     let text = match arguments.output {
         Output::Text => text(&report),
         output => render::document(output, &json!(report)),
@@ -70,14 +70,14 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
 
 /// Decides one trace; what it lacks.
 fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result<Vec<String>> {
-    let mut reader = replay::open(path)?;
+    let mut reader = trace_input::open(path)?;
     let header = reader.header().clone();
     let mut of_trace = rehearsal.trace(&header);
     while let Some(part) = reader.next_part()? {
         of_trace.part(&part);
     }
     of_trace.end();
-    Ok(reader.report().complaints())
+    Ok(reader.complaints())
 }
 
 fn text(report: &Report) -> String {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
-    io::{BufReader, BufWriter, Write},
+    io::{self, BufReader, BufWriter, IsTerminal as _, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,10 +16,13 @@ use palisade_simulation::{
     editing::{self, Span},
     import,
 };
-use palisade_wire::trace::{Header, Loss, Part, Report, What};
+use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};
 use serde_json::{Value, json};
 
-use super::{Outcome, replay};
+use super::{
+    Outcome,
+    trace_input::{self, Asked, TraceInput, is_stdin},
+};
 use crate::{
     arguments::{Moment, Output, TraceCommand},
     render,
@@ -42,9 +45,14 @@ pub fn run(command: TraceCommand) -> Outcome {
 /// Says on standard error what a trace lacks; exit status 1 where it lacks something.
 pub fn said(path: &Path, complaints: &[String]) -> ExitCode {
     for complaint in complaints {
-        eprintln!("palisade: {}", render::printable(&format!("{}: {complaint}", path.display())));
+        complain(&format!("{}: {complaint}", path.display()));
     }
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A line on standard error; that nobody reads it is no reason to end.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "palisade: {}", render::printable(line));
 }
 
 /// What is counted of a trace.
@@ -59,6 +67,7 @@ struct Counted {
     first_ns: Option<u64>,
     last_ns: u64,
     bytes: u64,
+    checkpoints: u64,
 }
 
 impl Counted {
@@ -68,8 +77,7 @@ impl Counted {
                 for fact in facts {
                     match &fact.what {
                         What::WorkloadNamed(slot, workload) => {
-                            let name = format!("{}/{}/{}", workload.namespace, workload.name, workload.container);
-                            self.workloads.entry(*slot).or_default().insert(name);
+                            self.workloads.entry(*slot).or_default().insert(trace_input::called(workload));
                         }
                         What::PolicySet(set) => drop(self.policies.insert(set.generation.0)),
                         What::Loss(loss) => self.loss = loss.clone(),
@@ -77,6 +85,7 @@ impl Counted {
                     }
                 }
             }
+            Part::Checkpoint(_) => self.checkpoints += 1,
             Part::Records(batches) => {
                 self.bytes += batches.bytes().len() as u64;
                 for record in RecordReader::new(batches.bytes()).flatten() {
@@ -100,8 +109,8 @@ impl Counted {
             "recordingAskedAt": time(header.boot_ns), "redacted": header.redacted,
             "onlyWorkloads": header.workloads, "visibility": header.visibility.to_string(),
             "firstRecord": self.first_ns.map(time), "lastRecord": self.first_ns.map(|_| time(self.last_ns)),
-            "seconds": self.first_ns.map_or(0, |first| self.last_ns - first) / 1_000_000_000,
-            "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
+            "seconds": self.first_ns.map_or(0, |first| (self.last_ns - first) / 100_000_000) as f64 / 10.0,
+            "blocks": report.blocks, "checkpoints": self.checkpoints, "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
             "workloads": self.workloads.iter().map(workload).collect::<Vec<_>>(),
             "generations": self.policies,
             "bytes": size, "bytesOfRecords": self.bytes,
@@ -122,19 +131,20 @@ fn name(kind: Kind) -> String {
 }
 
 fn info(path: &Path, output: Output) -> Outcome {
-    let mut reader = replay::open(path)?;
+    let mut reader = trace_input::open(path)?;
     let mut counted = Counted::default();
     while let Some(part) = reader.next_part()? {
         counted.part(&part);
     }
-    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    // What is behind the last whole block is of no record.
+    let size = reader.report().bytes;
     let value = counted.value(reader.header(), reader.report(), size);
     let text = match output {
         Output::Text => described(&value),
         output => render::document(output, &value),
     };
     super::print(&text)?;
-    Ok(said(path, &reader.report().complaints()))
+    Ok(said(path, &reader.complaints()))
 }
 
 /// For people: what is nothing is left out.
@@ -155,12 +165,16 @@ fn described(value: &Value) -> String {
     if !value["firstRecord"].is_null() {
         rows.push(format!("time        {} to {} ({} s)", text("firstRecord"), text("lastRecord"), value["seconds"]));
     }
-    rows.push(format!(
-        "records     {}, {} with a decision; {} bytes each on disk",
-        value["records"], value["decisions"], value["bytesARecord"]
-    ));
-    let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
-    rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    if value["bytesARecord"].is_null() {
+        rows.push("records     none".into());
+    } else {
+        rows.push(format!(
+            "records     {}, {} with a decision; {} bytes each on disk",
+            value["records"], value["decisions"], value["bytesARecord"]
+        ));
+        let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
+        rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    }
     for workload in value["workloads"].as_array().into_iter().flatten() {
         let names = workload["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
         rows.push(format!(
@@ -181,20 +195,58 @@ fn described(value: &Value) -> String {
     render::rows(&rows)
 }
 
-/// For its owner only, and never over the trace that it is made of.
-fn create(out: &Path) -> anyhow::Result<BufWriter<File>> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
-    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
-    Ok(BufWriter::new(file))
+/// What a command writes its trace to.
+struct Out {
+    /// None: standard output.
+    file: Option<BufWriter<File>>,
+    passing: Passing,
 }
 
-/// Whole on the disk, or taken away.
-fn finished<T>(out: &Path, made: anyhow::Result<(BufWriter<File>, T)>) -> anyhow::Result<T> {
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &mut self.file {
+            Some(file) => file.write(bytes)?,
+            None => io::stdout().write(bytes)?,
+        };
+        self.passing.pass(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.flush(),
+            None => io::stdout().flush(),
+        }
+    }
+}
+
+/// For its owner only, and never over the trace that it is made of.
+fn create(out: &Path) -> anyhow::Result<Out> {
+    let passing = Passing::default();
+    if is_stdin(out) {
+        anyhow::ensure!(!io::stdout().is_terminal(), "a trace is no text: pipe it, or name a file with --out");
+        return Ok(Out { file: None, passing });
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
+    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
+    Ok(Out { file: Some(BufWriter::new(file)), passing })
+}
+
+/// Whole on the disk, or taken away; says what was written.
+fn finished<T>(out: &Path, made: anyhow::Result<(Out, T)>) -> anyhow::Result<T> {
     let done = made.and_then(|(mut writer, what)| {
-        writer.flush().and_then(|()| writer.get_ref().sync_all()).with_context(|| out.display().to_string())?;
+        let flushed = writer.flush().and_then(|()| match &writer.file {
+            Some(file) => file.get_ref().sync_all(),
+            None => Ok(()),
+        });
+        flushed.with_context(|| out.display().to_string())?;
+        let Passing { records, bytes, .. } = writer.passing;
+        let none = if records == 0 { "; no record is in what was asked for" } else { "" };
+        let shown = if is_stdin(out) { "standard output".into() } else { out.display().to_string() };
+        complain(&format!("{shown}: {records} records in {bytes} bytes{none}"));
         Ok(what)
     });
-    if done.is_err() {
+    if done.is_err() && !is_stdin(out) {
         // What is half made is no trace that anybody asked for.
         let _ = std::fs::remove_file(out);
     }
@@ -202,42 +254,32 @@ fn finished<T>(out: &Path, made: anyhow::Result<(BufWriter<File>, T)>) -> anyhow
 }
 
 fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: Vec<String>, out: &Path) -> Outcome {
-    let first = if from.is_some() || until.is_some() { first_record(path)? } else { 0 };
-    let reader = replay::open_until(path, until)?;
-    let header = reader.header().clone();
-    let span = Span {
-        from_ns: from.map_or(0, |from| replay::boot_ns(from, &header, first)),
-        until_ns: until.map_or(u64::MAX, |until| replay::boot_ns(until, &header, first)),
-        workloads,
-    };
-    let made = editing::cut(reader, &span, create(out)?).with_context(|| path.display().to_string());
-    let report = finished(out, made)?;
-    Ok(said(path, &report.complaints()))
-}
-
-fn first_record(path: &Path) -> anyhow::Result<u64> {
-    let mut reader = replay::open(path)?;
-    while let Some(part) = reader.next_part()? {
-        if let Part::Records(batches) = part {
-            return Ok(replay::first_ns(&batches).unwrap_or(0));
-        }
-    }
-    Ok(reader.header().boot_ns)
+    let mut input = TraceInput::open(path, Asked { from, until, workloads: &workloads })?;
+    let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.clone() };
+    let header = input.header().clone();
+    let made = editing::cut(&header, || input.next_part(), &span, create(out)?);
+    finished(out, made.map(|writer| (writer, ())).with_context(|| path.display().to_string()))?;
+    Ok(said(path, &input.complaints()))
 }
 
 fn merge(paths: &[PathBuf], out: &Path) -> Outcome {
     let open = |path: &PathBuf| File::open(path).map(BufReader::new).with_context(|| path.display().to_string());
     let files = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-    let reports = finished(out, editing::merge(files, create(out)?).context("merge"))?;
+    let reports = finished(out, editing::merge(files, create(out)?).context("palisade trace merge"))?;
     let complaints: Vec<String> = reports.iter().flat_map(Report::complaints).collect();
     Ok(said(out, &complaints))
 }
 
 fn redact(path: &Path, out: &Path) -> Outcome {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let made = editing::redact(BufReader::new(file), create(out)?).with_context(|| path.display().to_string());
+    let shown = || path.display().to_string();
+    let from: Box<dyn Read> = if is_stdin(path) {
+        Box::new(io::stdin())
+    } else {
+        Box::new(BufReader::new(File::open(path).with_context(shown)?))
+    };
+    let made = editing::redact(from, create(out)?).with_context(shown);
     let (report, count) = finished(out, made.map(|(writer, report, count)| (writer, (report, count))))?;
-    eprintln!("{}: the arguments of {count} processes are overwritten", render::printable(&out.display().to_string()));
+    complain(&format!("the arguments of {count} processes are overwritten"));
     Ok(said(path, &report.complaints()))
 }
 
@@ -250,6 +292,10 @@ fn import(logs: &Path, out: &Path) -> Outcome {
     rows.extend(done.named.iter().map(|line| format!("  {line}")));
     rows.push("such a trace lacks:".into());
     rows.extend(done.lacks().iter().map(|line| format!("  {line}")));
-    super::print(&render::rows(&rows))?;
+    if is_stdin(out) {
+        rows.iter().for_each(|row| complain(row));
+    } else {
+        super::print(&render::rows(&rows))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
