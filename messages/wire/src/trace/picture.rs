@@ -193,6 +193,12 @@ impl Picture {
         (!known.image.executable.is_empty()).then_some((known.image.executable.as_str(), known.image.tty))
     }
 
+    /// The number of the acting process of a record in its own PID namespace; 0: not known.
+    #[must_use]
+    pub fn own_pid(&self, header: &Header) -> u32 {
+        self.processes.get(&(header.tgid, header.task_start_ns / TICK_NS)).map_or(0, |known| known.own_pid)
+    }
+
     /// What is lost so far.
     #[must_use]
     pub const fn loss(&self) -> &Loss {

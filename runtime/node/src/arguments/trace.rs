@@ -148,13 +148,13 @@ pub enum ReplayOutput {
 /// `palisade rehearse`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 nothing would be denied, 1 something would, 2 a policy or trace cannot be read."
+    after_help = "Rules on system calls only audit, and count as audited. A rule about acts that the trace does not hold is named with the reason: `--visibility` of the node that recorded decides what is in a trace.\n\nExit status: 0 nothing would be denied, 1 something would, 2 a policy or trace cannot be read or a policy does not compile, 3 nothing would be denied of what can be judged, and some rule or act cannot be; 64 on a wrong command line."
 )]
 pub struct RehearseArguments {
     /// Policy file or directory; may be given more than once.
     #[arg(long = "policy", short, required = true, value_name = "PATH")]
     pub policies: Vec<PathBuf>,
-    /// Traces.
+    /// Traces; `-`: standard input.
     #[arg(required = true)]
     pub traces: Vec<PathBuf>,
     /// Only this workload; may be given more than once.

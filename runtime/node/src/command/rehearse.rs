@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use palisade_policy::{PolicySet, ir::Postures};
-use palisade_simulation::rehearsal::{Rehearsal, Report};
+use palisade_simulation::rehearsal::{Rehearsal, Report, Unjudged};
 use serde_json::json;
 
 use super::{Outcome, policy, trace::complain, trace_input};
@@ -12,8 +12,11 @@ use crate::{
     render,
 };
 
+/// Exit status where nothing would be denied and something could not be judged.
+const UNJUDGED: u8 = 3;
+
 /// Rehearses: exit status 0 where nothing would be denied, 1 where something would, 2 where a policy or a trace cannot be read or a policy
-/// does not compile.
+/// does not compile, 3 where nothing would be denied of what could be judged.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -52,7 +55,8 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     super::print(&text)?;
     Ok(match (unreadable || !report.refused.is_empty(), report.denials()) {
         (true, _) => ExitCode::from(2),
-        (false, 0) => ExitCode::SUCCESS,
+        (false, 0) if report.is_complete() => ExitCode::SUCCESS,
+        (false, 0) => ExitCode::from(UNJUDGED),
         (false, _) => ExitCode::FAILURE,
     })
 }
@@ -80,6 +84,14 @@ fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result
     Ok(reader.complaints())
 }
 
+fn unjudged(row: &Unjudged) -> String {
+    let Unjudged { policy, place, workload, reason, acts } = row;
+    match acts {
+        0 => format!("          {policy} {place}  {workload}  cannot be judged from this trace: {reason}"),
+        acts => format!("{acts:>8}  {policy} {place}  {workload}  not judged: {reason}"),
+    }
+}
+
 fn text(report: &Report) -> String {
     let mut rows = Vec::new();
     for row in &report.denied {
@@ -104,6 +116,13 @@ fn text(report: &Report) -> String {
     ));
     for row in &report.undecidable {
         rows.push(format!("{:>8}  cannot be decided: {}", row.count, row.missing));
+    }
+    rows.extend(report.unjudged.iter().map(unjudged));
+    if report.more_unjudged > 0 {
+        rows.push(format!("{:>8}  rules more cannot be judged", report.more_unjudged));
+    }
+    for policy in &report.unselected {
+        rows.push(format!("          {policy} selects no workload of the traces"));
     }
     if report.missing_records > 0 {
         rows.push(format!(
