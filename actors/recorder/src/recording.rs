@@ -3,7 +3,7 @@
 use palisade_domain::Slot;
 use palisade_kernel_abi::record::{redact_arguments, slot_and_time};
 use palisade_wire::trace::{
-    Batches, Chosen, Fact, Header, Loss, TraceWriter, What, WriteError, checkpoint_of, frame::BlockKind,
+    Batches, Chosen, Fact, Header, Loss, Picture, TraceWriter, What, WriteError, checkpoint_of, frame::BlockKind,
 };
 
 use crate::ring::{Entry, Ring};
@@ -50,13 +50,12 @@ impl Recording {
         header: &Header,
         wanted: Wanted,
         ring: &Ring,
-        at: u64,
-        now_ns: u64,
+        (at, now_ns): (u64, u64),
+        picture: &Picture,
     ) -> Result<Self, WriteError> {
         let mut writer = TraceWriter::begin(Vec::new(), header)?;
-        let picture = ring.picture_at(at);
         let mut chosen = Chosen::new(wanted.workloads.clone());
-        chosen.picture(&picture);
+        chosen.picture(picture);
         let began_ns = ring.get(at).map_or(now_ns, |entry| entry.block.head.first_ns);
         writer.facts(&picture.facts(began_ns, chosen.slots(), wanted.arguments))?;
         let records_passed = ring.get(at).map_or(ring.records(), |entry| entry.records_before);
@@ -153,13 +152,13 @@ impl Recording {
         writer.records(&self.changed)
     }
 
-    /// It has no arguments; of some workloads only their own processes.
+    /// Of some workloads only their own processes.
     fn put_checkpoint(&self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {
-        if self.chosen.slots().is_none() {
+        if self.chosen.slots().is_none() && (self.wanted.arguments || !entry.arguments) {
             return writer.block(&entry.block);
         }
         let Ok(facts) = entry.block.facts_told() else { return Ok(()) };
-        writer.checkpoint(&checkpoint_of(&facts, self.chosen.slots()))
+        writer.checkpoint(&checkpoint_of(&facts, self.chosen.slots(), self.wanted.arguments))
     }
 
     fn put_facts(&mut self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {

@@ -270,10 +270,12 @@ impl State {
     /// The processes that live now: all that was read of records is in the ring.
     fn checkpoint(&mut self) {
         let boot_ns = self.ring.last_ns();
-        let facts = self.now.lock().checkpoint(boot_ns, None);
+        // What is kept only since somebody asked for it is not in what tells of before.
+        let arguments = self.settings.arguments;
+        let facts = self.now.lock().checkpoint(boot_ns, None, arguments);
         // Without one a reader begins at the one before.
         match Block::checkpoint(&facts) {
-            Ok(block) => self.ring.push(block, false),
+            Ok(block) => self.ring.push(block, arguments),
             Err(error) => tracing::debug!(%error, "no checkpoint"),
         }
     }
@@ -337,7 +339,9 @@ impl State {
             until_ns,
             limit_bytes: asked.limit_bytes,
         };
-        let recording = Recording::begin(&header, wanted, &self.ring, at, boot_ns)
+        // Of now it is known, and of a moment of the ring it is read from there.
+        let picture = if at == self.ring.end() { self.now.lock().clone() } else { self.ring.picture_at(at) };
+        let recording = Recording::begin(&header, wanted, &self.ring, (at, boot_ns), &picture)
             .map_err(|error| RecordingRefused::NotBegun(error.to_string()))?;
         let id = self.next_id;
         self.next_id += 1;

@@ -121,9 +121,10 @@ impl<W: Write> Cutting<'_, W> {
 
     fn checkpoint(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
         if self.began {
-            return self.writer.checkpoint(&checkpoint_of(facts, self.chosen.slots()));
+            return self.writer.checkpoint(&checkpoint_of(facts, self.chosen.slots(), true));
         }
         if !self.followed {
+            self.picture.forget_processes();
             facts.iter().for_each(|fact| self.picture.fact(fact));
         }
         Ok(())
@@ -167,6 +168,7 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
     let (mut kept, mut redacted) = (Batches::new(), 0);
     while let Some(part) = reader.next_part()? {
         match part {
+            Part::Checkpoint(facts) => writer.checkpoint(&checkpoint_of(&facts, None, false))?,
             Part::Facts(mut facts) => {
                 for fact in &mut facts {
                     if let What::Process(process) = &mut fact.what {
@@ -176,8 +178,6 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
                 }
                 writer.facts(&facts)?;
             }
-            // Has none.
-            Part::Checkpoint(facts) => writer.checkpoint(&facts)?,
             Part::Records(batches) => {
                 kept.clear();
                 for (_, bytes) in batches.iter() {

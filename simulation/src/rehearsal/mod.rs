@@ -69,6 +69,8 @@ pub struct OfTrace<'r> {
     visibility: Visibility,
     unix_minus_boot_ns: u64,
     loss: Loss,
+    /// The first record's time.
+    first_ns: Option<u64>,
     /// Acts that a folded record may repeat: process, time and kind.
     sent: BTreeMap<(u64, u32, Kind), Verdict>,
 }
@@ -106,6 +108,7 @@ impl Rehearsal {
             visibility: header.visibility,
             unix_minus_boot_ns: header.unix_ns.saturating_sub(header.boot_ns),
             loss: Loss::default(),
+            first_ns: None,
             sent: BTreeMap::new(),
             rehearsal: self,
         }
@@ -215,6 +218,7 @@ impl OfTrace<'_> {
         records.sort_by_key(|record| record.header.boot_ns);
         for record in &records {
             self.rehearsal.report.records += 1;
+            self.first_ns.get_or_insert(record.header.boot_ns);
             self.record(record);
             self.picture.record(record);
         }
@@ -315,6 +319,10 @@ impl OfTrace<'_> {
     fn folded(&mut self, header: &RecordHeader, kind: Kind, boot_ns: u64, repeats: u64) {
         let report = &mut self.rehearsal.report;
         let verdict = self.sent.get(&(boot_ns, header.tgid, kind));
+        if verdict.is_none() && self.first_ns.is_none_or(|first| boot_ns < first) {
+            report.of_before += repeats;
+            return;
+        }
         report.acts += if verdict == Some(&Verdict::NoAct) { 0 } else { repeats };
         match verdict {
             Some(Verdict::NoAct) => {}

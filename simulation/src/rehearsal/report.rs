@@ -95,6 +95,8 @@ pub struct Report {
     pub more_unjudged: u64,
     /// Policies that select no workload of the traces.
     pub unselected: BTreeSet<String>,
+    /// Repeats, counted in a trace, of acts that are from before it.
+    pub of_before: u64,
     /// Records that the traces say they have not.
     pub missing_records: u64,
     /// Workloads that the policies select.

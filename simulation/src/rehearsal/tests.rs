@@ -144,8 +144,10 @@ fn unit_rehearsal_counts_what_was_folded_as_often_as_it_was_done() {
         let folded = Folded { of_kind: Kind::Open, of_boot_ns: at, last_ns: at + 5, repeats: 7 };
         write(at + 5, Body::Folded(folded));
     }
-    let unknown = Folded { of_kind: Kind::Open, of_boot_ns: 1, last_ns: 2, repeats: 2 };
-    write(40, Body::Folded(unknown));
+    for of_boot_ns in [12, 1] {
+        let unknown = Folded { of_kind: Kind::Open, of_boot_ns, last_ns: 39, repeats: 2 };
+        write(40, Body::Folded(unknown));
+    }
     let set = PolicySet::parse([("p.yaml", policy("  file: {matchPaths: [{path: /etc/hosts}]}\n").as_bytes())]);
     let mut rehearsal = Rehearsal::new(set.expect("sound"), Postures::default(), Vec::new());
     let mut of_trace = rehearsal.trace(&Header::default());
@@ -158,6 +160,7 @@ fn unit_rehearsal_counts_what_was_folded_as_often_as_it_was_done() {
     let report = rehearsal.report();
     assert_eq!((report.acts, report.denials()), (8 + 2, 8), "{report:?}");
     assert_eq!(report.undecidable.iter().map(|row| row.count).sum::<u64>(), 2);
+    assert_eq!(report.of_before, 2, "what no record of this trace could tell");
 }
 
 #[test]

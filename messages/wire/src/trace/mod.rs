@@ -46,8 +46,8 @@
 //!   The facts before the first record are the start snapshot, ended by kind 11.
 //! - **Records**: a map of 3: the numbers of records of each batch, as batches were delivered; the bytes of all records; their columns,
 //!   a map of 4 (`columns`): shapes, threads, columns, tails. Records are the kernel's own bytes (`bpf/include/record.h`).
-//! - **Checkpoint**: as facts, of kind 7 alone: the processes that live at this place, without arguments. Who reads in order knows them and
-//!   passes over it.
+//! - **Checkpoint**: as facts, of kind 7 alone: the processes that live at this place, with arguments only where the
+//!   node keeps them throughout. Who reads in order knows them and passes over it.
 //! - **Index**: an array of `place, kind, records, first, last, slots` for each block before it ([`index::Entry`]).
 //!
 //! A trace is written and read without seeking. With a whole file, [`seek`] reads only all facts, the blocks of records of a time and a
@@ -91,8 +91,8 @@ pub use writer::{TraceWriter, WriteError};
 pub const BLOCK_RECORDS: usize = 8192;
 /// Bytes of records at which a block is ended.
 pub const BLOCK_BYTES: usize = 2 << 20;
-/// Records after which the processes that live are told once more: a quarter of a second of replaying.
-pub const CHECKPOINT_RECORDS: u64 = 32 * BLOCK_RECORDS as u64;
+/// Records after which the processes that live are told once more: some dozens of milliseconds of reading, for one in a hundred bytes.
+pub const CHECKPOINT_RECORDS: u64 = 8 * BLOCK_RECORDS as u64;
 /// Records of one batch that are taken: as many bytes as 512 of the longest have.
 pub const MAX_BATCH_BYTES: usize = 512 * palisade_kernel_abi::record::MAX_LEN;
 /// Records of a block, at most: a batch more than [`BLOCK_RECORDS`], where a batch is of the shortest records.

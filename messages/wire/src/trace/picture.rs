@@ -135,6 +135,11 @@ impl Picture {
         self.keep((process.pid, process.start_ticks), known);
     }
 
+    /// A checkpoint tells all that live.
+    pub fn forget_processes(&mut self) {
+        self.processes.clear();
+    }
+
     fn keep(&mut self, key: Key, known: Known) {
         if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&key) {
             self.forgotten += 1;
@@ -269,19 +274,19 @@ impl Picture {
         })
     }
 
-    /// The processes as facts of this moment, without what they were given as arguments: a checkpoint.
+    /// The processes as facts of this moment, with or without what they were given as arguments: a checkpoint.
     #[must_use]
-    pub fn checkpoint(&self, boot_ns: u64, slots: Option<&BTreeSet<Slot>>) -> Vec<Fact> {
-        self.processes_of(slots, false).map(|process| Fact { boot_ns, what: What::Process(process) }).collect()
+    pub fn checkpoint(&self, boot_ns: u64, slots: Option<&BTreeSet<Slot>>, arguments: bool) -> Vec<Fact> {
+        self.processes_of(slots, arguments).map(|process| Fact { boot_ns, what: What::Process(process) }).collect()
     }
 }
 
 /// A checkpoint without the processes that are not of these slots and that none of them come from.
 #[must_use]
-pub fn checkpoint_of(facts: &[Fact], slots: Option<&BTreeSet<Slot>>) -> Vec<Fact> {
+pub fn checkpoint_of(facts: &[Fact], slots: Option<&BTreeSet<Slot>>, arguments: bool) -> Vec<Fact> {
     let mut picture = Picture::default();
     facts.iter().for_each(|fact| picture.fact(fact));
-    picture.checkpoint(facts.first().map_or(0, |fact| fact.boot_ns), slots)
+    picture.checkpoint(facts.first().map_or(0, |fact| fact.boot_ns), slots, arguments)
 }
 
 /// Which slots are those of workloads of these names, as facts tell it; all of them where no name is given.

@@ -154,7 +154,7 @@ pub struct NodeArguments {
     #[arg(long, env = "PALISADE_TRACE_DIRECTORY")]
     pub trace_directory: Option<PathBuf>,
     /// Bytes of all traces there; the oldest go. One trace takes at most a quarter, or twice what is kept in memory.
-    #[arg(long, default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..))]
+    #[arg(long, default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub trace_directory_bytes: u64,
     /// Only around alerts of rules of at least this severity; a rule that states none has 1.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
@@ -162,11 +162,11 @@ pub struct NodeArguments {
     /// Only around alerts of these policies (NAME, NAMESPACE/NAME or KIND/NAMESPACE/NAME), and then also around what they only audit.
     #[arg(long = "trace-alert-policy", value_delimiter = ',', value_name = "POLICY")]
     pub trace_alert_policies: Vec<String>,
-    /// How long a trace goes on after its alert: `10s`, `2m`.
-    #[arg(long, default_value = "10s", value_parser = age, value_name = "TIME")]
+    /// Seconds for which a trace goes on after its alert.
+    #[arg(long, default_value = "10", value_parser = age, value_name = "SECONDS")]
     pub trace_alert_after: Duration,
-    /// Least time between two such traces; the next one begins where the last one ended.
-    #[arg(long, default_value = "60s", value_parser = age, value_name = "TIME")]
+    /// Seconds between the beginnings of two such traces at least; the next one begins where the last one ended.
+    #[arg(long, default_value = "60", value_parser = age, value_name = "SECONDS")]
     pub trace_alert_pause: Duration,
     /// Links to other nodes.
     #[command(flatten)]

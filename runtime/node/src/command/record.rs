@@ -100,15 +100,23 @@ fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<Ended> {
         Ok(true)
     };
     let outcome = super::runtime()?.block_on(received(&arguments.admin_socket, route, &mut take));
-    if let Some(file) = &file {
-        file.sync_all().with_context(|| shown.clone())?;
-    }
+    // A device or a pipe has nothing to be synced.
+    let synced = file.as_ref().filter(|_| outcome.is_ok()).map_or(Ok(()), File::sync_all);
+    synced
+        .or_else(|error| if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) })
+        .with_context(|| shown.clone())?;
     if passing.bytes == 0 && file.is_some() {
         // Nothing is in it: a file that is no trace is of no use to anybody.
         let _ = std::fs::remove_file(&arguments.out);
     }
     if passing.bytes > 0 {
         complain(&written(&shown, &passing, to_stdout));
+        if passing.records == 0 && !arguments.workloads.is_empty() {
+            complain(&format!(
+                "nothing came of {}: `palisade top` names the workloads",
+                arguments.workloads.join(", ")
+            ));
+        }
     }
     match outcome? {
         Ended::Abandoned if passing.bytes == 0 => bail!("interrupted before anything came; see `palisade doctor`"),

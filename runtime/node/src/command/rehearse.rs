@@ -124,6 +124,9 @@ fn text(report: &Report) -> String {
     for policy in &report.unselected {
         rows.push(format!("          {policy} selects no workload of the traces"));
     }
+    if report.of_before > 0 {
+        rows.push(format!("{:>8}  repeats of acts from before the traces began are not rehearsed", report.of_before));
+    }
     if report.missing_records > 0 {
         rows.push(format!(
             "{:>8}  records are missing in the traces: what they told is not rehearsed",
