@@ -60,7 +60,7 @@ impl TraceInput {
     /// With the file's name.
     pub fn open(path: &Path, asked: Asked<'_>) -> anyhow::Result<Self> {
         let shown = || path.display().to_string();
-        let (reader, first_ns) = if is_stdin(path) {
+        let (reader, begins) = if is_stdin(path) {
             (TraceReader::open(Box::new(BufReader::new(io::stdin())) as Box<dyn Read>).with_context(shown)?, None)
         } else {
             let file = File::open(path).map_err(|error| no_file(&error)).with_context(shown)?;
@@ -69,13 +69,12 @@ impl TraceInput {
         let names = asked.workloads.iter().map(|name| (name.clone(), false)).collect();
         let (ahead, known) = (VecDeque::new(), BTreeSet::new());
         let mut input = Self { reader, ahead, from_ns: 0, until_ns: u64::MAX, names, known };
-        let needs_first = [asked.from, asked.until].iter().any(|moment| matches!(moment, Some(Moment::After(_))));
-        let first_ns = match first_ns {
-            None if needs_first => input.look_ahead().with_context(shown)?,
-            first_ns => first_ns,
+        let needs_beginning = asked.from.is_some() || asked.until.is_some();
+        let begins = match begins {
+            None if needs_beginning => input.look_ahead().with_context(shown)?,
+            begins => begins.unwrap_or_default(),
         };
-        let header = input.reader.header();
-        let at = |moment: Moment| boot_ns(moment, header, first_ns.unwrap_or(header.boot_ns));
+        let at = |moment: Moment| begins.boot_ns(moment, input.reader.header());
         let (from_ns, until_ns) = (asked.from.map_or(0, at), asked.until.map_or(u64::MAX, at));
         (input.from_ns, input.until_ns) = (from_ns, until_ns);
         anyhow::ensure!(
@@ -86,16 +85,17 @@ impl TraceInput {
         Ok(input)
     }
 
-    /// The earliest time of the first records; what was read for it is given out later.
-    fn look_ahead(&mut self) -> io::Result<Option<u64>> {
+    /// Where it begins; what was read for that is given out later.
+    fn look_ahead(&mut self) -> io::Result<Beginning> {
+        let mut begins = Beginning::default();
         while let Some(part) = self.reader.next_part()? {
-            let first = if let Part::Records(batches) = &part { first_ns(batches) } else { None };
+            begins.hear(&part);
             self.ahead.push_back(part);
-            if first.is_some() {
-                return Ok(first);
+            if begins.first_ns.is_some() {
+                break;
             }
         }
-        Ok(None)
+        Ok(begins)
     }
 
     /// The header.
@@ -177,8 +177,44 @@ fn named(fact: &Fact) -> Option<(Slot, &Workload)> {
     }
 }
 
-/// A reader of what is asked for, and the earliest time of the first records where the index tells it.
-fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(TraceReader<Box<dyn Read>>, Option<u64>)> {
+/// By what times of a trace are told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beginning {
+    /// Earliest time of the first records.
+    first_ns: Option<u64>,
+    /// What lines are given their wall clock by, as the first fact says it. A clock that was set later moves no time here.
+    unix_minus_boot_ns: Option<u64>,
+}
+
+impl Beginning {
+    fn hear(&mut self, part: &Part) {
+        match part {
+            Part::Records(batches) => self.first_ns = self.first_ns.or(first_ns(batches)),
+            Part::Facts(facts) => {
+                let clock = |fact: &Fact| if let What::Clock(offset) = fact.what { Some(offset) } else { None };
+                self.unix_minus_boot_ns = self.unix_minus_boot_ns.or_else(|| facts.iter().find_map(clock));
+            }
+            Part::Checkpoint(_) => {}
+        }
+    }
+
+    /// A time of a trace in the records' clock.
+    fn boot_ns(&self, moment: Moment, header: &Header) -> u64 {
+        match moment {
+            Moment::After(after) => {
+                let first = self.first_ns.unwrap_or(header.boot_ns);
+                first.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+            }
+            Moment::At(unix_ns) => {
+                let of_header = header.unix_ns.saturating_sub(header.boot_ns);
+                unix_ns.saturating_sub(self.unix_minus_boot_ns.unwrap_or(of_header))
+            }
+        }
+    }
+}
+
+/// A reader of what is asked for, and where the trace begins if its index tells it.
+fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(TraceReader<Box<dyn Read>>, Option<Beginning>)> {
     anyhow::ensure!(!file.metadata()?.is_dir(), "it is a directory: name a trace of `palisade record`");
     let whole = |file: File| TraceReader::open(Box::new(BufReader::new(file)) as Box<dyn Read>);
     // A pipe has no place to be sought, nor to be gone back to.
@@ -187,33 +223,27 @@ fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(TraceReader<Box<d
     }
     let Some(index) = seek::index_of(&mut file)? else { return Ok((whole(file)?, None)) };
     let header = TraceReader::open(BufReader::new(&file))?.header().clone();
-    let of_records = index.iter().filter(|entry| entry.kind == BlockKind::Records);
-    let first_ns = of_records.map(|entry| entry.first_ns).next();
-    let at = |moment: Moment| boot_ns(moment, &header, first_ns.unwrap_or(header.boot_ns));
-    let wanted = Wanted {
-        from_ns: asked.from.map_or(0, at),
-        until_ns: asked.until.map_or(u64::MAX, at),
-        slots: slots(&file, &index, asked.workloads)?,
-    };
+    let (slots, mut begins) = by_facts(&file, &index, asked.workloads)?;
+    begins.first_ns = index.iter().find(|entry| entry.kind == BlockKind::Records).map(|entry| entry.first_ns);
+    let at = |moment: Moment| begins.boot_ns(moment, &header);
+    let wanted = Wanted { from_ns: asked.from.map_or(0, at), until_ns: asked.until.map_or(u64::MAX, at), slots };
     let sought = Sought::new(file, &index, &wanted)?;
-    Ok((TraceReader::open(Box::new(BufReader::new(sought)) as Box<dyn Read>)?.sought(), first_ns))
+    Ok((TraceReader::open(Box::new(BufReader::new(sought)) as Box<dyn Read>)?.sought(), Some(begins)))
 }
 
-/// The slots that workloads of these names ever have, by the facts alone.
-fn slots(file: &File, index: &[Entry], names: &[String]) -> anyhow::Result<Option<BTreeSet<Slot>>> {
-    if names.is_empty() {
-        return Ok(None);
-    }
-    // What no record can be: only facts are read.
+/// The slots that workloads of these names ever have, and the clock: by the facts alone, no record is read.
+fn by_facts(file: &File, index: &[Entry], names: &[String]) -> anyhow::Result<(Option<BTreeSet<Slot>>, Beginning)> {
+    // What no record can be.
     let nothing = Wanted { from_ns: u64::MAX, until_ns: 0, slots: None };
     let mut reader = TraceReader::open(BufReader::new(Sought::new(file, index, &nothing)?))?.sought();
-    let mut slots = BTreeSet::new();
+    let (mut slots, mut begins) = (BTreeSet::new(), Beginning::default());
     while let Some(part) = reader.next_part()? {
+        begins.hear(&part);
         let Part::Facts(facts) = part else { continue };
         let of = |(slot, workload): &(Slot, &Workload)| names.iter().any(|name| is_called(*slot, workload, name));
         slots.extend(facts.iter().filter_map(named).filter(of).map(|(slot, _)| slot));
     }
-    Ok(Some(slots))
+    Ok(((!names.is_empty()).then_some(slots), begins))
 }
 
 /// Earliest time of records.
@@ -221,14 +251,6 @@ pub fn first_ns(batches: &Batches) -> Option<u64> {
     palisade_kernel_abi::record::slices(batches.bytes())
         .map(|record| palisade_kernel_abi::record::slot_and_time(record).1)
         .min()
-}
-
-/// A time of a trace in the records' clock; `first_ns`: its first record.
-fn boot_ns(moment: Moment, header: &Header, first_ns: u64) -> u64 {
-    match moment {
-        Moment::After(after) => first_ns.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
-        Moment::At(unix_ns) => unix_ns.saturating_sub(header.unix_ns.saturating_sub(header.boot_ns)),
-    }
 }
 
 #[cfg(test)]
