@@ -10,6 +10,8 @@
 //! Limits: names of users are those that the node had read by then, to within a batch: a line that was made while a file was being read may
 //! have a name here and none there, or the other way round, and never another name. Logs come with `Events` only.
 
+#[cfg(test)]
+mod assembled_tests;
 mod decisions;
 mod policies;
 #[cfg(test)]
