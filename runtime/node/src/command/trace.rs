@@ -68,7 +68,12 @@ struct Counted {
     last_ns: u64,
     bytes: u64,
     checkpoints: u64,
+    /// What was seen by default, as it changed.
+    visibilities: Vec<String>,
 }
+
+/// Changes of visibility that are named.
+const MAX_VISIBILITIES: usize = 32;
 
 impl Counted {
     fn part(&mut self, part: &Part) {
@@ -81,6 +86,12 @@ impl Counted {
                         }
                         What::PolicySet(set) => drop(self.policies.insert(set.generation.0)),
                         What::Loss(loss) => self.loss = loss.clone(),
+                        What::Settings { visibility, .. } => {
+                            let said = visibility.to_string();
+                            if self.visibilities.last() != Some(&said) && self.visibilities.len() < MAX_VISIBILITIES {
+                                self.visibilities.push(said);
+                            }
+                        }
                         _ => {}
                     }
                 }
@@ -108,6 +119,7 @@ impl Counted {
             "architecture": header.architecture, "program": header.program, "part": header.part,
             "recordingAskedAt": time(header.boot_ns), "redacted": header.redacted,
             "onlyWorkloads": header.workloads, "visibility": header.visibility.to_string(),
+            "laterVisibility": self.visibilities,
             "firstRecord": self.first_ns.map(time), "lastRecord": self.first_ns.map(|_| time(self.last_ns)),
             "seconds": self.first_ns.map_or(0, |first| (self.last_ns - first) / 100_000_000) as f64 / 10.0,
             "blocks": report.blocks, "checkpoints": self.checkpoints, "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
@@ -184,7 +196,9 @@ fn described(value: &Value) -> String {
             workload["records"]
         ));
     }
-    rows.push(format!("policies    generations {}; visibility {}", value["generations"], text("visibility")));
+    let later = text("laterVisibility");
+    let later = if later.is_empty() { later } else { format!(", then {later}") };
+    rows.push(format!("policies    generations {}; visibility {}{later}", value["generations"], text("visibility")));
     let redacted = text("redacted");
     rows.push(format!("redacted    {}", if redacted.is_empty() { "nothing" } else { &redacted }));
     let lost = &value["lost"];
