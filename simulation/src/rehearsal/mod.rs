@@ -128,7 +128,7 @@ impl Rehearsal {
         self.selecting.extend(self.set.policies_for(workload).map(|policy| policy.reference.to_string()));
         let rules = self.set.rules_for(workload, &BTreeMap::new(), self.postures);
         for part in &rules.unheld {
-            let why = format!("no tier of any kernel holds it: {}", part.reason);
+            let why = format!("nothing holds it on any kernel: {}", part.reason);
             self.report.unjudged(&part.policy.to_string(), &part.place, workload, &why, 0);
         }
         if rules.rules.is_empty() {

@@ -25,7 +25,7 @@ pub enum OpenError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It does not begin as a trace.
-    #[error("this is no trace of palisade: it does not begin as one")]
+    #[error("this is no trace: it does not begin as one that `palisade record` writes")]
     NoTrace,
     /// A newer program wrote it.
     #[error(

@@ -87,7 +87,7 @@ fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result
 fn unjudged(row: &Unjudged) -> String {
     let Unjudged { policy, place, workload, reason, acts } = row;
     match acts {
-        0 => format!("          {policy} {place}  {workload}  cannot be judged from this trace: {reason}"),
+        0 => format!("          {policy} {place}  {workload}  cannot be judged: {reason}"),
         acts => format!("{acts:>8}  {policy} {place}  {workload}  not judged: {reason}"),
     }
 }
@@ -121,7 +121,8 @@ fn text(report: &Report) -> String {
     if report.more_unjudged > 0 {
         rows.push(format!("{:>8}  rules more cannot be judged", report.more_unjudged));
     }
-    for policy in &report.unselected {
+    // Of no trace nothing can be selected.
+    for policy in report.unselected.iter().filter(|_| report.traces > 0) {
         rows.push(format!("          {policy} selects no workload of the traces"));
     }
     if report.of_before > 0 {
