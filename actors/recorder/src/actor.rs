@@ -136,18 +136,18 @@ impl Recorder {
             ..RecordTrace::default()
         };
         let name = format!("{}-{}", self.node, UnixNanos(unix_ns).rfc3339());
-        let begun = self.wiring.store.as_mut().map_or(Ok(()), |store| store.begin(&name));
-        match begun
-            .map_err(|error| error.to_string())
-            .and_then(|()| self.state.begin(boot_ns, unix_ns, &asked).map_err(|error| error.to_string()))
-        {
-            Ok(id) => {
-                let (policy, passed_over) = (&around.policy, around.passed_over);
-                tracing::info!(%name, %policy, passed_over, "a trace around an alert is begun");
-                self.storing = Some(id);
-            }
-            Err(why) => self.not_stored(why),
+        // The recording first: where as many run as may, no file is left with nothing in it.
+        let id = match self.state.begin(boot_ns, unix_ns, &asked) {
+            Ok(id) => id,
+            Err(refused) => return self.not_stored(refused.to_string()),
+        };
+        if let Err(error) = self.wiring.store.as_mut().map_or(Ok(()), |store| store.begin(&name)) {
+            self.state.stop(id);
+            return self.not_stored(error.to_string());
         }
+        let (policy, passed_over) = (&around.policy, around.passed_over);
+        tracing::info!(%name, %policy, passed_over, "a trace around an alert is begun");
+        self.storing = Some(id);
     }
 
     /// Whether the store took something.

@@ -37,7 +37,7 @@ pub fn run(arguments: &ReplayArguments) -> Outcome {
         until_ns: arguments.until.map(|_| input.until_ns),
     };
     let mut replay = Replay::new(input.header(), options);
-    let mut pace = arguments.timed.then(|| Pace { from_ns: input.from_ns, began: None });
+    let mut pace = arguments.timed.then_some(Pace { from_ns: input.from_ns, began: None });
     let mut out = Vec::new();
     while let Some(part) = input.next_part().with_context(|| arguments.trace.display().to_string())? {
         if let (Some(pace), Part::Records(batches)) = (&mut pace, &part) {

@@ -35,7 +35,7 @@ use crate::{
 pub fn run(command: TraceCommand) -> Outcome {
     match command {
         TraceCommand::Info { trace, output } => info(&trace, output),
-        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, workloads, &out),
+        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, &workloads, &out),
         TraceCommand::Merge { traces, out } => merge(&traces, &out),
         TraceCommand::Redact { trace, out } => redact(&trace, &out),
         TraceCommand::Import { logs, out } => import(&logs, &out),
@@ -267,9 +267,9 @@ fn finished<T>(out: &Path, made: anyhow::Result<(Out, T)>) -> anyhow::Result<T> 
     done
 }
 
-fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: Vec<String>, out: &Path) -> Outcome {
-    let mut input = TraceInput::open(path, Asked { from, until, workloads: &workloads })?;
-    let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.clone() };
+fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: &[String], out: &Path) -> Outcome {
+    let mut input = TraceInput::open(path, Asked { from, until, workloads })?;
+    let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.to_vec() };
     let header = input.header().clone();
     let made = editing::cut(&header, || input.next_part(), &span, create(out)?);
     finished(out, made.map(|writer| (writer, ())).with_context(|| path.display().to_string()))?;

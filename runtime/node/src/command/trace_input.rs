@@ -22,6 +22,9 @@ use palisade_wire::trace::{
 
 use crate::arguments::Moment;
 
+/// Of a file, of what is sought in it, or of a pipe.
+type Reader = TraceReader<Box<dyn Read>>;
+
 /// What of a trace.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked<'a> {
@@ -41,7 +44,7 @@ impl Asked<'_> {
 
 /// A trace that is being read.
 pub struct TraceInput {
-    reader: TraceReader<Box<dyn Read>>,
+    reader: Reader,
     /// Read already, to find the first record.
     ahead: VecDeque<Part>,
     /// The first moment that is asked for, `CLOCK_BOOTTIME` nanoseconds.
@@ -214,7 +217,7 @@ impl Beginning {
 }
 
 /// A reader of what is asked for, and where the trace begins if its index tells it.
-fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(TraceReader<Box<dyn Read>>, Option<Beginning>)> {
+fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(Reader, Option<Beginning>)> {
     anyhow::ensure!(!file.metadata()?.is_dir(), "it is a directory: name a trace of `palisade record`");
     let whole = |file: File| TraceReader::open(Box::new(BufReader::new(file)) as Box<dyn Read>);
     // A pipe has no place to be sought, nor to be gone back to.
