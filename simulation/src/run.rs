@@ -136,7 +136,7 @@ fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
 }
 
 /// Everything that happens on one machine, each by a task of the world.
-fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until, calm_at: Instant) {
+pub(crate) fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until, calm_at: Instant) {
     let fleet = Fleet::new(random.between(3, 9));
     let spawn = tokio::task::spawn_local::<std::pin::Pin<Box<dyn Future<Output = ()>>>>;
     spawn(Box::pin(machine.clone().manage_service()));

@@ -89,7 +89,9 @@ fn unit_recorded_traces_have_no_arguments_and_a_cut_replays_to_a_part_of_the_who
         until_ns: u64::MAX,
         workloads: vec!["traces/web".into()],
     };
-    let (part, _) = editing::cut(TraceReader::open(&bytes[..]).unwrap(), &span, Vec::new()).unwrap();
+    let mut reader = TraceReader::open(&bytes[..]).unwrap();
+    let header = reader.header().clone();
+    let part = editing::cut(&header, || reader.next_part(), &span, Vec::new()).unwrap();
     assert!(part.len() < bytes.len());
     let of_part = replayed(&part, Output::Decisions);
     assert_eq!(of_part.lines().collect::<Vec<_>>(), decisions[2..]);

@@ -10,7 +10,8 @@ use actix::{Actor, AsyncContext as _, Handler, Message, MessageResult};
 use palisade_domain::Line;
 use palisade_protocol::{
     AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
-    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
+    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, UserNamesRead, VisibilityChanged,
+    WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock, PasswdReader};
@@ -51,6 +52,8 @@ pub struct Wiring {
     pub log_sinks: Vec<Box<dyn AlertSink>>,
     /// Names of users.
     pub passwd: Box<dyn PasswdReader>,
+    /// Who records with which names lines are made; nobody where nothing is recorded.
+    pub users: Option<Outbox<UserNamesRead>>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// Time.
@@ -84,6 +87,7 @@ pub struct Alerts {
     sinks: Sinks,
     log_sinks: Sinks,
     passwd: Box<dyn PasswdReader>,
+    users: Option<Outbox<UserNamesRead>>,
     conditions: Outbox<ConditionReported>,
     clock: Arc<dyn Clock>,
     recent: VecDeque<Arc<str>>,
@@ -143,6 +147,7 @@ impl Alerts {
             sinks: Sinks::new("alerts", wiring.sinks),
             log_sinks: Sinks::new("logs", wiring.log_sinks),
             passwd: wiring.passwd,
+            users: wiring.users,
             conditions: wiring.conditions,
             clock: wiring.clock,
             recent: VecDeque::with_capacity(RECENT),
@@ -224,6 +229,10 @@ impl Alerts {
     /// Hands on what is asked about users, and takes what is answered.
     fn look_users_up(&mut self) {
         while let Some(answer) = self.passwd.answer() {
+            if let (Some(recorder), Some(slot)) = (&self.users, self.state.slot_of(answer.of)) {
+                // A recorder without room has lines without these names.
+                let _ = recorder.try_send(UserNamesRead { slot, answer: answer.clone() });
+            }
             self.state.answered(answer);
         }
         for (of, candidates) in self.state.asks() {

@@ -355,6 +355,17 @@ impl State {
         self.users.answered(answer.of, answer.names);
     }
 
+    /// A file of users was read at this time by the node whose records these are.
+    pub fn told_of_users(&mut self, answer: PasswdAnswer, boot_ns: u64) {
+        self.users.told(answer.of, answer.names, boot_ns);
+    }
+
+    /// Whose users a file was read for last; as many are asked as the kernel has slots.
+    #[must_use]
+    pub fn slot_of(&self, of: PasswdOf) -> Option<Slot> {
+        self.passwd.iter().find(|(_, asked)| **asked == of).map(|(slot, _)| *slot)
+    }
+
     /// The living processes of a slot, as far as they are known to be its own.
     #[must_use]
     pub fn processes_of(&self, slot: Slot) -> LiveProcesses {

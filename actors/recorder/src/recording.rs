@@ -2,7 +2,9 @@
 
 use palisade_domain::Slot;
 use palisade_kernel_abi::record::{redact_arguments, slot_and_time};
-use palisade_wire::trace::{Batches, Chosen, Fact, Header, Loss, TraceWriter, What, WriteError, frame::BlockKind};
+use palisade_wire::trace::{
+    Batches, Chosen, Fact, Header, Loss, Picture, TraceWriter, What, WriteError, checkpoint_of, frame::BlockKind,
+};
 
 use crate::ring::{Entry, Ring};
 
@@ -48,17 +50,21 @@ impl Recording {
         header: &Header,
         wanted: Wanted,
         ring: &Ring,
-        at: u64,
-        now_ns: u64,
+        (at, now_ns): (u64, u64),
+        picture: &Picture,
     ) -> Result<Self, WriteError> {
         let mut writer = TraceWriter::begin(Vec::new(), header)?;
-        let picture = ring.picture_at(at);
         let mut chosen = Chosen::new(wanted.workloads.clone());
-        chosen.picture(&picture);
+        chosen.picture(picture);
         let began_ns = ring.get(at).map_or(now_ns, |entry| entry.block.head.first_ns);
         writer.facts(&picture.facts(began_ns, chosen.slots(), wanted.arguments))?;
         let records_passed = ring.get(at).map_or(ring.records(), |entry| entry.records_before);
         Ok(Self { writer: Some(writer), next: at, records_passed, shed: 0, chosen, wanted, changed: Batches::new() })
+    }
+
+    /// It ends with what is sealed now.
+    pub(crate) fn end(&mut self, now_ns: u64) {
+        self.wanted.until_ns = Some(self.wanted.until_ns.map_or(now_ns, |until| until.min(now_ns)));
     }
 
     /// What comes next; `now_ns`: all before it is sealed.
@@ -127,6 +133,9 @@ impl Recording {
         if entry.block.head.kind == BlockKind::Facts {
             return self.put_facts(writer, entry);
         }
+        if entry.block.head.kind == BlockKind::Checkpoint {
+            return self.put_checkpoint(writer, entry);
+        }
         let redacts = entry.arguments && !self.wanted.arguments;
         if self.chosen.slots().is_none() && !redacts {
             return writer.block(&entry.block);
@@ -141,6 +150,15 @@ impl Recording {
             });
         }
         writer.records(&self.changed)
+    }
+
+    /// Of some workloads only their own processes.
+    fn put_checkpoint(&self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {
+        if self.chosen.slots().is_none() && (self.wanted.arguments || !entry.arguments) {
+            return writer.block(&entry.block);
+        }
+        let Ok(facts) = entry.block.facts_told() else { return Ok(()) };
+        writer.checkpoint(&checkpoint_of(&facts, self.chosen.slots(), self.wanted.arguments))
     }
 
     fn put_facts(&mut self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {

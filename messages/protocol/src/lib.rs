@@ -23,7 +23,10 @@ pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstall
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use peers::{NodeSeen, Nodes, NodesOf, Said};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
-pub use recording::{PolicyDocumentsChanged, RecordTrace, RecordingRefused, RecordingStream};
+pub use recording::{
+    AlertSettingsChanged, EndRecording, PolicyDocumentsChanged, RecordTrace, RecordingRefused, RecordingStream,
+    UserNamesRead,
+};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{
     LiveProcess, LiveProcesses, ProcessListed, ProcessesOf, WorkloadAppeared, WorkloadGone, WorkloadNamed,

@@ -25,7 +25,7 @@ use crate::{
 pub(crate) type View = Data<dyn AdminView>;
 
 /// All routes; a test holds them and the OpenAPI document to each other.
-pub(crate) const ROUTES: [&str; 14] = [
+pub(crate) const ROUTES: [&str; 15] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -40,10 +40,14 @@ pub(crate) const ROUTES: [&str; 14] = [
     "/v1/processes",
     "/v1/alerts",
     "/v1/record",
+    "/v1/record/end",
 ];
 
-/// The one route that is not asked by GET: it makes the node do something.
+/// The routes that are not asked by GET: they make the node do something.
 const RECORD: &str = "/v1/record";
+const END_RECORDING: &str = "/v1/record/end";
+/// The header of a trace that says what ends it.
+const RECORDING_ID: &str = "palisade-recording";
 
 /// Which alerts. All that is given must hold; `*` is any text, and commas part alternatives (not in `source` and `resource`).
 #[derive(Debug, Deserialize, Serialize, IntoParams)]
@@ -106,6 +110,15 @@ pub(crate) struct RecordQuery {
     arguments: bool,
     /// Names of workloads between commas; all, if not given.
     workload: Option<String>,
+}
+
+/// Which recording.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EndQuery {
+    /// As the header `Palisade-Recording` of its trace has it.
+    id: u64,
 }
 
 /// Whose tree or alerts.
@@ -189,6 +202,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
         .route(RECORD, web::post().to(record))
+        .route(END_RECORDING, web::post().to(end_recording))
         .app_data(web::QueryConfig::default().error_handler(|error, request| {
             let response = wrong_query(&error.to_string(), request.path());
             actix_web::error::InternalError::from_response(error, response).into()
@@ -199,6 +213,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 fn wrong_query(why: &str, path: &str) -> HttpResponse {
     let instead = match path {
         "/v1/processes" => "/v1/processes?workload=host",
+        END_RECORDING => "/v1/record/end?id=0",
         RECORD => "/v1/record?last=300&duration=60&workload=default/web",
         "/v1/tree" => "/v1/tree?nodes=all",
         _ => "/v1/alerts?recent=100&follow=true&verdict=denied",
@@ -385,10 +400,24 @@ pub(crate) async fn record(view: View, query: Query<RecordQuery>) -> HttpRespons
         arguments,
     };
     match view.record(request).await {
-        Ok(trace) => HttpResponse::Ok()
+        Ok(begun) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "application/vnd.palisade.trace"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .streaming(chunks(trace)),
+            .insert_header((RECORDING_ID, begun.id.to_string()))
+            .streaming(chunks(begun.trace)),
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// Ends a trace that is being made: what is there until now, then its index.
+#[utoipa::path(post, path = "/v1/record/end", params(EndQuery), responses(
+    (status = 200, description = "Whether it was being made.", body = answers::RecordingEnded),
+    (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn end_recording(view: View, query: Query<EndQuery>) -> HttpResponse {
+    match view.end_recording(query.id).await {
+        Ok(ended) => json(HttpResponse::Ok(), &answers::RecordingEnded { ended }),
         Err(error) => unavailable(&error),
     }
 }
@@ -478,7 +507,7 @@ fn unavailable(error: &ViewError) -> HttpResponse {
 }
 
 async fn unknown(request: HttpRequest) -> HttpResponse {
-    let allowed = if request.path() == RECORD { "POST" } else { "GET" };
+    let allowed = if [RECORD, END_RECORDING].contains(&request.path()) { "POST" } else { "GET" };
     let (status, error) = if ROUTES.contains(&request.path()) {
         (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only {allowed}", request.method()))
     } else {

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, LineFilter, Metric, MetricKind,
-    RecordingRequest, Token, TraceBytes, ViewError, exposition,
+    RecordingBegun, RecordingRequest, Token, ViewError, exposition,
     nodes::{AllAlerts, NodeAnswer, NodeMark},
     serve,
 };
@@ -77,12 +77,16 @@ impl AdminView for Sample {
         Ok(json!({ "of": workload, "executable": if workload == "hostile" { HOSTILE } else { "" } }))
     }
 
-    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError> {
         let (chunks, trace) = mpsc::channel(2);
         for chunk in [format!("{request:?}"), ";the end".to_owned()] {
             chunks.send(Arc::from(chunk.as_bytes())).await.expect("room for two");
         }
-        Ok(trace)
+        Ok(RecordingBegun { id: 7, trace })
+    }
+
+    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
+        Ok(id == 7)
     }
 }
 
@@ -439,6 +443,13 @@ async fn unit_admin_record_is_asked_by_post_alone_and_streams_the_trace() {
         "{answer}"
     );
     assert!(answer.contains("arguments: true") && answer.contains(";the end"), "{answer}");
+    assert!(answer.to_lowercase().contains("palisade-recording: 7"), "{answer}");
+    for (id, ended) in [(7, r#"{"ended":true}"#), (8, r#"{"ended":false}"#)] {
+        let answer = bed.unix(&post(&format!("/v1/record/end?id={id}"))).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(ended), "{answer}");
+    }
+    let refused = bed.unix(&get("/v1/record/end?id=7", "")).await;
+    assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("only POST"), "{refused}");
     let refused = bed.unix(&get("/v1/record", "")).await;
     assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("only POST"), "{refused}");
     let wrong = bed.unix(&post("/v1/record?last=soon")).await;

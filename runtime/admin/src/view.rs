@@ -71,6 +71,15 @@ pub struct RecordingRequest {
 /// A trace as it is made.
 pub type TraceBytes = mpsc::Receiver<Arc<[u8]>>;
 
+/// A recording that was begun.
+#[derive(Debug)]
+pub struct RecordingBegun {
+    /// What ends it.
+    pub id: u64,
+    /// Its bytes.
+    pub trace: TraceBytes,
+}
+
 /// What the endpoint asks.
 #[async_trait]
 pub trait AdminView: Send + Sync + 'static {
@@ -87,8 +96,13 @@ pub trait AdminView: Send + Sync + 'static {
     /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
     /// Begins a trace. Who has no recorder says so.
-    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError> {
         let _ = request;
         Err(ViewError { actor: "recorder", reason: "nothing is recorded here".into() })
+    }
+    /// Ends a recording whole; whether there was one.
+    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
+        let _ = id;
+        Ok(false)
     }
 }

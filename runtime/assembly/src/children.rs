@@ -12,7 +12,7 @@ use palisade_policy_compiler::{
 };
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
-use palisade_protocol::{ConditionReported, RecordAccountOf, VisibilityChanged, WorkloadNamed};
+use palisade_protocol::{ConditionReported, RecordAccountOf, UserNamesRead, VisibilityChanged, WorkloadNamed};
 use palisade_recorder::Recorder;
 use palisade_supervision::{Asker, ChildSpec, Kept, MailboxOf, Outbox, Supervisor};
 use palisade_wire::trace::{Fact, Picture, What};
@@ -48,6 +48,7 @@ pub fn alerts(
     settings: &Settings,
     ports: &Ports,
     mailbox: MailboxOf<Alerts>,
+    users: Option<Outbox<UserNamesRead>>,
     conditions: Outbox<ConditionReported>,
 ) -> ChildSpec<Alerts> {
     let mut names = Names::default();
@@ -59,8 +60,8 @@ pub fn alerts(
     let live = settings.live.clone();
     ChildSpec::with_mailbox(mailbox, move |_| {
         let Outputs { sinks, log_sinks, passwd, processes } = open()?;
-        let (conditions, clock) = (conditions.clone(), Arc::clone(&clock));
-        let wiring = palisade_alerts::Wiring { sinks, log_sinks, passwd, conditions, clock };
+        let (users, conditions, clock) = (users.clone(), conditions.clone(), Arc::clone(&clock));
+        let wiring = palisade_alerts::Wiring { sinks, log_sinks, passwd, users, conditions, clock };
         let settings = live.lock().alerts.clone();
         Ok(Alerts::new(settings, wiring, names.clone(), processes))
     })
@@ -78,6 +79,7 @@ pub fn recorder(
     let mut picture = Picture::default();
     let host = What::WorkloadNamed(Slot::HOST, Arc::new(settings.live.lock().host.clone()));
     picture.fact(&Fact { boot_ns: 0, what: host });
+    picture.fact(&Fact { boot_ns: 0, what: What::Visible(Slot::HOST, settings.live.lock().seen.host) });
     let (now, open, clock) = (Kept::new(picture), Arc::clone(open), Arc::clone(&ports.clock));
     ChildSpec::with_mailbox(mailbox, move |_| {
         let Recording { settings, store, processes } = open()?;

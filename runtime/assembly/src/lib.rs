@@ -36,9 +36,9 @@ use palisade_alerts::{
 use palisade_domain::{Slot, Workload};
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
-    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf,
-    RecordAccountOf, RecordTrace, SetPolicyInterval, SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared,
-    WorkloadNamed, WorkloadsOf,
+    AlertCountsOf, AlertSettingsChanged, ConditionReported, EndRecording, InstalledPoliciesOf, PolicySetStatusOf,
+    ProcessListed, ProcessesOf, ReadinessOf, RecordAccountOf, RecordTrace, SetPolicyInterval, SetPostures,
+    SetVisibility, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
 };
 use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{Asker, BuildError, Kept, Outbox, Place, Supervisor};
@@ -186,7 +186,9 @@ pub struct Outlets {
     pub visibility: [Outbox<SetVisibility>; 2],
     /// Who writes alerts.
     pub throttle: Outbox<SetThrottle>,
-    /// The same.
+    /// Who records, of both; nobody where nothing is recorded.
+    pub recorded: Option<Outbox<AlertSettingsChanged>>,
+    /// Who writes alerts.
     pub sinks: Outbox<SetSinks>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
@@ -213,6 +215,8 @@ pub struct Askers {
     pub records: Asker<RecordAccountOf>,
     /// The recorder; absent where nothing is recorded.
     pub recording: Option<Asker<RecordTrace>>,
+    /// The same.
+    pub end_recording: Option<Asker<EndRecording>>,
 }
 
 /// A tree that is ready to start.

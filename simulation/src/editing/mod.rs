@@ -12,6 +12,7 @@ use palisade_domain::Slot;
 use palisade_kernel_abi::record::{RecordReader, numbering, redact_arguments, slices, slot_and_time};
 use palisade_wire::trace::{
     Batches, Chosen, Fact, Header, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What, WriteError,
+    checkpoint_of,
 };
 
 #[cfg(test)]
@@ -45,12 +46,18 @@ pub struct Span {
     pub workloads: Vec<String>,
 }
 
-/// Cuts a part out of a trace. All before it is read, for what was so at its beginning.
+/// Cuts a part out of a trace: `next` gives all its parts, or those that are sought ([`palisade_wire::trace::seek`]). What comes before the
+/// part that is cut out is read for what was so at its beginning.
 ///
 /// # Errors
 /// See [`EditError`].
-pub fn cut<W: Write>(mut reader: TraceReader<impl Read>, span: &Span, to: W) -> Result<(W, Report), EditError> {
-    let mut header = reader.header().clone();
+pub fn cut<W: Write>(
+    header: &Header,
+    mut next: impl FnMut() -> io::Result<Option<Part>>,
+    span: &Span,
+    to: W,
+) -> Result<W, EditError> {
+    let mut header = header.clone();
     if !span.workloads.is_empty() {
         header.workloads.clone_from(&span.workloads);
     }
@@ -59,17 +66,19 @@ pub fn cut<W: Write>(mut reader: TraceReader<impl Read>, span: &Span, to: W) -> 
         chosen: Chosen::new(span.workloads.clone()),
         picture: Picture::default(),
         began: false,
+        followed: false,
         span,
         kept: Batches::new(),
     };
-    while let Some(part) = reader.next_part()? {
+    while let Some(part) = next()? {
         match part {
             Part::Facts(facts) => cutting.facts(&facts)?,
             Part::Records(batches) => cutting.records(&batches)?,
+            Part::Checkpoint(facts) => cutting.checkpoint(&facts)?,
         }
     }
     cutting.begin(span.from_ns)?;
-    Ok((cutting.writer.finish()?, reader.report().clone()))
+    Ok(cutting.writer.finish()?)
 }
 
 struct Cutting<'s, W: Write> {
@@ -78,6 +87,8 @@ struct Cutting<'s, W: Write> {
     /// What is so until it begins.
     picture: Picture,
     began: bool,
+    /// Whether the picture has followed any record: a checkpoint says less than what was followed.
+    followed: bool,
     span: &'s Span,
     kept: Batches,
 }
@@ -108,7 +119,19 @@ impl<W: Write> Cutting<'_, W> {
         self.writer.facts(&kept)
     }
 
+    fn checkpoint(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
+        if self.began {
+            return self.writer.checkpoint(&checkpoint_of(facts, self.chosen.slots(), true));
+        }
+        if !self.followed {
+            self.picture.forget_processes();
+            facts.iter().for_each(|fact| self.picture.fact(fact));
+        }
+        Ok(())
+    }
+
     fn records(&mut self, batches: &Batches) -> Result<(), WriteError> {
+        self.followed = true;
         self.kept.clear();
         let (span, chosen) = (self.span, &self.chosen);
         let is_of = |record: &[u8]| {
@@ -145,6 +168,7 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
     let (mut kept, mut redacted) = (Batches::new(), 0);
     while let Some(part) = reader.next_part()? {
         match part {
+            Part::Checkpoint(facts) => writer.checkpoint(&checkpoint_of(&facts, None, false))?,
             Part::Facts(mut facts) => {
                 for fact in &mut facts {
                     if let What::Process(process) = &mut fact.what {
@@ -215,6 +239,7 @@ pub fn merge<R: Read, W: Write>(from: Vec<R>, to: W) -> Result<(W, Vec<Report>),
                     writer.facts(&facts)?;
                 }
                 Part::Records(batches) => writer.records(&seen.new_of(&batches))?,
+                Part::Checkpoint(facts) => writer.checkpoint(&facts)?,
             }
         }
         seen.end_part();

@@ -7,31 +7,41 @@
 //! What is rehearsed is a world that has already happened: what a workload would have done after a denial, nobody knows.
 //!
 //! Limits: acts that the trace does not hold (what visibility did not ask for, what is counted as lost) are not rehearsed, and the report has the
-//! losses. Not rehearsed are presets and rules on system calls, whose rules audit; what the container runtime itself did is left out.
+//! losses; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
+//! out. Rules on system calls audit, here as anywhere.
 
 pub mod act;
+mod coverage;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use palisade_domain::{Slot, Workload};
+use palisade_domain::{Slot, Visibility, Workload};
 use palisade_kernel_abi::{
     blob::Effect,
-    record::{Body, Header as RecordHeader, Kind, Outcome, Phase, Record, RecordReader},
+    record::{Body, CallNumber, Header as RecordHeader, Kind, Outcome, Phase, Record, RecordReader},
 };
-use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy::{
+    ObservedCall, PolicySet,
+    ir::{Postures, Rule},
+};
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
-use palisade_protocol::{CompilePolicy, CompiledPolicy};
+use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPath};
 use palisade_wire::trace::{Chosen, Fact, Header, Loss, Part, Picture, What};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
-pub use act::{Judged, Missing};
-pub use report::{Denied, Example, Report, Undecided};
+pub use act::{Acting, Judged, Missing};
+pub use report::{Denied, Example, Report, Undecided, Unjudged};
 
 /// Acts that folded records are still matched with; what is older is matched no more, and its repeats are counted as undecidable.
 const MAX_FOLDED: usize = 65_536;
+/// Changes of what is seen of a workload that are told apart: past them, what was seen before decides.
+const MAX_SEEN: usize = 64;
 
 /// Decides traces by one policy set, one trace after the other.
 #[derive(Debug)]
@@ -41,6 +51,8 @@ pub struct Rehearsal {
     chosen: Vec<String>,
     compiler: Compiler,
     report: Report,
+    /// Policies that select a workload.
+    selecting: BTreeSet<String>,
 }
 
 /// One trace of a rehearsal.
@@ -50,11 +62,15 @@ pub struct OfTrace<'r> {
     picture: Picture,
     chosen: Chosen,
     policies: BTreeMap<Slot, Option<Arc<CompiledPolicy>>>,
+    /// What was seen of a slot with a policy, in order; the first is what was seen when it was named.
+    seen: BTreeMap<Slot, Vec<Visibility>>,
     workloads: BTreeMap<Slot, Arc<Workload>>,
-    visible: BTreeMap<Slot, palisade_domain::Visibility>,
-    visibility: palisade_domain::Visibility,
+    visible: BTreeMap<Slot, Visibility>,
+    visibility: Visibility,
     unix_minus_boot_ns: u64,
     loss: Loss,
+    /// The first record's time.
+    first_ns: Option<u64>,
     /// Acts that a folded record may repeat: process, time and kind.
     sent: BTreeMap<(u64, u32, Kind), Verdict>,
 }
@@ -76,7 +92,7 @@ impl Rehearsal {
     #[must_use]
     pub fn new(set: PolicySet, postures: Postures, workloads: Vec<String>) -> Self {
         let (compiler, report) = (Compiler::new(Bounds::default()), Report::default());
-        Self { set, postures, chosen: workloads, compiler, report }
+        Self { set, postures, chosen: workloads, compiler, report, selecting: BTreeSet::new() }
     }
 
     /// Begins a trace.
@@ -86,11 +102,13 @@ impl Rehearsal {
             picture: Picture::default(),
             chosen: Chosen::new(self.chosen.clone()),
             policies: BTreeMap::new(),
+            seen: BTreeMap::new(),
             workloads: BTreeMap::new(),
             visible: BTreeMap::new(),
             visibility: header.visibility,
             unix_minus_boot_ns: header.unix_ns.saturating_sub(header.boot_ns),
             loss: Loss::default(),
+            first_ns: None,
             sent: BTreeMap::new(),
             rehearsal: self,
         }
@@ -99,13 +117,20 @@ impl Rehearsal {
     /// All of it, the most denied first.
     #[must_use]
     pub fn report(mut self) -> Report {
+        self.report.unselected = self.set.iter().map(|policy| policy.reference.to_string()).collect();
+        self.report.unselected.retain(|policy| !self.selecting.contains(policy));
         self.report.sort();
         self.report
     }
 
     /// The policy of a workload; none where none selects it.
     fn policy(&mut self, workload: &Workload) -> Option<Arc<CompiledPolicy>> {
+        self.selecting.extend(self.set.policies_for(workload).map(|policy| policy.reference.to_string()));
         let rules = self.set.rules_for(workload, &BTreeMap::new(), self.postures);
+        for part in &rules.unheld {
+            let why = format!("nothing holds it on any kernel: {}", part.reason);
+            self.report.unjudged(&part.policy.to_string(), &part.place, workload, &why, 0);
+        }
         if rules.rules.is_empty() {
             return None;
         }
@@ -126,12 +151,39 @@ impl OfTrace<'_> {
         match part {
             Part::Facts(facts) => facts.iter().for_each(|fact| self.fact(fact)),
             Part::Records(batches) => self.block(batches.bytes()),
+            // All of it was read.
+            Part::Checkpoint(_) => {}
         }
     }
 
     /// The trace is over.
-    pub fn end(self) {
+    pub fn end(mut self) {
+        let slots: Vec<Slot> = self.policies.keys().copied().collect();
+        slots.into_iter().for_each(|slot| self.cover(slot));
         self.rehearsal.report.missing_records += self.loss.missing + self.loss.shed + self.loss.malformed;
+    }
+
+    /// Names the rules of a slot's workload that its records say nothing about.
+    fn cover(&mut self, slot: Slot) {
+        let (Some(Some(policy)), Some(workload)) = (self.policies.remove(&slot), self.workloads.get(&slot)) else {
+            return;
+        };
+        let seen = self.seen.remove(&slot).unwrap_or_default();
+        // Of one that is only named nothing was to be seen.
+        for rule in policy.rules.iter().chain(&policy.observed) {
+            if let Some(why) = coverage::unjudged(rule, &seen) {
+                self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);
+            }
+        }
+    }
+
+    /// What is seen of a slot now counts for what its records tell.
+    fn sees(&mut self, slot: Slot) {
+        let now = self.visible.get(&slot).copied().unwrap_or(self.visibility);
+        let seen = self.seen.entry(slot).or_default();
+        if seen.last() != Some(&now) && seen.len() < MAX_SEEN {
+            seen.push(now);
+        }
     }
 
     fn fact(&mut self, fact: &Fact) {
@@ -139,6 +191,11 @@ impl OfTrace<'_> {
         self.picture.fact(fact);
         match &fact.what {
             What::WorkloadNamed(slot, workload) => {
+                let is_other = |before: &Arc<Workload>| before.container_id != workload.container_id;
+                if self.workloads.get(slot).is_some_and(is_other) {
+                    self.cover(*slot);
+                    self.visible.remove(slot);
+                }
                 let policy = if self.chosen.has(*slot) { self.rehearsal.policy(workload) } else { None };
                 if policy.is_some() {
                     self.rehearsal.report.selected(workload);
@@ -147,6 +204,7 @@ impl OfTrace<'_> {
                 self.workloads.insert(*slot, Arc::clone(workload));
             }
             What::Visible(slot, visibility) => drop(self.visible.insert(*slot, *visibility)),
+            What::Settings { visibility, .. } => self.visibility = *visibility,
             What::Clock(offset) => self.unix_minus_boot_ns = *offset,
             What::Loss(loss) => self.loss = loss.clone(),
             _ => {}
@@ -160,6 +218,7 @@ impl OfTrace<'_> {
         records.sort_by_key(|record| record.header.boot_ns);
         for record in &records {
             self.rehearsal.report.records += 1;
+            self.first_ns.get_or_insert(record.header.boot_ns);
             self.record(record);
             self.picture.record(record);
         }
@@ -168,6 +227,7 @@ impl OfTrace<'_> {
     fn record(&mut self, record: &Record<'_>) {
         let header = &record.header;
         let Some(policy) = self.policies.get(&Slot(header.slot)).cloned().flatten() else { return };
+        self.sees(Slot(header.slot));
         if header.phase == Phase::Runtime {
             return;
         }
@@ -183,10 +243,23 @@ impl OfTrace<'_> {
     }
 
     fn judged(&mut self, record: &Record<'_>, policy: &CompiledPolicy) -> Verdict {
-        let acting = self.picture.acting(&record.header);
-        let Some(judged) = act::judge(&policy.blob, record, acting) else { return Verdict::NoAct };
-        let acting = acting.map_or("", |(executable, _)| executable).to_owned();
-        self.take(record, policy, &judged, acting)
+        let executable = self.picture.acting(&record.header);
+        let own_pid = self.picture.own_pid(&record.header);
+        let acting = executable.map(|(executable, tty)| Acting { executable, tty, own_pid });
+        let own = act::judge(&policy.blob, record, acting);
+        let judged = match (own, act::judge_presets(&policy.blob, record, acting)) {
+            (Some(own), Some(preset)) => Some(act::stricter(own, preset)),
+            (own, preset) => own.or(preset),
+        };
+        let executable = executable.map_or("", |(executable, _)| executable).to_owned();
+        let is_permitted = judged.as_ref().is_none_or(Judged::is_permitted);
+        if is_permitted && is_observed(record, policy, &executable) {
+            self.rehearsal.report.acts += 1;
+            self.rehearsal.report.audited += 1;
+            return Verdict::Audited;
+        }
+        let Some(judged) = judged else { return Verdict::NoAct };
+        self.take(record, policy, &judged, executable)
     }
 
     /// Whether the record stands for an act, and no other record does so better.
@@ -209,7 +282,14 @@ impl OfTrace<'_> {
         report.acts += 1;
         let decision = match judged {
             Judged::Decided(decision) => decision,
-            Judged::Undecidable(missing) => return Verdict::Undecided(report.undecided(*missing, 1)),
+            Judged::Undecidable(missing, index) => {
+                let rule = index.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+                let workload = self.workloads.get(&Slot(record.header.slot));
+                if let (Some(rule), Some(workload)) = (rule, workload) {
+                    report.unjudged(&rule.policy.to_string(), &rule.place, workload, missing.words(), 1);
+                }
+                return Verdict::Undecided(report.undecided(*missing, 1));
+            }
         };
         match decision.effect {
             Effect::Permit => {
@@ -239,6 +319,10 @@ impl OfTrace<'_> {
     fn folded(&mut self, header: &RecordHeader, kind: Kind, boot_ns: u64, repeats: u64) {
         let report = &mut self.rehearsal.report;
         let verdict = self.sent.get(&(boot_ns, header.tgid, kind));
+        if verdict.is_none() && self.first_ns.is_none_or(|first| boot_ns < first) {
+            report.of_before += repeats;
+            return;
+        }
         report.acts += if verdict == Some(&Verdict::NoAct) { 0 } else { repeats };
         match verdict {
             Some(Verdict::NoAct) => {}
@@ -251,4 +335,23 @@ impl OfTrace<'_> {
             }
         }
     }
+}
+
+/// Whether a rule on system calls audits it that only records decide.
+fn is_observed(record: &Record<'_>, policy: &CompiledPolicy, executable: &str) -> bool {
+    if policy.observed.is_empty() || record.decision.is_some() {
+        return false;
+    }
+    let Some(call) = CallOnPath::of(&record.body) else { return false };
+    let executable = executable.as_bytes();
+    let is_met = |rule: &Arc<Rule>| {
+        let mut paths = std::iter::once(&call.path).chain(&call.other);
+        paths.any(|path| match record.header.call {
+            Some(CallNumber { number, is_compat }) => {
+                rule.observes(&ObservedCall { number, is_compat, path, executable })
+            }
+            None => rule.observes_any(call.calls, path, executable),
+        })
+    };
+    policy.observed.iter().any(is_met)
 }

@@ -13,10 +13,12 @@ use palisade_assembly::{Askers, Live, Outlets, Outputs, Places, PolicyFiles, Por
 use palisade_domain::{Visibility, Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
-    AlertCountsOf, Condition, ConditionReported, Readiness, ReadinessOf, RecordAccountOf, SetVisibility,
+    AlertCountsOf, Condition, ConditionReported, LineClass, Readiness, ReadinessOf, RecordAccountOf, RecordTrace,
+    SetVisibility, SubscribeAlerts,
 };
 use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{ChildSpec, Context, Kept, Place, State, Supervisor, Tree};
+use palisade_wire::trace::Header;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -279,6 +281,14 @@ impl Machine {
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
         let of_recorded_lists = kernel.clone();
         let sinks_seed = random.draw();
+        let header = Header {
+            node: format!("node-{}", self.number),
+            little_endian: cfg!(target_endian = "little"),
+            record_version: palisade_kernel_abi::record::VERSION,
+            visibility: self.traits.visibility,
+            throttle: self.traits.throttle.map(|limit| (limit.per_second, limit.silence_seconds)),
+            ..Header::default()
+        };
         Ports {
             clock: Arc::new(self.clock.clone()),
             enforcement: Arc::new(SimEnforcement::open(&kernel, self.traits.visibility)),
@@ -299,8 +309,13 @@ impl Machine {
                 })
             }),
             recording: Some(Arc::new(move || {
-                let settings =
-                    RecorderSettings { ring_bytes: RING_BYTES, ring_ns: RING_NS, ..RecorderSettings::default() };
+                let settings = RecorderSettings {
+                    header: header.clone(),
+                    ring_bytes: RING_BYTES,
+                    ring_ns: RING_NS,
+                    arguments: true,
+                    ..RecorderSettings::default()
+                };
                 Ok(Recording { settings, store: None, processes: of_recorded_lists.listed() })
             })),
         }
@@ -327,6 +342,28 @@ impl Machine {
             let look = Look { tree: running.tree.read(), records, alerts, waiting: self.kernel.waiting() };
             self.teller.tell(&Event::Looked(Box::new(look)));
         }
+    }
+
+    /// What is asked of its recorder, and the bytes of the trace; none where no process runs.
+    pub async fn record(&self, asked: RecordTrace) -> Option<Vec<u8>> {
+        let recorder = self.running()?.askers.recording?;
+        let mut stream = recorder.ask(asked, WITHIN).await.ok()?.ok()?;
+        let mut bytes = Vec::new();
+        while let Some(more) = stream.bytes.recv().await {
+            bytes.extend_from_slice(&more);
+        }
+        Some(bytes)
+    }
+
+    /// The last alerts, as they were said.
+    pub async fn alerts(&self) -> Option<Vec<String>> {
+        let asked = SubscribeAlerts { class: LineClass::Policy, recent: usize::MAX, follow: false };
+        let mut stream = self.running()?.askers.alerts.ask(asked, WITHIN).await.ok()?;
+        let mut lines = Vec::new();
+        while let Some(line) = stream.lines.recv().await {
+            lines.push(line.to_string());
+        }
+        Some(lines)
     }
 
     /// Whether it says that it is ready.

@@ -25,7 +25,7 @@ pub enum OpenError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It does not begin as a trace.
-    #[error("this is no trace of palisade: it does not begin as one")]
+    #[error("this is no trace: it does not begin as one that `palisade record` writes")]
     NoTrace,
     /// A newer program wrote it.
     #[error(
@@ -50,6 +50,8 @@ pub enum Part {
     Facts(Vec<Fact>),
     /// Records.
     Records(Batches),
+    /// The processes that live here, for who has read no record before.
+    Checkpoint(Vec<Fact>),
 }
 
 /// A place in the file that is left out.
@@ -315,6 +317,7 @@ impl<R: Read> TraceReader<R> {
         };
         let read = Block::content(head, stored).and_then(|content| match head.kind {
             BlockKind::Facts => read_facts(&content).map(|facts| Some(Part::Facts(facts))),
+            BlockKind::Checkpoint => read_facts(&content).map(|facts| Some(Part::Checkpoint(facts))),
             BlockKind::Records => read_records(head, &content).map(|batches| Some(Part::Records(batches))),
             BlockKind::Index => {
                 self.index = Some(index::read(&mut Reading::new(&content))?);

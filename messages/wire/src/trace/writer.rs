@@ -91,6 +91,14 @@ impl<W: Write> TraceWriter<W> {
         }
     }
 
+    /// Appends a checkpoint; none where it would say nothing.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn checkpoint(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
+        if facts.is_empty() { Ok(()) } else { self.block(&Block::checkpoint(facts)?) }
+    }
+
     /// Appends a block of records; none where there are none.
     ///
     /// # Errors

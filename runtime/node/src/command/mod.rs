@@ -18,6 +18,7 @@ pub mod replay;
 pub mod responder;
 pub mod top;
 pub mod trace;
+pub mod trace_input;
 pub mod tree;
 pub mod unload;
 pub mod version;

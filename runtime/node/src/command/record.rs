@@ -1,31 +1,59 @@
 //! `palisade record`: a trace of the running node into a file of the caller.
 //!
 //! The node writes nothing: it sends the trace as it makes it, and this writes it. A file that is there already is not overwritten unless
-//! that is asked for, and what was received before anything failed is a trace that can be read.
+//! that is asked for, and what was received before anything failed is a trace that can be read. Who interrupts it gets a whole trace: the
+//! node is asked to end it.
 
 use std::{
+    cell::Cell,
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use palisade_wire::trace::Passing;
 use palisade_world::Clock as _;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
 
-use super::{Outcome, logs::percent_encoded};
+use super::{Outcome, logs::percent_encoded, trace::complain};
 use crate::{admin_client, arguments::RecordArguments, clock::MachineClock, render};
 
 /// Seconds of the file before that the next one of a rotation begins with: more than a recording is behind.
 const OVERLAP: Duration = Duration::from_secs(5);
+/// How long the end of a trace may take: what is there of it is sent within a second or two.
+const END_WITHIN: Duration = Duration::from_secs(15);
 
-/// Records until the duration is over, the size is reached, Ctrl-C, or the node stops; exit status 0 when the files are traces.
+/// How a file came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The node ended it, by its time or its size.
+    ByNode,
+    /// Somebody interrupted it, and it is whole.
+    ByUser,
+    /// Somebody did so twice.
+    Abandoned,
+}
+
+/// Records until the duration is over, the size is reached, Ctrl-C, or the node stops; exit status 0 when the files are whole traces.
 ///
 /// # Errors
 /// No node answers, it refuses, or the file cannot be written.
 pub fn run(arguments: &RecordArguments) -> Outcome {
+    let to_stdout = is_stdout(&arguments.out);
+    if to_stdout && arguments.rotate.is_some() {
+        bail!("--rotate needs files: standard output is one stream (`palisade record --help`)");
+    }
+    if to_stdout && io::stdout().is_terminal() {
+        bail!("a trace is no text: pipe it, or name a file with --out (`palisade record --help`)");
+    }
     let began = MachineClock.boot().0;
     let left = || {
         let gone = Duration::from_nanos(MachineClock.boot().0.saturating_sub(began));
@@ -33,51 +61,130 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
     };
     let mut last = arguments.last;
     loop {
-        let is_whole = record(arguments, &route(arguments, last, left()))?;
-        let is_over =
-            left().is_some_and(|left| left.is_zero()) || (arguments.duration.is_none() && arguments.last.is_some());
-        match arguments.rotate {
-            Some(keep) if is_whole && !is_over => {
+        let ended = record(arguments, &route(arguments, last, left()))?;
+        let is_over = left().is_some_and(|left| left.is_zero()) || is_past_alone(arguments);
+        match (arguments.rotate, ended) {
+            (Some(keep), Ended::ByNode) if !is_over => {
                 rotate(&arguments.out, keep).with_context(|| arguments.out.display().to_string())?;
             }
+            (_, Ended::Abandoned) => return Ok(ExitCode::FAILURE),
             _ => return Ok(ExitCode::SUCCESS),
         }
         last = Some(OVERLAP);
     }
 }
 
-/// One file; whether it is a whole trace, and not interrupted.
-fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<bool> {
-    let mut file = create(&arguments.out, arguments.force)?;
-    let shown = render::printable(&arguments.out.display().to_string());
-    let mut written = 0_u64;
-    let outcome = super::runtime()?.block_on(async {
-        let received = admin_client::post_stream(&arguments.admin_socket, route, |part| {
-            file.write_all(part)
-                .with_context(|| format!("{shown}: `palisade trace info {shown}` tells what is whole"))?;
-            written += part.len() as u64;
-            Ok(true)
-        });
+fn is_stdout(out: &Path) -> bool {
+    out.as_os_str() == "-"
+}
+
+/// The last minutes, and nothing after them.
+fn is_past_alone(arguments: &RecordArguments) -> bool {
+    arguments.last.is_some() && arguments.duration.is_none() && !arguments.follow
+}
+
+/// One file.
+fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<Ended> {
+    let to_stdout = is_stdout(&arguments.out);
+    let mut file = if to_stdout { None } else { Some(create(&arguments.out, arguments.force)?) };
+    let shown =
+        if to_stdout { "standard output".into() } else { render::printable(&arguments.out.display().to_string()) };
+    let mut passing = Passing::default();
+    let mut take = |part: &[u8]| {
+        let written = match &mut file {
+            Some(file) => file.write_all(part),
+            None => io::stdout().write_all(part).and_then(|()| io::stdout().flush()),
+        };
+        written.with_context(|| format!("{shown}: what was written so far is read by `palisade trace info`"))?;
+        passing.pass(part);
+        Ok(true)
+    };
+    let outcome = super::runtime()?.block_on(received(&arguments.admin_socket, route, &mut take));
+    // A device or a pipe has nothing to be synced.
+    let synced = file.as_ref().filter(|_| outcome.is_ok()).map_or(Ok(()), File::sync_all);
+    synced
+        .or_else(|error| if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) })
+        .with_context(|| shown.clone())?;
+    if passing.bytes == 0 && file.is_some() {
+        // Nothing is in it: a file that is no trace is of no use to anybody.
+        let _ = std::fs::remove_file(&arguments.out);
+    }
+    if passing.bytes > 0 {
+        complain(&written(&shown, &passing, to_stdout));
+        if passing.records == 0 && !arguments.workloads.is_empty() {
+            complain(&format!(
+                "nothing came of {}: `palisade top` names the workloads",
+                arguments.workloads.join(", ")
+            ));
+        }
+    }
+    match outcome? {
+        Ended::Abandoned if passing.bytes == 0 => bail!("interrupted before anything came; see `palisade doctor`"),
+        Ended::ByNode | Ended::ByUser if !passing.is_whole => {
+            bail!("the node ended before its trace did: see its log, and `palisade doctor`")
+        }
+        ended => Ok(ended),
+    }
+}
+
+/// What was written, in words.
+fn written(shown: &str, passing: &Passing, to_stdout: bool) -> String {
+    let seconds = passing.times.map_or(0, |(first, last)| last.saturating_sub(first)) as f64 / 1e9;
+    let whole = if passing.is_whole { "a whole trace" } else { "no whole trace: it is read to its last whole block" };
+    let look = if to_stdout { String::new() } else { format!(". Look by: palisade trace info {shown}") };
+    format!("{shown}: {} records of {seconds:.1} s in {} bytes, {whole}{look}", passing.records, passing.bytes)
+}
+
+/// Hands over what comes, until it ends or somebody interrupts it.
+async fn received(
+    socket: &Path,
+    route: &str,
+    take: &mut dyn FnMut(&[u8]) -> anyhow::Result<bool>,
+) -> anyhow::Result<Ended> {
+    let mut interrupts = Interrupts::new().context("signals")?;
+    let id: Cell<Option<String>> = Cell::new(None);
+    let begun = |headers: &hyper::HeaderMap| {
+        id.set(headers.get("palisade-recording").and_then(|id| id.to_str().ok()).map(str::to_owned));
+    };
+    let mut received = pin!(admin_client::post_stream(socket, route, begun, take));
+    tokio::select! {
+        biased;
+        () = interrupts.next() => {}
+        ended = &mut received => return ended.map(|()| Ended::ByNode),
+    }
+    let Some(id) = id.take() else { return Ok(Ended::Abandoned) };
+    complain("ending the trace; Ctrl-C once more leaves it as it is");
+    let route = format!("/v1/record/end?id={id}");
+    let ending = async {
+        // A trace that has ended by now ends the stream, too: what is asked for is there.
+        let (asked, ended) = tokio::join!(admin_client::post(socket, &route), &mut received);
+        ended.and(asked.map(|_| ()))
+    };
+    tokio::select! {
+        biased;
+        () = interrupts.next() => Ok(Ended::Abandoned),
+        ended = timeout(END_WITHIN, ending) => match ended {
+            Ok(ended) => ended.map(|()| Ended::ByUser),
+            Err(_) => bail!("the node does not end its trace within {} s: see its log, and `palisade doctor`", END_WITHIN.as_secs()),
+        },
+    }
+}
+
+/// Whatever asks a command to end.
+struct Interrupts([Signal; 3]);
+
+impl Interrupts {
+    fn new() -> io::Result<Self> {
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             biased;
-            // What is received so far stays: it is read to its last whole block.
-            signal = tokio::signal::ctrl_c() => signal.map(|()| false).context("Ctrl-C"),
-            received = received => received.map(|()| true),
-        }
-    });
-    file.flush().and_then(|()| file.sync_all()).with_context(|| shown.clone())?;
-    match outcome {
-        Ok(is_whole) => {
-            let why = if is_whole { "" } else { "; it was interrupted, and is read to its last whole block" };
-            eprintln!("{shown}: {written} bytes{why}. Look by: palisade trace info {shown}");
-            Ok(is_whole)
-        }
-        Err(error) => {
-            if written == 0 {
-                // Nothing is in it: a file that is no trace is of no use to anybody.
-                let _ = std::fs::remove_file(&arguments.out);
-            }
-            Err(error)
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     }
 }
@@ -118,7 +225,7 @@ fn route(arguments: &RecordArguments, last: Option<Duration>, duration: Option<D
     let mut route = format!("/v1/record?last={}", last.map_or(0, seconds));
     if let Some(duration) = duration {
         route += &format!("&duration={}", seconds(duration));
-    } else if last.is_some() && arguments.rotate.is_none() {
+    } else if is_past_alone(arguments) {
         // The past alone.
         route += "&duration=0";
     }
@@ -152,6 +259,7 @@ mod tests {
     fn unit_record_asks_for_what_it_is_told() {
         assert_eq!(asked(&[]), "/v1/record?last=0");
         assert_eq!(asked(&["--last", "5m"]), "/v1/record?last=300&duration=0", "the past alone ends at once");
+        assert_eq!(asked(&["--last", "5m", "--follow"]), "/v1/record?last=300", "and goes on");
         assert_eq!(asked(&["--last", "5m", "--duration", "90s"]), "/v1/record?last=300&duration=90");
         let all = ["--workload", "shop/a b", "--workload", "db", "--max-size", "10M", "--keep-arguments"];
         assert_eq!(asked(&all), "/v1/record?last=0&limit_bytes=10485760&arguments=true&workload=shop%2Fa%20b,db");

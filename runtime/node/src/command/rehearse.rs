@@ -3,17 +3,20 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use palisade_policy::{PolicySet, ir::Postures};
-use palisade_simulation::rehearsal::{Rehearsal, Report};
+use palisade_simulation::rehearsal::{Rehearsal, Report, Unjudged};
 use serde_json::json;
 
-use super::{Outcome, policy, replay};
+use super::{Outcome, policy, trace::complain, trace_input};
 use crate::{
     arguments::{Output, RehearseArguments},
     render,
 };
 
+/// Exit status where nothing would be denied and something could not be judged.
+const UNJUDGED: u8 = 3;
+
 /// Rehearses: exit status 0 where nothing would be denied, 1 where something would, 2 where a policy or a trace cannot be read or a policy
-/// does not compile.
+/// does not compile, 3 where nothing would be denied of what could be judged.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -21,7 +24,7 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let set = match policies(&arguments.policies) {
         Ok(set) => set,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("palisade: {}", render::printable(problem)));
+            problems.iter().for_each(|problem| complain(problem));
             return Ok(ExitCode::from(2));
         }
     };
@@ -44,7 +47,7 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let report = rehearsal.report();
     complaints
         .extend(report.refused.iter().map(|(workload, why)| format!("{workload}: its policy does not compile: {why}")));
-    complaints.iter().for_each(|said| eprintln!("palisade: {}", render::printable(said)));
+    complaints.iter().for_each(|said| complain(said));
     let text = match arguments.output {
         Output::Text => text(&report),
         output => render::document(output, &json!(report)),
@@ -52,7 +55,8 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     super::print(&text)?;
     Ok(match (unreadable || !report.refused.is_empty(), report.denials()) {
         (true, _) => ExitCode::from(2),
-        (false, 0) => ExitCode::SUCCESS,
+        (false, 0) if report.is_complete() => ExitCode::SUCCESS,
+        (false, 0) => ExitCode::from(UNJUDGED),
         (false, _) => ExitCode::FAILURE,
     })
 }
@@ -70,14 +74,22 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
 
 /// Decides one trace; what it lacks.
 fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result<Vec<String>> {
-    let mut reader = replay::open(path)?;
+    let mut reader = trace_input::open(path)?;
     let header = reader.header().clone();
     let mut of_trace = rehearsal.trace(&header);
     while let Some(part) = reader.next_part()? {
         of_trace.part(&part);
     }
     of_trace.end();
-    Ok(reader.report().complaints())
+    Ok(reader.complaints())
+}
+
+fn unjudged(row: &Unjudged) -> String {
+    let Unjudged { policy, place, workload, reason, acts } = row;
+    match acts {
+        0 => format!("          {policy} {place}  {workload}  cannot be judged: {reason}"),
+        acts => format!("{acts:>8}  {policy} {place}  {workload}  not judged: {reason}"),
+    }
 }
 
 fn text(report: &Report) -> String {
@@ -104,6 +116,17 @@ fn text(report: &Report) -> String {
     ));
     for row in &report.undecidable {
         rows.push(format!("{:>8}  cannot be decided: {}", row.count, row.missing));
+    }
+    rows.extend(report.unjudged.iter().map(unjudged));
+    if report.more_unjudged > 0 {
+        rows.push(format!("{:>8}  rules more cannot be judged", report.more_unjudged));
+    }
+    // Of no trace nothing can be selected.
+    for policy in report.unselected.iter().filter(|_| report.traces > 0) {
+        rows.push(format!("          {policy} selects no workload of the traces"));
+    }
+    if report.of_before > 0 {
+        rows.push(format!("{:>8}  repeats of acts from before the traces began are not rehearsed", report.of_before));
     }
     if report.missing_records > 0 {
         rows.push(format!(

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
-    io::{BufReader, BufWriter, Write},
+    io::{self, BufReader, BufWriter, IsTerminal as _, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,10 +16,13 @@ use palisade_simulation::{
     editing::{self, Span},
     import,
 };
-use palisade_wire::trace::{Header, Loss, Part, Report, What};
+use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};
 use serde_json::{Value, json};
 
-use super::{Outcome, replay};
+use super::{
+    Outcome,
+    trace_input::{self, Asked, TraceInput, is_stdin},
+};
 use crate::{
     arguments::{ImportedFrom, Moment, Output, TraceCommand},
     render,
@@ -32,7 +35,7 @@ use crate::{
 pub fn run(command: TraceCommand) -> Outcome {
     match command {
         TraceCommand::Info { trace, output } => info(&trace, output),
-        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, workloads, &out),
+        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, &workloads, &out),
         TraceCommand::Merge { traces, out } => merge(&traces, &out),
         TraceCommand::Redact { trace, out } => redact(&trace, &out),
         TraceCommand::Import { source, from, out } => import(&source, from, &out),
@@ -42,9 +45,14 @@ pub fn run(command: TraceCommand) -> Outcome {
 /// Says on standard error what a trace lacks; exit status 1 where it lacks something.
 pub fn said(path: &Path, complaints: &[String]) -> ExitCode {
     for complaint in complaints {
-        eprintln!("palisade: {}", render::printable(&format!("{}: {complaint}", path.display())));
+        complain(&format!("{}: {complaint}", path.display()));
     }
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A line on standard error; that nobody reads it is no reason to end.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "palisade: {}", render::printable(line));
 }
 
 /// What is counted of a trace.
@@ -59,7 +67,13 @@ struct Counted {
     first_ns: Option<u64>,
     last_ns: u64,
     bytes: u64,
+    checkpoints: u64,
+    /// What was seen by default, as it changed.
+    visibilities: Vec<String>,
 }
+
+/// Changes of visibility that are named.
+const MAX_VISIBILITIES: usize = 32;
 
 impl Counted {
     fn part(&mut self, part: &Part) {
@@ -68,15 +82,21 @@ impl Counted {
                 for fact in facts {
                     match &fact.what {
                         What::WorkloadNamed(slot, workload) => {
-                            let name = format!("{}/{}/{}", workload.namespace, workload.name, workload.container);
-                            self.workloads.entry(*slot).or_default().insert(name);
+                            self.workloads.entry(*slot).or_default().insert(trace_input::called(workload));
                         }
                         What::PolicySet(set) => drop(self.policies.insert(set.generation.0)),
                         What::Loss(loss) => self.loss = loss.clone(),
+                        What::Settings { visibility, .. } => {
+                            let said = visibility.to_string();
+                            if self.visibilities.last() != Some(&said) && self.visibilities.len() < MAX_VISIBILITIES {
+                                self.visibilities.push(said);
+                            }
+                        }
                         _ => {}
                     }
                 }
             }
+            Part::Checkpoint(_) => self.checkpoints += 1,
             Part::Records(batches) => {
                 self.bytes += batches.bytes().len() as u64;
                 for record in RecordReader::new(batches.bytes()).flatten() {
@@ -99,9 +119,10 @@ impl Counted {
             "architecture": header.architecture, "program": header.program, "part": header.part,
             "recordingAskedAt": time(header.boot_ns), "redacted": header.redacted,
             "onlyWorkloads": header.workloads, "visibility": header.visibility.to_string(),
+            "laterVisibility": self.visibilities,
             "firstRecord": self.first_ns.map(time), "lastRecord": self.first_ns.map(|_| time(self.last_ns)),
-            "seconds": self.first_ns.map_or(0, |first| self.last_ns - first) / 1_000_000_000,
-            "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
+            "seconds": self.first_ns.map_or(0, |first| (self.last_ns - first) / 100_000_000) as f64 / 10.0,
+            "blocks": report.blocks, "checkpoints": self.checkpoints, "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
             "workloads": self.workloads.iter().map(workload).collect::<Vec<_>>(),
             "generations": self.policies,
             "bytes": size, "bytesOfRecords": self.bytes,
@@ -122,19 +143,20 @@ fn name(kind: Kind) -> String {
 }
 
 fn info(path: &Path, output: Output) -> Outcome {
-    let mut reader = replay::open(path)?;
+    let mut reader = trace_input::open(path)?;
     let mut counted = Counted::default();
     while let Some(part) = reader.next_part()? {
         counted.part(&part);
     }
-    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    // What is behind the last whole block is of no record.
+    let size = reader.report().bytes;
     let value = counted.value(reader.header(), reader.report(), size);
     let text = match output {
         Output::Text => described(&value),
         output => render::document(output, &value),
     };
     super::print(&text)?;
-    Ok(said(path, &reader.report().complaints()))
+    Ok(said(path, &reader.complaints()))
 }
 
 /// For people: what is nothing is left out.
@@ -155,12 +177,16 @@ fn described(value: &Value) -> String {
     if !value["firstRecord"].is_null() {
         rows.push(format!("time        {} to {} ({} s)", text("firstRecord"), text("lastRecord"), value["seconds"]));
     }
-    rows.push(format!(
-        "records     {}, {} with a decision; {} bytes each on disk",
-        value["records"], value["decisions"], value["bytesARecord"]
-    ));
-    let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
-    rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    if value["bytesARecord"].is_null() {
+        rows.push("records     none".into());
+    } else {
+        rows.push(format!(
+            "records     {}, {} with a decision; {} bytes each on disk",
+            value["records"], value["decisions"], value["bytesARecord"]
+        ));
+        let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
+        rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    }
     for workload in value["workloads"].as_array().into_iter().flatten() {
         let names = workload["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
         rows.push(format!(
@@ -170,7 +196,9 @@ fn described(value: &Value) -> String {
             workload["records"]
         ));
     }
-    rows.push(format!("policies    generations {}; visibility {}", value["generations"], text("visibility")));
+    let later = text("laterVisibility");
+    let later = if later.is_empty() { later } else { format!(", then {later}") };
+    rows.push(format!("policies    generations {}; visibility {}{later}", value["generations"], text("visibility")));
     let redacted = text("redacted");
     rows.push(format!("redacted    {}", if redacted.is_empty() { "nothing" } else { &redacted }));
     let lost = &value["lost"];
@@ -181,63 +209,91 @@ fn described(value: &Value) -> String {
     render::rows(&rows)
 }
 
-/// For its owner only, and never over the trace that it is made of.
-fn create(out: &Path) -> anyhow::Result<BufWriter<File>> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
-    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
-    Ok(BufWriter::new(file))
+/// What a command writes its trace to.
+struct Out {
+    /// None: standard output.
+    file: Option<BufWriter<File>>,
+    passing: Passing,
 }
 
-/// Whole on the disk, or taken away.
-fn finished<T>(out: &Path, made: anyhow::Result<(BufWriter<File>, T)>) -> anyhow::Result<T> {
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &mut self.file {
+            Some(file) => file.write(bytes)?,
+            None => io::stdout().write(bytes)?,
+        };
+        self.passing.pass(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.flush(),
+            None => io::stdout().flush(),
+        }
+    }
+}
+
+/// For its owner only, and never over the trace that it is made of.
+fn create(out: &Path) -> anyhow::Result<Out> {
+    let passing = Passing::default();
+    if is_stdin(out) {
+        anyhow::ensure!(!io::stdout().is_terminal(), "a trace is no text: pipe it, or name a file with --out");
+        return Ok(Out { file: None, passing });
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
+    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
+    Ok(Out { file: Some(BufWriter::new(file)), passing })
+}
+
+/// Whole on the disk, or taken away; says what was written.
+fn finished<T>(out: &Path, made: anyhow::Result<(Out, T)>) -> anyhow::Result<T> {
     let done = made.and_then(|(mut writer, what)| {
-        writer.flush().and_then(|()| writer.get_ref().sync_all()).with_context(|| out.display().to_string())?;
+        let flushed = writer.flush().and_then(|()| match &writer.file {
+            Some(file) => file.get_ref().sync_all(),
+            None => Ok(()),
+        });
+        flushed.with_context(|| out.display().to_string())?;
+        let Passing { records, bytes, .. } = writer.passing;
+        let none = if records == 0 { "; no record is in what was asked for" } else { "" };
+        let shown = if is_stdin(out) { "standard output".into() } else { out.display().to_string() };
+        complain(&format!("{shown}: {records} records in {bytes} bytes{none}"));
         Ok(what)
     });
-    if done.is_err() {
+    if done.is_err() && !is_stdin(out) {
         // What is half made is no trace that anybody asked for.
         let _ = std::fs::remove_file(out);
     }
     done
 }
 
-fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: Vec<String>, out: &Path) -> Outcome {
-    let first = if from.is_some() || until.is_some() { first_record(path)? } else { 0 };
-    let reader = replay::open_until(path, until)?;
-    let header = reader.header().clone();
-    let span = Span {
-        from_ns: from.map_or(0, |from| replay::boot_ns(from, &header, first)),
-        until_ns: until.map_or(u64::MAX, |until| replay::boot_ns(until, &header, first)),
-        workloads,
-    };
-    let made = editing::cut(reader, &span, create(out)?).with_context(|| path.display().to_string());
-    let report = finished(out, made)?;
-    Ok(said(path, &report.complaints()))
-}
-
-fn first_record(path: &Path) -> anyhow::Result<u64> {
-    let mut reader = replay::open(path)?;
-    while let Some(part) = reader.next_part()? {
-        if let Part::Records(batches) = part {
-            return Ok(replay::first_ns(&batches).unwrap_or(0));
-        }
-    }
-    Ok(reader.header().boot_ns)
+fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: &[String], out: &Path) -> Outcome {
+    let mut input = TraceInput::open(path, Asked { from, until, workloads })?;
+    let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.to_vec() };
+    let header = input.header().clone();
+    let made = editing::cut(&header, || input.next_part(), &span, create(out)?);
+    finished(out, made.map(|writer| (writer, ())).with_context(|| path.display().to_string()))?;
+    Ok(said(path, &input.complaints()))
 }
 
 fn merge(paths: &[PathBuf], out: &Path) -> Outcome {
     let open = |path: &PathBuf| File::open(path).map(BufReader::new).with_context(|| path.display().to_string());
     let files = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-    let reports = finished(out, editing::merge(files, create(out)?).context("merge"))?;
+    let reports = finished(out, editing::merge(files, create(out)?).context("palisade trace merge"))?;
     let complaints: Vec<String> = reports.iter().flat_map(Report::complaints).collect();
     Ok(said(out, &complaints))
 }
 
 fn redact(path: &Path, out: &Path) -> Outcome {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let made = editing::redact(BufReader::new(file), create(out)?).with_context(|| path.display().to_string());
+    let shown = || path.display().to_string();
+    let from: Box<dyn Read> = if is_stdin(path) {
+        Box::new(io::stdin())
+    } else {
+        Box::new(BufReader::new(File::open(path).with_context(shown)?))
+    };
+    let made = editing::redact(from, create(out)?).with_context(shown);
     let (report, count) = finished(out, made.map(|(writer, report, count)| (writer, (report, count))))?;
-    eprintln!("{}: the arguments of {count} processes are overwritten", render::printable(&out.display().to_string()));
+    complain(&format!("the arguments of {count} processes are overwritten"));
     Ok(said(path, &report.complaints()))
 }
 
@@ -254,6 +310,10 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     rows.extend(done.named.iter().map(|line| format!("  {line}")));
     rows.push("such a trace lacks:".into());
     rows.extend(done.lacks.iter().map(|line| format!("  {line}")));
-    super::print(&render::rows(&rows))?;
+    if is_stdin(out) {
+        rows.iter().for_each(|row| complain(row));
+    } else {
+        super::print(&render::rows(&rows))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

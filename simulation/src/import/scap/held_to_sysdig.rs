@@ -106,6 +106,7 @@ fn ours() -> Vec<Told> {
                     }
                 }
             }
+            Part::Checkpoint(_) => {}
             Part::Records(batches) => {
                 let records = RecordReader::new(batches.bytes()).map(|record| record.expect("a record"));
                 told.extend(records.map(|record| of_record(&record, offset, &containers)));

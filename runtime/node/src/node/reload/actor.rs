@@ -6,7 +6,9 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, Wra
 use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_assembly::{Live, Outlets, host_appeared};
 use palisade_domain::Slot;
-use palisade_protocol::{Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed};
+use palisade_protocol::{
+    AlertSettingsChanged, Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed,
+};
 use palisade_supervision::{Context, Kept};
 use tokio::time::timeout;
 
@@ -189,6 +191,13 @@ impl Configuration {
         }
         if changed(&["maxAlertPerSec", "throttleSec", "noAlertThrottling"]) {
             told &= self.wiring.outlets.throttle.try_send(SetThrottle(outputs::throttle(wanted))).is_ok();
+        }
+        if changed(&["visibility", "maxAlertPerSec", "throttleSec", "noAlertThrottling"])
+            && let Some(recorder) = &self.wiring.outlets.recorded
+        {
+            let live = self.wiring.live.lock();
+            let throttle = live.alerts.throttle.map(|limit| (limit.per_second, limit.silence_seconds));
+            told &= recorder.try_send(AlertSettingsChanged { visibility: live.alerts.visibility, throttle }).is_ok();
         }
         // Before files are begun that they hold for.
         self.wiring.outputs.set_bounds(wanted);
