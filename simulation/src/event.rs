@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     checkers::{Checker, Violation},
+    coverage::Coverage,
     deed::Deed,
     journal::Journal,
 };
@@ -308,6 +309,7 @@ pub struct Ears {
     journal: Journal,
     checkers: Vec<Box<dyn Checker>>,
     violations: Vec<Violation>,
+    coverage: Coverage,
     line: String,
 }
 
@@ -318,7 +320,8 @@ impl Ears {
     /// With these checkers.
     #[must_use]
     pub fn new(begun: Instant, journal: Journal, checkers: Vec<Box<dyn Checker>>) -> Self {
-        Self { begun, journal, checkers, violations: Vec::new(), line: String::new() }
+        let coverage = Coverage::default();
+        Self { begun, journal, checkers, violations: Vec::new(), coverage, line: String::new() }
     }
 
     fn hear(&mut self, node: usize, event: &Event) {
@@ -326,6 +329,7 @@ impl Ears {
         self.line.clear();
         event.detail(&mut self.line);
         self.journal.hear(at, node, event.word(), &self.line);
+        self.coverage.hear(node, event);
         for checker in &mut self.checkers {
             if let Err(what) = checker.hear(at, node, event) {
                 let violation = Violation { at, node, checker: checker.name(), what };
@@ -353,6 +357,11 @@ impl Ears {
         std::mem::take(&mut self.journal)
     }
 
+    /// Which states were reached.
+    pub fn take_coverage(&mut self) -> Coverage {
+        std::mem::take(&mut self.coverage)
+    }
+
     /// Whether something is wrong already.
     #[must_use]
     pub fn first_violation(&self) -> Option<&Violation> {
@@ -378,6 +387,12 @@ impl Teller {
     /// Says that this happened now.
     pub fn tell(&self, event: &Event) {
         lock(&self.ears).hear(self.node, event);
+    }
+
+    /// Whether any fault of the run did something so far.
+    #[must_use]
+    pub fn any_fault_took_effect(&self) -> bool {
+        lock(&self.ears).coverage.any_fault_took_effect()
     }
 
     /// Virtual time since the run began.

@@ -17,6 +17,8 @@ pub async fn inject(machine: Machine, faults: Faults, mut random: Random, calm_a
     // Some nodes have hardly a moment without one.
     let gap_ms = *random.pick(&[600, 2000, 5000]);
     while !passing.is_empty() {
+        // A run in which no fault did anything yet has tested nothing yet.
+        let gap_ms = if machine.teller.any_fault_took_effect() { gap_ms } else { 600 };
         sleep(random.millis(100, gap_ms)).await;
         let left = calm_at.saturating_duration_since(Instant::now());
         if left < Duration::from_millis(500) {
@@ -80,7 +82,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
                 kernel.panics_permyriad = ports;
                 kernel.broken_reads_permyriad = reads;
             });
-            points::arm(machine, *random.pick(&[2, 20, 200, 1000]));
+            points::arm(machine, *random.pick(&[2, 20, 200, 1000, 5000]));
             sleep(lasts).await;
             points::disarm(machine);
             machine.kernel.disturb(|kernel| {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     checkers::{self, Violation},
+    coverage::Coverage,
     event::{Ears, Event, Standing, Teller, lock},
     faults::{Fault, Faults},
     injector,
@@ -68,14 +69,21 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Virtual time from start to end.
     pub lasted: Duration,
+    /// Which states it reached.
+    pub coverage: Coverage,
 }
 
 impl Outcome {
-    /// A run in which nothing was denied, said or installed has tested nothing.
+    /// What a run must have that tests anything, and this one had not; empty: it tested something.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        let reached = |word| self.journal.counts().get(word).is_some_and(|count| *count > 0);
-        !["act denied", "lines taken", "policy installed", "container runs"].into_iter().all(reached)
+    pub fn untested(&self, faults: &Faults) -> Vec<&'static str> {
+        let reached = |word: &str| self.journal.counts().get(word).is_some_and(|count| *count > 0);
+        let must = ["container runs", "policy installed", "act denied", "lines taken"].into_iter();
+        let mut untested: Vec<&'static str> = must.filter(|word| !reached(word)).collect();
+        if !faults.passing().is_empty() && !self.coverage.any_fault_took_effect() {
+            untested.push("a fault that took effect");
+        }
+        untested
     }
 }
 
@@ -117,7 +125,7 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     }
     let mut ears = lock(&ears);
     let violations = ears.conclude();
-    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed() }
+    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed(), coverage: ears.take_coverage() }
 }
 
 fn any_traits(random: &mut Random, faults: &Faults) -> Traits {

@@ -10,8 +10,12 @@ use crate::{random::Random, world::machine::Machine};
 /// Files that there are at most.
 const NAMES: [&str; 6] = ["access.yaml", "base.yaml", "database.yaml", "jobs.yaml", "network.yaml", "web.yaml"];
 
+/// What nobody edits: so that something is denied in every run.
+const FLOOR: &str = "floor.yaml";
+
 /// The first files, before the node starts.
 pub fn begin(machine: &Machine, random: &mut Random) {
+    machine.disk.write(FLOOR, floor().into_bytes());
     for name in NAMES.iter().take(3) {
         machine.disk.write(name, document(name, random).into_bytes());
     }
@@ -46,6 +50,16 @@ async fn write_in_place(machine: &Machine, name: &str, random: &mut Random) {
     machine.disk.write(name, whole[..whole.len() / 2].to_vec());
     sleep(random.millis(5, 400)).await;
     machine.disk.write(name, whole);
+}
+
+/// A rule of each namespace that blocks what most processes try.
+fn floor() -> String {
+    let of = |namespace: &&str| {
+        format!(
+            "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: floor-{namespace}\n  namespace: {namespace}\nspec:\n  severity: 5\n  selector:\n    matchLabels: {{}}\n  file:\n    matchPaths:\n    - path: /etc/shadow\n  process:\n    matchPaths:\n    - path: /usr/bin/nc\n  action: Block\n"
+        )
+    };
+    NAMESPACES.iter().map(of).collect()
 }
 
 fn broken(random: &mut Random) -> Vec<u8> {
@@ -145,6 +159,8 @@ mod tests {
 
     #[test]
     fn unit_workload_writes_sound_documents_and_broken_ones() {
+        let floor = PolicyFile::parse("floor.yaml", super::floor().as_bytes());
+        assert!(floor.is_sound() && floor.policies.len() == super::NAMESPACES.len(), "{:?}", floor.diagnostics);
         let mut random = Random::stream(1, "policies");
         for number in 0..300 {
             let text = document("web.yaml", &mut random);

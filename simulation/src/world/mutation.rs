@@ -1,7 +1,11 @@
 //! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests.
 
+use std::fmt;
+
+use clap::ValueEnum;
+
 /// What is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mutation {
     /// The kernel acknowledges a second policy of a slot and goes on judging by the first.
     AcknowledgesWithoutFlip,
@@ -27,4 +31,13 @@ pub enum Mutation {
     RefusesForEver,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Err(fmt::Error),
+        }
+    }
 }
