@@ -36,6 +36,8 @@ pub struct Slot {
     pub flags: u32,
     /// Bit n: records of kind n are wanted.
     pub visibility: u64,
+    /// Boot time of its release; 0: it is somebody's, or was never.
+    pub released_ns: u64,
 }
 
 /// `struct pal_observation`: what holds for all observation, mapped and written word by word.

@@ -19,6 +19,8 @@ pub enum Mutation {
     NamesAnotherRule,
     /// The kernel does not tell which slots an earlier process used.
     ForgetsWhatWasLeft,
+    /// The kernel does not tell which slots an earlier process released, nor when.
+    ForgetsReleases,
     /// Two workloads get one slot.
     SharesSlots,
     /// The hook is answered by the container port itself, whatever is in force.
