@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 42] = [
+pub const STATES: [&str; 45] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -50,6 +50,9 @@ pub const STATES: [&str; 42] = [
     "policies cannot be read",
     "a policy file is there and cannot be read",
     "last good versions are recalled",
+    "settings change while containers run",
+    "settings change while there is no process",
+    "alerts go to another file",
     "the tree gives up",
     "alerts starts again",
     "probe starts again",
@@ -71,6 +74,8 @@ struct OfNode {
     released: BTreeMap<Slot, bool>,
     unread: BTreeSet<RecordKey>,
     refused_lines: bool,
+    running: BTreeSet<ContainerId>,
+    sink: u32,
 }
 
 /// See the module.
@@ -134,9 +139,24 @@ impl Coverage {
                 of.waiting.remove(id);
                 Some(if answer.is_ok() { "a hook is answered with yes" } else { "a hook is answered with no" })
             }
+            Event::ContainerRuns(id) => {
+                of.running.insert(id.clone());
+                None
+            }
+            Event::Configured(configured) => {
+                let other = of.sink != configured.sink;
+                of.sink = configured.sink;
+                self.reached.extend(other.then_some("alerts go to another file"));
+                let running = !of.running.is_empty();
+                match of.up {
+                    true => running.then_some("settings change while containers run"),
+                    false => Some("settings change while there is no process"),
+                }
+            }
             Event::ContainerRelabelled { .. } => Some("a container is told other labels"),
             Event::ContainerOver(id) => {
                 of.waiting.remove(id);
+                of.running.remove(id);
                 of.generations.remove(id);
                 (!of.up).then_some("a container ends while there is no process")
             }
@@ -161,6 +181,7 @@ impl Coverage {
             }
             Event::PowerLost => {
                 of.waiting.clear();
+                of.running.clear();
                 of.released.clear();
                 None
             }

@@ -19,6 +19,7 @@ use crate::{
     coverage::Coverage,
     deed::Deed,
     journal::Journal,
+    world::configuration::Configured,
 };
 
 /// Names one decided record of a node: virtual nanoseconds at which it was written, modulo a second, which no jump of a clock changes.
@@ -95,6 +96,10 @@ pub enum Event {
     },
     /// The machine lost its power: kernel, containers and what was not yet on the disk are gone.
     PowerLost,
+    /// The configuration file was edited: it says this.
+    Configured(Configured),
+    /// What the kernel shows of the containers that run and have a slot: kinds of records, bit n for kind n.
+    Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),
     /// An actor panicked by itself, with these words.
@@ -213,6 +218,8 @@ impl Event {
             Self::ProcessUp => "process up",
             Self::ProcessDown { .. } => "process down",
             Self::PowerLost => "power lost",
+            Self::Configured(_) => "configured",
+            Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
             Self::Panicked(_) => "panicked by itself",
             Self::ContainerCreated { .. } => "container created",
@@ -252,6 +259,8 @@ impl Event {
         let written = match self {
             Self::Fault(what) | Self::Panicked(what) | Self::Restless(what) => write!(text, " {what}"),
             Self::ProcessDown { why, gave_up } => write!(text, " {why} gave_up={gave_up}"),
+            Self::Configured(configured) => write!(text, " {configured:?}"),
+            Self::Shown(shown) => write!(text, " {shown:?}"),
             Self::PanicInjected(point) => write!(text, " {point}"),
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)

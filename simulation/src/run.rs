@@ -11,9 +11,6 @@ use std::{
     time::Duration,
 };
 
-use palisade_alerts::throttle::Limit;
-use palisade_domain::{Posture, Visibility};
-use palisade_policy::ir::Postures;
 use palisade_protocol::{Condition, Readiness};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -28,6 +25,7 @@ use crate::{
     random::Random,
     workload::{self, Until, containers::Fleet},
     world::{
+        configuration::Configured,
         machine::{Machine, Traits},
         mutation::Mutation,
         scheduler::{self, Processes},
@@ -99,8 +97,8 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let begun = Instant::now();
     let mut random = Random::stream(request.seed, "machines");
     let traits: Vec<Traits> = (0..request.nodes).map(|_| any_traits(&mut random, &request.faults)).collect();
-    let postures: Vec<Postures> = traits.iter().map(|traits| traits.postures).collect();
-    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&postures));
+    let configured: Vec<Configured> = traits.iter().map(|traits| traits.configured).collect();
+    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&configured));
     let ears = Arc::new(Mutex::new(ears));
     let whole = request.length;
     let end = begun + request.stop_at.unwrap_or(whole);
@@ -129,14 +127,9 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
 }
 
 fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
-    let posture = |random: &mut Random| if random.percent(50) { Posture::Audit } else { Posture::Block };
-    let postures = Postures { file: posture(random), network: posture(random), capabilities: posture(random) };
-    let seen = [Visibility::NONE, Visibility::ALL];
     Traits {
         max_workloads: if random.percent(15) { 5 } else { 256 },
-        postures,
-        visibility: seen[usize::from(random.percent(40))],
-        throttle: random.percent(25).then_some(Limit { per_second: 10, silence_seconds: 3 }),
+        configured: workload::configuration::any(random),
         ring_bytes: 1 << 20,
         skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
         put_back_percent: if faults.has(Fault::Order) { random.between(5, 60) } else { 0 },
@@ -149,6 +142,8 @@ fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until,
     let spawn = tokio::task::spawn_local::<std::pin::Pin<Box<dyn Future<Output = ()>>>>;
     spawn(Box::pin(machine.clone().manage_service()));
     spawn(Box::pin(workload::policies::edit(machine.clone(), random.child("policies"), until.clone())));
+    let configuration = workload::configuration::edit(machine.clone(), random.child("configuration"), until.clone());
+    spawn(Box::pin(configuration));
     let containers =
         workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
     spawn(Box::pin(containers));
@@ -225,6 +220,7 @@ async fn restless_for(machine: &Machine) -> Option<String> {
 async fn conclude(machines: &[Machine], until: &Until) {
     for machine in machines {
         machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
+        machine.teller.tell(&Event::Shown(machine.shown()));
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;

@@ -61,6 +61,16 @@ fn unit_checker_of_judgements_catches_an_alert_that_names_another_policy() {
 }
 
 #[test]
+fn unit_checker_of_judgements_catches_postures_that_nobody_is_told() {
+    assert!(is_caught(Mutation::KeepsItsPostures, "judged"));
+}
+
+#[test]
+fn unit_checker_of_visibility_catches_a_kernel_that_shows_what_it_showed_before() {
+    assert!(is_caught(Mutation::ShowsAsBefore, "visibility"));
+}
+
+#[test]
 fn unit_checker_of_admissions_catches_a_hook_that_is_answered_without_a_policy() {
     assert!(is_caught(Mutation::AdmitsByItself, "admission"));
 }

@@ -21,6 +21,10 @@ pub enum Mutation {
     ForgetsWhatWasLeft,
     /// The kernel does not tell which slots an earlier process released, nor when.
     ForgetsReleases,
+    /// The kernel goes on showing what it showed at the admission.
+    ShowsAsBefore,
+    /// Nobody is told what the configuration says anew.
+    KeepsItsPostures,
     /// Two workloads get one slot.
     SharesSlots,
     /// The hook is answered by the container port itself, whatever is in force.

@@ -149,7 +149,8 @@ impl Enforcement for SimEnforcement {
     }
 
     fn set_visibility(&self, slot: Slot, visibility: Visibility, also: u64) {
-        if let Some(entry) = lock(&self.kernel).slots.get_mut(slot) {
+        let stays = self.mutated(Mutation::ShowsAsBefore);
+        if let Some(entry) = lock(&self.kernel).slots.get_mut(slot).filter(|_| !stays) {
             entry.visible = visibility::kinds_of(visibility) | also;
         }
     }
