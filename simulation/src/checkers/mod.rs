@@ -11,6 +11,7 @@
 //! | [`panics`] | no actor panics or is restarted but by what was injected |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
+//! | [`links`] | four more, of links between nodes |
 
 pub mod accounting;
 pub mod admission;
@@ -18,13 +19,14 @@ pub mod alerts;
 pub mod bounds;
 pub mod generation;
 pub mod judged;
+pub mod links;
 pub mod panics;
 pub mod settling;
 pub mod slots;
 
 use std::{fmt, time::Duration};
 
-use crate::event::Event;
+use crate::{event::Event, world::links::Cables};
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,5 +75,16 @@ pub fn all(postures: &[palisade_policy::ir::Postures]) -> Vec<Box<dyn Checker>> 
         Box::new(panics::Panics::default()),
         Box::new(bounds::Bounds),
         Box::new(settling::Settling),
+    ]
+}
+
+/// Those of links, for nodes that are linked so.
+#[must_use]
+pub fn of_links(cables: &Cables) -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(links::messages::Messages::default()),
+        Box::new(links::trust::Trust::default()),
+        Box::new(links::sight::Sight::new(cables.topology())),
+        Box::new(links::queues::Queues::new(cables.queue_bytes())),
     ]
 }
