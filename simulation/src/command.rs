@@ -38,7 +38,8 @@ pub struct SimulateArguments {
     /// Virtual minutes of workload.
     #[arg(long, default_value_t = 0.5, value_parser = minutes)]
     pub minutes: f64,
-    /// What may go wrong: all, none, or some of crash, power, disk, kernel, loss, runtime, clock, panics, stalls, order by commas.
+    /// What may go wrong: all, none, or some of crash, power, disk, kernel, loss, runtime, clock, panics, stalls, order,
+    /// network, partition, certificates by commas. The last three only between several nodes.
     #[arg(long, default_value = "all")]
     pub faults: Faults,
     /// Run so many seeds in place of one, drawn from the given one.

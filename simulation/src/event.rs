@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{CgroupId, ContainerId, Slot, Workload};
+use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, Workload};
 use palisade_kernel_abi::blob::{Decision, Effect};
+use palisade_protocol::Nodes;
 use palisade_supervision::TreeNode;
-use palisade_world::{LossReason, PolicyFile, PolicyReading};
+use palisade_world::{LinkState, LossReason, PolicyFile, PolicyReading};
 use tokio::time::Instant;
 
 use crate::{
@@ -193,6 +194,69 @@ pub enum Event {
     Restless(String),
     /// The tree and what the actors count, looked at.
     Looked(Box<Look>),
+    /// The node's process begins its links: it remembers none.
+    LinksUp,
+    /// The links of the node's process are no more.
+    LinksDown,
+    /// The links took a message to send.
+    LinkSent {
+        /// For whom.
+        peer: NodeName,
+        /// Its digest.
+        message: u64,
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The node was handed messages of a peer.
+    LinkReceived {
+        /// Of whom.
+        peer: NodeName,
+        /// Their digests, in order.
+        messages: Vec<u64>,
+    },
+    /// The node was told that a link is other than it was.
+    LinkChanged {
+        /// To whom.
+        peer: NodeName,
+        /// How it is now.
+        state: LinkState,
+    },
+    /// What the node says of all nodes, asked as its admin endpoint asks.
+    Saw(Box<Nodes>),
+    /// Who must not be linked says that it is, to this node.
+    StrangerLinked(NodeName),
+    /// The node has read its certificates, and they are others than before.
+    PapersRead {
+        /// Which of its own it has.
+        own: u32,
+        /// Which of whom are on the list.
+        revoked: Vec<(usize, u32)>,
+    },
+    /// The node is given another certificate.
+    CertificateRenewed,
+    /// The node's certificate is on the list from now on.
+    CertificateRevoked,
+    /// Nothing goes this way any more.
+    PathCut {
+        /// From this node.
+        from: usize,
+        /// To this one.
+        to: usize,
+    },
+    /// What was cut is whole.
+    PathMended {
+        /// From this node.
+        from: usize,
+        /// To this one.
+        to: usize,
+    },
+    /// The weather around the node is another.
+    Storm {
+        /// It is good.
+        calm: bool,
+    },
+    /// What the network carried so far, for the hash: how many datagrams, and the digest of them all.
+    Carried(String),
 }
 
 /// What a look at a node finds.
@@ -251,6 +315,23 @@ impl Event {
             Self::Lines { .. } => "lines refused",
             Self::Restless(_) => "restless",
             Self::Looked(_) => "looked",
+            Self::LinksUp => "links up",
+            Self::LinksDown => "links down",
+            Self::LinkSent { .. } => "message sent",
+            Self::LinkReceived { .. } => "messages received",
+            Self::LinkChanged { state: LinkState::Linked { .. }, .. } => "node linked",
+            Self::LinkChanged { state: LinkState::Refused { .. }, .. } => "node refused",
+            Self::LinkChanged { .. } => "node out",
+            Self::Saw(_) => "nodes seen",
+            Self::StrangerLinked(_) => "stranger linked",
+            Self::PapersRead { .. } => "certificates read",
+            Self::CertificateRenewed => "certificate renewed",
+            Self::CertificateRevoked => "certificate revoked",
+            Self::PathCut { .. } => "path cut",
+            Self::PathMended { .. } => "path mended",
+            Self::Storm { calm: false } => "storm",
+            Self::Storm { calm: true } => "storm over",
+            Self::Carried(_) => "network",
         }
     }
 
@@ -292,7 +373,24 @@ impl Event {
                 let (record, policy) = (record.unwrap_or_default(), policy.as_deref().unwrap_or("-"));
                 write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
             }),
+            Self::LinkSent { peer, message, bytes } => write!(text, " {peer} {message:016x} {bytes}"),
+            Self::LinkReceived { peer, messages } => write!(text, " {peer} {messages:x?}"),
+            Self::LinkChanged { peer, state } => write!(text, " {peer} {state:?}"),
+            Self::StrangerLinked(peer) => write!(text, " {peer}"),
+            Self::PapersRead { own, revoked } => write!(text, " own={own} revoked={revoked:?}"),
+            Self::PathCut { from, to } | Self::PathMended { from, to } => write!(text, " {from} to {to}"),
+            Self::Carried(what) => write!(text, " {what}"),
+            Self::Saw(nodes) => nodes.nodes.iter().try_for_each(|seen| {
+                let (peer, counts) = (&seen.peer, seen.peer.counts);
+                let is = if peer.state.is_linked() { "linked" } else { "not linked" };
+                write!(text, " {} {is} sent={} received={}", peer.name, counts.sent, counts.received)
+            }),
             Self::Calm
+            | Self::LinksUp
+            | Self::LinksDown
+            | Self::CertificateRenewed
+            | Self::CertificateRevoked
+            | Self::Storm { .. }
             | Self::Settled(_)
             | Self::RecordsOpened
             | Self::ProcessUp
@@ -331,6 +429,11 @@ impl Ears {
     pub fn new(begun: Instant, journal: Journal, checkers: Vec<Box<dyn Checker>>) -> Self {
         let coverage = Coverage::default();
         Self { begun, journal, checkers, violations: Vec::new(), coverage, line: String::new() }
+    }
+
+    /// These check as well.
+    pub fn hold_to(&mut self, checkers: impl IntoIterator<Item = Box<dyn Checker>>) {
+        self.checkers.extend(checkers);
     }
 
     fn hear(&mut self, node: usize, event: &Event) {

@@ -95,7 +95,8 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
             machine.stall(thread, lasts);
             sleep(lasts).await;
         }
-        Fault::Order => {}
+        // Of the whole run, and of links.
+        Fault::Order | Fault::Network | Fault::Partition | Fault::Certificates => {}
     }
 }
 

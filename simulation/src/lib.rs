@@ -29,6 +29,7 @@ pub mod faults;
 pub mod import;
 mod injector;
 pub mod journal;
+mod link_faults;
 mod panic_watch;
 pub mod random;
 pub mod rehearsal;

@@ -21,11 +21,12 @@ use crate::{
     faults::{Fault, Faults},
     injector,
     journal::Journal,
-    panic_watch,
+    link_faults, panic_watch,
     random::Random,
     workload::{self, Until, containers::Fleet},
     world::{
         configuration::Configured,
+        links::Cables,
         machine::{Machine, Traits},
         mutation::Mutation,
         scheduler::{self, Processes},
@@ -38,6 +39,9 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 /// At rest is who is found at rest so long.
 const STANDS_FOR: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two questions of what a node says of all nodes; each fourth is as the admin endpoint asks,
+/// and brings the alerts of all nodes over the links.
+const SEE_EVERY: Duration = Duration::from_secs(1);
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -105,16 +109,26 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let calm_at = (begun + whole * 3 / 4).min(end);
     let until = Until::new(end);
     let mut machines = Vec::new();
+    let mut cables = Cables::lay(request.seed, request.nodes, request.mutation);
+    if let Some(cables) = &cables {
+        lock(&ears).hold_to(checkers::of_links(cables));
+    }
     for (number, traits) in traits.into_iter().enumerate() {
         let teller = Teller::new(number, &ears);
         let mut random = random.child("machine");
+        let wire = cables.as_mut().map(|cables| cables.wire(teller.clone()));
         let machine = Machine::new(begun, teller, processes, traits, request.mutation, random.child("machine"));
+        let machine = machine.wired(wire);
         workload::policies::begin(&machine, &mut random);
         machine.start();
         live(&machine, random, request, &until, calm_at);
         machines.push(machine);
     }
-    watch.tell_to(&machines.iter().map(|machine| machine.teller.clone()).collect::<Vec<_>>());
+    let tellers: Vec<Teller> = machines.iter().map(|machine| machine.teller.clone()).collect();
+    watch.tell_to(&tellers);
+    if let Some(cables) = cables {
+        connect(cables, processes, &tellers, &machines[0]);
+    }
     sleep_until(end).await;
     until.stop();
     let settled = settle(&machines, &ears).await;
@@ -124,6 +138,21 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let mut ears = lock(&ears);
     let violations = ears.conclude();
     Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed(), coverage: ears.take_coverage() }
+}
+
+/// The network carries from now on, and says what.
+fn connect(mut cables: Cables, processes: &Processes, tellers: &[Teller], first: &Machine) {
+    let network = cables.network().clone();
+    tokio::task::spawn_local(network.clone().carry());
+    cables.let_strangers_in(processes, tellers, &first.clock);
+    let teller = first.teller.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let (traffic, hash) = network.traffic();
+            teller.tell(&Event::Carried(format!("{traffic:?} {hash}")));
+        }
+    });
 }
 
 fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
@@ -148,6 +177,17 @@ fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until,
         workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
     spawn(Box::pin(containers));
     spawn(Box::pin(injector::inject(machine.clone(), request.faults.clone(), random.child("faults"), calm_at)));
+    if let Some(wire) = machine.wire() {
+        let random = Random::stream(request.seed, &format!("faults of links {}", machine.number));
+        spawn(Box::pin(link_faults::inject(wire.clone(), request.faults.clone(), random, calm_at)));
+        let asked = machine.clone();
+        spawn(Box::pin(async move {
+            for turn in 0_u64.. {
+                sleep(SEE_EVERY).await;
+                asked.see_nodes(turn % 4 == 0).await;
+            }
+        }));
+    }
     let looked_at = machine.clone();
     spawn(Box::pin(async move {
         loop {
@@ -202,6 +242,9 @@ async fn restless_for(machine: &Machine) -> Option<String> {
     }
     if machine.kernel.waiting() > 0 {
         return Some(format!("{} records wait", machine.kernel.waiting()));
+    }
+    if let Some(peer) = machine.not_linked().await.first() {
+        return Some(format!("{peer} is not linked"));
     }
     let running = machine.runtime.running();
     let most = machine.traits().max_workloads as usize;

@@ -12,6 +12,7 @@
 //! | [`visibility`] | after the last change the kernel shows of each workload what is asked for |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
+//! | [`links`] | four more, of links between nodes |
 
 pub mod accounting;
 pub mod admission;
@@ -19,6 +20,7 @@ pub mod alerts;
 pub mod bounds;
 pub mod generation;
 pub mod judged;
+pub mod links;
 pub mod panics;
 pub mod settling;
 pub mod slots;
@@ -26,7 +28,10 @@ pub mod visibility;
 
 use std::{fmt, time::Duration};
 
-use crate::{event::Event, world::configuration::Configured};
+use crate::{
+    event::Event,
+    world::{configuration::Configured, links::Cables},
+};
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,5 +81,16 @@ pub fn all(configured: &[Configured]) -> Vec<Box<dyn Checker>> {
         Box::new(panics::Panics::default()),
         Box::new(bounds::Bounds),
         Box::new(settling::Settling),
+    ]
+}
+
+/// Those of links, for nodes that are linked so.
+#[must_use]
+pub fn of_links(cables: &Cables) -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(links::messages::Messages::default()),
+        Box::new(links::trust::Trust::default()),
+        Box::new(links::sight::Sight::new(cables.topology())),
+        Box::new(links::queues::Queues::new(cables.queue_bytes())),
     ]
 }

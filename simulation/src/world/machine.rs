@@ -3,14 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
-use palisade_assembly::{Askers, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
-use palisade_domain::{ContainerId, Workload, WorkloadKind};
-use palisade_protocol::{AlertCountsOf, Readiness, ReadinessOf, RecordAccountOf, SetVisibility};
+use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
+use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
+use palisade_protocol::{AlertCountsOf, NodesOf, Readiness, ReadinessOf, RecordAccountOf, SetVisibility};
 use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{ChildSpec, Kept, Place, State, Supervisor, Tree};
 use tokio::{sync::Notify, time::Instant};
@@ -20,6 +20,7 @@ use super::{
     configuration::{self, Configuration, ConfigurationFile, Configured, OpenSink},
     containers::Runtime,
     kernel::{Kernel, SimEnforcement, SimRecords},
+    links::Wire,
     mutation::Mutation,
     place::SimPlace,
     policies::Disk,
@@ -57,10 +58,13 @@ pub struct Traits {
     pub put_back_percent: u64,
 }
 
+/// The tree of a process, once it stands.
+type Shown = Arc<OnceLock<Weak<Tree>>>;
+
 /// What can be asked of a process that runs.
 #[derive(Clone)]
 struct Running {
-    tree: Rc<Tree>,
+    tree: Arc<Tree>,
     askers: Askers,
 }
 
@@ -93,6 +97,8 @@ pub struct Machine {
     random: Rc<RefCell<Random>>,
     calm: Rc<Cell<bool>>,
     gave_up: Rc<Notify>,
+    /// Absent on a machine alone.
+    wire: Option<Wire>,
 }
 
 impl Machine {
@@ -125,7 +131,21 @@ impl Machine {
             random: Rc::new(RefCell::new(random)),
             calm: Rc::default(),
             gave_up: Rc::default(),
+            wire: None,
         }
+    }
+
+    /// With links to other machines.
+    #[must_use]
+    pub fn wired(mut self, wire: Option<Wire>) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// Its end of the links, where there are some.
+    #[must_use]
+    pub fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
     }
 
     /// Counts the machine's starts.
@@ -149,13 +169,16 @@ impl Machine {
     }
 
     async fn main(&self, number: u32) {
-        let (supervisor, askers) = self.plant();
+        let shown = Arc::new(OnceLock::new());
+        let (supervisor, askers) = self.plant(&shown);
         let Ok(tree) = supervisor.start(|_| {}).await else {
             self.teller.tell(&Event::ProcessDown { why: "its tree did not start".to_owned(), gave_up: true });
             return self.gave_up.notify_one();
         };
-        let tree = Rc::new(tree);
-        *self.running.borrow_mut() = Some(Running { tree: Rc::clone(&tree), askers });
+        let tree = Arc::new(tree);
+        // Once a process.
+        let _ = shown.set(Arc::downgrade(&tree));
+        *self.running.borrow_mut() = Some(Running { tree: Arc::clone(&tree), askers });
         self.teller.tell(&Event::ProcessUp);
         let gave_up = tree.gave_up().await;
         if self.starts.get() == number {
@@ -171,6 +194,7 @@ impl Machine {
         loop {
             self.gave_up.notified().await;
             let starts = self.starts.get();
+            self.end_process();
             tokio::time::sleep(RESTART_AFTER).await;
             if self.starts.get() == starts {
                 self.start();
@@ -184,9 +208,17 @@ impl Machine {
         self.starts.set(self.starts.get() + 1);
         let gone = self.running.borrow_mut().take();
         drop(gone);
-        self.processes.crash(self.number);
+        self.end_process();
         self.runtime.disconnect();
         self.teller.tell(&Event::ProcessDown { why: why.to_owned(), gave_up: false });
+    }
+
+    /// Nothing of the process goes on, its links included.
+    fn end_process(&self) {
+        if let Some(wire) = &self.wire {
+            wire.drop_links();
+        }
+        self.processes.crash(self.number);
     }
 
     /// The machine loses its power, and is on again at once; its process is not.
@@ -214,7 +246,7 @@ impl Machine {
         self.places.borrow().iter().for_each(SimPlace::calm);
     }
 
-    fn plant(&self) -> (Supervisor, Askers) {
+    fn plant(&self, shown: &Shown) -> (Supervisor, Askers) {
         let place = |name| {
             let random = self.random.borrow_mut().child(name);
             SimPlace::new(name, random, if self.calm.get() { 0 } else { self.traits.put_back_percent })
@@ -234,7 +266,8 @@ impl Machine {
         };
         let (settings, mutation) = (self.settings(), self.mutation);
         let (file, live, open_sink) = (self.configuration.clone(), settings.live.clone(), self.open_sink());
-        let planted = plant(&settings, &self.ports(&open_sink), &places, |outlets| {
+        let ports = Ports { links: self.link(shown), ..self.ports(&open_sink) };
+        let planted = plant(&settings, &ports, &places, |outlets| {
             ChildSpec::new("configuration", move |_| Configuration {
                 told: file.read(),
                 file: file.clone(),
@@ -245,6 +278,19 @@ impl Machine {
             })
         });
         (planted.supervisor, planted.askers)
+    }
+
+    /// Links as production begins them: before the tree, which they show to others once it stands.
+    fn link(&self, shown: &Shown) -> Option<Linked> {
+        let wire = self.wire.as_ref()?;
+        let place = wire.place(if self.calm.get() { 0 } else { self.traits.put_back_percent });
+        self.places.borrow_mut().push(place.clone());
+        let place: Arc<dyn Place> = Arc::new(place);
+        let shown = Arc::clone(shown);
+        let tree = Arc::new(move || shown.get().and_then(Weak::upgrade).map(|tree| tree.read()));
+        // Certificates of a simulation are sound.
+        let link = wire.start(&self.clock, Arc::clone(&place)).ok()?;
+        Some(Linked { link, tree, place })
     }
 
     fn settings(&self) -> Settings {
@@ -310,6 +356,7 @@ impl Machine {
                     RecorderSettings { ring_bytes: RING_BYTES, ring_ns: RING_NS, ..RecorderSettings::default() };
                 Ok(Recording { settings, store: None, processes: of_recorded_lists.listed() })
             })),
+            links: None,
         }
     }
 
@@ -343,6 +390,27 @@ impl Machine {
         running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?))).collect()
     }
 
+    /// What it says of all nodes, as its admin endpoint would, and says it.
+    pub async fn see_nodes(&self, fresh: bool) {
+        let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else { return };
+        let starts = self.starts.get();
+        let seen = nodes.ask(NodesOf { fresh }, WITHIN).await.ok();
+        if let Some(seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
+            self.teller.tell(&Event::Saw(Box::new(seen)));
+        }
+    }
+
+    /// Nodes that it should be linked to and does not say to be.
+    pub async fn not_linked(&self) -> Vec<String> {
+        let Some(wire) = &self.wire else { return Vec::new() };
+        let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else {
+            return vec!["the process".to_owned()];
+        };
+        let seen = nodes.ask(NodesOf { fresh: false }, WITHIN).await.map(|answer| answer.nodes).unwrap_or_default();
+        let linked = |name: &NodeName| seen.iter().any(|seen| seen.peer.name == *name && seen.peer.state.is_linked());
+        wire.peers_wanted().into_iter().filter(|name| !linked(name)).map(|name| name.to_string()).collect()
+    }
+
     /// Whether it says that it is ready.
     pub async fn readiness(&self) -> Option<Readiness> {
         self.running()?.askers.readiness.ask(ReadinessOf, WITHIN).await.ok()
@@ -367,6 +435,9 @@ impl Machine {
     pub async fn stop(&self) -> Vec<String> {
         let Some(running) = self.running() else { return Vec::new() };
         let report = running.tree.stop().await;
+        if let Some(wire) = &self.wire {
+            wire.close().await;
+        }
         self.starts.set(self.starts.get() + 1);
         self.running.borrow_mut().take();
         self.processes.crash(self.number);

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod configuration;
 pub mod containers;
 pub mod kernel;
+pub mod links;
 pub mod machine;
 pub mod mutation;
 pub mod network;

@@ -37,6 +37,22 @@ pub enum Mutation {
     RefusesForEver,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
+    /// Messages of a link vanish before the node reads them.
+    SwallowsMessages,
+    /// Messages of a link come twice.
+    RepeatsMessages,
+    /// Messages come over a link that nobody sent.
+    InventsMessages,
+    /// Nodes believe certificates of another authority as well.
+    BelievesAnyAuthority,
+    /// Nodes get no revocation lists.
+    ForgetsRevocations,
+    /// Every peer is said to be linked.
+    SaysAllIsLinked,
+    /// A partition that is said to be over goes on.
+    NeverMends,
+    /// What waits for a peer has no bound.
+    QueuesWithoutBound,
 }
 
 impl fmt::Display for Mutation {

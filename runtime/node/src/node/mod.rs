@@ -100,7 +100,7 @@ pub async fn run(
     if let Some(links) = &running_links {
         links.show(&running);
     }
-    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.nodes };
+    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.askers.nodes.clone() };
     let view =
         view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;
