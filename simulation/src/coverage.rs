@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_assembly::ENFORCERS;
 use palisade_domain::{ContainerId, Slot};
-use palisade_world::LossReason;
+use palisade_world::{LinkState, LossReason};
 
 use crate::{
     event::{Acted, Event, Look, RecordKey},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 45] = [
+pub const STATES: [&str; 52] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -25,6 +25,13 @@ pub const STATES: [&str; 45] = [
     "fault: clock",
     "fault: panics",
     "fault: stalls",
+    "fault: network",
+    "fault: partition",
+    "fault: certificates",
+    "a node is linked",
+    "a node is out after it was linked",
+    "a node is refused",
+    "a path is mended",
     "a hook is answered with yes",
     "a hook is answered with no",
     "a hook waits when the process ends",
@@ -216,12 +223,24 @@ impl Coverage {
         match event {
             Event::Fault(what) => {
                 // These do their work by themselves.
-                let at_once = [Fault::Runtime, Fault::Clock, Fault::Stalls];
+                let mut at_once = vec![Fault::Runtime, Fault::Clock, Fault::Stalls];
+                if self.reached.contains("a node is linked") {
+                    at_once.push(Fault::Network);
+                }
                 let named = |fault: &Fault| what.starts_with(fault.name());
                 at_once.into_iter().filter(named).for_each(|fault| self.fault(fault));
             }
             Event::ProcessDown { gave_up: false, why } if why.starts_with("injected") => self.fault(Fault::Crash),
             Event::PowerLost => self.fault(Fault::Power),
+            Event::PathCut { .. } => self.fault(Fault::Partition),
+            Event::PathMended { .. } => self.reach("a path is mended"),
+            Event::CertificateRenewed | Event::CertificateRevoked => self.fault(Fault::Certificates),
+            Event::LinkChanged { state, .. } => match state {
+                LinkState::Linked { .. } => self.reach("a node is linked"),
+                LinkState::Refused { .. } => self.reach("a node is refused"),
+                _ if self.reached.contains("a node is linked") => self.reach("a node is out after it was linked"),
+                _ => {}
+            },
             Event::PoliciesUnreadable => {
                 self.reach("policies cannot be read");
                 self.fault(Fault::Disk);
