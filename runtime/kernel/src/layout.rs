@@ -200,7 +200,7 @@ impl PolicyNumber {
 }
 
 const _: () = {
-    assert!(size_of::<Slot>() == 24);
+    assert!(size_of::<Slot>() == 32);
     assert!(size_of::<Observation>() == 48);
     assert!(size_of::<Task>() == 40);
     assert!(size_of::<Asked>() == 32);

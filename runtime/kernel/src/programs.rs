@@ -177,7 +177,7 @@ impl Programs {
 
 /// As records are stamped.
 fn boot_ns() -> u64 {
-    u64::try_from(sys::boot_time().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(crate::sys::boot_time().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn refuses(object: &LoadedObject, program: &str) -> bool {
