@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 52] = [
+pub const STATES: [&str; 53] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -25,6 +25,7 @@ pub const STATES: [&str; 52] = [
     "fault: clock",
     "fault: panics",
     "fault: stalls",
+    "an actor stalls at a marked point",
     "fault: network",
     "fault: partition",
     "fault: certificates",
@@ -258,6 +259,7 @@ impl Coverage {
                 }
             },
             Event::PanicInjected(_) => self.fault(Fault::Panics),
+            Event::StallInjected(_) => self.reach("an actor stalls at a marked point"),
             _ => {}
         }
     }

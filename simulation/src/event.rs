@@ -103,6 +103,8 @@ pub enum Event {
     Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),
+    /// The thread of an actor was made to stall by the simulation, at this point.
+    StallInjected(&'static str),
     /// An actor panicked by itself, with these words.
     Panicked(String),
     /// A container exists.
@@ -285,6 +287,7 @@ impl Event {
             Self::Configured(_) => "configured",
             Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
+            Self::StallInjected(_) => "stall injected",
             Self::Panicked(_) => "panicked by itself",
             Self::ContainerCreated { .. } => "container created",
             Self::Admission { answer: Ok(()), .. } => "admission granted",
@@ -342,7 +345,7 @@ impl Event {
             Self::ProcessDown { why, gave_up } => write!(text, " {why} gave_up={gave_up}"),
             Self::Configured(configured) => write!(text, " {configured:?}"),
             Self::Shown(shown) => write!(text, " {shown:?}"),
-            Self::PanicInjected(point) => write!(text, " {point}"),
+            Self::PanicInjected(point) | Self::StallInjected(point) => write!(text, " {point}"),
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
             }

@@ -74,6 +74,12 @@ impl Decided {
     }
 }
 
+/// Each CPU has its ring: only their times tell the order of records.
+pub fn in_order(mut decided: Vec<(u64, Decided)>) -> Vec<Decided> {
+    decided.sort_by_key(|(boot_ns, _)| *boot_ns);
+    decided.into_iter().map(|(_, decided)| decided).collect()
+}
+
 /// One kernel, simulated or real, and a node's process on it.
 pub trait Bed {
     /// The port of whoever enforces.

@@ -21,7 +21,7 @@ use palisade_kernel::{
 use palisade_kernel_abi::record::RecordReader;
 use palisade_world::{Enforcement, Loss, Membership, RecordBatch, RecordSource};
 
-use crate::{Act, Bed, Decided};
+use crate::{Act, Bed, Decided, in_order};
 
 /// Bytes of a ring: the least that there is.
 const RING: u32 = 4096;
@@ -182,9 +182,9 @@ impl Bed for Real {
         let mut decided = Vec::new();
         self.read(|batch| {
             let records = RecordReader::new(&batch.bytes).map(|record| record.expect("sound"));
-            decided.extend(records.filter_map(|record| Decided::of(&record)));
+            decided.extend(records.filter_map(|record| Some((record.header.boot_ns, Decided::of(&record)?))));
         });
-        decided
+        in_order(decided)
     }
 
     fn drained(&mut self) -> u64 {

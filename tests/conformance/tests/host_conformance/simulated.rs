@@ -20,7 +20,7 @@ use palisade_simulation::{
 use palisade_world::{Enforcement, Loss, Membership, RecordBatch, RecordSource as _};
 use tokio::time::Instant;
 
-use crate::{Act, Bed, Decided};
+use crate::{Act, Bed, Decided, in_order};
 
 /// Linux `SOCK_STREAM`, `SOCK_DGRAM`, `IPPROTO_TCP`.
 const STREAM: u8 = 1;
@@ -103,9 +103,9 @@ impl Bed for Simulated {
         let mut decided = Vec::new();
         self.read(|batch| {
             let records = RecordReader::new(&batch.bytes).map(|record| record.expect("sound"));
-            decided.extend(records.filter_map(|record| Decided::of(&record)));
+            decided.extend(records.filter_map(|record| Some((record.header.boot_ns, Decided::of(&record)?))));
         });
-        decided
+        in_order(decided)
     }
 
     fn drained(&mut self) -> u64 {
