@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 53] = [
+pub const STATES: [&str; 57] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -26,6 +26,10 @@ pub const STATES: [&str; 53] = [
     "fault: panics",
     "fault: stalls",
     "an actor stalls at a marked point",
+    "a thread waits for the disk",
+    "a trace around an alert is whole",
+    "a trace is torn by the power's loss",
+    "a trace finds no room",
     "fault: network",
     "fault: partition",
     "fault: certificates",
@@ -259,6 +263,18 @@ impl Coverage {
                 }
             },
             Event::PanicInjected(_) => self.fault(Fault::Panics),
+            Event::DiskSlow => {
+                self.reach("a thread waits for the disk");
+                self.fault(Fault::Disk);
+            }
+            Event::TraceWhole(_) => self.reach("a trace around an alert is whole"),
+            Event::TraceTorn { found, written } if found != written => {
+                self.reach("a trace is torn by the power's loss")
+            }
+            Event::TraceRefused => {
+                self.reach("a trace finds no room");
+                self.fault(Fault::Disk);
+            }
             Event::StallInjected(_) => self.reach("an actor stalls at a marked point"),
             _ => {}
         }

@@ -103,6 +103,19 @@ pub enum Event {
     Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),
+    /// A trace was ended: its bytes.
+    TraceWhole(Vec<u8>),
+    /// The power went while a trace was written.
+    TraceTorn {
+        /// What is found of it.
+        found: Vec<u8>,
+        /// What was written.
+        written: Vec<u8>,
+    },
+    /// A thread waits for the disk.
+    DiskSlow,
+    /// There was no room for a trace.
+    TraceRefused,
     /// The thread of an actor was made to stall by the simulation, at this point.
     StallInjected(&'static str),
     /// An actor panicked by itself, with these words.
@@ -288,6 +301,10 @@ impl Event {
             Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
             Self::StallInjected(_) => "stall injected",
+            Self::TraceWhole(_) => "trace whole",
+            Self::TraceTorn { .. } => "trace torn",
+            Self::DiskSlow => "disk slow",
+            Self::TraceRefused => "trace refused",
             Self::Panicked(_) => "panicked by itself",
             Self::ContainerCreated { .. } => "container created",
             Self::Admission { answer: Ok(()), .. } => "admission granted",
@@ -345,6 +362,8 @@ impl Event {
             Self::ProcessDown { why, gave_up } => write!(text, " {why} gave_up={gave_up}"),
             Self::Configured(configured) => write!(text, " {configured:?}"),
             Self::Shown(shown) => write!(text, " {shown:?}"),
+            Self::TraceWhole(bytes) => write!(text, " {} bytes {}", bytes.len(), blake3::hash(bytes)),
+            Self::TraceTorn { found, written } => write!(text, " {} of {} bytes", found.len(), written.len()),
             Self::PanicInjected(point) | Self::StallInjected(point) => write!(text, " {point}"),
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
@@ -389,6 +408,8 @@ impl Event {
                 write!(text, " {} {is} sent={} received={}", peer.name, counts.sent, counts.received)
             }),
             Self::Calm
+            | Self::TraceRefused
+            | Self::DiskSlow
             | Self::LinksUp
             | Self::LinksDown
             | Self::CertificateRenewed

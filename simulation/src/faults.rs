@@ -9,7 +9,7 @@ pub enum Fault {
     Crash,
     /// The machine loses its power: kernel, containers, and what was not yet on the disk.
     Power,
-    /// The disk is full, or does not give the policies.
+    /// The disk is full, slow, or does not give the policies.
     Disk,
     /// The kernel refuses calls of the enforcement port.
     Kernel,

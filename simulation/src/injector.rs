@@ -37,20 +37,23 @@ pub async fn inject(machine: Machine, faults: Faults, mut random: Random, calm_a
 async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut Random) {
     match fault {
         Fault::Crash => {
+            stall_before(machine, random).await;
             machine.kill("injected: SIGKILL");
             sleep(lasts).await;
             machine.start();
         }
         Fault::Power => {
+            stall_before(machine, random).await;
             machine.lose_power();
             sleep(lasts).await;
             machine.start();
         }
         Fault::Disk => {
-            let full = random.percent(50);
-            machine.disk.disturb(|disk| {
-                disk.full = full;
-                disk.unreadable_percent = if full { 0 } else { 60 };
+            let how = random.below(3);
+            machine.disk.disturb(|disk| match how {
+                0 => disk.full = true,
+                1 => disk.unreadable_percent = 60,
+                _ => disk.slow_ms = 900,
             });
             sleep(lasts).await;
             machine.disk.disturb(|disk| *disk = Default::default());
@@ -107,6 +110,15 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
     }
 }
 
+/// What ends had often stalled before: then there is something that nobody has read, or said.
+async fn stall_before(machine: &Machine, random: &mut Random) {
+    if random.percent(40) {
+        let (thread, wait) = (usize::try_from(random.below(6)).unwrap_or(0), random.millis(20, 800));
+        machine.stall(thread, wait + Duration::from_secs(1));
+        sleep(wait).await;
+    }
+}
+
 /// The marked points of actors, where the build has them.
 pub mod points {
     use std::{cell::RefCell, collections::BTreeMap};
@@ -118,6 +130,7 @@ pub mod points {
 
     /// How points fail.
     #[derive(Debug, Clone, Copy)]
+    #[cfg_attr(not(feature = "fault-points"), expect(dead_code, reason = "read where there are points"))]
     pub struct Failing {
         /// How often, of ten thousand.
         pub permyriad: u64,

@@ -159,6 +159,7 @@ fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
     Traits {
         max_workloads: if random.percent(15) { 5 } else { 256 },
         configured: workload::configuration::any(random),
+        keeps_traces: random.percent(30),
         ring_bytes: 1 << 20,
         skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
         put_back_percent: if faults.has(Fault::Order) { random.between(5, 60) } else { 0 },

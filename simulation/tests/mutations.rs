@@ -66,6 +66,11 @@ fn unit_checker_of_judgements_catches_postures_that_nobody_is_told() {
 }
 
 #[test]
+fn unit_checker_of_traces_catches_a_store_that_loses_parts() {
+    assert!(is_caught(Mutation::LosesPartsOfTraces, "traces"));
+}
+
+#[test]
 fn unit_checker_of_visibility_catches_a_kernel_that_shows_what_it_showed_before() {
     assert!(is_caught(Mutation::ShowsAsBefore, "visibility"));
 }

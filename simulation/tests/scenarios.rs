@@ -46,7 +46,14 @@ impl Stage {
         let begun = Instant::now();
         let ears = Ears::new(begun, Journal::new(false), checkers::all(&[configured]));
         let ears = Arc::new(Mutex::new(ears));
-        let traits = Traits { max_workloads: 8, configured, ring_bytes: 1 << 20, skew_seconds: 0, put_back_percent: 0 };
+        let traits = Traits {
+            max_workloads: 8,
+            configured,
+            keeps_traces: true,
+            ring_bytes: 1 << 20,
+            skew_seconds: 0,
+            put_back_percent: 0,
+        };
         let teller = Teller::new(0, &ears);
         let machine = Machine::new(begun, teller, processes, traits, mutation, Random::stream(1, "machine"));
         machine.disk.write("shadow.yaml", POLICY.into());

@@ -10,6 +10,7 @@
 //! | [`alerts`] | each decision that was read is said in one line, or counted as held back or lost; no line is about anything else |
 //! | [`panics`] | no actor panics or is restarted but by what was injected |
 //! | [`visibility`] | after the last change the kernel shows of each workload what is asked for |
+//! | [`traces`] | a trace that was ended is whole, and one that is torn is read to its last whole block and says so |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
 //! | [`links`] | four more, of links between nodes |
@@ -24,6 +25,7 @@ pub mod links;
 pub mod panics;
 pub mod settling;
 pub mod slots;
+pub mod traces;
 pub mod visibility;
 
 use std::{fmt, time::Duration};
@@ -72,6 +74,7 @@ pub trait Checker: Send {
 pub fn all(configured: &[Configured]) -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(judged::Judged::new(configured)),
+        Box::new(traces::Traces),
         Box::new(visibility::Visibilities::new(configured)),
         Box::new(generation::Generations::default()),
         Box::new(admission::Admissions),

@@ -11,8 +11,10 @@ use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
 use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
 use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
 use palisade_protocol::{AlertCountsOf, NodesOf, Readiness, ReadinessOf, RecordAccountOf, SetVisibility};
-use palisade_recorder::state::Settings as RecorderSettings;
+use palisade_recorder::state::{AroundAlerts, Settings as RecorderSettings};
 use palisade_supervision::{ChildSpec, Kept, Place, State, Supervisor, Tree};
+use palisade_wire::trace::Header;
+use palisade_world::TraceStore;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -26,6 +28,7 @@ use super::{
     policies::Disk,
     scheduler::Processes,
     sinks::{SimPasswd, SimSink},
+    traces::TraceDirectory,
 };
 use crate::{
     event::{Event, Look, Teller},
@@ -43,6 +46,9 @@ const POLICY_INTERVAL: Duration = Duration::from_secs(1);
 const RING_BYTES: u64 = 1 << 20;
 const RING_NS: u64 = 60_000_000_000;
 
+/// Of a trace that is kept around an alert.
+const AROUND_ALERTS: AroundAlerts = AroundAlerts { before_ns: 3_000_000_000, after_ns: 2_000_000_000 };
+
 /// What makes one machine unlike another.
 #[derive(Debug, Clone)]
 pub struct Traits {
@@ -50,6 +56,8 @@ pub struct Traits {
     pub max_workloads: u32,
     /// What its configuration says at first.
     pub configured: Configured,
+    /// Traces around alerts are kept.
+    pub keeps_traces: bool,
     /// Bytes of a record ring.
     pub ring_bytes: usize,
     /// How far the wall clock is off.
@@ -77,6 +85,8 @@ pub struct Machine {
     pub kernel: Kernel,
     /// Its disk.
     pub disk: Disk,
+    /// Traces on its disk.
+    pub traces: TraceDirectory,
     /// Its container runtime.
     pub runtime: Runtime,
     /// Its clocks.
@@ -113,10 +123,12 @@ impl Machine {
         mut random: Random,
     ) -> Self {
         let clock = SimClock::new(begun, traits.skew_seconds);
+        let disk = Disk::new(teller.clone(), random.child("disk"), mutation);
         Self {
             number: teller.node,
             kernel: Kernel::new(teller.clone(), clock.clone(), random.child("kernel"), traits.ring_bytes, mutation),
-            disk: Disk::new(teller.clone(), random.child("disk"), mutation),
+            traces: TraceDirectory::new(disk.clone(), teller.clone(), random.child("traces"), mutation),
+            disk,
             runtime: Runtime::new(random.child("runtime"), mutation),
             clock,
             configuration: ConfigurationFile::new(teller.clone(), traits.configured),
@@ -228,6 +240,7 @@ impl Machine {
         self.teller.tell(&Event::PowerLost);
         self.kernel.lose_power();
         self.disk.lose_power();
+        self.traces.lose_power();
         self.runtime.lose_power();
         self.clock.reboot();
     }
@@ -334,6 +347,8 @@ impl Machine {
         let (open_sink, file) = (Arc::clone(open_sink), self.configuration.clone());
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
         let of_recorded_lists = kernel.clone();
+        let node = format!("node-{}", self.number);
+        let (traces, around_alerts) = (self.traces.clone(), self.traits.keeps_traces.then_some(AROUND_ALERTS));
         Ports {
             clock: Arc::new(self.clock.clone()),
             enforcement: Arc::new(SimEnforcement::open(&kernel, self.configuration.read().visibility)),
@@ -352,9 +367,20 @@ impl Machine {
                 })
             }),
             recording: Some(Arc::new(move || {
-                let settings =
-                    RecorderSettings { ring_bytes: RING_BYTES, ring_ns: RING_NS, ..RecorderSettings::default() };
-                Ok(Recording { settings, store: None, processes: of_recorded_lists.listed() })
+                let settings = RecorderSettings {
+                    header: Header {
+                        node: node.clone(),
+                        little_endian: cfg!(target_endian = "little"),
+                        record_version: palisade_kernel_abi::record::VERSION,
+                        ..Header::default()
+                    },
+                    ring_bytes: RING_BYTES,
+                    ring_ns: RING_NS,
+                    around_alerts,
+                    ..RecorderSettings::default()
+                };
+                let store = around_alerts.map(|_| Box::new(traces.store()) as Box<dyn TraceStore>);
+                Ok(Recording { settings, store, processes: of_recorded_lists.listed() })
             })),
             links: None,
         }

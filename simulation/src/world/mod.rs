@@ -15,3 +15,4 @@ pub mod place;
 pub mod policies;
 pub mod scheduler;
 pub mod sinks;
+pub mod traces;

@@ -25,6 +25,8 @@ pub enum Mutation {
     ShowsAsBefore,
     /// Nobody is told what the configuration says anew.
     KeepsItsPostures,
+    /// Parts of traces vanish in a store that says it took them.
+    LosesPartsOfTraces,
     /// Two workloads get one slot.
     SharesSlots,
     /// The hook is answered by the container port itself, whatever is in force.
