@@ -269,7 +269,7 @@ impl Coverage {
             }
             Event::TraceWhole(_) => self.reach("a trace around an alert is whole"),
             Event::TraceTorn { found, written } if found != written => {
-                self.reach("a trace is torn by the power's loss")
+                self.reach("a trace is torn by the power's loss");
             }
             Event::TraceRefused => {
                 self.reach("a trace finds no room");

@@ -87,7 +87,7 @@ impl Wire for Simulated {
     }
 }
 
-fn on_both(body: impl AsyncFn(&dyn Wire)) {
+fn on_both(body: &impl AsyncFn(&dyn Wire)) {
     let real = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     real.block_on(body(&Real));
     scheduler::run(1, async |_| {
@@ -108,7 +108,7 @@ async fn next(socket: &dyn Datagrams) -> Option<(Vec<u8>, SocketAddr)> {
 
 #[test]
 fn unit_conformance_datagrams_come_whole_and_tell_their_sender() {
-    on_both(async |wire| {
+    on_both(&async |wire| {
         let (a, b) = (wire.bind(), wire.bind());
         let sent: BTreeSet<usize> = [0, 1, 600, 1200, 1452].into();
         for length in &sent {
@@ -126,7 +126,7 @@ fn unit_conformance_datagrams_come_whole_and_tell_their_sender() {
 
 #[test]
 fn unit_conformance_datagrams_to_nobody_are_lost_and_the_sender_goes_on() {
-    on_both(async |wire| {
+    on_both(&async |wire| {
         let (a, b, gone) = (wire.bind(), wire.bind(), wire.bind());
         let nobody = gone.local();
         drop(gone);
@@ -144,7 +144,7 @@ fn unit_conformance_datagrams_to_nobody_are_lost_and_the_sender_goes_on() {
 
 #[test]
 fn unit_conformance_address_of_a_socket_that_is_closed_is_bound_again_and_has_nothing_of_before() {
-    on_both(async |wire| {
+    on_both(&async |wire| {
         let (a, b) = (wire.bind(), wire.bind());
         let address = b.local();
         a.send(address, b"before").expect("sent");
@@ -160,7 +160,7 @@ fn unit_conformance_address_of_a_socket_that_is_closed_is_bound_again_and_has_no
 
 #[test]
 fn unit_conformance_what_nobody_reads_is_bounded_and_what_was_kept_comes_whole() {
-    on_both(async |wire| {
+    on_both(&async |wire| {
         let (a, b) = (wire.bind(), wire.bind());
         for number in 0..5000_u32 {
             let mut datagram = vec![9; 1200];
@@ -183,7 +183,7 @@ fn unit_conformance_what_nobody_reads_is_bounded_and_what_was_kept_comes_whole()
 
 #[test]
 fn unit_conformance_reader_that_waits_is_woken_by_what_comes() {
-    on_both(async |wire| {
+    on_both(&async |wire| {
         let (a, b) = (wire.bind(), wire.bind());
         let to = b.local();
         let sends = async {

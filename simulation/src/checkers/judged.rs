@@ -290,10 +290,8 @@ impl Checker for Judged {
                     of.history.sets.push(set);
                 }
             }
-            Event::Configured(configured) => {
-                if of.history.postures.last() != Some(&configured.postures) {
-                    of.history.postures.push(configured.postures);
-                }
+            Event::Configured(configured) if of.history.postures.last() != Some(&configured.postures) => {
+                of.history.postures.push(configured.postures);
             }
             Event::Settled(there) => {
                 let set = of.keeper.read(there);
