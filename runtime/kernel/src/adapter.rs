@@ -222,6 +222,10 @@ impl KernelAdapter {
         let released = released.filter(|(slot, _)| !stands(slot));
         left_behind.extend(released.map(|(slot, at)| LeftBehind { slot, cgroup: None, released: Some(at) }));
         for slot in used.into_iter().filter(|slot| !stands(slot)) {
+            if slot == Slot::HOST {
+                programs.clear(slot);
+                continue;
+            }
             // It rests from now on, also for a runtime after this one.
             if let Err(error) = programs.release(slot) {
                 tracing::warn!(%slot, %error, "what a workload that is gone had in the kernel stays");
