@@ -28,7 +28,7 @@ pub fn plant<C: Child>(
     places: &Places,
     configuration: impl FnOnce(Outlets) -> C,
 ) -> Planted {
-    let boxes = Mailboxes::new(ports.recording.is_some());
+    let boxes = Mailboxes::new(ports.recording.is_some(), ports.links.is_some());
     let askers = askers(&boxes, ports);
     let conditions = boxes.health.address().outbox(each(2 * SLOTS, |report: &ConditionReported| hash(&report.name)));
     let configuration = configuration(outlets(&boxes, settings, &conditions));
@@ -82,7 +82,14 @@ pub fn plant<C: Child>(
     let supervisor = supervisor
         .child(enforcement)
         .child(children::probe(ports, boxes.probe, probe_wiring).place(Arc::clone(&places.probe)));
-    Planted { supervisor, askers, conditions }
+    let supervisor = match (&ports.links, boxes.peers) {
+        (Some(linked), Some(mailbox)) => {
+            let peers = children::peers(ports, linked, mailbox, askers.alerts.clone(), conditions);
+            supervisor.child(peers.place(Arc::clone(&linked.place)))
+        }
+        _ => supervisor,
+    };
+    Planted { supervisor, askers }
 }
 
 fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
@@ -97,6 +104,7 @@ fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
         records: boxes.probe.address().asker(),
         recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
         end_recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
+        nodes: boxes.peers.as_ref().map(|peers| peers.address().asker()),
     }
 }
 

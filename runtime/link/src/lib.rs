@@ -36,10 +36,11 @@ mod rng;
 mod session;
 mod stream;
 mod verify;
+mod watched;
 
 pub use backoff::Backoff;
 pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError};
-pub use links::{LinkConfig, LinkError, Links, Ports};
+pub use links::{LinkConfig, LinkError, Links, NODE_BYTES, Ports};
 pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;
 

@@ -16,7 +16,7 @@ use palisade_wire::frame::{LONGEST_MESSAGE, Run, SPOKEN, Versions};
 use palisade_world::{Clock, Link, LinkEvent, LinkState, Peer, Rng, SendError, TurnedAway};
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime as _};
 use rustls::crypto::CryptoProvider;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     authority,
@@ -27,6 +27,7 @@ use crate::{
     handshake::{self, Arrival, WITHIN},
     peer,
     quic::{EndpointKeys, Making, PortRuntime, PortSocket, Socket, Tls, Transport, WallClock},
+    watched::Watched,
 };
 
 /// Events that wait for a reader, beside the bound in bytes of each peer.
@@ -86,6 +87,26 @@ impl Default for LinkConfig {
     }
 }
 
+/// Bytes that wait for one peer of a node, that came from it, and that are in QUIC's window: answers are some hundred KiB at most.
+pub const NODE_BYTES: usize = 512 << 10;
+
+impl LinkConfig {
+    /// As `palisade node` has it, and so each simulated node.
+    #[must_use]
+    pub fn of_node(peers: BTreeMap<NodeName, SocketAddr>, listens: bool) -> Self {
+        let usual = Self::default();
+        let window_bytes = u32::try_from(NODE_BYTES).unwrap_or(u32::MAX);
+        Self {
+            peers,
+            listens,
+            queue_bytes: NODE_BYTES,
+            inbox_bytes: NODE_BYTES,
+            transport: Transport { window_bytes, ..usual.transport },
+            ..usual
+        }
+    }
+}
+
 /// What links stand on.
 #[derive(Clone)]
 pub struct Ports {
@@ -129,8 +150,8 @@ pub(crate) struct Shared {
     pub(crate) name: NodeName,
     pub(crate) config: LinkConfig,
     pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) tls: watch::Sender<Arc<Tls>>,
-    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) tls: Watched<Arc<Tls>>,
+    pub(crate) closing: Watched<bool>,
     pub(crate) events: mpsc::Sender<Delivered>,
     making: Making,
     ports: Ports,
@@ -259,8 +280,8 @@ impl Links {
             name,
             config,
             rng: Arc::clone(&ports.rng),
-            tls: watch::Sender::new(tls),
-            closing: watch::Sender::new(false),
+            tls: Watched::new(tls),
+            closing: Watched::new(false),
             events,
             making,
             ports,
@@ -280,7 +301,7 @@ impl Links {
     /// What is wrong with the node's own credentials, in words; empty where nothing is.
     fn own_troubles(&self) -> Vec<String> {
         let mut troubles: Vec<String> = held(&self.shared.trouble).clone().into_iter().collect();
-        let tls = Arc::clone(&self.shared.tls.borrow());
+        let tls = self.shared.tls.get();
         let ends = tls.credentials.chain.first().and_then(|own| authority::ends(own));
         if let Some(ends) = ends {
             let (now, text) = (self.shared.now(), ends.rfc3339());
@@ -295,7 +316,7 @@ impl Links {
 
     /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.
     pub async fn close(&self) {
-        let _ = self.shared.closing.send(true);
+        self.shared.closing.set(true);
         let endpoint = held(&self.shared.endpoint).take();
         if let Some(endpoint) = endpoint {
             endpoint.close(quinn::VarInt::from_u32(palisade_wire::frame::GOODBYE), b"the node stopped");
@@ -314,10 +335,9 @@ async fn run(shared: Arc<Shared>, socket: Socket) {
             return;
         }
     }
-    let mut closing = shared.closing.subscribe();
     tokio::select! {
         biased;
-        () = peer::closed(&mut closing) => {}
+        () = peer::closed(&shared) => {}
         () = accept(&shared) => {}
         () = refresh(&shared) => {}
     }
@@ -329,7 +349,7 @@ fn endpoint(shared: &Shared, socket: Socket) -> io::Result<Endpoint> {
         Socket::Machine(socket) => runtime.wrap_udp_socket(socket)?,
         Socket::Port(port) => Arc::new(PortSocket(port)),
     };
-    let server = shared.config.listens.then(|| shared.tls.borrow().server.clone());
+    let server = shared.config.listens.then(|| shared.tls.get().server.clone());
     let config = shared.making.keys.endpoint(&shared.rng);
     Endpoint::new_with_abstract_socket(config, server, socket, runtime)
 }
@@ -361,7 +381,7 @@ async fn accept(shared: &Arc<Shared>) {
 
 async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
     let address = incoming.remote_address();
-    let tls = Arc::clone(&shared.tls.borrow());
+    let tls = shared.tls.get();
     let heard = async {
         let connecting = incoming.accept_with(Arc::new(tls.server.clone())).map_err(|error| Ended::of(&error))?;
         let connected = tokio::time::timeout(WITHIN, connecting).await;
@@ -411,7 +431,7 @@ async fn refresh(shared: &Shared) {
 
 fn renew(shared: &Shared) -> Result<(), CredentialsError> {
     let read = shared.ports.credentials.read()?;
-    if shared.tls.borrow().credentials == read {
+    if shared.tls.get().credentials == read {
         return Ok(());
     }
     if read.name().as_ref() != Some(&shared.name) {
@@ -423,7 +443,7 @@ fn renew(shared: &Shared) -> Result<(), CredentialsError> {
     if let (Some(endpoint), true) = (shared.endpoint(), shared.config.listens) {
         endpoint.set_server_config(Some(tls.server.clone()));
     }
-    shared.tls.send_replace(tls);
+    shared.tls.set(tls);
     tracing::info!("other certificates are in force");
     Ok(())
 }
@@ -451,7 +471,7 @@ impl Link for Links {
         if message.len() > LONGEST_MESSAGE {
             return Err(SendError::TooLong);
         }
-        if *self.shared.closing.borrow() {
+        if self.shared.closing.get() {
             return Err(SendError::Closed);
         }
         entry.push(message).map_err(|_| {
@@ -466,16 +486,15 @@ impl Link for Links {
             return Err(SendError::TooLong);
         }
         // The usual case waits for nothing, and sets nothing up to wait by.
-        let mut message = match *self.shared.closing.borrow() {
+        let mut message = match self.shared.closing.get() {
             true => return Err(SendError::Closed),
             false => match entry.push(message) {
                 Ok(()) => return Ok(()),
                 Err(back) => back,
             },
         };
-        let mut closing = self.shared.closing.subscribe();
         loop {
-            if *closing.borrow_and_update() {
+            if self.shared.closing.get() {
                 return Err(SendError::Closed);
             }
             // Listen first, then look: a notice reaches a future from the moment it is made.
@@ -487,18 +506,17 @@ impl Link for Links {
             tokio::select! {
                 biased;
                 () = room => {}
-                _ = closing.changed() => {}
+                () = peer::closed(&self.shared) => {}
             }
         }
     }
 
     async fn next(&self) -> Option<LinkEvent> {
-        let mut closing = self.shared.closing.subscribe();
         let mut reader = self.reader.lock().await;
         tokio::select! {
             biased;
             delivered = reader.recv() => delivered.map(|delivered| delivered.event),
-            () = peer::closed(&mut closing) => None,
+            () = peer::closed(&self.shared) => None,
         }
     }
 }

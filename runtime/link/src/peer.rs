@@ -8,10 +8,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use palisade_wire::frame::{Place, Run};
 use quinn::Connection;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     ended::{self, Ended},
@@ -92,8 +89,8 @@ async fn step(dial: Option<&mut Dial>) -> Step {
 }
 
 /// The links are to close, or are no more.
-pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
+pub(crate) async fn closed(shared: &Shared) {
+    shared.closing.until(|closing| *closing).await;
 }
 
 async fn until(at: Option<Instant>) {
@@ -106,13 +103,13 @@ async fn until(at: Option<Instant>) {
 /// Runs until the links are closed.
 pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mpsc::Receiver<Arrival>) {
     let dial_at = entry.dial.map(|_| Instant::now());
-    let mut closing = shared.closing.subscribe();
+    let links = Arc::clone(&shared);
     let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0 };
     loop {
         let may_dial = task.dial.is_none();
         tokio::select! {
             biased;
-            () = closed(&mut closing) => break,
+            () = closed(&links) => break,
             arrival = arrivals.recv() => match arrival {
                 Some(arrival) => task.arrived(arrival).await,
                 // Its place in the table went to another.
@@ -136,7 +133,7 @@ impl Task {
     fn begin_dial(&mut self) {
         self.dial_at = None;
         let Some(address) = self.entry.dial else { return };
-        let tls = Arc::clone(&self.shared.tls.borrow());
+        let tls = self.shared.tls.get();
         let shown = tls.credentials.chain.clone();
         let (shared, name) = (Arc::clone(&self.shared), self.entry.name.clone());
         let running = Box::pin(async move {

@@ -172,10 +172,9 @@ async fn look(
     shown: &[CertificateDer<'static>],
     renewals: &tokio::sync::Notify,
 ) -> Ended {
-    let mut changes = shared.tls.subscribe();
     let mut asked = false;
     loop {
-        let tls = Arc::clone(&changes.borrow_and_update());
+        let tls = shared.tls.get();
         if let Err((why, said)) = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()) {
             ended::refuse(connection, why, &said);
             return Ended::by_us(why, said);
@@ -186,8 +185,7 @@ async fn look(
         }
         tokio::select! {
             biased;
-            // The sender lives as long as the links do.
-            _ = changes.changed() => {}
+            () = shared.tls.until(|now| !Arc::ptr_eq(now, &tls)) => {}
             () = tokio::time::sleep(shared.config.look_every) => {}
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     run::{Request, live},
     workload::{self, Until},
     world::{
+        configuration::Configured,
         machine::{Machine, Traits},
         scheduler,
     },
@@ -36,9 +37,13 @@ fn lived(seed: u64) -> (Vec<u8>, Vec<String>) {
         let ears = Arc::new(Mutex::new(Ears::new(begun, Journal::new(false), Vec::new())));
         let traits = Traits {
             max_workloads: 256,
-            postures: Postures::default(),
-            visibility: Visibility::ALL,
-            throttle: None,
+            configured: Configured {
+                postures: Postures::default(),
+                visibility: Visibility::ALL,
+                throttle: None,
+                sink: 0,
+            },
+            keeps_traces: false,
             ring_bytes: 1 << 20,
             skew_seconds: 0,
             put_back_percent: 0,
