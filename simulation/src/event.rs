@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use crate::{
     checkers::{Checker, Violation},
+    coverage::Coverage,
     deed::Deed,
     journal::Journal,
+    world::configuration::Configured,
 };
 
 /// Names one decided record of a node: virtual nanoseconds at which it was written, modulo a second, which no jump of a clock changes.
@@ -95,8 +97,14 @@ pub enum Event {
     },
     /// The machine lost its power: kernel, containers and what was not yet on the disk are gone.
     PowerLost,
+    /// The configuration file was edited: it says this.
+    Configured(Configured),
+    /// What the kernel shows of the containers that run and have a slot: kinds of records, bit n for kind n.
+    Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),
+    /// The thread of an actor was made to stall by the simulation, at this point.
+    StallInjected(&'static str),
     /// An actor panicked by itself, with these words.
     Panicked(String),
     /// A container exists.
@@ -276,7 +284,10 @@ impl Event {
             Self::ProcessUp => "process up",
             Self::ProcessDown { .. } => "process down",
             Self::PowerLost => "power lost",
+            Self::Configured(_) => "configured",
+            Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
+            Self::StallInjected(_) => "stall injected",
             Self::Panicked(_) => "panicked by itself",
             Self::ContainerCreated { .. } => "container created",
             Self::Admission { answer: Ok(()), .. } => "admission granted",
@@ -332,7 +343,9 @@ impl Event {
         let written = match self {
             Self::Fault(what) | Self::Panicked(what) | Self::Restless(what) => write!(text, " {what}"),
             Self::ProcessDown { why, gave_up } => write!(text, " {why} gave_up={gave_up}"),
-            Self::PanicInjected(point) => write!(text, " {point}"),
+            Self::Configured(configured) => write!(text, " {configured:?}"),
+            Self::Shown(shown) => write!(text, " {shown:?}"),
+            Self::PanicInjected(point) | Self::StallInjected(point) => write!(text, " {point}"),
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
             }
@@ -406,6 +419,7 @@ pub struct Ears {
     journal: Journal,
     checkers: Vec<Box<dyn Checker>>,
     violations: Vec<Violation>,
+    coverage: Coverage,
     line: String,
 }
 
@@ -416,7 +430,8 @@ impl Ears {
     /// With these checkers.
     #[must_use]
     pub fn new(begun: Instant, journal: Journal, checkers: Vec<Box<dyn Checker>>) -> Self {
-        Self { begun, journal, checkers, violations: Vec::new(), line: String::new() }
+        let coverage = Coverage::default();
+        Self { begun, journal, checkers, violations: Vec::new(), coverage, line: String::new() }
     }
 
     /// These check as well.
@@ -429,6 +444,7 @@ impl Ears {
         self.line.clear();
         event.detail(&mut self.line);
         self.journal.hear(at, node, event.word(), &self.line);
+        self.coverage.hear(node, event);
         for checker in &mut self.checkers {
             if let Err(what) = checker.hear(at, node, event) {
                 let violation = Violation { at, node, checker: checker.name(), what };
@@ -456,6 +472,11 @@ impl Ears {
         std::mem::take(&mut self.journal)
     }
 
+    /// Which states were reached.
+    pub fn take_coverage(&mut self) -> Coverage {
+        std::mem::take(&mut self.coverage)
+    }
+
     /// Whether something is wrong already.
     #[must_use]
     pub fn first_violation(&self) -> Option<&Violation> {
@@ -481,6 +502,12 @@ impl Teller {
     /// Says that this happened now.
     pub fn tell(&self, event: &Event) {
         lock(&self.ears).hear(self.node, event);
+    }
+
+    /// Whether any fault of the run did something so far.
+    #[must_use]
+    pub fn any_fault_took_effect(&self) -> bool {
+        lock(&self.ears).coverage.any_fault_took_effect()
     }
 
     /// Virtual time since the run began.

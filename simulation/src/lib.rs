@@ -21,6 +21,7 @@
 pub mod campaign;
 pub mod checkers;
 pub mod command;
+pub mod coverage;
 pub mod deed;
 pub mod editing;
 pub mod event;

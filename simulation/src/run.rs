@@ -11,14 +11,12 @@ use std::{
     time::Duration,
 };
 
-use palisade_alerts::throttle::Limit;
-use palisade_domain::{Posture, Visibility};
-use palisade_policy::ir::Postures;
 use palisade_protocol::{Condition, Readiness};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     checkers::{self, Violation},
+    coverage::Coverage,
     event::{Ears, Event, Standing, Teller, lock},
     faults::{Fault, Faults},
     injector,
@@ -27,6 +25,7 @@ use crate::{
     random::Random,
     workload::{self, Until, containers::Fleet},
     world::{
+        configuration::Configured,
         links::Cables,
         machine::{Machine, Traits},
         mutation::Mutation,
@@ -72,14 +71,21 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Virtual time from start to end.
     pub lasted: Duration,
+    /// Which states it reached.
+    pub coverage: Coverage,
 }
 
 impl Outcome {
-    /// A run in which nothing was denied, said or installed has tested nothing.
+    /// What a run must have that tests anything, and this one had not; empty: it tested something.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        let reached = |word| self.journal.counts().get(word).is_some_and(|count| *count > 0);
-        !["act denied", "lines taken", "policy installed", "container runs"].into_iter().all(reached)
+    pub fn untested(&self, faults: &Faults) -> Vec<&'static str> {
+        let reached = |word: &str| self.journal.counts().get(word).is_some_and(|count| *count > 0);
+        let must = ["container runs", "policy installed", "act denied", "lines taken"].into_iter();
+        let mut untested: Vec<&'static str> = must.filter(|word| !reached(word)).collect();
+        if !faults.passing().is_empty() && !self.coverage.any_fault_took_effect() {
+            untested.push("a fault that took effect");
+        }
+        untested
     }
 }
 
@@ -95,8 +101,8 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let begun = Instant::now();
     let mut random = Random::stream(request.seed, "machines");
     let traits: Vec<Traits> = (0..request.nodes).map(|_| any_traits(&mut random, &request.faults)).collect();
-    let postures: Vec<Postures> = traits.iter().map(|traits| traits.postures).collect();
-    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&postures));
+    let configured: Vec<Configured> = traits.iter().map(|traits| traits.configured).collect();
+    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&configured));
     let ears = Arc::new(Mutex::new(ears));
     let whole = request.length;
     let end = begun + request.stop_at.unwrap_or(whole);
@@ -131,7 +137,7 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     }
     let mut ears = lock(&ears);
     let violations = ears.conclude();
-    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed() }
+    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed(), coverage: ears.take_coverage() }
 }
 
 /// The network carries from now on, and says what.
@@ -150,14 +156,9 @@ fn connect(mut cables: Cables, processes: &Processes, tellers: &[Teller], first:
 }
 
 fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
-    let posture = |random: &mut Random| if random.percent(50) { Posture::Audit } else { Posture::Block };
-    let postures = Postures { file: posture(random), network: posture(random), capabilities: posture(random) };
-    let seen = [Visibility::NONE, Visibility::ALL];
     Traits {
         max_workloads: if random.percent(15) { 5 } else { 256 },
-        postures,
-        visibility: seen[usize::from(random.percent(40))],
-        throttle: random.percent(25).then_some(Limit { per_second: 10, silence_seconds: 3 }),
+        configured: workload::configuration::any(random),
         ring_bytes: 1 << 20,
         skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
         put_back_percent: if faults.has(Fault::Order) { random.between(5, 60) } else { 0 },
@@ -170,6 +171,8 @@ fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until,
     let spawn = tokio::task::spawn_local::<std::pin::Pin<Box<dyn Future<Output = ()>>>>;
     spawn(Box::pin(machine.clone().manage_service()));
     spawn(Box::pin(workload::policies::edit(machine.clone(), random.child("policies"), until.clone())));
+    let configuration = workload::configuration::edit(machine.clone(), random.child("configuration"), until.clone());
+    spawn(Box::pin(configuration));
     let containers =
         workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
     spawn(Box::pin(containers));
@@ -260,6 +263,7 @@ async fn restless_for(machine: &Machine) -> Option<String> {
 async fn conclude(machines: &[Machine], until: &Until) {
     for machine in machines {
         machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
+        machine.teller.tell(&Event::Shown(machine.shown()));
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;

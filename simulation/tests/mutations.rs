@@ -37,7 +37,7 @@ fn unit_simulation_of_unbroken_ports_passes_the_seeds_of_these_tests_and_tests_s
     for seed in 1..=6 {
         let outcome = runs(None, seed);
         assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
-        assert!(!outcome.is_idle(), "seed {seed}: {:?}", outcome.journal.counts());
+        assert_eq!(outcome.untested(&Faults::default()), [""; 0], "seed {seed}: {:?}", outcome.journal.counts());
     }
 }
 
@@ -59,6 +59,16 @@ fn unit_checker_of_judgements_catches_a_directory_that_hides_its_changes() {
 #[test]
 fn unit_checker_of_judgements_catches_an_alert_that_names_another_policy() {
     assert!(is_caught(Mutation::NamesAnotherRule, "judged"));
+}
+
+#[test]
+fn unit_checker_of_judgements_catches_postures_that_nobody_is_told() {
+    assert!(is_caught(Mutation::KeepsItsPostures, "judged"));
+}
+
+#[test]
+fn unit_checker_of_visibility_catches_a_kernel_that_shows_what_it_showed_before() {
+    assert!(is_caught(Mutation::ShowsAsBefore, "visibility"));
 }
 
 #[test]

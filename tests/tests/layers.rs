@@ -145,6 +145,20 @@ fn unit_layers_no_crate_depends_against_the_direction() {
     assert!(objections.is_empty(), "{}", objections.join("\n"));
 }
 
+/// Marked points of actors do nothing in what is shipped: only the simulation's own feature, which no crate asks for, arms them.
+#[test]
+fn unit_layers_nothing_but_the_simulation_can_arm_the_marked_points() {
+    let naming: Vec<(String, usize)> = sources(&["toml"])
+        .into_iter()
+        .map(|(name, text)| (name, text.lines().filter(|line| line.contains("fault-points")).count()))
+        .filter(|(_, lines)| *lines > 0)
+        .collect();
+    let expected = [("runtime/world/Cargo.toml".to_owned(), 1), ("simulation/Cargo.toml".to_owned(), 1)];
+    assert_eq!(naming, expected, "a crate that asks for the feature would arm them in the binary");
+    let simulation = fs::read_to_string(root().join("simulation/Cargo.toml")).unwrap();
+    assert!(!simulation.lines().any(|line| line.starts_with("default")), "nor is it a default");
+}
+
 #[test]
 fn unit_layers_the_rule_objects_to_what_it_must() {
     for (user, used) in [

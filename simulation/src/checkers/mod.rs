@@ -9,6 +9,7 @@
 //! | [`accounting`] | produced = read + waiting + lost + suppressed + folded, in the kernel and in what the probe says |
 //! | [`alerts`] | each decision that was read is said in one line, or counted as held back or lost; no line is about anything else |
 //! | [`panics`] | no actor panics or is restarted but by what was injected |
+//! | [`visibility`] | after the last change the kernel shows of each workload what is asked for |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
 //! | [`links`] | four more, of links between nodes |
@@ -23,10 +24,14 @@ pub mod links;
 pub mod panics;
 pub mod settling;
 pub mod slots;
+pub mod visibility;
 
 use std::{fmt, time::Duration};
 
-use crate::{event::Event, world::links::Cables};
+use crate::{
+    event::Event,
+    world::{configuration::Configured, links::Cables},
+};
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +67,12 @@ pub trait Checker: Send {
     }
 }
 
-/// All of them, for machines with these postures.
+/// All of them, for machines that are so configured at first.
 #[must_use]
-pub fn all(postures: &[palisade_policy::ir::Postures]) -> Vec<Box<dyn Checker>> {
+pub fn all(configured: &[Configured]) -> Vec<Box<dyn Checker>> {
     vec![
-        Box::new(judged::Judged::new(postures)),
+        Box::new(judged::Judged::new(configured)),
+        Box::new(visibility::Visibilities::new(configured)),
         Box::new(generation::Generations::default()),
         Box::new(admission::Admissions),
         Box::new(slots::Slots::default()),

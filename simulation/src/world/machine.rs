@@ -7,22 +7,17 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext as _};
-use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings, throttle::Limit};
-use palisade_assembly::{
-    Askers, Linked, Live, Outlets, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant,
-};
-use palisade_domain::{NodeName, Visibility, Workload, WorkloadKind};
-use palisade_policy::ir::Postures;
-use palisade_protocol::{
-    AlertCountsOf, Condition, ConditionReported, NodesOf, Readiness, ReadinessOf, RecordAccountOf, SetVisibility,
-};
+use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
+use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
+use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
+use palisade_protocol::{AlertCountsOf, NodesOf, Readiness, ReadinessOf, RecordAccountOf, SetVisibility};
 use palisade_recorder::state::Settings as RecorderSettings;
-use palisade_supervision::{ChildSpec, Context, Kept, Place, State, Supervisor, Tree};
+use palisade_supervision::{ChildSpec, Kept, Place, State, Supervisor, Tree};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     clock::SimClock,
+    configuration::{self, Configuration, ConfigurationFile, Configured, OpenSink},
     containers::Runtime,
     kernel::{Kernel, SimEnforcement, SimRecords},
     links::Wire,
@@ -53,12 +48,8 @@ const RING_NS: u64 = 60_000_000_000;
 pub struct Traits {
     /// Slots.
     pub max_workloads: u32,
-    /// The global postures.
-    pub postures: Postures,
-    /// What is seen where a namespace says nothing.
-    pub visibility: Visibility,
-    /// When alerts are too many.
-    pub throttle: Option<Limit>,
+    /// What its configuration says at first.
+    pub configured: Configured,
     /// Bytes of a record ring.
     pub ring_bytes: usize,
     /// How far the wall clock is off.
@@ -90,6 +81,8 @@ pub struct Machine {
     pub runtime: Runtime,
     /// Its clocks.
     pub clock: SimClock,
+    /// Its node's configuration.
+    pub configuration: ConfigurationFile,
     /// To the ears.
     pub teller: Teller,
     traits: Rc<Traits>,
@@ -126,6 +119,7 @@ impl Machine {
             disk: Disk::new(teller.clone(), random.child("disk"), mutation),
             runtime: Runtime::new(random.child("runtime"), mutation),
             clock,
+            configuration: ConfigurationFile::new(teller.clone(), traits.configured),
             teller,
             traits: Rc::new(traits),
             mutation,
@@ -270,9 +264,18 @@ impl Machine {
             probe: here(probe),
             record: here(record),
         };
-        let ports = Ports { links: self.link(shown), ..self.ports() };
-        let planted = plant(&self.settings(), &ports, &places, |outlets| {
-            ChildSpec::new("configuration", move |_| Configuration { outlets: outlets.clone() })
+        let (settings, mutation) = (self.settings(), self.mutation);
+        let (file, live, open_sink) = (self.configuration.clone(), settings.live.clone(), self.open_sink());
+        let ports = Ports { links: self.link(shown), ..self.ports(&open_sink) };
+        let planted = plant(&settings, &ports, &places, |outlets| {
+            ChildSpec::new("configuration", move |_| Configuration {
+                told: file.read(),
+                file: file.clone(),
+                live: live.clone(),
+                outlets: outlets.clone(),
+                open_sink: Arc::clone(&open_sink),
+                mutation,
+            })
         });
         (planted.supervisor, planted.askers)
     }
@@ -292,6 +295,7 @@ impl Machine {
 
     fn settings(&self) -> Settings {
         let name = format!("node-{}", self.number);
+        let Configured { postures, visibility, throttle, .. } = self.configuration.read();
         let live = Live {
             host: Workload {
                 kind: WorkloadKind::Host,
@@ -302,34 +306,37 @@ impl Machine {
                 image: String::new(),
                 labels: [("kubernetes.io/hostname".to_owned(), name.clone())].into(),
             },
-            postures: self.traits.postures,
+            postures,
             policy_interval: POLICY_INTERVAL,
-            seen: SetVisibility { visibility: self.traits.visibility, host: self.traits.visibility },
-            alerts: AlertSettings {
-                names: NodeNames { node: name, ..NodeNames::default() },
-                throttle: self.traits.throttle,
-                visibility: self.traits.visibility,
-            },
+            seen: SetVisibility { visibility, host: visibility },
+            alerts: AlertSettings { names: NodeNames { node: name, ..NodeNames::default() }, throttle, visibility },
         };
         Settings {
             live: Kept::new(live),
             holds_host: true,
             max_workloads: self.traits.max_workloads,
-            awaited: vec![CONFIGURATION],
+            awaited: vec![configuration::CONDITION],
             jitter_seed: self.random.borrow_mut().draw(),
         }
     }
 
-    fn ports(&self) -> Ports {
-        let (kernel, teller, disk, runtime) =
-            (self.kernel.clone(), self.teller.clone(), self.disk.clone(), self.runtime.clone());
-        let (mutation, mut random) = (self.mutation, self.random.borrow_mut().child("sinks"));
+    fn open_sink(&self) -> OpenSink {
+        let (teller, disk, mutation) = (self.teller.clone(), self.disk.clone(), self.mutation);
+        let seed = self.random.borrow_mut().child("sinks").draw();
+        Arc::new(move |number| {
+            let random = Random::stream(seed, "sink");
+            Box::new(SimSink::open(number, teller.clone(), disk.clone(), mutation, random))
+        })
+    }
+
+    fn ports(&self, open_sink: &OpenSink) -> Ports {
+        let (kernel, disk, runtime) = (self.kernel.clone(), self.disk.clone(), self.runtime.clone());
+        let (open_sink, file) = (Arc::clone(open_sink), self.configuration.clone());
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
         let of_recorded_lists = kernel.clone();
-        let sinks_seed = random.draw();
         Ports {
             clock: Arc::new(self.clock.clone()),
-            enforcement: Arc::new(SimEnforcement::open(&kernel, self.traits.visibility)),
+            enforcement: Arc::new(SimEnforcement::open(&kernel, self.configuration.read().visibility)),
             records: Arc::new(move || Ok(Box::new(SimRecords::open(&of_records)))),
             containers: Some(Arc::new(move || Ok(Box::new(runtime.connect())))),
             policies: Arc::new(move || {
@@ -337,10 +344,8 @@ impl Machine {
                 Ok(PolicyFiles { directory, last_good })
             }),
             outputs: Arc::new(move || {
-                let random = Random::stream(sinks_seed, "sink");
-                let sink = SimSink::open(teller.clone(), disk.clone(), mutation, random);
                 Ok(Outputs {
-                    sinks: vec![Box::new(sink)],
+                    sinks: vec![open_sink(file.read().sink)],
                     log_sinks: Vec::new(),
                     passwd: Box::new(SimPasswd::default()),
                     processes: of_lists.listed(),
@@ -376,6 +381,13 @@ impl Machine {
             let look = Look { tree: running.tree.read(), records, alerts, waiting: self.kernel.waiting() };
             self.teller.tell(&Event::Looked(Box::new(look)));
         }
+    }
+
+    /// What the kernel shows of the containers that run and have a slot.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(ContainerId, u64)> {
+        let running = self.runtime.running().into_iter();
+        running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?))).collect()
     }
 
     /// What it says of all nodes, as its admin endpoint would, and says it.
@@ -430,30 +442,5 @@ impl Machine {
         self.running.borrow_mut().take();
         self.processes.crash(self.number);
         report.abandoned
-    }
-}
-
-/// The condition that production's actor of this place reports.
-const CONFIGURATION: &str = "configuration";
-
-/// Stands where production has the actor that looks at the configuration's file: here nobody changes it.
-struct Configuration {
-    outlets: Outlets,
-}
-
-impl Actor for Configuration {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.report();
-        ctx.run_interval(Duration::from_secs(5), |configuration, _| configuration.report());
-    }
-}
-
-impl Configuration {
-    fn report(&self) {
-        let report = ConditionReported { name: CONFIGURATION.to_owned(), condition: Some(Condition::Good) };
-        // One that finds no room is superseded by the next.
-        let _ = self.outlets.conditions.try_send(report);
     }
 }

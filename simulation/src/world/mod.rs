@@ -4,6 +4,7 @@
 //! twice) the seed makes it do; what it may not do only a [`mutation`] does, so that a checker is seen to catch it.
 
 pub mod clock;
+pub mod configuration;
 pub mod containers;
 pub mod kernel;
 pub mod links;

@@ -1,7 +1,11 @@
 //! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests.
 
+use std::fmt;
+
+use clap::ValueEnum;
+
 /// What is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mutation {
     /// The kernel acknowledges a second policy of a slot and goes on judging by the first.
     AcknowledgesWithoutFlip,
@@ -15,6 +19,12 @@ pub enum Mutation {
     NamesAnotherRule,
     /// The kernel does not tell which slots an earlier process used.
     ForgetsWhatWasLeft,
+    /// The kernel does not tell which slots an earlier process released, nor when.
+    ForgetsReleases,
+    /// The kernel goes on showing what it showed at the admission.
+    ShowsAsBefore,
+    /// Nobody is told what the configuration says anew.
+    KeepsItsPostures,
     /// Two workloads get one slot.
     SharesSlots,
     /// The hook is answered by the container port itself, whatever is in force.
@@ -43,4 +53,13 @@ pub enum Mutation {
     NeverMends,
     /// What waits for a peer has no bound.
     QueuesWithoutBound,
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Err(fmt::Error),
+        }
+    }
 }
