@@ -161,13 +161,13 @@ pub async fn datagrams(
     }
 }
 
-/// Whether all heard what they should have: nine of ten messages, for links come up at the start.
+/// Whether all heard what they should have: four of five messages, for links come up at the start, a large cluster only after seconds.
 ///
 /// # Errors
 /// How much it was.
 pub fn judge(heard: u64, nodes: usize, length: Duration, every: Duration) -> Result<(), String> {
     let sent = (nodes * (nodes - 1)) as f64 * (length.as_secs_f64() / every.as_secs_f64());
-    if (heard as f64) < 0.9 * sent { Err(format!("{heard} messages came, of {sent}")) } else { Ok(()) }
+    if (heard as f64) < 0.8 * sent { Err(format!("{heard} messages came, of {sent}")) } else { Ok(()) }
 }
 
 /// Between two datagrams of a node to each other one.
