@@ -18,7 +18,7 @@ const WITHOUT: Duration = Duration::from_secs(8);
 pub async fn inject(wire: Wire, faults: Faults, mut random: Random, calm_at: Instant) {
     let kinds = faults.of_links();
     // Some nodes have long ones and few: a peer is out only after it was silent for seconds.
-    let (gap_ms, most_ms) = *random.pick(&[(2000, 1500), (5000, 6000), (8000, 25_000)]);
+    let (gap_ms, most_ms) = *random.pick(&[(2000, 1500), (5000, 6000), (8000, 40_000)]);
     while !kinds.is_empty() {
         sleep(random.millis(100, gap_ms)).await;
         let left = calm_at.saturating_duration_since(Instant::now());

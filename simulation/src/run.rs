@@ -268,11 +268,18 @@ async fn conclude(machines: &[Machine], until: &Until) {
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;
-    for machine in machines {
-        machine.look().await;
-        let abandoned = machine.stop().await;
-        if !abandoned.is_empty() {
-            machine.teller.tell(&Event::Restless(format!("left behind at the stop: {abandoned:?}")));
-        }
+    // All at once: each says goodbye to its peers, which takes up to a second.
+    let stops = machines.iter().cloned().map(|machine| tokio::task::spawn_local(stop(machine)));
+    for stop in stops.collect::<Vec<_>>() {
+        // It can only panic, which is heard.
+        let _ = stop.await;
+    }
+}
+
+async fn stop(machine: Machine) {
+    machine.look().await;
+    let abandoned = machine.stop().await;
+    if !abandoned.is_empty() {
+        machine.teller.tell(&Event::Restless(format!("left behind at the stop: {abandoned:?}")));
     }
 }

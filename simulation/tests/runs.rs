@@ -41,6 +41,9 @@ fn unit_simulation_reaches_what_each_fault_is_for() {
         ("loss", "record lost"),
         ("runtime", "admission refused"),
         ("panics", "panic injected"),
+        ("network", "storm"),
+        ("partition", "path cut"),
+        ("certificates", "node refused"),
     ] {
         let reaches = |seed| run(&request(seed, fault)).journal.counts().contains_key(reached);
         assert!((1..=5).any(reaches), "{fault} never leads to: {reached}");

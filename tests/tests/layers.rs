@@ -258,3 +258,15 @@ fn unit_layers_no_source_file_is_too_long_to_read() {
         assert!(lines <= LONGEST_FILE, "{file} has {lines} lines, {LONGEST_FILE} at most");
     }
 }
+
+#[test]
+fn unit_layers_only_simulations_draw_keys_from_a_seed() {
+    let may = ["runtime/link/", "simulation/", "tests/"];
+    // Not written out, or this file would be one of them.
+    let seeded = ["crypto", "seeded"].join("::");
+    let calls: Vec<String> =
+        sources(&["rs"]).into_iter().filter(|(_, text)| text.contains(&seeded)).map(|(path, _)| path).collect();
+    assert!(calls.iter().any(|path| path.starts_with("simulation/")), "the call was not found: {calls:?}");
+    let others: Vec<&String> = calls.iter().filter(|path| !may.iter().any(|may| path.starts_with(may))).collect();
+    assert!(others.is_empty(), "{others:?}");
+}

@@ -93,7 +93,7 @@ pub fn of_links(cables: &Cables) -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(links::messages::Messages::default()),
         Box::new(links::trust::Trust::default()),
-        Box::new(links::sight::Sight::new(cables.topology())),
+        Box::new(links::sight::Sight::new(cables.topology(), cables.has_room())),
         Box::new(links::queues::Queues::new(cables.queue_bytes())),
     ]
 }

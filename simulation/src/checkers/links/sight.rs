@@ -21,8 +21,10 @@ use crate::{
     world::links::{Topology, number},
 };
 
-/// Twice 8 s, and a thread of either end may stall for 3 s.
-pub const OUT_WITHIN: Duration = Duration::from_secs(24);
+/// From when on nothing comes of a node: 8 s, and a thread may stall for 3 s.
+pub const SILENT_WITHIN: Duration = Duration::from_secs(14);
+/// From when on nothing comes to it: twice that, for it has to fall silent first.
+pub const DEAF_WITHIN: Duration = Duration::from_secs(24);
 /// 16 s until the old connection is over, 15 s until the next dial, 5 s for it.
 pub const LINKED_WITHIN: Duration = Duration::from_secs(40);
 /// A link that was not disturbed for so long does not go by itself: silence before would have shown.
@@ -32,8 +34,10 @@ const OLD: Duration = Duration::from_secs(12);
 
 /// What lies between two nodes, one of which looks at the other.
 struct Between {
-    /// Since when the other cannot be reached or cannot reach back.
-    apart: Option<Duration>,
+    /// Since when nothing comes of the other.
+    silent: Option<Duration>,
+    /// Since when nothing comes to it.
+    deaf: Option<Duration>,
     /// When the last trouble was that can part them; now, while there is some.
     trouble: Duration,
 }
@@ -52,6 +56,8 @@ pub struct Sight {
     last: BTreeMap<usize, Duration>,
     last_cut: BTreeMap<(usize, usize), Duration>,
     settled: bool,
+    /// Links have room for answers: what is told is fresh.
+    has_room: bool,
 }
 
 /// Of one node.
@@ -64,7 +70,7 @@ enum Trouble {
 impl Sight {
     /// Over nodes that are to be linked so.
     #[must_use]
-    pub fn new(topology: Arc<Topology>) -> Self {
+    pub fn new(topology: Arc<Topology>, has_room: bool) -> Self {
         Self {
             topology,
             cut: BTreeMap::new(),
@@ -73,19 +79,20 @@ impl Sight {
             last: BTreeMap::new(),
             last_cut: BTreeMap::new(),
             settled: false,
+            has_room,
         }
     }
 
     fn between(&self, now: Duration, node: usize, other: usize) -> Between {
         let ways = [(node, other), (other, node)];
-        let cut = ways.iter().filter_map(|way| self.cut.get(way)).min();
-        let apart = cut.into_iter().chain(self.down.get(&other)).min().copied();
+        let silent = self.cut.get(&(other, node)).into_iter().chain(self.down.get(&other)).min().copied();
+        let deaf = self.cut.get(&(node, other)).copied();
         let is_troubled =
             |node| [Trouble::Storm, Trouble::NoCertificate].iter().any(|one| self.troubled.contains(&(node, *one)));
         let past = ways.iter().filter_map(|way| self.last_cut.get(way));
         let past = past.chain([node, other].iter().filter_map(|node| self.last.get(node))).max();
-        let has_trouble = apart.is_some() || is_troubled(node) || is_troubled(other);
-        Between { apart, trouble: if has_trouble { now } else { past.copied().unwrap_or_default() } }
+        let has_trouble = silent.is_some() || deaf.is_some() || is_troubled(node) || is_troubled(other);
+        Between { silent, deaf, trouble: if has_trouble { now } else { past.copied().unwrap_or_default() } }
     }
 
     fn trouble(&mut self, at: Duration, node: usize, trouble: Trouble, begins: bool) {
@@ -101,12 +108,14 @@ impl Sight {
         for seen in nodes.nodes.iter().filter(|seen| seen.peer.state.is_linked()) {
             let Some(other) = number(&seen.peer.name) else { continue };
             let between = self.between(at, node, other);
-            if let Some(since) = between.apart.filter(|since| at > *since + OUT_WITHIN) {
+            let bounds = [(between.silent, SILENT_WITHIN), (between.deaf, DEAF_WITHIN)];
+            let out = bounds.into_iter().find_map(|(since, bound)| since.filter(|since| at > *since + bound));
+            if let Some(since) = out {
                 return Err(format!("it names {other} as linked, which is out since {:.3} s", since.as_secs_f64()));
             }
             let told = [seen.tree.as_ref().map(|said| said.age_ms), seen.alerts.as_ref().map(|said| said.age_ms)];
             let is_old = |age: Option<u64>| age.is_none_or(|age| u128::from(age) > OLD.as_millis());
-            if self.settled && at > between.trouble + LINKED_WITHIN && told.into_iter().any(is_old) {
+            if self.settled && self.has_room && at > between.trouble + LINKED_WITHIN && told.into_iter().any(is_old) {
                 return Err(format!("what it tells of {other}, which is linked, is {told:?} ms old"));
             }
         }

@@ -141,6 +141,12 @@ impl Cables {
         self.queue_bytes
     }
 
+    /// Whether that is what a node has.
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.queue_bytes == palisade_link::NODE_BYTES
+    }
+
     /// The network.
     #[must_use]
     pub const fn network(&self) -> &Network {
