@@ -10,14 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use palisade_domain::{NodeName, UnixNanos};
-use palisade_wire::frame::{Digest, Place, Run};
+use palisade_wire::frame::{Place, Run};
 use palisade_world::{LinkCounts, LinkState, Peer};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     ended::Ended,
     inbound::Inbound,
-    outbound::{Queue, Resumed},
+    outbound::{Piece, Queue, Resumed},
+    session::BATCH_BYTES,
 };
 
 /// See the module.
@@ -76,7 +77,7 @@ impl Entry {
             room: Notify::new(),
             renew: Notify::new(),
             untold: Notify::new(),
-            queue: Mutex::new(Queue::new(run, queue_bytes)),
+            queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
             view: Mutex::new(View { state: LinkState::Connecting, address: dial }),
             counts: Counters::default(),
@@ -103,9 +104,9 @@ impl Entry {
     }
 
     /// The next batch to write, as soon as there is one.
-    pub(crate) async fn next_batch(&self, target: usize, into: &mut Vec<Bytes>) -> (u64, Digest) {
+    pub(crate) async fn next_batch(&self) -> Piece {
         loop {
-            if let Some(next) = held(&self.queue).next(target, into) {
+            if let Some(next) = held(&self.queue).next() {
                 return next;
             }
             self.unwritten.notified().await;
@@ -114,12 +115,7 @@ impl Entry {
 
     /// The peer has all up to here.
     pub(crate) fn taken_by_peer(&self, run: Run, sequence: u64) {
-        let made_room = {
-            let mut queue = held(&self.queue);
-            let before = queue.last().sequence;
-            let made_room = queue.taken(run, sequence);
-            made_room.then_some(before.min(sequence))
-        };
+        let made_room = held(&self.queue).taken(run, sequence);
         if let Some(sequence) = made_room {
             self.counts.taken.fetch_max(sequence, Ordering::Relaxed);
             self.room.notify_waiters();

@@ -24,16 +24,14 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
     udp::{RecvMeta, Transmit},
 };
-use rustix::net::sockopt;
 use rustls::{crypto::CryptoProvider, pki_types::UnixTime, time_provider::TimeProvider, version::TLS13};
 
 use crate::{
     credentials::{Credentials, CredentialsError},
+    machine::MachineSocket,
     verify::PeerVerifier,
 };
 
-/// Bytes that the kernel keeps for a socket, in each direction.
-const SOCKET_BYTES: usize = 2 << 20;
 /// Bytes of the longest datagram that is tried: networks inside of data centres often carry 9,000, of which 48 are heads. What a path does
 /// not carry is found out by probes (RFC 8899) and costs nothing but them.
 pub const LONGEST_DATAGRAM: u16 = 8952;
@@ -80,13 +78,7 @@ impl Runtime for PortRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        // The kernel's default holds less than a millisecond of a fast peer. It grants what its own bound allows, which is no failure.
-        let larger = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES)
-            .and_then(|()| sockopt::set_socket_send_buffer_size(&socket, SOCKET_BYTES));
-        if let Err(error) = larger {
-            tracing::debug!(%error, "the socket keeps its buffers");
-        }
-        quinn::TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(MachineSocket::new(socket)?))
     }
 
     fn now(&self) -> Instant {

@@ -19,6 +19,7 @@ use crate::{
     ended::{self, Ended},
     entry::Entry,
     links::{Delivered, Shared},
+    outbound::Piece,
     stream::{self, FrameReader, StreamError},
     verify::Side,
 };
@@ -74,13 +75,10 @@ async fn send(entry: &Entry, connection: &Connection, begin: Place) -> Ended {
     let sent = async {
         let mut stream = connection.open_uni().await?;
         stream::write(&mut stream, &Frame::Begin(begin)).await?;
-        let mut batch: Vec<Bytes> = Vec::new();
         loop {
-            let (first, digest) = entry.next_batch(BATCH_BYTES, &mut batch).await;
-            let bytes: usize = batch.iter().map(|message| frame::batched_bytes(message.len())).sum();
-            let mut frame = Vec::with_capacity(bytes + 64);
-            frame::write_batch(first, &batch, digest, &mut frame);
-            stream.write_chunk(frame.into()).await?;
+            let Piece { first, count, messages, digest } = entry.next_batch().await;
+            let [head, tail] = frame::around_messages(first, count, messages.len(), digest);
+            stream.write_all_chunks(&mut [head, messages, tail]).await?;
         }
     };
     let Err::<std::convert::Infallible, quinn::WriteError>(_) = sent.await;

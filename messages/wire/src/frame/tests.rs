@@ -253,6 +253,22 @@ fn unit_refusal_codes_come_back_and_a_goodbye_is_none() {
 }
 
 #[test]
+fn unit_frame_batch_in_parts_is_the_batch_that_is_written_whole() {
+    for lengths in [vec![0], vec![1, 23, 24, 255, 256], vec![65_535, 65_536], vec![3; 300]] {
+        let messages: Vec<Bytes> = lengths.iter().map(|length| vec![7; *length].into()).collect();
+        let mut encoded = bytes::BytesMut::new();
+        messages.iter().for_each(|message| append_message(message, &mut encoded));
+        for (first, digest) in [(1, Digest(0)), (u64::MAX / 2, Digest(u64::MAX))] {
+            let [head, tail] = around_messages(first, messages.len(), encoded.len(), digest);
+            let batch = Frame::Batch(Batch { first, messages: messages.clone(), digest });
+            assert!([&head[..], &encoded, &tail].concat() == bytes_of(&batch), "{lengths:?}");
+        }
+        let back: Vec<Bytes> = encoded_messages(&encoded).map(|(message, _)| Bytes::copy_from_slice(message)).collect();
+        assert_eq!(back, messages);
+    }
+}
+
+#[test]
 fn unit_digest_tells_order_boundaries_and_zeros_apart() {
     let digest = |messages: &[&[u8]]| messages.iter().fold(Digest::default(), |digest, message| digest.after(message));
     let all = [
@@ -269,8 +285,21 @@ fn unit_digest_tells_order_boundaries_and_zeros_apart() {
     for (at, one) in all.iter().enumerate() {
         assert!(!all[at + 1..].contains(one), "{at}");
     }
+    // Each byte counts, and where each word stands.
+    let long: Vec<u8> = (0..200).collect();
+    let whole = digest(&[&long]);
+    for at in 0..long.len() {
+        let mut other = long.clone();
+        other[at] ^= 1;
+        assert_ne!(digest(&[&other]), whole, "byte {at}");
+    }
+    for (one, other) in (0..25).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        let mut swapped = long.clone();
+        (0..8).for_each(|byte| swapped.swap(8 * one + byte, 8 * other + byte));
+        assert_ne!(digest(&[&swapped]), whole, "words {one} and {other}");
+    }
     // The same on every machine, for ever: two versions must agree on it.
-    assert_eq!(digest(&[b"palisade", b"a message that is longer than a word"]), Digest(3_718_774_685_145_823_533));
+    assert_eq!(digest(&[b"palisade", b"a message that is longer than a word"]), Digest(12_886_668_370_399_392_286));
 }
 
 #[test]
