@@ -27,6 +27,9 @@ use crate::{
 /// Bytes of messages in a batch: past 64 KiB a larger one is no faster.
 pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
+/// Bytes that a message takes beside its own while it waits for a reader.
+const MESSAGE_BYTES: usize = size_of::<Bytes>();
+
 /// A connection on which both sides said who they are.
 pub(crate) struct Session {
     pub(crate) connection: Connection,
@@ -115,7 +118,7 @@ async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> End
 
 /// Hands messages on when there is room, and remembers that in the same step: dropped before, they come again; after, they do not.
 async fn deliver(shared: &Shared, entry: &Entry, messages: Vec<Bytes>, place: Place) {
-    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    let bytes: usize = messages.iter().map(|message| message.len() + MESSAGE_BYTES).sum();
     let wanted = u32::try_from(bytes.clamp(1, shared.config.inbox_bytes)).unwrap_or(u32::MAX);
     // Neither is ever closed: the links are over when their tasks are.
     let Ok(room) = Arc::clone(&entry.inbox).acquire_many_owned(wanted).await else { return };
