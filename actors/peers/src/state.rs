@@ -174,7 +174,9 @@ pub fn condition(peers: &[Peer], troubles: &[String]) -> Condition {
             Some(format!("{} refuses this node ({why}): {said}", peer.name))
         }
     });
-    let all: Vec<String> = troubles.iter().cloned().chain(out).collect();
+    // Also of those that only dial: whoever is asked for that node's tree is shown now one and now the other.
+    let doubled = peers.iter().filter_map(|peer| Some(format!("{}: {}", peer.name, peer.doubled.as_ref()?)));
+    let all: Vec<String> = troubles.iter().cloned().chain(doubled).chain(out).collect();
     if all.is_empty() { Condition::Good } else { Condition::Degraded(all.join("; ")) }
 }
 

@@ -12,7 +12,7 @@ use palisade_domain::{NodeName, Refusal, UnixNanos};
 use palisade_protocol::{AlertStream, Condition, ConditionReported, NodesOf, SubscribeAlerts};
 use palisade_supervision::{Address, ChildSpec, Context, Overflow, Supervisor, Tree};
 use palisade_wire::frame::Message;
-use palisade_world::{BootNanos, Clock, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
+use palisade_world::{BootNanos, Clock, Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
@@ -27,7 +27,7 @@ fn node(name: &str) -> NodeName {
 }
 
 fn peer(name: &str, state: LinkState) -> Peer {
-    Peer { name: node(name), address: None, dialled: true, state, counts: LinkCounts::default() }
+    Peer { name: node(name), address: None, dialled: true, state, counts: LinkCounts::default(), doubled: None }
 }
 
 fn out() -> LinkState {
@@ -100,6 +100,14 @@ fn unit_peers_say_which_links_are_not_as_they_were_told_to_be() {
          c refuses this node (expired): too late"
     );
     assert_eq!(condition(&peers[..1], &[]), Condition::Good);
+    let doubled = Doubled {
+        addresses: [([10, 0, 0, 5], 7117).into(), ([10, 0, 0, 9], 7117).into()],
+        times: 3,
+        last: UnixNanos(0),
+    };
+    let two = Peer { dialled: false, doubled: Some(doubled), ..peer("e", LINKED) };
+    let said = "e: two nodes, at 10.0.0.5:7117 and at 10.0.0.9:7117, show copies of one certificate: give each its own";
+    assert_eq!(condition(&[two], &[]), Condition::Degraded(said.into()));
 }
 
 /// Links in memory: what one sends, the other hears.

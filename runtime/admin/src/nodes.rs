@@ -45,6 +45,9 @@ pub struct NodeAnswer {
     /// This node dials it; others only dial this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialled: Option<bool>,
+    /// Two nodes show this name, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubled: Option<DoubledAnswer>,
     /// What went over the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<LinkCountsAnswer>,
@@ -54,6 +57,20 @@ pub struct NodeAnswer {
     /// Milliseconds since it last told its alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts_age_ms: Option<u64>,
+}
+
+/// Two nodes with copies of one certificate: each takes the link from the other.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoubledAnswer {
+    /// Where both are.
+    pub addresses: Vec<String>,
+    /// How often one took the link back from the other.
+    pub times: u64,
+    /// When last: RFC 3339.
+    pub last: String,
+    /// The same in words.
+    pub said: String,
 }
 
 /// What went over a link since this node started.

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     ended::Ended,
     inbound::Inbound,
+    lives::Lives,
     outbound::{Piece, Queue, Resumed},
     session::BATCH_BYTES,
 };
@@ -38,6 +39,7 @@ pub(crate) struct Entry {
     pub(crate) untold: Notify,
     queue: Mutex<Queue>,
     inbound: Mutex<Inbound>,
+    lives: Mutex<Lives>,
     view: Mutex<View>,
     counts: Counters,
 }
@@ -79,6 +81,7 @@ impl Entry {
             untold: Notify::new(),
             queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
+            lives: Mutex::default(),
             view: Mutex::new(View { state: LinkState::Connecting, address: dial }),
             counts: Counters::default(),
         }
@@ -134,6 +137,14 @@ impl Entry {
         step(&mut held(&self.inbound))
     }
 
+    /// The peer numbers by this run, and is there.
+    pub(crate) fn hear_life(&self, run: Run, address: SocketAddr, now: UnixNanos) {
+        let doubled = held(&self.lives).hear(run, address, now);
+        if let Some(doubled) = doubled {
+            tracing::error!(peer = %self.name, times = doubled.times, "{doubled}");
+        }
+    }
+
     pub(crate) fn count_received(&self, messages: u64) {
         self.counts.received.fetch_add(messages, Ordering::Relaxed);
     }
@@ -174,6 +185,9 @@ impl Entry {
         };
         let state = match ended {
             Ended::Refused { why, said, by_us } => LinkState::Refused { why, said, by_us, since },
+            Ended::TakenOver(said) => {
+                LinkState::Out { why: format!("{said}: another node has a copy of this node's certificate"), since }
+            }
             Ended::Out(why) => LinkState::Out { why, since },
         };
         (view.state != state).then(|| {
@@ -182,7 +196,7 @@ impl Entry {
         })
     }
 
-    pub(crate) fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self, now: UnixNanos) -> Peer {
         let (waiting, most) = held(&self.queue).bytes();
         let counts = LinkCounts {
             sent: self.counts.sent.load(Ordering::Relaxed),
@@ -201,6 +215,7 @@ impl Entry {
             dialled: self.dial.is_some(),
             state: view.state.clone(),
             counts,
+            doubled: held(&self.lives).doubled(now),
         }
     }
 }

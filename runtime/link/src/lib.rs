@@ -29,6 +29,7 @@ mod entry;
 mod handshake;
 mod inbound;
 mod links;
+mod lives;
 mod machine;
 mod outbound;
 mod peer;

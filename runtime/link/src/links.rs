@@ -372,7 +372,7 @@ async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
     let arrival = match heard.await {
         Ok(arrival) => arrival,
         Err(Ended::Refused { why, said, by_us }) => return shared.turned_away(address, why, said, by_us),
-        Err(Ended::Out(why)) => {
+        Err(Ended::Out(why) | Ended::TakenOver(why)) => {
             tracing::debug!(%address, %why, "who dialled went away");
             return;
         }
@@ -435,7 +435,8 @@ impl Link for Links {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        held(&self.shared.table).values().map(|(entry, _)| entry.peer()).collect()
+        let now = self.shared.now();
+        held(&self.shared.table).values().map(|(entry, _)| entry.peer(now)).collect()
     }
 
     fn turned_away(&self) -> Vec<TurnedAway> {

@@ -14,11 +14,13 @@ use tokio::{
 };
 
 use crate::{
+    backoff::Backoff,
     ended::{self, Ended},
     entry::Entry,
     handshake::{self, Arrival, WITHIN},
     inbound::Inbound,
     links::Shared,
+    lives::SAID_FOR,
     outbound::Resumed,
     session::{self, Session},
     verify::Side,
@@ -29,8 +31,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// A link that stood this long starts its delays anew.
 const STOOD: Duration = Duration::from_secs(10);
 
-/// Why an older connection is closed.
-const TAKEN_OVER: &str = "a newer connection took over";
+/// Delays of who finds that another node goes by its name: they would take the link from each other for ever, each as fast as it dials.
+const DISPLACED: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(300) };
 
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -73,6 +75,8 @@ struct Task {
     dial: Option<Dial>,
     dial_at: Option<Instant>,
     failures: u32,
+    /// How often another node took the link, one after the other.
+    displaced: u32,
 }
 
 /// Polls what there is; never ready where there is nothing.
@@ -107,7 +111,7 @@ async fn until(at: Option<Instant>) {
 pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mpsc::Receiver<Arrival>) {
     let dial_at = entry.dial.map(|_| Instant::now());
     let mut closing = shared.closing.subscribe();
-    let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0 };
+    let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0, displaced: 0 };
     loop {
         let may_dial = task.dial.is_none();
         tokio::select! {
@@ -171,14 +175,16 @@ impl Task {
         let Some(Dial { shown, stage: Stage::Greeting(_, _, old), .. }) = self.dial.take() else { return };
         match greeted {
             Ok((connection, has, control)) => {
+                let address = connection.remote_address();
                 let begin = self.resume(has).begin();
                 let chain = handshake::chain(&connection);
                 self.link(Session { connection, side: Side::Dialled, chain, shown, control, begin });
+                old.inspect(|old| ended::take_over(old, address));
             }
-            Err(ended) => self.failed(ended),
-        }
-        if let Some(old) = old {
-            ended::goodbye(&old, TAKEN_OVER);
+            Err(ended) => {
+                self.failed(ended);
+                old.inspect(|old| ended::goodbye(old, "a newer connection was tried and failed"));
+            }
         }
     }
 
@@ -192,7 +198,8 @@ impl Task {
             olds.extend([Some(connection), old]);
         }
         let Arrival { connection, chain, shown, hello, version, control: (mut tell, heard) } = arrival;
-        self.entry.dialled_from(connection.remote_address());
+        let address = connection.remote_address();
+        self.entry.dialled_from(address);
         let taken = self.entry.inbound(Inbound::connected);
         match handshake::welcome(&self.shared, &connection, &mut tell, version, taken).await {
             Ok(()) => {
@@ -201,7 +208,7 @@ impl Task {
             }
             Err(ended) => self.failed(ended),
         }
-        olds.into_iter().flatten().for_each(|old| ended::goodbye(&old, TAKEN_OVER));
+        olds.into_iter().flatten().for_each(|old| ended::take_over(&old, address));
     }
 
     /// Whether our own connection, just made or in the making, is the one that stays.
@@ -238,19 +245,25 @@ impl Task {
     }
 
     fn ended(&mut self, ended: Ended) {
-        if let Some(current) = self.current.take()
-            && current.since.elapsed() >= STOOD
-        {
+        let stood = self.current.take().map(|current| current.since.elapsed()).unwrap_or_default();
+        if stood >= STOOD {
             self.failures = 0;
+        }
+        if stood >= SAID_FOR {
+            self.displaced = 0;
         }
         self.failed(ended);
     }
 
     /// A dial failed, or the link ended: it is tried again, while the link that there may still be goes on.
     fn failed(&mut self, ended: Ended) {
-        self.failures = self.failures.saturating_add(1);
+        let (backoff, failures) = match ended {
+            Ended::TakenOver(_) => (&DISPLACED, &mut self.displaced),
+            _ => (&self.shared.config.backoff, &mut self.failures),
+        };
+        *failures = failures.saturating_add(1);
         if self.entry.dial.is_some() {
-            let delay = self.shared.config.backoff.delay(self.failures, &*self.shared.rng);
+            let delay = backoff.delay(*failures, &*self.shared.rng);
             self.dial_at = Some(Instant::now() + delay);
         }
         if self.current.is_some() {

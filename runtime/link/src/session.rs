@@ -99,6 +99,7 @@ async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> End
                 if let Err(error) = entry.inbound(|inbound| inbound.begin(place)) {
                     return refused(connection, &error);
                 }
+                entry.hear_life(place.run, connection.remote_address(), shared.now());
             }
             Ok(Some(Frame::Batch(batch))) => {
                 let place = match entry.inbound(|inbound| inbound.after(&batch)) {

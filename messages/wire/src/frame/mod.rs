@@ -37,7 +37,7 @@ pub use self::{
     cbor::CborError,
     digest::Digest,
     message::{LONGEST_ANSWER, MOST_ALERTS, MOST_ROWS, Message, MessageError, TreeRow},
-    refusal::{GOODBYE, LONGEST_REASON, close_code, of_close_code, of_tls_alert},
+    refusal::{GOODBYE, LONGEST_REASON, TAKEN_OVER, close_code, of_close_code, of_tls_alert},
     version::{SPOKEN, Versions},
 };
 

@@ -244,6 +244,7 @@ fn unit_refusal_codes_come_back_and_a_goodbye_is_none() {
         assert_eq!(of_close_code(close_code(refusal).into()), Some(refusal));
     }
     assert_eq!(of_close_code(GOODBYE.into()), None);
+    assert_eq!(of_close_code(TAKEN_OVER.into()), None);
     assert_eq!(of_close_code(u64::MAX), None);
     assert_eq!(
         (of_tls_alert(45), of_tls_alert(48), of_tls_alert(44)),

@@ -164,6 +164,43 @@ fn unit_link_goes_on_with_a_peer_that_was_killed_and_comes_back() {
 }
 
 #[test]
+fn unit_link_says_that_two_nodes_show_one_certificate_and_they_take_the_link_ever_less_often() {
+    simulated(async {
+        let (bed, office) = (Bed::new(6), Office::new(7));
+        let x = bed.start(2, &office.papers("x"), &[]);
+        let papers = office.papers("a");
+        let one = bed.start(1, &papers, &[("x", 2)]);
+        until_linked(&one, "x").await;
+        pause(20.0).await;
+        assert_eq!(peer(&x, "a").doubled, None);
+        let other = bed.start(3, &papers, &[("x", 2)]);
+        let LinkState::Out { why, .. } = until(&one, "x", |state| !state.is_linked()).await else { panic!("out") };
+        let said =
+            "a newer connection took over, from 10.0.0.3:7000: another node has a copy of this node's certificate";
+        assert_eq!(why, said);
+        pause(10.0).await;
+        let doubled = peer(&x, "a").doubled.expect("seen when the first came back");
+        let mut addresses = doubled.addresses;
+        addresses.sort_unstable();
+        assert_eq!(addresses, [address(1), address(3)]);
+        // Whoever is linked has a link that works.
+        pause(1000.0).await;
+        let before = peer(&x, "a").counts.linked;
+        pause(3600.0).await;
+        let taken = peer(&x, "a").counts.linked - before;
+        assert!((5..=50).contains(&taken), "{taken} times in an hour");
+        assert!(peer(&x, "a").doubled.is_some_and(|now| now.times > doubled.times));
+        // The copy goes: the other comes back and stays, and after a while nothing is said of it.
+        other.close().await;
+        pause(400.0).await;
+        until_linked(&one, "x").await;
+        let linked = peer(&x, "a").counts.linked;
+        pause(1000.0).await;
+        assert_eq!((peer(&x, "a").counts.linked, peer(&x, "a").doubled), (linked, None));
+    });
+}
+
+#[test]
 fn unit_link_refuses_messages_that_cannot_be_sent() {
     simulated(async {
         let (bed, office) = (Bed::new(5), Office::new(7));

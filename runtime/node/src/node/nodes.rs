@@ -3,8 +3,8 @@
 use palisade_admin::{
     Metric, MetricKind, ViewError,
     nodes::{
-        AllAlerts, LinkCountsAnswer, NodeAnswer, NodeMark, NodeTree, Nodes as NodesAnswer, TreeRowAnswer, Trees,
-        TurnedAwayAnswer,
+        AllAlerts, DoubledAnswer, LinkCountsAnswer, NodeAnswer, NodeMark, NodeTree, Nodes as NodesAnswer,
+        TreeRowAnswer, Trees, TurnedAwayAnswer,
     },
 };
 use palisade_protocol::{NodeSeen, Nodes, NodesOf};
@@ -114,6 +114,12 @@ fn node(seen: &NodeSeen) -> NodeAnswer {
         node: peer.name.to_string(),
         address: peer.address.map(|address| address.to_string()),
         dialled: Some(peer.dialled),
+        doubled: peer.doubled.as_ref().map(|doubled| DoubledAnswer {
+            addresses: doubled.addresses.map(|address| address.to_string()).to_vec(),
+            times: doubled.times,
+            last: doubled.last.rfc3339(),
+            said: doubled.to_string(),
+        }),
         counts: Some(LinkCountsAnswer {
             sent: counts.sent,
             taken_by_peer: counts.taken_by_peer,
@@ -192,6 +198,7 @@ mod tests {
                 dialled: true,
                 state,
                 counts: LinkCounts::default(),
+                doubled: None,
             },
             tree: None,
             alerts: Some(Said { items, omitted: 2, age_ms: 9 }),
