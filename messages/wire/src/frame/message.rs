@@ -200,7 +200,8 @@ impl Message {
         let message = match kind {
             1 => Self::AskTree { question },
             2 => {
-                let rows = items(&mut reader, &mut keys, MOST_ROWS, read_row)?;
+                let mut room = LONGEST_ANSWER;
+                let rows = items(&mut reader, &mut keys, MOST_ROWS, |reader| read_row(reader, &mut room))?;
                 Self::Tree { question, rows, omitted: omitted(&mut reader, &mut keys)? }
             }
             3 => {
@@ -286,27 +287,33 @@ fn write_row(writer: &mut Writer<'_>, row: &TreeRow) {
     }
 }
 
-fn read_row(reader: &mut Reader<'_>) -> Result<TreeRow, MessageError> {
+/// `room` is what is left of the bytes of text that an answer may have.
+fn read_row(reader: &mut Reader<'_>, room: &mut usize) -> Result<TreeRow, MessageError> {
     let mut keys = Keys { left: reader.map(MOST_KEYS)?, last: None };
     let mut row = TreeRow::default();
     let mut seen = 0u32;
     let mut mail = [0; 4];
+    let mut text = |reader: &mut Reader<'_>, most: usize| -> Result<String, MessageError> {
+        let text = reader.text(most.min(*room))?;
+        *room -= text.len();
+        Ok(text.to_owned())
+    };
     while let Some(key) = keys.next(reader)? {
         match key {
             0 => {
                 let level = reader.unsigned()?;
                 row.level = u32::try_from(level).map_err(|_| MessageError::Key(key))?;
             }
-            1 => reader.text(LONGEST_NAME)?.clone_into(&mut row.name),
-            2 => reader.text(LONGEST_NAME)?.clone_into(&mut row.kind),
-            3 => reader.text(LONGEST_NAME)?.clone_into(&mut row.state),
+            1 => row.name = text(reader, LONGEST_NAME)?,
+            2 => row.kind = text(reader, LONGEST_NAME)?,
+            3 => row.state = text(reader, LONGEST_NAME)?,
             4 => row.restarts = reader.unsigned()?,
             5 => row.uptime_ms = Some(reader.unsigned()?),
             6 => mail[0] = reader.unsigned()?,
             7 => mail[1] = reader.unsigned()?,
             8 => mail[2] = reader.unsigned()?,
             9 => mail[3] = reader.unsigned()?,
-            10 => row.last_error = Some(reader.text(LONGEST_ERROR)?.to_owned()),
+            10 => row.last_error = Some(text(reader, LONGEST_ERROR)?),
             key => return Err(MessageError::Key(key)),
         }
         seen |= 1 << key;

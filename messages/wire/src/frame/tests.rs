@@ -236,6 +236,16 @@ fn unit_message_answer_leaves_out_what_does_not_fit_and_counts_it() {
     assert_eq!((lines, omitted), (vec![long, "new".to_owned()], 2), "the newest stay");
 }
 
+#[test]
+fn unit_message_of_more_text_than_an_answer_may_have_is_refused_where_it_is_read() {
+    // Each row holds to its bounds; all of them together do not.
+    let row = TreeRow { last_error: Some("e".repeat(512)), name: "n".repeat(256), ..TreeRow::default() };
+    let rows = |count| Message::Tree { question: 1, rows: vec![row.clone(); count], omitted: 0 }.write();
+    let fit = LONGEST_ANSWER / (512 + 256);
+    assert!(fit < MOST_ROWS && Message::read(&rows(fit)).is_ok());
+    assert!(matches!(Message::read(&rows(fit + 1)), Err(MessageError::Cbor(CborError::TooLong { .. }))));
+}
+
 const LONGEST_NAME_OF_A_ROW: usize = 256;
 
 #[test]
