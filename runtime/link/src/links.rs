@@ -19,11 +19,11 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::{
-    authority,
     backoff::Backoff,
     credentials::{CredentialSource, CredentialsError},
     ended::{self, Ended},
     entry::Entry,
+    examine,
     handshake::{self, Arrival, WITHIN},
     peer,
     quic::{EndpointKeys, Making, PortRuntime, PortSocket, Socket, Tls, Transport, WallClock},
@@ -39,8 +39,6 @@ const UNPROVEN: usize = 8;
 const STRANGERS: usize = 16;
 /// Connections of one peer that wait to be taken up.
 const ARRIVALS: usize = 4;
-/// A certificate that ends within this is said to.
-const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How links behave.
 #[derive(Debug, Clone)]
@@ -139,6 +137,8 @@ pub(crate) struct Shared {
     strangers: Mutex<VecDeque<TurnedAway>>,
     /// Why the credentials as they are now are not in force.
     trouble: Mutex<Option<String>>,
+    /// All that is wrong with the node's own credentials, in words; empty where nothing is.
+    troubles: Mutex<Vec<String>>,
 }
 
 /// A lock that nobody holds over an await, and within which nothing panics.
@@ -206,6 +206,36 @@ impl Shared {
         Some(door)
     }
 
+    /// What is wrong with the node's own credentials, in words; empty where nothing is.
+    fn look_for_troubles(&self) -> Vec<String> {
+        let mut troubles: Vec<String> = held(&self.trouble).clone().into_iter().collect();
+        let (tls, now) = (Arc::clone(&self.tls.borrow()), self.now());
+        if let Some(ends) = examine::ends_soon(&tls.credentials, now) {
+            let text = ends.rfc3339();
+            troubles.push(match now >= ends {
+                true => format!("this node's certificate ended {text}: no node links to it"),
+                false => format!("this node's certificate ends {text}"),
+            });
+        }
+        troubles.extend(examine::late_lists(&tls.list_dates, now));
+        troubles
+    }
+
+    /// As they were when they were last looked for: lists are long, and who asks asks often.
+    fn told_troubles(&self) -> Vec<String> {
+        held(&self.troubles).clone()
+    }
+
+    /// Looks for them, and says what is new.
+    fn tell_troubles(&self) {
+        let now = self.look_for_troubles();
+        let before = std::mem::replace(&mut *held(&self.troubles), now.clone());
+        now.iter().filter(|said| !before.contains(said)).for_each(|said| tracing::warn!("{said}"));
+        if now.is_empty() && !before.is_empty() {
+            tracing::info!("certificates are sound again");
+        }
+    }
+
     fn turned_away(&self, address: SocketAddr, why: Refusal, said: String, by_us: bool) {
         let mut strangers = held(&self.strangers);
         let now = self.now();
@@ -268,29 +298,15 @@ impl Links {
             table: Mutex::default(),
             strangers: Mutex::default(),
             trouble: Mutex::default(),
+            troubles: Mutex::default(),
         });
+        shared.tell_troubles();
         // First of all tasks at its place: the others find the socket.
         shared.spawn(run(Arc::clone(&shared), socket));
         for (name, address) in shared.config.peers.clone() {
             let _ = shared.door(&name, Some(address));
         }
         Ok(Arc::new(Self { shared, reader: tokio::sync::Mutex::new(reader) }))
-    }
-
-    /// What is wrong with the node's own credentials, in words; empty where nothing is.
-    fn own_troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> = held(&self.shared.trouble).clone().into_iter().collect();
-        let tls = Arc::clone(&self.shared.tls.borrow());
-        let ends = tls.credentials.chain.first().and_then(|own| authority::ends(own));
-        if let Some(ends) = ends {
-            let (now, text) = (self.shared.now(), ends.rfc3339());
-            if now >= ends {
-                troubles.push(format!("this node's certificate ended {text}: no node links to it"));
-            } else if ends.0 - now.0 < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX) {
-                troubles.push(format!("this node's certificate ends {text}"));
-            }
-        }
-        troubles
     }
 
     /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.
@@ -311,6 +327,7 @@ async fn run(shared: Arc<Shared>, socket: Socket) {
         Err(error) => {
             tracing::error!(%error, "no links: the socket cannot be used");
             *held(&shared.trouble) = Some(format!("the socket cannot be used: {error}"));
+            shared.tell_troubles();
             return;
         }
     }
@@ -397,15 +414,9 @@ async fn refresh(shared: &Shared) {
     loop {
         tokio::time::sleep(shared.config.read_every).await;
         let trouble = renew(shared).err();
-        let said = trouble
-            .as_ref()
+        *held(&shared.trouble) = trouble
             .map(|error| format!("certificates as they are now are not in force, the last good ones are: {error}"));
-        let before = std::mem::replace(&mut *held(&shared.trouble), said.clone());
-        match said {
-            Some(said) if before.as_ref() != Some(&said) => tracing::error!("{said}"),
-            None if before.is_some() => tracing::info!("certificates are sound again"),
-            _ => {}
-        }
+        shared.tell_troubles();
     }
 }
 
@@ -444,7 +455,7 @@ impl Link for Links {
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.own_troubles()
+        self.shared.told_troubles()
     }
 
     fn try_send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {

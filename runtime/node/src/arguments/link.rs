@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use palisade_domain::NodeName;
+use palisade_link::CredentialFiles;
 
 use super::{Output, ask::AdminArguments};
 
@@ -34,6 +35,17 @@ pub struct LinkArguments {
 }
 
 impl LinkArguments {
+    /// Where certificates are.
+    #[must_use]
+    pub fn files(&self) -> CredentialFiles {
+        CredentialFiles {
+            certificate: self.link_certificate.clone(),
+            key: self.link_key.clone(),
+            authorities: self.link_ca.clone(),
+            revoked: self.link_revoked.clone(),
+        }
+    }
+
     /// Whom to dial.
     ///
     /// # Errors
@@ -96,6 +108,12 @@ pub enum CertificateCommand {
     Revoke {
         /// The certificate.
         certificate: PathBuf,
+        /// Where the authority is.
+        #[arg(long, default_value = DIRECTORY)]
+        directory: PathBuf,
+    },
+    /// Make the revocation list anew with what is on it, for a date further on.
+    RenewList {
         /// Where the authority is.
         #[arg(long, default_value = DIRECTORY)]
         directory: PathBuf,
