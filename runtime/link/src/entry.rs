@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use palisade_domain::{NodeName, UnixNanos};
 use palisade_wire::frame::{Place, Run};
-use palisade_world::{LinkCounts, LinkState, Peer};
+use palisade_world::{Doubled, LinkCounts, LinkState, Peer};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
@@ -140,9 +140,24 @@ impl Entry {
     /// The peer numbers by this run, and is there.
     pub(crate) fn hear_life(&self, run: Run, address: SocketAddr, now: UnixNanos) {
         let doubled = held(&self.lives).hear(run, address, now);
+        self.say_doubled(doubled);
+    }
+
+    /// It is two, at these addresses.
+    pub(crate) fn hear_both(&self, addresses: [SocketAddr; 2], now: UnixNanos) {
+        let doubled = held(&self.lives).both(addresses, now);
+        self.say_doubled(doubled);
+    }
+
+    fn say_doubled(&self, doubled: Option<Doubled>) {
         if let Some(doubled) = doubled {
             tracing::error!(peer = %self.name, times = doubled.times, "{doubled}");
         }
+    }
+
+    /// The newest life of the peer, and how many times one was heard.
+    pub(crate) fn newest_life(&self) -> (Option<Run>, u64) {
+        held(&self.lives).newest()
     }
 
     pub(crate) fn count_received(&self, messages: u64) {

@@ -177,7 +177,7 @@ impl Shared {
         held(&self.table).get(name).map(|(entry, _)| Arc::clone(entry))
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Err(gone) = self.ports.place.run(Box::new(move || Box::pin(task))) {
             tracing::debug!(%gone, "a task of a link comes too late");
         }

@@ -1,8 +1,8 @@
 //! The lives of a peer: by which runs it numbered its messages, and from where. The pure part of seeing that a peer is two nodes.
 //!
 //! A process draws its run when it begins, and never again takes one that it had. So a run that comes back after another is proof that two
-//! processes show one name: copies of one certificate, each of which takes the link from the other. That a node moved, or began anew, is
-//! no proof, and is not said to be.
+//! processes show one name: copies of one certificate, each of which takes the link from the other. So is a connection that still answers
+//! while another has begun with another run. That a node moved, or began anew, is no proof, and is not said to be.
 //!
 //! Bound: [`LIVES`] lives; of more copies than that at a time, none is seen.
 
@@ -22,11 +22,13 @@ pub(crate) struct Lives {
     /// The newest last.
     heard: VecDeque<(Run, SocketAddr)>,
     doubled: Option<Doubled>,
+    hears: u64,
 }
 
 impl Lives {
     /// The peer numbers by this run, and is there. What is to be said of it, where that is more than before.
     pub(crate) fn hear(&mut self, run: Run, address: SocketAddr, now: UnixNanos) -> Option<Doubled> {
+        self.hears += 1;
         let known = self.heard.iter().position(|(heard, _)| *heard == run);
         let newest = self.heard.back().map(|(heard, address)| (*heard, *address));
         let again = match (known, newest) {
@@ -40,12 +42,21 @@ impl Lives {
             self.heard.pop_front();
         }
         self.heard.push_back((run, address));
-        let other = again?;
+        self.both([again?, address], now)
+    }
+
+    /// Two were there at once. What is to be said of it, where that is more than before.
+    pub(crate) fn both(&mut self, addresses: [SocketAddr; 2], now: UnixNanos) -> Option<Doubled> {
         let times = self.doubled(now).map_or(0, |doubled| doubled.times) + 1;
-        let doubled = Doubled { addresses: [other, address], times, last: now };
+        let doubled = Doubled { addresses, times, last: now };
         self.doubled = Some(doubled.clone());
         // Who comes back again and again is not said again and again.
         times.is_power_of_two().then_some(doubled)
+    }
+
+    /// The newest, and how many times one was heard.
+    pub(crate) fn newest(&self) -> (Option<Run>, u64) {
+        (self.heard.back().map(|(run, _)| *run), self.hears)
     }
 
     /// Whether it is two, as far as is known now.

@@ -4,7 +4,7 @@
 //! newer connection takes over from an older one without a gap: both sides stop writing on the old one before they say on the new one
 //! where they are, and the old is closed when that is answered.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use palisade_wire::frame::{Place, Run};
 use quinn::Connection;
@@ -31,6 +31,11 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// A link that stood this long starts its delays anew.
 const STOOD: Duration = Duration::from_secs(10);
 
+/// Between two looks at a connection that is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// Twice as often as that, an idle connection is kept alive.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 /// Delays of who finds that another node goes by its name: they would take the link from each other for ever, each as fast as it dials.
 const DISPLACED: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(300) };
 
@@ -136,6 +141,34 @@ pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mp
     }
 }
 
+/// Whether a connection still answers while its peer's name has begun another life elsewhere. A node that began anew has forgotten the
+/// keys of its old connections, so silence is the usual answer.
+async fn is_another(entry: &Entry, old: &Connection, before: (Option<Run>, u64)) -> bool {
+    let heard = async {
+        while entry.newest_life().1 == before.1 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let heard = tokio::time::timeout(WITHIN, heard).await;
+    if heard.is_err() || entry.newest_life().0 == before.0 || old.close_reason().is_some() {
+        return false;
+    }
+    // What was on its way when it ended comes within this.
+    tokio::time::sleep(ON_ITS_WAY).await;
+    let datagrams = old.stats().udp_rx.datagrams;
+    let answers = async {
+        while old.close_reason().is_none() {
+            if old.stats().udp_rx.datagrams > datagrams {
+                return true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
+    };
+    // Whoever is alive answers to what keeps the connection so.
+    tokio::time::timeout(ANSWERS_WITHIN, answers).await.unwrap_or(false)
+}
+
 impl Task {
     fn begin_dial(&mut self) {
         self.dial_at = None;
@@ -175,11 +208,13 @@ impl Task {
         let Some(Dial { shown, stage: Stage::Greeting(_, _, old), .. }) = self.dial.take() else { return };
         match greeted {
             Ok((connection, has, control)) => {
-                let address = connection.remote_address();
+                let (address, before) = (connection.remote_address(), self.entry.newest_life());
                 let begin = self.resume(has).begin();
                 let chain = handshake::chain(&connection);
                 self.link(Session { connection, side: Side::Dialled, chain, shown, control, begin });
-                old.inspect(|old| ended::take_over(old, address));
+                if let Some(old) = old {
+                    self.retire(old, before, address);
+                }
             }
             Err(ended) => {
                 self.failed(ended);
@@ -198,7 +233,7 @@ impl Task {
             olds.extend([Some(connection), old]);
         }
         let Arrival { connection, chain, shown, hello, version, control: (mut tell, heard) } = arrival;
-        let address = connection.remote_address();
+        let (address, before) = (connection.remote_address(), self.entry.newest_life());
         self.entry.dialled_from(address);
         let taken = self.entry.inbound(Inbound::connected);
         match handshake::welcome(&self.shared, &connection, &mut tell, version, taken).await {
@@ -208,7 +243,23 @@ impl Task {
             }
             Err(ended) => self.failed(ended),
         }
-        olds.into_iter().flatten().for_each(|old| ended::take_over(&old, address));
+        olds.into_iter().flatten().for_each(|old| self.retire(old, before, address));
+    }
+
+    /// Ends a connection, of a peer that had that life, in whose place there is another.
+    fn retire(&self, old: Connection, before: (Option<Run>, u64), by: SocketAddr) {
+        let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
+        self.shared.spawn(async move {
+            let mut closing = shared.closing.subscribe();
+            tokio::select! {
+                biased;
+                () = closed(&mut closing) => {}
+                two = is_another(&entry, &old, before) => if two {
+                    entry.hear_both([old.remote_address(), by], shared.now());
+                }
+            }
+            ended::take_over(&old, by);
+        });
     }
 
     /// Whether our own connection, just made or in the making, is the one that stays.

@@ -56,10 +56,10 @@ fn message(bytes: &[u8]) {
                 };
                 assert!(rows.len() <= MOST_ROWS && rows.iter().map(text).sum::<usize>() <= LONGEST_ANSWER);
             }
-            Message::Alerts { lines, .. } => {
+            Message::Alerts { lines, .. } | Message::Followed { lines, .. } => {
                 assert!(lines.len() <= MOST_ALERTS && lines.iter().map(String::len).sum::<usize>() <= LONGEST_ANSWER);
             }
-            Message::AskTree { .. } | Message::AskAlerts { .. } => {}
+            Message::AskTree { .. } | Message::AskAlerts { .. } | Message::FollowAlerts { .. } => {}
         }
         assert_eq!(Message::read(&message.write()), Ok(message));
     }

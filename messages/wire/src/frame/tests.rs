@@ -128,7 +128,10 @@ proptest! {
             Message::AskTree { question },
             Message::tree(question, rows),
             Message::AskAlerts { question, recent: question },
-            Message::alerts(question, lines),
+            Message::alerts(question, lines.clone()),
+            Message::FollowAlerts { question, recent: question },
+            Message::followed(question, lines.clone(), question, FollowedLines::First),
+            Message::followed(question, lines, 0, FollowedLines::Last),
         ] {
             let written = message.write();
             prop_assert!(written.len() <= LONGEST_MESSAGE);

@@ -201,6 +201,49 @@ fn unit_link_says_that_two_nodes_show_one_certificate_and_they_take_the_link_eve
 }
 
 #[test]
+fn unit_link_sees_two_nodes_of_one_name_though_only_one_of_them_dials() {
+    simulated(async {
+        let (bed, office) = (Bed::new(8), Office::new(7));
+        let papers = office.papers("c");
+        let x = bed.start(2, &office.papers("x"), &[("c", 1)]);
+        let one = bed.start(1, &papers, &[]);
+        until_linked(&x, "c").await;
+        pause(15.0).await;
+        let copy = bed.start(3, &papers, &[("x", 2)]);
+        until_linked(&copy, "x").await;
+        pause(8.0).await;
+        let doubled = peer(&x, "c").doubled.expect("the first still answers");
+        assert_eq!(doubled.addresses, [address(1), address(3)]);
+        let LinkState::Out { why, .. } = peer(&one, "x").state else { panic!("out") };
+        assert!(why.contains("another node has a copy"), "{why}");
+        assert!(peer(&x, "c").state.is_linked() && peer(&copy, "x").state.is_linked());
+    });
+}
+
+#[test]
+fn unit_link_takes_a_node_that_began_anew_or_moved_for_one() {
+    simulated(async {
+        let (bed, office) = (Bed::new(9), Office::new(7));
+        let papers = office.papers("a");
+        let x = bed.start(2, &office.papers("x"), &[]);
+        for at in [1, 1, 3] {
+            // A process of its own: dropping it is the kill, and its connection is not closed.
+            let process = tokio::task::LocalSet::new();
+            let a = process.run_until(async { bed.start(at, &papers, &[("x", 2)]) }).await;
+            process.run_until(async { until_linked(&a, "x").await }).await;
+            process.run_until(pause(1.0)).await;
+            drop(process);
+            drop(a);
+        }
+        let a = bed.start(1, &papers, &[("x", 2)]);
+        until_linked(&a, "x").await;
+        pause(20.0).await;
+        assert!(peer(&x, "a").counts.linked >= 4);
+        assert_eq!(peer(&x, "a").doubled, None);
+    });
+}
+
+#[test]
 fn unit_link_refuses_messages_that_cannot_be_sent() {
     simulated(async {
         let (bed, office) = (Bed::new(5), Office::new(7));

@@ -76,16 +76,21 @@ fn why(node: &NodeAnswer) -> String {
 
 /// One line that says how a node is, before what it last said.
 pub fn heading(node: &NodeAnswer, age_ms: Option<u64>) -> String {
-    let since = node.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
-    let why = why(node);
-    let why = if why.is_empty() { why } else { format!(": {why}") };
     let age = match (node.state.as_str(), age_ms) {
         ("here", _) => String::new(),
         (_, Some(age)) => format!(" (as it said {:.1} s ago)", std::time::Duration::from_millis(age).as_secs_f64()),
         (_, None) => " (it has said nothing yet)".to_owned(),
     };
+    state(node) + &age
+}
+
+/// How a node is.
+pub fn state(node: &NodeAnswer) -> String {
+    let since = node.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    let why = why(node);
+    let why = if why.is_empty() { why } else { format!(": {why}") };
     let doubled = node.doubled.as_ref().map(|doubled| format!("; {}", doubled.said)).unwrap_or_default();
-    printable(&format!("{} is {}{since}{why}{age}{doubled}", node.node, node.state))
+    printable(&format!("{} is {}{since}{why}{doubled}", node.node, node.state))
 }
 
 /// `palisade tree --nodes all`.
@@ -161,7 +166,7 @@ mod tests {
         );
         assert_eq!(
             heading(&out, Some(1500)),
-            "b is refused since 2026-11-25T21:37:41.000000Z: it refuses this node, revoked: \\u{1b}[2J (as it said 1.5 s ago); two nodes"
+            "b is refused since 2026-11-25T21:37:41.000000Z: it refuses this node, revoked: \\u{1b}[2J; two nodes (as it said 1.5 s ago)"
         );
         assert_eq!(heading(&node("a", "here"), None), "a is here");
     }

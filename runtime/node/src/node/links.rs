@@ -8,12 +8,12 @@ use std::{
 use anyhow::Context as _;
 use palisade_link::{CredentialFiles, CredentialSource as _, LinkConfig, Links, MachineRng, Ports, Socket, Transport};
 use palisade_peers::Peers;
-use palisade_protocol::{ConditionReported, NodesOf, SubscribeAlerts};
+use palisade_protocol::{ConditionReported, SubscribeAlerts};
 use palisade_supervision::{ArbiterThread, Asker, ChildSpec, MailboxOf, Outbox, Place, Supervisor, Tree};
 use palisade_wire::frame::LONGEST_ANSWER;
 use palisade_world::Link;
 
-use super::bound::Row;
+use super::{bound::Row, nodes::NodesAskers};
 use crate::{arguments::LinkArguments, clock::MachineClock};
 
 /// Bytes that wait for one peer, that came from it, and that are in QUIC's window: answers are some hundred KiB at most.
@@ -101,9 +101,9 @@ impl RunningLinks {
         supervisor: Supervisor,
         alerts: Asker<SubscribeAlerts>,
         conditions: Outbox<ConditionReported>,
-    ) -> (Supervisor, Asker<NodesOf>) {
+    ) -> (Supervisor, NodesAskers) {
         let mailbox: MailboxOf<Peers> = MailboxOf::new("peers", QUESTIONS);
-        let asker = mailbox.address().asker();
+        let askers = NodesAskers { nodes: mailbox.address().asker(), follow: mailbox.address().asker() };
         let tree = Arc::clone(&self.tree);
         let wiring = palisade_peers::Wiring {
             link: Arc::<Links>::clone(&self.links),
@@ -113,7 +113,7 @@ impl RunningLinks {
             conditions,
         };
         let child = ChildSpec::with_mailbox(mailbox, move |_| Ok(Peers::new(wiring.clone()))).place(self.place());
-        (supervisor.child(child), asker)
+        (supervisor.child(child), askers)
     }
 
     /// The tree stands.

@@ -7,15 +7,15 @@ use palisade_assembly::{Askers, Live, Open, Places, PolicyFiles, Ports, Settings
 use palisade_containers::{NodeConfig, NodeContainers};
 use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
-use palisade_protocol::NodesOf;
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
-use palisade_supervision::{ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
+use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
 use palisade_users::PasswdFiles;
 use palisade_world::Containers;
 
 use super::{
     Configured, Kernel,
     links::RunningLinks,
+    nodes::NodesAskers,
     outputs::{self, Outputs, Sinks},
     recording,
     reload::{self, Configuration, ReloadConfiguration},
@@ -31,7 +31,7 @@ pub struct Planted {
     /// SIGHUP's.
     pub reload: Outbox<ReloadConfiguration>,
     /// Of other nodes, where there are links.
-    pub nodes: Option<Asker<NodesOf>>,
+    pub nodes: Option<NodesAskers>,
 }
 
 /// The threads: a slow sink never delays enforcement, nor a large compilation a question, nor a large directory an admission.
