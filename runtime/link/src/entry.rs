@@ -25,8 +25,6 @@ use crate::{
 /// See the module.
 pub(crate) struct Entry {
     pub(crate) name: NodeName,
-    /// Where it is dialled; none of one that only dials.
-    pub(crate) dial: Option<SocketAddr>,
     /// Room for what came and was not yet asked for, in bytes.
     pub(crate) inbox: Arc<Semaphore>,
     /// Something waits to be written.
@@ -45,6 +43,8 @@ pub(crate) struct Entry {
 }
 
 struct View {
+    /// Where it is dialled; none of one that only dials.
+    dial: Option<SocketAddr>,
     state: LinkState,
     address: Option<SocketAddr>,
 }
@@ -73,7 +73,6 @@ impl Entry {
     ) -> Self {
         Self {
             name,
-            dial,
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             unwritten: Notify::new(),
             room: Notify::new(),
@@ -82,7 +81,7 @@ impl Entry {
             queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
             lives: Mutex::default(),
-            view: Mutex::new(View { state: LinkState::Connecting, address: dial }),
+            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial }),
             counts: Counters::default(),
         }
     }
@@ -166,8 +165,26 @@ impl Entry {
 
     /// The peer that only dials is known by where it last dialled from.
     pub(crate) fn dialled_from(&self, address: SocketAddr) {
-        if self.dial.is_none() {
-            held(&self.view).address = Some(address);
+        let mut view = held(&self.view);
+        if view.dial.is_none() {
+            view.address = Some(address);
+        }
+    }
+
+    /// Where it is dialled; none of one that only dials.
+    pub(crate) fn dial(&self) -> Option<SocketAddr> {
+        held(&self.view).dial
+    }
+
+    /// From now on it is dialled there.
+    pub(crate) fn dial_at(&self, address: SocketAddr) {
+        let before = {
+            let mut view = held(&self.view);
+            view.address = Some(address);
+            view.dial.replace(address)
+        };
+        if before != Some(address) {
+            self.renew.notify_one();
         }
     }
 
@@ -227,7 +244,7 @@ impl Entry {
         Peer {
             name: self.name.clone(),
             address: view.address,
-            dialled: self.dial.is_some(),
+            dialled: view.dial.is_some(),
             state: view.state.clone(),
             counts,
             doubled: held(&self.lives).doubled(now),

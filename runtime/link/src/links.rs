@@ -191,7 +191,7 @@ impl Shared {
         }
         if table.len() >= self.config.most_peers {
             // Room is made by who only ever dialled and has been out the longest.
-            let gone = table.iter().filter(|(_, (entry, _))| entry.dial.is_none());
+            let gone = table.iter().filter(|(_, (entry, _))| entry.dial().is_none());
             let gone = gone.filter_map(|(name, (entry, _))| entry.out_since().map(|since| (since, name.clone())));
             let (_, gone) = gone.min()?;
             table.remove(&gone);
@@ -307,6 +307,37 @@ impl Links {
             let _ = shared.door(&name, Some(address));
         }
         Ok(Arc::new(Self { shared, reader: tokio::sync::Mutex::new(reader) }))
+    }
+
+    /// From now on these are dialled, and no others. Who is no longer among them is let go with what waits for it, and may still dial this
+    /// node; who is dialled elsewhere moves to a new connection, and loses nothing.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; where there is no room for all, those before in order of their names are dialled.
+    pub fn set_peers(&self, peers: &BTreeMap<NodeName, SocketAddr>) -> Result<(), LinkError> {
+        let (shared, most) = (&self.shared, self.shared.config.most_peers);
+        if peers.contains_key(&shared.name) {
+            return Err(LinkError::Itself(shared.name.clone()));
+        }
+        if peers.len() > most {
+            return Err(LinkError::TooMany(peers.len(), most));
+        }
+        held(&shared.table).retain(|name, (entry, _)| {
+            let stays = entry.dial().is_none() || peers.contains_key(name);
+            if !stays {
+                let waiting_bytes = entry.peer(shared.now()).counts.waiting_bytes;
+                tracing::info!(peer = %name, waiting_bytes, "no longer a peer: what waits for it is given up");
+            }
+            stays
+        });
+        for (name, address) in peers {
+            match shared.entry(name) {
+                Some(entry) => entry.dial_at(*address),
+                None if shared.door(name, Some(*address)).is_none() => return Err(LinkError::TooMany(most + 1, most)),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.

@@ -114,7 +114,7 @@ async fn until(at: Option<Instant>) {
 
 /// Runs until the links are closed.
 pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mpsc::Receiver<Arrival>) {
-    let dial_at = entry.dial.map(|_| Instant::now());
+    let dial_at = entry.dial().map(|_| Instant::now());
     let mut closing = shared.closing.subscribe();
     let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0, displaced: 0 };
     loop {
@@ -132,12 +132,13 @@ pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mp
                 Step::Greeted(greeted) => task.greeted(greeted),
             },
             ended = some(task.current.as_mut().map(|current| &mut current.running)) => task.ended(ended),
-            () = task.entry.renew.notified() => task.dial_at = task.entry.dial.map(|_| Instant::now()),
+            () = task.entry.renew.notified() => task.dial_at = task.entry.dial().map(|_| Instant::now()),
             () = until(task.dial_at), if may_dial => task.begin_dial(),
         }
     }
     if let Some(current) = task.current {
-        ended::goodbye(&current.connection, "the node stopped");
+        let stops = *closing.borrow();
+        ended::goodbye(&current.connection, if stops { "the node stopped" } else { "it is no longer a peer there" });
     }
 }
 
@@ -172,7 +173,7 @@ async fn is_another(entry: &Entry, old: &Connection, before: (Option<Run>, u64))
 impl Task {
     fn begin_dial(&mut self) {
         self.dial_at = None;
-        let Some(address) = self.entry.dial else { return };
+        let Some(address) = self.entry.dial() else { return };
         let tls = Arc::clone(&self.shared.tls.borrow());
         let shown = tls.credentials.chain.clone();
         let (shared, name) = (Arc::clone(&self.shared), self.entry.name.clone());
@@ -313,7 +314,7 @@ impl Task {
             _ => (&self.shared.config.backoff, &mut self.failures),
         };
         *failures = failures.saturating_add(1);
-        if self.entry.dial.is_some() {
+        if self.entry.dial().is_some() {
             let delay = backoff.delay(*failures, &*self.shared.rng);
             self.dial_at = Some(Instant::now() + delay);
         }

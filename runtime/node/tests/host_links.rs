@@ -218,7 +218,9 @@ fn check_schemas(node: &Node) {
     check("TreeOrTrees", &trees);
     for line in node.text("/v1/alerts?nodes=all").lines() {
         let line: Value = serde_json::from_str(line).unwrap();
-        check(if line.get("link").is_some() { "NodeMark" } else { "AlertAnswer" }, &line);
+        if line.get("link").is_some() {
+            check("NodeMark", &line);
+        }
     }
 }
 

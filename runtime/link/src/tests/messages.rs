@@ -244,6 +244,48 @@ fn unit_link_takes_a_node_that_began_anew_or_moved_for_one() {
 }
 
 #[test]
+fn unit_link_takes_other_peers_while_it_runs_and_loses_nothing_of_those_that_stay() {
+    simulated(async {
+        let (bed, office) = (Bed::new(10), Office::new(7));
+        let a = bed.start(1, &office.papers("a"), &[("b", 2), ("c", 3)]);
+        let b = bed.start(2, &office.papers("b"), &[]);
+        let c = bed.start(3, &office.papers("c"), &[]);
+        until_linked(&a, "b").await;
+        until_linked(&a, "c").await;
+        pause(1.0).await;
+        let linked = peer(&a, "b").counts.linked;
+        // c goes, d comes, b stays.
+        let d = bed.start(4, &office.papers("d"), &[]);
+        a.set_peers(&[(node("b"), address(2)), (node("d"), address(4))].into()).expect("taken");
+        until_linked(&a, "d").await;
+        let LinkState::Out { why, .. } = until(&c, "a", |state| !state.is_linked()).await else { panic!("out") };
+        assert_eq!((why.as_str(), a.peers().len()), ("it is no longer a peer there", 2));
+        assert_eq!(a.try_send(&node("c"), vec![1].into()), Err(SendError::UnknownPeer));
+        assert_eq!(peer(&a, "b").counts.linked, linked, "who stays is not touched");
+        // b moves to another address, with what waits for it.
+        send(&a, "b", 0..10, 100).await;
+        assert_eq!(numbers(&b, 10).await.len(), 10);
+        pause(1.0).await;
+        bed.network.weather.lock().expect("whole").cut.insert((address(1), address(2)));
+        send(&a, "b", 10..20, 100).await;
+        b.close().await;
+        let moved = bed.start(5, &office.papers("b"), &[]);
+        a.set_peers(&[(node("b"), address(5)), (node("d"), address(4))].into()).expect("taken");
+        assert_eq!(numbers(&moved, 10).await, (10..20).collect::<Vec<_>>());
+        assert_eq!(peer(&a, "b").address, Some(address(5)));
+        for (peers, said) in [
+            (vec![(node("a"), address(9))], "own name"),
+            ((0..65).map(|n| (node(&format!("n{n}")), address(9))).collect(), "65 peers, of at most 64"),
+        ] {
+            let refused = a.set_peers(&peers.into_iter().collect()).expect_err("refused").to_string();
+            assert!(refused.contains(said), "{refused}");
+        }
+        assert!(peer(&a, "b").state.is_linked() && peer(&a, "d").state.is_linked(), "what is refused changes nothing");
+        drop(d);
+    });
+}
+
+#[test]
 fn unit_link_refuses_messages_that_cannot_be_sent() {
     simulated(async {
         let (bed, office) = (Bed::new(5), Office::new(7));

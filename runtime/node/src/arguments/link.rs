@@ -18,6 +18,7 @@ pub struct LinkArguments {
     #[arg(long, env = "PALISADE_LINK_LISTEN", value_parser = address, value_name = "ADDRESS:PORT")]
     pub link_listen: Option<SocketAddr>,
     /// Link to this node: NAME=ADDRESS:PORT, the name being its certificate's; may be given more than once.
+    /// A node that has links takes other peers over while it runs.
     #[arg(long = "link-peer", value_parser = peer, value_name = "NAME=ADDRESS:PORT")]
     pub link_peers: Vec<(String, String)>,
     /// This node's certificate (PEM), those between it and the authority behind it; looked at each second.

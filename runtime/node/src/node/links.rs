@@ -116,6 +116,11 @@ impl RunningLinks {
         (supervisor.child(child), askers)
     }
 
+    /// Whom they dial can be changed while they run.
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
+    }
+
     /// The tree stands.
     pub fn show(&self, tree: &Arc<Tree>) {
         // Once a node.
