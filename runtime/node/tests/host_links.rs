@@ -410,7 +410,7 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
     assert!(text.contains("10.77.0.3:") && text.contains("10.77.0.4:"), "{doubled}");
     let typed = a.typed(&["nodes"]);
     assert!(typed.contains("show copies of one certificate"), "{typed}");
-    assert!(a.text("/readyz").contains("show copies of one certificate"), "{}", a.text("/readyz"));
+    a.until("its condition says so", |node| node.text("/readyz").contains("show copies of one certificate"));
     check_schemas(&a);
     drop(copy);
     a.until_linked(&["c"]);
@@ -424,6 +424,17 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
     assert_eq!((&away["why"], &away["refusedHere"]), (&"expired".into(), &true.into()), "{away}");
     assert!(late.nodes()["troubles"][0].as_str().is_some_and(|said| said.contains("ended")), "{}", late.nodes());
     drop(late);
+
+    // The list of peers changes under a node that runs: one is let go, and comes back.
+    let config = fs::read_to_string(b.folder.join("config.yaml")).unwrap();
+    let without = config.replace("linkPeers: {c: \"10.77.0.3:7117\"}", "linkPeers: {}");
+    assert_ne!(config, without);
+    fs::write(b.folder.join("config.yaml"), without).unwrap();
+    b.until("c is no longer its peer", |node| node.of("c").is_null());
+    c.until("it is told", |node| node.of("b")["state"] == "out");
+    assert!(!b.text("/readyz").contains("needs a restart"), "{}", b.text("/readyz"));
+    fs::write(b.folder.join("config.yaml"), config).unwrap();
+    b.until_linked(&["a", "c"]);
 
     // One is revoked while it is linked; a new certificate brings it back without a restart of any.
     let before = a.of("c")["counts"]["linked"].clone();
