@@ -89,7 +89,7 @@ impl Follower {
     pub fn ask(&mut self, now: BootNanos, question: u64) -> Vec<(NodeName, Message)> {
         let recent = self.recent;
         let linked = self.nodes.iter_mut().filter(|(_, seen)| seen.peer.as_ref().is_some_and(|p| p.state.is_linked()));
-        let wanting = linked.filter(|(_, seen)| !seen.asked.is_some_and(|asked| since(asked, now) < ASK_EVERY));
+        let wanting = linked.filter(|(_, seen)| seen.asked.is_none_or(|asked| since(asked, now) >= ASK_EVERY));
         let asks = wanting.filter_map(|(name, seen)| {
             seen.asked = Some(now);
             // Who was heard is asked for all that it still has: what is known is left out here.
@@ -104,7 +104,7 @@ impl Follower {
         let seen = self.nodes.entry(None).or_default();
         seen.lost += lost;
         seen.due |= lost > 0;
-        self.say(None, lines);
+        self.say(&None, lines);
     }
 
     /// This node's alerts end, as where their actor begins anew.
@@ -136,14 +136,14 @@ impl Follower {
         seen.due |= lost > 0 || seen.gap || seen.ended;
         seen.last_time = lines.last().and_then(|line| time_of(line)).or(seen.last_time);
         let name = Some(from.clone());
-        self.say(name, lines.into_iter().map(Arc::from));
+        self.say(&name, lines.into_iter().map(Arc::from));
     }
 
-    fn say(&mut self, of: Option<NodeName>, lines: impl IntoIterator<Item = Arc<str>>) {
+    fn say(&mut self, of: &Option<NodeName>, lines: impl IntoIterator<Item = Arc<str>>) {
         self.flush();
         for line in lines {
             // Behind what is still to be marked of its node: a loss stands where it was.
-            let owed = self.nodes.get(&of).is_some_and(|seen| seen.due);
+            let owed = self.nodes.get(of).is_some_and(|seen| seen.due);
             if owed || self.out.try_send(NodesLine::Alert(line)).is_err() {
                 let seen = self.nodes.entry(of.clone()).or_default();
                 (seen.lost, seen.due) = (seen.lost + 1, true);

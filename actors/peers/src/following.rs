@@ -88,7 +88,7 @@ impl Peers {
     fn came(&mut self, to: To, came: Came, ctx: &mut Context<Self>) {
         let Came { lines, ended, stream, missed } = came;
         let lost = missed.swap(0, Ordering::Relaxed);
-        if !self.hand_on(&to, lines, lost) {
+        if !self.hand_on(&to, &lines, lost) {
             return;
         }
         if ended {
@@ -98,7 +98,7 @@ impl Peers {
     }
 
     /// Whether anybody still wants them.
-    fn hand_on(&mut self, to: &To, lines: Vec<Arc<str>>, lost: u64) -> bool {
+    fn hand_on(&mut self, to: &To, lines: &[Arc<str>], lost: u64) -> bool {
         let plain = |line: &Arc<str>| line.trim_end().to_owned();
         match to {
             To::Here(question) => {

@@ -123,13 +123,16 @@ struct Wire {
     all: Arc<Hub>,
 }
 
+/// Of whom, by what, and how many it missed.
+type Listening = (NodeName, mpsc::Sender<Arc<str>>, Arc<AtomicU64>);
+
 #[derive(Default)]
 struct Hub {
     events: Mutex<BTreeMap<NodeName, VecDeque<LinkEvent>>>,
     out: Mutex<bool>,
     news: Notify,
     /// Who follow the alerts of which node.
-    alerts: Mutex<Vec<(NodeName, mpsc::Sender<Arc<str>>, Arc<AtomicU64>)>>,
+    alerts: Mutex<Vec<Listening>>,
 }
 
 impl Hub {
@@ -359,7 +362,7 @@ fn unit_peers_tell_their_alerts_to_a_bounded_number_for_a_bounded_time() {
     assert_eq!(many, [Asked::Begins, Asked::Begins, Asked::Begins, Asked::Begins, Asked::TooMany]);
     for other in 1..FOLLOWED / FOLLOWERS {
         (0..4).for_each(|question| {
-            assert_eq!(followed.asked(at(0), &node(&format!("b{other}")), question), Asked::Begins)
+            assert_eq!(followed.asked(at(0), &node(&format!("b{other}")), question), Asked::Begins);
         });
     }
     assert_eq!(followed.asked(at(0), &node("c"), 1), Asked::TooMany);
