@@ -420,8 +420,9 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
     late.until("it is refused", |node| node.of("a")["state"] == "refused");
     let refused = late.of("a");
     assert_eq!((&refused["why"], &refused["refusedHere"]), (&"expired".into(), &false.into()), "{refused}");
-    let away = a.nodes()["turnedAway"][0].clone();
-    assert_eq!((&away["why"], &away["refusedHere"]), (&"expired".into(), &true.into()), "{away}");
+    let away = a.nodes()["turnedAway"].clone();
+    let late_one = |one: &Value| one["why"] == "expired" && one["refusedHere"] == true;
+    assert!(away.as_array().is_some_and(|all| all.iter().any(late_one)), "{away}");
     assert!(late.nodes()["troubles"][0].as_str().is_some_and(|said| said.contains("ended")), "{}", late.nodes());
     drop(late);
 
