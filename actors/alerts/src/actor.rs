@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -78,6 +81,7 @@ pub struct SetThrottle(pub Option<Limit>);
 /// Who follows, and what.
 struct Listener {
     class: LineClass,
+    missed: Arc<AtomicU64>,
     lines: mpsc::Sender<Arc<str>>,
 }
 
@@ -207,12 +211,18 @@ impl Alerts {
             if !wants(listener) {
                 return true;
             }
-            if !fits {
+            let mut miss = || {
                 *missed += 1;
+                listener.missed.fetch_add(1, Ordering::Relaxed);
+            };
+            if !fits {
+                miss();
                 return !listener.lines.is_closed();
             }
             let sent = listener.lines.try_send(Arc::clone(&line));
-            *missed += u64::from(matches!(sent, Err(TrySendError::Full(_))));
+            if matches!(sent, Err(TrySendError::Full(_))) {
+                miss();
+            }
             !matches!(sent, Err(TrySendError::Closed(_)))
         });
         if is_log {
@@ -364,12 +374,13 @@ impl Handler<SubscribeAlerts> for Alerts {
         }
         self.listeners_changed();
         let follows = message.follow && self.listeners.len() < LISTENERS;
+        let missed = Arc::<AtomicU64>::default();
         if follows {
-            self.listeners.push(Listener { class: message.class, lines });
+            self.listeners.push(Listener { class: message.class, missed: Arc::clone(&missed), lines });
             self.listeners_changed();
         }
         // Without a kept sender the stream ends after the past lines.
-        MessageResult(AlertStream { lines: stream, follows })
+        MessageResult(AlertStream { lines: stream, missed, follows })
     }
 }
 

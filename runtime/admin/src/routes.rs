@@ -7,7 +7,7 @@ use actix_web::{
     http::{StatusCode, header},
     web::{self, Bytes, Data, Query, ServiceConfig},
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use palisade_domain::text::printable_json;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::{
     AdminView, AlertLines, Document, Exposition, LineFilter, RecordingRequest, TraceBytes, ViewError, answers,
     exposition,
     filter::Filter,
-    nodes::{Nodes, TreeOrTrees},
+    nodes::{AllLine, AllLines, Nodes, TreeOrTrees},
     openapi as description, tree_events,
 };
 
@@ -360,7 +360,7 @@ async fn document(view: &View, which: Document) -> HttpResponse {
 
 /// Alerts as JSON lines, past ones first.
 #[utoipa::path(get, path = "/v1/alerts", params(AlertQuery), responses(
-    (status = 200, description = "A line for each (AlertAnswer).", body = String, content_type = "application/jsonl"),
+    (status = 200, description = "A line for each (AlertAnswer); with `nodes=all` marks of nodes among them (NodeMark).", body = String, content_type = "application/jsonl"),
     (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
     (status = 503, description = "Nobody could say, or too many follow already.", body = answers::Refusal),
 ))]
@@ -370,7 +370,7 @@ pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse
         Err(error) => return wrong_query(&error.to_string(), "/v1/alerts"),
     };
     if query.nodes == NodesChoice::All {
-        return alerts_of_all(&view, &query, &filter).await;
+        return alerts_of_all(&view, &query, filter).await;
     }
     // Of past alerts as many are asked for as there are: which of them count is said here.
     let recent = if filter.is_open() { query.recent } else { usize::MAX };
@@ -431,9 +431,17 @@ fn chunks(trace: TraceBytes) -> impl futures_util::Stream<Item = Result<Bytes, I
 }
 
 /// A mark for each node, then those of the last alerts of all that are let through.
-async fn alerts_of_all(view: &View, query: &AlertQuery, filter: &Filter) -> HttpResponse {
-    if query.follow || query.filter != LineFilter::Policy {
-        return wrong_query("of all nodes only past alerts are told: nothing to follow, and no logs", "/v1/alerts");
+async fn alerts_of_all(view: &View, query: &AlertQuery, filter: Filter) -> HttpResponse {
+    if query.filter != LineFilter::Policy {
+        return wrong_query("of all nodes only alerts are told, and no logs", "/v1/alerts");
+    }
+    if query.follow {
+        return match view.follow_all(if filter.is_open() { query.recent } else { usize::MAX }).await {
+            Ok(lines) => HttpResponse::Ok()
+                .insert_header((header::CONTENT_TYPE, "application/jsonl"))
+                .streaming(body_of_all(lines, filter, query.limit)),
+            Err(error) => unavailable(&error),
+        };
     }
     let all = match view.alerts_of_all(if filter.is_open() { query.recent } else { usize::MAX }).await {
         Ok(all) => all,
@@ -447,6 +455,32 @@ async fn alerts_of_all(view: &View, query: &AlertQuery, filter: &Filter) -> Http
         text.push('\n');
     }
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).body(text)
+}
+
+/// Each poll takes one line. Marks are no alerts: no filter keeps them back, and no limit counts them.
+fn body_of_all(
+    lines: AllLines,
+    filter: Filter,
+    limit: Option<u64>,
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold((lines, filter, limit), async |(mut lines, filter, left)| {
+        if left == Some(0) {
+            return None;
+        }
+        loop {
+            match lines.next().await? {
+                AllLine::Mark(mark) => {
+                    let text = json!(mark).to_string() + "\n";
+                    return Some((Ok(Bytes::from(text)), (lines, filter, left)));
+                }
+                AllLine::Alert(line) if filter.admits(&line) => {
+                    let text = format!("{line}\n");
+                    return Some((Ok(Bytes::from(text)), (lines, filter, left.map(|left| left - 1))));
+                }
+                AllLine::Alert(_) => {}
+            }
+        }
+    })
 }
 
 /// Who reads alerts.

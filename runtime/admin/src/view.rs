@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::{Metric, nodes::AllAlerts};
+use crate::{
+    Metric,
+    nodes::{AllAlerts, AllLines},
+};
 
 /// The documents of `/v1` and `/readyz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,11 @@ pub trait AdminView: Send + Sync + 'static {
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
     /// The last alerts of all linked nodes, at most `recent` of each.
     async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError>;
+    /// The alerts of all nodes as they come, at most `recent` past ones of each first.
+    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError> {
+        let _ = recent;
+        Err(ViewError { actor: "peers", reason: "nothing is followed here".into() })
+    }
     /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
     /// Begins a trace. Who has no recorder says so.

@@ -38,7 +38,7 @@ use palisade_domain::{Slot, Workload};
 use palisade_peers::actor::OwnTree;
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
-    AlertCountsOf, AlertSettingsChanged, ConditionReported, EndRecording, InstalledPoliciesOf, NodesOf,
+    AlertCountsOf, AlertSettingsChanged, ConditionReported, EndRecording, FollowNodes, InstalledPoliciesOf, NodesOf,
     PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf, RecordAccountOf, RecordTrace, SetPolicyInterval,
     SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
 };
@@ -234,6 +234,8 @@ pub struct Askers {
     pub end_recording: Option<Asker<EndRecording>>,
     /// Peers; absent where there are no links.
     pub nodes: Option<Asker<NodesOf>>,
+    /// The same.
+    pub follow_nodes: Option<Asker<FollowNodes>>,
 }
 
 /// A tree that is ready to start.

@@ -105,6 +105,7 @@ fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
         recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
         end_recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
         nodes: boxes.peers.as_ref().map(|peers| peers.address().asker()),
+        follow_nodes: boxes.peers.as_ref().map(|peers| peers.address().asker()),
     }
 }
 

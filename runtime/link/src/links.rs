@@ -19,11 +19,11 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
-    authority,
     backoff::Backoff,
     credentials::{CredentialSource, CredentialsError},
     ended::{self, Ended},
     entry::Entry,
+    examine,
     handshake::{self, Arrival, WITHIN},
     peer,
     quic::{EndpointKeys, Making, PortRuntime, PortSocket, Socket, Tls, Transport, WallClock},
@@ -40,8 +40,6 @@ const UNPROVEN: usize = 8;
 const STRANGERS: usize = 16;
 /// Connections of one peer that wait to be taken up.
 const ARRIVALS: usize = 4;
-/// A certificate that ends within this is said to.
-const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How links behave.
 #[derive(Debug, Clone)]
@@ -160,6 +158,8 @@ pub(crate) struct Shared {
     strangers: Mutex<VecDeque<TurnedAway>>,
     /// Why the credentials as they are now are not in force.
     trouble: Mutex<Option<String>>,
+    /// All that is wrong with the node's own credentials, in words; empty where nothing is.
+    troubles: Mutex<Vec<String>>,
 }
 
 /// A lock that nobody holds over an await, and within which nothing panics.
@@ -198,7 +198,7 @@ impl Shared {
         held(&self.table).get(name).map(|(entry, _)| Arc::clone(entry))
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Err(gone) = self.ports.place.run(Box::new(move || Box::pin(task))) {
             tracing::debug!(%gone, "a task of a link comes too late");
         }
@@ -212,7 +212,7 @@ impl Shared {
         }
         if table.len() >= self.config.most_peers {
             // Room is made by who only ever dialled and has been out the longest.
-            let gone = table.iter().filter(|(_, (entry, _))| entry.dial.is_none());
+            let gone = table.iter().filter(|(_, (entry, _))| entry.dial().is_none());
             let gone = gone.filter_map(|(name, (entry, _))| entry.out_since().map(|since| (since, name.clone())));
             let (_, gone) = gone.min()?;
             table.remove(&gone);
@@ -225,6 +225,36 @@ impl Shared {
         drop(table);
         self.spawn(peer::run(Arc::clone(self), entry, arrivals));
         Some(door)
+    }
+
+    /// What is wrong with the node's own credentials, in words; empty where nothing is.
+    fn look_for_troubles(&self) -> Vec<String> {
+        let mut troubles: Vec<String> = held(&self.trouble).clone().into_iter().collect();
+        let (tls, now) = (self.tls.get(), self.now());
+        if let Some(ends) = examine::ends_soon(&tls.credentials, now) {
+            let text = ends.rfc3339();
+            troubles.push(match now >= ends {
+                true => format!("this node's certificate ended {text}: no node links to it"),
+                false => format!("this node's certificate ends {text}"),
+            });
+        }
+        troubles.extend(examine::late_lists(&tls.list_dates, now));
+        troubles
+    }
+
+    /// As they were when they were last looked for: lists are long, and who asks asks often.
+    fn told_troubles(&self) -> Vec<String> {
+        held(&self.troubles).clone()
+    }
+
+    /// Looks for them, and says what is new.
+    fn tell_troubles(&self) {
+        let now = self.look_for_troubles();
+        let before = std::mem::replace(&mut *held(&self.troubles), now.clone());
+        now.iter().filter(|said| !before.contains(said)).for_each(|said| tracing::warn!("{said}"));
+        if now.is_empty() && !before.is_empty() {
+            tracing::info!("certificates are sound again");
+        }
     }
 
     fn turned_away(&self, address: SocketAddr, why: Refusal, said: String, by_us: bool) {
@@ -289,7 +319,9 @@ impl Links {
             table: Mutex::default(),
             strangers: Mutex::default(),
             trouble: Mutex::default(),
+            troubles: Mutex::default(),
         });
+        shared.tell_troubles();
         // First of all tasks at its place: the others find the socket.
         shared.spawn(run(Arc::clone(&shared), socket));
         for (name, address) in shared.config.peers.clone() {
@@ -298,20 +330,35 @@ impl Links {
         Ok(Arc::new(Self { shared, reader: tokio::sync::Mutex::new(reader) }))
     }
 
-    /// What is wrong with the node's own credentials, in words; empty where nothing is.
-    fn own_troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> = held(&self.shared.trouble).clone().into_iter().collect();
-        let tls = self.shared.tls.get();
-        let ends = tls.credentials.chain.first().and_then(|own| authority::ends(own));
-        if let Some(ends) = ends {
-            let (now, text) = (self.shared.now(), ends.rfc3339());
-            if now >= ends {
-                troubles.push(format!("this node's certificate ended {text}: no node links to it"));
-            } else if ends.0 - now.0 < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX) {
-                troubles.push(format!("this node's certificate ends {text}"));
+    /// From now on these are dialled, and no others. Who is no longer among them is let go with what waits for it, and may still dial this
+    /// node; who is dialled elsewhere moves to a new connection, and loses nothing.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; where there is no room for all, those before in order of their names are dialled.
+    pub fn set_peers(&self, peers: &BTreeMap<NodeName, SocketAddr>) -> Result<(), LinkError> {
+        let (shared, most) = (&self.shared, self.shared.config.most_peers);
+        if peers.contains_key(&shared.name) {
+            return Err(LinkError::Itself(shared.name.clone()));
+        }
+        if peers.len() > most {
+            return Err(LinkError::TooMany(peers.len(), most));
+        }
+        held(&shared.table).retain(|name, (entry, _)| {
+            let stays = entry.dial().is_none() || peers.contains_key(name);
+            if !stays {
+                let waiting_bytes = entry.peer(shared.now()).counts.waiting_bytes;
+                tracing::info!(peer = %name, waiting_bytes, "no longer a peer: what waits for it is given up");
+            }
+            stays
+        });
+        for (name, address) in peers {
+            match shared.entry(name) {
+                Some(entry) => entry.dial_at(*address),
+                None if shared.door(name, Some(*address)).is_none() => return Err(LinkError::TooMany(most + 1, most)),
+                None => {}
             }
         }
-        troubles
+        Ok(())
     }
 
     /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.
@@ -332,6 +379,7 @@ async fn run(shared: Arc<Shared>, socket: Socket) {
         Err(error) => {
             tracing::error!(%error, "no links: the socket cannot be used");
             *held(&shared.trouble) = Some(format!("the socket cannot be used: {error}"));
+            shared.tell_troubles();
             return;
         }
     }
@@ -392,7 +440,7 @@ async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
     let arrival = match heard.await {
         Ok(arrival) => arrival,
         Err(Ended::Refused { why, said, by_us }) => return shared.turned_away(address, why, said, by_us),
-        Err(Ended::Out(why)) => {
+        Err(Ended::Out(why) | Ended::TakenOver(why)) => {
             tracing::debug!(%address, %why, "who dialled went away");
             return;
         }
@@ -417,15 +465,9 @@ async fn refresh(shared: &Shared) {
     loop {
         tokio::time::sleep(shared.config.read_every).await;
         let trouble = renew(shared).err();
-        let said = trouble
-            .as_ref()
+        *held(&shared.trouble) = trouble
             .map(|error| format!("certificates as they are now are not in force, the last good ones are: {error}"));
-        let before = std::mem::replace(&mut *held(&shared.trouble), said.clone());
-        match said {
-            Some(said) if before.as_ref() != Some(&said) => tracing::error!("{said}"),
-            None if before.is_some() => tracing::info!("certificates are sound again"),
-            _ => {}
-        }
+        shared.tell_troubles();
     }
 }
 
@@ -455,7 +497,8 @@ impl Link for Links {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        held(&self.shared.table).values().map(|(entry, _)| entry.peer()).collect()
+        let now = self.shared.now();
+        held(&self.shared.table).values().map(|(entry, _)| entry.peer(now)).collect()
     }
 
     fn turned_away(&self) -> Vec<TurnedAway> {
@@ -463,7 +506,7 @@ impl Link for Links {
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.own_troubles()
+        self.shared.told_troubles()
     }
 
     fn try_send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {

@@ -3,7 +3,8 @@
 //! rustls' own verifiers decide (RFC 5280: authority, time, use, revocation); here stands only by which alert a wrong name is told, so that
 //! both sides know it from other faults, and how a link that stands is looked at once more.
 //!
-//! A certificate that no list speaks of is not revoked: an authority elsewhere may publish none. A list past its date still counts.
+//! A certificate that no list speaks of is not revoked: an authority elsewhere may publish none. A list past its date still counts,
+//! and is said: see [`crate::examine`].
 
 use std::{fmt, sync::Arc};
 

@@ -334,6 +334,9 @@ pub struct DoctorArguments {
     /// Which container runtime is followed.
     #[command(flatten)]
     pub runtime: RuntimeArguments,
+    /// Links to other nodes, as the node would have them.
+    #[command(flatten)]
+    pub links: LinkArguments,
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,

@@ -7,6 +7,7 @@
 mod blob;
 mod containers;
 mod edits;
+mod frame;
 mod glob;
 mod import;
 mod policy;
@@ -17,6 +18,7 @@ mod trace;
 
 pub use blob::blob;
 pub use containers::{cri_status, hook};
+pub use frame::frame;
 pub use glob::glob;
 pub use import::import;
 pub use policy::{policy, policy_test};

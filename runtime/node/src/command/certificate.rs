@@ -44,6 +44,7 @@ pub fn run(command: &CertificateCommand) -> Outcome {
             issue(name, directory, into.as_ref().unwrap_or(directory), *days, *replace, now)?
         }
         CertificateCommand::Revoke { certificate, directory } => revoke(certificate, directory, now)?,
+        CertificateCommand::RenewList { directory } => renew_list(directory, now)?,
         CertificateCommand::Show { files, output } => show(files, *output, now)?,
     };
     super::print(&said)?;
@@ -109,6 +110,13 @@ fn revoke(certificate: &Path, directory: &Path, now: UnixNanos) -> anyhow::Resul
     ))
 }
 
+fn renew_list(directory: &Path, now: UnixNanos) -> anyhow::Result<String> {
+    let list = directory.join(REVOKED);
+    let made = authority::renew_list(&own(directory)?, &read(&list)?, now)?;
+    write(&list, &made, false, true)?;
+    Ok(format!("made {} anew: give it to every node (--link-revoked)\n", list.display()))
+}
+
 fn show(files: &[PathBuf], output: Output, now: UnixNanos) -> anyhow::Result<String> {
     let mut all = Vec::new();
     for path in files {
@@ -135,9 +143,14 @@ fn words(path: &Path, one: &Described, now: UnixNanos) -> String {
             let (from, until) = (from.rfc3339(), until.rfc3339());
             format!("{what} ({subject}), by {issuer}, serial {serial}, from {from} until {until}: {held}")
         }
-        Described::Revocations { issuer, made, serials } => {
+        Described::Revocations { issuer, made, due, serials } => {
             let (made, count) = (made.rfc3339(), serials.len());
-            format!("revocation list by {issuer}, made {made}: {count} certificates {}", serials.join(" "))
+            let due = match due {
+                Some(due) if now >= *due => format!(", DUE ANEW since {} (it still counts)", due.rfc3339()),
+                Some(due) => format!(", due anew {}", due.rfc3339()),
+                None => String::new(),
+            };
+            format!("revocation list by {issuer}, made {made}{due}: {count} certificates {}", serials.join(" "))
         }
     };
     printable(format!("{}: {text}", path.display()).trim_end()) + "\n"
@@ -150,8 +163,9 @@ fn value(path: &Path, one: &Described) -> serde_json::Value {
             "file": file, "kind": if *authority { "authority" } else { "node" }, "names": names, "subject": subject,
             "issuer": issuer, "serial": serial, "from": from.rfc3339(), "until": until.rfc3339(),
         }),
-        Described::Revocations { issuer, made, serials } => json!({
-            "file": file, "kind": "revocations", "issuer": issuer, "made": made.rfc3339(), "serials": serials,
+        Described::Revocations { issuer, made, due, serials } => json!({
+            "file": file, "kind": "revocations", "issuer": issuer, "made": made.rfc3339(), "due": due.map(UnixNanos::rfc3339),
+            "serials": serials,
         }),
     }
 }

@@ -51,6 +51,14 @@ pub fn reader_is_gone() -> bool {
     poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
+/// Waits for `work`, which may begin tasks of its own on this thread.
+///
+/// # Errors
+/// What the operating system says.
+pub fn block_on_local<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::task::LocalSet::new().block_on(&runtime()?, work))
+}
+
 /// A runtime for commands that only wait.
 ///
 /// # Errors

@@ -40,12 +40,7 @@ pub fn bind(arguments: &LinkArguments) -> anyhow::Result<Option<BoundLinks>> {
     if !listens && peers.is_empty() {
         return Ok(None);
     }
-    let files = CredentialFiles {
-        certificate: arguments.link_certificate.clone(),
-        key: arguments.link_key.clone(),
-        authorities: arguments.link_ca.clone(),
-        revoked: arguments.link_revoked.clone(),
-    };
+    let files = arguments.files();
     files
         .read()
         .context("links: make certificates by `palisade certificate`, or name yours with --link-certificate")?;
@@ -95,6 +90,11 @@ impl RunningLinks {
             tree: Arc::new(move || tree.get().map(|tree| tree.read())),
             place: self.place(),
         }
+    }
+
+    /// Whom they dial can be changed while they run.
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
     }
 
     /// The tree stands.

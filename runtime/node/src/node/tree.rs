@@ -58,8 +58,9 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places, links: Op
     let kept = Kept::new(arguments.clone());
     let ports = ports(&kept, &outputs, kernel, links);
     let live = settings.live.clone();
+    let running = links.map(RunningLinks::links);
     let configuration = |outlets| {
-        let wiring = reload::Wiring { outlets, outputs, level, arguments: kept, live };
+        let wiring = reload::Wiring { outlets, outputs, level, arguments: kept, live, links: running };
         configuration(line, mailbox, wiring)
     };
     let palisade_assembly::Planted { supervisor, askers } =
@@ -131,7 +132,7 @@ fn configuration(
     mailbox: MailboxOf<Configuration>,
     wiring: reload::Wiring,
 ) -> ChildSpec<Configuration> {
-    let state = Kept::new(reload::state::State::new(line.effective()));
+    let state = Kept::new(reload::state::State::new(line.effective(), wiring.links.is_some()));
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Configuration::new(line.clone(), wiring.clone(), state.clone())))
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use palisade_admin::{
     AdminView, AlertLines, Document, LineFilter, Metric, RecordingBegun, RecordingRequest, ViewError,
     answers::{Activity, RecordCounts, WorkloadActivity},
-    nodes::AllAlerts,
+    nodes::{AllAlerts, AllLines},
 };
 use palisade_assembly::{Askers, ENFORCERS};
 use palisade_domain::{Family, Slot, Workload};
@@ -321,6 +321,10 @@ impl AdminView for View {
             own.push(line.trim_end().to_owned());
         }
         self.nodes.alerts(own, recent).await
+    }
+
+    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError> {
+        self.nodes.follow(recent).await
     }
 
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {

@@ -6,6 +6,7 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, Wra
 use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_assembly::{Live, Outlets, host_appeared};
 use palisade_domain::Slot;
+use palisade_link::Links;
 use palisade_protocol::{
     AlertSettingsChanged, Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed,
 };
@@ -51,6 +52,8 @@ pub struct Wiring {
     pub arguments: Kept<NodeArguments>,
     /// What actors that start again are built from.
     pub live: Kept<Live>,
+    /// Where there are any.
+    pub links: Option<Arc<Links>>,
 }
 
 /// The file as it was found, or why it could not be read.
@@ -220,9 +223,19 @@ impl Configuration {
         {
             tracing::warn!(%error, "the log stays as it is");
         }
+        if changed(&["linkPeers"])
+            && let Err(error) = self.set_link_peers(wanted)
+        {
+            tracing::error!(%error, "the peers stay who they were");
+        }
         if !told {
             tracing::error!("an actor is over: it takes the configuration over when it starts again");
         }
+    }
+
+    fn set_link_peers(&self, wanted: &NodeArguments) -> anyhow::Result<()> {
+        let Some(links) = &self.wiring.links else { return Ok(()) };
+        Ok(links.set_peers(&wanted.link.peers()?.into_iter().collect())?)
     }
 
     /// Those that stay what they are go on; lines that others were handed already are written by them.
