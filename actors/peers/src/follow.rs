@@ -23,7 +23,9 @@ use crate::state::{ASK_EVERY, RECENT, since};
 /// Who follow all nodes here, at a time.
 pub const FOLLOWERS: usize = 4;
 /// Lines that wait for a follower.
-pub const FOLLOWER_LINES: usize = 1024;
+pub const FOLLOWER_LINES: usize = 512;
+/// Bytes of a line that is followed; a longer one counts as lost. All followers together hold 64 MiB of lines at most.
+pub const LONGEST_LINE: usize = 32 << 10;
 /// Who follow this node's alerts from elsewhere, at a time.
 pub const FOLLOWED: usize = 16;
 /// For so long this node tells its alerts to who does not ask for more: a link that was out for less loses none but what its queue refused.
@@ -102,7 +104,7 @@ impl Follower {
     /// Lines of this node.
     pub fn own(&mut self, lines: impl IntoIterator<Item = Arc<str>>, lost: u64) {
         let seen = self.nodes.entry(None).or_default();
-        seen.lost += lost;
+        seen.lost = seen.lost.saturating_add(lost);
         seen.due |= lost > 0;
         self.say(&None, lines);
     }
@@ -144,9 +146,9 @@ impl Follower {
         for line in lines {
             // Behind what is still to be marked of its node: a loss stands where it was.
             let owed = self.nodes.get(of).is_some_and(|seen| seen.due);
-            if owed || self.out.try_send(NodesLine::Alert(line)).is_err() {
+            if owed || line.len() > LONGEST_LINE || self.out.try_send(NodesLine::Alert(line)).is_err() {
                 let seen = self.nodes.entry(of.clone()).or_default();
-                (seen.lost, seen.due) = (seen.lost + 1, true);
+                (seen.lost, seen.due) = (seen.lost.saturating_add(1), true);
                 self.flush();
             }
         }

@@ -33,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Twice as often as that, an idle connection is kept alive.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+/// Between a link and the next connection in its place, at least.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Delays of who finds that another node goes by its name: they would take the link from each other for ever, each as fast as it dials.
 const DISPLACED: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(300) };
 
@@ -79,6 +81,9 @@ struct Task {
     failures: u32,
     /// How often another node took the link, one after the other.
     displaced: u32,
+    /// The connection that was replaced last, as long as it is still listened to. There is one at most: a peer that dials again and again would
+    /// fill the memory with what it sends on those before.
+    retired: Option<Connection>,
 }
 
 /// Polls what there is; never ready where there is nothing.
@@ -113,7 +118,7 @@ async fn until(at: Option<Instant>) {
 pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mpsc::Receiver<Arrival>) {
     let dial_at = entry.dial().map(|_| Instant::now());
     let links = Arc::clone(&shared);
-    let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0, displaced: 0 };
+    let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0, displaced: 0, retired: None };
     loop {
         let may_dial = task.dial.is_none();
         tokio::select! {
@@ -129,7 +134,7 @@ pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mp
                 Step::Greeted(greeted) => task.greeted(greeted),
             },
             ended = some(task.current.as_mut().map(|current| &mut current.running)) => task.ended(ended),
-            () = task.entry.renew.notified() => task.dial_at = task.entry.dial().map(|_| Instant::now()),
+            () = task.entry.renew.notified() => task.renew(),
             () = until(task.dial_at), if may_dial => task.begin_dial(),
         }
     }
@@ -168,6 +173,13 @@ async fn is_another(entry: &Entry, old: &Connection, before: (Option<Run>, u64))
 }
 
 impl Task {
+    /// Another connection is to be made; not more often than [`RENEW_EVERY`], for the peer may ask for it, too.
+    fn renew(&mut self) {
+        let now = Instant::now();
+        let earliest = self.current.as_ref().map_or(now, |current| now.max(current.since + RENEW_EVERY));
+        self.dial_at = self.entry.dial().map(|_| earliest);
+    }
+
     fn begin_dial(&mut self) {
         self.dial_at = None;
         let Some(address) = self.entry.dial() else { return };
@@ -245,7 +257,10 @@ impl Task {
     }
 
     /// Ends a connection, of a peer that had that life, in whose place there is another.
-    fn retire(&self, old: Connection, before: (Option<Run>, u64), by: SocketAddr) {
+    fn retire(&mut self, old: Connection, before: (Option<Run>, u64), by: SocketAddr) {
+        if let Some(earlier) = self.retired.replace(old.clone()) {
+            ended::take_over(&earlier, by);
+        }
         let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
         self.shared.spawn(async move {
             tokio::select! {

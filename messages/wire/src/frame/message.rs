@@ -145,6 +145,9 @@ pub enum MessageError {
     /// A key is missing.
     #[error("a message without its {0}")]
     Missing(&'static str),
+    /// A line with one below the space: it would be several lines.
+    #[error("a line with a control character")]
+    Control,
 }
 
 impl From<super::FrameError> for MessageError {
@@ -260,6 +263,10 @@ impl Message {
                 let mut room = LONGEST_ANSWER;
                 let lines = items(&mut reader, &mut keys, MOST_ALERTS, |reader| {
                     let line = reader.text(room)?;
+                    // A line is a JSON object, which has none of these; a line feed would make two lines of it.
+                    if line.bytes().any(|byte| byte < b' ') {
+                        return Err(MessageError::Control);
+                    }
                     room -= line.len();
                     Ok(line.to_owned())
                 })?;

@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn unit_message_comes_back_as_it_was_written_and_fits(rows in prop::collection::vec(rows(), 0..40), question in any::<u64>(), lines in prop::collection::vec(".{0,100}", 0..300)) {
+    fn unit_message_comes_back_as_it_was_written_and_fits(rows in prop::collection::vec(rows(), 0..40), question in any::<u64>(), lines in prop::collection::vec("[ -~\u{80}-\u{10ffff}]{0,100}", 0..300)) {
         for message in [
             Message::AskTree { question },
             Message::tree(question, rows),
@@ -222,6 +222,18 @@ fn unit_frame_makes_no_room_for_what_is_only_announced() {
     for endless in [&[0xbf, 0x00, 0x07, 0xff][..], &[0xa1, 0x1f]] {
         assert!(Frame::read(&Bytes::copy_from_slice(endless)).is_err());
     }
+}
+
+#[test]
+fn unit_message_refuses_a_line_that_would_be_two() {
+    let forged = Message::alerts(1, vec!["{}\n{\"node\":\"another\"}".into()]).write();
+    assert_eq!(Message::read(&forged), Err(MessageError::Control));
+    let of_a_path = Message::alerts(1, vec!["{\"resource\":\"/tmp/\u{85}\u{7f}\"}".into()]);
+    assert_eq!(
+        Message::read(&of_a_path.write()),
+        Ok(of_a_path),
+        "JSON leaves these as they are, and workloads name files so"
+    );
 }
 
 #[test]

@@ -81,6 +81,9 @@ fn issue(
     replace: bool,
     now: UnixNanos,
 ) -> anyhow::Result<String> {
+    if [CERTIFICATE, REVOKED].contains(&format!("{name}.pem").as_str()) {
+        bail!("{name} is no name for a node: {name}.pem is a file of the authority");
+    }
     let issued = authority::issue(&own(directory)?, name, days, now, &MachineRng)?;
     let (certificate, key) = (into.join(format!("{name}.pem")), into.join(format!("{name}.key")));
     for path in [&certificate, &key] {
@@ -216,6 +219,12 @@ mod tests {
         make(&directory, "test", 10, now).expect("made");
         let again = make(&directory, "test", 10, now).expect_err("never overwritten").to_string();
         assert!(again.contains("--directory"), "{again}");
+        for name in ["ca", "revoked"] {
+            let own = read(&directory.join(format!("{name}.pem"))).expect("there");
+            let name: NodeName = name.parse().expect("a name");
+            issue(&name, &directory, &directory, 1, true, now).expect_err("a file of the authority");
+            assert_eq!(read(&directory.join(format!("{name}.pem"))).expect("there"), own);
+        }
         let into = root.path().join("nodes");
         issue(&name, &directory, &into, 1, false, now).expect("issued");
         for key in [directory.join(KEY), into.join("worker-1.key")] {
