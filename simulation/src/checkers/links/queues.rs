@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{checkers::Checker, event::Event};
 
-/// What a message that waits costs beside its own bytes, at most.
-const BESIDE: u64 = 64;
+/// What a message that waits alone costs beside its own bytes, at most: its piece, and its head in it.
+const BESIDE: u64 = 128 + 9;
 /// Peers of a node, and nodes that were turned away, at most: the links' own bounds.
 const PEERS: usize = 64;
 const TURNED_AWAY: usize = 16;
