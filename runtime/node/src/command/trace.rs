@@ -19,6 +19,7 @@ use palisade_simulation::{
 use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};
 use serde_json::{Value, json};
 
+pub use super::complain;
 use super::{
     Outcome,
     trace_input::{self, Asked, TraceInput, is_stdin},
@@ -48,11 +49,6 @@ pub fn said(path: &Path, complaints: &[String]) -> ExitCode {
         complain(&format!("{}: {complaint}", path.display()));
     }
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// A line on standard error; that nobody reads it is no reason to end.
-pub fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "palisade: {}", render::printable(line));
 }
 
 /// What is counted of a trace.
@@ -112,7 +108,8 @@ impl Counted {
     }
 
     fn value(&self, header: &Header, report: &Report, size: u64) -> Value {
-        let time = |boot_ns: u64| UnixNanos(boot_ns + header.unix_ns.saturating_sub(header.boot_ns)).rfc3339();
+        let time =
+            |boot_ns: u64| UnixNanos(boot_ns.saturating_add(header.unix_ns.saturating_sub(header.boot_ns))).rfc3339();
         let workload = |(slot, names): (&Slot, &BTreeSet<String>)| json!({ "slot": slot.0, "names": names, "records": self.records_of.get(slot).copied().unwrap_or(0) });
         json!({
             "node": header.node, "cluster": header.cluster, "kernel": header.kernel,
@@ -316,4 +313,18 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
         super::print(&render::rows(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_trace_info_tells_of_times_that_no_clock_has() {
+        let counted = Counted { first_ns: Some(u64::MAX), last_ns: u64::MAX, ..Counted::default() };
+        let header = Header { unix_ns: 2, boot_ns: 1, ..Header::default() };
+        let value = counted.value(&header, &Report::default(), 0);
+        assert_eq!(value["lastRecord"], UnixNanos(u64::MAX).rfc3339());
+        assert!(described(&value).contains("node"));
+    }
 }
