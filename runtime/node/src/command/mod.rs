@@ -6,6 +6,7 @@ pub mod config;
 pub mod doctor;
 pub mod hook;
 pub mod logs;
+pub mod new_file;
 pub mod node;
 pub mod nodes;
 pub mod policy;
