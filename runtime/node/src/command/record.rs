@@ -279,6 +279,8 @@ mod tests {
     use super::*;
     use crate::arguments::{Command, Palisade};
 
+    const SECOND: u64 = 1_000_000_000;
+
     fn asked(line: &[&str]) -> String {
         let line = ["palisade", "record", "--out", "t"].iter().chain(line);
         let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
@@ -334,7 +336,6 @@ mod tests {
         let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
         let said = check_rotation(&arguments).expect_err("small").to_string();
         assert!(said.contains("--max-size"), "{said}");
-        const SECOND: u64 = 1_000_000_000;
         let mut progress = Progress::default();
         let at = |seconds: u64| Some((0, seconds * SECOND));
         assert_eq!(progress.goes_on(at(10), 11 * SECOND).expect("the first"), OVERLAP);

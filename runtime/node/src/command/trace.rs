@@ -295,11 +295,17 @@ fn redact(path: &Path, out: &Path) -> Outcome {
 }
 
 fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
-    let file = BufReader::new(File::open(source).with_context(|| source.display().to_string())?);
-    let to = create(out)?;
+    anyhow::ensure!(
+        !is_stdin(source) || from != ImportedFrom::Scap,
+        "a capture is read twice: name its file in place of `-` (`palisade trace import --help`)"
+    );
+    let open = || File::open(source).map(BufReader::new).with_context(|| source.display().to_string());
     let (made, what) = match from {
-        ImportedFrom::Kubearmor => (import::kubearmor::import(file, to), "lines"),
-        ImportedFrom::Scap => (import::scap::import(file, to), "events"),
+        ImportedFrom::Kubearmor if is_stdin(source) => {
+            (import::kubearmor::import(BufReader::new(io::stdin()), create(out)?), "lines")
+        }
+        ImportedFrom::Kubearmor => (import::kubearmor::import(open()?, create(out)?), "lines"),
+        ImportedFrom::Scap => (import::scap::import(open()?, create(out)?), "events"),
     };
     let done = finished(out, made.with_context(|| source.display().to_string()))?;
     let (records, workloads) = (done.records, done.workloads);
@@ -312,7 +318,10 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     } else {
         super::print(&render::rows(&rows))?;
     }
-    Ok(ExitCode::SUCCESS)
+    // Of a log a line of another kind is named, too; of a capture only what is damaged. What is cut is said among what it lacks.
+    let is_cut = done.lacks.iter().any(|lack| lack.starts_with("what is behind byte "));
+    let is_damaged = from == ImportedFrom::Scap && (is_cut || !done.named.is_empty());
+    Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 #[cfg(test)]
@@ -326,5 +335,30 @@ mod tests {
         let value = counted.value(&header, &Report::default(), 0);
         assert_eq!(value["lastRecord"], UnixNanos(u64::MAX).rfc3339());
         assert!(described(&value).contains("node"));
+    }
+
+    #[test]
+    fn unit_trace_import_of_a_cut_capture_is_no_success() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/captures/container.scap");
+        let bytes = std::fs::read(capture).expect("a capture");
+        let status = |name: &str, bytes: &[u8]| {
+            let source = directory.path().join(name);
+            std::fs::write(&source, bytes).expect("written");
+            let out = directory.path().join(format!("{name}.paltrace"));
+            let status = import(&source, ImportedFrom::Scap, &out).expect("imported");
+            assert!(open_records(&out) > 0, "what is there is imported");
+            format!("{status:?}")
+        };
+        assert_eq!(status("whole", &bytes), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(status("cut", &bytes[..bytes.len() * 9 / 10]), format!("{:?}", ExitCode::FAILURE));
+        let said = import(Path::new("-"), ImportedFrom::Scap, &directory.path().join("t")).expect_err("a pipe");
+        assert!(said.to_string().contains("read twice") && !directory.path().join("t").exists(), "{said}");
+    }
+
+    fn open_records(path: &Path) -> u64 {
+        let mut reader = trace_input::open(path).expect("a trace");
+        while reader.next_part().expect("read").is_some() {}
+        reader.report().records
     }
 }
