@@ -269,7 +269,16 @@ fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: &[St
     let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.to_vec() };
     let header = input.header().clone();
     let made = editing::cut(&header, || input.next_part(), &span, create(out)?);
-    finished(out, made.map(|writer| (writer, ())).with_context(|| path.display().to_string()))?;
+    let made = made.with_context(|| path.display().to_string()).and_then(|writer| {
+        let is_part = from.is_some() || until.is_some() || !workloads.is_empty();
+        anyhow::ensure!(
+            !is_part || writer.passing.records > 0,
+            "{}: no record is in what was asked for: `palisade trace info` tells its times and workloads",
+            [vec![path.display().to_string()], input.complaints()].concat().join(": ")
+        );
+        Ok((writer, ()))
+    });
+    finished(out, made)?;
     Ok(said(path, &input.complaints()))
 }
 
@@ -338,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_trace_import_of_a_cut_capture_is_no_success() {
+    fn unit_trace_import_of_a_cut_capture_and_a_cut_of_nothing_are_no_success() {
         let directory = tempfile::tempdir().expect("a directory");
         let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/captures/container.scap");
         let bytes = std::fs::read(capture).expect("a capture");
@@ -352,6 +361,13 @@ mod tests {
         };
         assert_eq!(status("whole", &bytes), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(status("cut", &bytes[..bytes.len() * 9 / 10]), format!("{:?}", ExitCode::FAILURE));
+        let (trace, none) = (directory.path().join("whole.paltrace"), directory.path().join("none"));
+        let late = Some(Moment::After(std::time::Duration::from_secs(86_400)));
+        let cuts = [cut(&trace, late, None, &[], &none), cut(&trace, None, None, &["nosuch".to_owned()], &none)];
+        for said in cuts.map(|cut| cut.expect_err("nothing is in it").to_string()) {
+            assert!(said.contains("no record is in") && !none.exists(), "{said}");
+        }
+        cut(&trace, None, late, &[], &none).expect("all of it is before");
         let said = import(Path::new("-"), ImportedFrom::Scap, &directory.path().join("t")).expect_err("a pipe");
         assert!(said.to_string().contains("read twice") && !directory.path().join("t").exists(), "{said}");
     }
