@@ -90,9 +90,9 @@ pub enum TraceCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a trace of what another tool wrote, and say what that lacks.
+    /// Make a trace of what another tool wrote, and say what that lacks; exit status 1 if a capture is damaged or cut.
     Import {
-        /// The logs, or the capture.
+        /// The logs (`-`: standard input), or the capture.
         source: PathBuf,
         /// What it is.
         #[arg(long, value_enum, default_value_t)]

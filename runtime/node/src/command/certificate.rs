@@ -45,7 +45,12 @@ pub fn run(command: &CertificateCommand) -> Outcome {
         }
         CertificateCommand::Revoke { certificate, directory } => revoke(certificate, directory, now)?,
         CertificateCommand::RenewList { directory } => renew_list(directory, now)?,
-        CertificateCommand::Show { files, output } => show(files, *output, now)?,
+        CertificateCommand::Show { files, output } => {
+            let (said, refused) = show(files, *output, now);
+            super::print(&said)?;
+            refused.iter().for_each(|why| super::complain(why));
+            return Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     };
     super::print(&said)?;
     Ok(ExitCode::SUCCESS)
@@ -120,18 +125,30 @@ fn renew_list(directory: &Path, now: UnixNanos) -> anyhow::Result<String> {
     Ok(format!("made {} anew: give it to every node (--link-revoked)\n", list.display()))
 }
 
-fn show(files: &[PathBuf], output: Output, now: UnixNanos) -> anyhow::Result<String> {
-    let mut all = Vec::new();
+/// What the files are, and of each that is nothing of the kind why: one such keeps none of the others from being shown.
+fn show(files: &[PathBuf], output: Output, now: UnixNanos) -> (String, Vec<String>) {
+    let (mut all, mut refused) = (Vec::new(), Vec::new());
     for path in files {
-        let text = fs::read(path).with_context(|| path.display().to_string())?;
-        let described = authority::describe(&text).with_context(|| path.display().to_string())?;
-        all.extend(described.into_iter().map(|one| (path, one)));
+        match described(path) {
+            Ok(described) => all.extend(described.into_iter().map(|one| (path, one))),
+            Err(error) => refused.push(format!("{error:#}")),
+        }
     }
     if output == Output::Text {
-        return Ok(all.iter().map(|(path, one)| words(path, one, now)).collect());
+        return (all.iter().map(|(path, one)| words(path, one, now)).collect(), refused);
     }
     let values = all.iter().map(|(path, one)| value(path, one)).collect();
-    Ok(render::document(output, &serde_json::Value::Array(values)))
+    (render::document(output, &serde_json::Value::Array(values)), refused)
+}
+
+fn described(path: &Path) -> anyhow::Result<Vec<Described>> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    authority::describe(&text).map_err(anyhow::Error::from).or_else(|error| {
+        if String::from_utf8_lossy(&text).contains("PRIVATE KEY-----") {
+            bail!("{}: it is a key, not a certificate", path.display());
+        }
+        Err(error).with_context(|| path.display().to_string())
+    })
 }
 
 fn words(path: &Path, one: &Described, now: UnixNanos) -> String {
@@ -238,13 +255,17 @@ mod tests {
         assert_ne!(read(&certificate).expect("there"), first);
         revoke(&certificate, &directory, now).expect("revoked");
         let files = [certificate, directory.join(CERTIFICATE), directory.join(REVOKED)];
-        let text = show(&files, Output::Text, now).expect("shown");
+        let text = show(&files, Output::Text, now).0;
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("node worker-1") && lines[0].ends_with(": holds"), "{text}");
         assert!(lines[1].contains("authority"), "{text}");
         assert!(lines[2].contains(": 1 certificates "), "{text}");
         let later = UnixNanos(now.0 + 2 * 86_400_000_000_000);
-        assert!(show(&files[..1], Output::Text, later).expect("shown").ends_with(": EXPIRED\n"));
+        assert!(show(&files[..1], Output::Text, later).0.ends_with(": EXPIRED\n"));
+        let with_a_key = [directory.join(KEY), directory.join("none"), directory.join(CERTIFICATE)];
+        let (text, refused) = show(&with_a_key, Output::Text, now);
+        assert!(text.contains("authority"), "a key keeps the rest from nobody: {text}");
+        assert!(refused.len() == 2 && refused[0].ends_with("ca.key: it is a key, not a certificate"), "{refused:?}");
         let rest: Vec<_> = fs::read_dir(&into).expect("there").map(|entry| entry.expect("read").file_name()).collect();
         assert_eq!(rest.len(), 2, "nothing is left over: {rest:?}");
     }

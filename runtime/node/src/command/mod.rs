@@ -6,6 +6,7 @@ pub mod config;
 pub mod doctor;
 pub mod hook;
 pub mod logs;
+pub mod new_file;
 pub mod node;
 pub mod nodes;
 pub mod policy;
@@ -28,6 +29,8 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::render;
+
 /// What each command returns.
 pub type Outcome = anyhow::Result<ExitCode>;
 
@@ -41,6 +44,16 @@ pub fn print(text: &str) -> anyhow::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         other => other.map(|()| true).context("standard output"),
     }
+}
+
+/// A line on standard error; that it cannot be written is no reason to end, least of all by a panic with another exit status.
+pub fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A line on standard error that begins as all of them do.
+pub fn complain(line: &str) {
+    to_stderr(&format!("palisade: {}", render::printable(line)));
 }
 
 /// Whether standard output is a pipe that nobody reads any more; what cannot be asked is taken for read.
@@ -65,4 +78,33 @@ pub fn block_on_local<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
 /// What the operating system says.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start an event loop")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    fn sources(directory: &Path, read: &mut dyn FnMut(&Path, &str)) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, read);
+            } else {
+                read(&path, &fs::read_to_string(&path).expect("a source"));
+            }
+        }
+    }
+
+    #[test]
+    fn unit_commands_print_by_nothing_that_panics_where_nobody_can_be_told() {
+        let mut looked_at = 0;
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
+            looked_at += 1;
+            for (number, line) in text.lines().enumerate() {
+                let panics = ["println", "print"].iter().any(|word| line.contains(&format!("{word}!(")));
+                assert!(!panics, "{}:{}: use `to_stderr` or `print`: {line}", path.display(), number + 1);
+            }
+        });
+        assert!(looked_at > 20, "{looked_at} sources");
+    }
 }

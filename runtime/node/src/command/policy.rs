@@ -41,7 +41,7 @@ fn validate(paths: &[PathBuf], no_kernel: bool, strict: bool, output: Output) ->
     let files = match read_all(paths) {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("palisade: {}: name a policy file, or a directory of them", render::printable(&error));
+            super::complain(&format!("{error}: name a policy file, or a directory of them"));
             return Ok(ExitCode::from(2));
         }
     };

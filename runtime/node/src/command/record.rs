@@ -6,9 +6,7 @@
 
 use std::{
     cell::Cell,
-    fs::{File, OpenOptions},
     io::{self, IsTerminal as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
@@ -23,11 +21,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Outcome, logs::percent_encoded, trace::complain};
+use super::{
+    Outcome, complain,
+    logs::percent_encoded,
+    new_file::{NewFile, may_be_replaced},
+};
 use crate::{admin_client, arguments::RecordArguments, clock::MachineClock, render};
 
 /// Seconds of the file before that the next one of a rotation begins with: more than a recording is behind.
 const OVERLAP: Duration = Duration::from_secs(5);
+/// A rotation's smallest file: what was so at its beginning takes tens of kilobytes.
+const MIN_ROTATED_BYTES: u64 = 1 << 20;
 /// How long the end of a trace may take: what is there of it is sent within a second or two.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
@@ -59,9 +63,11 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
         let gone = Duration::from_nanos(MachineClock.boot().0.saturating_sub(began));
         arguments.duration.map(|duration| duration.saturating_sub(gone))
     };
+    check_rotation(arguments)?;
     let mut last = arguments.last;
+    let mut progress = Progress::default();
     loop {
-        let ended = record(arguments, &route(arguments, last, left()))?;
+        let (ended, times) = record(arguments, &route(arguments, last, left()))?;
         let is_over = left().is_some_and(|left| left.is_zero()) || is_past_alone(arguments);
         match (arguments.rotate, ended) {
             (Some(keep), Ended::ByNode) if !is_over => {
@@ -70,7 +76,7 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
             (_, Ended::Abandoned) => return Ok(ExitCode::FAILURE),
             _ => return Ok(ExitCode::SUCCESS),
         }
-        last = Some(OVERLAP);
+        last = Some(progress.goes_on(times, MachineClock.boot().0)?);
     }
 }
 
@@ -84,9 +90,9 @@ fn is_past_alone(arguments: &RecordArguments) -> bool {
 }
 
 /// One file.
-fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<Ended> {
+fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<(Ended, Option<(u64, u64)>)> {
     let to_stdout = is_stdout(&arguments.out);
-    let mut file = if to_stdout { None } else { Some(create(&arguments.out, arguments.force)?) };
+    let mut file = if to_stdout { None } else { Some(NewFile::create(&arguments.out, arguments.force)?) };
     let shown =
         if to_stdout { "standard output".into() } else { render::printable(&arguments.out.display().to_string()) };
     let mut passing = Passing::default();
@@ -100,15 +106,16 @@ fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<Ended> {
         Ok(true)
     };
     let outcome = super::runtime()?.block_on(received(&arguments.admin_socket, route, &mut take));
-    // A device or a pipe has nothing to be synced.
-    let synced = file.as_ref().filter(|_| outcome.is_ok()).map_or(Ok(()), File::sync_all);
-    synced
-        .or_else(|error| if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) })
-        .with_context(|| shown.clone())?;
-    if passing.bytes == 0 && file.is_some() {
+    let mut kept = None;
+    match file {
         // Nothing is in it: a file that is no trace is of no use to anybody.
-        let _ = std::fs::remove_file(&arguments.out);
+        Some(file) if passing.bytes == 0 => file.discard(),
+        Some(file) if passing.is_whole => file.finish().with_context(|| shown.clone())?,
+        Some(file) => kept = Some(render::printable(&file.keep().display().to_string())),
+        None => {}
     }
+    // A trace that broke off takes nobody's place.
+    let shown = kept.unwrap_or(shown);
     if passing.bytes > 0 {
         complain(&written(&shown, &passing, to_stdout));
         if passing.records == 0 && !arguments.workloads.is_empty() {
@@ -123,7 +130,7 @@ fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<Ended> {
         Ended::ByNode | Ended::ByUser if !passing.is_whole => {
             bail!("the node ended before its trace did: see its log, and `palisade doctor`")
         }
-        ended => Ok(ended),
+        ended => Ok((ended, passing.times)),
     }
 }
 
@@ -189,13 +196,50 @@ impl Interrupts {
     }
 }
 
+/// What a rotation would write over, and whether its files hold anything.
+fn check_rotation(arguments: &RecordArguments) -> anyhow::Result<()> {
+    let Some(keep) = arguments.rotate else { return Ok(()) };
+    if arguments.max_size.is_some_and(|bytes| bytes < MIN_ROTATED_BYTES) {
+        bail!(
+            "--rotate with less than --max-size 1M: each file repeats what was so at its beginning and the last seconds"
+        );
+    }
+    (1..=keep).try_for_each(|number| may_be_replaced(&numbered(&arguments.out, number), arguments.force).map(drop))
+}
+
+/// How far a rotation has come.
+#[derive(Default)]
+struct Progress {
+    last_ns: Option<u64>,
+}
+
+impl Progress {
+    /// How much of the past the next file begins with, after one with these times.
+    ///
+    /// # Errors
+    /// The file has nothing that the one before had not: so would all that follow.
+    fn goes_on(&mut self, times: Option<(u64, u64)>, now_ns: u64) -> anyhow::Result<Duration> {
+        let last_ns = times.map(|(_, last_ns)| last_ns);
+        if last_ns.is_none() || last_ns <= self.last_ns {
+            bail!(
+                "a file of --max-size holds less than the seconds that it repeats of the one before: name a larger one"
+            );
+        }
+        self.last_ns = last_ns;
+        let behind = Duration::from_nanos(now_ns.saturating_sub(last_ns.unwrap_or(now_ns)));
+        Ok(OVERLAP.max(behind.saturating_add(Duration::from_secs(1))))
+    }
+}
+
+fn numbered(out: &Path, number: u32) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
 /// FILE becomes FILE.1, which becomes FILE.2, up to so many.
 fn rotate(out: &Path, keep: u32) -> io::Result<()> {
-    let numbered = |number: u32| {
-        let mut name = out.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    };
+    let numbered = |number: u32| numbered(out, number);
     for number in (1..keep).rev() {
         match std::fs::rename(numbered(number), numbered(number + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -203,20 +247,6 @@ fn rotate(out: &Path, keep: u32) -> io::Result<()> {
         }
     }
     std::fs::rename(out, numbered(1))
-}
-
-/// For its owner only: what a workload does is in it.
-fn create(path: &Path, force: bool) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
-    match options.open(path) {
-        Ok(file) => Ok(file),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("{} is there already: name another file, or overwrite it with --force", path.display())
-        }
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
-    }
 }
 
 /// What the node is asked: the past that comes first, and how long from now on.
@@ -249,6 +279,8 @@ mod tests {
     use super::*;
     use crate::arguments::{Command, Palisade};
 
+    const SECOND: u64 = 1_000_000_000;
+
     fn asked(line: &[&str]) -> String {
         let line = ["palisade", "record", "--out", "t"].iter().chain(line);
         let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
@@ -278,12 +310,41 @@ mod tests {
     }
 
     #[test]
-    fn unit_record_overwrites_no_file_unasked() {
+    fn unit_record_rotates_over_no_file_unasked() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("t");
-        drop(create(&path, false).expect("made"));
-        let error = create(&path, false).expect_err("there").to_string();
-        assert!(error.contains("--force"), "{error}");
-        create(&path, true).expect("overwritten");
+        let out = directory.path().join("t");
+        let of = |force: bool| {
+            let line =
+                ["palisade", "record", "--max-size", "10M", "--rotate", "3", "--out", out.to_str().expect("text")];
+            let line = line.into_iter().chain(force.then_some("--force"));
+            let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
+            check_rotation(&arguments).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(false), Ok(()));
+        std::fs::write(numbered(&out, 4), "of nobody").expect("written");
+        assert_eq!(of(false), Ok(()), "the fourth is none of it");
+        std::fs::write(numbered(&out, 3), "good").expect("written");
+        assert!(of(false).is_err_and(|said| said.contains("t.3 is there already")), "{:?}", of(false));
+        assert_eq!(of(true), Ok(()));
+        std::fs::create_dir(numbered(&out, 1)).expect("made");
+        assert!(of(true).is_err_and(|said| said.contains("no file")), "{:?}", of(true));
+    }
+
+    #[test]
+    fn unit_record_refuses_files_that_hold_less_than_they_overlap() {
+        let line = ["palisade", "record", "--out", "/nonesuch/t", "--rotate", "3", "--max-size", "4K"];
+        let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
+        let said = check_rotation(&arguments).expect_err("small").to_string();
+        assert!(said.contains("--max-size"), "{said}");
+        let mut progress = Progress::default();
+        let at = |seconds: u64| Some((0, seconds * SECOND));
+        assert_eq!(progress.goes_on(at(10), 11 * SECOND).expect("the first"), OVERLAP);
+        // What is behind is caught up with: from its last block on.
+        assert_eq!(progress.goes_on(at(20), 30 * SECOND).expect("later").as_secs(), 11);
+        for stands in [at(20), at(19), None] {
+            let said = progress.goes_on(stands, 31 * SECOND).expect_err("no later").to_string();
+            assert!(said.contains("--max-size"), "{said}");
+        }
+        progress.goes_on(at(21), 31 * SECOND).expect("later again");
     }
 }

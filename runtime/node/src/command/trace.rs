@@ -19,6 +19,7 @@ use palisade_simulation::{
 use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};
 use serde_json::{Value, json};
 
+pub use super::complain;
 use super::{
     Outcome,
     trace_input::{self, Asked, TraceInput, is_stdin},
@@ -48,11 +49,6 @@ pub fn said(path: &Path, complaints: &[String]) -> ExitCode {
         complain(&format!("{}: {complaint}", path.display()));
     }
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// A line on standard error; that nobody reads it is no reason to end.
-pub fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "palisade: {}", render::printable(line));
 }
 
 /// What is counted of a trace.
@@ -112,7 +108,8 @@ impl Counted {
     }
 
     fn value(&self, header: &Header, report: &Report, size: u64) -> Value {
-        let time = |boot_ns: u64| UnixNanos(boot_ns + header.unix_ns.saturating_sub(header.boot_ns)).rfc3339();
+        let time =
+            |boot_ns: u64| UnixNanos(boot_ns.saturating_add(header.unix_ns.saturating_sub(header.boot_ns))).rfc3339();
         let workload = |(slot, names): (&Slot, &BTreeSet<String>)| json!({ "slot": slot.0, "names": names, "records": self.records_of.get(slot).copied().unwrap_or(0) });
         json!({
             "node": header.node, "cluster": header.cluster, "kernel": header.kernel,
@@ -272,7 +269,16 @@ fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: &[St
     let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.to_vec() };
     let header = input.header().clone();
     let made = editing::cut(&header, || input.next_part(), &span, create(out)?);
-    finished(out, made.map(|writer| (writer, ())).with_context(|| path.display().to_string()))?;
+    let made = made.with_context(|| path.display().to_string()).and_then(|writer| {
+        let is_part = from.is_some() || until.is_some() || !workloads.is_empty();
+        anyhow::ensure!(
+            !is_part || writer.passing.records > 0,
+            "{}: no record is in what was asked for: `palisade trace info` tells its times and workloads",
+            [vec![path.display().to_string()], input.complaints()].concat().join(": ")
+        );
+        Ok((writer, ()))
+    });
+    finished(out, made)?;
     Ok(said(path, &input.complaints()))
 }
 
@@ -298,11 +304,17 @@ fn redact(path: &Path, out: &Path) -> Outcome {
 }
 
 fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
-    let file = BufReader::new(File::open(source).with_context(|| source.display().to_string())?);
-    let to = create(out)?;
+    anyhow::ensure!(
+        !is_stdin(source) || from != ImportedFrom::Scap,
+        "a capture is read twice: name its file in place of `-` (`palisade trace import --help`)"
+    );
+    let open = || File::open(source).map(BufReader::new).with_context(|| source.display().to_string());
     let (made, what) = match from {
-        ImportedFrom::Kubearmor => (import::kubearmor::import(file, to), "lines"),
-        ImportedFrom::Scap => (import::scap::import(file, to), "events"),
+        ImportedFrom::Kubearmor if is_stdin(source) => {
+            (import::kubearmor::import(BufReader::new(io::stdin()), create(out)?), "lines")
+        }
+        ImportedFrom::Kubearmor => (import::kubearmor::import(open()?, create(out)?), "lines"),
+        ImportedFrom::Scap => (import::scap::import(open()?, create(out)?), "events"),
     };
     let done = finished(out, made.with_context(|| source.display().to_string()))?;
     let (records, workloads) = (done.records, done.workloads);
@@ -315,5 +327,54 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     } else {
         super::print(&render::rows(&rows))?;
     }
-    Ok(ExitCode::SUCCESS)
+    // Of a log a line of another kind is named, too; of a capture only what is damaged. What is cut is said among what it lacks.
+    let is_cut = done.lacks.iter().any(|lack| lack.starts_with("what is behind byte "));
+    let is_damaged = from == ImportedFrom::Scap && (is_cut || !done.named.is_empty());
+    Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_trace_info_tells_of_times_that_no_clock_has() {
+        let counted = Counted { first_ns: Some(u64::MAX), last_ns: u64::MAX, ..Counted::default() };
+        let header = Header { unix_ns: 2, boot_ns: 1, ..Header::default() };
+        let value = counted.value(&header, &Report::default(), 0);
+        assert_eq!(value["lastRecord"], UnixNanos(u64::MAX).rfc3339());
+        assert!(described(&value).contains("node"));
+    }
+
+    #[test]
+    fn unit_trace_import_of_a_cut_capture_and_a_cut_of_nothing_are_no_success() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/captures/container.scap");
+        let bytes = std::fs::read(capture).expect("a capture");
+        let status = |name: &str, bytes: &[u8]| {
+            let source = directory.path().join(name);
+            std::fs::write(&source, bytes).expect("written");
+            let out = directory.path().join(format!("{name}.paltrace"));
+            let status = import(&source, ImportedFrom::Scap, &out).expect("imported");
+            assert!(open_records(&out) > 0, "what is there is imported");
+            format!("{status:?}")
+        };
+        assert_eq!(status("whole", &bytes), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(status("cut", &bytes[..bytes.len() * 9 / 10]), format!("{:?}", ExitCode::FAILURE));
+        let (trace, none) = (directory.path().join("whole.paltrace"), directory.path().join("none"));
+        let late = Some(Moment::After(std::time::Duration::from_secs(86_400)));
+        let cuts = [cut(&trace, late, None, &[], &none), cut(&trace, None, None, &["nosuch".to_owned()], &none)];
+        for said in cuts.map(|cut| cut.expect_err("nothing is in it").to_string()) {
+            assert!(said.contains("no record is in") && !none.exists(), "{said}");
+        }
+        cut(&trace, None, late, &[], &none).expect("all of it is before");
+        let said = import(Path::new("-"), ImportedFrom::Scap, &directory.path().join("t")).expect_err("a pipe");
+        assert!(said.to_string().contains("read twice") && !directory.path().join("t").exists(), "{said}");
+    }
+
+    fn open_records(path: &Path) -> u64 {
+        let mut reader = trace_input::open(path).expect("a trace");
+        while reader.next_part().expect("read").is_some() {}
+        reader.report().records
+    }
 }
