@@ -174,3 +174,16 @@ fn unit_merging_keeps_what_a_process_executes_against_an_older_snapshot_of_it() 
     let shell = RecordHeader { tgid: 60, task_start_ns: 2 * SECOND, ..RecordHeader::default() };
     assert_eq!(picture.acting(&shell).map(|(executable, _)| executable), Some("/bin/sh"));
 }
+
+#[test]
+fn unit_trace_behind_another_is_complained_of() {
+    let whole = traces::trace(traces::POLICY);
+    let complaints = |bytes: &[u8]| {
+        let mut reader = TraceReader::open(bytes).expect("a trace");
+        while reader.next_part().expect("bytes").is_some() {}
+        reader.report().complaints()
+    };
+    assert_eq!(complaints(&whole), [""; 0]);
+    let both = complaints(&[&whole[..], &whole[..]].concat());
+    assert!(both.len() == 1 && both[0].contains("trace merge"), "{both:?}");
+}
