@@ -315,7 +315,7 @@ impl Lost {
 
     fn damaged(&mut self, report: &Report) {
         self.boot_ns = self.boot_ns.max(report.last_ns);
-        let places = report.damaged.saturating_add(report.missing_blocks);
+        let places = report.damaged.saturating_add(report.missing_blocks).saturating_add(u64::from(report.has_more));
         let ending = match report.ending {
             Ending::NotReached | Ending::Whole => 0,
             Ending::NoTrailer => 1,

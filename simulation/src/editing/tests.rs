@@ -122,6 +122,8 @@ fn unit_redaction_and_merging_carry_what_is_missing_into_what_they_make() {
     assert!(losses(&told.facts).iter().any(|(_, loss)| loss.malformed > 0), "{:?}", told.facts);
     let (merged, _) = merge(vec![cut_off], Vec::new()).expect("merged");
     assert!(losses(&read(&merged).facts).iter().any(|(_, loss)| loss.malformed > 0));
+    let (redacted, ..) = redact(&[&whole[..], b"more"].concat()[..], Vec::new()).expect("redacted");
+    assert!(losses(&read(&redacted).facts).iter().any(|(_, loss)| loss.malformed > 0));
     let (sound, ..) = redact(&whole[..], Vec::new()).expect("redacted");
     assert_eq!(losses(&read(&sound).facts), []);
 }
