@@ -38,6 +38,8 @@ pub(crate) struct Recording {
     /// Records of the blocks that it has passed, given out or not.
     records_passed: u64,
     shed: u64,
+    /// What was lost before it began: its counters begin with it.
+    lost_before: Loss,
     chosen: Chosen,
     wanted: Wanted,
     /// Reused for each block that is changed.
@@ -51,15 +53,27 @@ impl Recording {
         wanted: Wanted,
         ring: &Ring,
         (at, now_ns): (u64, u64),
-        picture: &Picture,
+        (picture, lost_before): (&Picture, &Loss),
     ) -> Result<Self, WriteError> {
         let mut writer = TraceWriter::begin(Vec::new(), header)?;
         let mut chosen = Chosen::new(wanted.workloads.clone());
         chosen.picture(picture);
         let began_ns = ring.get(at).map_or(now_ns, |entry| entry.block.head.first_ns);
-        writer.facts(&picture.facts(began_ns, chosen.slots(), wanted.arguments))?;
+        let mut facts = picture.facts(began_ns, chosen.slots(), wanted.arguments);
+        facts.retain(|fact| !matches!(fact.what, What::Loss(_)));
+        writer.facts(&facts)?;
+        let lost_before = lost_before.clone();
         let records_passed = ring.get(at).map_or(ring.records(), |entry| entry.records_before);
-        Ok(Self { writer: Some(writer), next: at, records_passed, shed: 0, chosen, wanted, changed: Batches::new() })
+        Ok(Self {
+            writer: Some(writer),
+            next: at,
+            records_passed,
+            shed: 0,
+            lost_before,
+            chosen,
+            wanted,
+            changed: Batches::new(),
+        })
     }
 
     /// It ends with what is sealed now.
@@ -126,7 +140,26 @@ impl Recording {
     }
 
     fn loss(&self, boot_ns: u64, of_all: &Loss) -> Fact {
-        Fact { boot_ns, what: What::Loss(Loss { shed: self.shed, ..of_all.clone() }) }
+        Fact { boot_ns, what: What::Loss(self.since(of_all)) }
+    }
+
+    /// What is lost since it began. Of what came late, so that less is missing than was then, nothing is.
+    fn since(&self, of_all: &Loss) -> Loss {
+        let before = &self.lost_before;
+        let of_kind = |kind: u16, reason: &str| {
+            let row = before.kernel.iter().find(|(of, why, _)| (*of, why.as_str()) == (kind, reason));
+            row.map_or(0, |(.., count)| *count)
+        };
+        let rows = of_all
+            .kernel
+            .iter()
+            .map(|(kind, reason, count)| (*kind, reason.clone(), count.saturating_sub(of_kind(*kind, reason))));
+        Loss {
+            missing: of_all.missing.saturating_sub(before.missing),
+            shed: self.shed,
+            malformed: of_all.malformed.saturating_sub(before.malformed),
+            kernel: rows.filter(|(.., count)| *count > 0).collect(),
+        }
     }
 
     fn put(&mut self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {
@@ -167,7 +200,7 @@ impl Recording {
         facts.retain(|fact| self.chosen.is_about(fact));
         for fact in &mut facts {
             if let What::Loss(loss) = &mut fact.what {
-                loss.shed = self.shed;
+                *loss = self.since(loss);
             }
         }
         writer.facts(&facts)

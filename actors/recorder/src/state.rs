@@ -341,7 +341,8 @@ impl State {
         };
         // Of now it is known, and of a moment of the ring it is read from there.
         let picture = if at == self.ring.end() { self.now.lock().clone() } else { self.ring.picture_at(at) };
-        let recording = Recording::begin(&header, wanted, &self.ring, (at, boot_ns), &picture)
+        let before = if at == self.ring.end() { &self.loss } else { picture.loss() };
+        let recording = Recording::begin(&header, wanted, &self.ring, (at, boot_ns), (&picture, before))
             .map_err(|error| RecordingRefused::NotBegun(error.to_string()))?;
         let id = self.next_id;
         self.next_id += 1;

@@ -495,3 +495,21 @@ fn unit_recorder_keeps_no_more_than_its_bytes() {
     }
     assert!(most <= 30_000 && most > 15_000, "{most}");
 }
+
+#[test]
+fn unit_recorder_tells_what_is_lost_since_the_recording_began_and_not_since_the_node_did() {
+    for ring_bytes in [0, settings().ring_bytes] {
+        let mut state = state(Settings { ring_bytes, ..settings() });
+        state.batch(SECOND, &batch(4, 0, 3, SECOND));
+        state.batch(SECOND, &batch(4, 100, 3, SECOND));
+        state.kernel_lost(vec![(4, "RingFull".into(), 97), (5, "RingFull".into(), 1)]);
+        let id = state.begin(2 * SECOND, 0, &for_seconds(5)).expect("begun");
+        state.batch(3 * SECOND, &batch(4, 105, 3, 3 * SECOND));
+        state.kernel_lost(vec![(4, "RingFull".into(), 99), (5, "RingFull".into(), 1)]);
+        state.tick(8 * SECOND, 0);
+        let (bytes, _) = drain(&mut state, id, 8 * SECOND);
+        for loss in losses(&read(&bytes).facts) {
+            assert_eq!((loss.missing, &loss.kernel), (2, &vec![(4, "RingFull".into(), 2)]), "{ring_bytes}");
+        }
+    }
+}

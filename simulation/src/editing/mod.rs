@@ -9,10 +9,12 @@ use std::{
 };
 
 use palisade_domain::Slot;
-use palisade_kernel_abi::record::{RecordReader, numbering, redact_arguments, slices, slot_and_time};
+use palisade_kernel_abi::record::{
+    Header as RecordHeader, RecordReader, numbering, redact_arguments, slices, slot_and_time,
+};
 use palisade_wire::trace::{
-    Batches, Chosen, Fact, Header, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What, WriteError,
-    checkpoint_of,
+    Batches, Chosen, Ending, Fact, Header, Loss, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What,
+    WriteError, checkpoint_of,
 };
 
 #[cfg(test)]
@@ -69,6 +71,7 @@ pub fn cut<W: Write>(
         followed: false,
         span,
         kept: Batches::new(),
+        loss: None,
     };
     while let Some(part) = next()? {
         match part {
@@ -78,6 +81,9 @@ pub fn cut<W: Write>(
         }
     }
     cutting.begin(span.from_ns)?;
+    if let Some(loss) = cutting.loss.take() {
+        cutting.writer.facts(&[loss])?;
+    }
     Ok(cutting.writer.finish()?)
 }
 
@@ -91,6 +97,8 @@ struct Cutting<'s, W: Write> {
     followed: bool,
     span: &'s Span,
     kept: Batches,
+    /// What was said to be lost next after the span: of its last seconds nothing else tells.
+    loss: Option<Fact>,
 }
 
 impl<W: Write> Cutting<'_, W> {
@@ -105,6 +113,12 @@ impl<W: Write> Cutting<'_, W> {
 
     fn facts(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
         for fact in facts {
+            if fact.boot_ns > self.span.until_ns {
+                if matches!(fact.what, What::Loss(_)) && self.loss.is_none() {
+                    self.loss = Some(Fact { boot_ns: self.span.until_ns, what: fact.what.clone() });
+                }
+                continue;
+            }
             self.chosen.fact(fact);
             // Those of the snapshot are told as the new one's.
             if !self.began {
@@ -166,10 +180,12 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
     let header = Header { redacted: vec!["arguments".into()], ..reader.header().clone() };
     let mut writer = TraceWriter::begin(to, &header)?;
     let (mut kept, mut redacted) = (Batches::new(), 0);
+    let mut lost = Lost::default();
     while let Some(part) = reader.next_part()? {
         match part {
             Part::Checkpoint(facts) => writer.checkpoint(&checkpoint_of(&facts, None, false))?,
             Part::Facts(mut facts) => {
+                lost.hear(&facts);
                 for fact in &mut facts {
                     if let What::Process(process) = &mut fact.what {
                         redacted += u64::from(!process.arguments.is_empty());
@@ -185,6 +201,7 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
                     kept.push(bytes, |record| {
                         let done = redact_arguments(record);
                         redacted += u64::from(done == Ok(true));
+                        lost.records += u64::from(done.is_err());
                         done.is_ok()
                     });
                 }
@@ -192,6 +209,8 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
             }
         }
     }
+    lost.damaged(reader.report());
+    writer.facts(&lost.facts())?;
     Ok((writer.finish()?, reader.report().clone(), redacted))
 }
 
@@ -231,21 +250,88 @@ pub fn merge<R: Read, W: Write>(from: Vec<R>, to: W) -> Result<(W, Vec<Report>),
     let mut writer = TraceWriter::begin(to, &header)?;
     let mut reports = Vec::new();
     let mut seen = Seen::default();
+    let (mut lost, mut picture) = (Lost::default(), Picture::default());
+    // Latest record of the parts before.
+    let mut told_ns = 0;
     for (number, reader) in readers.iter_mut().enumerate() {
+        let before_ns = told_ns;
         while let Some(part) = reader.next_part()? {
             match part {
                 Part::Facts(mut facts) => {
-                    facts.retain(|fact| number == 0 || fact.what != What::SnapshotEnd);
+                    // A snapshot from before what the last part told of a process says what it was, not what it is.
+                    let is_old = |fact: &Fact| fact.boot_ns <= before_ns && is_known(&picture, fact);
+                    facts.retain(|fact| number == 0 || (fact.what != What::SnapshotEnd && !is_old(fact)));
+                    facts.iter().for_each(|fact| picture.fact(fact));
+                    lost.hear(&facts);
                     writer.facts(&facts)?;
                 }
-                Part::Records(batches) => writer.records(&seen.new_of(&batches))?,
+                Part::Records(batches) => {
+                    let new = seen.new_of(&batches);
+                    for record in RecordReader::new(new.bytes()).flatten() {
+                        told_ns = told_ns.max(record.header.boot_ns);
+                        picture.record(&record);
+                    }
+                    writer.records(&new)?;
+                }
                 Part::Checkpoint(facts) => writer.checkpoint(&facts)?,
             }
         }
         seen.end_part();
+        lost.damaged(reader.report());
         reports.push(reader.report().clone());
     }
+    writer.facts(&lost.facts())?;
     Ok((writer.finish()?, reports))
+}
+
+/// Whether a fact is of a process of which it is known what it executes.
+fn is_known(picture: &Picture, fact: &Fact) -> bool {
+    /// Of the ticks that starts are told in.
+    const TICK_NS: u64 = 10_000_000;
+    let What::Process(process) = &fact.what else { return false };
+    let task_start_ns = process.start_ticks.saturating_mul(TICK_NS);
+    picture.acting(&RecordHeader { tgid: process.pid, task_start_ns, ..RecordHeader::default() }).is_some()
+}
+
+/// What the traces that come in have not: it is missing in what is made of them as well.
+#[derive(Debug, Default)]
+struct Lost {
+    /// As it was said last.
+    said: Loss,
+    boot_ns: u64,
+    /// Of damaged places: records by number, and one for each place that tells no number.
+    records: u64,
+}
+
+impl Lost {
+    fn hear(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            self.boot_ns = self.boot_ns.max(fact.boot_ns);
+            if let What::Loss(loss) = &fact.what {
+                self.said = loss.clone();
+            }
+        }
+    }
+
+    fn damaged(&mut self, report: &Report) {
+        self.boot_ns = self.boot_ns.max(report.last_ns);
+        let places = report.damaged.saturating_add(report.missing_blocks).saturating_add(u64::from(report.has_more));
+        let ending = match report.ending {
+            Ending::NotReached | Ending::Whole => 0,
+            Ending::NoTrailer => 1,
+            Ending::Cut { records, .. } => u64::from(records.unwrap_or(0)).max(1),
+        };
+        self.records = self.records.saturating_add(report.damaged_records.max(places)).saturating_add(ending);
+    }
+
+    /// As a fact, where anything is.
+    fn facts(&self) -> Vec<Fact> {
+        if self.records == 0 {
+            return Vec::new();
+        }
+        let malformed = self.said.malformed.saturating_add(self.records);
+        vec![Fact { boot_ns: self.boot_ns, what: What::Loss(Loss { malformed, ..self.said.clone() }) }]
+    }
 }
 
 /// Records of the parts before: recordings that overlap tell an act twice.

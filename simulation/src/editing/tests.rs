@@ -102,3 +102,90 @@ fn unit_redaction_leaves_no_arguments_and_says_so_in_the_header() {
     assert_eq!(told.times, read(&whole).times);
     assert_eq!(TraceReader::open(&redacted[..]).expect("a trace").header().redacted, ["arguments"]);
 }
+
+fn losses(facts: &[Fact]) -> Vec<(u64, Loss)> {
+    let of = |fact: &Fact| match &fact.what {
+        What::Loss(loss) => Some((fact.boot_ns, loss.clone())),
+        _ => None,
+    };
+    facts.iter().filter_map(of).collect()
+}
+
+#[test]
+fn unit_redaction_and_merging_carry_what_is_missing_into_what_they_make() {
+    let whole = traces::trace(traces::POLICY);
+    let cut_off = &whole[..whole.len() - 40];
+    let (redacted, report, _) = redact(cut_off, Vec::new()).expect("redacted");
+    assert_ne!(report.ending, Ending::Whole);
+    let told = read(&redacted);
+    assert_eq!(told.ending, Ending::Whole);
+    assert!(losses(&told.facts).iter().any(|(_, loss)| loss.malformed > 0), "{:?}", told.facts);
+    let (merged, _) = merge(vec![cut_off], Vec::new()).expect("merged");
+    assert!(losses(&read(&merged).facts).iter().any(|(_, loss)| loss.malformed > 0));
+    let (redacted, ..) = redact(&[&whole[..], b"more"].concat()[..], Vec::new()).expect("redacted");
+    assert!(losses(&read(&redacted).facts).iter().any(|(_, loss)| loss.malformed > 0));
+    let (sound, ..) = redact(&whole[..], Vec::new()).expect("redacted");
+    assert_eq!(losses(&read(&sound).facts), []);
+}
+
+fn of_parts(parts: &[Part]) -> Vec<u8> {
+    let whole = traces::trace(traces::POLICY);
+    let header = TraceReader::open(&whole[..]).expect("a trace").header().clone();
+    let mut writer = TraceWriter::begin(Vec::new(), &header).expect("written");
+    for part in parts {
+        match part {
+            Part::Facts(facts) => writer.facts(facts).expect("written"),
+            Part::Records(batches) => writer.records(batches).expect("written"),
+            Part::Checkpoint(facts) => writer.checkpoint(facts).expect("written"),
+        }
+    }
+    writer.finish().expect("written")
+}
+
+fn parts(bytes: &[u8]) -> Vec<Part> {
+    let mut reader = TraceReader::open(bytes).expect("a trace");
+    std::iter::from_fn(|| reader.next_part().expect("bytes")).collect()
+}
+
+#[test]
+fn unit_cutting_keeps_what_was_said_to_be_lost_next_after_the_span() {
+    let mut all = parts(&traces::trace(traces::POLICY));
+    let lost = |at, missing| Fact { boot_ns: at * SECOND, what: What::Loss(Loss { missing, ..Loss::default() }) };
+    all.push(Part::Facts(vec![lost(35, 5000), lost(45, 9000)]));
+    let told = read(&cut_out(&of_parts(&all), &span(21, 30)));
+    assert_eq!(losses(&told.facts), [(30 * SECOND, Loss { missing: 5000, ..Loss::default() })]);
+}
+
+#[test]
+fn unit_merging_keeps_what_a_process_executes_against_an_older_snapshot_of_it() {
+    let whole = traces::trace(traces::POLICY);
+    let first = cut_out(&whole, &span(0, 30));
+    // From before the exec at 21 s: its snapshot has the shell's process as the server's.
+    let second = cut_out(&whole, &span(21, 100));
+    let (merged, _) = merge(vec![&first[..], &second[..]], Vec::new()).expect("merged");
+    let mut picture = Picture::default();
+    for part in parts(&merged) {
+        match part {
+            Part::Facts(facts) => facts.iter().for_each(|fact| picture.fact(fact)),
+            Part::Records(batches) => {
+                RecordReader::new(batches.bytes()).flatten().for_each(|record| picture.record(&record));
+            }
+            Part::Checkpoint(_) => {}
+        }
+    }
+    let shell = RecordHeader { tgid: 60, task_start_ns: 2 * SECOND, ..RecordHeader::default() };
+    assert_eq!(picture.acting(&shell).map(|(executable, _)| executable), Some("/bin/sh"));
+}
+
+#[test]
+fn unit_trace_behind_another_is_complained_of() {
+    let whole = traces::trace(traces::POLICY);
+    let complaints = |bytes: &[u8]| {
+        let mut reader = TraceReader::open(bytes).expect("a trace");
+        while reader.next_part().expect("bytes").is_some() {}
+        reader.report().complaints()
+    };
+    assert_eq!(complaints(&whole), [""; 0]);
+    let both = complaints(&[&whole[..], &whole[..]].concat());
+    assert!(both.len() == 1 && both[0].contains("trace merge"), "{both:?}");
+}

@@ -52,6 +52,10 @@ pub enum Missing {
     OwnNumber,
     /// Whether it came into a running container.
     Session,
+    /// The path is the caller's, not the file's.
+    Resolved,
+    /// Whose record it is.
+    Workload,
 }
 
 impl Missing {
@@ -66,6 +70,8 @@ impl Missing {
             Self::Source => "what the acting process executes is not known",
             Self::Original => "the record that it repeats is not in the trace",
             Self::OwnNumber => "which number the acting process has in its container is not known",
+            Self::Resolved => "the path is as the caller gave it: which file that was, the record does not tell",
+            Self::Workload => "which workload it is of, the trace does not tell",
             Self::Session => "whether a process with a terminal came into the running container, no record tells",
         }
     }
@@ -208,6 +214,9 @@ impl Subject<'_> {
         if exec.path.cut || exec.path.unreadable {
             return Judged::Undecidable(Missing::Path, None);
         }
+        if exec.path.user {
+            return Judged::Undecidable(Missing::Resolved, None);
+        }
         let accepts = self.blob.path_accept(exec.path.bytes);
         let decided = self.decide(Family::Process, accepts, &both_owners(false, Some(exec.tty != 0)));
         let Judged::Decided(decision) = decided else { return decided };
@@ -227,6 +236,9 @@ impl Subject<'_> {
         }
         if open.path.cut || open.path.unreadable || open.path.bytes.is_empty() {
             return Judged::Undecidable(Missing::Path, None);
+        }
+        if open.path.user {
+            return Judged::Undecidable(Missing::Resolved, None);
         }
         let write = open.flags & O_ACCMODE != 0 || open.flags & (O_CREAT | O_TRUNC) != 0;
         self.decide(Family::File, self.blob.path_accept(open.path.bytes), &both_owners(write, tty))
@@ -265,6 +277,15 @@ impl Subject<'_> {
     }
 
     fn presets_of_open(&self, open: &Open<'_>, own_pid: u32) -> Option<Judged> {
+        if open.path.user {
+            let either = stricter(self.preset(Preset::ProtectProc), self.preset(Preset::ProtectEnv));
+            return Some(match either {
+                Judged::Decided(decision) if decision.effect != Effect::Permit => {
+                    Judged::Undecidable(Missing::Resolved, decision.rule)
+                }
+                judged => judged,
+            });
+        }
         let (number, is_environment) = proc_subject(open.path.bytes)?;
         if number == own_pid {
             return None;

@@ -7,11 +7,13 @@
 //! What is rehearsed is a world that has already happened: what a workload would have done after a denial, nobody knows.
 //!
 //! Limits: acts that the trace does not hold (what visibility did not ask for, what is counted as lost) are not rehearsed, and the report has the
-//! losses; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
+//! losses; that a script was started by its own path, no record
+//! tells (it is of the interpreter), and the report says so of rules on processes; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
 //! out. Rules on system calls audit, here as anywhere.
 
 pub mod act;
 mod coverage;
+mod lost;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -28,20 +30,23 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::{
     ObservedCall, PolicySet,
-    ir::{Postures, Rule},
+    ir::{Matcher, Postures, Rule},
 };
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
 use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPath};
-use palisade_wire::trace::{Chosen, Fact, Header, Loss, Part, Picture, What};
+use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
 pub use act::{Acting, Judged, Missing};
+use lost::Lost;
 pub use report::{Denied, Example, Report, Undecided, Unjudged};
 
 /// Acts that folded records are still matched with; what is older is matched no more, and its repeats are counted as undecidable.
 const MAX_FOLDED: usize = 65_536;
 /// Changes of what is seen of a workload that are told apart: past them, what was seen before decides.
 const MAX_SEEN: usize = 64;
+/// Between a workload's name and what is seen of it, which the node tells one after the other.
+const NAMING_NS: u64 = 1_000_000_000;
 
 /// Decides traces by one policy set, one trace after the other.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub struct Rehearsal {
     set: PolicySet,
     postures: Postures,
     chosen: Vec<String>,
+    /// Names of those that a workload of a trace is called by.
+    called: BTreeSet<String>,
     compiler: Compiler,
     report: Report,
     /// Policies that select a workload.
@@ -67,8 +74,12 @@ pub struct OfTrace<'r> {
     workloads: BTreeMap<Slot, Arc<Workload>>,
     visible: BTreeMap<Slot, Visibility>,
     visibility: Visibility,
+    /// When a slot was named of which no record came since: what is seen of it is told in a fact behind that one.
+    named: BTreeMap<Slot, u64>,
+    /// Slots whose workload is gone: what is seen of nobody is of no account.
+    gone: BTreeSet<Slot>,
     unix_minus_boot_ns: u64,
-    loss: Loss,
+    lost: Lost,
     /// The first record's time.
     first_ns: Option<u64>,
     /// Acts that a folded record may repeat: process, time and kind.
@@ -92,7 +103,7 @@ impl Rehearsal {
     #[must_use]
     pub fn new(set: PolicySet, postures: Postures, workloads: Vec<String>) -> Self {
         let (compiler, report) = (Compiler::new(Bounds::default()), Report::default());
-        Self { set, postures, chosen: workloads, compiler, report, selecting: BTreeSet::new() }
+        Self { set, postures, chosen: workloads, called: BTreeSet::new(), compiler, report, selecting: BTreeSet::new() }
     }
 
     /// Begins a trace.
@@ -107,16 +118,25 @@ impl Rehearsal {
             visible: BTreeMap::new(),
             visibility: header.visibility,
             unix_minus_boot_ns: header.unix_ns.saturating_sub(header.boot_ns),
-            loss: Loss::default(),
+            named: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            lost: Lost::default(),
             first_ns: None,
             sent: BTreeMap::new(),
             rehearsal: self,
         }
     }
 
+    /// So many places of the traces could not be read: what stood there is not judged.
+    pub fn damaged(&mut self, places: usize) {
+        self.report.damages += places as u64;
+    }
+
     /// All of it, the most denied first.
     #[must_use]
     pub fn report(mut self) -> Report {
+        self.report.unknown_workloads =
+            self.chosen.iter().filter(|name| !self.called.contains(*name)).cloned().collect();
         self.report.unselected = self.set.iter().map(|policy| policy.reference.to_string()).collect();
         self.report.unselected.retain(|policy| !self.selecting.contains(policy));
         self.report.sort();
@@ -160,7 +180,7 @@ impl OfTrace<'_> {
     pub fn end(mut self) {
         let slots: Vec<Slot> = self.policies.keys().copied().collect();
         slots.into_iter().for_each(|slot| self.cover(slot));
-        self.rehearsal.report.missing_records += self.loss.missing + self.loss.shed + self.loss.malformed;
+        self.rehearsal.report.missing_records += self.lost.records();
     }
 
     /// Names the rules of a slot's workload that its records say nothing about.
@@ -169,7 +189,8 @@ impl OfTrace<'_> {
             return;
         };
         let seen = self.seen.remove(&slot).unwrap_or_default();
-        // Of one that is only named nothing was to be seen.
+        self.rehearsal.report.has_process_rules |=
+            policy.rules.iter().any(|rule| matches!(rule.matcher, Matcher::Process(_)));
         for rule in policy.rules.iter().chain(&policy.observed) {
             if let Some(why) = coverage::unjudged(rule, &seen) {
                 self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);
@@ -181,9 +202,22 @@ impl OfTrace<'_> {
     fn sees(&mut self, slot: Slot) {
         let now = self.visible.get(&slot).copied().unwrap_or(self.visibility);
         let seen = self.seen.entry(slot).or_default();
-        if seen.last() != Some(&now) && seen.len() < MAX_SEEN {
+        if !seen.contains(&now) && seen.len() < MAX_SEEN {
             seen.push(now);
         }
+    }
+
+    /// The same, as a fact of this moment says it: of a workload that makes no record too, since that nothing was to be seen of it is
+    /// no reason to call its rules judged.
+    fn sees_from(&mut self, slot: Slot, boot_ns: u64) {
+        if !matches!(self.policies.get(&slot), Some(Some(_))) || self.gone.contains(&slot) {
+            return;
+        }
+        // What was so before the fact behind its name counts for nothing.
+        if self.named.get(&slot).is_some_and(|named| boot_ns <= named.saturating_add(NAMING_NS)) {
+            self.seen.remove(&slot);
+        }
+        self.sees(slot);
     }
 
     fn fact(&mut self, fact: &Fact) {
@@ -196,17 +230,35 @@ impl OfTrace<'_> {
                     self.cover(*slot);
                     self.visible.remove(slot);
                 }
+                if self.gone.remove(slot) || self.workloads.get(slot).is_none_or(is_other) {
+                    self.named.insert(*slot, fact.boot_ns);
+                }
+                let called = self.rehearsal.chosen.iter().filter(|name| is_called(*slot, workload, name));
+                self.rehearsal.called.extend(called.cloned());
                 let policy = if self.chosen.has(*slot) { self.rehearsal.policy(workload) } else { None };
                 if policy.is_some() {
                     self.rehearsal.report.selected(workload);
                 }
                 self.policies.insert(*slot, policy);
                 self.workloads.insert(*slot, Arc::clone(workload));
+                self.sees_from(*slot, fact.boot_ns);
             }
-            What::Visible(slot, visibility) => drop(self.visible.insert(*slot, *visibility)),
-            What::Settings { visibility, .. } => self.visibility = *visibility,
+            What::WorkloadGone(slot) => drop(self.gone.insert(*slot)),
+            What::Visible(slot, visibility) => {
+                self.visible.insert(*slot, *visibility);
+                self.sees_from(*slot, fact.boot_ns);
+            }
+            What::Settings { visibility, .. } => {
+                self.visibility = *visibility;
+                let slots: Vec<Slot> = self.policies.keys().copied().collect();
+                slots.into_iter().for_each(|slot| self.sees_from(slot, fact.boot_ns));
+            }
+            What::PolicySet(set) if set.postures != self.rehearsal.postures => {
+                self.rehearsal.report.has_other_postures = true;
+            }
             What::Clock(offset) => self.unix_minus_boot_ns = *offset,
-            What::Loss(loss) => self.loss = loss.clone(),
+            What::Loss(loss) => self.lost.said(loss),
+            What::SnapshotEnd => self.lost.begin(),
             _ => {}
         }
     }
@@ -226,8 +278,20 @@ impl OfTrace<'_> {
 
     fn record(&mut self, record: &Record<'_>) {
         let header = &record.header;
-        let Some(policy) = self.policies.get(&Slot(header.slot)).cloned().flatten() else { return };
-        self.sees(Slot(header.slot));
+        let slot = Slot(header.slot);
+        let policy = match self.policies.get(&slot) {
+            Some(Some(policy)) => Arc::clone(policy),
+            Some(None) => return,
+            None => {
+                if header.phase != Phase::Runtime && act::happened(&record.body) {
+                    self.rehearsal.report.acts += 1;
+                    self.rehearsal.report.undecided(Missing::Workload, 1);
+                }
+                return;
+            }
+        };
+        self.sees(slot);
+        self.named.remove(&slot);
         if header.phase == Phase::Runtime {
             return;
         }

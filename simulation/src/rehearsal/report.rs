@@ -97,7 +97,15 @@ pub struct Report {
     pub unselected: BTreeSet<String>,
     /// Repeats, counted in a trace, of acts that are from before it.
     pub of_before: u64,
-    /// Records that the traces say they have not.
+    /// Places of the traces that could not be read.
+    pub damages: u64,
+    /// Workloads that were asked for by names that nobody has.
+    pub unknown_workloads: BTreeSet<String>,
+    /// A trace was recorded under other default postures than those of this rehearsal.
+    pub has_other_postures: bool,
+    /// Rules on processes were judged: by what was executed in the end, so that of a script the interpreter is.
+    pub has_process_rules: bool,
+    /// Records that the traces say they have not; what was folded is not among them.
     pub missing_records: u64,
     /// Workloads that the policies select.
     pub workloads: BTreeSet<String>,
@@ -134,10 +142,12 @@ impl Report {
         self.unjudged.push(Unjudged { policy, place, workload, reason, acts });
     }
 
-    /// Whether everything that was asked for was judged.
+    /// Whether everything that was asked for was judged: of what is damaged or lost, and where no policy selects anybody, nothing is.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.unjudged.is_empty() && self.undecidable.is_empty() && self.more_unjudged == 0
+        let is_judged = self.unjudged.is_empty() && self.undecidable.is_empty() && self.more_unjudged == 0;
+        let is_there = self.damages == 0 && self.missing_records == 0 && self.of_before == 0;
+        is_judged && is_there && !self.workloads.is_empty()
     }
 
     pub(super) fn selected(&mut self, workload: &Workload) {

@@ -245,3 +245,119 @@ fn unit_rehearsal_audits_system_calls_on_paths_by_what_records_tell_of_them() {
     let report = rehearse(&bytes, &policy(rules).replace("action: Block", "action: Audit"), Vec::new());
     assert_eq!((report.denials(), report.audited), (0, 2), "{report:?}");
 }
+
+const HOSTS: &str = "  file: {matchPaths: [{path: /etc/nothing}]}\n";
+
+fn of_facts(facts: Vec<(u64, What)>, workloads: Vec<String>) -> Report {
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), workloads);
+    let header = Header { visibility: "file".parse().expect("a class"), ..Header::default() };
+    let mut of_trace = rehearsal.trace(&header);
+    of_trace.part(&Part::Facts(facts.into_iter().map(|(boot_ns, what)| Fact { boot_ns, what }).collect()));
+    of_trace.end();
+    rehearsal.report()
+}
+
+fn named() -> What {
+    What::WorkloadNamed(Slot(4), traces::workload())
+}
+
+fn lost(missing: u64, kernel: &[(&str, u64)]) -> What {
+    let kernel = kernel.iter().map(|(reason, count)| (4, (*reason).to_owned(), *count)).collect();
+    What::Loss(palisade_wire::trace::Loss { missing, kernel, ..Default::default() })
+}
+
+#[test]
+fn unit_rehearsal_of_a_trace_with_losses_or_damages_is_not_complete() {
+    let of = |facts: &[What]| {
+        let begin = [(0, named())].into_iter();
+        of_facts(begin.chain(facts.iter().cloned().map(|what| (9, what))).collect(), Vec::new())
+    };
+    assert!(of(&[]).is_complete());
+    let before = [lost(7, &[("RingFull", 7)]), What::SnapshotEnd];
+    assert!(of(&before).is_complete(), "what was lost before the trace is not of it");
+    let more = of(&[&before[..], &[lost(9, &[("RingFull", 9)])]].concat());
+    assert_eq!((more.missing_records, more.is_complete()), (2, false));
+    let folded = of(&[What::SnapshotEnd, lost(5, &[("Folded", 5)])]);
+    assert_eq!((folded.missing_records, folded.is_complete()), (0, true));
+    let again = of(&[&before[..], &[lost(2, &[])]].concat());
+    assert_eq!(again.missing_records, 2, "counters that began anew");
+    let late = of(&[&before[..], &[lost(9, &[]), lost(8, &[])]].concat());
+    assert_eq!(late.missing_records, 1, "a number that came late");
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+    let mut of_trace = rehearsal.trace(&Header { visibility: "file".parse().expect("a class"), ..Header::default() });
+    of_trace.part(&Part::Facts(vec![Fact { boot_ns: 0, what: named() }]));
+    of_trace.end();
+    rehearsal.damaged(1);
+    assert!(!rehearsal.report().is_complete());
+}
+
+#[test]
+fn unit_rehearsal_of_nobody_is_not_complete_and_names_nobody_has_are_told() {
+    let nobody = of_facts(Vec::new(), Vec::new());
+    assert!(!nobody.is_complete() && nobody.unknown_workloads.is_empty());
+    let typo = of_facts(vec![(0, named())], vec!["shop/web-1".into(), "nosuch".into()]);
+    assert_eq!(typo.unknown_workloads.iter().collect::<Vec<_>>(), ["nosuch"]);
+}
+
+#[test]
+fn unit_rehearsal_names_rules_on_a_silent_workload_of_which_nothing_was_seen() {
+    const SECOND: u64 = 1_000_000_000;
+    let none = || What::Visible(Slot(4), Visibility::NONE);
+    let reasons = |facts| of_facts(facts, Vec::new()).unjudged.into_iter().map(|row| row.reason).collect::<Vec<_>>();
+    assert_eq!(reasons(vec![(0, named())]), [""; 0]);
+    assert!(reasons(vec![(0, named()), (5, none())])[0].contains("were not seen"));
+    assert!(reasons(vec![(0, named()), (5 * SECOND, none())])[0].contains("a part of the trace only"));
+    let settings = What::Settings { visibility: Visibility::NONE, throttle: None };
+    assert!(reasons(vec![(0, named()), (5 * SECOND, settings.clone())])[0].contains("a part of the trace only"));
+    let gone = What::WorkloadGone(Slot(4));
+    assert_eq!(reasons(vec![(0, named()), (5 * SECOND, gone), (6 * SECOND, settings)]), [""; 0]);
+}
+
+#[test]
+fn unit_rehearsal_cannot_decide_acts_of_a_slot_that_no_fact_names() {
+    let mut writer = palisade_kernel_abi::record::RecordWriter::default();
+    let header = RecordHeader { slot: 5, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
+    let body = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
+    writer.write(&Record { header, body, decision: None }).expect("fits");
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+    let mut of_trace = rehearsal.trace(&Header::default());
+    let mut block = palisade_wire::trace::Batches::new();
+    block.push(writer.bytes(), |_| true);
+    of_trace.part(&Part::Records(block));
+    of_trace.end();
+    let report = rehearsal.report();
+    assert_eq!(report.undecidable.iter().map(|row| row.missing).collect::<Vec<_>>(), [Missing::Workload.words()]);
+}
+
+#[test]
+fn unit_rehearsal_does_not_take_a_callers_path_for_a_files() {
+    let path = Text { bytes: b"/srv/link", user: true, ..Text::default() };
+    let open = Body::Open(Open { path, flags: 0, result: 3 });
+    assert_eq!(effect(judged(HOSTS, open, SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(preset("protectProc", open, SHELL)), Err(Missing::Resolved));
+    let exec = Body::Exec(Exec { path, ..Exec::default() });
+    assert_eq!(effect(judged("  process: {matchPaths: [{path: /a}]}\n", exec, SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(judged("  process: {matchPaths: [{path: /a}]}\n", open, SHELL)), Ok(Effect::Permit));
+}
+
+#[test]
+fn unit_rehearsal_says_that_postures_differ_and_that_scripts_are_judged_as_interpreters() {
+    let bytes = traces::trace(traces::POLICY);
+    let same = rehearse(&bytes, &policy(HOSTS), Vec::new());
+    assert!(!same.has_other_postures && !same.has_process_rules);
+    let processes = rehearse(&bytes, &policy("  process: {matchPaths: [{path: /x.sh}]}\n"), Vec::new());
+    assert!(processes.has_process_rules);
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let other = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
+    let mut rehearsal = Rehearsal::new(set, other, Vec::new());
+    let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
+    let mut of_trace = rehearsal.trace(&reader.header().clone());
+    while let Some(part) = reader.next_part().expect("bytes") {
+        of_trace.part(&part);
+    }
+    of_trace.end();
+    assert!(rehearsal.report().has_other_postures);
+}

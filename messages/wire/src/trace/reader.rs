@@ -120,6 +120,8 @@ pub struct Report {
     pub missing_blocks: u64,
     /// How it ended.
     pub ending: Ending,
+    /// Something stands after the trailer: another trace that was put behind, or what is none.
+    pub has_more: bool,
 }
 
 impl Report {
@@ -137,6 +139,12 @@ impl Report {
             ));
         }
         let until = || format!("{} blocks and {} records are whole", self.blocks, self.records);
+        if self.has_more {
+            lines.push(
+                "what stands after the trace's end is not read: traces are put together by `palisade trace merge`"
+                    .into(),
+            );
+        }
         match self.ending {
             Ending::NotReached | Ending::Whole => {}
             Ending::NoTrailer => lines.push(format!(
@@ -301,6 +309,7 @@ impl<R: Read> TraceReader<R> {
             self.report.ending = Ending::Whole;
             self.window.skip(TRAILER);
             self.report.bytes = self.window.at;
+            self.report.has_more = !self.window.peek(1)?.is_empty();
         }
         Ok(trailer.is_some())
     }

@@ -16,7 +16,8 @@ use crate::{
 const UNJUDGED: u8 = 3;
 
 /// Rehearses: exit status 0 where nothing would be denied, 1 where something would, 2 where a policy or a trace cannot be read or a policy
-/// does not compile, 3 where nothing would be denied of what could be judged.
+/// does not compile, no policy is given or no workload has a name that is asked for, 3 where nothing would be denied of what could be judged
+/// and something could not: it is damaged, lost, undecidable, not seen, or no policy selects any workload.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -37,7 +38,10 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let (mut complaints, mut unreadable) = (Vec::new(), false);
     for path in &arguments.traces {
         match rehearse(&mut rehearsal, path) {
-            Ok(said) => complaints.extend(said.into_iter().map(|said| format!("{}: {said}", path.display()))),
+            Ok(said) => {
+                rehearsal.damaged(said.len());
+                complaints.extend(said.into_iter().map(|said| format!("{}: {said}", path.display())));
+            }
             Err(error) => {
                 unreadable = true;
                 complaints.push(format!("{error:#}"));
@@ -47,13 +51,16 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let report = rehearsal.report();
     complaints
         .extend(report.refused.iter().map(|(workload, why)| format!("{workload}: its policy does not compile: {why}")));
+    complaints
+        .extend(report.unknown_workloads.iter().map(|name| format!("no workload of the traces is called {name}")));
     complaints.iter().for_each(|said| complain(said));
     let text = match arguments.output {
         Output::Text => text(&report),
         output => render::document(output, &json!(report)),
     };
     super::print(&text)?;
-    Ok(match (unreadable || !report.refused.is_empty(), report.denials()) {
+    let is_refused = !report.refused.is_empty() || !report.unknown_workloads.is_empty();
+    Ok(match (unreadable || is_refused, report.denials()) {
         (true, _) => ExitCode::from(2),
         (false, 0) if report.is_complete() => ExitCode::SUCCESS,
         (false, 0) => ExitCode::from(UNJUDGED),
@@ -69,7 +76,13 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
     let (set, duplicates) = PolicySet::assemble(&files);
     let found = files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates);
     let refused: Vec<String> = found.filter(|found| found.severity.refuses()).map(ToString::to_string).collect();
-    if refused.is_empty() { Ok(set) } else { Err(refused) }
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    if set.iter().next().is_none() {
+        return Err(vec!["no policy is in what --policies names: there is nothing to rehearse".into()]);
+    }
+    Ok(set)
 }
 
 /// Decides one trace; what it lacks.
@@ -133,6 +146,23 @@ fn text(report: &Report) -> String {
             "{:>8}  records are missing in the traces: what they told is not rehearsed",
             report.missing_records
         ));
+    }
+    if report.damages > 0 {
+        rows.push(format!(
+            "{:>8}  places of the traces are damaged or missing: what stood there is not rehearsed",
+            report.damages
+        ));
+    }
+    if report.has_other_postures {
+        rows.push(
+            "the traces were recorded under other default postures: this rehearsal has those of its own options".into(),
+        );
+    }
+    if report.has_process_rules {
+        rows.push(
+            "rules on processes are judged by the program that ran in the end: of a script that is its interpreter"
+                .into(),
+        );
     }
     if report.workloads.is_empty() {
         rows.push("the policies select no workload of the traces: `palisade trace info` names them".into());
