@@ -31,7 +31,7 @@ use crate::{admin_client, arguments::RecordArguments, clock::MachineClock, rende
 /// Seconds of the file before that the next one of a rotation begins with: more than a recording is behind.
 const OVERLAP: Duration = Duration::from_secs(5);
 /// A rotation's smallest file: what was so at its beginning takes tens of kilobytes.
-const MIN_ROTATED_BYTES: u64 = 1 << 20;
+const MIN_ROTATED_BYTES: u64 = 16 << 10;
 /// How long the end of a trace may take: what is there of it is sent within a second or two.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
@@ -65,9 +65,8 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
     };
     check_rotation(arguments)?;
     let mut last = arguments.last;
-    let mut progress = Progress::default();
     loop {
-        let (ended, times) = record(arguments, &route(arguments, last, left()))?;
+        let (ended, _) = record(arguments, &route(arguments, last, left()))?;
         let is_over = left().is_some_and(|left| left.is_zero()) || is_past_alone(arguments);
         match (arguments.rotate, ended) {
             (Some(keep), Ended::ByNode) if !is_over => {
@@ -76,7 +75,7 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
             (_, Ended::Abandoned) => return Ok(ExitCode::FAILURE),
             _ => return Ok(ExitCode::SUCCESS),
         }
-        last = Some(progress.goes_on(times, MachineClock.boot().0)?);
+        last = Some(OVERLAP);
     }
 }
 
@@ -201,34 +200,10 @@ fn check_rotation(arguments: &RecordArguments) -> anyhow::Result<()> {
     let Some(keep) = arguments.rotate else { return Ok(()) };
     if arguments.max_size.is_some_and(|bytes| bytes < MIN_ROTATED_BYTES) {
         bail!(
-            "--rotate with less than --max-size 1M: each file repeats what was so at its beginning and the last seconds"
+            "--rotate with less than --max-size 16K: each file repeats what was so at its beginning and the last seconds"
         );
     }
     (1..=keep).try_for_each(|number| may_be_replaced(&numbered(&arguments.out, number), arguments.force).map(drop))
-}
-
-/// How far a rotation has come.
-#[derive(Default)]
-struct Progress {
-    last_ns: Option<u64>,
-}
-
-impl Progress {
-    /// How much of the past the next file begins with, after one with these times.
-    ///
-    /// # Errors
-    /// The file has nothing that the one before had not: so would all that follow.
-    fn goes_on(&mut self, times: Option<(u64, u64)>, now_ns: u64) -> anyhow::Result<Duration> {
-        let last_ns = times.map(|(_, last_ns)| last_ns);
-        if last_ns.is_none() || last_ns <= self.last_ns {
-            bail!(
-                "a file of --max-size holds less than the seconds that it repeats of the one before: name a larger one"
-            );
-        }
-        self.last_ns = last_ns;
-        let behind = Duration::from_nanos(now_ns.saturating_sub(last_ns.unwrap_or(now_ns)));
-        Ok(OVERLAP.max(behind.saturating_add(Duration::from_secs(1))))
-    }
 }
 
 fn numbered(out: &Path, number: u32) -> PathBuf {
@@ -336,15 +311,5 @@ mod tests {
         let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
         let said = check_rotation(&arguments).expect_err("small").to_string();
         assert!(said.contains("--max-size"), "{said}");
-        let mut progress = Progress::default();
-        let at = |seconds: u64| Some((0, seconds * SECOND));
-        assert_eq!(progress.goes_on(at(10), 11 * SECOND).expect("the first"), OVERLAP);
-        // What is behind is caught up with: from its last block on.
-        assert_eq!(progress.goes_on(at(20), 30 * SECOND).expect("later").as_secs(), 11);
-        for stands in [at(20), at(19), None] {
-            let said = progress.goes_on(stands, 31 * SECOND).expect_err("no later").to_string();
-            assert!(said.contains("--max-size"), "{said}");
-        }
-        progress.goes_on(at(21), 31 * SECOND).expect("later again");
     }
 }
