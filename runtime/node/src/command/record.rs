@@ -254,8 +254,6 @@ mod tests {
     use super::*;
     use crate::arguments::{Command, Palisade};
 
-    const SECOND: u64 = 1_000_000_000;
-
     fn asked(line: &[&str]) -> String {
         let line = ["palisade", "record", "--out", "t"].iter().chain(line);
         let Command::Record(arguments) = Palisade::parse_from(line).command else { panic!("record") };
