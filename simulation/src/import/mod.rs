@@ -51,6 +51,8 @@ pub struct Imported {
     pub workloads: u64,
     /// What such a trace has not, in words.
     pub lacks: Vec<String>,
+    /// The source ends, or is damaged, before its end; where, `lacks` says.
+    pub is_cut: bool,
 }
 
 impl Imported {

@@ -24,7 +24,7 @@ pub mod tree;
 pub mod unload;
 pub mod version;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,6 +54,12 @@ pub fn to_stderr(line: &str) {
 /// A line on standard error that begins as all of them do.
 pub fn complain(line: &str) {
     to_stderr(&format!("palisade: {}", render::printable(line)));
+}
+
+/// Whether a path means standard input or output in place of a file.
+#[must_use]
+pub fn is_standard_stream(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 /// Whether standard output is a pipe that nobody reads any more; what cannot be asked is taken for read.

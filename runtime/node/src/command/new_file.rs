@@ -31,8 +31,7 @@ impl NewFile {
     pub fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
         let replaces = may_be_replaced(path, force)?.then(|| path.to_owned());
         let written = if replaces.is_some() { beside(path) } else { path.to_owned() };
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
-        let file = file.with_context(|| written.display().to_string())?;
+        let file = open_new(&written).with_context(|| written.display().to_string())?;
         Ok(Self { file, written, replaces })
     }
 
@@ -65,6 +64,14 @@ impl Write for NewFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// A file for its owner only, and never one that is there already.
+///
+/// # Errors
+/// The operating system's.
+pub fn open_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Whether something is there that is to be replaced.

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Outcome, complain,
+    Outcome, complain, is_standard_stream,
     logs::percent_encoded,
     new_file::{NewFile, may_be_replaced},
 };
@@ -51,7 +51,7 @@ enum Ended {
 /// # Errors
 /// No node answers, it refuses, or the file cannot be written.
 pub fn run(arguments: &RecordArguments) -> Outcome {
-    let to_stdout = is_stdout(&arguments.out);
+    let to_stdout = is_standard_stream(&arguments.out);
     if to_stdout && arguments.rotate.is_some() {
         bail!("--rotate needs files: standard output is one stream (`palisade record --help`)");
     }
@@ -66,7 +66,7 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
     check_rotation(arguments)?;
     let mut last = arguments.last;
     loop {
-        let (ended, _) = record(arguments, &route(arguments, last, left()))?;
+        let ended = record(arguments, &route(arguments, last, left()))?;
         let is_over = left().is_some_and(|left| left.is_zero()) || is_past_alone(arguments);
         match (arguments.rotate, ended) {
             (Some(keep), Ended::ByNode) if !is_over => {
@@ -79,18 +79,14 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
     }
 }
 
-fn is_stdout(out: &Path) -> bool {
-    out.as_os_str() == "-"
-}
-
 /// The last minutes, and nothing after them.
 fn is_past_alone(arguments: &RecordArguments) -> bool {
     arguments.last.is_some() && arguments.duration.is_none() && !arguments.follow
 }
 
 /// One file.
-fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<(Ended, Option<(u64, u64)>)> {
-    let to_stdout = is_stdout(&arguments.out);
+fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<Ended> {
+    let to_stdout = is_standard_stream(&arguments.out);
     let mut file = if to_stdout { None } else { Some(NewFile::create(&arguments.out, arguments.force)?) };
     let shown =
         if to_stdout { "standard output".into() } else { render::printable(&arguments.out.display().to_string()) };
@@ -129,7 +125,7 @@ fn record(arguments: &RecordArguments, route: &str) -> anyhow::Result<(Ended, Op
         Ended::ByNode | Ended::ByUser if !passing.is_whole => {
             bail!("the node ended before its trace did: see its log, and `palisade doctor`")
         }
-        ended => Ok((ended, passing.times)),
+        ended => Ok(ended),
     }
 }
 

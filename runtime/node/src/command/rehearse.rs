@@ -6,7 +6,7 @@ use palisade_policy::{PolicySet, ir::Postures};
 use palisade_simulation::rehearsal::{Rehearsal, Report, Unjudged};
 use serde_json::json;
 
-use super::{Outcome, policy, trace::complain, trace_input};
+use super::{Outcome, complain, policy, trace_input};
 use crate::{
     arguments::{Output, RehearseArguments},
     render,
@@ -80,7 +80,7 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
         return Err(refused);
     }
     if set.iter().next().is_none() {
-        return Err(vec!["no policy is in what --policies names: there is nothing to rehearse".into()]);
+        return Err(vec!["no policy is in what --policy names: there is nothing to rehearse".into()]);
     }
     Ok(set)
 }

@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufReader, BufWriter, IsTerminal as _, Read, Write},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -19,10 +18,10 @@ use palisade_simulation::{
 use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};
 use serde_json::{Value, json};
 
-pub use super::complain;
 use super::{
-    Outcome,
-    trace_input::{self, Asked, TraceInput, is_stdin},
+    Outcome, complain, is_standard_stream,
+    new_file::open_new,
+    trace_input::{self, Asked, TraceInput},
 };
 use crate::{
     arguments::{ImportedFrom, Moment, Output, TraceCommand},
@@ -234,12 +233,12 @@ impl Write for Out {
 /// For its owner only, and never over the trace that it is made of.
 fn create(out: &Path) -> anyhow::Result<Out> {
     let passing = Passing::default();
-    if is_stdin(out) {
+    if is_standard_stream(out) {
         anyhow::ensure!(!io::stdout().is_terminal(), "a trace is no text: pipe it, or name a file with --out");
         return Ok(Out { file: None, passing });
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
-    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
+    let file =
+        open_new(out).with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
     Ok(Out { file: Some(BufWriter::new(file)), passing })
 }
 
@@ -253,11 +252,11 @@ fn finished<T>(out: &Path, made: anyhow::Result<(Out, T)>) -> anyhow::Result<T> 
         flushed.with_context(|| out.display().to_string())?;
         let Passing { records, bytes, .. } = writer.passing;
         let none = if records == 0 { "; no record is in what was asked for" } else { "" };
-        let shown = if is_stdin(out) { "standard output".into() } else { out.display().to_string() };
+        let shown = if is_standard_stream(out) { "standard output".into() } else { out.display().to_string() };
         complain(&format!("{shown}: {records} records in {bytes} bytes{none}"));
         Ok(what)
     });
-    if done.is_err() && !is_stdin(out) {
+    if done.is_err() && !is_standard_stream(out) {
         // What is half made is no trace that anybody asked for.
         let _ = std::fs::remove_file(out);
     }
@@ -292,7 +291,7 @@ fn merge(paths: &[PathBuf], out: &Path) -> Outcome {
 
 fn redact(path: &Path, out: &Path) -> Outcome {
     let shown = || path.display().to_string();
-    let from: Box<dyn Read> = if is_stdin(path) {
+    let from: Box<dyn Read> = if is_standard_stream(path) {
         Box::new(io::stdin())
     } else {
         Box::new(BufReader::new(File::open(path).with_context(shown)?))
@@ -305,12 +304,12 @@ fn redact(path: &Path, out: &Path) -> Outcome {
 
 fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     anyhow::ensure!(
-        !is_stdin(source) || from != ImportedFrom::Scap,
+        !is_standard_stream(source) || from != ImportedFrom::Scap,
         "a capture is read twice: name its file in place of `-` (`palisade trace import --help`)"
     );
     let open = || File::open(source).map(BufReader::new).with_context(|| source.display().to_string());
     let (made, what) = match from {
-        ImportedFrom::Kubearmor if is_stdin(source) => {
+        ImportedFrom::Kubearmor if is_standard_stream(source) => {
             (import::kubearmor::import(BufReader::new(io::stdin()), create(out)?), "lines")
         }
         ImportedFrom::Kubearmor => (import::kubearmor::import(open()?, create(out)?), "lines"),
@@ -322,14 +321,13 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     rows.extend(done.named.iter().map(|line| format!("  {line}")));
     rows.push("such a trace lacks:".into());
     rows.extend(done.lacks.iter().map(|line| format!("  {line}")));
-    if is_stdin(out) {
+    if is_standard_stream(out) {
         rows.iter().for_each(|row| complain(row));
     } else {
         super::print(&render::rows(&rows))?;
     }
-    // Of a log a line of another kind is named, too; of a capture only what is damaged. What is cut is said among what it lacks.
-    let is_cut = done.lacks.iter().any(|lack| lack.starts_with("what is behind byte "));
-    let is_damaged = from == ImportedFrom::Scap && (is_cut || !done.named.is_empty());
+    // Of a log a line of another kind is named, too; of a capture only what is damaged.
+    let is_damaged = from == ImportedFrom::Scap && (done.is_cut || !done.named.is_empty());
     Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -20,6 +20,7 @@ use palisade_wire::trace::{
     seek::{self, Sought, Wanted},
 };
 
+use super::is_standard_stream;
 use crate::arguments::Moment;
 
 /// Of a file, of what is sought in it, or of a pipe.
@@ -63,7 +64,7 @@ impl TraceInput {
     /// With the file's name.
     pub fn open(path: &Path, asked: Asked<'_>) -> anyhow::Result<Self> {
         let shown = || path.display().to_string();
-        let (reader, begins) = if is_stdin(path) {
+        let (reader, begins) = if is_standard_stream(path) {
             (TraceReader::open(Box::new(BufReader::new(io::stdin())) as Box<dyn Read>).with_context(shown)?, None)
         } else {
             let file = File::open(path).map_err(|error| no_file(&error)).with_context(shown)?;
@@ -149,11 +150,6 @@ impl TraceInput {
         let unknown = unknown.map(|(name, _)| format!("no workload is called {name}; there are: {known}"));
         self.report().complaints().into_iter().chain(unknown).collect()
     }
-}
-
-/// Whether a path means standard input.
-pub fn is_stdin(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }
 
 /// Opens a trace, all of it.

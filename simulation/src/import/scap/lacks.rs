@@ -31,6 +31,7 @@ impl<W: Write> Importing<W> {
         };
         self.done.workloads = self.identity.workloads();
         self.done.lacks = LACKS.map(str::to_owned).to_vec();
+        self.done.is_cut = blocks.ending() != Ending::Whole;
         let lacks = self.lacks(blocks.ending());
         self.done.lacks.extend(lacks);
         Ok((writing.finish()?, self.done))

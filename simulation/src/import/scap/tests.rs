@@ -77,6 +77,7 @@ fn unit_capture_that_is_cut_is_read_to_its_last_whole_block_and_says_where_that_
     let (_, of_gzip) = imported(&COMPRESSED[..COMPRESSED.len() - 5_000]).expect("imported");
     assert!(of_gzip.records < whole.records);
     assert!(of_gzip.lacks.iter().any(|lack| lack.starts_with("what is behind byte ")), "{:?}", of_gzip.lacks);
+    assert!(!whole.is_cut && done.is_cut && of_gzip.is_cut);
 }
 
 #[test]
