@@ -123,10 +123,9 @@ impl Follower {
             FollowedLines::First if seen.heard => {
                 // It tells anew: what came before is known, and if it is not among these there is a gap.
                 let known = seen.last_time;
-                let before = lines.len();
                 let among = known.is_none() || lines.iter().any(|line| time_of(line) == known);
                 lines.retain(|line| known.is_none() || time_of(line) > known);
-                seen.gap |= !among && (before > 0 || known.is_some());
+                seen.gap |= !among;
             }
             // Its first lines were of a question that another life of this node asked.
             FollowedLines::Next if !seen.heard => seen.gap = true,
@@ -134,7 +133,7 @@ impl Follower {
             FollowedLines::First | FollowedLines::Next => {}
         }
         seen.heard = true;
-        seen.lost += lost;
+        seen.lost = seen.lost.saturating_add(lost);
         seen.due |= lost > 0 || seen.gap || seen.ended;
         seen.last_time = lines.last().and_then(|line| time_of(line)).or(seen.last_time);
         let name = Some(from.clone());
@@ -176,7 +175,7 @@ fn word(state: &LinkState) -> u8 {
 }
 
 /// When the line says that it was, in nanoseconds since 1970.
-fn time_of(line: &str) -> Option<u64> {
+pub fn time_of(line: &str) -> Option<u64> {
     serde_json::from_str::<Value>(line).ok()?["time"].as_u64()
 }
 

@@ -54,12 +54,9 @@ async fn next(mut stream: Lines, missed: Arc<AtomicU64>) -> Came {
 impl Peers {
     /// Another node wants this one's alerts, or still does.
     pub(crate) fn follow_here(&mut self, peer: &NodeName, question: u64, recent: u64, ctx: &mut Context<Self>) {
-        let refused = || Message::followed(question, Vec::new(), 0, FollowedLines::Last);
         match self.followed.asked(self.now(), peer, question) {
             Asked::GoesOn => {}
-            Asked::TooMany => {
-                let _ = self.tell(peer, &refused());
-            }
+            Asked::TooMany => self.no_more(&To::Peer(peer.clone(), question)),
             Asked::Begins => {
                 let recent = usize::try_from(recent).unwrap_or(usize::MAX);
                 self.subscribe(To::Peer(peer.clone(), question), recent, ctx);

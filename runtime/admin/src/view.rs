@@ -97,20 +97,11 @@ pub trait AdminView: Send + Sync + 'static {
     /// The last alerts of all linked nodes, at most `recent` of each.
     async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError>;
     /// The alerts of all nodes as they come, at most `recent` past ones of each first.
-    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError> {
-        let _ = recent;
-        Err(ViewError { actor: "peers", reason: "nothing is followed here".into() })
-    }
+    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError>;
     /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
     /// Begins a trace. Who has no recorder says so.
-    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError> {
-        let _ = request;
-        Err(ViewError { actor: "recorder", reason: "nothing is recorded here".into() })
-    }
+    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError>;
     /// Ends a recording whole; whether there was one.
-    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
-        let _ = id;
-        Ok(false)
-    }
+    async fn end_recording(&self, id: u64) -> Result<bool, ViewError>;
 }

@@ -233,9 +233,16 @@ pub struct Askers {
     /// The same.
     pub end_recording: Option<Asker<EndRecording>>,
     /// Peers; absent where there are no links.
-    pub nodes: Option<Asker<NodesOf>>,
-    /// The same.
-    pub follow_nodes: Option<Asker<FollowNodes>>,
+    pub nodes: Option<NodesAskers>,
+}
+
+/// Questions to the actor of peers.
+#[derive(Clone)]
+pub struct NodesAskers {
+    /// How they are.
+    pub nodes: Asker<NodesOf>,
+    /// Their alerts.
+    pub follow: Asker<FollowNodes>,
 }
 
 /// A tree that is ready to start.

@@ -13,7 +13,7 @@ use palisade_recorder::Recorder;
 use palisade_supervision::{Child, Outbox, Overflow, Strategy, Supervisor};
 
 use crate::{
-    Askers, ENFORCERS, Outlets, Places, Planted, Ports, Settings, children,
+    Askers, ENFORCERS, NodesAskers, Outlets, Places, Planted, Ports, Settings, children,
     mailboxes::{Mailboxes, SLOTS},
 };
 
@@ -104,8 +104,10 @@ fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
         records: boxes.probe.address().asker(),
         recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
         end_recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
-        nodes: boxes.peers.as_ref().map(|peers| peers.address().asker()),
-        follow_nodes: boxes.peers.as_ref().map(|peers| peers.address().asker()),
+        nodes: boxes
+            .peers
+            .as_ref()
+            .map(|peers| NodesAskers { nodes: peers.address().asker(), follow: peers.address().asker() }),
     }
 }
 

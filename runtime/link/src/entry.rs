@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     ended::Ended,
     inbound::Inbound,
+    links::held,
     lives::Lives,
     outbound::{Piece, Queue, Resumed},
     session::BATCH_BYTES,
@@ -56,11 +57,6 @@ struct Counters {
     received: AtomicU64,
     refused: AtomicU64,
     linked: AtomicU64,
-}
-
-/// Nothing panics while it holds one of these; a step that did would leave counts, no broken lists.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Entry {

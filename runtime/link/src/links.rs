@@ -163,7 +163,7 @@ pub(crate) struct Shared {
 }
 
 /// A lock that nobody holds over an await, and within which nothing panics.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -283,6 +283,17 @@ pub struct Links {
     reader: tokio::sync::Mutex<mpsc::Receiver<Delivered>>,
 }
 
+/// Whether a node of this name can dial these.
+fn are_possible(peers: &BTreeMap<NodeName, SocketAddr>, own: &NodeName, most: usize) -> Result<(), LinkError> {
+    if peers.contains_key(own) {
+        return Err(LinkError::Itself(own.clone()));
+    }
+    if peers.len() > most {
+        return Err(LinkError::TooMany(peers.len(), most));
+    }
+    Ok(())
+}
+
 impl Links {
     /// Reads the credentials and begins: tasks run at the place from now on.
     ///
@@ -291,12 +302,7 @@ impl Links {
     pub fn start(config: LinkConfig, ports: Ports, socket: Socket) -> Result<Arc<Self>, LinkError> {
         let credentials = ports.credentials.read()?;
         let name = credentials.name().ok_or(CredentialsError::Nameless)?;
-        if config.peers.contains_key(&name) {
-            return Err(LinkError::Itself(name));
-        }
-        if config.peers.len() > config.most_peers {
-            return Err(LinkError::TooMany(config.peers.len(), config.most_peers));
-        }
+        are_possible(&config.peers, &name, config.most_peers)?;
         let making = Making {
             provider: Arc::clone(&ports.provider),
             clock: Arc::clone(&ports.clock),
@@ -337,12 +343,7 @@ impl Links {
     /// See [`LinkError`]; where there is no room for all, those before in order of their names are dialled.
     pub fn set_peers(&self, peers: &BTreeMap<NodeName, SocketAddr>) -> Result<(), LinkError> {
         let (shared, most) = (&self.shared, self.shared.config.most_peers);
-        if peers.contains_key(&shared.name) {
-            return Err(LinkError::Itself(shared.name.clone()));
-        }
-        if peers.len() > most {
-            return Err(LinkError::TooMany(peers.len(), most));
-        }
+        are_possible(peers, &shared.name, most)?;
         held(&shared.table).retain(|name, (entry, _)| {
             let stays = entry.dial().is_none() || peers.contains_key(name);
             if !stays {

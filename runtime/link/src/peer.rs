@@ -250,10 +250,13 @@ impl Task {
             Ok(()) => {
                 let begin = self.resume(hello.taken).begin();
                 self.link(Session { connection, side: Side::Dialling, chain, shown, control: (tell, heard), begin });
+                olds.into_iter().flatten().for_each(|old| self.retire(old, before, address));
             }
-            Err(ended) => self.failed(ended),
+            Err(ended) => {
+                self.failed(ended);
+                olds.iter().flatten().for_each(|old| ended::goodbye(old, "a newer connection was tried and failed"));
+            }
         }
-        olds.into_iter().flatten().for_each(|old| self.retire(old, before, address));
     }
 
     /// Ends a connection, of a peer that had that life, in whose place there is another.

@@ -3,9 +3,11 @@
 //! Invariant: who waits is woken in the order in which it began to wait. Decision: not tokio's `watch`, because that spreads who waits over
 //! queues by a random number of the machine, so that a change under several sessions gave other packets at each run of one seed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::Notify;
+
+use crate::links::held;
 
 /// See the module. Values are cheap to clone.
 pub(crate) struct Watched<T> {
@@ -19,11 +21,11 @@ impl<T: Clone> Watched<T> {
     }
 
     pub(crate) fn get(&self) -> T {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        held(&self.value).clone()
     }
 
     pub(crate) fn set(&self, value: T) {
-        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        *held(&self.value) = value;
         self.news.notify_waiters();
     }
 

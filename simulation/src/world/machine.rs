@@ -25,7 +25,7 @@ use super::{
     configuration::{self, Configuration, ConfigurationFile, Configured, OpenSink},
     containers::Runtime,
     kernel::{Kernel, SimEnforcement, SimRecords},
-    links::Wire,
+    links::{self, Wire},
     mutation::Mutation,
     place::SimPlace,
     policies::Disk,
@@ -317,7 +317,7 @@ impl Machine {
     }
 
     fn settings(&self) -> Settings {
-        let name = format!("node-{}", self.number);
+        let name = links::name(self.number).to_string();
         let Configured { postures, visibility, throttle, .. } = self.configuration.read();
         let live = Live {
             host: Workload {
@@ -357,7 +357,7 @@ impl Machine {
         let (open_sink, file) = (Arc::clone(open_sink), self.configuration.clone());
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
         let of_recorded_lists = kernel.clone();
-        let node = format!("node-{}", self.number);
+        let node = links::name(self.number).to_string();
         let configured = self.configuration.read();
         let header = Header {
             node,
@@ -370,7 +370,7 @@ impl Machine {
         let (traces, around_alerts) = (self.traces.clone(), self.traits.keeps_traces.then_some(AROUND_ALERTS));
         Ports {
             clock: Arc::new(self.clock.clone()),
-            enforcement: Arc::new(SimEnforcement::open(&kernel, self.configuration.read().visibility)),
+            enforcement: Arc::new(SimEnforcement::open(&kernel, configured.visibility)),
             records: Arc::new(move || Ok(Box::new(SimRecords::open(&of_records)))),
             containers: Some(Arc::new(move || Ok(Box::new(runtime.connect())))),
             policies: Arc::new(move || {
@@ -456,7 +456,7 @@ impl Machine {
     pub async fn see_nodes(&self, fresh: bool) {
         let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else { return };
         let starts = self.starts.get();
-        let seen = nodes.ask(NodesOf { fresh }, WITHIN).await.ok();
+        let seen = nodes.nodes.ask(NodesOf { fresh }, WITHIN).await.ok();
         if let Some(seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
             self.teller.tell(&Event::Saw(Box::new(seen)));
         }
@@ -468,7 +468,8 @@ impl Machine {
         let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else {
             return vec!["the process".to_owned()];
         };
-        let seen = nodes.ask(NodesOf { fresh: false }, WITHIN).await.map(|answer| answer.nodes).unwrap_or_default();
+        let seen =
+            nodes.nodes.ask(NodesOf { fresh: false }, WITHIN).await.map(|answer| answer.nodes).unwrap_or_default();
         let linked = |name: &NodeName| seen.iter().any(|seen| seen.peer.name == *name && seen.peer.state.is_linked());
         wire.peers_wanted().into_iter().filter(|name| !linked(name)).map(|name| name.to_string()).collect()
     }

@@ -105,9 +105,7 @@ pub async fn run(
         links.show(&running);
     }
     let end_recording = planted.askers.end_recording.clone();
-    let of_peers = planted.askers.nodes.clone().zip(planted.askers.follow_nodes.clone());
-    let asker = of_peers.map(|(nodes, follow)| nodes::NodesAskers { nodes, follow });
-    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker };
+    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.askers.nodes.clone() };
     let view =
         view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;

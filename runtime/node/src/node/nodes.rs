@@ -8,22 +8,14 @@ use palisade_admin::{
         Nodes as NodesAnswer, TreeRowAnswer, Trees, TurnedAwayAnswer,
     },
 };
+use palisade_assembly::NodesAskers;
+use palisade_peers::follow::time_of;
 use palisade_protocol::{FollowNodes, NodeSeen, Nodes, NodesLine, NodesOf, NodesStream};
-use palisade_supervision::{Asker, TreeNode};
+use palisade_supervision::TreeNode;
 use palisade_wire::frame::TreeRow;
 use palisade_world::{LinkState, Peer, TurnedAway};
-use serde_json::Value;
 
 use super::view::{WITHIN, silent};
-
-/// Questions to the actor of peers.
-#[derive(Clone)]
-pub struct NodesAskers {
-    /// How they are.
-    pub nodes: Asker<NodesOf>,
-    /// Their alerts.
-    pub follow: Asker<FollowNodes>,
-}
 
 /// Asks the actor of peers, where there are links.
 pub struct AllNodes {
@@ -139,11 +131,6 @@ fn followed(line: NodesLine, own: &str) -> AllLine {
             AllLine::Mark(Box::new(NodeMark { link, omitted: lost, note }))
         }
     }
-}
-
-/// Nanoseconds since 1970 as the line says; what says nothing comes first.
-fn time_of(line: &str) -> u64 {
-    serde_json::from_str::<Value>(line).ok().and_then(|line| line["time"].as_u64()).unwrap_or(0)
 }
 
 fn here(name: String) -> NodeAnswer {
