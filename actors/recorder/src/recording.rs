@@ -77,6 +77,11 @@ impl Recording {
     }
 
     /// It ends with what is sealed now.
+    /// Whether it was asked to keep arguments.
+    pub(crate) fn has_arguments(&self) -> bool {
+        self.wanted.arguments
+    }
+
     pub(crate) fn end(&mut self, now_ns: u64) {
         self.wanted.until_ns = Some(self.wanted.until_ns.map_or(now_ns, |until| until.min(now_ns)));
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{Generation, Slot};
-use palisade_kernel_abi::record::{RecordReader, redact_arguments};
+use palisade_kernel_abi::record::{Kind, RecordReader, redact_arguments};
 use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingRefused};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Block, CHECKPOINT_RECORDS, Fact, Header, Loss, Picture, Process, What};
@@ -42,15 +42,6 @@ pub struct Settings {
     pub around_alerts: Option<AroundAlerts>,
 }
 
-/// What became of records and facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Facts that no block holds.
-    pub facts_left_out: u64,
-    /// Blocks of records that could not be made.
-    pub blocks_lost: u64,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct State {
@@ -70,10 +61,9 @@ pub struct State {
     /// Records since the processes were told.
     since_checkpoint: u64,
     clock: Option<u64>,
-    recordings: BTreeMap<u64, (Recording, bool)>,
+    recordings: BTreeMap<u64, Recording>,
     next_id: u64,
     trigger: Option<Trigger>,
-    counts: Counts,
 }
 
 impl State {
@@ -98,7 +88,6 @@ impl State {
             recordings: BTreeMap::new(),
             next_id: 0,
             trigger,
-            counts: Counts::default(),
         }
     }
 
@@ -110,12 +99,6 @@ impl State {
         self.ring = Ring::beginning_with(now.clone());
         drop(now);
         self
-    }
-
-    /// What became of records and facts.
-    #[must_use]
-    pub const fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// Bytes in the ring.
@@ -152,7 +135,7 @@ impl State {
         if !self.records.has_room() {
             self.seal_records();
         }
-        let arguments = self.settings.arguments || self.recordings.values().any(|(_, arguments)| *arguments);
+        let arguments = self.settings.arguments || self.recordings.values().any(Recording::has_arguments);
         if self.records_have_arguments != arguments && !self.records.is_empty() {
             self.seal_records();
         }
@@ -171,7 +154,8 @@ impl State {
                 trigger.record(&read);
             }
             now.record(&read);
-            arguments || redact_arguments(record).is_ok()
+            // No other has any, and to look for them is to decode it once more.
+            arguments || read.kind() != Kind::Exec || redact_arguments(record).is_ok()
         });
         self.loss.malformed += u64::from(untold > 0);
         self.records = records;
@@ -253,7 +237,6 @@ impl State {
         match self.records.block() {
             Ok(block) => self.ring.push(block, self.records_have_arguments),
             Err(error) => {
-                self.counts.blocks_lost += 1;
                 self.loss.malformed += self.records.records() as u64;
                 tracing::error!(%error, "a block of records is not kept");
             }
@@ -293,7 +276,6 @@ impl State {
                     match Block::facts(&[fact]) {
                         Ok(block) => self.ring.push(block, false),
                         Err(error) => {
-                            self.counts.facts_left_out += 1;
                             tracing::warn!(%error, "a fact is too large for a trace: what it tells is not in it");
                         }
                     }
@@ -346,7 +328,7 @@ impl State {
             .map_err(|error| RecordingRefused::NotBegun(error.to_string()))?;
         let id = self.next_id;
         self.next_id += 1;
-        self.recordings.insert(id, (recording, asked.arguments));
+        self.recordings.insert(id, recording);
         Ok(id)
     }
 
@@ -360,7 +342,7 @@ impl State {
 
     /// What comes next of a recording.
     pub fn next(&mut self, id: u64, now_ns: u64) -> Next {
-        let Some((recording, _)) = self.recordings.get_mut(&id) else { return Next::Over };
+        let Some(recording) = self.recordings.get_mut(&id) else { return Next::Over };
         let next = recording.next(&self.ring, now_ns, &self.loss);
         if next == Next::Over {
             self.recordings.remove(&id);
@@ -376,7 +358,7 @@ impl State {
     /// Ends it whole: what is there until now, then its index. Whether there was one.
     pub fn end(&mut self, id: u64, now_ns: u64) -> bool {
         self.seal();
-        self.recordings.get_mut(&id).map(|(recording, _)| recording.end(now_ns)).is_some()
+        self.recordings.get_mut(&id).map(|recording| recording.end(now_ns)).is_some()
     }
 
     /// Decisions of this slot may name this policy; `number` as records have it, 0 before it is in force.

@@ -1,7 +1,7 @@
 //! Which alerts a trace is kept around, and how often.
 //!
 //! Invariant: at most one trace is begun in [`AroundAlerts::pause_ns`], whatever a workload does: who makes alerts on purpose fills no disk
-//! and drives no other trace out of it faster than that. Alerts in between are counted, and the next trace begins where the last one
+//! and drives no other trace out of it faster than that. How often one was passed over is counted, and the next trace begins where the last one
 //! ended, as far as the ring reaches.
 //!
 //! An alert counts by its severity and its policy, as far as the policies of the last generations tell it; a decision whose rule is not
@@ -55,7 +55,7 @@ pub struct Begin {
     pub limit_bytes: u64,
     /// The policy of the first alert, as alerts name it; empty where it is not known.
     pub policy: String,
-    /// Alerts around which none was begun since the last one, for the pause was not over.
+    /// How often, looking for alerts, none was begun since the last one, for the pause was not over.
     pub passed_over: u64,
 }
 
@@ -104,15 +104,15 @@ impl Trigger {
 
     /// One more record.
     pub(crate) fn record(&mut self, record: &Record<'_>) {
+        if self.alerted.is_some() {
+            return;
+        }
         let Some(taken) = record.decision else { return };
         let decision = Decision::from_word(taken.word);
         if decision.effect == Effect::Permit {
             return;
         }
-        let Some(policy) = self.policy_of(Slot(record.header.slot), &taken, decision) else { return };
-        if self.alerted.is_none() {
-            self.alerted = Some(policy);
-        }
+        self.alerted = self.policy_of(Slot(record.header.slot), &taken, decision);
     }
 
     /// The policy's name where the alert counts.

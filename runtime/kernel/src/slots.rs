@@ -95,8 +95,8 @@ impl SlotTable {
         self.observation.want_anywhere(self.observation.wanted_anywhere() | kinds);
         let before = word.swap(kinds, Ordering::AcqRel);
         if before & !kinds != 0 {
-            let all = (0..layout::SLOTS).filter_map(|slot| self.word64(Slot(slot), OFFSET));
-            self.observation.want_anywhere(all.fold(0, |wanted, word| wanted | word.load(Ordering::Acquire)));
+            let all = (0..layout::SLOTS).map(|slot| self.visibility(Slot(slot)));
+            self.observation.want_anywhere(all.fold(0, |wanted, kinds| wanted | kinds));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use palisade_domain::{ContainerId, Visibility, Workload};
 use palisade_policy::{PolicyFile, PolicySet};
-use palisade_world::{PolicyReading, visibility::kinds_of_class};
+use palisade_world::{PolicyReading, visibility::bits_of_class};
 
 use super::Checker;
 use crate::{event::Event, world::configuration::Configured};
@@ -49,12 +49,9 @@ impl OfNode {
         for (id, kinds) in shown {
             let Some(workload) = self.workloads.get(id) else { continue };
             let said = set.visibility_of(workload).unwrap_or(self.default);
-            let bits = |kinds: &[palisade_kernel_abi::record::Kind]| {
-                kinds.iter().fold(0, |bits, kind| bits | palisade_kernel_abi::record::kind_bit(*kind))
-            };
             let shown: BTreeSet<&str> = palisade_domain::VisibilityClass::ALL
                 .into_iter()
-                .filter(|class| kinds & bits(kinds_of_class(*class)) == bits(kinds_of_class(*class)))
+                .filter(|class| kinds & bits_of_class(*class) == bits_of_class(*class))
                 .map(palisade_domain::VisibilityClass::name)
                 .collect();
             let wanted: BTreeSet<&str> = said.classes().map(palisade_domain::VisibilityClass::name).collect();

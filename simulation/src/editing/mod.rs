@@ -9,9 +9,7 @@ use std::{
 };
 
 use palisade_domain::Slot;
-use palisade_kernel_abi::record::{
-    Header as RecordHeader, RecordReader, numbering, redact_arguments, slices, slot_and_time,
-};
+use palisade_kernel_abi::record::{RecordReader, numbering, redact_arguments, slices, slot_and_time};
 use palisade_wire::trace::{
     Batches, Chosen, Ending, Fact, Header, Loss, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What,
     WriteError, checkpoint_of,
@@ -286,11 +284,7 @@ pub fn merge<R: Read, W: Write>(from: Vec<R>, to: W) -> Result<(W, Vec<Report>),
 
 /// Whether a fact is of a process of which it is known what it executes.
 fn is_known(picture: &Picture, fact: &Fact) -> bool {
-    /// Of the ticks that starts are told in.
-    const TICK_NS: u64 = 10_000_000;
-    let What::Process(process) = &fact.what else { return false };
-    let task_start_ns = process.start_ticks.saturating_mul(TICK_NS);
-    picture.acting(&RecordHeader { tgid: process.pid, task_start_ns, ..RecordHeader::default() }).is_some()
+    matches!(&fact.what, What::Process(process) if picture.knows(process))
 }
 
 /// What the traces that come in have not: it is missing in what is made of them as well.

@@ -1,6 +1,6 @@
 //! Parts of a trace, and traces of parts.
 
-use palisade_kernel_abi::record::Body;
+use palisade_kernel_abi::record::{Body, Header as RecordHeader};
 use palisade_wire::trace::Ending;
 
 use super::*;
@@ -174,7 +174,7 @@ fn unit_merging_keeps_what_a_process_executes_against_an_older_snapshot_of_it() 
         }
     }
     let shell = RecordHeader { tgid: 60, task_start_ns: 2 * SECOND, ..RecordHeader::default() };
-    assert_eq!(picture.acting(&shell).map(|(executable, _)| executable), Some("/bin/sh"));
+    assert_eq!(picture.acting(&shell).map(|acting| acting.executable), Some("/bin/sh"));
 }
 
 #[test]

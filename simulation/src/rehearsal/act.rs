@@ -11,6 +11,7 @@ use palisade_kernel_abi::{
     blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, Preset, SourceId, domain_path},
     record::{Body, Dns, DnsOperation, Exec, Network, NetworkOperation, Open, Ptrace, Record},
 };
+use palisade_wire::trace::Acting;
 
 const O_ACCMODE: u32 = 3;
 const O_CREAT: u32 = 0o100;
@@ -90,17 +91,6 @@ pub fn happened(body: &Body<'_>) -> bool {
         Body::FileChange(_) | Body::Mount(_) | Body::Module(_) => true,
         _ => false,
     }
-}
-
-/// Who acts, as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Acting<'a> {
-    /// What it executes.
-    pub executable: &'a str,
-    /// Its terminal when it executed that; 0: none.
-    pub tty: Option<u32>,
-    /// Its number in its own PID namespace; 0: not known.
-    pub own_pid: u32,
 }
 
 /// What the blob says; `None` where the record is of no act that rules are about.

@@ -4,7 +4,6 @@
 //! the same as a rule that nothing went against.
 
 use palisade_domain::{Visibility, VisibilityClass};
-use palisade_kernel_abi::record::kind_bit;
 use palisade_policy::ir::{Matcher, Preset, Rule, SyscallMatch};
 use palisade_protocol::observed_calls;
 use palisade_world::visibility;
@@ -46,7 +45,7 @@ fn on_path(names: &[String], seen: &[Visibility]) -> Option<String> {
     }
     let needed = names.iter().fold(0, |bits, name| bits | observed_calls::kinds_of(name));
     let is_missing = |class: &VisibilityClass| {
-        let bits = visibility::kinds_of_class(*class).iter().fold(0, |bits, kind| bits | kind_bit(*kind));
+        let bits = visibility::bits_of_class(*class);
         // Executions are seen always.
         let always = visibility::kinds_of(Visibility::NONE);
         needed & bits & !always != 0 && !seen.iter().all(|seen| seen.has(*class))

@@ -26,18 +26,18 @@ use std::{
 use palisade_domain::{Slot, Visibility, Workload};
 use palisade_kernel_abi::{
     blob::Effect,
-    record::{Body, CallNumber, Header as RecordHeader, Kind, Outcome, Phase, Record, RecordReader},
+    record::{Body, Header as RecordHeader, Kind, Outcome, Phase, Record, RecordReader},
 };
 use palisade_policy::{
-    ObservedCall, PolicySet,
-    ir::{Matcher, Postures, Rule},
+    PolicySet,
+    ir::{Matcher, Postures},
 };
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
 use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPath};
 use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
-pub use act::{Acting, Judged, Missing};
+pub use act::{Judged, Missing};
 use lost::Lost;
 pub use report::{Denied, Example, Report, Undecided, Unjudged};
 
@@ -307,15 +307,13 @@ impl OfTrace<'_> {
     }
 
     fn judged(&mut self, record: &Record<'_>, policy: &CompiledPolicy) -> Verdict {
-        let executable = self.picture.acting(&record.header);
-        let own_pid = self.picture.own_pid(&record.header);
-        let acting = executable.map(|(executable, tty)| Acting { executable, tty, own_pid });
+        let acting = self.picture.acting(&record.header);
         let own = act::judge(&policy.blob, record, acting);
         let judged = match (own, act::judge_presets(&policy.blob, record, acting)) {
             (Some(own), Some(preset)) => Some(act::stricter(own, preset)),
             (own, preset) => own.or(preset),
         };
-        let executable = executable.map_or("", |(executable, _)| executable).to_owned();
+        let executable = acting.map_or("", |acting| acting.executable).to_owned();
         let is_permitted = judged.as_ref().is_none_or(Judged::is_permitted);
         if is_permitted && is_observed(record, policy, &executable) {
             self.rehearsal.report.acts += 1;
@@ -347,7 +345,7 @@ impl OfTrace<'_> {
         let decision = match judged {
             Judged::Decided(decision) => decision,
             Judged::Undecidable(missing, index) => {
-                let rule = index.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+                let rule = index.and_then(|index| policy.rule(index));
                 let workload = self.workloads.get(&Slot(record.header.slot));
                 if let (Some(rule), Some(workload)) = (rule, workload) {
                     report.unjudged(&rule.policy.to_string(), &rule.place, workload, missing.words(), 1);
@@ -366,7 +364,7 @@ impl OfTrace<'_> {
             }
             Effect::Block => {}
         }
-        let rule = decision.rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+        let rule = decision.rule.and_then(|index| policy.rule(index));
         let workload = self.workloads.get(&Slot(record.header.slot)).map(|workload| report::name(workload));
         let denied = Denied {
             policy: rule.map_or_else(|| "DefaultPosture".into(), |rule| rule.policy.to_string()),
@@ -407,15 +405,5 @@ fn is_observed(record: &Record<'_>, policy: &CompiledPolicy, executable: &str) -
         return false;
     }
     let Some(call) = CallOnPath::of(&record.body) else { return false };
-    let executable = executable.as_bytes();
-    let is_met = |rule: &Arc<Rule>| {
-        let mut paths = std::iter::once(&call.path).chain(&call.other);
-        paths.any(|path| match record.header.call {
-            Some(CallNumber { number, is_compat }) => {
-                rule.observes(&ObservedCall { number, is_compat, path, executable })
-            }
-            None => rule.observes_any(call.calls, path, executable),
-        })
-    };
-    policy.observed.iter().any(is_met)
+    policy.observed.iter().any(|rule| call.is_audited_by(rule, record.header.call, executable.as_bytes()))
 }

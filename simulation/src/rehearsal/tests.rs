@@ -4,7 +4,7 @@ use palisade_kernel_abi::record::{
     Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Text,
 };
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
-use palisade_wire::trace::TraceReader;
+use palisade_wire::trace::{Acting, TraceReader};
 
 use super::*;
 use crate::replay::tests as traces;

@@ -263,6 +263,9 @@ impl Replay {
 
     /// By the name that a line has: it outlives the slot.
     fn is_of_chosen(&self, line: &Line) -> bool {
+        if self.options.workloads.is_empty() {
+            return true;
+        }
         let workload = match line {
             Line::Alert(alert) => &alert.workload,
             Line::Throttling(line) => &line.workload,
@@ -273,7 +276,7 @@ impl Replay {
         let names = [workload.name.clone(), format!("{pod}/{}", workload.container), pod];
         let is_host = workload.container_id.is_empty();
         let is_called = |name: &String| names.contains(name) || (is_host && name == "host");
-        self.options.workloads.is_empty() || self.options.workloads.iter().any(is_called)
+        self.options.workloads.iter().any(is_called)
     }
 
     fn decisions(&mut self, out: &mut Vec<u8>) {

@@ -1,4 +1,4 @@
-//! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests.
+//! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests, and who asks for one by name.
 
 use std::fmt;
 

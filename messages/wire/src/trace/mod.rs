@@ -83,7 +83,7 @@ pub use block::{Batches, Block, BlockError, Damage};
 pub use fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
 pub use header::Header;
 pub use passing::Passing;
-pub use picture::{Chosen, Picture, checkpoint_of, is_called};
+pub use picture::{Acting, Chosen, Picture, checkpoint_of, is_called};
 pub use reader::{Damaged, Ending, OpenError, Part, Report, TraceReader};
 pub use writer::{TraceWriter, WriteError};
 

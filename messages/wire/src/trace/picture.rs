@@ -3,7 +3,7 @@
 //! Invariant: [`Picture::facts`] tells, as a start snapshot, what a reader would know who read everything before. It is how a trace that
 //! begins in the middle (the last minutes, a part that was cut out, the next file of a rotation) begins like any other.
 //!
-//! Bounds: as many slots as there are; [`MAX_PROCESSES`] processes, past which new ones are left out and counted; policy sets that
+//! Bounds: as many slots as there are; [`MAX_PROCESSES`] processes, past which new ones are left out; policy sets that
 //! a policy in force is of, and the newest.
 
 use std::{
@@ -32,6 +32,17 @@ struct Image {
     tty: Option<u32>,
 }
 
+/// Who acts, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting<'a> {
+    /// What it executes.
+    pub executable: &'a str,
+    /// Its terminal when it executed that; 0: none.
+    pub tty: Option<u32>,
+    /// Its number in its own PID namespace; 0: not known.
+    pub own_pid: u32,
+}
+
 #[derive(Debug, Clone)]
 struct Known {
     parent: Option<Key>,
@@ -41,6 +52,13 @@ struct Known {
     /// Of its last record; none of one that was listed and has made none.
     slot: Option<Slot>,
     image: Arc<Image>,
+}
+
+impl Known {
+    /// What it executes was told.
+    fn is_told(&self) -> bool {
+        !self.image.executable.is_empty()
+    }
 }
 
 /// See the module.
@@ -56,7 +74,6 @@ pub struct Picture {
     users: BTreeMap<Slot, Users>,
     settings: Option<(Visibility, Option<(u32, u32)>)>,
     processes: BTreeMap<Key, Known>,
-    forgotten: u64,
     clock: Option<u64>,
     loss: Loss,
 }
@@ -142,7 +159,6 @@ impl Picture {
 
     fn keep(&mut self, key: Key, known: Known) {
         if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&key) {
-            self.forgotten += 1;
             return;
         }
         self.processes.insert(key, known);
@@ -191,17 +207,21 @@ impl Picture {
         self.keep(own, known);
     }
 
-    /// What the acting process of a record executes, and its terminal at that exec (0: none), as far as they are known.
+    /// The acting process of a record, where it is known what it executes.
     #[must_use]
-    pub fn acting(&self, header: &Header) -> Option<(&str, Option<u32>)> {
+    pub fn acting(&self, header: &Header) -> Option<Acting<'_>> {
         let known = self.processes.get(&(header.tgid, header.task_start_ns / TICK_NS))?;
-        (!known.image.executable.is_empty()).then_some((known.image.executable.as_str(), known.image.tty))
+        known.is_told().then_some(Acting {
+            executable: &known.image.executable,
+            tty: known.image.tty,
+            own_pid: known.own_pid,
+        })
     }
 
-    /// The number of the acting process of a record in its own PID namespace; 0: not known.
+    /// Whether it is known already what this process executes.
     #[must_use]
-    pub fn own_pid(&self, header: &Header) -> u32 {
-        self.processes.get(&(header.tgid, header.task_start_ns / TICK_NS)).map_or(0, |known| known.own_pid)
+    pub fn knows(&self, process: &Process) -> bool {
+        self.processes.get(&(process.pid, process.start_ticks)).is_some_and(Known::is_told)
     }
 
     /// What is lost so far.

@@ -402,9 +402,4 @@ impl<R: Read> TraceReader<R> {
         self.damaged(Damaged { at, block: None, records: None, why });
         Ok(())
     }
-
-    /// Ends reading: what is left is not looked at.
-    pub fn into_inner(self) -> R {
-        self.window.from
-    }
 }

@@ -119,12 +119,6 @@ impl<W: Write> TraceWriter<W> {
         false
     }
 
-    /// Records written so far.
-    #[must_use]
-    pub const fn records_written(&self) -> u64 {
-        self.records
-    }
-
     /// What takes the bytes.
     pub fn out(&mut self) -> &mut W {
         &mut self.out

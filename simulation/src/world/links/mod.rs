@@ -48,10 +48,12 @@ const PORT: u16 = 7946;
 const PASSING_PORTS: u16 = 40_000;
 
 /// Chance behind the port.
-pub(crate) struct SeededRng(Mutex<Random>);
+pub struct SeededRng(Mutex<Random>);
 
 impl SeededRng {
-    pub(crate) fn new(random: Random) -> Self {
+    /// All of it is from this stream.
+    #[must_use]
+    pub fn new(random: Random) -> Self {
         Self(Mutex::new(random))
     }
 }
