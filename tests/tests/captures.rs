@@ -7,12 +7,13 @@
     reason = "a fixture that cannot be read is a failed test, and the panic names the place"
 )]
 
+mod rehearsed;
+
 use std::{fs, io::Cursor, path::Path};
 
-use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy::PolicySet;
 use palisade_simulation::{
     import::{Imported, scap},
-    rehearsal::Rehearsal,
     replay::{Options, Output, Replay},
 };
 use palisade_wire::trace::TraceReader;
@@ -113,15 +114,7 @@ spec:
   action: Block
 ";
     let set = PolicySet::parse([("no-passwd.yaml", &policy[..])]).unwrap();
-    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
-    let mut reader = TraceReader::open(&trace[..]).unwrap();
-    let header = reader.header().clone();
-    let mut of_trace = rehearsal.trace(&header);
-    while let Some(part) = reader.next_part().unwrap() {
-        of_trace.part(&part);
-    }
-    of_trace.end();
-    let report = rehearsal.report();
+    let report = rehearsed::rehearsed(set, &trace);
     // Which file a caller's path led to, a capture does not tell.
     assert_eq!((report.workloads.len(), report.denials()), (1, 0), "{:?}", report.denied);
     assert!(report.undecidable.iter().any(|row| row.count > 0 && row.missing.contains("as the caller gave it")));

@@ -9,38 +9,18 @@ use palisade_link::{
     authority::{self, Issued},
     crypto,
 };
-use palisade_simulation::random::Random;
+use palisade_simulation::{
+    random::Random,
+    world::{clock::SimClock, links::SeededRng},
+};
 use palisade_supervision::Here;
-use palisade_world::{BootNanos, Clock, Datagrams, Link as _, LinkEvent, Rng};
+use palisade_world::{Datagrams, Link as _, LinkEvent, Rng};
 use tokio::time::Instant;
 
 use crate::link::MESSAGE;
 
 /// 2026-01-01, from which clocks count.
 const EPOCH: UnixNanos = UnixNanos(1_767_225_600_000_000_000);
-
-struct Seeded(std::sync::Mutex<Random>);
-
-impl Rng for Seeded {
-    fn fill(&self, bytes: &mut [u8]) {
-        let mut random = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&random.draw().to_le_bytes()[..part.len()]);
-        }
-    }
-}
-
-/// Goes with virtual time.
-struct Virtual(Instant);
-
-impl Clock for Virtual {
-    fn boot(&self) -> BootNanos {
-        BootNanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-    fn unix(&self) -> UnixNanos {
-        UnixNanos(EPOCH.0 + self.boot().0)
-    }
-}
 
 /// A node's certificates, as text.
 #[derive(Clone)]
@@ -72,7 +52,7 @@ impl Cluster {
     /// # Errors
     /// Certificates cannot be made.
     pub fn new(seed: u64, nodes: usize, every: Duration) -> Result<Self, String> {
-        let rng = Seeded(std::sync::Mutex::new(Random::stream(seed, "certificates")));
+        let rng = SeededRng::new(Random::stream(seed, "certificates"));
         let (own, _) = authority::authority("bench", 1, EPOCH, &rng).map_err(|error| error.to_string())?;
         let papers = |node| {
             let name: NodeName = name(node).parse().map_err(|error| format!("{error}"))?;
@@ -93,7 +73,7 @@ impl Cluster {
         others: Vec<SocketAddr>,
         length: Duration,
     ) -> Result<u64, String> {
-        let rng: Arc<dyn Rng> = Arc::new(Seeded(std::sync::Mutex::new(Random::stream(self.seed, &name(node)))));
+        let rng: Arc<dyn Rng> = Arc::new(SeededRng::new(Random::stream(self.seed, &name(node))));
         let named = |(at, address): (usize, SocketAddr)| Some((name(at).parse::<NodeName>().ok()?, address));
         let peers: BTreeMap<NodeName, SocketAddr> =
             others.into_iter().enumerate().filter(|(at, _)| *at > node).filter_map(named).collect();
@@ -101,7 +81,7 @@ impl Cluster {
         let config = LinkConfig { most_peers, ..LinkConfig::of_node(peers, true) };
         let ports = Ports {
             place: Here::place(),
-            clock: Arc::new(Virtual(Instant::now())),
+            clock: Arc::new(SimClock::new(Instant::now(), 0)),
             provider: crypto::seeded(Arc::clone(&rng)),
             rng,
             credentials: Arc::new(self.papers[node].clone()),

@@ -12,11 +12,11 @@ use std::{net::SocketAddr, sync::Arc};
 use palisade_domain::{CgroupId, Generation, Slot, Workload, WorkloadKind};
 use palisade_kernel_abi::{
     blob::{Blob, Decision, Effect},
-    record::{Body, FailReason, Family, Outcome, Record},
+    record::{Body, FailReason, Family, Outcome, Record, RecordReader},
 };
 use palisade_policy::{PolicyFile, PolicySet, ir::Postures};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
-use palisade_world::{Enforcement, EnforcementError, Loss, Membership};
+use palisade_world::{Enforcement, EnforcementError, Loss, Membership, RecordBatch};
 
 /// What a process of a workload does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,12 +74,6 @@ impl Decided {
     }
 }
 
-/// Each CPU has its ring: only their times tell the order of records.
-pub fn in_order(mut decided: Vec<(u64, Decided)>) -> Vec<Decided> {
-    decided.sort_by_key(|(boot_ns, _)| *boot_ns);
-    decided.into_iter().map(|(_, decided)| decided).collect()
-}
-
 /// One kernel, simulated or real, and a node's process on it.
 pub trait Bed {
     /// The port of whoever enforces.
@@ -92,10 +86,24 @@ pub trait Bed {
     fn remove(&mut self, cgroup: CgroupId);
     /// A new process of the cgroup does something; whether it was let.
     fn act(&mut self, cgroup: CgroupId, act: &Act) -> bool;
-    /// Decisions that were recorded since the last call.
-    fn decided(&mut self) -> Vec<Decided>;
+    /// What was recorded since the last call, batch by batch.
+    fn read(&mut self, hear: &mut dyn FnMut(&RecordBatch));
+    /// The decisions of it, in their order: each CPU has its ring, and only their times tell that.
+    fn decided(&mut self) -> Vec<Decided> {
+        let mut decided = Vec::new();
+        self.read(&mut |batch| {
+            let records = RecordReader::new(&batch.bytes).map(|record| record.expect("sound"));
+            decided.extend(records.filter_map(|record| Some((record.header.boot_ns, Decided::of(&record)?))));
+        });
+        decided.sort_by_key(|(boot_ns, _)| *boot_ns);
+        decided.into_iter().map(|(_, decided)| decided).collect()
+    }
     /// The same, without looking at them: how many records there were.
-    fn drained(&mut self) -> u64;
+    fn drained(&mut self) -> u64 {
+        let mut read = 0;
+        self.read(&mut |batch| read += u64::from(batch.records));
+        read
+    }
     /// The kernel's account.
     fn loss(&mut self) -> Loss;
     /// Acts of at least this many kilobytes of records, which nobody reads.

@@ -18,10 +18,9 @@ use palisade_kernel::{
     records::KernelRecords,
     unload,
 };
-use palisade_kernel_abi::record::RecordReader;
 use palisade_world::{Enforcement, Loss, Membership, RecordBatch, RecordSource};
 
-use crate::{Act, Bed, Decided, in_order};
+use crate::{Act, Bed};
 
 /// Bytes of a ring: the least that there is.
 const RING: u32 = 4096;
@@ -69,19 +68,6 @@ impl Real {
         let mut bed = Self { pins, adapter: None, records: Vec::new(), containers: BTreeMap::new() };
         bed.restart();
         Some(bed)
-    }
-
-    fn read(&mut self, mut hear: impl FnMut(&RecordBatch)) {
-        let mut batch = RecordBatch::default();
-        // The responder tells a moment after it answered.
-        for _ in 0..20 {
-            for source in &mut self.records {
-                while source.read(&mut batch).expect("readable") || batch.records > 0 {
-                    hear(&batch);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 
     /// Runs a program as a new process of the container, with its root where it has one.
@@ -178,19 +164,17 @@ impl Bed for Real {
         }
     }
 
-    fn decided(&mut self) -> Vec<Decided> {
-        let mut decided = Vec::new();
-        self.read(|batch| {
-            let records = RecordReader::new(&batch.bytes).map(|record| record.expect("sound"));
-            decided.extend(records.filter_map(|record| Some((record.header.boot_ns, Decided::of(&record)?))));
-        });
-        in_order(decided)
-    }
-
-    fn drained(&mut self) -> u64 {
-        let mut read = 0;
-        self.read(|batch| read += u64::from(batch.records));
-        read
+    fn read(&mut self, hear: &mut dyn FnMut(&RecordBatch)) {
+        let mut batch = RecordBatch::default();
+        // The responder tells a moment after it answered.
+        for _ in 0..20 {
+            for source in &mut self.records {
+                while source.read(&mut batch).expect("readable") || batch.records > 0 {
+                    hear(&batch);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn loss(&mut self) -> Loss {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use palisade_domain::{CgroupId, ContainerId, Slot, Visibility};
-use palisade_kernel_abi::{blob::AF_INET, record::RecordReader};
+use palisade_kernel_abi::blob::AF_INET;
 use palisade_simulation::{
     deed::Deed,
     event::{Ears, Teller},
@@ -20,7 +20,7 @@ use palisade_simulation::{
 use palisade_world::{Enforcement, Loss, Membership, RecordBatch, RecordSource as _};
 use tokio::time::Instant;
 
-use crate::{Act, Bed, Decided, in_order};
+use crate::{Act, Bed};
 
 /// Linux `SOCK_STREAM`, `SOCK_DGRAM`, `IPPROTO_TCP`.
 const STREAM: u8 = 1;
@@ -45,17 +45,6 @@ impl Simulated {
         let enforcement = SimEnforcement::open(&kernel, Visibility::NONE);
         let records = SimRecords::open(&kernel);
         Self { kernel, enforcement, records, inits: BTreeMap::new() }
-    }
-
-    fn read(&mut self, mut hear: impl FnMut(&RecordBatch)) {
-        let mut batch = RecordBatch::default();
-        loop {
-            let more = self.records.read(&mut batch).expect("readable");
-            hear(&batch);
-            if !more {
-                return;
-            }
-        }
     }
 }
 
@@ -99,19 +88,15 @@ impl Bed for Simulated {
         permitted
     }
 
-    fn decided(&mut self) -> Vec<Decided> {
-        let mut decided = Vec::new();
-        self.read(|batch| {
-            let records = RecordReader::new(&batch.bytes).map(|record| record.expect("sound"));
-            decided.extend(records.filter_map(|record| Some((record.header.boot_ns, Decided::of(&record)?))));
-        });
-        in_order(decided)
-    }
-
-    fn drained(&mut self) -> u64 {
-        let mut read = 0;
-        self.read(|batch| read += u64::from(batch.records));
-        read
+    fn read(&mut self, hear: &mut dyn FnMut(&RecordBatch)) {
+        let mut batch = RecordBatch::default();
+        loop {
+            let more = self.records.read(&mut batch).expect("readable");
+            hear(&batch);
+            if !more {
+                return;
+            }
+        }
     }
 
     fn loss(&mut self) -> Loss {
