@@ -86,9 +86,16 @@ count() {
          END { printf "%d %d %d\n", n["passed;"] + ok, n["failed;"] + bad, n["ignored;"] + left }' "$1"
 }
 
-# Names of the failed tests, for the end of a long log.
+# Names of the failed tests, for the end of a long log, each with the beginning of what it printed where the harness kept that.
 failures() {
-    sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/    failed: \1/p' "$1" | sort -u
+    local name
+    while read -r name; do
+        printf '    failed: %s\n' "$name"
+        awk -v head="---- $name stdout ----" '
+            $0 == head { left = 12; next }
+            /^---- .* stdout ----$/ || /^failures:$/ { left = 0 }
+            left > 0 && NF { print "        " substr($0, 1, 500); left-- }' "$1"
+    done < <(sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/\1/p' "$1" | sort -u)
 }
 
 stop_ring() {
