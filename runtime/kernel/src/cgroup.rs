@@ -16,6 +16,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    thread,
 };
 
 use aya::{
@@ -35,6 +36,8 @@ pub const PROGRAMS: &[&str] =
     &["judge_connect4", "judge_connect6", "judge_sendmsg4", "judge_sendmsg6", "judge_sock_create", QUESTIONS];
 /// Of them, the one that judges DNS.
 const QUESTIONS: &str = "judge_question";
+/// Of them, the one that is verified soonest.
+const SMALLEST: &str = "judge_sock_create";
 
 /// Why the programs cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -134,12 +137,11 @@ impl CgroupPrograms {
         std::fs::create_dir_all(&pins).map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
         let btf = Btf::from_sys_fs()?;
         // Newer kernels offer task storage to these programs; whether this one does is found by trying.
-        let (mut object, keeps_identity) = match load(object, pin_root, &btf, true) {
+        let ((object, without_questions), keeps_identity) = match load(object, pin_root, &btf, true) {
             Ok(loaded) => (loaded, true),
             Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, false)?, false),
             Err(error) => return Err(error),
         };
-        let without_questions = load_program(&mut object, QUESTIONS).err().as_ref().map(objects::explain);
         Ok(Self { object: Mutex::new(object), pins, keeps_identity, without_questions })
     }
 
@@ -261,7 +263,10 @@ impl CgroupPrograms {
     }
 }
 
-fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Ebpf, CgroupLoadError> {
+/// The programs, and why there is no [`QUESTIONS`] among them.
+type Loaded = (Ebpf, Option<String>);
+
+fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Loaded, CgroupLoadError> {
     let flag = u32::from(task_storage);
     let mut object = EbpfLoader::new()
         .btf(Some(btf))
@@ -270,15 +275,36 @@ fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result
         .override_global("pal_cgroup_task_storage", &flag, true)
         .load(object)
         .map_err(Box::new)?;
-    for program in PROGRAMS.iter().copied().filter(|program| *program != QUESTIONS) {
-        load_program(&mut object, program)
-            .map_err(|source| CgroupLoadError::Program { program, source: Box::new(source) })?;
-    }
-    Ok(object)
+    let (smallest, others): (Vec<_>, Vec<_>) = object.programs_mut().partition(|(name, _)| *name == SMALLEST);
+    // One alone says whether the kernel takes their kind, before it verifies the others.
+    load_together(smallest)?;
+    let without_questions = load_together(others)?;
+    Ok((object, without_questions))
 }
 
-fn load_program(object: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
-    match object.program_mut(name).ok_or(ProgramError::NotLoaded)? {
+/// Each by a thread of its own: the kernel verifies them side by side, which is most of the time until they are in force. Why it refuses
+/// [`QUESTIONS`], which the others do not need.
+fn load_together(programs: Vec<(&str, &mut Program)>) -> Result<Option<String>, CgroupLoadError> {
+    thread::scope(|scope| {
+        let known = |name| PROGRAMS.iter().copied().find(|known| *known == name);
+        let loading: Vec<_> = programs
+            .into_iter()
+            .filter_map(|(name, program)| known(name).map(|name| (name, scope.spawn(|| load_program(program)))))
+            .collect();
+        let mut without_questions = None;
+        for (program, thread) in loading {
+            match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                Ok(()) => {}
+                Err(error) if program == QUESTIONS => without_questions = Some(objects::explain(&error)),
+                Err(source) => return Err(CgroupLoadError::Program { program, source: Box::new(source) }),
+            }
+        }
+        Ok(without_questions)
+    })
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
