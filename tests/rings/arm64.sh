@@ -10,9 +10,10 @@ main() {
     local compiler image status=0
     compiler=$(tests/arm64/toolchain.sh) || skip "no compiler with the standard library of $TARGET (above: why)"
     image=$(tests/arm64/kernel.sh) || skip "no arm64 kernel (above: why)"
-    cargo build --locked -p palisade-arm64
+    # Not in the directory of other rings, which may be building or testing there.
+    CARGO_TARGET_DIR="$target_dir/arm64" cargo build --locked -p palisade-arm64
     check arm64_workspace_checks workspace_checks "$compiler"
-    "$target_dir/debug/palisade-arm64" "$image" "$target_dir/arm64/$TARGET"/debug/build/palisade-bpf-*/out/*.bpf.o || status=$?
+    "$target_dir/arm64/debug/palisade-arm64" "$image" "$target_dir/arm64/$TARGET"/debug/build/palisade-bpf-*/out/*.bpf.o || status=$?
     [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
 }
 

@@ -67,8 +67,13 @@ install_error=
 apt_install() {
     local options=(-y -qq --no-install-recommends -o DPkg::Lock::Timeout=120)
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    apt-get install "${options[@]}" "$@" >/dev/null 2>&1 && return
-    apt-get update -qq && apt-get install "${options[@]}" "$@"
+    # Rings run beside each other, and apt's own lock on the lists does not wait.
+    mkdir -p "$cache_dir"
+    (
+        flock 9
+        apt-get install "${options[@]}" "$@" >/dev/null 2>&1 && exit
+        apt-get update -qq && apt-get install "${options[@]}" "$@"
+    ) 9>"$cache_dir/apt.lock"
 }
 
 # Names of the workspace's integration test targets, one a line, a file or a folder each: Cargo has no "all but host_*".
