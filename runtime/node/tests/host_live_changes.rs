@@ -150,6 +150,10 @@ fn host_node_shows_programs_with_hostile_names_and_arguments_in_every_form_as_na
     ];
     let bash = fs::read("/bin/true").unwrap();
     let mut follower = node.follow(&["logs", "--follow", "--filter", "system", "--recent", "0"]);
+    node.until("the follower follows", |node| {
+        execute(Path::new("/bin/true"), OsStr::new("probe"));
+        fs::read_to_string(node.path("followed")).unwrap().contains("/true")
+    });
     for name in names {
         let program = node.path("").join(OsStr::from_bytes(name));
         fs::write(&program, &bash).unwrap();
