@@ -167,14 +167,14 @@ static __always_inline int pal_judge_traced(struct pt_regs *regs, long result)
 
 /* ---- exec ---- */
 
-static __noinline void pal_report_exec(const struct pal_act *act, __u32 argument_count)
+static __noinline void pal_report_exec(const struct pal_act *act, struct linux_binprm *bprm)
 {
 	struct pal_verdict verdict;
 	struct pal_text path;
 
 	pal_carry_out(act, &verdict);
 	pal_judged_path(act, &path);
-	pal_emit_exec(act->subject, &path, argument_count, &verdict);
+	pal_emit_exec(act->subject, &path, bprm, &verdict, false);
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -200,7 +200,7 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 	pal_judge_file(&act);
 	/* What waits for its arguments is arguments.bpf.c's. */
 	if (!pal_awaits_arguments(&act) && pal_effect(&act) != PAL_EFFECT_PERMIT)
-		pal_report_exec(&act, bprm->argc);
+		pal_report_exec(&act, bprm);
 	pal_act_end(&act);
 	return 0;
 }
@@ -379,7 +379,7 @@ int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
 		return 0;
 	presets = pal_presets_of_exec(&subject, (__u64)bprm->file);
 	if ((presets.one || presets.other) && pal_protect(&subject, presets, &verdict))
-		pal_emit_exec_of(&subject, (__u64)bprm->file, bprm->argc, &verdict);
+		pal_emit_exec_of(&subject, bprm, &verdict);
 	return 0;
 }
 

@@ -8,7 +8,7 @@ use palisade_domain::{
 };
 use palisade_kernel_abi::record::{
     Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network,
-    NetworkOperation, Open, Outcome, Phase, Record, Tier,
+    NetworkOperation, Open, Outcome, Phase, Record, Script, Text, Tier,
 };
 use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
@@ -91,7 +91,14 @@ fn fork(parent: Header, child: &Header, own_pid: u32) -> Record<'static> {
 fn exec<'a>(header: Header, path: &'a [u8], arguments: &'a [u8], cwd: &'a [u8]) -> Record<'a> {
     let argument_count = u32::try_from(arguments.iter().filter(|byte| **byte == 0).count()).expect("few");
     let argument_bytes = text(arguments);
-    let exec = Exec { path: text(path), cwd: text(cwd), argument_bytes, argument_count, tty: 136 << 8 | 3 };
+    let exec = Exec {
+        path: text(path),
+        cwd: text(cwd),
+        argument_bytes,
+        argument_count,
+        tty: 136 << 8 | 3,
+        script: Script::None,
+    };
     Record { header, body: Body::Exec(exec), decision: None }
 }
 
@@ -404,6 +411,7 @@ fn records(name: &[u8], header: Header, kind: usize) -> Record<'_> {
             argument_bytes: text(name),
             argument_count: 9,
             tty: 1,
+            script: Script::Interpreted { path: Text { user: true, ..text(name) }, count: 2 },
         }),
         1 => Body::Open(Open { path: text(name), flags: 0xffff_ffff, result: -4000 }),
         2 => Body::FileChange(FileChange {

@@ -56,7 +56,7 @@ fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map(|release| release.trim().to_owned()).unwrap_or_default()
 }
 
-fn active_lsms() -> Vec<String> {
+pub(crate) fn active_lsms() -> Vec<String> {
     let list = pseudo_fs::ensure(pseudo_fs::SECURITY).and_then(|mount| fs::read_to_string(mount.join("lsm")));
     list.map(|list| list.trim().split(',').map(str::to_owned).collect()).unwrap_or_default()
 }
