@@ -471,3 +471,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn unit_lines_name_the_script_of_an_interpreter_and_say_whose_word_it_is() {
+    let (mut state, shell) = container(None);
+    state.want_logs(true);
+    let by = |path, user, count| {
+        let script = Script::Interpreted { path: Text { user, ..text(path) }, count };
+        let mut record = exec(shell, b"/usr/bin/dash", b"/bin/sh\0/srv/run.sh\0", b"/srv");
+        if let Body::Exec(exec) = &mut record.body {
+            exec.script = script;
+        }
+        record
+    };
+    let told = lines(&mut state, &[by(b"/srv/run.sh", false, 2)]);
+    let line = json(&told[0]);
+    assert_eq!(line["subject"]["resource"], "/usr/bin/dash");
+    assert_eq!(line["data"], "syscall=SYS_EXECVE script=/srv/run.sh scripts=2");
+    assert_eq!(line["processChain"][0]["script"], "/srv/run.sh");
+    assert_eq!(line["processChain"][0].get("scriptFromCaller"), None);
+    // What the process does from now on is the script's doing.
+    let denied = lines(&mut state, &[open(shell, b"/etc/shadow", Some(taken(Outcome::Denied, None, 3)))]);
+    assert_eq!(json(&denied[0])["processChain"][0]["script"], "/srv/run.sh");
+    let asked = lines(&mut state, &[by(b"./run.sh", true, 0)]);
+    let line = json(&asked[0]);
+    assert_eq!(line["data"], "syscall=SYS_EXECVE script=./run.sh scriptFrom=caller");
+    assert_eq!(line["processChain"][0]["scriptFromCaller"], true);
+    let itself = lines(&mut state, &[exec(shell, b"/bin/ls", b"ls\0", b"/srv")]);
+    assert_eq!(json(&itself[0])["processChain"][0].get("script"), None);
+}
