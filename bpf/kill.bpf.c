@@ -19,6 +19,8 @@
  *            an LSM hook can tell, are reported too, but for those about memory that every mmap(2) asks.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
  *            how a file is opened, has to let pass is reported as unenforceable.
+ *   host     executions, before the new image is set up, and opens are reported where fanotify holds those of containers: it never
+ *            watches the host's file systems. Nothing of them is killed for.
  *
  * Which families are this tier's business is set before loading, by what the kernel lacks. Not loaded where BPF LSM works.
  *
@@ -36,6 +38,7 @@
 #include "capability.h"
 #include "report.h"
 #include "report_acts.h"
+#include "script.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -167,14 +170,14 @@ static __always_inline int pal_judge_traced(struct pt_regs *regs, long result)
 
 /* ---- exec ---- */
 
-static __noinline void pal_report_exec(const struct pal_act *act, __u32 argument_count)
+static __noinline void pal_report_exec(const struct pal_act *act, struct linux_binprm *bprm)
 {
 	struct pal_verdict verdict;
 	struct pal_text path;
 
 	pal_carry_out(act, &verdict);
 	pal_judged_path(act, &path);
-	pal_emit_exec(act->subject, &path, argument_count, &verdict);
+	pal_emit_exec(act->subject, &path, bprm, &verdict, false);
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -200,9 +203,61 @@ int BPF_PROG(kill_exec, struct task_struct *task, int old_pid, struct linux_binp
 	pal_judge_file(&act);
 	/* What waits for its arguments is arguments.bpf.c's. */
 	if (!pal_awaits_arguments(&act) && pal_effect(&act) != PAL_EFFECT_PERMIT)
-		pal_report_exec(&act, bprm->argc);
+		pal_report_exec(&act, bprm);
 	pal_act_end(&act);
 	return 0;
+}
+
+/* ---- execs of the host, where fanotify holds those of containers ---- */
+
+/* The host's own processes are not killed: what must not be is said, and goes on. */
+static __always_inline void pal_only_see(const struct pal_act *act, struct pal_verdict *verdict)
+{
+	verdict->word = act->word;
+	verdict->family = act->family;
+	verdict->fail_reason = pal_fail_reason(act);
+	verdict->tier = PAL_TIER_AUDIT;
+	verdict->outcome = pal_is_denied(act) ? PAL_OUTCOME_UNENFORCEABLE : PAL_OUTCOME_OBSERVED;
+}
+
+static __noinline int pal_audit_execution(struct pal_subject *subject, struct linux_binprm *bprm, __u64 script)
+{
+	struct file *file = script ? (struct file *)script : bprm->file;
+	__u32 owner = BPF_CORE_READ(file, f_inode, i_uid.val);
+	struct pal_verdict verdict;
+	struct pal_text path;
+	struct pal_act act;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_PROCESS);
+	pal_act_on_file(&act, (__u64)file);
+	act.modifiers = pal_terminal_modifier();
+	if (owner == bpf_get_current_task_btf()->cred->fsuid.val)
+		act.modifiers |= PAL_MODIFIER_OWNER;
+	pal_judge_file(&act);
+	if (!pal_awaits_arguments(&act) && pal_effect(&act) != PAL_EFFECT_PERMIT) {
+		pal_only_see(&act, &verdict);
+		pal_judged_path(&act, &path);
+		pal_emit_exec(subject, &path, bprm, &verdict, script);
+	}
+	pal_act_end(&act);
+	return 0;
+}
+
+/* While the old image, which is the source, lives. The script first, as an LSM hook is asked. */
+SEC("tp_btf/sched_prepare_exec")
+int BPF_PROG(audit_host_exec, struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct pal_script script = {};
+	struct pal_subject subject;
+
+	if (pal_is_idle(PAL_FAMILY_PROCESS))
+		return 0;
+	pal_identify(&subject);
+	if (subject.slot || !pal_decides(&subject, PAL_FAMILY_PROCESS))
+		return 0;
+	if (pal_script_of(&script, bprm))
+		pal_audit_execution(&subject, bprm, script.file);
+	return pal_audit_execution(&subject, bprm, 0);
 }
 
 /* ---- sockets that no cgroup program sees ---- */
@@ -279,10 +334,16 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 
 /* ---- opens ---- */
 
+/* Of containers: the host's own file systems are never watched. */
+static __always_inline bool pal_fanotify_sees(const struct pal_subject *subject)
+{
+	return pal_fanotify_judges && subject->slot;
+}
+
 /* The effect that fanotify saw: it is not told how the file is opened. What could not be named it reports itself. */
 static __always_inline __u32 pal_effect_for_fanotify(const struct pal_act *act)
 {
-	if (!pal_fanotify_judges)
+	if (!pal_fanotify_sees(act->subject))
 		return PAL_EFFECT_PERMIT;
 	if (act->naming != PAL_NAMED)
 		return PAL_EFFECT_BLOCK;
@@ -333,7 +394,7 @@ static __noinline int pal_judge_open(struct pt_regs *regs, long result)
 	pal_call_read(&call, regs, result);
 	flags = pal_open_flags_of(&call);
 	modifiers = pal_modifiers_of(file, flags);
-	if (pal_fanotify_judges && !(modifiers & PAL_MODIFIER_WRITE))
+	if (pal_fanotify_sees(&subject) && !(modifiers & PAL_MODIFIER_WRITE))
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_FILE);
 	pal_act_on_file(&act, file);
@@ -379,7 +440,7 @@ int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
 		return 0;
 	presets = pal_presets_of_exec(&subject, (__u64)bprm->file);
 	if ((presets.one || presets.other) && pal_protect(&subject, presets, &verdict))
-		pal_emit_exec_of(&subject, (__u64)bprm->file, bprm->argc, &verdict);
+		pal_emit_exec_of(&subject, bprm, &verdict);
 	return 0;
 }
 

@@ -108,7 +108,7 @@ static __noinline int pal_judge_exec(struct linux_binprm *bprm, struct pal_subje
 	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
 		pal_lsm_verdict(&act, &verdict);
 		pal_judged_path(&act, &path);
-		pal_emit_exec(subject, &path, bprm->argc, &verdict);
+		pal_emit_exec(subject, &path, bprm, &verdict, false);
 	}
 	result = pal_errno(&act, PAL_EACCES);
 	pal_act_end(&act);
@@ -489,7 +489,7 @@ int BPF_PROG(protect_exec, struct linux_binprm *bprm, int earlier)
 		return 0;
 	result = pal_protect(&subject, presets, &verdict);
 	if (pal_is_told(&verdict))
-		pal_emit_exec_of(&subject, (__u64)bprm->file, bprm->argc, &verdict);
+		pal_emit_exec_of(&subject, bprm, &verdict);
 	return result;
 }
 

@@ -22,6 +22,7 @@
 #include "emit_calls.h"
 #include "fold.h"
 #include "observe.h"
+#include "script_note.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -34,6 +35,22 @@ struct pal_exit_record {
 	struct pal_record_head head;
 	struct pal_record_exit body;
 };
+
+/* Linux 6.10. */
+SEC("tp_btf/sched_prepare_exec")
+int BPF_PROG(note_script, struct task_struct *task, struct linux_binprm *bprm)
+{
+	pal_note_script(bprm);
+	return 0;
+}
+
+/* Where that tracepoint is not: the hook is asked about each file of an execution, the last one after all its scripts. */
+SEC("lsm/bprm_check_security")
+int BPF_PROG(note_interpreter, struct linux_binprm *bprm, int earlier)
+{
+	pal_note_script(bprm);
+	return earlier;
+}
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
@@ -57,6 +74,7 @@ int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_b
 	pal_append_path(buffer, &body->path, (__u64)bprm->file->f_path.mnt, (__u64)bprm->file->f_path.dentry);
 	pal_append_path(buffer, &body->cwd, (__u64)task->fs->pwd.mnt, (__u64)task->fs->pwd.dentry);
 	pal_append_arguments(buffer, &body->arguments, task);
+	pal_append_script(buffer, body, bprm);
 	pal_record_send(buffer);
 	return 0;
 }

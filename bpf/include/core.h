@@ -280,12 +280,23 @@ struct path {
 	struct dentry *dentry;
 };
 
+/* Work that a task does before it returns to user space. */
+struct callback_head {
+	struct callback_head *next;
+	void *func;
+};
+
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
 	unsigned int f_flags;
 	unsigned int f_mode;
 	void *private_data;
+	struct callback_head f_task_work; /* from 6.7 on */
+};
+
+struct file___before_6_7 {
+	struct callback_head f_rcuhead;
 };
 
 struct fdtable {
@@ -405,6 +416,7 @@ struct task_struct {
 	const struct cred *real_cred;
 	const struct cred *cred;
 	void *io_uring; /* it has used a ring */
+	struct callback_head *task_works;
 	struct signal_struct *signal;
 	__u64 start_boottime;
 	int exit_code;
@@ -479,9 +491,10 @@ struct io_mkdir {
 
 struct linux_binprm {
 	struct file *file;
+	struct file *executable; /* kept for an interpreter that is given its descriptor (binfmt_misc) */
 	const struct cred *cred;
 	int argc;
-	const char *filename;
+	const char *filename; /* as the caller gave it; by a descriptor /dev/fd/N, or below it */
 	const char *interp; /* the same until an interpreter is asked for */
 };
 

@@ -408,9 +408,33 @@ struct pal_text {
 	__u32 flags;      /* PAL_SPAN_* */
 };
 
-/* An execution that is asked for: the arguments are still in the caller's memory and cannot be read here. */
-static __noinline void pal_emit_exec(const struct pal_subject *subject, const struct pal_text *path, __u32 argument_count,
-				     const struct pal_verdict *verdict)
+/*
+ * What the caller of an execution asked for, where something interprets it. The kernel keeps its own copy of that name, and nothing
+ * of the file.
+ */
+pal_function void pal_append_asked(struct pal_record_buffer *buffer, struct pal_record_exec *body, struct linux_binprm *bprm,
+				   bool by_itself)
+{
+	body->scripts = 0;
+	body->reserved = 0;
+	if (by_itself || bprm->interp == bprm->filename) {
+		pal_span_set(&body->script, 0, 0, 0);
+		return;
+	}
+	if (buffer->at > PAL_RECORD_MAX - PAL_STRING_MAX - PAL_RECORD_ALIGN) {
+		pal_span_set(&body->script, 0, 0, PAL_SPAN_CUT | PAL_SPAN_USER);
+		return;
+	}
+	pal_append_kernel_string(buffer, &body->script, bprm->filename, PAL_STRING_MAX);
+	body->script.flags |= PAL_SPAN_USER;
+}
+
+/*
+ * An execution that is asked for: the arguments are still in the caller's memory and cannot be read here. `by_itself`: the path is
+ * what was asked for, whatever interprets it.
+ */
+static __noinline void pal_emit_exec(const struct pal_subject *subject, const struct pal_text *path, struct linux_binprm *bprm,
+				     const struct pal_verdict *verdict, bool by_itself)
 {
 	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(struct pal_record_exec));
 	struct pal_record_exec *body;
@@ -420,11 +444,12 @@ static __noinline void pal_emit_exec(const struct pal_subject *subject, const st
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
-	body->argument_count = argument_count;
+	body->argument_count = bprm->argc;
 	body->tty = 0;
 	pal_append_kernel(buffer, &body->path, path->from, path->len, path->flags);
 	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
 	pal_span_set(&body->arguments, 0, 0, PAL_SPAN_USER | PAL_SPAN_UNREADABLE);
+	pal_append_asked(buffer, body, bprm, by_itself);
 	pal_record_send(buffer);
 }
 

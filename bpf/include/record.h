@@ -22,7 +22,11 @@
 #ifndef PALISADE_RECORD_H
 #define PALISADE_RECORD_H
 
-#define PAL_RECORD_VERSION 1u
+/*
+ * What is written. Traces keep records for years, so that those of before are read on: version 1 has no `script` and `scripts`
+ * in an exec's body, and is the same in all else.
+ */
+#define PAL_RECORD_VERSION 2u
 #define PAL_RECORD_ALIGN 8u
 /*
  * No record is longer. Three strings of at most PAL_STRING_MAX bytes, head and body fit. Of the kinds with four, a string for
@@ -159,7 +163,7 @@ struct pal_record_head {
 };
 
 #define PAL_SPAN_CUT 1u        /* not all of it: a path keeps its end, everything else its beginning */
-#define PAL_SPAN_USER 2u       /* copied from user memory */
+#define PAL_SPAN_USER 2u       /* copied from user memory; of `script` the caller's words, as the kernel copied them */
 #define PAL_SPAN_UNREADABLE 4u /* it was there, and could not be read; len is 0 */
 
 struct pal_span {
@@ -168,12 +172,21 @@ struct pal_span {
 	__u16 flags;  /* PAL_SPAN_* */
 };
 
+/*
+ * An execution of a script is one of its interpreter: that is `path`. The script, or whatever else a handler of the kernel gave
+ * to an interpreter, is `script`: the file itself, climbed, where a hook saw it before the kernel let it go (script.h), otherwise
+ * bprm->filename with PAL_SPAN_USER: what the caller asked for, perhaps relative, perhaps by a link. Empty: there was none.
+ * PAL_SPAN_UNREADABLE: whether there was one is not told.
+ */
 struct pal_record_exec {
-	struct pal_span path;      /* bprm->file, climbed; the interpreter's script is bprm->file after the kernel followed `#!` */
+	struct pal_span path;      /* bprm->file, climbed: what is executed, or was to be where it was denied */
 	struct pal_span cwd;       /* task->fs->pwd, climbed */
 	struct pal_span arguments; /* mm->arg_start..arg_end as the kernel laid them out, each ended by NUL; PAL_SPAN_USER */
 	__u32 argument_count;      /* bprm->argc: of all arguments, also those that are cut */
 	__u32 tty;                 /* task->signal->tty as st_rdev encodes it: major << 8 | minor; 0: none */
+	struct pal_span script;    /* the first file of the execution, where `path` is its interpreter */
+	__u32 scripts;             /* how many files led to `path`, one interpreted by the next; 0: none, or not counted */
+	__u32 reserved;
 };
 
 struct pal_record_fork {

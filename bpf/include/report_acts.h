@@ -7,9 +7,8 @@
 
 #include "observe.h"
 
-/* `file` is the address of the executable's struct file. Its arguments are not laid out yet. */
-pal_function void pal_emit_exec_of(const struct pal_subject *subject, __u64 file, __u32 argument_count,
-				   const struct pal_verdict *verdict)
+/* Of an execution whose arguments are not laid out yet. */
+pal_function void pal_emit_exec_of(const struct pal_subject *subject, struct linux_binprm *bprm, const struct pal_verdict *verdict)
 {
 	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(struct pal_record_exec));
 	struct pal_record_exec *body;
@@ -19,11 +18,12 @@ pal_function void pal_emit_exec_of(const struct pal_subject *subject, __u64 file
 	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
-	body->argument_count = argument_count;
+	body->argument_count = bprm->argc;
 	body->tty = pal_tty_of(bpf_get_current_task_btf());
-	pal_append_file(buffer, &body->path, file);
+	pal_append_file(buffer, &body->path, (__u64)bprm->file);
 	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
 	pal_span_set(&body->arguments, 0, 0, PAL_SPAN_USER | PAL_SPAN_UNREADABLE);
+	pal_append_asked(buffer, body, bprm, false);
 	pal_record_send(buffer);
 }
 
@@ -44,6 +44,7 @@ pal_function void pal_emit_executed(const struct pal_subject *subject, struct li
 	pal_append_path(buffer, &body->path, (__u64)bprm->file->f_path.mnt, (__u64)bprm->file->f_path.dentry);
 	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
 	pal_append_arguments(buffer, &body->arguments, task);
+	pal_append_asked(buffer, body, bprm, false);
 	pal_record_send(buffer);
 }
 

@@ -20,8 +20,8 @@ use palisade_domain::{ContainerId, Line, Slot, Workload, WorkloadKind};
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
     record::{
-        Body, DecisionTaken, Exec, FailReason, Family, Header, Open, Outcome, Record, RecordReader, RecordWriter, Text,
-        Tier,
+        Body, DecisionTaken, Exec, FailReason, Family, Header, Open, Outcome, Record, RecordReader, RecordWriter,
+        Script, Text, Tier,
     },
 };
 use palisade_protocol::WorkloadNamed;
@@ -114,6 +114,7 @@ fn state(throttle: Option<Limit>) -> State {
         argument_bytes: text(b"python3\0-m\0http.server\0"),
         argument_count: 3,
         tty: 0,
+        script: Script::None,
     };
     state.read(&written(&[Record { header: header(), body: Body::Exec(exec), decision: None }]), 0, &mut Vec::new());
     state

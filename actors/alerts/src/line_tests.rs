@@ -8,7 +8,7 @@ use palisade_domain::{
 };
 use palisade_kernel_abi::record::{
     Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network,
-    NetworkOperation, Open, Outcome, Phase, Record, Tier,
+    NetworkOperation, Open, Outcome, Phase, Record, Script, Text, Tier,
 };
 use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
@@ -91,7 +91,14 @@ fn fork(parent: Header, child: &Header, own_pid: u32) -> Record<'static> {
 fn exec<'a>(header: Header, path: &'a [u8], arguments: &'a [u8], cwd: &'a [u8]) -> Record<'a> {
     let argument_count = u32::try_from(arguments.iter().filter(|byte| **byte == 0).count()).expect("few");
     let argument_bytes = text(arguments);
-    let exec = Exec { path: text(path), cwd: text(cwd), argument_bytes, argument_count, tty: 136 << 8 | 3 };
+    let exec = Exec {
+        path: text(path),
+        cwd: text(cwd),
+        argument_bytes,
+        argument_count,
+        tty: 136 << 8 | 3,
+        script: Script::None,
+    };
     Record { header, body: Body::Exec(exec), decision: None }
 }
 
@@ -404,6 +411,7 @@ fn records(name: &[u8], header: Header, kind: usize) -> Record<'_> {
             argument_bytes: text(name),
             argument_count: 9,
             tty: 1,
+            script: Script::Interpreted { path: Text { user: true, ..text(name) }, count: 2 },
         }),
         1 => Body::Open(Open { path: text(name), flags: 0xffff_ffff, result: -4000 }),
         2 => Body::FileChange(FileChange {
@@ -462,4 +470,33 @@ proptest! {
             prop_assert_eq!(domain_text::bytes(resource), name, "the file can be found again");
         }
     }
+}
+
+#[test]
+fn unit_lines_name_the_script_of_an_interpreter_and_say_whose_word_it_is() {
+    let (mut state, shell) = container(None);
+    state.want_logs(true);
+    let by = |path, user, count| {
+        let script = Script::Interpreted { path: Text { user, ..text(path) }, count };
+        let mut record = exec(shell, b"/usr/bin/dash", b"/bin/sh\0/srv/run.sh\0", b"/srv");
+        if let Body::Exec(exec) = &mut record.body {
+            exec.script = script;
+        }
+        record
+    };
+    let told = lines(&mut state, &[by(b"/srv/run.sh", false, 2)]);
+    let line = json(&told[0]);
+    assert_eq!(line["subject"]["resource"], "/usr/bin/dash");
+    assert_eq!(line["data"], "syscall=SYS_EXECVE script=/srv/run.sh scripts=2");
+    assert_eq!(line["processChain"][0]["script"], "/srv/run.sh");
+    assert_eq!(line["processChain"][0].get("scriptFromCaller"), None);
+    // What the process does from now on is the script's doing.
+    let denied = lines(&mut state, &[open(shell, b"/etc/shadow", Some(taken(Outcome::Denied, None, 3)))]);
+    assert_eq!(json(&denied[0])["processChain"][0]["script"], "/srv/run.sh");
+    let asked = lines(&mut state, &[by(b"./run.sh", true, 0)]);
+    let line = json(&asked[0]);
+    assert_eq!(line["data"], "syscall=SYS_EXECVE script=./run.sh scriptFrom=caller");
+    assert_eq!(line["processChain"][0]["scriptFromCaller"], true);
+    let itself = lines(&mut state, &[exec(shell, b"/bin/ls", b"ls\0", b"/srv")]);
+    assert_eq!(json(&itself[0])["processChain"][0].get("script"), None);
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use palisade_domain::{AlertProcess, Slot, text::lossless};
-use palisade_kernel_abi::record::{Exec, Fork, Header, Phase};
+use palisade_kernel_abi::record::{Exec, Fork, Header, Phase, Script};
 use palisade_protocol::{LiveProcess, ProcessListed};
 
 /// A full PID space of a default machine, twice: what is beyond is forgotten, oldest first.
@@ -50,6 +50,8 @@ impl Key {
 #[derive(Debug, Default)]
 pub struct Image {
     executable: String,
+    /// What it interprets, if it was executed by that, and whether that is only what the caller called it.
+    script: Option<(String, bool)>,
     arguments: Vec<String>,
     arguments_cut: bool,
     /// Working directory at the exec; empty where not known.
@@ -74,7 +76,9 @@ impl Drop for Bytes {
 
 impl Image {
     fn kept(mut self, all: &Arc<AtomicUsize>) -> Arc<Self> {
-        let count = self.executable.len() + self.cwd.len() + self.arguments.iter().map(String::len).sum::<usize>();
+        let script = self.script.as_ref().map_or(0, |(path, _)| path.len());
+        let arguments: usize = self.arguments.iter().map(String::len).sum();
+        let count = self.executable.len() + self.cwd.len() + script + arguments;
         all.fetch_add(count, Ordering::Relaxed);
         self.bytes = Bytes { count, all: Arc::clone(all) };
         Arc::new(self)
@@ -232,6 +236,10 @@ impl Processes {
         let key = self.acting(header);
         let image = Image {
             executable: lossless(exec.path.bytes),
+            script: match exec.script {
+                Script::Interpreted { path, .. } if !path.bytes.is_empty() => Some((lossless(path.bytes), path.user)),
+                _ => None,
+            },
             arguments: exec.arguments().map(lossless).collect(),
             arguments_cut: exec.argument_bytes.cut,
             cwd: lossless(exec.cwd.bytes),
@@ -397,6 +405,8 @@ impl Processes {
             chain.push(AlertProcess {
                 pid: header.tgid,
                 executable: String::new(),
+                script: None,
+                script_from_caller: false,
                 arguments: vec![lossless(header.comm_bytes())],
                 arguments_cut: true,
                 uid: header.uid,
@@ -411,6 +421,8 @@ impl Processes {
             chain.push(AlertProcess {
                 pid: key.pid,
                 executable: image.executable.clone(),
+                script: image.script.as_ref().map(|(path, _)| path.clone()),
+                script_from_caller: image.script.as_ref().is_some_and(|(_, from_caller)| *from_caller),
                 arguments: if with_arguments { image.arguments.clone() } else { Vec::new() },
                 arguments_cut: image.arguments_cut || (!with_arguments && !image.arguments.is_empty()),
                 uid: process.uid,

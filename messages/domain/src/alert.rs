@@ -203,8 +203,14 @@ pub struct AlertWorkload {
 pub struct AlertProcess {
     /// Process id in the host's PID namespace.
     pub pid: u32,
-    /// Executable path as the workload saw it; empty where it is not known.
+    /// Executable path as the workload saw it; empty where it is not known. Of a script its interpreter.
     pub executable: String,
+    /// The script that it interprets, where it was executed by that; absent where there is none, and of processes from before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub script: Option<String>,
+    /// `script` is what the caller called it, which may be relative or a link, and not the file's own path.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub script_from_caller: bool,
     /// Arguments as captured at exec; may be cut, see `arguments_cut`.
     pub arguments: Vec<String>,
     /// The captured arguments are not all of them.

@@ -50,6 +50,7 @@ fn attach_all(pins: &Path) -> Result<Box<dyn std::any::Any>, Box<dyn Error>> {
         families: &[Family::Ptrace, Family::File],
         fanotify_judges: true,
         prepare_exec: false,
+        audits_host_execs: false,
         host_mnt_ns: 0,
     };
     kill::attach(palisade_bpf::KILL, pins, duty)?;

@@ -406,21 +406,14 @@ fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAu
         .ok()
 }
 
-/// How a family is held of one workload. The host has no cgroup to attach to, and its file systems are never watched.
-fn held_of(slot: Slot, held: &HeldFamily, gaps: &[Gap]) -> HeldFamily {
-    match held.tier {
-        Tier::Fanotify if slot != Slot::HOST => {
-            HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() }
-        }
-        Tier::Fanotify | Tier::CgroupBpf if slot == Slot::HOST => {
-            let reason = "without a BPF LSM only containers are held: the host has no cgroup of its own, and its file systems are never watched";
-            HeldFamily {
-                tier: Tier::Audit,
-                gaps: vec![Gap { what: "host policies".to_owned(), reason: reason.to_owned() }],
-            }
-        }
+/// How a family is held of one workload.
+fn held_of(slot: Slot, family: Family, matrix: &KernelMatrix, gaps: &[Gap]) -> Option<HeldFamily> {
+    let held = matrix.families.get(&family)?;
+    Some(match held.tier {
+        _ if slot == Slot::HOST => matrix::of_host(family, held, &matrix.capabilities),
+        Tier::Fanotify => HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() },
         _ => held.clone(),
-    }
+    })
 }
 
 /// What no stronger tier holds is killed for, sockets that cgroup programs do not see among it; and of opens, fanotify leaves
@@ -440,8 +433,14 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
     ];
     let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
     let prepare_exec = matrix.has(Capability::PrepareExec);
-    let duty =
-        KillDuty { families: &families, fanotify_judges, prepare_exec, host_mnt_ns: programs::host_mount_namespace() };
+    let audits_host_execs = tier(Family::Process) == Some(Tier::Fanotify);
+    let duty = KillDuty {
+        families: &families,
+        fanotify_judges,
+        prepare_exec,
+        audits_host_execs,
+        host_mnt_ns: programs::host_mount_namespace(),
+    };
     if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
         tracing::warn!(?error, "nothing is killed for what cannot be denied");
         matrix::without_kill(matrix, &error.to_string());
@@ -604,8 +603,8 @@ impl Enforcement for KernelAdapter {
         self.rest_syscalls();
         let mut installed = Installed { number: number.0, ..Installed::default() };
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
-            if let Some(held) = self.matrix.families.get(&family) {
-                installed.families.insert(family, held_of(slot, held, &member.gaps));
+            if let Some(held) = held_of(slot, family, &self.matrix, &member.gaps) {
+                installed.families.insert(family, held);
             }
         }
         Ok(installed)

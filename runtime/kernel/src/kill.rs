@@ -15,7 +15,7 @@ use aya::{
 };
 use palisade_kernel_abi::blob::Family;
 
-use crate::objects;
+use crate::{objects, programs};
 
 /// What the tier is to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct KillDuty<'a> {
     pub fanotify_judges: bool,
     /// The kernel tells of executions while the old image lives.
     pub prepare_exec: bool,
+    /// Executions of the host are seen by nobody else.
+    pub audits_host_execs: bool,
     /// Inode number of the host's mount namespace.
     pub host_mnt_ns: u32,
 }
@@ -45,6 +47,7 @@ impl KillDuty<'_> {
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
             (self.has(Family::Preset) && self.prepare_exec, ("kill_entering", "sched_prepare_exec")),
+            (self.audits_host_execs && self.prepare_exec, ("audit_host_exec", "sched_prepare_exec")),
             (self.has(Family::Capability), ("audit_capability", "cap_capable")),
             (
                 [Family::File, Family::Socket, Family::Ptrace, Family::Preset]
@@ -105,6 +108,7 @@ pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), 
     std::fs::create_dir_all(&pins).map_err(|source| KillError::File { path: pins.clone(), source })?;
     let btf = Btf::from_sys_fs()?;
     let fanotify = u32::from(duty.fanotify_judges);
+    let file_release = programs::kernel_symbol("____fput").unwrap_or(0);
     let mut object = EbpfLoader::new()
         .btf(Some(&btf))
         .allow_unsupported_maps()
@@ -112,6 +116,7 @@ pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), 
         .override_global("pal_kill_families", &duty.mask(), true)
         .override_global("pal_fanotify_judges", &fanotify, true)
         .override_global("pal_host_mnt_ns", &duty.host_mnt_ns, true)
+        .override_global("pal_file_release", &file_release, true)
         .load(object)
         .map_err(Box::new)?;
     for (program, tracepoint) in duty.programs() {

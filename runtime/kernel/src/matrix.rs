@@ -56,7 +56,7 @@ fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map(|release| release.trim().to_owned()).unwrap_or_default()
 }
 
-fn active_lsms() -> Vec<String> {
+pub(crate) fn active_lsms() -> Vec<String> {
     let list = pseudo_fs::ensure(pseudo_fs::SECURITY).and_then(|mount| fs::read_to_string(mount.join("lsm")));
     list.map(|list| list.trim().split(',').map(str::to_owned).collect()).unwrap_or_default()
 }
@@ -254,8 +254,10 @@ pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
 
 /// Corrects the matrix where the programs that kill could not be attached.
 pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
+    // By the same programs the host's acts are seen.
+    matrix.capabilities.insert(Capability::SendSignal, CapabilityState::Missing(format!("nothing kills: {reason}")));
     for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Kill) {
-        let what = if *family == Family::Presets { PRESETS.as_slice() } else { &["everything"] };
+        let what = if *family == Family::Presets { PRESETS.as_slice() } else { &["ptrace"] };
         let gaps = what.iter().map(|what| gap(what, &format!("nothing kills: {reason}"))).collect();
         *held = HeldFamily { tier: Tier::Audit, gaps };
     }
@@ -276,11 +278,10 @@ pub fn kills(capabilities: &BTreeMap<Capability, CapabilityState>) -> bool {
 
 /// Corrects the matrix where the responder could not be started.
 pub fn without_responder(matrix: &mut KernelMatrix, reason: &str) {
-    for held in matrix.families.values_mut().filter(|held| held.tier == Tier::Fanotify) {
-        *held = HeldFamily {
-            tier: Tier::Audit,
-            gaps: vec![gap("everything", &format!("no fanotify responder: {reason}"))],
-        };
+    for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Fanotify) {
+        // The whole of it, by the word of the policy language: nobody audits either.
+        let what = if *family == Family::Process { "process" } else { "file" };
+        *held = unseen(what, &format!("no fanotify responder: {reason}"));
     }
 }
 
@@ -332,6 +333,55 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (Family::Presets, presets_held(capabilities, lsm)),
         (Family::Device, unseen("device", "USB authorization is not written by this version")),
     ])
+}
+
+/// How the families are held of the host outside containers.
+#[must_use]
+pub fn families_of_host(matrix: &KernelMatrix) -> BTreeMap<Family, HeldFamily> {
+    let of_host = |(family, held): (&Family, &HeldFamily)| (*family, of_host(*family, held, &matrix.capabilities));
+    matrix.families.iter().map(of_host).collect()
+}
+
+/// How a family is held of the host, where it is held so of containers: the host has no cgroup that programs could be attached to, and
+/// fanotify never watches its file systems. Its opens and executions are seen by tracepoints then.
+pub(crate) fn of_host(
+    family: Family,
+    held: &HeldFamily,
+    capabilities: &BTreeMap<Capability, CapabilityState>,
+) -> HeldFamily {
+    let by_fanotify = held.tier == Tier::Fanotify && kills(capabilities);
+    match family {
+        Family::File if by_fanotify => seen_of_host(vec![
+            gap(
+                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr",
+                "opens are judged",
+            ),
+            gap("opens by io_uring, and those that fail", "they are no system calls, or nothing was opened"),
+        ]),
+        Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => seen_of_host(vec![gap(
+            "allowedArgs",
+            "without a BPF LSM the host's executions are judged before their arguments can be read",
+        )]),
+        Family::Process if held.tier == Tier::Fanotify => unseen(
+            "process",
+            "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)",
+        ),
+        Family::File if held.tier == Tier::Fanotify => {
+            unseen("file", "without a BPF LSM the host's opens are seen by tracepoints alone, which are not there")
+        }
+        Family::Network if held.tier == Tier::CgroupBpf => unseen("network", NO_CGROUP_OF_HOST),
+        Family::Dns if held.tier == Tier::CgroupBpf => unseen("matchDNSQueries", NO_CGROUP_OF_HOST),
+        _ => held.clone(),
+    }
+}
+
+const NO_CGROUP_OF_HOST: &str =
+    "programs on cgroups hold containers: the host has no cgroup of its own that they could be attached to";
+
+fn seen_of_host(mut gaps: Vec<Gap>) -> HeldFamily {
+    let reason = "without a BPF LSM the host's acts are seen, and not denied: fanotify never watches its file systems";
+    gaps.insert(0, gap("denial", reason));
+    HeldFamily { tier: Tier::Audit, gaps }
 }
 
 /// Nothing of this kernel holds it.
@@ -658,6 +708,40 @@ mod tests {
         );
         assert!(!unheld(&older, Family::Presets, "preset:protectEnv"));
         assert!(!unheld(&older, Family::Process, "allowedArgs"));
+    }
+
+    #[test]
+    fn unit_the_host_is_held_by_what_sees_it_and_not_by_what_holds_containers() {
+        let of = |matrix: &KernelMatrix, family| {
+            let HeldFamily { tier, gaps } = families_of_host(matrix).remove(&family).expect("of every family");
+            (tier, gaps.into_iter().map(|gap| gap.what).collect::<Vec<_>>())
+        };
+        let (mut host, mut container) = (families_of_host(&everything()), everything().families);
+        assert_eq!(host.remove(&Family::Dns).map(|held| held.tier), Some(Tier::Audit), "packets are of cgroups");
+        container.remove(&Family::Dns);
+        assert_eq!(host, container, "a BPF LSM holds the host like a container");
+        let matrix = without_lsm();
+        for family in [Family::Process, Family::File] {
+            let (tier, whats) = of(&matrix, family);
+            assert_eq!((tier, whats[0].as_str()), (Tier::Audit, "denial"), "{family:?}");
+            assert!(!whats.iter().any(|what| what == "process" || what == "file"), "what it audits is seen: {whats:?}");
+        }
+        assert_eq!(of(&matrix, Family::Network), (Tier::Audit, vec!["network".to_owned()]));
+        assert_eq!(of(&matrix, Family::Dns), (Tier::Audit, vec!["matchDNSQueries".to_owned()]));
+        assert_eq!(of(&matrix, Family::Ptrace).0, Tier::Kill);
+        let mut older = without_lsm();
+        older.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing("test".to_owned()));
+        assert_eq!(of(&older, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
+        assert_eq!(of(&older, Family::File).1[0], "denial");
+        let mut blind = without_lsm();
+        without_kill(&mut blind, "the verifier");
+        assert_eq!(of(&blind, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
+        assert_eq!(of(&blind, Family::File), (Tier::Audit, vec!["file".to_owned()]));
+        // Without a responder no container is held either, and nobody audits.
+        let mut alone = without_lsm();
+        without_responder(&mut alone, "test");
+        assert_eq!(whats(&alone, Family::File), ["file"]);
+        assert_eq!(of(&alone, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
     }
 
     #[test]

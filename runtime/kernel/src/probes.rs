@@ -29,9 +29,9 @@ use aya::{
 };
 
 use crate::{
-    objects,
+    matrix, objects,
     observation::{Limits, ObservationMap},
-    pseudo_fs, sys,
+    programs, pseudo_fs, sys,
 };
 
 /// Where a program belongs.
@@ -45,6 +45,8 @@ enum Place {
     Egress,
     /// On the unified hierarchy's root: packets that come.
     Ingress,
+    /// On this BTF tracepoint or, where the kernel has it not, another program of the object on this LSM hook.
+    TracepointOrHook(&'static str, &'static str, &'static str),
     /// Run by this process.
     Driven,
 }
@@ -67,6 +69,13 @@ const fn spec(name: &'static str, place: Place, needs: &'static str, without: &'
 const CALLS: &str = "BTF tracepoints, and observe_call for what is handed on";
 
 const PROBES: &[ProbeSpec] = &[
+    // Before what asks for it.
+    spec(
+        "note_script",
+        Place::TracepointOrHook("sched_prepare_exec", "note_interpreter", "bprm_check_security"),
+        "the tracepoint sched_prepare_exec (6.10), or BPF LSM",
+        "which file a script is: its executions show what the caller called it",
+    ),
     spec(
         "observe_exec",
         Place::Tracepoint(&["sched_process_exec"]),
@@ -220,7 +229,7 @@ impl Probes {
     pub fn attach(pin_root: &Path, limits: Limits) -> Result<Self, ProbesError> {
         let held = sys::SignalsHeld::new();
         let btf = Btf::from_sys_fs()?;
-        let mut first = load(palisade_bpf::PROBES, pin_root, &btf)?;
+        let mut first = load_with(palisade_bpf::PROBES, pin_root, &btf, programs::kernel_symbol("____fput"))?;
         let observation = ObservationMap::open(&pin_root.join("observation")).map_err(ProbesError::Limits)?;
         observation.limit(limits).map_err(ProbesError::Limits)?;
         let calls = first.take_map("calls").ok_or_else(|| Box::new(MapError::InvalidName { name: "calls".into() }))?;
@@ -329,10 +338,17 @@ pub fn refused_here() -> Result<Vec<RefusedProbe>, ProbesError> {
 pub type SharedProbes = Arc<Probes>;
 
 fn load(object: &[u8], pin_root: &Path, btf: &Btf) -> Result<Ebpf, ProbesError> {
+    load_with(object, pin_root, btf, None)
+}
+
+/// `file_release`: where the kernel frees files, which scripts are found by; where it does not show that, they are not.
+fn load_with(object: &[u8], pin_root: &Path, btf: &Btf, file_release: Option<u64>) -> Result<Ebpf, ProbesError> {
     std::fs::create_dir_all(pin_root)
         .map_err(|source| ProbesError::PinRoot { path: pin_root.to_path_buf(), source })?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pin_root);
+    let file_release = file_release.unwrap_or(0);
+    loader.override_global("pal_file_release", &file_release, false);
     Ok(loader.load(object).map_err(Box::new)?)
 }
 
@@ -363,10 +379,17 @@ impl Loading {
     }
 
     fn place(&self, object: &mut Ebpf, spec: &ProbeSpec) -> Result<(), String> {
+        if let Place::TracepointOrHook(tracepoint, instead, hook) = spec.place {
+            let found = object.program_mut(spec.name).ok_or("not in the object")?;
+            let Err(reason) = attach_first(found, &[tracepoint], &self.btf) else { return Ok(()) };
+            let other = object.program_mut(instead).ok_or("not in the object")?;
+            return attach_hook(other, hook, &self.btf).map_err(|hook| format!("{reason}; {hook}"));
+        }
         let found = object.program_mut(spec.name).ok_or("not in the object")?;
         let explain = |error: ProgramError| objects::explain(&error);
         match spec.place {
             Place::Tracepoint(tracepoints) => attach_first(found, tracepoints, &self.btf),
+            Place::TracepointOrHook(..) => Err("placed above".to_owned()),
             Place::Call(group) => {
                 let program: &mut BtfTracePoint = found.try_into().map_err(explain)?;
                 program.load("sys_exit", &self.btf).map_err(explain)?;
@@ -395,6 +418,16 @@ fn attach_first(program: &mut Program, tracepoints: &[&str], btf: &Btf) -> Resul
         }
     }
     Err(reason)
+}
+
+/// Where `bpf` is not among the active LSMs the program would be taken, and never run.
+fn attach_hook(program: &mut Program, hook: &str, btf: &Btf) -> Result<(), String> {
+    if !matrix::active_lsms().iter().any(|lsm| lsm == "bpf") {
+        return Err("bpf is not among the active LSMs".to_owned());
+    }
+    let program: &mut Lsm = program.try_into().map_err(|error| objects::explain(&error))?;
+    program.load(hook, btf).map_err(|error| objects::explain(&error))?;
+    program.attach().map(|_| ()).map_err(|error| objects::explain(&error))
 }
 
 fn attach_packets(program: &mut Program, direction: CgroupSkbAttachType) -> Result<(), String> {

@@ -250,8 +250,8 @@ pub(crate) fn host_mount_namespace() -> u32 {
     of("1").or_else(|| of("self")).and_then(|metadata| u32::try_from(metadata.ino()).ok()).unwrap_or(0)
 }
 
-/// Address of a kernel variable, where the kernel shows it (`CONFIG_KALLSYMS_ALL`, `kernel.kptr_restrict`).
-fn kernel_symbol(name: &str) -> Option<u64> {
+/// Address of a kernel variable or function, where the kernel shows it (`CONFIG_KALLSYMS_ALL`, `kernel.kptr_restrict`).
+pub(crate) fn kernel_symbol(name: &str) -> Option<u64> {
     let symbols = fs::read_to_string("/proc/kallsyms").ok()?;
     let line = symbols.lines().find(|line| line.split(' ').nth(2) == Some(name))?;
     let address = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;

@@ -219,8 +219,13 @@ fn host_matrix_tells_what_holds_the_new_families_without_an_lsm() {
 
 fn held(name: &str, family: blob::Family, rules: Vec<Rule>) -> (Bed, Records) {
     let mut bed = Bed::new(name);
-    let duty =
-        KillDuty { families: &[family], fanotify_judges: true, prepare_exec: true, host_mnt_ns: namespace("mnt") };
+    let duty = KillDuty {
+        families: &[family],
+        fanotify_judges: true,
+        prepare_exec: true,
+        audits_host_execs: false,
+        host_mnt_ns: namespace("mnt"),
+    };
     kill::attach(palisade_bpf::KILL, &bed.pins, duty).expect("the programs load");
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(0);

@@ -23,7 +23,13 @@ use probe_bed::{Bed, Child, Directory, Records, c, calls, errno_of, namespace, p
 
 fn held(name: &str, families: &[blob::Family], fanotify_judges: bool, rules: Vec<Rule>) -> (Bed, Records) {
     let mut bed = Bed::new(name);
-    let duty = KillDuty { families, fanotify_judges, prepare_exec: true, host_mnt_ns: namespace("mnt") };
+    let duty = KillDuty {
+        families,
+        fanotify_judges,
+        prepare_exec: true,
+        audits_host_execs: false,
+        host_mnt_ns: namespace("mnt"),
+    };
     kill::attach(palisade_bpf::KILL, &bed.pins, duty).expect("the programs load");
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(0);
@@ -454,7 +460,13 @@ fn host_kill_links_hold_without_their_loader_and_go_when_their_duty_goes() {
     let (bed, mut records) = held("pins", PTRACE, true, trace(Action::Block, PathMatch::Any));
     let pin = bed.pins.join("kill").join("kill_tracer");
     assert!(pin.exists());
-    let duty = KillDuty { families: &[blob::Family::File], fanotify_judges: true, prepare_exec: false, host_mnt_ns: 0 };
+    let duty = KillDuty {
+        families: &[blob::Family::File],
+        fanotify_judges: true,
+        prepare_exec: false,
+        audits_host_execs: false,
+        host_mnt_ns: 0,
+    };
     kill::attach(palisade_bpf::KILL, &bed.pins, duty).expect("it loads again");
     assert!(!pin.exists() && bed.pins.join("kill").join("kill_after_call").exists());
     let target = victim();

@@ -215,6 +215,8 @@ fn others(pins: &std::path::Path, btf: &aya::Btf) -> Vec<(&'static str, u32)> {
         let mut loader = aya::EbpfLoader::new();
         loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pins);
         loader.override_global("pal_cgroup_task_storage", &1u32, false);
+        // What the verifier knows to be zero it does not look behind.
+        loader.override_global("pal_file_release", &1u64, false);
         loader.override_global("pal_kill_families", &u32::MAX, false).load(bytes).expect("an object")
     };
     let mut counts = Vec::new();
@@ -235,6 +237,7 @@ fn others(pins: &std::path::Path, btf: &aya::Btf) -> Vec<(&'static str, u32)> {
         ("kill_after_call", "sys_exit"),
         ("kill_exec", "sched_process_exec"),
         ("kill_entering", "sched_prepare_exec"),
+        ("audit_host_exec", "sched_prepare_exec"),
         ("audit_capability", "cap_capable"),
         ("audit_call", "sys_enter"),
     ] {

@@ -7,12 +7,12 @@ use std::{
     ffi::CString,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt as _},
     path::Path,
 };
 
 use palisade_kernel::{observation::Limits, probes::Probes, records::DEFAULT_RING_BYTES};
-use palisade_kernel_abi::record::{Body, Exec, Kind, Network, NetworkOperation, Phase, Record};
+use palisade_kernel_abi::record::{Body, Exec, Kind, Network, NetworkOperation, Phase, Record, Script};
 use palisade_world::{LossReason, RecordSource};
 use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, calls, errno_of, namespace, path_of, start};
 
@@ -21,12 +21,22 @@ fn observed(name: &str) -> (Bed, Probes, Records) {
     let mut bed = Bed::new(name);
     let probes = Probes::attach(&bed.pins, Limits::NONE).expect("the object loads");
     // A kernel without modules has no tracepoint for them.
-    let missing: Vec<_> = probes.refused().iter().filter(|refused| refused.program != "observe_module").collect();
+    let is_known = |program: &str| match program {
+        "observe_module" => !Path::new("/proc/modules").exists(),
+        "observe_capability" => !kernel_tells("btf_trace_cap_capable"),
+        _ => false,
+    };
+    let missing: Vec<_> = probes.refused().iter().filter(|refused| !is_known(refused.program)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    assert!(probes.refused().is_empty() || !Path::new("/proc/modules").exists(), "{:?}", probes.refused());
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(ALL_KINDS);
     (bed, probes, records)
+}
+
+/// Whether a tracepoint is there.
+fn kernel_tells(tracepoint: &str) -> bool {
+    let types = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    types.windows(tracepoint.len()).any(|name| name == tracepoint.as_bytes())
 }
 
 fn of_kind<'a>(records: &[Record<'a>], kind: Kind, pid: i32) -> Vec<Record<'a>> {
@@ -86,6 +96,85 @@ fn host_probe_exec_tells_path_arguments_directory_terminal_and_identity() {
     assert_eq!(header.comm_bytes(), b"true");
     assert!(header.boot_ns > header.task_start_ns && header.task_start_ns > header.parent_start_ns);
     assert_eq!(record.decision, None);
+    records.verify();
+}
+
+/// An executable file in the folder.
+fn script(folder: &Directory, name: &str, text: &str) -> String {
+    let path = folder.0.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    real(path.to_str().unwrap())
+}
+
+/// The file that was interpreted, how many were, and whether that is only what the caller said.
+fn told(exec: &Exec<'_>) -> (String, u32, bool) {
+    let Script::Interpreted { path, count } = exec.script else { panic!("{exec:?}") };
+    (String::from_utf8_lossy(path.bytes).into_owned(), count, path.user)
+}
+
+#[test]
+fn host_probe_exec_of_a_script_tells_the_file_and_not_what_the_caller_called_it() {
+    let (bed, _probes, mut records) = observed("script");
+    let folder = Directory::new("script");
+    let run = script(&folder, "run.sh", "#!/bin/sh\nexit 3\n");
+    let twice = script(&folder, "twice", &format!("#!{run}\n"));
+    let link = folder.0.join("link");
+    std::os::unix::fs::symlink(&run, &link).unwrap();
+    let by = |name: &str, arguments: &[&str]| {
+        let (program, arguments) = (CString::new(name).unwrap(), words(arguments));
+        let directory = folder.0.clone();
+        let child = bed.start(|| match std::env::set_current_dir(&directory) {
+            Ok(()) => calls::exec(&program, &arguments),
+            Err(_) => 251,
+        });
+        (child.pid, child.code())
+    };
+    let (plain, relative, linked) = (by(&run, &["x", "y"]), by("./run.sh", &["x"]), by(link.to_str().unwrap(), &["x"]));
+    let (nested, itself) = (by(&twice, &["x"]), by("/bin/true", &["true"]));
+    assert_eq!([plain.1, relative.1, linked.1, nested.1, itself.1], [3, 3, 3, 3, 0]);
+    let all = records.all();
+    for (pid, _) in [plain, relative, linked] {
+        let (record, exec) = only_exec(&all, pid);
+        assert_eq!((path_of(&record), told(&exec)), (real("/bin/sh"), (run.clone(), 1, false)));
+    }
+    let (record, exec) = only_exec(&all, nested.0);
+    assert_eq!((path_of(&record), told(&exec)), (real("/bin/sh"), (twice, 2, false)));
+    assert_eq!(only_exec(&all, itself.0).1.script, Script::None);
+    records.verify();
+}
+
+#[test]
+fn host_probe_exec_of_a_script_that_is_gone_or_of_a_descriptor_tells_the_file() {
+    let (bed, _probes, mut records) = observed("script-by-descriptor");
+    let folder = Directory::new("script-by-descriptor");
+    let run = script(&folder, "run.sh", "#!/bin/sh\nexit 3\n");
+    let opened = fs::File::open(&run).unwrap();
+    // The interpreter opens /dev/fd/N, which must be there then.
+    let child = bed.start(|| calls::exec_descriptor(&opened, &words(&["x"])));
+    let pid = child.pid;
+    assert_eq!(child.code(), 3);
+    let all = records.all();
+    assert_eq!(told(&only_exec(&all, pid).1), (run, 1, false));
+    records.verify();
+}
+
+#[test]
+fn host_probe_exec_of_a_task_with_a_ring_tells_what_the_caller_called_the_script() {
+    let (bed, _probes, mut records) = observed("script-ring");
+    let folder = Directory::new("script-ring");
+    let run = script(&folder, "run.sh", "#!/bin/sh\nexit 3\n");
+    let (program, arguments, directory) = (c(Path::new("./run.sh")), words(&["x"]), folder.0.clone());
+    // Its works are done in the midst of the execution: what was noted before would be freed.
+    let child = bed.start(|| {
+        let entered = std::env::set_current_dir(&directory).is_ok();
+        if entered && calls::use_ring() { calls::exec(&program, &arguments) } else { 77 }
+    });
+    let pid = child.pid;
+    assert_eq!(child.code(), 3, "77: this kernel refuses io_uring");
+    let all = records.all();
+    assert_eq!(told(&only_exec(&all, pid).1), ("./run.sh".to_owned(), 0, true));
+    assert_eq!(real(&run), run);
     records.verify();
 }
 

@@ -152,7 +152,8 @@ fn word(name: &str) -> String {
 }
 
 /// The acting process and its nearest ancestors, each with who forked it behind it: `/bin/cat[12] < /bin/sh[11] < /usr/bin/runc[3]`. Where
-/// the executable is not known, what the process calls itself, which it chooses, in parentheses: `(cat)[12]`.
+/// the executable is not known, what the process calls itself, which it chooses, in parentheses: `(cat)[12]`. The script that an
+/// interpreter was executed for stands behind it, with a question mark where that is only what the caller called it: `/bin/sh(/x.sh)[11]`.
 fn chain(chain: &[AlertProcess]) -> String {
     const SHOWN: usize = 4;
     let one = |process: &AlertProcess| {
@@ -161,7 +162,9 @@ fn chain(chain: &[AlertProcess]) -> String {
             ("", Some(called)) => format!("({})", word(called)),
             (executable, _) => word(executable),
         };
-        format!("{name}[{}]", process.pid)
+        let unsure = if process.script_from_caller { "?" } else { "" };
+        let script = process.script.as_ref().map(|script| format!("({}{unsure})", word(script))).unwrap_or_default();
+        format!("{name}{script}[{}]", process.pid)
     };
     let mut shown: Vec<String> = chain.iter().take(SHOWN).map(one).collect();
     if chain.len() > SHOWN {

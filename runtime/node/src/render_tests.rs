@@ -172,6 +172,11 @@ fn unit_render_lets_no_name_forge_an_ancestor_a_rule_or_a_verdict() {
     let expected = "00:00:06.000Z denied        shop/web-1 \"/tmp/x[1] < /usr/sbin/sshd\"[11] < (/usr/sbin/sshd)[10] open \
                     \"/tmp/a\\\" by good file.matchPaths[0], generation 3\" by no-shadow file.matchPaths[0], generation 3 (because)\n";
     assert_eq!(text, expected, "a process that was never seen to execute anything is called as it calls itself");
+    let (shell, script) = ("/bin/sh".to_owned(), Some("/a) b".to_owned()));
+    (alert.process_chain[0].executable, alert.process_chain[0].script) = (shell, script);
+    assert!(line(&Line::Alert(alert.clone())).contains(" /bin/sh(\"/a) b\")[11] < "), "the file of a script");
+    alert.process_chain[0].script_from_caller = true;
+    assert!(line(&Line::Alert(alert.clone())).contains(" /bin/sh(\"/a) b\"?)[11] < "), "what the caller called it");
     alert.subject =
         Subject { operation: Operation::Connect, resource: "tcp 10.0.0.1:5000".into(), resource_cut: false };
     assert!(line(&Line::Alert(alert)).contains(" connect tcp 10.0.0.1:5000 by "), "our own words are as they were");

@@ -234,6 +234,7 @@ pub fn merge<R: Read, W: Write>(from: Vec<R>, to: W) -> Result<(W, Vec<Report>),
         if booted(other).abs_diff(booted(&first)) > 3_600_000_000_000 {
             return Err(EditError::Apart(format!("node {} was booted in between", first.node)));
         }
+        header.record_version = header.record_version.max(other.record_version);
         header.redacted.extend(other.redacted.iter().cloned());
         header.workloads = if header.workloads.is_empty() || other.workloads.is_empty() {
             Vec::new()

@@ -9,7 +9,7 @@
 use palisade_domain::text;
 use palisade_kernel_abi::{
     blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, Preset, SourceId, domain_path},
-    record::{Body, Dns, DnsOperation, Exec, Network, NetworkOperation, Open, Ptrace, Record},
+    record::{Body, Dns, DnsOperation, Exec, Network, NetworkOperation, Open, Ptrace, Record, Script, Text},
 };
 use palisade_wire::trace::Acting;
 
@@ -55,6 +55,10 @@ pub enum Missing {
     Session,
     /// The path is the caller's, not the file's.
     Resolved,
+    /// Whether a script was executed, and which.
+    Script,
+    /// Scripts that are interpreted by scripts, but for the first.
+    Scripts,
     /// Whose record it is.
     Workload,
 }
@@ -72,6 +76,8 @@ impl Missing {
             Self::Original => "the record that it repeats is not in the trace",
             Self::OwnNumber => "which number the acting process has in its container is not known",
             Self::Resolved => "the path is as the caller gave it: which file that was, the record does not tell",
+            Self::Script => "whether a script was executed, the record does not tell",
+            Self::Scripts => "a script that interprets a script: the record tells of the first alone",
             Self::Workload => "which workload it is of, the trace does not tell",
             Self::Session => "whether a process with a terminal came into the running container, no record tells",
         }
@@ -201,13 +207,31 @@ impl Subject<'_> {
         if self.is_without_rules(Family::Process) {
             return Judged::Decided(Decision::PERMIT);
         }
-        if exec.path.cut || exec.path.unreadable {
+        // A node asks of the script first and then of its interpreter, and a denial of either is the end of it.
+        let own = self.executed(&exec.path, exec, &[1]);
+        match exec.script {
+            Script::None => own,
+            Script::Untold if is_no_script(exec) => own,
+            Script::Untold => stricter(own, Judged::Undecidable(Missing::Script, None)),
+            Script::Interpreted { path, count } => {
+                // The kernel puts the interpreter, perhaps an option of its, and the script before what the caller gave.
+                let script = self.executed(&path, exec, &[2, 3]);
+                let others = (count > 1).then_some(Judged::Undecidable(Missing::Scripts, None));
+                let script = stricter(own, script);
+                others.map_or(script.clone(), |others| stricter(script, others))
+            }
+        }
+    }
+
+    /// By one of an execution's files; the arguments that count for it come behind so many, or so many.
+    fn executed(&self, path: &Text<'_>, exec: &Exec<'_>, behind: &[usize]) -> Judged {
+        if path.cut || path.unreadable {
             return Judged::Undecidable(Missing::Path, None);
         }
-        if exec.path.user {
+        if path.user {
             return Judged::Undecidable(Missing::Resolved, None);
         }
-        let accepts = self.blob.path_accept(exec.path.bytes);
+        let accepts = self.blob.path_accept(path.bytes);
         let decided = self.decide(Family::Process, accepts, &both_owners(false, Some(exec.tty != 0)));
         let Judged::Decided(decision) = decided else { return decided };
         if decision.arguments == 0 {
@@ -216,8 +240,14 @@ impl Subject<'_> {
         if exec.argument_bytes.cut || exec.argument_bytes.unreadable {
             return Judged::Undecidable(Missing::Arguments, decision.rule);
         }
-        let met = self.blob.arguments_meet(decision.arguments, exec.arguments().skip(1));
-        Judged::Decided(decision.settled(met))
+        let met = |skip| self.blob.arguments_meet(decision.arguments, exec.arguments().skip(skip));
+        let mut settled = behind.iter().map(|skip| decision.settled(met(*skip)));
+        let first = settled.next().unwrap_or(decision);
+        if settled.all(|other| is_alike(first, other)) {
+            Judged::Decided(first)
+        } else {
+            Judged::Undecidable(Missing::Script, decision.rule)
+        }
     }
 
     fn open(&self, open: &Open<'_>, tty: Option<bool>) -> Judged {
@@ -258,12 +288,26 @@ impl Subject<'_> {
             Judged::Decided(decision) => Judged::Undecidable(Missing::Session, decision.rule),
             undecidable => undecidable,
         };
-        let fileless = || match is_of_memory(exec.path.bytes) {
-            _ if exec.path.cut || exec.path.unreadable => Judged::Undecidable(Missing::Path, None),
+        let fileless = |path: &Text<'_>| match is_of_memory(path.bytes) {
+            _ if path.cut || path.unreadable => Judged::Undecidable(Missing::Path, None),
             true => self.preset(Preset::FilelessExec),
             false => Judged::Decided(Decision::PERMIT),
         };
-        Some(stricter(fileless(), session()))
+        let unknown = |missing| match self.preset(Preset::FilelessExec) {
+            Judged::Decided(decision) if decision.effect != Effect::Permit => {
+                Judged::Undecidable(missing, decision.rule)
+            }
+            judged => judged,
+        };
+        let script = match exec.script {
+            Script::None => Judged::Decided(Decision::PERMIT),
+            Script::Untold if is_no_script(exec) => Judged::Decided(Decision::PERMIT),
+            Script::Untold => unknown(Missing::Script),
+            Script::Interpreted { path: Text { user: true, .. }, .. } => unknown(Missing::Resolved),
+            Script::Interpreted { path, count } if count > 1 => stricter(fileless(&path), unknown(Missing::Scripts)),
+            Script::Interpreted { path, .. } => fileless(&path),
+        };
+        Some(stricter(stricter(fileless(&exec.path), script), session()))
     }
 
     fn presets_of_open(&self, open: &Open<'_>, own_pid: u32) -> Option<Judged> {
@@ -314,6 +358,11 @@ impl Subject<'_> {
         };
         of.decide(Family::Dns, accept.into(), &[Modifiers::NONE])
     }
+}
+
+/// Whether the arguments show that nothing was interpreted: an interpreter is given the script's name at the least.
+fn is_no_script(exec: &Exec<'_>) -> bool {
+    exec.argument_count == 1
 }
 
 /// Of two judgements about one act. What is decided and blocks is blocked, whatever the other hangs on.

@@ -7,8 +7,9 @@
 //! What is rehearsed is a world that has already happened: what a workload would have done after a denial, nobody knows.
 //!
 //! Limits: acts that the trace does not hold (what visibility did not ask for, what is counted as lost) are not rehearsed, and the report has the
-//! losses; that a script was started by its own path, no record
-//! tells (it is of the interpreter), and the report says so of rules on processes; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
+//! losses; an execution of a script is judged by the
+//! script and by its interpreter, as a node does, where the record has the script's own path, and is undecidable where it has only what the
+//! caller called it, or where an older trace does not tell of scripts; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
 //! out. Rules on system calls audit, here as anywhere.
 
 pub mod act;
@@ -28,10 +29,7 @@ use palisade_kernel_abi::{
     blob::Effect,
     record::{Body, Header as RecordHeader, Kind, Outcome, Phase, Record, RecordReader},
 };
-use palisade_policy::{
-    PolicySet,
-    ir::{Matcher, Postures},
-};
+use palisade_policy::{PolicySet, ir::Postures};
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
 use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPath};
 use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
@@ -189,8 +187,6 @@ impl OfTrace<'_> {
             return;
         };
         let seen = self.seen.remove(&slot).unwrap_or_default();
-        self.rehearsal.report.has_process_rules |=
-            policy.rules.iter().any(|rule| matches!(rule.matcher, Matcher::Process(_)));
         for rule in policy.rules.iter().chain(&policy.observed) {
             if let Some(why) = coverage::unjudged(rule, &seen) {
                 self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);

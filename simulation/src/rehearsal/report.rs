@@ -103,8 +103,6 @@ pub struct Report {
     pub unknown_workloads: BTreeSet<String>,
     /// A trace was recorded under other default postures than those of this rehearsal.
     pub has_other_postures: bool,
-    /// Rules on processes were judged: by what was executed in the end, so that of a script the interpreter is.
-    pub has_process_rules: bool,
     /// Records that the traces say they have not; what was folded is not among them.
     pub missing_records: u64,
     /// Workloads that the policies select.

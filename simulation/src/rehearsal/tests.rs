@@ -1,7 +1,7 @@
 //! Acts held against policies.
 
 use palisade_kernel_abi::record::{
-    Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Text,
+    Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Script, Text,
 };
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_wire::trace::{Acting, TraceReader};
@@ -344,12 +344,10 @@ fn unit_rehearsal_does_not_take_a_callers_path_for_a_files() {
 }
 
 #[test]
-fn unit_rehearsal_says_that_postures_differ_and_that_scripts_are_judged_as_interpreters() {
+fn unit_rehearsal_says_that_postures_differ() {
     let bytes = traces::trace(traces::POLICY);
     let same = rehearse(&bytes, &policy(HOSTS), Vec::new());
-    assert!(!same.has_other_postures && !same.has_process_rules);
-    let processes = rehearse(&bytes, &policy("  process: {matchPaths: [{path: /x.sh}]}\n"), Vec::new());
-    assert!(processes.has_process_rules);
+    assert!(!same.has_other_postures);
     let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
     let other = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
     let mut rehearsal = Rehearsal::new(set, other, Vec::new());
@@ -360,4 +358,50 @@ fn unit_rehearsal_says_that_postures_differ_and_that_scripts_are_judged_as_inter
     }
     of_trace.end();
     assert!(rehearsal.report().has_other_postures);
+}
+
+fn of_script(path: Text<'static>, count: u32) -> Body<'static> {
+    let script = Script::Interpreted { path, count };
+    let argument_bytes = text(b"/bin/sh\0/x.sh\0now\0");
+    Body::Exec(Exec { path: text(b"/usr/bin/dash"), argument_bytes, argument_count: 3, script, ..Exec::default() })
+}
+
+#[test]
+fn unit_rehearsal_judges_an_execution_by_the_script_and_by_its_interpreter() {
+    let by = |rule: &str| {
+        effect(judged(&format!("  process: {{matchPaths: [{rule}]}}\n"), of_script(text(b"/x.sh"), 1), SHELL))
+    };
+    assert_eq!(by("{path: /x.sh}"), Ok(Effect::Block));
+    assert_eq!(by("{path: /usr/bin/dash}"), Ok(Effect::Block));
+    assert_eq!(by("{path: /bin/other}"), Ok(Effect::Permit));
+    // What the caller gave stands behind the script's name, which an option of the interpreter may stand before.
+    assert_eq!(by("{path: /x.sh, allowedArgs: [later]}"), Ok(Effect::Block));
+    assert_eq!(by("{path: /x.sh, allowedArgs: [now]}"), Err(Missing::Script));
+}
+
+#[test]
+fn unit_rehearsal_does_not_decide_a_script_of_which_it_has_the_callers_words_or_nothing() {
+    let rule = "  process: {matchPaths: [{path: /x.sh}]}\n";
+    let user = Text { user: true, ..text(b"/x.sh") };
+    assert_eq!(effect(judged(rule, of_script(user, 0), SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(judged(rule, of_script(text(b"/a.sh"), 2), SHELL)), Err(Missing::Scripts));
+    let untold = |argument_count| {
+        let exec = Exec { path: text(b"/bin/sh"), script: Script::Untold, argument_count, ..Exec::default() };
+        effect(judged(rule, Body::Exec(exec), SHELL))
+    };
+    assert_eq!(untold(2), Err(Missing::Script));
+    assert_eq!(untold(1), Ok(Effect::Permit), "an interpreter is given the script's name");
+    // Whatever the script is, the interpreter is denied.
+    let dash = "  process: {matchPaths: [{path: /usr/bin/dash}]}\n";
+    assert_eq!(effect(judged(dash, of_script(user, 0), SHELL)), Ok(Effect::Block));
+    assert_eq!(effect(judged(HOSTS, of_script(user, 0), SHELL)), Ok(Effect::Permit), "there is no rule on processes");
+}
+
+#[test]
+fn unit_rehearsal_holds_a_script_of_memory_against_fileless_exec() {
+    let shared = text(b"/dev/shm/x.sh");
+    assert_eq!(effect(preset("filelessExec", of_script(shared, 1), SHELL)), Ok(Effect::Block));
+    assert_eq!(effect(preset("filelessExec", of_script(text(b"/x.sh"), 1), SHELL)), Ok(Effect::Permit));
+    let user = Text { user: true, ..shared };
+    assert_eq!(effect(preset("filelessExec", of_script(user, 1), SHELL)), Err(Missing::Resolved));
 }

@@ -11,7 +11,7 @@ use palisade_kernel_abi::{
     blob::{Effect, Family as BlobFamily, Modifiers, SourceId},
     record::{
         Body, DecisionTaken, Exec, FailReason, Family, Fork, Header, Open, Outcome, Record, RecordReader, RecordWriter,
-        Text, Tier,
+        Script, Text, Tier,
     },
 };
 use palisade_policy::ir::PathMatch;
@@ -138,6 +138,7 @@ fn state(policy: &Arc<CompiledPolicy>) -> Result<State, Box<dyn std::error::Erro
             argument_bytes: text("nginx\0"),
             argument_count: 1,
             tty: 0,
+            script: Script::None,
         };
         writer.write(&Record { header: header(child), body: Body::Exec(exec), decision: None })?;
     }

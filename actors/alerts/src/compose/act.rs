@@ -1,7 +1,7 @@
 //! What was done: the body of a record in words, ours and KubeArmor's.
 
 use palisade_domain::{KubeArmorOperation, Operation, Subject, text::lossless};
-use palisade_kernel_abi::record::{Body, CallNumber, Exec, Open, Ptrace, Record, Text};
+use palisade_kernel_abi::record::{Body, CallNumber, Exec, Open, Ptrace, Record, Script, Text};
 
 use super::{files, kernel, network};
 use crate::{names, processes::command_line};
@@ -119,7 +119,16 @@ fn executed(exec: &Exec<'_>) -> Act {
     if exec.argument_bytes.cut {
         act = act.with("argumentsCut", "true".to_owned());
     }
-    act
+    interpreted(act, exec.script)
+}
+
+/// The act is the interpreter's: what it interprets, and whether that is the file's path or what the caller called it.
+fn interpreted(act: Act, script: Script<'_>) -> Act {
+    let Script::Interpreted { path, count } = script else { return act };
+    let act = act.with_text("script", &path);
+    let act = if path.user { act.with("scriptFrom", "caller".to_owned()) } else { act };
+    let act = if path.cut { act.with("scriptCut", "true".to_owned()) } else { act };
+    if count > 1 { act.with("scripts", count.to_string()) } else { act }
 }
 
 fn opened(open: &Open<'_>) -> Act {

@@ -87,6 +87,9 @@ pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
         (Outcome::Killed, Body::Connect(_)) => Some("the connection may have been asked for before the kill"),
         (Outcome::Killed, Body::Exec(_)) => Some("the file was executed before the kill"),
         (Outcome::Killed, _) => Some("the act had begun before the kill"),
+        (Outcome::Unenforceable, Body::Open(_) | Body::Exec(_)) if record.header.slot == 0 => {
+            Some("without a BPF LSM this kernel's means see what the host does, and deny none of it")
+        }
         (Outcome::Unenforceable, Body::Open(_)) => {
             Some("this kernel's means sees no open mode before the act: a rule by readOnly is only observed")
         }

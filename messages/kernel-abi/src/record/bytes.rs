@@ -95,7 +95,7 @@ pub fn numbering(record: &[u8]) -> (u32, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Body, Exec, Header, Open, Record, RecordWriter, Text};
+    use crate::record::{Body, Exec, Header, Open, Record, RecordWriter, Script, Text};
 
     fn text(bytes: &[u8]) -> Text<'_> {
         Text { bytes, ..Text::default() }
@@ -109,6 +109,7 @@ mod tests {
             argument_bytes: text(b"mysql\0-phunter2\0"),
             argument_count: 2,
             tty: 5,
+            script: Script::Interpreted { path: text(b"/srv/run.sh"), count: 1 },
         };
         let header = Header { tgid: 7, ..Header::default() };
         let mut writer = RecordWriter::default();

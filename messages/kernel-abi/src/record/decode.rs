@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     Body, CallNumber, DecisionTaken, Exec, Exit, FailReason, Family, Fork, Header, Kind, Network, NetworkOperation,
-    Open, Outcome, Phase, Ptrace, Record, Text, Tier,
+    Open, Outcome, Phase, Ptrace, Record, Script, Text, Tier,
     codec::Act,
     layout::{
-        ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
-        RawNetwork, RawOpen, RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE, SPAN_USER, STRING_MAX, VERSION,
+        ALIGN, EXEC_SIZE_BEFORE_SCRIPTS, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, OLDEST_VERSION, RawDecision,
+        RawExec, RawExit, RawFork, RawHead, RawNetwork, RawOpen, RawPtrace, RawSpan, SPAN_CUT, SPAN_UNREADABLE,
+        SPAN_USER, STRING_MAX, VERSION,
     },
 };
 
@@ -33,7 +34,7 @@ pub enum RecordError {
         len: u32,
     },
     /// Another version of the header wrote it.
-    #[error("record version {version}, this build reads {}", VERSION)]
+    #[error("record version {version}, this build reads {} to {}", OLDEST_VERSION, VERSION)]
     Version {
         /// What it says.
         version: u16,
@@ -165,12 +166,12 @@ fn coded<T>(field: &'static str, code: u8, from: fn(u8) -> Option<T>) -> Result<
 fn decode(record: &[u8]) -> Result<Record<'_>, RecordError> {
     let head = Fields(record);
     let version = head.u16(offset_of!(RawHead, version));
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(RecordError::Version { version });
     }
     let code = head.u16(offset_of!(RawHead, kind));
     let kind = Kind::from_code(code).ok_or(RecordError::Kind { kind: code })?;
-    Ok(Record { header: header(head)?, body: body(record, kind)?, decision: decision(head)? })
+    Ok(Record { header: header(head)?, body: body(record, kind, version)?, decision: decision(head)? })
 }
 
 fn header(head: Fields<'_>) -> Result<Header, RecordError> {
@@ -259,9 +260,12 @@ impl<'a> BodyBytes<'a> {
     }
 }
 
-fn body(record: &[u8], kind: Kind) -> Result<Body<'_>, RecordError> {
+fn body(record: &[u8], kind: Kind, version: u16) -> Result<Body<'_>, RecordError> {
     Ok(match kind {
-        Kind::Exec => Body::Exec(exec(body_of(record, kind, size_of::<RawExec>())?)?),
+        Kind::Exec if version < VERSION => {
+            Body::Exec(exec(body_of(record, kind, EXEC_SIZE_BEFORE_SCRIPTS)?, Script::Untold)?)
+        }
+        Kind::Exec => Body::Exec(exec_with_script(body_of(record, kind, size_of::<RawExec>())?)?),
         Kind::Fork => Body::Fork(fork(body_of(record, kind, size_of::<RawFork>())?)),
         Kind::Exit => {
             let b = body_of(record, kind, size_of::<RawExit>())?;
@@ -295,13 +299,26 @@ fn act<'a, T: Act<'a>>(record: &'a [u8], kind: Kind) -> Result<T, RecordError> {
     T::read(body_of(record, kind, T::SIZE)?)
 }
 
-fn exec(b: BodyBytes<'_>) -> Result<Exec<'_>, RecordError> {
+/// What the span of version 2 says.
+fn exec_with_script(b: BodyBytes<'_>) -> Result<Exec<'_>, RecordError> {
+    let text = b.text("script", offset_of!(RawExec, script))?;
+    let count = b.fields.u32(offset_of!(RawExec, scripts));
+    let script = match text {
+        Text { unreadable: true, .. } => Script::Untold,
+        Text { bytes: [], cut: false, .. } => Script::None,
+        path => Script::Interpreted { path, count },
+    };
+    exec(b, script)
+}
+
+fn exec<'a>(b: BodyBytes<'a>, script: Script<'a>) -> Result<Exec<'a>, RecordError> {
     Ok(Exec {
         path: b.text("path", offset_of!(RawExec, path))?,
         cwd: b.text("cwd", offset_of!(RawExec, cwd))?,
         argument_bytes: b.text("arguments", offset_of!(RawExec, arguments))?,
         argument_count: b.fields.u32(offset_of!(RawExec, argument_count)),
         tty: b.fields.u32(offset_of!(RawExec, tty)),
+        script,
     })
 }
 

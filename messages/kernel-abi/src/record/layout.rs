@@ -5,8 +5,12 @@
 
 use std::mem::{offset_of, size_of};
 
-/// `PAL_RECORD_VERSION`.
-pub const VERSION: u16 = 1;
+/// `PAL_RECORD_VERSION`: what is written.
+pub const VERSION: u16 = 2;
+/// The oldest version that is read: traces keep records for years. It differs in execs alone ([`EXEC_SIZE_BEFORE_SCRIPTS`]).
+pub const OLDEST_VERSION: u16 = 1;
+/// Bytes of an exec's body in version 1, which ends before `script`.
+pub(super) const EXEC_SIZE_BEFORE_SCRIPTS: usize = offset_of!(RawExec, script);
 /// `PAL_RECORD_ALIGN`, bytes.
 pub const ALIGN: usize = 8;
 /// `PAL_RECORD_MAX`, bytes.
@@ -85,8 +89,9 @@ twin!(RawHead, "pal_record_head", 128, {
     gid: u32, mnt_ns: u32, pid_ns: u32, phase: u8, parts: u8, call: u16, comm: [u8; 16], decision: RawDecision,
 });
 twin!(RawSpan, "pal_span", 8, { offset: u32, len: u16, flags: u16 });
-twin!(RawExec, "pal_record_exec", 32, {
-    path: RawSpan, cwd: RawSpan, arguments: RawSpan, argument_count: u32, tty: u32,
+twin!(RawExec, "pal_record_exec", 48, {
+    path: RawSpan, cwd: RawSpan, arguments: RawSpan, argument_count: u32, tty: u32, script: RawSpan, scripts: u32,
+    reserved: u32,
 });
 twin!(RawFork, "pal_record_fork", 24, {
     child_tgid: u32, child_tid: u32, child_start_ns: u64, child_own_tgid: u32, child_pid_ns: u32,

@@ -23,7 +23,9 @@ pub use acts::{
 };
 pub use bytes::{body_size, numbering, redact_arguments, slices, slot_and_time};
 pub use decode::{Arguments, RecordError, RecordReader};
-pub use layout::{ALIGN, FieldLayout, HEAD_SIZE, LAYOUTS, MAX_LEN, PRODUCER_USER, STRING_MAX, StructLayout, VERSION};
+pub use layout::{
+    ALIGN, FieldLayout, HEAD_SIZE, LAYOUTS, MAX_LEN, OLDEST_VERSION, PRODUCER_USER, STRING_MAX, StructLayout, VERSION,
+};
 pub use writer::{RecordWriter, RecordWriterError};
 
 use std::net::IpAddr;
@@ -419,7 +421,7 @@ pub enum Body<'a> {
 /// `struct pal_record_exec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exec<'a> {
-    /// The executed file as the task's own root names it.
+    /// The executed file as the task's own root names it; of a script its interpreter.
     pub path: Text<'a>,
     /// Working directory.
     pub cwd: Text<'a>,
@@ -429,6 +431,25 @@ pub struct Exec<'a> {
     pub argument_count: u32,
     /// Controlling terminal as `st_rdev`; 0: none.
     pub tty: u32,
+    /// What was interpreted.
+    pub script: Script<'a>,
+}
+
+/// What an exec's record tells of a script, or of whatever else the kernel gave to an interpreter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Script<'a> {
+    /// There was none: the file was executed itself.
+    #[default]
+    None,
+    /// Whether there was one, the record does not tell.
+    Untold,
+    /// The path of the execution was the interpreter.
+    Interpreted {
+        /// The first file: as the kernel found it or, with [`Text::user`], what the caller called it.
+        path: Text<'a>,
+        /// How many files led to the interpreter, one interpreted by the next; 0: not counted.
+        count: u32,
+    },
 }
 
 impl<'a> Exec<'a> {

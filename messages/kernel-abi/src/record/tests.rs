@@ -41,6 +41,7 @@ fn exec() -> Record<'static> {
         argument_bytes,
         argument_count: 2,
         tty: 0x8801,
+        script: Script::Interpreted { path: Text { user: true, ..EXE }, count: 2 },
     };
     Record { header: header(), body: Body::Exec(exec), decision: None }
 }
@@ -74,11 +75,56 @@ fn only(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
 fn unit_record_exec_with_decision_comes_back_as_written() {
     let record = Record { decision: Some(denied()), ..exec() };
     let bytes = written(&record);
-    assert_eq!(bytes.len(), (128 + 32 + 14 + 1 + 9_usize).next_multiple_of(8));
+    assert_eq!(bytes.len(), (128 + 48 + 14 + 1 + 9 + 14_usize).next_multiple_of(8));
     assert_eq!(only(&bytes), Ok(record));
     let Body::Exec(exec) = record.body else { unreachable!("it was written as an exec") };
     assert_eq!(exec.arguments().collect::<Vec<_>>(), [b"sleep".as_slice(), b"10"]);
     assert_eq!(record.header.comm_bytes(), b"sleep");
+}
+
+/// A record without a script as version 1 had it.
+fn of_version_1(record: &Record<'_>) -> Vec<u8> {
+    let mut bytes = written(record);
+    bytes.drain(160..176);
+    let len = u32::try_from(bytes.len()).unwrap();
+    bytes[2..4].copy_from_slice(&1_u16.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&len.to_ne_bytes());
+    for span in [128, 136, 144] {
+        let offset = u32::from_ne_bytes(*bytes[span..].first_chunk().unwrap());
+        bytes[span..span + 4].copy_from_slice(&(offset - 16).to_ne_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn unit_record_exec_of_version_1_is_read_and_tells_nothing_of_scripts() {
+    let Body::Exec(now) = exec().body else { unreachable!("it is an exec") };
+    let without = Record { body: Body::Exec(Exec { script: Script::None, ..now }), ..exec() };
+    let mut bytes = of_version_1(&without);
+    let untold = Record { body: Body::Exec(Exec { script: Script::Untold, ..now }), ..exec() };
+    assert_eq!(only(&bytes), Ok(untold));
+    // Strings may begin where version 2 has its script.
+    assert_eq!(bytes[128..132], 160_u32.to_ne_bytes());
+    assert_eq!(redact_arguments(&mut bytes), Ok(true));
+    let Body::Exec(redacted) = only(&bytes).unwrap().body else { unreachable!("it is an exec") };
+    assert_eq!((redacted.path, redacted.argument_bytes.bytes), (now.path, &[][..]));
+    bytes[2..4].copy_from_slice(&2_u16.to_ne_bytes());
+    assert!(only(&bytes).is_err(), "strings of version 2 begin behind its script");
+}
+
+#[test]
+fn unit_record_exec_tells_a_script_apart_from_none_and_from_silence() {
+    for script in [
+        Script::None,
+        Script::Untold,
+        Script::Interpreted { path: EXE, count: 1 },
+        Script::Interpreted { path: Text { user: true, ..EXE }, count: 0 },
+        Script::Interpreted { path: Text { bytes: b"", cut: true, user: true, unreadable: false }, count: 0 },
+    ] {
+        let Body::Exec(now) = exec().body else { unreachable!("it is an exec") };
+        let record = Record { body: Body::Exec(Exec { script, ..now }), ..exec() };
+        assert_eq!(only(&written(&record)), Ok(record));
+    }
 }
 
 #[test]
@@ -124,7 +170,8 @@ fn unit_record_every_truncation_is_an_error() {
 
 /// (field, offset, bytes that are out of range)
 const OUT_OF_RANGE: &[(&str, usize, &[u8])] = &[
-    ("version", 2, &[2, 0]),
+    ("version from before", 2, &[0, 0]),
+    ("version to come", 2, &[3, 0]),
     ("kind 0", 0, &[0, 0]),
     ("kind 25", 0, &[25, 0]),
     ("phase", 92, &[3]),
@@ -142,7 +189,9 @@ const OUT_OF_RANGE: &[(&str, usize, &[u8])] = &[
     ("path.len past the longest", 132, &[255, 255]),
     ("path.flags", 134, &[8, 0]),
     ("path unreadable with bytes", 134, &[4, 0]),
-    ("arguments.offset", 144, &[200, 0, 0, 0]),
+    ("arguments.offset", 144, &[210, 0, 0, 0]),
+    ("script.offset", 160, &[210, 0, 0, 0]),
+    ("script.flags", 166, &[16, 0]),
 ];
 
 #[test]
@@ -314,6 +363,12 @@ impl Parts {
                 argument_bytes: self.text(2),
                 argument_count: a,
                 tty: b,
+                script: match c % 3 {
+                    0 => Script::None,
+                    1 => Script::Untold,
+                    // An empty name that is whole is none.
+                    _ => Script::Interpreted { path: Text { cut: true, ..self.text(2) }, count: d },
+                },
             }),
             1 => Body::Fork(Fork {
                 child_tgid: a,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Body, CallNumber, DecisionTaken, Exec, Header, Network, Open, Ptrace, Record, Text,
+    Body, CallNumber, DecisionTaken, Exec, Header, Network, Open, Ptrace, Record, Script, Text,
     codec::Act,
     layout::{
         ALIGN, HAS_DECISION, HEAD_SIZE, MAX_LEN, NETWORK_USER, RawDecision, RawExec, RawExit, RawFork, RawHead,
@@ -185,7 +185,14 @@ impl RecordWriter {
         self.put(body + offset_of!(RawExec, tty), exec.tty.to_ne_bytes());
         self.text(start, body + offset_of!(RawExec, path), "path", &exec.path)?;
         self.text(start, body + offset_of!(RawExec, cwd), "cwd", &exec.cwd)?;
-        self.text(start, body + offset_of!(RawExec, arguments), "arguments", &exec.argument_bytes)
+        self.text(start, body + offset_of!(RawExec, arguments), "arguments", &exec.argument_bytes)?;
+        let (script, count) = match exec.script {
+            Script::None => (Text::default(), 0),
+            Script::Untold => (Text { unreadable: true, ..Text::default() }, 0),
+            Script::Interpreted { path, count } => (path, count),
+        };
+        self.put(body + offset_of!(RawExec, scripts), count.to_ne_bytes());
+        self.text(start, body + offset_of!(RawExec, script), "script", &script)
     }
 
     fn open(&mut self, start: usize, body: usize, open: &Open<'_>) -> Result<(), RecordWriterError> {

@@ -26,7 +26,7 @@ pub struct Header {
     pub architecture: String,
     /// The records' bytes are as a machine of this byte order wrote them.
     pub little_endian: bool,
-    /// Version of the records' layout (`PAL_RECORD_VERSION`).
+    /// Newest version of the records' layout (`PAL_RECORD_VERSION`) that is in it: each record says its own.
     pub record_version: u16,
     /// What is overwritten, in words; empty: nothing.
     pub redacted: Vec<String>,

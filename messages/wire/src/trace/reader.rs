@@ -5,6 +5,8 @@
 
 use std::io::{self, Read};
 
+use palisade_kernel_abi::record::{OLDEST_VERSION, VERSION as VERSION_OF_RECORDS};
+
 use super::{
     block::{Batches, Block, Damage, read_facts, read_records},
     cbor::Reading,
@@ -233,7 +235,7 @@ impl<R: Read> TraceReader<R> {
         if header.little_endian != cfg!(target_endian = "little") {
             return Err(OpenError::Records("of a machine of another byte order".into()));
         }
-        if header.record_version != palisade_kernel_abi::record::VERSION {
+        if !(OLDEST_VERSION..=VERSION_OF_RECORDS).contains(&header.record_version) {
             return Err(OpenError::Records(format!("of layout version {}", header.record_version)));
         }
         window.skip(whole);

@@ -194,6 +194,22 @@ fn unit_trace_keeps_several_batches_of_a_block_apart() {
 }
 
 #[test]
+fn unit_trace_of_records_of_an_older_layout_is_read_and_of_one_to_come_is_refused() {
+    use palisade_kernel_abi::record::{OLDEST_VERSION, VERSION};
+    let of = |record_version| {
+        let header = Header { record_version, ..header() };
+        let bytes = TraceWriter::begin(Vec::new(), &header).and_then(TraceWriter::finish).expect("memory takes it");
+        read(&bytes).map(|_| ())
+    };
+    for version in OLDEST_VERSION..=VERSION {
+        of(version).unwrap_or_else(|error| panic!("{version}: {error}"));
+    }
+    for version in [OLDEST_VERSION - 1, VERSION + 1] {
+        assert!(matches!(of(version), Err(OpenError::Records(_))), "{version}");
+    }
+}
+
+#[test]
 fn unit_trace_of_a_newer_version_is_refused_by_its_number() {
     let mut bytes = trace(&[]);
     bytes[8] = 2;

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use palisade_kernel_abi::{
     blob::{Decision, Effect, Family},
     record::{
-        self, Body, DecisionTaken, Exec, FailReason, Header, Open, Outcome, Record, RecordWriter, STRING_MAX, Text,
-        Tier,
+        self, Body, DecisionTaken, Exec, FailReason, Header, Open, Outcome, Record, RecordWriter, STRING_MAX, Script,
+        Text, Tier,
     },
 };
 
@@ -93,6 +93,8 @@ impl Reporter {
                 argument_bytes: Text { unreadable: true, ..Text::default() },
                 argument_count: 0,
                 tty: Stat::read(proc, deed.tid).unwrap_or_default().tty,
+                // The event is of the file that was opened, which may be a script or one's interpreter.
+                script: Script::Untold,
             })
         } else {
             Body::Open(Open { path: text(deed.path), flags: 0, result: if refused { -libc::EPERM } else { 0 } })

@@ -4,6 +4,7 @@
 
 use std::{
     ffi::{CStr, CString},
+    os::fd::AsRawFd,
     ptr,
 };
 
@@ -82,6 +83,27 @@ pub fn exec_with(program: &CStr, arguments: &[CString], environment: &[CString])
     let (arguments, environment) = (list(arguments), list(environment));
     // SAFETY: both lists end with a null pointer, each string with NUL, and all are borrowed until the image is gone.
     errno_of(unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) })
+}
+
+/// execveat(2) of an open file; returns errno, if at all.
+pub fn exec_descriptor(file: &impl AsRawFd, arguments: &[CString]) -> i32 {
+    let arguments: Vec<_> = arguments.iter().map(|one| one.as_ptr()).chain(std::iter::once(ptr::null())).collect();
+    let environment = [ptr::null::<libc::c_char>()];
+    let file = file.as_raw_fd();
+    // SAFETY: it sets a flag of a descriptor that is open: an interpreter must be able to open it by its number.
+    unsafe { libc::fcntl(file, libc::F_SETFD, 0) };
+    // SAFETY: both lists end with a null pointer, each string with NUL, and all are borrowed until the image is gone.
+    errno_of(unsafe {
+        let (list, empty) = (arguments.as_ptr(), environment.as_ptr());
+        libc::syscall(libc::SYS_execveat, file, c"".as_ptr(), list, empty, libc::AT_EMPTY_PATH) as i32
+    })
+}
+
+/// Makes a ring of io_uring, which the process has until it executes something; false where the kernel refuses.
+pub fn use_ring() -> bool {
+    let mut parameters = [0_u8; 120]; // struct io_uring_params
+    // SAFETY: the kernel reads and writes the 120 bytes, which live over the call.
+    unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) >= 0 }
 }
 
 /// Waits for any child or traced thread of the calling thread; returns its number and, as wait(2) gives it, what became of it.

@@ -9,7 +9,9 @@ use std::{
     sync::Arc,
 };
 
+use palisade_domain::{PolicyKind, WorkloadKind};
 use palisade_enforcer::unheld::not_held;
+use palisade_kernel::matrix;
 use palisade_policy::{Diagnostic, MAX_FILE_BYTES, Policy, PolicyFile, PolicySet, Severity, ir::WorkloadRules};
 use palisade_protocol::NotHeld;
 use palisade_store::FileDirectory;
@@ -98,12 +100,17 @@ impl Kernel {
     /// What it cannot hold of a policy; what nothing holds anywhere is a diagnostic of the policy already.
     fn not_held(&self, policy: &Policy) -> Vec<NotHeld> {
         let Self::Asked(matrix) = self else { return Vec::new() };
-        not_held(&WorkloadRules { rules: policy.rules.clone(), ..WorkloadRules::default() }, &matrix.families)
+        let rules = WorkloadRules { rules: policy.rules.clone(), ..WorkloadRules::default() };
+        match policy.reference.kind {
+            PolicyKind::KubeArmorHostPolicy => not_held(&rules, &matrix::families_of_host(matrix)),
+            _ => not_held(&rules, &matrix.families),
+        }
     }
 
-    /// What it cannot hold of all rules of a workload.
-    pub(super) fn not_held_of(&self, rules: &WorkloadRules) -> Vec<NotHeld> {
+    /// What it cannot hold of all rules of a workload of this kind.
+    pub(super) fn not_held_of(&self, rules: &WorkloadRules, kind: WorkloadKind) -> Vec<NotHeld> {
         match self {
+            Self::Asked(matrix) if kind == WorkloadKind::Host => not_held(rules, &matrix::families_of_host(matrix)),
             Self::Asked(matrix) => not_held(rules, &matrix.families),
             Self::NotAsked(_) => {
                 let anywhere = WorkloadRules { unheld: rules.unheld.clone(), ..WorkloadRules::default() };

@@ -158,12 +158,6 @@ fn text(report: &Report) -> String {
             "the traces were recorded under other default postures: this rehearsal has those of its own options".into(),
         );
     }
-    if report.has_process_rules {
-        rows.push(
-            "rules on processes are judged by the program that ran in the end: of a script that is its interpreter"
-                .into(),
-        );
-    }
     if report.workloads.is_empty() {
         rows.push("the policies select no workload of the traces: `palisade trace info` names them".into());
     }

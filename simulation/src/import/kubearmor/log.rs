@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use palisade_domain::{ContainerId, Workload, WorkloadKind};
-use palisade_kernel_abi::record::{Body, Exec, FileChange, FileOperation, Network, NetworkOperation, Open};
+use palisade_kernel_abi::record::{Body, Exec, FileChange, FileOperation, Network, NetworkOperation, Open, Script};
 use serde::Deserialize;
 
 use crate::import::writing::{path, text};
@@ -163,6 +163,7 @@ impl Log {
                     argument_bytes: text(arguments),
                     argument_count: u32::try_from(argument_count).unwrap_or(u32::MAX),
                     tty: 0,
+                    script: Script::Untold,
                 }))
             }
             "File" => self.file(),

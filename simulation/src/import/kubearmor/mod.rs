@@ -32,12 +32,13 @@ const MAX_CONTAINERS: usize = 65_536;
 const BEGIN_NS: u64 = 1_000_000_000;
 
 /// What such a trace has not, whatever is in the logs.
-const LACKS: [&str; 7] = [
+const LACKS: [&str; 8] = [
     "numbers of records: whether logs were lost, it does not tell",
     "acts that KubeArmor does not log: forks, exits, and what its visibility left out",
     "executions that failed: a record of one is of one that happened",
     "starts of processes: a process id that was used again is taken for the same process",
     "arguments as they were given: they are split at spaces",
+    "scripts: whether an execution is of one, or of its interpreter, it does not tell",
     "owners of files and terminals: rules with ownerOnly or pts cannot be rehearsed",
     "policies: a replay has no alerts, and a rehearsal is by the policies that it is given",
 ];

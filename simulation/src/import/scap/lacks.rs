@@ -12,12 +12,13 @@ use crate::import::{ImportError, Imported};
 pub const TOLD_REASONS: usize = 24;
 
 /// Whatever is in the capture.
-const LACKS: [&str; 6] = [
+const LACKS: [&str; 7] = [
     "decisions and policies: a replay has no alerts, and a rehearsal is by the policies that it is given",
     "the files behind names: links are not followed, and a name is the one that the program gave",
     "starts of the processes that were there before it began",
     "real users: it has the effective one, and after a set-uid program the one from before it, if its version does not tell",
     "owners of files and terminals: rules with ownerOnly or pts cannot be rehearsed",
+    "whether what was asked for is a script of what was executed, where the names differ",
     "containers that a process was put into without executing anything there",
 ];
 

@@ -6,7 +6,7 @@
 use std::io::Write;
 
 use palisade_domain::Slot;
-use palisade_kernel_abi::record::{Body, Exec, Exit, Fork, Phase, Ptrace, Text};
+use palisade_kernel_abi::record::{Body, Exec, Exit, Fork, Phase, Ptrace, Script, Text};
 
 use super::{
     DAMAGED,
@@ -113,6 +113,8 @@ impl<W: Write> Importing<W> {
         };
         // Version by version: the file itself, what was asked for, and what the program is told that it is.
         let told = event.text(27).filter(|path| path.starts_with(b"/"));
+        // The file itself is a script's interpreter; a name that leads to it may be a link.
+        let is_itself = told.is_some_and(|told| told == asked.path);
         let executable = match told {
             Some(told) => told.to_vec(),
             None if asked.path == b"/proc/self/exe" => process.executable.clone(),
@@ -146,6 +148,7 @@ impl<W: Write> Importing<W> {
             argument_bytes: text(&arguments),
             argument_count: u32::try_from(argument_count).unwrap_or(u32::MAX),
             tty: 0,
+            script: if is_itself { Script::None } else { Script::Untold },
         };
         self.record(event, pid, pid, Body::Exec(exec))
     }

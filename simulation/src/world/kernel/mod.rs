@@ -20,7 +20,7 @@ use palisade_kernel_abi::{
     blob::{Blob, Decision, Effect, Family},
     record::{
         Body, Capability, DecisionTaken, Dns, DnsOperation, Exec, Exit, FailReason, Family as TableOf, Fork, Kind,
-        Network, NetworkOperation, Open, Outcome, Ptrace, Record, Text, Tier, kind_bit,
+        Network, NetworkOperation, Open, Outcome, Ptrace, Record, Script, Text, Tier, kind_bit,
     },
 };
 use palisade_protocol::ProcessListed;
@@ -419,6 +419,7 @@ fn body_of<'a>(deed: &'a Deed, arguments: &'a [u8], result: i32) -> Body<'a> {
             argument_bytes: text(arguments),
             argument_count: u32::try_from(given.len() + 1).unwrap_or(u32::MAX),
             tty: 0,
+            script: Script::None,
         }),
         Deed::Open { path, write, .. } => {
             Body::Open(Open { path: text(path.as_bytes()), flags: if *write { O_WRONLY } else { 0 }, result })

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -14,7 +15,7 @@ use palisade_kernel::{
     probes::{self, Probes},
     records::{DEFAULT_RING_BYTES, KernelRecords},
 };
-use palisade_kernel_abi::record::{Body, Kind, ModuleOperation, RecordReader, kind_bit};
+use palisade_kernel_abi::record::{Body, Kind, ModuleOperation, RecordReader, Script, kind_bit};
 use palisade_world::{Enforcement as _, RecordBatch, RecordSource as _};
 
 use super::{Checked, ensure, fixture};
@@ -25,6 +26,7 @@ const VERIFIER_BUDGET: u32 = 100_000;
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("vm_probes_are_all_taken_by_the_verifier_within_its_budget", all_are_taken),
+        Trial::test("vm_probes_tell_the_file_of_a_script_and_not_what_the_caller_called_it", scripts),
         Trial::test("vm_probes_tell_the_name_of_a_module_that_is_loaded_and_of_one_that_is_not_only_the_call", modules),
     ]
 }
@@ -70,6 +72,59 @@ fn modules() -> Checked {
     let taken = told.iter().any(|told| (told.0, told.1.as_str(), told.2) == (ModuleOperation::Delete, &name, true));
     let good = taken && calls.iter().filter(|succeeded| **succeeded).count() == 1 && calls.contains(&false);
     ensure(good && matches!(loaded[..], [one] if one.1 == name), || format!("{name}: {told:?}"))
+}
+
+/// By the LSM hook, for this kernel has no tracepoint before the old image is gone.
+fn scripts() -> Checked {
+    let pins = Path::new("/sys/fs/bpf/suite-scripts");
+    let folder = Path::new("/tmp/suite-scripts");
+    fs::create_dir_all(folder)?;
+    let make = |name: &str, text: &str| -> Result<PathBuf, Failed> {
+        let path = folder.join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
+    };
+    let run = make("run.sh", "#!/bin/busybox sh\nexit 0\n")?;
+    let twice = make("twice", &format!("#!{}\n", run.display()))?;
+    // It fails behind the hook, where an execution of a script has been noted: the next one is none.
+    let broken = make("broken", &format!("#!{}\n", make("nothing", "")?.display()))?;
+    std::os::unix::fs::symlink(&run, folder.join("link"))?;
+    let adapter = KernelAdapter::open(fixture::config(pins))?;
+    let probes = Probes::attach(pins, Limits::NONE)?;
+    let mut records = KernelRecords::open(pins, DEFAULT_RING_BYTES)?;
+    adapter.set_visibility(Slot::HOST, Visibility::NONE, kind_bit(Kind::Exec));
+    let _fails = Command::new(&broken).status();
+    for program in [run.as_path(), Path::new("./link"), &twice, Path::new("/bin/true")] {
+        ensure(Command::new(program).current_dir(folder).arg("mark").status()?.success(), || {
+            program.display().to_string()
+        })?;
+    }
+    let (mut batch, mut told) = (RecordBatch::default(), Vec::new());
+    while records.read(&mut batch)? || batch.records > 0 {
+        for record in RecordReader::new(&batch.bytes) {
+            if let Body::Exec(act) = record?.body
+                && act.arguments().last() == Some(b"mark")
+            {
+                let path = String::from_utf8_lossy(act.path.bytes).into_owned();
+                told.push(match act.script {
+                    Script::Interpreted { path: script, count } => {
+                        (path, String::from_utf8_lossy(script.bytes).into_owned(), count, script.user)
+                    }
+                    none => (path, format!("{none:?}"), 0, false),
+                });
+            }
+        }
+    }
+    drop((records, probes, adapter));
+    palisade_kernel::unload(pins)?;
+    fs::remove_dir_all(folder)?;
+    told.sort();
+    let shell = "/bin/busybox".to_owned();
+    let of = |script: &Path, count| (shell.clone(), script.display().to_string(), count, false);
+    let mut expected = vec![of(&run, 1), of(&run, 1), of(&twice, 2), (shell.clone(), "None".to_owned(), 0, false)];
+    expected.sort();
+    ensure(told == expected, || format!("{told:?} {expected:?}"))
 }
 
 fn all_are_taken() -> Checked {

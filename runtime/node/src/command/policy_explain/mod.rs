@@ -86,7 +86,7 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     };
     let rules = set.rules_for(&workload, &BTreeMap::new(), global);
     let kernel = Kernel::ask(arguments.no_kernel);
-    let not_held = kernel.not_held_of(&rules);
+    let not_held = kernel.not_held_of(&rules, workload.kind);
     let answer = act.map(|act| answer(&rules, &act));
     let telling = Telling { workload, global, set, rules, not_held, kernel, unsound, left_out, answer };
     let text = match arguments.output {
