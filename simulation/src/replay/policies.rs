@@ -17,11 +17,23 @@ use palisade_world::{BootNanos, Gap, HeldFamily, Installed};
 /// Policies of a slot that are told apart by number: as many as alerts keep.
 const KEPT: usize = 4;
 
+/// Sets that are kept, and the bytes of their documents; the newest always is.
+const MAX_SETS: usize = 64;
+const MAX_SET_BYTES: usize = 8 << 20;
+
+#[derive(Debug)]
+struct Set {
+    policies: PolicySet,
+    postures: Postures,
+    /// Of its documents.
+    bytes: usize,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Policies {
     compiler: Compiler,
-    sets: BTreeMap<Generation, (PolicySet, Postures)>,
+    sets: BTreeMap<Generation, Set>,
     workloads: BTreeMap<Slot, Arc<Workload>>,
     /// By slot, the newest last: generation, number, policy.
     in_force: BTreeMap<Slot, Vec<(Generation, u32, Arc<CompiledPolicy>)>>,
@@ -44,19 +56,21 @@ impl Policies {
         let files = documents.documents.iter().map(|(name, content)| (name.as_str(), &content[..]));
         let (set, found) = PolicySet::parse_good(files);
         let refused = found.iter().find(|found| found.severity.refuses()).map(ToString::to_string);
+        let bytes = documents.documents.iter().map(|(_, content)| content.len()).sum();
+        self.sets.insert(documents.generation, Set { policies: set, postures: documents.postures, bytes });
         // A few sets are in use at a time: as many as slots lag behind.
-        while self.sets.len() > 64 {
+        let all = |sets: &BTreeMap<Generation, Set>| sets.values().map(|set| set.bytes).sum::<usize>();
+        while self.sets.len() > MAX_SETS || (self.sets.len() > 1 && all(&self.sets) > MAX_SET_BYTES) {
             self.sets.pop_first();
         }
-        self.sets.insert(documents.generation, (set, documents.postures));
         refused.map(|refused| {
             format!("generation {}: a document that the node held is refused here: {refused}", documents.generation)
         })
     }
 
     fn rules(&self, policy: PolicyOfSlot) -> Option<Arc<WorkloadRules>> {
-        let (set, postures) = self.sets.get(&policy.generation)?;
-        Some(set.rules_for(self.workloads.get(&policy.slot)?, &BTreeMap::new(), *postures))
+        let Set { policies, postures, .. } = self.sets.get(&policy.generation)?;
+        Some(policies.rules_for(self.workloads.get(&policy.slot)?, &BTreeMap::new(), *postures))
     }
 
     /// What the node compiled, if it compiles to the same here.
@@ -110,5 +124,22 @@ impl Policies {
         };
         let (_, _, policy) = of_slot.iter().rev().find(is_it)?;
         policy.rule(index).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_replay_keeps_the_newest_policy_sets_of_a_trace_within_their_bytes() {
+        let mut policies = Policies::default();
+        let content: Arc<[u8]> = vec![b'#'; 3 << 20].into();
+        for generation in 1..10 {
+            let documents = Arc::from([("a.yaml".to_owned(), Arc::clone(&content))]);
+            let (generation, postures) = (Generation(generation), Postures::default());
+            assert_eq!(policies.set(&PolicyDocuments { generation, postures, documents }), None);
+        }
+        assert_eq!(policies.sets.keys().copied().collect::<Vec<_>>(), [Generation(8), Generation(9)]);
     }
 }

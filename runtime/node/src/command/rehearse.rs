@@ -118,9 +118,10 @@ fn text(report: &Report) -> String {
         }
     }
     rows.push(format!(
-        "{} acts of {} workloads in {} records of {} traces: {} would be denied, {} audited, {} permitted",
+        "{} acts of {} workloads{} in {} records of {} traces: {} would be denied, {} audited, {} permitted",
         report.acts,
         report.workloads.len(),
+        if report.more_workloads > 0 { " and more" } else { "" },
         report.records,
         report.traces,
         report.denials(),
