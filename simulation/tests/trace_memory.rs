@@ -11,7 +11,7 @@ use palisade_kernel_abi::record::{
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_simulation::{
     editing::{self, Span},
-    rehearsal::Rehearsal,
+    rehearsal::{Given, Rehearsal},
     replay::{Options, Output, Replay},
 };
 use palisade_wire::trace::{
@@ -241,7 +241,7 @@ fn consume(reader: &str, bytes: &[u8]) {
         }
         "rehearse" => {
             let set = PolicySet::parse([("p.yaml", POLICY.as_bytes())]).expect("sound");
-            let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+            let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
             let mut of_trace = rehearsal.trace(&header);
             while let Some(part) = trace.next_part().expect("bytes") {
                 of_trace.part(&part);

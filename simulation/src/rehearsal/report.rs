@@ -7,7 +7,7 @@ use palisade_domain::{UnixNanos, Workload};
 use palisade_kernel_abi::record::Record;
 use serde::Serialize;
 
-use super::act::Missing;
+use super::{act::Missing, postures::Held};
 
 /// Examples of a row.
 pub const EXAMPLES: usize = 3;
@@ -106,7 +106,9 @@ pub struct Report {
     pub damages: u64,
     /// Workloads that were asked for by names that nobody has.
     pub unknown_workloads: BTreeSet<String>,
-    /// A trace was recorded under other default postures than those of this rehearsal.
+    /// Default postures that held, each of some of what was judged.
+    pub postures: Vec<Held>,
+    /// A trace was recorded under other default postures than those that are given.
     pub has_other_postures: bool,
     /// Rules on processes were judged: by what was executed in the end, so that of a script the interpreter is.
     pub has_process_rules: bool,
