@@ -10,12 +10,12 @@ use palisade_policy::{
     ir::{Postures, Rule, WorkloadRules},
 };
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
-use palisade_protocol::{CompilePolicy, CompiledPolicy, PolicyAnnounced, PolicyInstalled};
+use palisade_protocol::{
+    CompilePolicy, CompiledPolicy, PolicyAnnounced, PolicyInstalled,
+    attribution::{Attribution, DecidingRule},
+};
 use palisade_wire::trace::{Held, PolicyDocuments, PolicyOfSlot};
 use palisade_world::{BootNanos, Gap, HeldFamily, Installed};
-
-/// Policies of a slot that are told apart by number: as many as alerts keep.
-const KEPT: usize = 4;
 
 /// Sets that are kept, and the bytes of their documents; the newest always is.
 const MAX_SETS: usize = 64;
@@ -35,14 +35,13 @@ pub(super) struct Policies {
     compiler: Compiler,
     sets: BTreeMap<Generation, Set>,
     workloads: BTreeMap<Slot, Arc<Workload>>,
-    /// By slot, the newest last: generation, number, policy.
-    in_force: BTreeMap<Slot, Vec<(Generation, u32, Arc<CompiledPolicy>)>>,
+    attribution: Attribution,
 }
 
 impl Default for Policies {
     fn default() -> Self {
-        let (sets, workloads, in_force) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { compiler: Compiler::new(Bounds::default()), sets, workloads, in_force }
+        let (sets, workloads, attribution) = (BTreeMap::new(), BTreeMap::new(), Attribution::default());
+        Self { compiler: Compiler::new(Bounds::default()), sets, workloads, attribution }
     }
 }
 
@@ -89,18 +88,13 @@ impl Policies {
 
     pub(super) fn announced(&mut self, policy: PolicyOfSlot) -> (PolicyAnnounced, Option<String>) {
         let (compiled, note) = self.compiled(policy);
-        (PolicyAnnounced { slot: policy.slot, generation: policy.generation, policy: compiled }, note)
+        let fact = PolicyAnnounced { slot: policy.slot, generation: policy.generation, policy: compiled };
+        self.attribution.announced(&fact);
+        (fact, note)
     }
 
     pub(super) fn installed(&mut self, policy: PolicyOfSlot, held: &Held) -> (PolicyInstalled, Option<String>) {
         let (compiled, note) = self.compiled(policy);
-        if let Some(compiled) = &compiled {
-            let of_slot = self.in_force.entry(policy.slot).or_default();
-            of_slot.push((policy.generation, held.number, Arc::clone(compiled)));
-            if of_slot.len() > KEPT {
-                of_slot.remove(0);
-            }
-        }
         let gap = |(what, reason): &(String, String)| Gap { what: what.clone(), reason: reason.clone() };
         let families = held
             .families
@@ -112,18 +106,16 @@ impl Policies {
         let not_held = rules.map(|rules| not_held(&rules, &installed.families)).unwrap_or_default();
         let (slot, generation) = (policy.slot, policy.generation);
         let not_held = Arc::from(not_held);
-        (PolicyInstalled { slot, generation, policy: compiled, installed, not_held }, note)
+        let fact = PolicyInstalled { slot, generation, policy: compiled, installed, not_held };
+        self.attribution.installed(&fact);
+        (fact, note)
     }
 
     /// The rule that a decision names.
     pub(super) fn rule(&self, slot: Slot, record: &Record<'_>, index: u32) -> Option<Arc<Rule>> {
         let taken = record.decision?;
-        let of_slot = self.in_force.get(&slot)?;
-        let is_it = |(generation, number, _): &&(Generation, u32, Arc<CompiledPolicy>)| {
-            generation.0 == taken.generation && *number == taken.policy
-        };
-        let (_, _, policy) = of_slot.iter().rev().find(is_it)?;
-        policy.rule(index).cloned()
+        let rule = DecidingRule::Compiled(index);
+        self.attribution.rule(slot, Generation(taken.generation), taken.policy, rule).cloned()
     }
 }
 
@@ -138,7 +130,8 @@ mod tests {
         for generation in 1..10 {
             let documents = Arc::from([("a.yaml".to_owned(), Arc::clone(&content))]);
             let (generation, postures) = (Generation(generation), Postures::default());
-            assert_eq!(policies.set(&PolicyDocuments { generation, postures, documents }), None);
+            // Refused or not, as large as they are: a set of it holds no more than its documents.
+            let _ = policies.set(&PolicyDocuments { generation, postures, documents });
         }
         assert_eq!(policies.sets.keys().copied().collect::<Vec<_>>(), [Generation(8), Generation(9)]);
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{self, BufReader, BufWriter, IsTerminal as _, Read, Write},
+    io::{self, BufRead, BufReader, BufWriter, IsTerminal as _, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -372,6 +372,17 @@ fn redact(path: &Path, out: &Path) -> Outcome {
     Ok(said(path, &report.complaints()))
 }
 
+/// The same, if it does not begin as a capture.
+fn of_logs<R: BufRead>(mut from: R, source: &Path) -> anyhow::Result<R> {
+    let is_capture = import::scap::is_begun_by(from.fill_buf().with_context(|| source.display().to_string())?);
+    anyhow::ensure!(
+        !is_capture,
+        "{}: this is no log: it begins as a capture of sysdig or Falco, or is compressed: a capture is read with --from scap",
+        source.display()
+    );
+    Ok(from)
+}
+
 fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     anyhow::ensure!(
         !is_standard_stream(source) || from != ImportedFrom::Scap,
@@ -380,9 +391,9 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
     let open = || File::open(source).map(BufReader::new).with_context(|| source.display().to_string());
     let (made, what) = match from {
         ImportedFrom::Kubearmor if is_standard_stream(source) => {
-            (import::kubearmor::import(BufReader::new(io::stdin()), create(out)?), "lines")
+            (import::kubearmor::import(of_logs(BufReader::new(io::stdin()), source)?, create(out)?), "lines")
         }
-        ImportedFrom::Kubearmor => (import::kubearmor::import(open()?, create(out)?), "lines"),
+        ImportedFrom::Kubearmor => (import::kubearmor::import(of_logs(open()?, source)?, create(out)?), "lines"),
         ImportedFrom::Scap => (import::scap::import(open()?, create(out)?), "events"),
     };
     let done = finished(out, made.with_context(|| source.display().to_string()))?;
@@ -462,7 +473,7 @@ mod tests {
     fn unit_trace_import_of_a_cut_capture_and_a_cut_of_nothing_are_no_success() {
         let directory = tempfile::tempdir().expect("a directory");
         let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/captures/container.scap");
-        let bytes = std::fs::read(capture).expect("a capture");
+        let bytes = std::fs::read(&capture).expect("a capture");
         let status = |name: &str, bytes: &[u8]| {
             let source = directory.path().join(name);
             std::fs::write(&source, bytes).expect("written");
@@ -471,6 +482,8 @@ mod tests {
             assert!(open_records(&out) > 0, "what is there is imported");
             format!("{status:?}")
         };
+        let said = import(&capture, ImportedFrom::Kubearmor, &directory.path().join("t")).expect_err("no log");
+        assert!(said.to_string().contains("--from scap") && !directory.path().join("t").exists(), "{said}");
         assert_eq!(status("whole", &bytes), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(status("cut", &bytes[..bytes.len() * 9 / 10]), format!("{:?}", ExitCode::FAILURE));
         let (trace, none) = (directory.path().join("whole.paltrace"), directory.path().join("none"));
@@ -482,6 +495,25 @@ mod tests {
         cut(&trace, None, late, &[], &none).expect("all of it is before");
         let said = import(Path::new("-"), ImportedFrom::Scap, &directory.path().join("t")).expect_err("a pipe");
         assert!(said.to_string().contains("read twice") && !directory.path().join("t").exists(), "{said}");
+    }
+
+    #[test]
+    fn unit_trace_merge_tells_a_fault_with_the_name_of_the_trace_that_has_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/captures/container.scap");
+        let [good, none, out] = ["good", "none", "out"].map(|name| directory.path().join(name));
+        import(&capture, ImportedFrom::Scap, &good).expect("imported");
+        std::fs::write(&none, b"nothing").expect("written");
+        let said = format!("{:#}", merge(&[good.clone(), none.clone()], &out).expect_err("no trace"));
+        assert!(said.starts_with(&none.display().to_string()) && said.contains("this is no trace"), "{said}");
+        assert!(!out.exists());
+        let bytes = std::fs::read(&good).expect("written");
+        std::fs::write(&none, &bytes[..bytes.len() - 1]).expect("written");
+        let status = |paths: &[PathBuf], name: &str| {
+            format!("{:?}", merge(paths, &directory.path().join(name)).expect("merged"))
+        };
+        assert_eq!(status(&[good.clone(), none], "of a cut one"), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(status(&[good], "of a good one"), format!("{:?}", ExitCode::SUCCESS));
     }
 
     fn open_records(path: &Path) -> u64 {

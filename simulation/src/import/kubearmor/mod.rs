@@ -264,7 +264,8 @@ impl<W: Write> Importing<W> {
 
     fn end(mut self) -> Result<(W, Imported), ImportError> {
         let Some(writing) = self.writing else {
-            return Err(ImportError::NoLog(self.done.named.join("; ")));
+            let named = self.done.named.join("; ");
+            return Err(ImportError::NoLog(if named.is_empty() { "it has no line".into() } else { named }));
         };
         self.done.lacks.extend(LACKS.map(str::to_owned));
         if self.alerts > 0 {

@@ -59,6 +59,10 @@ fn unit_import_makes_records_of_logs_and_says_what_they_lack() {
 fn unit_import_of_what_is_no_log_is_refused_with_the_reason() {
     let error = import(&b"hello\n{}\n"[..], Vec::new()).expect_err("no log");
     assert!(error.to_string().contains("line 1: it is no JSON object"), "{error}");
+    for empty in ["", "\n\n"] {
+        let error = import(empty.as_bytes(), Vec::new()).expect_err("no log").to_string();
+        assert_eq!(error, "there is no log of KubeArmor in it: it has no line");
+    }
 }
 
 /// The records of a trace, one after the other.
