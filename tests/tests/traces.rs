@@ -91,8 +91,8 @@ fn unit_recorded_traces_have_no_arguments_and_a_cut_replays_to_a_part_of_the_who
         workloads: vec!["traces/web".into()],
     };
     let mut reader = TraceReader::open(&bytes[..]).unwrap();
-    let header = reader.header().clone();
-    let part = editing::cut(&header, || reader.next_part(), &span, Vec::new()).unwrap();
+    let (part, left_out) = editing::cut(&mut reader, &span, Vec::new()).unwrap();
+    assert_eq!(left_out, 0);
     assert!(part.len() < bytes.len());
     let of_part = replayed(&part, Output::Decisions);
     assert_eq!(of_part.lines().collect::<Vec<_>>(), decisions[2..]);

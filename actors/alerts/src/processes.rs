@@ -31,6 +31,9 @@ pub const MAX_IMAGE_BYTES: usize = 64 << 20;
 /// Bytes of arguments kept of a listed process, which may have megabytes: each alert carries a whole chain of them.
 pub const MAX_ARGUMENT_BYTES: usize = 4096;
 
+/// Bytes that an argument takes beside what it says, its place and its allocation: of arguments of one letter they are most.
+const ARGUMENT: usize = size_of::<String>() + 24;
+
 const TICK_NS: u64 = 10_000_000;
 
 /// Names a process for ever.
@@ -77,7 +80,7 @@ impl Drop for Bytes {
 impl Image {
     fn kept(mut self, all: &Arc<AtomicUsize>) -> Arc<Self> {
         let script = self.script.as_ref().map_or(0, |(path, _)| path.len());
-        let arguments: usize = self.arguments.iter().map(String::len).sum();
+        let arguments = self.arguments.iter().map(|argument| ARGUMENT + argument.len()).sum::<usize>();
         let count = self.executable.len() + self.cwd.len() + script + arguments;
         all.fetch_add(count, Ordering::Relaxed);
         self.bytes = Bytes { count, all: Arc::clone(all) };

@@ -5,11 +5,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{AlertRule, AlertWorkload, Slot, UnixNanos, Visibility, Workload};
-use palisade_protocol::{VisibilityChanged, WorkloadNamed};
+use palisade_protocol::{VisibilityChanged, WorkloadNamed, attribution::Attribution};
 
 use crate::{
     compose::{Fields, NodeNames},
-    rules::{RuleIndex, Rules},
+    rules::{self, RuleIndex},
     silence::RuleKey,
     unheld::{self, Unheld},
 };
@@ -29,7 +29,7 @@ pub struct Names {
     workloads: BTreeMap<Slot, Named>,
     /// Where it is not the default.
     pub(crate) visibility: BTreeMap<Slot, Visibility>,
-    pub(crate) rules: Rules,
+    pub(crate) rules: Attribution,
     pub(crate) unheld: Unheld,
 }
 
@@ -52,7 +52,9 @@ impl Names {
     pub(crate) fn rule(&self, slot: Slot, key: &RuleKey) -> Option<AlertRule> {
         match key.rule? {
             RuleIndex::NotHeld(at) => self.unheld.part(slot, key.generation, at).map(unheld::rule_of),
-            index => self.rules.rule(slot, key.generation, key.policy, index),
+            RuleIndex::Deciding(rule) => {
+                self.rules.rule(slot, key.generation, key.policy, rule).map(|rule| rules::told(rule))
+            }
         }
     }
 }

@@ -251,7 +251,7 @@ impl State {
         let key = RuleKey {
             generation: Generation(taken.generation),
             policy: taken.policy,
-            rule: decision.rule.map(RuleIndex::Compiled),
+            rule: decision.rule.map(RuleIndex::compiled),
             family: Some(compose::family(taken.family)),
             verdict,
             by_posture: decision.by_posture,
@@ -307,7 +307,7 @@ impl State {
         let key = RuleKey {
             generation: observing.generation,
             policy: observing.policy,
-            rule: u32::try_from(index).ok().map(RuleIndex::Observed),
+            rule: u32::try_from(index).ok().map(RuleIndex::observed),
             family: Some(Family::Syscalls),
             verdict: Verdict::Observed,
             by_posture: false,

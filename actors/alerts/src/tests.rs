@@ -416,6 +416,12 @@ fn unit_alerts_process_table_is_bounded_in_bytes_whatever_is_executed() {
     let mut processes = Processes::default();
     let arguments = [b'x'; 12_000];
     let exec = Exec { path: text(b"/bin/x"), argument_bytes: text(&arguments), argument_count: 1, ..Exec::default() };
+    // As many arguments as it has bytes: each is a string of its own.
+    let empty = Exec { argument_bytes: text(&[0; 12_000]), argument_count: 12_000, ..exec };
+    for pid in 1..200 {
+        processes.executed(&header(pid, 1), &empty);
+    }
+    assert!(processes.image_bytes() <= MAX_IMAGE_BYTES && processes.len() < 150, "{} are left", processes.len());
     for pid in 1..8000 {
         processes.executed(&header(pid, 1), &exec);
     }

@@ -5,7 +5,8 @@
 //! ([`PasswdReader`](palisade_world::PasswdReader)), and what is not there yet comes with a later line. It is asked for at each exec in
 //! a container that nobody asked about, so that names are there by a container's first alert.
 //!
-//! Bounds: [`MAX_FILES`] files, the one that was asked for longest ago goes first; [`MAX_NAMES`] names in all, past which a file has none.
+//! Bounds: [`MAX_FILES`] files, the one that was asked for longest ago goes first; [`MAX_NAMES`] names in all, past which a file has none;
+//! what is longer than [`LONGEST_NAME`] is no name.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,9 @@ pub const FRESH_NS: u64 = 60_000_000_000;
 pub const MAX_FILES: usize = 4096;
 /// Names kept in all: a few dozen for each of a thousand containers, some 5 MiB.
 pub const MAX_NAMES: usize = 65_536;
+
+/// Bytes of a name: Linux's own bound (`LOGIN_NAME_MAX`). The file is a container's, and a trace may be anybody's.
+pub const LONGEST_NAME: usize = 256;
 
 #[derive(Debug, Default)]
 struct File {
@@ -72,7 +76,7 @@ impl Users {
         file.names.clear();
         let mut all = BTreeMap::new();
         // The first line of a uid is the one that getpwuid(3) finds.
-        for (uid, name) in names.unwrap_or_default() {
+        for (uid, name) in names.unwrap_or_default().into_iter().filter(|(_, name)| name.len() <= LONGEST_NAME) {
             all.entry(uid).or_insert(name);
         }
         if self.names + all.len() <= MAX_NAMES {
@@ -110,6 +114,9 @@ mod tests {
         users.answered(A, Some(vec![(33, "www-data".into()), (33, "alias".into())]));
         assert_eq!(users.name(A, 33), Some("www-data"));
         assert_eq!((users.name(A, 34), users.name(PasswdOf::Host, 33)), (None, None));
+        let names = [LONGEST_NAME, LONGEST_NAME + 1].map(|length| "x".repeat(length));
+        users.answered(A, Some((33..).zip(names).collect()));
+        assert_eq!((users.name(A, 33).is_some(), users.name(A, 34)), (true, None));
         users.answered(A, None);
         assert_eq!((users.name(A, 33), users.unanswered()), (None, 1), "gone from the file: no more known");
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod alerting;
+pub mod attribution;
 mod compile;
 mod configuring;
 mod enforcing;

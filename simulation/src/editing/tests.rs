@@ -1,6 +1,8 @@
 //! Parts of a trace, and traces of parts.
 
-use palisade_kernel_abi::record::{Body, Header as RecordHeader};
+use std::io::Cursor;
+
+use palisade_kernel_abi::record::{Body, Exit, Header as RecordHeader, Record, RecordWriter};
 use palisade_wire::trace::Ending;
 
 use super::*;
@@ -39,9 +41,8 @@ fn read(bytes: &[u8]) -> Told {
 
 fn cut_out(bytes: &[u8], span: &Span) -> Vec<u8> {
     let mut reader = TraceReader::open(bytes).expect("a trace");
-    let header = reader.header().clone();
-    let part = cut(&header, || reader.next_part(), span, Vec::new()).expect("cut");
-    assert_eq!(reader.report().damaged, 0);
+    let (part, left_out) = cut(&mut reader, span, Vec::new()).expect("cut");
+    assert_eq!((reader.report().damaged, left_out), (0, 0));
     part
 }
 
@@ -74,7 +75,7 @@ fn unit_merging_parts_tells_each_act_once() {
     let whole = traces::trace(traces::POLICY);
     let first = cut_out(&whole, &span(0, 22));
     let second = cut_out(&whole, &span(21, 100));
-    let (merged, reports) = merge(vec![&second[..], &first[..]], Vec::new()).expect("merged");
+    let (merged, reports) = merge(vec![Cursor::new(&second), Cursor::new(&first)], Vec::new()).expect("merged");
     assert_eq!(reports.len(), 2);
     let mut times = read(&merged).times;
     times.sort_unstable();
@@ -88,8 +89,11 @@ fn unit_merging_refuses_traces_of_two_nodes() {
     let header = Header { node: "n2".into(), ..reader.header().clone() };
     assert!(reader.next_part().expect("bytes").is_some());
     let other = TraceWriter::begin(Vec::new(), &header).and_then(TraceWriter::finish).expect("written");
-    let error = merge(vec![&whole[..], &other[..]], Vec::new()).expect_err("two nodes");
+    let error = merge(vec![Cursor::new(&whole), Cursor::new(&other)], Vec::new()).expect_err("two nodes");
     assert!(error.to_string().contains("node n1") && error.to_string().contains("node n2"), "{error}");
+    assert!(matches!(error, EditError::Input { which: 1, .. }), "{error:?}");
+    let error = merge(vec![Cursor::new(&whole[..]), Cursor::new(b"none")], Vec::new()).expect_err("no trace");
+    assert!(matches!(error, EditError::Input { which: 1, .. }), "{error:?}");
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn unit_redaction_and_merging_carry_what_is_missing_into_what_they_make() {
     let told = read(&redacted);
     assert_eq!(told.ending, Ending::Whole);
     assert!(losses(&told.facts).iter().any(|(_, loss)| loss.malformed > 0), "{:?}", told.facts);
-    let (merged, _) = merge(vec![cut_off], Vec::new()).expect("merged");
+    let (merged, _) = merge(vec![Cursor::new(cut_off)], Vec::new()).expect("merged");
     assert!(losses(&read(&merged).facts).iter().any(|(_, loss)| loss.malformed > 0));
     let (redacted, ..) = redact(&[&whole[..], b"more"].concat()[..], Vec::new()).expect("redacted");
     assert!(losses(&read(&redacted).facts).iter().any(|(_, loss)| loss.malformed > 0));
@@ -162,7 +166,7 @@ fn unit_merging_keeps_what_a_process_executes_against_an_older_snapshot_of_it() 
     let first = cut_out(&whole, &span(0, 30));
     // From before the exec at 21 s: its snapshot has the shell's process as the server's.
     let second = cut_out(&whole, &span(21, 100));
-    let (merged, _) = merge(vec![&first[..], &second[..]], Vec::new()).expect("merged");
+    let (merged, _) = merge(vec![Cursor::new(&first), Cursor::new(&second)], Vec::new()).expect("merged");
     let mut picture = Picture::default();
     for part in parts(&merged) {
         match part {
@@ -188,4 +192,71 @@ fn unit_trace_behind_another_is_complained_of() {
     assert_eq!(complaints(&whole), [""; 0]);
     let both = complaints(&[&whole[..], &whole[..]].concat());
     assert!(both.len() == 1 && both[0].contains("trace merge"), "{both:?}");
+}
+
+/// A file of a rotation: a record each tenth of a second of these seconds.
+fn of_seconds(part: u32, from: u64, until: u64) -> Vec<u8> {
+    let whole = traces::trace(traces::POLICY);
+    let header = TraceReader::open(&whole[..]).expect("a trace").header().clone();
+    let header = Header { part, boot_ns: from * SECOND, unix_ns: header.unix_ns + from * SECOND, ..header };
+    let mut writer = TraceWriter::begin(Vec::new(), &header).expect("written");
+    for second in from..until {
+        let mut records = RecordWriter::default();
+        for tenth in 0..10 {
+            let boot_ns = second * SECOND + tenth * SECOND / 10;
+            let header = RecordHeader { sequence: second * 10 + tenth, boot_ns, slot: 4, ..RecordHeader::default() };
+            let body = Body::Exit(Exit { status: 0 });
+            records.write(&Record { header, body, decision: None }).expect("fits");
+        }
+        let mut block = Batches::new();
+        block.push(records.bytes(), |_| true);
+        writer.records(&block).expect("written");
+    }
+    writer.finish().expect("written")
+}
+
+#[test]
+fn unit_merging_the_files_of_a_long_rotation_remembers_only_what_the_next_one_may_have() {
+    let files: Vec<Vec<u8>> =
+        (0..40_u32).map(|part| of_seconds(part, 100 + u64::from(part) * 20, 125 + u64::from(part) * 20)).collect();
+    let mut seen = Seen::default();
+    let (merged, _) = merge_by(files.iter().map(Cursor::new).collect(), Vec::new(), &mut seen).expect("merged");
+    let times = read(&merged).times;
+    assert_eq!(times, (1000..1000 + 40 * 200 + 50).map(|tenth| tenth * SECOND / 10).collect::<Vec<_>>());
+    // Five seconds that the last one had, and the five of the next.
+    assert!(seen.most <= 100, "{} remembered of {}", seen.most, times.len());
+    // One file without its index is known by its heads all the same as far as they go: nothing of the others may be forgotten.
+    let mut cut_off = files.clone();
+    let last = cut_off.len() - 1;
+    let length = cut_off[last].len() - 100;
+    cut_off[last].truncate(length);
+    let (merged, reports) = merge(cut_off.iter().map(Cursor::new).collect(), Vec::new()).expect("merged");
+    assert_eq!(read(&merged).times, times);
+    assert!(reports[last].ending != Ending::Whole && reports[0].ending == Ending::Whole);
+}
+
+#[test]
+fn unit_cutting_a_damaged_trace_says_how_much_is_missing_of_the_span() {
+    let whole = of_seconds(0, 100, 120);
+    let head = |second: usize| {
+        let places = whole.windows(4).enumerate().filter(|(_, bytes)| *bytes == b"PBLK").map(|(at, _)| at);
+        places.skip(1).nth(second - 100).expect("a block")
+    };
+    let lost = |bytes: &[u8], from, until| {
+        let mut reader = TraceReader::open(bytes).expect("a trace");
+        let (part, _) = cut(&mut reader, &span(from, until), Vec::new()).expect("cut");
+        let told = read(&part);
+        assert_eq!(told.ending, Ending::Whole);
+        losses(&told.facts)
+    };
+    assert_eq!(lost(&whole, 104, 110), []);
+    let mut damaged = whole.clone();
+    damaged[head(107) + 60] ^= 1;
+    let of = |at: u64, malformed| [(at, Loss { malformed, ..Loss::default() })];
+    assert_eq!(lost(&damaged, 104, 110), of(110 * SECOND, 10));
+    assert_eq!(lost(&damaged, 104, 105), [], "what is damaged behind the span is none of it");
+    // Its head says what is missing, and the file ends there.
+    let cut_off = &whole[..head(113) + 60];
+    assert_eq!(lost(cut_off, 104, 118), of(112 * SECOND + 9 * SECOND / 10, 10));
+    assert_eq!(lost(cut_off, 104, 110), []);
 }

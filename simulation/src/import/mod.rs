@@ -14,6 +14,9 @@ use std::{collections::BTreeMap, io};
 
 use palisade_wire::trace::WriteError;
 
+/// What the program of a trace is called that was made of another tool's.
+pub const IMPORTED: &str = "imported from ";
+
 /// Reasons that are told apart.
 const MAX_REASONS: usize = 512;
 /// Single lines of which it is said what is wrong with them.

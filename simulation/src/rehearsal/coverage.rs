@@ -2,17 +2,20 @@
 //!
 //! An act of a class that nobody asked to see leaves no record, so that a rule about it was not tried: that is said of the rule, and is not
 //! the same as a rule that nothing went against.
+//!
+//! Executions a node records whatever is asked for. Another tool, whose log or capture was imported, does not: of a workload without any,
+//! it is not known whether they were seen.
 
 use palisade_domain::{Visibility, VisibilityClass};
 use palisade_policy::ir::{Matcher, Preset, Rule, SyscallMatch};
 use palisade_protocol::observed_calls;
 use palisade_world::visibility;
 
-/// Why the rule is not judged by records that were made under these visibilities; none where it is.
-pub(super) fn unjudged(rule: &Rule, seen: &[Visibility]) -> Option<String> {
+/// Why the rule is not judged by records that were made under these visibilities, executions among them or not; none where it is.
+pub(super) fn unjudged(rule: &Rule, seen: &[Visibility], has_executions: bool) -> Option<String> {
     match &rule.matcher {
-        // Seen always.
-        Matcher::Process(_) | Matcher::Preset(Preset::FilelessExec | Preset::Exec) => None,
+        Matcher::Process(_) | Matcher::Preset(Preset::FilelessExec | Preset::Exec) => (!has_executions)
+            .then(|| "no execution is in what was imported: whether any was to be seen, it does not tell".into()),
         Matcher::File(_) => by_class(VisibilityClass::File, "opens", seen),
         Matcher::Socket(_) | Matcher::Destination(_) => by_class(VisibilityClass::Network, "sockets", seen),
         Matcher::Ptrace(_) => by_class(VisibilityClass::Process, "tracing of processes", seen),

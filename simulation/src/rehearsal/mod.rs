@@ -7,14 +7,15 @@
 //! What is rehearsed is a world that has already happened: what a workload would have done after a denial, nobody knows.
 //!
 //! Limits: acts that the trace does not hold (what visibility did not ask for, what is counted as lost) are not rehearsed, and the report has the
-//! losses; an execution of a script is judged by the
-//! script and by its interpreter, as a node does, where the record has the script's own path, and is undecidable where it has only what the
-//! caller called it, or where an older trace does not tell of scripts; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
-//! out. Rules on system calls audit, here as anywhere.
+//! losses; an execution of a script is judged by the script and by its interpreter, as a node does, where the record has the script's own
+//! path, and is undecidable where it has only what the caller called it, or where an older trace does not tell of scripts; a rule about
+//! acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left out. Rules on system
+//! calls audit, here as anywhere. Default postures are those that are given, else the trace's own ([`Held`]).
 
 pub mod act;
 mod coverage;
 mod lost;
+mod postures;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,11 @@ use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPat
 use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
+use crate::import::IMPORTED;
+
 pub use act::{Judged, Missing};
 use lost::Lost;
+pub use postures::{Given, Held, Of, Said};
 pub use report::{Denied, Example, Report, Undecided, Unjudged};
 
 /// Acts that folded records are still matched with; what is older is matched no more, and its repeats are counted as undecidable.
@@ -50,7 +54,7 @@ const NAMING_NS: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub struct Rehearsal {
     set: PolicySet,
-    postures: Postures,
+    given: Given,
     chosen: Vec<String>,
     /// Names of those that a workload of a trace is called by.
     called: BTreeSet<String>,
@@ -74,12 +78,22 @@ pub struct OfTrace<'r> {
     visibility: Visibility,
     /// When a slot was named of which no record came since: what is seen of it is told in a fact behind that one.
     named: BTreeMap<Slot, u64>,
+    /// The trace was made of what another tool saw: executions are in it if that tool was told to see them.
+    is_imported: bool,
+    /// Slots of whose workload an execution is in the trace.
+    executed: BTreeSet<Slot>,
     /// Slots whose workload is gone: what is seen of nobody is of no account.
     gone: BTreeSet<Slot>,
     unix_minus_boot_ns: u64,
     lost: Lost,
     /// The first record's time.
     first_ns: Option<u64>,
+    /// As the newest policy set of the trace has them.
+    recorded: Option<Postures>,
+    /// Those that policies are of.
+    held: Held,
+    /// What was judged since they came to hold is in the report.
+    is_said: bool,
     /// Acts that a folded record may repeat: process, time and kind.
     sent: BTreeMap<(u64, u32, Kind), Verdict>,
 }
@@ -97,11 +111,11 @@ enum Verdict {
 }
 
 impl Rehearsal {
-    /// Of this set, for workloads of these names or for all.
+    /// Of this set, for workloads of these names or for all, by the default postures that are given and else those of each trace.
     #[must_use]
-    pub fn new(set: PolicySet, postures: Postures, workloads: Vec<String>) -> Self {
+    pub fn new(set: PolicySet, given: Given, workloads: Vec<String>) -> Self {
         let (compiler, report) = (Compiler::new(Bounds::default()), Report::default());
-        Self { set, postures, chosen: workloads, called: BTreeSet::new(), compiler, report, selecting: BTreeSet::new() }
+        Self { set, given, chosen: workloads, called: BTreeSet::new(), compiler, report, selecting: BTreeSet::new() }
     }
 
     /// Begins a trace.
@@ -117,9 +131,14 @@ impl Rehearsal {
             visibility: header.visibility,
             unix_minus_boot_ns: header.unix_ns.saturating_sub(header.boot_ns),
             named: BTreeMap::new(),
+            is_imported: header.program.starts_with(IMPORTED),
+            executed: BTreeSet::new(),
             gone: BTreeSet::new(),
             lost: Lost::default(),
             first_ns: None,
+            recorded: None,
+            held: Held::new(self.given, None),
+            is_said: false,
             sent: BTreeMap::new(),
             rehearsal: self,
         }
@@ -142,9 +161,9 @@ impl Rehearsal {
     }
 
     /// The policy of a workload; none where none selects it.
-    fn policy(&mut self, workload: &Workload) -> Option<Arc<CompiledPolicy>> {
+    fn policy(&mut self, workload: &Workload, postures: Postures) -> Option<Arc<CompiledPolicy>> {
         self.selecting.extend(self.set.policies_for(workload).map(|policy| policy.reference.to_string()));
-        let rules = self.set.rules_for(workload, &BTreeMap::new(), self.postures);
+        let rules = self.set.rules_for(workload, &BTreeMap::new(), postures);
         for part in &rules.unheld {
             let why = format!("nothing holds it on any kernel: {}", part.reason);
             self.report.unjudged(&part.policy.to_string(), &part.place, workload, &why, 0);
@@ -176,9 +195,27 @@ impl OfTrace<'_> {
 
     /// The trace is over.
     pub fn end(mut self) {
+        self.hold_recorded();
         let slots: Vec<Slot> = self.policies.keys().copied().collect();
         slots.into_iter().for_each(|slot| self.cover(slot));
         self.rehearsal.report.missing_records += self.lost.records();
+    }
+
+    /// Before anything is judged: a snapshot names workloads before it tells of postures, and these may change while it is recorded.
+    fn hold_recorded(&mut self) {
+        let held = Held::new(self.rehearsal.given, self.recorded);
+        if held.postures() != self.held.postures() {
+            for (slot, policy) in &mut self.policies {
+                if let (Some(_), Some(workload)) = (&policy, self.workloads.get(slot)) {
+                    *policy = self.rehearsal.policy(workload, held.postures());
+                }
+            }
+        }
+        self.is_said &= held == self.held;
+        self.held = held;
+        if !std::mem::replace(&mut self.is_said, true) && !self.rehearsal.report.postures.contains(&held) {
+            self.rehearsal.report.postures.push(held);
+        }
     }
 
     /// Names the rules of a slot's workload that its records say nothing about.
@@ -187,8 +224,9 @@ impl OfTrace<'_> {
             return;
         };
         let seen = self.seen.remove(&slot).unwrap_or_default();
+        let has_executions = self.executed.remove(&slot) || !self.is_imported;
         for rule in policy.rules.iter().chain(&policy.observed) {
-            if let Some(why) = coverage::unjudged(rule, &seen) {
+            if let Some(why) = coverage::unjudged(rule, &seen, has_executions) {
                 self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);
             }
         }
@@ -231,7 +269,8 @@ impl OfTrace<'_> {
                 }
                 let called = self.rehearsal.chosen.iter().filter(|name| is_called(*slot, workload, name));
                 self.rehearsal.called.extend(called.cloned());
-                let policy = if self.chosen.has(*slot) { self.rehearsal.policy(workload) } else { None };
+                let policy =
+                    if self.chosen.has(*slot) { self.rehearsal.policy(workload, self.held.postures()) } else { None };
                 if policy.is_some() {
                     self.rehearsal.report.selected(workload);
                 }
@@ -249,8 +288,10 @@ impl OfTrace<'_> {
                 let slots: Vec<Slot> = self.policies.keys().copied().collect();
                 slots.into_iter().for_each(|slot| self.sees_from(slot, fact.boot_ns));
             }
-            What::PolicySet(set) if set.postures != self.rehearsal.postures => {
-                self.rehearsal.report.has_other_postures = true;
+            What::PolicySet(set) => {
+                self.recorded = Some(set.postures);
+                let held = Held::new(self.rehearsal.given, self.recorded).postures();
+                self.rehearsal.report.has_other_postures |= held != set.postures;
             }
             What::Clock(offset) => self.unix_minus_boot_ns = *offset,
             What::Loss(loss) => self.lost.said(loss),
@@ -262,6 +303,7 @@ impl OfTrace<'_> {
     /// In the order of their times: the rings of several CPUs, and what a responder tells, stand one after the other, and a process must be
     /// known before its acts. A node has only its batches to put in order; a block is up to a second of them.
     fn block(&mut self, bytes: &[u8]) {
+        self.hold_recorded();
         let mut records: Vec<Record<'_>> = RecordReader::new(bytes).flatten().collect();
         records.sort_by_key(|record| record.header.boot_ns);
         for record in &records {
@@ -288,6 +330,9 @@ impl OfTrace<'_> {
         };
         self.sees(slot);
         self.named.remove(&slot);
+        if matches!(record.body, Body::Exec(_)) && record.decision.is_none() {
+            self.executed.insert(slot);
+        }
         if header.phase == Phase::Runtime {
             return;
         }

@@ -7,12 +7,17 @@ use palisade_domain::{UnixNanos, Workload};
 use palisade_kernel_abi::record::Record;
 use serde::Serialize;
 
-use super::act::Missing;
+use super::{act::Missing, postures::Held};
 
 /// Examples of a row.
 pub const EXAMPLES: usize = 3;
 /// Rows that are told apart; what is beyond is counted in the last, which has no process.
 pub const MAX_ROWS: usize = 10_000;
+/// Bytes of names and examples in all rows: those of a trace are as long as whoever made it likes.
+pub const MAX_BYTES: usize = 32 << 20;
+
+/// Bytes of an example beside its resource.
+const EXAMPLE: usize = 128;
 
 /// Acts of one process of a workload that one rule would deny.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,14 +106,20 @@ pub struct Report {
     pub damages: u64,
     /// Workloads that were asked for by names that nobody has.
     pub unknown_workloads: BTreeSet<String>,
-    /// A trace was recorded under other default postures than those of this rehearsal.
+    /// Default postures that held, each of some of what was judged.
+    pub postures: Vec<Held>,
+    /// A trace was recorded under other default postures than those that are given.
     pub has_other_postures: bool,
     /// Records that the traces say they have not; what was folded is not among them.
     pub missing_records: u64,
     /// Workloads that the policies select.
     pub workloads: BTreeSet<String>,
+    /// Times that a further one was named, for which there was no room.
+    pub more_workloads: u64,
     /// Workloads whose policy does not compile, and why.
     pub refused: BTreeMap<String, String>,
+    #[serde(skip)]
+    bytes: usize,
     #[serde(skip)]
     rows: BTreeMap<(String, String, String, String), usize>,
     #[serde(skip)]
@@ -124,6 +135,15 @@ impl Report {
         self.denied.iter().map(|row| row.count).sum()
     }
 
+    /// Takes so many bytes, if they are there.
+    const fn takes(&mut self, bytes: usize) -> bool {
+        let is_room = self.bytes.saturating_add(bytes) <= MAX_BYTES;
+        if is_room {
+            self.bytes += bytes;
+        }
+        is_room
+    }
+
     /// One rule, or acts of it.
     pub(super) fn unjudged(&mut self, policy: &str, place: &str, workload: &Workload, reason: &str, acts: u64) {
         let key = (policy.to_owned(), place.to_owned(), name(workload), reason.to_owned());
@@ -131,7 +151,8 @@ impl Report {
             row.acts += acts;
             return;
         }
-        if self.unjudged.len() >= MAX_ROWS {
+        let bytes = 2 * (key.0.len() + key.1.len() + key.2.len() + key.3.len());
+        if self.unjudged.len() >= MAX_ROWS || !self.takes(bytes) {
             self.more_unjudged += 1;
             return;
         }
@@ -145,17 +166,23 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         let is_judged = self.unjudged.is_empty() && self.undecidable.is_empty() && self.more_unjudged == 0;
         let is_there = self.damages == 0 && self.missing_records == 0 && self.of_before == 0;
-        is_judged && is_there && !self.workloads.is_empty()
+        is_judged && is_there && (!self.workloads.is_empty() || self.more_workloads > 0)
     }
 
     pub(super) fn selected(&mut self, workload: &Workload) {
-        if self.workloads.len() < MAX_ROWS {
-            self.workloads.insert(name(workload));
+        let name = name(workload);
+        if self.workloads.contains(&name) {
+            return;
+        }
+        if self.workloads.len() < MAX_ROWS && self.takes(name.len()) {
+            self.workloads.insert(name);
+        } else {
+            self.more_workloads += 1;
         }
     }
 
     pub(super) fn refused(&mut self, workload: &str, reason: &str) {
-        if self.refused.len() < MAX_ROWS {
+        if self.refused.len() < MAX_ROWS && self.takes(workload.len() + reason.len()) {
             self.refused.insert(workload.to_owned(), reason.to_owned());
         }
     }
@@ -164,7 +191,8 @@ impl Report {
     pub(super) fn denied(&mut self, of: Denied, example: impl FnOnce() -> Example) -> usize {
         let mut of = of;
         let key = |of: &Denied| (of.policy.clone(), of.place.clone(), of.workload.clone(), of.process.clone());
-        if self.rows.len() >= MAX_ROWS && !self.rows.contains_key(&key(&of)) {
+        let bytes = 2 * (of.policy.len() + of.place.len() + of.workload.len() + of.process.len());
+        if !self.rows.contains_key(&key(&of)) && (self.rows.len() >= MAX_ROWS || !self.takes(bytes)) {
             of = Denied {
                 policy: "more".into(),
                 place: String::new(),
@@ -177,11 +205,11 @@ impl Report {
             self.denied.push(of);
             self.denied.len() - 1
         });
+        let is_wanted = self.denied.get(row).is_some_and(|denied| denied.examples.len() < EXAMPLES);
+        let example = is_wanted.then(example).filter(|example| self.takes(example.resource.len() + EXAMPLE));
         if let Some(denied) = self.denied.get_mut(row) {
             denied.count += 1;
-            if denied.examples.len() < EXAMPLES {
-                denied.examples.push(example());
-            }
+            denied.examples.extend(example);
         }
         row
     }
@@ -243,4 +271,50 @@ pub(super) fn example(record: &Record<'_>, unix_minus_boot_ns: u64) -> Example {
         act.map(|act| (act.subject.operation.name().to_owned(), act.subject.resource)).unwrap_or_default();
     let time = UnixNanos(record.header.boot_ns.saturating_add(unix_minus_boot_ns)).rfc3339();
     Example { time, pid: record.header.tgid, operation, resource }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use palisade_domain::WorkloadKind;
+
+    use super::*;
+
+    fn workload(name: String) -> Workload {
+        Workload {
+            kind: WorkloadKind::Container,
+            name,
+            namespace: String::new(),
+            container: String::new(),
+            container_id: None,
+            image: String::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn unit_rehearsal_report_is_bounded_in_bytes_and_counts_what_has_no_room() {
+        let mut report = Report::default();
+        let long = |number: usize| number.to_string() + &"x".repeat(1 << 20);
+        for number in 0..40 {
+            report.selected(&workload(long(number)));
+        }
+        assert_eq!((report.workloads.len(), report.more_workloads), (31, 9));
+        for number in 0..3 {
+            report.unjudged("p", "a[0]", &workload(long(number)), "why", 1);
+            let of = Denied {
+                policy: "p".into(),
+                place: "a[0]".into(),
+                workload: long(number),
+                process: String::new(),
+                count: 0,
+                examples: Vec::new(),
+            };
+            let example = || Example { time: String::new(), pid: 1, operation: String::new(), resource: long(number) };
+            report.denied(of, example);
+        }
+        assert_eq!((report.denied.len(), report.denials(), report.more_unjudged), (1, 3, 3));
+        assert!(report.denied[0].examples.is_empty() && report.denied[0].workload.is_empty());
+    }
 }

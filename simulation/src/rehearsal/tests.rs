@@ -1,5 +1,6 @@
 //! Acts held against policies.
 
+use palisade_domain::Posture;
 use palisade_kernel_abi::record::{
     Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Script, Text,
 };
@@ -11,7 +12,7 @@ use crate::replay::tests as traces;
 
 fn rehearse(bytes: &[u8], policy: &str, workloads: Vec<String>) -> Report {
     let set = PolicySet::parse([("p.yaml", policy.as_bytes())]).expect("sound");
-    let mut rehearsal = Rehearsal::new(set, Postures::default(), workloads);
+    let mut rehearsal = Rehearsal::new(set, Given::default(), workloads);
     let mut reader = TraceReader::open(bytes).expect("a trace");
     let mut of_trace = rehearsal.trace(&reader.header().clone());
     while let Some(part) = reader.next_part().expect("bytes") {
@@ -149,7 +150,7 @@ fn unit_rehearsal_counts_what_was_folded_as_often_as_it_was_done() {
         write(40, Body::Folded(unknown));
     }
     let set = PolicySet::parse([("p.yaml", policy("  file: {matchPaths: [{path: /etc/hosts}]}\n").as_bytes())]);
-    let mut rehearsal = Rehearsal::new(set.expect("sound"), Postures::default(), Vec::new());
+    let mut rehearsal = Rehearsal::new(set.expect("sound"), Given::default(), Vec::new());
     let mut of_trace = rehearsal.trace(&Header::default());
     let named = Fact { boot_ns: 0, what: What::WorkloadNamed(Slot(4), traces::workload()) };
     of_trace.part(&Part::Facts(vec![named]));
@@ -250,7 +251,7 @@ const HOSTS: &str = "  file: {matchPaths: [{path: /etc/nothing}]}\n";
 
 fn of_facts(facts: Vec<(u64, What)>, workloads: Vec<String>) -> Report {
     let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
-    let mut rehearsal = Rehearsal::new(set, Postures::default(), workloads);
+    let mut rehearsal = Rehearsal::new(set, Given::default(), workloads);
     let header = Header { visibility: "file".parse().expect("a class"), ..Header::default() };
     let mut of_trace = rehearsal.trace(&header);
     of_trace.part(&Part::Facts(facts.into_iter().map(|(boot_ns, what)| Fact { boot_ns, what }).collect()));
@@ -285,7 +286,7 @@ fn unit_rehearsal_of_a_trace_with_losses_or_damages_is_not_complete() {
     let late = of(&[&before[..], &[lost(9, &[]), lost(8, &[])]].concat());
     assert_eq!(late.missing_records, 1, "a number that came late");
     let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
-    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+    let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
     let mut of_trace = rehearsal.trace(&Header { visibility: "file".parse().expect("a class"), ..Header::default() });
     of_trace.part(&Part::Facts(vec![Fact { boot_ns: 0, what: named() }]));
     of_trace.end();
@@ -322,7 +323,7 @@ fn unit_rehearsal_cannot_decide_acts_of_a_slot_that_no_fact_names() {
     let body = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
     writer.write(&Record { header, body, decision: None }).expect("fits");
     let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
-    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+    let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
     let mut of_trace = rehearsal.trace(&Header::default());
     let mut block = palisade_wire::trace::Batches::new();
     block.push(writer.bytes(), |_| true);
@@ -348,16 +349,78 @@ fn unit_rehearsal_says_that_postures_differ() {
     let bytes = traces::trace(traces::POLICY);
     let same = rehearse(&bytes, &policy(HOSTS), Vec::new());
     assert!(!same.has_other_postures);
+    assert_eq!(same.postures.iter().map(|held| held.file.by).collect::<Vec<_>>(), [Said::Recorded]);
     let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
-    let other = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
-    let mut rehearsal = Rehearsal::new(set, other, Vec::new());
+    let given = Given { file: Some(Posture::Block), ..Given::default() };
+    let mut rehearsal = Rehearsal::new(set, given, Vec::new());
     let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
     let mut of_trace = rehearsal.trace(&reader.header().clone());
     while let Some(part) = reader.next_part().expect("bytes") {
         of_trace.part(&part);
     }
     of_trace.end();
-    assert!(rehearsal.report().has_other_postures);
+    let report = rehearsal.report();
+    assert!(report.has_other_postures);
+    let said: Vec<_> = report.postures.iter().map(|held| (held.file.by, held.network.by)).collect();
+    assert_eq!(said, [(Said::Given, Said::Recorded)]);
+}
+
+#[test]
+fn unit_rehearsal_adopts_the_postures_that_a_trace_was_recorded_under_unless_others_are_given() {
+    let body = "  file: {matchPaths: [{path: /etc/allowed}]}\n  action: Allow\n";
+    let allowing = policy(body).replace("  action: Allow\n  action: Block\n", "  action: Allow\n");
+    let of = |given: Given, recorded: Option<Posture>| {
+        let set = PolicySet::parse([("p.yaml", allowing.as_bytes())]).expect("sound");
+        let mut rehearsal = Rehearsal::new(set, given, Vec::new());
+        let mut of_trace =
+            rehearsal.trace(&Header { visibility: "file".parse().expect("a class"), ..Header::default() });
+        let recorded = recorded.map(|file| {
+            let postures = Postures { file, ..Postures::default() };
+            let (generation, documents) = (palisade_domain::Generation(2), Arc::from([]));
+            What::PolicySet(palisade_wire::trace::PolicyDocuments { generation, postures, documents })
+        });
+        let facts = [Some(named()), recorded].into_iter().flatten().map(|what| Fact { boot_ns: 1, what });
+        of_trace.part(&Part::Facts(facts.collect()));
+        let mut writer = palisade_kernel_abi::record::RecordWriter::default();
+        let header = RecordHeader { slot: 4, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
+        let body = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
+        writer.write(&Record { header, body, decision: None }).expect("fits");
+        let mut block = palisade_wire::trace::Batches::new();
+        block.push(writer.bytes(), |_| true);
+        of_trace.part(&Part::Records(block));
+        of_trace.end();
+        let report = rehearsal.report();
+        (report.denials(), report.audited, report.postures[0].file.by)
+    };
+    let given = |posture| Given { file: Some(posture), ..Given::default() };
+    assert_eq!(of(Given::default(), None), (0, 1, Said::Default));
+    assert_eq!(of(Given::default(), Some(Posture::Block)), (1, 0, Said::Recorded));
+    assert_eq!(of(given(Posture::Audit), Some(Posture::Block)), (0, 1, Said::Given));
+    assert_eq!(of(given(Posture::Block), Some(Posture::Audit)), (1, 0, Said::Given));
+}
+
+#[test]
+fn unit_rehearsal_of_an_import_does_not_judge_processes_of_which_no_execution_is_in_it() {
+    let of = |program: &str, executes: bool| {
+        let rules = policy("  process: {matchPaths: [{path: /bin/no}]}\n");
+        let set = PolicySet::parse([("p.yaml", rules.as_bytes())]).expect("sound");
+        let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
+        let mut of_trace = rehearsal.trace(&Header { program: program.into(), ..Header::default() });
+        of_trace.part(&Part::Facts(vec![Fact { boot_ns: 1, what: named() }]));
+        let mut writer = palisade_kernel_abi::record::RecordWriter::default();
+        let header = RecordHeader { slot: 4, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
+        let body = Body::Exec(Exec { path: text(b"/bin/sh"), ..Exec::default() });
+        writer.write(&Record { header, body, decision: None }).expect("fits");
+        let mut block = palisade_wire::trace::Batches::new();
+        block.push(writer.bytes(), |_| executes);
+        of_trace.part(&Part::Records(block));
+        of_trace.end();
+        rehearsal.report().unjudged.into_iter().map(|row| row.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(of("0.1.0", false), [""; 0], "a node records each");
+    let imported = format!("{IMPORTED}logs");
+    assert_eq!(of(&imported, true), [""; 0]);
+    assert!(of(&imported, false)[0].starts_with("no execution is in what was imported"));
 }
 
 fn of_script(path: Text<'static>, count: u32) -> Body<'static> {

@@ -10,27 +10,38 @@ use palisade_policy::{
     ir::{Postures, Rule, WorkloadRules},
 };
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
-use palisade_protocol::{CompilePolicy, CompiledPolicy, PolicyAnnounced, PolicyInstalled};
+use palisade_protocol::{
+    CompilePolicy, CompiledPolicy, PolicyAnnounced, PolicyInstalled,
+    attribution::{Attribution, DecidingRule},
+};
 use palisade_wire::trace::{Held, PolicyDocuments, PolicyOfSlot};
 use palisade_world::{BootNanos, Gap, HeldFamily, Installed};
 
-/// Policies of a slot that are told apart by number: as many as alerts keep.
-const KEPT: usize = 4;
+/// Sets that are kept, and the bytes of their documents; the newest always is.
+const MAX_SETS: usize = 64;
+const MAX_SET_BYTES: usize = 8 << 20;
+
+#[derive(Debug)]
+struct Set {
+    policies: PolicySet,
+    postures: Postures,
+    /// Of its documents.
+    bytes: usize,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Policies {
     compiler: Compiler,
-    sets: BTreeMap<Generation, (PolicySet, Postures)>,
+    sets: BTreeMap<Generation, Set>,
     workloads: BTreeMap<Slot, Arc<Workload>>,
-    /// By slot, the newest last: generation, number, policy.
-    in_force: BTreeMap<Slot, Vec<(Generation, u32, Arc<CompiledPolicy>)>>,
+    attribution: Attribution,
 }
 
 impl Default for Policies {
     fn default() -> Self {
-        let (sets, workloads, in_force) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { compiler: Compiler::new(Bounds::default()), sets, workloads, in_force }
+        let (sets, workloads, attribution) = (BTreeMap::new(), BTreeMap::new(), Attribution::default());
+        Self { compiler: Compiler::new(Bounds::default()), sets, workloads, attribution }
     }
 }
 
@@ -44,19 +55,21 @@ impl Policies {
         let files = documents.documents.iter().map(|(name, content)| (name.as_str(), &content[..]));
         let (set, found) = PolicySet::parse_good(files);
         let refused = found.iter().find(|found| found.severity.refuses()).map(ToString::to_string);
+        let bytes = documents.documents.iter().map(|(_, content)| content.len()).sum();
+        self.sets.insert(documents.generation, Set { policies: set, postures: documents.postures, bytes });
         // A few sets are in use at a time: as many as slots lag behind.
-        while self.sets.len() > 64 {
+        let all = |sets: &BTreeMap<Generation, Set>| sets.values().map(|set| set.bytes).sum::<usize>();
+        while self.sets.len() > MAX_SETS || (self.sets.len() > 1 && all(&self.sets) > MAX_SET_BYTES) {
             self.sets.pop_first();
         }
-        self.sets.insert(documents.generation, (set, documents.postures));
         refused.map(|refused| {
             format!("generation {}: a document that the node held is refused here: {refused}", documents.generation)
         })
     }
 
     fn rules(&self, policy: PolicyOfSlot) -> Option<Arc<WorkloadRules>> {
-        let (set, postures) = self.sets.get(&policy.generation)?;
-        Some(set.rules_for(self.workloads.get(&policy.slot)?, &BTreeMap::new(), *postures))
+        let Set { policies, postures, .. } = self.sets.get(&policy.generation)?;
+        Some(policies.rules_for(self.workloads.get(&policy.slot)?, &BTreeMap::new(), *postures))
     }
 
     /// What the node compiled, if it compiles to the same here.
@@ -75,18 +88,13 @@ impl Policies {
 
     pub(super) fn announced(&mut self, policy: PolicyOfSlot) -> (PolicyAnnounced, Option<String>) {
         let (compiled, note) = self.compiled(policy);
-        (PolicyAnnounced { slot: policy.slot, generation: policy.generation, policy: compiled }, note)
+        let fact = PolicyAnnounced { slot: policy.slot, generation: policy.generation, policy: compiled };
+        self.attribution.announced(&fact);
+        (fact, note)
     }
 
     pub(super) fn installed(&mut self, policy: PolicyOfSlot, held: &Held) -> (PolicyInstalled, Option<String>) {
         let (compiled, note) = self.compiled(policy);
-        if let Some(compiled) = &compiled {
-            let of_slot = self.in_force.entry(policy.slot).or_default();
-            of_slot.push((policy.generation, held.number, Arc::clone(compiled)));
-            if of_slot.len() > KEPT {
-                of_slot.remove(0);
-            }
-        }
         let gap = |(what, reason): &(String, String)| Gap { what: what.clone(), reason: reason.clone() };
         let families = held
             .families
@@ -98,17 +106,33 @@ impl Policies {
         let not_held = rules.map(|rules| not_held(&rules, &installed.families)).unwrap_or_default();
         let (slot, generation) = (policy.slot, policy.generation);
         let not_held = Arc::from(not_held);
-        (PolicyInstalled { slot, generation, policy: compiled, installed, not_held }, note)
+        let fact = PolicyInstalled { slot, generation, policy: compiled, installed, not_held };
+        self.attribution.installed(&fact);
+        (fact, note)
     }
 
     /// The rule that a decision names.
     pub(super) fn rule(&self, slot: Slot, record: &Record<'_>, index: u32) -> Option<Arc<Rule>> {
         let taken = record.decision?;
-        let of_slot = self.in_force.get(&slot)?;
-        let is_it = |(generation, number, _): &&(Generation, u32, Arc<CompiledPolicy>)| {
-            generation.0 == taken.generation && *number == taken.policy
-        };
-        let (_, _, policy) = of_slot.iter().rev().find(is_it)?;
-        policy.rule(index).cloned()
+        let rule = DecidingRule::Compiled(index);
+        self.attribution.rule(slot, Generation(taken.generation), taken.policy, rule).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_replay_keeps_the_newest_policy_sets_of_a_trace_within_their_bytes() {
+        let mut policies = Policies::default();
+        let content: Arc<[u8]> = vec![b'#'; 3 << 20].into();
+        for generation in 1..10 {
+            let documents = Arc::from([("a.yaml".to_owned(), Arc::clone(&content))]);
+            let (generation, postures) = (Generation(generation), Postures::default());
+            // Refused or not, as large as they are: a set of it holds no more than its documents.
+            let _ = policies.set(&PolicyDocuments { generation, postures, documents });
+        }
+        assert_eq!(policies.sets.keys().copied().collect::<Vec<_>>(), [Generation(8), Generation(9)]);
     }
 }

@@ -188,6 +188,40 @@ fn unit_replay_of_decisions_tells_each_as_the_kernel_took_it() {
 }
 
 #[test]
+fn unit_replay_of_decisions_names_rules_as_alerts_do_before_a_policy_is_in_force_and_whatever_failed_since() {
+    let bytes = trace(POLICY);
+    let decided = |change: &dyn Fn(Vec<Fact>) -> Vec<Fact>, output| {
+        let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
+        let mut replay = Replay::new(reader.header(), Options { output, ..Options::default() });
+        let mut out = Vec::new();
+        while let Some(part) = reader.next_part().expect("bytes") {
+            let part = if let Part::Facts(facts) = part { Part::Facts(change(facts)) } else { part };
+            replay.part(&part, &mut out);
+        }
+        replay.end(&mut out);
+        let key = if output == Output::Decisions { "place" } else { "rule" };
+        values(std::str::from_utf8(&out).expect("text")).iter().filter(|line| !line[key].is_null()).count()
+    };
+    let announced = |mut facts: Vec<Fact>| {
+        facts.retain(|fact| !matches!(fact.what, What::PolicyInstalled(..)));
+        facts
+    };
+    // Sets that never came into force displace what is in force nowhere.
+    let failed = |mut facts: Vec<Fact>| {
+        let sets = (3..20).flat_map(|generation| {
+            let policy = PolicyOfSlot { slot: Slot(4), generation: Generation(generation), blob: Some([7; 32]) };
+            [What::PolicyAnnounced(policy)]
+        });
+        facts.extend(sets.map(|what| Fact { boot_ns: 10 * SECOND, what }));
+        facts
+    };
+    for output in [Output::Decisions, Output::Alerts] {
+        assert_eq!(decided(&announced, output), 2, "{output:?}");
+        assert_eq!(decided(&failed, output), 2, "{output:?}");
+    }
+}
+
+#[test]
 fn unit_replay_names_no_rule_where_the_documents_compile_to_another_blob() {
     let (text, counts, notes) = replayed(&trace(&POLICY.replace("/etc/shadow", "/etc/gshadow")), Options::default());
     assert_eq!((counts.lines, counts.unattributed), (2, 2));

@@ -6,11 +6,12 @@ use palisade_domain::Slot;
 use palisade_kernel_abi::record::{slices, slot_and_time};
 
 use super::{
-    MAX_BATCH_BYTES, MAX_BYTES, MAX_RECORDS,
+    MAX_BATCH_BYTES, MAX_BYTES, MAX_MEMORY, MAX_RECORDS,
     cbor::{CborError, Items, Reading},
     columns::{self, ColumnsError},
     fact::Fact,
     frame::{BlockHead, BlockKind, MAX_CONTENT, sum},
+    holding::TooMuch,
     index::MAX_SLOTS,
 };
 
@@ -37,6 +38,14 @@ pub enum BlockError {
         /// How much.
         bytes: usize,
     },
+    /// What is made of it when it is read takes more memory than a reader has.
+    #[error("what is in it takes {memory} bytes of memory, and {most} are a block's")]
+    TakesMuch {
+        /// How much.
+        memory: usize,
+        /// How much it may.
+        most: usize,
+    },
     /// zstd failed.
     #[error("zstd: {0}")]
     Compression(#[source] std::io::Error),
@@ -57,6 +66,12 @@ pub enum Damage {
     /// Its columns are no records.
     #[error("its records: {0}")]
     Columns(#[from] ColumnsError),
+    /// Its facts are more than is held of a trace.
+    #[error("its facts: {0}")]
+    Holding(#[from] TooMuch),
+    /// A fact of another kind is in it.
+    #[error("it is a checkpoint, and tells of something else than processes")]
+    NoCheckpoint,
     /// Something stands behind its content.
     #[error("there is something behind its content")]
     Longer,
@@ -72,6 +87,10 @@ pub enum Damage {
 
 impl Block {
     fn of(kind: BlockKind, content: Items, records: u32, times: (u64, u64)) -> Result<Self, BlockError> {
+        let memory = content.memory();
+        if memory > MAX_MEMORY {
+            return Err(BlockError::TakesMuch { memory, most: MAX_MEMORY });
+        }
         let content = content.into_bytes();
         let too_large = BlockError::TooLarge { bytes: content.len() };
         let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= MAX_CONTENT).ok_or(too_large)?;
@@ -103,7 +122,7 @@ impl Block {
     /// Where they are too many for a block.
     pub fn facts(facts: &[Fact]) -> Result<Self, BlockError> {
         let mut content = Items::default();
-        content.array(facts.len());
+        content.list::<Fact>(facts.len(), 1);
         facts.iter().for_each(|fact| fact.write(&mut content));
         let times = facts.iter().map(|fact| fact.boot_ns);
         let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
@@ -146,7 +165,7 @@ impl Block {
     /// # Errors
     /// Where its bytes changed since.
     pub fn facts_told(&self) -> Result<Vec<Fact>, Damage> {
-        read_facts(&Self::content(&self.head, &self.stored)?)
+        read_facts(&Self::content(&self.head, &self.stored)?, |_, _| Ok(()))
     }
 
     /// The records of a block that was kept as it was made.
@@ -158,11 +177,22 @@ impl Block {
     }
 }
 
-/// Reads a block of facts.
-pub(super) fn read_facts(content: &[u8]) -> Result<Vec<Fact>, Damage> {
-    let mut reading = Reading::new(content);
-    let count = reading.array("facts")?;
-    let facts = (0..count).map(|_| Fact::read(&mut reading)).collect::<Result<Vec<_>, _>>()?;
+/// Reads a block of facts; `each` is told the bytes of memory that each takes, and may refuse it.
+pub(super) fn read_facts(
+    content: &[u8],
+    mut each: impl FnMut(&Fact, usize) -> Result<(), Damage>,
+) -> Result<Vec<Fact>, Damage> {
+    let mut reading = Reading::within(content, MAX_MEMORY);
+    let mut refused = Ok(());
+    let facts = reading.list("facts", 1, |reading| {
+        let before = reading.left();
+        let fact = Fact::read(reading)?;
+        if refused.is_ok() {
+            refused = each(&fact, size_of::<Fact>() + before - reading.left());
+        }
+        Ok(fact)
+    })?;
+    refused?;
     if reading.is_over() { Ok(facts) } else { Err(Damage::Longer) }
 }
 
@@ -278,13 +308,20 @@ impl Batches {
 
 /// Reads a block of records.
 pub(super) fn read_records(head: &BlockHead, content: &[u8]) -> Result<Batches, Damage> {
-    let mut reading = Reading::new(content);
+    let most = head.records as usize;
+    if most > MAX_RECORDS {
+        return Err(ColumnsError::Number { what: "the number of records", found: most as u64 }.into());
+    }
+    // No batch is empty and no shape unused, so that there are no more of either than records.
+    let mut reading = Reading::within(content, most * (size_of::<u32>() + columns::SHAPE));
     if reading.map("records")? != 3 {
         return Err(reading.wanted("a map of three").into());
     }
     reading.key(1, "batches")?;
-    let batches = reading.array("batches")?;
-    let counts = (0..batches).map(|_| reading.number::<u32>("a batch's records")).collect::<Result<Vec<_>, _>>()?;
+    let counts = reading.list("batches", 1, |reading| {
+        let at = reading.wanted("a batch with a record");
+        reading.number::<u32>("a batch's records").and_then(|count| if count > 0 { Ok(count) } else { Err(at) })
+    })?;
     let records = counts.iter().fold(0_usize, |sum, count| sum.saturating_add(*count as usize));
     if records != head.records as usize {
         return Err(Damage::Records { head: head.records, content: records });

@@ -243,9 +243,11 @@ struct Shape {
 }
 
 fn shapes(reading: &mut Reading<'_>) -> Result<Vec<Shape>, ColumnsError> {
-    let numbers = reading.array("the shapes")?;
-    let mut shapes = Vec::with_capacity(numbers / 2);
-    for _ in 0..numbers / 2 {
+    let mut shapes = Vec::new();
+    let count = reading.elements("the shapes", 2)?;
+    reading.take_memory(count.saturating_mul(SHAPE), "the shapes")?;
+    shapes.reserve_exact(count);
+    for _ in 0..count {
         let first: u64 = reading.number("a shape")?;
         let words: usize = reading.number("a shape's words")?;
         let len = (first >> 32) as usize;
@@ -259,6 +261,9 @@ fn shapes(reading: &mut Reading<'_>) -> Result<Vec<Shape>, ColumnsError> {
     }
     Ok(shapes)
 }
+
+/// Bytes of memory of a shape that is read.
+pub(super) const SHAPE: usize = size_of::<Shape>();
 
 /// Numbers of a column, read one after the other.
 struct Column {

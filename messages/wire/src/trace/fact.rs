@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use palisade_domain::{ContainerId, Family, Generation, Posture, Slot, Tier, Visibility, Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
 
-use super::cbor::{CborError, Items, Reading};
+use super::cbor::{CborError, Items, OWNED, Reading};
 
 /// One fact and when it was so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +76,11 @@ pub struct PolicyDocuments {
     /// The global postures.
     pub postures: Postures,
     /// Name and content of each sound file, by name.
-    pub documents: Arc<[(String, Arc<[u8]>)]>,
+    pub documents: Arc<[Document]>,
 }
+
+/// Name and content of a file.
+pub type Document = (String, Arc<[u8]>);
 
 /// Which policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +154,8 @@ pub struct Loss {
     /// What the kernel counted since its probes were loaded: record kind and reason (`RingFull`, `Folded`) to count.
     pub kernel: Vec<(u16, String, u64)>,
 }
+
+type OfFamily = (Family, (Tier, Vec<(String, String)>));
 
 const FAMILIES: [Family; 9] = [
     Family::Process,
@@ -235,7 +240,7 @@ impl Fact {
             What::SnapshotEnd => begin(out, 11, 0),
             What::KubernetesObject(bytes) => {
                 begin(out, 12, 1);
-                out.bytes(bytes);
+                out.owned_bytes(bytes);
             }
             What::Settings { visibility, throttle } => {
                 begin(out, 13, 2);
@@ -285,7 +290,7 @@ impl Fact {
             8 => What::Place(Place::read(reading)?),
             9 => What::Clock(reading.number("a clock's offset")?),
             10 => What::Loss(Loss::read(reading)?),
-            12 => What::KubernetesObject(reading.bytes("an object")?.to_vec()),
+            12 => What::KubernetesObject(reading.owned_bytes("an object")?.to_vec()),
             13 => {
                 let at = reading.wanted("classes of visibility");
                 let visibility = reading.text("visibility")?.parse().map_err(|_| at)?;
@@ -320,24 +325,26 @@ pub(super) fn read_throttle(reading: &mut Reading<'_>) -> Result<Option<(u32, u3
 }
 
 fn write_workload(workload: &Workload, out: &mut Items) {
+    out.takes(size_of::<Workload>());
     put_one_of(&KINDS, &workload.kind, out);
     for text in [&workload.name, &workload.namespace, &workload.container] {
-        out.text(text);
+        out.owned(text);
     }
     match &workload.container_id {
-        Some(id) => out.text(&id.0),
+        Some(id) => out.owned(&id.0),
         None => out.null(),
     }
-    out.text(&workload.image);
-    out.array(2 * workload.labels.len());
+    out.owned(&workload.image);
+    out.list::<(String, String)>(workload.labels.len(), 2);
     for (key, value) in &workload.labels {
-        out.text(key);
-        out.text(value);
+        out.owned(key);
+        out.owned(value);
     }
 }
 
 fn read_workload(reading: &mut Reading<'_>) -> Result<Workload, CborError> {
-    let text = |reading: &mut Reading<'_>| reading.text("a workload's text").map(str::to_owned);
+    let text = |reading: &mut Reading<'_>| reading.owned("a workload's text");
+    reading.take_memory(size_of::<Workload>(), "a workload")?;
     Ok(Workload {
         kind: one_of(&KINDS, reading, "a kind of workload")?,
         name: text(reading)?,
@@ -345,23 +352,27 @@ fn read_workload(reading: &mut Reading<'_>) -> Result<Workload, CborError> {
         container: text(reading)?,
         container_id: reading.optional(text)?.map(ContainerId),
         image: text(reading)?,
-        labels: {
-            let labels = reading.array("labels")? / 2;
-            (0..labels).map(|_| Ok((text(reading)?, text(reading)?))).collect::<Result<_, CborError>>()?
-        },
+        labels: reading.list("labels", 2, |reading| Ok((text(reading)?, text(reading)?)))?.into_iter().collect(),
     })
 }
 
 impl PolicyDocuments {
+    /// Bytes of memory that its documents take.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let of = |(name, content): &Document| size_of::<Document>() + 2 * OWNED + name.len() + content.len();
+        self.documents.iter().map(of).sum()
+    }
+
     fn write(&self, out: &mut Items) {
         out.number(self.generation.0);
         for posture in [self.postures.file, self.postures.network, self.postures.capabilities] {
             put_one_of(&POSTURES, &posture, out);
         }
-        out.array(2 * self.documents.len());
+        out.list::<Document>(self.documents.len(), 2);
         for (name, content) in self.documents.iter() {
-            out.text(name);
-            out.bytes(content);
+            out.owned(name);
+            out.owned_bytes(content);
         }
     }
 
@@ -370,12 +381,11 @@ impl PolicyDocuments {
         let posture = |reading: &mut Reading<'_>| one_of(&POSTURES, reading, "a posture");
         let postures =
             Postures { file: posture(reading)?, network: posture(reading)?, capabilities: posture(reading)? };
-        let count = reading.array("policy documents")? / 2;
-        let document = |reading: &mut Reading<'_>| {
-            Ok((reading.text("a document's name")?.to_owned(), Arc::from(reading.bytes("a document")?)))
+        let document = |reading: &mut Reading<'_>| -> Result<Document, CborError> {
+            Ok((reading.owned("a document's name")?, Arc::from(reading.owned_bytes("a document")?)))
         };
-        let documents: Result<Vec<_>, CborError> = (0..count).map(|_| document(reading)).collect();
-        Ok(Self { generation, postures, documents: Arc::from(documents?) })
+        let documents = reading.list("policy documents", 2, document)?;
+        Ok(Self { generation, postures, documents: Arc::from(documents) })
     }
 }
 
@@ -402,29 +412,28 @@ impl PolicyOfSlot {
 impl Held {
     fn write(&self, out: &mut Items) {
         out.number(self.number);
-        out.array(3 * self.families.len());
+        out.list::<OfFamily>(self.families.len(), 3);
         for (family, (tier, gaps)) in &self.families {
             put_one_of(&FAMILIES, family, out);
             put_one_of(&TIERS, tier, out);
-            out.array(2 * gaps.len());
+            out.list::<(String, String)>(gaps.len(), 2);
             for (what, reason) in gaps {
-                out.text(what);
-                out.text(reason);
+                out.owned(what);
+                out.owned(reason);
             }
         }
     }
 
     fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
         let number = reading.number("a policy's number")?;
-        let mut families = BTreeMap::new();
-        for _ in 0..reading.array("families")? / 3 {
+        let family = |reading: &mut Reading<'_>| -> Result<OfFamily, CborError> {
             let family = one_of(&FAMILIES, reading, "a family")?;
             let tier = one_of(&TIERS, reading, "a tier")?;
-            let text = |reading: &mut Reading<'_>| reading.text("a gap").map(str::to_owned);
-            let gaps = reading.array("gaps")? / 2;
-            let gaps = (0..gaps).map(|_| Ok((text(reading)?, text(reading)?))).collect::<Result<_, CborError>>()?;
-            families.insert(family, (tier, gaps));
-        }
+            let text = |reading: &mut Reading<'_>| reading.owned("a gap");
+            let gaps = reading.list("gaps", 2, |reading| Ok((text(reading)?, text(reading)?)))?;
+            Ok((family, (tier, gaps)))
+        };
+        let families = reading.list("families", 3, family)?.into_iter().collect();
         Ok(Self { number, families })
     }
 }
@@ -442,9 +451,9 @@ impl Process {
             None => out.null(),
         }
         out.number(self.uid);
-        out.text(&self.executable);
-        out.array(self.arguments.len());
-        self.arguments.iter().for_each(|argument| out.text(argument));
+        out.owned(&self.executable);
+        out.list::<String>(self.arguments.len(), 1);
+        self.arguments.iter().for_each(|argument| out.owned(argument));
         out.number(self.own_pid);
         out.number(self.pid_namespace);
         for number in [self.slot.map(|slot| slot.0), self.tty] {
@@ -464,17 +473,15 @@ impl Process {
             Ok((reading.number("a process id")?, reading.number("a start")?))
         })?;
         let uid = reading.number("a user id")?;
-        let executable = reading.text("an executable")?.to_owned();
-        let count = reading.array("arguments")?;
-        let arguments: Result<_, CborError> =
-            (0..count).map(|_| reading.text("an argument").map(str::to_owned)).collect();
+        let executable = reading.owned("an executable")?;
+        let arguments = reading.list("arguments", 1, |reading| reading.owned("an argument"))?;
         Ok(Self {
             pid,
             start_ticks,
             parent,
             uid,
             executable,
-            arguments: arguments?,
+            arguments,
             own_pid: reading.number("a process id")?,
             pid_namespace: reading.number("a namespace")?,
             slot: if has_place { reading.optional(slot)? } else { None },
@@ -492,10 +499,10 @@ impl Users {
         }
         match &self.names {
             Some(names) => {
-                out.array(2 * names.len());
+                out.list::<(u32, String)>(names.len(), 2);
                 for (uid, name) in names {
                     out.number(*uid);
-                    out.text(name);
+                    out.owned(name);
                 }
             }
             None => out.null(),
@@ -505,10 +512,8 @@ impl Users {
     fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
         let slot = slot(reading)?;
         let mount_namespace = reading.optional(|reading| reading.number("a mount namespace"))?;
-        let names = reading.optional(|reading| {
-            let count = reading.array("names of users")? / 2;
-            (0..count).map(|_| Ok((reading.number("a user id")?, reading.text("a user's name")?.to_owned()))).collect()
-        })?;
+        let name = |reading: &mut Reading<'_>| Ok((reading.number("a user id")?, reading.owned("a user's name")?));
+        let names = reading.optional(|reading| reading.list("names of users", 2, name))?;
         Ok(Self { slot, mount_namespace, names })
     }
 }
@@ -518,8 +523,8 @@ impl Place {
         out.number(self.slot.0);
         out.number(self.pid);
         out.number(self.cgroup);
-        out.text(&self.cgroup_path);
-        out.text(&self.root);
+        out.owned(&self.cgroup_path);
+        out.owned(&self.root);
     }
 
     fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
@@ -527,8 +532,8 @@ impl Place {
             slot: slot(reading)?,
             pid: reading.number("a process id")?,
             cgroup: reading.number("a cgroup")?,
-            cgroup_path: reading.text("a cgroup's path")?.to_owned(),
-            root: reading.text("a root")?.to_owned(),
+            cgroup_path: reading.owned("a cgroup's path")?,
+            root: reading.owned("a root")?,
         })
     }
 }
@@ -538,10 +543,10 @@ impl Loss {
         out.number(self.missing);
         out.number(self.shed);
         out.number(self.malformed);
-        out.array(3 * self.kernel.len());
+        out.list::<(u16, String, u64)>(self.kernel.len(), 3);
         for (kind, reason, count) in &self.kernel {
             out.number(*kind);
-            out.text(reason);
+            out.owned(reason);
             out.number(*count);
         }
     }
@@ -549,11 +554,10 @@ impl Loss {
     fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
         let (missing, shed) = (reading.number("a count")?, reading.number("a count")?);
         let malformed = reading.number("a count")?;
-        let rows = reading.array("what the kernel lost")? / 3;
         let row = |reading: &mut Reading<'_>| {
-            Ok((reading.number("a kind")?, reading.text("a reason")?.to_owned(), reading.number("a count")?))
+            Ok((reading.number("a kind")?, reading.owned("a reason")?, reading.number("a count")?))
         };
-        let kernel: Result<Vec<_>, CborError> = (0..rows).map(|_| row(reading)).collect();
-        Ok(Self { missing, shed, malformed, kernel: kernel? })
+        let kernel = reading.list("what the kernel lost", 3, row)?;
+        Ok(Self { missing, shed, malformed, kernel })
     }
 }

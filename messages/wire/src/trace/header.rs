@@ -47,6 +47,8 @@ pub struct Header {
 }
 
 const PAIRS: usize = 17;
+/// Bytes of memory that a header takes, at most: names of ten thousand workloads.
+pub(super) const MAX_MEMORY: usize = 1 << 20;
 
 impl Header {
     pub(super) fn write(&self, out: &mut Items) {
@@ -59,7 +61,7 @@ impl Header {
         };
         for text in texts {
             next(out);
-            out.text(text);
+            out.owned(text);
         }
         let numbers = [
             self.boot_ns,
@@ -76,8 +78,8 @@ impl Header {
         }
         for list in [&self.redacted, &self.workloads] {
             next(out);
-            out.array(list.len());
-            list.iter().for_each(|text| out.text(text));
+            out.list::<String>(list.len(), 1);
+            list.iter().for_each(|text| out.owned(text));
         }
         next(out);
         out.text(&self.visibility.to_string());
@@ -105,7 +107,7 @@ impl Header {
         ];
         for text in texts {
             next(reading)?;
-            *text = reading.text("a text of the header")?.to_owned();
+            *text = reading.owned("a text of the header")?;
         }
         let mut numbers = [0_u64; 7];
         for number in &mut numbers {
@@ -120,9 +122,7 @@ impl Header {
         header.part = u32::try_from(part).map_err(|_| reading.wanted("a part's number"))?;
         for list in [&mut header.redacted, &mut header.workloads] {
             next(reading)?;
-            for _ in 0..reading.array("a list of the header")? {
-                list.push(reading.text("a text of the header")?.to_owned());
-            }
+            *list = reading.list("a list of the header", 1, |reading| reading.owned("a text of the header"))?;
         }
         next(reading)?;
         header.visibility = reading.text("visibility")?.parse().map_err(|_| reading.wanted("classes of visibility"))?;

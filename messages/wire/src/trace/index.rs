@@ -64,7 +64,7 @@ pub(super) fn write(entries: &[Entry], out: &mut Items) {
 }
 
 pub(super) fn read(reading: &mut Reading<'_>) -> Result<Vec<Entry>, CborError> {
-    let count = reading.array("the index")? / 6;
+    let count = reading.elements("the index", 6)?;
     if count > MAX_BLOCKS {
         return Err(reading.wanted("an index of no more blocks than a file has"));
     }
@@ -80,7 +80,11 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Result<Vec<Entry>, CborError> {
             first_ns: reading.number("a time")?,
             last_ns: reading.number("a time")?,
             slots: reading.optional(|reading| {
+                let at = reading.wanted("no more slots than an entry names");
                 let slots = reading.array("slots")?;
+                if slots > MAX_SLOTS {
+                    return Err(at);
+                }
                 (0..slots).map(|_| reading.number("a slot").map(Slot)).collect()
             })?,
         });

@@ -1,7 +1,8 @@
 //! The trace format: what a node recorded, to be replayed anywhere.
 //!
 //! Invariant: a trace is read to its last whole block whatever happened to it behind that, and says what is missing; no record is given out
-//! that is not the one that was recorded. Every length is held against a bound and against what is there before it is allocated.
+//! that is not the one that was recorded. Every length is held against a bound and against what is there before it is allocated, and what is made
+//! of a block against a bound of memory: a hostile file of any length takes some 200 MiB.
 //!
 //! # The file, version 1
 //! All numbers of this table are little-endian.
@@ -50,6 +51,9 @@
 //!   node keeps them throughout. Who reads in order knows them and passes over it.
 //! - **Index**: an array of `place, kind, records, first, last, slots` for each block before it ([`index::Entry`]).
 //!
+//! Bounds of memory, which a writer keeps as a reader holds to them: the facts of a block take [`MAX_MEMORY`] bytes ([`cbor::OWNED`] for each
+//! text and what it says, and the elements of lists as they are in memory), the header a mebibyte, what is told of all slots [`MAX_HELD`].
+//!
 //! A trace is written and read without seeking. With a whole file, [`seek`] reads only all facts, the blocks of records of a time and a
 //! workload, and before the first of these what follows the last checkpoint: at most [`CHECKPOINT_RECORDS`] records and a block.
 //!
@@ -69,6 +73,7 @@ mod columns;
 pub mod fact;
 pub mod frame;
 mod header;
+mod holding;
 pub mod index;
 mod passing;
 pub mod picture;
@@ -77,11 +82,14 @@ pub mod seek;
 mod writer;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 pub use block::{Batches, Block, BlockError, Damage};
 pub use fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
 pub use header::Header;
+pub use holding::{MAX_HELD, TooMuch};
 pub use passing::Passing;
 pub use picture::{Acting, Chosen, Picture, checkpoint_of, is_called};
 pub use reader::{Damaged, Ending, OpenError, Part, Report, TraceReader};
@@ -97,5 +105,7 @@ pub const CHECKPOINT_RECORDS: u64 = 8 * BLOCK_RECORDS as u64;
 pub const MAX_BATCH_BYTES: usize = 512 * palisade_kernel_abi::record::MAX_LEN;
 /// Records of a block, at most: a batch more than [`BLOCK_RECORDS`], where a batch is of the shortest records.
 pub const MAX_RECORDS: usize = BLOCK_RECORDS + MAX_BATCH_BYTES / palisade_kernel_abi::record::HEAD_SIZE;
+/// Bytes of memory that a block's facts take, at most: twice its content. What is more goes into several.
+pub const MAX_MEMORY: usize = 2 * frame::MAX_CONTENT;
 /// Bytes of a block's records, at most.
 pub const MAX_BYTES: usize = BLOCK_BYTES + MAX_BATCH_BYTES;

@@ -3,8 +3,13 @@
 //! Invariant: [`Picture::facts`] tells, as a start snapshot, what a reader would know who read everything before. It is how a trace that
 //! begins in the middle (the last minutes, a part that was cut out, the next file of a rotation) begins like any other.
 //!
-//! Bounds: as many slots as there are; [`MAX_PROCESSES`] processes, past which new ones are left out; policy sets that
-//! a policy in force is of, and the newest.
+//! Bounds: as many slots as there are (of a trace, what a reader holds: [`MAX_HELD`](super::MAX_HELD)); [`MAX_PROCESSES`] processes with
+//! [`MAX_PATH_BYTES`] of executables, past which new ones are left out, and [`MAX_ARGUMENT_BYTES`] of arguments, past which new ones have
+//! none: both are counted ([`Picture::left_out`]). Policy sets that a policy in force is of, and the newest: [`MAX_SET_BYTES`] of
+//! documents, past which the oldest are forgotten, so that a policy of them has no text.
+//!
+//! Decision: a process that does not fit loses its arguments first, because its executable is what rules and chains hang on, and because
+//! whoever is recorded chooses the arguments: 4,096 processes with as many as a record carries would leave nobody else any room.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,12 +19,21 @@ use std::{
 use palisade_domain::{Generation, Slot, Visibility, Workload, text::lossless};
 use palisade_kernel_abi::record::{Body, Exec, Header, Record};
 
-use super::fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
+use super::{
+    cbor::OWNED,
+    fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What},
+};
 
 /// Twice the process ids of a default machine.
 pub const MAX_PROCESSES: usize = 65_536;
+/// Bytes of executables' paths, as they are told: those of all processes, each its own.
+pub const MAX_PATH_BYTES: usize = 16 << 20;
+/// The same of arguments.
+pub const MAX_ARGUMENT_BYTES: usize = 32 << 20;
 /// Policy sets past which those are forgotten that nobody is held to.
 const KEPT_SETS: usize = 32;
+/// Bytes of their documents.
+pub const MAX_SET_BYTES: usize = 32 << 20;
 const TICK_NS: u64 = 10_000_000;
 
 type Key = (u32, u64);
@@ -27,9 +41,36 @@ type Key = (u32, u64);
 #[derive(Debug, Default)]
 struct Image {
     executable: String,
-    arguments: Vec<String>,
+    /// Each ended by NUL: a string of its own for each would take many times as much.
+    arguments: Box<str>,
+    /// What the arguments take as they are told.
+    argument_bytes: usize,
     /// Controlling terminal at the exec; none where no exec was seen.
     tty: Option<u32>,
+}
+
+impl Image {
+    fn new<S: AsRef<str>>(executable: String, arguments: impl Iterator<Item = S>, tty: Option<u32>) -> Self {
+        let (mut joined, mut argument_bytes) = (String::new(), 0);
+        for argument in arguments {
+            joined.push_str(argument.as_ref());
+            joined.push('\0');
+            argument_bytes += size_of::<String>() + OWNED + argument.as_ref().len();
+        }
+        Self { executable, arguments: joined.into_boxed_str(), argument_bytes, tty }
+    }
+
+    fn path_bytes(&self) -> usize {
+        OWNED + self.executable.len()
+    }
+
+    fn without_arguments(&self) -> Self {
+        Self { executable: self.executable.clone(), tty: self.tty, ..Self::default() }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        self.arguments.split_terminator('\0').map(str::to_owned).collect()
+    }
 }
 
 /// Who acts, as far as it is known.
@@ -74,6 +115,10 @@ pub struct Picture {
     users: BTreeMap<Slot, Users>,
     settings: Option<(Visibility, Option<(u32, u32)>)>,
     processes: BTreeMap<Key, Known>,
+    /// Of all processes' executables and arguments.
+    path_bytes: usize,
+    argument_bytes: usize,
+    left_out: u64,
     clock: Option<u64>,
     loss: Loss,
 }
@@ -132,15 +177,19 @@ impl Picture {
 
     /// Not before there are many: of a snapshot, sets come before who is held to them.
     fn forget_sets(&mut self) {
-        if self.sets.len() > KEPT_SETS {
+        let mut bytes: usize = self.sets.values().map(PolicyDocuments::memory).sum();
+        if self.sets.len() > KEPT_SETS || bytes > MAX_SET_BYTES {
             let used = self.used_sets();
             self.sets.retain(|generation, _| used.contains(generation));
+            bytes = self.sets.values().map(PolicyDocuments::memory).sum();
+        }
+        while bytes > MAX_SET_BYTES && self.sets.len() > 1 {
+            bytes -= self.sets.pop_first().map_or(0, |(_, oldest)| oldest.memory());
         }
     }
 
     fn listed(&mut self, process: &Process) {
-        let image =
-            Image { executable: process.executable.clone(), arguments: process.arguments.clone(), tty: process.tty };
+        let image = Image::new(process.executable.clone(), process.arguments.iter(), process.tty);
         let known = Known {
             parent: process.parent,
             uid: process.uid,
@@ -155,13 +204,36 @@ impl Picture {
     /// A checkpoint tells all that live.
     pub fn forget_processes(&mut self) {
         self.processes.clear();
+        (self.path_bytes, self.argument_bytes) = (0, 0);
     }
 
-    fn keep(&mut self, key: Key, known: Known) {
-        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&key) {
+    /// Processes that are not known, or without their arguments, since there was no room.
+    #[must_use]
+    pub const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    fn keep(&mut self, key: Key, mut known: Known) {
+        self.forget_process(key);
+        let is_full = self.processes.len() >= MAX_PROCESSES;
+        if is_full || self.path_bytes + known.image.path_bytes() > MAX_PATH_BYTES {
+            self.left_out += 1;
             return;
         }
+        if self.argument_bytes + known.image.argument_bytes > MAX_ARGUMENT_BYTES {
+            self.left_out += 1;
+            known.image = Arc::new(known.image.without_arguments());
+        }
+        self.path_bytes += known.image.path_bytes();
+        self.argument_bytes += known.image.argument_bytes;
         self.processes.insert(key, known);
+    }
+
+    fn forget_process(&mut self, key: Key) {
+        if let Some(Known { image, .. }) = self.processes.remove(&key) {
+            self.path_bytes -= image.path_bytes();
+            self.argument_bytes -= image.argument_bytes;
+        }
     }
 
     /// One more record. Those that are no fork, exec or exit change nothing.
@@ -183,17 +255,14 @@ impl Picture {
             }
             // An exec that was decided was refused, or is told once more when it is done.
             Body::Exec(exec) if record.decision.is_none() => self.executed(own, header, exec),
-            Body::Exit(_) => drop(self.processes.remove(&own)),
+            Body::Exit(_) => self.forget_process(own),
             _ => {}
         }
     }
 
     fn executed(&mut self, own: Key, header: &Header, exec: &Exec<'_>) {
-        let image = Arc::new(Image {
-            executable: lossless(exec.path.bytes),
-            arguments: exec.arguments().map(lossless).collect(),
-            tty: Some(exec.tty),
-        });
+        let arguments = exec.arguments().map(lossless);
+        let image = Arc::new(Image::new(lossless(exec.path.bytes), arguments, Some(exec.tty)));
         let parent = (header.parent_tgid, header.parent_start_ns / TICK_NS);
         let before = self.processes.get(&own);
         let known = Known {
@@ -286,7 +355,7 @@ impl Picture {
             parent: known.parent,
             uid: known.uid,
             executable: known.image.executable.clone(),
-            arguments: if arguments { known.image.arguments.clone() } else { Vec::new() },
+            arguments: if arguments { known.image.arguments() } else { Vec::new() },
             own_pid: known.own_pid,
             pid_namespace: known.pid_namespace,
             slot: known.slot,

@@ -10,10 +10,11 @@ use palisade_kernel_abi::record::{OLDEST_VERSION, VERSION as VERSION_OF_RECORDS}
 use super::{
     block::{Batches, Block, Damage, read_facts, read_records},
     cbor::Reading,
-    fact::Fact,
+    fact::{Fact, What},
     frame::{BLOCK_HEAD, BLOCK_MARK, BlockHead, BlockKind, FILE_HEAD, HeadError, TRAILER, TRAILER_MARK, Trailer},
     frame::{VERSION, version_of},
-    header::Header,
+    header::{self, Header},
+    holding::Holding,
     index::{self, Entry},
 };
 
@@ -110,6 +111,8 @@ pub struct Report {
     pub records: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Bytes of memory that all facts took that were given out.
+    pub memory: u64,
     /// Latest time in a whole block of records, `CLOCK_BOOTTIME` nanoseconds.
     pub last_ns: u64,
     /// The first few damages.
@@ -201,6 +204,7 @@ pub struct TraceReader<R> {
     report: Report,
     next_sequence: u32,
     index: Option<Vec<Entry>>,
+    holding: Holding,
     /// Blocks are left out by intent.
     sought: bool,
 }
@@ -230,7 +234,7 @@ impl<R: Read> TraceReader<R> {
         let stored = window.peek(whole)?.get(BLOCK_HEAD..whole);
         let stored = stored.ok_or_else(|| unreadable("the file ends inside it".into()))?;
         let content = Block::content(&head, stored).map_err(|error| unreadable(error.to_string()))?;
-        let mut reading = Reading::new(&content);
+        let mut reading = Reading::within(&content, header::MAX_MEMORY);
         let header = Header::read(&mut reading).map_err(|error| unreadable(error.to_string()))?;
         if header.little_endian != cfg!(target_endian = "little") {
             return Err(OpenError::Records("of a machine of another byte order".into()));
@@ -240,7 +244,7 @@ impl<R: Read> TraceReader<R> {
         }
         window.skip(whole);
         let report = Report { blocks: 1, ..Report::default() };
-        Ok(Self { window, header, report, next_sequence: 1, index: None, sought: false })
+        Ok(Self { window, header, report, next_sequence: 1, index: None, holding: Holding::default(), sought: false })
     }
 
     /// The bytes are those of [`seek::Sought`](super::seek::Sought): blocks that are not there are not missing.
@@ -326,9 +330,22 @@ impl<R: Read> TraceReader<R> {
             self.report.ending = Ending::Cut { have, need: whole as u64, records: Some(head.records) };
             return Ok(None);
         };
+        let mut memory = 0;
         let read = Block::content(head, stored).and_then(|content| match head.kind {
-            BlockKind::Facts => read_facts(&content).map(|facts| Some(Part::Facts(facts))),
-            BlockKind::Checkpoint => read_facts(&content).map(|facts| Some(Part::Checkpoint(facts))),
+            BlockKind::Facts => {
+                let facts = read_facts(&content, |fact, of_fact| {
+                    memory += of_fact as u64;
+                    Ok(self.holding.fact(fact, of_fact)?)
+                });
+                facts.map(|facts| Some(Part::Facts(facts)))
+            }
+            BlockKind::Checkpoint => {
+                let facts = read_facts(&content, |fact, of_fact| {
+                    memory += of_fact as u64;
+                    if matches!(fact.what, What::Process(_)) { Ok(()) } else { Err(Damage::NoCheckpoint) }
+                });
+                facts.map(|facts| Some(Part::Checkpoint(facts)))
+            }
             BlockKind::Records => read_records(head, &content).map(|batches| Some(Part::Records(batches))),
             BlockKind::Index => {
                 self.index = Some(index::read(&mut Reading::new(&content))?);
@@ -348,6 +365,7 @@ impl<R: Read> TraceReader<R> {
         match read {
             Ok(part) => {
                 self.report.blocks += 1;
+                self.report.memory += memory;
                 if head.kind == BlockKind::Records {
                     self.report.records += u64::from(head.records);
                     self.report.last_ns = self.report.last_ns.max(head.last_ns);

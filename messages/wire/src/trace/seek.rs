@@ -10,7 +10,7 @@ use palisade_domain::Slot;
 use super::{
     block::Block,
     cbor::Reading,
-    frame::{BLOCK_HEAD, BlockHead, BlockKind, TRAILER, Trailer},
+    frame::{BLOCK_HEAD, BlockHead, BlockKind, FILE_HEAD, TRAILER, Trailer},
     index::{self, Entry},
 };
 
@@ -50,6 +50,30 @@ fn read(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<Vec<Ent
     file.take(u64::from(head.stored)).read_to_end(&mut stored)?;
     let content = Block::content(&head, &stored);
     Ok(content.ok().and_then(|content| index::read(&mut Reading::new(&content)).ok()))
+}
+
+/// Earliest time of all records, `CLOCK_BOOTTIME` nanoseconds, by the heads of the blocks alone; `u64::MAX` where there is none, `None` where
+/// the heads do not tell it all the way: where one is damaged, or the file ends early. The place in `file` is its first byte then.
+///
+/// # Errors
+/// What gives the bytes failed.
+pub fn first_ns(file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
+    let (mut at, mut first) = (FILE_HEAD as u64, u64::MAX);
+    let found = loop {
+        file.seek(SeekFrom::Start(at))?;
+        let mut bytes = Vec::with_capacity(BLOCK_HEAD);
+        file.by_ref().take(BLOCK_HEAD as u64).read_to_end(&mut bytes)?;
+        if bytes.first_chunk::<TRAILER>().and_then(Trailer::read).is_some() {
+            break Some(first);
+        }
+        let Some(Ok(head)) = bytes.first_chunk().map(BlockHead::read) else { break None };
+        if head.kind == BlockKind::Records {
+            first = first.min(head.first_ns);
+        }
+        at += (BLOCK_HEAD as u64) + u64::from(head.stored);
+    };
+    file.seek(SeekFrom::Start(0))?;
+    Ok(found)
 }
 
 /// What is sought. Times are `CLOCK_BOOTTIME` nanoseconds, both ends among them.

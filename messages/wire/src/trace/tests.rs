@@ -70,7 +70,7 @@ fn batch(n: u64, count: u64) -> Vec<u8> {
     writer.into_bytes()
 }
 
-fn every_fact() -> Vec<Fact> {
+pub(super) fn every_fact() -> Vec<Fact> {
     let workload = Workload {
         kind: WorkloadKind::Container,
         name: "web".into(),
@@ -117,7 +117,7 @@ fn every_fact() -> Vec<Fact> {
     (1..).zip(what).map(|(boot_ns, what)| Fact { boot_ns, what }).collect()
 }
 
-fn header() -> Header {
+pub(super) fn header() -> Header {
     Header {
         node: "n1".into(),
         cluster: "c".into(),

@@ -7,7 +7,7 @@ use super::{
     cbor::Items,
     fact::Fact,
     frame::{BLOCK_HEAD, BlockHead, BlockKind, FILE_HEAD, TRAILER, Trailer, file_head},
-    header::Header,
+    header::{Header, MAX_MEMORY as MAX_HEADER},
     index::{self, Entry, MAX_BLOCKS},
 };
 
@@ -45,6 +45,9 @@ impl<W: Write> TraceWriter<W> {
         out.write_all(&file_head())?;
         let mut content = Items::default();
         header.write(&mut content);
+        if content.memory() > MAX_HEADER {
+            return Err(BlockError::TakesMuch { memory: content.memory(), most: MAX_HEADER }.into());
+        }
         let mut writer = Self { out, at: FILE_HEAD as u64, sequence: 0, records: 0, index: Vec::new() };
         writer.block(&Block::plain(BlockKind::Header, content)?)?;
         Ok(writer)
@@ -82,7 +85,7 @@ impl<W: Write> TraceWriter<W> {
         }
         match Block::facts(facts) {
             Ok(block) => self.block(&block),
-            Err(BlockError::TooLarge { .. }) if facts.len() > 1 => {
+            Err(BlockError::TooLarge { .. } | BlockError::TakesMuch { .. }) if facts.len() > 1 => {
                 let (one, other) = facts.split_at(facts.len() / 2);
                 self.facts(one)?;
                 self.facts(other)

@@ -173,15 +173,15 @@ pub struct RehearseArguments {
     /// Only this workload; may be given more than once.
     #[arg(long = "workload", value_name = "NAME")]
     pub workloads: Vec<String>,
-    /// Default posture for exec and open.
-    #[arg(long, value_enum, default_value = "audit")]
-    pub default_file_posture: PostureArgument,
-    /// Default posture for sockets, destinations and DNS.
-    #[arg(long, value_enum, default_value = "audit")]
-    pub default_network_posture: PostureArgument,
-    /// Default posture for capabilities and ptrace.
-    #[arg(long, value_enum, default_value = "audit")]
-    pub default_capabilities_posture: PostureArgument,
+    /// Default posture for exec and open; without it, the one that the trace was recorded under.
+    #[arg(long, value_enum)]
+    pub default_file_posture: Option<PostureArgument>,
+    /// Default posture for sockets, destinations and DNS; without it, the one that the trace was recorded under.
+    #[arg(long, value_enum)]
+    pub default_network_posture: Option<PostureArgument>,
+    /// Default posture for capabilities and ptrace; without it, the one that the trace was recorded under.
+    #[arg(long, value_enum)]
+    pub default_capabilities_posture: Option<PostureArgument>,
     /// How to print.
     #[arg(long, short, value_enum, default_value = "text")]
     pub output: Output,

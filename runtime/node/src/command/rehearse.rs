@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use palisade_policy::{PolicySet, ir::Postures};
-use palisade_simulation::rehearsal::{Rehearsal, Report, Unjudged};
+use palisade_domain::Posture;
+use palisade_policy::PolicySet;
+use palisade_simulation::rehearsal::{Given, Held, Of, Rehearsal, Report, Said, Unjudged};
 use serde_json::json;
 
 use super::{Outcome, complain, policy, trace_input};
@@ -29,12 +30,12 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
             return Ok(ExitCode::from(2));
         }
     };
-    let postures = Postures {
-        file: arguments.default_file_posture.into(),
-        network: arguments.default_network_posture.into(),
-        capabilities: arguments.default_capabilities_posture.into(),
+    let given = Given {
+        file: arguments.default_file_posture.map(Into::into),
+        network: arguments.default_network_posture.map(Into::into),
+        capabilities: arguments.default_capabilities_posture.map(Into::into),
     };
-    let mut rehearsal = Rehearsal::new(set, postures, arguments.workloads.clone());
+    let mut rehearsal = Rehearsal::new(set, given, arguments.workloads.clone());
     let (mut complaints, mut unreadable) = (Vec::new(), false);
     for path in &arguments.traces {
         match rehearse(&mut rehearsal, path) {
@@ -105,6 +106,20 @@ fn unjudged(row: &Unjudged) -> String {
     }
 }
 
+fn postures(held: &Held) -> String {
+    let of = |family: &str, of: Of| {
+        let posture = if of.posture == Posture::Block { "block" } else { "audit" };
+        let by = match of.by {
+            Said::Given => "given",
+            Said::Recorded => "as recorded",
+            Said::Default => "as nothing else is said",
+        };
+        format!("{family} {posture} ({by})")
+    };
+    let all = [of("file", held.file), of("network", held.network), of("capabilities", held.capabilities)];
+    format!("default postures: {}", all.join(", "))
+}
+
 fn text(report: &Report) -> String {
     let mut rows = Vec::new();
     for row in &report.denied {
@@ -118,9 +133,10 @@ fn text(report: &Report) -> String {
         }
     }
     rows.push(format!(
-        "{} acts of {} workloads in {} records of {} traces: {} would be denied, {} audited, {} permitted",
+        "{} acts of {} workloads{} in {} records of {} traces: {} would be denied, {} audited, {} permitted",
         report.acts,
         report.workloads.len(),
+        if report.more_workloads > 0 { " and more" } else { "" },
         report.records,
         report.traces,
         report.denials(),
@@ -153,10 +169,9 @@ fn text(report: &Report) -> String {
             report.damages
         ));
     }
+    rows.extend(report.postures.iter().map(postures));
     if report.has_other_postures {
-        rows.push(
-            "the traces were recorded under other default postures: this rehearsal has those of its own options".into(),
-        );
+        rows.push("the traces were recorded under other default postures than those that are given".into());
     }
     if report.workloads.is_empty() {
         rows.push("the policies select no workload of the traces: `palisade trace info` names them".into());

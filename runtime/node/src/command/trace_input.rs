@@ -12,8 +12,9 @@ use std::{
 
 use anyhow::Context as _;
 use palisade_domain::{Slot, Workload};
+use palisade_simulation::editing::Parts;
 use palisade_wire::trace::{
-    Batches, Fact, Header, Part, Report, TraceReader, What,
+    Batches, Fact, Header, MAX_HELD, Part, Report, TraceReader, What,
     frame::BlockKind,
     index::Entry,
     is_called,
@@ -25,6 +26,9 @@ use crate::arguments::Moment;
 
 /// Of a file, of what is sought in it, or of a pipe.
 type Reader = TraceReader<Box<dyn Read>>;
+
+/// Bytes of memory of facts that are read before the first record to find it: a start snapshot, twice as much as is held of a trace.
+const MAX_AHEAD: u64 = 2 * MAX_HELD as u64;
 
 /// What of a trace.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,6 +102,11 @@ impl TraceInput {
             if begins.first_ns.is_some() {
                 break;
             }
+            if self.reader.report().memory > MAX_AHEAD {
+                return Err(io::Error::other(format!(
+                    "facts of {MAX_AHEAD} bytes of memory stand before its first record: without an index, a time of it cannot be found"
+                )));
+            }
         }
         Ok(begins)
     }
@@ -149,6 +158,20 @@ impl TraceInput {
         let unknown = self.names.iter().filter(|(_, is_there)| !is_there);
         let unknown = unknown.map(|(name, _)| format!("no workload is called {name}; there are: {known}"));
         self.report().complaints().into_iter().chain(unknown).collect()
+    }
+}
+
+impl Parts for TraceInput {
+    fn header(&self) -> &Header {
+        Self::header(self)
+    }
+
+    fn next_part(&mut self) -> io::Result<Option<Part>> {
+        Self::next_part(self)
+    }
+
+    fn report(&self) -> &Report {
+        Self::report(self)
     }
 }
 
@@ -276,15 +299,18 @@ mod tests {
         Fact { boot_ns: 0, what: What::WorkloadNamed(Slot(slot), workload.into()) }
     }
 
-    /// 100 blocks, one a second, of five workloads in turn; a checkpoint before each tenth.
-    fn long(path: &Path) {
-        let header = Header {
+    fn header() -> Header {
+        Header {
             little_endian: cfg!(target_endian = "little"),
             record_version: palisade_kernel_abi::record::VERSION,
             unix_ns: 1_000 * SECOND,
             ..Header::default()
-        };
-        let mut writer = TraceWriter::begin(File::create(path).expect("made"), &header).expect("begun");
+        }
+    }
+
+    /// 100 blocks, one a second, of five workloads in turn; a checkpoint before each tenth.
+    fn long(path: &Path) {
+        let mut writer = TraceWriter::begin(File::create(path).expect("made"), &header()).expect("begun");
         writer.facts(&(1..=5).map(workload).collect::<Vec<_>>()).expect("written");
         for second in 0..100_u64 {
             if second % 10 == 0 {
@@ -347,6 +373,24 @@ mod tests {
         assert_eq!((input.from_ns, input.until_ns), (53 * SECOND, 55 * SECOND));
         assert_eq!(read(&mut input).0.len(), 100, "who reads it leaves out what is not asked for");
         assert_eq!(input.complaints().len(), 1, "its index is cut");
+    }
+
+    #[test]
+    fn unit_trace_input_looks_for_the_first_record_behind_a_bounded_number_of_facts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("t");
+        let mut writer = TraceWriter::begin(File::create(&path).expect("made"), &header()).expect("begun");
+        let arguments = vec![String::new(); 100_000];
+        for pid in 0..40 {
+            let process = Process { pid, arguments: arguments.clone(), ..Process::default() };
+            writer.facts(&[Fact { boot_ns: 1, what: What::Process(process) }]).expect("written");
+        }
+        drop(writer);
+        let after = Some(Moment::After(std::time::Duration::from_secs(1)));
+        let asked = Asked { from: after, ..Asked::default() };
+        let error = format!("{:#}", TraceInput::open(&path, asked).err().expect("too many"));
+        assert!(error.contains("stand before its first record"), "{error}");
+        assert!(TraceInput::open(&path, Asked::default()).is_ok(), "all of it can be read");
     }
 
     #[test]

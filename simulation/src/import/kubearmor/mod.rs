@@ -3,6 +3,10 @@
 //! Invariant: nothing is made up: what a log does not tell is left empty in the record, and what all of them together lack is said
 //! ([`Imported::lacks`]). A line that is no log, or of an operation that no record stands for, is counted and named by number.
 //!
+//! What KubeArmor was told to see, its logs do not tell: of each workload a class of acts counts as seen from the first log of it on (an alert is
+//! none: a policy makes it, whatever is to be seen). Processes never do, for tracing is of them and is not in the logs; executions are known by
+//! the records of them.
+//!
 //! A process is its host process id, for logs tell no start: one id that is used again is taken for the same process.
 
 mod log;
@@ -20,7 +24,7 @@ use palisade_kernel_abi::record::{Body, Header as RecordHeader, Phase, VERSION};
 use palisade_wire::trace::{Fact, Header, Process, What};
 
 use self::log::{Log, wrapped};
-use super::{ImportError, Imported, writing::Writing};
+use super::{IMPORTED, ImportError, Imported, writing::Writing};
 
 /// Longest line that is read, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -32,7 +36,8 @@ const MAX_CONTAINERS: usize = 65_536;
 const BEGIN_NS: u64 = 1_000_000_000;
 
 /// What such a trace has not, whatever is in the logs.
-const LACKS: [&str; 8] = [
+const LACKS: [&str; 9] = [
+    "what KubeArmor was told to see: a class of acts counts as seen of a workload from the first log of it on",
     "numbers of records: whether logs were lost, it does not tell",
     "acts that KubeArmor does not log: forks, exits, and what its visibility left out",
     "executions that failed: a record of one is of one that happened",
@@ -85,6 +90,8 @@ struct Importing<W: Write> {
     offset: u64,
     slots: BTreeMap<String, Slot>,
     told: BTreeSet<Slot>,
+    /// What a log has shown to be seen of each slot.
+    seen: BTreeMap<Slot, Visibility>,
     /// What each process was last said to execute.
     acting: BTreeMap<u32, String>,
     /// Alerts among the lines: their decisions are not in the trace.
@@ -102,6 +109,7 @@ impl<W: Write> Default for Importing<W> {
             offset: 0,
             slots: BTreeMap::new(),
             told: BTreeSet::new(),
+            seen: BTreeMap::new(),
             acting: BTreeMap::new(),
             alerts: 0,
             unnamed_results: 0,
@@ -145,6 +153,7 @@ impl<W: Write> Importing<W> {
             self.skip(number, "of more containers than are told apart");
             return Ok(());
         };
+        self.sees(slot, log)?;
         self.acting(log)?;
         let boot_ns = log.unix_ns().saturating_sub(self.offset);
         let header = RecordHeader {
@@ -179,8 +188,6 @@ impl<W: Write> Importing<W> {
         let Some(to) = self.to.take() else { return Ok(()) };
         let unix_ns = log.unix_ns();
         self.offset = unix_ns.saturating_sub(BEGIN_NS);
-        let seen: Visibility =
-            [VisibilityClass::Process, VisibilityClass::File, VisibilityClass::Network].into_iter().collect();
         let header = Header {
             node: log.host_name.clone(),
             cluster: log.cluster_name.clone(),
@@ -188,8 +195,8 @@ impl<W: Write> Importing<W> {
             unix_ns,
             little_endian: cfg!(target_endian = "little"),
             record_version: VERSION,
-            visibility: seen,
-            program: "imported from logs of KubeArmor".into(),
+            visibility: Visibility::NONE,
+            program: format!("{IMPORTED}logs of KubeArmor"),
             ..Header::default()
         };
         let mut writing = Writing::begin(to, &header)?;
@@ -217,6 +224,23 @@ impl<W: Write> Importing<W> {
         Ok(Some(slot))
     }
 
+    /// What this log shows to be seen of its workload.
+    fn sees(&mut self, slot: Slot, log: &Log) -> Result<(), ImportError> {
+        let class = match log.operation.as_str() {
+            "File" => VisibilityClass::File,
+            "Network" => VisibilityClass::Network,
+            _ => return Ok(()),
+        };
+        let seen = self.seen.get(&slot).copied().unwrap_or(Visibility::NONE);
+        if !log.policy_name.is_empty() || seen.has(class) {
+            return Ok(());
+        }
+        let seen: Visibility =
+            VisibilityClass::ALL.into_iter().filter(|other| seen.has(*other) || *other == class).collect();
+        self.seen.insert(slot, seen);
+        self.fact(log, What::Visible(slot, seen))
+    }
+
     /// What acts, which each log of a file or a connection tells of its process: as a process that was there before.
     fn acting(&mut self, log: &Log) -> Result<(), ImportError> {
         let executable = log.source.split_whitespace().next().unwrap_or_default();
@@ -241,7 +265,8 @@ impl<W: Write> Importing<W> {
 
     fn end(mut self) -> Result<(W, Imported), ImportError> {
         let Some(writing) = self.writing else {
-            return Err(ImportError::NoLog(self.done.named.join("; ")));
+            let named = self.done.named.join("; ");
+            return Err(ImportError::NoLog(if named.is_empty() { "it has no line".into() } else { named }));
         };
         self.done.lacks.extend(LACKS.map(str::to_owned));
         if self.alerts > 0 {

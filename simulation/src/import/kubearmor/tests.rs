@@ -44,6 +44,13 @@ fn unit_import_makes_records_of_logs_and_says_what_they_lack() {
     let is_named =
         |fact: &&Fact| matches!(&fact.what, What::WorkloadNamed(Slot(1), workload) if workload.labels.len() == 2);
     assert_eq!(facts.iter().filter(is_named).count(), 1);
+    // The alert shows nothing of what is to be seen; the host's connection is a plain log.
+    let seen = facts.iter().filter_map(|fact| match fact.what {
+        What::Visible(slot, seen) => Some((slot, seen.to_string())),
+        _ => None,
+    });
+    assert_eq!(seen.collect::<Vec<_>>(), [(Slot::HOST, "network".to_owned())]);
+    assert_eq!(reader.header().visibility, Visibility::NONE);
     let is_shell = |fact: &&Fact| matches!(&fact.what, What::Process(process) if process.executable == "/bin/sh" && process.pid == 200);
     assert_eq!(facts.iter().filter(is_shell).count(), 1);
 }
@@ -52,6 +59,10 @@ fn unit_import_makes_records_of_logs_and_says_what_they_lack() {
 fn unit_import_of_what_is_no_log_is_refused_with_the_reason() {
     let error = import(&b"hello\n{}\n"[..], Vec::new()).expect_err("no log");
     assert!(error.to_string().contains("line 1: it is no JSON object"), "{error}");
+    for empty in ["", "\n\n"] {
+        let error = import(empty.as_bytes(), Vec::new()).expect_err("no log").to_string();
+        assert_eq!(error, "there is no log of KubeArmor in it: it has no line");
+    }
 }
 
 /// The records of a trace, one after the other.
@@ -109,6 +120,34 @@ fn unit_import_reads_logs_as_a_node_writes_them_to_a_file() {
     );
     let lacks = done.lacks.join("\n");
     assert!(lacks.contains("1 results that have no number"), "{lacks}");
+}
+
+#[test]
+fn unit_import_takes_a_class_of_acts_for_seen_from_the_first_log_of_it_on() {
+    let log = |time: u64, operation: &str, resource: &str, policy: &str| {
+        format!(
+            "{{\"Timestamp\":{time},\"HostName\":\"n\",\"ContainerID\":\"abc\",\"PodName\":\"w\",\"HostPID\":9,\"Operation\":\"{operation}\",\"Resource\":\"{resource}\",\"PolicyName\":\"{policy}\"}}\n"
+        )
+    };
+    let network = "remoteip=10.0.0.7 port=443 protocol=TCP";
+    let logs = [
+        log(1, "File", "/a", "p"),
+        log(5, "File", "/b", ""),
+        log(6, "File", "/c", ""),
+        log(9, "Network", network, ""),
+        log(10, "Process", "/bin/x", ""),
+    ];
+    let (trace, _) = import(logs.concat().as_bytes(), Vec::new()).expect("imported");
+    let mut reader = TraceReader::open(&trace[..]).expect("a trace");
+    let mut seen = Vec::new();
+    while let Some(part) = reader.next_part().expect("bytes") {
+        let Part::Facts(facts) = part else { continue };
+        seen.extend(facts.into_iter().filter_map(|fact| match fact.what {
+            What::Visible(_, seen) => Some(((fact.boot_ns - BEGIN_NS) / 1_000_000_000, seen.to_string())),
+            _ => None,
+        }));
+    }
+    assert_eq!(seen, [(4, "file".to_owned()), (8, "file,network".to_owned())]);
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub const MAX_BLOCK: u32 = 64 << 20;
 pub const SECTION: u32 = 0x0a0d_0d0a;
 const MAGIC: u32 = 0x1a2b_3c4d;
 const MAJOR: u16 = 1;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What a file begins with that is compressed.
+pub const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Type and length.
 const HEAD: u32 = 8;
 /// Head and trailer.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Write};
 
 use palisade_domain::{Slot, Visibility, VisibilityClass};
 use palisade_kernel_abi::record::{Body, FileChange, Header as RecordHeader, NetworkOperation, Open, Phase, VERSION};
-use palisade_wire::trace::{Fact, Header, Process as Listed, What};
+use palisade_wire::trace::{Fact, Header, Loss, Process as Listed, What};
 
 use super::{
     OLDER_EVENTS, blocks,
@@ -17,12 +17,15 @@ use super::{
     start::{self, Machine, Thread},
 };
 use crate::import::{
-    ImportError, Imported,
+    IMPORTED, ImportError, Imported,
     writing::{Writing, path},
 };
 
 /// Boot time of the first event where the capture does not tell: some time must have passed before it.
 const BEGIN_NS: u64 = 1_000_000_000;
+
+/// What is lost is said no more often: each time ends a block.
+const LOSS_EVERY_NS: u64 = 10_000_000_000;
 
 /// Bytes of the processes that are told when the trace begins, and of one of them without its texts.
 const MAX_LISTED: usize = 64 << 20;
@@ -48,6 +51,15 @@ pub struct Importing<W: Write> {
     pub(super) older_lists: u64,
     /// Times that the capturing program was too slow and began to leave events out.
     pub(super) drops: u64,
+    /// Blocks and entries that are damaged.
+    pub(super) damages: u64,
+    /// It leaves out events now.
+    dropping: bool,
+    /// Of these times, how many are told, and when they were.
+    told_drops: u64,
+    told_ns: u64,
+    /// Time of the latest event.
+    pub(super) last_ns: u64,
     pub(super) done: Imported,
 }
 
@@ -67,6 +79,11 @@ impl<W: Write> Importing<W> {
             older_events: 0,
             older_lists: 0,
             drops: 0,
+            damages: 0,
+            dropping: false,
+            told_drops: 0,
+            told_ns: 0,
+            last_ns: 0,
             done: Imported::default(),
         }
     }
@@ -77,19 +94,19 @@ impl<W: Write> Importing<W> {
         if let Some(event) = event_of(kind, content) {
             match event {
                 Some(event) => self.event(&event)?,
-                None => self.done.skip_at(&place(), "a damaged event"),
+                None => self.damaged(&place(), "a damaged event"),
             }
         } else if kind == start::MACHINE {
             match Machine::read(content) {
                 Some(machine) if self.writing.is_none() => self.machine = machine,
                 Some(_) => {}
-                None => self.done.skip_at(&place(), "a damaged description of the machine"),
+                None => self.damaged(&place(), "a damaged description of the machine"),
             }
         } else if kind == start::PROCESSES {
             for thread in start::processes(content) {
                 match thread {
                     Some(thread) => self.thread(&thread)?,
-                    None => self.done.skip_at(&place(), "a damaged list of processes"),
+                    None => self.damaged(&place(), "a damaged list of processes"),
                 }
             }
         } else if kind == start::DESCRIPTORS {
@@ -98,7 +115,7 @@ impl<W: Write> Importing<W> {
                     let pid = self.identity.pid(tid);
                     directories.iter().for_each(|(descriptor, name)| self.calls.is_open(pid, *descriptor, name));
                 }
-                None => self.done.skip_at(&place(), "a damaged list of descriptors"),
+                None => self.damaged(&place(), "a damaged list of descriptors"),
             }
         } else if OLDER_EVENTS.contains(&kind) {
             self.older_events += 1;
@@ -109,6 +126,11 @@ impl<W: Write> Importing<W> {
             *self.unread.entry(if is_full { 0 } else { kind }).or_default() += 1;
         }
         Ok(())
+    }
+
+    fn damaged(&mut self, place: &str, what: &str) {
+        self.damages += 1;
+        self.done.skip_at(place, what);
     }
 
     /// A thread that was there when the capture began, or, in one that was put together, when its part did.
@@ -173,7 +195,7 @@ impl<W: Write> Importing<W> {
             little_endian: cfg!(target_endian = "little"),
             record_version: VERSION,
             visibility: seen,
-            program: "imported from a capture of sysdig or Falco".into(),
+            program: format!("{IMPORTED}a capture of sysdig or Falco"),
             ..Header::default()
         };
         let mut writing = Writing::begin(to, &header)?;
@@ -187,8 +209,13 @@ impl<W: Write> Importing<W> {
 
     fn event(&mut self, event: &Event<'_>) -> Result<(), ImportError> {
         self.begin(event.unix_ns)?;
+        self.last_ns = self.last_ns.max(event.unix_ns.saturating_sub(self.offset));
         if matches!(event.kind, kind::CONTAINER_JSON | kind::CONTAINER_JSON_LARGE) {
             return Ok(());
+        }
+        // Whoever runs when it is told has nothing to do with it, or is nobody.
+        if matches!(event.kind, kind::DROP_BEGIN | kind::DROP_END) {
+            return self.dropped(event);
         }
         let Ok(tid) = u32::try_from(event.tid) else {
             self.done.skip(&event::name(event.kind));
@@ -199,10 +226,6 @@ impl<W: Write> Importing<W> {
             kind::PROCESS_EXIT => self.exit(event, tid, pid),
             kind::CLONE | kind::FORK | kind::VFORK | kind::CLONE3 => self.fork(event, tid),
             kind::EXECVE_17 | kind::EXECVE_18 | kind::EXECVE | kind::EXECVEAT => self.exec(event, tid, pid),
-            kind::DROP_BEGIN | kind::DROP_END => {
-                self.drops += u64::from(event.kind == kind::DROP_BEGIN);
-                Ok(())
-            }
             entered if entered % 2 == 0 => {
                 if !self.calls.entered(event, tid, pid) {
                     self.done.skip(&event::name(event.kind));
@@ -211,6 +234,28 @@ impl<W: Write> Importing<W> {
             }
             _ => self.returned(event, tid, pid),
         }
+    }
+
+    fn dropped(&mut self, event: &Event<'_>) -> Result<(), ImportError> {
+        // One that ended without having begun began before the capture.
+        self.drops += u64::from(event.kind == kind::DROP_BEGIN || !self.dropping);
+        self.dropping = event.kind == kind::DROP_BEGIN;
+        let boot_ns = event.unix_ns.saturating_sub(self.offset);
+        let is_due = self.told_drops == 0 || boot_ns.saturating_sub(self.told_ns) >= LOSS_EVERY_NS;
+        if is_due { self.lost(boot_ns, 0) } else { Ok(()) }
+    }
+
+    /// Says what is lost by now: of how many events, the capture does not tell, so that each time counts as one; `damaged` beside them.
+    pub(super) fn lost(&mut self, boot_ns: u64, damaged: u64) -> Result<(), ImportError> {
+        if self.drops == self.told_drops && damaged == 0 {
+            return Ok(());
+        }
+        (self.told_drops, self.told_ns) = (self.drops, boot_ns);
+        let loss = Loss { missing: self.drops, malformed: damaged, ..Loss::default() };
+        if let Some(writing) = &mut self.writing {
+            writing.facts(&[Fact { boot_ns, what: What::Loss(loss) }])?;
+        }
+        Ok(())
     }
 
     fn returned(&mut self, event: &Event<'_>, tid: u32, pid: u32) -> Result<(), ImportError> {

@@ -12,7 +12,8 @@ use crate::import::{ImportError, Imported};
 pub const TOLD_REASONS: usize = 24;
 
 /// Whatever is in the capture.
-const LACKS: [&str; 7] = [
+const LACKS: [&str; 8] = [
+    "what a filter of the capturing program left out: it counts as not done",
     "decisions and policies: a replay has no alerts, and a rehearsal is by the policies that it is given",
     "the files behind names: links are not followed, and a name is the one that the program gave",
     "starts of the processes that were there before it began",
@@ -26,13 +27,15 @@ impl<W: Write> Importing<W> {
     /// # Errors
     /// There is no event in it, or the trace cannot be written.
     pub fn end(mut self, blocks: &Blocks<'_>) -> Result<(W, Imported), ImportError> {
+        let is_cut = blocks.ending() != Ending::Whole;
+        self.lost(self.last_ns, self.damages + u64::from(is_cut))?;
         let Some(writing) = self.writing.take() else {
             let older = if self.older_events > 0 { ", but for those of an older form, which is not read" } else { "" };
             return Err(ImportError::NoCapture(format!("there is no event in it{older}")));
         };
         self.done.workloads = self.identity.workloads();
         self.done.lacks = LACKS.map(str::to_owned).to_vec();
-        self.done.is_cut = blocks.ending() != Ending::Whole;
+        self.done.is_cut = is_cut;
         let lacks = self.lacks(blocks.ending());
         self.done.lacks.extend(lacks);
         Ok((writing.finish()?, self.done))

@@ -40,6 +40,12 @@ const CPU: usize = 2;
 const FLAGS: usize = 4;
 const DAMAGED: &str = "events with fewer parameters than their type has";
 
+/// Whether bytes begin as a capture does, or as one that is compressed.
+#[must_use]
+pub fn is_begun_by(bytes: &[u8]) -> bool {
+    bytes.starts_with(&blocks::SECTION.to_le_bytes()) || bytes.starts_with(&blocks::GZIP)
+}
+
 /// Reads a capture, writes a trace.
 ///
 /// # Errors

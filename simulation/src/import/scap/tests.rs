@@ -80,6 +80,57 @@ fn unit_capture_that_is_cut_is_read_to_its_last_whole_block_and_says_where_that_
     assert!(!whole.is_cut && done.is_cut && of_gzip.is_cut);
 }
 
+/// What the trace says at last that it has not: missing, and damaged.
+fn lost(trace: &[u8]) -> Option<(u64, u64)> {
+    let mut reader = TraceReader::open(trace).expect("a trace");
+    let mut last = None;
+    while let Some(part) = reader.next_part().expect("bytes") {
+        let palisade_wire::trace::Part::Facts(facts) = part else { continue };
+        last = facts
+            .into_iter()
+            .filter_map(|fact| match fact.what {
+                palisade_wire::trace::What::Loss(loss) => Some((loss.missing, loss.malformed)),
+                _ => None,
+            })
+            .last()
+            .or(last);
+    }
+    last
+}
+
+#[test]
+fn unit_capture_that_tells_of_dropped_events_or_is_damaged_makes_a_trace_that_says_what_it_lost() {
+    let bytes = plain();
+    assert_eq!(lost(&imported(&bytes).expect("imported").0), None);
+    let cut = imported(&bytes[..bytes.len() - 30_002]).expect("imported").0;
+    assert_eq!(lost(&cut), Some((0, 1)));
+    let last = 1_900_000_000_000_000_000;
+    let dropped = |at: u64, kind| event(last + at * 1_000_000_000, u64::MAX, kind, &[vec![0; 4]]);
+    let dropping: Vec<u8> =
+        (0..50).flat_map(|at| [dropped(at, kind::DROP_BEGIN), dropped(at, kind::DROP_END)].concat()).collect();
+    let (trace, done) = imported(&[&bytes[..], &dropping].concat()).expect("imported");
+    assert_eq!(lost(&trace), Some((50, 0)), "{:?}", done.lacks);
+    let mut reader = TraceReader::open(&trace[..]).expect("a trace");
+    while reader.next_part().expect("bytes").is_some() {}
+    let facts = reader
+        .index()
+        .expect("whole")
+        .iter()
+        .filter(|entry| entry.kind == palisade_wire::trace::frame::BlockKind::Facts);
+    let without = imported(&bytes).expect("imported").0;
+    let mut before = TraceReader::open(&without[..]).expect("a trace");
+    while before.next_part().expect("bytes").is_some() {}
+    let count = before
+        .index()
+        .expect("whole")
+        .iter()
+        .filter(|entry| entry.kind == palisade_wire::trace::frame::BlockKind::Facts)
+        .count();
+    assert!(facts.count() - count <= 7, "not with each");
+    let began_before = imported(&[&bytes[..], &dropped(1, kind::DROP_END)].concat()).expect("imported").0;
+    assert_eq!(lost(&began_before), Some((1, 0)));
+}
+
 #[test]
 fn unit_capture_with_blocks_of_unknown_and_older_types_counts_them() {
     let mut bytes = plain();
