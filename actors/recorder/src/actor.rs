@@ -6,8 +6,8 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResul
 use palisade_domain::{Slot, UnixNanos};
 use palisade_protocol::{
     AlertSettingsChanged, CompiledPolicy, Condition, ConditionReported, EndRecording, PolicyAnnounced,
-    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingStream, RecordsRead,
-    UserNamesRead, VisibilityChanged, WorkloadGone, WorkloadNamed, WorkloadPlaced,
+    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingEnd,
+    RecordingStream, RecordsRead, UserNamesRead, VisibilityChanged, WorkloadGone, WorkloadNamed, WorkloadPlaced,
 };
 use palisade_supervision::{Asker, Context, Kept, Outbox};
 use palisade_wire::trace::{Held, Picture, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
@@ -286,7 +286,8 @@ impl Handler<EndRecording> for Recorder {
             Some(id) => self.state.end(id, now_ns),
             None => {
                 let ids: Vec<u64> = self.readers.keys().copied().chain(self.storing).collect();
-                ids.iter().filter(|id| self.state.end(**id, now_ns)).count() > 0
+                let ended = ids.iter().filter(|id| self.state.end(**id, now_ns).ended).count() > 0;
+                RecordingEnd { ended, why: None }
             }
         };
         // A whole past goes to the disk before the node stops: it is at most the ring.

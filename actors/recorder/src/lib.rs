@@ -32,4 +32,6 @@ mod trigger;
 pub use actor::{Recorder, Wiring};
 
 #[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ pub struct Entry {
     pub block: Block,
     /// Its execs have their arguments.
     pub arguments: bool,
+    /// Its records, or its facts.
+    pub items: usize,
     /// Records of all blocks before it, since the ring began.
     pub records_before: u64,
 }
@@ -84,12 +86,12 @@ impl Ring {
         self.first + before as u64
     }
 
-    /// One more block.
-    pub fn push(&mut self, block: Block, arguments: bool) {
+    /// One more block, of so many records or facts.
+    pub fn push(&mut self, block: Block, arguments: bool, items: usize) {
         self.bytes += block.len();
         let records_before = self.records;
         self.records += u64::from(block.head.records);
-        self.entries.push_back(Entry { block, arguments, records_before });
+        self.entries.push_back(Entry { block, arguments, items, records_before });
     }
 
     /// Forgets the oldest until these bounds hold.
@@ -99,7 +101,7 @@ impl Ring {
                 return;
             }
             self.bytes -= oldest.block.len();
-            fold(&oldest.block, &mut self.base);
+            fold(&oldest.block, usize::MAX, &mut self.base);
             self.entries.pop_front();
             self.first += 1;
         }
@@ -119,8 +121,18 @@ impl Ring {
                 picture.forget_processes();
                 entry.block.facts_told().into_iter().flatten().for_each(|fact| picture.fact(&fact));
             } else if checkpoint.is_none_or(|checkpoint| at > checkpoint) || is_of(&entry.block, BlockKind::Facts) {
-                fold(&entry.block, &mut picture);
+                fold(&entry.block, usize::MAX, &mut picture);
             }
+        }
+        picture
+    }
+
+    /// The same, and so many of the block's records or facts.
+    #[must_use]
+    pub fn picture_within(&self, number: u64, items: usize) -> Picture {
+        let mut picture = self.picture_at(number);
+        if let Some(entry) = self.get(number).filter(|_| items > 0) {
+            fold(&entry.block, items, &mut picture);
         }
         picture
     }
@@ -130,13 +142,14 @@ fn is_of(block: &Block, kind: BlockKind) -> bool {
     block.head.kind == kind
 }
 
-/// A block that was made here reads back: what would not would be bytes that changed in memory, and is left out.
-fn fold(block: &Block, picture: &mut Picture) {
+/// So many records or facts of a block, at most. One that was made here reads back: what would not would be bytes that changed in memory, and is
+/// left out.
+fn fold(block: &Block, items: usize, picture: &mut Picture) {
     match block.head.kind {
-        BlockKind::Facts => block.facts_told().into_iter().flatten().for_each(|fact| picture.fact(&fact)),
+        BlockKind::Facts => block.facts_told().into_iter().flatten().take(items).for_each(|fact| picture.fact(&fact)),
         BlockKind::Records => {
             if let Ok(batches) = block.records() {
-                RecordReader::new(batches.bytes()).flatten().for_each(|record| picture.record(&record));
+                RecordReader::new(batches.bytes()).take(items).flatten().for_each(|record| picture.record(&record));
             }
         }
         BlockKind::Header | BlockKind::Index | BlockKind::Checkpoint => {}
