@@ -343,7 +343,7 @@ fn decided(effect: Effect, outcome: Outcome, rule: Option<u32>) -> Vec<u8> {
     writer.into_bytes()
 }
 
-fn blocked() -> Vec<u8> {
+pub(crate) fn blocked() -> Vec<u8> {
     decided(Effect::Block, Outcome::Denied, Some(0))
 }
 

@@ -245,7 +245,7 @@ fn host_recording_that_is_begun_now_ends_with_its_time_or_with_the_node_and_can_
     assert!(parts.iter().all(|part| fs::metadata(part).expect("there").len() <= 16 << 10));
     succeed(Command::new(PALISADE).args(["trace", "merge"]).args(&parts).arg("--out").arg(&merged));
     let (records, ..) = held(&merged);
-    assert!(records == told.iter().sum() && told.iter().all(|of_part| *of_part > 0), "{records} of {told:?}");
+    assert!(records == told.iter().sum::<u64>() && told.iter().all(|of_part| *of_part > 0), "{records} of {told:?}");
     // A name that nobody has is said, and its empty trace is no success.
     let nobody = Command::new(PALISADE)
         .args(["record", "--duration", "1s", "--workload", "nosuch", "--admin-socket"])
