@@ -112,6 +112,10 @@ impl Recorder {
                 left -= 1;
             }
         }
+        if self.stored.is_some() {
+            // Somebody waits for it, and nobody comes any more: as much as the store takes.
+            left = usize::MAX;
+        }
         let waits_for_store = self.store(now_ns, &mut left);
         if left == 0 || waits_for_store {
             self.hand_out_soon(ctx);

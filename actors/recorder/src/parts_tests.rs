@@ -101,6 +101,7 @@ fn unit_recorder_in_parts_tells_each_record_once_and_in_order_whatever_their_siz
         let parts = parts(&stream);
         let told: Vec<u64> = parts.iter().flat_map(|(_, part)| part.records.iter().map(|(_, n)| *n)).collect();
         assert_eq!(told, (0..records).collect::<Vec<_>>(), "seed {seed}, {limit} bytes, {rate} records");
+        assert!(parts.iter().map(|(_, part)| part.header.part).eq(0..u32::try_from(parts.len()).expect("few")));
         for (length, part) in &parts {
             assert!(*length as u64 <= limit, "seed {seed}: {length} bytes of {limit}");
             assert_eq!(part.report.ending, Ending::Whole);

@@ -142,6 +142,8 @@ impl Recording {
     fn next_part(&mut self, ring: &Ring, now: Now<'_>) -> Result<TraceWriter<Vec<u8>>, WriteError> {
         self.catch_up(ring);
         (self.header.boot_ns, self.header.unix_ns) = (now.boot_ns, now.unix_ns);
+        // Several may begin at one moment.
+        self.header.part += 1;
         self.beginning(ring, &ring.picture_within(self.next, self.told), now.boot_ns)
     }
 

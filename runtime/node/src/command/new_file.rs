@@ -53,7 +53,12 @@ impl NewFile {
     /// The operating system's; the file is where [`Self::keep`] leaves it.
     pub fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
-        self.replaces.map_or(Ok(()), |path| fs::rename(&self.written, path))
+        if let Some(path) = self.replaces {
+            fs::rename(&self.written, path)?;
+        }
+        // Its name is of the directory; one that cannot be opened has it all the same.
+        let above = self.written.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(above).map_or(Ok(()), |above| above.sync_all())
     }
 
     /// Leaves what is half made, and says where.

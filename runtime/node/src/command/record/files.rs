@@ -77,8 +77,13 @@ impl<'a> Files<'a> {
                 Some(file) => file.write_all(of_this),
                 None => io::stdout().write_all(of_this).and_then(|()| io::stdout().flush()),
             };
-            let shown = || format!("{}: what was written so far is read by `palisade trace info`", self.shown());
-            written.with_context(shown)?;
+            if let Err(error) = written {
+                // Its end came, and is not where it belongs.
+                self.passing.is_whole = false;
+                let shown = self.shown();
+                return Err(error)
+                    .with_context(|| format!("{shown}: what was written so far is read by `palisade trace info`"));
+            }
             bytes = rest;
         }
         Ok(())
