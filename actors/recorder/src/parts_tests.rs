@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use palisade_kernel_abi::record::{Body, Exec, Header as RecordHeader, Open, Record, RecordWriter, Text};
 use palisade_protocol::{RecordTrace, RecordingOver, RecordingRefused};
-use palisade_wire::trace::{Ending, Passing, Process, What};
+use palisade_wire::trace::{CHECKPOINT_RECORDS, Ending, Passing, Picture, Process, What};
 
 use crate::{
     recording::Next,
@@ -182,6 +182,35 @@ fn unit_recorder_in_parts_repeats_nothing_where_a_workload_is_chosen_and_argumen
     let expected = (1..30).flat_map(|second| (0..100).map(move |nth| (4, second * 200 + nth)));
     assert_eq!(told, expected.collect::<Vec<_>>());
     assert!(parts.len() > 3 && parts.iter().all(|(_, part)| part.arguments == 0));
+}
+
+#[test]
+fn unit_recorder_ring_tells_the_same_of_a_place_from_wherever_it_is_counted() {
+    let mut state = state(Settings { ring_bytes: 256 << 20, ..settings() });
+    let mut sequence = 0;
+    while sequence < CHECKPOINT_RECORDS + 20_000 {
+        // Each batch begins with an exec, so that each place is unlike others.
+        let slot = u32::try_from(4 + sequence / 512).expect("small");
+        state.batch(2 * SECOND, &batch(slot, sequence, 512, 2 * SECOND));
+        if sequence % 5_120 == 0 {
+            state.fact(2 * SECOND, named(slot, "web"));
+        }
+        sequence += 512;
+    }
+    state.seal();
+    let ring = state.ring();
+    let told = |picture: &Picture| picture.facts(0, None, true);
+    let places: Vec<(u64, usize)> = (0..ring.end()).flat_map(|number| [(number, 0), (number, 1_000)]).collect();
+    let mut before = None;
+    for (nth, at) in places.iter().enumerate().filter(|(nth, _)| nth % 3 == 0) {
+        let picture = ring.picture_within(*at, None);
+        assert_eq!(told(&ring.picture_within(*at, before)), told(&picture), "{at:?}");
+        // The next one is counted from here, or from nowhere near.
+        before = Some((picture, if nth % 2 == 0 { *at } else { (ring.end(), 0) }));
+    }
+    let far = ring.picture_within((0, 0), None);
+    let last = (ring.end() - 1, 10);
+    assert_eq!(told(&ring.picture_within(last, Some((far, (0, 0))))), told(&ring.picture_within(last, None)));
 }
 
 #[test]

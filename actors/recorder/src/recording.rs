@@ -91,6 +91,8 @@ pub(crate) struct Recording {
     wanted: Wanted,
     /// Reused for each block that is changed.
     changed: Batches,
+    /// What was so where the part began, once it is not the first: the next one is not far from there.
+    began: Option<(Picture, (u64, usize))>,
 }
 
 impl Recording {
@@ -117,6 +119,7 @@ impl Recording {
             chosen: Chosen::new(wanted.workloads.clone()),
             wanted,
             changed: Batches::new(),
+            began: None,
         };
         let writer = recording.beginning(ring, picture, now_ns);
         recording.writer = Some(writer.map_err(|error| RecordingRefused::NotBegun(error.to_string()))?);
@@ -144,7 +147,11 @@ impl Recording {
         (self.header.boot_ns, self.header.unix_ns) = (now.boot_ns, now.unix_ns);
         // Several may begin at one moment.
         self.header.part += 1;
-        self.beginning(ring, &ring.picture_within(self.next, self.told), now.boot_ns)
+        let at = (self.next, self.told);
+        let picture = ring.picture_within(at, self.began.take());
+        let writer = self.beginning(ring, &picture, now.boot_ns);
+        self.began = Some((picture, at));
+        writer
     }
 
     /// Bytes that one more block may have; none where what is there is too much.

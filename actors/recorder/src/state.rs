@@ -69,6 +69,7 @@ pub struct State {
     recordings: BTreeMap<u64, Recording>,
     /// Why the last ones were over that should have gone on.
     over: VecDeque<(u64, RecordingOver)>,
+    over_count: u64,
     next_id: u64,
     trigger: Option<Trigger>,
 }
@@ -94,6 +95,7 @@ impl State {
             clock: None,
             recordings: BTreeMap::new(),
             over: VecDeque::new(),
+            over_count: 0,
             next_id: 0,
             trigger,
         }
@@ -113,6 +115,11 @@ impl State {
     #[must_use]
     pub const fn ring_bytes(&self) -> u64 {
         self.ring.bytes()
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     fn is_kept(&self) -> bool {
@@ -375,7 +382,8 @@ impl State {
     }
 
     fn is_over(&mut self, id: u64, why: RecordingOver) {
-        tracing::warn!(recording = id, %why, "a recording ends");
+        self.over_count += 1;
+        tracing::warn!(recording = id, %why, count = self.over_count, "a recording ends before its time");
         if self.over.len() >= OVER_KEPT {
             self.over.pop_front();
         }
