@@ -20,7 +20,7 @@ use crate::{
     event::lock,
     faults::Faults,
     injector::points,
-    journal::say,
+    journal::{is_unsaid, say},
     random::Random,
     run::Request,
     world::mutation::Mutation,
@@ -43,7 +43,7 @@ pub struct SimulateArguments {
     #[arg(long, default_value = "all")]
     pub faults: Faults,
     /// Run so many seeds in place of one, drawn from the given one.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub random: Option<u32>,
     /// Run the seeds of this file in place of one: a line each, of a seed, nodes, minutes and faults.
     #[arg(long, value_name = "FILE", conflicts_with = "random")]
@@ -113,7 +113,8 @@ impl Typed {
     }
 }
 
-/// Runs it, and prints what came of it. Exit status 1 where a seed fails, 2 where the file of seeds cannot be read.
+/// Runs it, and prints what came of it. Exit status 1 where a seed fails, none is run, one alone or more than few of many tested nothing, or standard
+/// output cannot be written; 2 where the file of seeds cannot be read or has none.
 #[must_use]
 pub fn run(arguments: &SimulateArguments) -> ExitCode {
     if !points::PRESENT {
@@ -135,11 +136,12 @@ pub fn run(arguments: &SimulateArguments) -> ExitCode {
     if unreached {
         say("FAILED: states that no seed reached");
     }
-    let idle = tally.is_idle(seeds.len());
-    if idle {
-        say(&format!("FAILED: more than one of {IDLE_ONE_IN} seeds tested nothing"));
+    let idle = tally.idle();
+    if let Some(why) = &idle {
+        say(&format!("FAILED: {why}"));
     }
-    if tally.failed == 0 && !unreached && !idle { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_good = tally.failed == 0 && !unreached && idle.is_none() && !is_unsaid();
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn seeds(arguments: &SimulateArguments) -> Result<Vec<Typed>, String> {
@@ -147,7 +149,8 @@ fn seeds(arguments: &SimulateArguments) -> Result<Vec<Typed>, String> {
     let one = Typed { seed, nodes, minutes, faults, stop_at_ms, broken };
     if let Some(path) = &arguments.seeds_from {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        return read(&text).map_err(|why| format!("{}:{why}", path.display()));
+        let seeds = read(&text).map_err(|why| format!("{}:{why}", path.display()))?;
+        return if seeds.is_empty() { Err(format!("{}: no seed is in it", path.display())) } else { Ok(seeds) };
     }
     let mut random = Random::stream(seed, "seeds");
     Ok(match arguments.random {
@@ -193,9 +196,16 @@ struct Tally {
 const IDLE_ONE_IN: usize = 200;
 
 impl Tally {
-    /// Of many seeds more than few tested nothing.
-    fn is_idle(&self, asked: usize) -> bool {
-        asked > 1 && self.idle * IDLE_ONE_IN > self.run
+    /// Why what was run proves nothing, if that is so.
+    fn idle(&self) -> Option<String> {
+        match (self.run, self.idle) {
+            (0, _) => Some("no seed was run".to_owned()),
+            (1, 1) => Some("the seed tested nothing: give it more --minutes, or a later --stop-at-ms".to_owned()),
+            (run, idle) if idle * IDLE_ONE_IN > run => {
+                Some(format!("more than one of {IDLE_ONE_IN} seeds tested nothing"))
+            }
+            _ => None,
+        }
     }
 
     fn unreached(&self) -> impl Iterator<Item = &'static str> {
@@ -287,7 +297,31 @@ fn tell(typed: &Typed, verdict: &Verdict, arguments: &SimulateArguments, one_of_
 
 #[cfg(test)]
 mod tests {
-    use super::{Typed, read};
+    use clap::Parser;
+
+    use super::{SimulateArguments, Tally, Typed, read, seeds};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: SimulateArguments,
+    }
+
+    #[test]
+    fn unit_simulate_that_runs_or_tests_nothing_is_no_success() {
+        let of = |run, idle| Tally { run, idle, ..Tally::default() }.idle();
+        assert!(of(0, 0).is_some_and(|why| why.contains("no seed was run")), "--within is over before the first");
+        assert!(of(1, 1).is_some_and(|why| why.contains("--stop-at-ms")));
+        assert_eq!((of(1, 0), of(400, 1)), (None, None));
+        assert!(of(100, 1).is_some() && of(400, 3).is_some());
+        let refused = Line::try_parse_from(["simulate", "--random", "0"]).expect_err("none").to_string();
+        assert!(refused.contains("--random"), "{refused}");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("seeds");
+        std::fs::write(&path, "# none yet\n").expect("written");
+        let line = Line::parse_from(["simulate", "--seeds-from", path.to_str().expect("text")]);
+        assert!(seeds(&line.arguments).is_err_and(|why| why.contains("no seed is in it")));
+    }
 
     #[test]
     fn unit_simulate_reads_seeds_with_what_they_are_for() {

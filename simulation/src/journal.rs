@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -92,8 +93,23 @@ impl Journal {
     }
 }
 
-/// To standard output; a reader that went away is no error.
+static UNSAID: AtomicBool = AtomicBool::new(false);
+
+/// To standard output; a reader that went away is no error, and any other is remembered ([`is_unsaid`]): a run goes on, and seeds beside it.
 pub fn say(line: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && !UNSAID.swap(true, Ordering::Relaxed)
+    {
+        // Where that cannot be written either, the exit status says it.
+        let _ = writeln!(std::io::stderr(), "palisade: standard output: {error}");
+    }
+}
+
+/// Whether something could not be said.
+#[must_use]
+pub fn is_unsaid() -> bool {
+    UNSAID.load(Ordering::Relaxed)
 }

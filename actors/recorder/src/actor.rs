@@ -2,21 +2,25 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResult, WrapFuture as _};
+use actix::{
+    Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResult, ResponseActFuture, WrapFuture as _,
+};
 use palisade_domain::{Slot, UnixNanos};
 use palisade_protocol::{
     AlertSettingsChanged, CompiledPolicy, Condition, ConditionReported, EndRecording, PolicyAnnounced,
-    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingStream, RecordsRead,
-    UserNamesRead, VisibilityChanged, WorkloadGone, WorkloadNamed, WorkloadPlaced,
+    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingEnd, RecordingOver,
+    RecordingStream, RecordsRead, UserNamesRead, VisibilityChanged, WorkloadGone, WorkloadNamed, WorkloadPlaced,
 };
 use palisade_supervision::{Asker, Context, Kept, Outbox};
 use palisade_wire::trace::{Held, Picture, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
 use palisade_world::{Clock, Installed, Membership, PasswdAnswer, PasswdOf, TraceStore};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    reader::{READ_WITHIN, Reader},
     recording::Next,
     state::{Settings, State},
+    storing::Storing,
 };
 
 /// The condition's name.
@@ -49,15 +53,18 @@ pub struct Wiring {
 
 /// See the crate's doc.
 pub struct Recorder {
-    state: State,
-    wiring: Wiring,
-    readers: BTreeMap<u64, mpsc::Sender<Arc<[u8]>>>,
-    /// The recording that goes to the store.
-    storing: Option<u64>,
-    /// Why the last one was not kept.
-    store_failed: Option<String>,
+    pub(crate) state: State,
+    account: Asker<RecordAccountOf>,
+    conditions: Outbox<ConditionReported>,
+    clock: Arc<dyn Clock>,
+    readers: BTreeMap<u64, Reader>,
+    /// Traces around alerts, where they are kept.
+    storing: Option<Storing>,
+    /// Who waits until the one that is underway is on the disk.
+    stored: Option<oneshot::Sender<()>>,
+    /// More is handed out soon: one timer, whoever asks for it.
+    is_soon: bool,
     node: String,
-    unstored: u64,
 }
 
 impl Recorder {
@@ -66,24 +73,38 @@ impl Recorder {
     pub fn new(settings: Settings, wiring: Wiring, now: Kept<Picture>, processes: Vec<ProcessListed>) -> Self {
         let node = settings.header.node.clone();
         let state = State::knowing(settings, now).listing(processes.into_iter().map(process));
-        let readers = BTreeMap::new();
-        Self { state, wiring, readers, storing: None, store_failed: None, node, unstored: 0 }
+        let Wiring { account, store, conditions, clock } = wiring;
+        let (readers, storing) = (BTreeMap::new(), store.map(Storing::new));
+        Self { state, account, conditions, clock, readers, storing, stored: None, is_soon: false, node }
     }
 
     fn tell(&mut self, what: What) {
-        self.state.fact(self.wiring.clock.boot().0, what);
+        self.state.fact(self.clock.boot().0, what);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let (boot_ns, unix_ns) = (self.wiring.clock.boot().0, self.wiring.clock.unix().0);
+        let (boot_ns, unix_ns) = (self.clock.boot().0, self.clock.unix().0);
         self.state.tick(boot_ns, unix_ns.saturating_sub(boot_ns));
         self.keep_around_alert(boot_ns, unix_ns);
+        self.give_up_stuck(boot_ns);
         self.hand_out(ctx);
+    }
+
+    /// Who does not read takes nobody else's place.
+    fn give_up_stuck(&mut self, now_ns: u64) {
+        let state = &mut self.state;
+        self.readers.retain(|id, reader| {
+            let is_stuck = reader.is_stuck(now_ns);
+            if is_stuck {
+                state.give_up(*id, RecordingOver::Unread(READ_WITHIN));
+            }
+            !is_stuck
+        });
     }
 
     /// To each reader what it has room for; what is left comes soon.
     fn hand_out(&mut self, ctx: &mut Context<Self>) {
-        let now_ns = self.wiring.clock.boot().0;
+        let now_ns = self.clock.boot().0;
         let mut left = BLOCKS_A_TURN;
         let ids: Vec<u64> = self.readers.keys().copied().collect();
         for id in ids {
@@ -91,32 +112,46 @@ impl Recorder {
                 left -= 1;
             }
         }
-        while left > 0 && self.storing.is_some_and(|id| self.store_next(id, now_ns)) {
-            left -= 1;
+        if self.stored.is_some() {
+            // Somebody waits for it, and nobody comes any more: as much as the store takes.
+            left = usize::MAX;
         }
-        if left == 0 {
-            ctx.run_later(SOON, Self::hand_out);
+        let waits_for_store = self.store(now_ns, &mut left);
+        if left == 0 || waits_for_store {
+            self.hand_out_soon(ctx);
         }
+    }
+
+    /// Once, however often it is asked for before that.
+    fn hand_out_soon(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_soon, true) {
+            return;
+        }
+        ctx.run_later(SOON, |recorder, ctx| {
+            recorder.is_soon = false;
+            recorder.hand_out(ctx);
+        });
     }
 
     /// Whether it took something.
     fn hand_to(&mut self, id: u64, now_ns: u64) -> bool {
-        let Some(reader) = self.readers.get(&id) else { return false };
-        if reader.is_closed() {
+        let Some(reader) = self.readers.get_mut(&id) else { return false };
+        if reader.is_gone() {
             self.readers.remove(&id);
             self.state.stop(id);
             return false;
         }
         // A reader without room falls behind in the ring, and nobody waits for it.
-        let Ok(room) = reader.try_reserve() else { return false };
+        if !reader.has_room() {
+            return false;
+        }
         match self.state.next(id, now_ns) {
             Next::Bytes(bytes) => {
-                room.send(Arc::from(bytes));
+                reader.give(bytes);
                 true
             }
             Next::Nothing => false,
             Next::Over => {
-                drop(room);
                 self.readers.remove(&id);
                 false
             }
@@ -125,9 +160,7 @@ impl Recorder {
 
     /// Begins a trace around an alert, if none is being kept.
     fn keep_around_alert(&mut self, boot_ns: u64, unix_ns: u64) {
-        if self.storing.is_some() || self.wiring.store.is_none() {
-            return;
-        }
+        let Some(storing) = self.storing.as_mut().filter(|storing| storing.is_idle()) else { return };
         let Some(around) = self.state.alerted(boot_ns) else { return };
         let asked = RecordTrace {
             last: Duration::from_nanos(around.before_ns),
@@ -139,55 +172,40 @@ impl Recorder {
         // The recording first: where as many run as may, no file is left with nothing in it.
         let id = match self.state.begin(boot_ns, unix_ns, &asked) {
             Ok(id) => id,
-            Err(refused) => return self.not_stored(refused.to_string()),
+            Err(refused) => return storing.refused(refused.to_string()),
         };
-        if let Err(error) = self.wiring.store.as_mut().map_or(Ok(()), |store| store.begin(&name)) {
-            self.state.stop(id);
-            return self.not_stored(error.to_string());
-        }
+        storing.begin(id, &name, boot_ns);
         let (policy, passed_over) = (&around.policy, around.passed_over);
         tracing::info!(%name, %policy, passed_over, "a trace around an alert is begun");
-        self.storing = Some(id);
     }
 
-    /// Whether the store took something.
-    fn store_next(&mut self, id: u64, now_ns: u64) -> bool {
-        let next = self.state.next(id, now_ns);
-        let Some(store) = &mut self.wiring.store else { return false };
-        let done = match next {
-            Next::Nothing => return false,
-            Next::Bytes(bytes) => store.append(&bytes),
-            Next::Over => {
-                self.storing = None;
-                self.store_failed = None;
-                store.end()
-            }
-        };
-        if let Err(error) = done {
-            self.state.stop(id);
-            self.storing = None;
-            self.not_stored(error.to_string());
+    /// To the store what it has room for, and from it what came of it; whether it has no room for what there is.
+    fn store(&mut self, now_ns: u64, left: &mut usize) -> bool {
+        let Some(storing) = &mut self.storing else { return false };
+        if let Some(not_kept) = storing.hear() {
+            not_kept.into_iter().for_each(|id| self.state.stop(id));
+            // Whoever waited may be gone.
+            self.stored.take().map(|stored| stored.send(()));
         }
-        self.storing.is_some()
-    }
-
-    fn not_stored(&mut self, why: String) {
-        tracing::error!(%why, "a trace around an alert is not kept");
-        self.unstored += 1;
-        self.store_failed = Some(why);
+        while let Some(id) = storing.recording() {
+            if !storing.has_room() {
+                return true;
+            }
+            if *left == 0 || !storing.tell(self.state.next(id, now_ns), now_ns) {
+                return false;
+            }
+            *left -= 1;
+        }
+        false
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let condition = match &self.store_failed {
-            None => Condition::Good,
-            Some(why) => {
-                Condition::Degraded(format!("traces around alerts are not kept ({} so far): {why}", self.unstored))
-            }
-        };
+        let now_ns = self.clock.boot().0;
+        let condition = self.storing.as_mut().map_or(Condition::Good, |storing| storing.condition(now_ns));
         // A report that finds no room is superseded by the next one.
         let report = ConditionReported { name: CONDITION.into(), condition: Some(condition) };
-        let _ = self.wiring.conditions.try_send(report);
-        let account = self.wiring.account.clone();
+        let _ = self.conditions.try_send(report);
+        let account = self.account.clone();
         let asked = async move { account.ask(RecordAccountOf, WITHIN).await };
         ctx.spawn(asked.into_actor(self).map(|account, recorder, _| {
             // A probe that does not answer now is asked again in a second.
@@ -258,7 +276,7 @@ impl Handler<RecordsRead> for Recorder {
 
     fn handle(&mut self, message: RecordsRead, ctx: &mut Self::Context) {
         ctx.at_stake(u64::from(message.batch.records));
-        self.state.batch(self.wiring.clock.boot().0, &message.batch.bytes);
+        self.state.batch(self.clock.boot().0, &message.batch.bytes);
     }
 }
 
@@ -266,10 +284,11 @@ impl Handler<RecordTrace> for Recorder {
     type Result = MessageResult<RecordTrace>;
 
     fn handle(&mut self, message: RecordTrace, ctx: &mut Self::Context) -> Self::Result {
-        let begun = self.state.begin(self.wiring.clock.boot().0, self.wiring.clock.unix().0, &message);
+        let now_ns = self.clock.boot().0;
+        let begun = self.state.begin(now_ns, self.clock.unix().0, &message);
         let stream = begun.map(|id| {
-            let (sender, bytes) = mpsc::channel(CHUNKS);
-            self.readers.insert(id, sender);
+            let (chunks, bytes) = mpsc::channel(CHUNKS);
+            self.readers.insert(id, Reader::new(chunks, now_ns));
             self.hand_out(ctx);
             RecordingStream { id, bytes }
         });
@@ -278,21 +297,33 @@ impl Handler<RecordTrace> for Recorder {
 }
 
 impl Handler<EndRecording> for Recorder {
-    type Result = MessageResult<EndRecording>;
+    type Result = ResponseActFuture<Self, RecordingEnd>;
 
     fn handle(&mut self, message: EndRecording, ctx: &mut Self::Context) -> Self::Result {
-        let now_ns = self.wiring.clock.boot().0;
-        let ended = match message.id {
-            Some(id) => self.state.end(id, now_ns),
-            None => {
-                let ids: Vec<u64> = self.readers.keys().copied().chain(self.storing).collect();
-                ids.iter().filter(|id| self.state.end(**id, now_ns)).count() > 0
-            }
-        };
-        // A whole past goes to the disk before the node stops: it is at most the ring.
-        while message.id.is_none() && self.storing.is_some_and(|id| self.store_next(id, now_ns)) {}
+        let now_ns = self.clock.boot().0;
+        let Some(id) = message.id else { return self.end_all(now_ns, ctx) };
+        let end = self.state.end(id, now_ns);
         self.hand_out(ctx);
-        MessageResult(ended)
+        Box::pin(actix::fut::ready(end))
+    }
+}
+
+impl Recorder {
+    /// The node stops: it is answered once what is to be kept is on the disk. It is at most the ring; who asked knows how long to wait.
+    fn end_all(&mut self, now_ns: u64, ctx: &mut Context<Self>) -> ResponseActFuture<Self, RecordingEnd> {
+        let storing = self.storing.as_ref();
+        let (recording, is_idle) = (storing.and_then(Storing::recording), storing.is_none_or(Storing::is_idle));
+        let ids: Vec<u64> = self.readers.keys().copied().chain(recording).collect();
+        let ended = ids.iter().filter(|id| self.state.end(**id, now_ns).ended).count() > 0;
+        let end = RecordingEnd { ended, why: None };
+        self.hand_out(ctx);
+        if is_idle {
+            return Box::pin(actix::fut::ready(end));
+        }
+        let (stored, is_stored) = oneshot::channel();
+        self.stored = Some(stored);
+        // Who asks once more takes its place.
+        Box::pin(is_stored.into_actor(self).map(|_, _, _| end))
     }
 }
 

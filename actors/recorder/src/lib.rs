@@ -7,14 +7,15 @@
 //!   [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced), [`PolicyInstalled`](palisade_protocol::PolicyInstalled),
 //!   [`AlertSettingsChanged`](palisade_protocol::AlertSettingsChanged), [`UserNamesRead`](palisade_protocol::UserNamesRead),
 //!   [`RecordTrace`](palisade_protocol::RecordTrace), [`EndRecording`](palisade_protocol::EndRecording).
-//! - *Says*: bytes of traces to who asked for them, and to the store; [`ConditionReported`](palisade_protocol::ConditionReported): whether the
+//! - *Says*: bytes of traces to who asked for them, and to the store, which writes by a thread of its own; [`ConditionReported`](palisade_protocol::ConditionReported): whether the
 //!   store keeps them; asks the probe each second what the kernel lost.
 //! - *Bounds*: the ring has so many bytes and so many minutes ([`state::Settings`]), both compressed blocks; one open block beside it
 //!   ([`palisade_wire::trace::BLOCK_BYTES`] and a batch); [`state::RECORDINGS`] recordings, each with [`actor::CHUNKS`] chunks on their way.
 //! - *On restart*: what is so now outlives it (the factory keeps it, since it is said once); the ring begins anew, and recordings end.
 //! - *On overload*: a batch that finds the small mailbox full is shed, and its records are missing by their numbers, which the trace
-//!   says; a reader that does not keep up falls behind in the ring and loses what the ring forgets, counted in its own trace. Nobody
-//!   else waits: batches are held no longer than they take to copy.
+//!   says; a reader that does not keep up, and a store whose disk does not, falls behind in the ring and loses what the ring forgets, counted in
+//!   its own trace; a reader that takes nothing for a minute is given up, and told so. Nobody else waits: batches are held no
+//!   longer than they take to copy.
 //!
 //! Decision: a recording is a place in the ring that moves on, and not a queue of its own: the last minutes and what comes are one stream,
 //! and what a slow reader costs is bounded by what the ring costs anyway.
@@ -24,12 +25,18 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+mod reader;
 pub mod recording;
 pub mod ring;
 pub mod state;
+mod storing;
 mod trigger;
 
 pub use actor::{Recorder, Wiring};
 
+#[cfg(test)]
+mod actor_tests;
+#[cfg(test)]
+mod parts_tests;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 //!
 //! Invariant: [`Ring::base`] and the blocks from the first on are together what is so now: a block that is forgotten is folded into the base.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use palisade_kernel_abi::record::RecordReader;
-use palisade_wire::trace::{Block, Picture, frame::BlockKind};
+use palisade_wire::trace::{Block, CHECKPOINT_RECORDS, Picture, frame::BlockKind};
 
 /// A block, and what it costs to be without it.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Entry {
     pub block: Block,
     /// Its execs have their arguments.
     pub arguments: bool,
+    /// Its records, or its facts.
+    pub items: usize,
     /// Records of all blocks before it, since the ring began.
     pub records_before: u64,
 }
@@ -84,12 +86,12 @@ impl Ring {
         self.first + before as u64
     }
 
-    /// One more block.
-    pub fn push(&mut self, block: Block, arguments: bool) {
+    /// One more block, of so many records or facts.
+    pub fn push(&mut self, block: Block, arguments: bool, items: usize) {
         self.bytes += block.len();
         let records_before = self.records;
         self.records += u64::from(block.head.records);
-        self.entries.push_back(Entry { block, arguments, records_before });
+        self.entries.push_back(Entry { block, arguments, items, records_before });
     }
 
     /// Forgets the oldest until these bounds hold.
@@ -99,7 +101,7 @@ impl Ring {
                 return;
             }
             self.bytes -= oldest.block.len();
-            fold(&oldest.block, &mut self.base);
+            fold(&oldest.block, 0..usize::MAX, &mut self.base);
             self.entries.pop_front();
             self.first += 1;
         }
@@ -119,8 +121,29 @@ impl Ring {
                 picture.forget_processes();
                 entry.block.facts_told().into_iter().flatten().for_each(|fact| picture.fact(&fact));
             } else if checkpoint.is_none_or(|checkpoint| at > checkpoint) || is_of(&entry.block, BlockKind::Facts) {
-                fold(&entry.block, &mut picture);
+                fold(&entry.block, 0..usize::MAX, &mut picture);
             }
+        }
+        picture
+    }
+
+    /// The same in the middle of a block: with so many of its records or facts. `before`: what was so at an earlier such place, which spares
+    /// reading again what is before that.
+    #[must_use]
+    pub fn picture_within(&self, at: (u64, usize), before: Option<(Picture, (u64, usize))>) -> Picture {
+        let is_near = |from: u64| {
+            let records = |number: u64| self.get(number).map_or(self.records, |entry| entry.records_before);
+            from >= self.first && records(at.0).saturating_sub(records(from)) <= CHECKPOINT_RECORDS
+        };
+        let (mut picture, from) = match before.filter(|(_, from)| *from <= at && is_near(from.0)) {
+            Some(before) => before,
+            None => (self.picture_at(at.0), (at.0, 0)),
+        };
+        for number in from.0..=at.0 {
+            let Some(entry) = self.get(number) else { break };
+            let first = if number == from.0 { from.1 } else { 0 };
+            let end = if number == at.0 { at.1 } else { entry.items };
+            fold(&entry.block, first..end, &mut picture);
         }
         picture
     }
@@ -130,13 +153,21 @@ fn is_of(block: &Block, kind: BlockKind) -> bool {
     block.head.kind == kind
 }
 
-/// A block that was made here reads back: what would not would be bytes that changed in memory, and is left out.
-fn fold(block: &Block, picture: &mut Picture) {
+/// These of a block's records or facts. One that was made here reads back: what would not would be bytes that changed in memory, and is left out.
+fn fold(block: &Block, items: Range<usize>, picture: &mut Picture) {
+    if items.is_empty() {
+        return;
+    }
+    let (first, count) = (items.start, items.len());
     match block.head.kind {
-        BlockKind::Facts => block.facts_told().into_iter().flatten().for_each(|fact| picture.fact(&fact)),
+        BlockKind::Facts => {
+            let facts = block.facts_told().into_iter().flatten();
+            facts.skip(first).take(count).for_each(|fact| picture.fact(&fact));
+        }
         BlockKind::Records => {
             if let Ok(batches) = block.records() {
-                RecordReader::new(batches.bytes()).flatten().for_each(|record| picture.record(&record));
+                let records = RecordReader::new(batches.bytes()).skip(first).take(count);
+                records.flatten().for_each(|record| picture.record(&record));
             }
         }
         BlockKind::Header | BlockKind::Index | BlockKind::Checkpoint => {}

@@ -1,15 +1,18 @@
 //! From batches and facts to blocks, and from blocks to recordings: the pure part.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::record::{Kind, RecordReader, redact_arguments};
-use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingRefused};
+use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingEnd, RecordingOver, RecordingRefused};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Block, CHECKPOINT_RECORDS, Fact, Header, Loss, Picture, Process, What};
 
 use crate::{
-    recording::{Next, Recording, Wanted},
+    recording::{Next, Now, Recording, Wanted},
     ring::Ring,
     trigger::{Begin, Trigger},
 };
@@ -24,6 +27,8 @@ pub const RING_WHILE_RECORDING: u64 = 8 << 20;
 pub const SEAL_NS: u64 = 1_000_000_000;
 /// Producers that are counted by: more than any machine has CPUs.
 const MAX_PRODUCERS: usize = 16_384;
+/// Recordings that were over of which it is known why: as many as run.
+const OVER_KEPT: usize = RECORDINGS;
 /// A clock that was set, and not one that drifts between two readings.
 const CLOCK_STEP_NS: u64 = 1_000_000;
 
@@ -62,6 +67,9 @@ pub struct State {
     since_checkpoint: u64,
     clock: Option<u64>,
     recordings: BTreeMap<u64, Recording>,
+    /// Why the last ones were over that should have gone on.
+    over: VecDeque<(u64, RecordingOver)>,
+    over_count: u64,
     next_id: u64,
     trigger: Option<Trigger>,
 }
@@ -86,6 +94,8 @@ impl State {
             since_checkpoint: 0,
             clock: None,
             recordings: BTreeMap::new(),
+            over: VecDeque::new(),
+            over_count: 0,
             next_id: 0,
             trigger,
         }
@@ -105,6 +115,11 @@ impl State {
     #[must_use]
     pub const fn ring_bytes(&self) -> u64 {
         self.ring.bytes()
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     fn is_kept(&self) -> bool {
@@ -235,7 +250,7 @@ impl State {
             return;
         }
         match self.records.block() {
-            Ok(block) => self.ring.push(block, self.records_have_arguments),
+            Ok(block) => self.ring.push(block, self.records_have_arguments, self.records.records()),
             Err(error) => {
                 self.loss.malformed += self.records.records() as u64;
                 tracing::error!(%error, "a block of records is not kept");
@@ -258,7 +273,7 @@ impl State {
         let facts = self.now.lock().checkpoint(boot_ns, None, arguments);
         // Without one a reader begins at the one before.
         match Block::checkpoint(&facts) {
-            Ok(block) => self.ring.push(block, arguments),
+            Ok(block) => self.ring.push(block, arguments, facts.len()),
             Err(error) => tracing::debug!(%error, "no checkpoint"),
         }
     }
@@ -269,12 +284,12 @@ impl State {
             return;
         }
         match Block::facts(&facts) {
-            Ok(block) => self.ring.push(block, false),
+            Ok(block) => self.ring.push(block, false, facts.len()),
             Err(_) => {
                 // One that is too large takes no other along: a policy set of many megabytes.
                 for fact in facts.drain(..) {
                     match Block::facts(&[fact]) {
-                        Ok(block) => self.ring.push(block, false),
+                        Ok(block) => self.ring.push(block, false, 1),
                         Err(error) => {
                             tracing::warn!(%error, "a fact is too large for a trace: what it tells is not in it");
                         }
@@ -320,12 +335,12 @@ impl State {
             arguments: asked.arguments,
             until_ns,
             limit_bytes: asked.limit_bytes,
+            in_parts: asked.in_parts,
         };
         // Of now it is known, and of a moment of the ring it is read from there.
         let picture = if at == self.ring.end() { self.now.lock().clone() } else { self.ring.picture_at(at) };
         let before = if at == self.ring.end() { &self.loss } else { picture.loss() };
-        let recording = Recording::begin(&header, wanted, &self.ring, (at, boot_ns), (&picture, before))
-            .map_err(|error| RecordingRefused::NotBegun(error.to_string()))?;
+        let recording = Recording::begin(header, wanted, &self.ring, at, (&picture, before))?;
         let id = self.next_id;
         self.next_id += 1;
         self.recordings.insert(id, recording);
@@ -343,9 +358,14 @@ impl State {
     /// What comes next of a recording.
     pub fn next(&mut self, id: u64, now_ns: u64) -> Next {
         let Some(recording) = self.recordings.get_mut(&id) else { return Next::Over };
-        let next = recording.next(&self.ring, now_ns, &self.loss);
+        let unix_ns = now_ns.saturating_add(self.clock.unwrap_or(0));
+        let next = recording.next(&self.ring, Now { boot_ns: now_ns, unix_ns, loss: &self.loss });
         if next == Next::Over {
+            let too_small = recording.too_small();
             self.recordings.remove(&id);
+            if let Some(too_small) = too_small {
+                self.is_over(id, RecordingOver::TooSmall(too_small));
+            }
         }
         next
     }
@@ -355,10 +375,26 @@ impl State {
         self.recordings.remove(&id);
     }
 
+    /// Nobody takes more of it.
+    pub fn give_up(&mut self, id: u64, why: RecordingOver) {
+        self.stop(id);
+        self.is_over(id, why);
+    }
+
+    fn is_over(&mut self, id: u64, why: RecordingOver) {
+        self.over_count += 1;
+        tracing::warn!(recording = id, %why, count = self.over_count, "a recording ends before its time");
+        if self.over.len() >= OVER_KEPT {
+            self.over.pop_front();
+        }
+        self.over.push_back((id, why));
+    }
+
     /// Ends it whole: what is there until now, then its index. Whether there was one.
-    pub fn end(&mut self, id: u64, now_ns: u64) -> bool {
+    pub fn end(&mut self, id: u64, now_ns: u64) -> RecordingEnd {
         self.seal();
-        self.recordings.get_mut(&id).map(|recording| recording.end(now_ns)).is_some()
+        let ended = self.recordings.get_mut(&id).map(|recording| recording.end(now_ns)).is_some();
+        RecordingEnd { ended, why: self.over.iter().find(|(over, _)| *over == id).map(|(_, why)| why.clone()) }
     }
 
     /// Decisions of this slot may name this policy; `number` as records have it, 0 before it is in force.

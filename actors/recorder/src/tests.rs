@@ -23,9 +23,9 @@ use crate::{
     state::{AroundAlerts, RECORDINGS, Settings, State},
 };
 
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let header = Header {
         node: "n1".into(),
         little_endian: cfg!(target_endian = "little"),
@@ -35,11 +35,11 @@ fn settings() -> Settings {
     Settings { header, ring_bytes: 1 << 20, ring_ns: 600 * SECOND, ..Settings::default() }
 }
 
-fn state(settings: Settings) -> State {
+pub(crate) fn state(settings: Settings) -> State {
     State::knowing(settings, Kept::new(Picture::default()))
 }
 
-fn named(slot: u32, name: &str) -> What {
+pub(crate) fn named(slot: u32, name: &str) -> What {
     What::WorkloadNamed(
         Slot(slot),
         Arc::new(Workload {
@@ -59,7 +59,7 @@ fn text(bytes: &[u8]) -> Text<'_> {
 }
 
 /// Records of a slot from a sequence number on, at this time: an exec, then opens of files that differ much.
-fn batch(slot: u32, from: u64, count: u64, boot_ns: u64) -> Vec<u8> {
+pub(crate) fn batch(slot: u32, from: u64, count: u64, boot_ns: u64) -> Vec<u8> {
     let mut writer = RecordWriter::default();
     for sequence in from..from + count {
         let header = RecordHeader { sequence, slot, boot_ns, tgid: 50 + slot, ..RecordHeader::default() };
@@ -77,7 +77,7 @@ fn batch(slot: u32, from: u64, count: u64, boot_ns: u64) -> Vec<u8> {
 }
 
 /// Whatever comes now.
-fn drain(state: &mut State, id: u64, now_ns: u64) -> (Vec<u8>, bool) {
+pub(crate) fn drain(state: &mut State, id: u64, now_ns: u64) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {
         match state.next(id, now_ns) {
@@ -88,17 +88,17 @@ fn drain(state: &mut State, id: u64, now_ns: u64) -> (Vec<u8>, bool) {
     }
 }
 
-struct Read {
-    checkpoints: Vec<Vec<Fact>>,
-    header: Header,
-    facts: Vec<Fact>,
+pub(crate) struct Read {
+    pub(crate) checkpoints: Vec<Vec<Fact>>,
+    pub(crate) header: Header,
+    pub(crate) facts: Vec<Fact>,
     /// Slot and sequence number of each record.
-    records: Vec<(u32, u64)>,
-    arguments: usize,
-    report: Report,
+    pub(crate) records: Vec<(u32, u64)>,
+    pub(crate) arguments: usize,
+    pub(crate) report: Report,
 }
 
-fn read(bytes: &[u8]) -> Read {
+pub(crate) fn read(bytes: &[u8]) -> Read {
     let mut reader = TraceReader::open(bytes).expect("a trace");
     let (mut facts, mut records, mut arguments, mut checkpoints) = (Vec::new(), Vec::new(), 0, Vec::new());
     while let Some(part) = reader.next_part().expect("bytes") {
@@ -119,11 +119,11 @@ fn read(bytes: &[u8]) -> Read {
     Read { checkpoints, header: reader.header().clone(), facts, records, arguments, report: reader.report().clone() }
 }
 
-fn losses(facts: &[Fact]) -> Vec<Loss> {
+pub(crate) fn losses(facts: &[Fact]) -> Vec<Loss> {
     facts.iter().filter_map(|fact| if let What::Loss(loss) = &fact.what { Some(loss.clone()) } else { None }).collect()
 }
 
-fn for_seconds(seconds: u64) -> RecordTrace {
+pub(crate) fn for_seconds(seconds: u64) -> RecordTrace {
     RecordTrace { duration: Some(Duration::from_secs(seconds)), ..RecordTrace::default() }
 }
 
@@ -343,7 +343,7 @@ fn decided(effect: Effect, outcome: Outcome, rule: Option<u32>) -> Vec<u8> {
     writer.into_bytes()
 }
 
-fn blocked() -> Vec<u8> {
+pub(crate) fn blocked() -> Vec<u8> {
     decided(Effect::Block, Outcome::Denied, Some(0))
 }
 
@@ -422,7 +422,7 @@ fn unit_recorder_ends_a_recording_whole_when_it_is_told_to() {
     let mut state = state(settings());
     let id = state.begin(SECOND, 0, &RecordTrace::default()).expect("begun");
     state.batch(2 * SECOND, &batch(4, 0, 5, 2 * SECOND));
-    assert!(state.end(id, 3 * SECOND) && !state.end(id + 1, 3 * SECOND));
+    assert!(state.end(id, 3 * SECOND).ended && !state.end(id + 1, 3 * SECOND).ended);
     state.batch(4 * SECOND, &batch(4, 5, 5, 4 * SECOND));
     state.tick(5 * SECOND, 0);
     let (bytes, over) = drain(&mut state, id, 5 * SECOND);
@@ -450,7 +450,7 @@ fn unit_recorder_tells_the_living_processes_again_after_many_records_and_of_a_wo
         }
     }
     let all = drain(&mut state, all, 3 * SECOND).0;
-    assert!(state.end(one, 3 * SECOND));
+    assert!(state.end(one, 3 * SECOND).ended);
     let [all, one] = [all, drain(&mut state, one, 3 * SECOND).0].map(|bytes| read(&bytes).checkpoints);
     let pids = |facts: &[Fact]| -> Vec<(u32, usize)> {
         let of = |fact: &Fact| match &fact.what {

@@ -32,6 +32,9 @@ pub struct RecordTrace {
     pub duration: Option<Duration>,
     /// Bytes at which it ends; 0: no bound.
     pub limit_bytes: u64,
+    /// At that many bytes the trace ends and the next one begins, in the same stream and with the next record: a rotation, without a gap
+    /// or a repetition.
+    pub in_parts: bool,
     /// Keep the arguments of processes, from now on.
     pub arguments: bool,
 }
@@ -45,12 +48,42 @@ pub struct RecordingStream {
     pub bytes: mpsc::Receiver<Arc<[u8]>>,
 }
 
-/// End a recording whole: what is there until now, then its index. True where there was one.
+/// End a recording whole: what is there until now, then its index.
 #[derive(Debug, Clone, Copy, Message, PartialEq, Eq)]
-#[rtype(result = "bool")]
+#[rtype(result = "RecordingEnd")]
 pub struct EndRecording {
     /// Which; `None`: all of them, since the node stops.
     pub id: Option<u64>,
+}
+
+/// What [`EndRecording`] finds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordingEnd {
+    /// Whether one was being made.
+    pub ended: bool,
+    /// Why it had ended before, where neither its time, its size nor anybody who asked for it was the reason.
+    pub why: Option<RecordingOver>,
+}
+
+/// Why a recording ended that should have gone on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordingOver {
+    /// The next part would hold nothing new.
+    #[error("{0}")]
+    TooSmall(TooSmall),
+    /// What was there for its reader was not taken.
+    #[error("its reader took nothing for {} s", .0.as_secs())]
+    Unread(Duration),
+}
+
+/// What was so at the beginning, and a record after it, is more than a trace may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a trace of {limit_bytes} bytes has no room: what is so at its beginning, and a record, take {needs_bytes}")]
+pub struct TooSmall {
+    /// What it takes, at least.
+    pub needs_bytes: u64,
+    /// What it may have.
+    pub limit_bytes: u64,
 }
 
 /// Settings that decide which lines a node makes of records: they changed while it runs.
@@ -82,4 +115,7 @@ pub enum RecordingRefused {
     /// The header cannot be written.
     #[error("a trace cannot be begun: {0}")]
     NotBegun(String),
+    /// It would hold nothing.
+    #[error("{0}")]
+    TooSmall(#[from] TooSmall),
 }

@@ -20,6 +20,9 @@ pub struct Alive {
 pub struct RecordingEnded {
     /// Whether there was one.
     pub ended: bool,
+    /// Why it was over before, where neither its time nor its size nor anybody who asked for it was the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A request that was not served.

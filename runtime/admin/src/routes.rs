@@ -105,6 +105,9 @@ pub(crate) struct RecordQuery {
     /// Bytes at which the trace ends; 0: no bound.
     #[serde(default)]
     limit_bytes: u64,
+    /// At that many bytes the next trace begins, behind it in the same answer and with the next record.
+    #[serde(default)]
+    in_parts: bool,
     /// Keep the arguments of processes, from now on.
     #[serde(default)]
     arguments: bool,
@@ -390,13 +393,14 @@ pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse
     (status = 503, description = "Nobody could say, or too many record already.", body = answers::Refusal),
 ))]
 pub(crate) async fn record(view: View, query: Query<RecordQuery>) -> HttpResponse {
-    let RecordQuery { last, duration, limit_bytes, arguments, workload } = query.into_inner();
+    let RecordQuery { last, duration, limit_bytes, in_parts, arguments, workload } = query.into_inner();
     let names = workload.iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
     let request = RecordingRequest {
         workloads: names.map(str::to_owned).collect(),
         last_seconds: last,
         duration_seconds: duration,
         limit_bytes,
+        in_parts,
         arguments,
     };
     match view.record(request).await {
@@ -417,7 +421,7 @@ pub(crate) async fn record(view: View, query: Query<RecordQuery>) -> HttpRespons
 ))]
 pub(crate) async fn end_recording(view: View, query: Query<EndQuery>) -> HttpResponse {
     match view.end_recording(query.id).await {
-        Ok(ended) => json(HttpResponse::Ok(), &answers::RecordingEnded { ended }),
+        Ok((ended, why)) => json(HttpResponse::Ok(), &answers::RecordingEnded { ended, why }),
         Err(error) => unavailable(&error),
     }
 }

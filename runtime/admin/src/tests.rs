@@ -94,8 +94,8 @@ impl AdminView for Sample {
         Ok(RecordingBegun { id: 7, trace })
     }
 
-    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
-        Ok(id == 7)
+    async fn end_recording(&self, id: u64) -> Result<(bool, Option<String>), ViewError> {
+        Ok((id == 7, (id == 8).then(|| "its reader took nothing for 60 s".to_owned())))
     }
 }
 
@@ -453,7 +453,7 @@ async fn unit_admin_record_is_asked_by_post_alone_and_streams_the_trace() {
     );
     assert!(answer.contains("arguments: true") && answer.contains(";the end"), "{answer}");
     assert!(answer.to_lowercase().contains("palisade-recording: 7"), "{answer}");
-    for (id, ended) in [(7, r#"{"ended":true}"#), (8, r#"{"ended":false}"#)] {
+    for (id, ended) in [(7, r#"{"ended":true}"#), (8, r#"{"ended":false,"why":"its reader took nothing for 60 s"}"#)] {
         let answer = bed.unix(&post(&format!("/v1/record/end?id={id}"))).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(ended), "{answer}");
     }

@@ -67,6 +67,8 @@ pub struct RecordingRequest {
     pub duration_seconds: Option<u64>,
     /// Bytes at which it ends; 0: no bound.
     pub limit_bytes: u64,
+    /// At that many bytes the next trace begins, behind it.
+    pub in_parts: bool,
     /// Keep arguments.
     pub arguments: bool,
 }
@@ -102,6 +104,6 @@ pub trait AdminView: Send + Sync + 'static {
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
     /// Begins a trace. Who has no recorder says so.
     async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError>;
-    /// Ends a recording whole; whether there was one.
-    async fn end_recording(&self, id: u64) -> Result<bool, ViewError>;
+    /// Ends a recording whole; whether there was one, and why it was over before, in words, where that is to be said.
+    async fn end_recording(&self, id: u64) -> Result<(bool, Option<String>), ViewError>;
 }

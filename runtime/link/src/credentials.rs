@@ -151,5 +151,42 @@ fn many<T>(
 }
 
 fn wrong(path: &Path, error: &pem::Error) -> CredentialsError {
-    CredentialsError::Content { path: path.to_owned(), why: error.to_string() }
+    CredentialsError::Content { path: path.to_owned(), why: words(error) }
+}
+
+/// The crate's own words are bytes as numbers.
+fn words(error: &pem::Error) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().escape_debug().to_string();
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("it is cut off: the end of its {} is missing", text(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line } => format!("no part of a PEM file begins so: {}", text(line)),
+        pem::Error::Base64Decode(_) => "what stands in it is no base64: it is damaged".to_owned(),
+        pem::Error::NoItemsFound => "no private key in it (PEM)".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_credentials_say_in_words_what_is_wrong_with_a_key() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("a.key");
+        let begin = "-----BEGIN PRIVATE KEY-----\n";
+        for (text, says) in [
+            (format!("{begin}MIGH\n"), "it is cut off: the end of its PRIVATE KEY is missing"),
+            ("-----BEGIN PRIVATE KEY\n".to_owned(), "no part of a PEM file begins so: -----BEGIN PRIVATE KEY"),
+            (format!("{begin}!!!!\n-----END PRIVATE KEY-----\n"), "it is damaged"),
+            ("nothing".to_owned(), "no private key in it (PEM)"),
+        ] {
+            fs::write(&path, text).expect("written");
+            let error = PrivateKeyDer::from_pem_slice(&content(&path).expect("read")).expect_err("broken");
+            let said = wrong(&path, &error).to_string();
+            assert!(said.contains(says) && said.contains("a.key") && !said.contains('['), "{said}");
+        }
+    }
 }

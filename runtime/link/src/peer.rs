@@ -336,7 +336,7 @@ impl Task {
             return;
         }
         if let Some(state) = self.entry.ended(ended, self.shared.now()) {
-            tracing::warn!(peer = %self.entry.name, ?state, "not linked");
+            tracing::warn!(peer = %self.entry.name, %state, "not linked");
             self.shared.changed(&self.entry.name, state);
         }
     }

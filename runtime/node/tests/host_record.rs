@@ -232,7 +232,7 @@ fn host_recording_that_is_begun_now_ends_with_its_time_or_with_the_node_and_can_
         .expect("it runs");
     let reader = TraceReader::open(&piped.stdout[..]).expect("a trace on standard output");
     assert!(piped.status.success() && reader.header().node == "bed");
-    // Full files follow each other, and together tell each act once.
+    // Full files follow each other: no record is between two of them, and none is in both.
     let (rotated, merged) = (bed.path("rotated"), bed.path("merged"));
     let mut command = Command::new(PALISADE);
     command.args(["record", "--duration", "10s", "--max-size", "16K", "--rotate", "9", "--admin-socket"]).arg(&socket);
@@ -245,7 +245,17 @@ fn host_recording_that_is_begun_now_ends_with_its_time_or_with_the_node_and_can_
     assert!(parts.iter().all(|part| fs::metadata(part).expect("there").len() <= 16 << 10));
     succeed(Command::new(PALISADE).args(["trace", "merge"]).args(&parts).arg("--out").arg(&merged));
     let (records, ..) = held(&merged);
-    assert!(records < told.iter().sum() && told.iter().all(|of_part| records > *of_part), "{records} of {told:?}");
+    assert!(records == told.iter().sum::<u64>() && told.iter().all(|of_part| *of_part > 0), "{records} of {told:?}");
+    // A name that nobody has is said, and its empty trace is no success.
+    let nobody = Command::new(PALISADE)
+        .args(["record", "--duration", "1s", "--workload", "nosuch", "--admin-socket"])
+        .arg(&socket)
+        .arg("--out")
+        .arg(bed.path("nobody"))
+        .output()
+        .expect("it runs");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no workload is called nosuch"), "{nobody:?}");
     let stopped = bed.path("stopped");
     let mut command = Command::new(PALISADE);
     let mut recording =

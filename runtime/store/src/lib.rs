@@ -1,5 +1,6 @@
 //! The policy directory: a consistent reading of it, and its changes; and, beside it, the last good version of each file
-//! ([`LastGoodFiles`]), which outlives the process. And the directory of traces that a node keeps by itself ([`TraceFiles`]).
+//! ([`LastGoodFiles`]), which outlives the process. And the directory of traces that a node keeps by itself ([`TraceFiles`]),
+//! written by a thread of its own ([`TraceThread`]).
 //!
 //! Invariant: a reading holds each file as it stood at one moment, and no file of it changed while the reading was taken; else it is
 //! taken again. A file in the middle of being written looks like that as well: who reads waits until the directory has
@@ -17,6 +18,7 @@ mod last_good;
 
 mod beside;
 mod trace_files;
+mod trace_thread;
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +35,7 @@ use rustix::fs::OFlags;
 
 pub use last_good::LastGoodFiles;
 pub use trace_files::TraceFiles;
+pub use trace_thread::TraceThread;
 
 /// At most this many files: ten times what a node of 110 pods is known to need.
 pub const MAX_FILES: u64 = 10_000;

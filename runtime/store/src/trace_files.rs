@@ -14,13 +14,13 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use palisade_world::{TraceStore, TraceStoreError};
+use palisade_world::TraceStoreError;
 
 /// What whole traces end in.
 const EXTENSION: &str = "paltrace";
 const PARTIAL: &str = "partial";
 
-/// See the module.
+/// See the module. Whoever calls it waits for the disk: [`TraceThread`](crate::TraceThread) does.
 #[derive(Debug)]
 pub struct TraceFiles {
     directory: PathBuf,
@@ -71,20 +71,29 @@ impl TraceFiles {
     }
 }
 
-impl TraceStore for TraceFiles {
-    fn begin(&mut self, name: &str) -> Result<(), TraceStoreError> {
+impl TraceFiles {
+    /// Begins a trace.
+    ///
+    /// # Errors
+    /// What the operating system said; nothing is begun.
+    pub fn begin(&mut self, name: &str) -> Result<(), TraceStoreError> {
         self.open = None;
         fs::create_dir_all(&self.directory).map_err(failed(self.directory.display().to_string()))?;
         self.rotate()?;
         let plain: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
         let path = self.directory.join(format!("{plain}.{EXTENSION}.{PARTIAL}"));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        // Never one that is there, nor what a link leads to.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         self.open = Some((path.clone(), file.map_err(failed(path.display().to_string()))?));
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), TraceStoreError> {
+    /// More bytes of it.
+    ///
+    /// # Errors
+    /// What the operating system said; the trace ends there.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), TraceStoreError> {
         let Some((path, file)) = &mut self.open else { return Ok(()) };
         let written = file.write_all(bytes).map_err(failed(path.display().to_string()));
         if written.is_err() {
@@ -93,12 +102,18 @@ impl TraceStore for TraceFiles {
         written
     }
 
-    fn end(&mut self) -> Result<(), TraceStoreError> {
+    /// It is whole, and on the disk by its name.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn end(&mut self) -> Result<(), TraceStoreError> {
         let Some((path, file)) = self.open.take() else { return Ok(()) };
         let shown = || path.display().to_string();
         file.sync_all().map_err(failed(shown()))?;
         drop(file);
         fs::rename(&path, path.with_extension("")).map_err(failed(shown()))?;
+        // The name is of the directory.
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed(shown()))?;
         self.rotate()
     }
 }

@@ -50,6 +50,20 @@ impl LinkState {
     }
 }
 
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Linked { since } => write!(f, "linked since {}", since.rfc3339()),
+            Self::Refused { why, said, by_us, since } => {
+                let whom = if *by_us { "refused by this node" } else { "refuses this node" };
+                write!(f, "{whom} since {} ({why}): {said}", since.rfc3339())
+            }
+            Self::Out { why, since } => write!(f, "out since {}: {why}", since.rfc3339()),
+        }
+    }
+}
+
 /// One peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

@@ -8,6 +8,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use palisade_world::{
@@ -88,13 +89,24 @@ impl Disk {
         change(&mut lock(&self.state).faults);
     }
 
+    fn latency(&self) -> Option<Duration> {
+        let mut state = lock(&self.state);
+        let most = state.faults.slow_ms;
+        (most > 0).then(|| state.random.millis(1, most))
+    }
+
+    /// How long who asks it for something waits now, where that is no actor but a thread of its own.
+    pub fn delay(&self) -> Duration {
+        let wait = self.latency();
+        if wait.is_some() {
+            self.teller.tell(&Event::DiskSlow);
+        }
+        wait.unwrap_or_default()
+    }
+
     /// Who asks it for something waits; what comes of it is known when the thread goes on.
     pub fn wait(&self) {
-        let wait = {
-            let mut state = lock(&self.state);
-            let most = state.faults.slow_ms;
-            (most > 0).then(|| state.random.millis(1, most))
-        };
+        let wait = self.latency();
         if wait.is_some_and(stall_current) {
             self.teller.tell(&Event::DiskSlow);
         }

@@ -4,12 +4,13 @@
 //! write left it, and what is past the last sync may be zeros.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{Arc, Mutex},
 };
 
 use palisade_world::{TraceStore, TraceStoreError};
+use tokio::time::Instant;
 
 use super::{mutation::Mutation, policies::Disk};
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
 
 /// Traces that are kept; the oldest goes.
 const KEPT: usize = 8;
+/// What waits for the disk at most: as the real store has it.
+const QUEUE: usize = 16;
 
 #[derive(Debug, Default)]
 struct TraceFile {
@@ -54,7 +57,7 @@ impl TraceDirectory {
     /// The port, as a recorder opens it.
     #[must_use]
     pub fn store(&self) -> SimTraceStore {
-        SimTraceStore { directory: self.clone(), open: None }
+        SimTraceStore { directory: self.clone(), orders: VecDeque::new(), open: None, outcomes: VecDeque::new() }
     }
 
     /// The power goes: what is found of each trace that was not ended.
@@ -83,15 +86,50 @@ impl TraceDirectory {
     }
 }
 
-/// See [`TraceDirectory::store`].
+/// What is to be done, as the real store's thread has it.
+enum Order {
+    Begin(String),
+    Append(Vec<u8>),
+    End,
+}
+
+/// See [`TraceDirectory::store`]. What is given to it is done when its disk has taken its time, and is lost with the process before that.
 pub struct SimTraceStore {
     directory: TraceDirectory,
+    /// In order, and when each is done.
+    orders: VecDeque<(Instant, Order)>,
     open: Option<u64>,
+    outcomes: VecDeque<Result<(), TraceStoreError>>,
 }
 
 impl SimTraceStore {
+    fn order(&mut self, order: Order) {
+        let after = self.orders.back().map_or_else(Instant::now, |(at, _)| *at);
+        self.orders.push_back((after + self.directory.disk.delay(), order));
+        self.work();
+    }
+
+    /// Does what is due.
+    fn work(&mut self) {
+        let now = Instant::now();
+        while self.orders.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, order)) = self.orders.pop_front() else { return };
+            let done = match order {
+                Order::Begin(name) => self.begun(&name),
+                Order::Append(bytes) => self.appended(&bytes),
+                Order::End => {
+                    self.ended();
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                self.open = None;
+                self.outcomes.push_back(Err(error));
+            }
+        }
+    }
+
     fn room(&self, what: &str) -> Result<(), TraceStoreError> {
-        self.directory.disk.wait();
         if !self.directory.disk.is_full() {
             return Ok(());
         }
@@ -99,10 +137,8 @@ impl SimTraceStore {
         let source = io::Error::new(io::ErrorKind::StorageFull, "injected: no space left");
         Err(TraceStoreError { what: what.to_owned(), source })
     }
-}
 
-impl TraceStore for SimTraceStore {
-    fn begin(&mut self, name: &str) -> Result<(), TraceStoreError> {
+    fn begun(&mut self, name: &str) -> Result<(), TraceStoreError> {
         self.open = None;
         self.room(name)?;
         let mut state = lock(&self.directory.state);
@@ -116,9 +152,9 @@ impl TraceStore for SimTraceStore {
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), TraceStoreError> {
+    fn appended(&mut self, bytes: &[u8]) -> Result<(), TraceStoreError> {
         let Some(number) = self.open else { return Ok(()) };
-        self.room("append").inspect_err(|_| self.open = None)?;
+        self.room("append")?;
         let mut state = lock(&self.directory.state);
         let loses = self.directory.mutation == Some(Mutation::LosesPartsOfTraces) && state.random.percent(50);
         if let Some(file) = state.files.get_mut(&number).filter(|file| !loses || file.bytes.is_empty()) {
@@ -127,16 +163,42 @@ impl TraceStore for SimTraceStore {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), TraceStoreError> {
-        let Some(number) = self.open.take() else { return Ok(()) };
-        self.directory.disk.wait();
+    fn ended(&mut self) {
+        let Some(number) = self.open.take() else { return };
         let bytes = {
             let mut state = lock(&self.directory.state);
-            let Some(file) = state.files.get_mut(&number) else { return Ok(()) };
-            file.whole = true;
-            file.bytes.clone()
+            state.files.get_mut(&number).map(|file| {
+                file.whole = true;
+                file.bytes.clone()
+            })
         };
-        self.directory.teller.tell(&Event::TraceWhole(bytes));
-        Ok(())
+        if let Some(bytes) = bytes {
+            self.directory.teller.tell(&Event::TraceWhole(bytes));
+        }
+        self.outcomes.push_back(Ok(()));
+    }
+}
+
+impl TraceStore for SimTraceStore {
+    fn has_room(&mut self) -> bool {
+        self.work();
+        self.orders.len() < QUEUE
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.order(Order::Begin(name.to_owned()));
+    }
+
+    fn append(&mut self, bytes: Vec<u8>) {
+        self.order(Order::Append(bytes));
+    }
+
+    fn end(&mut self) {
+        self.order(Order::End);
+    }
+
+    fn outcome(&mut self) -> Option<Result<(), TraceStoreError>> {
+        self.work();
+        self.outcomes.pop_front()
     }
 }

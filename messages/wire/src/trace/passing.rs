@@ -27,7 +27,21 @@ pub struct Passing {
 impl Passing {
     /// These came.
     pub fn pass(&mut self, mut bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            bytes = &bytes[self.pass_trace(bytes)..];
+        }
+    }
+
+    /// These came: as much as is of this trace, to the end of its trailer. How many bytes that is; what is behind it may be the next one.
+    pub fn pass_trace(&mut self, bytes: &[u8]) -> usize {
+        let left = self.pass_on(bytes);
+        let passed = bytes.len() - left;
+        self.bytes += passed as u64;
+        passed
+    }
+
+    /// How much is left behind the trailer.
+    fn pass_on(&mut self, mut bytes: &[u8]) -> usize {
         while !bytes.is_empty() && !self.is_lost {
             if self.content > 0 {
                 let over = usize::try_from(self.content).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -39,9 +53,14 @@ impl Passing {
             self.head.extend_from_slice(&bytes[..missing]);
             bytes = &bytes[missing..];
             if self.head.len() >= self.head_len() {
+                let was_whole = self.is_whole;
                 self.headed();
+                if self.is_whole && !was_whole {
+                    return bytes.len();
+                }
             }
         }
+        0
     }
 
     /// Bytes of the head that is coming, as far as its first ones tell it.

@@ -188,14 +188,19 @@ impl Picture {
         }
     }
 
+    /// What a list does not say is not taken back: whose it is, and the terminal of what it executes still.
     fn listed(&mut self, process: &Process) {
-        let image = Image::new(process.executable.clone(), process.arguments.iter(), process.tty);
+        let before = self.processes.get(&(process.pid, process.start_ticks));
+        let same = before.filter(|before| before.image.executable == process.executable);
+        let tty = process.tty.or_else(|| same.and_then(|before| before.image.tty));
+        let slot = process.slot.or_else(|| before.and_then(|before| before.slot));
+        let image = Image::new(process.executable.clone(), process.arguments.iter(), tty);
         let known = Known {
             parent: process.parent,
             uid: process.uid,
             own_pid: process.own_pid,
             pid_namespace: process.pid_namespace,
-            slot: process.slot,
+            slot,
             image: Arc::new(image),
         };
         self.keep((process.pid, process.start_ticks), known);
@@ -534,6 +539,24 @@ mod tests {
         assert_eq!((of_four[1].executable.as_str(), of_four[1].own_pid, of_four[1].arguments.len()), ("/bin/sh", 1, 0));
         picture.record(&record(20, 4, Body::Exit(Exit { status: 0 })));
         assert_eq!(pids(picture.processes_of(None, true).collect()), [1, 30]);
+    }
+
+    #[test]
+    fn unit_picture_keeps_of_a_process_that_is_listed_once_more_what_no_list_tells() {
+        let mut picture = Picture::default();
+        let exec = Exec { path: Text { bytes: b"/bin/sh", ..Text::default() }, tty: 3, ..Exec::default() };
+        picture.record(&record(20, 4, Body::Exec(exec)));
+        let listed = |executable: &str| {
+            let (pid, start_ticks, executable) = (20, 20, executable.to_owned());
+            What::Process(Process { pid, start_ticks, executable, ..Process::default() })
+        };
+        let known = |picture: &Picture| {
+            picture.processes_of(None, true).map(|process| (process.slot, process.tty)).collect::<Vec<_>>()
+        };
+        tell(&mut picture, listed("/bin/sh"));
+        assert_eq!(known(&picture), [(Some(Slot(4)), Some(3))]);
+        tell(&mut picture, listed("/bin/other"));
+        assert_eq!(known(&picture), [(Some(Slot(4)), None)], "an exec that nobody saw");
     }
 
     #[test]

@@ -353,6 +353,25 @@ fn unit_trace_that_passes_by_in_pieces_tells_what_its_heads_say() {
     let mut other = Passing::default();
     other.pass(b"HTTP/1.1 200 OK and what follows it");
     assert!(other.is_lost && !other.is_whole);
+    // Several behind each other are parted where one ends.
+    let several = [&bytes[..], &bytes, &bytes].concat();
+    for piece in [1, 57, 1000, several.len()] {
+        let (mut passing, mut ends, mut at) = (Passing::default(), Vec::new(), 0);
+        for mut part in several.chunks(piece) {
+            while !part.is_empty() {
+                if passing.is_whole {
+                    passing = Passing::default();
+                }
+                let passed = passing.pass_trace(part);
+                at += passed;
+                part = &part[passed..];
+                if passing.is_whole {
+                    ends.push(at);
+                }
+            }
+        }
+        assert_eq!(ends, [bytes.len(), 2 * bytes.len(), 3 * bytes.len()], "{piece}");
+    }
 }
 
 #[test]

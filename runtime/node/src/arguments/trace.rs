@@ -9,7 +9,7 @@ use super::{ADMIN_SOCKET, Output, PostureArgument, parse::age};
 /// `palisade record`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ctrl-C and SIGTERM end the trace whole, with what was there until then; once more leaves the file as it is, readable to its last whole block.\n\nExit status: 0 the files are whole traces, 1 the node refused, broke off or does not answer, or a file cannot be written."
+    after_help = "Ctrl-C and SIGTERM end the trace whole, with what was there until then; once more leaves the file as it is, readable to its last whole block.\n\nExit status: 0 the files are whole traces, 1 the node refused, broke off or does not answer, a file cannot be written, or nothing is recorded because no workload is called as --workload says."
 )]
 pub struct RecordArguments {
     /// The node's admin socket.
@@ -33,8 +33,8 @@ pub struct RecordArguments {
     /// Bytes at which the trace ends: `10M`, `1G`.
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub max_size: Option<u64>,
-    /// With --max-size: go on in another file, and keep so many full ones as FILE.1 (the newest) to FILE.N. Each is a whole trace, and begins
-    /// with the last seconds of the one before (`palisade trace merge` tells each act once).
+    /// With --max-size: go on in another file, and keep so many full ones as FILE.1 (the newest) to FILE.N. Each is a whole trace that begins
+    /// with what was so where the one before ended: no record is between them, and none is in both.
     #[arg(long, requires = "max_size", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     pub rotate: Option<u32>,
     /// Keep the arguments of processes, which may be secrets; else they are overwritten.

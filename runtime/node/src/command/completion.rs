@@ -1,10 +1,10 @@
 //! `palisade completion` and `palisade man`: both made from the command line's own definition.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{fs, io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::Outcome;
+use super::{Outcome, new_file::NewFile};
 use crate::{
     arguments::{CompletionArguments, ManArguments, Shell},
     configuration::{command_line, file::Values},
@@ -50,7 +50,14 @@ fn write(directory: &Path, pages: &[(String, String)]) -> anyhow::Result<()> {
         .with_context(|| format!("{}: name a directory that can be made with --directory", directory.display()))?;
     for (name, page) in pages {
         let path = directory.join(format!("{name}.1"));
-        fs::write(&path, page).with_context(|| path.display().to_string())?;
+        // The page of another version is replaced, and nothing is written through a link.
+        let mut file = NewFile::create_public(&path, true)?;
+        let written = file.write_all(page.as_bytes());
+        if let Err(error) = written {
+            file.discard();
+            return Err(error).with_context(|| path.display().to_string());
+        }
+        file.finish().with_context(|| path.display().to_string())?;
     }
     super::print(&format!("{} pages in {1}: read one by `man {1}/palisade.1`\n", pages.len(), directory.display()))?;
     Ok(())
@@ -96,5 +103,25 @@ mod tests {
         assert!(page("palisade").contains(".TH palisade 1") && page("palisade").contains("doctor"));
         assert!(page("palisade-node").contains("policy\\-dir"));
         assert!(page("palisade-policy-validate").contains("\\-\\-output"));
+    }
+
+    #[test]
+    fn unit_man_replaces_pages_and_writes_through_no_link() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (directory, victim) = (root.path().join("man1"), root.path().join("victim"));
+        let pages = [("a".to_owned(), "new".to_owned())];
+        write(&directory, &pages).expect("written");
+        let page = directory.join("a.1");
+        fs::write(&page, "of another version").expect("written");
+        write(&directory, &pages).expect("replaced");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&page).expect("there").permissions());
+        assert_eq!((fs::read_to_string(&page).expect("there").as_str(), mode & 0o444), ("new", 0o444));
+        fs::write(&victim, "good").expect("written");
+        fs::remove_file(&page).expect("there");
+        std::os::unix::fs::symlink(&victim, &page).expect("linked");
+        let error = write(&directory, &pages).expect_err("a link").to_string();
+        assert!(error.contains("a.1 is a link"), "{error}");
+        assert_eq!(fs::read_to_string(&victim).expect("there"), "good");
+        assert_eq!(fs::read_dir(&directory).expect("there").count(), 1, "nothing is left over");
     }
 }

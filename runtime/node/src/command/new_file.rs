@@ -29,9 +29,21 @@ impl NewFile {
     /// # Errors
     /// In words.
     pub fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
+        Self::of_mode(path, force, 0o600)
+    }
+
+    /// The same of what everybody may read.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn create_public(path: &Path, force: bool) -> anyhow::Result<Self> {
+        Self::of_mode(path, force, 0o644)
+    }
+
+    fn of_mode(path: &Path, force: bool, mode: u32) -> anyhow::Result<Self> {
         let replaces = may_be_replaced(path, force)?.then(|| path.to_owned());
         let written = if replaces.is_some() { beside(path) } else { path.to_owned() };
-        let file = open_new(&written).with_context(|| written.display().to_string())?;
+        let file = open_new_of(&written, mode).with_context(|| written.display().to_string())?;
         Ok(Self { file, written, replaces })
     }
 
@@ -41,7 +53,12 @@ impl NewFile {
     /// The operating system's; the file is where [`Self::keep`] leaves it.
     pub fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
-        self.replaces.map_or(Ok(()), |path| fs::rename(&self.written, path))
+        if let Some(path) = self.replaces {
+            fs::rename(&self.written, path)?;
+        }
+        // Its name is of the directory; one that cannot be opened has it all the same.
+        let above = self.written.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(above).map_or(Ok(()), |above| above.sync_all())
     }
 
     /// Leaves what is half made, and says where.
@@ -71,7 +88,11 @@ impl Write for NewFile {
 /// # Errors
 /// The operating system's.
 pub fn open_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    open_new_of(path, 0o600)
+}
+
+fn open_new_of(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 /// Whether something is there that is to be replaced.
@@ -86,7 +107,7 @@ pub fn may_be_replaced(path: &Path, force: bool) -> anyhow::Result<bool> {
             bail!("{} is there already: name another file, or overwrite it with --force", path.display())
         }
         Ok(there) if !there.is_file() => {
-            bail!("{} is a link, a device or another that is no file: name a file with --out", path.display())
+            bail!("{} is a link, a device or another that is no file: name another", path.display())
         }
         Ok(_) => Ok(true),
     }

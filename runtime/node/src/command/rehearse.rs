@@ -18,10 +18,11 @@ const UNJUDGED: u8 = 3;
 
 /// Rehearses: exit status 0 where nothing would be denied, 1 where something would, 2 where a policy or a trace cannot be read or a policy
 /// does not compile, no policy is given or no workload has a name that is asked for, 3 where nothing would be denied of what could be judged
-/// and something could not: it is damaged, lost, undecidable, not seen, or no policy selects any workload.
+/// and something could not: it is damaged, lost, undecidable, not seen, or no policy selects any workload. Where standard output cannot be written
+/// it is 2 as well.
 ///
 /// # Errors
-/// Standard output cannot be written.
+/// None: each is said here.
 pub fn run(arguments: &RehearseArguments) -> Outcome {
     let set = match policies(&arguments.policies) {
         Ok(set) => set,
@@ -59,7 +60,11 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
         Output::Text => text(&report),
         output => render::document(output, &json!(report)),
     };
-    super::print(&text)?;
+    if let Err(error) = super::print(&text) {
+        // Not 1, which says that something would be denied.
+        complain(&format!("{error:#}"));
+        return Ok(ExitCode::from(2));
+    }
     let is_refused = !report.refused.is_empty() || !report.unknown_workloads.is_empty();
     Ok(match (unreadable || is_refused, report.denials()) {
         (true, _) => ExitCode::from(2),

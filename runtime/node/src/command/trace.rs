@@ -210,6 +210,9 @@ fn described(value: &Value) -> String {
         text("architecture"),
         text("program")
     ));
+    if value["part"] != 0 {
+        rows.push(format!("part        {} of a recording in files, counted from 0", value["part"]));
+    }
     if !value["firstRecord"].is_null() {
         rows.push(format!("time        {} to {} ({} s)", text("firstRecord"), text("lastRecord"), value["seconds"]));
     }

@@ -244,8 +244,7 @@ fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(Reader, Option<Be
         return Ok((whole(file)?, None));
     }
     let Some(index) = seek::index_of(&mut file)? else { return Ok((whole(file)?, None)) };
-    let header = TraceReader::open(BufReader::new(&file))?.header().clone();
-    let (slots, mut begins) = by_facts(&file, &index, asked.workloads)?;
+    let (slots, mut begins, header) = by_facts(&file, &index, asked.workloads)?;
     begins.first_ns = index.iter().find(|entry| entry.kind == BlockKind::Records).map(|entry| entry.first_ns);
     let at = |moment: Moment| begins.boot_ns(moment, &header);
     let wanted = Wanted { from_ns: asked.from.map_or(0, at), until_ns: asked.until.map_or(u64::MAX, at), slots };
@@ -253,8 +252,12 @@ fn opened(mut file: File, asked: Asked<'_>) -> anyhow::Result<(Reader, Option<Be
     Ok((TraceReader::open(Box::new(BufReader::new(sought)) as Box<dyn Read>)?.sought(), Some(begins)))
 }
 
-/// The slots that workloads of these names ever have, and the clock: by the facts alone, no record is read.
-fn by_facts(file: &File, index: &[Entry], names: &[String]) -> anyhow::Result<(Option<BTreeSet<Slot>>, Beginning)> {
+/// The slots that workloads of these names ever have, and the clock and the header: by the facts alone, no record is read.
+fn by_facts(
+    file: &File,
+    index: &[Entry],
+    names: &[String],
+) -> anyhow::Result<(Option<BTreeSet<Slot>>, Beginning, Header)> {
     // What no record can be.
     let nothing = Wanted { from_ns: u64::MAX, until_ns: 0, slots: None };
     let mut reader = TraceReader::open(BufReader::new(Sought::new(file, index, &nothing)?))?.sought();
@@ -265,7 +268,7 @@ fn by_facts(file: &File, index: &[Entry], names: &[String]) -> anyhow::Result<(O
         let of = |(slot, workload): &(Slot, &Workload)| names.iter().any(|name| is_called(*slot, workload, name));
         slots.extend(facts.iter().filter_map(named).filter(of).map(|(slot, _)| slot));
     }
-    Ok(((!names.is_empty()).then_some(slots), begins))
+    Ok(((!names.is_empty()).then_some(slots), begins, reader.header().clone()))
 }
 
 /// Earliest time of records.

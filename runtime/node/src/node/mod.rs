@@ -94,10 +94,11 @@ pub async fn run(
     let of_links = running_links.iter().map(links::RunningLinks::place).collect();
     let watched = [places.all(), of_links, vec![Here::beating()]].concat();
     let _watchdog = Watchdog::start(&watched, STALL, |stall| {
-        tracing::error!(?stall, "a thread does not turn its loop: exit, to be started again");
+        let (thread, actor, seconds) = (&stall.place, stall.actor.as_deref().unwrap_or("none"), stall.silent.as_secs());
+        tracing::error!(%thread, %actor, seconds, "a thread does not turn its loop: exit, to be started again");
         std::process::exit(STALLED);
     });
-    let running = planted.supervisor.start(|gave_up| tracing::error!(?gave_up, "the tree gave up")).await;
+    let running = planted.supervisor.start(|gave_up| tracing::error!(%gave_up, "the tree gave up")).await;
     let running = Arc::new(
         running.map_err(|gave_up| anyhow::anyhow!("{} did not start: {}", gave_up.child, gave_up.last_error))?,
     );
@@ -136,7 +137,7 @@ pub async fn run(
         links.close().await;
     }
     if !report.abandoned.is_empty() {
-        tracing::warn!(actors = ?report.abandoned, "left behind at the stop");
+        tracing::warn!(actors = %report.abandoned.join(", "), "left behind at the stop");
     }
     if let Some(gave_up) = gave_up {
         // What is pinned stands on; the service manager starts the node again.

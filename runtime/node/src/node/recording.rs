@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use palisade_assembly::{Open, Recording};
 use palisade_recorder::state::{AroundAlerts, Settings};
-use palisade_store::TraceFiles;
+use palisade_store::{TraceFiles, TraceThread};
 use palisade_supervision::Kept;
 use palisade_wire::trace::Header;
 use palisade_world::TraceStore;
@@ -20,9 +20,10 @@ pub fn open(kept: &Kept<NodeArguments>) -> Open<Recording> {
     Arc::new(move || {
         let arguments = kept.lock().clone();
         let files = |path: &std::path::PathBuf| {
-            Box::new(TraceFiles::new(path, arguments.trace_directory_bytes)) as Box<dyn TraceStore>
+            let store = TraceThread::start(TraceFiles::new(path, arguments.trace_directory_bytes));
+            store.map(|store| Box::new(store) as Box<dyn TraceStore>)
         };
-        let store = arguments.trace_directory.as_ref().map(files);
+        let store = arguments.trace_directory.as_ref().map(files).transpose()?;
         Ok(Recording { settings: settings(&arguments), store, processes: processes::list() })
     })
 }

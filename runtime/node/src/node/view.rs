@@ -298,6 +298,7 @@ impl AdminView for View {
             last: Duration::from_secs(request.last_seconds),
             duration: request.duration_seconds.map(Duration::from_secs),
             limit_bytes: request.limit_bytes,
+            in_parts: request.in_parts,
             arguments: request.arguments,
         };
         let refused = |error: RecordingRefused| ViewError { actor: "recorder", reason: error.to_string() };
@@ -308,9 +309,10 @@ impl AdminView for View {
         begun.map(|stream| RecordingBegun { id: stream.id, trace: stream.bytes }).map_err(refused)
     }
 
-    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
-        let Some(recorder) = &self.ask.end_recording else { return Ok(false) };
-        recorder.ask(EndRecording { id: Some(id) }, WITHIN).await.map_err(silent("recorder"))
+    async fn end_recording(&self, id: u64) -> Result<(bool, Option<String>), ViewError> {
+        let Some(recorder) = &self.ask.end_recording else { return Ok((false, None)) };
+        let end = recorder.ask(EndRecording { id: Some(id) }, WITHIN).await.map_err(silent("recorder"))?;
+        Ok((end.ended, end.why.map(|why| why.to_string())))
     }
 
     async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError> {

@@ -3,7 +3,7 @@
 //! Where a node runs, it says itself how its links are; where none does, its peers are dialled here with its certificate, for as long as a
 //! handshake takes. Never both: two that show one certificate take each other's links.
 
-use std::{collections::BTreeMap, net::UdpSocket, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::UdpSocket, sync::Arc, time::Duration};
 
 use palisade_domain::NodeName;
 use palisade_link::{
@@ -64,10 +64,16 @@ fn of_credentials(credentials: &Credentials) -> Vec<Check> {
 
 fn port(address: std::net::SocketAddr) -> Result<(), Check> {
     UdpSocket::bind(address).map(drop).map_err(|error| {
-        let advice = format!(
-            "`ss -lunp 'sport = :{}'` shows who has it; name another address with --link-listen",
-            address.port()
-        );
+        let port = address.port();
+        let advice = match error.kind() {
+            io::ErrorKind::AddrNotAvailable => format!(
+                "this machine has no such address: `ip address` shows which it has; name one of them, or all by 0.0.0.0:{port} or [::]:{port}, with --link-listen"
+            ),
+            io::ErrorKind::PermissionDenied => {
+                "run it as root (sudo palisade doctor), or name a port from 1024 on with --link-listen".to_owned()
+            }
+            _ => format!("`ss -lunp 'sport = :{port}'` shows who has it; name another address with --link-listen"),
+        };
         Check::of("links", Health::Bad, format!("{address} cannot be listened at: {error}"), advice)
     })
 }
@@ -179,6 +185,10 @@ mod tests {
         let busy = LinkArguments { link_listen: Some(address), ..arguments(directory, "a", &[]) };
         let busy = found(&busy).await;
         assert!(busy.iter().any(|(health, said)| *health == Health::Bad && said.contains("in use")), "{busy:?}");
+        // Of another machine: an address that documents use.
+        let foreign = port("192.0.2.1:7443".parse().expect("an address")).expect_err("not of this machine");
+        assert!(foreign.advice.contains("`ip address`") && foreign.advice.contains("0.0.0.0:7443"), "{foreign:?}");
+        assert!(!foreign.advice.contains("ss -lunp"), "nobody has it: {foreign:?}");
         assert!(
             checks(&arguments(directory, "a", &[("b", address)]), true).await.len() == 1,
             "the node says that itself"

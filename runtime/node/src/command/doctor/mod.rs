@@ -193,18 +193,24 @@ fn policies(directory: &Path) -> Check {
 /// What is pinned while no node answers denies all the same, and nobody explains it.
 fn left(pin_root: &Path, node_answers: bool) -> Check {
     let root = pin_root.display();
-    let there = match pin_root.try_exists() {
-        Ok(there) => there,
+    let there = match std::fs::read_dir(pin_root) {
+        Ok(entries) => entries.count(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => {
             return Check::of("pins", Health::Weak, format!("{root} cannot be looked at: {error}"), "run it as root");
         }
     };
     match (there, node_answers) {
-        (true, true) => Check::good("pins", format!("{root}, of the node that runs")),
-        (false, _) => Check::good("pins", format!("nothing is left below {root}")),
-        (true, false) => {
-            let advice = "start a node (`palisade node`), which takes it over, or take it away (`palisade unload`)";
-            Check::of("pins", Health::Weak, format!("policy is in force below {root}, and no node answers"), advice)
+        (0, _) => Check::good("pins", format!("nothing is left below {root}")),
+        (_, true) => Check::good("pins", format!("{root}, of the node that runs")),
+        (_, false) => {
+            let found = format!(
+                "{there} entries are left below {root}, and no node answers: what they hold is denied still, and nobody tells of it"
+            );
+            let advice = format!(
+                "start a node (`palisade node --pin-root {root}`), which takes it over, or take it away (`palisade unload --pin-root {root}`)"
+            );
+            Check::of("pins", Health::Weak, found, advice)
         }
     }
 }
@@ -288,10 +294,13 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let pins = root.path().join("pins");
         assert_eq!(left(&pins, false).health, Health::Good);
-        std::fs::create_dir(&pins).expect("as after a crash");
+        std::fs::create_dir(&pins).expect("made");
+        assert_eq!(left(&pins, false).health, Health::Good, "nothing is in it");
+        std::fs::create_dir(pins.join("maps")).expect("as after a crash");
         assert_eq!(left(&pins, true).health, Health::Good);
         let weak = left(&pins, false);
-        assert!(weak.health == Health::Weak && weak.advice.contains("palisade unload"), "{weak:?}");
+        let unload = format!("palisade unload --pin-root {}", pins.display());
+        assert!(weak.health == Health::Weak && weak.advice.contains(&unload), "{weak:?}");
     }
 
     #[test]
