@@ -14,7 +14,7 @@ use crate::{
     ended::{self, Ended},
     links::Shared,
     stream::{self, FrameReader},
-    verify,
+    verify, words,
 };
 
 /// For each step of a handshake.
@@ -71,7 +71,7 @@ pub(crate) async fn hear(
     };
     let chain = chain(&connection);
     let named = chain.first().map_or(Err("no certificate".to_owned()), |own| {
-        verify::is_named(own, &hello.name).map_err(|error| verify::plain(&error.to_string()))
+        verify::is_named(own, &hello.name).map_err(|error| words::of_tls(&error))
     });
     if let Err(said) = named {
         return Err(refused(&connection, Refusal::WrongName, said));

@@ -28,7 +28,6 @@ use rustls::{crypto::CryptoProvider, pki_types::UnixTime, time_provider::TimePro
 
 use crate::{
     credentials::{Credentials, CredentialsError},
-    examine::{self, ListDates},
     machine::MachineSocket,
     verify::PeerVerifier,
 };
@@ -232,7 +231,6 @@ pub(crate) struct Tls {
     pub(crate) server: ServerConfig,
     pub(crate) client: ClientConfig,
     pub(crate) verifier: Arc<PeerVerifier>,
-    pub(crate) list_dates: ListDates,
     pub(crate) credentials: Credentials,
 }
 
@@ -272,8 +270,7 @@ impl Making {
             QuicServerConfig::try_from(server).map_err(general)?,
             QuicClientConfig::try_from(client).map_err(general)?,
         );
-        let list_dates = examine::list_dates(&credentials.revocations);
-        Ok(Tls { server: self.server(server), client: self.client(client), verifier, list_dates, credentials })
+        Ok(Tls { server: self.server(server), client: self.client(client), verifier, credentials })
     }
 
     fn server(&self, crypto: QuicServerConfig) -> ServerConfig {

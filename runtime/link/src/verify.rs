@@ -30,6 +30,8 @@ use rustls::{
 use crate::{
     authority,
     credentials::{Credentials, CredentialsError},
+    lists::{self, Listed},
+    words,
 };
 
 /// See the module. Both sides of a handshake use it.
@@ -37,6 +39,8 @@ use crate::{
 pub(crate) struct PeerVerifier {
     of_dialled: Arc<WebPkiServerVerifier>,
     of_dialling: Arc<dyn ClientCertVerifier>,
+    /// The lists that count.
+    pub(crate) lists: Vec<Listed>,
 }
 
 impl fmt::Debug for PeerVerifier {
@@ -60,13 +64,6 @@ impl fmt::Debug for WrongName {
     }
 }
 
-/// What TLS says of a certificate, without the types that an error of ours is wrapped in.
-pub(crate) fn plain(said: &str) -> String {
-    let ours =
-        said.strip_prefix("invalid peer certificate: Other(OtherError(").and_then(|said| said.strip_suffix("))"));
-    ours.unwrap_or(said).to_owned()
-}
-
 /// Which side of the connection a peer is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -83,19 +80,24 @@ impl PeerVerifier {
             roots.add(authority.clone())?;
         }
         let roots = Arc::new(roots);
-        let lists = || credentials.revocations.iter().cloned();
-        let unusable = |error: rustls::server::VerifierBuilderError| CredentialsError::Revocations(error.to_string());
+        let (newest, lists) =
+            lists::newest(&credentials.revocations, &credentials.authorities).map_err(CredentialsError::Revocations)?;
+        let unusable = |_: rustls::server::VerifierBuilderError| {
+            CredentialsError::Revocations(
+                "one is of a kind that is not understood (a difference to another, say)".into(),
+            )
+        };
         let of_dialled = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .with_crls(lists())
+            .with_crls(newest.iter().cloned())
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
         let of_dialling = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .with_crls(lists())
+            .with_crls(newest)
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
-        Ok(Self { of_dialled, of_dialling })
+        Ok(Self { of_dialled, of_dialling, lists })
     }
 
     /// Looks at a certificate once more. Which alert it would be, and why.
@@ -115,7 +117,7 @@ impl PeerVerifier {
                 .and_then(|called| self.verify_server_cert(own, between, &called, &[], now).map(|_| ())),
             Side::Dialling => self.verify_client_cert(own, between, now).and_then(|_| is_named(own, name)),
         };
-        seen.map_err(|error| (refusal_of(&error), plain(&error.to_string())))
+        seen.map_err(|error| (refusal_of(&error), words::of_tls(&error)))
     }
 }
 
