@@ -91,10 +91,7 @@ impl Refusal {
     /// Whether another certificate would mend it.
     #[must_use]
     pub const fn is_of_certificate(self) -> bool {
-        matches!(
-            self,
-            Self::Expired | Self::UnknownAuthority | Self::Revoked | Self::WrongName | Self::BadCertificate
-        )
+        matches!(self, Self::Expired | Self::UnknownAuthority | Self::Revoked | Self::WrongName | Self::BadCertificate)
     }
 
     /// As answers and people spell it.

@@ -65,7 +65,7 @@ impl Ended {
         let alert = CRYPTO.contains(&code).then(|| u8::try_from(code - CRYPTO.start).ok()).flatten();
         match alert.and_then(frame::of_tls_alert) {
             Some(why) => Self::Refused { why, said, by_us },
-            None => Self::Out(of_quic(code, said)),
+            None => Self::Out(of_quic(code, &said)),
         }
     }
 
@@ -76,7 +76,7 @@ impl Ended {
 }
 
 /// What a code of QUIC means that is no refusal of a certificate: RFC 9000, section 20.1; of TLS, RFC 8446, section 6.
-fn of_quic(code: u64, said: String) -> String {
+fn of_quic(code: u64, said: &str) -> String {
     match code {
         NO_ERROR if said.is_empty() => "it closed the link".into(),
         CONNECTION_REFUSED => "it takes no more handshakes now".into(),
