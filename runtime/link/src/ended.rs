@@ -93,8 +93,10 @@ const CONNECTION_REFUSED: u64 = 2;
 const APPLICATION_ERROR: u64 = 0xc;
 const NO_APPLICATION_PROTOCOL: u64 = CRYPTO.start + 120;
 
+/// What a peer says, who may be anybody: no longer than ours would be, and nothing that moves a terminal's cursor.
 fn text(reason: &[u8]) -> String {
-    String::from_utf8_lossy(reason).into_owned()
+    let said = String::from_utf8_lossy(&reason[..reason.len().min(LONGEST_REASON)]);
+    said.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Refuses the peer; it is told why.
@@ -152,6 +154,9 @@ mod tests {
             out(ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason }))
         };
         assert_eq!(by_peer(frame::GOODBYE, "the node stopped"), "the node stopped");
+        assert_eq!(by_peer(frame::GOODBYE, "a\u{1b}[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
+        let long: &'static str = "y".repeat(9000).leak();
+        assert_eq!(by_peer(frame::GOODBYE, long).len(), LONGEST_REASON);
         assert_eq!(by_peer(frame::GOODBYE, ""), "it closed the link");
         assert!(by_peer(4711, "").contains("number 4711"));
     }

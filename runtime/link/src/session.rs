@@ -64,7 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, session: Session
 
 /// A stream that ends is the peer's next connection coming up: this one ends when it is closed.
 async fn of_stream(connection: &Connection, error: &StreamError) -> Ended {
-    if let StreamError::Frame(_) | StreamError::Cut = error
+    if let StreamError::Frame(_) | StreamError::TooLong(_) | StreamError::Cut = error
         && connection.close_reason().is_none()
     {
         return refused(connection, error);

@@ -147,15 +147,23 @@ pub(crate) fn refusal_of(error: &Error) -> Refusal {
     frame::of_tls_alert(alert.into()).unwrap_or(Refusal::BadCertificate)
 }
 
+/// Names of which there may be as many as a certificate has room for.
+fn some(names: &[String]) -> String {
+    const SAID: usize = 3;
+    match names {
+        [] => "nobody".into(),
+        few if few.len() <= SAID => few.join(", "),
+        many => format!("{} and {} more", many[..SAID].join(", "), many.len() - SAID),
+    }
+}
+
 /// A wrong name gets an alert of its own (certificate_unknown), for its usual one says no more than that something is bad.
 fn named_wrongly(error: Error, certificate: &CertificateDer<'_>, called: &str) -> Error {
     match error {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => {
-            let presented = authority::names(certificate).join(", ");
-            let presented = if presented.is_empty() { "nobody".into() } else { presented };
-            let wrong = WrongName { called: called.to_owned(), presented };
+            let wrong = WrongName { called: called.to_owned(), presented: some(&authority::names(certificate)) };
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(wrong))))
         }
         error => error,
@@ -252,5 +260,15 @@ mod tests {
         assert!(named("b.example.com").is_ok());
         let said = named("a.example.com").expect_err("only by the wildcard").to_string();
         assert!(said.contains("not of"), "{said}");
+    }
+
+    #[test]
+    fn unit_link_certificate_of_many_names_is_told_by_a_few() {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        let names: Vec<String> = (0..900).map(|n| format!("node-{n}.{}", "x".repeat(50))).collect();
+        let certificate = CertificateParams::new(names).expect("names").self_signed(&key).expect("signed");
+        let error = is_named(certificate.der(), &"a".parse().expect("a name")).expect_err("not among them");
+        let said = words::of_tls(&error);
+        assert!(said.ends_with("and 897 more, not of \"a\"") && said.len() < 400, "{said}");
     }
 }
