@@ -88,6 +88,12 @@ impl Refusal {
         Self::Itself,
     ];
 
+    /// Whether another certificate would mend it.
+    #[must_use]
+    pub const fn is_of_certificate(self) -> bool {
+        matches!(self, Self::Expired | Self::UnknownAuthority | Self::Revoked | Self::WrongName | Self::BadCertificate)
+    }
+
     /// As answers and people spell it.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -15,7 +15,8 @@ use rcgen::{
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use time::{Duration, OffsetDateTime};
 use x509_parser::{
-    extensions::GeneralName, pem::Pem, prelude::FromDer as _, revocation_list::CertificateRevocationList,
+    certificate::X509Certificate, extensions::GeneralName, pem::Pem, prelude::FromDer as _,
+    revocation_list::CertificateRevocationList,
 };
 
 /// Clocks of nodes differ; a certificate holds from this long before it was made.
@@ -29,6 +30,14 @@ pub enum AuthorityError {
     /// What was given cannot be read as what it should be.
     #[error("{0} cannot be read: {1}")]
     Unreadable(&'static str, String),
+    /// The list is not of this authority: what is built on it would be signed as if it were.
+    #[error(
+        "the revocation list is not this authority's, or was changed by somebody: it says to be of {0}. Nothing is built on it"
+    )]
+    ForgedList(String),
+    /// More than one list is there, and what is written holds one.
+    #[error("{0} revocation lists are in the file, of which one can be built on: leave this authority's own")]
+    ManyLists(usize),
     /// The certificate is not of this authority.
     #[error("the certificate is not of this authority, whose list only it can be on: it was issued by {0}")]
     NotOurs(String),
@@ -125,7 +134,7 @@ pub fn revoke(by: &Issued, list: &str, certificate: &str, now: UnixNanos) -> Res
     if revoked.issuer() != authority.subject() || revoked.verify_signature(Some(authority.public_key())).is_err() {
         return Err(AuthorityError::NotOurs(revoked.issuer().to_string()));
     }
-    let (mut entries, number) = entries_after(list)?;
+    let (mut entries, number) = entries_after(list, &authority)?;
     let serial = SerialNumber::from_slice(revoked.raw_serial());
     entries.retain(|one| one.serial_number != serial);
     entries.push(entry(serial, at(now)));
@@ -137,15 +146,34 @@ pub fn revoke(by: &Issued, list: &str, certificate: &str, now: UnixNanos) -> Res
 /// # Errors
 /// Something cannot be read, or the list cannot be signed.
 pub fn renew_list(by: &Issued, list: &str, now: UnixNanos) -> Result<String, AuthorityError> {
-    let (entries, number) = entries_after(list)?;
+    let authority = pem(by.certificate.as_bytes(), "the authority's certificate")?;
+    let authority = authority.parse_x509().map_err(unreadable("the authority's certificate"))?;
+    let (entries, number) = entries_after(list, &authority)?;
     signed_list(&issuer(by)?, entries, number, now)
 }
 
-/// What is on a list, and the number of the one after it.
-fn entries_after(list: &str) -> Result<(Vec<RevokedCertParams>, u64), AuthorityError> {
+/// What is on this authority's list, and the number of the one after it. Whoever can write the list's file must not have it signed by this.
+fn entries_after(list: &str, authority: &X509Certificate<'_>) -> Result<(Vec<RevokedCertParams>, u64), AuthorityError> {
+    let lists =
+        Pem::iter_from_buffer(list.as_bytes()).filter(|part| part.as_ref().is_ok_and(|part| part.label == "X509 CRL"));
+    match lists.count() {
+        0 | 1 => {}
+        many => return Err(AuthorityError::ManyLists(many)),
+    }
     let list = pem(list.as_bytes(), "the revocation list")?;
     let (_, list) = CertificateRevocationList::from_der(&list.contents).map_err(unreadable("the revocation list"))?;
-    let number = list.crl_number().and_then(|number| number.to_u64_digits().first().copied()).unwrap_or(0) + 1;
+    if list.issuer() != authority.subject() || list.verify_signature(authority.public_key()).is_err() {
+        return Err(AuthorityError::ForgedList(list.issuer().to_string()));
+    }
+    let digits = list.crl_number().map_or_else(Vec::new, |number| number.to_u64_digits());
+    let next = match digits.as_slice() {
+        [] => Some(1),
+        [number] => number.checked_add(1),
+        _ => None,
+    };
+    let too_large =
+        || AuthorityError::Unreadable("the revocation list", "its number is too large to be followed".into());
+    let number = next.ok_or_else(too_large)?;
     let entries = list
         .iter_revoked_certificates()
         .map(|one| entry(SerialNumber::from_slice(one.raw_serial()), one.revocation_date.to_datetime()));
@@ -207,12 +235,6 @@ fn revocations(part: &Pem) -> Result<Described, AuthorityError> {
     })
 }
 
-/// Who made a revocation list (DER), and by when there is to be a newer one, where it says so.
-pub(crate) fn list_due(list: &[u8]) -> Option<(String, UnixNanos)> {
-    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
-    Some((list.issuer().to_string(), unix(list.next_update()?.timestamp())))
-}
-
 /// When a certificate (DER) ends.
 #[must_use]
 pub fn ends(certificate: &[u8]) -> Option<UnixNanos> {
@@ -234,6 +256,12 @@ pub fn names(certificate: &[u8]) -> Vec<String> {
 
 fn issuer(by: &Issued) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
     let key = KeyPair::from_pem(&by.key).map_err(unreadable("the authority's key"))?;
+    let own = pem(by.certificate.as_bytes(), "the authority's certificate")?;
+    let own = own.parse_x509().map_err(unreadable("the authority's certificate"))?;
+    // What it signed would be nobody's.
+    if *own.public_key().subject_public_key.data != *key.public_key_raw() {
+        return Err(AuthorityError::Unreadable("the authority's key", "it is not that of its certificate".into()));
+    }
     Issuer::from_ca_cert_pem(&by.certificate, key).map_err(unreadable("the authority's certificate"))
 }
 
@@ -277,12 +305,20 @@ fn signed_list(
     Ok(params.signed_by(issuer)?.pem()?)
 }
 
+/// A list in the name of one authority, signed by another's key.
+#[cfg(test)]
+pub(crate) fn forged_list(named: &Issued, signs: &Issued, number: u64, now: UnixNanos) -> String {
+    let key = KeyPair::from_pem(&signs.key).expect("a key");
+    let issuer = Issuer::from_ca_cert_pem(&named.certificate, key).expect("an authority");
+    signed_list(&issuer, Vec::new(), number, now).expect("signed")
+}
+
 fn at(now: UnixNanos) -> OffsetDateTime {
     let seconds = i64::try_from(now.0 / 1_000_000_000).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-fn unix(seconds: i64) -> UnixNanos {
+pub(crate) fn unix(seconds: i64) -> UnixNanos {
     UnixNanos(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000))
 }
 

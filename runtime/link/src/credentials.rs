@@ -5,7 +5,11 @@
 
 use std::{
     fmt, fs, io,
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use palisade_domain::NodeName;
@@ -14,7 +18,7 @@ use rustls::pki_types::{
     pem::{self, PemObject as _},
 };
 
-use crate::authority;
+use crate::{authority, reader, words};
 
 /// Bytes of the largest file that is read: a list of some ten thousand certificates.
 const LARGEST_FILE: u64 = 4 << 20;
@@ -59,9 +63,25 @@ pub enum CredentialsError {
         /// What is wrong.
         why: String,
     },
+    /// It is being read, and that does not come to an end.
+    #[error("{}: its file system does not answer: reading it takes more than {} s", path.display(), within.as_secs())]
+    Hangs {
+        /// Which.
+        path: PathBuf,
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// They do not belong together, or are of a kind that is not understood.
-    #[error("certificate, key and authorities: {0}")]
+    #[error("certificate, key and authorities: {}", words::of_tls(.0))]
     Unusable(#[from] rustls::Error),
+    /// The certificate is another node's.
+    #[error("the certificate is of {named}, and this node runs as {runs}")]
+    OtherNode {
+        /// Whom it names.
+        named: String,
+        /// Who runs.
+        runs: NodeName,
+    },
     /// The certificate names no node.
     #[error("the certificate has no DNS name that is a name of a node: issue one by `palisade certificate issue`")]
     Nameless,
@@ -77,6 +97,19 @@ pub trait CredentialSource: Send + Sync {
     /// # Errors
     /// See [`CredentialsError`].
     fn read(&self) -> Result<Credentials, CredentialsError>;
+
+    /// The same; says of each file that it is now being read.
+    ///
+    /// # Errors
+    /// See [`CredentialsError`].
+    fn read_telling(&self, _reads: &dyn Fn(&Path)) -> Result<Credentials, CredentialsError> {
+        self.read()
+    }
+
+    /// Whether reading may take any time: then it is done on a thread of its own, and given up where it takes too long.
+    fn may_hang(&self) -> bool {
+        false
+    }
 }
 
 /// Files of PEM.
@@ -94,14 +127,37 @@ pub struct CredentialFiles {
 
 impl CredentialSource for CredentialFiles {
     fn read(&self) -> Result<Credentials, CredentialsError> {
-        let chain = many(&self.certificate, "certificate", |text| CertificateDer::pem_slice_iter(text).collect())?;
-        let authorities =
-            many(&self.authorities, "certificate", |text| CertificateDer::pem_slice_iter(text).collect())?;
+        self.read_telling(&|_| {})
+    }
+
+    fn read_telling(&self, reads: &dyn Fn(&Path)) -> Result<Credentials, CredentialsError> {
+        let content = |path: &Path| {
+            reads(path);
+            content(path)
+        };
+        let certificates =
+            |path| many(path, &content(path)?, "certificate", |text| CertificateDer::pem_slice_iter(text).collect());
+        let (chain, authorities) = (certificates(&self.certificate)?, certificates(&self.authorities)?);
         let key = PrivateKeyDer::from_pem_slice(&content(&self.key)?).map_err(|error| wrong(&self.key, &error))?;
         let revocations = self.revoked.as_ref().map(|path| {
-            many(path, "revocation list", |text| CertificateRevocationListDer::pem_slice_iter(text).collect())
+            let lists = |text: &[u8]| CertificateRevocationListDer::pem_slice_iter(text).collect();
+            many(path, &content(path)?, "revocation list", lists)
         });
         Ok(Credentials { chain, key, authorities, revocations: revocations.transpose()?.unwrap_or_default() })
+    }
+
+    fn may_hang(&self) -> bool {
+        true
+    }
+}
+
+impl CredentialFiles {
+    /// As [`CredentialSource::read`], and given up where it takes too long.
+    ///
+    /// # Errors
+    /// See [`CredentialsError`].
+    pub fn read_in_time(&self) -> Result<Credentials, CredentialsError> {
+        reader::wait(Arc::new(self.clone()))
     }
 }
 
@@ -128,22 +184,32 @@ impl Credentials {
     }
 }
 
+/// Opened without waiting for anybody: a pipe would wait for its writer for ever.
 fn content(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let failed = |source| CredentialsError::File { path: path.to_owned(), source };
-    let length = fs::metadata(path).map_err(failed)?.len();
-    if length > LARGEST_FILE {
-        let why = format!("{length} bytes, of at most {LARGEST_FILE}");
-        return Err(CredentialsError::Content { path: path.to_owned(), why });
+    let wrong = |why| CredentialsError::Content { path: path.to_owned(), why };
+    let at_once = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = fs::OpenOptions::new().read(true).custom_flags(at_once).open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(wrong("it is no file, but a directory, a pipe or a device".to_owned()));
     }
-    fs::read(path).map_err(failed)
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    let length = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if length as u64 > LARGEST_FILE {
+        return Err(wrong(format!("{} bytes, of at most {LARGEST_FILE}", about.len().max(length as u64))));
+    }
+    Ok(bytes)
 }
 
 fn many<T>(
     path: &Path,
+    text: &[u8],
     what: &str,
     parse: impl FnOnce(&[u8]) -> Result<Vec<T>, pem::Error>,
 ) -> Result<Vec<T>, CredentialsError> {
-    let found = parse(&content(path)?).map_err(|error| wrong(path, &error))?;
+    let found = parse(text).map_err(|error| wrong(path, &error))?;
     if found.is_empty() {
         return Err(CredentialsError::Content { path: path.to_owned(), why: format!("no {what} in it (PEM)") });
     }
@@ -151,21 +217,7 @@ fn many<T>(
 }
 
 fn wrong(path: &Path, error: &pem::Error) -> CredentialsError {
-    CredentialsError::Content { path: path.to_owned(), why: words(error) }
-}
-
-/// The crate's own words are bytes as numbers.
-fn words(error: &pem::Error) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().escape_debug().to_string();
-    match error {
-        pem::Error::MissingSectionEnd { end_marker } => {
-            format!("it is cut off: the end of its {} is missing", text(end_marker))
-        }
-        pem::Error::IllegalSectionStart { line } => format!("no part of a PEM file begins so: {}", text(line)),
-        pem::Error::Base64Decode(_) => "what stands in it is no base64: it is damaged".to_owned(),
-        pem::Error::NoItemsFound => "no private key in it (PEM)".to_owned(),
-        other => other.to_string(),
-    }
+    CredentialsError::Content { path: path.to_owned(), why: words::of_pem(error) }
 }
 
 #[cfg(test)]
@@ -173,20 +225,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unit_credentials_say_in_words_what_is_wrong_with_a_key() {
+    fn unit_link_files_that_are_none_or_broken_are_named_at_once_and_in_words() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("a.key");
-        let begin = "-----BEGIN PRIVATE KEY-----\n";
-        for (text, says) in [
-            (format!("{begin}MIGH\n"), "it is cut off: the end of its PRIVATE KEY is missing"),
-            ("-----BEGIN PRIVATE KEY\n".to_owned(), "no part of a PEM file begins so: -----BEGIN PRIVATE KEY"),
-            (format!("{begin}!!!!\n-----END PRIVATE KEY-----\n"), "it is damaged"),
-            ("nothing".to_owned(), "no private key in it (PEM)"),
+        let (pipe, file) = (directory.path().join("pipe"), directory.path().join("file"));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .expect("made");
+        let said = |certificate: &Path| {
+            let files = CredentialFiles {
+                certificate: certificate.to_owned(),
+                key: file.clone(),
+                authorities: file.clone(),
+                revoked: None,
+            };
+            files.read_in_time().expect_err("it is none").to_string()
+        };
+        assert!(said(&pipe).ends_with("pipe: it is no file, but a directory, a pipe or a device"), "{}", said(&pipe));
+        assert!(said(directory.path()).ends_with("it is no file, but a directory, a pipe or a device"));
+        for (text, words) in [
+            ("-----BEGIN CERTIFICATE-----\nMIIB\n", "there is no line -----END CERTIFICATE-----"),
+            ("-----BEGIN CERTIFICATE\n", "does not end as it should"),
+            ("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "is no base64"),
+            ("", "no certificate in it (PEM)"),
         ] {
-            fs::write(&path, text).expect("written");
-            let error = PrivateKeyDer::from_pem_slice(&content(&path).expect("read")).expect_err("broken");
-            let said = wrong(&path, &error).to_string();
-            assert!(said.contains(says) && said.contains("a.key") && !said.contains('['), "{said}");
+            fs::write(&file, text).expect("written");
+            let said = said(&file);
+            assert!(said.contains(words), "{said}");
+            assert!(!said.contains('['), "bytes: {said}");
         }
     }
 }

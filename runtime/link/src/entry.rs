@@ -21,6 +21,7 @@ use crate::{
     lives::Lives,
     outbound::{Piece, Queue, Resumed},
     session::BATCH_BYTES,
+    strangers::COMPLAINED_FOR,
 };
 
 /// See the module.
@@ -48,6 +49,8 @@ struct View {
     dial: Option<SocketAddr>,
     state: LinkState,
     address: Option<SocketAddr>,
+    /// Why another connection in place of the one that stands was refused.
+    not_renewed: Option<String>,
 }
 
 #[derive(Default)]
@@ -77,7 +80,7 @@ impl Entry {
             queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
             lives: Mutex::default(),
-            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial }),
+            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial, not_renewed: None }),
             counts: Counters::default(),
         }
     }
@@ -195,6 +198,7 @@ impl Entry {
     /// The link stands. What it is now, where that is news.
     pub(crate) fn linked(&self, now: UnixNanos) -> Option<LinkState> {
         let mut view = held(&self.view);
+        view.not_renewed = None;
         self.counts.linked.fetch_add(1, Ordering::Relaxed);
         if view.state.is_linked() {
             return None;
@@ -206,6 +210,7 @@ impl Entry {
     /// It does not. What it is now, where that is news.
     pub(crate) fn ended(&self, ended: Ended, now: UnixNanos) -> Option<LinkState> {
         let mut view = held(&self.view);
+        view.not_renewed = None;
         // How long it has been out counts from when it was last linked, whatever was tried since.
         let since = match view.state {
             LinkState::Out { since, .. } | LinkState::Refused { since, .. } => since,
@@ -222,6 +227,34 @@ impl Entry {
             view.state.clone_from(&state);
             state
         })
+    }
+
+    /// The link stands, but another in its place was refused. What is to be said of it, where that is news.
+    pub(crate) fn not_renewed(&self, ended: &Ended) -> Option<String> {
+        let Ended::Refused { why, said, by_us } = ended else { return None };
+        let who =
+            if *by_us { "shows another certificate, which is refused" } else { "refuses this node's certificate" };
+        let said = format!("{} {who} ({why}): {said}; the link of before stands until its certificates end", self.name);
+        let mut view = held(&self.view);
+        let is_news = view.not_renewed.as_ref() != Some(&said);
+        view.not_renewed = Some(said.clone());
+        is_news.then_some(said)
+    }
+
+    /// What of this node's certificates is refused on this link, in words. That a peer which is dialled refuses is its state, and who only
+    /// dials comes again: then it is turned away.
+    pub(crate) fn trouble(&self, now: UnixNanos) -> Option<String> {
+        let view = held(&self.view);
+        match &view.state {
+            LinkState::Refused { why, said, by_us: false, since }
+                if view.dial.is_none()
+                    && why.is_of_certificate()
+                    && u128::from(now.0.saturating_sub(since.0)) < COMPLAINED_FOR.as_nanos() =>
+            {
+                Some(format!("{} refuses this node's certificate ({why}): {said}", self.name))
+            }
+            _ => view.not_renewed.clone(),
+        }
     }
 
     pub(crate) fn peer(&self, now: UnixNanos) -> Peer {

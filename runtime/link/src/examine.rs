@@ -7,17 +7,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use palisade_domain::UnixNanos;
-use rustls::{
-    crypto::CryptoProvider,
-    pki_types::{CertificateRevocationListDer, UnixTime},
-    sign::CertifiedKey,
-};
+use palisade_domain::{Refusal, UnixNanos};
+use rustls::{crypto::CryptoProvider, pki_types::UnixTime, sign::CertifiedKey};
 
 use crate::{
     authority,
     credentials::Credentials,
+    lists::Listed,
     verify::{PeerVerifier, Side},
+    words,
 };
 
 /// A certificate that ends within this is said to.
@@ -65,7 +63,7 @@ pub fn faults(credentials: &Credentials, provider: &Arc<CryptoProvider>, now: Un
     let time = UnixTime::since_unix_epoch(Duration::from_nanos(now.0));
     if let Err((why, said)) = verifier.look(&credentials.chain, &name, Side::Dialled, time) {
         let advice = match why {
-            palisade_domain::Refusal::UnknownAuthority => {
+            Refusal::UnknownAuthority => {
                 "issue it by the authority that --link-ca names, or name the authority that issued it; nodes that trust another may take it"
             }
             _ => ISSUE,
@@ -74,7 +72,7 @@ pub fn faults(credentials: &Credentials, provider: &Arc<CryptoProvider>, now: Un
     } else if let Some(ends) = ends_soon(credentials, now) {
         faults.push(Fault::light(format!("this node's certificate ends {}", ends.rfc3339()), ISSUE));
     }
-    let late = late_lists(&list_dates(&credentials.revocations), now);
+    let late = late_lists(&verifier.lists, now);
     faults.extend(late.into_iter().map(|said| {
         Fault::light(
             said,
@@ -87,14 +85,11 @@ pub fn faults(credentials: &Credentials, provider: &Arc<CryptoProvider>, now: Un
 fn key_fault(credentials: &Credentials, provider: &Arc<CryptoProvider>) -> Option<Fault> {
     let key = match provider.key_provider.load_private_key(credentials.key.clone_key()) {
         Ok(key) => key,
-        Err(error) => return Some(Fault::grave(format!("the key cannot be used: {error}"), ISSUE)),
+        Err(error) => return Some(Fault::grave(format!("the key cannot be used: {}", words::of_tls(&error)), ISSUE)),
     };
     let pair = CertifiedKey::new(credentials.chain.clone(), key);
     let error = pair.keys_match().err()?;
-    Some(Fault::grave(
-        format!("the key is not that of the certificate: {error}"),
-        "name the key that was made with it by --link-key",
-    ))
+    Some(Fault::grave(words::of_tls(&error), "name the key that was made with it by --link-key"))
 }
 
 /// When this node's certificate ends, where that is soon or past.
@@ -103,16 +98,9 @@ pub(crate) fn ends_soon(credentials: &Credentials, now: UnixNanos) -> Option<Uni
     (ends.0.saturating_sub(now.0) < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX)).then_some(ends)
 }
 
-/// By whom lists are, and by when there are to be newer ones.
-pub(crate) type ListDates = Vec<(String, UnixNanos)>;
-
-pub(crate) fn list_dates(lists: &[CertificateRevocationListDer<'static>]) -> ListDates {
-    lists.iter().filter_map(|list| authority::list_due(list)).collect()
-}
-
 /// What is said of lists past their date.
-pub(crate) fn late_lists(dates: &ListDates, now: UnixNanos) -> Vec<String> {
-    let late = dates.iter().filter(|(_, due)| now >= *due);
+pub(crate) fn late_lists(lists: &[Listed], now: UnixNanos) -> Vec<String> {
+    let late = lists.iter().filter_map(|list| Some((&list.issuer, list.due.filter(|due| now >= *due)?)));
     late.map(|(issuer, due)| {
         let due = due.rfc3339();
         format!(
@@ -120,6 +108,21 @@ pub(crate) fn late_lists(dates: &ListDates, now: UnixNanos) -> Vec<String> {
         )
     })
     .collect()
+}
+
+/// What the node's own authorities and lists say against its certificate, but for its end, which is said beforehand.
+pub(crate) fn own_fault(credentials: &Credentials, verifier: &PeerVerifier, now: UnixNanos) -> Option<String> {
+    let time = UnixTime::since_unix_epoch(Duration::from_nanos(now.0));
+    match verifier.look(&credentials.chain, &credentials.name()?, Side::Dialled, time) {
+        Err((Refusal::UnknownAuthority, _)) => Some(
+            "this node's certificate is of no authority that this node believes: others that believe the same refuse it"
+                .into(),
+        ),
+        Err((why, said)) if now < authority::ends(credentials.chain.first()?)? => {
+            Some(format!("this node's certificate would be refused by this node ({why}): {said}"))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

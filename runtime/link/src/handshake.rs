@@ -13,8 +13,8 @@ use rustls::pki_types::CertificateDer;
 use crate::{
     ended::{self, Ended},
     links::Shared,
-    stream::{self, FrameReader},
-    verify,
+    stream::{self, FrameReader, StreamError},
+    verify, words,
 };
 
 /// For each step of a handshake.
@@ -47,7 +47,9 @@ async fn first(reader: &mut FrameReader, connection: &Connection) -> Result<Fram
     match tokio::time::timeout(WITHIN, reader.next()).await {
         Ok(Ok(Some(frame))) => Ok(frame),
         Ok(Ok(None)) => Err(refused(connection, Refusal::Protocol, "no first frame".into())),
-        Ok(Err(stream::StreamError::Frame(error))) => Err(refused(connection, Refusal::Protocol, error.to_string())),
+        Ok(Err(error @ (StreamError::Frame(_) | StreamError::TooLong(_)))) => {
+            Err(refused(connection, Refusal::Protocol, error.to_string()))
+        }
         Ok(Err(error)) => Err(Ended::of_connection(connection, &error)),
         Err(_) => Err(refused(connection, Refusal::Protocol, "no first frame in time".into())),
     }
@@ -65,13 +67,13 @@ pub(crate) async fn hear(
         Ok(Err(error)) => return Err(Ended::of(&error)),
         Err(_) => return Err(refused(&connection, Refusal::Protocol, "it opened no stream in time".into())),
     };
-    let mut heard = FrameReader::new(heard);
+    let mut heard = FrameReader::of_control(heard);
     let Frame::Hello(hello) = first(&mut heard, &connection).await? else {
         return Err(refused(&connection, Refusal::Protocol, "the first frame is no hello".into()));
     };
     let chain = chain(&connection);
     let named = chain.first().map_or(Err("no certificate".to_owned()), |own| {
-        verify::is_named(own, &hello.name).map_err(|error| verify::plain(&error.to_string()))
+        verify::is_named(own, &hello.name).map_err(|error| words::of_tls(&error))
     });
     if let Err(said) = named {
         return Err(refused(&connection, Refusal::WrongName, said));
@@ -123,7 +125,7 @@ pub(crate) async fn greet(
     };
     let hello = Frame::Hello(Hello { versions: spoken(shared), name: shared.name.clone(), taken });
     say(connection, &mut tell, &hello).await?;
-    let mut heard = FrameReader::new(heard);
+    let mut heard = FrameReader::of_control(heard);
     let Frame::Welcome(welcome) = first(&mut heard, connection).await? else {
         return Err(refused(connection, Refusal::Protocol, "the first frame is no welcome".into()));
     };

@@ -66,7 +66,8 @@ impl Inbound {
     /// Whether a batch follows, and where it leads.
     pub(crate) fn after(&self, batch: &Batch) -> Result<Place, InboundError> {
         let Some(taken) = self.taken.filter(|_| self.begun) else { return Err(InboundError::NoBeginning) };
-        if batch.first != taken.sequence + 1 {
+        // A peer may begin at any number, the last one there is among them.
+        if Some(batch.first) != taken.sequence.checked_add(1) {
             return Err(InboundError::Gap { came: batch.first, taken: taken.sequence });
         }
         let digest = batch.messages.iter().fold(taken.digest, |digest: Digest, message| digest.after(message));
@@ -134,6 +135,9 @@ mod tests {
         assert_eq!(inbound.lost, 0);
         inbound.begin(place(1, 9)).expect("a gap");
         assert_eq!(inbound.lost, 4);
+        inbound.begin(place(3, u64::MAX)).expect("a sender at the end of all numbers");
+        let next = Batch { first: 1, ..batch(place(3, 0), &["a"]) };
+        assert_eq!(inbound.after(&next), Err(InboundError::Gap { came: 1, taken: u64::MAX }));
         inbound.begin(place(2, 70)).expect("a sender that began anew");
         assert_eq!((inbound.lost, inbound.taken()), (4, Some(place(2, 70))));
     }

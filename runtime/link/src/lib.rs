@@ -21,32 +21,40 @@
 //! Nothing outside this crate knows quinn.
 #![forbid(unsafe_code)]
 
+mod arriving;
 pub mod authority;
 mod backoff;
 mod credentials;
 pub mod crypto;
+mod doorway;
 mod ended;
 mod entry;
 pub mod examine;
 mod handshake;
 mod inbound;
 mod links;
+mod lists;
 mod lives;
 mod machine;
 mod outbound;
 mod peer;
 mod quic;
+mod reader;
+mod renewal;
 mod rng;
 mod session;
+mod strangers;
 mod stream;
 mod verify;
 mod watched;
+mod words;
 
 pub use backoff::Backoff;
 pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError};
 pub use links::{LinkConfig, LinkError, Links, NODE_BYTES, Ports};
 pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;
+pub use strangers::Cause;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! All links of a node: the endpoint, who knocks at it, the table of peers, and the port that actors see.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,34 +10,31 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use palisade_domain::{NodeName, Refusal, UnixNanos};
+use palisade_domain::{NodeName, UnixNanos};
 use palisade_supervision::Place;
 use palisade_wire::frame::{LONGEST_MESSAGE, Run, SPOKEN, Versions};
 use palisade_world::{Clock, Link, LinkEvent, LinkState, Peer, Rng, SendError, TurnedAway};
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime as _};
+use quinn::{AsyncUdpSocket, Endpoint, Runtime as _};
 use rustls::crypto::CryptoProvider;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
+    arriving,
     backoff::Backoff,
     credentials::{CredentialSource, CredentialsError},
-    ended::{self, Ended},
+    doorway::Doorway,
     entry::Entry,
-    examine,
-    handshake::{self, Arrival, WITHIN},
+    handshake::Arrival,
     peer,
     quic::{EndpointKeys, Making, PortRuntime, PortSocket, Socket, Tls, Transport, WallClock},
+    reader::Reader,
+    renewal::Renewal,
+    strangers::{Cause, Strangers},
     watched::Watched,
 };
 
 /// Events that wait for a reader, beside the bound in bytes of each peer.
 const EVENTS: usize = 1024;
-/// Handshakes at a time; who comes beyond is refused, and tries again.
-const HANDSHAKES: usize = 32;
-/// Of those, how many until each must show that it is where it says (a retry of QUIC).
-const UNPROVEN: usize = 8;
-/// Refusals of nodes without a name that can be trusted, of which is told.
-const STRANGERS: usize = 16;
 /// Connections of one peer that wait to be taken up.
 const ARRIVALS: usize = 4;
 
@@ -151,15 +148,14 @@ pub(crate) struct Shared {
     pub(crate) tls: Watched<Arc<Tls>>,
     pub(crate) closing: Watched<bool>,
     pub(crate) events: mpsc::Sender<Delivered>,
-    making: Making,
+    pub(crate) making: Making,
     ports: Ports,
     endpoint: Mutex<Option<Endpoint>>,
     table: Mutex<Table>,
-    strangers: Mutex<VecDeque<TurnedAway>>,
-    /// Why the credentials as they are now are not in force.
-    trouble: Mutex<Option<String>>,
-    /// All that is wrong with the node's own credentials, in words; empty where nothing is.
-    troubles: Mutex<Vec<String>>,
+    pub(crate) doorway: Mutex<Doorway>,
+    pub(crate) strangers: Mutex<Strangers>,
+    /// All that is wrong with the node's own credentials, in words, as of the last look; empty where nothing is.
+    pub(crate) troubles: Mutex<Vec<String>>,
 }
 
 /// A lock that nobody holds over an await, and within which nothing panics.
@@ -194,6 +190,11 @@ impl Shared {
         }
     }
 
+    /// All peers, by name.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        held(&self.table).values().map(|(entry, _)| Arc::clone(entry)).collect()
+    }
+
     fn entry(&self, name: &NodeName) -> Option<Arc<Entry>> {
         held(&self.table).get(name).map(|(entry, _)| Arc::clone(entry))
     }
@@ -205,7 +206,7 @@ impl Shared {
     }
 
     /// Where arrivals of this peer go: that of its task, which is begun where there is none. `None` where there is no room.
-    fn door(self: &Arc<Self>, name: &NodeName, dial: Option<SocketAddr>) -> Option<mpsc::Sender<Arrival>> {
+    pub(crate) fn door(self: &Arc<Self>, name: &NodeName, dial: Option<SocketAddr>) -> Option<mpsc::Sender<Arrival>> {
         let mut table = held(&self.table);
         if let Some((_, door)) = table.get(name) {
             return Some(door.clone());
@@ -226,60 +227,11 @@ impl Shared {
         self.spawn(peer::run(Arc::clone(self), entry, arrivals));
         Some(door)
     }
-
-    /// What is wrong with the node's own credentials, in words; empty where nothing is.
-    fn look_for_troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> = held(&self.trouble).clone().into_iter().collect();
-        let (tls, now) = (self.tls.get(), self.now());
-        if let Some(ends) = examine::ends_soon(&tls.credentials, now) {
-            let text = ends.rfc3339();
-            troubles.push(match now >= ends {
-                true => format!("this node's certificate ended {text}: no node links to it"),
-                false => format!("this node's certificate ends {text}"),
-            });
-        }
-        troubles.extend(examine::late_lists(&tls.list_dates, now));
-        troubles
-    }
-
-    /// As they were when they were last looked for: lists are long, and who asks asks often.
-    fn told_troubles(&self) -> Vec<String> {
-        held(&self.troubles).clone()
-    }
-
-    /// Looks for them, and says what is new.
-    fn tell_troubles(&self) {
-        let now = self.look_for_troubles();
-        let before = std::mem::replace(&mut *held(&self.troubles), now.clone());
-        now.iter().filter(|said| !before.contains(said)).for_each(|said| tracing::warn!("{said}"));
-        if now.is_empty() && !before.is_empty() {
-            tracing::info!("certificates are sound again");
-        }
-    }
-
-    fn turned_away(&self, address: SocketAddr, why: Refusal, said: String, by_us: bool) {
-        let mut strangers = held(&self.strangers);
-        let now = self.now();
-        let known = strangers.iter_mut().find(|one| one.address.ip() == address.ip() && one.why == why);
-        // Who comes again and again is not said again and again.
-        let times = known.as_ref().map_or(1, |one| one.times + 1);
-        if times.is_power_of_two() {
-            tracing::warn!(%address, %why, %said, by_us, times, "no link to who dialled");
-        }
-        if let Some(one) = known {
-            (one.address, one.said, one.last, one.times) = (address, said, now, times);
-            return;
-        }
-        if strangers.len() == STRANGERS {
-            strangers.pop_front();
-        }
-        strangers.push_back(TurnedAway { address, why, said, by_us, times, last: now });
-    }
 }
 
 /// Links of a node. They end with [`Links::close`], or with what they stand on.
 pub struct Links {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     reader: tokio::sync::Mutex<mpsc::Receiver<Delivered>>,
 }
 
@@ -300,7 +252,8 @@ impl Links {
     /// # Errors
     /// See [`LinkError`].
     pub fn start(config: LinkConfig, ports: Ports, socket: Socket) -> Result<Arc<Self>, LinkError> {
-        let credentials = ports.credentials.read()?;
+        let files = Reader::new(Arc::clone(&ports.credentials));
+        let credentials = files.first()?;
         let name = credentials.name().ok_or(CredentialsError::Nameless)?;
         are_possible(&config.peers, &name, config.most_peers)?;
         let making = Making {
@@ -323,13 +276,14 @@ impl Links {
             ports,
             endpoint: Mutex::default(),
             table: Mutex::default(),
+            doorway: Mutex::default(),
             strangers: Mutex::default(),
-            trouble: Mutex::default(),
             troubles: Mutex::default(),
         });
-        shared.tell_troubles();
+        let mut renewal = Renewal::new(&shared, files);
+        renewal.look(&shared);
         // First of all tasks at its place: the others find the socket.
-        shared.spawn(run(Arc::clone(&shared), socket));
+        shared.spawn(run(Arc::clone(&shared), socket, renewal));
         for (name, address) in shared.config.peers.clone() {
             let _ = shared.door(&name, Some(address));
         }
@@ -362,6 +316,12 @@ impl Links {
         Ok(())
     }
 
+    /// How many were turned away, by cause, since the links began.
+    #[must_use]
+    pub fn turned_away_counts(&self) -> Vec<(Cause, u64)> {
+        held(&self.shared.strangers).counts()
+    }
+
     /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.
     pub async fn close(&self) {
         self.shared.closing.set(true);
@@ -374,21 +334,20 @@ impl Links {
     }
 }
 
-async fn run(shared: Arc<Shared>, socket: Socket) {
+async fn run(shared: Arc<Shared>, socket: Socket, renewal: Renewal) {
     match endpoint(&shared, socket) {
         Ok(endpoint) => *held(&shared.endpoint) = Some(endpoint.clone()),
         Err(error) => {
             tracing::error!(%error, "no links: the socket cannot be used");
-            *held(&shared.trouble) = Some(format!("the socket cannot be used: {error}"));
-            shared.tell_troubles();
+            held(&shared.troubles).push(format!("the socket cannot be used: {error}"));
             return;
         }
     }
     tokio::select! {
         biased;
         () = peer::closed(&shared) => {}
-        () = accept(&shared) => {}
-        () = refresh(&shared) => {}
+        () = arriving::accept(&shared) => {}
+        () = renewal.run(&shared) => {}
     }
 }
 
@@ -403,94 +362,6 @@ fn endpoint(shared: &Shared, socket: Socket) -> io::Result<Endpoint> {
     Endpoint::new_with_abstract_socket(config, server, socket, runtime)
 }
 
-/// Takes up who dials.
-async fn accept(shared: &Arc<Shared>) {
-    let Some(endpoint) = shared.endpoint() else { return };
-    let room = Arc::new(Semaphore::new(HANDSHAKES));
-    while let Some(incoming) = endpoint.accept().await {
-        let free = room.available_permits();
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            incoming.refuse();
-            continue;
-        };
-        if HANDSHAKES - free >= UNPROVEN && !incoming.remote_address_validated() && incoming.may_retry() {
-            // It may fail only where the address was proven, which it is not.
-            let _ = incoming.retry();
-            continue;
-        }
-        let task = Arc::clone(shared);
-        shared.spawn(async move {
-            knock(&task, incoming).await;
-            drop(permit);
-        });
-    }
-    // The endpoint is closed.
-    std::future::pending::<()>().await;
-}
-
-async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
-    let address = incoming.remote_address();
-    let tls = shared.tls.get();
-    let heard = async {
-        let connecting = incoming.accept_with(Arc::new(tls.server.clone())).map_err(|error| Ended::of(&error))?;
-        let connected = tokio::time::timeout(WITHIN, connecting).await;
-        let connection = connected.map_err(|_| Ended::Out("no handshake in time".into()))?;
-        let connection = connection.map_err(|error| Ended::of(&error))?;
-        handshake::hear(shared, connection, tls.credentials.chain.clone()).await
-    };
-    let arrival = match heard.await {
-        Ok(arrival) => arrival,
-        Err(Ended::Refused { why, said, by_us }) => return shared.turned_away(address, why, said, by_us),
-        Err(Ended::Out(why) | Ended::TakenOver(why)) => {
-            tracing::debug!(%address, %why, "who dialled went away");
-            return;
-        }
-    };
-    let connection = arrival.connection.clone();
-    match shared.door(&arrival.hello.name, None) {
-        Some(door) => {
-            if door.try_send(arrival).is_err() {
-                ended::goodbye(&connection, "it was dialled too often at once");
-            }
-        }
-        None => {
-            let said = format!("{} links, of at most as many", shared.config.most_peers);
-            ended::refuse(&connection, Refusal::Full, &said);
-            shared.turned_away(address, Refusal::Full, said, true);
-        }
-    }
-}
-
-/// Reads the credentials again and again, and takes new ones for what is linked from then on; what stands is looked at by its session.
-async fn refresh(shared: &Shared) {
-    loop {
-        tokio::time::sleep(shared.config.read_every).await;
-        let trouble = renew(shared).err();
-        *held(&shared.trouble) = trouble
-            .map(|error| format!("certificates as they are now are not in force, the last good ones are: {error}"));
-        shared.tell_troubles();
-    }
-}
-
-fn renew(shared: &Shared) -> Result<(), CredentialsError> {
-    let read = shared.ports.credentials.read()?;
-    if shared.tls.get().credentials == read {
-        return Ok(());
-    }
-    if read.name().as_ref() != Some(&shared.name) {
-        let named = read.name().map_or("nobody".into(), |name| name.to_string());
-        let why = format!("the certificate is of {named}, and this node runs as {}", shared.name);
-        return Err(CredentialsError::Unusable(rustls::Error::General(why)));
-    }
-    let tls = Arc::new(shared.making.tls(read)?);
-    if let (Some(endpoint), true) = (shared.endpoint(), shared.config.listens) {
-        endpoint.set_server_config(Some(tls.server.clone()));
-    }
-    shared.tls.set(tls);
-    tracing::info!("other certificates are in force");
-    Ok(())
-}
-
 #[async_trait]
 impl Link for Links {
     fn own_name(&self) -> &NodeName {
@@ -503,11 +374,11 @@ impl Link for Links {
     }
 
     fn turned_away(&self) -> Vec<TurnedAway> {
-        held(&self.shared.strangers).iter().cloned().collect()
+        held(&self.shared.strangers).last()
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.shared.told_troubles()
+        held(&self.shared.troubles).clone()
     }
 
     fn try_send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {

@@ -2,7 +2,9 @@
 //!
 //! Two nodes that dial each other at once would make two connections: of those the one that the node of the smaller name dialled stays. A
 //! newer connection takes over from an older one without a gap: both sides stop writing on the old one before they say on the new one
-//! where they are, and the old is closed when that is answered.
+//! where they are, and the old is closed when that is answered. Make before break: the old one is stopped when the peer has taken this
+//! node's certificate, which who dials knows by the end of the handshake being confirmed (RFC 9001, section 4.1.2), and not before: TLS is
+//! done on the dialling side before the other has looked at its certificate.
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -33,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Twice as often as that, an idle connection is kept alive.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+/// Between two looks at whether the handshake is confirmed: that takes a round trip.
+const CONFIRMED_EVERY: Duration = Duration::from_millis(5);
 /// Between a link and the next connection in its place, at least.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Delays of who finds that another node goes by its name: they would take the link from each other for ever, each as fast as it dials.
@@ -52,6 +56,8 @@ struct Current {
 struct Dial {
     stage: Stage,
     since: Instant,
+    /// Where to.
+    address: SocketAddr,
     /// Our certificates as the peer sees them.
     shown: Chain,
 }
@@ -61,7 +67,7 @@ type Greeted = (Connection, Option<Place>, Control);
 type Control = (quinn::SendStream, crate::stream::FrameReader);
 
 enum Stage {
-    /// TLS.
+    /// TLS, and where a link stands until the peer has taken our certificate.
     Connecting(Running<Result<Connection, Ended>>),
     /// First words. The session that was there writes no more; its connection is closed when they are said.
     Greeting(Running<Result<Greeted, Ended>>, Connection, Option<Connection>),
@@ -172,9 +178,37 @@ async fn is_another(entry: &Entry, old: &Connection, before: (Option<Run>, u64))
     tokio::time::timeout(ANSWERS_WITHIN, answers).await.unwrap_or(false)
 }
 
+fn is_confirmed(connection: &Connection) -> bool {
+    connection.stats().frame_rx.handshake_done > 0
+}
+
+/// Until the peer has looked at our certificate, and took it.
+async fn confirmed(connection: Connection) -> Result<Connection, Ended> {
+    let confirmed = async {
+        while !is_confirmed(&connection) {
+            if let Some(error) = connection.close_reason() {
+                return Err(Ended::of(&error));
+            }
+            tokio::time::sleep(CONFIRMED_EVERY).await;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(WITHIN, confirmed).await {
+        Ok(confirmed) => confirmed.map(|()| connection),
+        Err(_) => {
+            ended::goodbye(&connection, "the handshake was not confirmed in time");
+            Err(Ended::Out("it does not confirm the handshake".into()))
+        }
+    }
+}
+
 impl Task {
-    /// Another connection is to be made; not more often than [`RENEW_EVERY`], for the peer may ask for it, too.
+    /// Another connection is to be made; not more often than [`RENEW_EVERY`], for the peer may ask for it, too. One that is in the making to
+    /// where the peer no longer is waits for nobody.
     fn renew(&mut self) {
+        let elsewhere =
+            |dial: &mut Dial| matches!(dial.stage, Stage::Connecting(_)) && self.entry.dial() != Some(dial.address);
+        self.dial.take_if(elsewhere);
         let now = Instant::now();
         let earliest = self.current.as_ref().map_or(now, |current| now.max(current.since + RENEW_EVERY));
         self.dial_at = self.entry.dial().map(|_| earliest);
@@ -195,7 +229,7 @@ impl Task {
                 Err(_) => Err(Ended::Out("it does not answer".into())),
             }
         });
-        self.dial = Some(Dial { stage: Stage::Connecting(running), since: Instant::now(), shown });
+        self.dial = Some(Dial { stage: Stage::Connecting(running), since: Instant::now(), address, shown });
     }
 
     fn connected(&mut self, connected: Result<Connection, Ended>) {
@@ -204,6 +238,10 @@ impl Task {
             Ok(connection) => connection,
             Err(ended) => return self.failed(ended),
         };
+        if self.current.is_some() && !is_confirmed(&connection) {
+            self.dial = Some(Dial { stage: Stage::Connecting(Box::pin(confirmed(connection))), ..dial });
+            return;
+        }
         let old = self.stop_current();
         let taken = self.entry.inbound(Inbound::connected);
         let (shared, name, greeting) = (Arc::clone(&self.shared), self.entry.name.clone(), connection.clone());
@@ -215,7 +253,9 @@ impl Task {
     }
 
     fn greeted(&mut self, greeted: Result<Greeted, Ended>) {
-        let Some(Dial { shown, stage: Stage::Greeting(_, _, old), .. }) = self.dial.take() else { return };
+        let Some(Dial { shown, address: dialled, stage: Stage::Greeting(_, _, old), .. }) = self.dial.take() else {
+            return;
+        };
         match greeted {
             Ok((connection, has, control)) => {
                 let (address, before) = (connection.remote_address(), self.entry.newest_life());
@@ -224,6 +264,10 @@ impl Task {
                 self.link(Session { connection, side: Side::Dialled, chain, shown, control, begin });
                 if let Some(old) = old {
                     self.retire(old, before, address);
+                }
+                // It was told to be elsewhere meanwhile.
+                if self.entry.dial().is_some_and(|now| now != dialled) {
+                    self.renew();
                 }
             }
             Err(ended) => {
@@ -333,6 +377,9 @@ impl Task {
             self.dial_at = Some(Instant::now() + delay);
         }
         if self.current.is_some() {
+            if let Some(said) = self.entry.not_renewed(&ended) {
+                tracing::warn!(peer = %self.entry.name, "{said}");
+            }
             return;
         }
         if let Some(state) = self.entry.ended(ended, self.shared.now()) {

@@ -28,7 +28,6 @@ use rustls::{crypto::CryptoProvider, pki_types::UnixTime, time_provider::TimePro
 
 use crate::{
     credentials::{Credentials, CredentialsError},
-    examine::{self, ListDates},
     machine::MachineSocket,
     verify::PeerVerifier,
 };
@@ -232,7 +231,6 @@ pub(crate) struct Tls {
     pub(crate) server: ServerConfig,
     pub(crate) client: ClientConfig,
     pub(crate) verifier: Arc<PeerVerifier>,
-    pub(crate) list_dates: ListDates,
     pub(crate) credentials: Credentials,
 }
 
@@ -258,8 +256,10 @@ impl Making {
             .with_client_cert_verifier(Arc::clone(&verifier) as _)
             .with_single_cert(chain.clone(), key.clone_key())?;
         server.alpn_protocols = vec![ALPN.to_vec()];
-        // No resumption of TLS: each handshake shows the certificates, so that one that was taken back is seen.
+        // No resumption of TLS: each handshake shows the certificates, so that one that was taken back is seen. And nothing that could be
+        // said twice before it is done.
         server.send_tls13_tickets = 0;
+        server.max_early_data_size = 0;
         let mut client = rustls::ClientConfig::builder_with_details(Arc::clone(&self.provider), clock())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
@@ -272,8 +272,7 @@ impl Making {
             QuicServerConfig::try_from(server).map_err(general)?,
             QuicClientConfig::try_from(client).map_err(general)?,
         );
-        let list_dates = examine::list_dates(&credentials.revocations);
-        Ok(Tls { server: self.server(server), client: self.client(client), verifier, list_dates, credentials })
+        Ok(Tls { server: self.server(server), client: self.client(client), verifier, credentials })
     }
 
     fn server(&self, crypto: QuicServerConfig) -> ServerConfig {
@@ -285,7 +284,9 @@ impl Making {
             .transport_config(self.transport_config())
             .validation_token_config(tokens)
             .time_source(Arc::new(WallClock(Arc::clone(&self.clock))))
-            .max_incoming(MOST_INCOMING);
+            .max_incoming(MOST_INCOMING)
+            .incoming_buffer_size(INCOMING_BYTES)
+            .incoming_buffer_size_total(INCOMING_BYTES * MOST_INCOMING as u64);
         config
     }
 
@@ -319,3 +320,5 @@ impl Making {
 
 /// Connections that wait to be taken up; what comes beyond is dropped by quinn.
 const MOST_INCOMING: usize = 64;
+/// What each of them may send until then: a hello with the longest certificates is a few datagrams. quinn's own bound is 10 MiB.
+const INCOMING_BYTES: u64 = 32 << 10;

@@ -6,16 +6,17 @@
 //! Invariant: what a peer sends is taken only as there is room for it here; while there is none its stream is not read, QUIC's window fills,
 //! and its queue after that. Acknowledgements have a stream of their own and go on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use palisade_domain::Refusal;
+use palisade_domain::{Refusal, UnixNanos};
 use palisade_wire::frame::{self, Frame, Place, Taken};
 use palisade_world::LinkEvent;
 use quinn::{Connection, SendStream};
 use rustls::pki_types::CertificateDer;
 
 use crate::{
+    authority,
     ended::{self, Ended},
     entry::Entry,
     links::{Delivered, Shared},
@@ -29,6 +30,9 @@ pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
 /// Bytes that a message takes beside its own while it waits for a reader.
 const MESSAGE_BYTES: usize = size_of::<Bytes>();
+
+/// Certificates tell their end by the second, which belongs to them.
+const PAST_THE_END: Duration = Duration::from_secs(1);
 
 /// A connection on which both sides said who they are.
 pub(crate) struct Session {
@@ -60,7 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, session: Session
 
 /// A stream that ends is the peer's next connection coming up: this one ends when it is closed.
 async fn of_stream(connection: &Connection, error: &StreamError) -> Ended {
-    if let StreamError::Frame(_) | StreamError::Cut = error
+    if let StreamError::Frame(_) | StreamError::TooLong(_) | StreamError::Cut = error
         && connection.close_reason().is_none()
     {
         return refused(connection, error);
@@ -117,10 +121,52 @@ async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> End
     }
 }
 
-/// Hands messages on when there is room, and remembers that in the same step: dropped before, they come again; after, they do not.
+const fn cost(message: &Bytes) -> usize {
+    message.len() + MESSAGE_BYTES
+}
+
+/// Messages and what they cost, in parts that each cost no more than a bound, or are one message.
+fn parts(messages: Vec<Bytes>, bound: usize) -> Vec<(Vec<Bytes>, usize)> {
+    let whole: usize = messages.iter().map(cost).sum();
+    if whole <= bound || messages.len() == 1 {
+        return vec![(messages, whole)];
+    }
+    let mut parts: Vec<(Vec<Bytes>, usize)> = Vec::new();
+    for message in &messages {
+        // Copied: a part that waits would else keep the whole frame, beyond what it is counted for.
+        let copy = Bytes::copy_from_slice(message);
+        match parts.last_mut() {
+            Some((part, bytes)) if *bytes + cost(message) <= bound => {
+                *bytes += cost(message);
+                part.push(copy);
+            }
+            _ => parts.push((vec![copy], cost(message))),
+        }
+    }
+    parts
+}
+
+/// Hands messages on, those of a batch that is larger than all of the room by parts.
 async fn deliver(shared: &Shared, entry: &Entry, messages: Vec<Bytes>, place: Place) {
-    let bytes: usize = messages.iter().map(|message| message.len() + MESSAGE_BYTES).sum();
-    let wanted = u32::try_from(bytes.clamp(1, shared.config.inbox_bytes)).unwrap_or(u32::MAX);
+    let parts = parts(messages, shared.config.inbox_bytes);
+    let Some(mut at) = entry.inbound(|inbound| inbound.taken()).filter(|_| parts.len() > 1) else {
+        for (messages, bytes) in parts {
+            deliver_part(shared, entry, messages, bytes, place).await;
+        }
+        return;
+    };
+    for (messages, bytes) in parts {
+        at.sequence += messages.len() as u64;
+        at.digest = messages.iter().fold(at.digest, |digest, message| digest.after(message));
+        deliver_part(shared, entry, messages, bytes, at).await;
+    }
+}
+
+/// Hands messages on when there is room, and remembers that in the same step: dropped before, they come again; after, they do not.
+///
+/// One message that is larger than all of the room waits until it is empty, and goes alone.
+async fn deliver_part(shared: &Shared, entry: &Entry, messages: Vec<Bytes>, bytes: usize, place: Place) {
+    let wanted = u32::try_from(bytes.min(shared.config.inbox_bytes)).unwrap_or(u32::MAX);
     // Neither is ever closed: the links are over when their tasks are.
     let Ok(room) = Arc::clone(&entry.inbox).acquire_many_owned(wanted).await else { return };
     let Ok(slot) = shared.events.reserve().await else { return };
@@ -164,7 +210,14 @@ async fn hear(entry: &Entry, connection: &Connection, mut reader: FrameReader, s
     }
 }
 
-/// Looks at the peer's certificate whenever ours, the authorities or the lists change, and now and then for its time.
+/// How long a certificate holds still, where that can be read.
+fn holds_for(chain: &[CertificateDer<'static>], now: UnixNanos) -> Option<Duration> {
+    let ends = authority::ends(chain.first()?)?;
+    Some(Duration::from_nanos(ends.0.saturating_sub(now.0)))
+}
+
+/// Looks at the peer's certificate whenever ours, the authorities or the lists change, and now and then for its time; at the end of either
+/// certificate, for a link that was made with one is never older than it.
 async fn look(
     shared: &Shared,
     entry: &Entry,
@@ -176,8 +229,13 @@ async fn look(
 ) -> Ended {
     let mut asked = false;
     loop {
-        let tls = shared.tls.get();
-        if let Err((why, said)) = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()) {
+        let (tls, now) = (shared.tls.get(), shared.now());
+        let own = holds_for(shown, now);
+        let seen = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()).and_then(|()| match own {
+            Some(Duration::ZERO) => Err((Refusal::Expired, format!("the certificate of {} expired", shared.name))),
+            _ => Ok(()),
+        });
+        if let Err((why, said)) = seen {
             ended::refuse(connection, why, &said);
             return Ended::by_us(why, said);
         }
@@ -185,10 +243,32 @@ async fn look(
             asked = true;
             if side == Side::Dialled { entry.renew.notify_one() } else { renewals.notify_one() }
         }
+        let ends = [own, holds_for(chain, now)].into_iter().flatten();
+        let next = ends.map(|left| left + PAST_THE_END).fold(shared.config.look_every, Duration::min);
         tokio::select! {
             biased;
             () = shared.tls.until(|now| !Arc::ptr_eq(now, &tls)) => {}
-            () = tokio::time::sleep(shared.config.look_every) => {}
+            () = tokio::time::sleep(next) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_link_batch_larger_than_the_room_goes_in_parts_that_fit() {
+        let sizes = |lengths: &[usize], bound| {
+            let messages = lengths.iter().map(|length| Bytes::from(vec![7; *length])).collect();
+            let parts = parts(messages, bound).into_iter();
+            parts.map(|(part, bytes)| (part.iter().map(Bytes::len).collect::<Vec<_>>(), bytes)).collect::<Vec<_>>()
+        };
+        const M: usize = MESSAGE_BYTES;
+        assert_eq!(sizes(&[10, 10], 20 + 2 * M), [(vec![10, 10], 20 + 2 * M)]);
+        assert_eq!(sizes(&[10, 10], 19 + 2 * M), [(vec![10], 10 + M), (vec![10], 10 + M)]);
+        assert_eq!(sizes(&[5000], 100), [(vec![5000], 5000 + M)], "one alone");
+        let parts = sizes(&[0; 1000], 10 * M);
+        assert!(parts.len() == 100 && parts.iter().all(|(_, bytes)| *bytes == 10 * M), "empty ones cost, too");
     }
 }

@@ -1,7 +1,7 @@
 //! Frames on QUIC streams.
 
 use bytes::{Bytes, BytesMut};
-use palisade_wire::frame::{self, Frame, FrameError, LENGTH_BYTES};
+use palisade_wire::frame::{self, Frame, FrameError, LENGTH_BYTES, LONGEST_FRAME};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
 /// Bytes that are taken from a stream at a time: a batch and its neighbour.
@@ -19,7 +19,13 @@ pub(crate) enum StreamError {
     /// The stream ended within a frame.
     #[error("the stream ended within a frame")]
     Cut,
+    /// Longer than what the stream is for.
+    #[error("a frame of {0} bytes, of at most {LONGEST_CONTROL} on this stream")]
+    TooLong(usize),
 }
+
+/// Bytes of the longest frame where no messages are: names and numbers, with room for what a later version says besides.
+const LONGEST_CONTROL: usize = 4 << 10;
 
 /// Reads frames from a stream; memory is that of the longest frame and a chunk.
 ///
@@ -35,11 +41,26 @@ pub(crate) struct FrameReader {
     /// How long it says that the body is, once it is whole.
     length: usize,
     body: BytesMut,
+    longest: usize,
 }
 
 impl FrameReader {
+    /// For messages.
     pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { stream, chunk: Bytes::new(), prefix: [0; LENGTH_BYTES], begun: 0, length: 0, body: BytesMut::new() }
+        Self {
+            stream,
+            chunk: Bytes::new(),
+            prefix: [0; LENGTH_BYTES],
+            begun: 0,
+            length: 0,
+            body: BytesMut::new(),
+            longest: LONGEST_FRAME,
+        }
+    }
+
+    /// For first words and acknowledgements.
+    pub(crate) fn of_control(stream: RecvStream) -> Self {
+        Self { longest: LONGEST_CONTROL, ..Self::new(stream) }
     }
 
     /// The next frame; `None` at the end of the stream. Loses nothing when it is dropped before it is done.
@@ -66,6 +87,9 @@ impl FrameReader {
                 return Ok(None);
             }
             self.length = frame::length(self.prefix)?;
+            if self.length > self.longest {
+                return Err(StreamError::TooLong(self.length));
+            }
             self.body = BytesMut::with_capacity(self.length);
         }
         let part = self.chunk.split_to(self.chunk.len().min(self.length - self.body.len()));

@@ -30,6 +30,8 @@ use rustls::{
 use crate::{
     authority,
     credentials::{Credentials, CredentialsError},
+    lists::{self, Listed},
+    words,
 };
 
 /// See the module. Both sides of a handshake use it.
@@ -37,6 +39,8 @@ use crate::{
 pub(crate) struct PeerVerifier {
     of_dialled: Arc<WebPkiServerVerifier>,
     of_dialling: Arc<dyn ClientCertVerifier>,
+    /// The lists that count.
+    pub(crate) lists: Vec<Listed>,
 }
 
 impl fmt::Debug for PeerVerifier {
@@ -60,13 +64,6 @@ impl fmt::Debug for WrongName {
     }
 }
 
-/// What TLS says of a certificate, without the types that an error of ours is wrapped in.
-pub(crate) fn plain(said: &str) -> String {
-    let ours =
-        said.strip_prefix("invalid peer certificate: Other(OtherError(").and_then(|said| said.strip_suffix("))"));
-    ours.unwrap_or(said).to_owned()
-}
-
 /// Which side of the connection a peer is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -83,19 +80,24 @@ impl PeerVerifier {
             roots.add(authority.clone())?;
         }
         let roots = Arc::new(roots);
-        let lists = || credentials.revocations.iter().cloned();
-        let unusable = |error: rustls::server::VerifierBuilderError| CredentialsError::Revocations(error.to_string());
+        let (newest, lists) =
+            lists::newest(&credentials.revocations, &credentials.authorities).map_err(CredentialsError::Revocations)?;
+        let unusable = |_: rustls::server::VerifierBuilderError| {
+            CredentialsError::Revocations(
+                "one is of a kind that is not understood (a difference to another, say)".into(),
+            )
+        };
         let of_dialled = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .with_crls(lists())
+            .with_crls(newest.iter().cloned())
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
         let of_dialling = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .with_crls(lists())
+            .with_crls(newest)
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
-        Ok(Self { of_dialled, of_dialling })
+        Ok(Self { of_dialled, of_dialling, lists })
     }
 
     /// Looks at a certificate once more. Which alert it would be, and why.
@@ -115,7 +117,7 @@ impl PeerVerifier {
                 .and_then(|called| self.verify_server_cert(own, between, &called, &[], now).map(|_| ())),
             Side::Dialling => self.verify_client_cert(own, between, now).and_then(|_| is_named(own, name)),
         };
-        seen.map_err(|error| (refusal_of(&error), plain(&error.to_string())))
+        seen.map_err(|error| (refusal_of(&error), words::of_tls(&error)))
     }
 }
 
@@ -145,15 +147,23 @@ pub(crate) fn refusal_of(error: &Error) -> Refusal {
     frame::of_tls_alert(alert.into()).unwrap_or(Refusal::BadCertificate)
 }
 
+/// Names of which there may be as many as a certificate has room for.
+fn some(names: &[String]) -> String {
+    const SAID: usize = 3;
+    match names {
+        [] => "nobody".into(),
+        few if few.len() <= SAID => few.join(", "),
+        many => format!("{} and {} more", many[..SAID].join(", "), many.len() - SAID),
+    }
+}
+
 /// A wrong name gets an alert of its own (certificate_unknown), for its usual one says no more than that something is bad.
 fn named_wrongly(error: Error, certificate: &CertificateDer<'_>, called: &str) -> Error {
     match error {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => {
-            let presented = authority::names(certificate).join(", ");
-            let presented = if presented.is_empty() { "nobody".into() } else { presented };
-            let wrong = WrongName { called: called.to_owned(), presented };
+            let wrong = WrongName { called: called.to_owned(), presented: some(&authority::names(certificate)) };
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(wrong))))
         }
         error => error,
@@ -250,5 +260,15 @@ mod tests {
         assert!(named("b.example.com").is_ok());
         let said = named("a.example.com").expect_err("only by the wildcard").to_string();
         assert!(said.contains("not of"), "{said}");
+    }
+
+    #[test]
+    fn unit_link_certificate_of_many_names_is_told_by_a_few() {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        let names: Vec<String> = (0..900).map(|n| format!("node-{n}.{}", "x".repeat(50))).collect();
+        let certificate = CertificateParams::new(names).expect("names").self_signed(&key).expect("signed");
+        let error = is_named(certificate.der(), &"a".parse().expect("a name")).expect_err("not among them");
+        let said = words::of_tls(&error);
+        assert!(said.ends_with("and 897 more, not of \"a\"") && said.len() < 400, "{said}");
     }
 }

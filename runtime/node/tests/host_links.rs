@@ -386,13 +386,45 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
     );
     palisade(&[&["certificate", "renew-list"], &at[..]].concat());
 
-    // A stranger, of another authority of the same name, is refused, and both say so.
+    // One that the others do not trust parts nobody: the link of before stands, and both say so until there is a good one.
     let elsewhere = root.path().join("elsewhere").display().to_string();
     palisade(&["certificate", "authority", "--directory", &elsewhere]);
+    palisade(&["certificate", "issue", "c", "--days", "1", "--directory", &elsewhere]);
+    let files = ["c.key", "c.pem"].map(|name| root.path().join("ca").join(name));
+    let good = files.clone().map(|file| fs::read(file).unwrap());
+    for file in &files {
+        fs::copy(Path::new(&elsewhere).join(file.file_name().unwrap()), file).unwrap();
+    }
+    let refused = "refuses this node's certificate (unknown-authority)";
+    c.until("who dials refuses it", |node| node.text("/readyz").contains(refused));
+    let shown = "c shows another certificate, which is refused (unknown-authority)";
+    a.until("it says what it refuses", |node| node.text("/readyz").contains(shown));
+    let stands = a.of("c");
+    assert_eq!((&stands["since"], &stands["state"]), (&since, &"linked".into()), "{stands}");
+    files.iter().zip(&good).for_each(|(file, text)| fs::write(file, text).unwrap());
+    a.until("it refuses nothing", |node| !node.text("/readyz").contains(shown));
+    assert_eq!(a.of("c")["since"], since);
+
+    // A pipe in the place of a file holds up nothing: the last good one is in force.
+    let (file, aside) = (root.path().join("ca/a.pem"), root.path().join("ca/a.pem.aside"));
+    fs::rename(&file, &aside).unwrap();
+    ran("mkfifo", &[file.to_str().unwrap()]);
+    a.until("its condition says so", |node| node.text("/readyz").contains("a.pem: it is no file"));
+    assert_eq!(a.of("b")["state"], "linked", "{}", a.of("b"));
+    fs::rename(&aside, &file).unwrap();
+    a.until("it is sound again", |node| !node.text("/readyz").contains("it is no file"));
+
+    // A stranger, of another authority of the same name, is refused, and both say so.
     palisade(&["certificate", "issue", "stranger", "--days", "1", "--directory", &elsewhere, "--into", &directory]);
     let stranger = Node::start("stranger", 4, &[("a", 1)], root.path());
     stranger.until("it is refused", |node| node.of("a")["why"] == "unknown-authority");
-    a.until("it says so, too", |node| node.nodes()["turnedAway"][0]["why"] == "unknown-authority");
+    let of_stranger = |one: &Value| one["address"].as_str().is_some_and(|at| at.starts_with("10.77.0.4:"));
+    a.until("it says so, too", |node| {
+        let away = node.nodes()["turnedAway"].clone();
+        away.as_array().is_some_and(|all| all.iter().any(|one| of_stranger(one) && one["why"] == "unknown-authority"))
+    });
+    let counted = r#"link_turned_away_total{why="unknown-authority",refused_by="node"}"#;
+    assert!(a.text("/metrics").contains(counted), "{}", a.text("/metrics"));
     let doctor = Command::new(env!("CARGO_BIN_EXE_palisade"))
         .args(["doctor", "--config"])
         .arg(stranger.folder.join("config.yaml"))

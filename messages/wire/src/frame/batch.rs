@@ -1,6 +1,6 @@
 //! A [`Batch`](super::Batch) as it is written: each message is encoded once, as it comes, and goes into the frame as it stands.
 //!
-//! Invariant: head, encoded messages and tail one after the other are the frame that [`write_batch`](super::write_batch) makes.
+//! Invariant: head, encoded messages and tail one after the other are the frame that [`Frame::write`](super::Frame::write) makes of one.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 

@@ -201,7 +201,14 @@ impl Frame {
                 out.map(4);
                 keyed(out, &[(0, 4), (1, place.run.0), (2, place.sequence), (3, place.digest.0)]);
             }),
-            Self::Batch(batch) => write_batch(batch.first, &batch.messages, batch.digest, out),
+            Self::Batch(batch) => framed(out, |out| {
+                out.map(4);
+                keyed(out, &[(0, 5), (1, batch.first)]);
+                out.unsigned(2);
+                out.array(batch.messages.len());
+                batch.messages.iter().for_each(|message| out.bytes(message));
+                keyed(out, &[(3, batch.digest.0)]);
+            }),
             Self::Taken(taken) => framed(out, |out| {
                 out.map(3);
                 keyed(out, &[(0, 6), (1, taken.run.0), (2, taken.sequence)]);
@@ -241,20 +248,6 @@ impl Frame {
         reader.end()?;
         Ok(frame)
     }
-}
-
-/// Appends a batch with its length before it: the same as [`Frame::write`] of one, of messages that somebody else keeps.
-pub fn write_batch<M: AsRef<[u8]>>(first: u64, messages: &[M], digest: Digest, out: &mut Vec<u8>) {
-    framed(out, |out| {
-        out.map(4);
-        keyed(out, &[(0, 5), (1, first)]);
-        out.unsigned(2);
-        out.array(messages.len());
-        for message in messages {
-            out.bytes(message.as_ref());
-        }
-        keyed(out, &[(3, digest.0)]);
-    });
 }
 
 fn framed(out: &mut Vec<u8>, body: impl FnOnce(&mut Writer<'_>)) {

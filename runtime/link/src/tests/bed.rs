@@ -175,6 +175,12 @@ impl Office {
         authority::issue(&self.own, &node(name), days, EPOCH, &*self.rng).expect("issued")
     }
 
+    /// One that ends so long after the world begins, within a day.
+    pub(crate) fn issue_for(&self, name: &str, seconds: u64) -> Issued {
+        let made = UnixNanos(EPOCH.0 - (24 * 3600 - seconds) * 1_000_000_000);
+        authority::issue(&self.own, &node(name), 1, made, &*self.rng).expect("issued")
+    }
+
     pub(crate) fn papers(&self, name: &str) -> Arc<Papers> {
         self.papers_of(&self.issue(name, 90))
     }

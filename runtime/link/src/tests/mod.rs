@@ -1,6 +1,8 @@
 //! Whole nodes over a simulated network, and two over real sockets.
 
 pub(crate) mod bed;
+mod hostile;
 mod messages;
 mod real;
+mod rotation;
 mod trust;

@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::Context as _;
 use palisade_assembly::Linked;
-use palisade_link::{CredentialFiles, CredentialSource as _, LinkConfig, Links, MachineRng, NODE_BYTES, Ports, Socket};
+use palisade_link::{CredentialFiles, LinkConfig, Links, MachineRng, NODE_BYTES, Ports, Socket};
 use palisade_supervision::{ArbiterThread, Place, Tree};
-use palisade_wire::frame::LONGEST_ANSWER;
+use palisade_wire::frame::{LONGEST_ANSWER, LONGEST_FRAME, MOST_MESSAGES};
 use palisade_world::Link;
 
 use super::bound::Row;
@@ -42,7 +42,7 @@ pub fn bind(arguments: &LinkArguments) -> anyhow::Result<Option<BoundLinks>> {
     }
     let files = arguments.files();
     files
-        .read()
+        .read_in_time()
         .context("links: make certificates by `palisade certificate`, or name yours with --link-certificate")?;
     let anywhere = || match peers.first() {
         Some((_, address)) if address.is_ipv6() => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -105,7 +105,10 @@ impl RunningLinks {
 
     /// What they take at most.
     pub fn row(&self) -> Row {
-        let of_one = 3 * NODE_BYTES + 2 * LONGEST_ANSWER;
+        // Queue, inbox and window, with a window each of a connection in the making and of one that was replaced. A message may be as long
+        // as a frame, and goes alone then, while the next frame is read; that may be of as many messages as there can be, each
+        // an entry of four words.
+        let of_one = 5 * NODE_BYTES + 2 * LONGEST_ANSWER + 2 * LONGEST_FRAME + MOST_MESSAGES * 4 * size_of::<usize>();
         let bytes = of_one * LinkConfig::default().most_peers;
         Row { table: "links", bytes: u64::try_from(bytes).unwrap_or(u64::MAX) }
     }

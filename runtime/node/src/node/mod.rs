@@ -106,7 +106,11 @@ pub async fn run(
         links.show(&running);
     }
     let end_recording = planted.askers.end_recording.clone();
-    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.askers.nodes.clone() };
+    let nodes = nodes::AllNodes {
+        own: tree::node_name(&arguments),
+        asker: planted.askers.nodes.clone(),
+        links: running_links.as_ref().map(links::RunningLinks::links),
+    };
     let view =
         view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;

@@ -1,5 +1,7 @@
 //! What the admin endpoint shows of other nodes: each with how its link is, and how old what it said is.
 
+use std::sync::Arc;
+
 use futures_util::stream;
 use palisade_admin::{
     Metric, MetricKind, ViewError,
@@ -9,6 +11,7 @@ use palisade_admin::{
     },
 };
 use palisade_assembly::NodesAskers;
+use palisade_link::{Cause, Links};
 use palisade_peers::follow::time_of;
 use palisade_protocol::{FollowNodes, NodeSeen, Nodes, NodesLine, NodesOf, NodesStream};
 use palisade_supervision::TreeNode;
@@ -23,6 +26,8 @@ pub struct AllNodes {
     pub own: String,
     /// Whom to ask.
     pub asker: Option<NodesAskers>,
+    /// For the counts of who was turned away: of more than are told.
+    pub links: Option<Arc<Links>>,
 }
 
 impl AllNodes {
@@ -103,6 +108,7 @@ impl AllNodes {
         if self.asker.is_none() {
             return Ok(Vec::new());
         }
+        let away = self.links.as_ref().map(|links| links.turned_away_counts()).unwrap_or_default();
         let (counter, gauge) = (MetricKind::Counter, MetricKind::Gauge);
         Ok(vec![
             metric("link_up", "Whether the peer is linked.", gauge, |seen| seen.peer.state.is_linked().into()),
@@ -116,7 +122,21 @@ impl AllNodes {
                 seen.peer.counts.lost
             }),
             metric("link_waiting_bytes", "Bytes that wait for the peer.", gauge, |seen| seen.peer.counts.waiting_bytes),
+            turned_away_metric(&away),
         ])
+    }
+}
+
+/// Causes are a few, whoever dials; addresses are in the log and in the answer.
+fn turned_away_metric(counts: &[(Cause, u64)]) -> Metric {
+    let sample = |(cause, times): &(Cause, u64)| {
+        (vec![("why", cause.word().to_owned()), ("refused_by", cause.by().to_owned())], *times)
+    };
+    Metric {
+        name: "link_turned_away",
+        help: "Who dialled this node and was not linked.",
+        kind: MetricKind::Counter,
+        samples: counts.iter().map(sample).collect(),
     }
 }
 
@@ -252,6 +272,14 @@ mod tests {
         let refused = LinkState::Refused { why: Refusal::Revoked, said: "x".into(), by_us: false, since };
         let refused = node(&seen("b", refused, &[]));
         assert_eq!((refused.why.as_deref(), refused.refused_here), (Some("revoked"), Some(false)));
+    }
+
+    #[test]
+    fn unit_node_counts_who_was_turned_away_by_cause() {
+        let refused = |why, by_us| (Cause::Refused { why, by_us }, 3);
+        let metric = turned_away_metric(&[refused(Refusal::Expired, false), (Cause::Stalled, 7)]);
+        let label = |why: &str, by: &str| vec![("why", why.to_owned()), ("refused_by", by.to_owned())];
+        assert_eq!(metric.samples, [(label("expired", "peer"), 3), (label("stalled", "node"), 7)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io, net::UdpSocket, sync::Arc, time::Duration};
 
 use palisade_domain::NodeName;
 use palisade_link::{
-    CredentialFiles, CredentialSource as _, Credentials, LinkConfig, Links, MachineRng, Ports, Socket, crypto,
+    CredentialFiles, Credentials, LinkConfig, Links, MachineRng, Ports, Socket, crypto,
     examine::{self, Fault},
 };
 use palisade_supervision::Here;
@@ -27,7 +27,7 @@ pub async fn checks(arguments: &LinkArguments, node_answers: bool) -> Vec<Check>
         return Vec::new();
     }
     let files = arguments.files();
-    let credentials = match files.read() {
+    let credentials = match files.read_in_time() {
         Ok(credentials) => credentials,
         Err(error) => {
             let advice = "make certificates by `palisade certificate`, or name yours: --link-certificate, --link-key, --link-ca, --link-revoked";
