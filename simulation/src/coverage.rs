@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 57] = [
+pub const STATES: [&str; 64] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -26,6 +26,13 @@ pub const STATES: [&str; 57] = [
     "fault: panics",
     "fault: stalls",
     "an actor stalls at a marked point",
+    "the thread of alerts stalls",
+    "the thread of compile stalls",
+    "the thread of enforce stalls",
+    "the thread of policies stalls",
+    "the thread of probe stalls",
+    "the thread of record stalls",
+    "the thread of links stalls",
     "a thread waits for the disk",
     "a trace around an alert is whole",
     "a trace is torn by the power's loss",
@@ -228,7 +235,7 @@ impl Coverage {
         match event {
             Event::Fault(what) => {
                 // These do their work by themselves.
-                let mut at_once = vec![Fault::Runtime, Fault::Clock, Fault::Stalls];
+                let mut at_once = vec![Fault::Runtime, Fault::Clock];
                 if self.reached.contains("a node is linked") {
                     at_once.push(Fault::Network);
                 }
@@ -276,6 +283,15 @@ impl Coverage {
                 self.fault(Fault::Disk);
             }
             Event::StallInjected(_) => self.reach("an actor stalls at a marked point"),
+            Event::ThreadStalled(thread) => {
+                self.fault(Fault::Stalls);
+                let is = |state: &&str| {
+                    state.strip_prefix("the thread of ").and_then(|of| of.strip_suffix(" stalls")) == Some(thread)
+                };
+                let state = STATES.into_iter().find(is);
+                debug_assert!(state.is_some(), "no state is named for the thread of {thread}");
+                self.reached.extend(state);
+            }
             _ => {}
         }
     }

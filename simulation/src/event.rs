@@ -118,6 +118,8 @@ pub enum Event {
     TraceRefused,
     /// The thread of an actor was made to stall by the simulation, at this point.
     StallInjected(&'static str),
+    /// Something of this thread had to wait for the end of a stall.
+    ThreadStalled(&'static str),
     /// An actor panicked by itself, with these words.
     Panicked(String),
     /// A container exists.
@@ -301,6 +303,7 @@ impl Event {
             Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
             Self::StallInjected(_) => "stall injected",
+            Self::ThreadStalled(_) => "thread stalled",
             Self::TraceWhole(_) => "trace whole",
             Self::TraceTorn { .. } => "trace torn",
             Self::DiskSlow => "disk slow",
@@ -364,7 +367,9 @@ impl Event {
             Self::Shown(shown) => write!(text, " {shown:?}"),
             Self::TraceWhole(bytes) => write!(text, " {} bytes {}", bytes.len(), blake3::hash(bytes)),
             Self::TraceTorn { found, written } => write!(text, " {} of {} bytes", found.len(), written.len()),
-            Self::PanicInjected(point) | Self::StallInjected(point) => write!(text, " {point}"),
+            Self::PanicInjected(point) | Self::StallInjected(point) | Self::ThreadStalled(point) => {
+                write!(text, " {point}")
+            }
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
             }

@@ -255,12 +255,17 @@ impl Machine {
         self.clock.reboot();
     }
 
-    /// One of the threads stalls.
-    pub fn stall(&self, thread: usize, wait: Duration) {
+    /// Any of the threads that the last process has, the links' included, stalls.
+    pub fn stall_any(&self, random: &mut Random, wait: Duration) {
         let places = self.places.borrow();
-        if let Some(place) = places.get(thread % places.len().max(1)) {
-            place.stall(wait);
+        if !places.is_empty() {
+            random.pick(&places).stall(wait);
         }
+    }
+
+    /// The thread of this name stalls.
+    pub fn stall(&self, thread: &str, wait: Duration) {
+        self.places.borrow().iter().filter(|place| place.called() == thread).for_each(|place| place.stall(wait));
     }
 
     /// From now on nothing disturbs its threads.
@@ -270,22 +275,18 @@ impl Machine {
     }
 
     fn plant(&self, shown: &Shown) -> (Supervisor, Askers) {
+        self.places.borrow_mut().clear();
         let place = |name| {
             let random = self.random.borrow_mut().child(name);
-            SimPlace::new(name, random, if self.calm.get() { 0 } else { self.traits.put_back_percent })
+            self.disturbed(SimPlace::new(name, random, self.put_back_percent()))
         };
-        let [alerts, compile, enforce, policies, probe, record] =
-            ["alerts", "compile", "enforce", "policies", "probe", "record"].map(place);
-        *self.places.borrow_mut() =
-            [&alerts, &compile, &enforce, &policies, &probe, &record].into_iter().cloned().collect();
-        let here = |place: SimPlace| Arc::new(place) as Arc<dyn Place>;
         let places = Places {
-            alerts: here(alerts),
-            compile: here(compile),
-            enforce: here(enforce),
-            policies: here(policies),
-            probe: here(probe),
-            record: here(record),
+            alerts: place("alerts"),
+            compile: place("compile"),
+            enforce: place("enforce"),
+            policies: place("policies"),
+            probe: place("probe"),
+            record: place("record"),
         };
         let (settings, mutation) = (self.settings(), self.mutation);
         let (file, live, open_sink) = (self.configuration.clone(), settings.live.clone(), self.open_sink());
@@ -303,12 +304,21 @@ impl Machine {
         (planted.supervisor, planted.askers)
     }
 
+    fn put_back_percent(&self) -> u64 {
+        if self.calm.get() { 0 } else { self.traits.put_back_percent }
+    }
+
+    /// A place among those that faults choose from: no thread of a node is made in another way.
+    fn disturbed(&self, place: SimPlace) -> Arc<dyn Place> {
+        let place = place.told_by(self.teller.clone());
+        self.places.borrow_mut().push(place.clone());
+        Arc::new(place)
+    }
+
     /// Links as production begins them: before the tree, which they show to others once it stands.
     fn link(&self, shown: &Shown) -> Option<Linked> {
         let wire = self.wire.as_ref()?;
-        let place = wire.place(if self.calm.get() { 0 } else { self.traits.put_back_percent });
-        self.places.borrow_mut().push(place.clone());
-        let place: Arc<dyn Place> = Arc::new(place);
+        let place = self.disturbed(wire.place(self.put_back_percent()));
         let shown = Arc::clone(shown);
         let tree = Arc::new(move || shown.get().and_then(Weak::upgrade).map(|tree| tree.read()));
         // Certificates of a simulation are sound.
