@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_assembly::ENFORCERS;
-use palisade_domain::{ContainerId, Slot};
+use palisade_domain::{ContainerId, NodeName, Refusal, Slot};
 use palisade_world::{LinkState, LossReason};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 64] = [
+pub const STATES: [&str; 70] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -40,6 +40,12 @@ pub const STATES: [&str; 64] = [
     "fault: network",
     "fault: partition",
     "fault: certificates",
+    "fault: expiry",
+    "fault: authority",
+    "a certificate ends while its node is linked",
+    "certificates are read half written",
+    "a node is left behind by its authority",
+    "a link moves to another connection",
     "a node is linked",
     "a node is out after it was linked",
     "a node is refused",
@@ -102,6 +108,8 @@ struct OfNode {
 pub struct Coverage {
     reached: BTreeSet<&'static str>,
     nodes: BTreeMap<usize, OfNode>,
+    /// Which of whose links stand, and over how many connections they went when that was last said.
+    links: BTreeMap<(usize, NodeName), u64>,
 }
 
 impl Coverage {
@@ -130,6 +138,7 @@ impl Coverage {
     /// An event of a run.
     pub fn hear(&mut self, node: usize, event: &Event) {
         self.effect(event);
+        self.link(node, event);
         let of = self.nodes.entry(node).or_default();
         let reached: Option<&'static str> = match event {
             Event::ProcessUp => {
@@ -230,6 +239,28 @@ impl Coverage {
         }
     }
 
+    /// What becomes of links that stand.
+    fn link(&mut self, node: usize, event: &Event) {
+        match event {
+            Event::LinksUp => self.links.retain(|(of, _), _| *of != node),
+            Event::LinkChanged { peer, state } if !state.is_linked() => {
+                let stood = self.links.remove(&(node, peer.clone())).is_some();
+                if stood && matches!(state, LinkState::Refused { why: Refusal::Expired, .. }) {
+                    self.reach("a certificate ends while its node is linked");
+                }
+            }
+            Event::Saw(nodes) => {
+                for peer in nodes.nodes.iter().map(|seen| &seen.peer).filter(|peer| peer.state.is_linked()) {
+                    let before = self.links.insert((node, peer.name.clone()), peer.counts.linked);
+                    if before.is_some_and(|before| before < peer.counts.linked) {
+                        self.reach("a link moves to another connection");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// A fault counts once it has done something.
     fn effect(&mut self, event: &Event) {
         match event {
@@ -249,7 +280,12 @@ impl Coverage {
             Event::CertificateRenewed | Event::CertificateRevoked => self.fault(Fault::Certificates),
             Event::LinkChanged { state, .. } => match state {
                 LinkState::Linked { .. } => self.reach("a node is linked"),
-                LinkState::Refused { .. } => self.reach("a node is refused"),
+                LinkState::Refused { why, .. } => {
+                    self.reach("a node is refused");
+                    if *why == Refusal::Expired {
+                        self.fault(Fault::Expiry);
+                    }
+                }
                 _ if self.reached.contains("a node is linked") => self.reach("a node is out after it was linked"),
                 _ => {}
             },
@@ -282,6 +318,9 @@ impl Coverage {
                 self.reach("a trace finds no room");
                 self.fault(Fault::Disk);
             }
+            Event::PapersTorn => self.reach("certificates are read half written"),
+            Event::AuthorityExchanged(_) => self.fault(Fault::Authority),
+            Event::CertificateUnbelieved => self.reach("a node is left behind by its authority"),
             Event::StallInjected(_) => self.reach("an actor stalls at a marked point"),
             Event::ThreadStalled(thread) => {
                 self.fault(Fault::Stalls);

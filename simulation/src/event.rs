@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, Workload};
+use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, UnixNanos, Workload};
 use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_protocol::Nodes;
 use palisade_supervision::TreeNode;
@@ -20,7 +20,10 @@ use crate::{
     coverage::Coverage,
     deed::Deed,
     journal::Journal,
-    world::configuration::Configured,
+    world::{
+        configuration::Configured,
+        links::{Era, Reading},
+    },
 };
 
 /// Names one decided record of a node: virtual nanoseconds at which it was written, modulo a second, which no jump of a clock changes.
@@ -243,12 +246,20 @@ pub enum Event {
     /// Who must not be linked says that it is, to this node.
     StrangerLinked(NodeName),
     /// The node has read its certificates, and they are others than before.
-    PapersRead {
-        /// Which of its own it has.
-        own: u32,
-        /// Which of whom are on the list.
-        revoked: Vec<(usize, u32)>,
+    PapersRead(Box<Reading>),
+    /// The node found files of certificates that do not belong together.
+    PapersTorn,
+    /// The node's wall clock was set: it is off by so much.
+    ClockSet {
+        /// From virtual time.
+        off_seconds: i64,
     },
+    /// The node is given a certificate that ends soon, at this time.
+    CertificateEnds(UnixNanos),
+    /// The node's certificate is of an authority that the nodes are about to believe no longer.
+    CertificateUnbelieved,
+    /// All nodes believe the authority that was exchanged no longer.
+    AuthorityExchanged(Era),
     /// The node is given another certificate.
     CertificateRenewed,
     /// The node's certificate is on the list from now on.
@@ -347,7 +358,12 @@ impl Event {
             Self::LinkChanged { .. } => "node out",
             Self::Saw(_) => "nodes seen",
             Self::StrangerLinked(_) => "stranger linked",
-            Self::PapersRead { .. } => "certificates read",
+            Self::PapersRead(_) => "certificates read",
+            Self::PapersTorn => "certificates torn",
+            Self::ClockSet { .. } => "clock set",
+            Self::CertificateEnds(_) => "certificate ends",
+            Self::CertificateUnbelieved => "certificate unbelieved",
+            Self::AuthorityExchanged(_) => "authority exchanged",
             Self::CertificateRenewed => "certificate renewed",
             Self::CertificateRevoked => "certificate revoked",
             Self::PathCut { .. } => "path cut",
@@ -404,7 +420,10 @@ impl Event {
             Self::LinkReceived { peer, messages } => write!(text, " {peer} {messages:x?}"),
             Self::LinkChanged { peer, state } => write!(text, " {peer} {state:?}"),
             Self::StrangerLinked(peer) => write!(text, " {peer}"),
-            Self::PapersRead { own, revoked } => write!(text, " own={own} revoked={revoked:?}"),
+            Self::PapersRead(reading) => write!(text, " {reading:?}"),
+            Self::ClockSet { off_seconds } => write!(text, " off={off_seconds} s"),
+            Self::CertificateEnds(ends) => write!(text, " {}", ends.rfc3339()),
+            Self::AuthorityExchanged(era) => write!(text, " {era}"),
             Self::PathCut { from, to } | Self::PathMended { from, to } => write!(text, " {from} to {to}"),
             Self::Carried(what) => write!(text, " {what}"),
             Self::Saw(nodes) => nodes.nodes.iter().try_for_each(|seen| {
@@ -419,6 +438,8 @@ impl Event {
             | Self::LinksDown
             | Self::CertificateRenewed
             | Self::CertificateRevoked
+            | Self::CertificateUnbelieved
+            | Self::PapersTorn
             | Self::Storm { .. }
             | Self::Settled(_)
             | Self::RecordsOpened

@@ -77,7 +77,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
         }
         Fault::Clock => {
             let by = i64::try_from(random.between(1, 7200)).unwrap_or(1);
-            machine.clock.jump(if random.percent(50) { by } else { -by });
+            machine.set_clock(if random.percent(50) { by } else { -by });
         }
         Fault::Panics => {
             let (ports, reads) = (*random.pick(&[20, 300, 1500]), *random.pick(&[1, 20, 100]));
@@ -105,7 +105,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
             }
         }
         // Of the whole run, and of links.
-        Fault::Order | Fault::Network | Fault::Partition | Fault::Certificates => {}
+        Fault::Order | Fault::Network | Fault::Partition | Fault::Certificates | Fault::Expiry | Fault::Authority => {}
     }
 }
 

@@ -127,6 +127,11 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let tellers: Vec<Teller> = machines.iter().map(|machine| machine.teller.clone()).collect();
     watch.tell_to(&tellers);
     if let Some(cables) = cables {
+        if request.faults.has(Fault::Authority) {
+            let random = Random::stream(request.seed, "authorities");
+            let exchanging = link_faults::exchange_authorities(cables.registrar(&tellers), random, calm_at);
+            tokio::task::spawn_local(exchanging);
+        }
         connect(cables, processes, &tellers, &machines[0]);
     }
     sleep_until(end).await;

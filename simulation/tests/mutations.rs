@@ -137,7 +137,7 @@ fn is_caught_between_nodes(mutation: Mutation, faults: &str, seconds: u64, check
 
 #[test]
 fn unit_simulation_of_unbroken_links_passes_the_seeds_of_these_tests_and_links_nodes() {
-    for (seed, faults) in (1..=6).zip(["none", "partition", "network", "certificates", "partition,network", "none"]) {
+    for (seed, faults) in (1..=6).zip(["authority", "partition", "network", "certificates", "expiry", "none"]) {
         let request = Request {
             nodes: 2,
             length: Duration::from_secs(60),
@@ -175,6 +175,27 @@ fn unit_checker_of_trust_catches_nodes_that_believe_another_authority() {
 #[test]
 fn unit_checker_of_trust_catches_nodes_that_stay_linked_to_one_whose_certificate_was_taken_back() {
     assert!(is_caught_between_nodes(Mutation::ForgetsRevocations, "certificates", 60, "trust", "to be taken back"));
+}
+
+#[test]
+fn unit_checker_of_trust_catches_nodes_that_see_no_certificate_end() {
+    assert!(is_caught_between_nodes(Mutation::ForgetsExpiry, "expiry", 90, "trust", "which ended by its clock"));
+}
+
+#[test]
+fn unit_checker_of_trust_catches_nodes_that_go_on_believing_an_authority_that_was_exchanged() {
+    assert!(is_caught_between_nodes(Mutation::KeepsOldAuthorities, "authority", 60, "trust", "authority it does not"));
+}
+
+#[test]
+fn unit_checker_of_sight_catches_an_exchange_of_the_authority_that_drops_links() {
+    assert!(is_caught_between_nodes(
+        Mutation::ForgetsOldAuthorities,
+        "authority",
+        60,
+        "sight",
+        "which nothing disturbed"
+    ));
 }
 
 #[test]

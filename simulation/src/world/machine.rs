@@ -133,6 +133,7 @@ impl Machine {
         mut random: Random,
     ) -> Self {
         let clock = SimClock::new(begun, traits.skew_seconds);
+        teller.tell(&Event::ClockSet { off_seconds: clock.off_seconds() });
         let disk = Disk::new(teller.clone(), random.child("disk"), mutation);
         Self {
             number: teller.node,
@@ -253,6 +254,12 @@ impl Machine {
         self.traces.lose_power();
         self.runtime.lose_power();
         self.clock.reboot();
+    }
+
+    /// The wall clock is set.
+    pub fn set_clock(&self, by_seconds: i64) {
+        self.clock.jump(by_seconds);
+        self.teller.tell(&Event::ClockSet { off_seconds: self.clock.off_seconds() });
     }
 
     /// Any of the threads that the last process has, the links' included, stalls.

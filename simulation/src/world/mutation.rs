@@ -47,6 +47,12 @@ pub enum Mutation {
     InventsMessages,
     /// Nodes believe certificates of another authority as well.
     BelievesAnyAuthority,
+    /// Nodes go on believing an authority that was exchanged.
+    KeepsOldAuthorities,
+    /// Nodes believe the newest authority alone, before all have a certificate of it.
+    ForgetsOldAuthorities,
+    /// Links see no time pass: no certificate ends.
+    ForgetsExpiry,
     /// Nodes get no revocation lists.
     ForgetsRevocations,
     /// Every peer is said to be linked.
