@@ -12,6 +12,7 @@ use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, UnixNanos, Workload
 use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_protocol::Nodes;
 use palisade_supervision::TreeNode;
+use palisade_wire::frame::TreeRow;
 use palisade_world::{LinkState, LossReason, PolicyFile, PolicyReading};
 use tokio::time::Instant;
 
@@ -78,6 +79,15 @@ pub struct Said {
     pub denied: bool,
     /// Alerts that it says were held back.
     pub held_back: u64,
+}
+
+/// What a node tells another of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Its tree.
+    Tree(Vec<TreeRow>),
+    /// Its last alerts, the newest last.
+    Alerts(Vec<String>),
 }
 
 /// See the module.
@@ -226,6 +236,8 @@ pub enum Event {
         message: u64,
         /// How long it is.
         bytes: usize,
+        /// What it tells of its sender, if it is an answer.
+        answer: Option<Arc<Answer>>,
     },
     /// The node was handed messages of a peer.
     LinkReceived {
@@ -416,7 +428,7 @@ impl Event {
                 let (record, policy) = (record.unwrap_or_default(), policy.as_deref().unwrap_or("-"));
                 write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
             }),
-            Self::LinkSent { peer, message, bytes } => write!(text, " {peer} {message:016x} {bytes}"),
+            Self::LinkSent { peer, message, bytes, .. } => write!(text, " {peer} {message:016x} {bytes}"),
             Self::LinkReceived { peer, messages } => write!(text, " {peer} {messages:x?}"),
             Self::LinkChanged { peer, state } => write!(text, " {peer} {state:?}"),
             Self::StrangerLinked(peer) => write!(text, " {peer}"),

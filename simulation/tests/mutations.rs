@@ -208,6 +208,36 @@ fn unit_checker_of_sight_catches_nodes_that_are_not_linked_again() {
     assert!(is_caught_between_nodes(Mutation::NeverMends, "partition", 40, "sight", "does not name"));
 }
 
+/// Whether the checker of what is shown of others objects to a mutation among three nodes, within a few seeds.
+fn is_caught_as_hearsay(mutation: Mutation, faults: &str, what: &str) -> bool {
+    (1..=6).any(|seed| {
+        let length = Duration::from_secs(30);
+        let faults = faults.parse().expect("names of faults");
+        let outcome = run(&Request { nodes: 3, length, faults, ..request(Some(mutation), seed) });
+        outcome.violations.iter().any(|found| found.checker == "hearsay" && found.what.contains(what))
+    })
+}
+
+#[test]
+fn unit_checker_of_hearsay_catches_a_node_that_shows_the_words_of_one_as_anothers() {
+    assert!(is_caught_as_hearsay(Mutation::ShowsAnothersWords, "none", "was never said by it"));
+}
+
+#[test]
+fn unit_checker_of_hearsay_catches_a_node_that_shows_what_is_older_than_before() {
+    assert!(is_caught_as_hearsay(Mutation::ShowsWhatWasBefore, "none", "is older than what was shown before"));
+}
+
+#[test]
+fn unit_checker_of_hearsay_catches_a_node_that_says_that_all_is_fresh() {
+    assert!(is_caught_as_hearsay(Mutation::SaysAllIsFresh, "partition", "is said to have come at"));
+}
+
+#[test]
+fn unit_checker_of_hearsay_catches_a_node_that_tells_of_what_did_not_happen_on_it() {
+    assert!(is_caught_as_hearsay(Mutation::TellsOfAnother, "none", "it tells that n99c"));
+}
+
 #[test]
 fn unit_checker_of_queues_catches_links_that_let_anything_wait() {
     assert!(is_caught_between_nodes(Mutation::QueuesWithoutBound, "network", 40, "queues", "bytes waited"));

@@ -13,7 +13,7 @@
 //! | [`traces`] | a trace that was ended is whole, and one that is torn is read to its last whole block and says so |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
-//! | [`links`] | four more, of links between nodes |
+//! | [`links`] | five more, of links between nodes |
 
 pub mod accounting;
 pub mod admission;
@@ -94,6 +94,7 @@ pub fn of_links(cables: &Cables) -> Vec<Box<dyn Checker>> {
         Box::new(links::messages::Messages::default()),
         Box::new(links::trust::Trust::default()),
         Box::new(links::sight::Sight::new(cables.topology(), cables.has_room())),
+        Box::new(links::hearsay::Hearsay::default()),
         Box::new(links::queues::Queues::new(cables.queue_bytes())),
     ]
 }

@@ -11,7 +11,7 @@ use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
 use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
 use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
 use palisade_protocol::{
-    AlertCountsOf, LineClass, NodesOf, Readiness, ReadinessOf, RecordAccountOf, RecordTrace, SetVisibility,
+    AlertCountsOf, LineClass, NodeSeen, NodesOf, Readiness, ReadinessOf, RecordAccountOf, RecordTrace, SetVisibility,
     SubscribeAlerts,
 };
 use palisade_recorder::state::{AroundAlerts, Settings as RecorderSettings};
@@ -116,6 +116,8 @@ pub struct Machine {
     starts: Rc<Cell<u32>>,
     random: Rc<RefCell<Random>>,
     calm: Rc<Cell<bool>>,
+    /// For who shows it once more, where that is asked for.
+    shown_before: Rc<RefCell<Vec<NodeSeen>>>,
     gave_up: Rc<Notify>,
     /// Absent on a machine alone.
     wire: Option<Wire>,
@@ -153,6 +155,7 @@ impl Machine {
             starts: Rc::default(),
             random: Rc::new(RefCell::new(random)),
             calm: Rc::default(),
+            shown_before: Rc::default(),
             gave_up: Rc::default(),
             wire: None,
         }
@@ -474,8 +477,31 @@ impl Machine {
         let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else { return };
         let starts = self.starts.get();
         let seen = nodes.nodes.ask(NodesOf { fresh }, WITHIN).await.ok();
-        if let Some(seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
+        if let Some(mut seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
+            self.misshow(&mut seen.nodes);
             self.teller.tell(&Event::Saw(Box::new(seen)));
+        }
+    }
+
+    /// What a node that is broken on purpose shows of the others.
+    fn misshow(&self, nodes: &mut [NodeSeen]) {
+        match self.mutation {
+            Some(Mutation::ShowsAnothersWords) => {
+                for at in 1..nodes.len() {
+                    let (before, rest) = nodes.split_at_mut(at);
+                    std::mem::swap(&mut before[at - 1].tree, &mut rest[0].tree);
+                }
+            }
+            Some(Mutation::ShowsWhatWasBefore) => {
+                let before = self.shown_before.replace(nodes.to_vec());
+                if self.random.borrow_mut().percent(50) {
+                    nodes.iter_mut().zip(before).for_each(|(seen, before)| seen.tree = before.tree);
+                }
+            }
+            Some(Mutation::SaysAllIsFresh) => {
+                nodes.iter_mut().filter_map(|seen| seen.tree.as_mut()).for_each(|tree| tree.age_ms = 0);
+            }
+            _ => {}
         }
     }
 

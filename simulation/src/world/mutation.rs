@@ -47,6 +47,14 @@ pub enum Mutation {
     InventsMessages,
     /// Nodes believe certificates of another authority as well.
     BelievesAnyAuthority,
+    /// A node tells the others of alerts about containers that are none of its own.
+    TellsOfAnother,
+    /// What one node said is shown as another's word.
+    ShowsAnothersWords,
+    /// What is shown of the others is older than what was shown before.
+    ShowsWhatWasBefore,
+    /// What is shown of the others is said to have come just now.
+    SaysAllIsFresh,
     /// Nodes go on believing an authority that was exchanged.
     KeepsOldAuthorities,
     /// Nodes believe the newest authority alone, before all have a certificate of it.
