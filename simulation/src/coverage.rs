@@ -10,12 +10,12 @@ use palisade_domain::{ContainerId, NodeName, Refusal, Slot};
 use palisade_world::{LinkState, LossReason};
 
 use crate::{
-    event::{Acted, Event, Look, RecordKey},
+    event::{Acted, Event, Look, RecordKey, host},
     faults::Fault,
 };
 
 /// All of them.
-pub const STATES: [&str; 70] = [
+pub const STATES: [&str; 73] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -61,6 +61,9 @@ pub const STATES: [&str; 70] = [
     "an act is denied",
     "an act is audited",
     "an act is denied while there is no process",
+    "an act of the host is denied",
+    "an act of the host is audited",
+    "a container that nobody hooked is judged as the host",
     "an act meets no policy",
     "a container is judged by a later generation than before",
     "a slot is given again",
@@ -232,6 +235,13 @@ impl Coverage {
         }
         match event {
             Event::Looked(look) => self.looked(look),
+            Event::Acted(acted) if acted.slot == Some(Slot::HOST) && acted.record.is_some() => {
+                self.reach(match (acted.container == host(), acted.permitted) {
+                    (false, _) => "a container that nobody hooked is judged as the host",
+                    (true, false) => "an act of the host is denied",
+                    (true, true) => "an act of the host is audited",
+                });
+            }
             Event::Acted(acted) if acted.decision.is_some_and(|decision| decision.rule.is_some()) => {
                 self.reach(if acted.permitted { "an act is audited" } else { "an act is denied" });
             }

@@ -34,16 +34,22 @@ pub type RecordKey = u64;
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
+/// By what events name the host, beside containers.
+#[must_use]
+pub fn host() -> ContainerId {
+    ContainerId("host".to_owned())
+}
+
 /// One deed of a process, and how the kernel judged it.
 #[derive(Debug, Clone)]
 pub struct Acted {
-    /// Of which container.
+    /// Of which container, or [`host`].
     pub container: ContainerId,
     /// By which executable.
     pub executable: String,
     /// What.
     pub deed: Deed,
-    /// As whose it was judged; `None`: of no admitted workload.
+    /// As whose it was judged: who is in no slot is the host's. `None`: the host has none, either.
     pub slot: Option<Slot>,
     /// How; `None`: no policy was asked, for none was ever put in force for the slot.
     pub decision: Option<Decision>,
@@ -112,7 +118,7 @@ pub enum Event {
     PowerLost,
     /// The configuration file was edited: it says this.
     Configured(Configured),
-    /// What the kernel shows of the containers that run and have a slot: kinds of records, bit n for kind n.
+    /// What the kernel shows of the containers that run and have a slot, and of the host: kinds of records, bit n for kind n.
     Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),

@@ -179,6 +179,11 @@ pub(crate) fn live(machine: &Machine, mut random: Random, request: &Request, unt
     spawn(Box::pin(workload::policies::edit(machine.clone(), random.child("policies"), until.clone())));
     let configuration = workload::configuration::edit(machine.clone(), random.child("configuration"), until.clone());
     spawn(Box::pin(configuration));
+    spawn(Box::pin(workload::host::acts(
+        machine.clone(),
+        Random::stream(request.seed, &format!("host {}", machine.number)),
+        until.clone(),
+    )));
     let containers =
         workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
     spawn(Box::pin(containers));
@@ -251,6 +256,9 @@ async fn restless_for(machine: &Machine) -> Option<String> {
     }
     if let Some(peer) = machine.not_linked().await.first() {
         return Some(format!("{peer} is not linked"));
+    }
+    if !matches!(machine.kernel.standing_of_host(), Standing::InForce(..)) {
+        return Some(format!("the kernel holds for the host: {:?}", machine.kernel.standing_of_host()));
     }
     let running = machine.runtime.running();
     let most = machine.traits().max_workloads as usize;

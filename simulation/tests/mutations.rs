@@ -47,6 +47,20 @@ fn unit_checker_of_generations_catches_a_kernel_that_acknowledges_and_does_not_f
 }
 
 #[test]
+fn unit_checker_of_judgements_catches_a_kernel_that_keeps_the_hosts_policy() {
+    let objects = |violation: &Violation| violation.checker == "judged" && violation.what.contains(" of host by ");
+    let caught = |seed| runs(Some(Mutation::KeepsTheHostsPolicy), seed).violations.iter().any(objects);
+    assert!((1..=6).any(caught));
+}
+
+#[test]
+fn unit_checker_of_judgements_catches_a_kernel_that_takes_containers_for_the_host() {
+    let objects = |violation: &Violation| violation.what.contains("it was judged as the host's after its admission");
+    let caught = |seed| runs(Some(Mutation::TakesContainersForTheHost), seed).violations.iter().any(objects);
+    assert!((1..=6).any(caught));
+}
+
+#[test]
 fn unit_checker_of_judgements_catches_a_kernel_that_judges_by_halves() {
     assert!(is_caught(Mutation::JudgesByHalves, "judged"));
 }

@@ -34,7 +34,7 @@ use super::{
     traces::TraceDirectory,
 };
 use crate::{
-    event::{Event, Look, Teller},
+    event::{self, Event, Look, Teller},
     random::Random,
 };
 
@@ -74,6 +74,21 @@ pub struct Traits {
     pub skew_seconds: i64,
     /// Turns that a ready task loses, in percent.
     pub put_back_percent: u64,
+}
+
+/// A machine's host, as policies select it.
+#[must_use]
+pub fn host(number: usize) -> Workload {
+    let name = links::name(number).to_string();
+    Workload {
+        kind: WorkloadKind::Host,
+        name: name.clone(),
+        namespace: String::new(),
+        container: String::new(),
+        container_id: None,
+        image: String::new(),
+        labels: [("kubernetes.io/hostname".to_owned(), name)].into(),
+    }
 }
 
 /// The tree of a process, once it stands.
@@ -340,15 +355,7 @@ impl Machine {
         let name = links::name(self.number).to_string();
         let Configured { postures, visibility, throttle, .. } = self.configuration.read();
         let live = Live {
-            host: Workload {
-                kind: WorkloadKind::Host,
-                name: name.clone(),
-                namespace: String::new(),
-                container: String::new(),
-                container_id: None,
-                image: String::new(),
-                labels: [("kubernetes.io/hostname".to_owned(), name.clone())].into(),
-            },
+            host: host(self.number),
             postures,
             policy_interval: POLICY_INTERVAL,
             seen: SetVisibility { visibility, host: visibility },
@@ -465,11 +472,12 @@ impl Machine {
         Some(lines)
     }
 
-    /// What the kernel shows of the containers that run and have a slot.
+    /// What the kernel shows of the containers that run and have a slot, and of the host.
     #[must_use]
     pub fn shown(&self) -> Vec<(ContainerId, u64)> {
         let running = self.runtime.running().into_iter();
-        running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?))).collect()
+        let of_containers = running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?)));
+        of_containers.chain(self.kernel.shown_of_host().map(|kinds| (event::host(), kinds))).collect()
     }
 
     /// What it says of all nodes, as its admin endpoint would, and says it.

@@ -9,6 +9,10 @@ use clap::ValueEnum;
 pub enum Mutation {
     /// The kernel acknowledges a second policy of a slot and goes on judging by the first.
     AcknowledgesWithoutFlip,
+    /// The kernel acknowledges a second policy of the host and goes on judging by the first.
+    KeepsTheHostsPolicy,
+    /// The kernel judges some deeds of admitted containers as the host's.
+    TakesContainersForTheHost,
     /// The kernel judges executions by the new policy and all else by the one before.
     JudgesByHalves,
     /// The kernel drops records that it does not count.
