@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// All of them.
-pub const STATES: [&str; 73] = [
+pub const STATES: [&str; 76] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -34,6 +34,9 @@ pub const STATES: [&str; 73] = [
     "the thread of record stalls",
     "the thread of links stalls",
     "a thread waits for the disk",
+    "lines wait for a full disk and are written",
+    "lines that a sink took are lost",
+    "a line is torn by the power's loss",
     "a trace around an alert is whole",
     "a trace is torn by the power's loss",
     "a trace finds no room",
@@ -328,6 +331,15 @@ impl Coverage {
                 self.reach("a trace finds no room");
                 self.fault(Fault::Disk);
             }
+            Event::LinesLost(_) => {
+                self.reach("lines that a sink took are lost");
+                self.fault(Fault::Disk);
+            }
+            Event::LinesWritten { waited: true, .. } => {
+                self.reach("lines wait for a full disk and are written");
+                self.fault(Fault::Disk);
+            }
+            Event::LinesFound { torn: true, .. } => self.reach("a line is torn by the power's loss"),
             Event::PapersTorn => self.reach("certificates are read half written"),
             Event::AuthorityExchanged(_) => self.fault(Fault::Authority),
             Event::CertificateUnbelieved => self.reach("a node is left behind by its authority"),

@@ -226,6 +226,30 @@ pub enum Event {
         /// Whether it took them.
         taken: bool,
     },
+    /// A sink gave up so many lines that it had taken.
+    LinesLost(u64),
+    /// A sink wrote lines: one digest for each.
+    LinesWritten {
+        /// To which file.
+        file: String,
+        /// In order.
+        lines: Vec<u64>,
+        /// They had waited for a disk with room.
+        waited: bool,
+    },
+    /// A file of lines was put away, and begins anew.
+    LinesRotated(String),
+    /// What stands in a file of lines, by digests; of its end, and of each loss of power, one may be a part of a line.
+    LinesFound {
+        /// Which.
+        file: String,
+        /// In order.
+        lines: Vec<u64>,
+        /// The power went.
+        power_lost: bool,
+        /// It ends in a part of a line.
+        torn: bool,
+    },
     /// The node does not come to rest; why.
     Restless(String),
     /// The tree and what the actors count, looked at.
@@ -365,6 +389,10 @@ impl Event {
             Self::PoliciesRecalled(_) => "policies recalled",
             Self::Lines { taken: true, .. } => "lines taken",
             Self::Lines { .. } => "lines refused",
+            Self::LinesLost(_) => "lines lost",
+            Self::LinesWritten { .. } => "lines written",
+            Self::LinesRotated(_) => "lines rotated",
+            Self::LinesFound { .. } => "lines found",
             Self::Restless(_) => "restless",
             Self::Looked(_) => "looked",
             Self::LinksUp => "links up",
@@ -435,6 +463,12 @@ impl Event {
                 write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
             }),
             Self::LinkSent { peer, message, bytes, .. } => write!(text, " {peer} {message:016x} {bytes}"),
+            Self::LinesLost(lines) => write!(text, " {lines}"),
+            Self::LinesWritten { file, lines, .. } => write!(text, " {file}: {lines:x?}"),
+            Self::LinesRotated(file) => write!(text, " {file}"),
+            Self::LinesFound { file, lines, power_lost, .. } => {
+                write!(text, " {file}: {} power_lost={power_lost}", lines.len())
+            }
             Self::LinkReceived { peer, messages } => write!(text, " {peer} {messages:x?}"),
             Self::LinkChanged { peer, state } => write!(text, " {peer} {state:?}"),
             Self::StrangerLinked(peer) => write!(text, " {peer}"),

@@ -49,6 +49,7 @@ impl Journal {
                 "act permitted"
                     | "records read"
                     | "looked"
+                    | "lines written"
                     | "message sent"
                     | "messages received"
                     | "nodes seen"

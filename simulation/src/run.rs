@@ -164,6 +164,7 @@ fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
     Traits {
         max_workloads: if random.percent(15) { 5 } else { 256 },
         configured: workload::configuration::any(random),
+        waits_for_disk: random.percent(50),
         keeps_traces: random.percent(30),
         ring_bytes: 1 << 20,
         skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
@@ -278,6 +279,7 @@ async fn conclude(machines: &[Machine], until: &Until) {
     for machine in machines {
         machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
         machine.teller.tell(&Event::Shown(machine.shown()));
+        machine.disk.tell_lines();
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;

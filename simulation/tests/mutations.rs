@@ -110,6 +110,25 @@ fn unit_checker_of_the_account_catches_batches_that_never_reach_the_probe() {
     assert!(is_caught(Mutation::SwallowsBatches, "accounting"));
 }
 
+/// Whether the checker of lines objects to a mutation under a fault, within some seeds.
+fn is_caught_in_files(mutation: Mutation, fault: &str, what: &str) -> bool {
+    (1..=12).any(|seed| {
+        let faults = fault.parse().expect("a fault");
+        let outcome = run(&Request { faults, ..request(Some(mutation), seed) });
+        outcome.violations.iter().any(|found| found.checker == "lines" && found.what.contains(what))
+    })
+}
+
+#[test]
+fn unit_checker_of_lines_catches_a_sink_that_does_not_say_what_it_lost() {
+    assert!(is_caught_in_files(Mutation::CountsNoLoss, "disk", "are counted as not written"));
+}
+
+#[test]
+fn unit_checker_of_lines_catches_a_file_that_goes_on_in_the_midst_of_a_torn_line() {
+    assert!(is_caught_in_files(Mutation::RunsOnTornLines, "power", "is not there"));
+}
+
 #[test]
 fn unit_checker_of_alerts_catches_decisions_that_nobody_says() {
     assert!(is_caught(Mutation::SwallowsLines, "alerts"));

@@ -49,6 +49,7 @@ impl Stage {
         let traits = Traits {
             max_workloads: 8,
             configured,
+            waits_for_disk: false,
             keeps_traces: true,
             ring_bytes: 1 << 20,
             skew_seconds: 0,

@@ -66,6 +66,8 @@ pub struct Traits {
     pub max_workloads: u32,
     /// What its configuration says at first.
     pub configured: Configured,
+    /// Its sinks take lines while their disk is full.
+    pub waits_for_disk: bool,
     /// Traces around alerts are kept.
     pub keeps_traces: bool,
     /// Bytes of a record ring.
@@ -372,10 +374,10 @@ impl Machine {
 
     fn open_sink(&self) -> OpenSink {
         let (teller, disk, mutation) = (self.teller.clone(), self.disk.clone(), self.mutation);
-        let seed = self.random.borrow_mut().child("sinks").draw();
+        let (seed, waits) = (self.random.borrow_mut().child("sinks").draw(), self.traits.waits_for_disk);
         Arc::new(move |number| {
             let random = Random::stream(seed, "sink");
-            Box::new(SimSink::open(number, teller.clone(), disk.clone(), mutation, random))
+            Box::new(SimSink::open(number, teller.clone(), disk.clone(), mutation, random, waits))
         })
     }
 

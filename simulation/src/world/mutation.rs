@@ -41,6 +41,10 @@ pub enum Mutation {
     NeverChanges,
     /// The kernel takes no policy, ever.
     RefusesForEver,
+    /// A sink does not say which lines it took and lost.
+    CountsNoLoss,
+    /// A file of lines goes on in the midst of the line that the power's loss left.
+    RunsOnTornLines,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
     /// Messages of a link vanish before the node reads them.
