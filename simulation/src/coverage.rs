@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_assembly::ENFORCERS;
-use palisade_domain::{ContainerId, Slot};
+use palisade_domain::{ContainerId, NodeName, Refusal, Slot};
 use palisade_world::{LinkState, LossReason};
 
 use crate::{
-    event::{Acted, Event, Look, RecordKey},
+    event::{Acted, Event, Look, RecordKey, host},
     faults::Fault,
 };
 
 /// All of them.
-pub const STATES: [&str; 57] = [
+pub const STATES: [&str; 76] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -26,13 +26,29 @@ pub const STATES: [&str; 57] = [
     "fault: panics",
     "fault: stalls",
     "an actor stalls at a marked point",
+    "the thread of alerts stalls",
+    "the thread of compile stalls",
+    "the thread of enforce stalls",
+    "the thread of policies stalls",
+    "the thread of probe stalls",
+    "the thread of record stalls",
+    "the thread of links stalls",
     "a thread waits for the disk",
+    "lines wait for a full disk and are written",
+    "lines that a sink took are lost",
+    "a line is torn by the power's loss",
     "a trace around an alert is whole",
     "a trace is torn by the power's loss",
     "a trace finds no room",
     "fault: network",
     "fault: partition",
     "fault: certificates",
+    "fault: expiry",
+    "fault: authority",
+    "a certificate ends while its node is linked",
+    "certificates are read half written",
+    "a node is left behind by its authority",
+    "a link moves to another connection",
     "a node is linked",
     "a node is out after it was linked",
     "a node is refused",
@@ -48,6 +64,9 @@ pub const STATES: [&str; 57] = [
     "an act is denied",
     "an act is audited",
     "an act is denied while there is no process",
+    "an act of the host is denied",
+    "an act of the host is audited",
+    "a container that nobody hooked is judged as the host",
     "an act meets no policy",
     "a container is judged by a later generation than before",
     "a slot is given again",
@@ -95,6 +114,8 @@ struct OfNode {
 pub struct Coverage {
     reached: BTreeSet<&'static str>,
     nodes: BTreeMap<usize, OfNode>,
+    /// Which of whose links stand, and over how many connections they went when that was last said.
+    links: BTreeMap<(usize, NodeName), u64>,
 }
 
 impl Coverage {
@@ -123,6 +144,7 @@ impl Coverage {
     /// An event of a run.
     pub fn hear(&mut self, node: usize, event: &Event) {
         self.effect(event);
+        self.link(node, event);
         let of = self.nodes.entry(node).or_default();
         let reached: Option<&'static str> = match event {
             Event::ProcessUp => {
@@ -216,8 +238,37 @@ impl Coverage {
         }
         match event {
             Event::Looked(look) => self.looked(look),
+            Event::Acted(acted) if acted.slot == Some(Slot::HOST) && acted.record.is_some() => {
+                self.reach(match (acted.container == host(), acted.permitted) {
+                    (false, _) => "a container that nobody hooked is judged as the host",
+                    (true, false) => "an act of the host is denied",
+                    (true, true) => "an act of the host is audited",
+                });
+            }
             Event::Acted(acted) if acted.decision.is_some_and(|decision| decision.rule.is_some()) => {
                 self.reach(if acted.permitted { "an act is audited" } else { "an act is denied" });
+            }
+            _ => {}
+        }
+    }
+
+    /// What becomes of links that stand.
+    fn link(&mut self, node: usize, event: &Event) {
+        match event {
+            Event::LinksUp => self.links.retain(|(of, _), _| *of != node),
+            Event::LinkChanged { peer, state } if !state.is_linked() => {
+                let stood = self.links.remove(&(node, peer.clone())).is_some();
+                if stood && matches!(state, LinkState::Refused { why: Refusal::Expired, .. }) {
+                    self.reach("a certificate ends while its node is linked");
+                }
+            }
+            Event::Saw(nodes) => {
+                for peer in nodes.nodes.iter().map(|seen| &seen.peer).filter(|peer| peer.state.is_linked()) {
+                    let before = self.links.insert((node, peer.name.clone()), peer.counts.linked);
+                    if before.is_some_and(|before| before < peer.counts.linked) {
+                        self.reach("a link moves to another connection");
+                    }
+                }
             }
             _ => {}
         }
@@ -228,7 +279,7 @@ impl Coverage {
         match event {
             Event::Fault(what) => {
                 // These do their work by themselves.
-                let mut at_once = vec![Fault::Runtime, Fault::Clock, Fault::Stalls];
+                let mut at_once = vec![Fault::Runtime, Fault::Clock];
                 if self.reached.contains("a node is linked") {
                     at_once.push(Fault::Network);
                 }
@@ -242,7 +293,12 @@ impl Coverage {
             Event::CertificateRenewed | Event::CertificateRevoked => self.fault(Fault::Certificates),
             Event::LinkChanged { state, .. } => match state {
                 LinkState::Linked { .. } => self.reach("a node is linked"),
-                LinkState::Refused { .. } => self.reach("a node is refused"),
+                LinkState::Refused { why, .. } => {
+                    self.reach("a node is refused");
+                    if *why == Refusal::Expired {
+                        self.fault(Fault::Expiry);
+                    }
+                }
                 _ if self.reached.contains("a node is linked") => self.reach("a node is out after it was linked"),
                 _ => {}
             },
@@ -275,7 +331,28 @@ impl Coverage {
                 self.reach("a trace finds no room");
                 self.fault(Fault::Disk);
             }
+            Event::LinesLost(_) => {
+                self.reach("lines that a sink took are lost");
+                self.fault(Fault::Disk);
+            }
+            Event::LinesWritten { waited: true, .. } => {
+                self.reach("lines wait for a full disk and are written");
+                self.fault(Fault::Disk);
+            }
+            Event::LinesFound { torn: true, .. } => self.reach("a line is torn by the power's loss"),
+            Event::PapersTorn => self.reach("certificates are read half written"),
+            Event::AuthorityExchanged(_) => self.fault(Fault::Authority),
+            Event::CertificateUnbelieved => self.reach("a node is left behind by its authority"),
             Event::StallInjected(_) => self.reach("an actor stalls at a marked point"),
+            Event::ThreadStalled(thread) => {
+                self.fault(Fault::Stalls);
+                let is = |state: &&str| {
+                    state.strip_prefix("the thread of ").and_then(|of| of.strip_suffix(" stalls")) == Some(thread)
+                };
+                let state = STATES.into_iter().find(is);
+                debug_assert!(state.is_some(), "no state is named for the thread of {thread}");
+                self.reached.extend(state);
+            }
             _ => {}
         }
     }

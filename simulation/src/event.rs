@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, Workload};
+use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, UnixNanos, Workload};
 use palisade_kernel_abi::blob::{Decision, Effect};
 use palisade_protocol::Nodes;
 use palisade_supervision::TreeNode;
+use palisade_wire::frame::TreeRow;
 use palisade_world::{LinkState, LossReason, PolicyFile, PolicyReading};
 use tokio::time::Instant;
 
@@ -20,7 +21,10 @@ use crate::{
     coverage::Coverage,
     deed::Deed,
     journal::Journal,
-    world::configuration::Configured,
+    world::{
+        configuration::Configured,
+        links::{Era, Reading},
+    },
 };
 
 /// Names one decided record of a node: virtual nanoseconds at which it was written, modulo a second, which no jump of a clock changes.
@@ -30,16 +34,22 @@ pub type RecordKey = u64;
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
+/// By what events name the host, beside containers.
+#[must_use]
+pub fn host() -> ContainerId {
+    ContainerId("host".to_owned())
+}
+
 /// One deed of a process, and how the kernel judged it.
 #[derive(Debug, Clone)]
 pub struct Acted {
-    /// Of which container.
+    /// Of which container, or [`host`].
     pub container: ContainerId,
     /// By which executable.
     pub executable: String,
     /// What.
     pub deed: Deed,
-    /// As whose it was judged; `None`: of no admitted workload.
+    /// As whose it was judged: who is in no slot is the host's. `None`: the host has none, either.
     pub slot: Option<Slot>,
     /// How; `None`: no policy was asked, for none was ever put in force for the slot.
     pub decision: Option<Decision>,
@@ -77,6 +87,15 @@ pub struct Said {
     pub held_back: u64,
 }
 
+/// What a node tells another of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Its tree.
+    Tree(Vec<TreeRow>),
+    /// Its last alerts, the newest last.
+    Alerts(Vec<String>),
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -99,7 +118,7 @@ pub enum Event {
     PowerLost,
     /// The configuration file was edited: it says this.
     Configured(Configured),
-    /// What the kernel shows of the containers that run and have a slot: kinds of records, bit n for kind n.
+    /// What the kernel shows of the containers that run and have a slot, and of the host: kinds of records, bit n for kind n.
     Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),
@@ -118,6 +137,8 @@ pub enum Event {
     TraceRefused,
     /// The thread of an actor was made to stall by the simulation, at this point.
     StallInjected(&'static str),
+    /// Something of this thread had to wait for the end of a stall.
+    ThreadStalled(&'static str),
     /// An actor panicked by itself, with these words.
     Panicked(String),
     /// A container exists.
@@ -205,6 +226,30 @@ pub enum Event {
         /// Whether it took them.
         taken: bool,
     },
+    /// A sink gave up so many lines that it had taken.
+    LinesLost(u64),
+    /// A sink wrote lines: one digest for each.
+    LinesWritten {
+        /// To which file.
+        file: String,
+        /// In order.
+        lines: Vec<u64>,
+        /// They had waited for a disk with room.
+        waited: bool,
+    },
+    /// A file of lines was put away, and begins anew.
+    LinesRotated(String),
+    /// What stands in a file of lines, by digests; of its end, and of each loss of power, one may be a part of a line.
+    LinesFound {
+        /// Which.
+        file: String,
+        /// In order.
+        lines: Vec<u64>,
+        /// The power went.
+        power_lost: bool,
+        /// It ends in a part of a line.
+        torn: bool,
+    },
     /// The node does not come to rest; why.
     Restless(String),
     /// The tree and what the actors count, looked at.
@@ -221,6 +266,8 @@ pub enum Event {
         message: u64,
         /// How long it is.
         bytes: usize,
+        /// What it tells of its sender, if it is an answer.
+        answer: Option<Arc<Answer>>,
     },
     /// The node was handed messages of a peer.
     LinkReceived {
@@ -241,12 +288,20 @@ pub enum Event {
     /// Who must not be linked says that it is, to this node.
     StrangerLinked(NodeName),
     /// The node has read its certificates, and they are others than before.
-    PapersRead {
-        /// Which of its own it has.
-        own: u32,
-        /// Which of whom are on the list.
-        revoked: Vec<(usize, u32)>,
+    PapersRead(Box<Reading>),
+    /// The node found files of certificates that do not belong together.
+    PapersTorn,
+    /// The node's wall clock was set: it is off by so much.
+    ClockSet {
+        /// From virtual time.
+        off_seconds: i64,
     },
+    /// The node is given a certificate that ends soon, at this time.
+    CertificateEnds(UnixNanos),
+    /// The node's certificate is of an authority that the nodes are about to believe no longer.
+    CertificateUnbelieved,
+    /// All nodes believe the authority that was exchanged no longer.
+    AuthorityExchanged(Era),
     /// The node is given another certificate.
     CertificateRenewed,
     /// The node's certificate is on the list from now on.
@@ -301,6 +356,7 @@ impl Event {
             Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
             Self::StallInjected(_) => "stall injected",
+            Self::ThreadStalled(_) => "thread stalled",
             Self::TraceWhole(_) => "trace whole",
             Self::TraceTorn { .. } => "trace torn",
             Self::DiskSlow => "disk slow",
@@ -333,6 +389,10 @@ impl Event {
             Self::PoliciesRecalled(_) => "policies recalled",
             Self::Lines { taken: true, .. } => "lines taken",
             Self::Lines { .. } => "lines refused",
+            Self::LinesLost(_) => "lines lost",
+            Self::LinesWritten { .. } => "lines written",
+            Self::LinesRotated(_) => "lines rotated",
+            Self::LinesFound { .. } => "lines found",
             Self::Restless(_) => "restless",
             Self::Looked(_) => "looked",
             Self::LinksUp => "links up",
@@ -344,7 +404,12 @@ impl Event {
             Self::LinkChanged { .. } => "node out",
             Self::Saw(_) => "nodes seen",
             Self::StrangerLinked(_) => "stranger linked",
-            Self::PapersRead { .. } => "certificates read",
+            Self::PapersRead(_) => "certificates read",
+            Self::PapersTorn => "certificates torn",
+            Self::ClockSet { .. } => "clock set",
+            Self::CertificateEnds(_) => "certificate ends",
+            Self::CertificateUnbelieved => "certificate unbelieved",
+            Self::AuthorityExchanged(_) => "authority exchanged",
             Self::CertificateRenewed => "certificate renewed",
             Self::CertificateRevoked => "certificate revoked",
             Self::PathCut { .. } => "path cut",
@@ -364,7 +429,9 @@ impl Event {
             Self::Shown(shown) => write!(text, " {shown:?}"),
             Self::TraceWhole(bytes) => write!(text, " {} bytes {}", bytes.len(), blake3::hash(bytes)),
             Self::TraceTorn { found, written } => write!(text, " {} of {} bytes", found.len(), written.len()),
-            Self::PanicInjected(point) | Self::StallInjected(point) => write!(text, " {point}"),
+            Self::PanicInjected(point) | Self::StallInjected(point) | Self::ThreadStalled(point) => {
+                write!(text, " {point}")
+            }
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
             }
@@ -395,11 +462,20 @@ impl Event {
                 let (record, policy) = (record.unwrap_or_default(), policy.as_deref().unwrap_or("-"));
                 write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
             }),
-            Self::LinkSent { peer, message, bytes } => write!(text, " {peer} {message:016x} {bytes}"),
+            Self::LinkSent { peer, message, bytes, .. } => write!(text, " {peer} {message:016x} {bytes}"),
+            Self::LinesLost(lines) => write!(text, " {lines}"),
+            Self::LinesWritten { file, lines, .. } => write!(text, " {file}: {lines:x?}"),
+            Self::LinesRotated(file) => write!(text, " {file}"),
+            Self::LinesFound { file, lines, power_lost, .. } => {
+                write!(text, " {file}: {} power_lost={power_lost}", lines.len())
+            }
             Self::LinkReceived { peer, messages } => write!(text, " {peer} {messages:x?}"),
             Self::LinkChanged { peer, state } => write!(text, " {peer} {state:?}"),
             Self::StrangerLinked(peer) => write!(text, " {peer}"),
-            Self::PapersRead { own, revoked } => write!(text, " own={own} revoked={revoked:?}"),
+            Self::PapersRead(reading) => write!(text, " {reading:?}"),
+            Self::ClockSet { off_seconds } => write!(text, " off={off_seconds} s"),
+            Self::CertificateEnds(ends) => write!(text, " {}", ends.rfc3339()),
+            Self::AuthorityExchanged(era) => write!(text, " {era}"),
             Self::PathCut { from, to } | Self::PathMended { from, to } => write!(text, " {from} to {to}"),
             Self::Carried(what) => write!(text, " {what}"),
             Self::Saw(nodes) => nodes.nodes.iter().try_for_each(|seen| {
@@ -414,6 +490,8 @@ impl Event {
             | Self::LinksDown
             | Self::CertificateRenewed
             | Self::CertificateRevoked
+            | Self::CertificateUnbelieved
+            | Self::PapersTorn
             | Self::Storm { .. }
             | Self::Settled(_)
             | Self::RecordsOpened

@@ -31,11 +31,15 @@ pub enum Fault {
     Partition,
     /// Nodes get other certificates, and lose the ones they have.
     Certificates,
+    /// Certificates end before there are others.
+    Expiry,
+    /// Another authority takes the place of the one that there is.
+    Authority,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Crash,
         Self::Power,
         Self::Disk,
@@ -49,6 +53,8 @@ impl Fault {
         Self::Network,
         Self::Partition,
         Self::Certificates,
+        Self::Expiry,
+        Self::Authority,
     ];
 
     /// As the command line has it.
@@ -68,12 +74,16 @@ impl Fault {
             Self::Network => "network",
             Self::Partition => "partition",
             Self::Certificates => "certificates",
+            Self::Expiry => "expiry",
+            Self::Authority => "authority",
         }
     }
 }
 
-/// Those that befall links.
-const OF_LINKS: [Fault; 3] = [Fault::Network, Fault::Partition, Fault::Certificates];
+/// Those that befall links of one machine.
+const OF_LINKS: [Fault; 4] = [Fault::Network, Fault::Partition, Fault::Certificates, Fault::Expiry];
+/// Those that befall all machines at once, or the whole run.
+const OF_ALL: [Fault; 2] = [Fault::Order, Fault::Authority];
 
 /// A set of them: `all`, `none`, or names by commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -95,7 +105,7 @@ impl Faults {
     /// Those that come and go on one machine, of which its injector chooses.
     #[must_use]
     pub fn passing(&self) -> Vec<Fault> {
-        self.0.iter().copied().filter(|fault| *fault != Fault::Order && !OF_LINKS.contains(fault)).collect()
+        self.0.iter().copied().filter(|fault| !OF_ALL.contains(fault) && !OF_LINKS.contains(fault)).collect()
     }
 
     /// Those that come and go between machines.
@@ -149,7 +159,7 @@ impl fmt::Display for Faults {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, Faults};
+    use super::{Fault, Faults, OF_ALL};
 
     #[test]
     fn unit_faults_are_read_as_they_are_written() {
@@ -159,7 +169,7 @@ mod tests {
         let some: Faults = "loss,order".parse().expect("names of faults");
         assert!(some.has(Fault::Loss) && !some.has(Fault::Crash));
         assert_eq!((some.passing(), some.of_links()), (vec![Fault::Loss], vec![]));
-        assert_eq!(Faults::all().passing().len() + Faults::all().of_links().len() + 1, Fault::ALL.len());
+        assert_eq!(Faults::all().passing().len() + Faults::all().of_links().len() + OF_ALL.len(), Fault::ALL.len());
         let refused = "loss,rain".parse::<Faults>().expect_err("rain is none");
         assert!(refused.to_string().starts_with("there is no fault 'rain': all, none, or some of crash, power"));
     }

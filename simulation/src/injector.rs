@@ -77,7 +77,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
         }
         Fault::Clock => {
             let by = i64::try_from(random.between(1, 7200)).unwrap_or(1);
-            machine.clock.jump(if random.percent(50) { by } else { -by });
+            machine.set_clock(if random.percent(50) { by } else { -by });
         }
         Fault::Panics => {
             let (ports, reads) = (*random.pick(&[20, 300, 1500]), *random.pick(&[1, 20, 100]));
@@ -94,9 +94,8 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
             });
         }
         Fault::Stalls => {
-            let thread = usize::try_from(random.below(5)).unwrap_or(0);
             if random.percent(50) || !points::PRESENT {
-                machine.stall(thread, lasts);
+                machine.stall_any(random, lasts);
                 sleep(lasts).await;
             } else {
                 // In the midst of what they do, for a moment each.
@@ -106,15 +105,15 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
             }
         }
         // Of the whole run, and of links.
-        Fault::Order | Fault::Network | Fault::Partition | Fault::Certificates => {}
+        Fault::Order | Fault::Network | Fault::Partition | Fault::Certificates | Fault::Expiry | Fault::Authority => {}
     }
 }
 
 /// What ends had often stalled before: then there is something that nobody has read, or said.
 async fn stall_before(machine: &Machine, random: &mut Random) {
     if random.percent(40) {
-        let (thread, wait) = (usize::try_from(random.below(6)).unwrap_or(0), random.millis(20, 800));
-        machine.stall(thread, wait + Duration::from_secs(1));
+        let wait = random.millis(20, 800);
+        machine.stall_any(random, wait + Duration::from_secs(1));
         sleep(wait).await;
     }
 }

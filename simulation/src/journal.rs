@@ -50,6 +50,7 @@ impl Journal {
                 "act permitted"
                     | "records read"
                     | "looked"
+                    | "lines written"
                     | "message sent"
                     | "messages received"
                     | "nodes seen"

@@ -127,6 +127,11 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let tellers: Vec<Teller> = machines.iter().map(|machine| machine.teller.clone()).collect();
     watch.tell_to(&tellers);
     if let Some(cables) = cables {
+        if request.faults.has(Fault::Authority) {
+            let random = Random::stream(request.seed, "authorities");
+            let exchanging = link_faults::exchange_authorities(cables.registrar(&tellers), random, calm_at);
+            tokio::task::spawn_local(exchanging);
+        }
         connect(cables, processes, &tellers, &machines[0]);
     }
     sleep_until(end).await;
@@ -159,6 +164,7 @@ fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
     Traits {
         max_workloads: if random.percent(15) { 5 } else { 256 },
         configured: workload::configuration::any(random),
+        waits_for_disk: random.percent(50),
         keeps_traces: random.percent(30),
         ring_bytes: 1 << 20,
         skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
@@ -174,6 +180,11 @@ pub(crate) fn live(machine: &Machine, mut random: Random, request: &Request, unt
     spawn(Box::pin(workload::policies::edit(machine.clone(), random.child("policies"), until.clone())));
     let configuration = workload::configuration::edit(machine.clone(), random.child("configuration"), until.clone());
     spawn(Box::pin(configuration));
+    spawn(Box::pin(workload::host::acts(
+        machine.clone(),
+        Random::stream(request.seed, &format!("host {}", machine.number)),
+        until.clone(),
+    )));
     let containers =
         workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
     spawn(Box::pin(containers));
@@ -247,6 +258,9 @@ async fn restless_for(machine: &Machine) -> Option<String> {
     if let Some(peer) = machine.not_linked().await.first() {
         return Some(format!("{peer} is not linked"));
     }
+    if !matches!(machine.kernel.standing_of_host(), Standing::InForce(..)) {
+        return Some(format!("the kernel holds for the host: {:?}", machine.kernel.standing_of_host()));
+    }
     let running = machine.runtime.running();
     let most = machine.traits().max_workloads as usize;
     let unheld =
@@ -265,6 +279,7 @@ async fn conclude(machines: &[Machine], until: &Until) {
     for machine in machines {
         machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
         machine.teller.tell(&Event::Shown(machine.shown()));
+        machine.disk.tell_lines();
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;

@@ -49,6 +49,7 @@ impl Stage {
         let traits = Traits {
             max_workloads: 8,
             configured,
+            waits_for_disk: false,
             keeps_traces: true,
             ring_bytes: 1 << 20,
             skew_seconds: 0,
@@ -108,7 +109,7 @@ fn on_stage<T>(mutation: Option<Mutation>, script: impl AsyncFnOnce(&Stage) -> T
 }
 
 /// The thread that reads the rings (`Machine::stall`).
-const PROBE: usize = 4;
+const PROBE: &str = "probe";
 
 /// A container is denied something and ends, the node crashes before it has read the record, and another container comes while the probe of
 /// the process after it has not read it, either.

@@ -95,6 +95,13 @@ pub(crate) fn since(then: BootNanos, now: BootNanos) -> Duration {
 }
 
 impl State {
+    /// Knows nobody, and numbers its questions from here on. A link holds what it could not bring over until it can, for whichever process
+    /// is there then: by another number than those that one before asked by, the answer to an old question is not taken for a new one.
+    #[must_use]
+    pub fn numbered_from(first: u64) -> Self {
+        Self { known: BTreeMap::new(), questions: first }
+    }
+
     /// Whom to ask now: those that are linked and were not asked within `every`. Peers that the link no longer has are forgotten.
     pub fn ask(&mut self, now: BootNanos, peers: &[Peer], every: Duration) -> Vec<(NodeName, [Message; 2])> {
         let names: BTreeSet<&NodeName> = peers.iter().map(|peer| &peer.name).collect();

@@ -78,6 +78,24 @@ fn unit_peers_ask_who_is_linked_now_and_then_and_keep_the_last_answer_with_its_a
 }
 
 #[test]
+fn unit_peers_take_no_answer_to_a_question_that_a_process_before_asked() {
+    let linked = [peer("b", LinkState::Linked { since: UnixNanos(0) })];
+    let asked = |state: &mut State| match state.ask(at(0), &linked, ASK_EVERY).remove(0).1 {
+        [Message::AskTree { question }, _] => question,
+        other => panic!("{other:?}"),
+    };
+    let (mut before, mut now) = (State::numbered_from(1_000), State::numbered_from(2_000));
+    let (old, new) = (asked(&mut before), asked(&mut now));
+    let answer = |question, name: &str| {
+        Message::tree(question, vec![TreeRow { name: name.to_owned(), ..TreeRow::default() }]).write()
+    };
+    now.heard(at(1), &node("b"), &answer(old, "as it was"));
+    assert_eq!(now.nodes(at(1), linked.to_vec())[0].tree, None, "what was said to another process is not fresh");
+    now.heard(at(1), &node("b"), &answer(new, "as it is"));
+    assert_eq!(now.nodes(at(1), linked.to_vec())[0].tree.as_ref().expect("told").items[0].name, "as it is");
+}
+
+#[test]
 fn unit_peers_answer_no_oftener_than_they_say_and_count_what_they_do_not_understand() {
     let mut state = State::default();
     let ask = |question| Message::AskTree { question }.write();

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{ContainerId, Workload};
+use palisade_domain::{ContainerId, Slot, Workload};
 use palisade_kernel_abi::blob::Effect;
 use palisade_policy::{
     PolicyFile, PolicySet,
@@ -26,8 +26,8 @@ use palisade_world::PolicyReading;
 use super::Checker;
 use crate::{
     deed::Deed,
-    event::{Acted, Event, RecordKey, Said},
-    world::configuration::Configured,
+    event::{Acted, Event, RecordKey, Said, host},
+    world::{configuration::Configured, machine},
 };
 
 /// Which reading, which global postures, and which labels.
@@ -81,7 +81,10 @@ impl Judged {
     #[must_use]
     pub fn new(configured: &[Configured]) -> Self {
         let history = |of: &Configured| History { sets: Vec::new(), postures: vec![of.postures] };
-        let nodes = configured.iter().map(|of| OfNode { history: history(of), ..OfNode::default() });
+        let nodes = configured.iter().enumerate().map(|(number, of)| {
+            let containers = [(host(), Container::new(Arc::new(machine::host(number))))].into();
+            OfNode { history: history(of), containers, ..OfNode::default() }
+        });
         Self { nodes: nodes.collect() }
     }
 }
@@ -117,6 +120,12 @@ impl Keeper {
 }
 
 impl Container {
+    /// It cannot be judged by what had been replaced before it was there; which of the sets of now it is first judged by depends on how far
+    /// the node has come, so that all of them may.
+    fn new(workload: Arc<Workload>) -> Self {
+        Self { workloads: vec![workload], places: [(0, 0, 0)].into(), rules: BTreeMap::new(), admitted: false }
+    }
+
     fn rules(&mut self, history: &History, place: Place) -> Arc<WorkloadRules> {
         if let Some(rules) = self.rules.get(&place) {
             return Arc::clone(rules);
@@ -210,9 +219,16 @@ fn told(acted: &Acted) -> String {
 
 impl OfNode {
     fn acted(&mut self, acted: &Acted) -> Result<(), String> {
-        let Some(container) = self.containers.get_mut(&acted.container) else {
+        let Some(mut container) = self.containers.get_mut(&acted.container) else {
             return Err(format!("{}: there is no such container", told(acted)));
         };
+        if acted.slot == Some(Slot::HOST) {
+            // One that nobody hooked is the host's until it has a slot of its own.
+            if container.admitted {
+                return Err(format!("{}: it was judged as the host's after its admission", told(acted)));
+            }
+            container = self.containers.get_mut(&host()).ok_or("there is no host")?;
+        }
         if acted.decision.is_none() {
             // One that nobody hooked runs without policy until the node has heard of it and has a slot; that it gets one is
             // [`super::settling`]'s.
@@ -255,15 +271,7 @@ impl Checker for Judged {
         let Some(of) = self.nodes.get_mut(node) else { return Ok(()) };
         match event {
             Event::ContainerCreated { id, workload, .. } => {
-                // It cannot be judged by what had been replaced before it was there; which of the sets of now it is first judged by
-                // depends on how far the node has come, so that all of them may.
-                let container = Container {
-                    workloads: vec![Arc::clone(workload)],
-                    places: [(0, 0, 0)].into(),
-                    rules: BTreeMap::new(),
-                    admitted: false,
-                };
-                of.containers.insert(id.clone(), container);
+                of.containers.insert(id.clone(), Container::new(Arc::clone(workload)));
             }
             Event::ContainerRelabelled { id, workload } => {
                 if let Some(container) = of.containers.get_mut(id) {
@@ -279,7 +287,7 @@ impl Checker for Judged {
                 of.containers.remove(id);
             }
             Event::PowerLost => {
-                of.containers.clear();
+                of.containers.retain(|id, _| *id == host());
                 of.keeper = Keeper::default();
             }
             Event::ProcessDown { .. } => of.keeper = Keeper::default(),

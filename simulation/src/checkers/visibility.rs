@@ -11,7 +11,10 @@ use palisade_policy::{PolicyFile, PolicySet};
 use palisade_world::{PolicyReading, visibility::bits_of_class};
 
 use super::Checker;
-use crate::{event::Event, world::configuration::Configured};
+use crate::{
+    event::{Event, host},
+    world::configuration::Configured,
+};
 
 #[derive(Debug, Default)]
 struct OfNode {
@@ -47,8 +50,11 @@ impl OfNode {
     fn seen(&self, shown: &[(ContainerId, u64)]) -> Result<(), String> {
         let Some(set) = &self.settled else { return Ok(()) };
         for (id, kinds) in shown {
-            let Some(workload) = self.workloads.get(id) else { continue };
-            let said = set.visibility_of(workload).unwrap_or(self.default);
+            let said = match self.workloads.get(id) {
+                Some(workload) => set.visibility_of(workload).unwrap_or(self.default),
+                None if *id == host() => self.default,
+                None => continue,
+            };
             let shown: BTreeSet<&str> = palisade_domain::VisibilityClass::ALL
                 .into_iter()
                 .filter(|class| kinds & bits_of_class(*class) == bits_of_class(*class))

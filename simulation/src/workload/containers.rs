@@ -13,6 +13,7 @@ use crate::{
     random::Random,
     world::{
         containers::{HOOK_PATIENCE, described},
+        kernel::Kernel,
         machine::Machine,
     },
 };
@@ -167,7 +168,7 @@ impl Life {
                 self.machine.teller.tell(&event);
                 self.machine.runtime.relabelled(&described(id, init, cgroup, workload));
             }
-            self.process(init);
+            process(&self.machine.kernel, &mut self.random, init);
         }
     }
 
@@ -177,49 +178,48 @@ impl Life {
             sleep(std::time::Duration::from_millis(100)).await;
         }
         if lasts() {
-            (0..12).for_each(|_| self.process(init));
+            let Self { machine, random, .. } = self;
+            (0..12).for_each(|_| process(&machine.kernel, random, init));
         }
     }
+}
 
-    /// A process that executes something, does something, and ends.
-    fn process(&mut self, init: u32) {
-        let kernel = self.machine.kernel.clone();
-        let uid = if self.random.percent(30) { 1000 } else { 0 };
-        let Some(pid) = kernel.fork(init, uid) else { return };
-        let path = (*self.random.pick(&PROGRAMS)).to_owned();
-        let exec = Deed::Exec { path, arguments: vec!["-c".to_owned(), "x".to_owned()], owner: uid == 0 };
-        kernel.act(pid, &exec);
-        for _ in 0..self.random.between(1, 4) {
-            let deed = self.deed(uid);
+/// A process that executes something, does something, and ends.
+pub(super) fn process(kernel: &Kernel, random: &mut Random, init: u32) {
+    let uid = if random.percent(30) { 1000 } else { 0 };
+    let Some(pid) = kernel.fork(init, uid) else { return };
+    let path = (*random.pick(&PROGRAMS)).to_owned();
+    let exec = Deed::Exec { path, arguments: vec!["-c".to_owned(), "x".to_owned()], owner: uid == 0 };
+    kernel.act(pid, &exec);
+    for _ in 0..random.between(1, 4) {
+        let deed = deed(random, uid);
+        kernel.act(pid, &deed);
+    }
+    if random.percent(3) {
+        // A burst, as of a scan.
+        (0..random.between(20, 120)).for_each(|_| {
+            let deed = deed(random, uid);
             kernel.act(pid, &deed);
-        }
-        if self.random.percent(3) {
-            // A burst, as of a scan.
-            (0..self.random.between(20, 120)).for_each(|_| {
-                let deed = self.deed(uid);
-                kernel.act(pid, &deed);
-            });
-        }
-        kernel.exit(pid);
+        });
     }
+    kernel.exit(pid);
+}
 
-    fn deed(&mut self, uid: u32) -> Deed {
-        let random = &mut self.random;
-        match random.below(10) {
-            0..=4 => {
-                let path = (*random.pick(&FILES)).to_owned();
-                Deed::Open { path, write: random.percent(30), owner: uid == 0 && random.percent(80) }
-            }
-            5 => Deed::Socket { domain: AF_INET, kind: *random.pick(&[STREAM, DATAGRAM]), protocol: 0 },
-            6 => Deed::Connect {
-                address: [10, 0, u8::try_from(random.below(4)).unwrap_or(0), 7].into(),
-                port: *random.pick(&[80, 443, 5000]),
-                kind: STREAM,
-                protocol: 6,
-            },
-            7 => Deed::Capability(*random.pick(&[13, 21])),
-            8 => Deed::Ptrace { target: (*random.pick(&PROGRAMS)).to_owned() },
-            _ => Deed::Dns(random.pick(&["example.com", "db.shop.svc"]).to_string()),
+fn deed(random: &mut Random, uid: u32) -> Deed {
+    match random.below(10) {
+        0..=4 => {
+            let path = (*random.pick(&FILES)).to_owned();
+            Deed::Open { path, write: random.percent(30), owner: uid == 0 && random.percent(80) }
         }
+        5 => Deed::Socket { domain: AF_INET, kind: *random.pick(&[STREAM, DATAGRAM]), protocol: 0 },
+        6 => Deed::Connect {
+            address: [10, 0, u8::try_from(random.below(4)).unwrap_or(0), 7].into(),
+            port: *random.pick(&[80, 443, 5000]),
+            kind: STREAM,
+            protocol: 6,
+        },
+        7 => Deed::Capability(*random.pick(&[13, 21])),
+        8 => Deed::Ptrace { target: (*random.pick(&PROGRAMS)).to_owned() },
+        _ => Deed::Dns(random.pick(&["example.com", "db.shop.svc"]).to_string()),
     }
 }

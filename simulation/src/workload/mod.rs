@@ -4,6 +4,7 @@
 
 pub mod configuration;
 pub mod containers;
+pub mod host;
 pub mod policies;
 
 use std::{cell::Cell, rc::Rc, time::Duration};

@@ -8,7 +8,10 @@ use super::{APPS, FILES, NAMESPACES, PROGRAMS, Until};
 use crate::{random::Random, world::machine::Machine};
 
 /// Files that there are at most.
-const NAMES: [&str; 7] = ["access.yaml", "base.yaml", "database.yaml", "jobs.yaml", "network.yaml", SPACES, "web.yaml"];
+const NAMES: [&str; 8] =
+    ["access.yaml", "base.yaml", "database.yaml", HOSTS, "jobs.yaml", "network.yaml", SPACES, "web.yaml"];
+/// What hosts are held to.
+const HOSTS: &str = "hosts.yaml";
 /// What namespaces say.
 const SPACES: &str = "spaces.yaml";
 
@@ -54,14 +57,15 @@ async fn write_in_place(machine: &Machine, name: &str, random: &mut Random) {
     machine.disk.write(name, whole);
 }
 
-/// A rule of each namespace that blocks what most processes try.
+/// A rule of each namespace, and of all hosts, that blocks what most processes try.
 fn floor() -> String {
     let of = |namespace: &&str| {
         format!(
             "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: floor-{namespace}\n  namespace: {namespace}\nspec:\n  severity: 5\n  selector:\n    matchLabels: {{}}\n  file:\n    matchPaths:\n    - path: /etc/shadow\n  process:\n    matchPaths:\n    - path: /usr/bin/nc\n  action: Block\n"
         )
     };
-    NAMESPACES.iter().map(of).collect()
+    let hosts = "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: floor-hosts}\nspec:\n  nodeSelector: {matchLabels: {}}\n  severity: 5\n  file: {matchPaths: [{path: /data/b/secret.db}]}\n  action: Block\n";
+    NAMESPACES.iter().map(of).chain([hosts.to_owned()]).collect()
 }
 
 fn broken(random: &mut Random) -> Vec<u8> {
@@ -79,6 +83,10 @@ fn document(file: &str, random: &mut Random) -> String {
     let mut text = String::new();
     if file == SPACES {
         NAMESPACES.iter().for_each(|name| space(&mut text, name, random));
+        return text;
+    }
+    if file == HOSTS {
+        (0..random.between(1, 3)).for_each(|number| host_policy(&mut text, number, random));
         return text;
     }
     let stem = file.trim_end_matches(".yaml");
@@ -122,6 +130,23 @@ fn policy(text: &mut String, name: &str, random: &mut Random) {
         "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n  severity: 5\n  selector:\n    {selector}\n{spec}  action: {action}\n"
     );
     debug_assert!(written.is_ok(), "text grows");
+}
+
+fn host_policy(text: &mut String, number: u64, random: &mut Random) {
+    let action = random.pick(&["Block", "Audit", "Allow"]);
+    // All, or one that there may be.
+    let selector = match random.below(3) {
+        0 => "{}".to_owned(),
+        node => format!("{{kubernetes.io/hostname: node-{}}}", node - 1),
+    };
+    let mut spec = String::new();
+    for _ in 0..random.between(1, 3) {
+        rule(&mut spec, random);
+    }
+    let spec = once_each(&spec);
+    text.push_str(&format!(
+        "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {{name: hosts-{number}}}\nspec:\n  severity: 5\n  nodeSelector: {{matchLabels: {selector}}}\n{spec}  action: {action}\n"
+    ));
 }
 
 fn rule(spec: &mut String, random: &mut Random) {
@@ -183,11 +208,14 @@ mod tests {
     #[test]
     fn unit_workload_writes_sound_documents_and_broken_ones() {
         let floor = PolicyFile::parse("floor.yaml", super::floor().as_bytes());
-        assert!(floor.is_sound() && floor.policies.len() == super::NAMESPACES.len(), "{:?}", floor.diagnostics);
+        assert!(floor.is_sound() && floor.policies.len() == super::NAMESPACES.len() + 1, "{:?}", floor.diagnostics);
         let mut random = Random::stream(1, "policies");
         for number in 0..300 {
             let text = document("web.yaml", &mut random);
             let file = PolicyFile::parse("web.yaml", text.as_bytes());
+            assert!(file.is_sound() && !file.policies.is_empty(), "{number}: {:?}\n{text}", file.diagnostics);
+            let text = document(super::HOSTS, &mut random);
+            let file = PolicyFile::parse(super::HOSTS, text.as_bytes());
             assert!(file.is_sound() && !file.policies.is_empty(), "{number}: {:?}\n{text}", file.diagnostics);
             let text = document(super::SPACES, &mut random);
             let file = PolicyFile::parse(super::SPACES, text.as_bytes());

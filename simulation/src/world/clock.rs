@@ -3,9 +3,12 @@
 //! The boot clock counts from the machine's start and never jumps. The wall clock is off by a skew and may jump, by whole seconds
 //! in either direction.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use palisade_domain::UnixNanos;
@@ -17,6 +20,13 @@ const SECOND_NS: i64 = 1_000_000_000;
 const EPOCH_SECONDS: i64 = 1_767_225_600;
 /// A machine had run for so long when the simulation began, or started again.
 const UPTIME_NS: u64 = 100 * 1_000_000_000;
+
+/// What a wall clock that is off by so many seconds shows at this virtual time.
+#[must_use]
+pub fn unix_at(at: Duration, off_seconds: i64) -> UnixNanos {
+    let base = u64::try_from((EPOCH_SECONDS + off_seconds) * SECOND_NS).unwrap_or(0);
+    UnixNanos(base + u64::try_from(at.as_nanos()).unwrap_or(u64::MAX))
+}
 
 /// See the module.
 #[derive(Clone)]
@@ -40,8 +50,14 @@ impl SimClock {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// How far the wall clock is off.
+    #[must_use]
+    pub fn off_seconds(&self) -> i64 {
+        self.off_seconds.load(Ordering::Relaxed)
+    }
+
     /// The wall clock is set.
-    pub fn jump(&self, seconds: i64) {
+    pub(super) fn jump(&self, seconds: i64) {
         self.off_seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 
@@ -57,8 +73,6 @@ impl Clock for SimClock {
     }
 
     fn unix(&self) -> UnixNanos {
-        let seconds = EPOCH_SECONDS + self.off_seconds.load(Ordering::Relaxed);
-        let base = u64::try_from(seconds * SECOND_NS).unwrap_or(0);
-        UnixNanos(base + self.virtual_ns())
+        unix_at(self.begun.elapsed(), self.off_seconds())
     }
 }

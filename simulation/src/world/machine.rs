@@ -11,7 +11,7 @@ use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
 use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
 use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
 use palisade_protocol::{
-    AlertCountsOf, LineClass, NodesOf, Readiness, ReadinessOf, RecordAccountOf, RecordTrace, SetVisibility,
+    AlertCountsOf, LineClass, NodeSeen, NodesOf, Readiness, ReadinessOf, RecordAccountOf, RecordTrace, SetVisibility,
     SubscribeAlerts,
 };
 use palisade_recorder::state::{AroundAlerts, Settings as RecorderSettings};
@@ -34,7 +34,7 @@ use super::{
     traces::TraceDirectory,
 };
 use crate::{
-    event::{Event, Look, Teller},
+    event::{self, Event, Look, Teller},
     random::Random,
 };
 
@@ -66,6 +66,8 @@ pub struct Traits {
     pub max_workloads: u32,
     /// What its configuration says at first.
     pub configured: Configured,
+    /// Its sinks take lines while their disk is full.
+    pub waits_for_disk: bool,
     /// Traces around alerts are kept.
     pub keeps_traces: bool,
     /// Bytes of a record ring.
@@ -74,6 +76,21 @@ pub struct Traits {
     pub skew_seconds: i64,
     /// Turns that a ready task loses, in percent.
     pub put_back_percent: u64,
+}
+
+/// A machine's host, as policies select it.
+#[must_use]
+pub fn host(number: usize) -> Workload {
+    let name = links::name(number).to_string();
+    Workload {
+        kind: WorkloadKind::Host,
+        name: name.clone(),
+        namespace: String::new(),
+        container: String::new(),
+        container_id: None,
+        image: String::new(),
+        labels: [("kubernetes.io/hostname".to_owned(), name)].into(),
+    }
 }
 
 /// The tree of a process, once it stands.
@@ -116,6 +133,8 @@ pub struct Machine {
     starts: Rc<Cell<u32>>,
     random: Rc<RefCell<Random>>,
     calm: Rc<Cell<bool>>,
+    /// For who shows it once more, where that is asked for.
+    shown_before: Rc<RefCell<Vec<NodeSeen>>>,
     gave_up: Rc<Notify>,
     /// Absent on a machine alone.
     wire: Option<Wire>,
@@ -133,6 +152,7 @@ impl Machine {
         mut random: Random,
     ) -> Self {
         let clock = SimClock::new(begun, traits.skew_seconds);
+        teller.tell(&Event::ClockSet { off_seconds: clock.off_seconds() });
         let disk = Disk::new(teller.clone(), random.child("disk"), mutation);
         Self {
             number: teller.node,
@@ -152,6 +172,7 @@ impl Machine {
             starts: Rc::default(),
             random: Rc::new(RefCell::new(random)),
             calm: Rc::default(),
+            shown_before: Rc::default(),
             gave_up: Rc::default(),
             wire: None,
         }
@@ -255,12 +276,23 @@ impl Machine {
         self.clock.reboot();
     }
 
-    /// One of the threads stalls.
-    pub fn stall(&self, thread: usize, wait: Duration) {
+    /// The wall clock is set.
+    pub fn set_clock(&self, by_seconds: i64) {
+        self.clock.jump(by_seconds);
+        self.teller.tell(&Event::ClockSet { off_seconds: self.clock.off_seconds() });
+    }
+
+    /// Any of the threads that the last process has, the links' included, stalls.
+    pub fn stall_any(&self, random: &mut Random, wait: Duration) {
         let places = self.places.borrow();
-        if let Some(place) = places.get(thread % places.len().max(1)) {
-            place.stall(wait);
+        if !places.is_empty() {
+            random.pick(&places).stall(wait);
         }
+    }
+
+    /// The thread of this name stalls.
+    pub fn stall(&self, thread: &str, wait: Duration) {
+        self.places.borrow().iter().filter(|place| place.called() == thread).for_each(|place| place.stall(wait));
     }
 
     /// From now on nothing disturbs its threads.
@@ -270,22 +302,18 @@ impl Machine {
     }
 
     fn plant(&self, shown: &Shown) -> (Supervisor, Askers) {
+        self.places.borrow_mut().clear();
         let place = |name| {
             let random = self.random.borrow_mut().child(name);
-            SimPlace::new(name, random, if self.calm.get() { 0 } else { self.traits.put_back_percent })
+            self.disturbed(SimPlace::new(name, random, self.put_back_percent()))
         };
-        let [alerts, compile, enforce, policies, probe, record] =
-            ["alerts", "compile", "enforce", "policies", "probe", "record"].map(place);
-        *self.places.borrow_mut() =
-            [&alerts, &compile, &enforce, &policies, &probe, &record].into_iter().cloned().collect();
-        let here = |place: SimPlace| Arc::new(place) as Arc<dyn Place>;
         let places = Places {
-            alerts: here(alerts),
-            compile: here(compile),
-            enforce: here(enforce),
-            policies: here(policies),
-            probe: here(probe),
-            record: here(record),
+            alerts: place("alerts"),
+            compile: place("compile"),
+            enforce: place("enforce"),
+            policies: place("policies"),
+            probe: place("probe"),
+            record: place("record"),
         };
         let (settings, mutation) = (self.settings(), self.mutation);
         let (file, live, open_sink) = (self.configuration.clone(), settings.live.clone(), self.open_sink());
@@ -303,12 +331,21 @@ impl Machine {
         (planted.supervisor, planted.askers)
     }
 
+    fn put_back_percent(&self) -> u64 {
+        if self.calm.get() { 0 } else { self.traits.put_back_percent }
+    }
+
+    /// A place among those that faults choose from: no thread of a node is made in another way.
+    fn disturbed(&self, place: SimPlace) -> Arc<dyn Place> {
+        let place = place.told_by(self.teller.clone());
+        self.places.borrow_mut().push(place.clone());
+        Arc::new(place)
+    }
+
     /// Links as production begins them: before the tree, which they show to others once it stands.
     fn link(&self, shown: &Shown) -> Option<Linked> {
         let wire = self.wire.as_ref()?;
-        let place = wire.place(if self.calm.get() { 0 } else { self.traits.put_back_percent });
-        self.places.borrow_mut().push(place.clone());
-        let place: Arc<dyn Place> = Arc::new(place);
+        let place = self.disturbed(wire.place(self.put_back_percent()));
         let shown = Arc::clone(shown);
         let tree = Arc::new(move || shown.get().and_then(Weak::upgrade).map(|tree| tree.read()));
         // Certificates of a simulation are sound.
@@ -320,15 +357,7 @@ impl Machine {
         let name = links::name(self.number).to_string();
         let Configured { postures, visibility, throttle, .. } = self.configuration.read();
         let live = Live {
-            host: Workload {
-                kind: WorkloadKind::Host,
-                name: name.clone(),
-                namespace: String::new(),
-                container: String::new(),
-                container_id: None,
-                image: String::new(),
-                labels: [("kubernetes.io/hostname".to_owned(), name.clone())].into(),
-            },
+            host: host(self.number),
             postures,
             policy_interval: POLICY_INTERVAL,
             seen: SetVisibility { visibility, host: visibility },
@@ -345,10 +374,10 @@ impl Machine {
 
     fn open_sink(&self) -> OpenSink {
         let (teller, disk, mutation) = (self.teller.clone(), self.disk.clone(), self.mutation);
-        let seed = self.random.borrow_mut().child("sinks").draw();
+        let (seed, waits) = (self.random.borrow_mut().child("sinks").draw(), self.traits.waits_for_disk);
         Arc::new(move |number| {
             let random = Random::stream(seed, "sink");
-            Box::new(SimSink::open(number, teller.clone(), disk.clone(), mutation, random))
+            Box::new(SimSink::open(number, teller.clone(), disk.clone(), mutation, random, waits))
         })
     }
 
@@ -445,11 +474,12 @@ impl Machine {
         Some(lines)
     }
 
-    /// What the kernel shows of the containers that run and have a slot.
+    /// What the kernel shows of the containers that run and have a slot, and of the host.
     #[must_use]
     pub fn shown(&self) -> Vec<(ContainerId, u64)> {
         let running = self.runtime.running().into_iter();
-        running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?))).collect()
+        let of_containers = running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?)));
+        of_containers.chain(self.kernel.shown_of_host().map(|kinds| (event::host(), kinds))).collect()
     }
 
     /// What it says of all nodes, as its admin endpoint would, and says it.
@@ -457,8 +487,31 @@ impl Machine {
         let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else { return };
         let starts = self.starts.get();
         let seen = nodes.nodes.ask(NodesOf { fresh }, WITHIN).await.ok();
-        if let Some(seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
+        if let Some(mut seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
+            self.misshow(&mut seen.nodes);
             self.teller.tell(&Event::Saw(Box::new(seen)));
+        }
+    }
+
+    /// What a node that is broken on purpose shows of the others.
+    fn misshow(&self, nodes: &mut [NodeSeen]) {
+        match self.mutation {
+            Some(Mutation::ShowsAnothersWords) => {
+                for at in 1..nodes.len() {
+                    let (before, rest) = nodes.split_at_mut(at);
+                    std::mem::swap(&mut before[at - 1].tree, &mut rest[0].tree);
+                }
+            }
+            Some(Mutation::ShowsWhatWasBefore) => {
+                let before = self.shown_before.replace(nodes.to_vec());
+                if self.random.borrow_mut().percent(50) {
+                    nodes.iter_mut().zip(before).for_each(|(seen, before)| seen.tree = before.tree);
+                }
+            }
+            Some(Mutation::SaysAllIsFresh) => {
+                nodes.iter_mut().filter_map(|seen| seen.tree.as_mut()).for_each(|tree| tree.age_ms = 0);
+            }
+            _ => {}
         }
     }
 

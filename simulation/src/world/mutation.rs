@@ -9,6 +9,10 @@ use clap::ValueEnum;
 pub enum Mutation {
     /// The kernel acknowledges a second policy of a slot and goes on judging by the first.
     AcknowledgesWithoutFlip,
+    /// The kernel acknowledges a second policy of the host and goes on judging by the first.
+    KeepsTheHostsPolicy,
+    /// The kernel judges some deeds of admitted containers as the host's.
+    TakesContainersForTheHost,
     /// The kernel judges executions by the new policy and all else by the one before.
     JudgesByHalves,
     /// The kernel drops records that it does not count.
@@ -37,6 +41,10 @@ pub enum Mutation {
     NeverChanges,
     /// The kernel takes no policy, ever.
     RefusesForEver,
+    /// A sink does not say which lines it took and lost.
+    CountsNoLoss,
+    /// A file of lines goes on in the midst of the line that the power's loss left.
+    RunsOnTornLines,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
     /// Messages of a link vanish before the node reads them.
@@ -47,6 +55,20 @@ pub enum Mutation {
     InventsMessages,
     /// Nodes believe certificates of another authority as well.
     BelievesAnyAuthority,
+    /// A node tells the others of alerts about containers that are none of its own.
+    TellsOfAnother,
+    /// What one node said is shown as another's word.
+    ShowsAnothersWords,
+    /// What is shown of the others is older than what was shown before.
+    ShowsWhatWasBefore,
+    /// What is shown of the others is said to have come just now.
+    SaysAllIsFresh,
+    /// Nodes go on believing an authority that was exchanged.
+    KeepsOldAuthorities,
+    /// Nodes believe the newest authority alone, before all have a certificate of it.
+    ForgetsOldAuthorities,
+    /// Links see no time pass: no certificate ends.
+    ForgetsExpiry,
     /// Nodes get no revocation lists.
     ForgetsRevocations,
     /// Every peer is said to be linked.

@@ -15,7 +15,10 @@ use std::{
 use palisade_supervision::{Place, PlaceGone, PlacedTask, Pulse};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::random::Random;
+use crate::{
+    event::{Event, Teller},
+    random::Random,
+};
 
 /// What disturbs the tasks of one place.
 struct Disturbance {
@@ -23,6 +26,8 @@ struct Disturbance {
     /// Turns that a ready task loses, in percent.
     put_back_percent: u64,
     stalled_until: Option<Instant>,
+    /// It has lost a turn by the stall that there is.
+    felt: bool,
 }
 
 thread_local! {
@@ -35,6 +40,8 @@ pub fn stall_current(wait: Duration) -> bool {
     CURRENT.with_borrow(|current| {
         if let Some(place) = current {
             place.stall(wait);
+            // Who asks for it says what it is.
+            place.disturbance().felt = true;
         }
         current.is_some()
     })
@@ -46,14 +53,27 @@ pub struct SimPlace {
     name: &'static str,
     pulse: Arc<Pulse>,
     disturbance: Arc<Mutex<Disturbance>>,
+    teller: Option<Teller>,
 }
 
 impl SimPlace {
     /// A place where tasks lose this share of their turns.
     #[must_use]
     pub fn new(name: &'static str, random: Random, put_back_percent: u64) -> Self {
-        let disturbance = Disturbance { random, put_back_percent, stalled_until: None };
-        Self { name, pulse: Arc::default(), disturbance: Arc::new(Mutex::new(disturbance)) }
+        let disturbance = Disturbance { random, put_back_percent, stalled_until: None, felt: false };
+        Self { name, pulse: Arc::default(), disturbance: Arc::new(Mutex::new(disturbance)), teller: None }
+    }
+
+    /// The same, which says when something of it had to wait for a stall to end.
+    #[must_use]
+    pub fn told_by(self, teller: Teller) -> Self {
+        Self { teller: Some(teller), ..self }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub const fn called(&self) -> &'static str {
+        self.name
     }
 
     fn disturbance(&self) -> MutexGuard<'_, Disturbance> {
@@ -62,7 +82,8 @@ impl SimPlace {
 
     /// Nothing of it runs for so long from now.
     pub fn stall(&self, wait: Duration) {
-        self.disturbance().stalled_until = Some(Instant::now() + wait);
+        let mut disturbance = self.disturbance();
+        (disturbance.stalled_until, disturbance.felt) = (Some(Instant::now() + wait), false);
     }
 
     /// From now on nothing is put back.
@@ -129,6 +150,10 @@ impl Future for Disturbed {
                 Poll::Pending
             }
             Turn::Stalled(until) => {
+                let is_first = !std::mem::replace(&mut self.place.disturbance().felt, true);
+                if let Some(teller) = self.place.teller.as_ref().filter(|_| is_first) {
+                    teller.tell(&Event::ThreadStalled(self.place.name));
+                }
                 let mut sleep = Box::pin(sleep_until(until));
                 // Over already: it is asked again at once.
                 if sleep.as_mut().poll(cx).is_ready() {

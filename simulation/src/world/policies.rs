@@ -4,7 +4,7 @@
 //! yet on the disk when the power goes is the version before, none, or torn.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -14,6 +14,8 @@ use std::{
 use palisade_world::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
 };
+
+use tokio::time::Instant;
 
 use super::{mutation::Mutation, place::stall_current};
 use crate::{
@@ -32,6 +34,50 @@ pub struct DiskFaults {
     pub slow_ms: u64,
 }
 
+/// How long what was written may be nowhere but in memory: nobody syncs lines to the disk.
+pub const WRITTEN_BACK: Duration = Duration::from_secs(5);
+/// Bytes of a file of lines, after which another takes its place.
+const MOST_LINE_BYTES: usize = 512 << 10;
+
+/// A file of lines.
+#[derive(Debug, Default)]
+struct LineFile {
+    bytes: Vec<u8>,
+    /// How long it was after each write, and when that was: those of the last [`WRITTEN_BACK`], and the one before them.
+    lengths: VecDeque<(Instant, usize)>,
+}
+
+impl LineFile {
+    /// So much of it is on the disk for sure.
+    fn safe(&self, now: Instant) -> usize {
+        let old = self.lengths.iter().rev().find(|(at, _)| *at + WRITTEN_BACK <= now);
+        old.map_or(0, |(_, length)| *length)
+    }
+
+    fn append(&mut self, lines: &[u8], now: Instant, ends_what_is_torn: bool) {
+        if ends_what_is_torn && self.bytes.last().is_some_and(|last| *last != b'\n') {
+            self.bytes.push(b'\n');
+        }
+        self.bytes.extend_from_slice(lines);
+        self.lengths.push_back((now, self.bytes.len()));
+        while self.lengths.get(1).is_some_and(|(at, _)| *at + WRITTEN_BACK <= now) {
+            self.lengths.pop_front();
+        }
+    }
+
+    /// The power goes: its end is missing, or its length is on the disk and its bytes are not.
+    fn tear(&mut self, random: &mut Random, now: Instant) {
+        let (safe, length) = (self.safe(now), self.bytes.len());
+        let at = usize::try_from(random.between(safe as u64, length as u64)).unwrap_or(safe);
+        if random.percent(30) {
+            self.bytes[at..].fill(0);
+        } else {
+            self.bytes.truncate(at);
+        }
+        self.lengths = [(now - WRITTEN_BACK, self.bytes.len())].into();
+    }
+}
+
 /// A version that was kept, and whether it is on the disk yet.
 #[derive(Debug, Default)]
 struct Kept {
@@ -46,6 +92,7 @@ struct State {
     unreadable: BTreeMap<String, &'static str>,
     version: u64,
     kept: BTreeMap<String, Kept>,
+    lines: BTreeMap<String, LineFile>,
     faults: DiskFaults,
     random: Random,
     mutation: Option<Mutation>,
@@ -59,6 +106,15 @@ impl State {
         let unreadable = refused.map(|(name, why)| UnreadableFile { name: name.clone(), reason: (*why).into() });
         PolicyReading { files: files.collect(), unreadable: unreadable.collect() }
     }
+}
+
+/// One number for each line, whole or not.
+fn digests(bytes: &[u8]) -> Vec<u64> {
+    let digest = |line: &[u8]| {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(line).as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    };
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(digest).collect()
 }
 
 /// See the module.
@@ -77,6 +133,7 @@ impl Disk {
             unreadable: BTreeMap::new(),
             version: 0,
             kept: BTreeMap::new(),
+            lines: BTreeMap::new(),
             faults: DiskFaults::default(),
             random,
             mutation,
@@ -171,6 +228,49 @@ impl Disk {
                 1 => kept.durable.clone_from(&kept.newest),
                 _ => kept.torn = true,
             }
+        }
+        let State { lines, random, .. } = &mut *state;
+        lines.values_mut().for_each(|of| of.tear(random, Instant::now()));
+        drop(state);
+        self.found_lines(true);
+    }
+
+    /// Appends whole lines to a file, which takes them whole; what the power's loss left of a line before them is ended first.
+    pub fn append_lines(&self, file: &str, lines: &[u8], waited: bool) {
+        {
+            let mut state = lock(&self.state);
+            let ends = state.mutation != Some(Mutation::RunsOnTornLines);
+            let of = state.lines.entry(file.to_owned()).or_default();
+            if of.bytes.len() + lines.len() > MOST_LINE_BYTES {
+                *of = LineFile::default();
+                drop(state);
+                self.teller.tell(&Event::LinesRotated(file.to_owned()));
+                state = lock(&self.state);
+            }
+            state.lines.entry(file.to_owned()).or_default().append(lines, Instant::now(), ends);
+        }
+        self.teller.tell(&Event::LinesWritten { file: file.to_owned(), lines: digests(lines), waited });
+    }
+
+    /// What is in a file of lines.
+    #[must_use]
+    pub fn lines(&self, file: &str) -> Vec<u8> {
+        lock(&self.state).lines.get(file).map(|of| of.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Says what is found in the files of lines.
+    pub fn tell_lines(&self) {
+        self.found_lines(false);
+    }
+
+    fn found_lines(&self, power_lost: bool) {
+        let is_torn = |bytes: &[u8]| bytes.last().is_some_and(|last| *last != b'\n');
+        let found: Vec<(String, Vec<u64>, bool)> = {
+            let state = lock(&self.state);
+            state.lines.iter().map(|(file, of)| (file.clone(), digests(&of.bytes), is_torn(&of.bytes))).collect()
+        };
+        for (file, lines, torn) in found {
+            self.teller.tell(&Event::LinesFound { file, lines, power_lost, torn });
         }
     }
 

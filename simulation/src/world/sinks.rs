@@ -16,20 +16,69 @@ pub const SINK: &str = "file";
 /// Answers that may wait to be asked for; more than a node has workloads.
 const ANSWERS: usize = 256;
 
-/// A file of alerts on the simulated disk.
+/// Batches that wait for a disk with room, in a sink that waits.
+const BATCHES: usize = 8;
+/// Looks at its health after which a sink gives up the batch in hand.
+const PATIENCE: u32 = 3;
+
+/// A file of alerts on the simulated disk. One that waits takes lines while its disk is full, writes them later, and says what it lost.
 pub struct SimSink {
     name: String,
     teller: Teller,
     disk: Disk,
     mutation: Option<Mutation>,
     random: Random,
+    waits: bool,
+    waiting: VecDeque<Vec<u8>>,
+    patience: u32,
+    /// Its disk was full when it last tried.
+    waited: bool,
+    lost: u64,
 }
 
 impl SimSink {
     /// Opens it.
     #[must_use]
-    pub fn open(number: u32, teller: Teller, disk: Disk, mutation: Option<Mutation>, random: Random) -> Self {
-        Self { name: format!("{SINK} {number}"), teller, disk, mutation, random }
+    pub fn open(
+        number: u32,
+        teller: Teller,
+        disk: Disk,
+        mutation: Option<Mutation>,
+        mut random: Random,
+        waits: bool,
+    ) -> Self {
+        let name = format!("{SINK} {number}");
+        let random = random.child(&name);
+        Self {
+            name,
+            teller,
+            disk,
+            mutation,
+            random,
+            waits,
+            waiting: VecDeque::new(),
+            patience: PATIENCE,
+            waited: false,
+            lost: 0,
+        }
+    }
+
+    fn write_waiting(&mut self) {
+        while !self.disk.is_full()
+            && let Some(batch) = self.waiting.pop_front()
+        {
+            self.disk.append_lines(&self.name, &batch, self.waited);
+            self.patience = PATIENCE;
+        }
+    }
+
+    /// The batch in hand is given up.
+    fn give_up(&mut self) {
+        let Some(batch) = self.waiting.pop_front() else { return };
+        let lines = batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.patience = PATIENCE;
+        self.lost += lines;
+        self.teller.tell(&Event::LinesLost(lines));
     }
 }
 
@@ -76,16 +125,19 @@ impl AlertSink for SimSink {
         &self.name
     }
 
-    fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
+    fn append(&mut self, whole: &[u8]) -> Result<(), AlertSinkError> {
         assert!(self.mutation != Some(Mutation::PanicsByItself), "a fault of the sink");
-        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let mut said: Vec<Said> = lines.filter_map(said).collect();
         if self.mutation == Some(Mutation::SwallowsLines) && self.random.percent(20) {
             said.clear();
         }
-        let taken = !self.disk.is_full();
+        let taken = if self.waits { self.waiting.len() < BATCHES } else { !self.disk.is_full() };
         self.teller.tell(&Event::Lines { said, taken });
         if taken {
+            self.waited = self.disk.is_full() || !self.waiting.is_empty();
+            self.waiting.push_back(whole.to_vec());
+            self.write_waiting();
             return Ok(());
         }
         let source = io::Error::new(io::ErrorKind::StorageFull, "injected: no space left");
@@ -93,7 +145,24 @@ impl AlertSink for SimSink {
     }
 
     fn health(&mut self) -> SinkHealth {
-        SinkHealth { takes_lines: Some(!self.disk.is_full()), ..SinkHealth::default() }
+        self.write_waiting();
+        if !self.waiting.is_empty() {
+            self.patience -= 1;
+            if self.patience == 0 {
+                self.give_up();
+            }
+        }
+        let lost = std::mem::take(&mut self.lost);
+        SinkHealth {
+            lost: if self.mutation == Some(Mutation::CountsNoLoss) { 0 } else { lost },
+            takes_lines: Some(!self.disk.is_full()),
+            ..SinkHealth::default()
+        }
+    }
+
+    fn end(&mut self) -> u64 {
+        self.write_waiting();
+        self.waiting.iter().flatten().filter(|byte| **byte == b'\n').count() as u64
     }
 }
 

@@ -167,7 +167,9 @@ impl Checker for Sight {
                 self.last_cut.insert((*from, *to), at);
             }
             Event::Storm { calm } => self.trouble(at, node, Trouble::Storm, !calm),
-            Event::CertificateRevoked => self.trouble(at, node, Trouble::NoCertificate, true),
+            Event::CertificateRevoked | Event::CertificateEnds(_) | Event::CertificateUnbelieved => {
+                self.trouble(at, node, Trouble::NoCertificate, true);
+            }
             // Another one alone disturbs nothing: links move over to it.
             Event::CertificateRenewed if self.troubled.contains(&(node, Trouble::NoCertificate)) => {
                 self.trouble(at, node, Trouble::NoCertificate, false);

@@ -168,7 +168,8 @@ impl Enforcement for SimEnforcement {
         if self.mutated(Mutation::RefusesForEver) {
             return Err(EnforcementError::Full { slot, what: "policies", bound: 0 });
         }
-        let stays = self.mutated(Mutation::AcknowledgesWithoutFlip);
+        let of_host = slot == Slot::HOST && self.mutated(Mutation::KeepsTheHostsPolicy);
+        let stays = of_host || self.mutated(Mutation::AcknowledgesWithoutFlip);
         let number = {
             let mut state = lock(&self.kernel);
             let number = policy.map_or(0, |policy| state.slots.number(policy));

@@ -206,6 +206,22 @@ impl Kernel {
         }
     }
 
+    /// What is held for the host now.
+    #[must_use]
+    pub fn standing_of_host(&self) -> Standing {
+        match lock(&self.state).slots.get(Slot::HOST).map(|entry| &entry.in_force) {
+            Some(in_force) if in_force.installed => Standing::InForce(Slot::HOST, in_force.generation),
+            Some(_) => Standing::NothingInstalled(Slot::HOST),
+            None => Standing::NoSlot,
+        }
+    }
+
+    /// Which kinds of records are shown of the host.
+    #[must_use]
+    pub fn shown_of_host(&self) -> Option<u64> {
+        lock(&self.state).slots.get(Slot::HOST).map(|entry| entry.visible)
+    }
+
     /// Which kinds of records are shown of a cgroup's slot.
     #[must_use]
     pub fn shown(&self, cgroup: CgroupId) -> Option<u64> {
@@ -250,7 +266,7 @@ impl Kernel {
     }
 
     fn judged(&self, state: &mut State, task: &Task, deed: &Deed) -> (Acted, bool) {
-        let slot = state.slots.of_cgroup(task.cgroup);
+        let slot = state.slot_of(task);
         let in_force = slot.and_then(|slot| state.slots.get(slot)).map(|entry| entry.in_force.clone());
         let in_force = in_force.unwrap_or_default();
         let policy = state.policy_for(slot, &in_force, deed);
@@ -328,7 +344,7 @@ impl Kernel {
 
     /// Writes a record without decision, if its kind is seen of the slot.
     fn observe(&self, state: &mut State, task: &Task, body: Body<'_>) {
-        let Some(slot) = state.slots.of_cgroup(task.cgroup) else { return };
+        let Some(slot) = state.slot_of(task) else { return };
         let boot_ns = self.stamp(state);
         let mut record = Record { header: task.header(slot.0, boot_ns), body, decision: None };
         let kind = record.kind();
@@ -363,6 +379,13 @@ impl Kernel {
 }
 
 impl State {
+    /// As whose a task is judged: what is in nobody's cgroup is the host's, containers that nobody has admitted yet among it.
+    fn slot_of(&mut self, task: &Task) -> Option<Slot> {
+        let mistakes = self.mutation == Some(Mutation::TakesContainersForTheHost) && self.random.percent(10);
+        let own = self.slots.of_cgroup(task.cgroup).filter(|_| !mistakes);
+        own.or_else(|| self.slots.get(Slot::HOST).map(|_| Slot::HOST))
+    }
+
     /// By what a deed is judged.
     fn policy_for(&self, slot: Option<Slot>, in_force: &InForce, deed: &Deed) -> Option<Arc<Blob>> {
         let halves = self.mutation == Some(Mutation::JudgesByHalves) && deed.family() != Family::Process;

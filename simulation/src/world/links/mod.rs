@@ -6,6 +6,7 @@
 //! Units: times are virtual; a node's wall clock, by which certificates are judged, is its machine's.
 
 mod office;
+mod registrar;
 mod tapped;
 mod topology;
 
@@ -17,21 +18,25 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use palisade_domain::NodeName;
+use palisade_domain::{NodeName, UnixNanos};
 use palisade_link::{
     LinkConfig, LinkError, Links, Ports, Socket,
     crypto::{self, CryptoProvider},
 };
 use palisade_supervision::Place;
-use palisade_world::{Clock, Link, LinkEvent, Rng};
+use palisade_world::{BootNanos, Clock, Link, LinkEvent, Rng};
 
-pub use self::topology::Topology;
+pub use self::{
+    office::{Certificate, Era, Reading},
+    registrar::Registrar,
+    topology::Topology,
+};
 use self::{
     office::{Office, Papers},
     tapped::Tapped,
 };
 use super::{
-    clock::SimClock,
+    clock::{self, SimClock},
     mutation::Mutation,
     network::{Network, Storm},
     place::SimPlace,
@@ -155,6 +160,12 @@ impl Cables {
         &self.network
     }
 
+    /// Who exchanges the authority of these nodes.
+    #[must_use]
+    pub fn registrar(&self, tellers: &[Teller]) -> Registrar {
+        Registrar::new(Rc::clone(&self.office), tellers)
+    }
+
     /// One node's end of it.
     #[must_use]
     pub fn wire(&mut self, teller: Teller) -> Wire {
@@ -213,6 +224,18 @@ impl Cables {
     }
 }
 
+/// A wall clock that stands at the beginning, for ever.
+struct Stopped(SimClock);
+
+impl Clock for Stopped {
+    fn boot(&self) -> BootNanos {
+        self.0.boot()
+    }
+    fn unix(&self) -> UnixNanos {
+        clock::unix_at(std::time::Duration::ZERO, 0)
+    }
+}
+
 /// One machine's end: its address, its certificates, and the links of the process that runs on it.
 #[derive(Clone)]
 pub struct Wire {
@@ -250,12 +273,17 @@ impl Wire {
         };
         let ports = Ports {
             place,
-            clock: Arc::new(clock.clone()) as Arc<dyn Clock>,
+            clock: match self.mutation {
+                Some(Mutation::ForgetsExpiry) => Arc::new(Stopped(clock.clone())) as Arc<dyn Clock>,
+                _ => Arc::new(clock.clone()),
+            },
             rng: Arc::<SeededRng>::clone(&self.rng),
             provider: Arc::clone(&self.provider),
             credentials: Arc::<Papers>::clone(&self.papers),
         };
         self.teller.tell(&Event::LinksUp);
+        // Who finds files that do not belong together does not start, and is started again: at last they do.
+        self.papers.complete();
         let socket = self.network.bind(SocketAddr::from((self.host, port)));
         let links = Links::start(config, ports, Socket::Port(Arc::new(socket)))?;
         *self.links.borrow_mut() = Some(Arc::clone(&links));
@@ -294,6 +322,12 @@ impl Wire {
         if links.is_some() {
             self.teller.tell(&Event::LinksDown);
         }
+    }
+
+    /// Virtual time since the run began.
+    #[must_use]
+    pub fn now(&self) -> std::time::Duration {
+        self.teller.now()
     }
 
     /// Says that this happened to this machine's links.
@@ -345,10 +379,23 @@ impl Wire {
         }
     }
 
-    /// The node gets another certificate, and has both until it read it.
-    pub fn renew_certificate(&self) {
-        self.office.borrow_mut().renew(self.teller.node);
+    /// The node gets another certificate, of which the key is not there yet.
+    pub fn begin_renewal(&self) {
+        let mut office = self.office.borrow_mut();
+        office.renew(self.teller.node);
+        office.tear(self.teller.node);
+    }
+
+    /// The key is there, too; the node has both until it read it.
+    pub fn end_renewal(&self) {
+        self.papers.complete();
         self.teller.tell(&Event::CertificateRenewed);
+    }
+
+    /// The node gets a certificate that ends then.
+    pub fn give_certificate_until(&self, ends: UnixNanos) {
+        self.teller.tell(&Event::CertificateEnds(ends));
+        self.office.borrow_mut().give_until(self.teller.node, ends);
     }
 
     /// Its certificate goes on the authority's list, which each node gets; it has no other for now.

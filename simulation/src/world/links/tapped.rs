@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use palisade_domain::{NodeName, UnixNanos};
 use palisade_link::Links;
-use palisade_wire::frame::Digest;
+use palisade_wire::frame::{Digest, Message};
 use palisade_world::{Link, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 
 use crate::{
-    event::{Event, Teller},
+    event::{Answer, Event, Teller},
     world::mutation::Mutation,
 };
 
@@ -28,6 +28,24 @@ pub(super) struct Tapped {
     batches: AtomicU64,
 }
 
+/// What is told of a message that the links took.
+struct Taken {
+    message: u64,
+    bytes: usize,
+    answer: Option<Arc<Answer>>,
+}
+
+impl Taken {
+    fn of(message: &Bytes) -> Self {
+        let answer = match Message::read(message) {
+            Ok(Message::Tree { rows, .. }) => Some(Answer::Tree(rows)),
+            Ok(Message::Alerts { lines, .. }) => Some(Answer::Alerts(lines)),
+            _ => None,
+        };
+        Self { message: identity(message), bytes: message.len(), answer: answer.map(Arc::new) }
+    }
+}
+
 fn identity(message: &Bytes) -> u64 {
     Digest::default().after(message).0
 }
@@ -37,8 +55,19 @@ impl Tapped {
         Self { links, teller, mutation, batches: AtomicU64::new(0) }
     }
 
-    fn sent(&self, peer: &NodeName, message: u64, bytes: usize) {
-        self.teller.tell(&Event::LinkSent { peer: peer.clone(), message, bytes });
+    fn sent(&self, peer: &NodeName, Taken { message, bytes, answer }: Taken) {
+        self.teller.tell(&Event::LinkSent { peer: peer.clone(), message, bytes, answer });
+    }
+
+    /// What a node that is broken on purpose says of itself.
+    fn said(&self, message: Bytes) -> Bytes {
+        match (self.mutation, Message::read(&message)) {
+            (Some(Mutation::TellsOfAnother), Ok(Message::Alerts { question, lines, .. })) => {
+                let own = format!("\"n{}c", self.teller.node);
+                Message::alerts(question, lines.iter().map(|line| line.replace(&own, "\"n99c")).collect()).write()
+            }
+            _ => message,
+        }
     }
 
     /// What a link that is broken on purpose makes of a batch.
@@ -78,16 +107,18 @@ impl Link for Tapped {
     }
 
     fn try_send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {
-        let (identity, bytes) = (identity(&message), message.len());
+        let message = self.said(message);
+        let taken = Taken::of(&message);
         self.links.try_send(peer, message)?;
-        self.sent(peer, identity, bytes);
+        self.sent(peer, taken);
         Ok(())
     }
 
     async fn send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {
-        let (identity, bytes) = (identity(&message), message.len());
+        let message = self.said(message);
+        let taken = Taken::of(&message);
         self.links.send(peer, message).await?;
-        self.sent(peer, identity, bytes);
+        self.sent(peer, taken);
         Ok(())
     }
 
