@@ -117,7 +117,7 @@ impl Follower {
     }
 
     /// Lines of another.
-    pub fn heard(&mut self, from: &NodeName, mut lines: Vec<String>, lost: u64, which: FollowedLines) {
+    pub fn heard(&mut self, from: &NodeName, mut lines: Vec<Arc<str>>, lost: u64, which: FollowedLines) {
         let Some(seen) = self.nodes.get_mut(&Some(from.clone())) else { return };
         match which {
             FollowedLines::First if seen.heard => {
@@ -137,7 +137,7 @@ impl Follower {
         seen.due |= lost > 0 || seen.gap || seen.ended;
         seen.last_time = lines.last().and_then(|line| time_of(line)).or(seen.last_time);
         let name = Some(from.clone());
-        self.say(&name, lines.into_iter().map(Arc::from));
+        self.say(&name, lines);
     }
 
     fn say(&mut self, of: &Option<NodeName>, lines: impl IntoIterator<Item = Arc<str>>) {

@@ -71,7 +71,7 @@ pub struct NodeSeen {
     /// Its tree as it last said.
     pub tree: Option<Said<TreeRow>>,
     /// Its last alerts as it last said: JSON, the newest last.
-    pub alerts: Option<Said<String>>,
+    pub alerts: Option<Said<Arc<str>>>,
     /// Messages of it that could not be read.
     pub unreadable: u64,
 }
@@ -79,8 +79,8 @@ pub struct NodeSeen {
 /// What a node said, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said<T> {
-    /// What.
-    pub items: Vec<T>,
+    /// What. Shared with who keeps it: it is asked for oftener than it changes.
+    pub items: Arc<Vec<T>>,
     /// What it left out for want of room.
     pub omitted: u64,
     /// Milliseconds since it came.

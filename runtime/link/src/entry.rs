@@ -48,6 +48,7 @@ struct View {
     dial: Option<SocketAddr>,
     state: LinkState,
     address: Option<SocketAddr>,
+    speaks: Option<u32>,
 }
 
 #[derive(Default)]
@@ -77,7 +78,7 @@ impl Entry {
             queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
             lives: Mutex::default(),
-            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial }),
+            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial, speaks: None }),
             counts: Counters::default(),
         }
     }
@@ -192,9 +193,10 @@ impl Entry {
         }
     }
 
-    /// The link stands. What it is now, where that is news.
-    pub(crate) fn linked(&self, now: UnixNanos) -> Option<LinkState> {
+    /// The link stands, in this version of the protocol. What it is now, where that is news.
+    pub(crate) fn linked(&self, now: UnixNanos, version: u32) -> Option<LinkState> {
         let mut view = held(&self.view);
+        view.speaks = Some(version);
         self.counts.linked.fetch_add(1, Ordering::Relaxed);
         if view.state.is_linked() {
             return None;
@@ -244,6 +246,7 @@ impl Entry {
             state: view.state.clone(),
             counts,
             doubled: held(&self.lives).doubled(now),
+            speaks: view.speaks,
         }
     }
 }

@@ -29,7 +29,8 @@ pub const DEAF_WITHIN: Duration = Duration::from_secs(24);
 pub const LINKED_WITHIN: Duration = Duration::from_secs(40);
 /// A link that was not disturbed for so long does not go by itself: silence before would have shown.
 const STANDS_AFTER: Duration = Duration::from_secs(20);
-/// How old is what is told of a linked node, at most, once all is at rest: it is asked each 5 s.
+/// How old is what is told of a linked node, at most, once all is at rest: it is asked each 5 s while somebody wants to
+/// know of all nodes, and in a run somebody does each 4 s.
 const OLD: Duration = Duration::from_secs(12);
 
 /// What lies between two nodes, one of which looks at the other.
