@@ -417,19 +417,20 @@ fn unit_peers_show_each_other_their_trees_and_alerts_and_say_how_old_they_are_wh
 }
 
 /// A mark as words, an alert as its text.
-fn words(line: NodesLine) -> String {
+fn words(line: NodesLine) -> Vec<String> {
     match line {
-        NodesLine::Alert(text) => text.to_string(),
+        NodesLine::Past(lines) => lines.iter().map(ToString::to_string).collect(),
+        NodesLine::Alert(text) => vec![text.to_string()],
         NodesLine::Mark { peer, lost, gap, ended } => {
             let name = peer.as_ref().map_or("here", |peer| peer.name.as_str());
             let linked = peer.as_ref().is_none_or(|peer| peer.state.is_linked());
-            format!("{name} linked {linked} lost {lost} gap {gap} ended {ended}")
+            vec![format!("{name} linked {linked} lost {lost} gap {gap} ended {ended}")]
         }
     }
 }
 
 fn all_of(lines: &mut mpsc::Receiver<NodesLine>) -> Vec<String> {
-    std::iter::from_fn(|| lines.try_recv().ok()).map(words).collect()
+    std::iter::from_fn(|| lines.try_recv().ok()).flat_map(words).collect()
 }
 
 fn line(time: u64) -> String {
@@ -446,12 +447,22 @@ fn unit_peers_follower_that_is_slow_is_told_what_it_missed_of_whom() {
     let mut follower = Follower::new(out, 10, &[peer("a", LINKED)]);
     let marks = ["here linked true lost 0 gap false ended false", "a linked true lost 0 gap false ended false"];
     assert_eq!(all_of(&mut lines), marks);
-    follower.heard(&node("a"), plain(0..10), 3, FollowedLines::First);
+    follower.heard(&node("a"), plain(0..2), 3, FollowedLines::First);
     let [mark, rest @ ..] = &all_of(&mut lines)[..] else { panic!("no mark") };
     assert_eq!(mark, "a linked true lost 3 gap false ended false", "what it lost on the way stands before what came");
-    assert_eq!(*rest, [line(0), line(1), line(2)]);
+    assert_eq!(*rest, [line(0), line(1)]);
+    follower.heard(&node("a"), plain(2..12), 0, FollowedLines::Next);
+    assert_eq!(all_of(&mut lines), (2..6).map(line).collect::<Vec<_>>());
     follower.own([Arc::from("own")], 0);
-    assert_eq!(all_of(&mut lines), ["a linked true lost 7 gap false ended false", "own"], "seven found no room");
+    assert_eq!(all_of(&mut lines), ["a linked true lost 6 gap false ended false", "own"], "six found no room");
+    // What is past of a node takes one place, and is lost as a whole.
+    follower.look(&[peer("a", LINKED), peer("b", LINKED), peer("c", LINKED)]);
+    (0..2).for_each(|_| follower.own([Arc::from("own")], 0));
+    follower.heard(&node("b"), plain(0..3), 0, FollowedLines::First);
+    let marked = |name, lost| format!("{name} linked true lost {lost} gap false ended false");
+    assert_eq!(all_of(&mut lines), [marked("b", 0), marked("c", 0), "own".into(), "own".into()]);
+    follower.heard(&node("c"), plain(0..3), 0, FollowedLines::First);
+    assert_eq!(all_of(&mut lines), [vec![marked("b", 3)], (0..3).map(line).collect()].concat());
     drop(lines);
     follower.look(&[]);
     assert!(follower.is_gone());

@@ -59,6 +59,8 @@ pub enum NodesLine {
         /// No more come of it: too many follow its alerts, or it no longer tells them.
         ended: bool,
     },
+    /// The past alerts of a node, the newest last, before all others of it: who filters them knows which were the last.
+    Past(Vec<Arc<str>>),
     /// An alert: JSON, without a line feed.
     Alert(Arc<str>),
 }

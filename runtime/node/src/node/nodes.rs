@@ -122,6 +122,7 @@ impl AllNodes {
 
 fn followed(line: NodesLine, own: &str) -> AllLine {
     match line {
+        NodesLine::Past(lines) => AllLine::Past(lines),
         NodesLine::Alert(text) => AllLine::Alert(text),
         NodesLine::Mark { peer, lost, gap, ended } => {
             let link = peer.map_or_else(|| here(own.to_owned()), |peer| of_peer(&peer));
