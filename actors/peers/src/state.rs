@@ -23,8 +23,8 @@ pub const ASK_EVERY: Duration = Duration::from_secs(5);
 /// While nobody does, at least: up to half as long again, drawn anew for each question, so that nodes that were linked at once do not ask
 /// at once for ever. Decision: seldom and not never, because what a node last said is wanted just when it can no longer be asked.
 pub const ASK_SELDOM: Duration = Duration::from_secs(60);
-/// Who asked for fresh answers wants to know for so long.
-pub const WANTED_FOR: Duration = Duration::from_secs(30);
+/// Who asked for fresh answers wants to know for so long: longer than between two looks of who looks again and again.
+pub const WANTED_FOR: Duration = Duration::from_secs(10);
 /// Answers younger than this are fresh.
 pub const FRESH: Duration = Duration::from_millis(500);
 /// Between two answers of the same kind to one peer: ours asks no oftener than fresh answers are.
