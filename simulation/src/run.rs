@@ -39,9 +39,12 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 /// At rest is who is found at rest so long.
 const STANDS_FOR: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Between two questions of what a node says of all nodes; each fourth is as the admin endpoint asks,
+/// Between two questions of what a node says of all nodes; each fourth may be as the admin endpoint asks,
 /// and brings the alerts of all nodes over the links.
 const SEE_EVERY: Duration = Duration::from_secs(1);
+/// On so many nodes somebody asks so each time; of more, so many at a time do. At most nodes of a large cluster nobody looks, and how they
+/// keep what they know of others then is to be simulated as well.
+pub const LOOKED_AT: usize = 8;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -193,10 +196,12 @@ pub(crate) fn live(machine: &Machine, mut random: Random, request: &Request, unt
         let random = Random::stream(request.seed, &format!("faults of links {}", machine.number));
         spawn(Box::pin(link_faults::inject(wire.clone(), request.faults.clone(), random, calm_at)));
         let asked = machine.clone();
+        let mut random = Random::stream(request.seed, &format!("looks at all nodes {}", machine.number));
+        let nodes = request.nodes as u64;
         spawn(Box::pin(async move {
             for turn in 0_u64.. {
                 sleep(SEE_EVERY).await;
-                asked.see_nodes(turn % 4 == 0).await;
+                asked.see_nodes(turn % 4 == 0 && random.below(nodes) < LOOKED_AT as u64).await;
             }
         }));
     }

@@ -1,18 +1,22 @@
 //! The shell.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, ResponseActFuture, WrapFuture as _};
 use palisade_domain::NodeName;
 use palisade_protocol::{Condition, ConditionReported, LineClass, Nodes, NodesOf, SubscribeAlerts};
 use palisade_supervision::{Asker, Context, Outbox, TreeNode};
-use palisade_wire::frame::Message;
+use palisade_wire::frame::{Digest, Message};
 use palisade_world::{BootNanos, Clock, Link, LinkEvent, Peer, SendError};
 use tokio::sync::oneshot;
 
 use crate::{
     follow::{Followed, Follower},
-    state::{self, ASK_EVERY, FRESH, Heard, State},
+    state::{self, Heard, State},
 };
 
 /// The name of the condition.
@@ -42,6 +46,8 @@ pub struct Wiring {
     pub clock: Arc<dyn Clock>,
     /// Where its condition goes.
     pub conditions: Outbox<ConditionReported>,
+    /// The number of the last question: from a random one on, in each process.
+    pub questions: Arc<AtomicU64>,
 }
 
 /// See the crate's doc.
@@ -58,8 +64,7 @@ impl Peers {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(wiring: Wiring) -> Self {
-        // Later than any number of a process before this one, which asked fewer questions than nanoseconds went by.
-        let state = State::numbered_from(wiring.clock.unix().0);
+        let state = State::numbering_from(Arc::clone(&wiring.questions));
         Self {
             wiring,
             state,
@@ -82,7 +87,7 @@ impl Peers {
                     ctx.at_stake(messages.len() as u64);
                     messages.iter().for_each(|message| peers.heard(&peer, message, ctx));
                 }
-                LinkEvent::Changed { .. } => peers.look(ASK_EVERY),
+                LinkEvent::Changed { .. } => peers.look(false),
             }
             peers.listen(ctx);
         }));
@@ -94,7 +99,9 @@ impl Peers {
                 let rows = (self.wiring.tree)().map(|tree| state::rows(&tree)).unwrap_or_default();
                 let _ = self.tell(peer, &Message::tree(question, rows));
             }
-            Heard::TellAlerts { question, recent } => self.tell_alerts(peer.clone(), question, recent, ctx),
+            Heard::TellAlerts { question, recent, known } => {
+                self.tell_alerts(peer.clone(), question, recent, known, ctx);
+            }
             Heard::Follow { question, recent } => self.follow_here(peer, question, recent, ctx),
             Heard::Followed { question, lines, lost, which } => {
                 // Who followed and does no more is asked for no longer: the peer soon ends by itself.
@@ -106,22 +113,20 @@ impl Peers {
         }
     }
 
-    fn tell_alerts(&self, peer: NodeName, question: u64, recent: u64, ctx: &mut Context<Self>) {
+    fn tell_alerts(&self, peer: NodeName, question: u64, recent: u64, known: Option<Digest>, ctx: &mut Context<Self>) {
         let alerts = self.wiring.alerts.clone();
         let recent = usize::try_from(recent).unwrap_or(usize::MAX);
         let asked = async move {
             let subscribe = SubscribeAlerts { class: LineClass::Policy, recent, follow: false };
             let mut stream = alerts.ask(subscribe, ALERTS_WITHIN).await.ok()?;
             let mut lines = Vec::new();
-            while let Some(line) = stream.lines.recv().await {
-                lines.push(line.trim_end().to_owned());
-            }
+            while stream.lines.recv_many(&mut lines, recent.max(1)).await > 0 {}
             Some(lines)
         };
         ctx.spawn(asked.into_actor(self).map(move |lines, peers, _| {
             // Where our own alerts do not answer, the peer keeps what it knows, and its age shows.
             if let Some(lines) = lines {
-                let _ = peers.tell(&peer, &Message::alerts(question, lines));
+                let _ = peers.tell(&peer, &state::alerts_answer(question, &lines, known));
             }
         }));
     }
@@ -150,14 +155,14 @@ impl Peers {
         self.wiring.alerts.clone()
     }
 
-    pub(crate) fn next_question(&mut self) -> u64 {
+    pub(crate) fn next_question(&self) -> u64 {
         self.state.next_question()
     }
 
-    /// Asks who was not asked within `every`, and says how the links are.
-    fn look(&mut self, every: Duration) {
+    /// Asks who is to be asked now, and says how the links are.
+    fn look(&mut self, fresh: bool) {
         let peers = self.wiring.link.peers();
-        for (peer, questions) in self.state.ask(self.wiring.clock.boot(), &peers, every) {
+        for (peer, questions) in self.state.ask(self.wiring.clock.boot(), &peers, fresh) {
             for question in &questions {
                 let _ = self.tell(&peer, question);
             }
@@ -195,8 +200,8 @@ impl Actor for Peers {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.look(ASK_EVERY);
-        ctx.run_interval(LOOK_EVERY, |peers, _| peers.look(ASK_EVERY));
+        self.look(false);
+        ctx.run_interval(LOOK_EVERY, |peers, _| peers.look(false));
         self.listen(ctx);
     }
 }
@@ -207,9 +212,12 @@ impl Handler<NodesOf> for Peers {
     fn handle(&mut self, question: NodesOf, _: &mut Self::Context) -> Self::Result {
         self.waiting.retain(|waiting| !waiting.is_closed());
         let (answered, answer) = oneshot::channel();
+        if question.fresh {
+            self.state.want(self.wiring.clock.boot());
+        }
         if question.fresh && self.waiting.len() < WAITING {
             self.waiting.push(answered);
-            self.look(FRESH);
+            self.look(true);
         }
         // Without an end to send from, it is over at once.
         let answer = tokio::time::timeout(WITHIN, answer);

@@ -24,7 +24,9 @@ use crate::state::{ASK_EVERY, RECENT, since};
 pub const FOLLOWERS: usize = 4;
 /// Lines that wait for a follower.
 pub const FOLLOWER_LINES: usize = 512;
-/// Bytes of a line that is followed; a longer one counts as lost. All followers together hold 64 MiB of lines at most.
+/// Bytes of a line that is followed; a longer one counts as lost. What is past of a node waits as one: [`RECENT`] lines of this
+/// node, and of each other one as much text as an answer may have; so all followers together hold 64 MiB of lines, and 80 MiB of the past of
+/// 64 peers, at most.
 pub const LONGEST_LINE: usize = 32 << 10;
 /// Who follow this node's alerts from elsewhere, at a time.
 pub const FOLLOWED: usize = 16;
@@ -106,7 +108,11 @@ impl Follower {
         let seen = self.nodes.entry(None).or_default();
         seen.lost = seen.lost.saturating_add(lost);
         seen.due |= lost > 0;
-        self.say(&None, lines);
+        if std::mem::replace(&mut seen.heard, true) {
+            self.say(&None, lines);
+        } else {
+            self.say_past(&None, lines.into_iter().collect());
+        }
     }
 
     /// This node's alerts end, as where their actor begins anew.
@@ -117,7 +123,7 @@ impl Follower {
     }
 
     /// Lines of another.
-    pub fn heard(&mut self, from: &NodeName, mut lines: Vec<String>, lost: u64, which: FollowedLines) {
+    pub fn heard(&mut self, from: &NodeName, mut lines: Vec<Arc<str>>, lost: u64, which: FollowedLines) {
         let Some(seen) = self.nodes.get_mut(&Some(from.clone())) else { return };
         match which {
             FollowedLines::First if seen.heard => {
@@ -132,12 +138,32 @@ impl Follower {
             FollowedLines::Last => seen.ended = true,
             FollowedLines::First | FollowedLines::Next => {}
         }
-        seen.heard = true;
+        let is_past = !mem::replace(&mut seen.heard, true) && which == FollowedLines::First;
         seen.lost = seen.lost.saturating_add(lost);
         seen.due |= lost > 0 || seen.gap || seen.ended;
         seen.last_time = lines.last().and_then(|line| time_of(line)).or(seen.last_time);
         let name = Some(from.clone());
-        self.say(&name, lines.into_iter().map(Arc::from));
+        if is_past {
+            self.say_past(&name, lines);
+        } else {
+            self.say(&name, lines);
+        }
+    }
+
+    /// Once a node: what is past of it takes one place in the queue.
+    fn say_past(&mut self, of: &Option<NodeName>, mut lines: Vec<Arc<str>>) {
+        self.flush();
+        let said = lines.len();
+        lines.retain(|line| line.len() <= LONGEST_LINE);
+        let too_long = said - lines.len();
+        let owed = self.nodes.get(of).is_some_and(|seen| seen.due);
+        let is_full = !lines.is_empty() && (owed || self.out.try_send(NodesLine::Past(lines)).is_err());
+        let lost = if is_full { said } else { too_long };
+        if lost > 0 {
+            let seen = self.nodes.entry(of.clone()).or_default();
+            (seen.lost, seen.due) = (seen.lost.saturating_add(lost as u64), true);
+            self.flush();
+        }
     }
 
     fn say(&mut self, of: &Option<NodeName>, lines: impl IntoIterator<Item = Arc<str>>) {

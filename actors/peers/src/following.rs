@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     actor::{ALERTS_WITHIN, Peers},
     follow::{Asked, FOLLOWER_LINES, FOLLOWERS, Follower},
+    state::RECENT,
 };
 
 /// Lines that are told at a time.
@@ -158,8 +159,10 @@ impl Handler<FollowNodes> for Peers {
             return MessageResult(NodesStream { lines, follows: false });
         }
         let number = self.next_question();
-        self.followers.insert(number, Follower::new(out, question.recent, &self.link_peers()));
-        self.subscribe(To::Here(number), question.recent, ctx);
+        // As much of this node as of each other one.
+        let recent = question.recent.min(usize::try_from(RECENT).unwrap_or(usize::MAX));
+        self.followers.insert(number, Follower::new(out, recent, &self.link_peers()));
+        self.subscribe(To::Here(number), recent, ctx);
         self.look_after_followers();
         MessageResult(NodesStream { lines, follows: true })
     }

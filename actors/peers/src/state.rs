@@ -2,17 +2,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use palisade_domain::NodeName;
 use palisade_protocol::{Condition, NodeSeen, Said};
 use palisade_supervision::{Kind, TreeNode};
-use palisade_wire::frame::{FollowedLines, Message, TreeRow};
+use palisade_wire::frame::{Digest, FollowedLines, KNOWN_ALERTS, LONGEST_ANSWER, Message, TreeRow, line_digest};
 use palisade_world::{BootNanos, LinkState, Peer};
 
-/// Between two askings of a peer of which nobody wants to know: so old is what is shown of one that went out, at most.
+use crate::attribution::attribute;
+
+/// Between two askings of a peer while somebody wants to know of all, and of one that did not answer yet: so old is what is shown of one
+/// that went out while it was looked at, at most.
 pub const ASK_EVERY: Duration = Duration::from_secs(5);
+/// While nobody does, at least: up to half as long again, drawn anew for each question, so that nodes that were linked at once do not ask
+/// at once for ever. Decision: seldom and not never, because what a node last said is wanted just when it can no longer be asked.
+pub const ASK_SELDOM: Duration = Duration::from_secs(60);
+/// Who asked for fresh answers wants to know for so long: longer than between two looks of who looks again and again.
+pub const WANTED_FOR: Duration = Duration::from_secs(10);
 /// Answers younger than this are fresh.
 pub const FRESH: Duration = Duration::from_millis(500);
 /// Between two answers of the same kind to one peer: ours asks no oftener than fresh answers are.
@@ -34,6 +46,8 @@ pub enum Heard {
         question: u64,
         /// How many.
         recent: u64,
+        /// The last that it knows.
+        known: Option<Digest>,
     },
     /// It follows this node's alerts, or still does.
     Follow {
@@ -46,8 +60,8 @@ pub enum Heard {
     Followed {
         /// Of which question.
         question: u64,
-        /// The newest last.
-        lines: Vec<String>,
+        /// The newest last, each as that peer's.
+        lines: Vec<Arc<str>>,
         /// Lost before them.
         lost: u64,
         /// Which they are.
@@ -59,14 +73,14 @@ pub enum Heard {
 
 #[derive(Debug)]
 struct Kept<T> {
-    items: Vec<T>,
+    items: Arc<Vec<T>>,
     omitted: u64,
     came: BootNanos,
 }
 
-impl<T: Clone> Kept<T> {
+impl<T> Kept<T> {
     fn said(&self, now: BootNanos) -> Said<T> {
-        Said { items: self.items.clone(), omitted: self.omitted, age_ms: since(self.came, now).as_millis() as u64 }
+        Said { items: Arc::clone(&self.items), omitted: self.omitted, age_ms: since(self.came, now).as_millis() as u64 }
     }
 }
 
@@ -74,36 +88,104 @@ impl<T: Clone> Kept<T> {
 #[derive(Debug, Default)]
 struct Known {
     tree: Option<Kept<TreeRow>>,
-    alerts: Option<Kept<String>>,
+    alerts: Option<Kept<Arc<str>>>,
+    /// Of the last of its alerts, as it said it.
+    last: Option<Digest>,
+    /// The open question for alerts named that one.
+    named: bool,
     /// The numbers of the last questions, of the tree and of alerts, and when they were asked; none once answered.
     open: [Option<u64>; 2],
     asked: Option<BootNanos>,
+    /// How long after that it is asked again, while nobody wants to know.
+    seldom: Duration,
     /// When it was last answered, by kind.
     told: [Option<BootNanos>; 2],
     unreadable: u64,
 }
 
+impl Known {
+    /// An answer that came.
+    fn alerts(&mut self, now: BootNanos, peer: &NodeName, lines: Vec<String>, omitted: u64, follows: bool) {
+        let last = lines.last().map(|line| line_digest(line));
+        let said = lines.len();
+        let mut lines: Vec<Arc<str>> = lines.into_iter().filter_map(|line| attribute(peer, line)).collect();
+        self.unreadable += u64::from(lines.len() < said);
+        match &mut self.alerts {
+            Some(kept) if follows && self.named => {
+                let items = Arc::make_mut(&mut kept.items);
+                // Those that were left out are the oldest, and the first to be no longer asked for.
+                let recent = usize::try_from(RECENT).unwrap_or(usize::MAX);
+                let over =
+                    (items.len() + lines.len() + usize::try_from(kept.omitted).unwrap_or(0)).saturating_sub(recent);
+                let of_omitted = kept.omitted.min(over as u64);
+                kept.omitted -= of_omitted;
+                items.append(&mut lines);
+                items.drain(..(over - usize::try_from(of_omitted).unwrap_or(0)).min(items.len()));
+                kept.omitted += held_to(items, LONGEST_ANSWER);
+                kept.came = now;
+                self.last = last.or(self.last);
+            }
+            // It was asked for no part: what it says cannot be put anywhere.
+            _ if follows => self.unreadable += 1,
+            kept => {
+                // A name may have made a line longer.
+                let omitted = omitted + held_to(&mut lines, LONGEST_ANSWER);
+                *kept = Some(Kept { items: Arc::new(lines), omitted, came: now });
+                self.last = last;
+            }
+        }
+    }
+}
+
+/// Leaves out the oldest lines, until the others have so many bytes. How many that are.
+fn held_to(lines: &mut Vec<Arc<str>>, bytes: usize) -> u64 {
+    let mut over = lines.iter().map(|line| line.len()).sum::<usize>().saturating_sub(bytes);
+    let is_over = |line: &&Arc<str>| {
+        let is_over = over > 0;
+        over = over.saturating_sub(line.len());
+        is_over
+    };
+    let left_out = lines.iter().take_while(is_over).count();
+    lines.drain(..left_out);
+    left_out as u64
+}
+
 /// All peers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
     known: BTreeMap<NodeName, Known>,
-    questions: u64,
+    /// The number of the last question.
+    questions: Arc<AtomicU64>,
+    wanted_until: BootNanos,
 }
 
 pub(crate) fn since(then: BootNanos, now: BootNanos) -> Duration {
     Duration::from_nanos(now.0.saturating_sub(then.0))
 }
 
+/// Longer than [`ASK_SELDOM`] by up to half of it: questions are numbered from a place that each process draws.
+fn seldom(question: u64) -> Duration {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let share = u32::try_from(question.wrapping_mul(FACTOR) >> 32).unwrap_or(0);
+    ASK_SELDOM + (ASK_SELDOM / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
 impl State {
-    /// Knows nobody, and numbers its questions from here on. A link holds what it could not bring over until it can, for whichever process
-    /// is there then: by another number than those that one before asked by, the answer to an old question is not taken for a new one.
+    /// Knows nothing. Questions go on from this number: two lives of a node must not ask by the same.
     #[must_use]
-    pub fn numbered_from(first: u64) -> Self {
-        Self { known: BTreeMap::new(), questions: first }
+    pub fn numbering_from(questions: Arc<AtomicU64>) -> Self {
+        Self { known: BTreeMap::new(), questions, wanted_until: BootNanos(0) }
     }
 
-    /// Whom to ask now: those that are linked and were not asked within `every`. Peers that the link no longer has are forgotten.
-    pub fn ask(&mut self, now: BootNanos, peers: &[Peer], every: Duration) -> Vec<(NodeName, [Message; 2])> {
+    /// Somebody wants to know of all.
+    pub fn want(&mut self, now: BootNanos) {
+        let wanted_for = u64::try_from(WANTED_FOR.as_nanos()).unwrap_or(u64::MAX);
+        self.wanted_until = BootNanos(now.0.saturating_add(wanted_for));
+    }
+
+    /// Whom to ask now: those that are linked and were not asked for as long as anybody's wish to know allows; `fresh`: by who waits
+    /// for it. Peers that the link no longer has are forgotten.
+    pub fn ask(&mut self, now: BootNanos, peers: &[Peer], fresh: bool) -> Vec<(NodeName, [Message; 2])> {
         let names: BTreeSet<&NodeName> = peers.iter().map(|peer| &peer.name).collect();
         self.known.retain(|name, _| names.contains(name));
         let mut asks = Vec::new();
@@ -114,23 +196,29 @@ impl State {
                 (known.open, known.asked) = ([None; 2], None);
                 continue;
             }
+            let is_owed = known.open.iter().any(Option::is_some);
+            let every = match fresh {
+                true => FRESH,
+                false if is_owed || now.0 < self.wanted_until.0 => ASK_EVERY,
+                false => known.seldom,
+            };
             if known.asked.is_some_and(|asked| since(asked, now) < every) {
                 continue;
             }
-            let (tree, alerts) = (self.questions + 1, self.questions + 2);
-            self.questions = alerts;
-            (known.open, known.asked) = ([Some(tree), Some(alerts)], Some(now));
-            let questions =
-                [Message::AskTree { question: tree }, Message::AskAlerts { question: alerts, recent: RECENT }];
+            let [tree, alerts] = [(); 2].map(|()| number(&self.questions));
+            (known.open, known.asked, known.seldom) = ([Some(tree), Some(alerts)], Some(now), seldom(tree));
+            let last = known.last.filter(|_| peer.speaks >= Some(KNOWN_ALERTS));
+            known.named = last.is_some();
+            let of_alerts = Message::AskAlerts { question: alerts, recent: RECENT, known: last };
+            let questions = [Message::AskTree { question: tree }, of_alerts];
             asks.push((peer.name.clone(), questions));
         }
         asks
     }
 
     /// The number of a question that is asked now.
-    pub fn next_question(&mut self) -> u64 {
-        self.questions += 1;
-        self.questions
+    pub fn next_question(&self) -> u64 {
+        number(&self.questions)
     }
 
     /// A message of a peer.
@@ -145,25 +233,30 @@ impl State {
         };
         match Message::read(message) {
             Ok(Message::AskTree { question }) if may_tell(0) => return Heard::TellTree { question },
-            Ok(Message::AskAlerts { question, recent }) if may_tell(1) => {
-                return Heard::TellAlerts { question, recent: recent.min(RECENT) };
+            Ok(Message::AskAlerts { question, recent, known }) if may_tell(1) => {
+                return Heard::TellAlerts { question, recent: recent.min(RECENT), known };
             }
             Ok(Message::AskTree { .. } | Message::AskAlerts { .. }) => {}
             Ok(Message::FollowAlerts { question, recent }) => {
                 return Heard::Follow { question, recent: recent.min(RECENT) };
             }
             Ok(Message::Followed { question, lines, lost, which }) => {
+                let said = lines.len();
+                let lines: Vec<Arc<str>> = lines.into_iter().filter_map(|line| attribute(peer, line)).collect();
+                let nobodys = (said - lines.len()) as u64;
+                known.unreadable += u64::from(nobodys > 0);
+                let lost = lost.saturating_add(nobodys);
                 return Heard::Followed { question, lines, lost, which };
             }
             Ok(Message::Tree { question, rows, omitted }) => {
                 // An answer to what was not asked, or was asked anew since, is older than what is known.
                 if known.open[0].take_if(|open| *open == question).is_some() {
-                    known.tree = Some(Kept { items: rows, omitted, came: now });
+                    known.tree = Some(Kept { items: Arc::new(rows), omitted, came: now });
                 }
             }
-            Ok(Message::Alerts { question, lines, omitted }) => {
+            Ok(Message::Alerts { question, lines, omitted, follows }) => {
                 if known.open[1].take_if(|open| *open == question).is_some() {
-                    known.alerts = Some(Kept { items: lines, omitted, came: now });
+                    known.alerts(now, peer, lines, omitted, follows);
                 }
             }
             Err(error) => {
@@ -215,6 +308,19 @@ pub fn condition(peers: &[Peer], troubles: &[String]) -> Condition {
     let doubled = peers.iter().filter_map(|peer| Some(format!("{}: {}", peer.name, peer.doubled.as_ref()?)));
     let all: Vec<String> = troubles.iter().cloned().chain(doubled).chain(out).collect();
     if all.is_empty() { Condition::Good } else { Condition::Degraded(all.join("; ")) }
+}
+
+fn number(questions: &AtomicU64) -> u64 {
+    questions.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+}
+
+/// The answer to who asks for these alerts, and knows one of them.
+#[must_use]
+pub fn alerts_answer(question: u64, lines: &[Arc<str>], known: Option<Digest>) -> Message {
+    let plain = |lines: &[Arc<str>]| lines.iter().map(|line| line.trim_end().to_owned()).collect();
+    let place = known.and_then(|known| lines.iter().rposition(|line| line_digest(line.trim_end()) == known));
+    let after = place.and_then(|place| Message::alerts_after_known(question, plain(&lines[place + 1..])));
+    after.unwrap_or_else(|| Message::alerts(question, plain(lines)))
 }
 
 /// A tree as rows for another node.

@@ -1,7 +1,7 @@
 //! The state alone, and two actors over links in memory.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use palisade_domain::{NodeName, Refusal, UnixNanos};
 use palisade_protocol::{AlertStream, Condition, ConditionReported, FollowNodes, NodesLine, NodesOf, SubscribeAlerts};
 use palisade_supervision::{Address, ChildSpec, Context, Overflow, Supervisor, Tree};
-use palisade_wire::frame::{FollowedLines, Message};
+use palisade_wire::frame::{FollowedLines, LONGEST_ANSWER, Message};
 use palisade_world::{BootNanos, Clock, Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 use tokio::sync::{
     Notify,
@@ -24,7 +24,7 @@ use tokio::sync::{
 use crate::{
     Peers, Wiring,
     follow::{Asked, FOLLOWED, FOLLOWERS, Followed, Follower, LEASE},
-    state::{ANSWER_EVERY, ASK_EVERY, Heard, RECENT, State, condition},
+    state::{ANSWER_EVERY, ASK_EVERY, ASK_SELDOM, Heard, RECENT, State, WANTED_FOR, alerts_answer, condition},
 };
 
 const LINKED: LinkState = LinkState::Linked { since: UnixNanos(1) };
@@ -34,11 +34,23 @@ fn node(name: &str) -> NodeName {
 }
 
 fn peer(name: &str, state: LinkState) -> Peer {
-    Peer { name: node(name), address: None, dialled: true, state, counts: LinkCounts::default(), doubled: None }
+    Peer {
+        name: node(name),
+        address: None,
+        dialled: true,
+        state,
+        counts: LinkCounts::default(),
+        doubled: None,
+        speaks: Some(2),
+    }
 }
 
 fn out() -> LinkState {
     LinkState::Out { why: "it does not answer".into(), since: UnixNanos(0) }
+}
+
+fn state() -> State {
+    State::numbering_from(Arc::default())
 }
 
 const fn at(seconds: u64) -> BootNanos {
@@ -47,16 +59,20 @@ const fn at(seconds: u64) -> BootNanos {
 
 #[test]
 fn unit_peers_ask_who_is_linked_now_and_then_and_keep_the_last_answer_with_its_age() {
-    let mut state = State::default();
+    let mut state = state();
     let peers = [peer("a", LINKED), peer("b", out())];
-    let asks = state.ask(at(1), &peers, ASK_EVERY);
-    let [(name, [Message::AskTree { question }, Message::AskAlerts { question: of_alerts, recent: RECENT }])] =
-        asks.as_slice()
+    let asks = state.ask(at(1), &peers, false);
+    let [
+        (
+            name,
+            [Message::AskTree { question }, Message::AskAlerts { question: of_alerts, recent: RECENT, known: None }],
+        ),
+    ] = asks.as_slice()
     else {
         panic!("{asks:?}")
     };
     assert_eq!(*name, node("a"));
-    assert_eq!(state.ask(at(3), &peers, ASK_EVERY), []);
+    assert_eq!(state.ask(at(3), &peers, false), []);
     assert!(state.is_waiting(&peers));
     let row = palisade_wire::frame::TreeRow { name: "palisade".into(), ..Default::default() };
     assert_eq!(state.heard(at(2), &node("a"), &Message::tree(*question, [row.clone()]).write()), Heard::Nothing);
@@ -67,14 +83,125 @@ fn unit_peers_ask_who_is_linked_now_and_then_and_keep_the_last_answer_with_its_a
     state.heard(at(3), &node("a"), &Message::tree(*question, []).write());
     state.heard(at(3), &node("a"), &Message::tree(77, []).write());
     let gone = [peer("a", out())];
-    assert_eq!(state.ask(at(9), &gone, ASK_EVERY), []);
+    assert_eq!(state.ask(at(9), &gone, false), []);
     let nodes = state.nodes(at(10), gone.to_vec());
     let tree = nodes[0].tree.as_ref().expect("kept, though it is out");
-    assert_eq!((tree.items.as_slice(), tree.age_ms), (&[row][..], 8000));
+    assert_eq!((&tree.items[..], tree.age_ms), (&[row][..], 8000));
     // It comes back: it is asked at once, and what it once owed is owed no more.
-    assert_eq!(state.ask(at(10), &peers[..1], ASK_EVERY).len(), 1);
-    assert_eq!(state.ask(at(11), &[], ASK_EVERY), []);
+    assert_eq!(state.ask(at(10), &peers[..1], false).len(), 1);
+    assert_eq!(state.ask(at(11), &[], false), []);
     assert_eq!(state.nodes(at(11), vec![peer("a", LINKED)])[0].tree, None, "forgotten with the peer");
+}
+
+/// The alerts that are shown of `a`, and how many it left out.
+fn alerts(state: &State) -> (Vec<String>, u64) {
+    let said = state.nodes(at(0), vec![peer("a", LINKED)]).remove(0).alerts.expect("told");
+    let numbers = said.items.iter().map(|line| line.replace(",\"node\":\"a\"", ""));
+    (numbers.collect(), said.omitted)
+}
+
+/// `{"time":3,"node":"a"}`, as `a` writes its alerts, with the line feed.
+fn own_lines(times: std::ops::Range<u64>) -> Vec<Arc<str>> {
+    times.map(|time| Arc::from(format!("{{\"time\":{time},\"node\":\"a\"}}\n"))).collect()
+}
+
+#[test]
+fn unit_peers_ask_seldom_while_nobody_wants_to_know_and_often_while_somebody_does() {
+    let mut state = state();
+    let peers = [peer("a", LINKED)];
+    let answer = |state: &mut State, seconds| {
+        let asks = state.ask(at(seconds), &peers, false);
+        let [(_, [Message::AskTree { question }, Message::AskAlerts { question: of_alerts, .. }])] = asks[..] else {
+            return false;
+        };
+        state.heard(at(seconds), &node("a"), &Message::tree(question, []).write());
+        state.heard(at(seconds), &node("a"), &Message::alerts(of_alerts, vec![]).write());
+        true
+    };
+    let times =
+        |state: &mut State, range: std::ops::Range<u64>| range.filter(|second| answer(state, *second)).collect();
+    let idle: Vec<u64> = times(&mut state, 1..1000);
+    let between = || idle.windows(2).map(|two| two[1] - two[0]);
+    let seldom = ASK_SELDOM.as_secs();
+    assert!(idle[0] == 1 && between().all(|gap| (seldom..=seldom * 3 / 2 + 1).contains(&gap)), "{idle:?}");
+    assert!(between().collect::<BTreeSet<u64>>().len() > 3, "not all at the same distance: {idle:?}");
+    state.want(at(1000));
+    let wanted: Vec<u64> = times(&mut state, 1000..1000 + WANTED_FOR.as_secs());
+    assert_eq!(wanted.len() as u64, WANTED_FOR.as_secs() / ASK_EVERY.as_secs(), "{wanted:?}");
+    // Who waits is not put off, and who did not answer is asked again.
+    assert_eq!(state.ask(at(1031), &peers, true).len(), 1);
+    assert_eq!(state.ask(at(1035), &peers, false).len(), 0);
+    assert_eq!(state.ask(at(1036), &peers, false).len(), 1);
+}
+
+#[test]
+fn unit_peers_number_their_questions_on_from_where_another_life_did_not_ask() {
+    let questions = Arc::new(AtomicU64::new(u64::MAX));
+    let mut state = State::numbering_from(Arc::clone(&questions));
+    let asks = state.ask(at(1), &[peer("a", LINKED)], false);
+    assert!(
+        matches!(asks[0].1, [Message::AskTree { question: 0 }, Message::AskAlerts { question: 1, .. }]),
+        "{asks:?}"
+    );
+    assert_eq!(State::numbering_from(questions).next_question(), 2, "the actor began anew, the process did not");
+}
+
+#[test]
+fn unit_peers_answer_only_the_alerts_that_the_asker_does_not_know() {
+    let mut state = state();
+    let peers = [peer("a", LINKED)];
+    let mut second = 0;
+    let mut learn = |state: &mut State, lines: &[Arc<str>]| {
+        second += 10;
+        let asks = state.ask(at(second), &peers, true);
+        let [_, Message::AskAlerts { question, known, .. }] = asks[0].1 else { panic!("{asks:?}") };
+        let answer = alerts_answer(question, lines, known);
+        let Message::Alerts { lines: ref said, .. } = answer else { panic!("{answer:?}") };
+        state.heard(at(second), &node("a"), &answer.write());
+        said.len()
+    };
+    let shown = |times: std::ops::Range<u64>| times.map(|time| format!("{{\"time\":{time}}}")).collect::<Vec<_>>();
+    assert_eq!((learn(&mut state, &own_lines(0..3)), alerts(&state)), (3, (shown(0..3), 0)));
+    assert_eq!((learn(&mut state, &own_lines(0..3)), alerts(&state)), (0, (shown(0..3), 0)), "nothing is new");
+    assert_eq!((learn(&mut state, &own_lines(0..5)), alerts(&state)), (2, (shown(0..5), 0)));
+    // More came than are asked for: the oldest are no longer shown.
+    assert_eq!((learn(&mut state, &own_lines(4..104)), alerts(&state)), (99, (shown(4..104), 0)));
+    // It began anew, and knows none of these: what it has now is all.
+    assert_eq!((learn(&mut state, &own_lines(200..201)), alerts(&state)), (1, (shown(200..201), 0)));
+    assert_eq!((learn(&mut state, &[]), alerts(&state)), (0, (vec![], 0)));
+    assert_eq!((learn(&mut state, &own_lines(300..301)), alerts(&state)), (1, (shown(300..301), 0)));
+}
+
+#[test]
+fn unit_peers_name_what_they_know_to_no_peer_of_an_older_version_and_take_no_part_that_they_did_not_ask_for() {
+    let mut state = state();
+    let older = [Peer { speaks: Some(1), ..peer("a", LINKED) }];
+    for turn in 0..3 {
+        let asks = state.ask(at(10 * turn), &older, true);
+        let [_, Message::AskAlerts { question, known: None, .. }] = asks[0].1 else { panic!("{asks:?}") };
+        let part = Message::alerts_after_known(question, vec!["{\"time\":9,\"node\":\"a\"}".into()]).expect("it fits");
+        let whole = Message::alerts(question, vec!["{\"time\":1,\"node\":\"a\"}".into()]);
+        let answer = if turn == 1 { part } else { whole };
+        state.heard(at(10 * turn), &node("a"), &answer.write());
+        assert_eq!(alerts(&state), (vec!["{\"time\":1}".to_owned()], 0));
+    }
+    assert_eq!(state.nodes(at(30), older.to_vec())[0].unreadable, 1);
+}
+
+#[test]
+fn unit_peers_keep_bounded_text_of_a_peer_and_count_what_that_leaves_out() {
+    let mut state = state();
+    let long = |time: u64| format!("{{\"time\":{time},\"node\":\"a\",\"x\":\"{}\"}}", "x".repeat(LONGEST_ANSWER / 4));
+    let peers = [peer("a", LINKED)];
+    for turn in 0..6 {
+        let asks = state.ask(at(10 * turn), &peers, true);
+        let [_, Message::AskAlerts { question, known, .. }] = asks[0].1 else { panic!("{asks:?}") };
+        let lines: Vec<Arc<str>> = (0..=turn).map(|time| Arc::from(long(time))).collect();
+        state.heard(at(10 * turn), &node("a"), &alerts_answer(question, &lines, known).write());
+        let (lines, omitted) = alerts(&state);
+        assert!(lines.iter().map(String::len).sum::<usize>() <= LONGEST_ANSWER);
+        assert_eq!(lines.len() as u64 + omitted, turn + 1);
+    }
 }
 
 #[test]
@@ -97,13 +224,13 @@ fn unit_peers_take_no_answer_to_a_question_that_a_process_before_asked() {
 
 #[test]
 fn unit_peers_answer_no_oftener_than_they_say_and_count_what_they_do_not_understand() {
-    let mut state = State::default();
+    let mut state = state();
     let ask = |question| Message::AskTree { question }.write();
     assert_eq!(state.heard(at(1), &node("a"), &ask(1)), Heard::TellTree { question: 1 });
     assert_eq!(state.heard(at(1), &node("a"), &ask(2)), Heard::Nothing);
     assert_eq!(state.heard(at(1), &node("b"), &ask(3)), Heard::TellTree { question: 3 }, "each for itself");
-    let alerts = Message::AskAlerts { question: 4, recent: u64::MAX }.write();
-    assert_eq!(state.heard(at(1), &node("a"), &alerts), Heard::TellAlerts { question: 4, recent: RECENT });
+    let alerts = Message::AskAlerts { question: 4, recent: u64::MAX, known: None }.write();
+    assert_eq!(state.heard(at(1), &node("a"), &alerts), Heard::TellAlerts { question: 4, recent: RECENT, known: None });
     let later = BootNanos(at(1).0 + u64::try_from(ANSWER_EVERY.as_nanos()).expect("short"));
     assert_eq!(state.heard(later, &node("a"), &ask(5)), Heard::TellTree { question: 5 });
     state.heard(at(2), &node("a"), b"rubbish");
@@ -268,6 +395,7 @@ async fn start(name: &str, hub: &Arc<Hub>, clock: &Arc<Paused>) -> (Tree, Addres
         alerts: rest.asker(),
         clock: Arc::<Paused>::clone(clock),
         conditions: rest.outbox(Overflow::Refuse),
+        questions: Arc::default(),
     };
     let peers = supervisor.add(ChildSpec::new("peers", move |_| Peers::new(wiring.clone())));
     (supervisor.start(|gave_up| panic!("{gave_up}")).await.expect("it starts"), peers)
@@ -292,7 +420,7 @@ fn unit_peers_show_each_other_their_trees_and_alerts_and_say_how_old_they_are_wh
             (tree.items[0].name.as_str(), tree.items[0].state.as_str(), tree.items[0].restarts),
             ("b", "backing-off", 3)
         );
-        assert_eq!((alerts.items.len(), alerts.items[99].as_str()), (100, "{\"n\":99}"));
+        assert_eq!((alerts.items.len(), &*alerts.items[99]), (100, "{\"n\":99,\"node\":\"b\"}"));
         assert!(tree.age_ms < 10 && alerts.age_ms < 10, "asked anew: {} {}", tree.age_ms, alerts.age_ms);
         *hub.out.lock().expect("whole") = true;
         tokio::time::sleep(Duration::from_secs(30)).await;
@@ -307,23 +435,28 @@ fn unit_peers_show_each_other_their_trees_and_alerts_and_say_how_old_they_are_wh
 }
 
 /// A mark as words, an alert as its text.
-fn words(line: NodesLine) -> String {
+fn words(line: NodesLine) -> Vec<String> {
     match line {
-        NodesLine::Alert(text) => text.to_string(),
+        NodesLine::Past(lines) => lines.iter().map(ToString::to_string).collect(),
+        NodesLine::Alert(text) => vec![text.to_string()],
         NodesLine::Mark { peer, lost, gap, ended } => {
             let name = peer.as_ref().map_or("here", |peer| peer.name.as_str());
             let linked = peer.as_ref().is_none_or(|peer| peer.state.is_linked());
-            format!("{name} linked {linked} lost {lost} gap {gap} ended {ended}")
+            vec![format!("{name} linked {linked} lost {lost} gap {gap} ended {ended}")]
         }
     }
 }
 
 fn all_of(lines: &mut mpsc::Receiver<NodesLine>) -> Vec<String> {
-    std::iter::from_fn(|| lines.try_recv().ok()).map(words).collect()
+    std::iter::from_fn(|| lines.try_recv().ok()).flat_map(words).collect()
 }
 
 fn line(time: u64) -> String {
     format!("{{\"time\":{time}}}")
+}
+
+fn plain(times: std::ops::Range<u64>) -> Vec<Arc<str>> {
+    times.map(|time| Arc::from(line(time))).collect()
 }
 
 #[test]
@@ -332,12 +465,22 @@ fn unit_peers_follower_that_is_slow_is_told_what_it_missed_of_whom() {
     let mut follower = Follower::new(out, 10, &[peer("a", LINKED)]);
     let marks = ["here linked true lost 0 gap false ended false", "a linked true lost 0 gap false ended false"];
     assert_eq!(all_of(&mut lines), marks);
-    follower.heard(&node("a"), (0..10).map(line).collect(), 3, FollowedLines::First);
+    follower.heard(&node("a"), plain(0..2), 3, FollowedLines::First);
     let [mark, rest @ ..] = &all_of(&mut lines)[..] else { panic!("no mark") };
     assert_eq!(mark, "a linked true lost 3 gap false ended false", "what it lost on the way stands before what came");
-    assert_eq!(*rest, [line(0), line(1), line(2)]);
+    assert_eq!(*rest, [line(0), line(1)]);
+    follower.heard(&node("a"), plain(2..12), 0, FollowedLines::Next);
+    assert_eq!(all_of(&mut lines), (2..6).map(line).collect::<Vec<_>>());
     follower.own([Arc::from("own")], 0);
-    assert_eq!(all_of(&mut lines), ["a linked true lost 7 gap false ended false", "own"], "seven found no room");
+    assert_eq!(all_of(&mut lines), ["a linked true lost 6 gap false ended false", "own"], "six found no room");
+    // What is past of a node takes one place, and is lost as a whole.
+    follower.look(&[peer("a", LINKED), peer("b", LINKED), peer("c", LINKED)]);
+    (0..2).for_each(|_| follower.own([Arc::from("own")], 0));
+    follower.heard(&node("b"), plain(0..3), 0, FollowedLines::First);
+    let marked = |name, lost| format!("{name} linked true lost {lost} gap false ended false");
+    assert_eq!(all_of(&mut lines), [marked("b", 0), marked("c", 0), "own".into(), "own".into()]);
+    follower.heard(&node("c"), plain(0..3), 0, FollowedLines::First);
+    assert_eq!(all_of(&mut lines), [vec![marked("b", 3)], (0..3).map(line).collect()].concat());
     drop(lines);
     follower.look(&[]);
     assert!(follower.is_gone());
@@ -350,7 +493,7 @@ fn unit_peers_follower_is_told_where_lines_may_be_missing_and_never_one_twice() 
     all_of(&mut lines);
     assert!(matches!(follower.ask(at(1), 7)[..], [(_, Message::FollowAlerts { question: 7, recent: 2 })]));
     assert_eq!(follower.ask(at(2), 7), []);
-    follower.heard(&node("a"), vec![line(1), line(2)], 0, FollowedLines::First);
+    follower.heard(&node("a"), plain(1..3), 0, FollowedLines::First);
     assert_eq!(all_of(&mut lines), [line(1), line(2)]);
     // Out, for longer than it goes on telling: it tells anew, from what is known on.
     follower.look(&[peer("a", out_since(4))]);
@@ -358,14 +501,14 @@ fn unit_peers_follower_is_told_where_lines_may_be_missing_and_never_one_twice() 
     assert_eq!(all_of(&mut lines), ["a linked false lost 0 gap false ended false"], "once");
     follower.look(&[peer("a", LINKED)]);
     assert!(matches!(follower.ask(at(3), 7)[..], [(_, Message::FollowAlerts { recent: RECENT, .. })]));
-    follower.heard(&node("a"), vec![line(1), line(2), line(3)], 0, FollowedLines::First);
+    follower.heard(&node("a"), plain(1..4), 0, FollowedLines::First);
     assert_eq!(all_of(&mut lines), ["a linked true lost 0 gap false ended false".to_owned(), line(3)]);
     // It began anew, and no longer has what was heard last.
-    follower.heard(&node("a"), vec![line(8), line(9)], 0, FollowedLines::First);
+    follower.heard(&node("a"), plain(8..10), 0, FollowedLines::First);
     assert_eq!(all_of(&mut lines), ["a linked true lost 0 gap true ended false".to_owned(), line(8), line(9)]);
     follower.heard(&node("a"), vec![], 0, FollowedLines::Last);
     assert_eq!(all_of(&mut lines), ["a linked true lost 0 gap false ended true"]);
-    follower.heard(&node("stranger"), vec![line(1)], 0, FollowedLines::First);
+    follower.heard(&node("stranger"), plain(1..2), 0, FollowedLines::First);
     assert_eq!(all_of(&mut lines), Vec::<String>::new());
 }
 
@@ -415,15 +558,16 @@ fn unit_peers_show_the_alerts_of_all_as_they_come_and_mark_who_goes_out_and_come
         let mut stream = a.ask(FollowNodes { recent: 2 }, Duration::from_secs(3)).await.expect("answered");
         assert!(stream.follows);
         pause(2).await;
-        let past = ["{\"n\":0}", "{\"n\":1}"];
+        let own = ["{\"n\":0}", "{\"n\":1}"];
+        let others = ["{\"n\":0,\"node\":\"b\"}", "{\"n\":1,\"node\":\"b\"}"];
         let marks = ["here linked true lost 0 gap false ended false", "b linked true lost 0 gap false ended false"];
-        assert_eq!(all_of(&mut stream.lines), [marks, past, past].concat());
+        assert_eq!(all_of(&mut stream.lines), [marks, own, others].concat());
         hub.raise("b", "{\"time\":5}\n");
         hub.raise("a", "own\n");
         pause(1).await;
         let mut came = all_of(&mut stream.lines);
         came.sort_unstable();
-        assert_eq!(came, ["own", "{\"time\":5}"]);
+        assert_eq!(came, ["own", "{\"node\":\"b\",\"time\":5}"]);
         // What b's own alerts did not get rid of is counted, and said with the next.
         hub.alerts.lock().expect("whole").iter().for_each(|(_, _, missed)| missed.store(4, Ordering::Relaxed));
         hub.raise("b", "{\"time\":6}\n");

@@ -59,6 +59,8 @@ pub enum NodesLine {
         /// No more come of it: too many follow its alerts, or it no longer tells them.
         ended: bool,
     },
+    /// The past alerts of a node, the newest last, before all others of it: who filters them knows which were the last.
+    Past(Vec<Arc<str>>),
     /// An alert: JSON, without a line feed.
     Alert(Arc<str>),
 }
@@ -71,7 +73,7 @@ pub struct NodeSeen {
     /// Its tree as it last said.
     pub tree: Option<Said<TreeRow>>,
     /// Its last alerts as it last said: JSON, the newest last.
-    pub alerts: Option<Said<String>>,
+    pub alerts: Option<Said<Arc<str>>>,
     /// Messages of it that could not be read.
     pub unreadable: u64,
 }
@@ -79,8 +81,8 @@ pub struct NodeSeen {
 /// What a node said, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said<T> {
-    /// What.
-    pub items: Vec<T>,
+    /// What. Shared with who keeps it: it is asked for oftener than it changes.
+    pub items: Arc<Vec<T>>,
     /// What it left out for want of room.
     pub omitted: u64,
     /// Milliseconds since it came.

@@ -195,6 +195,8 @@ pub struct NodeMark {
 pub enum AllLine {
     /// Of a node that went out or came back, or of which lines are missing.
     Mark(Box<NodeMark>),
+    /// Past alerts of one node, the newest last.
+    Past(Vec<Arc<str>>),
     /// An alert: JSON without a line feed.
     Alert(Arc<str>),
 }

@@ -443,7 +443,7 @@ async fn alerts_of_all(view: &View, query: &AlertQuery, filter: Filter) -> HttpR
         return match view.follow_all(if filter.is_open() { query.recent } else { usize::MAX }).await {
             Ok(lines) => HttpResponse::Ok()
                 .insert_header((header::CONTENT_TYPE, "application/jsonl"))
-                .streaming(body_of_all(lines, filter, query.limit)),
+                .streaming(body_of_all(lines, filter, query.recent, query.limit)),
             Err(error) => unavailable(&error),
         };
     }
@@ -461,13 +461,15 @@ async fn alerts_of_all(view: &View, query: &AlertQuery, filter: Filter) -> HttpR
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).body(text)
 }
 
-/// Each poll takes one line. Marks are no alerts: no filter keeps them back, and no limit counts them.
+/// Each poll takes one line, or what is past of one node: of that the last `recent` that are let through. Marks are no alerts: no filter
+/// keeps them back, and no limit counts them.
 fn body_of_all(
     lines: AllLines,
     filter: Filter,
+    recent: usize,
     limit: Option<u64>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold((lines, filter, limit), async |(mut lines, filter, left)| {
+    stream::unfold((lines, filter, limit), async move |(mut lines, filter, left)| {
         if left == Some(0) {
             return None;
         }
@@ -476,6 +478,16 @@ fn body_of_all(
                 AllLine::Mark(mark) => {
                     let text = json!(mark).to_string() + "\n";
                     return Some((Ok(Bytes::from(text)), (lines, filter, left)));
+                }
+                AllLine::Past(past) => {
+                    let admitted: Vec<&Arc<str>> = past.iter().filter(|line| filter.admits(line)).collect();
+                    let most = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+                    let shown = admitted[admitted.len().saturating_sub(recent)..].iter().take(most);
+                    let count = shown.len() as u64;
+                    let text: String = shown.flat_map(|line| [&***line, "\n"]).collect();
+                    if count > 0 {
+                        return Some((Ok(Bytes::from(text)), (lines, filter, left.map(|left| left - count))));
+                    }
                 }
                 AllLine::Alert(line) if filter.admits(&line) => {
                     let text = format!("{line}\n");

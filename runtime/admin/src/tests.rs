@@ -77,7 +77,9 @@ impl AdminView for Sample {
     async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError> {
         let AllAlerts { marks, lines } = self.alerts_of_all(recent).await?;
         let marks = marks.into_iter().map(|mark| AllLine::Mark(Box::new(mark)));
-        let lines = lines.into_iter().map(|line| AllLine::Alert(Arc::from(line)));
+        let mut past: Vec<Arc<str>> = lines.into_iter().map(Arc::from).collect();
+        let new = past.split_off(past.len().min(2));
+        let lines = [AllLine::Past(past)].into_iter().chain(new.into_iter().map(AllLine::Alert));
         let late = NodeMark { note: Some("out".into()), ..NodeMark::default() };
         Ok(Box::pin(futures_util::stream::iter(marks.chain(lines).chain([AllLine::Mark(Box::new(late))]))))
     }
@@ -509,6 +511,8 @@ async fn unit_admin_tells_of_all_nodes_and_marks_each_before_the_alerts() {
     };
     let followed = chunked(&bed.unix(&get("/v1/alerts?nodes=all&follow=true&verdict=denied", "")).await);
     assert_eq!(shown(&followed), ["\"here\"", "\"out\"", "0", "2", "\"out\""]);
+    let coming = chunked(&bed.unix(&get("/v1/alerts?nodes=all&follow=true&recent=0&verdict=denied", "")).await);
+    assert_eq!(shown(&coming), ["\"here\"", "\"out\"", "2", "\"out\""], "of what is past no more than was asked for");
     let limited = chunked(&bed.unix(&get("/v1/alerts?nodes=all&follow=true&limit=1", "")).await);
     assert_eq!(shown(&limited), ["\"here\"", "\"out\"", "0"]);
     for wrong in ["nodes=all&follow=true&filter=all", "nodes=all&filter=system", "nodes=some"] {

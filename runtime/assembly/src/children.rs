@@ -1,6 +1,6 @@
 //! What each actor is built from, at each of its starts.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use palisade_alerts::{Alerts, state::Names};
 use palisade_domain::Slot;
@@ -100,12 +100,15 @@ pub fn peers(
     alerts: Asker<SubscribeAlerts>,
     conditions: Outbox<ConditionReported>,
 ) -> ChildSpec<Peers> {
+    let mut first = [0; 8];
+    linked.rng.fill(&mut first);
     let wiring = palisade_peers::Wiring {
         link: Arc::clone(&linked.link),
         tree: Arc::clone(&linked.tree),
         alerts,
         clock: Arc::clone(&ports.clock),
         conditions,
+        questions: Arc::new(AtomicU64::new(u64::from_le_bytes(first))),
     };
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Peers::new(wiring.clone())))
 }

@@ -46,7 +46,7 @@ use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{Asker, BuildError, Kept, Outbox, Place, Supervisor};
 use palisade_world::{
     AlertSink, Clock, Containers, Enforcement, LastGood, Link, Membership, PasswdReader, PolicyDirectory, RecordSource,
-    TraceStore,
+    Rng, TraceStore,
 };
 
 pub use plant::plant;
@@ -86,6 +86,8 @@ pub struct Linked {
     pub tree: OwnTree,
     /// Where the links run.
     pub place: Arc<dyn Place>,
+    /// Where questions to peers begin to be numbered: never twice at the same place.
+    pub rng: Arc<dyn Rng>,
 }
 
 /// Where policies come from.

@@ -51,6 +51,7 @@ struct View {
     address: Option<SocketAddr>,
     /// Why another connection in place of the one that stands was refused.
     not_renewed: Option<String>,
+    speaks: Option<u32>,
 }
 
 #[derive(Default)]
@@ -80,7 +81,13 @@ impl Entry {
             queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
             lives: Mutex::default(),
-            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial, not_renewed: None }),
+            view: Mutex::new(View {
+                dial,
+                state: LinkState::Connecting,
+                address: dial,
+                not_renewed: None,
+                speaks: None,
+            }),
             counts: Counters::default(),
         }
     }
@@ -195,10 +202,11 @@ impl Entry {
         }
     }
 
-    /// The link stands. What it is now, where that is news.
-    pub(crate) fn linked(&self, now: UnixNanos) -> Option<LinkState> {
+    /// The link stands, in this version of the protocol. What it is now, where that is news.
+    pub(crate) fn linked(&self, now: UnixNanos, version: u32) -> Option<LinkState> {
         let mut view = held(&self.view);
         view.not_renewed = None;
+        view.speaks = Some(version);
         self.counts.linked.fetch_add(1, Ordering::Relaxed);
         if view.state.is_linked() {
             return None;
@@ -277,6 +285,7 @@ impl Entry {
             state: view.state.clone(),
             counts,
             doubled: held(&self.lives).doubled(now),
+            speaks: view.speaks,
         }
     }
 }

@@ -111,13 +111,13 @@ async fn say(connection: &Connection, tell: &mut SendStream, frame: &Frame) -> R
     }
 }
 
-/// Says who we are to a node that we dialled, and hears what it has of us.
+/// Says who we are to a node that we dialled, and hears what it has of us and in which version it speaks from now on.
 pub(crate) async fn greet(
     shared: &Shared,
     connection: &Connection,
     called: &palisade_domain::NodeName,
     taken: Option<Place>,
-) -> Result<(Option<Place>, (SendStream, FrameReader)), Ended> {
+) -> Result<(Option<Place>, u32, (SendStream, FrameReader)), Ended> {
     let opened = tokio::time::timeout(WITHIN, connection.open_bi()).await;
     let (mut tell, heard) = match opened {
         Ok(opened) => opened.map_err(|error| Ended::of(&error))?,
@@ -137,7 +137,7 @@ pub(crate) async fn greet(
         let said = format!("it chose version {}, of {SPOKEN}", welcome.version);
         return Err(refused(connection, Refusal::Version, said));
     }
-    Ok((welcome.taken, (tell, heard)))
+    Ok((welcome.taken, welcome.version, (tell, heard)))
 }
 
 /// What we say to speak; tests say other things.

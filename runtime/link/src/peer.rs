@@ -63,7 +63,7 @@ struct Dial {
 }
 
 type Chain = Vec<rustls::pki_types::CertificateDer<'static>>;
-type Greeted = (Connection, Option<Place>, Control);
+type Greeted = (Connection, Option<Place>, u32, Control);
 type Control = (quinn::SendStream, crate::stream::FrameReader);
 
 enum Stage {
@@ -246,8 +246,8 @@ impl Task {
         let taken = self.entry.inbound(Inbound::connected);
         let (shared, name, greeting) = (Arc::clone(&self.shared), self.entry.name.clone(), connection.clone());
         let running = Box::pin(async move {
-            let (has, control) = handshake::greet(&shared, &greeting, &name, taken).await?;
-            Ok((greeting, has, control))
+            let (has, version, control) = handshake::greet(&shared, &greeting, &name, taken).await?;
+            Ok((greeting, has, version, control))
         });
         self.dial = Some(Dial { stage: Stage::Greeting(running, connection, old), ..dial });
     }
@@ -257,11 +257,11 @@ impl Task {
             return;
         };
         match greeted {
-            Ok((connection, has, control)) => {
+            Ok((connection, has, version, control)) => {
                 let (address, before) = (connection.remote_address(), self.entry.newest_life());
                 let begin = self.resume(has).begin();
                 let chain = handshake::chain(&connection);
-                self.link(Session { connection, side: Side::Dialled, chain, shown, control, begin });
+                self.link(Session { connection, side: Side::Dialled, chain, shown, control, begin }, version);
                 if let Some(old) = old {
                     self.retire(old, before, address);
                 }
@@ -293,7 +293,8 @@ impl Task {
         match handshake::welcome(&self.shared, &connection, &mut tell, version, taken).await {
             Ok(()) => {
                 let begin = self.resume(hello.taken).begin();
-                self.link(Session { connection, side: Side::Dialling, chain, shown, control: (tell, heard), begin });
+                let control = (tell, heard);
+                self.link(Session { connection, side: Side::Dialling, chain, shown, control, begin }, version);
                 olds.into_iter().flatten().for_each(|old| self.retire(old, before, address));
             }
             Err(ended) => {
@@ -343,12 +344,12 @@ impl Task {
         resumed
     }
 
-    fn link(&mut self, session: Session) {
+    fn link(&mut self, session: Session, version: u32) {
         let (connection, side) = (session.connection.clone(), session.side);
         let running = Box::pin(session::run(Arc::clone(&self.shared), Arc::clone(&self.entry), session));
         self.current = Some(Current { running, connection, side, since: Instant::now() });
         self.dial_at = None;
-        if let Some(state) = self.entry.linked(self.shared.now()) {
+        if let Some(state) = self.entry.linked(self.shared.now(), version) {
             tracing::info!(peer = %self.entry.name, "linked");
             self.shared.changed(&self.entry.name, state);
         }

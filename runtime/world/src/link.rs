@@ -79,6 +79,8 @@ pub struct Peer {
     pub counts: LinkCounts,
     /// Two nodes show its name, where that is known.
     pub doubled: Option<Doubled>,
+    /// The version of the protocol that was agreed on when it was last linked.
+    pub speaks: Option<u32>,
 }
 
 /// Two nodes with copies of one certificate: each takes the link from the other.

@@ -350,7 +350,7 @@ impl Machine {
         let tree = Arc::new(move || shown.get().and_then(Weak::upgrade).map(|tree| tree.read()));
         // Certificates of a simulation are sound.
         let link = wire.start(&self.clock, Arc::clone(&place)).ok()?;
-        Some(Linked { link, tree, place })
+        Some(Linked { link, tree, place, rng: wire.chance() })
     }
 
     fn settings(&self) -> Settings {

@@ -64,18 +64,33 @@ pub struct Traffic {
 struct Inbox {
     /// Whose it is, of all that were ever bound.
     bound: u64,
-    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    datagrams: VecDeque<usize>,
     reader: Option<Waker>,
 }
 
-/// By arrival, then in the order of sending.
-type OnItsWay = Reverse<(Instant, u64, SocketAddr, SocketAddr, Vec<u8>)>;
+/// By arrival, then in the order of sending: where the datagram is.
+type OnItsWay = Reverse<(Instant, u64, usize)>;
+
+#[derive(Debug)]
+struct Datagram {
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// Datagrams on their way and in inboxes. Places are used again with their buffers: in a large cluster a million of them come and go.
+#[derive(Debug, Default)]
+struct Held {
+    places: Vec<Datagram>,
+    free: Vec<usize>,
+}
 
 struct State {
     begun: Instant,
     inboxes: BTreeMap<SocketAddr, Inbox>,
     bound: u64,
     on_their_way: BinaryHeap<OnItsWay>,
+    datagrams: Held,
     sent: u64,
     /// How often each direction is cut: two faults may cut one.
     cuts: BTreeMap<(IpAddr, IpAddr), u32>,
@@ -91,6 +106,20 @@ struct State {
 pub struct Network {
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
+}
+
+impl Held {
+    fn put(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Datagram { from, to, bytes: Vec::with_capacity(bytes.len()) });
+            self.places.len() - 1
+        });
+        let held = &mut self.places[place];
+        (held.from, held.to) = (from, to);
+        held.bytes.clear();
+        held.bytes.extend_from_slice(bytes);
+        place
+    }
 }
 
 impl State {
@@ -132,6 +161,7 @@ impl Network {
             inboxes: BTreeMap::new(),
             bound: 0,
             on_their_way: BinaryHeap::new(),
+            datagrams: Held::default(),
             sent: 0,
             cuts: BTreeMap::new(),
             storms: BTreeMap::new(),
@@ -183,7 +213,8 @@ impl Network {
         let mut state = lock(&self.state);
         state.bound += 1;
         let bound = state.bound;
-        state.inboxes.insert(address, Inbox { bound, ..Inbox::default() });
+        let before = state.inboxes.insert(address, Inbox { bound, ..Inbox::default() });
+        before.into_iter().for_each(|inbox| state.datagrams.free.extend(inbox.datagrams));
         drop(state);
         SimSocket { network: self.clone(), address, bound }
     }
@@ -192,7 +223,7 @@ impl Network {
         let mut state = lock(&self.state);
         let now = Instant::now();
         let (copies, late) = state.fate(from.ip(), to.ip(), bytes.len());
-        let State { begun, hash, random, on_their_way, sent, .. } = &mut *state;
+        let State { begun, hash, random, on_their_way, datagrams, sent, .. } = &mut *state;
         hash.update(&now.duration_since(*begun).as_nanos().to_le_bytes());
         for address in [from, to] {
             if let IpAddr::V4(host) = address.ip() {
@@ -204,7 +235,7 @@ impl Network {
         for _ in 0..copies {
             let wait = Duration::from_micros(random.between(micros(LEAST), micros(MOST + late)));
             *sent += 1;
-            on_their_way.push(Reverse((now + wait, *sent, from, to, bytes.to_vec())));
+            on_their_way.push(Reverse((now + wait, *sent, datagrams.put(from, to, bytes))));
         }
         drop(state);
         if copies > 0 {
@@ -234,21 +265,22 @@ impl Network {
         loop {
             let reader = {
                 let mut state = lock(&self.state);
-                let State { inboxes, on_their_way, traffic, .. } = &mut *state;
+                let State { inboxes, on_their_way, datagrams, traffic, .. } = &mut *state;
                 match on_their_way.peek() {
                     None => return None,
                     Some(Reverse((at, ..))) if *at > Instant::now() => return Some(*at),
                     Some(_) => {}
                 }
-                let Reverse((_, _, from, to, bytes)) = on_their_way.pop()?;
-                match inboxes.get_mut(&to).filter(|inbox| inbox.datagrams.len() < INBOX) {
+                let Reverse((_, _, place)) = on_their_way.pop()?;
+                match inboxes.get_mut(&datagrams.places[place].to).filter(|inbox| inbox.datagrams.len() < INBOX) {
                     Some(inbox) => {
                         traffic.delivered += 1;
-                        inbox.datagrams.push_back((from, bytes));
+                        inbox.datagrams.push_back(place);
                         inbox.reader.take()
                     }
                     None => {
                         traffic.refused += 1;
+                        datagrams.free.push(place);
                         None
                     }
                 }
@@ -279,13 +311,16 @@ impl Datagrams for SimSocket {
 
     fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         let mut state = lock(&self.network.state);
-        let inbox = state.inboxes.get_mut(&self.address).filter(|inbox| inbox.bound == self.bound);
+        let State { inboxes, datagrams, .. } = &mut *state;
+        let inbox = inboxes.get_mut(&self.address).filter(|inbox| inbox.bound == self.bound);
         let Some(inbox) = inbox else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        while let Some((from, bytes)) = inbox.datagrams.pop_front() {
+        while let Some(place) = inbox.datagrams.pop_front() {
+            datagrams.free.push(place);
+            let Datagram { from, bytes, .. } = &datagrams.places[place];
             // One that is longer than the buffer is lost.
             if let Some(into) = buffer.get_mut(..bytes.len()) {
-                into.copy_from_slice(&bytes);
-                return Poll::Ready(Ok((bytes.len(), from)));
+                into.copy_from_slice(bytes);
+                return Poll::Ready(Ok((bytes.len(), *from)));
             }
         }
         inbox.reader = Some(context.waker().clone());
@@ -296,9 +331,10 @@ impl Datagrams for SimSocket {
 impl Drop for SimSocket {
     /// A socket that was bound after this one at its address stays.
     fn drop(&mut self) {
-        let inboxes = &mut lock(&self.network.state).inboxes;
+        let State { inboxes, datagrams, .. } = &mut *lock(&self.network.state);
         if inboxes.get(&self.address).is_some_and(|inbox| inbox.bound == self.bound) {
-            inboxes.remove(&self.address);
+            let gone = inboxes.remove(&self.address);
+            gone.into_iter().for_each(|inbox| datagrams.free.extend(inbox.datagrams));
         }
     }
 }
@@ -378,6 +414,33 @@ mod tests {
             assert!(network.mend(address(1).ip(), address(2).ip()));
         };
         assert_eq!(sent(4, healed).1.delivered, 200);
+    }
+
+    #[test]
+    fn unit_network_holds_no_datagram_longer_than_somebody_may_take_it() {
+        run(7, async |_| {
+            let network = Network::new(Random::stream(7, "network"));
+            tokio::task::spawn_local(network.clone().carry());
+            let a = network.bind(address(1));
+            for turn in 0..20u8 {
+                let b = network.bind(address(2));
+                (0..30).for_each(|number| a.send(b.local(), &[turn, number]).expect("bound"));
+                a.send(address(3), b"nobody").expect("bound");
+                let first = receive(&b).await.expect("it comes");
+                assert_eq!((first.len(), first[0]), (2, turn), "not what was in its place before");
+                // Gone in two ways: dropped, and bound by another.
+                if turn % 2 == 0 {
+                    drop(b);
+                } else {
+                    std::mem::forget(b);
+                }
+            }
+            let state = super::lock(&network.state);
+            let waiting = state.inboxes.values().map(|inbox| inbox.datagrams.len()).sum::<usize>();
+            let held = &state.datagrams;
+            assert_eq!(held.free.len() + waiting + state.on_their_way.len(), held.places.len());
+            assert!(held.places.len() < 100, "{} places for 31 at a time", held.places.len());
+        });
     }
 
     #[test]

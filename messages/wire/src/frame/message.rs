@@ -4,10 +4,13 @@
 //! |---|---|---|
 //! | 1 | ask for the tree | 1 number of the question |
 //! | 2 | the tree | 1 the question's number, 2 rows, 3 rows that are left out |
-//! | 3 | ask for alerts | 1 number of the question, 2 how many of the last |
-//! | 4 | alerts | 1 the question's number, 2 lines (text), 3 lines that are left out |
+//! | 3 | ask for alerts | 1 number of the question, 2 how many of the last, 3 where some are known: digest of the last that is |
+//! | 4 | alerts | 1 the question's number, 2 lines (text), 3 lines that are left out, 4: 1 where they follow the one that was named as known |
 //! | 5 | follow alerts: again and again, for as long as they are wanted | 1 number of the question, 2 how many past ones first |
 //! | 6 | alerts as they come | 1 the question's number, 2 lines, 3 lines that were lost before them, 4: 1 where past ones are first among them, 2 where no more follow |
+//!
+//! Keys 3 of kind 3 and 4 of kind 4 are of version [`KNOWN_ALERTS`]: a node names what it knows only to who speaks that, and so is answered
+//! only what is new. Decision: the digest of a line and not a number, because lines have no number that outlives the actor that keeps them.
 //!
 //! A row of the tree is a map: 0 level, 1 name, 2 kind, 3 state, 4 restarts, 5 milliseconds since its start, 6 messages waiting, 7 most that
 //! may wait, 8 handled, 9 lost, 10 last error; 5 to 10 only where there is one.
@@ -18,10 +21,12 @@
 use bytes::Bytes;
 
 use super::{
-    Keys, MOST_KEYS,
+    Digest, Keys, MOST_KEYS,
     cbor::{CborError, Reader, Writer},
 };
 
+/// From this version of the protocol on a question for alerts may name the last that is known.
+pub const KNOWN_ALERTS: u32 = 2;
 /// Rows of a tree in an answer: a node's own actors and some hundreds of enforcers.
 pub const MOST_ROWS: usize = 512;
 /// Lines in an answer.
@@ -77,6 +82,8 @@ pub enum Message {
         question: u64,
         /// How many.
         recent: u64,
+        /// The last that is known ([`line_digest`]): those after it are enough.
+        known: Option<Digest>,
     },
     /// These.
     Alerts {
@@ -86,6 +93,8 @@ pub enum Message {
         lines: Vec<String>,
         /// Of those that were asked for, how many are not among them.
         omitted: u64,
+        /// They follow the one that was named as known; otherwise they are all that there are.
+        follows: bool,
     },
     /// Tell your alerts as they come, for a while: who wants more says so again.
     FollowAlerts {
@@ -190,7 +199,14 @@ impl Message {
     #[must_use]
     pub fn alerts(question: u64, lines: Vec<String>) -> Self {
         let (lines, omitted) = newest(lines);
-        Self::Alerts { question, lines, omitted }
+        Self::Alerts { question, lines, omitted, follows: false }
+    }
+
+    /// The same to who knows all before `lines`; none where they do not fit, so that a gap would be between.
+    #[must_use]
+    pub fn alerts_after_known(question: u64, lines: Vec<String>) -> Option<Self> {
+        let (lines, omitted) = newest(lines);
+        (omitted == 0).then_some(Self::Alerts { question, lines, omitted, follows: true })
     }
 
     /// As bytes.
@@ -211,14 +227,15 @@ impl Message {
                 rows.iter().for_each(|row| write_row(&mut writer, row));
                 pairs(&mut writer, &[(3, *omitted)]);
             }
-            Self::AskAlerts { question, recent } => {
-                writer.map(3);
+            Self::AskAlerts { question, recent, known } => {
+                writer.map(3 + usize::from(known.is_some()));
                 pairs(&mut writer, &[(0, 3), (1, *question), (2, *recent)]);
+                known.iter().for_each(|known| pairs(&mut writer, &[(3, known.0)]));
             }
-            Self::Alerts { question, lines, omitted } => {
-                writer.map(4);
+            Self::Alerts { question, lines, omitted, follows } => {
+                writer.map(4 + usize::from(*follows));
                 write_lines(&mut writer, 4, *question, lines);
-                pairs(&mut writer, &[(3, *omitted)]);
+                pairs(&mut writer, &[(3, *omitted), (4, 1)][..1 + usize::from(*follows)]);
             }
             Self::FollowAlerts { question, recent } => {
                 writer.map(3);
@@ -254,10 +271,14 @@ impl Message {
                 let rows = items(&mut reader, &mut keys, MOST_ROWS, |reader| read_row(reader, &mut room))?;
                 Self::Tree { question, rows, omitted: omitted(&mut reader, &mut keys)? }
             }
-            3 | 5 => {
+            3 => {
                 expect(&mut reader, &mut keys, 2, "count")?;
                 let recent = reader.unsigned()?;
-                if kind == 3 { Self::AskAlerts { question, recent } } else { Self::FollowAlerts { question, recent } }
+                Self::AskAlerts { question, recent, known: optional(&mut reader, &mut keys, 3)?.map(Digest) }
+            }
+            5 => {
+                expect(&mut reader, &mut keys, 2, "count")?;
+                Self::FollowAlerts { question, recent: reader.unsigned()? }
             }
             _ => {
                 let mut room = LONGEST_ANSWER;
@@ -272,7 +293,12 @@ impl Message {
                 })?;
                 let omitted = omitted(&mut reader, &mut keys)?;
                 if kind == 4 {
-                    Self::Alerts { question, lines, omitted }
+                    let follows = match optional(&mut reader, &mut keys, 4)? {
+                        None => false,
+                        Some(1) => true,
+                        Some(_) => return Err(MessageError::Key(4)),
+                    };
+                    Self::Alerts { question, lines, omitted, follows }
                 } else {
                     expect(&mut reader, &mut keys, 4, "place among the lines")?;
                     let which = FollowedLines::of(reader.unsigned()?).ok_or(MessageError::Key(4))?;
@@ -286,6 +312,12 @@ impl Message {
         reader.end()?;
         Ok(message)
     }
+}
+
+/// By which a line that is known is named.
+#[must_use]
+pub fn line_digest(line: &str) -> Digest {
+    Digest::default().after(line.as_bytes())
 }
 
 /// Of lines, the newest last, as many of the newest as fit, and how many that leaves out.
@@ -329,6 +361,15 @@ fn expect(reader: &mut Reader<'_>, keys: &mut Keys, wanted: u64, word: &'static 
         Some(key) if key == wanted => Ok(()),
         Some(key) => Err(MessageError::Key(key)),
         None => Err(MessageError::Missing(word)),
+    }
+}
+
+/// The number of the last key, where that is there.
+fn optional(reader: &mut Reader<'_>, keys: &mut Keys, wanted: u64) -> Result<Option<u64>, MessageError> {
+    match keys.next(reader)? {
+        None => Ok(None),
+        Some(key) if key == wanted => Ok(Some(reader.unsigned()?)),
+        Some(key) => Err(MessageError::Key(key)),
     }
 }
 

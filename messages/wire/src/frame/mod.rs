@@ -36,7 +36,10 @@ pub use self::{
     batch::{append_message, around_messages, batched_bytes, encoded_messages},
     cbor::CborError,
     digest::Digest,
-    message::{FollowedLines, LONGEST_ANSWER, MOST_ALERTS, MOST_ROWS, Message, MessageError, TreeRow},
+    message::{
+        FollowedLines, KNOWN_ALERTS, LONGEST_ANSWER, MOST_ALERTS, MOST_ROWS, Message, MessageError, TreeRow,
+        line_digest,
+    },
     refusal::{GOODBYE, LONGEST_REASON, TAKEN_OVER, close_code, of_close_code, of_tls_alert},
     version::{SPOKEN, Versions},
 };

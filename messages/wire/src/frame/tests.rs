@@ -127,8 +127,10 @@ proptest! {
         for message in [
             Message::AskTree { question },
             Message::tree(question, rows),
-            Message::AskAlerts { question, recent: question },
+            Message::AskAlerts { question, recent: question, known: None },
+            Message::AskAlerts { question, recent: question, known: Some(Digest(question)) },
             Message::alerts(question, lines.clone()),
+            Message::alerts_after_known(question, lines.iter().take(9).cloned().collect()).expect("they fit"),
             Message::FollowAlerts { question, recent: question },
             Message::followed(question, lines.clone(), question, FollowedLines::First),
             Message::followed(question, lines, 0, FollowedLines::Last),

@@ -14,8 +14,8 @@ pub struct Versions {
     pub newest: u32,
 }
 
-/// What this build speaks.
-pub const SPOKEN: Versions = Versions { oldest: 1, newest: 1 };
+/// What this build speaks: 2 has questions for alerts that name what is known ([`super::KNOWN_ALERTS`]).
+pub const SPOKEN: Versions = Versions { oldest: 1, newest: 2 };
 
 impl Versions {
     /// The newest that both speak.

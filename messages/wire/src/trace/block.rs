@@ -1,9 +1,10 @@
 //! Blocks of records and facts: from values to stored bytes and back.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, io, sync::Arc};
 
 use palisade_domain::Slot;
 use palisade_kernel_abi::record::{slices, slot_and_time};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
     MAX_BATCH_BYTES, MAX_BYTES, MAX_MEMORY, MAX_RECORDS,
@@ -85,6 +86,27 @@ pub enum Damage {
     },
 }
 
+thread_local! {
+    // To make one costs more than to fold a small block with it: 1.3 MB are asked for and given back. One a thread that writes traces, and
+    // the bytes do not depend on what it folded before.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(content: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(kept) => kept.compress(content),
+        None => kept.insert(Compressor::new(LEVEL)?).compress(content),
+    })
+}
+
+fn decompress(stored: &[u8], most: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(kept) => kept.decompress(stored, most),
+        None => kept.insert(Decompressor::new()?).decompress(stored, most),
+    })
+}
+
 impl Block {
     fn of(kind: BlockKind, content: Items, records: u32, times: (u64, u64)) -> Result<Self, BlockError> {
         let memory = content.memory();
@@ -94,7 +116,7 @@ impl Block {
         let content = content.into_bytes();
         let too_large = BlockError::TooLarge { bytes: content.len() };
         let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= MAX_CONTENT).ok_or(too_large)?;
-        let stored = zstd::bulk::compress(&content, LEVEL).map_err(BlockError::Compression)?;
+        let stored = compress(&content).map_err(BlockError::Compression)?;
         let head = BlockHead {
             kind,
             sequence: 0,
@@ -156,7 +178,7 @@ impl Block {
             return Err(Damage::Sum);
         }
         // The head's bound was checked when it was read.
-        let unfolded = zstd::bulk::decompress(stored, head.content as usize);
+        let unfolded = decompress(stored, head.content as usize);
         unfolded.ok().filter(|content| content.len() == head.content as usize).ok_or(Damage::Compression(head.content))
     }
 
@@ -346,4 +368,33 @@ fn ends(bytes: &[u8], counts: Vec<u32>) -> Vec<(u32, usize)> {
         (count, end)
     };
     counts.into_iter().map(of_batch).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, BlockKind, Items};
+
+    fn of(numbers: impl Iterator<Item = u64> + Clone) -> Block {
+        let mut content = Items::default();
+        content.array(numbers.clone().count());
+        numbers.for_each(|number| content.number(number));
+        Block::plain(BlockKind::Index, content).expect("not too much")
+    }
+
+    #[test]
+    fn unit_block_has_the_same_bytes_whatever_was_written_before_it() {
+        let first = of((0..5000).map(|number| number % 251));
+        let other = of((0..50_000u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 100_003));
+        let short = of(0..3);
+        assert_eq!(of((0..5000).map(|number| number % 251)), first);
+        assert_eq!(of(0..3), short);
+        for block in [&first, &other, &short] {
+            let content = Block::content(&block.head, &block.stored).expect("whole");
+            assert_eq!(content.len(), block.head.content as usize);
+        }
+        let mut torn = first;
+        torn.head.content -= 1;
+        assert!(Block::content(&torn.head, &torn.stored).is_err());
+        assert!(Block::content(&short.head, &short.stored).is_ok(), "after one that failed");
+    }
 }

@@ -249,12 +249,31 @@ fn unit_link_refuses_a_peer_of_no_common_version_and_both_sides_say_so() {
     simulated(async {
         let (bed, office) = (Bed::new(11), Office::new(7));
         let b = bed.start(2, &office.papers("b"), &[]);
-        let later = Versions { oldest: 2, newest: 4 };
+        let later = Versions { oldest: 3, newest: 4 };
         let a = bed.start_with(1, &office.papers("a"), &[("b", 2)], |config| config.spoken = later);
         let (here, there) = refused(&a, "b", &b).await;
         assert_eq!((said(&here).0, said(&here).1), (Refusal::Version, false));
         assert_eq!((there[0].why, there[0].by_us), (Refusal::Version, true));
-        assert!(said(&here).2 == there[0].said && there[0].said == "b speaks version 1, a version 2 to 4", "{there:?}");
+        assert!(
+            said(&here).2 == there[0].said && there[0].said == "b speaks version 1 to 2, a version 3 to 4",
+            "{there:?}"
+        );
+    });
+}
+
+#[test]
+fn unit_link_to_a_peer_of_an_older_version_stands_in_that_one_and_says_which() {
+    simulated(async {
+        let (bed, office) = (Bed::new(13), Office::new(7));
+        let b = bed.start(2, &office.papers("b"), &[]);
+        let older = Versions { oldest: 1, newest: 1 };
+        let a = bed.start_with(1, &office.papers("a"), &[("b", 2)], |config| config.spoken = older);
+        let c = bed.start(3, &office.papers("c"), &[("b", 2)]);
+        until_linked(&a, "b").await;
+        until_linked(&c, "b").await;
+        let speaks = |links, name| peer(links, name).speaks;
+        assert_eq!([speaks(&a, "b"), speaks(&b, "a")], [Some(1), Some(1)]);
+        assert_eq!([speaks(&c, "b"), speaks(&b, "c")], [Some(2), Some(2)]);
     });
 }
 

@@ -89,6 +89,7 @@ impl RunningLinks {
             link: Arc::<Links>::clone(&self.links),
             tree: Arc::new(move || tree.get().map(|tree| tree.read())),
             place: self.place(),
+            rng: Arc::new(MachineRng),
         }
     }
 

@@ -58,7 +58,7 @@ impl AllNodes {
         trees.extend(nodes.nodes.into_iter().map(|seen| {
             let node = node(&seen);
             let (rows, omitted) = seen.tree.map_or_else(Default::default, |said| (said.items, said.omitted));
-            NodeTree { node, rows: rows.into_iter().map(row).collect(), omitted }
+            NodeTree { node, rows: rows.iter().cloned().map(row).collect(), omitted }
         }));
         Ok(Trees { nodes: trees })
     }
@@ -71,7 +71,7 @@ impl AllNodes {
         for seen in nodes.nodes {
             let link = node(&seen);
             let (said, omitted) = seen.alerts.map_or_else(Default::default, |said| (said.items, said.omitted));
-            lines.extend(said.into_iter().rev().take(recent).rev());
+            lines.extend(said[said.len().saturating_sub(recent)..].iter().map(|line| line.to_string()));
             marks.push(NodeMark { link, omitted, note: None });
         }
         // Stable: what a node says in one moment stays in its order.
@@ -142,6 +142,7 @@ fn turned_away_metric(counts: &[(Cause, u64)]) -> Metric {
 
 fn followed(line: NodesLine, own: &str) -> AllLine {
     match line {
+        NodesLine::Past(lines) => AllLine::Past(lines),
         NodesLine::Alert(text) => AllLine::Alert(text),
         NodesLine::Mark { peer, lost, gap, ended } => {
             let link = peer.map_or_else(|| here(own.to_owned()), |peer| of_peer(&peer));
@@ -245,7 +246,7 @@ mod tests {
     use super::*;
 
     fn seen(name: &str, state: LinkState, lines: &[&str]) -> NodeSeen {
-        let items = lines.iter().map(|line| (*line).to_owned()).collect();
+        let items = std::sync::Arc::new(lines.iter().map(|line| std::sync::Arc::from(*line)).collect());
         NodeSeen {
             peer: Peer {
                 name: name.parse().expect("a name"),
@@ -254,6 +255,7 @@ mod tests {
                 state,
                 counts: LinkCounts::default(),
                 doubled: None,
+                speaks: None,
             },
             tree: None,
             alerts: Some(Said { items, omitted: 2, age_ms: 9 }),

@@ -3,7 +3,7 @@
 //! The contract of the port: a message arrives once and in order as long as both processes live. A process that begins anew knows of no
 //! messages: it hears from any place on what the other still has for it, and the other hears all that it says, from its first word on.
 //!
-//! Two messages may read alike (questions are numbered anew by each process), so what was heard is held against all places in what was said
+//! Two messages may read alike (acknowledgements of a follower do), so what was heard is held against all places in what was said
 //! that it can stand for.
 
 use std::{

@@ -18,6 +18,7 @@ use palisade_world::LinkState;
 use crate::{
     checkers::Checker,
     event::Event,
+    run::LOOKED_AT,
     world::links::{Topology, number},
 };
 
@@ -29,8 +30,11 @@ pub const DEAF_WITHIN: Duration = Duration::from_secs(24);
 pub const LINKED_WITHIN: Duration = Duration::from_secs(40);
 /// A link that was not disturbed for so long does not go by itself: silence before would have shown.
 const STANDS_AFTER: Duration = Duration::from_secs(20);
-/// How old is what is told of a linked node, at most, once all is at rest: it is asked each 5 s.
+/// How old is what is told of a linked node, at most, once all is at rest: it is asked each 5 s while somebody wants to
+/// know of all nodes, and in a run of a few nodes somebody does each 4 s, on each of them.
 const OLD: Duration = Duration::from_secs(12);
+/// The same of a node at which nobody looks: it asks each 60 to 90 s, and who asks on from there has an answer within the other bound.
+const OLD_UNLOOKED_AT: Duration = Duration::from_secs(102);
 
 /// What lies between two nodes, one of which looks at the other.
 struct Between {
@@ -114,7 +118,8 @@ impl Sight {
                 return Err(format!("it names {other} as linked, which is out since {:.3} s", since.as_secs_f64()));
             }
             let told = [seen.tree.as_ref().map(|said| said.age_ms), seen.alerts.as_ref().map(|said| said.age_ms)];
-            let is_old = |age: Option<u64>| age.is_none_or(|age| u128::from(age) > OLD.as_millis());
+            let bound = if self.topology.nodes() <= LOOKED_AT { OLD } else { OLD_UNLOOKED_AT };
+            let is_old = |age: Option<u64>| age.is_none_or(|age| u128::from(age) > bound.as_millis());
             if self.settled && self.has_room && at > between.trouble + LINKED_WITHIN && told.into_iter().any(is_old) {
                 return Err(format!("what it tells of {other}, which is linked, is {told:?} ms old"));
             }

@@ -301,6 +301,12 @@ impl Wire {
         SimPlace::new("links", self.places.borrow_mut().child("links"), put_back_percent)
     }
 
+    /// Of all processes that run on it.
+    #[must_use]
+    pub fn chance(&self) -> Arc<dyn Rng> {
+        Arc::<SeededRng>::clone(&self.rng)
+    }
+
     /// With whom the node is to be linked.
     #[must_use]
     pub fn peers_wanted(&self) -> Vec<NodeName> {
