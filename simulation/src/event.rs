@@ -93,7 +93,12 @@ pub enum Answer {
     /// Its tree.
     Tree(Vec<TreeRow>),
     /// Its last alerts, the newest last.
-    Alerts(Vec<String>),
+    Alerts {
+        /// Each as it is.
+        lines: Vec<String>,
+        /// They follow the one that the question named as known.
+        follows: bool,
+    },
 }
 
 /// See the module.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use palisade_domain::{NodeName, Refusal, UnixNanos};
 use palisade_protocol::{AlertStream, Condition, ConditionReported, FollowNodes, NodesLine, NodesOf, SubscribeAlerts};
 use palisade_supervision::{Address, ChildSpec, Context, Overflow, Supervisor, Tree};
+use palisade_wire::frame::TreeRow;
 use palisade_wire::frame::{FollowedLines, LONGEST_ANSWER, Message};
 use palisade_world::{BootNanos, Clock, Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 use tokio::sync::{
@@ -207,11 +208,12 @@ fn unit_peers_keep_bounded_text_of_a_peer_and_count_what_that_leaves_out() {
 #[test]
 fn unit_peers_take_no_answer_to_a_question_that_a_process_before_asked() {
     let linked = [peer("b", LinkState::Linked { since: UnixNanos(0) })];
-    let asked = |state: &mut State| match state.ask(at(0), &linked, ASK_EVERY).remove(0).1 {
+    let asked = |state: &mut State| match state.ask(at(0), &linked, true).remove(0).1 {
         [Message::AskTree { question }, _] => question,
         other => panic!("{other:?}"),
     };
-    let (mut before, mut now) = (State::numbered_from(1_000), State::numbered_from(2_000));
+    let from = |first| State::numbering_from(Arc::new(AtomicU64::new(first)));
+    let (mut before, mut now) = (from(1_000), from(2_000));
     let (old, new) = (asked(&mut before), asked(&mut now));
     let answer = |question, name: &str| {
         Message::tree(question, vec![TreeRow { name: name.to_owned(), ..TreeRow::default() }]).write()

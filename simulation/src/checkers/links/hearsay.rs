@@ -26,45 +26,58 @@ const ROUNDED: Duration = Duration::from_millis(1);
 const KEPT: usize = 16;
 
 /// What a node said of one kind to another, in order.
-#[derive(Debug, Default)]
-struct Told {
-    said: VecDeque<(Duration, Arc<Answer>)>,
+#[derive(Debug)]
+struct Told<T> {
+    said: VecDeque<(Duration, T)>,
     /// The number of the first of them.
     first: usize,
     /// The least number of what may have been shown last.
     shown: usize,
 }
 
+impl<T> Default for Told<T> {
+    fn default() -> Self {
+        Self { said: VecDeque::new(), first: 0, shown: 0 }
+    }
+}
+
+/// The alerts that a node said to another. An answer may tell only those after one that is known: what is shown after it is known by its
+/// last line, and by each line's place in the order in which they were said.
+#[derive(Debug, Default)]
+struct ToldLines {
+    /// The last line of each answer, with those that it follows.
+    lasts: Told<Option<usize>>,
+    /// The number of each line that was ever said, by digest.
+    numbers: BTreeMap<[u8; 16], usize>,
+}
+
+/// From which node to which.
+type Pair = (usize, usize);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Hearsay {
-    /// By who said it, to whom, and whether it is the tree.
-    told: BTreeMap<(usize, usize, bool), Told>,
+    trees: BTreeMap<Pair, Told<Arc<Answer>>>,
+    lines: BTreeMap<Pair, ToldLines>,
     /// What happened on each node: of which container each record is.
     acted: BTreeMap<(usize, RecordKey), String>,
     /// Lines that were held against it, by digest.
     held: BTreeSet<(usize, [u8; 16])>,
 }
 
-impl Told {
-    fn say(&mut self, at: Duration, answer: &Arc<Answer>) {
-        self.said.push_back((at, Arc::clone(answer)));
+impl<T> Told<T> {
+    fn say(&mut self, at: Duration, what: T) {
+        self.said.push_back((at, what));
         while self.first + KEPT < self.shown && self.said.len() > 1 {
             self.said.pop_front();
             self.first += 1;
         }
     }
 
-    /// Holds what is shown against what was said.
-    fn show<T: PartialEq>(
-        &mut self,
-        at: Duration,
-        shown: &Said<T>,
-        items: impl Fn(&Answer) -> Option<&Vec<T>>,
-    ) -> Result<(), String> {
-        let came = at.saturating_sub(Duration::from_millis(shown.age_ms));
-        let numbered = (self.first..).zip(&self.said);
-        let equal = numbered.filter(|(_, (_, answer))| items(answer) == Some(&shown.items));
+    /// Holds what is shown, and is so old, against what was said.
+    fn show(&mut self, at: Duration, age_ms: u64, is: impl Fn(&T) -> bool) -> Result<(), String> {
+        let came = at.saturating_sub(Duration::from_millis(age_ms));
+        let equal = (self.first..).zip(&self.said).filter(|(_, (_, what))| is(what));
         let (mut times, mut before) = (Vec::new(), false);
         for (number, (said_at, _)) in equal {
             if number < self.shown {
@@ -86,18 +99,47 @@ impl Told {
     }
 }
 
+fn digest(line: &str) -> [u8; 16] {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(line.as_bytes()).as_bytes()[..16]);
+    digest
+}
+
+impl ToldLines {
+    fn say(&mut self, at: Duration, lines: &[String], follows: bool) {
+        // Nothing new: the last that is known stays the last.
+        let mut last = self.numbers.len().checked_sub(1).filter(|_| follows);
+        for line in lines {
+            let next = self.numbers.len();
+            last = Some(*self.numbers.entry(digest(line)).or_insert(next));
+        }
+        self.lasts.say(at, last);
+    }
+
+    fn show(&mut self, at: Duration, shown: &Said<Arc<str>>) -> Result<(), String> {
+        let mut last = None;
+        for line in shown.items.iter() {
+            let Some(number) = self.numbers.get(&digest(line)) else { return Err("was never said by it".to_owned()) };
+            if last > Some(*number) {
+                return Err("is not in the order in which it was said".to_owned());
+            }
+            last = Some(*number);
+        }
+        self.lasts.show(at, shown.age_ms, |said| *said == last)
+    }
+}
+
 impl Hearsay {
     fn saw(&mut self, at: Duration, node: usize, seen: &NodeSeen) -> Result<(), String> {
         let Some(other) = number(&seen.peer.name) else { return Ok(()) };
         if let Some(shown) = &seen.tree {
-            let told = self.told.entry((other, node, true)).or_default();
-            told.show(at, shown, |answer| if let Answer::Tree(rows) = answer { Some(rows) } else { None })
+            let told = self.trees.entry((other, node)).or_default();
+            told.show(at, shown.age_ms, |said| matches!(&**said, Answer::Tree(rows) if *rows == *shown.items))
                 .map_err(|what| format!("the tree that it shows of {other} {what}"))?;
         }
         if let Some(shown) = &seen.alerts {
-            let told = self.told.entry((other, node, false)).or_default();
-            told.show(at, shown, |answer| if let Answer::Alerts(lines) = answer { Some(lines) } else { None })
-                .map_err(|what| format!("what it shows of the alerts of {other} {what}"))?;
+            let told = self.lines.entry((other, node)).or_default();
+            told.show(at, shown).map_err(|what| format!("what it shows of the alerts of {other} {what}"))?;
         }
         Ok(())
     }
@@ -105,9 +147,7 @@ impl Hearsay {
     /// A node says which alerts it has.
     fn alerts(&mut self, node: usize, lines: &[String]) -> Result<(), String> {
         for line in lines {
-            let mut digest = [0; 16];
-            digest.copy_from_slice(&blake3::hash(line.as_bytes()).as_bytes()[..16]);
-            if !self.held.insert((node, digest)) {
+            if !self.held.insert((node, digest(line))) {
                 continue;
             }
             let Some(said) = said(line.as_bytes()) else { return Err(format!("it tells what is no line: {line}")) };
@@ -138,13 +178,19 @@ impl Checker for Hearsay {
                 Ok(())
             }
             Event::LinkSent { peer, answer: Some(answer), .. } => {
-                if let Some(to) = number(peer) {
-                    let is_tree = matches!(&**answer, Answer::Tree(_));
-                    self.told.entry((node, to, is_tree)).or_default().say(at, answer);
-                }
-                match &**answer {
-                    Answer::Alerts(lines) => self.alerts(node, lines),
-                    Answer::Tree(_) => Ok(()),
+                let to = number(peer);
+                match (&**answer, to) {
+                    (Answer::Tree(_), Some(to)) => {
+                        self.trees.entry((node, to)).or_default().say(at, Arc::clone(answer));
+                        Ok(())
+                    }
+                    (Answer::Tree(_), None) => Ok(()),
+                    (Answer::Alerts { lines, follows }, to) => {
+                        if let Some(to) = to {
+                            self.lines.entry((node, to)).or_default().say(at, lines, *follows);
+                        }
+                        self.alerts(node, lines)
+                    }
                 }
             }
             Event::Saw(nodes) => nodes.nodes.iter().try_for_each(|seen| self.saw(at, node, seen)),

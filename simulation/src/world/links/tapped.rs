@@ -39,7 +39,7 @@ impl Taken {
     fn of(message: &Bytes) -> Self {
         let answer = match Message::read(message) {
             Ok(Message::Tree { rows, .. }) => Some(Answer::Tree(rows)),
-            Ok(Message::Alerts { lines, .. }) => Some(Answer::Alerts(lines)),
+            Ok(Message::Alerts { lines, follows, .. }) => Some(Answer::Alerts { lines, follows }),
             _ => None,
         };
         Self { message: identity(message), bytes: message.len(), answer: answer.map(Arc::new) }
