@@ -128,8 +128,8 @@ mod tests {
 
     use super::*;
 
-    fn out(error: ConnectionError) -> String {
-        match Ended::of(&error) {
+    fn out(error: &ConnectionError) -> String {
+        match Ended::of(error) {
             Ended::Out(why) => why,
             other => panic!("{other:?}"),
         }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn unit_link_says_in_words_how_a_connection_was_closed() {
         let by_quic = |error_code| {
-            out(ConnectionError::ConnectionClosed(ConnectionClose {
+            out(&ConnectionError::ConnectionClosed(ConnectionClose {
                 error_code,
                 frame_type: None,
                 reason: Bytes::new(),
@@ -151,7 +151,7 @@ mod tests {
         assert!(by_quic(TransportErrorCode::FLOW_CONTROL_ERROR).contains("number 0x3"));
         let by_peer = |code: u32, reason: &'static str| {
             let (error_code, reason) = (VarInt::from_u32(code), Bytes::from_static(reason.as_bytes()));
-            out(ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason }))
+            out(&ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason }))
         };
         assert_eq!(by_peer(frame::GOODBYE, "the node stopped"), "the node stopped");
         assert_eq!(by_peer(frame::GOODBYE, "a\u{1b}[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
