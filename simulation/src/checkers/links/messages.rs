@@ -250,7 +250,7 @@ mod tests {
 
         fn send(&mut self, messages: &[u64]) {
             for message in messages {
-                let sent = Event::LinkSent { peer: name(1), message: *message, bytes: 9 };
+                let sent = Event::LinkSent { peer: name(1), message: *message, bytes: 9, answer: None };
                 self.tell(0, &sent).expect("no objection");
             }
         }
