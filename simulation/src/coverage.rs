@@ -114,6 +114,8 @@ struct OfNode {
 pub struct Coverage {
     reached: BTreeSet<&'static str>,
     nodes: BTreeMap<usize, OfNode>,
+    /// Threads were made to stall for its own sake.
+    stalls: bool,
     /// Which of whose links stand, and over how many connections they went when that was last said.
     links: BTreeMap<(usize, NodeName), u64>,
 }
@@ -278,6 +280,8 @@ impl Coverage {
     fn effect(&mut self, event: &Event) {
         match event {
             Event::Fault(what) => {
+                // Threads stall before other faults, too.
+                self.stalls |= what.starts_with(Fault::Stalls.name());
                 // These do their work by themselves.
                 let mut at_once = vec![Fault::Runtime, Fault::Clock];
                 if self.reached.contains("a node is linked") {
@@ -345,7 +349,9 @@ impl Coverage {
             Event::CertificateUnbelieved => self.reach("a node is left behind by its authority"),
             Event::StallInjected(_) => self.reach("an actor stalls at a marked point"),
             Event::ThreadStalled(thread) => {
-                self.fault(Fault::Stalls);
+                if self.stalls {
+                    self.fault(Fault::Stalls);
+                }
                 let is = |state: &&str| {
                     state.strip_prefix("the thread of ").and_then(|of| of.strip_suffix(" stalls")) == Some(thread)
                 };

@@ -27,8 +27,12 @@ use tokio::{
 trait Wire {
     /// A socket at an address of its own.
     fn bind(&self) -> Arc<dyn Datagrams>;
-    /// A socket at this address, where nobody is bound.
-    fn bind_to(&self, address: SocketAddr) -> Arc<dyn Datagrams>;
+    /// A socket at this address.
+    fn try_bind(&self, address: SocketAddr) -> io::Result<Arc<dyn Datagrams>>;
+    /// The same, where nobody is bound.
+    fn bind_to(&self, address: SocketAddr) -> Arc<dyn Datagrams> {
+        self.try_bind(address).expect("nobody is bound there")
+    }
 }
 
 /// UDP on loopback: who sends asks the kernel, and who receives the reactor, as links do.
@@ -63,11 +67,11 @@ impl Wire for Real {
         self.bind_to(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    fn bind_to(&self, address: SocketAddr) -> Arc<dyn Datagrams> {
-        let socket = std::net::UdpSocket::bind(address).expect("nobody is bound there");
+    fn try_bind(&self, address: SocketAddr) -> io::Result<Arc<dyn Datagrams>> {
+        let socket = std::net::UdpSocket::bind(address)?;
         socket.set_nonblocking(true).expect("a socket");
         let sends = socket.try_clone().expect("a socket");
-        Arc::new(RealSocket { sends, receives: UdpSocket::from_std(socket).expect("a reactor") })
+        Ok(Arc::new(RealSocket { sends, receives: UdpSocket::from_std(socket).expect("a reactor") }))
     }
 }
 
@@ -82,8 +86,8 @@ impl Wire for Simulated {
         self.bind_to(SocketAddr::from(([10, 0, 0, self.bound.get()], 9000)))
     }
 
-    fn bind_to(&self, address: SocketAddr) -> Arc<dyn Datagrams> {
-        Arc::new(self.network.bind(address))
+    fn try_bind(&self, address: SocketAddr) -> io::Result<Arc<dyn Datagrams>> {
+        Ok(Arc::new(self.network.try_bind(address)?))
     }
 }
 
@@ -155,6 +159,17 @@ fn unit_conformance_address_of_a_socket_that_is_closed_is_bound_again_and_has_no
         a.send(address, b"after").expect("sent");
         assert_eq!(next(&*again).await, Some((b"after".to_vec(), a.local())));
         assert_eq!(again.local(), address);
+    });
+}
+
+#[test]
+fn unit_conformance_address_that_is_bound_is_refused_and_whose_it_is_goes_on() {
+    on_both(&async |wire| {
+        let (a, b) = (wire.bind(), wire.bind());
+        let refused = wire.try_bind(b.local()).err().map(|error| error.kind());
+        assert_eq!(refused, Some(io::ErrorKind::AddrInUse));
+        a.send(b.local(), b"still here").expect("sent");
+        assert_eq!(next(&*b).await.map(|(datagram, _)| datagram), Some(b"still here".to_vec()));
     });
 }
 

@@ -47,8 +47,9 @@ fn unit_checker_of_generations_catches_a_kernel_that_acknowledges_and_does_not_f
 }
 
 #[test]
-fn unit_checker_of_judgements_catches_a_kernel_that_keeps_the_hosts_policy() {
-    let objects = |violation: &Violation| violation.checker == "judged" && violation.what.contains(" of host by ");
+fn unit_checker_of_generations_catches_a_kernel_that_keeps_the_hosts_policy() {
+    let objects =
+        |violation: &Violation| violation.checker == "generation" && violation.what.contains(" of host was judged by");
     let caught = |seed| runs(Some(Mutation::KeepsTheHostsPolicy), seed).violations.iter().any(objects);
     assert!((1..=6).any(caught));
 }
@@ -225,7 +226,7 @@ fn unit_checker_of_sight_catches_an_exchange_of_the_authority_that_drops_links()
     assert!(is_caught_between_nodes(
         Mutation::ForgetsOldAuthorities,
         "authority",
-        60,
+        100,
         "sight",
         "which nothing disturbed"
     ));

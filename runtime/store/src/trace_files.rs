@@ -112,8 +112,9 @@ impl TraceFiles {
         file.sync_all().map_err(failed(shown()))?;
         drop(file);
         fs::rename(&path, path.with_extension("")).map_err(failed(shown()))?;
-        // The name is of the directory.
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed(shown()))?;
+        // Its name as well: a trace that was said to be whole is found as one after the power went.
+        let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        directory.map_err(failed(self.directory.display().to_string()))?;
         self.rotate()
     }
 }

@@ -43,6 +43,7 @@ fn lived(seed: u64) -> (Vec<u8>, Vec<String>) {
                 throttle: None,
                 sink: 0,
             },
+            waits_for_disk: false,
             keeps_traces: false,
             ring_bytes: 1 << 20,
             skew_seconds: 0,

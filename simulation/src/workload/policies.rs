@@ -64,7 +64,7 @@ fn floor() -> String {
             "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: floor-{namespace}\n  namespace: {namespace}\nspec:\n  severity: 5\n  selector:\n    matchLabels: {{}}\n  file:\n    matchPaths:\n    - path: /etc/shadow\n  process:\n    matchPaths:\n    - path: /usr/bin/nc\n  action: Block\n"
         )
     };
-    let hosts = "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: floor-hosts}\nspec:\n  nodeSelector: {matchLabels: {}}\n  severity: 5\n  file: {matchPaths: [{path: /data/b/secret.db}]}\n  action: Block\n";
+    let hosts = "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: floor-hosts}\nspec:\n  nodeSelector: {matchLabels: {kubernetes.io/hostname: \"*\"}}\n  severity: 5\n  file: {matchPaths: [{path: /data/b/secret.db}]}\n  action: Block\n";
     NAMESPACES.iter().map(of).chain([hosts.to_owned()]).collect()
 }
 
@@ -136,7 +136,7 @@ fn host_policy(text: &mut String, number: u64, random: &mut Random) {
     let action = random.pick(&["Block", "Audit", "Allow"]);
     // All, or one that there may be.
     let selector = match random.below(3) {
-        0 => "{}".to_owned(),
+        0 => "{kubernetes.io/hostname: \"*\"}".to_owned(),
         node => format!("{{kubernetes.io/hostname: node-{}}}", node - 1),
     };
     let mut spec = String::new();

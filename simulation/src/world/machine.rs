@@ -503,7 +503,11 @@ impl Machine {
                 }
             }
             Some(Mutation::ShowsWhatWasBefore) => {
-                let before = self.shown_before.replace(nodes.to_vec());
+                let mut first = self.shown_before.borrow_mut();
+                if first.is_empty() && nodes.iter().all(|seen| seen.tree.is_some()) {
+                    *first = nodes.to_vec();
+                }
+                let before = first.clone();
                 if self.random.borrow_mut().percent(50) {
                     nodes.iter_mut().zip(before).for_each(|(seen, before)| seen.tree = before.tree);
                 }

@@ -207,16 +207,29 @@ impl Network {
         (state.traffic, state.hash.finalize().to_hex()[..16].to_owned())
     }
 
-    /// A socket at this address; one that was there is gone.
-    #[must_use]
-    pub fn bind(&self, address: SocketAddr) -> SimSocket {
+    /// A socket at this address.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub fn try_bind(&self, address: SocketAddr) -> io::Result<SimSocket> {
         let mut state = lock(&self.state);
+        if state.inboxes.contains_key(&address) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         state.bound += 1;
         let bound = state.bound;
-        let before = state.inboxes.insert(address, Inbox { bound, ..Inbox::default() });
-        before.into_iter().for_each(|inbox| state.datagrams.free.extend(inbox.datagrams));
+        state.inboxes.insert(address, Inbox { bound, ..Inbox::default() });
         drop(state);
-        SimSocket { network: self.clone(), address, bound }
+        Ok(SimSocket { network: self.clone(), address, bound })
+    }
+
+    /// The same, where nobody is.
+    ///
+    /// # Panics
+    /// Somebody is: the world gave one address twice, or what ended has not let go.
+    #[must_use]
+    pub fn bind(&self, address: SocketAddr) -> SimSocket {
+        self.try_bind(address).expect("nobody is bound there")
     }
 
     fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -329,13 +342,10 @@ impl Datagrams for SimSocket {
 }
 
 impl Drop for SimSocket {
-    /// A socket that was bound after this one at its address stays.
     fn drop(&mut self) {
         let State { inboxes, datagrams, .. } = &mut *lock(&self.network.state);
-        if inboxes.get(&self.address).is_some_and(|inbox| inbox.bound == self.bound) {
-            let gone = inboxes.remove(&self.address);
-            gone.into_iter().for_each(|inbox| datagrams.free.extend(inbox.datagrams));
-        }
+        let gone = inboxes.remove(&self.address);
+        gone.into_iter().for_each(|inbox| datagrams.free.extend(inbox.datagrams));
     }
 }
 
@@ -458,13 +468,15 @@ mod tests {
     }
 
     #[test]
-    fn unit_network_gives_an_address_to_who_bound_it_last_and_loses_what_is_too_long() {
+    fn unit_network_gives_an_address_to_one_at_a_time_and_loses_what_is_too_long() {
         run(6, async |_| {
             let network = Network::new(Random::stream(6, "network"));
             tokio::task::spawn_local(network.clone().carry());
             let (a, before) = (network.bind(address(1)), network.bind(address(2)));
-            let after = network.bind(address(2));
+            let refused = network.try_bind(address(2)).err().map(|error| error.kind());
+            assert_eq!(refused, Some(std::io::ErrorKind::AddrInUse));
             drop(before);
+            let after = network.bind(address(2));
             a.send(after.local(), b"x").expect("bound");
             a.send(after.local(), &[0; 9000]).expect("bound");
             assert_eq!(receive(&after).await.as_deref(), Some(&b"x"[..]));

@@ -37,7 +37,7 @@ pub struct DiskFaults {
 /// How long what was written may be nowhere but in memory: nobody syncs lines to the disk.
 pub const WRITTEN_BACK: Duration = Duration::from_secs(5);
 /// Bytes of a file of lines, after which another takes its place.
-const MOST_LINE_BYTES: usize = 512 << 10;
+pub const MOST_LINE_BYTES: usize = 512 << 10;
 
 /// A file of lines.
 #[derive(Debug, Default)]
@@ -256,6 +256,18 @@ impl Disk {
     #[must_use]
     pub fn lines(&self, file: &str) -> Vec<u8> {
         lock(&self.state).lines.get(file).map(|of| of.bytes.clone()).unwrap_or_default()
+    }
+
+    /// The end of a file of lines is gone: so many bytes, or what was in them.
+    pub fn tear_lines(&self, file: &str, bytes: usize, zeros: bool) {
+        if let Some(of) = lock(&self.state).lines.get_mut(file) {
+            let at = of.bytes.len().saturating_sub(bytes);
+            if zeros {
+                of.bytes[at..].fill(0);
+            } else {
+                of.bytes.truncate(at);
+            }
+        }
     }
 
     /// Says what is found in the files of lines.

@@ -387,9 +387,7 @@ impl Wire {
 
     /// The node gets another certificate, of which the key is not there yet.
     pub fn begin_renewal(&self) {
-        let mut office = self.office.borrow_mut();
-        office.renew(self.teller.node);
-        office.tear(self.teller.node);
+        self.office.borrow_mut().begin_renewal(self.teller.node);
     }
 
     /// The key is there, too; the node has both until it read it.

@@ -1,7 +1,7 @@
 //! The authorities of simulated nodes: certificates that are renewed, end and are taken back while nodes run, and authorities that follow
 //! one upon the other.
 //!
-//! Invariant: what a node reads is one reading, as of files that are replaced whole, or fails, as of files that do not belong together yet.
+//! Invariant: what a node reads is of files that are replaced whole, each, and may not belong together yet.
 //! The world says what it was when it is read, for from then on the node has to go by it.
 
 use std::{
@@ -53,8 +53,8 @@ struct Held {
     credentials: Credentials,
     reading: Reading,
     is_read: bool,
-    /// The certificate is there and its key is not yet.
-    half: bool,
+    /// The certificate is there and its key is not yet: it is still that of these.
+    before: Option<Credentials>,
 }
 
 /// The files of one node.
@@ -79,7 +79,7 @@ impl Papers {
 
     /// All files are written.
     pub(super) fn complete(&self) {
-        lock(&self.held).half = false;
+        lock(&self.held).before = None;
     }
 }
 
@@ -87,12 +87,13 @@ impl CredentialSource for Papers {
     fn read(&self) -> Result<Credentials, CredentialsError> {
         let (credentials, news) = {
             let mut held = lock(&self.held);
-            if held.half {
+            if let Some(before) = &held.before {
+                let credentials = Credentials { key: before.key.clone_key(), ..copy(&held.credentials) };
                 drop(held);
                 if let Some(teller) = &self.teller {
                     teller.tell(&Event::PapersTorn);
                 }
-                return Err(torn());
+                return Ok(credentials);
             }
             let is_news = !std::mem::replace(&mut held.is_read, true);
             (copy(&held.credentials), is_news.then(|| held.reading.clone()))
@@ -102,10 +103,6 @@ impl CredentialSource for Papers {
         }
         Ok(credentials)
     }
-}
-
-fn torn() -> CredentialsError {
-    CredentialsError::Content { path: "injected".into(), why: "the key is not of the certificate".to_owned() }
 }
 
 /// A certificate that a node was given.
@@ -196,7 +193,7 @@ impl Office {
             believed: self.believed[node].clone(),
             revoked: self.revoked.clone(),
         };
-        Held { credentials: self.credentials(issued, &self.believed[node]), reading, is_read: false, half: false }
+        Held { credentials: self.credentials(issued, &self.believed[node]), reading, is_read: false, before: None }
     }
 
     /// Of the next node: they are asked for in order.
@@ -229,11 +226,12 @@ impl Office {
         self.give(node, MADE, DAYS);
     }
 
-    /// The certificate is there, and what belongs to it is not: until it is [completed](Papers::complete).
-    pub(super) fn tear(&self, node: usize) {
-        if let Some(papers) = self.papers.get(node) {
-            lock(&papers.held).half = true;
-        }
+    /// The same; the certificate is there, and the key that belongs to it is not, until it is [completed](Papers::complete).
+    pub(super) fn begin_renewal(&mut self, node: usize) {
+        let Some(papers) = self.papers.get(node).map(Arc::clone) else { return };
+        let before = copy(&lock(&papers.held).credentials);
+        self.renew(node);
+        lock(&papers.held).before = Some(before);
     }
 
     /// Another certificate, which ends then: certificates are dated by the second.
@@ -296,7 +294,7 @@ impl Office {
             .into_iter()
             .map(|issued| {
                 let credentials = self.credentials(&issued, &nobody.believed);
-                let held = Held { credentials, reading: nobody.clone(), is_read: true, half: false };
+                let held = Held { credentials, reading: nobody.clone(), is_read: true, before: None };
                 Arc::new(Papers { held: Mutex::new(held), teller: None })
             })
             .collect()
