@@ -465,7 +465,7 @@ fn body_of_all(
     recent: usize,
     limit: Option<u64>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold((lines, filter, limit), async move |(mut lines, filter, left)| {
+    stream::unfold((lines, filter, recent, limit), async |(mut lines, filter, recent, left)| {
         if left == Some(0) {
             return None;
         }
@@ -473,7 +473,7 @@ fn body_of_all(
             match lines.next().await? {
                 AllLine::Mark(mark) => {
                     let text = json!(mark).to_string() + "\n";
-                    return Some((Ok(Bytes::from(text)), (lines, filter, left)));
+                    return Some((Ok(Bytes::from(text)), (lines, filter, recent, left)));
                 }
                 AllLine::Past(past) => {
                     let admitted: Vec<&Arc<str>> = past.iter().filter(|line| filter.admits(line)).collect();
@@ -482,12 +482,12 @@ fn body_of_all(
                     let count = shown.len() as u64;
                     let text: String = shown.flat_map(|line| [&***line, "\n"]).collect();
                     if count > 0 {
-                        return Some((Ok(Bytes::from(text)), (lines, filter, left.map(|left| left - count))));
+                        return Some((Ok(Bytes::from(text)), (lines, filter, recent, left.map(|left| left - count))));
                     }
                 }
                 AllLine::Alert(line) if filter.admits(&line) => {
                     let text = format!("{line}\n");
-                    return Some((Ok(Bytes::from(text)), (lines, filter, left.map(|left| left - 1))));
+                    return Some((Ok(Bytes::from(text)), (lines, filter, recent, left.map(|left| left - 1))));
                 }
                 AllLine::Alert(_) => {}
             }
