@@ -3,17 +3,22 @@
 //! *Linked nodes* are production's links (QUIC, TLS, keys from the seed) in a full mesh, of which each sends each other one a message of
 //! 200 bytes ten times a second (in the large cluster once). *Datagrams* are the same mesh without links: what is left is the scheduler and the network. *Whole nodes*
 //! have production's tree of actors, a kernel, containers and policies beside, and checkers; nothing else simulates those, so they stand
-//! beside the same nodes without links, or beside the virtual time.
+//! beside the same nodes without links, or beside the virtual time. What the large mesh is made of stands before it: the cryptography of its
+//! handshakes is its floor.
 
+mod handshakes;
 mod nodes;
 mod ours;
 mod theirs;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use palisade_link::crypto;
 use palisade_simulation::{
     faults::Faults,
+    random::Random,
     run::{Request, run},
+    world::links::SeededRng,
 };
 
 use crate::{
@@ -90,6 +95,21 @@ fn whole(table: &mut Table) -> Measured {
         budget: None,
     });
     let mesh = fastest(|seed| ours::links(seed, LARGE, LARGE_LENGTH, SELDOM))?;
+    let silent = fastest(|seed| ours::silent_links(seed, LARGE, LARGE_LENGTH))?;
+    let (handshakes, cryptography) = handshakes()?;
+    for (what, took) in [
+        (format!("of it: {handshakes} handshakes of TLS alone, both ends"), cryptography),
+        ("of it: linking, and keeping silent links alive".to_owned(), silent),
+        ("of it: messages, each node to each other one each s".to_owned(), mesh.saturating_sub(silent)),
+    ] {
+        table.add(Row {
+            what,
+            value: ms(took),
+            unit: Unit::Milliseconds,
+            baseline: Some(("all of it".to_owned(), ms(mesh))),
+            budget: None,
+        });
+    }
     // One round is enough: it is long. It goes on until all nodes are at rest and have stopped.
     let (lasted, many) = time(|| whole_nodes(1, LARGE, LARGE_LENGTH));
     for (what, took, virtual_time) in
@@ -104,6 +124,15 @@ fn whole(table: &mut Table) -> Measured {
         });
     }
     Ok(())
+}
+
+/// How many handshakes a full mesh of the large cluster has, and how long they take by themselves.
+fn handshakes() -> Result<(usize, Duration), Box<dyn std::error::Error>> {
+    let cluster = nodes::Cluster::new(1, LARGE, SELDOM)?;
+    // As the nodes have it.
+    let provider = crypto::seeded(Arc::new(SeededRng::new(Random::stream(1, "handshakes"))));
+    let (done, took) = time(|| handshakes::all_with_all(&cluster, &provider));
+    Ok((done?, took))
 }
 
 /// As `palisade simulate --faults none` runs them, workload, checkers and journal included, until they stopped. How

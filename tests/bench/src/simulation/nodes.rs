@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::link::MESSAGE;
 
 /// 2026-01-01, from which clocks count.
-const EPOCH: UnixNanos = UnixNanos(1_767_225_600_000_000_000);
+pub const EPOCH: UnixNanos = UnixNanos(1_767_225_600_000_000_000);
 
 /// A node's certificates, as text.
 #[derive(Clone)]
@@ -60,6 +60,20 @@ impl Cluster {
             Ok(Papers(issued, own.certificate.clone()))
         };
         Ok(Self { papers: (0..nodes).map(papers).collect::<Result<_, String>>()?, seed, every })
+    }
+
+    /// How many nodes.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.papers.len()
+    }
+
+    /// Of one node.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn credentials(&self, node: usize) -> Result<Credentials, CredentialsError> {
+        self.papers[node].read()
     }
 
     /// One node: it dials those after it, sends to all, and hears them until `length` is over. How many messages it heard.

@@ -49,6 +49,15 @@ pub fn datagrams(seed: u64, count: usize, length: Duration) -> Result<(), String
     judge(heard, count, length, EVERY_DATAGRAM)
 }
 
+/// Linked, and silent but for what keeps links alive: nobody sends a message once all are linked.
+///
+/// # Errors
+/// They cannot be linked.
+pub fn silent_links(seed: u64, count: usize, length: Duration) -> Result<(), String> {
+    let cluster = Cluster::new(seed, count, length * 2)?;
+    simulate(seed, count, length, |node, socket, others| cluster.clone().link(node, socket, others, length)).map(drop)
+}
+
 /// Linked.
 ///
 /// # Errors
