@@ -243,21 +243,33 @@ static __noinline int pal_audit_execution(struct pal_subject *subject, struct li
 	return 0;
 }
 
-/* While the old image, which is the source, lives. The script first, as an LSM hook is asked. */
+static __always_inline bool pal_is_judged_host(struct pal_subject *subject)
+{
+	if (pal_is_idle(PAL_FAMILY_PROCESS))
+		return false;
+	pal_identify(subject);
+	return !subject->slot && pal_decides(subject, PAL_FAMILY_PROCESS);
+}
+
+/* While the old image, which is the source, lives. */
 SEC("tp_btf/sched_prepare_exec")
 int BPF_PROG(audit_host_exec, struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct pal_subject subject;
+
+	return pal_is_judged_host(&subject) ? pal_audit_execution(&subject, bprm, 0) : 0;
+}
+
+/* The script is judged like its interpreter, as an LSM hook is asked of both. A program of its own, for the verifier's budget. */
+SEC("tp_btf/sched_prepare_exec")
+int BPF_PROG(audit_host_script, struct task_struct *task, struct linux_binprm *bprm)
 {
 	struct pal_script script = {};
 	struct pal_subject subject;
 
-	if (pal_is_idle(PAL_FAMILY_PROCESS))
+	if (bprm->interp == bprm->filename || !pal_is_judged_host(&subject) || !pal_script_of(&script, bprm))
 		return 0;
-	pal_identify(&subject);
-	if (subject.slot || !pal_decides(&subject, PAL_FAMILY_PROCESS))
-		return 0;
-	if (pal_script_of(&script, bprm))
-		pal_audit_execution(&subject, bprm, script.file);
-	return pal_audit_execution(&subject, bprm, 0);
+	return pal_audit_execution(&subject, bprm, script.file);
 }
 
 /* ---- sockets that no cgroup program sees ---- */

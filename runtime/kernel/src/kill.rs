@@ -47,6 +47,7 @@ impl KillDuty<'_> {
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
             (self.has(Family::Preset) && self.prepare_exec, ("kill_entering", "sched_prepare_exec")),
+            (self.audits_host_execs && self.prepare_exec, ("audit_host_script", "sched_prepare_exec")),
             (self.audits_host_execs && self.prepare_exec, ("audit_host_exec", "sched_prepare_exec")),
             (self.has(Family::Capability), ("audit_capability", "cap_capable")),
             (

@@ -238,6 +238,7 @@ fn others(pins: &std::path::Path, btf: &aya::Btf) -> Vec<(&'static str, u32)> {
         ("kill_exec", "sched_process_exec"),
         ("kill_entering", "sched_prepare_exec"),
         ("audit_host_exec", "sched_prepare_exec"),
+        ("audit_host_script", "sched_prepare_exec"),
         ("audit_capability", "cap_capable"),
         ("audit_call", "sys_enter"),
     ] {
