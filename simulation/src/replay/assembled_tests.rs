@@ -48,7 +48,6 @@ fn lived(seed: u64) -> (Vec<u8>, Vec<String>) {
             ring_bytes: 1 << 20,
             skew_seconds: 0,
             put_back_percent: 0,
-            waits_for_disk: false,
         };
         let mut random = Random::stream(seed, "machine");
         let machine = Machine::new(begun, Teller::new(0, &ears), &processes, traits, None, random.child("machine"));
