@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use palisade_kernel_abi::blob::{AcceptId, Automaton, Effect, Family, Modifiers, PathAccepts, State};
 
 use crate::{
-    LowerError, MAX_STATES,
+    LowerError,
     decided::{Decided, Weakened},
     table::{Accept, START, Table},
 };
@@ -29,6 +29,8 @@ const MAP_CODE: u32 = 0x40;
 const INHERIT: u32 = 0x200;
 /// Where the words of those who are not the owner begin.
 const OTHERS_SHIFT: u32 = 14;
+/// States before those that are alike are merged: some 30 MB.
+const MAX_BUILT_STATES: usize = 1 << 17;
 const READING: u32 = READ | LOCK | MAP_CODE;
 const WRITING: u32 = WRITE | APPEND | LINK;
 
@@ -68,7 +70,7 @@ struct Builder<'a, 'b> {
 /// Builds it.
 ///
 /// # Errors
-/// Past [`MAX_STATES`].
+/// Past [`MAX_BUILT_STATES`].
 pub(crate) fn files(decided: &mut Decided<'_>, told: Told) -> Result<Files, LowerError> {
     let (classes, class_of, bytes) = columns(decided);
     let mut builder = Builder {
@@ -85,7 +87,7 @@ pub(crate) fn files(decided: &mut Decided<'_>, told: Told) -> Result<Files, Lowe
     if strictest > mildest {
         builder.decided.weakened.insert(Weakened::Target);
     }
-    Ok(Files { table: builder.table, trace: mildest })
+    Ok(Files { table: builder.table.merged(), trace: mildest })
 }
 
 /// Bytes that neither automaton tells apart are one column; a byte of each. The slash has its own.
@@ -146,7 +148,7 @@ impl Builder<'_, '_> {
         if let Some(number) = self.numbers.get(&key) {
             return Ok(*number);
         }
-        if self.table.states() >= MAX_STATES {
+        if self.table.states() >= MAX_BUILT_STATES {
             return Err(LowerError::States { states: self.table.states() + 1 });
         }
         let number = self.table.add(key.accept, 0);

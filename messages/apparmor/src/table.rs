@@ -7,6 +7,8 @@
 //! Decision: 16-bit states, not the 32-bit ones of kernels from 6.16 on, because every kernel reads them; more states than they can name
 //! are refused with the number, and what the automaton would have held goes to the next tier.
 
+use std::collections::BTreeMap;
+
 use crate::{LowerError, MAX_STATES};
 
 /// What the kernel finds at a state, in the words of the policy format.
@@ -35,6 +37,9 @@ pub struct Table {
 pub const NO_MATCH: u32 = 0;
 /// Where reading begins.
 pub const START: u32 = 1;
+
+/// Stands for a state in its own row.
+const ITSELF: u32 = u32::MAX;
 
 const MAGIC: u32 = 0x1b5e_783d;
 /// Of the header: its four fields and the parser's mark, padded to a multiple of 8.
@@ -85,6 +90,61 @@ impl Table {
     /// Sets where a byte leads.
     pub fn set(&mut self, state: u32, byte: u8, target: u32) {
         self.rows[state as usize * self.classes + usize::from(self.class_of[usize::from(byte)])] = target;
+    }
+
+    /// The same with fewer states: those that say the same and lead to the same are one.
+    ///
+    /// Decision: passes from the last state to the first until one finds nothing, not Hopcroft's: rules are trees with long tails, of which the
+    /// ends are found alike first, and what is left unmerged (loops that are alike only together) is little.
+    #[must_use]
+    pub fn merged(&self) -> Self {
+        let mut stands_for: Vec<u32> = (0..self.states() as u32).collect();
+        loop {
+            let mut known: BTreeMap<(Accept, Vec<u32>), u32> = BTreeMap::new();
+            let mut found = false;
+            // The first two are the kernel's by their numbers.
+            for state in (2..self.states() as u32)
+                .rev()
+                .filter(|state| stands_for[*state as usize] == *state)
+                .collect::<Vec<_>>()
+            {
+                let target = |target: &u32| match stands_for[*target as usize] {
+                    other if other == state => ITSELF,
+                    other => other,
+                };
+                let row = self.row(state).iter().map(target).collect();
+                let first = *known.entry((self.accept[state as usize], row)).or_insert(state);
+                stands_for[state as usize] = first;
+                found |= first != state;
+            }
+            // Whom it stands for may itself be stood for by now.
+            for state in 0..stands_for.len() {
+                stands_for[state] = stands_for[stands_for[state] as usize];
+            }
+            if !found {
+                return self.only(&stands_for);
+            }
+        }
+    }
+
+    fn row(&self, state: u32) -> &[u32] {
+        let at = state as usize * self.classes;
+        &self.rows[at..at + self.classes]
+    }
+
+    /// Without those that others stand for.
+    fn only(&self, stands_for: &[u32]) -> Self {
+        let mut number = vec![0; stands_for.len()];
+        let kept: Vec<u32> =
+            (0..stands_for.len() as u32).filter(|state| stands_for[*state as usize] == *state).collect();
+        kept.iter().zip(0..).for_each(|(state, new)| number[*state as usize] = new);
+        let of = |target: &u32| number[stands_for[*target as usize] as usize];
+        Self {
+            classes: self.classes,
+            class_of: self.class_of,
+            rows: kept.iter().flat_map(|state| self.row(*state)).map(of).collect(),
+            accept: kept.iter().map(|state| self.accept[*state as usize]).collect(),
+        }
     }
 
     /// In the packed form.
@@ -145,7 +205,32 @@ struct Comb {
 }
 
 /// How many places are tried for a row before it goes to the end.
-const TRIES: usize = 1 << 12;
+const TRIES: usize = 1 << 10;
+
+/// The cells as far as they are filled. Where a row found no place, none is looked for again before that one's.
+#[derive(Default)]
+struct Cells {
+    taken: Vec<bool>,
+    floor: usize,
+}
+
+impl Cells {
+    /// A base from which all the columns are free; they are then taken.
+    fn take(&mut self, columns: &[(usize, u32)]) -> usize {
+        let lowest = columns.first().map_or(0, |(column, _)| *column);
+        let from = self.floor.saturating_sub(lowest);
+        let is_free = |base: &usize| columns.iter().all(|(column, _)| self.taken.get(base + column) != Some(&true));
+        let base = (from..from + TRIES).find(is_free).unwrap_or_else(|| self.taken.len().saturating_sub(lowest));
+        if base >= from + TRIES {
+            self.floor = base + lowest;
+        }
+        for (column, _) in columns {
+            self.taken.resize(self.taken.len().max(base + column + 1), false);
+            self.taken[base + column] = true;
+        }
+        base
+    }
+}
 
 impl Comb {
     /// `table` has at most [`MAX_STATES`] states.
@@ -157,37 +242,21 @@ impl Comb {
             next: vec![0; ALPHABET],
             check: vec![0; ALPHABET],
         };
-        let mut order: Vec<usize> = (0..rows.len()).collect();
+        let mut order: Vec<usize> = (0..rows.len()).filter(|state| !rows[*state].1.is_empty()).collect();
         order.sort_by_key(|state| std::cmp::Reverse(rows[*state].1.len()));
-        let mut taken: Vec<bool> = Vec::new();
-        let mut first_free = 0;
+        let mut cells = Cells::default();
         for state in order {
-            let moves = &rows[state].1;
-            let Some((lowest, _)) = moves.first() else { continue };
-            while taken.get(first_free) == Some(&true) {
-                first_free += 1;
+            let base = cells.take(&rows[state].1);
+            comb.base[state] = base as u32;
+            let end = comb.next.len().max(base + ALPHABET);
+            comb.next.resize(end, 0);
+            comb.check.resize(end, 0);
+            for (column, target) in &rows[state].1 {
+                comb.next[base + column] = *target as u16;
+                comb.check[base + column] = state as u16;
             }
-            let from = first_free.saturating_sub(*lowest);
-            let is_free = |base: usize| moves.iter().all(|(class, _)| taken.get(base + class) != Some(&true));
-            let base = (from..from + TRIES).find(|base| is_free(*base)).unwrap_or(taken.len());
-            comb.place(state, base, moves, &mut taken);
         }
         comb
-    }
-
-    fn place(&mut self, state: usize, base: usize, moves: &[(usize, u32)], taken: &mut Vec<bool>) {
-        self.base[state] = base as u32;
-        let end = base + ALPHABET;
-        if self.next.len() < end {
-            self.next.resize(end, 0);
-            self.check.resize(end, 0);
-        }
-        taken.resize(taken.len().max(end), false);
-        for (class, target) in moves {
-            taken[base + class] = true;
-            self.next[base + class] = *target as u16;
-            self.check[base + class] = state as u16;
-        }
     }
 }
 

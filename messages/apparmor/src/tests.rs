@@ -59,6 +59,44 @@ fn unit_packed_automaton_moves_as_the_table_that_it_was_packed_from() {
 }
 
 #[test]
+fn unit_merged_automaton_says_the_same_of_every_input_with_fewer_states() {
+    let mut random = Random(0x9876_5432_1234_5671);
+    let mut fewer = 0;
+    for _ in 0..200 {
+        let mut table = Table::new(3, std::array::from_fn(|byte| (byte % 3) as u8));
+        let all = 2 + 2 + random.below(12);
+        for state in 2..all {
+            // Two words only, and moves forward or to itself: many states are alike.
+            let accept = Accept { allow: random.below(2), audit: 0 };
+            table.add(accept, if random.below(2) == 0 { state } else { state + random.below(all - state) });
+            table.set(state, random.below(3) as u8, 2 + random.below(all - 2));
+        }
+        (0..3).for_each(|byte| table.set(1, byte, 2 + random.below(all - 2)));
+        let merged = table.merged();
+        fewer += usize::from(merged.states() < table.states());
+        let walk = |table: &Table, input: u32| {
+            let step = |state: u32, place: u32| table.rows[state as usize * 3 + (input / 3u32.pow(place) % 3) as usize];
+            table.accept[(0..7).fold(1, step) as usize]
+        };
+        for input in 0..3u32.pow(7) {
+            assert_eq!(walk(&merged, input), walk(&table, input));
+        }
+    }
+    assert!(fewer > 40, "{fewer} of 200 had states alike");
+}
+
+#[test]
+fn unit_packed_automaton_of_long_tails_takes_some_bytes_a_state() {
+    let mut table = Table::new(40, std::array::from_fn(|byte| (byte % 40) as u8));
+    for state in 2..20_002 {
+        table.add(Accept::default(), 0);
+        table.set(state - 1, (state * 7) as u8, state);
+    }
+    let bytes = table.pack().unwrap().len();
+    assert!(bytes < 20 * table.states(), "{bytes} bytes for {} states", table.states());
+}
+
+#[test]
 fn unit_automaton_of_more_states_than_the_form_can_name_is_refused_with_their_number() {
     let mut table = Table::new(1, [0; 256]);
     while table.states() < MAX_STATES {

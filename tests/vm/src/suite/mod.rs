@@ -18,6 +18,7 @@ use libtest_mimic::{Failed, Trial};
 /// What a test gives back: a failure may be any error or text.
 type Checked = Result<(), Failed>;
 
+pub use fixture::policy;
 pub use pins::{HOLD_POLICY, hold};
 
 /// Every test of the guest.
