@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_kernel_abi::blob::{Blob, Effect, Family, Modifiers, PathAccepts, SourceId};
 
+use crate::Share;
+
 /// What AppArmor cannot see and a decision depends on, as policies name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Weakened {
@@ -25,17 +27,26 @@ pub enum Weakened {
 /// Decisions of a blob, each worked out once.
 pub(crate) struct Decided<'a> {
     pub blob: &'a Blob,
+    share: Share<'a>,
     known: BTreeMap<(u32, PathAccepts, u32), Effect>,
     pub weakened: BTreeSet<Weakened>,
 }
 
 impl<'a> Decided<'a> {
-    pub fn new(blob: &'a Blob) -> Self {
-        Self { blob, known: BTreeMap::new(), weakened: BTreeSet::new() }
+    pub fn new(blob: &'a Blob, share: Share<'a>) -> Self {
+        Self { blob, share, known: BTreeMap::new(), weakened: BTreeSet::new() }
+    }
+
+    /// Whether an audit in the family is to be told.
+    pub fn tells(&self, family: Family) -> bool {
+        self.share.told.contains(&family)
     }
 
     /// What happens whoever acts, at a terminal or not, with whatever arguments.
     pub fn effect(&mut self, family: Family, accepts: PathAccepts, seen: Modifiers) -> Effect {
+        if !self.share.held.contains(&family) {
+            return Effect::Permit;
+        }
         let key = (family as u32, accepts, seen.0);
         if let Some(effect) = self.known.get(&key) {
             return *effect;

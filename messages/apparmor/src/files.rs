@@ -34,13 +34,6 @@ const MAX_BUILT_STATES: usize = 1 << 17;
 const READING: u32 = READ | LOCK | MAP_CODE;
 const WRITING: u32 = WRITE | APPEND | LINK;
 
-/// Which families' audits are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Told {
-    pub exec: bool,
-    pub open: bool,
-}
-
 /// The automaton, and what becomes of tracing a process of any executable (the mildest).
 pub(crate) struct Files {
     pub table: Table,
@@ -57,7 +50,6 @@ struct Key {
 
 struct Builder<'a, 'b> {
     decided: &'b mut Decided<'a>,
-    told: Told,
     table: Table,
     numbers: BTreeMap<Key, u32>,
     keys: Vec<(u32, Key)>,
@@ -71,11 +63,10 @@ struct Builder<'a, 'b> {
 ///
 /// # Errors
 /// Past [`MAX_BUILT_STATES`].
-pub(crate) fn files(decided: &mut Decided<'_>, told: Told) -> Result<Files, LowerError> {
+pub(crate) fn files(decided: &mut Decided<'_>) -> Result<Files, LowerError> {
     let (classes, class_of, bytes) = columns(decided);
     let mut builder = Builder {
         decided,
-        told,
         table: Table::new(classes, class_of),
         numbers: BTreeMap::new(),
         keys: Vec::new(),
@@ -112,8 +103,7 @@ fn columns(decided: &Decided<'_>) -> (usize, [u8; 256], Vec<u8>) {
 
 impl Builder<'_, '_> {
     fn run(&mut self, bytes: &[u8]) -> Result<(), LowerError> {
-        let anything = Accept { allow: both(READING | WRITING | EXECUTE | INHERIT), audit: 0 };
-        let elsewhere = self.table.add(anything, self.table.states() as u32);
+        let elsewhere = self.table.add(ANYTHING, self.table.states() as u32);
         for byte in bytes {
             self.table.set(START, *byte, elsewhere);
         }
@@ -176,16 +166,15 @@ impl Builder<'_, '_> {
     }
 
     fn words_for(&mut self, accepts: PathAccepts, is_owner: bool) -> Accept {
-        let Told { exec, open } = self.told;
         let mut accept = Accept::default();
-        for (family, writes, bits, more, told) in [
-            (Family::Process, false, EXECUTE, INHERIT, exec),
-            (Family::File, false, READING, 0, open),
-            (Family::File, true, WRITING, 0, open),
+        for (family, writes, bits, more) in [
+            (Family::Process, false, EXECUTE, INHERIT),
+            (Family::File, false, READING, 0),
+            (Family::File, true, WRITING, 0),
         ] {
             match self.decided.effect(family, accepts, Modifiers::new(is_owner, writes)) {
                 Effect::Block => {}
-                Effect::Audit if told => {
+                Effect::Audit if self.decided.tells(family) => {
                     accept.allow |= bits | more;
                     // One line an open: mapping and locking follow it.
                     accept.audit |= bits & (EXECUTE | READ | WRITE | APPEND | LINK);
@@ -197,6 +186,16 @@ impl Builder<'_, '_> {
     }
 }
 
-fn both(bits: u32) -> u32 {
+/// The automaton that allows everything.
+pub(crate) fn anything() -> Table {
+    let mut table = Table::new(1, [0; 256]);
+    let everything = table.add(ANYTHING, table.states() as u32);
+    table.set(START, 0, everything);
+    table
+}
+
+const ANYTHING: Accept = Accept { allow: both(READING | WRITING | EXECUTE | INHERIT), audit: 0 };
+
+const fn both(bits: u32) -> u32 {
     bits | bits << OTHERS_SHIFT
 }

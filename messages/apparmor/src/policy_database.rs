@@ -24,12 +24,13 @@ const CREATE: u32 = 0x10;
 const KINDS: u8 = 16;
 
 /// Builds it.
-pub(crate) fn policy_database(decided: &mut Decided<'_>, trace: Effect, told: &[Family]) -> Table {
+pub(crate) fn policy_database(decided: &mut Decided<'_>, trace: Effect) -> Table {
     let mut table = Table::of_bytes();
-    if let Some(accept) = accept_of(trace, TRACE, TRACE, told.contains(&Family::Ptrace)) {
+    if let Some(accept) = accept_of(trace, TRACE, TRACE, decided.tells(Family::Ptrace)) {
         add_trace(&mut table, accept);
     }
-    let sockets = Sockets { decided, told: told.contains(&Family::Socket), known: BTreeMap::new() };
+    let told = decided.tells(Family::Socket);
+    let sockets = Sockets { decided, told, known: BTreeMap::new() };
     sockets.add(&mut table);
     table
 }

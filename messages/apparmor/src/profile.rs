@@ -14,7 +14,7 @@ use palisade_kernel_abi::blob::{AcceptId, Blob, Effect, Family, Modifiers};
 use crate::{
     LowerError,
     decided::{Decided, Weakened},
-    files::{self, Told},
+    files,
     policy_database::policy_database,
     table::Table,
 };
@@ -87,19 +87,42 @@ pub struct Profile {
 /// Families of which a profile can say anything.
 pub const FAMILIES: [Family; 5] = [Family::Process, Family::File, Family::Socket, Family::Ptrace, Family::Capability];
 
-/// The profile that denies what the blob blocks whoever acts. Of the families in `told` it tells what is audited, too; of the others
-/// something else does, and a line from here would be a second one.
+/// What a profile has to do with.
+#[derive(Debug, Clone, Copy)]
+pub struct Share<'a> {
+    /// Families that it denies in; the others it permits, for something else holds them.
+    pub held: &'a [Family],
+    /// Of these, families whose audits it tells; of the others something else does, and a line from here would be a second one.
+    pub told: &'a [Family],
+}
+
+impl Share<'_> {
+    /// All that there can be.
+    pub const ALL: Share<'static> = Share { held: &FAMILIES, told: &FAMILIES };
+}
+
+/// The profile that denies what the blob blocks whoever acts.
 ///
 /// # Errors
 /// Where the automaton has more states than the form can name.
-pub fn lower(blob: &Blob, name: &ProfileName, told: &[Family]) -> Result<Profile, LowerError> {
-    let mut decided = Decided::new(blob);
-    let told_files = Told { exec: told.contains(&Family::Process), open: told.contains(&Family::File) };
-    let files = files::files(&mut decided, told_files)?;
-    let policy = policy_database(&mut decided, files.trace, told);
-    let capabilities = Capabilities::of(&mut decided, told.contains(&Family::Capability));
+pub fn lower(blob: &Blob, name: &ProfileName, share: Share<'_>) -> Result<Profile, LowerError> {
+    let mut decided = Decided::new(blob, share);
+    let files = files::files(&mut decided)?;
+    let policy = policy_database(&mut decided, files.trace);
+    let capabilities = Capabilities::of(&mut decided);
     let bytes = Stream::profile(name, capabilities, &policy, &files.table)?;
     Ok(Profile { name: name.clone(), bytes, states: files.table.states(), weakened: decided.weakened })
+}
+
+/// The profile that permits everything: of a container that no policy is about, whose runtime asks for the name all the same.
+///
+/// # Errors
+/// None that is known; the form is the same.
+pub fn permissive(name: &ProfileName) -> Result<Profile, LowerError> {
+    let files = files::anything();
+    let capabilities = Capabilities { allowed: u64::MAX, audited: 0 };
+    let bytes = Stream::profile(name, capabilities, &Table::of_bytes(), &files)?;
+    Ok(Profile { name: name.clone(), bytes, states: files.states(), weakened: BTreeSet::new() })
 }
 
 /// Bit n: `CAP_*` n.
@@ -110,12 +133,12 @@ struct Capabilities {
 }
 
 impl Capabilities {
-    fn of(decided: &mut Decided<'_>, told: bool) -> Self {
+    fn of(decided: &mut Decided<'_>) -> Self {
         let mut capabilities = Self { allowed: 0, audited: 0 };
         for number in 0..64 {
             match decided.effect(Family::Capability, AcceptId::of_capability(number).into(), Modifiers::NONE) {
                 Effect::Block => {}
-                Effect::Audit if told => {
+                Effect::Audit if decided.tells(Family::Capability) => {
                     capabilities.allowed |= 1 << number;
                     capabilities.audited |= 1 << number;
                 }

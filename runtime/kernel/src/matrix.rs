@@ -15,10 +15,13 @@ use aya::{
     Btf, Ebpf, EbpfLoader, TestRun as _,
     programs::{CgroupAttachMode, CgroupSkbAttachType, Program, RawTracePointRunOptions},
 };
+use palisade_apparmor::Weakened;
 use palisade_domain::{Family, Tier};
+use palisade_kernel_abi::blob;
 use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
 
 use crate::{
+    apparmor::{AppArmor, Binding},
     fanotify,
     objects::{Refusal, chain, explain},
     pseudo_fs, sys,
@@ -36,6 +39,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::KernelBtf, btf.as_ref().map(drop).map_err(Clone::clone));
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
+    note(Capability::AppArmor, AppArmor::open().map(drop));
     let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
     note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));
     note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint", RARE)));
@@ -269,6 +273,31 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     }
 }
 
+/// How a family is held of a container that has a profile, by whether it runs under it. A profile goes beside fanotify: what
+/// that has no events for, it has.
+#[must_use]
+pub(crate) fn with_profile(family: Family, held: HeldFamily, binding: Option<&Binding>) -> HeldFamily {
+    match (family, binding) {
+        (Family::Capabilities, Some(Binding::Unbound(reason))) if held.tier == Tier::AppArmor => {
+            unseen("capabilities", &format!("only AppArmor could deny them: {reason}"))
+        }
+        (Family::Capabilities, Some(Binding::Bound(weakened))) if held.tier == Tier::AppArmor => {
+            let by_source = weakened.contains(&Weakened::Source(blob::Family::Capability));
+            let reason = "a profile holds whoever acts: what only some executables may use is permitted to all";
+            let gaps = held.gaps.into_iter().chain(by_source.then(|| gap("fromSource", reason))).collect();
+            HeldFamily { tier: held.tier, gaps }
+        }
+        (Family::File, Some(Binding::Bound(weakened))) if held.tier == Tier::Fanotify => {
+            let by_all = !weakened.iter().any(|weak| {
+                matches!(weak, Weakened::Source(blob::Family::File) | Weakened::Terminal(blob::Family::File))
+            });
+            let is_held = |gap: &Gap| by_all && fanotify::HELD_BY_A_PROFILE.contains(&gap.what.as_str());
+            HeldFamily { tier: held.tier, gaps: held.gaps.into_iter().filter(|gap| !is_held(gap)).collect() }
+        }
+        _ => held,
+    }
+}
+
 /// Whether processes can be killed for what is not denied.
 pub fn kills(capabilities: &BTreeMap<Capability, CapabilityState>) -> bool {
     has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints)
@@ -366,6 +395,14 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
     if lsm {
         let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's";
         return HeldFamily { tier: Tier::BpfLsm, gaps: vec![gap("credentials that the kernel lends", reason)] };
+    }
+    if has(capabilities, Capability::AppArmor) {
+        let reason = "a profile holds whom its runtime put under it: runc by deploy/hooks/runc-with-hook; the workload's status names others";
+        let repeated = gap("repeated uses", "AppArmor tells a use that is denied again on the same CPU once");
+        return HeldFamily {
+            tier: Tier::AppArmor,
+            gaps: vec![gap("containers without a profile of ours", reason), repeated],
+        };
     }
     if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
         let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
@@ -541,6 +578,8 @@ fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn everything() -> KernelMatrix {
@@ -689,6 +728,32 @@ mod tests {
         matrix.families = families(&matrix.capabilities);
         assert!(!reason(&matrix).is_empty() && !reason(&matrix).contains("killed"));
         assert!(reason(&everything()).is_empty(), "an LSM sees them all");
+    }
+
+    #[test]
+    fn unit_a_profile_holds_what_fanotify_cannot_only_where_the_container_runs_under_it() {
+        let mut matrix = without_lsm();
+        matrix.capabilities.insert(Capability::AppArmor, CapabilityState::Available);
+        matrix.families = families(&matrix.capabilities);
+        assert_eq!(matrix.families[&Family::Capabilities].tier, Tier::AppArmor);
+        let of = |family: Family, binding: &Binding| {
+            let held = with_profile(family, matrix.families[&family].clone(), Some(binding));
+            (held.tier, held.gaps.into_iter().map(|gap| gap.what).collect::<Vec<_>>())
+        };
+        let unbound = Binding::Unbound("it runs under `unconfined`".to_owned());
+        assert_eq!(of(Family::Capabilities, &unbound), (Tier::Audit, vec!["capabilities".to_owned()]));
+        assert!(of(Family::File, &unbound).1.contains(&"readOnly".to_owned()));
+        let bound = Binding::Bound(BTreeSet::new());
+        assert_eq!(of(Family::Capabilities, &bound).0, Tier::AppArmor);
+        let (tier, gaps) = of(Family::File, &bound);
+        assert_eq!(tier, Tier::Fanotify);
+        assert_eq!(gaps.len() + fanotify::HELD_BY_A_PROFILE.len(), whats(&matrix, Family::File).len(), "{gaps:?}");
+        let weaker = Binding::Bound(BTreeSet::from([
+            Weakened::Source(blob::Family::File),
+            Weakened::Source(blob::Family::Capability),
+        ]));
+        assert!(of(Family::File, &weaker).1.contains(&"readOnly".to_owned()), "for some executables only");
+        assert!(of(Family::Capabilities, &weaker).1.contains(&"fromSource".to_owned()));
     }
 
     fn with(available: &[Capability]) -> BTreeMap<Family, HeldFamily> {

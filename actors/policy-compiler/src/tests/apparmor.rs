@@ -2,7 +2,7 @@
 //! see (who executes, at which terminal, with which arguments, over which protocol), and nothing else.
 
 use palisade_apparmor::{
-    ProfileName, Weakened, lower,
+    ProfileName, Share, Weakened, lower,
     reading::{Answer, FileAsk, ReadProfile, read},
 };
 use palisade_domain::{Action, Posture};
@@ -28,10 +28,8 @@ const EXECUTABLES: [&str; 16] = [
     "/b/q/r", "/a/a", "/etc/q/x",
 ];
 
-const ALL: [Family; 5] = [Family::Process, Family::File, Family::Socket, Family::Ptrace, Family::Capability];
-
 fn profile_of(policy: &CompiledPolicy) -> (ReadProfile, palisade_apparmor::Profile) {
-    let profile = lower(&policy.blob, &ProfileName::of_container("test").unwrap(), &ALL).unwrap();
+    let profile = lower(&policy.blob, &ProfileName::of_container("test").unwrap(), Share::ALL).unwrap();
     (read(&profile.bytes).unwrap(), profile)
 }
 
@@ -302,6 +300,6 @@ fn unit_apparmor_profile_of_a_thousand_rules_fits_and_of_too_many_states_is_refu
             .collect(),
     );
     let policy = compile(&distinct).unwrap();
-    let refused = lower(&policy.blob, &ProfileName::of_container("test").unwrap(), &ALL);
+    let refused = lower(&policy.blob, &ProfileName::of_container("test").unwrap(), Share::ALL);
     assert!(matches!(refused, Err(palisade_apparmor::LowerError::States { .. })), "{:?}", refused.map(|it| it.states));
 }

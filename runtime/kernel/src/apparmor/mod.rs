@@ -15,9 +15,15 @@ use palisade_apparmor::{PREFIX, Profile, ProfileName};
 
 use crate::pseudo_fs;
 
+mod account;
 mod audit;
+mod profiles;
+mod records;
 
 pub use audit::{AuditEvents, Heard};
+pub(crate) use profiles::Binding;
+pub use profiles::Profiles;
+pub use records::AppArmorRecords;
 
 /// Longer than any list of profiles: 4,096 of ours have 300 KiB.
 const MAX_LIST_BYTES: usize = 16 << 20;
@@ -115,9 +121,27 @@ pub enum Confinement {
 pub fn confinement(pid: u32) -> io::Result<Confinement> {
     let read = |file: &str| fs::read(format!("/proc/{pid}/attr/{file}"));
     // The file of before stacking (5.1) is another LSM's where several have labels.
-    let label = read("apparmor/current").or_else(|_| read("current"))?;
-    let label = String::from_utf8_lossy(&label).trim_end_matches(['\n', '\0']).to_owned();
-    Ok(parse_label(&label))
+    let now = parse_label(&text_of(read("apparmor/current").or_else(|_| read("current"))?));
+    // A runtime asks for the profile that the next execution takes: it has not happened yet.
+    match (read("apparmor/exec").map(text_of).map(|label| parse_label(&label)), now) {
+        (Ok(Confinement::Ours(name)), Confinement::Others(_)) => Ok(Confinement::Ours(name)),
+        (_, now) => Ok(now),
+    }
+}
+
+fn text_of(label: Vec<u8>) -> String {
+    String::from_utf8_lossy(&label).trim_end_matches(['\n', '\0']).to_owned()
+}
+
+/// Everything of ours taken away, where AppArmor is there; where it is not, nothing can be.
+///
+/// # Errors
+/// What the kernel said.
+pub(crate) fn unload() -> io::Result<()> {
+    match AppArmor::open() {
+        Ok(apparmor) => apparmor.remove_all().map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A label is one profile, or several joined by `//&`, and then the mode in parentheses; each may have a mode of its own.

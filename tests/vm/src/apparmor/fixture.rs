@@ -3,12 +3,12 @@
 use std::{cell::Cell, process::Command, sync::OnceLock};
 
 use libtest_mimic::Failed;
-use palisade_apparmor::{FAMILIES, ProfileName, lower};
+use palisade_apparmor::{ProfileName, Share, lower};
 use palisade_kernel::apparmor::AppArmor;
 use palisade_protocol::CompiledPolicy;
 
 use super::{Checked, ensure};
-pub use crate::suite::policy;
+pub use crate::suite::fixture::policy;
 use crate::{
     act::{Act, Outcome},
     judged::{Call, Judged, UNDER},
@@ -35,14 +35,14 @@ impl Profiled {
     /// Loads a policy as the profile of a container of this id.
     pub fn start(id: &str, policy: &CompiledPolicy) -> Result<Self, Failed> {
         let name = ProfileName::of_container(id)?;
-        let profile = lower(&policy.blob, &name, &FAMILIES)?;
+        let profile = lower(&policy.blob, &name, Share::ALL)?;
         apparmor()?.replace(&profile)?;
         Ok(Self { name, states: profile.states, bytes: profile.bytes.len(), loaded: Cell::new(true) })
     }
 
     /// Puts another policy in its place.
     pub fn replace(&self, policy: &CompiledPolicy) -> Checked {
-        Ok(apparmor()?.replace(&lower(&policy.blob, &self.name, &FAMILIES)?)?)
+        Ok(apparmor()?.replace(&lower(&policy.blob, &self.name, Share::ALL)?)?)
     }
 
     /// A process that it confines.

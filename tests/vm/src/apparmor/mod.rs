@@ -1,18 +1,19 @@
 //! The suite of the boot where AppArmor is active: profiles that are lowered from real policies, in force in this kernel.
 //!
-//! No container runtime: a process takes its profile as runc's does (`/proc/self/attr`), and the boot takes seconds.
+//! Most tests need no container runtime: a process takes its profile as runc's does (`/proc/self/attr`). The last ones run a node with containerd.
 //!
 //! Invariant: nothing is only denied under the profile: the same call by a process outside of it goes through.
 
 mod fixture;
 mod generated;
 mod lines;
+mod node;
 
 use std::fs;
 
 use fixture::{DENIED, Profiled, apparmor, call_both, policy};
 use libtest_mimic::{Failed, Trial};
-use palisade_apparmor::{FAMILIES, ProfileName, lower};
+use palisade_apparmor::{ProfileName, Share, lower};
 use palisade_kernel::apparmor::{Confinement, confinement};
 
 use crate::{
@@ -43,6 +44,12 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_apparmor_denial_is_told_and_names_the_rule_of_its_generation", lines::names_the_rule),
         Trial::test("vm_apparmor_audit_is_told_and_denies_nothing", lines::audits),
         Trial::test("vm_apparmor_decides_generated_rules_as_the_walker_does_whoever_acts", generated::agrees),
+        Trial::test("vm_apparmor_node_holds_a_container_and_explains_the_denial", node::holds_and_explains),
+        Trial::test(
+            "vm_apparmor_node_says_of_a_container_without_its_profile_what_is_not_held",
+            node::says_what_is_not_held,
+        ),
+        Trial::test("vm_apparmor_node_that_was_killed_leaves_profiles_in_force_and_an_ordered_stop_takes_them", node::stands),
     ]
 }
 
@@ -166,7 +173,7 @@ fn unload() -> Checked {
     let (apparmor, foreign) = (apparmor()?, "host-own-1");
     // One that the host has loaded: the form is the same, the name is not ours.
     let policy = policy("file:\n  matchPaths: [ { path: /unloaded } ]\naction: Block")?;
-    let made = lower(&policy.blob, &ProfileName::of_container("o")?, &FAMILIES)?;
+    let made = lower(&policy.blob, &ProfileName::of_container("o")?, Share::ALL)?;
     let renamed = replace_name(&made.bytes, made.name.as_str(), foreign);
     fs::write("/sys/kernel/security/apparmor/.replace", &renamed)?;
     let confined = Profiled::start("unloaded", &policy)?;

@@ -5,9 +5,9 @@
 mod containers;
 mod enforcement;
 mod families;
-mod fixture;
+pub(crate) mod fixture;
 mod ground;
-mod node;
+pub(crate) mod node;
 mod paths;
 mod phases;
 mod pins;
@@ -18,7 +18,6 @@ use libtest_mimic::{Failed, Trial};
 /// What a test gives back: a failure may be any error or text.
 type Checked = Result<(), Failed>;
 
-pub use fixture::policy;
 pub use pins::{HOLD_POLICY, hold};
 
 /// Every test of the guest.

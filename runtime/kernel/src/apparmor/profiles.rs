@@ -1,0 +1,253 @@
+//! The profiles of admitted containers: which policy each is lowered from, and whether its container runs under it.
+//!
+//! Invariants: a container that was admitted has a profile of its name in the kernel, also without a policy (one that permits everything), for its
+//! runtime asks for it by name before the first instruction; a profile changes by one write. What is said to be held
+//! of a container by its profile was read from one of its processes, never inferred.
+//!
+//! Decision: a profile is lowered again at each installation rather than kept by blob: it has the container's name in it, and lowering costs
+//! less than compiling did.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use palisade_apparmor::{PREFIX, ProfileName, Share, Weakened, lower, permissive};
+use palisade_domain::{Generation, Slot};
+use palisade_kernel_abi::blob::{Blob, Family};
+use palisade_world::Membership;
+
+use super::{AppArmor, Confinement, account::Account, confinement};
+
+/// Of these a profile denies what the policy blocks. Sockets and tracing are held by other means wherever those are: who is killed at the
+/// call's entry must not be told of a second time.
+const HELD: [Family; 3] = [Family::Process, Family::File, Family::Capability];
+/// Of these only a profile tells what is audited.
+const TOLD: [Family; 1] = [Family::Capability];
+const SHARE: Share<'static> = Share { held: &HELD, told: &TOLD };
+/// How deep containers' cgroups lie at most, and how many directories are looked at for them.
+const MAX_DEPTH: usize = 16;
+const MAX_DIRECTORIES: usize = 1 << 16;
+
+/// What is known of one container.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub slot: Slot,
+    pub cgroup: u64,
+    pub generation: Generation,
+    /// What records call the policy.
+    pub number: u32,
+    pub blob: Option<Arc<Blob>>,
+    binding: Binding,
+    weakened: BTreeSet<Weakened>,
+    /// What was said at the last installation is not so any more.
+    told_otherwise: bool,
+}
+
+/// Whether a container is held by its profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// It is; but for what the profile is weaker in than the policy.
+    Bound(BTreeSet<Weakened>),
+    /// It is not, and why.
+    Unbound(String),
+}
+
+/// The profiles, and the account of what was told about them.
+#[derive(Debug)]
+pub struct Profiles {
+    apparmor: AppArmor,
+    held: Mutex<BTreeMap<ProfileName, Held>>,
+    pub(super) account: Mutex<Account>,
+}
+
+impl Profiles {
+    /// # Errors
+    /// Where AppArmor is not active, or takes no policy from here.
+    pub(crate) fn open() -> Result<Self, String> {
+        Ok(Self { apparmor: AppArmor::open()?, held: Mutex::default(), account: Mutex::default() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<ProfileName, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes away profiles that an earlier runtime left of containers which are gone.
+    pub(crate) fn sweep(&self, unified: &Path) -> io::Result<usize> {
+        let mut living = BTreeSet::new();
+        let mut looked_at = 0;
+        containers_below(unified, MAX_DEPTH, &mut looked_at, &mut living);
+        if looked_at > MAX_DIRECTORIES {
+            return Err(io::Error::other(format!(
+                "more than {MAX_DIRECTORIES} cgroups: profiles of containers that are gone stay"
+            )));
+        }
+        let gone = self.apparmor.ours()?.into_iter().filter(|name| !living.contains(name.container()));
+        let mut removed = 0;
+        for name in gone {
+            self.apparmor.remove(&name)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// Makes the profile that the container's runtime will ask for; one that an earlier runtime left in force stays so.
+    ///
+    /// # Errors
+    /// What the kernel said, or that the cgroup names no container.
+    pub(crate) fn admit(&self, membership: &Membership) -> Result<(), String> {
+        let Some(path) = &membership.cgroup_path else { return Ok(()) };
+        let Some(id) = container_of(path) else { return Ok(()) };
+        let name = ProfileName::of_container(id).map_err(|error| error.to_string())?;
+        let mut held = self.held();
+        if let Some(known) = held.get(&name).filter(|known| known.slot == membership.slot) {
+            tracing::debug!(%name, slot = %known.slot, "its profile is there already");
+            return Ok(());
+        }
+        let is_loaded = self.apparmor.ours().is_ok_and(|ours| ours.contains(&name));
+        if !is_loaded {
+            let profile = permissive(&name).map_err(|error| error.to_string())?;
+            self.apparmor.replace(&profile).map_err(|error| format!("profile {name}: {error}"))?;
+        }
+        let reason = "it is not known yet under which profile it runs".to_owned();
+        held.insert(
+            name,
+            Held {
+                slot: membership.slot,
+                cgroup: membership.cgroup.map_or(0, |cgroup| cgroup.0),
+                generation: Generation::default(),
+                number: 0,
+                blob: None,
+                binding: Binding::Unbound(reason),
+                weakened: BTreeSet::new(),
+                told_otherwise: false,
+            },
+        );
+        Ok(())
+    }
+
+    /// Reads from a process of the container under which profile it runs.
+    pub(crate) fn learn(&self, slot: Slot, pid: u32) {
+        let mut held = self.held();
+        let Some((name, held)) = held.iter_mut().find(|(_, held)| held.slot == slot) else { return };
+        let binding = match confinement(pid) {
+            Ok(Confinement::Ours(found)) if found == *name => Binding::Bound(held.weakened.clone()),
+            Ok(Confinement::Ours(found)) => Binding::Unbound(format!("it runs under the profile {found} of another")),
+            Ok(Confinement::Others(label)) => Binding::Unbound(format!(
+                "it runs under `{label}` and not under its own profile {name}: start it by deploy/hooks/runc-with-hook"
+            )),
+            Err(error) => Binding::Unbound(format!("its profile cannot be read: {error}")),
+        };
+        held.told_otherwise |= held.binding != binding;
+        held.binding = binding;
+    }
+
+    /// Puts the policy in the profile's place.
+    ///
+    /// # Errors
+    /// What the kernel said; the previous profile stays.
+    pub(crate) fn install(
+        &self,
+        slot: Slot,
+        generation: Generation,
+        number: u32,
+        blob: Option<&Arc<Blob>>,
+    ) -> Result<(), String> {
+        let mut held = self.held();
+        let Some((name, held)) = held.iter_mut().find(|(_, held)| held.slot == slot) else { return Ok(()) };
+        let lowered = match blob {
+            Some(blob) => lower(blob, name, SHARE),
+            None => permissive(name),
+        };
+        let (profile, too_large) = match lowered {
+            Ok(profile) => (profile, None),
+            // What it would have held goes to the other means, and is said not to be held by this one.
+            Err(error) => (permissive(name).map_err(|error| error.to_string())?, Some(error.to_string())),
+        };
+        self.apparmor.replace(&profile).map_err(|error| format!("profile {name}: {error}"))?;
+        held.weakened = profile.weakened;
+        match (&mut held.binding, too_large) {
+            (binding, Some(reason)) => *binding = Binding::Unbound(reason),
+            (Binding::Bound(weakened), None) => *weakened = held.weakened.clone(),
+            (Binding::Unbound(_), None) => {}
+        }
+        (held.generation, held.number, held.blob) = (generation, number, blob.cloned());
+        held.told_otherwise = false;
+        Ok(())
+    }
+
+    /// Whether and why the container is held by its profile; `None` where it has none.
+    pub(crate) fn binding(&self, slot: Slot) -> Option<Binding> {
+        self.held().values().find(|held| held.slot == slot).map(|held| held.binding.clone())
+    }
+
+    /// Whether what the last installation said is not so any more; asked once.
+    pub(crate) fn told_otherwise(&self, slot: Slot) -> bool {
+        let mut held = self.held();
+        let held = held.values_mut().find(|held| held.slot == slot);
+        held.is_some_and(|held| std::mem::take(&mut held.told_otherwise))
+    }
+
+    /// Takes the container's profile away.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(crate) fn release(&self, slot: Slot) -> io::Result<()> {
+        let mut held = self.held();
+        let Some(name) = held.iter().find(|(_, held)| held.slot == slot).map(|(name, _)| name.clone()) else {
+            return Ok(());
+        };
+        self.apparmor.remove(&name)?;
+        held.remove(&name);
+        Ok(())
+    }
+
+    /// What a line's profile is of.
+    pub(super) fn find(&self, name: &ProfileName) -> Option<Held> {
+        self.held().get(name).cloned()
+    }
+}
+
+/// The container's id in the last component of its cgroup's path: the whole of it, or of a systemd scope (`docker-ID.scope`) what follows
+/// the runtime's name.
+fn container_of(cgroup: &Path) -> Option<&str> {
+    let name = cgroup.file_name()?.to_str()?;
+    let id = match name.strip_suffix(".scope") {
+        Some(scope) => scope.rsplit_once('-').map_or(scope, |(_, id)| id),
+        None => name,
+    };
+    (!id.is_empty() && !id.starts_with(PREFIX)).then_some(id)
+}
+
+fn containers_below(directory: &Path, depth: usize, looked_at: &mut usize, found: &mut BTreeSet<String>) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || *looked_at > MAX_DIRECTORIES {
+            continue;
+        }
+        *looked_at += 1;
+        let path = entry.path();
+        found.extend(container_of(&path).map(str::to_owned));
+        containers_below(&path, depth, looked_at, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_container_is_named_by_the_end_of_its_cgroup() {
+        for (path, id) in [
+            ("/default/c-1", Some("c-1")),
+            ("/kubepods/burstable/podx/0123ab", Some("0123ab")),
+            ("/kubepods.slice/kubepods-podx.slice/cri-containerd-0123ab.scope", Some("0123ab")),
+            ("/system.slice/docker-0123ab.scope", Some("0123ab")),
+            ("/", None),
+        ] {
+            assert_eq!(container_of(Path::new(path)), id, "{path}");
+        }
+    }
+}
