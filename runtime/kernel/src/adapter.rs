@@ -203,8 +203,8 @@ impl KernelAdapter {
 
     /// What an earlier runtime left: cgroups that are gone are forgotten, the others' policy stands.
     fn take_over(&self) {
-        if let (Some(profiles), Some(unified)) = (&self.profiles, &self.unified)
-            && let Err(error) = profiles.sweep(unified)
+        if let Some(profiles) = &self.profiles
+            && let Err(error) = profiles.sweep()
         {
             tracing::warn!(%error, "profiles of containers that are gone stay");
         }

@@ -4,7 +4,7 @@
 //! attaches on every kernel with BTF and never runs where `bpf` is not an active LSM.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -277,6 +277,8 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
 /// that has no events for, it has.
 #[must_use]
 pub(crate) fn with_profile(family: Family, held: HeldFamily, binding: Option<&Binding>) -> HeldFamily {
+    let awaited = Binding::Bound(BTreeSet::new());
+    let binding = if binding == Some(&Binding::Awaited) { Some(&awaited) } else { binding };
     match (family, binding) {
         (Family::Capabilities, Some(Binding::Unbound(reason))) if held.tier == Tier::AppArmor => {
             unseen("capabilities", &format!("only AppArmor could deny them: {reason}"))
@@ -578,8 +580,6 @@ fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap>
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn everything() -> KernelMatrix {
@@ -745,6 +745,7 @@ mod tests {
         assert!(of(Family::File, &unbound).1.contains(&"readOnly".to_owned()));
         let bound = Binding::Bound(BTreeSet::new());
         assert_eq!(of(Family::Capabilities, &bound).0, Tier::AppArmor);
+        assert_eq!(of(Family::File, &Binding::Awaited), of(Family::File, &bound));
         let (tier, gaps) = of(Family::File, &bound);
         assert_eq!(tier, Tier::Fanotify);
         assert_eq!(gaps.len() + fanotify::HELD_BY_A_PROFILE.len(), whats(&matrix, Family::File).len(), "{gaps:?}");

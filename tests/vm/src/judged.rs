@@ -25,6 +25,7 @@ pub const JUDGED: &str = "--judged";
 /// The first argument that makes the actor execute itself under the profile that the second names.
 pub const UNDER: &str = "--under";
 const ACTOR: &str = "/bin/vm_actor";
+const CURRENT: &str = "/proc/self/attr/apparmor/current";
 
 /// One system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +48,14 @@ pub enum Call {
     Truncate,
     /// mkdir(2).
     MakeDirectory,
+    /// A profile is asked for, to be confined by from now on.
+    ChangeProfile,
     /// socket(2): `unix-stream`, `unix-dgram` or `inet-dgram`.
     Socket,
 }
 
 impl Call {
-    const ALL: [(char, Self); 10] = [
+    const ALL: [(char, Self); 11] = [
         ('r', Self::Read),
         ('a', Self::Append),
         ('x', Self::Exec),
@@ -62,6 +65,7 @@ impl Call {
         ('m', Self::Chmod),
         ('t', Self::Truncate),
         ('d', Self::MakeDirectory),
+        ('p', Self::ChangeProfile),
         ('s', Self::Socket),
     ];
 
@@ -78,6 +82,7 @@ impl Call {
             Self::Chmod => fs::set_permissions(path, Permissions::from_mode(0o711)),
             Self::Truncate => OpenOptions::new().write(true).truncate(true).open(path).map(drop),
             Self::MakeDirectory => fs::create_dir(path),
+            Self::ChangeProfile => fs::write(CURRENT, [b"changeprofile ", object.as_bytes()].concat()),
             Self::Socket => open_socket(object),
         }
     }
@@ -100,7 +105,7 @@ pub fn obey(profile: &str) -> io::Result<()> {
     let lines = io::stdin().lock();
     let mut answers = io::stdout().lock();
     if profile != "-" {
-        fs::write("/proc/self/attr/apparmor/current", format!("changeprofile {profile}"))?;
+        fs::write(CURRENT, format!("changeprofile {profile}"))?;
     }
     for line in lines.split(b'\n') {
         let line = line?;

@@ -295,7 +295,11 @@ fn unit_apparmor_profile_of_a_thousand_rules_fits_and_of_too_many_states_is_refu
             .map(|number: u64| {
                 let digest = |salt: u64| number.wrapping_add(salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let tail: String = (0..3).map(|salt| format!("{:016x}", digest(salt))).collect();
-                rule(Action::Block, file(exact(&format!("/{tail}"))), if number % 2 == 0 { &["/a"] } else { &[] })
+                rule(
+                    Action::Block,
+                    file(exact(&format!("/{tail}"))),
+                    if number.is_multiple_of(2) { &["/a"] } else { &[] },
+                )
             })
             .collect(),
     );

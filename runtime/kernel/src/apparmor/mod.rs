@@ -6,12 +6,14 @@
 //! Decision: `.replace` for the first loading, too, so that what an earlier runtime left under the name is no error.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
 };
 
-use palisade_apparmor::{PREFIX, Profile, ProfileName};
+use palisade_apparmor::{PREFIX, Profile, ProfileName, permissive};
 
 use crate::pseudo_fs;
 
@@ -89,13 +91,35 @@ impl AppArmor {
         Ok(lines.filter_map(|line| ProfileName::parse(line.split(' ').next()?)).collect())
     }
 
-    /// Everything of ours taken away, whoever loaded it.
+    /// Nothing of ours denies any more, whoever loaded it: profiles that confine nobody are removed, the others permit everything.
+    ///
+    /// Decision: those of running containers stay by their names, because what is executed in a container later (`exec`) is put under the
+    /// container's profile by its runtime, which fails where there is none.
     ///
     /// # Errors
     /// The first refusal; the others are tried all the same.
-    pub fn remove_all(&self) -> io::Result<usize> {
-        let ours = self.ours()?;
-        ours.iter().fold(Ok(ours.len()), |result, name| self.remove(name).and(result))
+    pub fn stand_down(&self) -> io::Result<()> {
+        let in_use = in_use();
+        self.ours()?.iter().fold(Ok(()), |result, name| {
+            let used = in_use.as_ref().is_none_or(|in_use| in_use.contains(name));
+            let done = if used { self.permit_everything(name) } else { self.remove(name) };
+            done.and(result)
+        })
+    }
+
+    /// Removes profiles that confine nobody; returns how many.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) fn remove_unused(&self) -> io::Result<usize> {
+        let Some(in_use) = in_use() else { return Ok(0) };
+        let unused: Vec<ProfileName> = self.ours()?.into_iter().filter(|name| !in_use.contains(name)).collect();
+        unused.iter().try_for_each(|name| self.remove(name))?;
+        Ok(unused.len())
+    }
+
+    fn permit_everything(&self, name: &ProfileName) -> io::Result<()> {
+        self.replace(&permissive(name).map_err(io::Error::other)?)
     }
 
     /// One write, for the kernel reads a profile from one.
@@ -129,17 +153,33 @@ pub fn confinement(pid: u32) -> io::Result<Confinement> {
     }
 }
 
+/// The inode of the PID namespace that all others are below (`PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Our profiles that confine any process; `None` where not all processes are to be seen.
+fn in_use() -> Option<BTreeSet<ProfileName>> {
+    let sees_all = fs::metadata("/proc/self/ns/pid").is_ok_and(|status| status.ino() == FIRST_PID_NAMESPACE);
+    let processes = fs::read_dir("/proc").ok().filter(|_| sees_all)?;
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // One that has ended meanwhile is confined by nothing.
+    let ours = pids.filter_map(|pid| match confinement(pid) {
+        Ok(Confinement::Ours(name)) => Some(name),
+        _ => None,
+    });
+    Some(ours.collect())
+}
+
 fn text_of(label: Vec<u8>) -> String {
     String::from_utf8_lossy(&label).trim_end_matches(['\n', '\0']).to_owned()
 }
 
-/// Everything of ours taken away, where AppArmor is there; where it is not, nothing can be.
+/// [`AppArmor::stand_down`] where AppArmor is there; where it is not, nothing of ours can be.
 ///
 /// # Errors
 /// What the kernel said.
 pub(crate) fn unload() -> io::Result<()> {
     match AppArmor::open() {
-        Ok(apparmor) => apparmor.remove_all().map(drop),
+        Ok(apparmor) => apparmor.stand_down(),
         Err(_) => Ok(()),
     }
 }

@@ -1,15 +1,16 @@
 //! The profiles of admitted containers: which policy each is lowered from, and whether its container runs under it.
 //!
 //! Invariants: a container that was admitted has a profile of its name in the kernel, also without a policy (one that permits everything), for its
-//! runtime asks for it by name before the first instruction; a profile changes by one write. What is said to be held
-//! of a container by its profile was read from one of its processes, never inferred.
+//! runtime asks for it by name before the first instruction; a profile changes by one write. Once a container runs, what is said to be
+//! held of it by its profile was read from one of its processes; before, it is what its runtime can be asked for: a word about every
+//! container that starts, taken back a moment later, would hide the true ones.
 //!
 //! Decision: a profile is lowered again at each installation rather than kept by blob: it has the container's name in it, and lowering costs
 //! less than compiling did.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -27,10 +28,6 @@ const HELD: [Family; 3] = [Family::Process, Family::File, Family::Capability];
 /// Of these only a profile tells what is audited.
 const TOLD: [Family; 1] = [Family::Capability];
 const SHARE: Share<'static> = Share { held: &HELD, told: &TOLD };
-/// How deep containers' cgroups lie at most, and how many directories are looked at for them.
-const MAX_DEPTH: usize = 16;
-const MAX_DIRECTORIES: usize = 1 << 16;
-
 /// What is known of one container.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
@@ -49,6 +46,8 @@ pub(super) struct Held {
 /// Whether a container is held by its profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Binding {
+    /// Nothing of it runs yet.
+    Awaited,
     /// It is; but for what the profile is weaker in than the policy.
     Bound(BTreeSet<Weakened>),
     /// It is not, and why.
@@ -75,22 +74,11 @@ impl Profiles {
     }
 
     /// Takes away profiles that an earlier runtime left of containers which are gone.
-    pub(crate) fn sweep(&self, unified: &Path) -> io::Result<usize> {
-        let mut living = BTreeSet::new();
-        let mut looked_at = 0;
-        containers_below(unified, MAX_DEPTH, &mut looked_at, &mut living);
-        if looked_at > MAX_DIRECTORIES {
-            return Err(io::Error::other(format!(
-                "more than {MAX_DIRECTORIES} cgroups: profiles of containers that are gone stay"
-            )));
-        }
-        let gone = self.apparmor.ours()?.into_iter().filter(|name| !living.contains(name.container()));
-        let mut removed = 0;
-        for name in gone {
-            self.apparmor.remove(&name)?;
-            removed += 1;
-        }
-        Ok(removed)
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(crate) fn sweep(&self) -> io::Result<usize> {
+        self.apparmor.remove_unused()
     }
 
     /// Makes the profile that the container's runtime will ask for; one that an earlier runtime left in force stays so.
@@ -111,7 +99,6 @@ impl Profiles {
             let profile = permissive(&name).map_err(|error| error.to_string())?;
             self.apparmor.replace(&profile).map_err(|error| format!("profile {name}: {error}"))?;
         }
-        let reason = "it is not known yet under which profile it runs".to_owned();
         held.insert(
             name,
             Held {
@@ -120,7 +107,7 @@ impl Profiles {
                 generation: Generation::default(),
                 number: 0,
                 blob: None,
-                binding: Binding::Unbound(reason),
+                binding: Binding::Awaited,
                 weakened: BTreeSet::new(),
                 told_otherwise: false,
             },
@@ -140,7 +127,7 @@ impl Profiles {
             )),
             Err(error) => Binding::Unbound(format!("its profile cannot be read: {error}")),
         };
-        held.told_otherwise |= held.binding != binding;
+        held.told_otherwise |= held.binding != binding && !(held.binding == Binding::Awaited && is_bound(&binding));
         held.binding = binding;
     }
 
@@ -171,7 +158,7 @@ impl Profiles {
         match (&mut held.binding, too_large) {
             (binding, Some(reason)) => *binding = Binding::Unbound(reason),
             (Binding::Bound(weakened), None) => *weakened = held.weakened.clone(),
-            (Binding::Unbound(_), None) => {}
+            (Binding::Awaited | Binding::Unbound(_), None) => {}
         }
         (held.generation, held.number, held.blob) = (generation, number, blob.cloned());
         held.told_otherwise = false;
@@ -210,6 +197,11 @@ impl Profiles {
     }
 }
 
+/// As was expected of a container that had not begun to run.
+fn is_bound(binding: &Binding) -> bool {
+    matches!(binding, Binding::Bound(_))
+}
+
 /// The container's id in the last component of its cgroup's path: the whole of it, or of a systemd scope (`docker-ID.scope`) what follows
 /// the runtime's name.
 fn container_of(cgroup: &Path) -> Option<&str> {
@@ -219,19 +211,6 @@ fn container_of(cgroup: &Path) -> Option<&str> {
         None => name,
     };
     (!id.is_empty() && !id.starts_with(PREFIX)).then_some(id)
-}
-
-fn containers_below(directory: &Path, depth: usize, looked_at: &mut usize, found: &mut BTreeSet<String>) {
-    let Some(depth) = depth.checked_sub(1) else { return };
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || *looked_at > MAX_DIRECTORIES {
-            continue;
-        }
-        *looked_at += 1;
-        let path = entry.path();
-        found.extend(container_of(&path).map(str::to_owned));
-        containers_below(&path, depth, looked_at, found);
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    sync::{Mutex, MutexGuard},
 };
 
 use libtest_mimic::Failed;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use palisade_kernel::apparmor::{Confinement, confinement};
 use serde_json::Value;
 
@@ -59,10 +56,21 @@ fn workloads(node: &Node) -> Result<Value, Failed> {
     Ok(serde_json::from_str(body).map_err(|error| format!("{error}: {answer}"))?)
 }
 
-pub fn holds_and_explains() -> Checked {
+/// One for all tests: it starts in a minute of emulated time. The last test ends it.
+fn node() -> Result<MutexGuard<'static, Option<Node>>, Failed> {
+    static NODE: Mutex<Option<Node>> = Mutex::new(None);
     containerd()?;
+    let mut node = NODE.lock().map_err(|_| "an earlier test left it broken")?;
+    if node.is_none() {
+        *node = Some(Node::start("apparmor", &policy())?);
+    }
+    Ok(node)
+}
+
+pub fn holds_and_explains() -> Checked {
+    let node = node()?;
+    let node = node.as_ref().ok_or("no node")?;
     fs::write(MARK, "")?;
-    let node = Node::start("aa-holds", &policy())?;
     let container = hold("held", "held")?;
     let found = confinement(container.pid)?;
     ensure(matches!(&found, Confinement::Ours(name) if name.container() == "held"), || format!("{found:?}"))?;
@@ -70,7 +78,7 @@ pub fn holds_and_explains() -> Checked {
     ensure_outcomes(&acts, &container.exec(&acts)?, DENIED)?;
     node.wait_for("three alerts", || node.alerts().len() >= DENIED)?;
     let alerts = node.alerts();
-    for (resource, place) in [("/etc/secret", "file"), ("/etc/bin/new", "file"), ("CAP_CHOWN", "capabilities")] {
+    for resource in ["/etc/secret", "/etc/bin/new", "CAP_CHOWN"] {
         let about = |alert: &&Value| alert.to_string().contains(resource);
         let alert = alerts.iter().find(about).ok_or_else(|| format!("nothing about {resource}: {alerts:#?}"))?;
         for (pointer, wanted) in [
@@ -80,28 +88,28 @@ pub fn holds_and_explains() -> Checked {
             ("/rule/policyName", "blocks"),
         ] {
             let said = alert.pointer(pointer).and_then(Value::as_str);
-            ensure(said == Some(wanted), || format!("{place} {pointer} should be {wanted}: {alert:#}"))?;
+            ensure(said == Some(wanted), || format!("{pointer} should be {wanted}: {alert:#}"))?;
         }
     }
+    ensure(alerts.len() == DENIED, || format!("an act was told of twice: {alerts:#?}"))?;
     node.wait_for("that all of it is held", || {
-        workloads(&node).is_ok_and(|all| all.to_string().contains("apparmor") && !all.to_string().contains("readOnly"))
+        workloads(node).is_ok_and(|all| all.to_string().contains("apparmor") && !all.to_string().contains("readOnly"))
     })?;
     container.remove()?;
-    node.wait_for("the profile's removal", || {
-        apparmor().is_ok_and(|apparmor| apparmor.ours().is_ok_and(|ours| ours.is_empty()))
-    })
+    let none = || apparmor().is_ok_and(|apparmor| apparmor.ours().is_ok_and(|ours| ours.is_empty()));
+    node.wait_for("the profile's removal", none)
 }
 
 pub fn says_what_is_not_held() -> Checked {
-    containerd()?;
+    let node = node()?;
+    let node = node.as_ref().ok_or("no node")?;
     fs::remove_file(MARK).ok();
-    let node = Node::start("aa-unheld", &policy())?;
     let container = hold("unheld", "held")?;
     let acts = acts();
     // What fanotify holds is held all the same.
     ensure_outcomes(&acts[..1], &container.exec(&acts[..1])?, 1)?;
     node.wait_for("what is not held", || {
-        workloads(&node).is_ok_and(|all| {
+        workloads(node).is_ok_and(|all| {
             let text = all.to_string();
             text.contains("it runs under `unconfined`") && text.contains("readOnly")
         })
@@ -111,20 +119,16 @@ pub fn says_what_is_not_held() -> Checked {
 }
 
 pub fn stands() -> Checked {
-    containerd()?;
+    let mut node = node()?;
+    let mut node = node.take().ok_or("no node")?;
     fs::write(MARK, "")?;
-    let mut node = Node::start("aa-stands", &policy())?;
     let container = hold("stands", "held")?;
     let acts = [Act::Chown("/etc/passwd".into()), Act::Open("/etc/public".into())];
     ensure_outcomes(&acts, &container.exec(&acts)?, 1)?;
     node.kill()?;
     ensure_outcomes(&acts, &container.exec(&acts)?, 1)?;
+    // It unloads what the node left.
     drop(node);
-    let node = Node::start("aa-again", &policy())?;
-    kill(Pid::from_raw(i32::try_from(node.pid())?), Signal::SIGTERM)?;
-    node.wait_for("the profiles' removal", || {
-        apparmor().is_ok_and(|apparmor| apparmor.ours().is_ok_and(|ours| ours.is_empty()))
-    })?;
     ensure_outcomes(&acts, &container.exec(&acts)?, 0)?;
     container.remove()?;
     fs::remove_file(MARK)?;

@@ -94,10 +94,6 @@ impl Node {
         lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     pub(crate) fn kill(&mut self) -> Checked {
         self.process.kill()?;
         self.process.wait()?;
