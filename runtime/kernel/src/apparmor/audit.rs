@@ -72,7 +72,7 @@ impl AuditEvents {
     ///
     /// # Errors
     /// Where the socket is broken.
-    pub fn next(&mut self) -> io::Result<Option<Heard<'_>>> {
+    pub fn hear(&mut self) -> io::Result<Option<Heard<'_>>> {
         // SAFETY: the buffer is ours and as long as is said.
         let read = unsafe {
             libc::recv(self.socket.as_raw_fd(), self.buffer.as_mut_ptr().cast(), self.buffer.len(), libc::MSG_DONTWAIT)

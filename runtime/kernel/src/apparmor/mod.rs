@@ -100,11 +100,12 @@ impl AppArmor {
     /// The first refusal; the others are tried all the same.
     pub fn stand_down(&self) -> io::Result<()> {
         let in_use = in_use();
-        self.ours()?.iter().fold(Ok(()), |result, name| {
-            let used = in_use.as_ref().is_none_or(|in_use| in_use.contains(name));
-            let done = if used { self.permit_everything(name) } else { self.remove(name) };
-            done.and(result)
-        })
+        let mut result = Ok(());
+        for name in self.ours()? {
+            let used = in_use.as_ref().is_none_or(|in_use| in_use.contains(&name));
+            result = result.and(if used { self.permit_everything(&name) } else { self.remove(&name) });
+        }
+        result
     }
 
     /// Removes profiles that confine nobody; returns how many.
@@ -145,9 +146,9 @@ pub enum Confinement {
 pub fn confinement(pid: u32) -> io::Result<Confinement> {
     let read = |file: &str| fs::read(format!("/proc/{pid}/attr/{file}"));
     // The file of before stacking (5.1) is another LSM's where several have labels.
-    let now = parse_label(&text_of(read("apparmor/current").or_else(|_| read("current"))?));
+    let now = parse_label(&text_of(&read("apparmor/current").or_else(|_| read("current"))?));
     // A runtime asks for the profile that the next execution takes: it has not happened yet.
-    match (read("apparmor/exec").map(text_of).map(|label| parse_label(&label)), now) {
+    match (read("apparmor/exec").map(|label| parse_label(&text_of(&label))), now) {
         (Ok(Confinement::Ours(name)), Confinement::Others(_)) => Ok(Confinement::Ours(name)),
         (_, now) => Ok(now),
     }
@@ -169,8 +170,8 @@ fn in_use() -> Option<BTreeSet<ProfileName>> {
     Some(ours.collect())
 }
 
-fn text_of(label: Vec<u8>) -> String {
-    String::from_utf8_lossy(&label).trim_end_matches(['\n', '\0']).to_owned()
+fn text_of(label: &[u8]) -> String {
+    String::from_utf8_lossy(label).trim_end_matches(['\n', '\0']).to_owned()
 }
 
 /// [`AppArmor::stand_down`] where AppArmor is there; where it is not, nothing of ours can be.

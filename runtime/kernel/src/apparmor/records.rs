@@ -64,7 +64,7 @@ impl RecordSource for AppArmorRecords {
     fn read(&mut self, batch: &mut RecordBatch) -> Result<bool, RecordSourceError> {
         batch.clear();
         while batch.records < RecordBatch::MAX_RECORDS {
-            let heard = self.events.next();
+            let heard = self.events.hear();
             let line = match heard.map_err(|source| RecordSourceError { what: "audit socket", source })? {
                 None => return Ok(false),
                 Some(Heard::Other) => continue,

@@ -6,7 +6,7 @@ use palisade_containers::Endpoint;
 use palisade_domain::{Family, Tier};
 use palisade_policy::PolicySet;
 use palisade_store::FileDirectory;
-use palisade_world::{CapabilityState, KernelMatrix, PolicyDirectory as _};
+use palisade_world::{Capability, CapabilityState, KernelMatrix, PolicyDirectory as _};
 use serde::Serialize;
 use serde_json::json;
 

@@ -19,7 +19,7 @@ use super::{
 use crate::judged::{Call, Judged};
 
 #[path = "../../../../actors/policy-compiler/src/tests/corpus.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "the corpus serves other tests as well")]
+#[expect(dead_code, reason = "the corpus serves other tests as well")]
 mod corpus;
 use palisade_policy_compiler as compiler;
 

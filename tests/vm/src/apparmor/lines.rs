@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 fn next_lines(events: &mut AuditEvents, count: usize) -> Result<Vec<Line>, Failed> {
     let (mut lines, mut others) = (Vec::new(), Vec::new());
     for _ in 0..TRIES {
-        while let Some(heard) = events.next()? {
+        while let Some(heard) = events.hear()? {
             match heard {
                 Heard::Record(text) => match Line::parse(text) {
                     Ok(line) => lines.push(line),
