@@ -30,7 +30,7 @@ mod tests;
 
 pub use decided::Weakened;
 pub use line::{Line, LineError, Subject};
-pub use profile::{FAMILIES, MAX_NAME_BYTES, PREFIX, Profile, ProfileName, Share, lower, permissive};
+pub use profile::{FAMILIES, Lowered, MAX_NAME_BYTES, PREFIX, Profile, ProfileName, Share, lower, permissive};
 
 /// The most states of an automaton: their numbers have 16 bits.
 pub const MAX_STATES: usize = 1 << 16;

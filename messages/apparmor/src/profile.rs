@@ -101,28 +101,70 @@ impl Share<'_> {
     pub const ALL: Share<'static> = Share { held: &FAMILIES, told: &FAMILIES };
 }
 
+/// What a profile consists of but for its name: equal policies of many containers are lowered once.
+#[derive(Debug, Clone)]
+pub struct Lowered {
+    capabilities: Capabilities,
+    policy: Vec<u8>,
+    files: Vec<u8>,
+    states: usize,
+    weakened: BTreeSet<Weakened>,
+}
+
+impl Lowered {
+    /// What denies what the blob blocks whoever acts.
+    ///
+    /// # Errors
+    /// Where the automaton has more states than the form can name.
+    pub fn of(blob: &Blob, share: Share<'_>) -> Result<Self, LowerError> {
+        let mut decided = Decided::new(blob, share);
+        let files = files::files(&mut decided)?;
+        let policy = policy_database(&mut decided, files.trace);
+        let capabilities = Capabilities::of(&mut decided);
+        Self::packed(capabilities, &policy, &files.table, decided.weakened)
+    }
+
+    /// What permits everything: of a container that no policy is about, whose runtime asks for the name all the same.
+    ///
+    /// # Errors
+    /// None that is known; the form is the same.
+    pub fn permissive() -> Result<Self, LowerError> {
+        let capabilities = Capabilities { allowed: u64::MAX, audited: 0 };
+        Self::packed(capabilities, &Table::of_bytes(), &files::anything(), BTreeSet::new())
+    }
+
+    fn packed(
+        capabilities: Capabilities,
+        policy: &Table,
+        files: &Table,
+        weakened: BTreeSet<Weakened>,
+    ) -> Result<Self, LowerError> {
+        let states = files.states();
+        Ok(Self { capabilities, policy: policy.pack()?, files: files.pack()?, states, weakened })
+    }
+
+    /// Under a name.
+    #[must_use]
+    pub fn named(&self, name: &ProfileName) -> Profile {
+        let bytes = Stream::profile(name, self);
+        Profile { name: name.clone(), bytes, states: self.states, weakened: self.weakened.clone() }
+    }
+}
+
 /// The profile that denies what the blob blocks whoever acts.
 ///
 /// # Errors
 /// Where the automaton has more states than the form can name.
 pub fn lower(blob: &Blob, name: &ProfileName, share: Share<'_>) -> Result<Profile, LowerError> {
-    let mut decided = Decided::new(blob, share);
-    let files = files::files(&mut decided)?;
-    let policy = policy_database(&mut decided, files.trace);
-    let capabilities = Capabilities::of(&mut decided);
-    let bytes = Stream::profile(name, capabilities, &policy, &files.table)?;
-    Ok(Profile { name: name.clone(), bytes, states: files.table.states(), weakened: decided.weakened })
+    Ok(Lowered::of(blob, share)?.named(name))
 }
 
-/// The profile that permits everything: of a container that no policy is about, whose runtime asks for the name all the same.
+/// The profile that permits everything.
 ///
 /// # Errors
-/// None that is known; the form is the same.
+/// As [`Lowered::permissive`].
 pub fn permissive(name: &ProfileName) -> Result<Profile, LowerError> {
-    let files = files::anything();
-    let capabilities = Capabilities { allowed: u64::MAX, audited: 0 };
-    let bytes = Stream::profile(name, capabilities, &Table::of_bytes(), &files)?;
-    Ok(Profile { name: name.clone(), bytes, states: files.states(), weakened: BTreeSet::new() })
+    Ok(Lowered::permissive()?.named(name))
 }
 
 /// Bit n: `CAP_*` n.
@@ -162,12 +204,7 @@ mod code {
 struct Stream(Vec<u8>);
 
 impl Stream {
-    fn profile(
-        name: &ProfileName,
-        capabilities: Capabilities,
-        policy: &Table,
-        files: &Table,
-    ) -> Result<Vec<u8>, LowerError> {
+    fn profile(name: &ProfileName, lowered: &Lowered) -> Vec<u8> {
         let mut out = Self(Vec::new());
         out.named("version");
         out.word(VERSION);
@@ -180,16 +217,16 @@ impl Stream {
         out.close();
         out.named("path_flags");
         out.word(PATH_FLAGS);
-        out.capabilities(capabilities, 0);
+        out.capabilities(lowered.capabilities, 0);
         out.open("caps64");
-        out.capabilities(capabilities, 32);
+        out.capabilities(lowered.capabilities, 32);
         out.close();
         out.open("policydb");
-        out.automaton(policy)?;
+        out.automaton(&lowered.policy);
         out.close();
-        out.automaton(files)?;
+        out.automaton(&lowered.files);
         out.close();
-        Ok(out.0)
+        out.0
     }
 
     fn named(&mut self, name: &str) {
@@ -226,8 +263,7 @@ impl Stream {
     }
 
     /// Its header lies at a multiple of 8 of the stream.
-    fn automaton(&mut self, table: &Table) -> Result<(), LowerError> {
-        let packed = table.pack()?;
+    fn automaton(&mut self, packed: &[u8]) {
         self.named("aadfa");
         self.0.push(code::BLOB);
         let start = self.0.len() + 4;
@@ -235,6 +271,5 @@ impl Stream {
         self.0.extend(((pad + packed.len()) as u32).to_le_bytes());
         self.0.resize(start + pad, 0);
         self.0.extend(packed);
-        Ok(())
     }
 }

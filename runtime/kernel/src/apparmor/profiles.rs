@@ -5,17 +5,17 @@
 //! held of it by its profile was read from one of its processes; before, it is what its runtime can be asked for: a word about every
 //! container that starts, taken back a moment later, would hide the true ones.
 //!
-//! Decision: a profile is lowered again at each installation rather than kept by blob: it has the container's name in it, and lowering costs
-//! less than compiling did.
+//! Decision: what was lowered of the last blobs is kept ([`RECENT`]): of a change that is about many containers, which come one after the other,
+//! it is done once. Not one of each blob for ever: a profile is as large as its blob.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use palisade_apparmor::{PREFIX, ProfileName, Share, Weakened, lower, permissive};
+use palisade_apparmor::{LowerError, Lowered, PREFIX, ProfileName, Share, Weakened, permissive};
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
 use palisade_world::Membership;
@@ -28,6 +28,8 @@ const HELD: [Family; 3] = [Family::Process, Family::File, Family::Capability];
 /// Of these only a profile tells what is audited.
 const TOLD: [Family; 1] = [Family::Capability];
 const SHARE: Share<'static> = Share { held: &HELD, told: &TOLD };
+/// Blobs whose lowering is kept: a change of a policy set makes hardly more different ones that many containers share.
+const RECENT: usize = 16;
 /// What is known of one container.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
@@ -54,11 +56,15 @@ pub(crate) enum Binding {
     Unbound(String),
 }
 
+/// A blob's digest, and what was lowered of it.
+type Recent = ([u8; 32], Result<Arc<Lowered>, LowerError>);
+
 /// The profiles, and the account of what was told about them.
 #[derive(Debug)]
 pub struct Profiles {
     apparmor: AppArmor,
     held: Mutex<BTreeMap<ProfileName, Held>>,
+    recent: Mutex<VecDeque<Recent>>,
     pub(super) account: Mutex<Account>,
 }
 
@@ -66,7 +72,24 @@ impl Profiles {
     /// # Errors
     /// Where AppArmor is not active, or takes no policy from here.
     pub(crate) fn open() -> Result<Self, String> {
-        Ok(Self { apparmor: AppArmor::open()?, held: Mutex::default(), account: Mutex::default() })
+        Ok(Self {
+            apparmor: AppArmor::open()?,
+            held: Mutex::default(),
+            recent: Mutex::default(),
+            account: Mutex::default(),
+        })
+    }
+
+    fn lowered(&self, blob: &Blob) -> Result<Arc<Lowered>, LowerError> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = blob.digest();
+        if let Some((_, known)) = recent.iter().find(|(known, _)| *known == digest) {
+            return known.clone();
+        }
+        let lowered = Lowered::of(blob, SHARE).map(Arc::new);
+        recent.truncate(RECENT - 1);
+        recent.push_front((digest, lowered.clone()));
+        lowered
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<ProfileName, Held>> {
@@ -145,7 +168,7 @@ impl Profiles {
         let mut held = self.held();
         let Some((name, held)) = held.iter_mut().find(|(_, held)| held.slot == slot) else { return Ok(()) };
         let lowered = match blob {
-            Some(blob) => lower(blob, name, SHARE),
+            Some(blob) => self.lowered(blob).map(|lowered| lowered.named(name)),
             None => permissive(name),
         };
         let (profile, too_large) = match lowered {
