@@ -16,6 +16,8 @@ pub(super) struct Account {
     next: u64,
     lost: u64,
     malformed: u64,
+    /// What the kernel had no room for: its number when it was first asked, and now.
+    dropped: Option<(u32, u32)>,
 }
 
 impl Account {
@@ -31,6 +33,12 @@ impl Account {
         self.lost += 1;
     }
 
+    /// The kernel's own number of what it had no room for. What it says is of all subsystems: none of them is told to be AppArmor's.
+    pub fn set_dropped(&mut self, dropped: u32) {
+        let (first, _) = self.dropped.unwrap_or((dropped, dropped));
+        self.dropped = Some((first, dropped));
+    }
+
     /// One of ours could not be read, so that it has no record.
     pub fn count_malformed(&mut self) {
         self.next += 1;
@@ -44,11 +52,12 @@ impl Account {
 
     /// For the port.
     pub fn loss(&self) -> Loss {
-        let counts = [(LossReason::SocketFull, self.lost), (LossReason::Malformed, self.malformed)];
+        let dropped = u64::from(self.dropped.map_or(0, |(first, now)| now.wrapping_sub(first)));
+        let counts = [(LossReason::SocketFull, self.lost + dropped), (LossReason::Malformed, self.malformed)];
         let counts = counts.into_iter().filter(|(_, count)| *count > 0);
         Loss {
             counts: counts.map(|(reason, count)| ((Kind::Open.code(), reason), count)).collect(),
-            produced: BTreeMap::from([(PRODUCER, self.next)]),
+            produced: BTreeMap::from([(PRODUCER, self.next + dropped)]),
         }
     }
 }
@@ -67,5 +76,11 @@ mod tests {
         let loss = account.loss();
         assert_eq!(loss.produced, BTreeMap::from([(PRODUCER, 5)]));
         assert_eq!(loss.counts.values().sum::<u64>(), 2);
+        // Of before it was asked, nothing is known.
+        account.set_dropped(7);
+        assert_eq!(account.loss(), loss);
+        account.set_dropped(10);
+        let after = account.loss();
+        assert_eq!((after.produced[&PRODUCER], after.counts.values().sum::<u64>()), (8, 5));
     }
 }

@@ -1,7 +1,8 @@
 //! The kernel's audit records as they are made: AppArmor's of denials among them.
 //!
-//! Invariant: a record that was not heard is counted: the kernel says when the socket's buffer was full (how many it dropped it does not
-//! say, so that [`Heard::Lost`] is "some"), and what does not read is counted by whoever parses it.
+//! Invariant: a record that was not heard is counted: of those that the kernel itself had no room for it keeps a number ([`AuditLosses`]; its
+//! queue has 64 places unless an administrator says otherwise); where the socket's buffer was full it says so, but not of how many, so that
+//! [`Heard::Lost`] is "some"; and what does not read is counted by whoever parses it.
 //!
 //! Decision: the read-only multicast group of the audit socket (`AUDIT_NLGRP_READLOG`, since Linux 3.16), not the kernel's log: an audit
 //! daemon, where one runs, keeps its own stream; the log is rate-limited and gives nothing where there is a daemon.
@@ -47,14 +48,8 @@ impl AuditEvents {
     /// # Errors
     /// Where the kernel has no audit, or this process may not read it (`CAP_AUDIT_READ`, the host's network namespace).
     pub fn open() -> io::Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, NETLINK_AUDIT) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: socket(2) has just made it, and nobody else has the number.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = audit_socket()?;
+        let fd = socket.as_raw_fd();
         // SAFETY: all integers: zero is a value of each.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
@@ -89,6 +84,78 @@ impl AuditEvents {
     }
 }
 
+/// How many records the kernel had no room for, of whatever subsystem, since it began.
+#[derive(Debug)]
+pub struct AuditLosses {
+    socket: OwnedFd,
+    lost: Option<u32>,
+}
+
+const AUDIT_GET: u16 = 1000;
+/// `lost` of `struct audit_status`, after the header.
+const LOST_AT: usize = HEADER_BYTES + 6 * 4;
+
+impl AuditLosses {
+    /// # Errors
+    /// Where the kernel has no audit.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: audit_socket()?, lost: None })
+    }
+
+    /// The number of the last answer, and asks anew: the kernel answers a moment later. `None` before the first.
+    ///
+    /// # Errors
+    /// Where this process may not ask (`CAP_AUDIT_CONTROL`, the host's namespaces).
+    pub fn ask(&mut self) -> io::Result<Option<u32>> {
+        let mut answer = [0u8; 256];
+        loop {
+            // SAFETY: the buffer is ours and as long as is said.
+            let read = unsafe {
+                libc::recv(self.socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), libc::MSG_DONTWAIT)
+            };
+            let Ok(length) = usize::try_from(read) else { break };
+            self.lost = lost_of(&answer[..length.min(answer.len())])?.or(self.lost);
+        }
+        let request = request(AUDIT_GET);
+        // SAFETY: the request is ours and as long as is said.
+        let sent = unsafe { libc::send(self.socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(self.lost) }
+    }
+}
+
+/// A header without anything after it.
+fn request(kind: u16) -> [u8; HEADER_BYTES] {
+    let mut bytes = [0; HEADER_BYTES];
+    bytes[..4].copy_from_slice(&(HEADER_BYTES as u32).to_ne_bytes());
+    bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    bytes
+}
+
+/// The number in an answer; what is no status has none.
+fn lost_of(answer: &[u8]) -> io::Result<Option<u32>> {
+    let word = |at: usize| answer.get(at..at + 4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    match answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]])) {
+        Some(AUDIT_GET) => Ok(word(LOST_AT)),
+        Some(kind) if i32::from(kind) == libc::NLMSG_ERROR => match word(HEADER_BYTES) {
+            Some(error) if error != 0 => Err(io::Error::from_raw_os_error(error.cast_signed().wrapping_neg())),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn audit_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, NETLINK_AUDIT) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: socket(2) has just made it, and nobody else has the number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 impl AsFd for AuditEvents {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -116,6 +183,18 @@ fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_audit_losses_are_read_from_a_status_and_a_refusal_is_an_error() {
+        let status: Vec<u8> = (0..10u32).flat_map(|word| (100 + word).to_ne_bytes()).collect();
+        let answer = |kind: u16, body: &[u8]| [&request(kind)[..], body].concat();
+        assert_eq!(lost_of(&answer(AUDIT_GET, &status)).unwrap(), Some(106));
+        assert_eq!(lost_of(&answer(AUDIT_GET, &status[..20])).unwrap(), None);
+        assert_eq!(lost_of(&answer(1400, &status)).unwrap(), None);
+        let refused = lost_of(&answer(2, &(-1i32).to_ne_bytes())).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(lost_of(&answer(2, &0i32.to_ne_bytes())).unwrap(), None);
+    }
 
     #[test]
     fn unit_audit_record_of_an_lsm_is_told_from_others_and_from_what_is_too_short() {

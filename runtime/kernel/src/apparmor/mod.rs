@@ -22,7 +22,7 @@ mod audit;
 mod profiles;
 mod records;
 
-pub use audit::{AuditEvents, Heard};
+pub use audit::{AuditEvents, AuditLosses, Heard};
 pub(crate) use profiles::Binding;
 pub use profiles::Profiles;
 pub use records::AppArmorRecords;

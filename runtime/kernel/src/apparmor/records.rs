@@ -22,7 +22,7 @@ use palisade_world::{Loss, RecordBatch, RecordSource, RecordSourceError};
 
 use super::{
     account::{Account, PRODUCER},
-    audit::{AuditEvents, Heard},
+    audit::{AuditEvents, AuditLosses, Heard},
     profiles::{Held, Profiles},
 };
 use crate::fanotify::{Doer, doing};
@@ -34,6 +34,7 @@ const PTRACE_ATTACH: u32 = 16;
 #[derive(Debug)]
 pub struct AppArmorRecords {
     events: AuditEvents,
+    losses: Option<AuditLosses>,
     profiles: Arc<Profiles>,
     proc: OwnedFd,
     tick_nanos: u64,
@@ -48,6 +49,7 @@ impl AppArmorRecords {
     pub fn open(profiles: Arc<Profiles>) -> io::Result<Self> {
         Ok(Self {
             events: AuditEvents::open()?,
+            losses: Some(AuditLosses::open()?),
             profiles,
             proc: doing::proc_directory()?,
             tick_nanos: doing::tick_nanos(),
@@ -87,6 +89,14 @@ impl RecordSource for AppArmorRecords {
     }
 
     fn loss(&mut self) -> Result<Loss, RecordSourceError> {
+        match self.losses.as_mut().map(AuditLosses::ask) {
+            Some(Ok(Some(dropped))) => account(&self.profiles).set_dropped(dropped),
+            Some(Ok(None)) | None => {}
+            Some(Err(error)) => {
+                tracing::warn!(%error, "how many denials the kernel's audit drops is not known");
+                self.losses = None;
+            }
+        }
         Ok(account(&self.profiles).loss())
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use libtest_mimic::Failed;
 use palisade_apparmor::{Line, Subject};
-use palisade_kernel::apparmor::{AuditEvents, Heard};
+use palisade_kernel::apparmor::{AuditEvents, AuditLosses, Heard};
 use palisade_kernel_abi::blob::Effect;
 use palisade_protocol::CompiledPolicy;
 
@@ -12,7 +12,7 @@ use super::{
     Checked, ensure,
     fixture::{DENIED, Profiled, policy},
 };
-use crate::judged::Call;
+use crate::{act::Act, judged::Call};
 
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -92,4 +92,41 @@ pub fn audits() -> Checked {
     let lines = next_lines(&mut events, 1)?;
     let told = matches!(lines.as_slice(), [line] if !line.denied && judged(&policy, line).0 == Effect::Audit);
     ensure(errno == 0 && told, || format!("errno {errno}, {lines:?}"))
+}
+
+/// How many records the kernel has dropped so far.
+fn dropped(losses: &mut AuditLosses) -> Result<u32, Failed> {
+    // An answer of before is read first.
+    losses.ask()?;
+    let mut last = None;
+    for _ in 0..3 {
+        thread::sleep(PAUSE);
+        last = losses.ask()?;
+    }
+    Ok(last.ok_or("the kernel says nothing of what it dropped")?)
+}
+
+pub fn flood() -> Checked {
+    const DENIALS: u32 = 1500;
+    fs::write("/flooded", "x")?;
+    let confined = Profiled::start("flooded", &policy("file:\n  matchPaths: [ { path: /flooded } ]\naction: Block")?)?;
+    let (mut events, mut losses) = (AuditEvents::open()?, AuditLosses::open()?);
+    let before = dropped(&mut losses)?;
+    let acts = vec![Act::Open("/flooded".into()); DENIALS as usize];
+    confined.acts(&acts)?;
+    let (mut told, mut quiet) = (0, 0);
+    while quiet < 10 {
+        match events.hear()? {
+            Some(Heard::Record(text)) if Line::parse(text).is_ok() => (told, quiet) = (told + 1, 0),
+            Some(Heard::Lost) => return Err("the socket's buffer was full".into()),
+            Some(_) => {}
+            None => {
+                quiet += 1;
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+    let lost = dropped(&mut losses)?.wrapping_sub(before);
+    println!("{DENIALS} denials: {told} told, {lost} dropped by the kernel");
+    ensure(told + lost == DENIALS && told > 0, || format!("{DENIALS} denials, {told} told, {lost} dropped"))
 }

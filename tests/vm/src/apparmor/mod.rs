@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_apparmor_profile_of_a_thousand_rules_is_taken_and_holds", thousand_rules),
         Trial::test("vm_apparmor_denial_is_told_and_names_the_rule_of_its_generation", lines::names_the_rule),
         Trial::test("vm_apparmor_audit_is_told_and_denies_nothing", lines::audits),
+        Trial::test("vm_apparmor_denials_of_a_flood_are_told_or_counted_as_dropped", lines::flood),
         Trial::test("vm_apparmor_decides_generated_rules_as_the_walker_does_whoever_acts", generated::agrees),
         Trial::test("vm_apparmor_differs_from_the_walker_as_is_declared", declared),
         Trial::test("vm_apparmor_node_holds_a_container_and_explains_the_denial", node::holds_and_explains),
