@@ -15,7 +15,6 @@
 //! Decision: no child profiles for `fromSource`. A transition under `no_new_privs`, which hardened pods have, is refused and the exec with
 //! it: the policy would take away the very program that it names. The fanotify tier holds sources beside a profile.
 #![forbid(unsafe_code)]
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 mod decided;
 mod files;
