@@ -99,9 +99,11 @@ impl AppArmor {
     /// # Errors
     /// The first refusal; the others are tried all the same.
     pub fn stand_down(&self) -> io::Result<()> {
-        let in_use = in_use();
+        let ours = self.ours()?;
+        // All processes are looked at only where there is a reason.
+        let in_use = if ours.is_empty() { None } else { in_use() };
         let mut result = Ok(());
-        for name in self.ours()? {
+        for name in ours {
             let used = in_use.as_ref().is_none_or(|in_use| in_use.contains(&name));
             result = result.and(if used { self.permit_everything(&name) } else { self.remove(&name) });
         }
@@ -113,8 +115,9 @@ impl AppArmor {
     /// # Errors
     /// The first refusal.
     pub(crate) fn remove_unused(&self) -> io::Result<usize> {
-        let Some(in_use) = in_use() else { return Ok(0) };
-        let unused: Vec<ProfileName> = self.ours()?.into_iter().filter(|name| !in_use.contains(name)).collect();
+        let ours = self.ours()?;
+        let Some(in_use) = Some(&ours).filter(|ours| !ours.is_empty()).and_then(|_| in_use()) else { return Ok(0) };
+        let unused: Vec<ProfileName> = ours.into_iter().filter(|name| !in_use.contains(name)).collect();
         unused.iter().try_for_each(|name| self.remove(name))?;
         Ok(unused.len())
     }

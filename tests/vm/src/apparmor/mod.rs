@@ -132,7 +132,7 @@ fn allow_list() -> Checked {
     }
     let confined =
         Profiled::start("allowlist", &policy("process:\n  matchPaths: [ { path: /tools/one } ]\naction: Allow")?)?;
-    call_both(&confined, &[(Call::Exec, "/tools/two"), (Call::Exec, "/bin/busybox")], &[(Call::Exec, "/tools/one")])
+    call_both(&confined, &[(Call::Exec, "/tools/two"), (Call::Exec, "/bin/vm_actor")], &[(Call::Exec, "/tools/one")])
 }
 
 fn other_families() -> Checked {
