@@ -26,7 +26,7 @@ use palisade_world::{
 };
 
 use crate::{
-    apparmor::Profiles,
+    apparmor::{Profiles, with_profile},
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
@@ -634,7 +634,7 @@ impl Enforcement for KernelAdapter {
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = self.matrix.families.get(&family) {
                 let held = held_of(slot, held, &member.gaps);
-                installed.families.insert(family, matrix::with_profile(family, held, binding.as_ref()));
+                installed.families.insert(family, with_profile(family, held, binding.as_ref()));
             }
         }
         Ok(installed)

@@ -4,7 +4,7 @@
 //! attaches on every kernel with BTF and never runs where `bpf` is not an active LSM.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -15,13 +15,11 @@ use aya::{
     Btf, Ebpf, EbpfLoader, TestRun as _,
     programs::{CgroupAttachMode, CgroupSkbAttachType, Program, RawTracePointRunOptions},
 };
-use palisade_apparmor::Weakened;
 use palisade_domain::{Family, Tier};
-use palisade_kernel_abi::blob;
 use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
 
 use crate::{
-    apparmor::{AppArmor, Binding},
+    apparmor::AppArmor,
     fanotify,
     objects::{Refusal, chain, explain},
     pseudo_fs, sys,
@@ -273,33 +271,6 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     }
 }
 
-/// How a family is held of a container that has a profile, by whether it runs under it. A profile goes beside fanotify: what
-/// that has no events for, it has.
-#[must_use]
-pub(crate) fn with_profile(family: Family, held: HeldFamily, binding: Option<&Binding>) -> HeldFamily {
-    let awaited = Binding::Bound(BTreeSet::new());
-    let binding = if binding == Some(&Binding::Awaited) { Some(&awaited) } else { binding };
-    match (family, binding) {
-        (Family::Capabilities, Some(Binding::Unbound(reason))) if held.tier == Tier::AppArmor => {
-            unseen("capabilities", &format!("only AppArmor could deny them: {reason}"))
-        }
-        (Family::Capabilities, Some(Binding::Bound(weakened))) if held.tier == Tier::AppArmor => {
-            let by_source = weakened.contains(&Weakened::Source(blob::Family::Capability));
-            let reason = "a profile holds whoever acts: what only some executables may use is permitted to all";
-            let gaps = held.gaps.into_iter().chain(by_source.then(|| gap("fromSource", reason))).collect();
-            HeldFamily { tier: held.tier, gaps }
-        }
-        (Family::File, Some(Binding::Bound(weakened))) if held.tier == Tier::Fanotify => {
-            let by_all = !weakened.iter().any(|weak| {
-                matches!(weak, Weakened::Source(blob::Family::File) | Weakened::Terminal(blob::Family::File))
-            });
-            let is_held = |gap: &Gap| by_all && fanotify::HELD_BY_A_PROFILE.contains(&gap.what.as_str());
-            HeldFamily { tier: held.tier, gaps: held.gaps.into_iter().filter(|gap| !is_held(gap)).collect() }
-        }
-        _ => held,
-    }
-}
-
 /// Whether processes can be killed for what is not denied.
 pub fn kills(capabilities: &BTreeMap<Capability, CapabilityState>) -> bool {
     has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints)
@@ -319,7 +290,7 @@ fn has(capabilities: &BTreeMap<Capability, CapabilityState>, capability: Capabil
     capabilities.get(&capability) == Some(&CapabilityState::Available)
 }
 
-fn gap(what: &str, reason: &str) -> Gap {
+pub(crate) fn gap(what: &str, reason: &str) -> Gap {
     Gap { what: what.to_owned(), reason: reason.to_owned() }
 }
 
@@ -366,7 +337,7 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
 }
 
 /// Nothing of this kernel holds it.
-fn unseen(what: &str, reason: &str) -> HeldFamily {
+pub(crate) fn unseen(what: &str, reason: &str) -> HeldFamily {
     HeldFamily { tier: Tier::Audit, gaps: vec![gap(what, reason)] }
 }
 
@@ -728,33 +699,6 @@ mod tests {
         matrix.families = families(&matrix.capabilities);
         assert!(!reason(&matrix).is_empty() && !reason(&matrix).contains("killed"));
         assert!(reason(&everything()).is_empty(), "an LSM sees them all");
-    }
-
-    #[test]
-    fn unit_a_profile_holds_what_fanotify_cannot_only_where_the_container_runs_under_it() {
-        let mut matrix = without_lsm();
-        matrix.capabilities.insert(Capability::AppArmor, CapabilityState::Available);
-        matrix.families = families(&matrix.capabilities);
-        assert_eq!(matrix.families[&Family::Capabilities].tier, Tier::AppArmor);
-        let of = |family: Family, binding: &Binding| {
-            let held = with_profile(family, matrix.families[&family].clone(), Some(binding));
-            (held.tier, held.gaps.into_iter().map(|gap| gap.what).collect::<Vec<_>>())
-        };
-        let unbound = Binding::Unbound("it runs under `unconfined`".to_owned());
-        assert_eq!(of(Family::Capabilities, &unbound), (Tier::Audit, vec!["capabilities".to_owned()]));
-        assert!(of(Family::File, &unbound).1.contains(&"readOnly".to_owned()));
-        let bound = Binding::Bound(BTreeSet::new());
-        assert_eq!(of(Family::Capabilities, &bound).0, Tier::AppArmor);
-        assert_eq!(of(Family::File, &Binding::Awaited), of(Family::File, &bound));
-        let (tier, gaps) = of(Family::File, &bound);
-        assert_eq!(tier, Tier::Fanotify);
-        assert_eq!(gaps.len() + fanotify::HELD_BY_A_PROFILE.len(), whats(&matrix, Family::File).len(), "{gaps:?}");
-        let weaker = Binding::Bound(BTreeSet::from([
-            Weakened::Source(blob::Family::File),
-            Weakened::Source(blob::Family::Capability),
-        ]));
-        assert!(of(Family::File, &weaker).1.contains(&"readOnly".to_owned()), "for some executables only");
-        assert!(of(Family::Capabilities, &weaker).1.contains(&"fromSource".to_owned()));
     }
 
     fn with(available: &[Capability]) -> BTreeMap<Family, HeldFamily> {

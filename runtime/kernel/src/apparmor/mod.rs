@@ -19,10 +19,12 @@ use crate::pseudo_fs;
 
 mod account;
 mod audit;
+mod holding;
 mod profiles;
 mod records;
 
 pub use audit::{AuditEvents, AuditLosses, Heard};
+pub(crate) use holding::with_profile;
 pub(crate) use profiles::Binding;
 pub use profiles::Profiles;
 pub use records::AppArmorRecords;

@@ -41,8 +41,21 @@ pub(super) struct Held {
     pub blob: Option<Arc<Blob>>,
     binding: Binding,
     weakened: BTreeSet<Weakened>,
+    /// Why the policy in force has no profile, whatever the container runs under.
+    too_large: Option<String>,
     /// What was said at the last installation is not so any more.
     told_otherwise: bool,
+}
+
+impl Held {
+    /// What its profile holds, by what the container runs under and by what could be lowered of its policy.
+    fn bound(&self) -> Binding {
+        match (&self.too_large, &self.binding) {
+            (Some(reason), _) => Binding::Unbound(reason.clone()),
+            (None, Binding::Bound(_)) => Binding::Bound(self.weakened.clone()),
+            (None, other) => other.clone(),
+        }
+    }
 }
 
 /// Whether a container is held by its profile.
@@ -132,6 +145,7 @@ impl Profiles {
                 blob: None,
                 binding: Binding::Awaited,
                 weakened: BTreeSet::new(),
+                too_large: None,
                 told_otherwise: false,
             },
         );
@@ -143,7 +157,7 @@ impl Profiles {
         let mut held = self.held();
         let Some((name, held)) = held.iter_mut().find(|(_, held)| held.slot == slot) else { return };
         let binding = match confinement(pid) {
-            Ok(Confinement::Ours(found)) if found == *name => Binding::Bound(held.weakened.clone()),
+            Ok(Confinement::Ours(found)) if found == *name => Binding::Bound(BTreeSet::new()),
             Ok(Confinement::Ours(found)) => Binding::Unbound(format!("it runs under the profile {found} of another")),
             Ok(Confinement::Others(label)) => Binding::Unbound(format!(
                 "it runs under `{label}` and not under its own profile {name}: start it by deploy/hooks/runc-with-hook"
@@ -177,12 +191,7 @@ impl Profiles {
             Err(error) => (permissive(name).map_err(|error| error.to_string())?, Some(error.to_string())),
         };
         self.apparmor.replace(&profile).map_err(|error| format!("profile {name}: {error}"))?;
-        held.weakened = profile.weakened;
-        match (&mut held.binding, too_large) {
-            (binding, Some(reason)) => *binding = Binding::Unbound(reason),
-            (Binding::Bound(weakened), None) => *weakened = held.weakened.clone(),
-            (Binding::Awaited | Binding::Unbound(_), None) => {}
-        }
+        (held.weakened, held.too_large) = (profile.weakened, too_large);
         (held.generation, held.number, held.blob) = (generation, number, blob.cloned());
         held.told_otherwise = false;
         Ok(())
@@ -190,7 +199,7 @@ impl Profiles {
 
     /// Whether and why the container is held by its profile; `None` where it has none.
     pub(crate) fn binding(&self, slot: Slot) -> Option<Binding> {
-        self.held().values().find(|held| held.slot == slot).map(|held| held.binding.clone())
+        self.held().values().find(|held| held.slot == slot).map(Held::bound)
     }
 
     /// Whether what the last installation said is not so any more; asked once.
@@ -239,6 +248,27 @@ fn container_of(cgroup: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_a_policy_too_large_for_a_profile_is_not_held_until_a_smaller_one_is_in_force() {
+        let weakened = BTreeSet::from([Weakened::Protocol]);
+        let mut held = Held {
+            slot: Slot(1),
+            cgroup: 7,
+            generation: Generation(1),
+            number: 1,
+            blob: None,
+            binding: Binding::Bound(BTreeSet::new()),
+            weakened: weakened.clone(),
+            too_large: Some("65537 states".to_owned()),
+            told_otherwise: false,
+        };
+        assert_eq!(held.bound(), Binding::Unbound("65537 states".to_owned()));
+        held.too_large = None;
+        assert_eq!(held.bound(), Binding::Bound(weakened));
+        held.binding = Binding::Unbound("another profile".to_owned());
+        assert_eq!(held.bound(), Binding::Unbound("another profile".to_owned()));
+    }
 
     #[test]
     fn unit_container_is_named_by_the_end_of_its_cgroup() {
