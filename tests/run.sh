@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 readonly ALL_RINGS=(lint unit sim fuzz arm64 host vm)
 # Seconds, building included, for two cores and an empty target directory; a whole run takes far less than the sum.
-declare -rA BUDGET=([lint]=900 [unit]=1200 [sim]=900 [fuzz]=600 [arm64]=1200 [host]=2400 [vm]=1500 [bench]=1500)
+declare -rA BUDGET=([lint]=900 [unit]=2100 [sim]=900 [fuzz]=900 [arm64]=900 [host]=1800 [vm]=1500 [bench]=1500)
 readonly SKIPPED_STATUS=77
 
 passed=0 failed=0 skipped=0
@@ -86,9 +86,16 @@ count() {
          END { printf "%d %d %d\n", n["passed;"] + ok, n["failed;"] + bad, n["ignored;"] + left }' "$1"
 }
 
-# Names of the failed tests, for the end of a long log.
+# Names of the failed tests, for the end of a long log, each with the beginning of what it printed where the harness kept that.
 failures() {
-    sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/    failed: \1/p' "$1" | sort -u
+    local name
+    while read -r name; do
+        printf '    failed: %s\n' "$name"
+        awk -v head="---- $name stdout ----" '
+            $0 == head { left = 12; next }
+            /^---- .* stdout ----$/ || /^failures:$/ { left = 0 }
+            left > 0 && NF { print "        " substr($0, 1, 500); left-- }' "$1"
+    done < <(sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/\1/p' "$1" | sort -u)
 }
 
 stop_ring() {

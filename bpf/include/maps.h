@@ -42,6 +42,7 @@ struct pal_slot {
 	__u32 incarnation; /* grows when the slot is released: what a task kept of an earlier owner is void */
 	__u32 flags;       /* PAL_SLOT_* */
 	__u64 visibility;  /* bit n: records of kind n are wanted (record.h) */
+	__u64 released_ns; /* CLOCK_BOOTTIME of the release, 0: it was never, or is somebody's; no program reads it, the next runtime does */
 };
 
 /* Written by user space through its mapping, each word by one store; programs only read. All zero: nothing is limited. */

@@ -1,6 +1,7 @@
 //! `palisade simulate`.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -15,12 +16,14 @@ use clap::Args;
 
 use crate::{
     campaign::{Failure, Verdict, shortest_prefix, twice},
+    coverage::STATES,
     event::lock,
     faults::Faults,
     injector::points,
     journal::say,
     random::Random,
     run::Request,
+    world::mutation::Mutation,
 };
 
 /// Run simulated nodes through faults, and hold what comes out against what truly happened.
@@ -35,7 +38,8 @@ pub struct SimulateArguments {
     /// Virtual minutes of workload.
     #[arg(long, default_value_t = 0.5, value_parser = minutes)]
     pub minutes: f64,
-    /// What may go wrong: all, none, or some of crash, power, disk, kernel, loss, runtime, clock, panics, stalls, order by commas.
+    /// What may go wrong: all, none, or some of crash, power, disk, kernel, loss, runtime, clock, panics, stalls, order,
+    /// network, partition, certificates by commas. The last three only between several nodes.
     #[arg(long, default_value = "all")]
     pub faults: Faults,
     /// Run so many seeds in place of one, drawn from the given one.
@@ -56,6 +60,12 @@ pub struct SimulateArguments {
     /// Print every event.
     #[arg(long)]
     pub aloud: bool,
+    /// Fail where the seeds together do not reach every state.
+    #[arg(long)]
+    pub reach_all: bool,
+    /// Break a port on purpose, to see what a failure looks like: one of the checkers' own tests.
+    #[arg(long, value_name = "MUTATION", hide = true)]
+    pub broken: Option<Mutation>,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -73,6 +83,7 @@ struct Typed {
     minutes: f64,
     faults: Faults,
     stop_at_ms: Option<u64>,
+    broken: Option<Mutation>,
 }
 
 impl Typed {
@@ -83,21 +94,22 @@ impl Typed {
             length: Duration::from_secs_f64(self.minutes * 60.0),
             faults: self.faults.clone(),
             stop_at: self.stop_at_ms.map(Duration::from_millis),
-            mutation: None,
+            mutation: self.broken,
             aloud,
         }
     }
 
     /// What to type to see the same.
     fn command(&self, stop_at_ms: Option<u64>) -> String {
-        let Self { seed, nodes, minutes, faults, .. } = self;
+        let Self { seed, nodes, minutes, faults, broken, .. } = self;
         let stop_at = stop_at_ms.map_or_else(String::new, |ms| format!(" --stop-at-ms {ms}"));
+        let broken = broken.map_or_else(String::new, |mutation| format!(" --broken {mutation}"));
         let program = if points::PRESENT {
             "cargo run -p palisade-simulation --features fault-points --"
         } else {
             "palisade simulate"
         };
-        format!("{program} --seed {seed} --nodes {nodes} --minutes {minutes} --faults {faults}{stop_at}")
+        format!("{program} --seed {seed} --nodes {nodes} --minutes {minutes} --faults {faults}{stop_at}{broken}")
     }
 }
 
@@ -117,13 +129,22 @@ pub fn run(arguments: &SimulateArguments) -> ExitCode {
     let tally = run_all(arguments, &seeds);
     if seeds.len() > 1 {
         say(&format!("{} seeds of {}, {} failed, {} tested nothing", tally.run, seeds.len(), tally.failed, tally.idle));
+        tally.tell_coverage();
     }
-    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let unreached = arguments.reach_all && tally.unreached().next().is_some();
+    if unreached {
+        say("FAILED: states that no seed reached");
+    }
+    let idle = tally.is_idle(seeds.len());
+    if idle {
+        say(&format!("FAILED: more than one of {IDLE_ONE_IN} seeds tested nothing"));
+    }
+    if tally.failed == 0 && !unreached && !idle { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn seeds(arguments: &SimulateArguments) -> Result<Vec<Typed>, String> {
-    let SimulateArguments { seed, nodes, minutes, faults, stop_at_ms, .. } = arguments.clone();
-    let one = Typed { seed, nodes, minutes, faults, stop_at_ms };
+    let SimulateArguments { seed, nodes, minutes, faults, stop_at_ms, broken, .. } = arguments.clone();
+    let one = Typed { seed, nodes, minutes, faults, stop_at_ms, broken };
     if let Some(path) = &arguments.seeds_from {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         return read(&text).map_err(|why| format!("{}:{why}", path.display()));
@@ -152,6 +173,7 @@ fn read(text: &str) -> Result<Vec<Typed>, String> {
             minutes: minutes(length).map_err(|_| wrong())?,
             faults: faults.parse().map_err(|unknown| format!("{}: {unknown}", number + 1))?,
             stop_at_ms: None,
+            broken: None,
         });
     }
     Ok(seeds)
@@ -163,6 +185,36 @@ struct Tally {
     run: usize,
     failed: usize,
     idle: usize,
+    /// How many seeds reached each state.
+    reached: BTreeMap<&'static str, usize>,
+}
+
+/// At most one of so many seeds may test nothing.
+const IDLE_ONE_IN: usize = 200;
+
+impl Tally {
+    /// Of many seeds more than few tested nothing.
+    fn is_idle(&self, asked: usize) -> bool {
+        asked > 1 && self.idle * IDLE_ONE_IN > self.run
+    }
+
+    fn unreached(&self) -> impl Iterator<Item = &'static str> {
+        STATES.into_iter().filter(|state| !self.reached.contains_key(state))
+    }
+
+    fn tell_coverage(&self) {
+        let share = |state: &str| self.reached.get(state).map_or(0, |seeds| seeds * 100 / self.run.max(1));
+        let shares: Vec<String> = STATES.iter().map(|state| format!("{state} {} %", share(state))).collect();
+        say(&format!("  seeds that reached: {}", shares.join(", ")));
+        let never: Vec<&str> = self.unreached().collect();
+        say(&format!(
+            "{} of {} states were reached{}{}",
+            self.reached.len(),
+            STATES.len(),
+            if never.is_empty() { "" } else { "; none reached: " },
+            never.join(", ")
+        ));
+    }
 }
 
 /// Runs the seeds, each on a thread of its own: a run shares nothing with another.
@@ -178,7 +230,10 @@ fn run_all(arguments: &SimulateArguments, seeds: &[Typed]) -> Tally {
             let verdict = twice(&typed.request(arguments.aloud));
             let mut tally = lock(&tally);
             tally.run += 1;
-            tally.idle += usize::from(verdict.outcome.is_idle());
+            tally.idle += usize::from(!verdict.outcome.untested(&typed.faults).is_empty());
+            for state in verdict.outcome.coverage.reached() {
+                *tally.reached.entry(state).or_default() += 1;
+            }
             tally.failed += usize::from(verdict.failure.is_some());
             tell(typed, &verdict, arguments, seeds.len() > 1);
         }
@@ -194,7 +249,11 @@ fn run_all(arguments: &SimulateArguments, seeds: &[Typed]) -> Tally {
 
 fn tell(typed: &Typed, verdict: &Verdict, arguments: &SimulateArguments, one_of_many: bool) {
     let journal = &verdict.outcome.journal;
-    let idle = if verdict.outcome.is_idle() { "; it tested nothing" } else { "" };
+    let untested = verdict.outcome.untested(&typed.faults);
+    let idle = match untested.as_slice() {
+        [] => String::new(),
+        untested => format!("; it tested nothing, for it lacks: {}", untested.join(", ")),
+    };
     say(&format!(
         "seed {}: hash {}, {} events in {:.1} virtual seconds{idle}",
         typed.seed,
@@ -205,6 +264,8 @@ fn tell(typed: &Typed, verdict: &Verdict, arguments: &SimulateArguments, one_of_
     if !one_of_many {
         let counts: Vec<String> = journal.counts().iter().map(|(word, count)| format!("{word} {count}")).collect();
         say(&format!("  {}", counts.join(", ")));
+        let reached: Vec<&str> = verdict.outcome.coverage.reached().iter().copied().collect();
+        say(&format!("  {} of {} states were reached: {}", reached.len(), STATES.len(), reached.join(", ")));
     }
     match &verdict.failure {
         None => {}
@@ -237,6 +298,7 @@ mod tests {
             minutes,
             faults: faults.parse().expect("names of faults"),
             stop_at_ms: None,
+            broken: None,
         };
         assert_eq!(read(text), Ok(vec![typed(7, 4, 0.5, "all"), typed(9, 1, 0.25, "crash,power")]));
         assert_eq!(read("7 4 all"), Err("1: not SEED NODES MINUTES FAULTS: 7 4 all".to_owned()));

@@ -8,16 +8,19 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{CgroupId, ContainerId, Slot, Workload};
+use palisade_domain::{CgroupId, ContainerId, NodeName, Slot, Workload};
 use palisade_kernel_abi::blob::{Decision, Effect};
+use palisade_protocol::Nodes;
 use palisade_supervision::TreeNode;
-use palisade_world::{LossReason, PolicyFile, PolicyReading};
+use palisade_world::{LinkState, LossReason, PolicyFile, PolicyReading};
 use tokio::time::Instant;
 
 use crate::{
     checkers::{Checker, Violation},
+    coverage::Coverage,
     deed::Deed,
     journal::Journal,
+    world::configuration::Configured,
 };
 
 /// Names one decided record of a node: virtual nanoseconds at which it was written, modulo a second, which no jump of a clock changes.
@@ -94,8 +97,27 @@ pub enum Event {
     },
     /// The machine lost its power: kernel, containers and what was not yet on the disk are gone.
     PowerLost,
+    /// The configuration file was edited: it says this.
+    Configured(Configured),
+    /// What the kernel shows of the containers that run and have a slot: kinds of records, bit n for kind n.
+    Shown(Vec<(ContainerId, u64)>),
     /// An actor was made to panic by the simulation.
     PanicInjected(&'static str),
+    /// A trace was ended: its bytes.
+    TraceWhole(Vec<u8>),
+    /// The power went while a trace was written.
+    TraceTorn {
+        /// What is found of it.
+        found: Vec<u8>,
+        /// What was written.
+        written: Vec<u8>,
+    },
+    /// A thread waits for the disk.
+    DiskSlow,
+    /// There was no room for a trace.
+    TraceRefused,
+    /// The thread of an actor was made to stall by the simulation, at this point.
+    StallInjected(&'static str),
     /// An actor panicked by itself, with these words.
     Panicked(String),
     /// A container exists.
@@ -187,6 +209,69 @@ pub enum Event {
     Restless(String),
     /// The tree and what the actors count, looked at.
     Looked(Box<Look>),
+    /// The node's process begins its links: it remembers none.
+    LinksUp,
+    /// The links of the node's process are no more.
+    LinksDown,
+    /// The links took a message to send.
+    LinkSent {
+        /// For whom.
+        peer: NodeName,
+        /// Its digest.
+        message: u64,
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The node was handed messages of a peer.
+    LinkReceived {
+        /// Of whom.
+        peer: NodeName,
+        /// Their digests, in order.
+        messages: Vec<u64>,
+    },
+    /// The node was told that a link is other than it was.
+    LinkChanged {
+        /// To whom.
+        peer: NodeName,
+        /// How it is now.
+        state: LinkState,
+    },
+    /// What the node says of all nodes, asked as its admin endpoint asks.
+    Saw(Box<Nodes>),
+    /// Who must not be linked says that it is, to this node.
+    StrangerLinked(NodeName),
+    /// The node has read its certificates, and they are others than before.
+    PapersRead {
+        /// Which of its own it has.
+        own: u32,
+        /// Which of whom are on the list.
+        revoked: Vec<(usize, u32)>,
+    },
+    /// The node is given another certificate.
+    CertificateRenewed,
+    /// The node's certificate is on the list from now on.
+    CertificateRevoked,
+    /// Nothing goes this way any more.
+    PathCut {
+        /// From this node.
+        from: usize,
+        /// To this one.
+        to: usize,
+    },
+    /// What was cut is whole.
+    PathMended {
+        /// From this node.
+        from: usize,
+        /// To this one.
+        to: usize,
+    },
+    /// The weather around the node is another.
+    Storm {
+        /// It is good.
+        calm: bool,
+    },
+    /// What the network carried so far, for the hash: how many datagrams, and the digest of them all.
+    Carried(String),
 }
 
 /// What a look at a node finds.
@@ -212,7 +297,14 @@ impl Event {
             Self::ProcessUp => "process up",
             Self::ProcessDown { .. } => "process down",
             Self::PowerLost => "power lost",
+            Self::Configured(_) => "configured",
+            Self::Shown(_) => "shown",
             Self::PanicInjected(_) => "panic injected",
+            Self::StallInjected(_) => "stall injected",
+            Self::TraceWhole(_) => "trace whole",
+            Self::TraceTorn { .. } => "trace torn",
+            Self::DiskSlow => "disk slow",
+            Self::TraceRefused => "trace refused",
             Self::Panicked(_) => "panicked by itself",
             Self::ContainerCreated { .. } => "container created",
             Self::Admission { answer: Ok(()), .. } => "admission granted",
@@ -243,6 +335,23 @@ impl Event {
             Self::Lines { .. } => "lines refused",
             Self::Restless(_) => "restless",
             Self::Looked(_) => "looked",
+            Self::LinksUp => "links up",
+            Self::LinksDown => "links down",
+            Self::LinkSent { .. } => "message sent",
+            Self::LinkReceived { .. } => "messages received",
+            Self::LinkChanged { state: LinkState::Linked { .. }, .. } => "node linked",
+            Self::LinkChanged { state: LinkState::Refused { .. }, .. } => "node refused",
+            Self::LinkChanged { .. } => "node out",
+            Self::Saw(_) => "nodes seen",
+            Self::StrangerLinked(_) => "stranger linked",
+            Self::PapersRead { .. } => "certificates read",
+            Self::CertificateRenewed => "certificate renewed",
+            Self::CertificateRevoked => "certificate revoked",
+            Self::PathCut { .. } => "path cut",
+            Self::PathMended { .. } => "path mended",
+            Self::Storm { calm: false } => "storm",
+            Self::Storm { calm: true } => "storm over",
+            Self::Carried(_) => "network",
         }
     }
 
@@ -251,7 +360,11 @@ impl Event {
         let written = match self {
             Self::Fault(what) | Self::Panicked(what) | Self::Restless(what) => write!(text, " {what}"),
             Self::ProcessDown { why, gave_up } => write!(text, " {why} gave_up={gave_up}"),
-            Self::PanicInjected(point) => write!(text, " {point}"),
+            Self::Configured(configured) => write!(text, " {configured:?}"),
+            Self::Shown(shown) => write!(text, " {shown:?}"),
+            Self::TraceWhole(bytes) => write!(text, " {} bytes {}", bytes.len(), blake3::hash(bytes)),
+            Self::TraceTorn { found, written } => write!(text, " {} of {} bytes", found.len(), written.len()),
+            Self::PanicInjected(point) | Self::StallInjected(point) => write!(text, " {point}"),
             Self::ContainerCreated { id, cgroup, workload, hooked } => {
                 write!(text, " {id} cgroup={} {} {:?} hooked={hooked}", cgroup.0, workload.namespace, workload.labels)
             }
@@ -282,7 +395,26 @@ impl Event {
                 let (record, policy) = (record.unwrap_or_default(), policy.as_deref().unwrap_or("-"));
                 write!(text, " {record}:{container}:{policy}:{denied}:{held_back}")
             }),
+            Self::LinkSent { peer, message, bytes } => write!(text, " {peer} {message:016x} {bytes}"),
+            Self::LinkReceived { peer, messages } => write!(text, " {peer} {messages:x?}"),
+            Self::LinkChanged { peer, state } => write!(text, " {peer} {state:?}"),
+            Self::StrangerLinked(peer) => write!(text, " {peer}"),
+            Self::PapersRead { own, revoked } => write!(text, " own={own} revoked={revoked:?}"),
+            Self::PathCut { from, to } | Self::PathMended { from, to } => write!(text, " {from} to {to}"),
+            Self::Carried(what) => write!(text, " {what}"),
+            Self::Saw(nodes) => nodes.nodes.iter().try_for_each(|seen| {
+                let (peer, counts) = (&seen.peer, seen.peer.counts);
+                let is = if peer.state.is_linked() { "linked" } else { "not linked" };
+                write!(text, " {} {is} sent={} received={}", peer.name, counts.sent, counts.received)
+            }),
             Self::Calm
+            | Self::TraceRefused
+            | Self::DiskSlow
+            | Self::LinksUp
+            | Self::LinksDown
+            | Self::CertificateRenewed
+            | Self::CertificateRevoked
+            | Self::Storm { .. }
             | Self::Settled(_)
             | Self::RecordsOpened
             | Self::ProcessUp
@@ -308,6 +440,7 @@ pub struct Ears {
     journal: Journal,
     checkers: Vec<Box<dyn Checker>>,
     violations: Vec<Violation>,
+    coverage: Coverage,
     line: String,
 }
 
@@ -318,7 +451,13 @@ impl Ears {
     /// With these checkers.
     #[must_use]
     pub fn new(begun: Instant, journal: Journal, checkers: Vec<Box<dyn Checker>>) -> Self {
-        Self { begun, journal, checkers, violations: Vec::new(), line: String::new() }
+        let coverage = Coverage::default();
+        Self { begun, journal, checkers, violations: Vec::new(), coverage, line: String::new() }
+    }
+
+    /// These check as well.
+    pub fn hold_to(&mut self, checkers: impl IntoIterator<Item = Box<dyn Checker>>) {
+        self.checkers.extend(checkers);
     }
 
     fn hear(&mut self, node: usize, event: &Event) {
@@ -326,6 +465,7 @@ impl Ears {
         self.line.clear();
         event.detail(&mut self.line);
         self.journal.hear(at, node, event.word(), &self.line);
+        self.coverage.hear(node, event);
         for checker in &mut self.checkers {
             if let Err(what) = checker.hear(at, node, event) {
                 let violation = Violation { at, node, checker: checker.name(), what };
@@ -353,6 +493,11 @@ impl Ears {
         std::mem::take(&mut self.journal)
     }
 
+    /// Which states were reached.
+    pub fn take_coverage(&mut self) -> Coverage {
+        std::mem::take(&mut self.coverage)
+    }
+
     /// Whether something is wrong already.
     #[must_use]
     pub fn first_violation(&self) -> Option<&Violation> {
@@ -378,6 +523,12 @@ impl Teller {
     /// Says that this happened now.
     pub fn tell(&self, event: &Event) {
         lock(&self.ears).hear(self.node, event);
+    }
+
+    /// Whether any fault of the run did something so far.
+    #[must_use]
+    pub fn any_fault_took_effect(&self) -> bool {
+        lock(&self.ears).coverage.any_fault_took_effect()
     }
 
     /// Virtual time since the run began.

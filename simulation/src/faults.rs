@@ -9,7 +9,7 @@ pub enum Fault {
     Crash,
     /// The machine loses its power: kernel, containers, and what was not yet on the disk.
     Power,
-    /// The disk is full, or does not give the policies.
+    /// The disk is full, slow, or does not give the policies.
     Disk,
     /// The kernel refuses calls of the enforcement port.
     Kernel,
@@ -25,11 +25,17 @@ pub enum Fault {
     Stalls,
     /// What is ready at one instant runs in any order.
     Order,
+    /// Datagrams between nodes are lost, doubled and late, and change places.
+    Network,
+    /// Nothing goes between some nodes, in one direction or both.
+    Partition,
+    /// Nodes get other certificates, and lose the ones they have.
+    Certificates,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Crash,
         Self::Power,
         Self::Disk,
@@ -40,6 +46,9 @@ impl Fault {
         Self::Panics,
         Self::Stalls,
         Self::Order,
+        Self::Network,
+        Self::Partition,
+        Self::Certificates,
     ];
 
     /// As the command line has it.
@@ -56,9 +65,15 @@ impl Fault {
             Self::Panics => "panics",
             Self::Stalls => "stalls",
             Self::Order => "order",
+            Self::Network => "network",
+            Self::Partition => "partition",
+            Self::Certificates => "certificates",
         }
     }
 }
+
+/// Those that befall links.
+const OF_LINKS: [Fault; 3] = [Fault::Network, Fault::Partition, Fault::Certificates];
 
 /// A set of them: `all`, `none`, or names by commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,10 +92,16 @@ impl Faults {
         self.0.contains(&fault)
     }
 
-    /// Those that come and go, of which an injector chooses.
+    /// Those that come and go on one machine, of which its injector chooses.
     #[must_use]
     pub fn passing(&self) -> Vec<Fault> {
-        self.0.iter().copied().filter(|fault| *fault != Fault::Order).collect()
+        self.0.iter().copied().filter(|fault| *fault != Fault::Order && !OF_LINKS.contains(fault)).collect()
+    }
+
+    /// Those that come and go between machines.
+    #[must_use]
+    pub fn of_links(&self) -> Vec<Fault> {
+        OF_LINKS.into_iter().filter(|fault| self.has(*fault)).collect()
     }
 }
 
@@ -137,7 +158,8 @@ mod tests {
         }
         let some: Faults = "loss,order".parse().expect("names of faults");
         assert!(some.has(Fault::Loss) && !some.has(Fault::Crash));
-        assert_eq!(some.passing(), [Fault::Loss]);
+        assert_eq!((some.passing(), some.of_links()), (vec![Fault::Loss], vec![]));
+        assert_eq!(Faults::all().passing().len() + Faults::all().of_links().len() + 1, Fault::ALL.len());
         let refused = "loss,rain".parse::<Faults>().expect_err("rain is none");
         assert!(refused.to_string().starts_with("there is no fault 'rain': all, none, or some of crash, power"));
     }

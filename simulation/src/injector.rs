@@ -17,6 +17,8 @@ pub async fn inject(machine: Machine, faults: Faults, mut random: Random, calm_a
     // Some nodes have hardly a moment without one.
     let gap_ms = *random.pick(&[600, 2000, 5000]);
     while !passing.is_empty() {
+        // A run in which no fault did anything yet has tested nothing yet.
+        let gap_ms = if machine.teller.any_fault_took_effect() { gap_ms } else { 600 };
         sleep(random.millis(100, gap_ms)).await;
         let left = calm_at.saturating_duration_since(Instant::now());
         if left < Duration::from_millis(500) {
@@ -35,20 +37,23 @@ pub async fn inject(machine: Machine, faults: Faults, mut random: Random, calm_a
 async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut Random) {
     match fault {
         Fault::Crash => {
+            stall_before(machine, random).await;
             machine.kill("injected: SIGKILL");
             sleep(lasts).await;
             machine.start();
         }
         Fault::Power => {
+            stall_before(machine, random).await;
             machine.lose_power();
             sleep(lasts).await;
             machine.start();
         }
         Fault::Disk => {
-            let full = random.percent(50);
-            machine.disk.disturb(|disk| {
-                disk.full = full;
-                disk.unreadable_percent = if full { 0 } else { 60 };
+            let how = random.below(3);
+            machine.disk.disturb(|disk| match how {
+                0 => disk.full = true,
+                1 => disk.unreadable_percent = 60,
+                _ => disk.slow_ms = 900,
             });
             sleep(lasts).await;
             machine.disk.disturb(|disk| *disk = Default::default());
@@ -80,7 +85,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
                 kernel.panics_permyriad = ports;
                 kernel.broken_reads_permyriad = reads;
             });
-            points::arm(machine, *random.pick(&[2, 20, 200, 1000]));
+            points::arm(machine, points::Failing { permyriad: *random.pick(&[2, 20, 200, 1000, 5000]), stalls: false });
             sleep(lasts).await;
             points::disarm(machine);
             machine.kernel.disturb(|kernel| {
@@ -90,10 +95,27 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
         }
         Fault::Stalls => {
             let thread = usize::try_from(random.below(5)).unwrap_or(0);
-            machine.stall(thread, lasts);
-            sleep(lasts).await;
+            if random.percent(50) || !points::PRESENT {
+                machine.stall(thread, lasts);
+                sleep(lasts).await;
+            } else {
+                // In the midst of what they do, for a moment each.
+                points::arm(machine, points::Failing { permyriad: *random.pick(&[200, 1000, 5000]), stalls: true });
+                sleep(lasts).await;
+                points::disarm(machine);
+            }
         }
-        Fault::Order => {}
+        // Of the whole run, and of links.
+        Fault::Order | Fault::Network | Fault::Partition | Fault::Certificates => {}
+    }
+}
+
+/// What ends had often stalled before: then there is something that nobody has read, or said.
+async fn stall_before(machine: &Machine, random: &mut Random) {
+    if random.percent(40) {
+        let (thread, wait) = (usize::try_from(random.below(6)).unwrap_or(0), random.millis(20, 800));
+        machine.stall(thread, wait + Duration::from_secs(1));
+        sleep(wait).await;
     }
 }
 
@@ -106,8 +128,22 @@ pub mod points {
     #[cfg(feature = "fault-points")]
     use crate::random::Random;
 
-    /// Machines whose points are armed, and how often a point fails, of ten thousand.
-    type Armed = BTreeMap<usize, (Teller, u64)>;
+    /// How points fail.
+    #[derive(Debug, Clone, Copy)]
+    #[cfg_attr(not(feature = "fault-points"), expect(dead_code, reason = "read where there are points"))]
+    pub struct Failing {
+        /// How often, of ten thousand.
+        pub permyriad: u64,
+        /// By a stall of the thread, else by a panic.
+        pub stalls: bool,
+    }
+
+    /// Machines whose points are armed, and how.
+    type Armed = BTreeMap<usize, (Teller, Failing)>;
+
+    /// A thread stalls at a point for at most so long, milliseconds.
+    #[cfg(feature = "fault-points")]
+    const STALL_MS: u64 = 800;
 
     thread_local! {
         static ARMED: RefCell<Armed> = const { RefCell::new(BTreeMap::new()) };
@@ -116,8 +152,8 @@ pub mod points {
     /// Whether this build has marked points.
     pub const PRESENT: bool = cfg!(feature = "fault-points");
 
-    pub fn arm(machine: &Machine, permyriad: u64) {
-        ARMED.with_borrow_mut(|armed| armed.insert(machine.number, (machine.teller.clone(), permyriad)));
+    pub fn arm(machine: &Machine, failing: Failing) {
+        ARMED.with_borrow_mut(|armed| armed.insert(machine.number, (machine.teller.clone(), failing)));
     }
 
     pub fn disarm(machine: &Machine) {
@@ -139,8 +175,15 @@ pub mod points {
     #[cfg(feature = "fault-points")]
     fn point(name: &'static str, random: &mut Random) {
         let Some(number) = crate::world::scheduler::current() else { return };
-        let Some((teller, chance)) = ARMED.with_borrow(|armed| armed.get(&number).cloned()) else { return };
-        if random.permyriad(chance) {
+        let Some((teller, failing)) = ARMED.with_borrow(|armed| armed.get(&number).cloned()) else { return };
+        if !random.permyriad(failing.permyriad) {
+            return;
+        }
+        if failing.stalls {
+            if crate::world::place::stall_current(random.millis(1, STALL_MS)) {
+                teller.tell(&crate::event::Event::StallInjected(name));
+            }
+        } else {
             teller.tell(&crate::event::Event::PanicInjected(name));
             std::panic::resume_unwind(Box::new("injected: a marked point"));
         }

@@ -43,7 +43,17 @@ impl Journal {
         self.hash.update(&node.to_le_bytes());
         self.hash.update(word.as_bytes());
         self.hash.update(detail.as_bytes());
-        let keeps = self.aloud || !matches!(word, "act permitted" | "records read" | "looked");
+        let keeps = self.aloud
+            || !matches!(
+                word,
+                "act permitted"
+                    | "records read"
+                    | "looked"
+                    | "message sent"
+                    | "messages received"
+                    | "nodes seen"
+                    | "network"
+            );
         if keeps {
             let cut = detail.char_indices().nth(LINE).map_or(detail, |(end, _)| &detail[..end]);
             let more = if cut.len() < detail.len() { " ..." } else { "" };

@@ -21,6 +21,7 @@
 pub mod campaign;
 pub mod checkers;
 pub mod command;
+pub mod coverage;
 pub mod deed;
 pub mod editing;
 pub mod event;
@@ -28,6 +29,7 @@ pub mod faults;
 pub mod import;
 mod injector;
 pub mod journal;
+mod link_faults;
 mod panic_watch;
 pub mod random;
 pub mod rehearsal;

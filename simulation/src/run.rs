@@ -11,22 +11,22 @@ use std::{
     time::Duration,
 };
 
-use palisade_alerts::throttle::Limit;
-use palisade_domain::{Posture, Visibility};
-use palisade_policy::ir::Postures;
 use palisade_protocol::{Condition, Readiness};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     checkers::{self, Violation},
+    coverage::Coverage,
     event::{Ears, Event, Standing, Teller, lock},
     faults::{Fault, Faults},
     injector,
     journal::Journal,
-    panic_watch,
+    link_faults, panic_watch,
     random::Random,
     workload::{self, Until, containers::Fleet},
     world::{
+        configuration::Configured,
+        links::Cables,
         machine::{Machine, Traits},
         mutation::Mutation,
         scheduler::{self, Processes},
@@ -39,6 +39,9 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 /// At rest is who is found at rest so long.
 const STANDS_FOR: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two questions of what a node says of all nodes; each fourth is as the admin endpoint asks,
+/// and brings the alerts of all nodes over the links.
+const SEE_EVERY: Duration = Duration::from_secs(1);
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -68,14 +71,21 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Virtual time from start to end.
     pub lasted: Duration,
+    /// Which states it reached.
+    pub coverage: Coverage,
 }
 
 impl Outcome {
-    /// A run in which nothing was denied, said or installed has tested nothing.
+    /// What a run must have that tests anything, and this one had not; empty: it tested something.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        let reached = |word| self.journal.counts().get(word).is_some_and(|count| *count > 0);
-        !["act denied", "lines taken", "policy installed", "container runs"].into_iter().all(reached)
+    pub fn untested(&self, faults: &Faults) -> Vec<&'static str> {
+        let reached = |word: &str| self.journal.counts().get(word).is_some_and(|count| *count > 0);
+        let must = ["container runs", "policy installed", "act denied", "lines taken"].into_iter();
+        let mut untested: Vec<&'static str> = must.filter(|word| !reached(word)).collect();
+        if !faults.passing().is_empty() && !self.coverage.any_fault_took_effect() {
+            untested.push("a fault that took effect");
+        }
+        untested
     }
 }
 
@@ -91,24 +101,34 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let begun = Instant::now();
     let mut random = Random::stream(request.seed, "machines");
     let traits: Vec<Traits> = (0..request.nodes).map(|_| any_traits(&mut random, &request.faults)).collect();
-    let postures: Vec<Postures> = traits.iter().map(|traits| traits.postures).collect();
-    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&postures));
+    let configured: Vec<Configured> = traits.iter().map(|traits| traits.configured).collect();
+    let ears = Ears::new(begun, Journal::new(request.aloud), checkers::all(&configured));
     let ears = Arc::new(Mutex::new(ears));
     let whole = request.length;
     let end = begun + request.stop_at.unwrap_or(whole);
     let calm_at = (begun + whole * 3 / 4).min(end);
     let until = Until::new(end);
     let mut machines = Vec::new();
+    let mut cables = Cables::lay(request.seed, request.nodes, request.mutation);
+    if let Some(cables) = &cables {
+        lock(&ears).hold_to(checkers::of_links(cables));
+    }
     for (number, traits) in traits.into_iter().enumerate() {
         let teller = Teller::new(number, &ears);
         let mut random = random.child("machine");
+        let wire = cables.as_mut().map(|cables| cables.wire(teller.clone()));
         let machine = Machine::new(begun, teller, processes, traits, request.mutation, random.child("machine"));
+        let machine = machine.wired(wire);
         workload::policies::begin(&machine, &mut random);
         machine.start();
         live(&machine, random, request, &until, calm_at);
         machines.push(machine);
     }
-    watch.tell_to(&machines.iter().map(|machine| machine.teller.clone()).collect::<Vec<_>>());
+    let tellers: Vec<Teller> = machines.iter().map(|machine| machine.teller.clone()).collect();
+    watch.tell_to(&tellers);
+    if let Some(cables) = cables {
+        connect(cables, processes, &tellers, &machines[0]);
+    }
     sleep_until(end).await;
     until.stop();
     let settled = settle(&machines, &ears).await;
@@ -117,18 +137,29 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     }
     let mut ears = lock(&ears);
     let violations = ears.conclude();
-    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed() }
+    Outcome { journal: ears.take_journal(), violations, lasted: begun.elapsed(), coverage: ears.take_coverage() }
+}
+
+/// The network carries from now on, and says what.
+fn connect(mut cables: Cables, processes: &Processes, tellers: &[Teller], first: &Machine) {
+    let network = cables.network().clone();
+    tokio::task::spawn_local(network.clone().carry());
+    cables.let_strangers_in(processes, tellers, &first.clock);
+    let teller = first.teller.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let (traffic, hash) = network.traffic();
+            teller.tell(&Event::Carried(format!("{traffic:?} {hash}")));
+        }
+    });
 }
 
 fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
-    let posture = |random: &mut Random| if random.percent(50) { Posture::Audit } else { Posture::Block };
-    let postures = Postures { file: posture(random), network: posture(random), capabilities: posture(random) };
-    let seen = [Visibility::NONE, Visibility::ALL];
     Traits {
         max_workloads: if random.percent(15) { 5 } else { 256 },
-        postures,
-        visibility: seen[usize::from(random.percent(40))],
-        throttle: random.percent(25).then_some(Limit { per_second: 10, silence_seconds: 3 }),
+        configured: workload::configuration::any(random),
+        keeps_traces: random.percent(30),
         ring_bytes: 1 << 20,
         skew_seconds: if faults.has(Fault::Clock) { i64::try_from(random.below(7200)).unwrap_or(0) - 3600 } else { 0 },
         put_back_percent: if faults.has(Fault::Order) { random.between(5, 60) } else { 0 },
@@ -136,15 +167,28 @@ fn any_traits(random: &mut Random, faults: &Faults) -> Traits {
 }
 
 /// Everything that happens on one machine, each by a task of the world.
-fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until, calm_at: Instant) {
+pub(crate) fn live(machine: &Machine, mut random: Random, request: &Request, until: &Until, calm_at: Instant) {
     let fleet = Fleet::new(random.between(3, 9));
     let spawn = tokio::task::spawn_local::<std::pin::Pin<Box<dyn Future<Output = ()>>>>;
     spawn(Box::pin(machine.clone().manage_service()));
     spawn(Box::pin(workload::policies::edit(machine.clone(), random.child("policies"), until.clone())));
+    let configuration = workload::configuration::edit(machine.clone(), random.child("configuration"), until.clone());
+    spawn(Box::pin(configuration));
     let containers =
         workload::containers::come_and_go(machine.clone(), random.child("containers"), until.clone(), fleet);
     spawn(Box::pin(containers));
     spawn(Box::pin(injector::inject(machine.clone(), request.faults.clone(), random.child("faults"), calm_at)));
+    if let Some(wire) = machine.wire() {
+        let random = Random::stream(request.seed, &format!("faults of links {}", machine.number));
+        spawn(Box::pin(link_faults::inject(wire.clone(), request.faults.clone(), random, calm_at)));
+        let asked = machine.clone();
+        spawn(Box::pin(async move {
+            for turn in 0_u64.. {
+                sleep(SEE_EVERY).await;
+                asked.see_nodes(turn % 4 == 0).await;
+            }
+        }));
+    }
     let looked_at = machine.clone();
     spawn(Box::pin(async move {
         loop {
@@ -200,6 +244,9 @@ async fn restless_for(machine: &Machine) -> Option<String> {
     if machine.kernel.waiting() > 0 {
         return Some(format!("{} records wait", machine.kernel.waiting()));
     }
+    if let Some(peer) = machine.not_linked().await.first() {
+        return Some(format!("{peer} is not linked"));
+    }
     let running = machine.runtime.running();
     let most = machine.traits().max_workloads as usize;
     let unheld =
@@ -217,14 +264,22 @@ async fn restless_for(machine: &Machine) -> Option<String> {
 async fn conclude(machines: &[Machine], until: &Until) {
     for machine in machines {
         machine.teller.tell(&Event::Settled(Arc::new(machine.disk.reading())));
+        machine.teller.tell(&Event::Shown(machine.shown()));
     }
     until.settle();
     sleep(Duration::from_secs(8)).await;
-    for machine in machines {
-        machine.look().await;
-        let abandoned = machine.stop().await;
-        if !abandoned.is_empty() {
-            machine.teller.tell(&Event::Restless(format!("left behind at the stop: {abandoned:?}")));
-        }
+    // All at once: each says goodbye to its peers, which takes up to a second.
+    let stops = machines.iter().cloned().map(|machine| tokio::task::spawn_local(stop(machine)));
+    for stop in stops.collect::<Vec<_>>() {
+        // It can only panic, which is heard.
+        let _ = stop.await;
+    }
+}
+
+async fn stop(machine: Machine) {
+    machine.look().await;
+    let abandoned = machine.stop().await;
+    if !abandoned.is_empty() {
+        machine.teller.tell(&Event::Restless(format!("left behind at the stop: {abandoned:?}")));
     }
 }

@@ -142,7 +142,7 @@ impl Bed for Simulated {
         Box::new(self.disk.last_good())
     }
     fn sink(&self) -> Box<dyn AlertSink> {
-        Box::new(SimSink::open(self.teller.clone(), self.disk.clone(), None, Random::stream(1, "sink")))
+        Box::new(SimSink::open(0, self.teller.clone(), self.disk.clone(), None, Random::stream(1, "sink")))
     }
     fn write(&self, name: &str, content: &str) {
         self.disk.write(name, content.into());

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use palisade_simulation::{
+    checkers::Violation,
     faults::Faults,
     run::{Outcome, Request, run},
     world::mutation::Mutation,
@@ -36,7 +37,7 @@ fn unit_simulation_of_unbroken_ports_passes_the_seeds_of_these_tests_and_tests_s
     for seed in 1..=6 {
         let outcome = runs(None, seed);
         assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
-        assert!(!outcome.is_idle(), "seed {seed}: {:?}", outcome.journal.counts());
+        assert_eq!(outcome.untested(&Faults::default()), [""; 0], "seed {seed}: {:?}", outcome.journal.counts());
     }
 }
 
@@ -58,6 +59,21 @@ fn unit_checker_of_judgements_catches_a_directory_that_hides_its_changes() {
 #[test]
 fn unit_checker_of_judgements_catches_an_alert_that_names_another_policy() {
     assert!(is_caught(Mutation::NamesAnotherRule, "judged"));
+}
+
+#[test]
+fn unit_checker_of_judgements_catches_postures_that_nobody_is_told() {
+    assert!(is_caught(Mutation::KeepsItsPostures, "judged"));
+}
+
+#[test]
+fn unit_checker_of_traces_catches_a_store_that_loses_parts() {
+    assert!(is_caught(Mutation::LosesPartsOfTraces, "traces"));
+}
+
+#[test]
+fn unit_checker_of_visibility_catches_a_kernel_that_shows_what_it_showed_before() {
+    assert!(is_caught(Mutation::ShowsAsBefore, "visibility"));
 }
 
 #[test]
@@ -103,4 +119,75 @@ fn unit_checker_of_panics_catches_an_actor_that_panics_by_itself() {
 #[test]
 fn unit_checker_of_rest_catches_a_node_that_never_holds_what_runs() {
     assert!(is_caught(Mutation::RefusesForEver, "settling"));
+}
+
+/// Whether a checker of links objects to a mutation, of whose links this may befall, within a few seeds.
+fn is_caught_between_nodes(mutation: Mutation, faults: &str, seconds: u64, checker: &str, what: &str) -> bool {
+    (1..=6).any(|seed| {
+        let broken = Request {
+            nodes: 2,
+            length: Duration::from_secs(seconds),
+            faults: faults.parse().expect("names of faults"),
+            ..request(Some(mutation), seed)
+        };
+        let objects = |found: &Violation| found.checker == checker && found.what.contains(what);
+        run(&broken).violations.iter().any(objects)
+    })
+}
+
+#[test]
+fn unit_simulation_of_unbroken_links_passes_the_seeds_of_these_tests_and_links_nodes() {
+    for (seed, faults) in (1..=6).zip(["none", "partition", "network", "certificates", "partition,network", "none"]) {
+        let request = Request {
+            nodes: 2,
+            length: Duration::from_secs(60),
+            faults: faults.parse().expect("names of faults"),
+            ..request(None, seed)
+        };
+        let outcome = run(&request);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+        let counts = outcome.journal.counts();
+        let reached = ["node linked", "messages received", "nodes seen", "network"];
+        assert!(reached.iter().all(|word| counts.contains_key(word)), "seed {seed}: {counts:?}");
+    }
+}
+
+#[test]
+fn unit_checker_of_messages_catches_a_link_that_swallows_some() {
+    assert!(is_caught_between_nodes(Mutation::SwallowsMessages, "none", 20, "messages", "never came"));
+}
+
+#[test]
+fn unit_checker_of_messages_catches_a_link_that_repeats_some() {
+    assert!(is_caught_between_nodes(Mutation::RepeatsMessages, "none", 20, "messages", "comes again"));
+}
+
+#[test]
+fn unit_checker_of_messages_catches_a_link_that_invents_some() {
+    assert!(is_caught_between_nodes(Mutation::InventsMessages, "none", 20, "messages", "was said by nobody"));
+}
+
+#[test]
+fn unit_checker_of_trust_catches_nodes_that_believe_another_authority() {
+    assert!(is_caught_between_nodes(Mutation::BelievesAnyAuthority, "none", 20, "trust", "a stranger is linked"));
+}
+
+#[test]
+fn unit_checker_of_trust_catches_nodes_that_stay_linked_to_one_whose_certificate_was_taken_back() {
+    assert!(is_caught_between_nodes(Mutation::ForgetsRevocations, "certificates", 60, "trust", "to be taken back"));
+}
+
+#[test]
+fn unit_checker_of_sight_catches_a_node_that_names_all_others_as_linked() {
+    assert!(is_caught_between_nodes(Mutation::SaysAllIsLinked, "partition", 90, "sight", "as linked, which is out"));
+}
+
+#[test]
+fn unit_checker_of_sight_catches_nodes_that_are_not_linked_again() {
+    assert!(is_caught_between_nodes(Mutation::NeverMends, "partition", 40, "sight", "does not name"));
+}
+
+#[test]
+fn unit_checker_of_queues_catches_links_that_let_anything_wait() {
+    assert!(is_caught_between_nodes(Mutation::QueuesWithoutBound, "network", 40, "queues", "bytes waited"));
 }

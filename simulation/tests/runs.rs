@@ -41,6 +41,9 @@ fn unit_simulation_reaches_what_each_fault_is_for() {
         ("loss", "record lost"),
         ("runtime", "admission refused"),
         ("panics", "panic injected"),
+        ("network", "storm"),
+        ("partition", "path cut"),
+        ("certificates", "node refused"),
     ] {
         let reaches = |seed| run(&request(seed, fault)).journal.counts().contains_key(reached);
         assert!((1..=5).any(reaches), "{fault} never leads to: {reached}");
@@ -65,7 +68,11 @@ fn unit_simulation_finds_the_shortest_prefix_that_fails() {
 #[test]
 fn unit_simulation_sees_a_run_that_tests_nothing() {
     let nothing = run(&Request { stop_at: Some(Duration::ZERO), ..request(1, "none") });
-    assert!(nothing.is_idle(), "{:?}", nothing.journal.counts());
+    let lacks = ["container runs", "policy installed", "act denied", "lines taken"];
+    let untested = nothing.untested(&Faults::default());
+    assert_eq!(untested, lacks.into_iter().filter(|lack| untested.contains(lack)).collect::<Vec<_>>());
+    assert!(untested.contains(&"container runs") && untested.contains(&"act denied"), "{untested:?}");
+    assert!(nothing.untested(&Faults::all()).contains(&"a fault that took effect"));
     assert!(nothing.violations.is_empty(), "{:?}", nothing.violations);
     assert_eq!("all".parse(), Ok(Faults::all()));
 }

@@ -71,7 +71,11 @@ apt_install() {
     apt-get update -qq && apt-get install "${options[@]}" "$@"
 }
 
-# Names of the workspace's integration test targets, one a line: Cargo has no "all but host_*".
+# Names of the workspace's integration test targets, one a line, a file or a folder each: Cargo has no "all but host_*".
 integration_tests() {
-    find actors bpf messages runtime tests -path '*/tests/*.rs' -not -path '*/src/*' -not -path '*/tests/*/*' -exec basename {} .rs \; | sort -u
+    local roots=(actors bpf messages runtime simulation tests)
+    {
+        find "${roots[@]}" -path '*/tests/*.rs' -not -path '*/src/*' -not -path '*/tests/*/*'
+        find "${roots[@]}" -path '*/tests/*/main.rs' -not -path '*/src/*' -not -path '*/tests/*/*/*' -printf '%h\n'
+    } | xargs -n 1 basename -s .rs | sort -u
 }

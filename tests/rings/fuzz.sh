@@ -1,4 +1,5 @@
-# Ring fuzz: each target of tests/fuzz for some seconds under LLVM's fuzzer, with what earlier runs found worth keeping. Needs a C++ compiler.
+# Ring fuzz: each target of tests/fuzz for some seconds under LLVM's fuzzer, one for each processor at a time, with what earlier runs
+# found worth keeping. Needs a C++ compiler.
 #
 #   PALISADE_FUZZ_SECONDS=600 tests/run.sh fuzz     longer
 #
@@ -14,21 +15,41 @@ readonly COVERAGE="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=
 main() {
     [ "$(uname -m)" = x86_64 ] || skip "the fuzzer's flags are tried on x86-64 only"
     install_packages "${BUILD_PACKAGES[@]}" g++ || skip "$install_error"
-    local built="$target_dir/fuzz/x86_64-unknown-linux-gnu/release" program
+    local built="$target_dir/fuzz/x86_64-unknown-linux-gnu/release" program target logs
+    logs=$(mktemp -d)
+    trap "rm -rf '$logs'" EXIT
     # With --target, the flags are not for build scripts.
     RUSTFLAGS="$COVERAGE" CARGO_TARGET_DIR="$target_dir/fuzz" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
         cargo build --locked --release --target x86_64-unknown-linux-gnu -p palisade-fuzz
+    local started=()
     for program in "$built"/fuzz_*; do
         [ -x "$program" ] && [ ! -d "$program" ] || continue
-        check "fuzz_$(basename "$program" | sed s/^fuzz_//)_never_fails" fuzz "$program"
+        target=$(basename "$program" | sed s/^fuzz_//)
+        fuzz "$program" "$target" >"$logs/$target" 2>&1 &
+        started+=("$! $target")
+        [ "${#started[@]}" -lt "$(nproc)" ] || conclude_first
     done
+    while [ "${#started[@]}" -gt 0 ]; do conclude_first; done
     return "$check_failed"
 }
 
+# Waits for the target that was started first, and shows what it printed.
+conclude_first() {
+    local pid target
+    read -r pid target <<<"${started[0]}"
+    started=("${started[@]:1}")
+    check "fuzz_${target}_never_fails" conclude "$pid" "$logs/$target"
+}
+
+conclude() {
+    local status=0
+    wait "$1" || status=$?
+    cat "$2"
+    return "$status"
+}
+
 fuzz() {
-    local program=$1 target found
-    target=$(basename "$1")
-    target=${target#fuzz_}
+    local program=$1 target=$2 found
     found="$cache_dir/fuzz/$target"
     mkdir -p "$found" "tests/fuzz/corpus/$target" "$target_dir/fuzz/failures"
     "$program" -max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 -verbosity=0 \

@@ -145,6 +145,20 @@ fn unit_layers_no_crate_depends_against_the_direction() {
     assert!(objections.is_empty(), "{}", objections.join("\n"));
 }
 
+/// Marked points of actors do nothing in what is shipped: only the simulation's own feature, which no crate asks for, arms them.
+#[test]
+fn unit_layers_nothing_but_the_simulation_can_arm_the_marked_points() {
+    let naming: Vec<(String, usize)> = sources(&["toml"])
+        .into_iter()
+        .map(|(name, text)| (name, text.lines().filter(|line| line.contains("fault-points")).count()))
+        .filter(|(_, lines)| *lines > 0)
+        .collect();
+    let expected = [("runtime/world/Cargo.toml".to_owned(), 1), ("simulation/Cargo.toml".to_owned(), 1)];
+    assert_eq!(naming, expected, "a crate that asks for the feature would arm them in the binary");
+    let simulation = fs::read_to_string(root().join("simulation/Cargo.toml")).unwrap();
+    assert!(!simulation.lines().any(|line| line.starts_with("default")), "nor is it a default");
+}
+
 #[test]
 fn unit_layers_the_rule_objects_to_what_it_must() {
     for (user, used) in [
@@ -243,4 +257,16 @@ fn unit_layers_no_source_file_is_too_long_to_read() {
         let lines = text.lines().count();
         assert!(lines <= LONGEST_FILE, "{file} has {lines} lines, {LONGEST_FILE} at most");
     }
+}
+
+#[test]
+fn unit_layers_only_simulations_draw_keys_from_a_seed() {
+    let may = ["runtime/link/", "simulation/", "tests/"];
+    // Not written out, or this file would be one of them.
+    let seeded = ["crypto", "seeded"].join("::");
+    let calls: Vec<String> =
+        sources(&["rs"]).into_iter().filter(|(_, text)| text.contains(&seeded)).map(|(path, _)| path).collect();
+    assert!(calls.iter().any(|path| path.starts_with("simulation/")), "the call was not found: {calls:?}");
+    let others: Vec<&String> = calls.iter().filter(|path| !may.iter().any(|may| path.starts_with(may))).collect();
+    assert!(others.is_empty(), "{others:?}");
 }

@@ -8,15 +8,16 @@
     reason = "a fixture that cannot be read is a failed test, and the panic names the place"
 )]
 
+mod rehearsed;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy::PolicySet;
 use palisade_simulation::{
     editing::{self, Span},
-    rehearsal::Rehearsal,
     replay::{Options, Output, Replay},
 };
 use palisade_wire::trace::{Ending, TraceReader};
@@ -89,7 +90,9 @@ fn unit_recorded_traces_have_no_arguments_and_a_cut_replays_to_a_part_of_the_who
         until_ns: u64::MAX,
         workloads: vec!["traces/web".into()],
     };
-    let (part, _) = editing::cut(TraceReader::open(&bytes[..]).unwrap(), &span, Vec::new()).unwrap();
+    let mut reader = TraceReader::open(&bytes[..]).unwrap();
+    let header = reader.header().clone();
+    let part = editing::cut(&header, || reader.next_part(), &span, Vec::new()).unwrap();
     assert!(part.len() < bytes.len());
     let of_part = replayed(&part, Output::Decisions);
     assert_eq!(of_part.lines().collect::<Vec<_>>(), decisions[2..]);
@@ -103,15 +106,7 @@ fn unit_recorded_traces_are_denied_in_a_rehearsal_what_they_were_denied_then() {
         let golden = fs::read_to_string(folder().join(format!("{name}.decisions.jsonl"))).unwrap();
         let blocked = golden.lines().filter(|line| line.contains("\"effect\":\"block\"")).count() as u64;
         let set = PolicySet::parse([("policies.yaml", &policies[..])]).unwrap();
-        let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
-        let mut reader = TraceReader::open(&bytes[..]).unwrap();
-        let header = reader.header().clone();
-        let mut of_trace = rehearsal.trace(&header);
-        while let Some(part) = reader.next_part().unwrap() {
-            of_trace.part(&part);
-        }
-        of_trace.end();
-        let report = rehearsal.report();
+        let report = rehearsed::rehearsed(set, &bytes);
         assert_eq!(report.workloads.len(), 1, "{name}");
         assert_eq!(report.denials(), blocked, "{name}: {:?} {:?}", report.denied, report.undecidable);
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,8 @@ use actix::{Actor, AsyncContext as _, Handler, Message, MessageResult};
 use palisade_domain::Line;
 use palisade_protocol::{
     AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
-    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, VisibilityChanged, WorkloadNamed,
+    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, UserNamesRead, VisibilityChanged,
+    WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock, PasswdReader};
@@ -51,6 +55,8 @@ pub struct Wiring {
     pub log_sinks: Vec<Box<dyn AlertSink>>,
     /// Names of users.
     pub passwd: Box<dyn PasswdReader>,
+    /// Who records with which names lines are made; nobody where nothing is recorded.
+    pub users: Option<Outbox<UserNamesRead>>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
     /// Time.
@@ -75,6 +81,7 @@ pub struct SetThrottle(pub Option<Limit>);
 /// Who follows, and what.
 struct Listener {
     class: LineClass,
+    missed: Arc<AtomicU64>,
     lines: mpsc::Sender<Arc<str>>,
 }
 
@@ -84,6 +91,7 @@ pub struct Alerts {
     sinks: Sinks,
     log_sinks: Sinks,
     passwd: Box<dyn PasswdReader>,
+    users: Option<Outbox<UserNamesRead>>,
     conditions: Outbox<ConditionReported>,
     clock: Arc<dyn Clock>,
     recent: VecDeque<Arc<str>>,
@@ -143,6 +151,7 @@ impl Alerts {
             sinks: Sinks::new("alerts", wiring.sinks),
             log_sinks: Sinks::new("logs", wiring.log_sinks),
             passwd: wiring.passwd,
+            users: wiring.users,
             conditions: wiring.conditions,
             clock: wiring.clock,
             recent: VecDeque::with_capacity(RECENT),
@@ -202,12 +211,18 @@ impl Alerts {
             if !wants(listener) {
                 return true;
             }
-            if !fits {
+            let mut miss = || {
                 *missed += 1;
+                listener.missed.fetch_add(1, Ordering::Relaxed);
+            };
+            if !fits {
+                miss();
                 return !listener.lines.is_closed();
             }
             let sent = listener.lines.try_send(Arc::clone(&line));
-            *missed += u64::from(matches!(sent, Err(TrySendError::Full(_))));
+            if matches!(sent, Err(TrySendError::Full(_))) {
+                miss();
+            }
             !matches!(sent, Err(TrySendError::Closed(_)))
         });
         if is_log {
@@ -224,6 +239,10 @@ impl Alerts {
     /// Hands on what is asked about users, and takes what is answered.
     fn look_users_up(&mut self) {
         while let Some(answer) = self.passwd.answer() {
+            if let (Some(recorder), Some(slot)) = (&self.users, self.state.slot_of(answer.of)) {
+                // A recorder without room has lines without these names.
+                let _ = recorder.try_send(UserNamesRead { slot, answer: answer.clone() });
+            }
             self.state.answered(answer);
         }
         for (of, candidates) in self.state.asks() {
@@ -355,12 +374,13 @@ impl Handler<SubscribeAlerts> for Alerts {
         }
         self.listeners_changed();
         let follows = message.follow && self.listeners.len() < LISTENERS;
+        let missed = Arc::<AtomicU64>::default();
         if follows {
-            self.listeners.push(Listener { class: message.class, lines });
+            self.listeners.push(Listener { class: message.class, missed: Arc::clone(&missed), lines });
             self.listeners_changed();
         }
         // Without a kept sender the stream ends after the past lines.
-        MessageResult(AlertStream { lines: stream, follows })
+        MessageResult(AlertStream { lines: stream, missed, follows })
     }
 }
 

@@ -7,9 +7,9 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use palisade_domain::{Action, Family, Generation, Line, Slot, Tier, UnixNanos, Verdict, Visibility};
 use palisade_kernel_abi::{
     blob::Decision,
-    record::{Body, CallNumber, DecisionTaken, Header, Phase, Record, RecordReader},
+    record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
 };
-use palisade_policy::{ObservedCall, ir::Rule};
+use palisade_policy::ir::Rule;
 use palisade_protocol::{
     AlertCounts, LiveProcesses, PolicyAnnounced, PolicyInstalled, ProcessListed, VisibilityChanged, WorkloadNamed,
     observed_calls::CallOnPath,
@@ -300,15 +300,7 @@ impl State {
         let Some(call) = CallOnPath::of(&record.body) else { return };
         let own = self.acting(record, caller);
         let executable = own.as_deref().map_or(&b""[..], |own| own.executable().as_bytes());
-        let is_met = |rule: &Arc<Rule>| {
-            let mut paths = std::iter::once(&call.path).chain(&call.other);
-            paths.any(|path| match record.header.call {
-                Some(CallNumber { number, is_compat }) => {
-                    rule.observes(&ObservedCall { number, is_compat, path, executable })
-                }
-                None => rule.observes_any(call.calls, path, executable),
-            })
-        };
+        let is_met = |rule: &Arc<Rule>| call.is_audited_by(rule, record.header.call, executable);
         let met = observing.rules.iter().enumerate().filter(|(_, rule)| is_met(rule));
         // Of two that are as specific the first, as everywhere.
         let Some((index, _)) = met.min_by_key(|(_, rule)| Reverse(rule.specificity())) else { return };
@@ -353,6 +345,17 @@ impl State {
     /// A file of users was read.
     pub fn answered(&mut self, answer: PasswdAnswer) {
         self.users.answered(answer.of, answer.names);
+    }
+
+    /// A file of users was read at this time by the node whose records these are.
+    pub fn told_of_users(&mut self, answer: PasswdAnswer, boot_ns: u64) {
+        self.users.told(answer.of, answer.names, boot_ns);
+    }
+
+    /// Whose users a file was read for last; as many are asked as the kernel has slots.
+    #[must_use]
+    pub fn slot_of(&self, of: PasswdOf) -> Option<Slot> {
+        self.passwd.iter().find(|(_, asked)| **asked == of).map(|(slot, _)| *slot)
     }
 
     /// The living processes of a slot, as far as they are known to be its own.

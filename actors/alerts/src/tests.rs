@@ -526,6 +526,7 @@ fn unit_alerts_tell_a_listener_too_many_that_nothing_follows() {
                 sinks: Vec::new(),
                 log_sinks: Vec::new(),
                 passwd: Box::new(NoUsers),
+                users: None,
                 conditions,
                 clock: Arc::new(Still),
             };

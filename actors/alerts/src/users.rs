@@ -57,6 +57,12 @@ impl Users {
         }
     }
 
+    /// It was read by somebody else: what a recording tells.
+    pub fn told(&mut self, of: PasswdOf, names: Option<Vec<(u32, String)>>, now_ns: u64) {
+        self.asked(of, now_ns);
+        self.answered(of, names);
+    }
+
     /// It was read, or cannot be.
     pub fn answered(&mut self, of: PasswdOf, names: Option<Vec<(u32, String)>>) {
         self.unanswered += u64::from(names.is_none());

@@ -1,16 +1,19 @@
 //! The shell.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, ResponseActFuture, WrapFuture as _};
 use palisade_domain::NodeName;
 use palisade_protocol::{Condition, ConditionReported, LineClass, Nodes, NodesOf, SubscribeAlerts};
 use palisade_supervision::{Asker, Context, Outbox, TreeNode};
 use palisade_wire::frame::Message;
-use palisade_world::{Clock, Link, LinkEvent, SendError};
+use palisade_world::{BootNanos, Clock, Link, LinkEvent, Peer, SendError};
 use tokio::sync::oneshot;
 
-use crate::state::{self, ASK_EVERY, FRESH, Heard, State};
+use crate::{
+    follow::{Followed, Follower},
+    state::{self, ASK_EVERY, FRESH, Heard, State},
+};
 
 /// The name of the condition.
 pub const CONDITION: &str = "links";
@@ -21,7 +24,7 @@ const WITHIN: Duration = Duration::from_millis(1000);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// For this node's own alerts.
-const ALERTS_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const ALERTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// This node's own tree; none before it stands.
 pub type OwnTree = Arc<dyn Fn() -> Option<TreeNode> + Send + Sync>;
@@ -47,13 +50,22 @@ pub struct Peers {
     state: State,
     waiting: Vec<oneshot::Sender<()>>,
     told: Option<Condition>,
+    pub(crate) followers: BTreeMap<u64, Follower>,
+    pub(crate) followed: Followed,
 }
 
 impl Peers {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(wiring: Wiring) -> Self {
-        Self { wiring, state: State::default(), waiting: Vec::new(), told: None }
+        Self {
+            wiring,
+            state: State::default(),
+            waiting: Vec::new(),
+            told: None,
+            followers: BTreeMap::new(),
+            followed: Followed::default(),
+        }
     }
 
     /// Hears the next event, and then the one after it. A future of this generation: the next one begins anew where this ended.
@@ -78,9 +90,16 @@ impl Peers {
         match self.state.heard(self.wiring.clock.boot(), peer, message) {
             Heard::TellTree { question } => {
                 let rows = (self.wiring.tree)().map(|tree| state::rows(&tree)).unwrap_or_default();
-                self.tell(peer, &Message::tree(question, rows));
+                let _ = self.tell(peer, &Message::tree(question, rows));
             }
             Heard::TellAlerts { question, recent } => self.tell_alerts(peer.clone(), question, recent, ctx),
+            Heard::Follow { question, recent } => self.follow_here(peer, question, recent, ctx),
+            Heard::Followed { question, lines, lost, which } => {
+                // Who followed and does no more is asked for no longer: the peer soon ends by itself.
+                if let Some(follower) = self.followers.get_mut(&question) {
+                    follower.heard(peer, lines, lost, which);
+                }
+            }
             Heard::Nothing => self.answer_waiting(),
         }
     }
@@ -100,25 +119,48 @@ impl Peers {
         ctx.spawn(asked.into_actor(self).map(move |lines, peers, _| {
             // Where our own alerts do not answer, the peer keeps what it knows, and its age shows.
             if let Some(lines) = lines {
-                peers.tell(&peer, &Message::alerts(question, lines));
+                let _ = peers.tell(&peer, &Message::alerts(question, lines));
             }
         }));
     }
 
-    fn tell(&self, peer: &NodeName, message: &Message) {
+    pub(crate) fn tell(&self, peer: &NodeName, message: &Message) -> bool {
         match self.wiring.link.try_send(peer, message.write()) {
+            Ok(()) => true,
             // It asks again, or we do; the link counts what it refuses.
-            Ok(()) | Err(SendError::Full | SendError::UnknownPeer | SendError::Closed) => {}
-            Err(SendError::TooLong) => tracing::error!(%peer, "an answer is longer than its bound"),
+            Err(SendError::Full | SendError::UnknownPeer | SendError::Closed) => false,
+            Err(SendError::TooLong) => {
+                tracing::error!(%peer, "an answer is longer than its bound");
+                false
+            }
         }
+    }
+
+    pub(crate) fn now(&self) -> BootNanos {
+        self.wiring.clock.boot()
+    }
+
+    pub(crate) fn link_peers(&self) -> Vec<Peer> {
+        self.wiring.link.peers()
+    }
+
+    pub(crate) fn alerts(&self) -> Asker<SubscribeAlerts> {
+        self.wiring.alerts.clone()
+    }
+
+    pub(crate) fn next_question(&mut self) -> u64 {
+        self.state.next_question()
     }
 
     /// Asks who was not asked within `every`, and says how the links are.
     fn look(&mut self, every: Duration) {
         let peers = self.wiring.link.peers();
         for (peer, questions) in self.state.ask(self.wiring.clock.boot(), &peers, every) {
-            questions.iter().for_each(|question| self.tell(&peer, question));
+            for question in &questions {
+                let _ = self.tell(&peer, question);
+            }
         }
+        self.look_after_followers();
         let condition = state::condition(&peers, &self.wiring.link.troubles());
         let report = ConditionReported { name: CONDITION.into(), condition: Some(condition.clone()) };
         if self.told.as_ref() != Some(&condition) && self.wiring.conditions.try_send(report).is_ok() {

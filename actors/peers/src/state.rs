@@ -8,7 +8,7 @@ use std::{
 use palisade_domain::NodeName;
 use palisade_protocol::{Condition, NodeSeen, Said};
 use palisade_supervision::{Kind, TreeNode};
-use palisade_wire::frame::{Message, TreeRow};
+use palisade_wire::frame::{FollowedLines, Message, TreeRow};
 use palisade_world::{BootNanos, LinkState, Peer};
 
 /// Between two askings of a peer of which nobody wants to know: so old is what is shown of one that went out, at most.
@@ -34,6 +34,24 @@ pub enum Heard {
         question: u64,
         /// How many.
         recent: u64,
+    },
+    /// It follows this node's alerts, or still does.
+    Follow {
+        /// By which number.
+        question: u64,
+        /// How many past ones first.
+        recent: u64,
+    },
+    /// Its alerts, as they come.
+    Followed {
+        /// Of which question.
+        question: u64,
+        /// The newest last.
+        lines: Vec<String>,
+        /// Lost before them.
+        lost: u64,
+        /// Which they are.
+        which: FollowedLines,
     },
     /// It is kept, or not worth a word.
     Nothing,
@@ -72,7 +90,7 @@ pub struct State {
     questions: u64,
 }
 
-fn since(then: BootNanos, now: BootNanos) -> Duration {
+pub(crate) fn since(then: BootNanos, now: BootNanos) -> Duration {
     Duration::from_nanos(now.0.saturating_sub(then.0))
 }
 
@@ -102,6 +120,12 @@ impl State {
         asks
     }
 
+    /// The number of a question that is asked now.
+    pub fn next_question(&mut self) -> u64 {
+        self.questions += 1;
+        self.questions
+    }
+
     /// A message of a peer.
     pub fn heard(&mut self, now: BootNanos, peer: &NodeName, message: &[u8]) -> Heard {
         let known = self.known.entry(peer.clone()).or_default();
@@ -118,6 +142,12 @@ impl State {
                 return Heard::TellAlerts { question, recent: recent.min(RECENT) };
             }
             Ok(Message::AskTree { .. } | Message::AskAlerts { .. }) => {}
+            Ok(Message::FollowAlerts { question, recent }) => {
+                return Heard::Follow { question, recent: recent.min(RECENT) };
+            }
+            Ok(Message::Followed { question, lines, lost, which }) => {
+                return Heard::Followed { question, lines, lost, which };
+            }
             Ok(Message::Tree { question, rows, omitted }) => {
                 // An answer to what was not asked, or was asked anew since, is older than what is known.
                 if known.open[0].take_if(|open| *open == question).is_some() {
@@ -174,7 +204,9 @@ pub fn condition(peers: &[Peer], troubles: &[String]) -> Condition {
             Some(format!("{} refuses this node ({why}): {said}", peer.name))
         }
     });
-    let all: Vec<String> = troubles.iter().cloned().chain(out).collect();
+    // Also of those that only dial: whoever is asked for that node's tree is shown now one and now the other.
+    let doubled = peers.iter().filter_map(|peer| Some(format!("{}: {}", peer.name, peer.doubled.as_ref()?)));
+    let all: Vec<String> = troubles.iter().cloned().chain(doubled).chain(out).collect();
     if all.is_empty() { Condition::Good } else { Condition::Degraded(all.join("; ")) }
 }
 

@@ -2,21 +2,28 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use actix::{Actor, Handler, MessageResult};
 use bytes::Bytes;
 use palisade_domain::{NodeName, Refusal, UnixNanos};
-use palisade_protocol::{AlertStream, Condition, ConditionReported, NodesOf, SubscribeAlerts};
+use palisade_protocol::{AlertStream, Condition, ConditionReported, FollowNodes, NodesLine, NodesOf, SubscribeAlerts};
 use palisade_supervision::{Address, ChildSpec, Context, Overflow, Supervisor, Tree};
-use palisade_wire::frame::Message;
-use palisade_world::{BootNanos, Clock, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
-use tokio::sync::{Notify, mpsc};
+use palisade_wire::frame::{FollowedLines, Message};
+use palisade_world::{BootNanos, Clock, Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
 
 use crate::{
     Peers, Wiring,
+    follow::{Asked, FOLLOWED, FOLLOWERS, Followed, Follower, LEASE},
     state::{ANSWER_EVERY, ASK_EVERY, Heard, RECENT, State, condition},
 };
 
@@ -27,7 +34,7 @@ fn node(name: &str) -> NodeName {
 }
 
 fn peer(name: &str, state: LinkState) -> Peer {
-    Peer { name: node(name), address: None, dialled: true, state, counts: LinkCounts::default() }
+    Peer { name: node(name), address: None, dialled: true, state, counts: LinkCounts::default(), doubled: None }
 }
 
 fn out() -> LinkState {
@@ -100,6 +107,14 @@ fn unit_peers_say_which_links_are_not_as_they_were_told_to_be() {
          c refuses this node (expired): too late"
     );
     assert_eq!(condition(&peers[..1], &[]), Condition::Good);
+    let doubled = Doubled {
+        addresses: [([10, 0, 0, 5], 7117).into(), ([10, 0, 0, 9], 7117).into()],
+        times: 3,
+        last: UnixNanos(0),
+    };
+    let two = Peer { dialled: false, doubled: Some(doubled), ..peer("e", LINKED) };
+    let said = "e: two nodes, at 10.0.0.5:7117 and at 10.0.0.9:7117, show copies of one certificate: give each its own";
+    assert_eq!(condition(&[two], &[]), Condition::Degraded(said.into()));
 }
 
 /// Links in memory: what one sends, the other hears.
@@ -108,11 +123,34 @@ struct Wire {
     all: Arc<Hub>,
 }
 
+/// Of whom, by what, and how many it missed.
+type Listening = (NodeName, mpsc::Sender<Arc<str>>, Arc<AtomicU64>);
+
 #[derive(Default)]
 struct Hub {
     events: Mutex<BTreeMap<NodeName, VecDeque<LinkEvent>>>,
     out: Mutex<bool>,
     news: Notify,
+    /// Who follow the alerts of which node.
+    alerts: Mutex<Vec<Listening>>,
+}
+
+impl Hub {
+    /// A node raises an alert.
+    fn raise(&self, name: &str, line: &str) {
+        self.alerts.lock().expect("whole").retain(|(of, sender, _)| {
+            *of != node(name) || !matches!(sender.try_send(Arc::from(line)), Err(TrySendError::Closed(_)))
+        });
+    }
+
+    fn followers(&self, name: &str) -> usize {
+        self.alerts
+            .lock()
+            .expect("whole")
+            .iter()
+            .filter(|(of, sender, _)| *of == node(name) && !sender.is_closed())
+            .count()
+    }
 }
 
 #[async_trait::async_trait]
@@ -165,8 +203,7 @@ impl Clock for Paused {
 }
 
 /// Alerts of a node, and where conditions go.
-#[derive(Default)]
-struct Rest;
+struct Rest(NodeName, Arc<Hub>);
 
 impl Actor for Rest {
     type Context = Context<Self>;
@@ -177,7 +214,11 @@ impl Handler<SubscribeAlerts> for Rest {
     fn handle(&mut self, asked: SubscribeAlerts, _: &mut Self::Context) -> Self::Result {
         let (sender, lines) = mpsc::channel(200);
         (0..asked.recent.min(150)).for_each(|n| sender.try_send(Arc::from(format!("{{\"n\":{n}}}\n"))).expect("room"));
-        MessageResult(AlertStream { lines, follows: false })
+        let missed = Arc::default();
+        if asked.follow {
+            self.1.alerts.lock().expect("whole").push((self.0.clone(), sender, Arc::clone(&missed)));
+        }
+        MessageResult(AlertStream { lines, missed, follows: asked.follow })
     }
 }
 
@@ -188,7 +229,8 @@ impl Handler<ConditionReported> for Rest {
 
 async fn start(name: &str, hub: &Arc<Hub>, clock: &Arc<Paused>) -> (Tree, Address<Peers>) {
     let mut supervisor = Supervisor::new(name);
-    let rest = supervisor.add(ChildSpec::new("rest", |_| Rest));
+    let (named, all) = (node(name), Arc::clone(hub));
+    let rest = supervisor.add(ChildSpec::new("rest", move |_| Rest(named.clone(), Arc::clone(&all))));
     let own = palisade_supervision::TreeNode {
         name: name.into(),
         kind: palisade_supervision::Kind::Actor("Whole".into()),
@@ -243,5 +285,156 @@ fn unit_peers_show_each_other_their_trees_and_alerts_and_say_how_old_they_are_wh
         assert_eq!(nodes.nodes[0].tree.as_ref().expect("kept").age_ms, 30_000);
         one.stop().await;
         other.stop().await;
+    });
+}
+
+/// A mark as words, an alert as its text.
+fn words(line: NodesLine) -> String {
+    match line {
+        NodesLine::Alert(text) => text.to_string(),
+        NodesLine::Mark { peer, lost, gap, ended } => {
+            let name = peer.as_ref().map_or("here", |peer| peer.name.as_str());
+            let linked = peer.as_ref().is_none_or(|peer| peer.state.is_linked());
+            format!("{name} linked {linked} lost {lost} gap {gap} ended {ended}")
+        }
+    }
+}
+
+fn all_of(lines: &mut mpsc::Receiver<NodesLine>) -> Vec<String> {
+    std::iter::from_fn(|| lines.try_recv().ok()).map(words).collect()
+}
+
+fn line(time: u64) -> String {
+    format!("{{\"time\":{time}}}")
+}
+
+#[test]
+fn unit_peers_follower_that_is_slow_is_told_what_it_missed_of_whom() {
+    let (out, mut lines) = mpsc::channel(4);
+    let mut follower = Follower::new(out, 10, &[peer("a", LINKED)]);
+    let marks = ["here linked true lost 0 gap false ended false", "a linked true lost 0 gap false ended false"];
+    assert_eq!(all_of(&mut lines), marks);
+    follower.heard(&node("a"), (0..10).map(line).collect(), 3, FollowedLines::First);
+    let [mark, rest @ ..] = &all_of(&mut lines)[..] else { panic!("no mark") };
+    assert_eq!(mark, "a linked true lost 3 gap false ended false", "what it lost on the way stands before what came");
+    assert_eq!(*rest, [line(0), line(1), line(2)]);
+    follower.own([Arc::from("own")], 0);
+    assert_eq!(all_of(&mut lines), ["a linked true lost 7 gap false ended false", "own"], "seven found no room");
+    drop(lines);
+    follower.look(&[]);
+    assert!(follower.is_gone());
+}
+
+#[test]
+fn unit_peers_follower_is_told_where_lines_may_be_missing_and_never_one_twice() {
+    let (out, mut lines) = mpsc::channel(100);
+    let mut follower = Follower::new(out, 2, &[peer("a", LINKED)]);
+    all_of(&mut lines);
+    assert!(matches!(follower.ask(at(1), 7)[..], [(_, Message::FollowAlerts { question: 7, recent: 2 })]));
+    assert_eq!(follower.ask(at(2), 7), []);
+    follower.heard(&node("a"), vec![line(1), line(2)], 0, FollowedLines::First);
+    assert_eq!(all_of(&mut lines), [line(1), line(2)]);
+    // Out, for longer than it goes on telling: it tells anew, from what is known on.
+    follower.look(&[peer("a", out_since(4))]);
+    follower.look(&[peer("a", out_since(9))]);
+    assert_eq!(all_of(&mut lines), ["a linked false lost 0 gap false ended false"], "once");
+    follower.look(&[peer("a", LINKED)]);
+    assert!(matches!(follower.ask(at(3), 7)[..], [(_, Message::FollowAlerts { recent: RECENT, .. })]));
+    follower.heard(&node("a"), vec![line(1), line(2), line(3)], 0, FollowedLines::First);
+    assert_eq!(all_of(&mut lines), ["a linked true lost 0 gap false ended false".to_owned(), line(3)]);
+    // It began anew, and no longer has what was heard last.
+    follower.heard(&node("a"), vec![line(8), line(9)], 0, FollowedLines::First);
+    assert_eq!(all_of(&mut lines), ["a linked true lost 0 gap true ended false".to_owned(), line(8), line(9)]);
+    follower.heard(&node("a"), vec![], 0, FollowedLines::Last);
+    assert_eq!(all_of(&mut lines), ["a linked true lost 0 gap false ended true"]);
+    follower.heard(&node("stranger"), vec![line(1)], 0, FollowedLines::First);
+    assert_eq!(all_of(&mut lines), Vec::<String>::new());
+}
+
+fn out_since(seconds: u64) -> LinkState {
+    LinkState::Out { why: format!("try {seconds}"), since: UnixNanos(seconds) }
+}
+
+#[test]
+fn unit_peers_tell_their_alerts_to_a_bounded_number_for_a_bounded_time() {
+    let mut followed = Followed::default();
+    let many: Vec<Asked> = (0..5).map(|question| followed.asked(at(0), &node("a"), question)).collect();
+    assert_eq!(many, [Asked::Begins, Asked::Begins, Asked::Begins, Asked::Begins, Asked::TooMany]);
+    for other in 1..FOLLOWED / FOLLOWERS {
+        (0..4).for_each(|question| {
+            assert_eq!(followed.asked(at(0), &node(&format!("b{other}")), question), Asked::Begins);
+        });
+    }
+    assert_eq!(followed.asked(at(0), &node("c"), 1), Asked::TooMany);
+    assert_eq!(followed.asked(at(20), &node("a"), 1), Asked::GoesOn);
+    assert!(!followed.is_told(at(LEASE.as_secs()), &node("a"), 0) && followed.is_told(at(49), &node("a"), 1));
+    assert_eq!(followed.asked(at(31), &node("c"), 1), Asked::Begins, "there is room again");
+    // What finds no room on the link is said with what does.
+    let said = |followed: &mut Followed, lines: &[&str], lost| {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        followed.message(&node("c"), 1, lines, lost)
+    };
+    assert_eq!(said(&mut followed, &[], 0), Some(Message::followed(1, vec![], 0, FollowedLines::First)));
+    followed.sent(&node("c"), 1, 0, true);
+    assert_eq!(said(&mut followed, &[], 0), None);
+    said(&mut followed, &["x", "y"], 1).expect("a message");
+    followed.sent(&node("c"), 1, 2, false);
+    let next = Message::followed(1, vec!["z".into()], 3, FollowedLines::Next);
+    assert_eq!(said(&mut followed, &["z"], 0), Some(next));
+}
+
+#[test]
+fn unit_peers_show_the_alerts_of_all_as_they_come_and_mark_who_goes_out_and_comes_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let hub = Arc::new(Hub::default());
+        hub.events.lock().expect("whole").extend([(node("a"), VecDeque::new()), (node("b"), VecDeque::new())]);
+        let clock = Arc::new(Paused(tokio::time::Instant::now()));
+        let (one, a) = start("a", &hub, &clock).await;
+        let (other, _) = start("b", &hub, &clock).await;
+        let pause = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        pause(2).await;
+        let mut stream = a.ask(FollowNodes { recent: 2 }, Duration::from_secs(3)).await.expect("answered");
+        assert!(stream.follows);
+        pause(2).await;
+        let past = ["{\"n\":0}", "{\"n\":1}"];
+        let marks = ["here linked true lost 0 gap false ended false", "b linked true lost 0 gap false ended false"];
+        assert_eq!(all_of(&mut stream.lines), [marks, past, past].concat());
+        hub.raise("b", "{\"time\":5}\n");
+        hub.raise("a", "own\n");
+        pause(1).await;
+        let mut came = all_of(&mut stream.lines);
+        came.sort_unstable();
+        assert_eq!(came, ["own", "{\"time\":5}"]);
+        // What b's own alerts did not get rid of is counted, and said with the next.
+        hub.alerts.lock().expect("whole").iter().for_each(|(_, _, missed)| missed.store(4, Ordering::Relaxed));
+        hub.raise("b", "{\"time\":6}\n");
+        pause(6).await;
+        let came = all_of(&mut stream.lines);
+        assert!(came.contains(&"b linked true lost 4 gap false ended false".to_owned()), "{came:?}");
+        assert!(came.contains(&"here linked true lost 4 gap false ended false".to_owned()), "{came:?}");
+        *hub.out.lock().expect("whole") = true;
+        pause(60).await;
+        assert_eq!(all_of(&mut stream.lines), ["b linked false lost 0 gap false ended false"]);
+        assert_eq!(hub.followers("b"), 0, "nobody asked for so long");
+        *hub.out.lock().expect("whole") = false;
+        pause(10).await;
+        let came = all_of(&mut stream.lines);
+        assert_eq!(
+            came[..2],
+            ["b linked true lost 0 gap false ended false", "b linked true lost 0 gap true ended false"]
+        );
+        assert_eq!((hub.followers("a"), hub.followers("b")), (1, 1));
+        // Five would follow, of four: and once nobody does, what they followed ends as well.
+        let mut more = Vec::new();
+        for _ in 0..4 {
+            more.push(a.ask(FollowNodes { recent: 0 }, Duration::from_secs(3)).await.expect("answered"));
+        }
+        assert_eq!(more.iter().map(|stream| stream.follows).collect::<Vec<_>>(), [true, true, true, false]);
+        drop(more);
+        drop(stream);
+        pause(60).await;
+        assert_eq!((hub.followers("a"), hub.followers("b")), (0, 0));
+        drop((one, other));
     });
 }

@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, MessageResult, WrapFuture as _};
+use palisade_domain::{Slot, UnixNanos};
 use palisade_protocol::{
-    CompiledPolicy, Condition, ConditionReported, PolicyAnnounced, PolicyDocumentsChanged, PolicyInstalled,
-    ProcessListed, RecordAccountOf, RecordTrace, RecordingStream, RecordsRead, VisibilityChanged, WorkloadGone,
-    WorkloadNamed, WorkloadPlaced,
+    AlertSettingsChanged, CompiledPolicy, Condition, ConditionReported, EndRecording, PolicyAnnounced,
+    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingStream, RecordsRead,
+    UserNamesRead, VisibilityChanged, WorkloadGone, WorkloadNamed, WorkloadPlaced,
 };
 use palisade_supervision::{Asker, Context, Kept, Outbox};
-use palisade_wire::trace::{Held, Picture, Place, PolicyDocuments, PolicyOfSlot, Process, What};
-use palisade_world::{Clock, Installed, Membership, TraceStore};
+use palisade_wire::trace::{Held, Picture, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
+use palisade_world::{Clock, Installed, Membership, PasswdAnswer, PasswdOf, TraceStore};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -127,21 +128,26 @@ impl Recorder {
         if self.storing.is_some() || self.wiring.store.is_none() {
             return;
         }
-        let Some(around) = self.state.alerted() else { return };
+        let Some(around) = self.state.alerted(boot_ns) else { return };
         let asked = RecordTrace {
             last: Duration::from_nanos(around.before_ns),
             duration: Some(Duration::from_nanos(around.after_ns)),
+            limit_bytes: around.limit_bytes,
             ..RecordTrace::default()
         };
-        let name = format!("{}-{unix_ns}", self.node);
-        let begun = self.wiring.store.as_mut().map_or(Ok(()), |store| store.begin(&name));
-        match begun
-            .map_err(|error| error.to_string())
-            .and_then(|()| self.state.begin(boot_ns, unix_ns, &asked).map_err(|error| error.to_string()))
-        {
-            Ok(id) => self.storing = Some(id),
-            Err(why) => self.not_stored(why),
+        let name = format!("{}-{}", self.node, UnixNanos(unix_ns).rfc3339());
+        // The recording first: where as many run as may, no file is left with nothing in it.
+        let id = match self.state.begin(boot_ns, unix_ns, &asked) {
+            Ok(id) => id,
+            Err(refused) => return self.not_stored(refused.to_string()),
+        };
+        if let Err(error) = self.wiring.store.as_mut().map_or(Ok(()), |store| store.begin(&name)) {
+            self.state.stop(id);
+            return self.not_stored(error.to_string());
         }
+        let (policy, passed_over) = (&around.policy, around.passed_over);
+        tracing::info!(%name, %policy, passed_over, "a trace around an alert is begun");
+        self.storing = Some(id);
     }
 
     /// Whether the store took something.
@@ -197,7 +203,7 @@ impl Recorder {
 /// As a trace has it.
 fn process(listed: ProcessListed) -> Process {
     let ProcessListed { pid, start_ticks, parent, uid, executable, arguments, own_pid, pid_namespace } = listed;
-    Process { pid, start_ticks, parent, uid, executable, arguments, own_pid, pid_namespace }
+    Process { pid, start_ticks, parent, uid, executable, arguments, own_pid, pid_namespace, slot: None, tty: None }
 }
 
 fn held(installed: &Installed) -> Held {
@@ -226,6 +232,14 @@ fn place(membership: &Membership) -> Place {
         cgroup_path: text(&membership.cgroup_path),
         root: text(&membership.root),
     }
+}
+
+fn users(slot: Slot, answer: PasswdAnswer) -> Users {
+    let mount_namespace = match answer.of {
+        PasswdOf::Host => None,
+        PasswdOf::MountNamespace(inode) => Some(inode),
+    };
+    Users { slot, mount_namespace, names: answer.names }
 }
 
 impl Actor for Recorder {
@@ -257,9 +271,47 @@ impl Handler<RecordTrace> for Recorder {
             let (sender, bytes) = mpsc::channel(CHUNKS);
             self.readers.insert(id, sender);
             self.hand_out(ctx);
-            RecordingStream { bytes }
+            RecordingStream { id, bytes }
         });
         MessageResult(stream)
+    }
+}
+
+impl Handler<EndRecording> for Recorder {
+    type Result = MessageResult<EndRecording>;
+
+    fn handle(&mut self, message: EndRecording, ctx: &mut Self::Context) -> Self::Result {
+        let now_ns = self.wiring.clock.boot().0;
+        let ended = match message.id {
+            Some(id) => self.state.end(id, now_ns),
+            None => {
+                let ids: Vec<u64> = self.readers.keys().copied().chain(self.storing).collect();
+                ids.iter().filter(|id| self.state.end(**id, now_ns)).count() > 0
+            }
+        };
+        // A whole past goes to the disk before the node stops: it is at most the ring.
+        while message.id.is_none() && self.storing.is_some_and(|id| self.store_next(id, now_ns)) {}
+        self.hand_out(ctx);
+        MessageResult(ended)
+    }
+}
+
+impl Handler<PolicyAnnounced> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, fact: PolicyAnnounced, _: &mut Self::Context) {
+        self.state.policy(fact.slot, fact.generation, 0, fact.policy.as_ref());
+        self.tell(What::PolicyAnnounced(policy(fact.slot, fact.generation, fact.policy.as_ref())));
+    }
+}
+
+impl Handler<PolicyInstalled> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, fact: PolicyInstalled, _: &mut Self::Context) {
+        self.state.policy(fact.slot, fact.generation, fact.installed.number, fact.policy.as_ref());
+        let policy = policy(fact.slot, fact.generation, fact.policy.as_ref());
+        self.tell(What::PolicyInstalled(policy, held(&fact.installed)));
     }
 }
 
@@ -281,10 +333,8 @@ facts! {
     WorkloadPlaced: |fact| What::Place(place(&fact.membership));
     WorkloadGone: |fact| What::WorkloadGone(fact.slot);
     VisibilityChanged: |fact| What::Visible(fact.slot, fact.visibility);
-    PolicyAnnounced: |fact| What::PolicyAnnounced(policy(fact.slot, fact.generation, fact.policy.as_ref()));
-    PolicyInstalled: |fact| {
-        What::PolicyInstalled(policy(fact.slot, fact.generation, fact.policy.as_ref()), held(&fact.installed))
-    };
+    AlertSettingsChanged: |fact| What::Settings { visibility: fact.visibility, throttle: fact.throttle };
+    UserNamesRead: |fact| What::Users(users(fact.slot, fact.answer));
     PolicyDocumentsChanged: |fact| What::PolicySet(PolicyDocuments {
         generation: fact.generation,
         postures: fact.postures,

@@ -5,7 +5,8 @@
 //!   [`WorkloadPlaced`](palisade_protocol::WorkloadPlaced), [`WorkloadGone`](palisade_protocol::WorkloadGone),
 //!   [`VisibilityChanged`](palisade_protocol::VisibilityChanged), [`PolicyDocumentsChanged`](palisade_protocol::PolicyDocumentsChanged),
 //!   [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced), [`PolicyInstalled`](palisade_protocol::PolicyInstalled),
-//!   [`RecordTrace`](palisade_protocol::RecordTrace).
+//!   [`AlertSettingsChanged`](palisade_protocol::AlertSettingsChanged), [`UserNamesRead`](palisade_protocol::UserNamesRead),
+//!   [`RecordTrace`](palisade_protocol::RecordTrace), [`EndRecording`](palisade_protocol::EndRecording).
 //! - *Says*: bytes of traces to who asked for them, and to the store; [`ConditionReported`](palisade_protocol::ConditionReported): whether the
 //!   store keeps them; asks the probe each second what the kernel lost.
 //! - *Bounds*: the ring has so many bytes and so many minutes ([`state::Settings`]), both compressed blocks; one open block beside it
@@ -26,6 +27,7 @@ pub mod actor;
 pub mod recording;
 pub mod ring;
 pub mod state;
+mod trigger;
 
 pub use actor::{Recorder, Wiring};
 

@@ -2,7 +2,9 @@
 
 use palisade_domain::Slot;
 use palisade_kernel_abi::record::{redact_arguments, slot_and_time};
-use palisade_wire::trace::{Batches, Chosen, Fact, Header, Loss, TraceWriter, What, WriteError, frame::BlockKind};
+use palisade_wire::trace::{
+    Batches, Chosen, Fact, Header, Loss, Picture, TraceWriter, What, WriteError, checkpoint_of, frame::BlockKind,
+};
 
 use crate::ring::{Entry, Ring};
 
@@ -36,6 +38,8 @@ pub(crate) struct Recording {
     /// Records of the blocks that it has passed, given out or not.
     records_passed: u64,
     shed: u64,
+    /// What was lost before it began: its counters begin with it.
+    lost_before: Loss,
     chosen: Chosen,
     wanted: Wanted,
     /// Reused for each block that is changed.
@@ -48,17 +52,38 @@ impl Recording {
         header: &Header,
         wanted: Wanted,
         ring: &Ring,
-        at: u64,
-        now_ns: u64,
+        (at, now_ns): (u64, u64),
+        (picture, lost_before): (&Picture, &Loss),
     ) -> Result<Self, WriteError> {
         let mut writer = TraceWriter::begin(Vec::new(), header)?;
-        let picture = ring.picture_at(at);
         let mut chosen = Chosen::new(wanted.workloads.clone());
-        chosen.picture(&picture);
+        chosen.picture(picture);
         let began_ns = ring.get(at).map_or(now_ns, |entry| entry.block.head.first_ns);
-        writer.facts(&picture.facts(began_ns, chosen.slots(), wanted.arguments))?;
+        let mut facts = picture.facts(began_ns, chosen.slots(), wanted.arguments);
+        facts.retain(|fact| !matches!(fact.what, What::Loss(_)));
+        writer.facts(&facts)?;
+        let lost_before = lost_before.clone();
         let records_passed = ring.get(at).map_or(ring.records(), |entry| entry.records_before);
-        Ok(Self { writer: Some(writer), next: at, records_passed, shed: 0, chosen, wanted, changed: Batches::new() })
+        Ok(Self {
+            writer: Some(writer),
+            next: at,
+            records_passed,
+            shed: 0,
+            lost_before,
+            chosen,
+            wanted,
+            changed: Batches::new(),
+        })
+    }
+
+    /// It ends with what is sealed now.
+    /// Whether it was asked to keep arguments.
+    pub(crate) fn has_arguments(&self) -> bool {
+        self.wanted.arguments
+    }
+
+    pub(crate) fn end(&mut self, now_ns: u64) {
+        self.wanted.until_ns = Some(self.wanted.until_ns.map_or(now_ns, |until| until.min(now_ns)));
     }
 
     /// What comes next; `now_ns`: all before it is sealed.
@@ -120,12 +145,34 @@ impl Recording {
     }
 
     fn loss(&self, boot_ns: u64, of_all: &Loss) -> Fact {
-        Fact { boot_ns, what: What::Loss(Loss { shed: self.shed, ..of_all.clone() }) }
+        Fact { boot_ns, what: What::Loss(self.since(of_all)) }
+    }
+
+    /// What is lost since it began. Of what came late, so that less is missing than was then, nothing is.
+    fn since(&self, of_all: &Loss) -> Loss {
+        let before = &self.lost_before;
+        let of_kind = |kind: u16, reason: &str| {
+            let row = before.kernel.iter().find(|(of, why, _)| (*of, why.as_str()) == (kind, reason));
+            row.map_or(0, |(.., count)| *count)
+        };
+        let rows = of_all
+            .kernel
+            .iter()
+            .map(|(kind, reason, count)| (*kind, reason.clone(), count.saturating_sub(of_kind(*kind, reason))));
+        Loss {
+            missing: of_all.missing.saturating_sub(before.missing),
+            shed: self.shed,
+            malformed: of_all.malformed.saturating_sub(before.malformed),
+            kernel: rows.filter(|(.., count)| *count > 0).collect(),
+        }
     }
 
     fn put(&mut self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {
         if entry.block.head.kind == BlockKind::Facts {
             return self.put_facts(writer, entry);
+        }
+        if entry.block.head.kind == BlockKind::Checkpoint {
+            return self.put_checkpoint(writer, entry);
         }
         let redacts = entry.arguments && !self.wanted.arguments;
         if self.chosen.slots().is_none() && !redacts {
@@ -143,13 +190,22 @@ impl Recording {
         writer.records(&self.changed)
     }
 
+    /// Of some workloads only their own processes.
+    fn put_checkpoint(&self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {
+        if self.chosen.slots().is_none() && (self.wanted.arguments || !entry.arguments) {
+            return writer.block(&entry.block);
+        }
+        let Ok(facts) = entry.block.facts_told() else { return Ok(()) };
+        writer.checkpoint(&checkpoint_of(&facts, self.chosen.slots(), self.wanted.arguments))
+    }
+
     fn put_facts(&mut self, writer: &mut TraceWriter<Vec<u8>>, entry: &Entry) -> Result<(), WriteError> {
         let Ok(mut facts) = entry.block.facts_told() else { return Ok(()) };
         facts.iter().for_each(|fact| self.chosen.fact(fact));
         facts.retain(|fact| self.chosen.is_about(fact));
         for fact in &mut facts {
             if let What::Loss(loss) = &mut fact.what {
-                loss.shed = self.shed;
+                *loss = self.since(loss);
             }
         }
         writer.facts(&facts)

@@ -71,6 +71,12 @@ impl Ring {
         self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
+    /// Latest time of the last block; 0: there is none.
+    #[must_use]
+    pub fn last_ns(&self) -> u64 {
+        self.entries.back().map_or(0, |entry| entry.block.head.last_ns)
+    }
+
     /// Number of the first kept block that has something of this time or later; [`Self::end`] where none has.
     #[must_use]
     pub fn since(&self, boot_ns: u64) -> u64 {
@@ -99,14 +105,29 @@ impl Ring {
         }
     }
 
-    /// What was so before a block that is kept, or of now where it is the next one.
+    /// What was so before a block that is kept. Of processes, what is before the last checkpoint is not read: a few blocks are, however
+    /// many there are.
     #[must_use]
     pub fn picture_at(&self, number: u64) -> Picture {
         let mut picture = self.base.clone();
-        let before = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        self.entries.iter().take(before).for_each(|entry| fold(&entry.block, &mut picture));
+        let before = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.entries.len());
+        let is_checkpoint =
+            |at: &usize| self.entries.get(*at).is_some_and(|entry| is_of(&entry.block, BlockKind::Checkpoint));
+        let checkpoint = (0..before).rev().find(is_checkpoint);
+        for (at, entry) in self.entries.iter().take(before).enumerate() {
+            if Some(at) == checkpoint {
+                picture.forget_processes();
+                entry.block.facts_told().into_iter().flatten().for_each(|fact| picture.fact(&fact));
+            } else if checkpoint.is_none_or(|checkpoint| at > checkpoint) || is_of(&entry.block, BlockKind::Facts) {
+                fold(&entry.block, &mut picture);
+            }
+        }
         picture
     }
+}
+
+fn is_of(block: &Block, kind: BlockKind) -> bool {
+    block.head.kind == kind
 }
 
 /// A block that was made here reads back: what would not would be bytes that changed in memory, and is left out.
@@ -118,6 +139,6 @@ fn fold(block: &Block, picture: &mut Picture) {
                 RecordReader::new(batches.bytes()).flatten().for_each(|record| picture.record(&record));
             }
         }
-        BlockKind::Header | BlockKind::Index => {}
+        BlockKind::Header | BlockKind::Index | BlockKind::Checkpoint => {}
     }
 }

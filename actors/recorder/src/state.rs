@@ -1,19 +1,20 @@
 //! From batches and facts to blocks, and from blocks to recordings: the pure part.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_kernel_abi::{
-    blob::{Decision, Effect},
-    record::{Outcome, Record, RecordReader, redact_arguments},
-};
-use palisade_protocol::{RecordTrace, RecordingRefused};
+use palisade_domain::{Generation, Slot};
+use palisade_kernel_abi::record::{Kind, RecordReader, redact_arguments};
+use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingRefused};
 use palisade_supervision::Kept;
-use palisade_wire::trace::{Batches, Block, Fact, Header, Loss, Picture, Process, What};
+use palisade_wire::trace::{Batches, Block, CHECKPOINT_RECORDS, Fact, Header, Loss, Picture, Process, What};
 
 use crate::{
     recording::{Next, Recording, Wanted},
     ring::Ring,
+    trigger::{Begin, Trigger},
 };
+
+pub use crate::trigger::AroundAlerts;
 
 /// Recordings at a time: a person or two, and one around an alert.
 pub const RECORDINGS: usize = 8;
@@ -41,24 +42,6 @@ pub struct Settings {
     pub around_alerts: Option<AroundAlerts>,
 }
 
-/// How much of a trace is kept around an alert, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AroundAlerts {
-    /// Before.
-    pub before_ns: u64,
-    /// After.
-    pub after_ns: u64,
-}
-
-/// What became of records and facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Facts that no block holds.
-    pub facts_left_out: u64,
-    /// Blocks of records that could not be made.
-    pub blocks_lost: u64,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct State {
@@ -75,11 +58,12 @@ pub struct State {
     sequences: BTreeMap<u32, u64>,
     loss: Loss,
     loss_said_ns: u64,
+    /// Records since the processes were told.
+    since_checkpoint: u64,
     clock: Option<u64>,
-    recordings: BTreeMap<u64, (Recording, bool)>,
+    recordings: BTreeMap<u64, Recording>,
     next_id: u64,
-    alerted: bool,
-    counts: Counts,
+    trigger: Option<Trigger>,
 }
 
 impl State {
@@ -87,6 +71,7 @@ impl State {
     #[must_use]
     pub fn knowing(settings: Settings, now: Kept<Picture>) -> Self {
         let ring = Ring::beginning_with(now.lock().clone());
+        let trigger = settings.around_alerts.clone().map(Trigger::new);
         Self {
             settings,
             ring,
@@ -98,11 +83,11 @@ impl State {
             sequences: BTreeMap::new(),
             loss: Loss::default(),
             loss_said_ns: 0,
+            since_checkpoint: 0,
             clock: None,
             recordings: BTreeMap::new(),
             next_id: 0,
-            alerted: false,
-            counts: Counts::default(),
+            trigger,
         }
     }
 
@@ -114,12 +99,6 @@ impl State {
         self.ring = Ring::beginning_with(now.clone());
         drop(now);
         self
-    }
-
-    /// What became of records and facts.
-    #[must_use]
-    pub const fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// Bytes in the ring.
@@ -156,7 +135,7 @@ impl State {
         if !self.records.has_room() {
             self.seal_records();
         }
-        let arguments = self.settings.arguments || self.recordings.values().any(|(_, arguments)| *arguments);
+        let arguments = self.settings.arguments || self.recordings.values().any(Recording::has_arguments);
         if self.records_have_arguments != arguments && !self.records.is_empty() {
             self.seal_records();
         }
@@ -171,9 +150,12 @@ impl State {
                 return false;
             };
             self.number(read.header.producer, read.header.sequence);
-            self.alerted |= is_alert(&read);
+            if let Some(trigger) = &mut self.trigger {
+                trigger.record(&read);
+            }
             now.record(&read);
-            arguments || redact_arguments(record).is_ok()
+            // No other has any, and to look for them is to decode it once more.
+            arguments || read.kind() != Kind::Exec || redact_arguments(record).is_ok()
         });
         self.loss.malformed += u64::from(untold > 0);
         self.records = records;
@@ -185,6 +167,9 @@ impl State {
         let mut now = now.lock();
         for record in RecordReader::new(bytes).flatten() {
             self.number(record.header.producer, record.header.sequence);
+            if let Some(trigger) = &mut self.trigger {
+                trigger.record(&record);
+            }
             now.record(&record);
         }
     }
@@ -252,13 +237,30 @@ impl State {
         match self.records.block() {
             Ok(block) => self.ring.push(block, self.records_have_arguments),
             Err(error) => {
-                self.counts.blocks_lost += 1;
                 self.loss.malformed += self.records.records() as u64;
                 tracing::error!(%error, "a block of records is not kept");
             }
         }
+        self.since_checkpoint += self.records.records() as u64;
         self.records.clear();
         self.open_since_ns = None;
+        if self.since_checkpoint >= CHECKPOINT_RECORDS {
+            self.since_checkpoint = 0;
+            self.checkpoint();
+        }
+    }
+
+    /// The processes that live now: all that was read of records is in the ring.
+    fn checkpoint(&mut self) {
+        let boot_ns = self.ring.last_ns();
+        // What is kept only since somebody asked for it is not in what tells of before.
+        let arguments = self.settings.arguments;
+        let facts = self.now.lock().checkpoint(boot_ns, None, arguments);
+        // Without one a reader begins at the one before.
+        match Block::checkpoint(&facts) {
+            Ok(block) => self.ring.push(block, arguments),
+            Err(error) => tracing::debug!(%error, "no checkpoint"),
+        }
     }
 
     fn seal_facts(&mut self) {
@@ -274,7 +276,6 @@ impl State {
                     match Block::facts(&[fact]) {
                         Ok(block) => self.ring.push(block, false),
                         Err(error) => {
-                            self.counts.facts_left_out += 1;
                             tracing::warn!(%error, "a fact is too large for a trace: what it tells is not in it");
                         }
                     }
@@ -320,11 +321,14 @@ impl State {
             until_ns,
             limit_bytes: asked.limit_bytes,
         };
-        let recording = Recording::begin(&header, wanted, &self.ring, at, boot_ns)
+        // Of now it is known, and of a moment of the ring it is read from there.
+        let picture = if at == self.ring.end() { self.now.lock().clone() } else { self.ring.picture_at(at) };
+        let before = if at == self.ring.end() { &self.loss } else { picture.loss() };
+        let recording = Recording::begin(&header, wanted, &self.ring, (at, boot_ns), (&picture, before))
             .map_err(|error| RecordingRefused::NotBegun(error.to_string()))?;
         let id = self.next_id;
         self.next_id += 1;
-        self.recordings.insert(id, (recording, asked.arguments));
+        self.recordings.insert(id, recording);
         Ok(id)
     }
 
@@ -338,7 +342,7 @@ impl State {
 
     /// What comes next of a recording.
     pub fn next(&mut self, id: u64, now_ns: u64) -> Next {
-        let Some((recording, _)) = self.recordings.get_mut(&id) else { return Next::Over };
+        let Some(recording) = self.recordings.get_mut(&id) else { return Next::Over };
         let next = recording.next(&self.ring, now_ns, &self.loss);
         if next == Next::Over {
             self.recordings.remove(&id);
@@ -351,16 +355,21 @@ impl State {
         self.recordings.remove(&id);
     }
 
-    /// Whether an act was prevented since the last question, and traces around alerts are to be kept.
-    pub fn alerted(&mut self) -> Option<AroundAlerts> {
-        self.settings.around_alerts.filter(|_| std::mem::take(&mut self.alerted))
+    /// Ends it whole: what is there until now, then its index. Whether there was one.
+    pub fn end(&mut self, id: u64, now_ns: u64) -> bool {
+        self.seal();
+        self.recordings.get_mut(&id).map(|recording| recording.end(now_ns)).is_some()
     }
-}
 
-/// An act that a rule blocks and that did not happen, or was ended.
-fn is_alert(record: &Record<'_>) -> bool {
-    let is_held = |outcome| matches!(outcome, Outcome::Denied | Outcome::Killed);
-    record
-        .decision
-        .is_some_and(|taken| is_held(taken.outcome) && Decision::from_word(taken.word).effect == Effect::Block)
+    /// Decisions of this slot may name this policy; `number` as records have it, 0 before it is in force.
+    pub fn policy(&mut self, slot: Slot, generation: Generation, number: u32, policy: Option<&Arc<CompiledPolicy>>) {
+        if let Some(trigger) = &mut self.trigger {
+            trigger.policy(slot, generation, number, policy);
+        }
+    }
+
+    /// Whether a trace is to be begun, around an alert since the last question.
+    pub fn alerted(&mut self, now_ns: u64) -> Option<Begin> {
+        self.trigger.as_mut().and_then(|trigger| trigger.begins(now_ns))
+    }
 }

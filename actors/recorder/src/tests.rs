@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use palisade_domain::{ContainerId, Slot, Workload, WorkloadKind};
+use palisade_domain::{Action, ContainerId, Generation, Slot, Visibility, Workload, WorkloadKind};
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
     record::{
@@ -10,9 +10,13 @@ use palisade_kernel_abi::{
         RecordWriter, Text, Tier,
     },
 };
-use palisade_protocol::{RecordTrace, RecordingRefused};
+use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingRefused};
 use palisade_supervision::Kept;
-use palisade_wire::trace::{Ending, Fact, Header, Loss, Part, Picture, Process, Report, TraceReader, What};
+use palisade_wire::trace::{
+    CHECKPOINT_RECORDS, Ending, Fact, Header, Loss, Part, Picture, Process, Report, TraceReader, Users, What,
+};
 
 use crate::{
     recording::Next,
@@ -85,6 +89,7 @@ fn drain(state: &mut State, id: u64, now_ns: u64) -> (Vec<u8>, bool) {
 }
 
 struct Read {
+    checkpoints: Vec<Vec<Fact>>,
     header: Header,
     facts: Vec<Fact>,
     /// Slot and sequence number of each record.
@@ -95,7 +100,7 @@ struct Read {
 
 fn read(bytes: &[u8]) -> Read {
     let mut reader = TraceReader::open(bytes).expect("a trace");
-    let (mut facts, mut records, mut arguments) = (Vec::new(), Vec::new(), 0);
+    let (mut facts, mut records, mut arguments, mut checkpoints) = (Vec::new(), Vec::new(), 0, Vec::new());
     while let Some(part) = reader.next_part().expect("bytes") {
         match part {
             Part::Facts(more) => facts.extend(more),
@@ -108,9 +113,10 @@ fn read(bytes: &[u8]) -> Read {
                     }
                 }
             }
+            Part::Checkpoint(more) => checkpoints.push(more),
         }
     }
-    Read { header: reader.header().clone(), facts, records, arguments, report: reader.report().clone() }
+    Read { checkpoints, header: reader.header().clone(), facts, records, arguments, report: reader.report().clone() }
 }
 
 fn losses(facts: &[Fact]) -> Vec<Loss> {
@@ -302,27 +308,179 @@ fn unit_recorder_without_a_ring_keeps_nothing_but_what_is_so_until_somebody_reco
     assert_eq!(state.ring_bytes(), 0, "nobody records any more");
 }
 
-#[test]
-fn unit_recorder_knows_an_act_that_was_prevented() {
-    let around = AroundAlerts { before_ns: SECOND, after_ns: SECOND };
-    let mut state = state(Settings { around_alerts: Some(around), ..settings() });
-    state.batch(SECOND, &batch(4, 0, 3, SECOND));
-    assert_eq!(state.alerted(), None);
-    let mut writer = RecordWriter::default();
-    let word = Decision { effect: Effect::Block, rule: Some(1), ..Decision::PERMIT }.to_word().expect("fits");
-    let decision = DecisionTaken {
-        policy: 1,
-        generation: 1,
-        word,
-        tier: Tier::BpfLsm,
-        outcome: Outcome::Denied,
-        fail_reason: FailReason::None,
-        family: Family::File,
-    };
+const AROUND: AroundAlerts = AroundAlerts {
+    before_ns: 60 * SECOND,
+    after_ns: 10 * SECOND,
+    pause_ns: 100 * SECOND,
+    limit_bytes: 0,
+    severity: 0,
+    policies: Vec::new(),
+};
+
+/// A rule of this policy and severity.
+fn policy(name: &str, severity: Option<u8>, action: Action) -> Arc<CompiledPolicy> {
+    let matched = "  file: {matchPaths: [{path: /etc/shadow}]}\n";
+    let severity = severity.map(|severity| format!("  severity: {severity}\n")).unwrap_or_default();
+    let text = format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  selector: {{}}\n{severity}{matched}  action: {action:?}\n"
+    );
+    let set = PolicySet::parse([("p.yaml", text.as_bytes())]).expect("sound");
+    let What::WorkloadNamed(_, workload) = named(4, "web") else { panic!("named") };
+    let rules = set.rules_for(&workload, &BTreeMap::new(), Postures::default());
+    let compiled = compile(&rules, &AutomatonLimits::default(), &mut || false).expect("small");
+    assert_eq!(compiled.rules.len(), 1);
+    Arc::new(compiled)
+}
+
+fn decided(effect: Effect, outcome: Outcome, rule: Option<u32>) -> Vec<u8> {
+    let word = Decision { effect, rule, by_posture: rule.is_none(), ..Decision::PERMIT }.to_word().expect("fits");
+    let (tier, fail_reason, family) = (Tier::BpfLsm, FailReason::None, Family::File);
+    let decision = DecisionTaken { policy: 1, generation: 1, word, tier, outcome, fail_reason, family };
+    let header = RecordHeader { slot: 4, ..RecordHeader::default() };
     let body = Body::Open(Open { path: text(b"/etc/shadow"), ..Open::default() });
-    writer.write(&Record { header: RecordHeader::default(), body, decision: Some(decision) }).expect("fits");
-    state.batch(2 * SECOND, writer.bytes());
-    assert_eq!((state.alerted(), state.alerted()), (Some(around), None), "once");
+    let mut writer = RecordWriter::default();
+    writer.write(&Record { header, body, decision: Some(decision) }).expect("fits");
+    writer.into_bytes()
+}
+
+fn blocked() -> Vec<u8> {
+    decided(Effect::Block, Outcome::Denied, Some(0))
+}
+
+fn around(settings_of: AroundAlerts, of: Option<&Arc<CompiledPolicy>>) -> State {
+    let mut state = state(Settings { around_alerts: Some(settings_of), ..settings() });
+    state.policy(Slot(4), Generation(1), 1, of);
+    state
+}
+
+#[test]
+fn unit_recorder_begins_a_trace_around_what_is_blocked_and_no_second_one_before_the_pause_is_over() {
+    let mut state = around(AROUND, Some(&policy("p", None, Action::Block)));
+    state.batch(SECOND, &batch(4, 0, 3, SECOND));
+    assert_eq!(state.alerted(SECOND), None);
+    for outcome in [Outcome::Denied, Outcome::Killed, Outcome::Unenforceable] {
+        let mut state = around(AROUND, Some(&policy("p", None, Action::Block)));
+        state.batch(SECOND, &decided(Effect::Block, outcome, Some(0)));
+        assert_eq!(state.alerted(SECOND).expect("blocked").policy, "KubeArmorPolicy/default/p", "{outcome:?}");
+    }
+    state.batch(SECOND, &blocked());
+    let first = state.alerted(200 * SECOND).expect("blocked");
+    assert_eq!((first.before_ns, first.after_ns, first.passed_over), (60 * SECOND, 10 * SECOND, 0));
+    assert_eq!(state.alerted(201 * SECOND), None, "said once");
+    for second in [202, 230, 299] {
+        state.batch(second, &blocked());
+        assert_eq!(state.alerted(second * SECOND), None, "the pause");
+    }
+    state.batch(300, &blocked());
+    let next = state.alerted(300 * SECOND).expect("the pause is over");
+    assert_eq!((next.passed_over, next.before_ns), (3, 60 * SECOND));
+    state.batch(400, &blocked());
+    let of_short_pause = AroundAlerts { pause_ns: 0, ..AROUND };
+    let mut state = around(of_short_pause, None);
+    state.batch(SECOND, &blocked());
+    assert!(state.alerted(200 * SECOND).is_some(), "a rule that nobody knows any more");
+    state.batch(SECOND, &blocked());
+    assert_eq!(state.alerted(215 * SECOND).expect("begun").before_ns, 5 * SECOND, "where the last one ended");
+}
+
+#[test]
+fn unit_recorder_begins_a_trace_only_around_alerts_of_the_severity_and_the_policies_that_it_was_told() {
+    let alerts = |settings: AroundAlerts, of: Option<u8>, name: &str, effect| {
+        let action = if effect == Effect::Block { Action::Block } else { Action::Audit };
+        let mut state = around(settings, Some(&policy(name, of, action)));
+        let outcome = if effect == Effect::Block { Outcome::Denied } else { Outcome::Observed };
+        state.batch(SECOND, &decided(effect, outcome, Some(0)));
+        state.alerted(SECOND).is_some()
+    };
+    let severe = AroundAlerts { severity: 5, ..AROUND };
+    assert!(alerts(severe.clone(), Some(5), "p", Effect::Block));
+    assert!(!alerts(severe.clone(), Some(4), "p", Effect::Block) && !alerts(severe.clone(), None, "p", Effect::Block));
+    assert!(!alerts(AROUND, Some(9), "p", Effect::Audit), "what is only audited, unasked");
+    for name in ["p", "default/p", "KubeArmorPolicy/default/p"] {
+        let named = AroundAlerts { policies: vec![name.into()], ..AROUND };
+        assert!(alerts(named.clone(), None, "p", Effect::Audit), "{name}");
+        assert!(!alerts(named, None, "q", Effect::Block), "{name}");
+    }
+    let by_posture = decided(Effect::Block, Outcome::Denied, None);
+    let mut state = around(AroundAlerts { severity: 1, ..AROUND }, None);
+    state.batch(SECOND, &by_posture);
+    assert_eq!(state.alerted(SECOND).expect("a posture").policy, "DefaultPosture");
+    let mut state = around(severe, None);
+    state.batch(SECOND, &by_posture);
+    assert_eq!(state.alerted(SECOND), None);
+}
+
+#[test]
+fn unit_recorder_keeps_an_eye_on_alerts_also_where_it_keeps_no_ring() {
+    let mut state = state(Settings { around_alerts: Some(AROUND), ring_bytes: 0, ..settings() });
+    state.batch(SECOND, &blocked());
+    assert!(state.alerted(SECOND).is_some());
+}
+
+#[test]
+fn unit_recorder_ends_a_recording_whole_when_it_is_told_to() {
+    let mut state = state(settings());
+    let id = state.begin(SECOND, 0, &RecordTrace::default()).expect("begun");
+    state.batch(2 * SECOND, &batch(4, 0, 5, 2 * SECOND));
+    assert!(state.end(id, 3 * SECOND) && !state.end(id + 1, 3 * SECOND));
+    state.batch(4 * SECOND, &batch(4, 5, 5, 4 * SECOND));
+    state.tick(5 * SECOND, 0);
+    let (bytes, over) = drain(&mut state, id, 5 * SECOND);
+    let read = read(&bytes);
+    assert!(over && read.report.ending == Ending::Whole);
+    assert_eq!(read.records.len(), 5, "what was open is in it, and what came later is not");
+    assert_eq!(losses(&read.facts).len(), 1);
+}
+
+#[test]
+fn unit_recorder_tells_the_living_processes_again_after_many_records_and_of_a_workload_only_its_own() {
+    let mut state = state(Settings { ring_bytes: 256 << 20, arguments: true, ..settings() });
+    state.fact(1, named(4, "web"));
+    state.fact(1, named(5, "db"));
+    let everything = RecordTrace { arguments: true, ..for_seconds(1000) };
+    let all = state.begin(SECOND, 0, &everything).expect("begun");
+    let one = RecordTrace { workloads: vec!["db".into()], ..for_seconds(1000) };
+    let one = state.begin(SECOND, 0, &one).expect("begun");
+    let mut sequence = 0;
+    while sequence <= 2 * CHECKPOINT_RECORDS {
+        for slot in [4, 5] {
+            // The same few names: what is counted here is not bytes.
+            state.batch(2 * SECOND, &batch(slot, sequence, 512, 2 * SECOND));
+            sequence += 512;
+        }
+    }
+    let all = drain(&mut state, all, 3 * SECOND).0;
+    assert!(state.end(one, 3 * SECOND));
+    let [all, one] = [all, drain(&mut state, one, 3 * SECOND).0].map(|bytes| read(&bytes).checkpoints);
+    let pids = |facts: &[Fact]| -> Vec<(u32, usize)> {
+        let of = |fact: &Fact| match &fact.what {
+            What::Process(process) => (process.pid, process.arguments.len()),
+            other => panic!("{other:?}"),
+        };
+        facts.iter().map(of).collect()
+    };
+    assert_eq!(all.iter().map(|facts| pids(facts)).collect::<Vec<_>>(), vec![[(54, 2), (55, 2)]; all.len()]);
+    assert!((1..=4).contains(&all.len()), "one each {CHECKPOINT_RECORDS} records");
+    assert_eq!(one.iter().map(|facts| pids(facts)).collect::<Vec<_>>(), vec![[(55, 0)]; all.len()], "and no arguments");
+}
+
+#[test]
+fn unit_recorder_tells_settings_that_changed_and_names_of_users() {
+    let mut state = state(settings());
+    state.fact(1, named(4, "web"));
+    let changed = What::Settings { visibility: Visibility::ALL, throttle: Some((3, 9)) };
+    state.fact(SECOND, changed.clone());
+    let users = |name: &str| {
+        let names = Some(vec![(33, name.to_owned())]);
+        What::Users(Users { slot: Slot(4), mount_namespace: Some(7), names })
+    };
+    state.fact(SECOND, users("www"));
+    let id = state.begin(2 * SECOND, 0, &for_seconds(5)).expect("begun");
+    state.fact(3 * SECOND, users("web"));
+    state.tick(8 * SECOND, 0);
+    let read = read(&drain(&mut state, id, 8 * SECOND).0);
+    let told: Vec<&What> = read.facts.iter().map(|fact| &fact.what).collect();
+    assert!(told.contains(&&changed) && told.contains(&&users("www")) && told.contains(&&users("web")), "{told:?}");
 }
 
 #[test]
@@ -336,4 +494,22 @@ fn unit_recorder_keeps_no_more_than_its_bytes() {
         most = most.max(state.ring_bytes());
     }
     assert!(most <= 30_000 && most > 15_000, "{most}");
+}
+
+#[test]
+fn unit_recorder_tells_what_is_lost_since_the_recording_began_and_not_since_the_node_did() {
+    for ring_bytes in [0, settings().ring_bytes] {
+        let mut state = state(Settings { ring_bytes, ..settings() });
+        state.batch(SECOND, &batch(4, 0, 3, SECOND));
+        state.batch(SECOND, &batch(4, 100, 3, SECOND));
+        state.kernel_lost(vec![(4, "RingFull".into(), 97), (5, "RingFull".into(), 1)]);
+        let id = state.begin(2 * SECOND, 0, &for_seconds(5)).expect("begun");
+        state.batch(3 * SECOND, &batch(4, 105, 3, 3 * SECOND));
+        state.kernel_lost(vec![(4, "RingFull".into(), 99), (5, "RingFull".into(), 1)]);
+        state.tick(8 * SECOND, 0);
+        let (bytes, _) = drain(&mut state, id, 8 * SECOND);
+        for loss in losses(&read(&bytes).facts) {
+            assert_eq!((loss.missing, &loss.kernel), (2, &vec![(4, "RingFull".into(), 2)]), "{ring_bytes}");
+        }
+    }
 }

@@ -10,9 +10,7 @@
 //! that slot: numbers given anew would put each container under the policy of another until its own is compiled. It keeps it over a
 //! restart of the process, too ([`State::taking_over`]): records that the kernel wrote before, and goes on writing until the container is
 //! admitted again, would be told of whoever has their slot by then.
-//!
-//! Limit: that a slot rests is known to this process only. One that was released within [`GRACE`] of a crash may be given at once by the
-//! process after it; records of its former container that were not read by then are told of the next.
+//! For the same reason a slot rests on over a restart of the process: the kernel knows when it was released.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -131,20 +129,27 @@ impl State {
         }
     }
 
-    /// What an earlier process left in the kernel: a cgroup that lives keeps its slot, the others' slots rest from now on.
+    /// What an earlier process left in the kernel: a cgroup that lives keeps its slot; one that was released rests on, and all others from
+    /// now on.
     #[must_use]
     pub fn taking_over(mut self, now: BootNanos, left: impl IntoIterator<Item = LeftBehind>) -> Self {
-        for LeftBehind { slot, cgroup } in left.into_iter().filter(|left| (1..=self.bound).contains(&left.slot.0)) {
+        for LeftBehind { slot, cgroup, released } in
+            left.into_iter().filter(|left| (1..=self.bound).contains(&left.slot.0))
+        {
+            if cgroup.is_none() && released.is_some_and(|released| rested(now, released)) {
+                continue;
+            }
             let is_new = self.given_before.insert(slot);
             match cgroup {
                 // A container's, or one below it.
                 Some(cgroup) => {
                     self.left.insert(cgroup, slot);
                 }
-                None if is_new => self.resting.push_back((now, slot)),
+                None if is_new => self.resting.push_back((released.unwrap_or(now), slot)),
                 None => {}
             }
         }
+        self.resting.make_contiguous().sort();
         self
     }
 
@@ -327,9 +332,7 @@ impl State {
             self.left.retain(|_, of| *of != slot);
             return Some(slot);
         }
-        let rested =
-            |freed: BootNanos| now.0.saturating_sub(freed.0) >= u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX);
-        if self.resting.front().is_some_and(|(freed, _)| rested(*freed)) {
+        if self.resting.front().is_some_and(|(freed, _)| rested(now, *freed)) {
             return self.resting.pop_front().map(|(_, slot)| slot);
         }
         while self.given_before.contains(&Slot(self.next)) {
@@ -341,6 +344,10 @@ impl State {
             slot
         })
     }
+}
+
+fn rested(now: BootNanos, freed: BootNanos) -> bool {
+    now.0.saturating_sub(freed.0) >= u64::try_from(GRACE.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn workload_of(container: &Container) -> Workload {

@@ -85,7 +85,8 @@ fn unit_workloads_container_not_told_again_after_reconnection_is_gone() {
 
 #[test]
 fn unit_workloads_container_keeps_its_slot_over_a_restart_of_the_process_and_none_gets_a_fresh_one_of_before() {
-    let left = |slot, cgroup: Option<u64>| LeftBehind { slot: Slot(slot), cgroup: cgroup.map(CgroupId) };
+    let left =
+        |slot, cgroup: Option<u64>| LeftBehind { slot: Slot(slot), cgroup: cgroup.map(CgroupId), released: None };
     let found = [left(1, None), left(3, Some(70)), left(3, Some(7)), left(4, Some(8)), left(9, Some(9))];
     let mut state = State::new(5).taking_over(BootNanos(0), found);
     let other = Container { cgroup: CgroupId(99), ..container("other") };
@@ -99,6 +100,18 @@ fn unit_workloads_container_keeps_its_slot_over_a_restart_of_the_process_and_non
     assert_eq!(slots(&step(&mut state, 10, Input::Passed)), [("appeared", 1), ("running", 1)], "1 has rested");
     assert_eq!(slots(&step(&mut state, 11, Input::Started(late("later", 101)))), [("refused", 0)], "4 rests since 2");
     assert_eq!(slots(&step(&mut state, 12, Input::Passed)), [("appeared", 4), ("running", 4)]);
+}
+
+#[test]
+fn unit_workloads_slot_that_rests_rests_on_over_a_restart_of_the_process() {
+    let at = |seconds: u64| BootNanos(seconds * 1_000_000_000);
+    let left = |slot, released| LeftBehind { slot: Slot(slot), cgroup: None, released: Some(at(released)) };
+    let mut state = State::new(3).taking_over(at(20), [left(1, 15), left(2, 9), left(3, 12)]);
+    assert_eq!(slots(&step(&mut state, 20, Input::Starting(container("a")))), [("awaited", 2)], "2 has rested");
+    assert_eq!(slots(&step(&mut state, 21, Input::Starting(container("b")))), [("refused", 0)]);
+    assert_eq!(slots(&step(&mut state, 22, Input::Starting(container("b")))), [("awaited", 3)], "released at 12");
+    assert_eq!(slots(&step(&mut state, 24, Input::Starting(container("c")))), [("refused", 0)]);
+    assert_eq!(slots(&step(&mut state, 25, Input::Starting(container("c")))), [("awaited", 1)]);
 }
 
 #[test]

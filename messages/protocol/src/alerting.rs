@@ -1,6 +1,9 @@
 //! Alerts, and who listens to them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use actix::Message;
 use palisade_domain::{Slot, Verdict};
@@ -49,6 +52,8 @@ pub struct SubscribeAlerts {
 pub struct AlertStream {
     /// JSON lines, each ending in `\n`.
     pub lines: mpsc::Receiver<Arc<str>>,
+    /// How many lines this listener missed since it last took the number away.
+    pub missed: Arc<AtomicU64>,
     /// Whether those from now on follow; not asked for, or too many follow already.
     pub follows: bool,
 }

@@ -29,6 +29,14 @@ pub struct CompiledPolicy {
     pub observed: Vec<Arc<Rule>>,
 }
 
+impl CompiledPolicy {
+    /// The rule that a decision word names.
+    #[must_use]
+    pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
+        self.rules.get(usize::try_from(index).ok()?)
+    }
+}
+
 /// The rules cannot be compiled within the bounds. The policy that was in force stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]

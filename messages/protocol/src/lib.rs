@@ -21,9 +21,12 @@ pub use compile::{CompilePolicy, CompiledPolicy, PolicyRefused};
 pub use configuring::{SetPolicyInterval, SetPostures, SetVisibility};
 pub use enforcing::{InstalledPoliciesOf, NotHeld, PolicyAnnounced, PolicyInstalled, VisibilityChanged};
 pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
-pub use peers::{NodeSeen, Nodes, NodesOf, Said};
+pub use peers::{FollowNodes, NodeSeen, Nodes, NodesLine, NodesOf, NodesStream, Said};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
-pub use recording::{PolicyDocumentsChanged, RecordTrace, RecordingRefused, RecordingStream};
+pub use recording::{
+    AlertSettingsChanged, EndRecording, PolicyDocumentsChanged, RecordTrace, RecordingRefused, RecordingStream,
+    UserNamesRead,
+};
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{
     LiveProcess, LiveProcesses, ProcessListed, ProcessesOf, WorkloadAppeared, WorkloadGone, WorkloadNamed,

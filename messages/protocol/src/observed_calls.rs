@@ -12,8 +12,9 @@
 use std::borrow::Cow;
 
 use palisade_kernel_abi::record::{
-    Body, FileChange, FileOperation, Kind, ModuleOperation, Mount, MountOperation, Text, kind_bit,
+    Body, CallNumber, FileChange, FileOperation, Kind, ModuleOperation, Mount, MountOperation, Text, kind_bit,
 };
+use palisade_policy::{ObservedCall, ir::Rule};
 
 const EXEC: &[&str] = &["execve", "execveat"];
 const OPEN: &[&str] = &["open", "openat", "openat2", "creat", "open_by_handle_at"];
@@ -77,6 +78,18 @@ impl<'r> CallOnPath<'r> {
             _ => return None,
         };
         (!calls.is_empty()).then_some(Self { calls, path, other })
+    }
+
+    /// Whether a rule audits it, by the number that its record tells, if it does, and what the calling process executes.
+    #[must_use]
+    pub fn is_audited_by(&self, rule: &Rule, number: Option<CallNumber>, executable: &[u8]) -> bool {
+        let mut paths = std::iter::once(&self.path).chain(&self.other);
+        paths.any(|path| match number {
+            Some(CallNumber { number, is_compat }) => {
+                rule.observes(&ObservedCall { number, is_compat, path, executable })
+            }
+            None => rule.observes_any(self.calls, path, executable),
+        })
     }
 }
 

@@ -1,8 +1,11 @@
 //! Other nodes, and what each last said.
 
+use std::sync::Arc;
+
 use actix::Message;
 use palisade_wire::frame::TreeRow;
 use palisade_world::{Peer, TurnedAway};
+use tokio::sync::mpsc;
 
 /// Which nodes are linked, and what did each say of itself?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
@@ -23,6 +26,41 @@ pub struct Nodes {
     pub turned_away: Vec<TurnedAway>,
     /// What is wrong with this node's own certificates.
     pub troubles: Vec<String>,
+}
+
+/// Tell me the alerts of all nodes as they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "NodesStream")]
+pub struct FollowNodes {
+    /// How many past ones of each node come first, at most.
+    pub recent: usize,
+}
+
+/// Answer to [`FollowNodes`]; it ends when it is dropped.
+#[derive(Debug)]
+pub struct NodesStream {
+    /// Of each node in its order; those of different nodes as they come.
+    pub lines: mpsc::Receiver<NodesLine>,
+    /// Whether any come; too many follow already.
+    pub follows: bool,
+}
+
+/// One line of the alerts of all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodesLine {
+    /// How a node is: at first of each, then of one that changed, or of which lines are missing.
+    Mark {
+        /// Which; none: this node.
+        peer: Option<Box<Peer>>,
+        /// Lines of it that were lost since the mark before.
+        lost: u64,
+        /// Lines of it may be missing that nobody could count.
+        gap: bool,
+        /// No more come of it: too many follow its alerts, or it no longer tells them.
+        ended: bool,
+    },
+    /// An alert: JSON, without a line feed.
+    Alert(Arc<str>),
 }
 
 /// One other node.

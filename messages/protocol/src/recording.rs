@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::Message;
-use palisade_domain::Generation;
+use palisade_domain::{Generation, Slot, Visibility};
 use palisade_policy::ir::Postures;
+use palisade_world::PasswdAnswer;
 use tokio::sync::mpsc;
 
 /// The policy set in force as the files that it is made of, for who keeps it as text.
@@ -38,8 +39,38 @@ pub struct RecordTrace {
 /// A trace as it is made: whoever reads it slowly loses records, which the trace counts, and holds back nobody.
 #[derive(Debug)]
 pub struct RecordingStream {
+    /// By which [`EndRecording`] names it.
+    pub id: u64,
     /// Its bytes.
     pub bytes: mpsc::Receiver<Arc<[u8]>>,
+}
+
+/// End a recording whole: what is there until now, then its index. True where there was one.
+#[derive(Debug, Clone, Copy, Message, PartialEq, Eq)]
+#[rtype(result = "bool")]
+pub struct EndRecording {
+    /// Which; `None`: all of them, since the node stops.
+    pub id: Option<u64>,
+}
+
+/// Settings that decide which lines a node makes of records: they changed while it runs.
+#[derive(Debug, Clone, Copy, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct AlertSettingsChanged {
+    /// What is seen of a workload of which nobody says it.
+    pub visibility: Visibility,
+    /// Alerts of a workload in a second past which they are held back, and for how many seconds; `None`: never.
+    pub throttle: Option<(u32, u32)>,
+}
+
+/// The names of users that lines are made with from now on.
+#[derive(Debug, Clone, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct UserNamesRead {
+    /// Whose.
+    pub slot: Slot,
+    /// As it was read.
+    pub answer: PasswdAnswer,
 }
 
 /// Why nothing is recorded.

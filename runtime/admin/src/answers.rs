@@ -15,6 +15,13 @@ pub struct Alive {
     pub alive: bool,
 }
 
+/// A recording was to end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RecordingEnded {
+    /// Whether there was one.
+    pub ended: bool,
+}
+
 /// A request that was not served.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {

@@ -17,7 +17,8 @@
 //! | `GET /v1/workloads`, `/v1/policies`, `/v1/kernel` | as named |
 //! | `GET /v1/activity` | cumulative counts of records and alerts, in all and by workload |
 //! | `GET /v1/processes?workload=NAME` | the living processes of a workload |
-//! | `POST /v1/record?last=S&duration=S&limit_bytes=N&arguments=BOOL&workload=NAME,...` | a trace, as it is made |
+//! | `POST /v1/record?last=S&duration=S&limit_bytes=N&arguments=BOOL&workload=NAME,...` | a trace, as it is made; the header `Palisade-Recording` has its id |
+//! | `POST /v1/record/end?id=N` | ends that trace whole: what is there until now, and its index |
 //! | `GET /v1/alerts?recent=N&follow=BOOL&filter=policy\|system\|all&limit=N&FILTER=...` | JSON lines; `&nodes=all`: of all linked nodes |
 #![forbid(unsafe_code)]
 
@@ -37,7 +38,7 @@ pub use error::AdminError;
 pub use metrics::{Exposition, Metric, MetricKind, exposition};
 pub use server::{AdminAddress, AdminServer, Bound, MAX_BODY_BYTES, serve};
 pub use token::Token;
-pub use view::{AdminView, AlertLines, Document, LineFilter, RecordingRequest, TraceBytes, ViewError};
+pub use view::{AdminView, AlertLines, Document, LineFilter, RecordingBegun, RecordingRequest, TraceBytes, ViewError};
 
 #[cfg(test)]
 mod tests;

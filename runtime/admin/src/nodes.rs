@@ -2,6 +2,9 @@
 //!
 //! Invariant: whatever a node that is out last said stands beside since when it is out and how old what it said is.
 
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -45,6 +48,9 @@ pub struct NodeAnswer {
     /// This node dials it; others only dial this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialled: Option<bool>,
+    /// Two nodes show this name, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubled: Option<DoubledAnswer>,
     /// What went over the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<LinkCountsAnswer>,
@@ -54,6 +60,20 @@ pub struct NodeAnswer {
     /// Milliseconds since it last told its alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts_age_ms: Option<u64>,
+}
+
+/// Two nodes with copies of one certificate: each takes the link from the other.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoubledAnswer {
+    /// Where both are.
+    pub addresses: Vec<String>,
+    /// How often one took the link back from the other.
+    pub times: u64,
+    /// When last: RFC 3339.
+    pub last: String,
+    /// The same in words.
+    pub said: String,
 }
 
 /// What went over a link since this node started.
@@ -157,14 +177,30 @@ pub struct TreeRowAnswer {
     pub last_error: Option<String>,
 }
 
-/// The first lines of `/v1/alerts?nodes=all`: one for each node whose alerts follow, so that a node that is out is seen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+/// The first lines of `/v1/alerts?nodes=all`: one for each node whose alerts follow, so that a node that is out is seen; and where one
+/// follows, one more whenever a node goes out, comes back, or lost some.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct NodeMark {
     /// Whose alerts are among the following, and how old what it said is.
     pub link: NodeAnswer,
-    /// Of those that were asked of it, how many it left out for want of room.
+    /// Of those that were asked of it, how many it left out for want of room; while one follows, lost since the mark before.
     pub omitted: u64,
+    /// What else is to be known: that some may be missing which nobody counted, or that no more come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
+
+/// A line of `/v1/alerts?nodes=all&follow=true`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AllLine {
+    /// Of a node that went out or came back, or of which lines are missing.
+    Mark(Box<NodeMark>),
+    /// An alert: JSON without a line feed.
+    Alert(Arc<str>),
+}
+
+/// They come until who reads them goes.
+pub type AllLines = Pin<Box<dyn Stream<Item = AllLine> + Send>>;
 
 /// Alerts of all nodes.
 #[derive(Debug, Clone, PartialEq, Default)]

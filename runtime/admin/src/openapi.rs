@@ -31,7 +31,8 @@ use crate::{answers, nodes, routes};
         routes::activity,
         routes::processes,
         routes::alerts,
-        routes::record
+        routes::record,
+        routes::end_recording
     ),
     components(schemas(answers::TreeChanges, answers::AlertAnswer, nodes::NodeMark)),
     security((), ("token" = [])),

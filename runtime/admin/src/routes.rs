@@ -7,7 +7,7 @@ use actix_web::{
     http::{StatusCode, header},
     web::{self, Bytes, Data, Query, ServiceConfig},
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use palisade_domain::text::printable_json;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::{
     AdminView, AlertLines, Document, Exposition, LineFilter, RecordingRequest, TraceBytes, ViewError, answers,
     exposition,
     filter::Filter,
-    nodes::{Nodes, TreeOrTrees},
+    nodes::{AllLine, AllLines, Nodes, TreeOrTrees},
     openapi as description, tree_events,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 pub(crate) type View = Data<dyn AdminView>;
 
 /// All routes; a test holds them and the OpenAPI document to each other.
-pub(crate) const ROUTES: [&str; 14] = [
+pub(crate) const ROUTES: [&str; 15] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -40,10 +40,14 @@ pub(crate) const ROUTES: [&str; 14] = [
     "/v1/processes",
     "/v1/alerts",
     "/v1/record",
+    "/v1/record/end",
 ];
 
-/// The one route that is not asked by GET: it makes the node do something.
+/// The routes that are not asked by GET: they make the node do something.
 const RECORD: &str = "/v1/record";
+const END_RECORDING: &str = "/v1/record/end";
+/// The header of a trace that says what ends it.
+const RECORDING_ID: &str = "palisade-recording";
 
 /// Which alerts. All that is given must hold; `*` is any text, and commas part alternatives (not in `source` and `resource`).
 #[derive(Debug, Deserialize, Serialize, IntoParams)]
@@ -106,6 +110,15 @@ pub(crate) struct RecordQuery {
     arguments: bool,
     /// Names of workloads between commas; all, if not given.
     workload: Option<String>,
+}
+
+/// Which recording.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EndQuery {
+    /// As the header `Palisade-Recording` of its trace has it.
+    id: u64,
 }
 
 /// Whose tree or alerts.
@@ -189,6 +202,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .route("/v1/processes", web::get().to(processes))
         .route("/v1/alerts", web::get().to(alerts))
         .route(RECORD, web::post().to(record))
+        .route(END_RECORDING, web::post().to(end_recording))
         .app_data(web::QueryConfig::default().error_handler(|error, request| {
             let response = wrong_query(&error.to_string(), request.path());
             actix_web::error::InternalError::from_response(error, response).into()
@@ -199,6 +213,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 fn wrong_query(why: &str, path: &str) -> HttpResponse {
     let instead = match path {
         "/v1/processes" => "/v1/processes?workload=host",
+        END_RECORDING => "/v1/record/end?id=0",
         RECORD => "/v1/record?last=300&duration=60&workload=default/web",
         "/v1/tree" => "/v1/tree?nodes=all",
         _ => "/v1/alerts?recent=100&follow=true&verdict=denied",
@@ -345,7 +360,7 @@ async fn document(view: &View, which: Document) -> HttpResponse {
 
 /// Alerts as JSON lines, past ones first.
 #[utoipa::path(get, path = "/v1/alerts", params(AlertQuery), responses(
-    (status = 200, description = "A line for each (AlertAnswer).", body = String, content_type = "application/jsonl"),
+    (status = 200, description = "A line for each (AlertAnswer); with `nodes=all` marks of nodes among them (NodeMark).", body = String, content_type = "application/jsonl"),
     (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
     (status = 503, description = "Nobody could say, or too many follow already.", body = answers::Refusal),
 ))]
@@ -355,7 +370,7 @@ pub(crate) async fn alerts(view: View, query: Query<AlertQuery>) -> HttpResponse
         Err(error) => return wrong_query(&error.to_string(), "/v1/alerts"),
     };
     if query.nodes == NodesChoice::All {
-        return alerts_of_all(&view, &query, &filter).await;
+        return alerts_of_all(&view, &query, filter).await;
     }
     // Of past alerts as many are asked for as there are: which of them count is said here.
     let recent = if filter.is_open() { query.recent } else { usize::MAX };
@@ -385,10 +400,24 @@ pub(crate) async fn record(view: View, query: Query<RecordQuery>) -> HttpRespons
         arguments,
     };
     match view.record(request).await {
-        Ok(trace) => HttpResponse::Ok()
+        Ok(begun) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "application/vnd.palisade.trace"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .streaming(chunks(trace)),
+            .insert_header((RECORDING_ID, begun.id.to_string()))
+            .streaming(chunks(begun.trace)),
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// Ends a trace that is being made: what is there until now, then its index.
+#[utoipa::path(post, path = "/v1/record/end", params(EndQuery), responses(
+    (status = 200, description = "Whether it was being made.", body = answers::RecordingEnded),
+    (status = 400, description = "A parameter is wrong.", body = answers::Refusal),
+    (status = 503, description = "Nobody could say.", body = answers::Refusal),
+))]
+pub(crate) async fn end_recording(view: View, query: Query<EndQuery>) -> HttpResponse {
+    match view.end_recording(query.id).await {
+        Ok(ended) => json(HttpResponse::Ok(), &answers::RecordingEnded { ended }),
         Err(error) => unavailable(&error),
     }
 }
@@ -402,9 +431,17 @@ fn chunks(trace: TraceBytes) -> impl futures_util::Stream<Item = Result<Bytes, I
 }
 
 /// A mark for each node, then those of the last alerts of all that are let through.
-async fn alerts_of_all(view: &View, query: &AlertQuery, filter: &Filter) -> HttpResponse {
-    if query.follow || query.filter != LineFilter::Policy {
-        return wrong_query("of all nodes only past alerts are told: nothing to follow, and no logs", "/v1/alerts");
+async fn alerts_of_all(view: &View, query: &AlertQuery, filter: Filter) -> HttpResponse {
+    if query.filter != LineFilter::Policy {
+        return wrong_query("of all nodes only alerts are told, and no logs", "/v1/alerts");
+    }
+    if query.follow {
+        return match view.follow_all(if filter.is_open() { query.recent } else { usize::MAX }).await {
+            Ok(lines) => HttpResponse::Ok()
+                .insert_header((header::CONTENT_TYPE, "application/jsonl"))
+                .streaming(body_of_all(lines, filter, query.limit)),
+            Err(error) => unavailable(&error),
+        };
     }
     let all = match view.alerts_of_all(if filter.is_open() { query.recent } else { usize::MAX }).await {
         Ok(all) => all,
@@ -418,6 +455,32 @@ async fn alerts_of_all(view: &View, query: &AlertQuery, filter: &Filter) -> Http
         text.push('\n');
     }
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/jsonl")).body(text)
+}
+
+/// Each poll takes one line. Marks are no alerts: no filter keeps them back, and no limit counts them.
+fn body_of_all(
+    lines: AllLines,
+    filter: Filter,
+    limit: Option<u64>,
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold((lines, filter, limit), async |(mut lines, filter, left)| {
+        if left == Some(0) {
+            return None;
+        }
+        loop {
+            match lines.next().await? {
+                AllLine::Mark(mark) => {
+                    let text = json!(mark).to_string() + "\n";
+                    return Some((Ok(Bytes::from(text)), (lines, filter, left)));
+                }
+                AllLine::Alert(line) if filter.admits(&line) => {
+                    let text = format!("{line}\n");
+                    return Some((Ok(Bytes::from(text)), (lines, filter, left.map(|left| left - 1))));
+                }
+                AllLine::Alert(_) => {}
+            }
+        }
+    })
 }
 
 /// Who reads alerts.
@@ -478,7 +541,7 @@ fn unavailable(error: &ViewError) -> HttpResponse {
 }
 
 async fn unknown(request: HttpRequest) -> HttpResponse {
-    let allowed = if request.path() == RECORD { "POST" } else { "GET" };
+    let allowed = if [RECORD, END_RECORDING].contains(&request.path()) { "POST" } else { "GET" };
     let (status, error) = if ROUTES.contains(&request.path()) {
         (StatusCode::METHOD_NOT_ALLOWED, format!("{} is not possible here: only {allowed}", request.method()))
     } else {

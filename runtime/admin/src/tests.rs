@@ -16,8 +16,8 @@ use tokio::{
 
 use crate::{
     AdminAddress, AdminError, AdminView, AlertLines, Document, Exposition, LineFilter, Metric, MetricKind,
-    RecordingRequest, Token, TraceBytes, ViewError, exposition,
-    nodes::{AllAlerts, NodeAnswer, NodeMark},
+    RecordingBegun, RecordingRequest, Token, ViewError, exposition,
+    nodes::{AllAlerts, AllLine, AllLines, NodeAnswer, NodeMark},
     serve,
 };
 
@@ -66,6 +66,7 @@ impl AdminView for Sample {
         let link = |node: &str, state: &str| NodeMark {
             link: NodeAnswer { node: node.into(), state: state.into(), ..NodeAnswer::default() },
             omitted: 0,
+            note: None,
         };
         let marks = vec![link("a", "here"), link("b", "out")];
         let lines = ["denied", "killed", "denied"].iter().enumerate();
@@ -73,16 +74,28 @@ impl AdminView for Sample {
         Ok(AllAlerts { marks, lines: lines[lines.len() - recent.min(3)..].to_vec() })
     }
 
+    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError> {
+        let AllAlerts { marks, lines } = self.alerts_of_all(recent).await?;
+        let marks = marks.into_iter().map(|mark| AllLine::Mark(Box::new(mark)));
+        let lines = lines.into_iter().map(|line| AllLine::Alert(Arc::from(line)));
+        let late = NodeMark { note: Some("out".into()), ..NodeMark::default() };
+        Ok(Box::pin(futures_util::stream::iter(marks.chain(lines).chain([AllLine::Mark(Box::new(late))]))))
+    }
+
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError> {
         Ok(json!({ "of": workload, "executable": if workload == "hostile" { HOSTILE } else { "" } }))
     }
 
-    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError> {
         let (chunks, trace) = mpsc::channel(2);
         for chunk in [format!("{request:?}"), ";the end".to_owned()] {
             chunks.send(Arc::from(chunk.as_bytes())).await.expect("room for two");
         }
-        Ok(trace)
+        Ok(RecordingBegun { id: 7, trace })
+    }
+
+    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
+        Ok(id == 7)
     }
 }
 
@@ -439,6 +452,13 @@ async fn unit_admin_record_is_asked_by_post_alone_and_streams_the_trace() {
         "{answer}"
     );
     assert!(answer.contains("arguments: true") && answer.contains(";the end"), "{answer}");
+    assert!(answer.to_lowercase().contains("palisade-recording: 7"), "{answer}");
+    for (id, ended) in [(7, r#"{"ended":true}"#), (8, r#"{"ended":false}"#)] {
+        let answer = bed.unix(&post(&format!("/v1/record/end?id={id}"))).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(ended), "{answer}");
+    }
+    let refused = bed.unix(&get("/v1/record/end?id=7", "")).await;
+    assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("only POST"), "{refused}");
     let refused = bed.unix(&get("/v1/record", "")).await;
     assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("only POST"), "{refused}");
     let wrong = bed.unix(&post("/v1/record?last=soon")).await;
@@ -477,7 +497,21 @@ async fn unit_admin_tells_of_all_nodes_and_marks_each_before_the_alerts() {
     assert_eq!(shown, [&json!("here"), &json!("out"), &json!(1), &json!(2)]);
     let denied = lines(&bed.unix(&get("/v1/alerts?nodes=all&recent=1&verdict=denied", "")).await);
     assert_eq!((denied.len(), &denied[2]["n"]), (3, &json!(2)), "marks are told whatever is filtered");
-    for wrong in ["nodes=all&follow=true", "nodes=all&filter=system", "nodes=some"] {
+    // While one follows, marks come among the alerts; neither filters nor the limit count them.
+    let shown = |lines: &[serde_json::Value]| -> Vec<String> {
+        let word = |line: &serde_json::Value| {
+            line.get("note").unwrap_or(line.pointer("/link/state").unwrap_or(&line["n"])).to_string()
+        };
+        lines.iter().map(word).collect()
+    };
+    let chunked = |answer: &str| -> Vec<serde_json::Value> {
+        answer.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(serde_json::Value::is_object).collect()
+    };
+    let followed = chunked(&bed.unix(&get("/v1/alerts?nodes=all&follow=true&verdict=denied", "")).await);
+    assert_eq!(shown(&followed), ["\"here\"", "\"out\"", "0", "2", "\"out\""]);
+    let limited = chunked(&bed.unix(&get("/v1/alerts?nodes=all&follow=true&limit=1", "")).await);
+    assert_eq!(shown(&limited), ["\"here\"", "\"out\"", "0"]);
+    for wrong in ["nodes=all&follow=true&filter=all", "nodes=all&filter=system", "nodes=some"] {
         let answer = bed.unix(&get(&format!("/v1/alerts?{wrong}"), "")).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{wrong}: {answer}");
     }

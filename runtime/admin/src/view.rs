@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::{Metric, nodes::AllAlerts};
+use crate::{
+    Metric,
+    nodes::{AllAlerts, AllLines},
+};
 
 /// The documents of `/v1` and `/readyz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,15 @@ pub struct RecordingRequest {
 /// A trace as it is made.
 pub type TraceBytes = mpsc::Receiver<Arc<[u8]>>;
 
+/// A recording that was begun.
+#[derive(Debug)]
+pub struct RecordingBegun {
+    /// What ends it.
+    pub id: u64,
+    /// Its bytes.
+    pub trace: TraceBytes,
+}
+
 /// What the endpoint asks.
 #[async_trait]
 pub trait AdminView: Send + Sync + 'static {
@@ -84,11 +96,12 @@ pub trait AdminView: Send + Sync + 'static {
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError>;
     /// The last alerts of all linked nodes, at most `recent` of each.
     async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError>;
+    /// The alerts of all nodes as they come, at most `recent` past ones of each first.
+    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError>;
     /// The living processes of the workloads that `workload` names: `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER`, or `host`.
     async fn processes(&self, workload: &str) -> Result<serde_json::Value, ViewError>;
     /// Begins a trace. Who has no recorder says so.
-    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
-        let _ = request;
-        Err(ViewError { actor: "recorder", reason: "nothing is recorded here".into() })
-    }
+    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError>;
+    /// Ends a recording whole; whether there was one.
+    async fn end_recording(&self, id: u64) -> Result<bool, ViewError>;
 }

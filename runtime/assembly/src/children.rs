@@ -6,20 +6,23 @@ use palisade_alerts::{Alerts, state::Names};
 use palisade_domain::Slot;
 use palisade_enforcer::Roster;
 use palisade_health::{Health, state::State as Conditions};
+use palisade_peers::Peers;
 use palisade_policy_compiler::{
     actor::PolicyCompiler,
     state::{Bounds, State as CompilerState},
 };
 use palisade_policy_keeper::{PolicyKeeper, state::State as Policies};
 use palisade_probe::Probe;
-use palisade_protocol::{ConditionReported, RecordAccountOf, VisibilityChanged, WorkloadNamed};
+use palisade_protocol::{
+    ConditionReported, RecordAccountOf, SubscribeAlerts, UserNamesRead, VisibilityChanged, WorkloadNamed,
+};
 use palisade_recorder::Recorder;
 use palisade_supervision::{Asker, ChildSpec, Kept, MailboxOf, Outbox, Supervisor};
 use palisade_wire::trace::{Fact, Picture, What};
 use palisade_workloads::{Workloads, state::State as Slots};
 use palisade_world::Containers;
 
-use crate::{Open, Outputs, Places, PolicyFiles, Ports, Recording, Settings, host_appeared};
+use crate::{Linked, Open, Outputs, Places, PolicyFiles, Ports, Recording, Settings, host_appeared};
 
 pub fn health(settings: &Settings, ports: &Ports, mailbox: MailboxOf<Health>) -> ChildSpec<Health> {
     let containers = ports.containers.is_some().then_some(palisade_workloads::actor::CONDITION);
@@ -48,6 +51,7 @@ pub fn alerts(
     settings: &Settings,
     ports: &Ports,
     mailbox: MailboxOf<Alerts>,
+    users: Option<Outbox<UserNamesRead>>,
     conditions: Outbox<ConditionReported>,
 ) -> ChildSpec<Alerts> {
     let mut names = Names::default();
@@ -59,8 +63,8 @@ pub fn alerts(
     let live = settings.live.clone();
     ChildSpec::with_mailbox(mailbox, move |_| {
         let Outputs { sinks, log_sinks, passwd, processes } = open()?;
-        let (conditions, clock) = (conditions.clone(), Arc::clone(&clock));
-        let wiring = palisade_alerts::Wiring { sinks, log_sinks, passwd, conditions, clock };
+        let (users, conditions, clock) = (users.clone(), conditions.clone(), Arc::clone(&clock));
+        let wiring = palisade_alerts::Wiring { sinks, log_sinks, passwd, users, conditions, clock };
         let settings = live.lock().alerts.clone();
         Ok(Alerts::new(settings, wiring, names.clone(), processes))
     })
@@ -78,6 +82,7 @@ pub fn recorder(
     let mut picture = Picture::default();
     let host = What::WorkloadNamed(Slot::HOST, Arc::new(settings.live.lock().host.clone()));
     picture.fact(&Fact { boot_ns: 0, what: host });
+    picture.fact(&Fact { boot_ns: 0, what: What::Visible(Slot::HOST, settings.live.lock().seen.host) });
     let (now, open, clock) = (Kept::new(picture), Arc::clone(open), Arc::clone(&ports.clock));
     ChildSpec::with_mailbox(mailbox, move |_| {
         let Recording { settings, store, processes } = open()?;
@@ -85,6 +90,24 @@ pub fn recorder(
         let wiring = palisade_recorder::Wiring { account, store, conditions, clock };
         Ok(Recorder::new(settings, wiring, now.clone(), processes))
     })
+}
+
+/// The actor of peers; its place is the links' own.
+pub fn peers(
+    ports: &Ports,
+    linked: &Linked,
+    mailbox: MailboxOf<Peers>,
+    alerts: Asker<SubscribeAlerts>,
+    conditions: Outbox<ConditionReported>,
+) -> ChildSpec<Peers> {
+    let wiring = palisade_peers::Wiring {
+        link: Arc::clone(&linked.link),
+        tree: Arc::clone(&linked.tree),
+        alerts,
+        clock: Arc::clone(&ports.clock),
+        conditions,
+    };
+    ChildSpec::with_mailbox(mailbox, move |_| Ok(Peers::new(wiring.clone())))
 }
 
 /// The roster; where the host is held, it is held like any other workload, from each of its starts on.

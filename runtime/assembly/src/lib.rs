@@ -13,7 +13,8 @@
 //! │  ├─ roster
 //! │  ├─ workloads
 //! │  └─ policy-keeper            own place: a large directory delays no admission
-//! └─ probe                       own place: rings are read whatever else goes on
+//! ├─ probe                       own place: rings are read whatever else goes on
+//! └─ peers                       at the links' own place: what other nodes send delays nothing here; where there are links
 //! ```
 //!
 //! Invariant: nothing here knows an adapter, a command line or a clock but the port's. What differs between one node and another is in
@@ -34,16 +35,17 @@ use palisade_alerts::{
     state::Settings as AlertSettings,
 };
 use palisade_domain::{Slot, Workload};
+use palisade_peers::actor::OwnTree;
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
-    AlertCountsOf, ConditionReported, InstalledPoliciesOf, PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf,
-    RecordAccountOf, RecordTrace, SetPolicyInterval, SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared,
-    WorkloadNamed, WorkloadsOf,
+    AlertCountsOf, AlertSettingsChanged, ConditionReported, EndRecording, FollowNodes, InstalledPoliciesOf, NodesOf,
+    PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf, RecordAccountOf, RecordTrace, SetPolicyInterval,
+    SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
 };
 use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{Asker, BuildError, Kept, Outbox, Place, Supervisor};
 use palisade_world::{
-    AlertSink, Clock, Containers, Enforcement, LastGood, Membership, PasswdReader, PolicyDirectory, RecordSource,
+    AlertSink, Clock, Containers, Enforcement, LastGood, Link, Membership, PasswdReader, PolicyDirectory, RecordSource,
     TraceStore,
 };
 
@@ -71,6 +73,19 @@ pub struct Ports {
     pub outputs: Open<Outputs>,
     /// What a recorder needs; absent where nothing is recorded: then nobody is told for it, either.
     pub recording: Option<Open<Recording>>,
+    /// Links to other nodes; absent where none are asked for.
+    pub links: Option<Linked>,
+}
+
+/// Links that run, and what the actor of peers needs beside them.
+#[derive(Clone)]
+pub struct Linked {
+    /// To the other nodes.
+    pub link: Arc<dyn Link>,
+    /// This node's tree, once it stands.
+    pub tree: OwnTree,
+    /// Where the links run.
+    pub place: Arc<dyn Place>,
 }
 
 /// Where policies come from.
@@ -186,7 +201,9 @@ pub struct Outlets {
     pub visibility: [Outbox<SetVisibility>; 2],
     /// Who writes alerts.
     pub throttle: Outbox<SetThrottle>,
-    /// The same.
+    /// Who records, of both; nobody where nothing is recorded.
+    pub recorded: Option<Outbox<AlertSettingsChanged>>,
+    /// Who writes alerts.
     pub sinks: Outbox<SetSinks>,
     /// Who keeps conditions.
     pub conditions: Outbox<ConditionReported>,
@@ -213,6 +230,19 @@ pub struct Askers {
     pub records: Asker<RecordAccountOf>,
     /// The recorder; absent where nothing is recorded.
     pub recording: Option<Asker<RecordTrace>>,
+    /// The same.
+    pub end_recording: Option<Asker<EndRecording>>,
+    /// Peers; absent where there are no links.
+    pub nodes: Option<NodesAskers>,
+}
+
+/// Questions to the actor of peers.
+#[derive(Clone)]
+pub struct NodesAskers {
+    /// How they are.
+    pub nodes: Asker<NodesOf>,
+    /// Their alerts.
+    pub follow: Asker<FollowNodes>,
 }
 
 /// A tree that is ready to start.
@@ -221,6 +251,4 @@ pub struct Planted {
     pub supervisor: Supervisor,
     /// Asks it.
     pub askers: Askers,
-    /// Who keeps conditions, for what is added to it.
-    pub conditions: Outbox<ConditionReported>,
 }

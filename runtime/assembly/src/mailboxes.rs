@@ -3,6 +3,7 @@
 use palisade_alerts::Alerts;
 use palisade_enforcer::Roster;
 use palisade_health::Health;
+use palisade_peers::Peers;
 use palisade_policy_compiler::actor::PolicyCompiler;
 use palisade_policy_keeper::PolicyKeeper;
 use palisade_probe::Probe;
@@ -23,11 +24,12 @@ pub struct Mailboxes {
     pub keeper: MailboxOf<PolicyKeeper>,
     pub probe: MailboxOf<Probe>,
     pub recorder: Option<MailboxOf<Recorder>>,
+    pub peers: Option<MailboxOf<Peers>>,
 }
 
 impl Mailboxes {
-    /// All of them, empty; that of the recorder only where one is.
-    pub fn new(records: bool) -> Self {
+    /// All of them, empty; those of the recorder and of peers only where one is.
+    pub fn new(records: bool, links: bool) -> Self {
         Self {
             // Reports coalesce by name, and come from each of up to 4,096 enforcers at once after a change.
             health: MailboxOf::new("health", 8192),
@@ -42,6 +44,8 @@ impl Mailboxes {
             probe: MailboxOf::new("probe", 64),
             // Few, so that the probe never waits for it: what finds no room is shed, and the trace says so. Facts coalesce before it.
             recorder: records.then(|| MailboxOf::new("recorder", palisade_recorder::actor::MAILBOX)),
+            // Questions of the admin endpoint.
+            peers: links.then(|| MailboxOf::new("peers", 64)),
         }
     }
 }

@@ -5,14 +5,15 @@ use std::{iter, num::NonZeroUsize, sync::Arc, time::Duration};
 use actix::{Handler, Message};
 use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_protocol::{
-    ConditionReported, PolicyAnnounced, PolicyDocumentsChanged, PolicyInstalled, PolicySetChanged, SetPolicyInterval,
-    SetPostures, SetVisibility, VisibilityChanged, WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadPlaced,
+    AlertSettingsChanged, ConditionReported, PolicyAnnounced, PolicyDocumentsChanged, PolicyInstalled,
+    PolicySetChanged, SetPolicyInterval, SetPostures, SetVisibility, UserNamesRead, VisibilityChanged,
+    WorkloadAppeared, WorkloadGone, WorkloadNamed, WorkloadPlaced,
 };
 use palisade_recorder::Recorder;
 use palisade_supervision::{Child, Outbox, Overflow, Strategy, Supervisor};
 
 use crate::{
-    Askers, ENFORCERS, Outlets, Places, Planted, Ports, Settings, children,
+    Askers, ENFORCERS, NodesAskers, Outlets, Places, Planted, Ports, Settings, children,
     mailboxes::{Mailboxes, SLOTS},
 };
 
@@ -27,7 +28,7 @@ pub fn plant<C: Child>(
     places: &Places,
     configuration: impl FnOnce(Outlets) -> C,
 ) -> Planted {
-    let boxes = Mailboxes::new(ports.recording.is_some());
+    let boxes = Mailboxes::new(ports.recording.is_some(), ports.links.is_some());
     let askers = askers(&boxes, ports);
     let conditions = boxes.health.address().outbox(each(2 * SLOTS, |report: &ConditionReported| hash(&report.name)));
     let configuration = configuration(outlets(&boxes, settings, &conditions));
@@ -49,6 +50,10 @@ pub fn plant<C: Child>(
         interval: settings.live.lock().policy_interval,
     };
 
+    // One file that was read does not stand for another.
+    let user_names = |fact: &UserNamesRead| u64::from(fact.slot.0);
+    let users = to_recorder(&boxes, each(SLOTS, user_names));
+
     let enforcers = Supervisor::new(ENFORCERS).intensity(ENFORCER_RESTARTS, Duration::from_secs(60));
     let roster = children::roster(settings, boxes.roster, &enforcers, places, enforcer_wiring);
     let mut enforcement = Supervisor::new("enforcement").strategy(Strategy::OneForAll).child(enforcers).child(roster);
@@ -59,12 +64,13 @@ pub fn plant<C: Child>(
     let keeper = children::keeper(settings, ports, boxes.keeper, keeper_wiring);
     let enforcement = enforcement.child(keeper.place(Arc::clone(&places.policies)));
 
+    let alerts = children::alerts(settings, ports, boxes.alerts, users, conditions.clone());
     let supervisor = Supervisor::new("palisade")
         .seed(settings.jitter_seed)
         .child(children::health(settings, ports, boxes.health))
         .child(configuration)
         .child(children::compiler(ports, boxes.compiler).place(Arc::clone(&places.compile)))
-        .child(children::alerts(settings, ports, boxes.alerts, conditions.clone()).place(Arc::clone(&places.alerts)));
+        .child(alerts.place(Arc::clone(&places.alerts)));
     let supervisor = match (&ports.recording, boxes.recorder) {
         (Some(open), Some(mailbox)) => {
             let account = askers.records.clone();
@@ -76,7 +82,14 @@ pub fn plant<C: Child>(
     let supervisor = supervisor
         .child(enforcement)
         .child(children::probe(ports, boxes.probe, probe_wiring).place(Arc::clone(&places.probe)));
-    Planted { supervisor, askers, conditions }
+    let supervisor = match (&ports.links, boxes.peers) {
+        (Some(linked), Some(mailbox)) => {
+            let peers = children::peers(ports, linked, mailbox, askers.alerts.clone(), conditions);
+            supervisor.child(peers.place(Arc::clone(&linked.place)))
+        }
+        _ => supervisor,
+    };
+    Planted { supervisor, askers }
 }
 
 fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
@@ -90,6 +103,11 @@ fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
         processes: boxes.alerts.address().asker(),
         records: boxes.probe.address().asker(),
         recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
+        end_recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
+        nodes: boxes
+            .peers
+            .as_ref()
+            .map(|peers| NodesAskers { nodes: peers.address().asker(), follow: peers.address().asker() }),
     }
 }
 
@@ -98,6 +116,7 @@ fn outlets(boxes: &Mailboxes, settings: &Settings, conditions: &Outbox<Condition
     Outlets {
         visibility: [roster.outbox(each(1, |_: &SetVisibility| 0)), alerts.outbox(each(1, |_: &SetVisibility| 0))],
         throttle: alerts.outbox(each(1, |_: &SetThrottle| 0)),
+        recorded: to_recorder(boxes, each(1, |_: &AlertSettingsChanged| 0)),
         sinks: alerts.outbox(each(1, |_: &SetSinks| 0)),
         postures: boxes.keeper.address().outbox(each(1, |_: &SetPostures| 0)),
         policy_interval: boxes.keeper.address().outbox(each(1, |_: &SetPolicyInterval| 0)),

@@ -223,16 +223,29 @@ impl KernelAdapter {
         });
         let last_generation =
             (0..layout::SLOTS).map(|slot| programs.slots.installed(Slot(slot)).0).max().unwrap_or_default();
-        let in_force: Vec<Slot> = (0..layout::SLOTS)
+        let used: Vec<Slot> = (0..layout::SLOTS)
             .map(Slot)
-            // One that no policy selected has a generation all the same.
-            .filter(|slot| programs.slots.installed(*slot) != (Generation::default(), PolicyNumber::NONE))
+            // One that no policy selected has a generation all the same, and one without is seen.
+            .filter(|slot| {
+                programs.slots.installed(*slot) != (Generation::default(), PolicyNumber::NONE)
+                    || programs.slots.visibility(*slot) != 0
+            })
             .collect();
         let stands = |slot: &Slot| strangers.contains(slot) || (*slot == Slot::HOST && self.config.holds_host);
         let mut left_behind = programs.cgroups.roots().unwrap_or_default();
-        for slot in in_force.into_iter().filter(|slot| !stands(slot)) {
-            programs.clear(slot);
-            left_behind.push(LeftBehind { slot, cgroup: None });
+        let released = (0..layout::SLOTS).map(Slot).filter_map(|slot| Some((slot, programs.slots.released(slot)?)));
+        let released = released.filter(|(slot, _)| !stands(slot));
+        left_behind.extend(released.map(|(slot, at)| LeftBehind { slot, cgroup: None, released: Some(at) }));
+        for slot in used.into_iter().filter(|slot| !stands(slot)) {
+            if slot == Slot::HOST {
+                programs.clear(slot);
+                continue;
+            }
+            // It rests from now on, also for a runtime after this one.
+            if let Err(error) = programs.release(slot) {
+                tracing::warn!(%slot, %error, "what a workload that is gone had in the kernel stays");
+            }
+            left_behind.push(LeftBehind { slot, cgroup: None, released: None });
         }
         self.detach_all_but(&strangers);
         let mut state = self.state();
@@ -529,6 +542,7 @@ impl Enforcement for KernelAdapter {
             }
             self.admit_cgroup(programs, &mut state, membership)?;
             programs.slots.set_flags(slot, self.fail_flag(), layout::SLOT_FAIL_BLOCK);
+            programs.slots.set_released(slot, 0);
             let seen = if slot == Slot::HOST { self.config.host_visibility } else { self.config.visibility };
             programs.slots.set_visibility(slot, visibility::kinds_of(seen));
         }

@@ -75,7 +75,7 @@ impl Cgroups {
     /// The cgroups that runtimes made, with their slots: not those that workloads made below them.
     pub fn roots(&self) -> io::Result<Vec<LeftBehind>> {
         let entries = self.entries()?.into_iter().filter(|(_, _, by_workload)| !by_workload);
-        Ok(entries.map(|(cgroup, slot, _)| LeftBehind { slot, cgroup: Some(cgroup) }).collect())
+        Ok(entries.map(|(cgroup, slot, _)| LeftBehind { slot, cgroup: Some(cgroup), released: None }).collect())
     }
 
     pub fn of_slot(&self, slot: Slot) -> io::Result<Vec<CgroupId>> {

@@ -36,6 +36,8 @@ pub struct Slot {
     pub flags: u32,
     /// Bit n: records of kind n are wanted.
     pub visibility: u64,
+    /// Boot time of its release; 0: it is somebody's, or was never.
+    pub released_ns: u64,
 }
 
 /// `struct pal_observation`: what holds for all observation, mapped and written word by word.
@@ -198,7 +200,7 @@ impl PolicyNumber {
 }
 
 const _: () = {
-    assert!(size_of::<Slot>() == 24);
+    assert!(size_of::<Slot>() == 32);
     assert!(size_of::<Observation>() == 48);
     assert!(size_of::<Task>() == 40);
     assert!(size_of::<Asked>() == 32);

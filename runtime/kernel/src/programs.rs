@@ -115,9 +115,10 @@ impl Programs {
         self.pool.release(before);
     }
 
-    /// Forgets the slot and its cgroups and mounts.
+    /// Forgets the slot and its cgroups and mounts. When this was outlives the process: records of who had it may still be unread.
     pub fn release(&self, slot: Slot) -> io::Result<()> {
         self.clear(slot);
+        self.slots.set_released(slot, boot_ns());
         self.cgroups.forget(slot).and(self.mount_table.forget(slot))
     }
 
@@ -172,6 +173,11 @@ impl Programs {
         let pool = self.pool.lock();
         KernelMemory { blobs: pool.memory(), blob_count: pool.count(), maps }
     }
+}
+
+/// As records are stamped.
+fn boot_ns() -> u64 {
+    u64::try_from(crate::sys::boot_time().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn refuses(object: &LoadedObject, program: &str) -> bool {

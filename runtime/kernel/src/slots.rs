@@ -13,6 +13,7 @@ use std::{
 };
 
 use palisade_domain::{Generation, Slot};
+use palisade_world::BootNanos;
 
 use crate::{
     layout::{self, PolicyNumber},
@@ -37,14 +38,14 @@ impl SlotTable {
     fn word32(&self, slot: Slot, offset: usize) -> Option<&AtomicU32> {
         let at = self.address(slot, offset)?;
         // SAFETY: `address` gave a place within the mapping, which lives as long as the borrow of `self`. Mappings begin at a page, a
-        // slot has 24 bytes and the callers' offsets are of u32 fields: aligned to 4. Nothing of this process accesses a slot but
+        // slot has 32 bytes and the callers' offsets are of u32 fields: aligned to 4. Nothing of this process accesses a slot but
         // through these atomics; the programs in the kernel only read.
         Some(unsafe { AtomicU32::from_ptr(at.cast()) })
     }
 
     fn word64(&self, slot: Slot, offset: usize) -> Option<&AtomicU64> {
         let at = self.address(slot, offset)?;
-        // SAFETY: as for `word32`; the callers' offsets are of u64 fields of a slot of 24 bytes: aligned to 8.
+        // SAFETY: as for `word32`; the callers' offsets are of u64 fields of a slot of 32 bytes: aligned to 8.
         Some(unsafe { AtomicU64::from_ptr(at.cast()) })
     }
 
@@ -94,9 +95,31 @@ impl SlotTable {
         self.observation.want_anywhere(self.observation.wanted_anywhere() | kinds);
         let before = word.swap(kinds, Ordering::AcqRel);
         if before & !kinds != 0 {
-            let all = (0..layout::SLOTS).filter_map(|slot| self.word64(Slot(slot), OFFSET));
-            self.observation.want_anywhere(all.fold(0, |wanted, word| wanted | word.load(Ordering::Acquire)));
+            let all = (0..layout::SLOTS).map(|slot| self.visibility(Slot(slot)));
+            self.observation.want_anywhere(all.fold(0, |wanted, kinds| wanted | kinds));
         }
+    }
+
+    /// When it was released, nanoseconds since boot: 0 for one that is somebody's from now on.
+    pub fn set_released(&self, slot: Slot, boot_ns: u64) {
+        if let Some(word) = self.released_word(slot) {
+            word.store(boot_ns, Ordering::Release);
+        }
+    }
+
+    /// When it was released, if it was and nobody has it since.
+    pub fn released(&self, slot: Slot) -> Option<BootNanos> {
+        let boot_ns = self.released_word(slot)?.load(Ordering::Acquire);
+        (boot_ns != 0).then_some(BootNanos(boot_ns))
+    }
+
+    /// Which kinds of records are wanted.
+    pub fn visibility(&self, slot: Slot) -> u64 {
+        self.word64(slot, std::mem::offset_of!(layout::Slot, visibility)).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn released_word(&self, slot: Slot) -> Option<&AtomicU64> {
+        self.word64(slot, std::mem::offset_of!(layout::Slot, released_ns))
     }
 
     /// Makes void what tasks have kept of the slot.

@@ -184,9 +184,13 @@ fn host_adapter_policy_stands_through_a_restart_that_numbers_slots_differently()
     let mut left = second.left_behind();
     left.sort_by_key(|left| left.slot);
     let lives = |slot: u32| cgroups[slot as usize - 1].membership(slot).cgroup;
-    let expected = [1, 2, 3].map(|slot| LeftBehind { slot: Slot(slot), cgroup: lives(slot) });
+    let expected = [1, 2, 3].map(|slot| LeftBehind { slot: Slot(slot), cgroup: lives(slot), released: None });
     assert_eq!(left[..3], expected, "whose they are");
-    assert_eq!(left[3..], [LeftBehind { slot: Slot(4), cgroup: None }], "records of it may still be on their way");
+    assert_eq!(
+        left[3..],
+        [LeftBehind { slot: Slot(4), cgroup: None, released: None }],
+        "records of it may still be on their way"
+    );
     assert_eq!(second.last_generation(), Generation(5));
     // The same workloads under other numbers: each slot of the old run is wanted by another workload of the new one.
     for (slot, number) in [(2_u32, 0_usize), (3, 1), (1, 2)] {

@@ -72,6 +72,8 @@ pub enum Described {
         issuer: String,
         /// When.
         made: UnixNanos,
+        /// By when there is to be a newer one, where it says so.
+        due: Option<UnixNanos>,
         /// Serial numbers, hexadecimal.
         serials: Vec<String>,
     },
@@ -123,21 +125,35 @@ pub fn revoke(by: &Issued, list: &str, certificate: &str, now: UnixNanos) -> Res
     if revoked.issuer() != authority.subject() || revoked.verify_signature(Some(authority.public_key())).is_err() {
         return Err(AuthorityError::NotOurs(revoked.issuer().to_string()));
     }
-    let before = pem(list.as_bytes(), "the revocation list")?;
-    let (_, before) =
-        CertificateRevocationList::from_der(&before.contents).map_err(unreadable("the revocation list"))?;
-    let number = before.crl_number().and_then(|number| number.to_u64_digits().first().copied()).unwrap_or(0) + 1;
-    let entry = |serial: &[u8], time| RevokedCertParams {
-        serial_number: SerialNumber::from_slice(serial),
-        revocation_time: time,
-        reason_code: None,
-        invalidity_date: None,
-    };
-    let kept = before.iter_revoked_certificates().filter(|one| one.raw_serial() != revoked.raw_serial());
-    let mut entries: Vec<RevokedCertParams> =
-        kept.map(|one| entry(one.raw_serial(), one.revocation_date.to_datetime())).collect();
-    entries.push(entry(revoked.raw_serial(), at(now)));
+    let (mut entries, number) = entries_after(list)?;
+    let serial = SerialNumber::from_slice(revoked.raw_serial());
+    entries.retain(|one| one.serial_number != serial);
+    entries.push(entry(serial, at(now)));
     signed_list(&issuer, entries, number, now)
+}
+
+/// The authority's list with what is on it, and a new date.
+///
+/// # Errors
+/// Something cannot be read, or the list cannot be signed.
+pub fn renew_list(by: &Issued, list: &str, now: UnixNanos) -> Result<String, AuthorityError> {
+    let (entries, number) = entries_after(list)?;
+    signed_list(&issuer(by)?, entries, number, now)
+}
+
+/// What is on a list, and the number of the one after it.
+fn entries_after(list: &str) -> Result<(Vec<RevokedCertParams>, u64), AuthorityError> {
+    let list = pem(list.as_bytes(), "the revocation list")?;
+    let (_, list) = CertificateRevocationList::from_der(&list.contents).map_err(unreadable("the revocation list"))?;
+    let number = list.crl_number().and_then(|number| number.to_u64_digits().first().copied()).unwrap_or(0) + 1;
+    let entries = list
+        .iter_revoked_certificates()
+        .map(|one| entry(SerialNumber::from_slice(one.raw_serial()), one.revocation_date.to_datetime()));
+    Ok((entries.collect(), number))
+}
+
+fn entry(serial_number: SerialNumber, revocation_time: OffsetDateTime) -> RevokedCertParams {
+    RevokedCertParams { serial_number, revocation_time, reason_code: None, invalidity_date: None }
 }
 
 /// What each part of a file says.
@@ -186,8 +202,15 @@ fn revocations(part: &Pem) -> Result<Described, AuthorityError> {
     Ok(Described::Revocations {
         issuer: list.issuer().to_string(),
         made: unix(list.last_update().timestamp()),
+        due: list.next_update().map(|due| unix(due.timestamp())),
         serials: list.iter_revoked_certificates().map(|one| hex(one.raw_serial())).collect(),
     })
+}
+
+/// Who made a revocation list (DER), and by when there is to be a newer one, where it says so.
+pub(crate) fn list_due(list: &[u8]) -> Option<(String, UnixNanos)> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    Some((list.issuer().to_string(), unix(list.next_update()?.timestamp())))
 }
 
 /// When a certificate (DER) ends.

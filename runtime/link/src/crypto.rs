@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+pub use rustls::crypto::CryptoProvider;
 
 /// How it is in production.
 #[must_use]

@@ -1,5 +1,7 @@
 //! How a connection ends, as both sides say it.
 
+use std::net::SocketAddr;
+
 use palisade_domain::Refusal;
 use palisade_wire::frame::{self, LONGEST_REASON};
 use quinn::{Connection, ConnectionError, VarInt};
@@ -14,6 +16,8 @@ const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
 pub(crate) enum Ended {
     /// One side does not want the other.
     Refused { why: Refusal, said: String, by_us: bool },
+    /// Another node took the link: it goes by our name.
+    TakenOver(String),
     /// It broke, or the peer went.
     Out(String),
 }
@@ -28,6 +32,9 @@ impl Ended {
         match error {
             ConnectionError::ApplicationClosed(close) => {
                 let said = text(&close.reason);
+                if close.error_code == VarInt::from_u32(frame::TAKEN_OVER) {
+                    return Self::TakenOver(said);
+                }
                 match frame::of_close_code(close.error_code.into_inner()) {
                     Some(why) => Self::Refused { why, said, by_us: false },
                     None => Self::Out(said),
@@ -65,6 +72,12 @@ fn text(reason: &[u8]) -> String {
 /// Refuses the peer; it is told why.
 pub(crate) fn refuse(connection: &Connection, why: Refusal, said: &str) {
     connection.close(VarInt::from_u32(frame::close_code(why)), cut(said));
+}
+
+/// Ends a connection in whose place there is another of the same peer.
+pub(crate) fn take_over(connection: &Connection, by: SocketAddr) {
+    let said = format!("a newer connection took over, from {by}");
+    connection.close(VarInt::from_u32(frame::TAKEN_OVER), cut(&said));
 }
 
 /// Ends a connection that is no longer wanted, of a peer that is.

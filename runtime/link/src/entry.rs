@@ -3,28 +3,29 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use bytes::Bytes;
 use palisade_domain::{NodeName, UnixNanos};
-use palisade_wire::frame::{Digest, Place, Run};
-use palisade_world::{LinkCounts, LinkState, Peer};
+use palisade_wire::frame::{Place, Run};
+use palisade_world::{Doubled, LinkCounts, LinkState, Peer};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     ended::Ended,
     inbound::Inbound,
-    outbound::{Queue, Resumed},
+    links::held,
+    lives::Lives,
+    outbound::{Piece, Queue, Resumed},
+    session::BATCH_BYTES,
 };
 
 /// See the module.
 pub(crate) struct Entry {
     pub(crate) name: NodeName,
-    /// Where it is dialled; none of one that only dials.
-    pub(crate) dial: Option<SocketAddr>,
     /// Room for what came and was not yet asked for, in bytes.
     pub(crate) inbox: Arc<Semaphore>,
     /// Something waits to be written.
@@ -37,11 +38,14 @@ pub(crate) struct Entry {
     pub(crate) untold: Notify,
     queue: Mutex<Queue>,
     inbound: Mutex<Inbound>,
+    lives: Mutex<Lives>,
     view: Mutex<View>,
     counts: Counters,
 }
 
 struct View {
+    /// Where it is dialled; none of one that only dials.
+    dial: Option<SocketAddr>,
     state: LinkState,
     address: Option<SocketAddr>,
 }
@@ -55,11 +59,6 @@ struct Counters {
     linked: AtomicU64,
 }
 
-/// Nothing panics while it holds one of these; a step that did would leave counts, no broken lists.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Entry {
     pub(crate) fn new(
         name: NodeName,
@@ -70,15 +69,15 @@ impl Entry {
     ) -> Self {
         Self {
             name,
-            dial,
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             unwritten: Notify::new(),
             room: Notify::new(),
             renew: Notify::new(),
             untold: Notify::new(),
-            queue: Mutex::new(Queue::new(run, queue_bytes)),
+            queue: Mutex::new(Queue::new(run, queue_bytes, BATCH_BYTES)),
             inbound: Mutex::default(),
-            view: Mutex::new(View { state: LinkState::Connecting, address: dial }),
+            lives: Mutex::default(),
+            view: Mutex::new(View { dial, state: LinkState::Connecting, address: dial }),
             counts: Counters::default(),
         }
     }
@@ -103,9 +102,9 @@ impl Entry {
     }
 
     /// The next batch to write, as soon as there is one.
-    pub(crate) async fn next_batch(&self, target: usize, into: &mut Vec<Bytes>) -> (u64, Digest) {
+    pub(crate) async fn next_batch(&self) -> Piece {
         loop {
-            if let Some(next) = held(&self.queue).next(target, into) {
+            if let Some(next) = held(&self.queue).next() {
                 return next;
             }
             self.unwritten.notified().await;
@@ -114,12 +113,7 @@ impl Entry {
 
     /// The peer has all up to here.
     pub(crate) fn taken_by_peer(&self, run: Run, sequence: u64) {
-        let made_room = {
-            let mut queue = held(&self.queue);
-            let before = queue.last().sequence;
-            let made_room = queue.taken(run, sequence);
-            made_room.then_some(before.min(sequence))
-        };
+        let made_room = held(&self.queue).taken(run, sequence);
         if let Some(sequence) = made_room {
             self.counts.taken.fetch_max(sequence, Ordering::Relaxed);
             self.room.notify_waiters();
@@ -138,14 +132,55 @@ impl Entry {
         step(&mut held(&self.inbound))
     }
 
+    /// The peer numbers by this run, and is there.
+    pub(crate) fn hear_life(&self, run: Run, address: SocketAddr, now: UnixNanos) {
+        let doubled = held(&self.lives).hear(run, address, now);
+        self.say_doubled(doubled);
+    }
+
+    /// It is two, at these addresses.
+    pub(crate) fn hear_both(&self, addresses: [SocketAddr; 2], now: UnixNanos) {
+        let doubled = held(&self.lives).both(addresses, now);
+        self.say_doubled(doubled);
+    }
+
+    fn say_doubled(&self, doubled: Option<Doubled>) {
+        if let Some(doubled) = doubled {
+            tracing::error!(peer = %self.name, times = doubled.times, "{doubled}");
+        }
+    }
+
+    /// The newest life of the peer, and how many times one was heard.
+    pub(crate) fn newest_life(&self) -> (Option<Run>, u64) {
+        held(&self.lives).newest()
+    }
+
     pub(crate) fn count_received(&self, messages: u64) {
         self.counts.received.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// The peer that only dials is known by where it last dialled from.
     pub(crate) fn dialled_from(&self, address: SocketAddr) {
-        if self.dial.is_none() {
-            held(&self.view).address = Some(address);
+        let mut view = held(&self.view);
+        if view.dial.is_none() {
+            view.address = Some(address);
+        }
+    }
+
+    /// Where it is dialled; none of one that only dials.
+    pub(crate) fn dial(&self) -> Option<SocketAddr> {
+        held(&self.view).dial
+    }
+
+    /// From now on it is dialled there.
+    pub(crate) fn dial_at(&self, address: SocketAddr) {
+        let before = {
+            let mut view = held(&self.view);
+            view.address = Some(address);
+            view.dial.replace(address)
+        };
+        if before != Some(address) {
+            self.renew.notify_one();
         }
     }
 
@@ -178,6 +213,9 @@ impl Entry {
         };
         let state = match ended {
             Ended::Refused { why, said, by_us } => LinkState::Refused { why, said, by_us, since },
+            Ended::TakenOver(said) => {
+                LinkState::Out { why: format!("{said}: another node has a copy of this node's certificate"), since }
+            }
             Ended::Out(why) => LinkState::Out { why, since },
         };
         (view.state != state).then(|| {
@@ -186,7 +224,7 @@ impl Entry {
         })
     }
 
-    pub(crate) fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self, now: UnixNanos) -> Peer {
         let (waiting, most) = held(&self.queue).bytes();
         let counts = LinkCounts {
             sent: self.counts.sent.load(Ordering::Relaxed),
@@ -202,9 +240,10 @@ impl Entry {
         Peer {
             name: self.name.clone(),
             address: view.address,
-            dialled: self.dial.is_some(),
+            dialled: view.dial.is_some(),
             state: view.state.clone(),
             counts,
+            doubled: held(&self.lives).doubled(now),
         }
     }
 }

@@ -97,7 +97,16 @@ pub(crate) async fn welcome(
     taken: Option<Place>,
 ) -> Result<(), Ended> {
     let frame = Frame::Welcome(Welcome { version, name: shared.name.clone(), taken });
-    stream::write(tell, &frame).await.map_err(|error| Ended::of_connection(connection, &error))
+    say(connection, tell, &frame).await
+}
+
+/// Writes what a handshake says. Who gives the stream no room is waited for no longer than who says nothing: while it is, the link that it had
+/// is looked at by nobody.
+async fn say(connection: &Connection, tell: &mut SendStream, frame: &Frame) -> Result<(), Ended> {
+    match tokio::time::timeout(WITHIN, stream::write(tell, frame)).await {
+        Ok(written) => written.map_err(|error| Ended::of_connection(connection, &error)),
+        Err(_) => Err(refused(connection, Refusal::Protocol, "it did not take the handshake in time".into())),
+    }
 }
 
 /// Says who we are to a node that we dialled, and hears what it has of us.
@@ -107,9 +116,13 @@ pub(crate) async fn greet(
     called: &palisade_domain::NodeName,
     taken: Option<Place>,
 ) -> Result<(Option<Place>, (SendStream, FrameReader)), Ended> {
-    let (mut tell, heard) = connection.open_bi().await.map_err(|error| Ended::of(&error))?;
+    let opened = tokio::time::timeout(WITHIN, connection.open_bi()).await;
+    let (mut tell, heard) = match opened {
+        Ok(opened) => opened.map_err(|error| Ended::of(&error))?,
+        Err(_) => return Err(refused(connection, Refusal::Protocol, "it permitted no stream in time".into())),
+    };
     let hello = Frame::Hello(Hello { versions: spoken(shared), name: shared.name.clone(), taken });
-    stream::write(&mut tell, &hello).await.map_err(|error| Ended::of_connection(connection, &error))?;
+    say(connection, &mut tell, &hello).await?;
     let mut heard = FrameReader::new(heard);
     let Frame::Welcome(welcome) = first(&mut heard, connection).await? else {
         return Err(refused(connection, Refusal::Protocol, "the first frame is no welcome".into()));

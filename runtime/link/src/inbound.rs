@@ -55,7 +55,7 @@ impl Inbound {
             match begins.sequence.checked_sub(taken.sequence) {
                 None => return Err(InboundError::Backwards { begins: begins.sequence, taken: taken.sequence }),
                 Some(0) if begins.digest != taken.digest => return Err(InboundError::Diverged(taken.sequence)),
-                Some(gap) => self.lost += gap,
+                Some(gap) => self.lost = self.lost.saturating_add(gap),
             }
         }
         self.taken = Some(begins);

@@ -11,6 +11,7 @@
 //!   ([`palisade_domain::Refusal`]). [`authority`] makes certificates for who has no authority; files made elsewhere do as well.
 //! - **Rotation**: certificate, key, authorities and lists are read again each second. New ones count for what links from then on; a link
 //!   that stands moves to a new connection, and is looked at by the new lists at once. What is not sound changes nothing, and is said.
+//! - **Lists**: a revocation list past its date still counts, and is said (see [`examine`]).
 //! - **Resumption**: each message has a number and a digest of all before it. On a new connection each side says what it last took, and the
 //!   other goes on from there: a broken connection loses and repeats nothing. A process that begins anew knows of no messages.
 //! - **Back-pressure**: `queue_bytes` wait here for a peer, QUIC's window and `inbox_bytes` at the peer; a sender waits or is refused.
@@ -26,9 +27,12 @@ mod credentials;
 pub mod crypto;
 mod ended;
 mod entry;
+pub mod examine;
 mod handshake;
 mod inbound;
 mod links;
+mod lives;
+mod machine;
 mod outbound;
 mod peer;
 mod quic;
@@ -36,10 +40,11 @@ mod rng;
 mod session;
 mod stream;
 mod verify;
+mod watched;
 
 pub use backoff::Backoff;
 pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError};
-pub use links::{LinkConfig, LinkError, Links, Ports};
+pub use links::{LinkConfig, LinkError, Links, NODE_BYTES, Ports};
 pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;
 

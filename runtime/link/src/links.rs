@@ -16,17 +16,18 @@ use palisade_wire::frame::{LONGEST_MESSAGE, Run, SPOKEN, Versions};
 use palisade_world::{Clock, Link, LinkEvent, LinkState, Peer, Rng, SendError, TurnedAway};
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime as _};
 use rustls::crypto::CryptoProvider;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
-    authority,
     backoff::Backoff,
     credentials::{CredentialSource, CredentialsError},
     ended::{self, Ended},
     entry::Entry,
+    examine,
     handshake::{self, Arrival, WITHIN},
     peer,
     quic::{EndpointKeys, Making, PortRuntime, PortSocket, Socket, Tls, Transport, WallClock},
+    watched::Watched,
 };
 
 /// Events that wait for a reader, beside the bound in bytes of each peer.
@@ -39,8 +40,6 @@ const UNPROVEN: usize = 8;
 const STRANGERS: usize = 16;
 /// Connections of one peer that wait to be taken up.
 const ARRIVALS: usize = 4;
-/// A certificate that ends within this is said to.
-const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How links behave.
 #[derive(Debug, Clone)]
@@ -82,6 +81,26 @@ impl Default for LinkConfig {
             read_every: Duration::from_secs(1),
             look_every: Duration::from_secs(30),
             spoken: SPOKEN,
+        }
+    }
+}
+
+/// Bytes that wait for one peer of a node, that came from it, and that are in QUIC's window: answers are some hundred KiB at most.
+pub const NODE_BYTES: usize = 512 << 10;
+
+impl LinkConfig {
+    /// As `palisade node` has it, and so each simulated node.
+    #[must_use]
+    pub fn of_node(peers: BTreeMap<NodeName, SocketAddr>, listens: bool) -> Self {
+        let usual = Self::default();
+        let window_bytes = u32::try_from(NODE_BYTES).unwrap_or(u32::MAX);
+        Self {
+            peers,
+            listens,
+            queue_bytes: NODE_BYTES,
+            inbox_bytes: NODE_BYTES,
+            transport: Transport { window_bytes, ..usual.transport },
+            ..usual
         }
     }
 }
@@ -129,8 +148,8 @@ pub(crate) struct Shared {
     pub(crate) name: NodeName,
     pub(crate) config: LinkConfig,
     pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) tls: watch::Sender<Arc<Tls>>,
-    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) tls: Watched<Arc<Tls>>,
+    pub(crate) closing: Watched<bool>,
     pub(crate) events: mpsc::Sender<Delivered>,
     making: Making,
     ports: Ports,
@@ -139,10 +158,12 @@ pub(crate) struct Shared {
     strangers: Mutex<VecDeque<TurnedAway>>,
     /// Why the credentials as they are now are not in force.
     trouble: Mutex<Option<String>>,
+    /// All that is wrong with the node's own credentials, in words; empty where nothing is.
+    troubles: Mutex<Vec<String>>,
 }
 
 /// A lock that nobody holds over an await, and within which nothing panics.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -177,7 +198,7 @@ impl Shared {
         held(&self.table).get(name).map(|(entry, _)| Arc::clone(entry))
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Err(gone) = self.ports.place.run(Box::new(move || Box::pin(task))) {
             tracing::debug!(%gone, "a task of a link comes too late");
         }
@@ -191,7 +212,7 @@ impl Shared {
         }
         if table.len() >= self.config.most_peers {
             // Room is made by who only ever dialled and has been out the longest.
-            let gone = table.iter().filter(|(_, (entry, _))| entry.dial.is_none());
+            let gone = table.iter().filter(|(_, (entry, _))| entry.dial().is_none());
             let gone = gone.filter_map(|(name, (entry, _))| entry.out_since().map(|since| (since, name.clone())));
             let (_, gone) = gone.min()?;
             table.remove(&gone);
@@ -204,6 +225,36 @@ impl Shared {
         drop(table);
         self.spawn(peer::run(Arc::clone(self), entry, arrivals));
         Some(door)
+    }
+
+    /// What is wrong with the node's own credentials, in words; empty where nothing is.
+    fn look_for_troubles(&self) -> Vec<String> {
+        let mut troubles: Vec<String> = held(&self.trouble).clone().into_iter().collect();
+        let (tls, now) = (self.tls.get(), self.now());
+        if let Some(ends) = examine::ends_soon(&tls.credentials, now) {
+            let text = ends.rfc3339();
+            troubles.push(match now >= ends {
+                true => format!("this node's certificate ended {text}: no node links to it"),
+                false => format!("this node's certificate ends {text}"),
+            });
+        }
+        troubles.extend(examine::late_lists(&tls.list_dates, now));
+        troubles
+    }
+
+    /// As they were when they were last looked for: lists are long, and who asks asks often.
+    fn told_troubles(&self) -> Vec<String> {
+        held(&self.troubles).clone()
+    }
+
+    /// Looks for them, and says what is new.
+    fn tell_troubles(&self) {
+        let now = self.look_for_troubles();
+        let before = std::mem::replace(&mut *held(&self.troubles), now.clone());
+        now.iter().filter(|said| !before.contains(said)).for_each(|said| tracing::warn!("{said}"));
+        if now.is_empty() && !before.is_empty() {
+            tracing::info!("certificates are sound again");
+        }
     }
 
     fn turned_away(&self, address: SocketAddr, why: Refusal, said: String, by_us: bool) {
@@ -232,6 +283,17 @@ pub struct Links {
     reader: tokio::sync::Mutex<mpsc::Receiver<Delivered>>,
 }
 
+/// Whether a node of this name can dial these.
+fn are_possible(peers: &BTreeMap<NodeName, SocketAddr>, own: &NodeName, most: usize) -> Result<(), LinkError> {
+    if peers.contains_key(own) {
+        return Err(LinkError::Itself(own.clone()));
+    }
+    if peers.len() > most {
+        return Err(LinkError::TooMany(peers.len(), most));
+    }
+    Ok(())
+}
+
 impl Links {
     /// Reads the credentials and begins: tasks run at the place from now on.
     ///
@@ -240,12 +302,7 @@ impl Links {
     pub fn start(config: LinkConfig, ports: Ports, socket: Socket) -> Result<Arc<Self>, LinkError> {
         let credentials = ports.credentials.read()?;
         let name = credentials.name().ok_or(CredentialsError::Nameless)?;
-        if config.peers.contains_key(&name) {
-            return Err(LinkError::Itself(name));
-        }
-        if config.peers.len() > config.most_peers {
-            return Err(LinkError::TooMany(config.peers.len(), config.most_peers));
-        }
+        are_possible(&config.peers, &name, config.most_peers)?;
         let making = Making {
             provider: Arc::clone(&ports.provider),
             clock: Arc::clone(&ports.clock),
@@ -259,8 +316,8 @@ impl Links {
             name,
             config,
             rng: Arc::clone(&ports.rng),
-            tls: watch::Sender::new(tls),
-            closing: watch::Sender::new(false),
+            tls: Watched::new(tls),
+            closing: Watched::new(false),
             events,
             making,
             ports,
@@ -268,7 +325,9 @@ impl Links {
             table: Mutex::default(),
             strangers: Mutex::default(),
             trouble: Mutex::default(),
+            troubles: Mutex::default(),
         });
+        shared.tell_troubles();
         // First of all tasks at its place: the others find the socket.
         shared.spawn(run(Arc::clone(&shared), socket));
         for (name, address) in shared.config.peers.clone() {
@@ -277,25 +336,35 @@ impl Links {
         Ok(Arc::new(Self { shared, reader: tokio::sync::Mutex::new(reader) }))
     }
 
-    /// What is wrong with the node's own credentials, in words; empty where nothing is.
-    fn own_troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> = held(&self.shared.trouble).clone().into_iter().collect();
-        let tls = Arc::clone(&self.shared.tls.borrow());
-        let ends = tls.credentials.chain.first().and_then(|own| authority::ends(own));
-        if let Some(ends) = ends {
-            let (now, text) = (self.shared.now(), ends.rfc3339());
-            if now >= ends {
-                troubles.push(format!("this node's certificate ended {text}: no node links to it"));
-            } else if ends.0 - now.0 < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX) {
-                troubles.push(format!("this node's certificate ends {text}"));
+    /// From now on these are dialled, and no others. Who is no longer among them is let go with what waits for it, and may still dial this
+    /// node; who is dialled elsewhere moves to a new connection, and loses nothing.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; where there is no room for all, those before in order of their names are dialled.
+    pub fn set_peers(&self, peers: &BTreeMap<NodeName, SocketAddr>) -> Result<(), LinkError> {
+        let (shared, most) = (&self.shared, self.shared.config.most_peers);
+        are_possible(peers, &shared.name, most)?;
+        held(&shared.table).retain(|name, (entry, _)| {
+            let stays = entry.dial().is_none() || peers.contains_key(name);
+            if !stays {
+                let waiting_bytes = entry.peer(shared.now()).counts.waiting_bytes;
+                tracing::info!(peer = %name, waiting_bytes, "no longer a peer: what waits for it is given up");
+            }
+            stays
+        });
+        for (name, address) in peers {
+            match shared.entry(name) {
+                Some(entry) => entry.dial_at(*address),
+                None if shared.door(name, Some(*address)).is_none() => return Err(LinkError::TooMany(most + 1, most)),
+                None => {}
             }
         }
-        troubles
+        Ok(())
     }
 
     /// Says goodbye to all peers and lets go of the socket; what the peers did not take is lost.
     pub async fn close(&self) {
-        let _ = self.shared.closing.send(true);
+        self.shared.closing.set(true);
         let endpoint = held(&self.shared.endpoint).take();
         if let Some(endpoint) = endpoint {
             endpoint.close(quinn::VarInt::from_u32(palisade_wire::frame::GOODBYE), b"the node stopped");
@@ -311,13 +380,13 @@ async fn run(shared: Arc<Shared>, socket: Socket) {
         Err(error) => {
             tracing::error!(%error, "no links: the socket cannot be used");
             *held(&shared.trouble) = Some(format!("the socket cannot be used: {error}"));
+            shared.tell_troubles();
             return;
         }
     }
-    let mut closing = shared.closing.subscribe();
     tokio::select! {
         biased;
-        () = peer::closed(&mut closing) => {}
+        () = peer::closed(&shared) => {}
         () = accept(&shared) => {}
         () = refresh(&shared) => {}
     }
@@ -329,7 +398,7 @@ fn endpoint(shared: &Shared, socket: Socket) -> io::Result<Endpoint> {
         Socket::Machine(socket) => runtime.wrap_udp_socket(socket)?,
         Socket::Port(port) => Arc::new(PortSocket(port)),
     };
-    let server = shared.config.listens.then(|| shared.tls.borrow().server.clone());
+    let server = shared.config.listens.then(|| shared.tls.get().server.clone());
     let config = shared.making.keys.endpoint(&shared.rng);
     Endpoint::new_with_abstract_socket(config, server, socket, runtime)
 }
@@ -361,7 +430,7 @@ async fn accept(shared: &Arc<Shared>) {
 
 async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
     let address = incoming.remote_address();
-    let tls = Arc::clone(&shared.tls.borrow());
+    let tls = shared.tls.get();
     let heard = async {
         let connecting = incoming.accept_with(Arc::new(tls.server.clone())).map_err(|error| Ended::of(&error))?;
         let connected = tokio::time::timeout(WITHIN, connecting).await;
@@ -372,7 +441,7 @@ async fn knock(shared: &Arc<Shared>, incoming: Incoming) {
     let arrival = match heard.await {
         Ok(arrival) => arrival,
         Err(Ended::Refused { why, said, by_us }) => return shared.turned_away(address, why, said, by_us),
-        Err(Ended::Out(why)) => {
+        Err(Ended::Out(why) | Ended::TakenOver(why)) => {
             tracing::debug!(%address, %why, "who dialled went away");
             return;
         }
@@ -397,21 +466,15 @@ async fn refresh(shared: &Shared) {
     loop {
         tokio::time::sleep(shared.config.read_every).await;
         let trouble = renew(shared).err();
-        let said = trouble
-            .as_ref()
+        *held(&shared.trouble) = trouble
             .map(|error| format!("certificates as they are now are not in force, the last good ones are: {error}"));
-        let before = std::mem::replace(&mut *held(&shared.trouble), said.clone());
-        match said {
-            Some(said) if before.as_ref() != Some(&said) => tracing::error!("{said}"),
-            None if before.is_some() => tracing::info!("certificates are sound again"),
-            _ => {}
-        }
+        shared.tell_troubles();
     }
 }
 
 fn renew(shared: &Shared) -> Result<(), CredentialsError> {
     let read = shared.ports.credentials.read()?;
-    if shared.tls.borrow().credentials == read {
+    if shared.tls.get().credentials == read {
         return Ok(());
     }
     if read.name().as_ref() != Some(&shared.name) {
@@ -423,7 +486,7 @@ fn renew(shared: &Shared) -> Result<(), CredentialsError> {
     if let (Some(endpoint), true) = (shared.endpoint(), shared.config.listens) {
         endpoint.set_server_config(Some(tls.server.clone()));
     }
-    shared.tls.send_replace(tls);
+    shared.tls.set(tls);
     tracing::info!("other certificates are in force");
     Ok(())
 }
@@ -435,7 +498,8 @@ impl Link for Links {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        held(&self.shared.table).values().map(|(entry, _)| entry.peer()).collect()
+        let now = self.shared.now();
+        held(&self.shared.table).values().map(|(entry, _)| entry.peer(now)).collect()
     }
 
     fn turned_away(&self) -> Vec<TurnedAway> {
@@ -443,7 +507,7 @@ impl Link for Links {
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.own_troubles()
+        self.shared.told_troubles()
     }
 
     fn try_send(&self, peer: &NodeName, message: Bytes) -> Result<(), SendError> {
@@ -451,7 +515,7 @@ impl Link for Links {
         if message.len() > LONGEST_MESSAGE {
             return Err(SendError::TooLong);
         }
-        if *self.shared.closing.borrow() {
+        if self.shared.closing.get() {
             return Err(SendError::Closed);
         }
         entry.push(message).map_err(|_| {
@@ -466,16 +530,15 @@ impl Link for Links {
             return Err(SendError::TooLong);
         }
         // The usual case waits for nothing, and sets nothing up to wait by.
-        let mut message = match *self.shared.closing.borrow() {
+        let mut message = match self.shared.closing.get() {
             true => return Err(SendError::Closed),
             false => match entry.push(message) {
                 Ok(()) => return Ok(()),
                 Err(back) => back,
             },
         };
-        let mut closing = self.shared.closing.subscribe();
         loop {
-            if *closing.borrow_and_update() {
+            if self.shared.closing.get() {
                 return Err(SendError::Closed);
             }
             // Listen first, then look: a notice reaches a future from the moment it is made.
@@ -487,18 +550,17 @@ impl Link for Links {
             tokio::select! {
                 biased;
                 () = room => {}
-                _ = closing.changed() => {}
+                () = peer::closed(&self.shared) => {}
             }
         }
     }
 
     async fn next(&self) -> Option<LinkEvent> {
-        let mut closing = self.shared.closing.subscribe();
         let mut reader = self.reader.lock().await;
         tokio::select! {
             biased;
             delivered = reader.recv() => delivered.map(|delivered| delivered.event),
-            () = peer::closed(&mut closing) => None,
+            () = peer::closed(&self.shared) => None,
         }
     }
 }

@@ -4,21 +4,20 @@
 //! newer connection takes over from an older one without a gap: both sides stop writing on the old one before they say on the new one
 //! where they are, and the old is closed when that is answered.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use palisade_wire::frame::{Place, Run};
 use quinn::Connection;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    backoff::Backoff,
     ended::{self, Ended},
     entry::Entry,
     handshake::{self, Arrival, WITHIN},
     inbound::Inbound,
     links::Shared,
+    lives::SAID_FOR,
     outbound::Resumed,
     session::{self, Session},
     verify::Side,
@@ -29,8 +28,15 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// A link that stood this long starts its delays anew.
 const STOOD: Duration = Duration::from_secs(10);
 
-/// Why an older connection is closed.
-const TAKEN_OVER: &str = "a newer connection took over";
+/// Between two looks at a connection that is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// Twice as often as that, an idle connection is kept alive.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+/// Between a link and the next connection in its place, at least.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// Delays of who finds that another node goes by its name: they would take the link from each other for ever, each as fast as it dials.
+const DISPLACED: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(300) };
 
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -73,6 +79,11 @@ struct Task {
     dial: Option<Dial>,
     dial_at: Option<Instant>,
     failures: u32,
+    /// How often another node took the link, one after the other.
+    displaced: u32,
+    /// The connection that was replaced last, as long as it is still listened to. There is one at most: a peer that dials again and again would
+    /// fill the memory with what it sends on those before.
+    retired: Option<Connection>,
 }
 
 /// Polls what there is; never ready where there is nothing.
@@ -92,8 +103,8 @@ async fn step(dial: Option<&mut Dial>) -> Step {
 }
 
 /// The links are to close, or are no more.
-pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
+pub(crate) async fn closed(shared: &Shared) {
+    shared.closing.until(|closing| *closing).await;
 }
 
 async fn until(at: Option<Instant>) {
@@ -105,14 +116,14 @@ async fn until(at: Option<Instant>) {
 
 /// Runs until the links are closed.
 pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mpsc::Receiver<Arrival>) {
-    let dial_at = entry.dial.map(|_| Instant::now());
-    let mut closing = shared.closing.subscribe();
-    let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0 };
+    let dial_at = entry.dial().map(|_| Instant::now());
+    let links = Arc::clone(&shared);
+    let mut task = Task { shared, entry, current: None, dial: None, dial_at, failures: 0, displaced: 0, retired: None };
     loop {
         let may_dial = task.dial.is_none();
         tokio::select! {
             biased;
-            () = closed(&mut closing) => break,
+            () = closed(&links) => break,
             arrival = arrivals.recv() => match arrival {
                 Some(arrival) => task.arrived(arrival).await,
                 // Its place in the table went to another.
@@ -123,20 +134,56 @@ pub(crate) async fn run(shared: Arc<Shared>, entry: Arc<Entry>, mut arrivals: mp
                 Step::Greeted(greeted) => task.greeted(greeted),
             },
             ended = some(task.current.as_mut().map(|current| &mut current.running)) => task.ended(ended),
-            () = task.entry.renew.notified() => task.dial_at = task.entry.dial.map(|_| Instant::now()),
+            () = task.entry.renew.notified() => task.renew(),
             () = until(task.dial_at), if may_dial => task.begin_dial(),
         }
     }
     if let Some(current) = task.current {
-        ended::goodbye(&current.connection, "the node stopped");
+        let stops = links.closing.get();
+        ended::goodbye(&current.connection, if stops { "the node stopped" } else { "it is no longer a peer there" });
     }
 }
 
+/// Whether a connection still answers while its peer's name has begun another life elsewhere. A node that began anew has forgotten the
+/// keys of its old connections, so silence is the usual answer.
+async fn is_another(entry: &Entry, old: &Connection, before: (Option<Run>, u64)) -> bool {
+    let heard = async {
+        while entry.newest_life().1 == before.1 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let heard = tokio::time::timeout(WITHIN, heard).await;
+    if heard.is_err() || entry.newest_life().0 == before.0 || old.close_reason().is_some() {
+        return false;
+    }
+    // What was on its way when it ended comes within this.
+    tokio::time::sleep(ON_ITS_WAY).await;
+    let datagrams = old.stats().udp_rx.datagrams;
+    let answers = async {
+        while old.close_reason().is_none() {
+            if old.stats().udp_rx.datagrams > datagrams {
+                return true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
+    };
+    // Whoever is alive answers to what keeps the connection so.
+    tokio::time::timeout(ANSWERS_WITHIN, answers).await.unwrap_or(false)
+}
+
 impl Task {
+    /// Another connection is to be made; not more often than [`RENEW_EVERY`], for the peer may ask for it, too.
+    fn renew(&mut self) {
+        let now = Instant::now();
+        let earliest = self.current.as_ref().map_or(now, |current| now.max(current.since + RENEW_EVERY));
+        self.dial_at = self.entry.dial().map(|_| earliest);
+    }
+
     fn begin_dial(&mut self) {
         self.dial_at = None;
-        let Some(address) = self.entry.dial else { return };
-        let tls = Arc::clone(&self.shared.tls.borrow());
+        let Some(address) = self.entry.dial() else { return };
+        let tls = self.shared.tls.get();
         let shown = tls.credentials.chain.clone();
         let (shared, name) = (Arc::clone(&self.shared), self.entry.name.clone());
         let running = Box::pin(async move {
@@ -171,14 +218,18 @@ impl Task {
         let Some(Dial { shown, stage: Stage::Greeting(_, _, old), .. }) = self.dial.take() else { return };
         match greeted {
             Ok((connection, has, control)) => {
+                let (address, before) = (connection.remote_address(), self.entry.newest_life());
                 let begin = self.resume(has).begin();
                 let chain = handshake::chain(&connection);
                 self.link(Session { connection, side: Side::Dialled, chain, shown, control, begin });
+                if let Some(old) = old {
+                    self.retire(old, before, address);
+                }
             }
-            Err(ended) => self.failed(ended),
-        }
-        if let Some(old) = old {
-            ended::goodbye(&old, TAKEN_OVER);
+            Err(ended) => {
+                self.failed(ended);
+                old.inspect(|old| ended::goodbye(old, "a newer connection was tried and failed"));
+            }
         }
     }
 
@@ -192,16 +243,38 @@ impl Task {
             olds.extend([Some(connection), old]);
         }
         let Arrival { connection, chain, shown, hello, version, control: (mut tell, heard) } = arrival;
-        self.entry.dialled_from(connection.remote_address());
+        let (address, before) = (connection.remote_address(), self.entry.newest_life());
+        self.entry.dialled_from(address);
         let taken = self.entry.inbound(Inbound::connected);
         match handshake::welcome(&self.shared, &connection, &mut tell, version, taken).await {
             Ok(()) => {
                 let begin = self.resume(hello.taken).begin();
                 self.link(Session { connection, side: Side::Dialling, chain, shown, control: (tell, heard), begin });
+                olds.into_iter().flatten().for_each(|old| self.retire(old, before, address));
             }
-            Err(ended) => self.failed(ended),
+            Err(ended) => {
+                self.failed(ended);
+                olds.iter().flatten().for_each(|old| ended::goodbye(old, "a newer connection was tried and failed"));
+            }
         }
-        olds.into_iter().flatten().for_each(|old| ended::goodbye(&old, TAKEN_OVER));
+    }
+
+    /// Ends a connection, of a peer that had that life, in whose place there is another.
+    fn retire(&mut self, old: Connection, before: (Option<Run>, u64), by: SocketAddr) {
+        if let Some(earlier) = self.retired.replace(old.clone()) {
+            ended::take_over(&earlier, by);
+        }
+        let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
+        self.shared.spawn(async move {
+            tokio::select! {
+                biased;
+                () = closed(&shared) => {}
+                two = is_another(&entry, &old, before) => if two {
+                    entry.hear_both([old.remote_address(), by], shared.now());
+                }
+            }
+            ended::take_over(&old, by);
+        });
     }
 
     /// Whether our own connection, just made or in the making, is the one that stays.
@@ -238,19 +311,25 @@ impl Task {
     }
 
     fn ended(&mut self, ended: Ended) {
-        if let Some(current) = self.current.take()
-            && current.since.elapsed() >= STOOD
-        {
+        let stood = self.current.take().map(|current| current.since.elapsed()).unwrap_or_default();
+        if stood >= STOOD {
             self.failures = 0;
+        }
+        if stood >= SAID_FOR {
+            self.displaced = 0;
         }
         self.failed(ended);
     }
 
     /// A dial failed, or the link ended: it is tried again, while the link that there may still be goes on.
     fn failed(&mut self, ended: Ended) {
-        self.failures = self.failures.saturating_add(1);
-        if self.entry.dial.is_some() {
-            let delay = self.shared.config.backoff.delay(self.failures, &*self.shared.rng);
+        let (backoff, failures) = match ended {
+            Ended::TakenOver(_) => (&DISPLACED, &mut self.displaced),
+            _ => (&self.shared.config.backoff, &mut self.failures),
+        };
+        *failures = failures.saturating_add(1);
+        if self.entry.dial().is_some() {
+            let delay = backoff.delay(*failures, &*self.shared.rng);
             self.dial_at = Some(Instant::now() + delay);
         }
         if self.current.is_some() {

@@ -24,16 +24,15 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
     udp::{RecvMeta, Transmit},
 };
-use rustix::net::sockopt;
 use rustls::{crypto::CryptoProvider, pki_types::UnixTime, time_provider::TimeProvider, version::TLS13};
 
 use crate::{
     credentials::{Credentials, CredentialsError},
+    examine::{self, ListDates},
+    machine::MachineSocket,
     verify::PeerVerifier,
 };
 
-/// Bytes that the kernel keeps for a socket, in each direction.
-const SOCKET_BYTES: usize = 2 << 20;
 /// Bytes of the longest datagram that is tried: networks inside of data centres often carry 9,000, of which 48 are heads. What a path does
 /// not carry is found out by probes (RFC 8899) and costs nothing but them.
 pub const LONGEST_DATAGRAM: u16 = 8952;
@@ -80,13 +79,7 @@ impl Runtime for PortRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        // The kernel's default holds less than a millisecond of a fast peer. It grants what its own bound allows, which is no failure.
-        let larger = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES)
-            .and_then(|()| sockopt::set_socket_send_buffer_size(&socket, SOCKET_BYTES));
-        if let Err(error) = larger {
-            tracing::debug!(%error, "the socket keeps its buffers");
-        }
-        quinn::TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(MachineSocket::new(socket)?))
     }
 
     fn now(&self) -> Instant {
@@ -239,6 +232,7 @@ pub(crate) struct Tls {
     pub(crate) server: ServerConfig,
     pub(crate) client: ClientConfig,
     pub(crate) verifier: Arc<PeerVerifier>,
+    pub(crate) list_dates: ListDates,
     pub(crate) credentials: Credentials,
 }
 
@@ -278,7 +272,8 @@ impl Making {
             QuicServerConfig::try_from(server).map_err(general)?,
             QuicClientConfig::try_from(client).map_err(general)?,
         );
-        Ok(Tls { server: self.server(server), client: self.client(client), verifier, credentials })
+        let list_dates = examine::list_dates(&credentials.revocations);
+        Ok(Tls { server: self.server(server), client: self.client(client), verifier, list_dates, credentials })
     }
 
     fn server(&self, crypto: QuicServerConfig) -> ServerConfig {

@@ -19,12 +19,16 @@ use crate::{
     ended::{self, Ended},
     entry::Entry,
     links::{Delivered, Shared},
+    outbound::Piece,
     stream::{self, FrameReader, StreamError},
     verify::Side,
 };
 
 /// Bytes of messages in a batch: past 64 KiB a larger one is no faster.
 pub(crate) const BATCH_BYTES: usize = 64 << 10;
+
+/// Bytes that a message takes beside its own while it waits for a reader.
+const MESSAGE_BYTES: usize = size_of::<Bytes>();
 
 /// A connection on which both sides said who they are.
 pub(crate) struct Session {
@@ -74,13 +78,10 @@ async fn send(entry: &Entry, connection: &Connection, begin: Place) -> Ended {
     let sent = async {
         let mut stream = connection.open_uni().await?;
         stream::write(&mut stream, &Frame::Begin(begin)).await?;
-        let mut batch: Vec<Bytes> = Vec::new();
         loop {
-            let (first, digest) = entry.next_batch(BATCH_BYTES, &mut batch).await;
-            let bytes: usize = batch.iter().map(|message| frame::batched_bytes(message.len())).sum();
-            let mut frame = Vec::with_capacity(bytes + 64);
-            frame::write_batch(first, &batch, digest, &mut frame);
-            stream.write_chunk(frame.into()).await?;
+            let Piece { first, count, messages, digest } = entry.next_batch().await;
+            let [head, tail] = frame::around_messages(first, count, messages.len(), digest);
+            stream.write_all_chunks(&mut [head, messages, tail]).await?;
         }
     };
     let Err::<std::convert::Infallible, quinn::WriteError>(_) = sent.await;
@@ -98,6 +99,7 @@ async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> End
                 if let Err(error) = entry.inbound(|inbound| inbound.begin(place)) {
                     return refused(connection, &error);
                 }
+                entry.hear_life(place.run, connection.remote_address(), shared.now());
             }
             Ok(Some(Frame::Batch(batch))) => {
                 let place = match entry.inbound(|inbound| inbound.after(&batch)) {
@@ -117,7 +119,7 @@ async fn receive(shared: &Shared, entry: &Entry, connection: &Connection) -> End
 
 /// Hands messages on when there is room, and remembers that in the same step: dropped before, they come again; after, they do not.
 async fn deliver(shared: &Shared, entry: &Entry, messages: Vec<Bytes>, place: Place) {
-    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    let bytes: usize = messages.iter().map(|message| message.len() + MESSAGE_BYTES).sum();
     let wanted = u32::try_from(bytes.clamp(1, shared.config.inbox_bytes)).unwrap_or(u32::MAX);
     // Neither is ever closed: the links are over when their tasks are.
     let Ok(room) = Arc::clone(&entry.inbox).acquire_many_owned(wanted).await else { return };
@@ -172,10 +174,9 @@ async fn look(
     shown: &[CertificateDer<'static>],
     renewals: &tokio::sync::Notify,
 ) -> Ended {
-    let mut changes = shared.tls.subscribe();
     let mut asked = false;
     loop {
-        let tls = Arc::clone(&changes.borrow_and_update());
+        let tls = shared.tls.get();
         if let Err((why, said)) = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()) {
             ended::refuse(connection, why, &said);
             return Ended::by_us(why, said);
@@ -186,8 +187,7 @@ async fn look(
         }
         tokio::select! {
             biased;
-            // The sender lives as long as the links do.
-            _ = changes.changed() => {}
+            () = shared.tls.until(|now| !Arc::ptr_eq(now, &tls)) => {}
             () = tokio::time::sleep(shared.config.look_every) => {}
         }
     }

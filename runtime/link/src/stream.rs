@@ -1,6 +1,6 @@
 //! Frames on QUIC streams.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use palisade_wire::frame::{self, Frame, FrameError, LENGTH_BYTES};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
@@ -22,14 +22,24 @@ pub(crate) enum StreamError {
 }
 
 /// Reads frames from a stream; memory is that of the longest frame and a chunk.
+///
+/// Decision: a frame is copied out of what came into a buffer of just its size, because messages are parts of it and may be kept: parts of
+/// what came would keep whole datagrams alive with them, beyond each bound.
 pub(crate) struct FrameReader {
     stream: RecvStream,
-    buffer: BytesMut,
+    /// What came and is in no frame yet.
+    chunk: Bytes,
+    prefix: [u8; LENGTH_BYTES],
+    /// Of the prefix.
+    begun: usize,
+    /// How long it says that the body is, once it is whole.
+    length: usize,
+    body: BytesMut,
 }
 
 impl FrameReader {
     pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, chunk: Bytes::new(), prefix: [0; LENGTH_BYTES], begun: 0, length: 0, body: BytesMut::new() }
     }
 
     /// The next frame; `None` at the end of the stream. Loses nothing when it is dropped before it is done.
@@ -39,23 +49,32 @@ impl FrameReader {
                 return Ok(Some(frame));
             }
             match self.stream.read_chunk(CHUNK_BYTES, true).await? {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk.bytes),
-                None if self.buffer.is_empty() => return Ok(None),
+                Some(chunk) => self.chunk = chunk.bytes,
+                None if self.begun == 0 => return Ok(None),
                 None => return Err(StreamError::Cut),
             }
         }
     }
 
+    /// Goes through the chunk to the end of a frame, or of the chunk.
     fn whole(&mut self) -> Result<Option<Frame>, StreamError> {
-        let Some(prefix) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let length = frame::length(*prefix)?;
-        if self.buffer.len() < LENGTH_BYTES + length {
-            // Once for the frame, and not with each packet that brings some of it.
-            self.buffer.reserve(LENGTH_BYTES + length - self.buffer.len());
+        if self.begun < LENGTH_BYTES {
+            let part = self.chunk.split_to(self.chunk.len().min(LENGTH_BYTES - self.begun));
+            self.prefix[self.begun..self.begun + part.len()].copy_from_slice(&part);
+            self.begun += part.len();
+            if self.begun < LENGTH_BYTES {
+                return Ok(None);
+            }
+            self.length = frame::length(self.prefix)?;
+            self.body = BytesMut::with_capacity(self.length);
+        }
+        let part = self.chunk.split_to(self.chunk.len().min(self.length - self.body.len()));
+        self.body.extend_from_slice(&part);
+        if self.body.len() < self.length {
             return Ok(None);
         }
-        let whole = self.buffer.split_to(LENGTH_BYTES + length).freeze();
-        Ok(Some(Frame::read(&whole.slice(LENGTH_BYTES..))?))
+        self.begun = 0;
+        Ok(Some(Frame::read(&std::mem::take(&mut self.body).freeze())?))
     }
 }
 

@@ -3,7 +3,10 @@
 //! rustls' own verifiers decide (RFC 5280: authority, time, use, revocation); here stands only by which alert a wrong name is told, so that
 //! both sides know it from other faults, and how a link that stands is looked at once more.
 //!
-//! A certificate that no list speaks of is not revoked: an authority elsewhere may publish none. A list past its date still counts.
+//! A node is one name: what a wildcard would match is none. Lists count for the authorities between, too.
+//!
+//! A certificate that no list speaks of is not revoked: an authority elsewhere may publish none. A list past its date still counts,
+//! and is said: see [`crate::examine`].
 
 use std::{fmt, sync::Arc};
 
@@ -84,13 +87,11 @@ impl PeerVerifier {
         let unusable = |error: rustls::server::VerifierBuilderError| CredentialsError::Revocations(error.to_string());
         let of_dialled = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
             .with_crls(lists())
-            .only_check_end_entity_revocation()
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
         let of_dialling = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
             .with_crls(lists())
-            .only_check_end_entity_revocation()
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
@@ -122,7 +123,17 @@ impl PeerVerifier {
 pub(crate) fn is_named(certificate: &CertificateDer<'_>, name: &NodeName) -> Result<(), Error> {
     let called = ServerName::try_from(name.as_str()).map_err(|error| Error::General(error.to_string()))?;
     verify_server_name(&ParsedCertificate::try_from(certificate)?, &called)
+        .and_then(|()| says_itself(certificate, name.as_str()))
         .map_err(|error| named_wrongly(error, certificate, name.as_str()))
+}
+
+/// A certificate of `*.example.com` would be every node there.
+fn says_itself(certificate: &CertificateDer<'_>, called: &str) -> Result<(), Error> {
+    if authority::names(certificate).iter().any(|name| name.eq_ignore_ascii_case(called)) {
+        Ok(())
+    } else {
+        Err(CertificateError::NotValidForName.into())
+    }
 }
 
 /// An error of TLS as a refusal, by the alert that it is told by.
@@ -160,6 +171,7 @@ impl ServerCertVerifier for PeerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         self.of_dialled
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .and_then(|verified| says_itself(end_entity, &server_name.to_str()).map(|()| verified))
             .map_err(|error| named_wrongly(error, end_entity, &server_name.to_str()))
     }
 
@@ -220,5 +232,23 @@ impl ClientCertVerifier for PeerVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.of_dialling.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+    use super::*;
+
+    #[test]
+    fn unit_link_certificate_of_a_wildcard_is_no_node_there() {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        let names = vec!["*.example.com".to_owned(), "b.example.com".to_owned()];
+        let certificate = CertificateParams::new(names).expect("names").self_signed(&key).expect("signed");
+        let named = |name: &str| is_named(certificate.der(), &name.parse().expect("a name"));
+        assert!(named("b.example.com").is_ok());
+        let said = named("a.example.com").expect_err("only by the wildcard").to_string();
+        assert!(said.contains("not of"), "{said}");
     }
 }

@@ -7,7 +7,7 @@ use std::{io, path::Path, time::Duration};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Bytes, Frame, Incoming},
     client::conn::http1,
 };
@@ -28,8 +28,12 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// In words that say what to do next.
 pub async fn document(socket: &Path, route: &str) -> anyhow::Result<serde_json::Value> {
+    document_of(socket, Method::GET, route).await
+}
+
+async fn document_of(socket: &Path, method: Method, route: &str) -> anyhow::Result<serde_json::Value> {
     let answer = async {
-        let mut response = ask(socket, Method::GET, route).await?;
+        let mut response = ask(socket, method, route).await?;
         let text = whole(&mut response).await?;
         let value: serde_json::Value = serde_json::from_slice(&text).context("the answer is not JSON")?;
         // A node that is not ready says so with 503 and a whole document.
@@ -39,16 +43,25 @@ pub async fn document(socket: &Path, route: &str) -> anyhow::Result<serde_json::
     timeout(WITHIN, answer).await.unwrap_or_else(|_| Err(silent(socket)))
 }
 
-/// As [`stream`], by POST: what makes the node do something.
+/// As [`stream`], by POST: what makes the node do something. `begun` hears the head of the answer.
 ///
 /// # Errors
 /// As [`stream`].
 pub async fn post_stream(
     socket: &Path,
     route: &str,
+    begun: impl FnOnce(&HeaderMap),
     part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    stream_of(socket, Method::POST, route, part).await
+    stream_of(socket, Method::POST, route, begun, part).await
+}
+
+/// As [`document`], by POST: what makes the node do something.
+///
+/// # Errors
+/// As [`document`].
+pub async fn post(socket: &Path, route: &str) -> anyhow::Result<serde_json::Value> {
+    document_of(socket, Method::POST, route).await
 }
 
 /// Asks for a stream, and hands each part of it to `part` as it comes, until the stream ends or `part` says `false`. While nothing
@@ -57,13 +70,14 @@ pub async fn post_stream(
 /// # Errors
 /// In words that say what to do next, or what `part` said.
 pub async fn stream(socket: &Path, route: &str, part: impl FnMut(&[u8]) -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    stream_of(socket, Method::GET, route, part).await
+    stream_of(socket, Method::GET, route, |_| (), part).await
 }
 
 async fn stream_of(
     socket: &Path,
     method: Method,
     route: &str,
+    begun: impl FnOnce(&HeaderMap),
     mut part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let mut response = timeout(WITHIN, ask(socket, method, route)).await.unwrap_or_else(|_| Err(silent(socket)))?;
@@ -71,6 +85,7 @@ async fn stream_of(
         let text = timeout(WITHIN, whole(&mut response)).await.unwrap_or_else(|_| Err(silent(socket)))?;
         bail!(refusal(response.status(), &serde_json::from_slice(&text).unwrap_or_default()));
     }
+    begun(response.headers());
     loop {
         let frame = match timeout(SILENCE, response.frame()).await {
             Ok(Some(frame)) => {

@@ -15,7 +15,7 @@ pub use self::{
     ask::{FilterArguments, LinesArgument, LogsArguments, SortArgument, TopArguments, TreeArguments},
     link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments},
     node::{LogFormat, NodeArguments, PostureArgument, RuntimeArguments},
-    trace::{Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
+    trace::{ImportedFrom, Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
 };
 
 /// Where the node's admin socket is unless told otherwise.
@@ -334,6 +334,9 @@ pub struct DoctorArguments {
     /// Which container runtime is followed.
     #[command(flatten)]
     pub runtime: RuntimeArguments,
+    /// Links to other nodes, as the node would have them.
+    #[command(flatten)]
+    pub links: LinkArguments,
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,

@@ -1,6 +1,7 @@
 //! The binary `palisade`: command line, configuration, wiring, signals.
 //!
-//! Exit status: 0 when all is well, 1 when what was asked for did not succeed, 2 when a file cannot be read, 64 on a wrong command line,
+//! Exit status: 0 when all is well, 1 when what was asked for did not succeed (also where a trace cannot be read), 2 when a configuration,
+//! policy or file of seeds cannot be, and of `rehearse` a trace, 3 of `rehearse` where something cannot be judged, 64 on a wrong command line,
 //! 70 when a node's thread stalled.
 #![forbid(unsafe_code)]
 
@@ -38,16 +39,16 @@ fn main() -> ExitCode {
     let is_node = matches!(palisade.command, Command::Node(_));
     if !line.file.is_sound() && !matches!(palisade.command, Command::Config(_)) {
         for complaint in line.file.complaints() {
-            eprintln!("palisade: {}", render::printable(&complaint));
+            command::complain(&complaint);
         }
         let path = render::printable(&line.file.path.display().to_string());
         if is_node {
-            eprintln!(
+            command::to_stderr(&format!(
                 "palisade: the node does not start with this configuration: mend it, and look by `palisade config validate {path}`"
-            );
+            ));
             return ExitCode::from(2);
         }
-        eprintln!("palisade: what is sound of {path} is used: `palisade config validate {path}`");
+        command::to_stderr(&format!("palisade: what is sound of {path} is used: `palisade config validate {path}`"));
     }
     let outcome = match palisade.command {
         Command::Node(arguments) => command::node::run(*arguments, line),
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
         Command::Responder => command::responder::run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("palisade: {}", render::printable(&with_next(chain(&error))));
+        command::complain(&with_next(chain(&error)));
         ExitCode::FAILURE
     })
 }

@@ -60,6 +60,11 @@ fn host_node_answers_each_route_as_its_openapi_document_states() {
         validated += 1;
     }
     assert!(validated >= 7, "only {validated} routes have a schema");
+    // What a route answers when it is asked for all nodes has a schema of its own.
+    let schema = json!({ "$ref": "#/components/schemas/Trees", "components": openapi["components"] });
+    let trees = node.get("/v1/tree?nodes=all").1;
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&trees) && !validator.is_valid(&node.get("/v1/tree").1), "{trees}");
     let problems = node.get("/v1/policies").1;
     assert_eq!(problems["diagnostics"][0]["file"], "wrong.yaml", "{problems}");
 }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -83,7 +83,15 @@ struct Node {
 impl Node {
     /// `dials` are names and hosts.
     fn start(name: &'static str, host: u8, dials: &[(&str, u8)], root: &Path) -> Self {
-        let folder = root.join(name);
+        Self::start_in(name, root.join(name), host, dials, root)
+    }
+
+    /// Another of the same name and certificate.
+    fn copy(name: &'static str, host: u8, dials: &[(&str, u8)], root: &Path) -> Self {
+        Self::start_in(name, root.join(format!("{name}-copy")), host, dials, root)
+    }
+
+    fn start_in(name: &'static str, folder: PathBuf, host: u8, dials: &[(&str, u8)], root: &Path) -> Self {
         fs::create_dir_all(folder.join("policies")).unwrap();
         let policy = format!(
             "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {{name: watch-{name}}}\nspec:\n  \
@@ -94,7 +102,7 @@ impl Node {
         let peers: Vec<String> = dials.iter().map(|(peer, host)| format!("{peer}: \"10.77.0.{host}:7117\"")).collect();
         let config = format!(
             "policyDir: {at}/policies\nstateDir: {at}/state\nadminSocket: {at}/admin.sock\nhookSocket: {at}/hook.sock\n\
-             adminTokenFile: {at}/token\npinRoot: /sys/fs/bpf/palisade-links-{name}\nnoContainers: true\nhostPolicy: true\n\
+             adminTokenFile: {at}/token\npinRoot: /sys/fs/bpf/palisade-links-{name}-{host}\nnoContainers: true\nhostPolicy: true\n\
              nodeName: {name}\nlinkListen: \"10.77.0.{host}:7117\"\nlinkPeers: {{{}}}\nlinkCertificate: {certificates}/{name}.pem\n\
              linkKey: {certificates}/{name}.key\nlinkCa: {certificates}/ca.pem\nlinkRevoked: {certificates}/revoked.pem\n",
             peers.join(", ")
@@ -182,6 +190,89 @@ impl Drop for Node {
     }
 }
 
+/// Holds what a node tells of all nodes to its own OpenAPI document; objects have no field that is not stated.
+fn check_schemas(node: &Node) {
+    fn closed(schema: &mut Value) {
+        match schema {
+            Value::Object(fields) => {
+                if fields.contains_key("properties") {
+                    fields.insert("additionalProperties".into(), false.into());
+                }
+                fields.values_mut().for_each(closed);
+            }
+            Value::Array(items) => items.iter_mut().for_each(closed),
+            _ => {}
+        }
+    }
+    let mut openapi: Value = serde_json::from_str(&node.text("/v1/openapi.json")).unwrap();
+    closed(&mut openapi["components"]["schemas"]);
+    let check = |name: &str, value: &Value| {
+        let schema = json!({ "$ref": format!("#/components/schemas/{name}"), "components": openapi["components"] });
+        if let Err(error) = jsonschema::validator_for(&schema).unwrap().validate(value) {
+            panic!("{name}: {error} at {}: {value}", error.instance_path());
+        }
+    };
+    check("Nodes", &node.nodes());
+    let trees: Value = serde_json::from_str(&node.text("/v1/tree?nodes=all")).unwrap();
+    check("Trees", &trees);
+    check("TreeOrTrees", &trees);
+    for line in node.text("/v1/alerts?nodes=all").lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if line.get("link").is_some() {
+            check("NodeMark", &line);
+        }
+    }
+}
+
+/// `palisade logs --nodes all --follow`, line by line.
+struct Followed(Child, PathBuf);
+
+impl Followed {
+    fn start(node: &Node) -> Self {
+        let path = node.folder.join("followed");
+        let out = fs::File::create(&path).unwrap();
+        let socket = node.folder.join("admin.sock");
+        let child = Command::new(env!("CARGO_BIN_EXE_palisade"))
+            .args(["logs", "--nodes", "all", "--follow", "--admin-socket"])
+            .arg(socket)
+            .stdout(out)
+            .spawn()
+            .unwrap();
+        Self(child, path)
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&str) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let text = fs::read_to_string(&self.1).unwrap();
+            if holds(&text) {
+                return;
+            }
+            assert!(begun.elapsed() < WITHIN, "{what}: {text}");
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The cable of a host.
+fn cable(host: u8, state: &str) {
+    ran("ip", &["-n", &format!("pal-links-{host}"), "link", "set", "eth0", state]);
+}
+
+/// Another policy that cannot be held, of which a node raises an alert.
+fn raise(node: &Node, name: &str) {
+    let policy = fs::read_to_string(node.folder.join("policies/watch.yaml")).unwrap();
+    let other = policy.replace(&format!("watch-{}", node.name), name);
+    fs::write(node.folder.join(format!("policies/{name}.yaml")), other).unwrap();
+}
+
 /// Names of nodes that a stream of lines is of, and the marks before them by name.
 fn alerts(node: &Node) -> (Vec<String>, Vec<(String, String)>) {
     let text = node.text("/v1/alerts?nodes=all");
@@ -230,6 +321,38 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
         "{typed}"
     );
 
+    check_schemas(&a);
+    let followed = Followed::start(&a);
+    followed.until("the past of all", |text| ["watch-a", "watch-b", "watch-c"].iter().all(|name| text.contains(name)));
+    raise(&c, "fresh-c");
+    followed.until("an alert of c as it comes", |text| text.contains("fresh-c"));
+
+    // A cable is pulled for less than the peers wait: no connection ends. For longer: what was sent meanwhile comes when it is back.
+    let counts = |node: &Node, other: &str| node.of(other)["counts"].clone();
+    let linked = counts(&a, "c")["linked"].clone();
+    cable(3, "down");
+    std::thread::sleep(Duration::from_secs(1));
+    cable(3, "up");
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!((a.of("c")["state"].as_str(), &counts(&a, "c")["linked"]), (Some("linked"), &linked));
+    cable(3, "down");
+    a.until("c is parted", |node| node.of("c")["state"] == "out");
+    c.until("it knows", |node| node.of("a")["state"] == "out" && node.of("b")["state"] == "out");
+    followed.until("the mark of who is parted", |text| text.contains("# c is out since "));
+    raise(&c, "parted-c");
+    std::thread::sleep(Duration::from_secs(5));
+    cable(3, "up");
+    a.until_linked(&["c"]);
+    b.until_linked(&["c"]);
+    followed.until("what c said meanwhile", |text| text.contains("parted-c"));
+    let (here, there) = (counts(&a, "c"), counts(&c, "a"));
+    assert_eq!((&here["lost"], &there["lost"]), (&json!(0), &json!(0)), "it went on where it was: {here} {there}");
+    assert!(here["linked"].as_u64() > linked.as_u64(), "{here}");
+    a.until("all that was sent is taken", |node| {
+        let counts = counts(node, "c");
+        counts["takenByPeer"].as_u64() > here["takenByPeer"].as_u64()
+    });
+
     // One is killed: it is marked, what it last said stays, and it comes back.
     let since = a.of("b")["since"].clone();
     b.kill();
@@ -248,16 +371,71 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
     b.child = Node::process(&b.folder, b.host);
     a.until_linked(&["b"]);
     b.until_linked(&["a", "c"]);
+    followed.until("marks of b", |text| text.contains("# b is out since "));
+    drop(followed);
+    check_schemas(&a);
+
+    // A certificate, a key and, later, the list change under nodes that are linked: each moves to a new connection, and none is out.
+    let (since, linked) = (a.of("c")["since"].clone(), counts(&a, "c")["linked"].as_u64());
+    palisade(&[&["certificate", "issue", "c", "--days", "2", "--replace"], &at[..]].concat());
+    a.until("it is linked anew", |node| counts(node, "c")["linked"].as_u64() > linked);
+    let after = a.of("c");
+    assert_eq!(
+        (&after["since"], after["state"].as_str(), &after["counts"]["lost"]),
+        (&since, Some("linked"), &json!(0))
+    );
+    palisade(&[&["certificate", "renew-list"], &at[..]].concat());
+
+    // A stranger, of another authority of the same name, is refused, and both say so.
+    let elsewhere = root.path().join("elsewhere").display().to_string();
+    palisade(&["certificate", "authority", "--directory", &elsewhere]);
+    palisade(&["certificate", "issue", "stranger", "--days", "1", "--directory", &elsewhere, "--into", &directory]);
+    let stranger = Node::start("stranger", 4, &[("a", 1)], root.path());
+    stranger.until("it is refused", |node| node.of("a")["why"] == "unknown-authority");
+    a.until("it says so, too", |node| node.nodes()["turnedAway"][0]["why"] == "unknown-authority");
+    let doctor = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["doctor", "--config"])
+        .arg(stranger.folder.join("config.yaml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("BAD  links") && said.contains("unknown-authority"), "{said}");
+    drop(stranger);
+
+    // Two with one certificate: whoever is asked names both addresses.
+    let copy = Node::copy("c", 4, &[("a", 1)], root.path());
+    a.until("it sees two", |node| node.of("c")["doubled"]["addresses"].as_array().is_some_and(|both| both.len() == 2));
+    let doubled = a.of("c")["doubled"].clone();
+    let text = doubled["addresses"].to_string();
+    assert!(text.contains("10.77.0.3:") && text.contains("10.77.0.4:"), "{doubled}");
+    let typed = a.typed(&["nodes"]);
+    assert!(typed.contains("show copies of one certificate"), "{typed}");
+    a.until("its condition says so", |node| node.text("/readyz").contains("show copies of one certificate"));
+    check_schemas(&a);
+    drop(copy);
+    a.until_linked(&["c"]);
 
     // One with an expired certificate is refused, and both say so.
     let late = Node::start("late", 4, &[("a", 1)], root.path());
     late.until("it is refused", |node| node.of("a")["state"] == "refused");
     let refused = late.of("a");
     assert_eq!((&refused["why"], &refused["refusedHere"]), (&"expired".into(), &false.into()), "{refused}");
-    let away = a.nodes()["turnedAway"][0].clone();
-    assert_eq!((&away["why"], &away["refusedHere"]), (&"expired".into(), &true.into()), "{away}");
+    let away = a.nodes()["turnedAway"].clone();
+    let late_one = |one: &Value| one["why"] == "expired" && one["refusedHere"] == true;
+    assert!(away.as_array().is_some_and(|all| all.iter().any(late_one)), "{away}");
     assert!(late.nodes()["troubles"][0].as_str().is_some_and(|said| said.contains("ended")), "{}", late.nodes());
     drop(late);
+
+    // The list of peers changes under a node that runs: one is let go, and comes back.
+    let config = fs::read_to_string(b.folder.join("config.yaml")).unwrap();
+    let without = config.replace("linkPeers: {c: \"10.77.0.3:7117\"}", "linkPeers: {}");
+    assert_ne!(config, without);
+    fs::write(b.folder.join("config.yaml"), without).unwrap();
+    b.until("c is no longer its peer", |node| node.of("c").is_null());
+    c.until("it is told", |node| node.of("b")["state"] == "out");
+    assert!(!b.text("/readyz").contains("needs a restart"), "{}", b.text("/readyz"));
+    fs::write(b.folder.join("config.yaml"), config).unwrap();
+    b.until_linked(&["a", "c"]);
 
     // One is revoked while it is linked; a new certificate brings it back without a restart of any.
     let before = a.of("c")["counts"]["linked"].clone();

@@ -1,6 +1,8 @@
 //! A container that opens 200,000 files a second, all of it visible, with the whole node behind it: every record is accounted for, from the
 //! kernel to the log file, and what that costs is printed beside the same load without a runtime.
 //!
+//! The second test is about recording: a node at 10,000 acts a second without a ring, with one, and with a recording that goes to a file, in turn.
+//!
 //! Five seconds a load; `PALISADE_STRESS_SECONDS` replaces them (the bench ring asks for 60, in a release build, where less than one CPU is
 //! also required). CPU time is the node's with all of its threads and its responder's, and what the load itself takes longer.
 #![forbid(unsafe_code)]
@@ -119,7 +121,11 @@ fn install_load(bed: &NodeBed, pod: &Pod) {
 }
 
 fn load(bed: &NodeBed, pod: &Pod, name: &str) -> Done {
-    let words = format!("exec /tmp/load {FILES} {RATE} {} >/tmp/{name}", seconds());
+    load_at(bed, pod, name, RATE)
+}
+
+fn load_at(bed: &NodeBed, pod: &Pod, name: &str, rate: u64) -> Done {
+    let words = format!("exec /tmp/load {FILES} {rate} {} >/tmp/{name}", seconds());
     assert!(bed.run_in(pod, name, &["/bin/sh", "-c", &words]), "the load failed");
     let text = fs::read_to_string(pod.file(&format!("/tmp/{name}"))).unwrap();
     let (opens, cpu_ns) = text.trim().split_once(' ').unwrap();
@@ -196,4 +202,67 @@ fn host_node_under_200_000_opens_a_second_accounts_for_every_one() {
     observe(&mut bed, &pod, "as-set-up", &[], bare);
     let all = ["--observation-rate", "0", "--fold-window", "0"];
     observe(&mut bed, &pod, "each-sent", &all, bare);
+}
+
+/// Opens a second at which recording is to cost little.
+const RECORDED_RATE: u64 = 10_000;
+/// How often each side is measured, in turn: what else the machine does falls on both. A debug build measures nothing that counts, if it is
+/// not asked to.
+fn rounds() -> usize {
+    let asked = std::env::var("PALISADE_STRESS_ROUNDS").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(if cfg!(debug_assertions) { 1 } else { 3 })
+}
+
+/// CPU seconds of a whole node for one load of [`RECORDED_RATE`], and how many records it delivered.
+fn recorded(bed: &mut NodeBed, pod: &Pod, name: &str, ring: &str, record: bool) -> (f64, u64) {
+    let fixed = ["--visibility", "file", "--observation-rate", "0", "--fold-window", "0", "--trace-memory-bytes", ring];
+    bed.node_arguments = fixed.map(str::to_owned).into();
+    bed.start_node();
+    let out = bed.path(&format!("{name}.paltrace"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    command.args(["record", "--force", "--admin-socket"]).arg(bed.path("admin.sock")).arg("--out").arg(&out);
+    let recording = record.then(|| command.spawn().unwrap());
+    let (before, delivered) = (cpu_s(bed.node_pid()), Account::of(bed).delivered);
+    load_at(bed, pod, name, RECORDED_RATE);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let (spent, delivered) = (cpu_s(bed.node_pid()) - before, Account::of(bed).delivered - delivered);
+    if let Some(mut recording) = recording {
+        succeed(Command::new("kill").args(["-s", "INT", &recording.id().to_string()]));
+        assert!(recording.wait().unwrap().success());
+        let bytes = fs::metadata(&out).unwrap().len();
+        println!("{name}: {bytes} bytes on the disk, {:.1} a record", bytes as f64 / delivered as f64);
+        assert!(bytes as f64 / (delivered as f64) < 25.0);
+    }
+    bed.stop_node();
+    (spent, delivered)
+}
+
+#[test]
+fn host_node_that_records_10_000_acts_a_second_takes_little_more_than_one_that_does_not() {
+    let mut bed = NodeBed::new(&[]);
+    bed.start_node();
+    let pod = bed.pod("busy", "sleep 100000");
+    install_load(&bed, &pod);
+    bed.stop_node();
+    let (mut without, mut kept, mut with) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds() {
+        without.push(recorded(&mut bed, &pod, &format!("without-{round}"), "0", false));
+        kept.push(recorded(&mut bed, &pod, &format!("kept-{round}"), "8388608", false));
+        with.push(recorded(&mut bed, &pod, &format!("with-{round}"), "8388608", true));
+    }
+    // The least of each: what others took from it is no cost of its own.
+    let least = |all: &[(f64, u64)]| all.iter().map(|(cpu_s, _)| *cpu_s).fold(f64::INFINITY, f64::min);
+    let percent = |all: &[(f64, u64)]| (least(all) - least(&without)) / seconds() as f64 * 100.0;
+    println!(
+        "a node at {RECORDED_RATE} records a second: {:.2} % of a core; keeping the last minutes {:+.2} %, recording to a file {:+.2} %; {:?}",
+        least(&without) / seconds() as f64 * 100.0,
+        percent(&kept),
+        percent(&with),
+        (&without, &kept, &with)
+    );
+    for (_, delivered) in without.iter().chain(&kept).chain(&with) {
+        assert!(*delivered >= RECORDED_RATE * seconds() * 8 / 10, "{delivered} records: the load was no load");
+    }
+    // A debug build says nothing about what a release costs.
+    assert!(cfg!(debug_assertions) || percent(&with) < 3.0, "{:.2} % of a core", percent(&with));
 }

@@ -32,7 +32,7 @@ use palisade_world::{PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyRe
 use rustix::fs::OFlags;
 
 pub use last_good::LastGoodFiles;
-pub use trace_files::{EXTENSION, TraceFiles};
+pub use trace_files::TraceFiles;
 
 /// At most this many files: ten times what a node of 110 pods is known to need.
 pub const MAX_FILES: u64 = 10_000;

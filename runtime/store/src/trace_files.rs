@@ -17,7 +17,7 @@ use std::{
 use palisade_world::{TraceStore, TraceStoreError};
 
 /// What whole traces end in.
-pub const EXTENSION: &str = "paltrace";
+const EXTENSION: &str = "paltrace";
 const PARTIAL: &str = "partial";
 
 /// See the module.

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use palisade_domain::{CgroupId, Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::Blob;
 
+use crate::BootNanos;
+
 /// One capability of the kernel that a tier stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
@@ -108,6 +110,8 @@ pub struct LeftBehind {
     pub slot: Slot,
     /// Whose it is on; `None`: who had it is gone.
     pub cgroup: Option<CgroupId>,
+    /// When it was released; `None`: nobody released it.
+    pub released: Option<BootNanos>,
 }
 
 /// What an installation holds.
@@ -170,7 +174,7 @@ pub enum EnforcementError {
 pub trait Enforcement: Send + Sync {
     /// What this kernel can do; fixed for the life of the adapter.
     fn matrix(&self) -> &KernelMatrix;
-    /// Slots that an earlier runtime used, as they were when this one began; the host's is none of them.
+    /// Slots that an earlier runtime used, as they were when this one began, those that it released included; the host's is none of them.
     fn left_behind(&self) -> Vec<LeftBehind> {
         // A backend that outlives no process leaves nothing.
         Vec::new()

@@ -7,7 +7,7 @@
 mod armed {
     use std::cell::RefCell;
 
-    /// What happens at a point: it may return, or panic.
+    /// What happens at a point: it may return, panic, or stall the simulated thread that it is on.
     pub type FaultHook = Box<dyn FnMut(&'static str)>;
 
     thread_local! {
@@ -38,3 +38,7 @@ pub use armed::{FaultHook, arm, fault_point};
 #[cfg(not(feature = "fault-points"))]
 #[inline(always)]
 pub const fn fault_point(_name: &'static str) {}
+
+/// A build without the feature has nothing at a point: what does anything cannot be evaluated before the program is there.
+#[cfg(not(feature = "fault-points"))]
+const _: () = fault_point("nothing is here");

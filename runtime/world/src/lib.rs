@@ -27,7 +27,7 @@ pub use enforcement::{
     LeftBehind, Membership,
 };
 pub use fault::fault_point;
-pub use link::{Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
+pub use link::{Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};
 pub use passwd::{PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader};
 pub use policy_directory::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,

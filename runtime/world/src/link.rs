@@ -6,6 +6,8 @@
 //! Back-pressure: a link keeps at most so many bytes that its peer did not take; what comes after is refused ([`SendError::Full`]) or waits
 //! ([`Link::send`]). A peer whose reader is slow takes no more than its own bound.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use palisade_domain::{NodeName, Refusal, UnixNanos};
@@ -61,6 +63,26 @@ pub struct Peer {
     pub state: LinkState,
     /// What went over it.
     pub counts: LinkCounts,
+    /// Two nodes show its name, where that is known.
+    pub doubled: Option<Doubled>,
+}
+
+/// Two nodes with copies of one certificate: each takes the link from the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubled {
+    /// Where they are; who is linked now last.
+    pub addresses: [std::net::SocketAddr; 2],
+    /// How often one took the link back from the other.
+    pub times: u64,
+    /// When last.
+    pub last: UnixNanos,
+}
+
+impl fmt::Display for Doubled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [one, other] = self.addresses;
+        write!(f, "two nodes, at {one} and at {other}, show copies of one certificate: give each its own")
+    }
 }
 
 /// A node that dialled and was not taken up. Of some, such as those of another authority, no name can be believed.

@@ -9,6 +9,12 @@ use palisade_kernel_abi::record::{Kind, kind_bit};
 /// What chains of processes are made of.
 const ALWAYS: &[Kind] = &[Kind::Exec, Kind::Fork, Kind::Exit];
 
+/// The bits of a class's kinds.
+#[must_use]
+pub fn bits_of_class(class: VisibilityClass) -> u64 {
+    kinds_of_class(class).iter().fold(0, |bits, kind| bits | kind_bit(*kind))
+}
+
 /// The kinds of a class.
 #[must_use]
 pub const fn kinds_of_class(class: VisibilityClass) -> &'static [Kind] {

@@ -1,15 +1,9 @@
 //! Each decision that was read is said in one line, or counted as held back or lost; no line is about anything else.
-//!
-//! Known limit of the node, which is let pass here and nowhere else: a slot that was released shortly before a crash is not known to rest
-//! by the process after it, so that the last records of who had it, unread until then, are said of who gets it
-//! (`palisade_workloads::state`). Seed 1008619585 of two nodes and a minute shows it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-
-use palisade_workloads::state::GRACE;
 
 use super::Checker;
 use crate::event::{Acted, Event, Look, RecordKey, Said};
@@ -22,7 +16,6 @@ struct Awaited {
     container: String,
     denied: bool,
     what: String,
-    acted_at: Duration,
     read_at: Option<Duration>,
 }
 
@@ -41,9 +34,6 @@ struct OfNode {
     since_look: u64,
     /// So many may be missing for counts that went.
     unsure: u64,
-    /// When containers ended, each as often as it ran, and when the process did.
-    ended: BTreeMap<String, Vec<Duration>>,
-    downs: Vec<Duration>,
     /// It came to rest: what is not said by then never is.
     settled: bool,
 }
@@ -55,13 +45,12 @@ pub struct Alerts {
 }
 
 impl OfNode {
-    fn acted(&mut self, at: Duration, acted: &Acted) {
+    fn acted(&mut self, acted: &Acted) {
         if let Some(key) = acted.record {
             let awaited = Awaited {
                 container: acted.container.0.clone(),
                 denied: !acted.permitted,
                 what: format!("{} of {} by {}", acted.deed, acted.container, acted.executable),
-                acted_at: at,
                 read_at: None,
             };
             self.awaited.insert(key, awaited);
@@ -88,23 +77,15 @@ impl OfNode {
             if awaited.denied != line.denied {
                 return Err(format!("{}: denied is {}, its alert says {}", awaited.what, awaited.denied, line.denied));
             }
-            if awaited.container != line.container && !line.container.is_empty() && !self.is_of_a_rest(&awaited) {
+            if awaited.container != line.container && !line.container.is_empty() {
                 return Err(format!("{}: its alert names container {}", awaited.what, line.container));
             }
         }
         Ok(())
     }
 
-    /// Whether who acted ended while its slot's rest went with the process.
-    fn is_of_a_rest(&self, awaited: &Awaited) -> bool {
-        let ends = self.ended.get(&awaited.container).map(Vec::as_slice).unwrap_or_default();
-        let rests = |over: &Duration| self.downs.iter().any(|down| over <= down && *down - *over <= GRACE);
-        ends.iter().filter(|over| **over >= awaited.acted_at).any(rests)
-    }
-
     /// A process ended: what it had in hand is gone.
     fn down(&mut self, at: Duration) {
-        self.downs.push(at);
         self.awaited.retain(|_, awaited| awaited.read_at.is_none_or(|read| at.saturating_sub(read) > IN_HAND));
         self.held_before += std::mem::take(&mut self.held);
         self.lost_before += std::mem::take(&mut self.lost);
@@ -152,8 +133,7 @@ impl Checker for Alerts {
     fn hear(&mut self, at: Duration, node: usize, event: &Event) -> Result<(), String> {
         let of = self.nodes.entry(node).or_default();
         match event {
-            Event::ContainerOver(id) => of.ended.entry(id.0.clone()).or_default().push(at),
-            Event::Acted(acted) => of.acted(at, acted),
+            Event::Acted(acted) => of.acted(acted),
             Event::RecordsRead { decided, .. } => of.read(at, decided),
             Event::Lines { said, .. } => return of.lines(said),
             Event::ProcessDown { .. } => of.down(at),

@@ -4,7 +4,7 @@
 //! ([`palisade_policy_compiler::naive`]) is written from the text of the verdict semantics and shares no code with the compiler, nor with
 //! the walk.
 //!
-//! A container stands at a *place*: the reading and the labels that its deeds are judged by. Both only go on. Of all places at which the
+//! A container stands at a *place*: the reading, the global postures and the labels that its deeds are judged by. All only go on. Of all places at which the
 //! deeds so far can be explained the least are kept; a deed that none of them and nothing after them explains is judged by half a policy, by
 //! another's, or by one that had been replaced.
 
@@ -27,10 +27,15 @@ use super::Checker;
 use crate::{
     deed::Deed,
     event::{Acted, Event, RecordKey, Said},
+    world::configuration::Configured,
 };
 
-/// Which reading, and which labels.
-type Place = (usize, usize);
+/// Which reading, which global postures, and which labels.
+type Place = (usize, usize, usize);
+
+fn is_before(place: Place, other: Place) -> bool {
+    place.0 <= other.0 && place.1 <= other.1 && place.2 <= other.2
+}
 
 #[derive(Debug)]
 struct Container {
@@ -48,11 +53,17 @@ struct Keeper {
     has_read: bool,
 }
 
+/// What was said, oldest first.
+#[derive(Debug, Default)]
+struct History {
+    sets: Vec<PolicySet>,
+    postures: Vec<Postures>,
+}
+
 #[derive(Debug, Default)]
 struct OfNode {
-    postures: Postures,
+    history: History,
     keeper: Keeper,
-    sets: Vec<PolicySet>,
     containers: BTreeMap<ContainerId, Container>,
     /// Policies by whose rules a decision is, until it is said.
     by: BTreeMap<RecordKey, BTreeSet<String>>,
@@ -66,10 +77,11 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// For nodes with these global postures.
+    /// For nodes that are so configured at first.
     #[must_use]
-    pub fn new(postures: &[Postures]) -> Self {
-        let nodes = postures.iter().map(|postures| OfNode { postures: *postures, ..OfNode::default() });
+    pub fn new(configured: &[Configured]) -> Self {
+        let history = |of: &Configured| History { sets: Vec::new(), postures: vec![of.postures] };
+        let nodes = configured.iter().map(|of| OfNode { history: history(of), ..OfNode::default() });
         Self { nodes: nodes.collect() }
     }
 }
@@ -105,11 +117,12 @@ impl Keeper {
 }
 
 impl Container {
-    fn rules(&mut self, sets: &[PolicySet], postures: Postures, place: Place) -> Arc<WorkloadRules> {
+    fn rules(&mut self, history: &History, place: Place) -> Arc<WorkloadRules> {
         if let Some(rules) = self.rules.get(&place) {
             return Arc::clone(rules);
         }
-        let rules = sets[place.0].rules_for(&self.workloads[place.1], &BTreeMap::new(), postures);
+        let (set, postures) = (&history.sets[place.0], history.postures[place.1]);
+        let rules = set.rules_for(&self.workloads[place.2], &BTreeMap::new(), postures);
         // Most sets are alike for most workloads: those that are share one list, and are asked once.
         let alike = self.rules.values().find(|other| **other == rules).cloned();
         let rules = alike.unwrap_or(rules);
@@ -117,8 +130,8 @@ impl Container {
         rules
     }
 
-    fn explains(&mut self, sets: &[PolicySet], postures: Postures, place: Place, acted: &Acted) -> bool {
-        let rules = self.rules(sets, postures, place);
+    fn explains(&mut self, history: &History, place: Place, acted: &Acted) -> bool {
+        let rules = self.rules(history, place);
         let expected = acted.deed.ask(&acted.executable, |act| naive::evaluate(&rules, act));
         acted.decision.is_some_and(|decision| {
             // Nothing says so, or a rule does: that it is permitted is all there is to see.
@@ -127,32 +140,41 @@ impl Container {
         })
     }
 
-    fn hear(&mut self, sets: &[PolicySet], postures: Postures, acted: &Acted, settled: bool) -> Result<(), String> {
-        let (last_set, last_labels) = (sets.len() - 1, self.workloads.len() - 1);
+    /// The last place that there is.
+    fn last(&self, history: &History) -> Place {
+        (history.sets.len() - 1, history.postures.len() - 1, self.workloads.len() - 1)
+    }
+
+    /// All places from one on, each after those before it.
+    fn from(&self, history: &History, least: Place) -> impl Iterator<Item = Place> + use<> {
+        let last = self.last(history);
+        (least.0..=last.0).flat_map(move |set| {
+            (least.1..=last.1).flat_map(move |postures| (least.2..=last.2).map(move |labels| (set, postures, labels)))
+        })
+    }
+
+    fn hear(&mut self, history: &History, acted: &Acted, settled: bool) -> Result<(), String> {
         if settled {
-            self.places = [(last_set, last_labels)].into();
+            self.places = [self.last(history)].into();
         }
-        let mut explaining = BTreeSet::new();
+        let mut explaining: BTreeSet<Place> = BTreeSet::new();
         for least in self.places.clone() {
-            if self.explains(sets, postures, least, acted) {
+            if self.explains(history, least, acted) {
                 explaining.insert(least);
                 continue;
             }
-            for set in least.0..=last_set {
-                for labels in least.1..=last_labels {
-                    let place = (set, labels);
-                    let is_less = |other: &Place| other.0 <= set && other.1 <= labels;
-                    if !explaining.iter().any(is_less) && self.explains(sets, postures, place, acted) {
-                        explaining.insert(place);
-                    }
+            for place in self.from(history, least) {
+                let is_less = |other: &Place| is_before(*other, place);
+                if !explaining.iter().any(is_less) && self.explains(history, place, acted) {
+                    explaining.insert(place);
                 }
             }
         }
         if explaining.is_empty() {
-            let of = self.places.first().copied().unwrap_or_default();
-            return Err(format!("{}: explained by no set from {} to {last_set}", told(acted), of.0));
+            let (of, last) = (self.places.first().copied().unwrap_or_default(), self.last(history));
+            return Err(format!("{}: explained by no set from {} to {}", told(acted), of.0, last.0));
         }
-        self.rules.retain(|place, _| explaining.iter().any(|least| least.0 <= place.0 && least.1 <= place.1));
+        self.rules.retain(|place, _| explaining.iter().any(|least| is_before(*least, *place)));
         self.places = explaining;
         Ok(())
     }
@@ -160,12 +182,11 @@ impl Container {
 
 impl Container {
     /// The policies by whose rules the deed is decided, at any place that explains it.
-    fn policies(&mut self, sets: &[PolicySet], postures: Postures, acted: &Acted) -> BTreeSet<String> {
+    fn policies(&mut self, history: &History, acted: &Acted) -> BTreeSet<String> {
         let (mut by, mut asked) = (BTreeSet::new(), Vec::new());
-        let labels = self.workloads.len();
         for least in self.places.clone() {
-            for place in (least.0..sets.len()).flat_map(|set| (least.1..labels).map(move |at| (set, at))) {
-                let rules = self.rules(sets, postures, place);
+            for place in self.from(history, least) {
+                let rules = self.rules(history, place);
                 if asked.iter().any(|asked| Arc::ptr_eq(asked, &rules)) {
                     continue;
                 }
@@ -201,12 +222,12 @@ impl OfNode {
                 Ok(())
             };
         }
-        if self.sets.is_empty() {
+        if self.history.sets.is_empty() {
             return Err(format!("{}: the node has read no policy", told(acted)));
         }
-        container.hear(&self.sets, self.postures, acted, self.settled)?;
+        container.hear(&self.history, acted, self.settled)?;
         if let Some(key) = acted.record {
-            self.by.insert(key, container.policies(&self.sets, self.postures, acted));
+            self.by.insert(key, container.policies(&self.history, acted));
         }
         Ok(())
     }
@@ -238,7 +259,7 @@ impl Checker for Judged {
                 // depends on how far the node has come, so that all of them may.
                 let container = Container {
                     workloads: vec![Arc::clone(workload)],
-                    places: [(0, 0)].into(),
+                    places: [(0, 0, 0)].into(),
                     rules: BTreeMap::new(),
                     admitted: false,
                 };
@@ -265,13 +286,16 @@ impl Checker for Judged {
             Event::PoliciesRecalled(files) => of.keeper.recalled(files),
             Event::PoliciesRead(reading) => {
                 let set = of.keeper.read(reading);
-                if of.sets.last() != Some(&set) {
-                    of.sets.push(set);
+                if of.history.sets.last() != Some(&set) {
+                    of.history.sets.push(set);
                 }
+            }
+            Event::Configured(configured) if of.history.postures.last() != Some(&configured.postures) => {
+                of.history.postures.push(configured.postures);
             }
             Event::Settled(there) => {
                 let set = of.keeper.read(there);
-                of.sets.push(set);
+                of.history.sets.push(set);
                 of.settled = true;
             }
             Event::Acted(acted) => return of.acted(acted),

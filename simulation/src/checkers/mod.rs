@@ -9,8 +9,11 @@
 //! | [`accounting`] | produced = read + waiting + lost + suppressed + folded, in the kernel and in what the probe says |
 //! | [`alerts`] | each decision that was read is said in one line, or counted as held back or lost; no line is about anything else |
 //! | [`panics`] | no actor panics or is restarted but by what was injected |
+//! | [`visibility`] | after the last change the kernel shows of each workload what is asked for |
+//! | [`traces`] | a trace that was ended is whole, and one that is torn is read to its last whole block and says so |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
+//! | [`links`] | four more, of links between nodes |
 
 pub mod accounting;
 pub mod admission;
@@ -18,13 +21,19 @@ pub mod alerts;
 pub mod bounds;
 pub mod generation;
 pub mod judged;
+pub mod links;
 pub mod panics;
 pub mod settling;
 pub mod slots;
+pub mod traces;
+pub mod visibility;
 
 use std::{fmt, time::Duration};
 
-use crate::event::Event;
+use crate::{
+    event::Event,
+    world::{configuration::Configured, links::Cables},
+};
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +69,13 @@ pub trait Checker: Send {
     }
 }
 
-/// All of them, for machines with these postures.
+/// All of them, for machines that are so configured at first.
 #[must_use]
-pub fn all(postures: &[palisade_policy::ir::Postures]) -> Vec<Box<dyn Checker>> {
+pub fn all(configured: &[Configured]) -> Vec<Box<dyn Checker>> {
     vec![
-        Box::new(judged::Judged::new(postures)),
+        Box::new(judged::Judged::new(configured)),
+        Box::new(traces::Traces),
+        Box::new(visibility::Visibilities::new(configured)),
         Box::new(generation::Generations::default()),
         Box::new(admission::Admissions),
         Box::new(slots::Slots::default()),
@@ -73,5 +84,16 @@ pub fn all(postures: &[palisade_policy::ir::Postures]) -> Vec<Box<dyn Checker>> 
         Box::new(panics::Panics::default()),
         Box::new(bounds::Bounds),
         Box::new(settling::Settling),
+    ]
+}
+
+/// Those of links, for nodes that are linked so.
+#[must_use]
+pub fn of_links(cables: &Cables) -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(links::messages::Messages::default()),
+        Box::new(links::trust::Trust::default()),
+        Box::new(links::sight::Sight::new(cables.topology(), cables.has_room())),
+        Box::new(links::queues::Queues::new(cables.queue_bytes())),
     ]
 }

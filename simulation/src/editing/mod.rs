@@ -11,7 +11,8 @@ use std::{
 use palisade_domain::Slot;
 use palisade_kernel_abi::record::{RecordReader, numbering, redact_arguments, slices, slot_and_time};
 use palisade_wire::trace::{
-    Batches, Chosen, Fact, Header, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What, WriteError,
+    Batches, Chosen, Ending, Fact, Header, Loss, OpenError, Part, Picture, Report, TraceReader, TraceWriter, What,
+    WriteError, checkpoint_of,
 };
 
 #[cfg(test)]
@@ -45,12 +46,18 @@ pub struct Span {
     pub workloads: Vec<String>,
 }
 
-/// Cuts a part out of a trace. All before it is read, for what was so at its beginning.
+/// Cuts a part out of a trace: `next` gives all its parts, or those that are sought ([`palisade_wire::trace::seek`]). What comes before the
+/// part that is cut out is read for what was so at its beginning.
 ///
 /// # Errors
 /// See [`EditError`].
-pub fn cut<W: Write>(mut reader: TraceReader<impl Read>, span: &Span, to: W) -> Result<(W, Report), EditError> {
-    let mut header = reader.header().clone();
+pub fn cut<W: Write>(
+    header: &Header,
+    mut next: impl FnMut() -> io::Result<Option<Part>>,
+    span: &Span,
+    to: W,
+) -> Result<W, EditError> {
+    let mut header = header.clone();
     if !span.workloads.is_empty() {
         header.workloads.clone_from(&span.workloads);
     }
@@ -59,17 +66,23 @@ pub fn cut<W: Write>(mut reader: TraceReader<impl Read>, span: &Span, to: W) -> 
         chosen: Chosen::new(span.workloads.clone()),
         picture: Picture::default(),
         began: false,
+        followed: false,
         span,
         kept: Batches::new(),
+        loss: None,
     };
-    while let Some(part) = reader.next_part()? {
+    while let Some(part) = next()? {
         match part {
             Part::Facts(facts) => cutting.facts(&facts)?,
             Part::Records(batches) => cutting.records(&batches)?,
+            Part::Checkpoint(facts) => cutting.checkpoint(&facts)?,
         }
     }
     cutting.begin(span.from_ns)?;
-    Ok((cutting.writer.finish()?, reader.report().clone()))
+    if let Some(loss) = cutting.loss.take() {
+        cutting.writer.facts(&[loss])?;
+    }
+    Ok(cutting.writer.finish()?)
 }
 
 struct Cutting<'s, W: Write> {
@@ -78,8 +91,12 @@ struct Cutting<'s, W: Write> {
     /// What is so until it begins.
     picture: Picture,
     began: bool,
+    /// Whether the picture has followed any record: a checkpoint says less than what was followed.
+    followed: bool,
     span: &'s Span,
     kept: Batches,
+    /// What was said to be lost next after the span: of its last seconds nothing else tells.
+    loss: Option<Fact>,
 }
 
 impl<W: Write> Cutting<'_, W> {
@@ -94,6 +111,12 @@ impl<W: Write> Cutting<'_, W> {
 
     fn facts(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
         for fact in facts {
+            if fact.boot_ns > self.span.until_ns {
+                if matches!(fact.what, What::Loss(_)) && self.loss.is_none() {
+                    self.loss = Some(Fact { boot_ns: self.span.until_ns, what: fact.what.clone() });
+                }
+                continue;
+            }
             self.chosen.fact(fact);
             // Those of the snapshot are told as the new one's.
             if !self.began {
@@ -108,7 +131,19 @@ impl<W: Write> Cutting<'_, W> {
         self.writer.facts(&kept)
     }
 
+    fn checkpoint(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
+        if self.began {
+            return self.writer.checkpoint(&checkpoint_of(facts, self.chosen.slots(), true));
+        }
+        if !self.followed {
+            self.picture.forget_processes();
+            facts.iter().for_each(|fact| self.picture.fact(fact));
+        }
+        Ok(())
+    }
+
     fn records(&mut self, batches: &Batches) -> Result<(), WriteError> {
+        self.followed = true;
         self.kept.clear();
         let (span, chosen) = (self.span, &self.chosen);
         let is_of = |record: &[u8]| {
@@ -143,9 +178,12 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
     let header = Header { redacted: vec!["arguments".into()], ..reader.header().clone() };
     let mut writer = TraceWriter::begin(to, &header)?;
     let (mut kept, mut redacted) = (Batches::new(), 0);
+    let mut lost = Lost::default();
     while let Some(part) = reader.next_part()? {
         match part {
+            Part::Checkpoint(facts) => writer.checkpoint(&checkpoint_of(&facts, None, false))?,
             Part::Facts(mut facts) => {
+                lost.hear(&facts);
                 for fact in &mut facts {
                     if let What::Process(process) = &mut fact.what {
                         redacted += u64::from(!process.arguments.is_empty());
@@ -161,6 +199,7 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
                     kept.push(bytes, |record| {
                         let done = redact_arguments(record);
                         redacted += u64::from(done == Ok(true));
+                        lost.records += u64::from(done.is_err());
                         done.is_ok()
                     });
                 }
@@ -168,6 +207,8 @@ pub fn redact<W: Write>(from: impl Read, to: W) -> Result<(W, Report, u64), Edit
             }
         }
     }
+    lost.damaged(reader.report());
+    writer.facts(&lost.facts())?;
     Ok((writer.finish()?, reader.report().clone(), redacted))
 }
 
@@ -207,20 +248,84 @@ pub fn merge<R: Read, W: Write>(from: Vec<R>, to: W) -> Result<(W, Vec<Report>),
     let mut writer = TraceWriter::begin(to, &header)?;
     let mut reports = Vec::new();
     let mut seen = Seen::default();
+    let (mut lost, mut picture) = (Lost::default(), Picture::default());
+    // Latest record of the parts before.
+    let mut told_ns = 0;
     for (number, reader) in readers.iter_mut().enumerate() {
+        let before_ns = told_ns;
         while let Some(part) = reader.next_part()? {
             match part {
                 Part::Facts(mut facts) => {
-                    facts.retain(|fact| number == 0 || fact.what != What::SnapshotEnd);
+                    // A snapshot from before what the last part told of a process says what it was, not what it is.
+                    let is_old = |fact: &Fact| fact.boot_ns <= before_ns && is_known(&picture, fact);
+                    facts.retain(|fact| number == 0 || (fact.what != What::SnapshotEnd && !is_old(fact)));
+                    facts.iter().for_each(|fact| picture.fact(fact));
+                    lost.hear(&facts);
                     writer.facts(&facts)?;
                 }
-                Part::Records(batches) => writer.records(&seen.new_of(&batches))?,
+                Part::Records(batches) => {
+                    let new = seen.new_of(&batches);
+                    for record in RecordReader::new(new.bytes()).flatten() {
+                        told_ns = told_ns.max(record.header.boot_ns);
+                        picture.record(&record);
+                    }
+                    writer.records(&new)?;
+                }
+                Part::Checkpoint(facts) => writer.checkpoint(&facts)?,
             }
         }
         seen.end_part();
+        lost.damaged(reader.report());
         reports.push(reader.report().clone());
     }
+    writer.facts(&lost.facts())?;
     Ok((writer.finish()?, reports))
+}
+
+/// Whether a fact is of a process of which it is known what it executes.
+fn is_known(picture: &Picture, fact: &Fact) -> bool {
+    matches!(&fact.what, What::Process(process) if picture.knows(process))
+}
+
+/// What the traces that come in have not: it is missing in what is made of them as well.
+#[derive(Debug, Default)]
+struct Lost {
+    /// As it was said last.
+    said: Loss,
+    boot_ns: u64,
+    /// Of damaged places: records by number, and one for each place that tells no number.
+    records: u64,
+}
+
+impl Lost {
+    fn hear(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            self.boot_ns = self.boot_ns.max(fact.boot_ns);
+            if let What::Loss(loss) = &fact.what {
+                self.said = loss.clone();
+            }
+        }
+    }
+
+    fn damaged(&mut self, report: &Report) {
+        self.boot_ns = self.boot_ns.max(report.last_ns);
+        let places = report.damaged.saturating_add(report.missing_blocks).saturating_add(u64::from(report.has_more));
+        let ending = match report.ending {
+            Ending::NotReached | Ending::Whole => 0,
+            Ending::NoTrailer => 1,
+            Ending::Cut { records, .. } => u64::from(records.unwrap_or(0)).max(1),
+        };
+        self.records = self.records.saturating_add(report.damaged_records.max(places)).saturating_add(ending);
+    }
+
+    /// As a fact, where anything is.
+    fn facts(&self) -> Vec<Fact> {
+        if self.records == 0 {
+            return Vec::new();
+        }
+        let malformed = self.said.malformed.saturating_add(self.records);
+        vec![Fact { boot_ns: self.boot_ns, what: What::Loss(Loss { malformed, ..self.said.clone() }) }]
+    }
 }
 
 /// Records of the parts before: recordings that overlap tell an act twice.

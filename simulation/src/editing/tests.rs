@@ -1,6 +1,6 @@
 //! Parts of a trace, and traces of parts.
 
-use palisade_kernel_abi::record::Body;
+use palisade_kernel_abi::record::{Body, Header as RecordHeader};
 use palisade_wire::trace::Ending;
 
 use super::*;
@@ -22,6 +22,7 @@ fn read(bytes: &[u8]) -> Told {
     while let Some(part) = reader.next_part().expect("bytes") {
         match part {
             Part::Facts(more) => told.facts.extend(more),
+            Part::Checkpoint(_) => {}
             Part::Records(batches) => {
                 for record in RecordReader::new(batches.bytes()).flatten() {
                     told.times.push(record.header.boot_ns);
@@ -36,8 +37,12 @@ fn read(bytes: &[u8]) -> Told {
     told
 }
 
-fn opened(bytes: &[u8]) -> TraceReader<&[u8]> {
-    TraceReader::open(bytes).expect("a trace")
+fn cut_out(bytes: &[u8], span: &Span) -> Vec<u8> {
+    let mut reader = TraceReader::open(bytes).expect("a trace");
+    let header = reader.header().clone();
+    let part = cut(&header, || reader.next_part(), span, Vec::new()).expect("cut");
+    assert_eq!(reader.report().damaged, 0);
+    part
 }
 
 fn span(from: u64, until: u64) -> Span {
@@ -47,8 +52,7 @@ fn span(from: u64, until: u64) -> Span {
 #[test]
 fn unit_cutting_keeps_the_span_and_begins_with_what_was_so_then() {
     let whole = traces::trace(traces::POLICY);
-    let (part, report) = cut(opened(&whole), &span(21, 30), Vec::new()).expect("cut");
-    assert_eq!(report.damaged, 0);
+    let part = cut_out(&whole, &span(21, 30));
     let told = read(&part);
     assert_eq!(told.times, [21 * SECOND, 22 * SECOND, 22 * SECOND + 1]);
     assert_eq!(told.ending, Ending::Whole);
@@ -61,15 +65,15 @@ fn unit_cutting_keeps_the_span_and_begins_with_what_was_so_then() {
     assert_eq!(told.facts.iter().filter(|fact| fact.what == What::SnapshotEnd).count(), 1);
     assert!(told.facts.iter().any(|fact| matches!(fact.what, What::PolicyInstalled(..))));
     let none = Span { workloads: vec!["db".into()], ..span(0, 100) };
-    let told = read(&cut(opened(&whole), &none, Vec::new()).expect("cut").0);
+    let told = read(&cut_out(&whole, &none));
     assert!(told.times.is_empty() && told.ending == Ending::Whole);
 }
 
 #[test]
 fn unit_merging_parts_tells_each_act_once() {
     let whole = traces::trace(traces::POLICY);
-    let first = cut(opened(&whole), &span(0, 22), Vec::new()).expect("cut").0;
-    let second = cut(opened(&whole), &span(21, 100), Vec::new()).expect("cut").0;
+    let first = cut_out(&whole, &span(0, 22));
+    let second = cut_out(&whole, &span(21, 100));
     let (merged, reports) = merge(vec![&second[..], &first[..]], Vec::new()).expect("merged");
     assert_eq!(reports.len(), 2);
     let mut times = read(&merged).times;
@@ -97,4 +101,91 @@ fn unit_redaction_leaves_no_arguments_and_says_so_in_the_header() {
     assert_eq!((told.arguments, count), (0, 1));
     assert_eq!(told.times, read(&whole).times);
     assert_eq!(TraceReader::open(&redacted[..]).expect("a trace").header().redacted, ["arguments"]);
+}
+
+fn losses(facts: &[Fact]) -> Vec<(u64, Loss)> {
+    let of = |fact: &Fact| match &fact.what {
+        What::Loss(loss) => Some((fact.boot_ns, loss.clone())),
+        _ => None,
+    };
+    facts.iter().filter_map(of).collect()
+}
+
+#[test]
+fn unit_redaction_and_merging_carry_what_is_missing_into_what_they_make() {
+    let whole = traces::trace(traces::POLICY);
+    let cut_off = &whole[..whole.len() - 40];
+    let (redacted, report, _) = redact(cut_off, Vec::new()).expect("redacted");
+    assert_ne!(report.ending, Ending::Whole);
+    let told = read(&redacted);
+    assert_eq!(told.ending, Ending::Whole);
+    assert!(losses(&told.facts).iter().any(|(_, loss)| loss.malformed > 0), "{:?}", told.facts);
+    let (merged, _) = merge(vec![cut_off], Vec::new()).expect("merged");
+    assert!(losses(&read(&merged).facts).iter().any(|(_, loss)| loss.malformed > 0));
+    let (redacted, ..) = redact(&[&whole[..], b"more"].concat()[..], Vec::new()).expect("redacted");
+    assert!(losses(&read(&redacted).facts).iter().any(|(_, loss)| loss.malformed > 0));
+    let (sound, ..) = redact(&whole[..], Vec::new()).expect("redacted");
+    assert_eq!(losses(&read(&sound).facts), []);
+}
+
+fn of_parts(parts: &[Part]) -> Vec<u8> {
+    let whole = traces::trace(traces::POLICY);
+    let header = TraceReader::open(&whole[..]).expect("a trace").header().clone();
+    let mut writer = TraceWriter::begin(Vec::new(), &header).expect("written");
+    for part in parts {
+        match part {
+            Part::Facts(facts) => writer.facts(facts).expect("written"),
+            Part::Records(batches) => writer.records(batches).expect("written"),
+            Part::Checkpoint(facts) => writer.checkpoint(facts).expect("written"),
+        }
+    }
+    writer.finish().expect("written")
+}
+
+fn parts(bytes: &[u8]) -> Vec<Part> {
+    let mut reader = TraceReader::open(bytes).expect("a trace");
+    std::iter::from_fn(|| reader.next_part().expect("bytes")).collect()
+}
+
+#[test]
+fn unit_cutting_keeps_what_was_said_to_be_lost_next_after_the_span() {
+    let mut all = parts(&traces::trace(traces::POLICY));
+    let lost = |at, missing| Fact { boot_ns: at * SECOND, what: What::Loss(Loss { missing, ..Loss::default() }) };
+    all.push(Part::Facts(vec![lost(35, 5000), lost(45, 9000)]));
+    let told = read(&cut_out(&of_parts(&all), &span(21, 30)));
+    assert_eq!(losses(&told.facts), [(30 * SECOND, Loss { missing: 5000, ..Loss::default() })]);
+}
+
+#[test]
+fn unit_merging_keeps_what_a_process_executes_against_an_older_snapshot_of_it() {
+    let whole = traces::trace(traces::POLICY);
+    let first = cut_out(&whole, &span(0, 30));
+    // From before the exec at 21 s: its snapshot has the shell's process as the server's.
+    let second = cut_out(&whole, &span(21, 100));
+    let (merged, _) = merge(vec![&first[..], &second[..]], Vec::new()).expect("merged");
+    let mut picture = Picture::default();
+    for part in parts(&merged) {
+        match part {
+            Part::Facts(facts) => facts.iter().for_each(|fact| picture.fact(fact)),
+            Part::Records(batches) => {
+                RecordReader::new(batches.bytes()).flatten().for_each(|record| picture.record(&record));
+            }
+            Part::Checkpoint(_) => {}
+        }
+    }
+    let shell = RecordHeader { tgid: 60, task_start_ns: 2 * SECOND, ..RecordHeader::default() };
+    assert_eq!(picture.acting(&shell).map(|acting| acting.executable), Some("/bin/sh"));
+}
+
+#[test]
+fn unit_trace_behind_another_is_complained_of() {
+    let whole = traces::trace(traces::POLICY);
+    let complaints = |bytes: &[u8]| {
+        let mut reader = TraceReader::open(bytes).expect("a trace");
+        while reader.next_part().expect("bytes").is_some() {}
+        reader.report().complaints()
+    };
+    assert_eq!(complaints(&whole), [""; 0]);
+    let both = complaints(&[&whole[..], &whole[..]].concat());
+    assert!(both.len() == 1 && both[0].contains("trace merge"), "{both:?}");
 }

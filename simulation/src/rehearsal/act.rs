@@ -2,12 +2,16 @@
 //!
 //! What the kernel looked at and a record does not tell (whose file it is, a terminal that was opened later, the executable of a
 //! process that was there before) is tried both ways: where every answer gives the same effect, the act is decided; else it is not.
+//!
+//! Limits, of presets: a thread that opens its own directory of /proc by its number as a thread counts as another process; what was
+//! unlinked before it was executed counts as the file that it was; a file of the root directory that is called like a memfd counts as one.
 
 use palisade_domain::text;
 use palisade_kernel_abi::{
-    blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, SourceId, domain_path},
+    blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, Preset, SourceId, domain_path},
     record::{Body, Dns, DnsOperation, Exec, Network, NetworkOperation, Open, Ptrace, Record},
 };
+use palisade_wire::trace::Acting;
 
 const O_ACCMODE: u32 = 3;
 const O_CREAT: u32 = 0o100;
@@ -18,8 +22,16 @@ const O_TRUNC: u32 = 0o1000;
 pub enum Judged {
     /// This, whatever the record does not tell.
     Decided(Decision),
-    /// It hangs on what the record lacks.
-    Undecidable(Missing),
+    /// It hangs on what the record lacks: what is missing, and the rule that may block or audit, where one does.
+    Undecidable(Missing, Option<u32>),
+}
+
+impl Judged {
+    /// Whether it is let through in silence.
+    #[must_use]
+    pub fn is_permitted(&self) -> bool {
+        matches!(self, Self::Decided(decision) if decision.effect == Effect::Permit)
+    }
 }
 
 /// What a record lacks.
@@ -37,6 +49,14 @@ pub enum Missing {
     Source,
     /// The record that it repeats.
     Original,
+    /// Which number the acting process has where it is.
+    OwnNumber,
+    /// Whether it came into a running container.
+    Session,
+    /// The path is the caller's, not the file's.
+    Resolved,
+    /// Whose record it is.
+    Workload,
 }
 
 impl Missing {
@@ -50,6 +70,10 @@ impl Missing {
             Self::Terminal => "whether the process has a terminal is not known",
             Self::Source => "what the acting process executes is not known",
             Self::Original => "the record that it repeats is not in the trace",
+            Self::OwnNumber => "which number the acting process has in its container is not known",
+            Self::Resolved => "the path is as the caller gave it: which file that was, the record does not tell",
+            Self::Workload => "which workload it is of, the trace does not tell",
+            Self::Session => "whether a process with a terminal came into the running container, no record tells",
         }
     }
 }
@@ -63,16 +87,17 @@ pub fn happened(body: &Body<'_>) -> bool {
         Body::Connect(network) | Body::Send(network) => network.result >= 0 || network.result == -115,
         Body::Socket(network) => network.result >= 0,
         Body::Capability(used) => used.result >= 0,
-        Body::Exec(_) | Body::Ptrace(_) | Body::Dns(_) => true,
+        Body::Exec(_) | Body::Ptrace(_) | Body::Dns(_) | Body::Syscall(_) => true,
+        Body::FileChange(_) | Body::Mount(_) | Body::Module(_) => true,
         _ => false,
     }
 }
 
-/// What the blob says; `None` where the record is of no act that rules are about. `acting`: executable and terminal of the acting process.
+/// What the blob says; `None` where the record is of no act that rules are about.
 #[must_use]
-pub fn judge(blob: &Blob, record: &Record<'_>, acting: Option<(&str, Option<u32>)>) -> Option<Judged> {
-    let subject = Subject { blob, source: acting.map(|(executable, _)| text::bytes(executable)) };
-    let tty = acting.and_then(|(_, tty)| tty).map(|tty| tty != 0);
+pub fn judge(blob: &Blob, record: &Record<'_>, acting: Option<Acting<'_>>) -> Option<Judged> {
+    let subject = Subject { blob, source: acting.map(|acting| text::bytes(acting.executable)) };
+    let tty = acting.and_then(|acting| acting.tty).map(|tty| tty != 0);
     Some(match &record.body {
         Body::Exec(exec) => subject.exec(exec),
         Body::Open(open) => subject.open(open, tty),
@@ -83,8 +108,39 @@ pub fn judge(blob: &Blob, record: &Record<'_>, acting: Option<(&str, Option<u32>
             let number = u8::try_from(used.capability).ok()?;
             subject.decide(Family::Capability, AcceptId::of_capability(number).into(), &[Modifiers::NONE])
         }
+        Body::Syscall(call) => {
+            let of = if call.compat { AcceptId::of_compat_syscall } else { AcceptId::of_syscall };
+            subject.decide(Family::Syscall, of(call.number).into(), &[Modifiers::NONE])
+        }
         _ => return None,
     })
+}
+
+/// What the blob's presets say beside that; `None` where the record is of nothing that a preset is about. Hosts have none.
+#[must_use]
+pub fn judge_presets(blob: &Blob, record: &Record<'_>, acting: Option<Acting<'_>>) -> Option<Judged> {
+    let subject = Subject { blob, source: acting.map(|acting| text::bytes(acting.executable)) };
+    if record.header.slot == 0 || subject.is_without_rules(Family::Preset) {
+        return None;
+    }
+    match &record.body {
+        Body::Exec(exec) => subject.presets_of_exec(exec),
+        Body::Open(open) => subject.presets_of_open(open, acting.map_or(0, |acting| acting.own_pid)),
+        _ => None,
+    }
+}
+
+/// The process that a file of /proc is about, and whether it is its environment.
+fn proc_subject(path: &[u8]) -> Option<(u32, bool)> {
+    let rest = path.strip_prefix(b"/proc/")?;
+    let number = rest.split(|byte| *byte == b'/').next()?;
+    let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    Some((number, rest.ends_with(b"/environ")))
+}
+
+/// A file of memory: a memfd, or one of shared memory.
+fn is_of_memory(path: &[u8]) -> bool {
+    [&b"/memfd:"[..], b"/dev/shm/", b"/run/shm/"].iter().any(|start| path.starts_with(start))
 }
 
 struct Subject<'b> {
@@ -115,8 +171,14 @@ impl Subject<'_> {
                 match found {
                     None => found = Some(decision),
                     Some(first) if is_alike(first, decision) => {}
-                    Some(_) if self.source.is_none() => return Judged::Undecidable(Missing::Source),
-                    Some(_) => return Judged::Undecidable(self.missing(family, accepts, source, modifiers)),
+                    Some(first) => {
+                        let bites = if first.effect > decision.effect { first } else { decision };
+                        let missing = match &self.source {
+                            None => Missing::Source,
+                            Some(_) => self.missing(family, accepts, source, modifiers),
+                        };
+                        return Judged::Undecidable(missing, bites.rule);
+                    }
                 }
             }
         }
@@ -140,7 +202,10 @@ impl Subject<'_> {
             return Judged::Decided(Decision::PERMIT);
         }
         if exec.path.cut || exec.path.unreadable {
-            return Judged::Undecidable(Missing::Path);
+            return Judged::Undecidable(Missing::Path, None);
+        }
+        if exec.path.user {
+            return Judged::Undecidable(Missing::Resolved, None);
         }
         let accepts = self.blob.path_accept(exec.path.bytes);
         let decided = self.decide(Family::Process, accepts, &both_owners(false, Some(exec.tty != 0)));
@@ -149,7 +214,7 @@ impl Subject<'_> {
             return decided;
         }
         if exec.argument_bytes.cut || exec.argument_bytes.unreadable {
-            return Judged::Undecidable(Missing::Arguments);
+            return Judged::Undecidable(Missing::Arguments, decision.rule);
         }
         let met = self.blob.arguments_meet(decision.arguments, exec.arguments().skip(1));
         Judged::Decided(decision.settled(met))
@@ -160,7 +225,10 @@ impl Subject<'_> {
             return Judged::Decided(Decision::PERMIT);
         }
         if open.path.cut || open.path.unreadable || open.path.bytes.is_empty() {
-            return Judged::Undecidable(Missing::Path);
+            return Judged::Undecidable(Missing::Path, None);
+        }
+        if open.path.user {
+            return Judged::Undecidable(Missing::Resolved, None);
         }
         let write = open.flags & O_ACCMODE != 0 || open.flags & (O_CREAT | O_TRUNC) != 0;
         self.decide(Family::File, self.blob.path_accept(open.path.bytes), &both_owners(write, tty))
@@ -177,13 +245,58 @@ impl Subject<'_> {
         Some(self.decide(family, accept.into(), &terminals(Modifiers::NONE, tty)))
     }
 
+    fn preset(&self, preset: Preset) -> Judged {
+        self.decide(Family::Preset, AcceptId::of_preset(preset).into(), &[Modifiers::NONE])
+    }
+
+    /// Of what was unlinked before it was executed, no record tells: it counts as the file that it was.
+    fn presets_of_exec(&self, exec: &Exec<'_>) -> Option<Judged> {
+        let session = || match self.preset(Preset::Exec) {
+            // Without a terminal it is none, whoever acts.
+            _ if exec.tty == 0 => Judged::Decided(Decision::PERMIT),
+            Judged::Decided(decision) if decision.effect == Effect::Permit => Judged::Decided(decision),
+            Judged::Decided(decision) => Judged::Undecidable(Missing::Session, decision.rule),
+            undecidable => undecidable,
+        };
+        let fileless = || match is_of_memory(exec.path.bytes) {
+            _ if exec.path.cut || exec.path.unreadable => Judged::Undecidable(Missing::Path, None),
+            true => self.preset(Preset::FilelessExec),
+            false => Judged::Decided(Decision::PERMIT),
+        };
+        Some(stricter(fileless(), session()))
+    }
+
+    fn presets_of_open(&self, open: &Open<'_>, own_pid: u32) -> Option<Judged> {
+        if open.path.user {
+            let either = stricter(self.preset(Preset::ProtectProc), self.preset(Preset::ProtectEnv));
+            return Some(match either {
+                Judged::Decided(decision) if decision.effect != Effect::Permit => {
+                    Judged::Undecidable(Missing::Resolved, decision.rule)
+                }
+                judged => judged,
+            });
+        }
+        let (number, is_environment) = proc_subject(open.path.bytes)?;
+        if number == own_pid {
+            return None;
+        }
+        let protect = self.preset(Preset::ProtectProc);
+        let judged = if is_environment { stricter(protect, self.preset(Preset::ProtectEnv)) } else { protect };
+        Some(match judged {
+            Judged::Decided(decision) if own_pid == 0 && decision.effect != Effect::Permit => {
+                Judged::Undecidable(Missing::OwnNumber, decision.rule)
+            }
+            judged => judged,
+        })
+    }
+
     fn ptrace(&self, traced: &Ptrace<'_>) -> Option<Judged> {
         // PTRACE_TRACEME: the tracer is the parent, of which the record does not tell what it executes.
         if traced.request == 0 || self.is_without_rules(Family::Ptrace) {
             return None;
         }
         if traced.target_exe.cut || traced.target_exe.unreadable || traced.target_exe.bytes.is_empty() {
-            return Some(Judged::Undecidable(Missing::Path));
+            return Some(Judged::Undecidable(Missing::Path, None));
         }
         let accepts = self.blob.path_accept(traced.target_exe.bytes);
         Some(self.decide(Family::Ptrace, accepts, &[Modifiers::NONE]))
@@ -191,7 +304,7 @@ impl Subject<'_> {
 
     fn dns(&self, dns: &Dns<'_>) -> Judged {
         if !self.is_without_rules(Family::Dns) && (dns.name.cut || dns.name.unreadable) {
-            return Judged::Undecidable(Missing::Path);
+            return Judged::Undecidable(Missing::Path, None);
         }
         let accept = self.blob.name_accept(&domain_path(dns.name.bytes));
         let of = if dns.no_task {
@@ -201,6 +314,18 @@ impl Subject<'_> {
         };
         of.decide(Family::Dns, accept.into(), &[Modifiers::NONE])
     }
+}
+
+/// Of two judgements about one act. What is decided and blocks is blocked, whatever the other hangs on.
+#[must_use]
+pub fn stricter(one: Judged, other: Judged) -> Judged {
+    let strength = |judged: &Judged| match judged {
+        Judged::Decided(decision) if decision.effect == Effect::Block => 3,
+        Judged::Undecidable(..) => 2,
+        Judged::Decided(decision) if decision.effect == Effect::Audit => 1,
+        Judged::Decided(_) => 0,
+    };
+    if strength(&other) > strength(&one) { other } else { one }
 }
 
 /// The same for who acts: which rule says it is of no account where it is permitted.

@@ -7,31 +7,46 @@
 //! What is rehearsed is a world that has already happened: what a workload would have done after a denial, nobody knows.
 //!
 //! Limits: acts that the trace does not hold (what visibility did not ask for, what is counted as lost) are not rehearsed, and the report has the
-//! losses. Not rehearsed are presets and rules on system calls, whose rules audit; what the container runtime itself did is left out.
+//! losses; that a script was started by its own path, no record
+//! tells (it is of the interpreter), and the report says so of rules on processes; a rule about acts that nobody asked to see is named as not judged ([`coverage`]). What the container runtime itself did is left
+//! out. Rules on system calls audit, here as anywhere.
 
 pub mod act;
+mod coverage;
+mod lost;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use palisade_domain::{Slot, Workload};
+use palisade_domain::{Slot, Visibility, Workload};
 use palisade_kernel_abi::{
     blob::Effect,
     record::{Body, Header as RecordHeader, Kind, Outcome, Phase, Record, RecordReader},
 };
-use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy::{
+    PolicySet,
+    ir::{Matcher, Postures},
+};
 use palisade_policy_compiler::state::{Bounds, State as Compiler};
-use palisade_protocol::{CompilePolicy, CompiledPolicy};
-use palisade_wire::trace::{Chosen, Fact, Header, Loss, Part, Picture, What};
+use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPath};
+use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
 pub use act::{Judged, Missing};
-pub use report::{Denied, Example, Report, Undecided};
+use lost::Lost;
+pub use report::{Denied, Example, Report, Undecided, Unjudged};
 
 /// Acts that folded records are still matched with; what is older is matched no more, and its repeats are counted as undecidable.
 const MAX_FOLDED: usize = 65_536;
+/// Changes of what is seen of a workload that are told apart: past them, what was seen before decides.
+const MAX_SEEN: usize = 64;
+/// Between a workload's name and what is seen of it, which the node tells one after the other.
+const NAMING_NS: u64 = 1_000_000_000;
 
 /// Decides traces by one policy set, one trace after the other.
 #[derive(Debug)]
@@ -39,8 +54,12 @@ pub struct Rehearsal {
     set: PolicySet,
     postures: Postures,
     chosen: Vec<String>,
+    /// Names of those that a workload of a trace is called by.
+    called: BTreeSet<String>,
     compiler: Compiler,
     report: Report,
+    /// Policies that select a workload.
+    selecting: BTreeSet<String>,
 }
 
 /// One trace of a rehearsal.
@@ -50,11 +69,19 @@ pub struct OfTrace<'r> {
     picture: Picture,
     chosen: Chosen,
     policies: BTreeMap<Slot, Option<Arc<CompiledPolicy>>>,
+    /// What was seen of a slot with a policy, in order; the first is what was seen when it was named.
+    seen: BTreeMap<Slot, Vec<Visibility>>,
     workloads: BTreeMap<Slot, Arc<Workload>>,
-    visible: BTreeMap<Slot, palisade_domain::Visibility>,
-    visibility: palisade_domain::Visibility,
+    visible: BTreeMap<Slot, Visibility>,
+    visibility: Visibility,
+    /// When a slot was named of which no record came since: what is seen of it is told in a fact behind that one.
+    named: BTreeMap<Slot, u64>,
+    /// Slots whose workload is gone: what is seen of nobody is of no account.
+    gone: BTreeSet<Slot>,
     unix_minus_boot_ns: u64,
-    loss: Loss,
+    lost: Lost,
+    /// The first record's time.
+    first_ns: Option<u64>,
     /// Acts that a folded record may repeat: process, time and kind.
     sent: BTreeMap<(u64, u32, Kind), Verdict>,
 }
@@ -76,7 +103,7 @@ impl Rehearsal {
     #[must_use]
     pub fn new(set: PolicySet, postures: Postures, workloads: Vec<String>) -> Self {
         let (compiler, report) = (Compiler::new(Bounds::default()), Report::default());
-        Self { set, postures, chosen: workloads, compiler, report }
+        Self { set, postures, chosen: workloads, called: BTreeSet::new(), compiler, report, selecting: BTreeSet::new() }
     }
 
     /// Begins a trace.
@@ -86,26 +113,44 @@ impl Rehearsal {
             picture: Picture::default(),
             chosen: Chosen::new(self.chosen.clone()),
             policies: BTreeMap::new(),
+            seen: BTreeMap::new(),
             workloads: BTreeMap::new(),
             visible: BTreeMap::new(),
             visibility: header.visibility,
             unix_minus_boot_ns: header.unix_ns.saturating_sub(header.boot_ns),
-            loss: Loss::default(),
+            named: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            lost: Lost::default(),
+            first_ns: None,
             sent: BTreeMap::new(),
             rehearsal: self,
         }
     }
 
+    /// So many places of the traces could not be read: what stood there is not judged.
+    pub fn damaged(&mut self, places: usize) {
+        self.report.damages += places as u64;
+    }
+
     /// All of it, the most denied first.
     #[must_use]
     pub fn report(mut self) -> Report {
+        self.report.unknown_workloads =
+            self.chosen.iter().filter(|name| !self.called.contains(*name)).cloned().collect();
+        self.report.unselected = self.set.iter().map(|policy| policy.reference.to_string()).collect();
+        self.report.unselected.retain(|policy| !self.selecting.contains(policy));
         self.report.sort();
         self.report
     }
 
     /// The policy of a workload; none where none selects it.
     fn policy(&mut self, workload: &Workload) -> Option<Arc<CompiledPolicy>> {
+        self.selecting.extend(self.set.policies_for(workload).map(|policy| policy.reference.to_string()));
         let rules = self.set.rules_for(workload, &BTreeMap::new(), self.postures);
+        for part in &rules.unheld {
+            let why = format!("nothing holds it on any kernel: {}", part.reason);
+            self.report.unjudged(&part.policy.to_string(), &part.place, workload, &why, 0);
+        }
         if rules.rules.is_empty() {
             return None;
         }
@@ -126,12 +171,53 @@ impl OfTrace<'_> {
         match part {
             Part::Facts(facts) => facts.iter().for_each(|fact| self.fact(fact)),
             Part::Records(batches) => self.block(batches.bytes()),
+            // All of it was read.
+            Part::Checkpoint(_) => {}
         }
     }
 
     /// The trace is over.
-    pub fn end(self) {
-        self.rehearsal.report.missing_records += self.loss.missing + self.loss.shed + self.loss.malformed;
+    pub fn end(mut self) {
+        let slots: Vec<Slot> = self.policies.keys().copied().collect();
+        slots.into_iter().for_each(|slot| self.cover(slot));
+        self.rehearsal.report.missing_records += self.lost.records();
+    }
+
+    /// Names the rules of a slot's workload that its records say nothing about.
+    fn cover(&mut self, slot: Slot) {
+        let (Some(Some(policy)), Some(workload)) = (self.policies.remove(&slot), self.workloads.get(&slot)) else {
+            return;
+        };
+        let seen = self.seen.remove(&slot).unwrap_or_default();
+        self.rehearsal.report.has_process_rules |=
+            policy.rules.iter().any(|rule| matches!(rule.matcher, Matcher::Process(_)));
+        for rule in policy.rules.iter().chain(&policy.observed) {
+            if let Some(why) = coverage::unjudged(rule, &seen) {
+                self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);
+            }
+        }
+    }
+
+    /// What is seen of a slot now counts for what its records tell.
+    fn sees(&mut self, slot: Slot) {
+        let now = self.visible.get(&slot).copied().unwrap_or(self.visibility);
+        let seen = self.seen.entry(slot).or_default();
+        if !seen.contains(&now) && seen.len() < MAX_SEEN {
+            seen.push(now);
+        }
+    }
+
+    /// The same, as a fact of this moment says it: of a workload that makes no record too, since that nothing was to be seen of it is
+    /// no reason to call its rules judged.
+    fn sees_from(&mut self, slot: Slot, boot_ns: u64) {
+        if !matches!(self.policies.get(&slot), Some(Some(_))) || self.gone.contains(&slot) {
+            return;
+        }
+        // What was so before the fact behind its name counts for nothing.
+        if self.named.get(&slot).is_some_and(|named| boot_ns <= named.saturating_add(NAMING_NS)) {
+            self.seen.remove(&slot);
+        }
+        self.sees(slot);
     }
 
     fn fact(&mut self, fact: &Fact) {
@@ -139,16 +225,40 @@ impl OfTrace<'_> {
         self.picture.fact(fact);
         match &fact.what {
             What::WorkloadNamed(slot, workload) => {
+                let is_other = |before: &Arc<Workload>| before.container_id != workload.container_id;
+                if self.workloads.get(slot).is_some_and(is_other) {
+                    self.cover(*slot);
+                    self.visible.remove(slot);
+                }
+                if self.gone.remove(slot) || self.workloads.get(slot).is_none_or(is_other) {
+                    self.named.insert(*slot, fact.boot_ns);
+                }
+                let called = self.rehearsal.chosen.iter().filter(|name| is_called(*slot, workload, name));
+                self.rehearsal.called.extend(called.cloned());
                 let policy = if self.chosen.has(*slot) { self.rehearsal.policy(workload) } else { None };
                 if policy.is_some() {
                     self.rehearsal.report.selected(workload);
                 }
                 self.policies.insert(*slot, policy);
                 self.workloads.insert(*slot, Arc::clone(workload));
+                self.sees_from(*slot, fact.boot_ns);
             }
-            What::Visible(slot, visibility) => drop(self.visible.insert(*slot, *visibility)),
+            What::WorkloadGone(slot) => drop(self.gone.insert(*slot)),
+            What::Visible(slot, visibility) => {
+                self.visible.insert(*slot, *visibility);
+                self.sees_from(*slot, fact.boot_ns);
+            }
+            What::Settings { visibility, .. } => {
+                self.visibility = *visibility;
+                let slots: Vec<Slot> = self.policies.keys().copied().collect();
+                slots.into_iter().for_each(|slot| self.sees_from(slot, fact.boot_ns));
+            }
+            What::PolicySet(set) if set.postures != self.rehearsal.postures => {
+                self.rehearsal.report.has_other_postures = true;
+            }
             What::Clock(offset) => self.unix_minus_boot_ns = *offset,
-            What::Loss(loss) => self.loss = loss.clone(),
+            What::Loss(loss) => self.lost.said(loss),
+            What::SnapshotEnd => self.lost.begin(),
             _ => {}
         }
     }
@@ -160,6 +270,7 @@ impl OfTrace<'_> {
         records.sort_by_key(|record| record.header.boot_ns);
         for record in &records {
             self.rehearsal.report.records += 1;
+            self.first_ns.get_or_insert(record.header.boot_ns);
             self.record(record);
             self.picture.record(record);
         }
@@ -167,7 +278,20 @@ impl OfTrace<'_> {
 
     fn record(&mut self, record: &Record<'_>) {
         let header = &record.header;
-        let Some(policy) = self.policies.get(&Slot(header.slot)).cloned().flatten() else { return };
+        let slot = Slot(header.slot);
+        let policy = match self.policies.get(&slot) {
+            Some(Some(policy)) => Arc::clone(policy),
+            Some(None) => return,
+            None => {
+                if header.phase != Phase::Runtime && act::happened(&record.body) {
+                    self.rehearsal.report.acts += 1;
+                    self.rehearsal.report.undecided(Missing::Workload, 1);
+                }
+                return;
+            }
+        };
+        self.sees(slot);
+        self.named.remove(&slot);
         if header.phase == Phase::Runtime {
             return;
         }
@@ -184,9 +308,20 @@ impl OfTrace<'_> {
 
     fn judged(&mut self, record: &Record<'_>, policy: &CompiledPolicy) -> Verdict {
         let acting = self.picture.acting(&record.header);
-        let Some(judged) = act::judge(&policy.blob, record, acting) else { return Verdict::NoAct };
-        let acting = acting.map_or("", |(executable, _)| executable).to_owned();
-        self.take(record, policy, &judged, acting)
+        let own = act::judge(&policy.blob, record, acting);
+        let judged = match (own, act::judge_presets(&policy.blob, record, acting)) {
+            (Some(own), Some(preset)) => Some(act::stricter(own, preset)),
+            (own, preset) => own.or(preset),
+        };
+        let executable = acting.map_or("", |acting| acting.executable).to_owned();
+        let is_permitted = judged.as_ref().is_none_or(Judged::is_permitted);
+        if is_permitted && is_observed(record, policy, &executable) {
+            self.rehearsal.report.acts += 1;
+            self.rehearsal.report.audited += 1;
+            return Verdict::Audited;
+        }
+        let Some(judged) = judged else { return Verdict::NoAct };
+        self.take(record, policy, &judged, executable)
     }
 
     /// Whether the record stands for an act, and no other record does so better.
@@ -209,7 +344,14 @@ impl OfTrace<'_> {
         report.acts += 1;
         let decision = match judged {
             Judged::Decided(decision) => decision,
-            Judged::Undecidable(missing) => return Verdict::Undecided(report.undecided(*missing, 1)),
+            Judged::Undecidable(missing, index) => {
+                let rule = index.and_then(|index| policy.rule(index));
+                let workload = self.workloads.get(&Slot(record.header.slot));
+                if let (Some(rule), Some(workload)) = (rule, workload) {
+                    report.unjudged(&rule.policy.to_string(), &rule.place, workload, missing.words(), 1);
+                }
+                return Verdict::Undecided(report.undecided(*missing, 1));
+            }
         };
         match decision.effect {
             Effect::Permit => {
@@ -222,7 +364,7 @@ impl OfTrace<'_> {
             }
             Effect::Block => {}
         }
-        let rule = decision.rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+        let rule = decision.rule.and_then(|index| policy.rule(index));
         let workload = self.workloads.get(&Slot(record.header.slot)).map(|workload| report::name(workload));
         let denied = Denied {
             policy: rule.map_or_else(|| "DefaultPosture".into(), |rule| rule.policy.to_string()),
@@ -239,6 +381,10 @@ impl OfTrace<'_> {
     fn folded(&mut self, header: &RecordHeader, kind: Kind, boot_ns: u64, repeats: u64) {
         let report = &mut self.rehearsal.report;
         let verdict = self.sent.get(&(boot_ns, header.tgid, kind));
+        if verdict.is_none() && self.first_ns.is_none_or(|first| boot_ns < first) {
+            report.of_before += repeats;
+            return;
+        }
         report.acts += if verdict == Some(&Verdict::NoAct) { 0 } else { repeats };
         match verdict {
             Some(Verdict::NoAct) => {}
@@ -251,4 +397,13 @@ impl OfTrace<'_> {
             }
         }
     }
+}
+
+/// Whether a rule on system calls audits it that only records decide.
+fn is_observed(record: &Record<'_>, policy: &CompiledPolicy, executable: &str) -> bool {
+    if policy.observed.is_empty() || record.decision.is_some() {
+        return false;
+    }
+    let Some(call) = CallOnPath::of(&record.body) else { return false };
+    policy.observed.iter().any(|rule| call.is_audited_by(rule, record.header.call, executable.as_bytes()))
 }

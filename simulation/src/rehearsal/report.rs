@@ -55,6 +55,22 @@ pub struct Undecided {
     pub count: u64,
 }
 
+/// A rule that is not judged, or not by all acts that it is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unjudged {
+    /// `kind/namespace/name` of the policy.
+    pub policy: String,
+    /// Which rule in it.
+    pub place: String,
+    /// Namespace, pod and container.
+    pub workload: String,
+    /// Why.
+    pub reason: String,
+    /// Acts that hang on it; 0: acts of its kind are not in the trace at all.
+    pub acts: u64,
+}
+
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +89,23 @@ pub struct Report {
     pub denied: Vec<Denied>,
     /// Not decidable, by what is missing.
     pub undecidable: Vec<Undecided>,
-    /// Records that the traces say they have not.
+    /// Rules that cannot be judged from these traces.
+    pub unjudged: Vec<Unjudged>,
+    /// Rules past [`MAX_ROWS`] that cannot either.
+    pub more_unjudged: u64,
+    /// Policies that select no workload of the traces.
+    pub unselected: BTreeSet<String>,
+    /// Repeats, counted in a trace, of acts that are from before it.
+    pub of_before: u64,
+    /// Places of the traces that could not be read.
+    pub damages: u64,
+    /// Workloads that were asked for by names that nobody has.
+    pub unknown_workloads: BTreeSet<String>,
+    /// A trace was recorded under other default postures than those of this rehearsal.
+    pub has_other_postures: bool,
+    /// Rules on processes were judged: by what was executed in the end, so that of a script the interpreter is.
+    pub has_process_rules: bool,
+    /// Records that the traces say they have not; what was folded is not among them.
     pub missing_records: u64,
     /// Workloads that the policies select.
     pub workloads: BTreeSet<String>,
@@ -81,6 +113,8 @@ pub struct Report {
     pub refused: BTreeMap<String, String>,
     #[serde(skip)]
     rows: BTreeMap<(String, String, String, String), usize>,
+    #[serde(skip)]
+    unjudged_rows: BTreeMap<(String, String, String, String), usize>,
     #[serde(skip)]
     reasons: BTreeMap<Missing, usize>,
 }
@@ -90,6 +124,30 @@ impl Report {
     #[must_use]
     pub fn denials(&self) -> u64 {
         self.denied.iter().map(|row| row.count).sum()
+    }
+
+    /// One rule, or acts of it.
+    pub(super) fn unjudged(&mut self, policy: &str, place: &str, workload: &Workload, reason: &str, acts: u64) {
+        let key = (policy.to_owned(), place.to_owned(), name(workload), reason.to_owned());
+        if let Some(row) = self.unjudged_rows.get(&key).and_then(|row| self.unjudged.get_mut(*row)) {
+            row.acts += acts;
+            return;
+        }
+        if self.unjudged.len() >= MAX_ROWS {
+            self.more_unjudged += 1;
+            return;
+        }
+        self.unjudged_rows.insert(key.clone(), self.unjudged.len());
+        let (policy, place, workload, reason) = key;
+        self.unjudged.push(Unjudged { policy, place, workload, reason, acts });
+    }
+
+    /// Whether everything that was asked for was judged: of what is damaged or lost, and where no policy selects anybody, nothing is.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_judged = self.unjudged.is_empty() && self.undecidable.is_empty() && self.more_unjudged == 0;
+        let is_there = self.damages == 0 && self.missing_records == 0 && self.of_before == 0;
+        is_judged && is_there && !self.workloads.is_empty()
     }
 
     pub(super) fn selected(&mut self, workload: &Workload) {
@@ -157,6 +215,12 @@ impl Report {
             let key = |row: &Denied| (row.policy.clone(), row.place.clone(), row.workload.clone(), row.process.clone());
             b.count.cmp(&a.count).then_with(|| key(a).cmp(&key(b)))
         });
+        self.unjudged.sort_by(|a, b| {
+            let key =
+                |row: &Unjudged| (row.policy.clone(), row.place.clone(), row.workload.clone(), row.reason.clone());
+            key(a).cmp(&key(b))
+        });
+        self.unjudged_rows.clear();
         self.undecidable.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.missing.cmp(b.missing)));
     }
 }

@@ -4,7 +4,7 @@ use palisade_kernel_abi::record::{
     Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Text,
 };
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
-use palisade_wire::trace::TraceReader;
+use palisade_wire::trace::{Acting, TraceReader};
 
 use super::*;
 use crate::replay::tests as traces;
@@ -53,7 +53,7 @@ fn text(bytes: &[u8]) -> Text<'_> {
     Text { bytes, ..Text::default() }
 }
 
-fn judged(rules: &str, body: Body<'_>, acting: Option<(&str, Option<u32>)>) -> Option<Judged> {
+fn judged(rules: &str, body: Body<'_>, acting: Option<Acting<'_>>) -> Option<Judged> {
     let set = PolicySet::parse([("p.yaml", policy(rules).as_bytes())]).expect("sound");
     let rules = set.rules_for(&traces::workload(), &BTreeMap::new(), Postures::default());
     let compiled = compile(&rules, &AutomatonLimits::default(), &mut || false).expect("small");
@@ -63,11 +63,11 @@ fn judged(rules: &str, body: Body<'_>, acting: Option<(&str, Option<u32>)>) -> O
 fn effect(judged: Option<Judged>) -> Result<Effect, Missing> {
     match judged.expect("an act") {
         Judged::Decided(decision) => Ok(decision.effect),
-        Judged::Undecidable(missing) => Err(missing),
+        Judged::Undecidable(missing, _) => Err(missing),
     }
 }
 
-const SHELL: Option<(&str, Option<u32>)> = Some(("/bin/sh", Some(0)));
+const SHELL: Option<Acting<'_>> = Some(Acting { executable: "/bin/sh", tty: Some(0), own_pid: 7 });
 
 #[test]
 fn unit_rehearsal_of_a_rule_that_hangs_on_what_no_record_tells_is_undecidable() {
@@ -144,8 +144,10 @@ fn unit_rehearsal_counts_what_was_folded_as_often_as_it_was_done() {
         let folded = Folded { of_kind: Kind::Open, of_boot_ns: at, last_ns: at + 5, repeats: 7 };
         write(at + 5, Body::Folded(folded));
     }
-    let unknown = Folded { of_kind: Kind::Open, of_boot_ns: 1, last_ns: 2, repeats: 2 };
-    write(40, Body::Folded(unknown));
+    for of_boot_ns in [12, 1] {
+        let unknown = Folded { of_kind: Kind::Open, of_boot_ns, last_ns: 39, repeats: 2 };
+        write(40, Body::Folded(unknown));
+    }
     let set = PolicySet::parse([("p.yaml", policy("  file: {matchPaths: [{path: /etc/hosts}]}\n").as_bytes())]);
     let mut rehearsal = Rehearsal::new(set.expect("sound"), Postures::default(), Vec::new());
     let mut of_trace = rehearsal.trace(&Header::default());
@@ -158,6 +160,7 @@ fn unit_rehearsal_counts_what_was_folded_as_often_as_it_was_done() {
     let report = rehearsal.report();
     assert_eq!((report.acts, report.denials()), (8 + 2, 8), "{report:?}");
     assert_eq!(report.undecidable.iter().map(|row| row.count).sum::<u64>(), 2);
+    assert_eq!(report.of_before, 2, "what no record of this trace could tell");
 }
 
 #[test]
@@ -165,4 +168,196 @@ fn unit_rehearsal_counts_only_what_was_done_or_denied() {
     let open = |result| Body::Open(Open { path: text(b"/a"), flags: 0, result });
     assert!(act::happened(&open(3)) && !act::happened(&open(-2)));
     assert!(!act::happened(&Body::Folded(Folded { of_kind: Kind::Open, of_boot_ns: 0, last_ns: 0, repeats: 3 })));
+}
+
+fn preset(name: &str, body: Body<'_>, acting: Option<Acting<'_>>) -> Option<Judged> {
+    let rules = format!("  presets: [{{name: {name}}}]\n");
+    let set = PolicySet::parse([("p.yaml", policy(&rules).as_bytes())]).expect("sound");
+    let rules = set.rules_for(&traces::workload(), &BTreeMap::new(), Postures::default());
+    let compiled = compile(&rules, &AutomatonLimits::default(), &mut || false).expect("small");
+    let header = RecordHeader { slot: 4, ..RecordHeader::default() };
+    act::judge_presets(&compiled.blob, &Record { header, body, decision: None }, acting)
+}
+
+#[test]
+fn unit_rehearsal_decides_presets_by_what_records_tell_and_says_what_they_do_not() {
+    let open = |path: &'static str| Body::Open(Open { path: text(path.as_bytes()), flags: 0, result: 3 });
+    let exec = |path: &'static str, tty| Body::Exec(Exec { path: text(path.as_bytes()), tty, ..Exec::default() });
+    for (name, path, expected) in [
+        ("protectEnv", "/proc/1/environ", Some(Effect::Block)),
+        ("protectEnv", "/proc/1/task/1/environ", Some(Effect::Block)),
+        ("protectEnv", "/proc/7/environ", None),
+        ("protectEnv", "/proc/1/maps", Some(Effect::Permit)),
+        ("protectProc", "/proc/1/maps", Some(Effect::Block)),
+        ("protectProc", "/proc/7/maps", None),
+        ("protectProc", "/proc/meminfo", None),
+        ("protectProc", "/srv/proc/1", None),
+    ] {
+        let judged = preset(name, open(path), SHELL);
+        assert_eq!(judged.map(|judged| effect(Some(judged))), expected.map(Ok), "{name} {path}");
+    }
+    let unknown = Some(Acting { own_pid: 0, ..SHELL.expect("a shell") });
+    assert_eq!(effect(preset("protectProc", open("/proc/1/maps"), unknown)), Err(Missing::OwnNumber));
+    for path in ["/memfd:x", "/dev/shm/x", "/run/shm/x"] {
+        assert_eq!(effect(preset("filelessExec", exec(path, 0), SHELL)), Ok(Effect::Block), "{path}");
+    }
+    assert_eq!(effect(preset("filelessExec", exec("/bin/ls", 5), SHELL)), Ok(Effect::Permit));
+    assert_eq!(effect(preset("exec", exec("/bin/ls", 0), SHELL)), Ok(Effect::Permit), "no terminal");
+    assert_eq!(effect(preset("exec", exec("/bin/ls", 5), SHELL)), Err(Missing::Session));
+    assert_eq!(preset("exec", open("/bin/ls"), SHELL), None);
+}
+
+#[test]
+fn unit_rehearsal_names_each_rule_that_the_trace_cannot_judge_and_why() {
+    let bytes = traces::trace(traces::POLICY);
+    let judged = rehearse(&bytes, &policy("  file: {matchPaths: [{path: /etc/nothing}]}\n"), Vec::new());
+    assert!(judged.is_complete() && judged.denials() == 0, "{:?}", judged.unjudged);
+    for (rules, place, why) in [
+        ("  network: {matchProtocols: [{protocol: udp}]}\n", "network.matchProtocols[0]", "visibility network"),
+        (
+            "  capabilities: {matchCapabilities: [{capability: net_raw}]}\n",
+            "capabilities.matchCapabilities[0]",
+            "visibility capabilities",
+        ),
+        ("  presets: [{name: anonMapExec}]\n", "presets[0]", "no record tells of memory"),
+        ("  syscalls: {matchSyscalls: [{syscall: [ptrace]}]}\n", "syscalls.matchSyscalls[0]", "visibility syscalls"),
+        ("  syscalls: {matchPaths: [{path: /a, syscall: [mount]}]}\n", "syscalls.matchPaths[0]", "visibility kernel"),
+    ] {
+        let report = rehearse(&bytes, &policy(rules), Vec::new());
+        let found = report.unjudged.iter().find(|row| row.place == place);
+        let row = found.unwrap_or_else(|| panic!("{place}: {:?}", report.unjudged));
+        assert!(row.reason.contains(why) && row.acts == 0 && row.workload == "shop/web-1/web", "{row:?}");
+        assert!(!report.is_complete());
+    }
+    let owner = rehearse(&bytes, &policy("  file: {matchPaths: [{path: /etc/hosts, ownerOnly: true}]}\n"), Vec::new());
+    assert_eq!(
+        owner.unjudged.iter().map(|row| (row.place.as_str(), row.acts)).collect::<Vec<_>>(),
+        [("file.matchPaths[0]", 2)]
+    );
+    let other = policy("  file: {matchPaths: [{path: /a}]}\n").replace("app: web", "app: other");
+    assert_eq!(rehearse(&bytes, &other, Vec::new()).unselected.iter().collect::<Vec<_>>(), ["KubeArmorPolicy/shop/p"]);
+}
+
+#[test]
+fn unit_rehearsal_audits_system_calls_on_paths_by_what_records_tell_of_them() {
+    let bytes = traces::trace(traces::POLICY);
+    let rules = "  syscalls: {matchPaths: [{path: /etc/hosts, syscall: [openat, open]}]}\n";
+    let report = rehearse(&bytes, &policy(rules).replace("action: Block", "action: Audit"), Vec::new());
+    assert_eq!((report.denials(), report.audited), (0, 2), "{report:?}");
+}
+
+const HOSTS: &str = "  file: {matchPaths: [{path: /etc/nothing}]}\n";
+
+fn of_facts(facts: Vec<(u64, What)>, workloads: Vec<String>) -> Report {
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), workloads);
+    let header = Header { visibility: "file".parse().expect("a class"), ..Header::default() };
+    let mut of_trace = rehearsal.trace(&header);
+    of_trace.part(&Part::Facts(facts.into_iter().map(|(boot_ns, what)| Fact { boot_ns, what }).collect()));
+    of_trace.end();
+    rehearsal.report()
+}
+
+fn named() -> What {
+    What::WorkloadNamed(Slot(4), traces::workload())
+}
+
+fn lost(missing: u64, kernel: &[(&str, u64)]) -> What {
+    let kernel = kernel.iter().map(|(reason, count)| (4, (*reason).to_owned(), *count)).collect();
+    What::Loss(palisade_wire::trace::Loss { missing, kernel, ..Default::default() })
+}
+
+#[test]
+fn unit_rehearsal_of_a_trace_with_losses_or_damages_is_not_complete() {
+    let of = |facts: &[What]| {
+        let begin = [(0, named())].into_iter();
+        of_facts(begin.chain(facts.iter().cloned().map(|what| (9, what))).collect(), Vec::new())
+    };
+    assert!(of(&[]).is_complete());
+    let before = [lost(7, &[("RingFull", 7)]), What::SnapshotEnd];
+    assert!(of(&before).is_complete(), "what was lost before the trace is not of it");
+    let more = of(&[&before[..], &[lost(9, &[("RingFull", 9)])]].concat());
+    assert_eq!((more.missing_records, more.is_complete()), (2, false));
+    let folded = of(&[What::SnapshotEnd, lost(5, &[("Folded", 5)])]);
+    assert_eq!((folded.missing_records, folded.is_complete()), (0, true));
+    let again = of(&[&before[..], &[lost(2, &[])]].concat());
+    assert_eq!(again.missing_records, 2, "counters that began anew");
+    let late = of(&[&before[..], &[lost(9, &[]), lost(8, &[])]].concat());
+    assert_eq!(late.missing_records, 1, "a number that came late");
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+    let mut of_trace = rehearsal.trace(&Header { visibility: "file".parse().expect("a class"), ..Header::default() });
+    of_trace.part(&Part::Facts(vec![Fact { boot_ns: 0, what: named() }]));
+    of_trace.end();
+    rehearsal.damaged(1);
+    assert!(!rehearsal.report().is_complete());
+}
+
+#[test]
+fn unit_rehearsal_of_nobody_is_not_complete_and_names_nobody_has_are_told() {
+    let nobody = of_facts(Vec::new(), Vec::new());
+    assert!(!nobody.is_complete() && nobody.unknown_workloads.is_empty());
+    let typo = of_facts(vec![(0, named())], vec!["shop/web-1".into(), "nosuch".into()]);
+    assert_eq!(typo.unknown_workloads.iter().collect::<Vec<_>>(), ["nosuch"]);
+}
+
+#[test]
+fn unit_rehearsal_names_rules_on_a_silent_workload_of_which_nothing_was_seen() {
+    const SECOND: u64 = 1_000_000_000;
+    let none = || What::Visible(Slot(4), Visibility::NONE);
+    let reasons = |facts| of_facts(facts, Vec::new()).unjudged.into_iter().map(|row| row.reason).collect::<Vec<_>>();
+    assert_eq!(reasons(vec![(0, named())]), [""; 0]);
+    assert!(reasons(vec![(0, named()), (5, none())])[0].contains("were not seen"));
+    assert!(reasons(vec![(0, named()), (5 * SECOND, none())])[0].contains("a part of the trace only"));
+    let settings = What::Settings { visibility: Visibility::NONE, throttle: None };
+    assert!(reasons(vec![(0, named()), (5 * SECOND, settings.clone())])[0].contains("a part of the trace only"));
+    let gone = What::WorkloadGone(Slot(4));
+    assert_eq!(reasons(vec![(0, named()), (5 * SECOND, gone), (6 * SECOND, settings)]), [""; 0]);
+}
+
+#[test]
+fn unit_rehearsal_cannot_decide_acts_of_a_slot_that_no_fact_names() {
+    let mut writer = palisade_kernel_abi::record::RecordWriter::default();
+    let header = RecordHeader { slot: 5, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
+    let body = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
+    writer.write(&Record { header, body, decision: None }).expect("fits");
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let mut rehearsal = Rehearsal::new(set, Postures::default(), Vec::new());
+    let mut of_trace = rehearsal.trace(&Header::default());
+    let mut block = palisade_wire::trace::Batches::new();
+    block.push(writer.bytes(), |_| true);
+    of_trace.part(&Part::Records(block));
+    of_trace.end();
+    let report = rehearsal.report();
+    assert_eq!(report.undecidable.iter().map(|row| row.missing).collect::<Vec<_>>(), [Missing::Workload.words()]);
+}
+
+#[test]
+fn unit_rehearsal_does_not_take_a_callers_path_for_a_files() {
+    let path = Text { bytes: b"/srv/link", user: true, ..Text::default() };
+    let open = Body::Open(Open { path, flags: 0, result: 3 });
+    assert_eq!(effect(judged(HOSTS, open, SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(preset("protectProc", open, SHELL)), Err(Missing::Resolved));
+    let exec = Body::Exec(Exec { path, ..Exec::default() });
+    assert_eq!(effect(judged("  process: {matchPaths: [{path: /a}]}\n", exec, SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(judged("  process: {matchPaths: [{path: /a}]}\n", open, SHELL)), Ok(Effect::Permit));
+}
+
+#[test]
+fn unit_rehearsal_says_that_postures_differ_and_that_scripts_are_judged_as_interpreters() {
+    let bytes = traces::trace(traces::POLICY);
+    let same = rehearse(&bytes, &policy(HOSTS), Vec::new());
+    assert!(!same.has_other_postures && !same.has_process_rules);
+    let processes = rehearse(&bytes, &policy("  process: {matchPaths: [{path: /x.sh}]}\n"), Vec::new());
+    assert!(processes.has_process_rules);
+    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
+    let other = Postures { file: palisade_domain::Posture::Block, ..Postures::default() };
+    let mut rehearsal = Rehearsal::new(set, other, Vec::new());
+    let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
+    let mut of_trace = rehearsal.trace(&reader.header().clone());
+    while let Some(part) = reader.next_part().expect("bytes") {
+        of_trace.part(&part);
+    }
+    of_trace.end();
+    assert!(rehearsal.report().has_other_postures);
 }

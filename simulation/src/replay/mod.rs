@@ -7,8 +7,11 @@
 //! A policy counts as it was installed: where its documents compile to another blob than the one that decided (another version of the
 //! compiler), its rules go without names, and the notes say so.
 //!
-//! Limits: names of users are not in a trace, for no record tells them: lines have ids. Logs come with `Events` only.
+//! Limits: names of users are those that the node had read by then, to within a batch: a line that was made while a file was being read may
+//! have a name here and none there, or the other way round, and never another name. Logs come with `Events` only.
 
+#[cfg(test)]
+mod assembled_tests;
 mod decisions;
 mod policies;
 #[cfg(test)]
@@ -26,7 +29,7 @@ use palisade_kernel_abi::record::{RecordReader, slot_and_time};
 use palisade_protocol::{ProcessListed, VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Chosen, Fact, Header, Part, Process, What};
-use palisade_world::RecordBatch;
+use palisade_world::{PasswdAnswer, PasswdOf, RecordBatch};
 
 use self::policies::Policies;
 
@@ -53,6 +56,8 @@ pub struct Options {
     pub output: Output,
     /// Only of these workloads; empty: all.
     pub workloads: Vec<String>,
+    /// Lines of what was earlier are left out, `CLOCK_BOOTTIME` nanoseconds; its records are followed all the same.
+    pub from_ns: u64,
     /// Records later than this are left out, `CLOCK_BOOTTIME` nanoseconds.
     pub until_ns: Option<u64>,
 }
@@ -93,7 +98,7 @@ impl Replay {
     pub fn new(header: &Header, options: Options) -> Self {
         let names =
             NodeNames { cluster: header.cluster.clone(), node: header.node.clone(), node_id: header.node_id.clone() };
-        let throttle = header.throttle.map(|(per_second, silence_seconds)| Limit { per_second, silence_seconds });
+        let throttle = header.throttle.map(limit);
         let events = options.output == Output::Events;
         let visibility = if events { all_visible() } else { header.visibility };
         let settings = Settings { names, throttle: throttle.filter(|_| !events), visibility };
@@ -116,16 +121,14 @@ impl Replay {
         }
     }
 
-    /// Leaves out what is later from now on; `until_ns` is asked for once.
-    pub fn until(&mut self, until_ns: impl FnOnce() -> u64) {
-        self.options.until_ns.get_or_insert_with(until_ns);
-    }
-
     /// One more part of the trace; appends lines to `out`.
     pub fn part(&mut self, part: &Part, out: &mut Vec<u8>) {
         match part {
             Part::Facts(facts) => facts.iter().for_each(|fact| self.fact(fact)),
             Part::Records(batches) => self.batches(batches, out),
+            // Who has read records knows more.
+            Part::Checkpoint(facts) if self.counts.records == 0 => facts.iter().for_each(|fact| self.fact(fact)),
+            Part::Checkpoint(_) => {}
         }
     }
 
@@ -184,6 +187,14 @@ impl Replay {
             }
             What::Process(process) => self.state.listed(listed(process)),
             What::Clock(offset) => self.unix_minus_boot_ns = *offset,
+            What::Settings { visibility, throttle } if self.options.output != Output::Events => {
+                self.state.see_by_default(*visibility);
+                self.state.set_throttle(throttle.map(limit));
+            }
+            What::Users(users) => {
+                let of = users.mount_namespace.map_or(PasswdOf::Host, PasswdOf::MountNamespace);
+                self.state.told_of_users(PasswdAnswer { of, names: users.names.clone() }, fact.boot_ns);
+            }
             _ => {}
         }
     }
@@ -239,8 +250,10 @@ impl Replay {
 
     fn write(&mut self, out: &mut Vec<u8>) {
         let mut lines = std::mem::take(&mut self.lines);
+        let from = UnixNanos(self.options.from_ns.saturating_add(self.unix_minus_boot_ns));
         for line in lines.drain(..) {
-            if self.options.output != Output::Decisions && self.is_of_chosen(&line) {
+            let is_asked = self.options.from_ns == 0 || line_time(&line) >= from;
+            if self.options.output != Output::Decisions && is_asked && self.is_of_chosen(&line) {
                 self.counts.lines += 1;
                 out.extend_from_slice(compose::line(&line).as_bytes());
             }
@@ -250,6 +263,9 @@ impl Replay {
 
     /// By the name that a line has: it outlives the slot.
     fn is_of_chosen(&self, line: &Line) -> bool {
+        if self.options.workloads.is_empty() {
+            return true;
+        }
         let workload = match line {
             Line::Alert(alert) => &alert.workload,
             Line::Throttling(line) => &line.workload,
@@ -260,13 +276,13 @@ impl Replay {
         let names = [workload.name.clone(), format!("{pod}/{}", workload.container), pod];
         let is_host = workload.container_id.is_empty();
         let is_called = |name: &String| names.contains(name) || (is_host && name == "host");
-        self.options.workloads.is_empty() || self.options.workloads.iter().any(is_called)
+        self.options.workloads.iter().any(is_called)
     }
 
     fn decisions(&mut self, out: &mut Vec<u8>) {
         for record in RecordReader::new(&self.batch.bytes).flatten() {
             let slot = Slot(record.header.slot);
-            if !self.chosen.has(slot) {
+            if !self.chosen.has(slot) || record.header.boot_ns < self.options.from_ns {
                 continue;
             }
             let time = UnixNanos(record.header.boot_ns.saturating_add(self.unix_minus_boot_ns));
@@ -281,12 +297,25 @@ impl Replay {
     }
 }
 
+const fn line_time(line: &Line) -> UnixNanos {
+    match line {
+        Line::Alert(alert) => alert.time,
+        Line::Throttling(line) => line.time,
+        Line::NotHeld(line) => line.time,
+        Line::Log(log) => log.time,
+    }
+}
+
+fn limit((per_second, silence_seconds): (u32, u32)) -> Limit {
+    Limit { per_second, silence_seconds }
+}
+
 /// Every class, system calls too.
 fn all_visible() -> Visibility {
     palisade_domain::VisibilityClass::ALL.into_iter().collect()
 }
 
 fn listed(process: &Process) -> ProcessListed {
-    let Process { pid, start_ticks, parent, uid, executable, arguments, own_pid, pid_namespace } = process.clone();
+    let Process { pid, start_ticks, parent, uid, executable, arguments, own_pid, pid_namespace, .. } = process.clone();
     ProcessListed { pid, start_ticks, parent, uid, executable, arguments, own_pid, pid_namespace }
 }

@@ -109,6 +109,6 @@ impl Policies {
             generation.0 == taken.generation && *number == taken.policy
         };
         let (_, _, policy) = of_slot.iter().rev().find(is_it)?;
-        policy.rules.get(usize::try_from(index).ok()?).cloned()
+        policy.rule(index).cloned()
     }
 }

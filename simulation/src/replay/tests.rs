@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_domain::{ContainerId, Family as RuleFamily, Generation, Slot, Tier as HeldTier, Workload, WorkloadKind};
+use palisade_domain::{
+    ContainerId, Family as RuleFamily, Generation, Slot, Tier as HeldTier, Visibility, Workload, WorkloadKind,
+};
 use palisade_kernel_abi::{
     blob::{Family as BlobFamily, Modifiers, SourceId},
     record::{
@@ -191,4 +193,64 @@ fn unit_replay_names_no_rule_where_the_documents_compile_to_another_blob() {
     assert_eq!((counts.lines, counts.unattributed), (2, 2));
     assert!(values(&text)[0]["rule"].is_null());
     assert!(notes[0].contains("compiles to another blob"), "{notes:?}");
+}
+
+/// The parts of the trace, with these facts between the snapshot and the records.
+fn replayed_with(told: Vec<What>, options: Options) -> Vec<serde_json::Value> {
+    let bytes = trace(POLICY);
+    let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
+    let mut replay = Replay::new(reader.header(), options);
+    let mut told = Some(told.into_iter().map(|what| Fact { boot_ns: 15 * SECOND, what }).collect::<Vec<_>>());
+    let mut out = Vec::new();
+    while let Some(part) = reader.next_part().expect("bytes") {
+        if let (Part::Records(batches), Some(facts)) = (&part, told.take_if(|_| matches!(part, Part::Records(_)))) {
+            replay.part(&Part::Facts(facts), &mut out);
+            // Ten times the same: more than one in a second.
+            (0..10).for_each(|_| replay.part(&Part::Records(batches.clone()), &mut out));
+        } else {
+            replay.part(&part, &mut out);
+        }
+    }
+    replay.end(&mut out);
+    values(std::str::from_utf8(&out).expect("text"))
+}
+
+#[test]
+fn unit_replay_holds_back_and_sees_by_the_settings_that_held_then() {
+    let alerts =
+        |told| replayed_with(told, Options::default()).iter().filter(|line| !line["verdict"].is_null()).count();
+    assert_eq!(alerts(Vec::new()), 20);
+    let held_back = What::Settings { visibility: Visibility::NONE, throttle: Some((1, 1000)) };
+    let said = alerts(vec![held_back.clone()]);
+    assert!((1..20).contains(&said), "{said} of 20");
+    let released = What::Settings { visibility: Visibility::NONE, throttle: None };
+    assert_eq!(alerts(vec![held_back, released]), 20, "the last one holds");
+}
+
+#[test]
+fn unit_replay_names_users_as_the_node_had_read_them() {
+    let users = |mount_namespace, name: &str| {
+        let names = Some(vec![(0, name.to_owned())]);
+        What::Users(palisade_wire::trace::Users { slot: Slot(4), mount_namespace, names })
+    };
+    let names = |told| -> Vec<serde_json::Value> {
+        replayed_with(told, Options::default()).iter().map(|line| line["username"].clone()).collect()
+    };
+    assert!(names(Vec::new()).iter().all(|name| name.is_null() || name == ""));
+    assert!(names(vec![users(Some(9), "toor")]).iter().all(|name| name == "toor"));
+    let of_another = names(vec![users(Some(8), "toor"), users(None, "root")]);
+    assert!(of_another.iter().all(|name| name.is_null() || name == ""), "of another mount namespace, and of the host");
+}
+
+#[test]
+fn unit_replay_from_a_time_follows_what_is_before_it_and_says_nothing_of_it() {
+    let bytes = trace(POLICY);
+    for output in [Output::Alerts, Output::Events, Output::Decisions] {
+        let whole = replayed(&bytes, Options { output, ..Options::default() }).0;
+        let later = replayed(&bytes, Options { output, from_ns: 30 * SECOND, ..Options::default() }).0;
+        assert!(whole.ends_with(&later) && !later.is_empty() && later.len() < whole.len(), "{output:?}");
+        if output == Output::Alerts {
+            assert_eq!(values(&later)[0]["processChain"][0]["executable"], "/bin/sh", "executed before");
+        }
+    }
 }

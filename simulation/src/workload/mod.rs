@@ -2,6 +2,7 @@
 //!
 //! Invariant: generators know nothing of checkers, and checkers nothing of generators: what a container means to do is nobody's oracle.
 
+pub mod configuration;
 pub mod containers;
 pub mod policies;
 

@@ -8,10 +8,16 @@ use super::{APPS, FILES, NAMESPACES, PROGRAMS, Until};
 use crate::{random::Random, world::machine::Machine};
 
 /// Files that there are at most.
-const NAMES: [&str; 6] = ["access.yaml", "base.yaml", "database.yaml", "jobs.yaml", "network.yaml", "web.yaml"];
+const NAMES: [&str; 7] = ["access.yaml", "base.yaml", "database.yaml", "jobs.yaml", "network.yaml", SPACES, "web.yaml"];
+/// What namespaces say.
+const SPACES: &str = "spaces.yaml";
+
+/// What nobody edits: so that something is denied in every run.
+const FLOOR: &str = "floor.yaml";
 
 /// The first files, before the node starts.
 pub fn begin(machine: &Machine, random: &mut Random) {
+    machine.disk.write(FLOOR, floor().into_bytes());
     for name in NAMES.iter().take(3) {
         machine.disk.write(name, document(name, random).into_bytes());
     }
@@ -48,6 +54,16 @@ async fn write_in_place(machine: &Machine, name: &str, random: &mut Random) {
     machine.disk.write(name, whole);
 }
 
+/// A rule of each namespace that blocks what most processes try.
+fn floor() -> String {
+    let of = |namespace: &&str| {
+        format!(
+            "---\napiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: floor-{namespace}\n  namespace: {namespace}\nspec:\n  severity: 5\n  selector:\n    matchLabels: {{}}\n  file:\n    matchPaths:\n    - path: /etc/shadow\n  process:\n    matchPaths:\n    - path: /usr/bin/nc\n  action: Block\n"
+        )
+    };
+    NAMESPACES.iter().map(of).collect()
+}
+
 fn broken(random: &mut Random) -> Vec<u8> {
     let texts: [&[u8]; 4] = [
         b"apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: a\n",
@@ -61,11 +77,32 @@ fn broken(random: &mut Random) -> Vec<u8> {
 /// A sound document of one to three policies.
 fn document(file: &str, random: &mut Random) -> String {
     let mut text = String::new();
+    if file == SPACES {
+        NAMESPACES.iter().for_each(|name| space(&mut text, name, random));
+        return text;
+    }
     let stem = file.trim_end_matches(".yaml");
     for number in 0..random.between(1, 3) {
         policy(&mut text, &format!("{stem}-{number}"), random);
     }
     text
+}
+
+/// A namespace with any of its annotations.
+fn space(text: &mut String, name: &str, random: &mut Random) {
+    let mut annotations = String::new();
+    for kind in ["file", "network", "capabilities"] {
+        if random.percent(40) {
+            let posture = random.pick(&["audit", "block"]);
+            annotations.push_str(&format!("    kubearmor-{kind}-posture: {posture}\n"));
+        }
+    }
+    if random.percent(50) {
+        let visibility = random.pick(&["none", "all", "\"process,file\"", "network"]);
+        annotations.push_str(&format!("    kubearmor-visibility: {visibility}\n"));
+    }
+    let head = if annotations.is_empty() { "" } else { "  annotations:\n" };
+    text.push_str(&format!("---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n{head}{annotations}"));
 }
 
 fn policy(text: &mut String, name: &str, random: &mut Random) {
@@ -145,11 +182,16 @@ mod tests {
 
     #[test]
     fn unit_workload_writes_sound_documents_and_broken_ones() {
+        let floor = PolicyFile::parse("floor.yaml", super::floor().as_bytes());
+        assert!(floor.is_sound() && floor.policies.len() == super::NAMESPACES.len(), "{:?}", floor.diagnostics);
         let mut random = Random::stream(1, "policies");
         for number in 0..300 {
             let text = document("web.yaml", &mut random);
             let file = PolicyFile::parse("web.yaml", text.as_bytes());
             assert!(file.is_sound() && !file.policies.is_empty(), "{number}: {:?}\n{text}", file.diagnostics);
+            let text = document(super::SPACES, &mut random);
+            let file = PolicyFile::parse(super::SPACES, text.as_bytes());
+            assert!(file.is_sound() && file.namespaces.len() == 2, "{number}: {:?}\n{text}", file.diagnostics);
         }
         for _ in 0..20 {
             assert!(!PolicyFile::parse("web.yaml", &broken(&mut random)).is_sound());

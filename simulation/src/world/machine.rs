@@ -3,31 +3,35 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext as _};
-use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings, throttle::Limit};
-use palisade_assembly::{Askers, Live, Outlets, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
-use palisade_domain::{Visibility, Workload, WorkloadKind};
-use palisade_policy::ir::Postures;
+use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
+use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
+use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
 use palisade_protocol::{
-    AlertCountsOf, Condition, ConditionReported, Readiness, ReadinessOf, RecordAccountOf, SetVisibility,
+    AlertCountsOf, LineClass, NodesOf, Readiness, ReadinessOf, RecordAccountOf, RecordTrace, SetVisibility,
+    SubscribeAlerts,
 };
-use palisade_recorder::state::Settings as RecorderSettings;
-use palisade_supervision::{ChildSpec, Context, Kept, Place, State, Supervisor, Tree};
+use palisade_recorder::state::{AroundAlerts, Settings as RecorderSettings};
+use palisade_supervision::{ChildSpec, Kept, Place, State, Supervisor, Tree};
+use palisade_wire::trace::Header;
+use palisade_world::TraceStore;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     clock::SimClock,
+    configuration::{self, Configuration, ConfigurationFile, Configured, OpenSink},
     containers::Runtime,
     kernel::{Kernel, SimEnforcement, SimRecords},
+    links::{self, Wire},
     mutation::Mutation,
     place::SimPlace,
     policies::Disk,
     scheduler::Processes,
     sinks::{SimPasswd, SimSink},
+    traces::TraceDirectory,
 };
 use crate::{
     event::{Event, Look, Teller},
@@ -45,17 +49,25 @@ const POLICY_INTERVAL: Duration = Duration::from_secs(1);
 const RING_BYTES: u64 = 1 << 20;
 const RING_NS: u64 = 60_000_000_000;
 
+/// Of a trace that is kept around an alert.
+const AROUND_ALERTS: AroundAlerts = AroundAlerts {
+    before_ns: 3_000_000_000,
+    after_ns: 2_000_000_000,
+    pause_ns: 0,
+    limit_bytes: 0,
+    severity: 0,
+    policies: Vec::new(),
+};
+
 /// What makes one machine unlike another.
 #[derive(Debug, Clone)]
 pub struct Traits {
     /// Slots.
     pub max_workloads: u32,
-    /// The global postures.
-    pub postures: Postures,
-    /// What is seen where a namespace says nothing.
-    pub visibility: Visibility,
-    /// When alerts are too many.
-    pub throttle: Option<Limit>,
+    /// What its configuration says at first.
+    pub configured: Configured,
+    /// Traces around alerts are kept.
+    pub keeps_traces: bool,
     /// Bytes of a record ring.
     pub ring_bytes: usize,
     /// How far the wall clock is off.
@@ -64,10 +76,13 @@ pub struct Traits {
     pub put_back_percent: u64,
 }
 
+/// The tree of a process, once it stands.
+type Shown = Arc<OnceLock<Weak<Tree>>>;
+
 /// What can be asked of a process that runs.
 #[derive(Clone)]
 struct Running {
-    tree: Rc<Tree>,
+    tree: Arc<Tree>,
     askers: Askers,
 }
 
@@ -80,10 +95,14 @@ pub struct Machine {
     pub kernel: Kernel,
     /// Its disk.
     pub disk: Disk,
+    /// Traces on its disk.
+    pub traces: TraceDirectory,
     /// Its container runtime.
     pub runtime: Runtime,
     /// Its clocks.
     pub clock: SimClock,
+    /// Its node's configuration.
+    pub configuration: ConfigurationFile,
     /// To the ears.
     pub teller: Teller,
     traits: Rc<Traits>,
@@ -98,6 +117,8 @@ pub struct Machine {
     random: Rc<RefCell<Random>>,
     calm: Rc<Cell<bool>>,
     gave_up: Rc<Notify>,
+    /// Absent on a machine alone.
+    wire: Option<Wire>,
 }
 
 impl Machine {
@@ -112,12 +133,15 @@ impl Machine {
         mut random: Random,
     ) -> Self {
         let clock = SimClock::new(begun, traits.skew_seconds);
+        let disk = Disk::new(teller.clone(), random.child("disk"), mutation);
         Self {
             number: teller.node,
             kernel: Kernel::new(teller.clone(), clock.clone(), random.child("kernel"), traits.ring_bytes, mutation),
-            disk: Disk::new(teller.clone(), random.child("disk"), mutation),
+            traces: TraceDirectory::new(disk.clone(), teller.clone(), random.child("traces"), mutation),
+            disk,
             runtime: Runtime::new(random.child("runtime"), mutation),
             clock,
+            configuration: ConfigurationFile::new(teller.clone(), traits.configured),
             teller,
             traits: Rc::new(traits),
             mutation,
@@ -129,7 +153,21 @@ impl Machine {
             random: Rc::new(RefCell::new(random)),
             calm: Rc::default(),
             gave_up: Rc::default(),
+            wire: None,
         }
+    }
+
+    /// With links to other machines.
+    #[must_use]
+    pub fn wired(mut self, wire: Option<Wire>) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// Its end of the links, where there are some.
+    #[must_use]
+    pub fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
     }
 
     /// Counts the machine's starts.
@@ -153,13 +191,16 @@ impl Machine {
     }
 
     async fn main(&self, number: u32) {
-        let (supervisor, askers) = self.plant();
+        let shown = Arc::new(OnceLock::new());
+        let (supervisor, askers) = self.plant(&shown);
         let Ok(tree) = supervisor.start(|_| {}).await else {
             self.teller.tell(&Event::ProcessDown { why: "its tree did not start".to_owned(), gave_up: true });
             return self.gave_up.notify_one();
         };
-        let tree = Rc::new(tree);
-        *self.running.borrow_mut() = Some(Running { tree: Rc::clone(&tree), askers });
+        let tree = Arc::new(tree);
+        // Once a process.
+        let _ = shown.set(Arc::downgrade(&tree));
+        *self.running.borrow_mut() = Some(Running { tree: Arc::clone(&tree), askers });
         self.teller.tell(&Event::ProcessUp);
         let gave_up = tree.gave_up().await;
         if self.starts.get() == number {
@@ -175,6 +216,7 @@ impl Machine {
         loop {
             self.gave_up.notified().await;
             let starts = self.starts.get();
+            self.end_process();
             tokio::time::sleep(RESTART_AFTER).await;
             if self.starts.get() == starts {
                 self.start();
@@ -188,9 +230,17 @@ impl Machine {
         self.starts.set(self.starts.get() + 1);
         let gone = self.running.borrow_mut().take();
         drop(gone);
-        self.processes.crash(self.number);
+        self.end_process();
         self.runtime.disconnect();
         self.teller.tell(&Event::ProcessDown { why: why.to_owned(), gave_up: false });
+    }
+
+    /// Nothing of the process goes on, its links included.
+    fn end_process(&self) {
+        if let Some(wire) = &self.wire {
+            wire.drop_links();
+        }
+        self.processes.crash(self.number);
     }
 
     /// The machine loses its power, and is on again at once; its process is not.
@@ -200,6 +250,7 @@ impl Machine {
         self.teller.tell(&Event::PowerLost);
         self.kernel.lose_power();
         self.disk.lose_power();
+        self.traces.lose_power();
         self.runtime.lose_power();
         self.clock.reboot();
     }
@@ -218,7 +269,7 @@ impl Machine {
         self.places.borrow().iter().for_each(SimPlace::calm);
     }
 
-    fn plant(&self) -> (Supervisor, Askers) {
+    fn plant(&self, shown: &Shown) -> (Supervisor, Askers) {
         let place = |name| {
             let random = self.random.borrow_mut().child(name);
             SimPlace::new(name, random, if self.calm.get() { 0 } else { self.traits.put_back_percent })
@@ -236,14 +287,38 @@ impl Machine {
             probe: here(probe),
             record: here(record),
         };
-        let planted = plant(&self.settings(), &self.ports(), &places, |outlets| {
-            ChildSpec::new("configuration", move |_| Configuration { outlets: outlets.clone() })
+        let (settings, mutation) = (self.settings(), self.mutation);
+        let (file, live, open_sink) = (self.configuration.clone(), settings.live.clone(), self.open_sink());
+        let ports = Ports { links: self.link(shown), ..self.ports(&open_sink) };
+        let planted = plant(&settings, &ports, &places, |outlets| {
+            ChildSpec::new("configuration", move |_| Configuration {
+                told: file.read(),
+                file: file.clone(),
+                live: live.clone(),
+                outlets: outlets.clone(),
+                open_sink: Arc::clone(&open_sink),
+                mutation,
+            })
         });
         (planted.supervisor, planted.askers)
     }
 
+    /// Links as production begins them: before the tree, which they show to others once it stands.
+    fn link(&self, shown: &Shown) -> Option<Linked> {
+        let wire = self.wire.as_ref()?;
+        let place = wire.place(if self.calm.get() { 0 } else { self.traits.put_back_percent });
+        self.places.borrow_mut().push(place.clone());
+        let place: Arc<dyn Place> = Arc::new(place);
+        let shown = Arc::clone(shown);
+        let tree = Arc::new(move || shown.get().and_then(Weak::upgrade).map(|tree| tree.read()));
+        // Certificates of a simulation are sound.
+        let link = wire.start(&self.clock, Arc::clone(&place)).ok()?;
+        Some(Linked { link, tree, place })
+    }
+
     fn settings(&self) -> Settings {
-        let name = format!("node-{}", self.number);
+        let name = links::name(self.number).to_string();
+        let Configured { postures, visibility, throttle, .. } = self.configuration.read();
         let live = Live {
             host: Workload {
                 kind: WorkloadKind::Host,
@@ -254,34 +329,48 @@ impl Machine {
                 image: String::new(),
                 labels: [("kubernetes.io/hostname".to_owned(), name.clone())].into(),
             },
-            postures: self.traits.postures,
+            postures,
             policy_interval: POLICY_INTERVAL,
-            seen: SetVisibility { visibility: self.traits.visibility, host: self.traits.visibility },
-            alerts: AlertSettings {
-                names: NodeNames { node: name, ..NodeNames::default() },
-                throttle: self.traits.throttle,
-                visibility: self.traits.visibility,
-            },
+            seen: SetVisibility { visibility, host: visibility },
+            alerts: AlertSettings { names: NodeNames { node: name, ..NodeNames::default() }, throttle, visibility },
         };
         Settings {
             live: Kept::new(live),
             holds_host: true,
             max_workloads: self.traits.max_workloads,
-            awaited: vec![CONFIGURATION],
+            awaited: vec![configuration::CONDITION],
             jitter_seed: self.random.borrow_mut().draw(),
         }
     }
 
-    fn ports(&self) -> Ports {
-        let (kernel, teller, disk, runtime) =
-            (self.kernel.clone(), self.teller.clone(), self.disk.clone(), self.runtime.clone());
-        let (mutation, mut random) = (self.mutation, self.random.borrow_mut().child("sinks"));
+    fn open_sink(&self) -> OpenSink {
+        let (teller, disk, mutation) = (self.teller.clone(), self.disk.clone(), self.mutation);
+        let seed = self.random.borrow_mut().child("sinks").draw();
+        Arc::new(move |number| {
+            let random = Random::stream(seed, "sink");
+            Box::new(SimSink::open(number, teller.clone(), disk.clone(), mutation, random))
+        })
+    }
+
+    fn ports(&self, open_sink: &OpenSink) -> Ports {
+        let (kernel, disk, runtime) = (self.kernel.clone(), self.disk.clone(), self.runtime.clone());
+        let (open_sink, file) = (Arc::clone(open_sink), self.configuration.clone());
         let (of_records, of_lists, policies) = (kernel.clone(), kernel.clone(), disk.clone());
         let of_recorded_lists = kernel.clone();
-        let sinks_seed = random.draw();
+        let node = links::name(self.number).to_string();
+        let configured = self.configuration.read();
+        let header = Header {
+            node,
+            little_endian: cfg!(target_endian = "little"),
+            record_version: palisade_kernel_abi::record::VERSION,
+            visibility: configured.visibility,
+            throttle: configured.throttle.map(|limit| (limit.per_second, limit.silence_seconds)),
+            ..Header::default()
+        };
+        let (traces, around_alerts) = (self.traces.clone(), self.traits.keeps_traces.then_some(AROUND_ALERTS));
         Ports {
             clock: Arc::new(self.clock.clone()),
-            enforcement: Arc::new(SimEnforcement::open(&kernel, self.traits.visibility)),
+            enforcement: Arc::new(SimEnforcement::open(&kernel, configured.visibility)),
             records: Arc::new(move || Ok(Box::new(SimRecords::open(&of_records)))),
             containers: Some(Arc::new(move || Ok(Box::new(runtime.connect())))),
             policies: Arc::new(move || {
@@ -289,20 +378,25 @@ impl Machine {
                 Ok(PolicyFiles { directory, last_good })
             }),
             outputs: Arc::new(move || {
-                let random = Random::stream(sinks_seed, "sink");
-                let sink = SimSink::open(teller.clone(), disk.clone(), mutation, random);
                 Ok(Outputs {
-                    sinks: vec![Box::new(sink)],
+                    sinks: vec![open_sink(file.read().sink)],
                     log_sinks: Vec::new(),
                     passwd: Box::new(SimPasswd::default()),
                     processes: of_lists.listed(),
                 })
             }),
             recording: Some(Arc::new(move || {
-                let settings =
-                    RecorderSettings { ring_bytes: RING_BYTES, ring_ns: RING_NS, ..RecorderSettings::default() };
-                Ok(Recording { settings, store: None, processes: of_recorded_lists.listed() })
+                let settings = RecorderSettings {
+                    header: header.clone(),
+                    ring_bytes: RING_BYTES,
+                    ring_ns: RING_NS,
+                    arguments: true,
+                    around_alerts: around_alerts.clone(),
+                };
+                let store = around_alerts.as_ref().map(|_| Box::new(traces.store()) as Box<dyn TraceStore>);
+                Ok(Recording { settings, store, processes: of_recorded_lists.listed() })
             })),
+            links: None,
         }
     }
 
@@ -329,6 +423,57 @@ impl Machine {
         }
     }
 
+    /// What is asked of its recorder, and the bytes of the trace; none where no process runs.
+    pub async fn record(&self, asked: RecordTrace) -> Option<Vec<u8>> {
+        let recorder = self.running()?.askers.recording?;
+        let mut stream = recorder.ask(asked, WITHIN).await.ok()?.ok()?;
+        let mut bytes = Vec::new();
+        while let Some(more) = stream.bytes.recv().await {
+            bytes.extend_from_slice(&more);
+        }
+        Some(bytes)
+    }
+
+    /// The last alerts, as they were said.
+    pub async fn alerts(&self) -> Option<Vec<String>> {
+        let asked = SubscribeAlerts { class: LineClass::Policy, recent: usize::MAX, follow: false };
+        let mut stream = self.running()?.askers.alerts.ask(asked, WITHIN).await.ok()?;
+        let mut lines = Vec::new();
+        while let Some(line) = stream.lines.recv().await {
+            lines.push(line.to_string());
+        }
+        Some(lines)
+    }
+
+    /// What the kernel shows of the containers that run and have a slot.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(ContainerId, u64)> {
+        let running = self.runtime.running().into_iter();
+        running.filter_map(|(id, cgroup)| Some((id, self.kernel.shown(cgroup)?))).collect()
+    }
+
+    /// What it says of all nodes, as its admin endpoint would, and says it.
+    pub async fn see_nodes(&self, fresh: bool) {
+        let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else { return };
+        let starts = self.starts.get();
+        let seen = nodes.nodes.ask(NodesOf { fresh }, WITHIN).await.ok();
+        if let Some(seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
+            self.teller.tell(&Event::Saw(Box::new(seen)));
+        }
+    }
+
+    /// Nodes that it should be linked to and does not say to be.
+    pub async fn not_linked(&self) -> Vec<String> {
+        let Some(wire) = &self.wire else { return Vec::new() };
+        let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else {
+            return vec!["the process".to_owned()];
+        };
+        let seen =
+            nodes.nodes.ask(NodesOf { fresh: false }, WITHIN).await.map(|answer| answer.nodes).unwrap_or_default();
+        let linked = |name: &NodeName| seen.iter().any(|seen| seen.peer.name == *name && seen.peer.state.is_linked());
+        wire.peers_wanted().into_iter().filter(|name| !linked(name)).map(|name| name.to_string()).collect()
+    }
+
     /// Whether it says that it is ready.
     pub async fn readiness(&self) -> Option<Readiness> {
         self.running()?.askers.readiness.ask(ReadinessOf, WITHIN).await.ok()
@@ -353,34 +498,12 @@ impl Machine {
     pub async fn stop(&self) -> Vec<String> {
         let Some(running) = self.running() else { return Vec::new() };
         let report = running.tree.stop().await;
+        if let Some(wire) = &self.wire {
+            wire.close().await;
+        }
         self.starts.set(self.starts.get() + 1);
         self.running.borrow_mut().take();
         self.processes.crash(self.number);
         report.abandoned
-    }
-}
-
-/// The condition that production's actor of this place reports.
-const CONFIGURATION: &str = "configuration";
-
-/// Stands where production has the actor that looks at the configuration's file: here nobody changes it.
-struct Configuration {
-    outlets: Outlets,
-}
-
-impl Actor for Configuration {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.report();
-        ctx.run_interval(Duration::from_secs(5), |configuration, _| configuration.report());
-    }
-}
-
-impl Configuration {
-    fn report(&self) {
-        let report = ConditionReported { name: CONFIGURATION.to_owned(), condition: Some(Condition::Good) };
-        // One that finds no room is superseded by the next.
-        let _ = self.outlets.conditions.try_send(report);
     }
 }

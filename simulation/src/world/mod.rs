@@ -4,8 +4,10 @@
 //! twice) the seed makes it do; what it may not do only a [`mutation`] does, so that a checker is seen to catch it.
 
 pub mod clock;
+pub mod configuration;
 pub mod containers;
 pub mod kernel;
+pub mod links;
 pub mod machine;
 pub mod mutation;
 pub mod network;
@@ -13,3 +15,4 @@ pub mod place;
 pub mod policies;
 pub mod scheduler;
 pub mod sinks;
+pub mod traces;

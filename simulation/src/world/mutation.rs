@@ -1,7 +1,11 @@
-//! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests.
+//! Ports that are broken on purpose, so that each checker is seen to catch what it is for. No run has one but the checkers' own tests, and who asks for one by name.
+
+use std::fmt;
+
+use clap::ValueEnum;
 
 /// What is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mutation {
     /// The kernel acknowledges a second policy of a slot and goes on judging by the first.
     AcknowledgesWithoutFlip,
@@ -15,6 +19,14 @@ pub enum Mutation {
     NamesAnotherRule,
     /// The kernel does not tell which slots an earlier process used.
     ForgetsWhatWasLeft,
+    /// The kernel does not tell which slots an earlier process released, nor when.
+    ForgetsReleases,
+    /// The kernel goes on showing what it showed at the admission.
+    ShowsAsBefore,
+    /// Nobody is told what the configuration says anew.
+    KeepsItsPostures,
+    /// Parts of traces vanish in a store that says it took them.
+    LosesPartsOfTraces,
     /// Two workloads get one slot.
     SharesSlots,
     /// The hook is answered by the container port itself, whatever is in force.
@@ -27,4 +39,29 @@ pub enum Mutation {
     RefusesForEver,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
+    /// Messages of a link vanish before the node reads them.
+    SwallowsMessages,
+    /// Messages of a link come twice.
+    RepeatsMessages,
+    /// Messages come over a link that nobody sent.
+    InventsMessages,
+    /// Nodes believe certificates of another authority as well.
+    BelievesAnyAuthority,
+    /// Nodes get no revocation lists.
+    ForgetsRevocations,
+    /// Every peer is said to be linked.
+    SaysAllIsLinked,
+    /// A partition that is said to be over goes on.
+    NeverMends,
+    /// What waits for a peer has no bound.
+    QueuesWithoutBound,
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Err(fmt::Error),
+        }
+    }
 }

@@ -2,16 +2,19 @@
 //!
 //! Invariant: a datagram arrives whole, at its address, none, one or two times, each a while after it was sent; what is sent over a cut
 //! is lost, in the direction that is cut only. An inbox is bounded, as a socket's buffer is: what does not fit is lost and counted.
+//! Each datagram is hashed as it is sent, with when, whence, whither and what became of it.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
-    net::SocketAddr,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use palisade_world::Datagrams;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -21,25 +24,21 @@ use crate::{event::lock, random::Random};
 
 /// Datagrams that an inbox holds: a socket buffer of 512 KiB, full of packets of 1,200 bytes.
 const INBOX: usize = 436;
+/// How long a datagram takes in good weather.
+const LEAST: Duration = Duration::from_micros(200);
+const MOST: Duration = Duration::from_micros(800);
+/// Bytes of the longest datagram that networks carry: IPv6's least, Ethernet's, one inside of a data centre.
+const LONGEST: [usize; 3] = [1232, 1472, 8972];
 
-/// What the network does to datagrams, as it is at this moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Weather {
+/// What befalls datagrams from and to one host, beside what befalls all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Storm {
     /// Lost, of ten thousand.
     pub lost_permyriad: u64,
     /// Delivered twice, of ten thousand.
     pub doubled_permyriad: u64,
-    /// How long one takes at least.
-    pub least: Duration,
-    /// And at most; the later one sent may arrive first.
-    pub most: Duration,
-}
-
-impl Default for Weather {
-    fn default() -> Self {
-        let (least, most) = (Duration::from_micros(200), Duration::from_micros(800));
-        Self { lost_permyriad: 0, doubled_permyriad: 0, least, most }
-    }
+    /// Longer on their way by up to this: the later one sent may arrive first.
+    pub late: Duration,
 }
 
 /// What became of datagrams.
@@ -55,12 +54,16 @@ pub struct Traffic {
     pub lost: u64,
     /// Lost at a cut.
     pub cut: u64,
+    /// Longer than the network carries.
+    pub too_long: u64,
     /// Nobody was at the address, or its inbox was full.
     pub refused: u64,
 }
 
 #[derive(Default)]
 struct Inbox {
+    /// Whose it is, of all that were ever bound.
+    bound: u64,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
 }
@@ -69,12 +72,17 @@ struct Inbox {
 type OnItsWay = Reverse<(Instant, u64, SocketAddr, SocketAddr, Vec<u8>)>;
 
 struct State {
+    begun: Instant,
     inboxes: BTreeMap<SocketAddr, Inbox>,
+    bound: u64,
     on_their_way: BinaryHeap<OnItsWay>,
     sent: u64,
-    cuts: BTreeSet<(SocketAddr, SocketAddr)>,
-    weather: Weather,
+    /// How often each direction is cut: two faults may cut one.
+    cuts: BTreeMap<(IpAddr, IpAddr), u32>,
+    storms: BTreeMap<IpAddr, Storm>,
+    longest: usize,
     traffic: Traffic,
+    hash: blake3::Hasher,
     random: Random,
 }
 
@@ -85,72 +93,123 @@ pub struct Network {
     news: Arc<Notify>,
 }
 
+impl State {
+    /// How many copies go on their way, and how late they may be.
+    fn fate(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> (u64, Duration) {
+        let Self { cuts, storms, traffic, random, longest, .. } = self;
+        let none = Storm::default();
+        let of = |host| storms.get(host).unwrap_or(&none);
+        let (here, there) = (of(&from), of(&to));
+        traffic.sent += 1;
+        if cuts.contains_key(&(from, to)) {
+            traffic.cut += 1;
+            return (0, Duration::ZERO);
+        }
+        if bytes > *longest {
+            traffic.too_long += 1;
+            return (0, Duration::ZERO);
+        }
+        if random.permyriad(here.lost_permyriad + there.lost_permyriad) {
+            traffic.lost += 1;
+            return (0, Duration::ZERO);
+        }
+        let doubled = u64::from(random.permyriad(here.doubled_permyriad + there.doubled_permyriad));
+        traffic.doubled += doubled;
+        (1 + doubled, here.late + there.late)
+    }
+}
+
+fn micros(wait: Duration) -> u64 {
+    u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Network {
-    /// Nobody is on it.
+    /// Nobody is on it. Must be called in virtual time.
     #[must_use]
-    pub fn new(random: Random) -> Self {
+    pub fn new(mut random: Random) -> Self {
         let state = State {
+            begun: Instant::now(),
             inboxes: BTreeMap::new(),
+            bound: 0,
             on_their_way: BinaryHeap::new(),
             sent: 0,
-            cuts: BTreeSet::new(),
-            weather: Weather::default(),
+            cuts: BTreeMap::new(),
+            storms: BTreeMap::new(),
+            longest: *random.pick(&LONGEST),
             traffic: Traffic::default(),
+            hash: blake3::Hasher::new(),
             random,
         };
         Self { state: Arc::new(Mutex::new(state)), news: Arc::default() }
     }
 
-    /// Changes the weather.
-    pub fn disturb(&self, change: impl FnOnce(&mut Weather)) {
-        change(&mut lock(&self.state).weather);
+    /// The weather of a host from now on.
+    pub fn storm(&self, host: IpAddr, storm: Storm) {
+        let storms = &mut lock(&self.state).storms;
+        if storm == Storm::default() {
+            storms.remove(&host);
+        } else {
+            storms.insert(host, storm);
+        }
     }
 
     /// Cuts one direction; both are two cuts.
-    pub fn cut(&self, from: SocketAddr, to: SocketAddr) {
-        lock(&self.state).cuts.insert((from, to));
+    pub fn cut(&self, from: IpAddr, to: IpAddr) {
+        *lock(&self.state).cuts.entry((from, to)).or_default() += 1;
     }
 
-    /// Mends every cut.
-    pub fn heal(&self) {
-        lock(&self.state).cuts.clear();
+    /// Mends one cut of a direction. Whether that was the last of it.
+    pub fn mend(&self, from: IpAddr, to: IpAddr) -> bool {
+        let cuts = &mut lock(&self.state).cuts;
+        let Some(times) = cuts.get_mut(&(from, to)) else { return true };
+        *times -= 1;
+        let mended = *times == 0;
+        if mended {
+            cuts.remove(&(from, to));
+        }
+        mended
     }
 
-    /// What became of datagrams so far.
+    /// What became of datagrams so far, and the hash of them all.
     #[must_use]
-    pub fn traffic(&self) -> Traffic {
-        lock(&self.state).traffic
+    pub fn traffic(&self) -> (Traffic, String) {
+        let state = lock(&self.state);
+        (state.traffic, state.hash.finalize().to_hex()[..16].to_owned())
     }
 
     /// A socket at this address; one that was there is gone.
     #[must_use]
     pub fn bind(&self, address: SocketAddr) -> SimSocket {
-        lock(&self.state).inboxes.insert(address, Inbox::default());
-        SimSocket { network: self.clone(), address }
+        let mut state = lock(&self.state);
+        state.bound += 1;
+        let bound = state.bound;
+        state.inboxes.insert(address, Inbox { bound, ..Inbox::default() });
+        drop(state);
+        SimSocket { network: self.clone(), address, bound }
     }
 
     fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let mut state = lock(&self.state);
-        let State { cuts, weather, traffic, random, on_their_way, sent, .. } = &mut *state;
-        traffic.sent += 1;
-        if cuts.contains(&(from, to)) {
-            traffic.cut += 1;
-            return;
+        let now = Instant::now();
+        let (copies, late) = state.fate(from.ip(), to.ip(), bytes.len());
+        let State { begun, hash, random, on_their_way, sent, .. } = &mut *state;
+        hash.update(&now.duration_since(*begun).as_nanos().to_le_bytes());
+        for address in [from, to] {
+            if let IpAddr::V4(host) = address.ip() {
+                hash.update(&host.octets());
+            }
+            hash.update(&address.port().to_le_bytes());
         }
-        if random.permyriad(weather.lost_permyriad) {
-            traffic.lost += 1;
-            return;
-        }
-        let copies = 1 + u64::from(random.permyriad(weather.doubled_permyriad));
-        traffic.doubled += copies - 1;
+        hash.update(&copies.to_le_bytes()).update(bytes);
         for _ in 0..copies {
-            let micros = |wait: Duration| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
-            let wait = Duration::from_micros(random.between(micros(weather.least), micros(weather.most)));
+            let wait = Duration::from_micros(random.between(micros(LEAST), micros(MOST + late)));
             *sent += 1;
-            on_their_way.push(Reverse((Instant::now() + wait, *sent, from, to, bytes.to_vec())));
+            on_their_way.push(Reverse((now + wait, *sent, from, to, bytes.to_vec())));
         }
         drop(state);
-        self.news.notify_one();
+        if copies > 0 {
+            self.news.notify_one();
+        }
     }
 
     /// Delivers what is due, for ever: a task of the world.
@@ -205,37 +264,42 @@ impl Network {
 pub struct SimSocket {
     network: Network,
     address: SocketAddr,
+    bound: u64,
 }
 
-impl SimSocket {
-    /// Sends a datagram; it never waits.
-    pub fn send(&self, to: SocketAddr, bytes: &[u8]) {
-        self.network.send(self.address, to, bytes);
+impl Datagrams for SimSocket {
+    fn local(&self) -> SocketAddr {
+        self.address
     }
 
-    /// The next datagram that has arrived. One reader waits at a time.
-    pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<(SocketAddr, Vec<u8>)> {
+    fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        self.network.send(self.address, to, datagram);
+        Ok(())
+    }
+
+    fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         let mut state = lock(&self.network.state);
-        let Some(inbox) = state.inboxes.get_mut(&self.address) else { return Poll::Pending };
-        match inbox.datagrams.pop_front() {
-            Some(datagram) => Poll::Ready(datagram),
-            None => {
-                inbox.reader = Some(cx.waker().clone());
-                Poll::Pending
+        let inbox = state.inboxes.get_mut(&self.address).filter(|inbox| inbox.bound == self.bound);
+        let Some(inbox) = inbox else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        while let Some((from, bytes)) = inbox.datagrams.pop_front() {
+            // One that is longer than the buffer is lost.
+            if let Some(into) = buffer.get_mut(..bytes.len()) {
+                into.copy_from_slice(&bytes);
+                return Poll::Ready(Ok((bytes.len(), from)));
             }
         }
-    }
-
-    /// Its address.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        inbox.reader = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
 impl Drop for SimSocket {
+    /// A socket that was bound after this one at its address stays.
     fn drop(&mut self) {
-        lock(&self.network.state).inboxes.remove(&self.address);
+        let inboxes = &mut lock(&self.network.state).inboxes;
+        if inboxes.get(&self.address).is_some_and(|inbox| inbox.bound == self.bound) {
+            inboxes.remove(&self.address);
+        }
     }
 }
 
@@ -243,9 +307,10 @@ impl Drop for SimSocket {
 mod tests {
     use std::{future::poll_fn, net::SocketAddr, time::Duration};
 
+    use palisade_world::Datagrams as _;
     use tokio::time::timeout;
 
-    use super::{Network, SimSocket, Traffic};
+    use super::{Network, SimSocket, Storm, Traffic};
     use crate::{random::Random, world::scheduler::run};
 
     fn address(node: u8) -> SocketAddr {
@@ -253,8 +318,10 @@ mod tests {
     }
 
     async fn receive(socket: &SimSocket) -> Option<Vec<u8>> {
-        let next = poll_fn(|cx| socket.poll_receive(cx));
-        timeout(Duration::from_secs(1), next).await.ok().map(|(_, bytes)| bytes)
+        let mut buffer = [0; 64];
+        let next = poll_fn(|cx| socket.poll_receive(cx, &mut buffer));
+        let (length, _) = timeout(Duration::from_secs(1), next).await.ok()?.expect("bound");
+        Some(buffer[..length].to_vec())
     }
 
     /// Sends 200 numbered datagrams from one node to another; what arrives, in order, and the network's account.
@@ -265,13 +332,13 @@ mod tests {
             let (a, b) = (network.bind(address(1)), network.bind(address(2)));
             prepare(&network);
             for number in 0..200 {
-                a.send(b.address(), &[number]);
+                a.send(b.local(), &[number]).expect("bound");
             }
             let mut arrived = Vec::new();
             while let Some(bytes) = receive(&b).await {
                 arrived.extend(bytes);
             }
-            (arrived, network.traffic())
+            (arrived, network.traffic().0)
         })
     }
 
@@ -287,7 +354,8 @@ mod tests {
     #[test]
     fn unit_network_loses_and_doubles_by_the_seed_and_accounts_for_it() {
         let storm = |network: &Network| {
-            network.disturb(|weather| (weather.lost_permyriad, weather.doubled_permyriad) = (3000, 2000));
+            let storm = Storm { lost_permyriad: 3000, doubled_permyriad: 2000, late: Duration::from_millis(20) };
+            network.storm(address(2).ip(), storm);
         };
         let (arrived, traffic) = sent(2, storm);
         assert_eq!(sent(2, storm), (arrived.clone(), traffic));
@@ -299,13 +367,15 @@ mod tests {
 
     #[test]
     fn unit_network_cut_in_one_direction_carries_the_other() {
-        let cut_forth = |network: &Network| network.cut(address(1), address(2));
-        let cut_back = |network: &Network| network.cut(address(2), address(1));
+        let cut_forth = |network: &Network| network.cut(address(1).ip(), address(2).ip());
+        let cut_back = |network: &Network| network.cut(address(2).ip(), address(1).ip());
         assert_eq!(sent(4, cut_forth).1, Traffic { sent: 200, cut: 200, ..Traffic::default() });
         assert_eq!(sent(4, cut_back).1.delivered, 200);
         let healed = |network: &Network| {
-            network.cut(address(1), address(2));
-            network.heal();
+            network.cut(address(1).ip(), address(2).ip());
+            network.cut(address(1).ip(), address(2).ip());
+            assert!(!network.mend(address(1).ip(), address(2).ip()), "it is cut twice");
+            assert!(network.mend(address(1).ip(), address(2).ip()));
         };
         assert_eq!(sent(4, healed).1.delivered, 200);
     }
@@ -316,11 +386,44 @@ mod tests {
             let network = Network::new(Random::stream(5, "network"));
             tokio::task::spawn_local(network.clone().carry());
             let (a, b) = (network.bind(address(1)), network.bind(address(2)));
-            (0..500).for_each(|_| a.send(b.address(), b"x"));
-            a.send(address(3), b"nobody");
+            (0..500).for_each(|_| a.send(b.local(), b"x").expect("bound"));
+            a.send(address(3), b"nobody").expect("bound");
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert_eq!(network.traffic().delivered, super::INBOX as u64);
-            assert_eq!(network.traffic().refused, 501 - super::INBOX as u64);
+            assert_eq!(network.traffic().0.delivered, super::INBOX as u64);
+            assert_eq!(network.traffic().0.refused, 501 - super::INBOX as u64);
         });
+    }
+
+    #[test]
+    fn unit_network_gives_an_address_to_who_bound_it_last_and_loses_what_is_too_long() {
+        run(6, async |_| {
+            let network = Network::new(Random::stream(6, "network"));
+            tokio::task::spawn_local(network.clone().carry());
+            let (a, before) = (network.bind(address(1)), network.bind(address(2)));
+            let after = network.bind(address(2));
+            drop(before);
+            a.send(after.local(), b"x").expect("bound");
+            a.send(after.local(), &[0; 9000]).expect("bound");
+            assert_eq!(receive(&after).await.as_deref(), Some(&b"x"[..]));
+            assert_eq!(network.traffic().0, Traffic { sent: 2, delivered: 1, too_long: 1, ..Traffic::default() });
+        });
+    }
+
+    #[test]
+    fn unit_network_hashes_what_is_sent_and_what_becomes_of_it() {
+        let hash = |seed: u64, cut: bool, byte: u8| {
+            run(seed, async |_| {
+                let network = Network::new(Random::stream(seed, "network"));
+                let (a, b) = (network.bind(address(1)), network.bind(address(2)));
+                if cut {
+                    network.cut(address(1).ip(), address(2).ip());
+                }
+                a.send(b.local(), &[byte]).expect("bound");
+                network.traffic().1
+            })
+        };
+        assert_eq!(hash(1, false, 1), hash(1, false, 1));
+        assert_ne!(hash(1, false, 1), hash(1, false, 2));
+        assert_ne!(hash(1, false, 1), hash(1, true, 1));
     }
 }

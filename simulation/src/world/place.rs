@@ -4,6 +4,7 @@
 //! as a thread does that the machine does not run.
 
 use std::{
+    cell::RefCell,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,6 +23,21 @@ struct Disturbance {
     /// Turns that a ready task loses, in percent.
     put_back_percent: u64,
     stalled_until: Option<Instant>,
+}
+
+thread_local! {
+    /// The place whose task is polled now.
+    static CURRENT: RefCell<Option<SimPlace>> = const { RefCell::new(None) };
+}
+
+/// The thread that runs now stalls: as soon as its task gives way, nothing of it runs for so long. False: no simulated thread runs.
+pub fn stall_current(wait: Duration) -> bool {
+    CURRENT.with_borrow(|current| {
+        if let Some(place) = current {
+            place.stall(wait);
+        }
+        current.is_some()
+    })
 }
 
 /// A simulated thread. All of a node's are in the node's one `LocalSet`.
@@ -103,7 +119,10 @@ impl Future for Disturbed {
         match self.turn() {
             Turn::Take => {
                 self.stalled = None;
-                self.task.as_mut().poll(cx)
+                CURRENT.set(Some(self.place.clone()));
+                let polled = self.task.as_mut().poll(cx);
+                CURRENT.set(None);
+                polled
             }
             Turn::PutBack => {
                 cx.waker().wake_by_ref();

@@ -14,7 +14,7 @@ use palisade_world::{
     LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
 };
 
-use super::mutation::Mutation;
+use super::{mutation::Mutation, place::stall_current};
 use crate::{
     event::{Event, Teller, lock},
     random::Random,
@@ -27,6 +27,8 @@ pub struct DiskFaults {
     pub full: bool,
     /// Readings that fail.
     pub unreadable_percent: u64,
+    /// How long who waits for it waits at most, milliseconds: its thread does nothing else meanwhile.
+    pub slow_ms: u64,
 }
 
 /// A version that was kept, and whether it is on the disk yet.
@@ -84,6 +86,18 @@ impl Disk {
     /// Changes what goes wrong.
     pub fn disturb(&self, change: impl FnOnce(&mut DiskFaults)) {
         change(&mut lock(&self.state).faults);
+    }
+
+    /// Who asks it for something waits; what comes of it is known when the thread goes on.
+    pub fn wait(&self) {
+        let wait = {
+            let mut state = lock(&self.state);
+            let most = state.faults.slow_ms;
+            (most > 0).then(|| state.random.millis(1, most))
+        };
+        if wait.is_some_and(stall_current) {
+            self.teller.tell(&Event::DiskSlow);
+        }
     }
 
     /// Whether nothing more can be written.
@@ -188,6 +202,7 @@ fn path() -> PathBuf {
 
 impl PolicyDirectory for SimPolicyDirectory {
     fn read(&mut self) -> Result<PolicyReading, PolicyDirectoryError> {
+        self.disk.wait();
         let reading = {
             let mut state = lock(&self.disk.state);
             let chance = state.faults.unreadable_percent;
@@ -243,6 +258,7 @@ impl LastGood for SimLastGood {
     }
 
     fn keep(&mut self, file: &PolicyFile) -> Result<(), LastGoodError> {
+        self.disk.wait();
         let mut state = lock(&self.disk.state);
         if state.faults.full {
             return Err(Self::error(&file.name, "injected: no space left"));

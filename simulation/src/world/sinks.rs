@@ -18,6 +18,7 @@ const ANSWERS: usize = 256;
 
 /// A file of alerts on the simulated disk.
 pub struct SimSink {
+    name: String,
     teller: Teller,
     disk: Disk,
     mutation: Option<Mutation>,
@@ -27,8 +28,8 @@ pub struct SimSink {
 impl SimSink {
     /// Opens it.
     #[must_use]
-    pub fn open(teller: Teller, disk: Disk, mutation: Option<Mutation>, random: Random) -> Self {
-        Self { teller, disk, mutation, random }
+    pub fn open(number: u32, teller: Teller, disk: Disk, mutation: Option<Mutation>, random: Random) -> Self {
+        Self { name: format!("{SINK} {number}"), teller, disk, mutation, random }
     }
 }
 
@@ -72,7 +73,7 @@ pub fn said(line: &[u8]) -> Option<Said> {
 
 impl AlertSink for SimSink {
     fn name(&self) -> &str {
-        SINK
+        &self.name
     }
 
     fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
@@ -88,7 +89,7 @@ impl AlertSink for SimSink {
             return Ok(());
         }
         let source = io::Error::new(io::ErrorKind::StorageFull, "injected: no space left");
-        Err(AlertSinkError { sink: SINK.to_owned(), source })
+        Err(AlertSinkError { sink: self.name.clone(), source })
     }
 
     fn health(&mut self) -> SinkHealth {

@@ -14,6 +14,7 @@ pub mod policies;
 pub mod probes;
 pub mod replay;
 pub mod rules;
+pub mod simulation;
 pub mod stopwatch;
 pub mod stress;
 pub mod table;
@@ -33,6 +34,7 @@ pub const SUBJECTS: &[Subject] = &[
     ("link", link::measure),
     ("pipeline", pipeline::measure),
     ("replay", replay::measure),
+    ("simulation", simulation::measure),
     ("policies", policies::measure),
     ("probes", probes::measure),
     ("stress", stress::measure),

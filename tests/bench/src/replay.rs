@@ -55,6 +55,7 @@ fn read(bytes: &[u8]) -> Result<Whole, Box<dyn std::error::Error>> {
     while let Some(part) = reader.next_part()? {
         match part {
             Part::Facts(facts) => whole.facts.extend(facts),
+            Part::Checkpoint(_) => {}
             Part::Records(batches) => {
                 whole.records += batches.records();
                 whole.batches.extend(batches.iter().map(|(_, bytes)| bytes.to_vec()));

@@ -18,7 +18,8 @@ pub fn trace(bytes: &[u8]) {
     let _ = seek::index_of(&mut Cursor::new(bytes));
     read(bytes);
     let Some(([kind, low, high], rest)) = bytes.split_first_chunk() else { return };
-    let kind = [BlockKind::Facts, BlockKind::Records, BlockKind::Index][usize::from(kind % 3)];
+    let kinds = [BlockKind::Facts, BlockKind::Records, BlockKind::Index, BlockKind::Checkpoint];
+    let kind = kinds[usize::from(*kind) % kinds.len()];
     let header = Header {
         little_endian: cfg!(target_endian = "little"),
         record_version: palisade_kernel_abi::record::VERSION,

@@ -6,6 +6,8 @@
 //! | 2 | the tree | 1 the question's number, 2 rows, 3 rows that are left out |
 //! | 3 | ask for alerts | 1 number of the question, 2 how many of the last |
 //! | 4 | alerts | 1 the question's number, 2 lines (text), 3 lines that are left out |
+//! | 5 | follow alerts: again and again, for as long as they are wanted | 1 number of the question, 2 how many past ones first |
+//! | 6 | alerts as they come | 1 the question's number, 2 lines, 3 lines that were lost before them, 4: 1 where past ones are first among them, 2 where no more follow |
 //!
 //! A row of the tree is a map: 0 level, 1 name, 2 kind, 3 state, 4 restarts, 5 milliseconds since its start, 6 messages waiting, 7 most that
 //! may wait, 8 handled, 9 lost, 10 last error; 5 to 10 only where there is one.
@@ -85,6 +87,47 @@ pub enum Message {
         /// Of those that were asked for, how many are not among them.
         omitted: u64,
     },
+    /// Tell your alerts as they come, for a while: who wants more says so again.
+    FollowAlerts {
+        /// To tell what comes by.
+        question: u64,
+        /// How many past ones first.
+        recent: u64,
+    },
+    /// Alerts that came.
+    Followed {
+        /// Of which question.
+        question: u64,
+        /// JSON, without line feeds; the newest last.
+        lines: Vec<String>,
+        /// Lines that were lost before these.
+        lost: u64,
+        /// Which they are.
+        which: FollowedLines,
+    },
+}
+
+/// What is to be known of the lines of [`Message::Followed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowedLines {
+    /// The first of their question: past ones, and perhaps new ones behind them.
+    First,
+    /// Those after the ones before.
+    Next,
+    /// None more: too many follow, or the alerts end.
+    Last,
+}
+
+impl FollowedLines {
+    const ALL: [Self; 3] = [Self::Next, Self::First, Self::Last];
+
+    fn of(number: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    fn number(self) -> u64 {
+        Self::ALL.iter().zip(0..).find(|(one, _)| **one == self).map_or(0, |(_, number)| number)
+    }
 }
 
 /// Why bytes are no message.
@@ -102,6 +145,9 @@ pub enum MessageError {
     /// A key is missing.
     #[error("a message without its {0}")]
     Missing(&'static str),
+    /// A line with one below the space: it would be several lines.
+    #[error("a line with a control character")]
+    Control,
 }
 
 impl From<super::FrameError> for MessageError {
@@ -133,20 +179,18 @@ impl Message {
         Self::Tree { question, rows: kept, omitted }
     }
 
+    /// What [`Message::FollowAlerts`] is answered by: as many of the newest as fit; the others are lost.
+    #[must_use]
+    pub fn followed(question: u64, lines: Vec<String>, lost: u64, which: FollowedLines) -> Self {
+        let (lines, omitted) = newest(lines);
+        Self::Followed { question, lines, lost: lost.saturating_add(omitted), which }
+    }
+
     /// The answer to [`Message::AskAlerts`]: of `lines`, the newest last, as many of the newest as fit.
     #[must_use]
-    pub fn alerts(question: u64, mut lines: Vec<String>) -> Self {
-        let mut room = LONGEST_ANSWER;
-        let fits = |line: &&String| match room.checked_sub(line.len()) {
-            Some(left) => {
-                room = left;
-                true
-            }
-            None => false,
-        };
-        let kept = lines.iter().rev().take(MOST_ALERTS).take_while(fits).count();
-        let omitted = lines.len() - kept;
-        Self::Alerts { question, lines: lines.split_off(omitted), omitted: omitted as u64 }
+    pub fn alerts(question: u64, lines: Vec<String>) -> Self {
+        let (lines, omitted) = newest(lines);
+        Self::Alerts { question, lines, omitted }
     }
 
     /// As bytes.
@@ -173,11 +217,17 @@ impl Message {
             }
             Self::Alerts { question, lines, omitted } => {
                 writer.map(4);
-                pairs(&mut writer, &[(0, 4), (1, *question)]);
-                writer.unsigned(2);
-                writer.array(lines.len());
-                lines.iter().for_each(|line| writer.text(line));
+                write_lines(&mut writer, 4, *question, lines);
                 pairs(&mut writer, &[(3, *omitted)]);
+            }
+            Self::FollowAlerts { question, recent } => {
+                writer.map(3);
+                pairs(&mut writer, &[(0, 5), (1, *question), (2, *recent)]);
+            }
+            Self::Followed { question, lines, lost, which } => {
+                writer.map(5);
+                write_lines(&mut writer, 6, *question, lines);
+                pairs(&mut writer, &[(3, *lost), (4, which.number())]);
             }
         }
         out.into()
@@ -192,7 +242,7 @@ impl Message {
         let mut keys = Keys { left: reader.map(MOST_KEYS)?, last: None };
         expect(&mut reader, &mut keys, 0, "kind")?;
         let kind = reader.unsigned()?;
-        if !(1..=4).contains(&kind) {
+        if !(1..=6).contains(&kind) {
             return Err(MessageError::UnknownKind(kind));
         }
         expect(&mut reader, &mut keys, 1, "question")?;
@@ -200,21 +250,34 @@ impl Message {
         let message = match kind {
             1 => Self::AskTree { question },
             2 => {
-                let rows = items(&mut reader, &mut keys, MOST_ROWS, read_row)?;
+                let mut room = LONGEST_ANSWER;
+                let rows = items(&mut reader, &mut keys, MOST_ROWS, |reader| read_row(reader, &mut room))?;
                 Self::Tree { question, rows, omitted: omitted(&mut reader, &mut keys)? }
             }
-            3 => {
+            3 | 5 => {
                 expect(&mut reader, &mut keys, 2, "count")?;
-                Self::AskAlerts { question, recent: reader.unsigned()? }
+                let recent = reader.unsigned()?;
+                if kind == 3 { Self::AskAlerts { question, recent } } else { Self::FollowAlerts { question, recent } }
             }
             _ => {
                 let mut room = LONGEST_ANSWER;
                 let lines = items(&mut reader, &mut keys, MOST_ALERTS, |reader| {
                     let line = reader.text(room)?;
+                    // A line is a JSON object, which has none of these; a line feed would make two lines of it.
+                    if line.bytes().any(|byte| byte < b' ') {
+                        return Err(MessageError::Control);
+                    }
                     room -= line.len();
                     Ok(line.to_owned())
                 })?;
-                Self::Alerts { question, lines, omitted: omitted(&mut reader, &mut keys)? }
+                let omitted = omitted(&mut reader, &mut keys)?;
+                if kind == 4 {
+                    Self::Alerts { question, lines, omitted }
+                } else {
+                    expect(&mut reader, &mut keys, 4, "place among the lines")?;
+                    let which = FollowedLines::of(reader.unsigned()?).ok_or(MessageError::Key(4))?;
+                    Self::Followed { question, lines, lost: omitted, which }
+                }
             }
         };
         if let Some(key) = keys.next(&mut reader)? {
@@ -223,6 +286,28 @@ impl Message {
         reader.end()?;
         Ok(message)
     }
+}
+
+/// Of lines, the newest last, as many of the newest as fit, and how many that leaves out.
+fn newest(mut lines: Vec<String>) -> (Vec<String>, u64) {
+    let mut room = LONGEST_ANSWER;
+    let fits = |line: &&String| match room.checked_sub(line.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
+    let kept = lines.iter().rev().take(MOST_ALERTS).take_while(fits).count();
+    let omitted = lines.len() - kept;
+    (lines.split_off(omitted), omitted as u64)
+}
+
+fn write_lines(writer: &mut Writer<'_>, kind: u64, question: u64, lines: &[String]) {
+    pairs(writer, &[(0, kind), (1, question)]);
+    writer.unsigned(2);
+    writer.array(lines.len());
+    lines.iter().for_each(|line| writer.text(line));
 }
 
 /// Cuts a text to `most` bytes, which it then says.
@@ -286,27 +371,33 @@ fn write_row(writer: &mut Writer<'_>, row: &TreeRow) {
     }
 }
 
-fn read_row(reader: &mut Reader<'_>) -> Result<TreeRow, MessageError> {
+/// `room` is what is left of the bytes of text that an answer may have.
+fn read_row(reader: &mut Reader<'_>, room: &mut usize) -> Result<TreeRow, MessageError> {
     let mut keys = Keys { left: reader.map(MOST_KEYS)?, last: None };
     let mut row = TreeRow::default();
     let mut seen = 0u32;
     let mut mail = [0; 4];
+    let mut text = |reader: &mut Reader<'_>, most: usize| -> Result<String, MessageError> {
+        let text = reader.text(most.min(*room))?;
+        *room -= text.len();
+        Ok(text.to_owned())
+    };
     while let Some(key) = keys.next(reader)? {
         match key {
             0 => {
                 let level = reader.unsigned()?;
                 row.level = u32::try_from(level).map_err(|_| MessageError::Key(key))?;
             }
-            1 => reader.text(LONGEST_NAME)?.clone_into(&mut row.name),
-            2 => reader.text(LONGEST_NAME)?.clone_into(&mut row.kind),
-            3 => reader.text(LONGEST_NAME)?.clone_into(&mut row.state),
+            1 => row.name = text(reader, LONGEST_NAME)?,
+            2 => row.kind = text(reader, LONGEST_NAME)?,
+            3 => row.state = text(reader, LONGEST_NAME)?,
             4 => row.restarts = reader.unsigned()?,
             5 => row.uptime_ms = Some(reader.unsigned()?),
             6 => mail[0] = reader.unsigned()?,
             7 => mail[1] = reader.unsigned()?,
             8 => mail[2] = reader.unsigned()?,
             9 => mail[3] = reader.unsigned()?,
-            10 => row.last_error = Some(reader.text(LONGEST_ERROR)?.to_owned()),
+            10 => row.last_error = Some(text(reader, LONGEST_ERROR)?),
             key => return Err(MessageError::Key(key)),
         }
         seen |= 1 << key;

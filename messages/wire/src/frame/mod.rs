@@ -19,6 +19,7 @@
 //! with the byte at which it is wrong. An unknown kind and an unknown key are refused by their number, but for keys of [`Hello`], which a
 //! later version may have more of: versions are not agreed before it is read.
 
+mod batch;
 mod cbor;
 mod digest;
 mod message;
@@ -32,10 +33,11 @@ use palisade_domain::NodeName;
 
 use self::cbor::{Reader, Writer};
 pub use self::{
+    batch::{append_message, around_messages, batched_bytes, encoded_messages},
     cbor::CborError,
     digest::Digest,
-    message::{LONGEST_ANSWER, MOST_ALERTS, MOST_ROWS, Message, MessageError, TreeRow},
-    refusal::{GOODBYE, LONGEST_REASON, close_code, of_close_code, of_tls_alert},
+    message::{FollowedLines, LONGEST_ANSWER, MOST_ALERTS, MOST_ROWS, Message, MessageError, TreeRow},
+    refusal::{GOODBYE, LONGEST_REASON, TAKEN_OVER, close_code, of_close_code, of_tls_alert},
     version::{SPOKEN, Versions},
 };
 
@@ -253,12 +255,6 @@ pub fn write_batch<M: AsRef<[u8]>>(first: u64, messages: &[M], digest: Digest, o
         }
         keyed(out, &[(3, digest.0)]);
     });
-}
-
-/// Bytes that a message of so many takes in a batch, at most.
-#[must_use]
-pub const fn batched_bytes(message: usize) -> usize {
-    message + 5
 }
 
 fn framed(out: &mut Vec<u8>, body: impl FnOnce(&mut Writer<'_>)) {

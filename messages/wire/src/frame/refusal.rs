@@ -11,6 +11,10 @@ pub const LONGEST_REASON: usize = 512;
 /// The code of a close of ours that is no refusal: the node stops, or the link was replaced by a newer one.
 pub const GOODBYE: u32 = 0;
 
+/// The code of a close of ours that is no refusal either: another connection of the same name took the place of this one. Who did not make
+/// that other one learns that somebody else goes by its name.
+pub const TAKEN_OVER: u32 = 10;
+
 /// By which code a link is refused after the handshake of TLS.
 #[must_use]
 pub const fn close_code(refusal: Refusal) -> u32 {
@@ -27,7 +31,7 @@ pub const fn close_code(refusal: Refusal) -> u32 {
     }
 }
 
-/// What a code of a close means; `None` for [`GOODBYE`] and for codes of a later version.
+/// What a code of a close means; `None` for [`GOODBYE`], for [`TAKEN_OVER`] and for codes of a later version.
 #[must_use]
 pub fn of_close_code(code: u64) -> Option<Refusal> {
     Refusal::ALL.into_iter().find(|refusal| u64::from(close_code(*refusal)) == code)

@@ -123,12 +123,15 @@ proptest! {
     }
 
     #[test]
-    fn unit_message_comes_back_as_it_was_written_and_fits(rows in prop::collection::vec(rows(), 0..40), question in any::<u64>(), lines in prop::collection::vec(".{0,100}", 0..300)) {
+    fn unit_message_comes_back_as_it_was_written_and_fits(rows in prop::collection::vec(rows(), 0..40), question in any::<u64>(), lines in prop::collection::vec("[ -~\u{80}-\u{10ffff}]{0,100}", 0..300)) {
         for message in [
             Message::AskTree { question },
             Message::tree(question, rows),
             Message::AskAlerts { question, recent: question },
-            Message::alerts(question, lines),
+            Message::alerts(question, lines.clone()),
+            Message::FollowAlerts { question, recent: question },
+            Message::followed(question, lines.clone(), question, FollowedLines::First),
+            Message::followed(question, lines, 0, FollowedLines::Last),
         ] {
             let written = message.write();
             prop_assert!(written.len() <= LONGEST_MESSAGE);
@@ -222,6 +225,18 @@ fn unit_frame_makes_no_room_for_what_is_only_announced() {
 }
 
 #[test]
+fn unit_message_refuses_a_line_that_would_be_two() {
+    let forged = Message::alerts(1, vec!["{}\n{\"node\":\"another\"}".into()]).write();
+    assert_eq!(Message::read(&forged), Err(MessageError::Control));
+    let of_a_path = Message::alerts(1, vec!["{\"resource\":\"/tmp/\u{85}\u{7f}\"}".into()]);
+    assert_eq!(
+        Message::read(&of_a_path.write()),
+        Ok(of_a_path),
+        "JSON leaves these as they are, and workloads name files so"
+    );
+}
+
+#[test]
 fn unit_message_answer_leaves_out_what_does_not_fit_and_counts_it() {
     let row = |n: usize| TreeRow { name: format!("{n}-{}", "x".repeat(400)), ..TreeRow::default() };
     let Message::Tree { rows, omitted, .. } = Message::tree(1, (0..600).map(row)) else { panic!("a tree") };
@@ -236,6 +251,16 @@ fn unit_message_answer_leaves_out_what_does_not_fit_and_counts_it() {
     assert_eq!((lines, omitted), (vec![long, "new".to_owned()], 2), "the newest stay");
 }
 
+#[test]
+fn unit_message_of_more_text_than_an_answer_may_have_is_refused_where_it_is_read() {
+    // Each row holds to its bounds; all of them together do not.
+    let row = TreeRow { last_error: Some("e".repeat(512)), name: "n".repeat(256), ..TreeRow::default() };
+    let rows = |count| Message::Tree { question: 1, rows: vec![row.clone(); count], omitted: 0 }.write();
+    let fit = LONGEST_ANSWER / (512 + 256);
+    assert!(fit < MOST_ROWS && Message::read(&rows(fit)).is_ok());
+    assert!(matches!(Message::read(&rows(fit + 1)), Err(MessageError::Cbor(CborError::TooLong { .. }))));
+}
+
 const LONGEST_NAME_OF_A_ROW: usize = 256;
 
 #[test]
@@ -244,12 +269,29 @@ fn unit_refusal_codes_come_back_and_a_goodbye_is_none() {
         assert_eq!(of_close_code(close_code(refusal).into()), Some(refusal));
     }
     assert_eq!(of_close_code(GOODBYE.into()), None);
+    assert_eq!(of_close_code(TAKEN_OVER.into()), None);
     assert_eq!(of_close_code(u64::MAX), None);
     assert_eq!(
         (of_tls_alert(45), of_tls_alert(48), of_tls_alert(44)),
         (Some(Refusal::Expired), Some(Refusal::UnknownAuthority), Some(Refusal::Revoked))
     );
     assert_eq!(of_tls_alert(40), None, "a handshake that failed is no refusal");
+}
+
+#[test]
+fn unit_frame_batch_in_parts_is_the_batch_that_is_written_whole() {
+    for lengths in [vec![0], vec![1, 23, 24, 255, 256], vec![65_535, 65_536], vec![3; 300]] {
+        let messages: Vec<Bytes> = lengths.iter().map(|length| vec![7; *length].into()).collect();
+        let mut encoded = bytes::BytesMut::new();
+        messages.iter().for_each(|message| append_message(message, &mut encoded));
+        for (first, digest) in [(1, Digest(0)), (u64::MAX / 2, Digest(u64::MAX))] {
+            let [head, tail] = around_messages(first, messages.len(), encoded.len(), digest);
+            let batch = Frame::Batch(Batch { first, messages: messages.clone(), digest });
+            assert!([&head[..], &encoded, &tail].concat() == bytes_of(&batch), "{lengths:?}");
+        }
+        let back: Vec<Bytes> = encoded_messages(&encoded).map(|(message, _)| Bytes::copy_from_slice(message)).collect();
+        assert_eq!(back, messages);
+    }
 }
 
 #[test]
@@ -269,8 +311,21 @@ fn unit_digest_tells_order_boundaries_and_zeros_apart() {
     for (at, one) in all.iter().enumerate() {
         assert!(!all[at + 1..].contains(one), "{at}");
     }
+    // Each byte counts, and where each word stands.
+    let long: Vec<u8> = (0..200).collect();
+    let whole = digest(&[&long]);
+    for at in 0..long.len() {
+        let mut other = long.clone();
+        other[at] ^= 1;
+        assert_ne!(digest(&[&other]), whole, "byte {at}");
+    }
+    for (one, other) in (0..25).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        let mut swapped = long.clone();
+        (0..8).for_each(|byte| swapped.swap(8 * one + byte, 8 * other + byte));
+        assert_ne!(digest(&[&swapped]), whole, "words {one} and {other}");
+    }
     // The same on every machine, for ever: two versions must agree on it.
-    assert_eq!(digest(&[b"palisade", b"a message that is longer than a word"]), Digest(3_718_774_685_145_823_533));
+    assert_eq!(digest(&[b"palisade", b"a message that is longer than a word"]), Digest(12_886_668_370_399_392_286));
 }
 
 #[test]

@@ -110,6 +110,15 @@ impl Block {
         Self::of(BlockKind::Facts, content, 0, (first, last))
     }
 
+    /// Of the processes that live at this moment: facts of kind 7.
+    ///
+    /// # Errors
+    /// Where they are too many for a block.
+    pub fn checkpoint(facts: &[Fact]) -> Result<Self, BlockError> {
+        let block = Self::facts(facts)?;
+        Ok(Self { head: BlockHead { kind: BlockKind::Checkpoint, ..block.head }, ..block })
+    }
+
     /// Bytes in a file, the head among them.
     #[must_use]
     pub fn len(&self) -> u64 {

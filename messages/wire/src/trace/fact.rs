@@ -46,6 +46,26 @@ pub enum What {
     SnapshotEnd,
     /// 12: reserved for an object of Kubernetes' API: kept, and of no account in this version.
     KubernetesObject(Vec<u8>),
+    /// 13: settings that decide which lines are made: not those of the header any more.
+    Settings {
+        /// What is seen of a workload of which nobody says it.
+        visibility: Visibility,
+        /// As [`Header::throttle`](super::Header::throttle).
+        throttle: Option<(u32, u32)>,
+    },
+    /// 14: what users of a workload are called from now on.
+    Users(Users),
+}
+
+/// Names of users, as an `/etc/passwd` has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users {
+    /// Whose.
+    pub slot: Slot,
+    /// The mount namespace of which records with these names tell; none: the host's own file.
+    pub mount_namespace: Option<u32>,
+    /// User ids of the initial user namespace and their names; none: no file that can be read.
+    pub names: Option<Vec<(u32, String)>>,
 }
 
 /// A policy set as text.
@@ -98,6 +118,10 @@ pub struct Process {
     pub own_pid: u32,
     /// Inode number of that namespace; 0: not known.
     pub pid_namespace: u32,
+    /// Whose it is; none: not known.
+    pub slot: Option<Slot>,
+    /// Its terminal when it executed what it does (0: none); none: not known.
+    pub tty: Option<u32>,
 }
 
 /// Where a workload is.
@@ -193,7 +217,7 @@ impl Fact {
                 held.write(out);
             }
             What::Process(process) => {
-                begin(out, 7, 8);
+                begin(out, 7, 10);
                 process.write(out);
             }
             What::Place(place) => {
@@ -213,6 +237,15 @@ impl Fact {
                 begin(out, 12, 1);
                 out.bytes(bytes);
             }
+            What::Settings { visibility, throttle } => {
+                begin(out, 13, 2);
+                out.text(&visibility.to_string());
+                write_throttle(*throttle, out);
+            }
+            What::Users(users) => {
+                begin(out, 14, 3);
+                users.write(out);
+            }
         }
     }
 
@@ -222,11 +255,14 @@ impl Fact {
         let kind: u64 = reading.number("a fact's kind")?;
         let boot_ns = reading.number("a fact's time")?;
         let expected = match kind {
-            1 | 7 => 8,
+            // The first recorded ones have not its last two fields.
+            7 if fields == 2 + 8 => 8,
+            7 => 10,
+            1 => 8,
             2 | 9 | 12 => 1,
-            3 => 2,
+            3 | 13 => 2,
             4 | 6 | 8 => 5,
-            5 => 3,
+            5 | 14 => 3,
             10 => 4,
             11 => 0,
             _ => return Err(at),
@@ -245,15 +281,42 @@ impl Fact {
             4 => What::PolicySet(PolicyDocuments::read(reading)?),
             5 => What::PolicyAnnounced(PolicyOfSlot::read(reading)?),
             6 => What::PolicyInstalled(PolicyOfSlot::read(reading)?, Held::read(reading)?),
-            7 => What::Process(Process::read(reading)?),
+            7 => What::Process(Process::read(reading, expected > 8)?),
             8 => What::Place(Place::read(reading)?),
             9 => What::Clock(reading.number("a clock's offset")?),
             10 => What::Loss(Loss::read(reading)?),
             12 => What::KubernetesObject(reading.bytes("an object")?.to_vec()),
+            13 => {
+                let at = reading.wanted("classes of visibility");
+                let visibility = reading.text("visibility")?.parse().map_err(|_| at)?;
+                What::Settings { visibility, throttle: read_throttle(reading)? }
+            }
+            14 => What::Users(Users::read(reading)?),
             _ => What::SnapshotEnd,
         };
         Ok(Self { boot_ns, what })
     }
+}
+
+/// The limit of alerts: `[a second, seconds]`, or null.
+pub(super) fn write_throttle(throttle: Option<(u32, u32)>, out: &mut Items) {
+    match throttle {
+        Some((per_second, seconds)) => {
+            out.array(2);
+            out.number(per_second);
+            out.number(seconds);
+        }
+        None => out.null(),
+    }
+}
+
+pub(super) fn read_throttle(reading: &mut Reading<'_>) -> Result<Option<(u32, u32)>, CborError> {
+    reading.optional(|reading| {
+        if reading.array("the limit of alerts")? != 2 {
+            return Err(reading.wanted("the limit of alerts"));
+        }
+        Ok((reading.number("alerts in a second")?, reading.number("seconds")?))
+    })
 }
 
 fn write_workload(workload: &Workload, out: &mut Items) {
@@ -384,9 +447,15 @@ impl Process {
         self.arguments.iter().for_each(|argument| out.text(argument));
         out.number(self.own_pid);
         out.number(self.pid_namespace);
+        for number in [self.slot.map(|slot| slot.0), self.tty] {
+            match number {
+                Some(number) => out.number(number),
+                None => out.null(),
+            }
+        }
     }
 
-    fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
+    fn read(reading: &mut Reading<'_>, has_place: bool) -> Result<Self, CborError> {
         let (pid, start_ticks) = (reading.number("a process id")?, reading.number("a start")?);
         let parent = reading.optional(|reading| {
             if reading.array("a parent")? != 2 {
@@ -408,7 +477,39 @@ impl Process {
             arguments: arguments?,
             own_pid: reading.number("a process id")?,
             pid_namespace: reading.number("a namespace")?,
+            slot: if has_place { reading.optional(slot)? } else { None },
+            tty: if has_place { reading.optional(|reading| reading.number("a terminal"))? } else { None },
         })
+    }
+}
+
+impl Users {
+    fn write(&self, out: &mut Items) {
+        out.number(self.slot.0);
+        match self.mount_namespace {
+            Some(inode) => out.number(inode),
+            None => out.null(),
+        }
+        match &self.names {
+            Some(names) => {
+                out.array(2 * names.len());
+                for (uid, name) in names {
+                    out.number(*uid);
+                    out.text(name);
+                }
+            }
+            None => out.null(),
+        }
+    }
+
+    fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
+        let slot = slot(reading)?;
+        let mount_namespace = reading.optional(|reading| reading.number("a mount namespace"))?;
+        let names = reading.optional(|reading| {
+            let count = reading.array("names of users")? / 2;
+            (0..count).map(|_| Ok((reading.number("a user id")?, reading.text("a user's name")?.to_owned()))).collect()
+        })?;
+        Ok(Self { slot, mount_namespace, names })
     }
 }
 

@@ -34,6 +34,8 @@ pub enum BlockKind {
     Records = 3,
     /// Where which block is; the last one.
     Index = 4,
+    /// The processes that live at this place, for a reader that comes here without having read what is before.
+    Checkpoint = 5,
 }
 
 impl BlockKind {
@@ -43,6 +45,7 @@ impl BlockKind {
             2 => Some(Self::Facts),
             3 => Some(Self::Records),
             4 => Some(Self::Index),
+            5 => Some(Self::Checkpoint),
             _ => None,
         }
     }

@@ -2,7 +2,10 @@
 
 use palisade_domain::Visibility;
 
-use super::cbor::{CborError, Items, Reading};
+use super::{
+    cbor::{CborError, Items, Reading},
+    fact::{read_throttle, write_throttle},
+};
 
 /// Where and how a trace was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,14 +82,7 @@ impl Header {
         next(out);
         out.text(&self.visibility.to_string());
         next(out);
-        match self.throttle {
-            Some((per_second, seconds)) => {
-                out.array(2);
-                out.number(per_second);
-                out.number(seconds);
-            }
-            None => out.null(),
-        }
+        write_throttle(self.throttle, out);
     }
 
     pub(super) fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
@@ -131,12 +127,7 @@ impl Header {
         next(reading)?;
         header.visibility = reading.text("visibility")?.parse().map_err(|_| reading.wanted("classes of visibility"))?;
         next(reading)?;
-        header.throttle = reading.optional(|reading| {
-            if reading.array("the limit of alerts")? != 2 {
-                return Err(reading.wanted("the limit of alerts"));
-            }
-            Ok((reading.number("alerts in a second")?, reading.number("seconds")?))
-        })?;
+        header.throttle = read_throttle(reading)?;
         Ok(header)
     }
 }

@@ -34,16 +34,16 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether records of this time and (if given) of this workload may be in it. Blocks of facts always count.
+    /// Whether it is a block of records in which some of this time and (if given) of one of these workloads may be.
     #[must_use]
-    pub fn may_hold(&self, from_ns: u64, until_ns: u64, slot: Option<Slot>) -> bool {
+    pub fn may_hold(&self, from_ns: u64, until_ns: u64, slots: Option<&BTreeSet<Slot>>) -> bool {
         let in_time = self.first_ns <= until_ns && self.last_ns >= from_ns;
-        let of_slot = |slot| self.slots.as_ref().is_none_or(|slots| slots.contains(&slot));
-        self.kind != BlockKind::Records || (in_time && slot.is_none_or(of_slot))
+        let is_of = |slots: &BTreeSet<Slot>| self.slots.as_ref().is_none_or(|own| !own.is_disjoint(slots));
+        self.kind == BlockKind::Records && in_time && slots.is_none_or(is_of)
     }
 }
 
-const KINDS: [BlockKind; 3] = [BlockKind::Header, BlockKind::Facts, BlockKind::Records];
+const KINDS: [BlockKind; 4] = [BlockKind::Header, BlockKind::Facts, BlockKind::Records, BlockKind::Checkpoint];
 
 pub(super) fn write(entries: &[Entry], out: &mut Items) {
     out.array(6 * entries.len());

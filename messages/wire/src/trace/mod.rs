@@ -17,7 +17,7 @@
 //! | bytes | block head |
 //! |---|---|
 //! | 0..4 | `PBLK` |
-//! | 4 | kind: 1 header, 2 facts, 3 records, 4 index |
+//! | 4 | kind: 1 header, 2 facts, 3 records, 4 index, 5 checkpoint |
 //! | 5 | encoding: 1, CBOR under zstd |
 //! | 6..8 | zero |
 //! | 8..12 | number of the block in the file, from 0 |
@@ -42,13 +42,22 @@
 //! - **Header** (block 0): a map of 17: node, cluster, machine id, `uname -r`, `uname -m`, version of the program; boot time and wall clock of
 //!   the same moment, byte order (1: little), version of the records' layout, bound in bytes, bound in nanoseconds, part; what is
 //!   redacted, workloads recorded; default visibility; limit of alerts, `[a second, seconds]` or null ([`Header`]).
-//! - **Facts**: an array of facts, each an array `[kind, time, fields ...]`; kinds 1 to 12, of which 12 is reserved ([`What`]).
+//! - **Facts**: an array of facts, each an array `[kind, time, fields ...]`; kinds 1 to 14, of which 12 is reserved ([`What`]).
 //!   The facts before the first record are the start snapshot, ended by kind 11.
 //! - **Records**: a map of 3: the numbers of records of each batch, as batches were delivered; the bytes of all records; their columns,
 //!   a map of 4 (`columns`): shapes, threads, columns, tails. Records are the kernel's own bytes (`bpf/include/record.h`).
+//! - **Checkpoint**: as facts, of kind 7 alone: the processes that live at this place, with arguments only where the
+//!   node keeps them throughout. Who reads in order knows them and passes over it.
 //! - **Index**: an array of `place, kind, records, first, last, slots` for each block before it ([`index::Entry`]).
 //!
-//! A trace is written and read without seeking; with a whole file, [`seek`] reads only the blocks of a time and a workload.
+//! A trace is written and read without seeking. With a whole file, [`seek`] reads only all facts, the blocks of records of a time and a
+//! workload, and before the first of these what follows the last checkpoint: at most [`CHECKPOINT_RECORDS`] records and a block.
+//!
+//! # What is redacted
+//! Unless arguments are asked for, no argument of a process is in a trace: those in records and in the start snapshot are overwritten.
+//! Environments are in none: nothing records them. What *is* in a trace: paths (also one that a command was given as an argument, once it
+//! opened or executed it), names of commands (`comm`), of users, hosts that DNS was asked for, addresses and ports, images, labels, and the
+//! policies as they were written. Whoever hands a trace on hands those on.
 //!
 //! Decision: facts stand in their own blocks, in order among those of records, because a reader that seeks must have all of them.
 //! Decision: redaction overwrites the arguments in the record ([`palisade_kernel_abi::record::redact_arguments`]) before the block is made, and
@@ -61,6 +70,7 @@ pub mod fact;
 pub mod frame;
 mod header;
 pub mod index;
+mod passing;
 pub mod picture;
 mod reader;
 pub mod seek;
@@ -70,9 +80,10 @@ mod writer;
 mod tests;
 
 pub use block::{Batches, Block, BlockError, Damage};
-pub use fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, What};
+pub use fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
 pub use header::Header;
-pub use picture::{Chosen, Picture, is_called};
+pub use passing::Passing;
+pub use picture::{Acting, Chosen, Picture, checkpoint_of, is_called};
 pub use reader::{Damaged, Ending, OpenError, Part, Report, TraceReader};
 pub use writer::{TraceWriter, WriteError};
 
@@ -80,6 +91,8 @@ pub use writer::{TraceWriter, WriteError};
 pub const BLOCK_RECORDS: usize = 8192;
 /// Bytes of records at which a block is ended.
 pub const BLOCK_BYTES: usize = 2 << 20;
+/// Records after which the processes that live are told once more: some dozens of milliseconds of reading, for one in a hundred bytes.
+pub const CHECKPOINT_RECORDS: u64 = 8 * BLOCK_RECORDS as u64;
 /// Records of one batch that are taken: as many bytes as 512 of the longest have.
 pub const MAX_BATCH_BYTES: usize = 512 * palisade_kernel_abi::record::MAX_LEN;
 /// Records of a block, at most: a batch more than [`BLOCK_RECORDS`], where a batch is of the shortest records.

@@ -3,7 +3,7 @@
 //! Invariant: [`Picture::facts`] tells, as a start snapshot, what a reader would know who read everything before. It is how a trace that
 //! begins in the middle (the last minutes, a part that was cut out, the next file of a rotation) begins like any other.
 //!
-//! Bounds: as many slots as there are; [`MAX_PROCESSES`] processes, past which new ones are left out and counted; policy sets that
+//! Bounds: as many slots as there are; [`MAX_PROCESSES`] processes, past which new ones are left out; policy sets that
 //! a policy in force is of, and the newest.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use palisade_domain::{Generation, Slot, Visibility, Workload, text::lossless};
 use palisade_kernel_abi::record::{Body, Exec, Header, Record};
 
-use super::fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, What};
+use super::fact::{Fact, Held, Loss, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
 
 /// Twice the process ids of a default machine.
 pub const MAX_PROCESSES: usize = 65_536;
@@ -32,6 +32,17 @@ struct Image {
     tty: Option<u32>,
 }
 
+/// Who acts, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting<'a> {
+    /// What it executes.
+    pub executable: &'a str,
+    /// Its terminal when it executed that; 0: none.
+    pub tty: Option<u32>,
+    /// Its number in its own PID namespace; 0: not known.
+    pub own_pid: u32,
+}
+
 #[derive(Debug, Clone)]
 struct Known {
     parent: Option<Key>,
@@ -43,6 +54,13 @@ struct Known {
     image: Arc<Image>,
 }
 
+impl Known {
+    /// What it executes was told.
+    fn is_told(&self) -> bool {
+        !self.image.executable.is_empty()
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
@@ -52,8 +70,10 @@ pub struct Picture {
     announced: BTreeMap<Slot, PolicyOfSlot>,
     installed: BTreeMap<Slot, (PolicyOfSlot, Held)>,
     places: BTreeMap<Slot, Place>,
+    /// Of each slot the file that was read last.
+    users: BTreeMap<Slot, Users>,
+    settings: Option<(Visibility, Option<(u32, u32)>)>,
     processes: BTreeMap<Key, Known>,
-    forgotten: u64,
     clock: Option<u64>,
     loss: Loss,
 }
@@ -77,6 +97,8 @@ impl Picture {
                 self.installed.insert(policy.slot, (*policy, held.clone()));
             }
             What::Process(process) => self.listed(process),
+            What::Settings { visibility, throttle } => self.settings = Some((*visibility, *throttle)),
+            What::Users(users) => drop(self.users.insert(users.slot, users.clone())),
             What::Place(place) => drop(self.places.insert(place.slot, place.clone())),
             What::Clock(offset) => self.clock = Some(*offset),
             What::Loss(loss) => self.loss = loss.clone(),
@@ -98,6 +120,7 @@ impl Picture {
         self.announced.remove(&slot);
         self.installed.remove(&slot);
         self.places.remove(&slot);
+        self.users.remove(&slot);
     }
 
     /// Those that somebody is held to, or is about to be, and the newest.
@@ -116,21 +139,26 @@ impl Picture {
     }
 
     fn listed(&mut self, process: &Process) {
-        let image = Image { executable: process.executable.clone(), arguments: process.arguments.clone(), tty: None };
+        let image =
+            Image { executable: process.executable.clone(), arguments: process.arguments.clone(), tty: process.tty };
         let known = Known {
             parent: process.parent,
             uid: process.uid,
             own_pid: process.own_pid,
             pid_namespace: process.pid_namespace,
-            slot: None,
+            slot: process.slot,
             image: Arc::new(image),
         };
         self.keep((process.pid, process.start_ticks), known);
     }
 
+    /// A checkpoint tells all that live.
+    pub fn forget_processes(&mut self) {
+        self.processes.clear();
+    }
+
     fn keep(&mut self, key: Key, known: Known) {
         if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&key) {
-            self.forgotten += 1;
             return;
         }
         self.processes.insert(key, known);
@@ -179,11 +207,21 @@ impl Picture {
         self.keep(own, known);
     }
 
-    /// What the acting process of a record executes, and its terminal at that exec (0: none), as far as they are known.
+    /// The acting process of a record, where it is known what it executes.
     #[must_use]
-    pub fn acting(&self, header: &Header) -> Option<(&str, Option<u32>)> {
+    pub fn acting(&self, header: &Header) -> Option<Acting<'_>> {
         let known = self.processes.get(&(header.tgid, header.task_start_ns / TICK_NS))?;
-        (!known.image.executable.is_empty()).then_some((known.image.executable.as_str(), known.image.tty))
+        known.is_told().then_some(Acting {
+            executable: &known.image.executable,
+            tty: known.image.tty,
+            own_pid: known.own_pid,
+        })
+    }
+
+    /// Whether it is known already what this process executes.
+    #[must_use]
+    pub fn knows(&self, process: &Process) -> bool {
+        self.processes.get(&(process.pid, process.start_ticks)).is_some_and(Known::is_told)
     }
 
     /// What is lost so far.
@@ -205,10 +243,12 @@ impl Picture {
         let of = |slot: &Slot| slots.is_none_or(|slots| slots.contains(slot));
         let mut told: Vec<What> = Vec::new();
         told.extend(self.clock.map(What::Clock));
+        told.extend(self.settings.map(|(visibility, throttle)| What::Settings { visibility, throttle }));
         let workloads = self.workloads.iter().filter(|(slot, _)| of(slot));
         told.extend(workloads.map(|(slot, workload)| What::WorkloadNamed(*slot, Arc::clone(workload))));
         told.extend(self.places.values().filter(|place| of(&place.slot)).cloned().map(What::Place));
         told.extend(self.visible.iter().filter(|(slot, _)| of(slot)).map(|(slot, seen)| What::Visible(*slot, *seen)));
+        told.extend(self.users.values().filter(|users| of(&users.slot)).cloned().map(What::Users));
         let used = self.used_sets();
         told.extend(self.sets.values().filter(|set| used.contains(&set.generation)).cloned().map(What::PolicySet));
         for (policy, held) in self.installed.values().filter(|(policy, _)| of(&policy.slot)) {
@@ -249,8 +289,24 @@ impl Picture {
             arguments: if arguments { known.image.arguments.clone() } else { Vec::new() },
             own_pid: known.own_pid,
             pid_namespace: known.pid_namespace,
+            slot: known.slot,
+            tty: known.image.tty,
         })
     }
+
+    /// The processes as facts of this moment, with or without what they were given as arguments: a checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self, boot_ns: u64, slots: Option<&BTreeSet<Slot>>, arguments: bool) -> Vec<Fact> {
+        self.processes_of(slots, arguments).map(|process| Fact { boot_ns, what: What::Process(process) }).collect()
+    }
+}
+
+/// A checkpoint without the processes that are not of these slots and that none of them come from.
+#[must_use]
+pub fn checkpoint_of(facts: &[Fact], slots: Option<&BTreeSet<Slot>>, arguments: bool) -> Vec<Fact> {
+    let mut picture = Picture::default();
+    facts.iter().for_each(|fact| picture.fact(fact));
+    picture.checkpoint(facts.first().map_or(0, |fact| fact.boot_ns), slots, arguments)
 }
 
 /// Which slots are those of workloads of these names, as facts tell it; all of them where no name is given.
@@ -314,6 +370,7 @@ impl Chosen {
             What::WorkloadNamed(slot, _) | What::WorkloadGone(slot) | What::Visible(slot, _) => self.has(*slot),
             What::PolicyAnnounced(policy) | What::PolicyInstalled(policy, _) => self.has(policy.slot),
             What::Place(place) => self.has(place.slot),
+            What::Users(users) => self.has(users.slot),
             _ => true,
         }
     }

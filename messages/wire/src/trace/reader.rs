@@ -25,7 +25,7 @@ pub enum OpenError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It does not begin as a trace.
-    #[error("this is no trace of palisade: it does not begin as one")]
+    #[error("this is no trace: it does not begin as one that `palisade record` writes")]
     NoTrace,
     /// A newer program wrote it.
     #[error(
@@ -50,6 +50,8 @@ pub enum Part {
     Facts(Vec<Fact>),
     /// Records.
     Records(Batches),
+    /// The processes that live here, for who has read no record before.
+    Checkpoint(Vec<Fact>),
 }
 
 /// A place in the file that is left out.
@@ -118,6 +120,8 @@ pub struct Report {
     pub missing_blocks: u64,
     /// How it ended.
     pub ending: Ending,
+    /// Something stands after the trailer: another trace that was put behind, or what is none.
+    pub has_more: bool,
 }
 
 impl Report {
@@ -135,6 +139,12 @@ impl Report {
             ));
         }
         let until = || format!("{} blocks and {} records are whole", self.blocks, self.records);
+        if self.has_more {
+            lines.push(
+                "what stands after the trace's end is not read: traces are put together by `palisade trace merge`"
+                    .into(),
+            );
+        }
         match self.ending {
             Ending::NotReached | Ending::Whole => {}
             Ending::NoTrailer => lines.push(format!(
@@ -299,6 +309,7 @@ impl<R: Read> TraceReader<R> {
             self.report.ending = Ending::Whole;
             self.window.skip(TRAILER);
             self.report.bytes = self.window.at;
+            self.report.has_more = !self.window.peek(1)?.is_empty();
         }
         Ok(trailer.is_some())
     }
@@ -315,6 +326,7 @@ impl<R: Read> TraceReader<R> {
         };
         let read = Block::content(head, stored).and_then(|content| match head.kind {
             BlockKind::Facts => read_facts(&content).map(|facts| Some(Part::Facts(facts))),
+            BlockKind::Checkpoint => read_facts(&content).map(|facts| Some(Part::Checkpoint(facts))),
             BlockKind::Records => read_records(head, &content).map(|batches| Some(Part::Records(batches))),
             BlockKind::Index => {
                 self.index = Some(index::read(&mut Reading::new(&content))?);
@@ -389,10 +401,5 @@ impl<R: Read> TraceReader<R> {
         let why = format!("{error}; {} bytes", self.window.at - at);
         self.damaged(Damaged { at, block: None, records: None, why });
         Ok(())
-    }
-
-    /// Ends reading: what is left is not looked at.
-    pub fn into_inner(self) -> R {
-        self.window.from
     }
 }

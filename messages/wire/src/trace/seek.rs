@@ -1,6 +1,9 @@
 //! Reading of a seekable trace only what a time and a workload are in.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::{
+    collections::BTreeSet,
+    io::{self, Read, Seek, SeekFrom},
+};
 
 use palisade_domain::Slot;
 
@@ -23,13 +26,19 @@ pub fn index_of(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<Entry>>>
     Ok(found)
 }
 
-fn read(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<Vec<Entry>>> {
+/// The trailer, where it holds.
+fn trailer(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<Trailer>> {
     let Some(ends) = length.checked_sub(TRAILER as u64) else { return Ok(None) };
     file.seek(SeekFrom::Start(ends))?;
     let mut bytes = [0; TRAILER];
     file.read_exact(&mut bytes)?;
     let within = |trailer: &Trailer| trailer.index_at.saturating_add(BLOCK_HEAD as u64) <= ends;
-    let Some(trailer) = Trailer::read(&bytes).filter(within) else { return Ok(None) };
+    Ok(Trailer::read(&bytes).filter(within))
+}
+
+fn read(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<Vec<Entry>>> {
+    let Some(trailer) = trailer(file, length)? else { return Ok(None) };
+    let ends = length - TRAILER as u64;
     file.seek(SeekFrom::Start(trailer.index_at))?;
     let mut head = [0; BLOCK_HEAD];
     file.read_exact(&mut head)?;
@@ -43,8 +52,22 @@ fn read(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<Vec<Ent
     Ok(content.ok().and_then(|content| index::read(&mut Reading::new(&content)).ok()))
 }
 
+/// What is sought. Times are `CLOCK_BOOTTIME` nanoseconds, both ends among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The first moment.
+    pub from_ns: u64,
+    /// The last one.
+    pub until_ns: u64,
+    /// Of these workloads; none: of all.
+    pub slots: Option<BTreeSet<Slot>>,
+}
+
 /// Gives the bytes of a trace without the blocks of records that cannot hold what is asked for, so that a
-/// [`TraceReader`](super::TraceReader) never sees them: header, facts, index and trailer, and the blocks that may.
+/// [`TraceReader`](super::TraceReader) never sees them: header, all facts, index and trailer; the blocks that may hold it; and what
+/// stands between the first of these and the checkpoint before it, so that its processes are known.
+///
+/// Limit: of a workload, processes outside of it (a runtime's shim) are known as far as these blocks tell.
 #[derive(Debug)]
 pub struct Sought<F> {
     file: F,
@@ -53,26 +76,37 @@ pub struct Sought<F> {
     left: u64,
 }
 
+/// Which entries are read.
+fn chosen(index: &[Entry], wanted: &Wanted) -> Vec<bool> {
+    let holds = |entry: &Entry| entry.may_hold(wanted.from_ns, wanted.until_ns, wanted.slots.as_ref());
+    let first = index.iter().position(holds).unwrap_or(0);
+    let before = index.get(..first).unwrap_or_default();
+    let checkpoint = before.iter().rposition(|entry| entry.kind == BlockKind::Checkpoint);
+    let is_read = |(at, entry): (usize, &Entry)| match entry.kind {
+        BlockKind::Header | BlockKind::Facts | BlockKind::Index => true,
+        BlockKind::Checkpoint => checkpoint == Some(at),
+        BlockKind::Records => holds(entry) || (at < first && checkpoint.is_none_or(|checkpoint| at > checkpoint)),
+    };
+    index.iter().enumerate().map(is_read).collect()
+}
+
 impl<F: Read + Seek> Sought<F> {
     /// By an index of this very file.
     ///
     /// # Errors
     /// What gives the bytes failed.
-    pub fn new(mut file: F, index: &[Entry], from_ns: u64, until_ns: u64, slot: Option<Slot>) -> io::Result<Self> {
+    pub fn new(mut file: F, index: &[Entry], wanted: &Wanted) -> io::Result<Self> {
         let length = file.seek(SeekFrom::End(0))?;
-        let ends = index.iter().skip(1).map(|entry| entry.at).chain([length]);
-        let mut spans: Vec<(u64, u64)> = Vec::new();
-        let first = index.first().map_or(length, |entry| entry.at);
-        spans.push((0, first));
-        let mut last_end = first;
-        for (entry, end) in index.iter().zip(ends) {
-            // The last entry reaches over the index to the file's end.
-            let is_last = end == length;
-            if entry.may_hold(from_ns, until_ns, slot) || is_last {
-                spans.push((entry.at.max(last_end), end));
-            }
-            last_end = end;
-        }
+        // An index without its trailer is none of a file.
+        let index_at = trailer(&mut file, length)?.map_or(length, |trailer| trailer.index_at);
+        let ends = index.iter().skip(1).map(|entry| entry.at).chain([index_at]);
+        let first = index.first().map_or(index_at, |entry| entry.at);
+        let mut spans = vec![(0, first)];
+        let read = chosen(index, wanted);
+        spans.extend(
+            index.iter().zip(ends).zip(read).filter(|(_, read)| *read).map(|((entry, end), _)| (entry.at, end)),
+        );
+        spans.push((index_at, length));
         Ok(Self { file, spans: spans.into_iter(), left: 0 })
     }
 }

@@ -108,6 +108,10 @@ fn every_fact() -> Vec<Fact> {
         What::Loss(loss),
         What::KubernetesObject(vec![1, 2, 3]),
         What::WorkloadGone(Slot(4)),
+        What::Settings { visibility: Visibility::ALL, throttle: None },
+        What::Settings { visibility: Visibility::default(), throttle: Some((10, 30)) },
+        What::Users(Users { slot: Slot(0), mount_namespace: None, names: None }),
+        What::Users(Users { slot: Slot(4), mount_namespace: Some(9), names: Some(vec![(33, "www-data".into())]) }),
         What::SnapshotEnd,
     ];
     (1..).zip(what).map(|(boot_ns, what)| Fact { boot_ns, what }).collect()
@@ -154,6 +158,7 @@ fn read(bytes: &[u8]) -> Result<All, OpenError> {
         match part {
             Part::Facts(more) => facts.extend(more),
             Part::Records(more) => batches.extend(more.iter().map(|(_, bytes)| bytes.to_vec())),
+            Part::Checkpoint(_) => {}
         }
     }
     Ok((facts, batches, reader.report().clone()))
@@ -247,14 +252,16 @@ fn unit_trace_is_sought_by_time_and_workload_without_reading_the_rest() {
     let bytes = trace(&batches);
     let mut file = Cursor::new(&bytes);
     let index = seek::index_of(&mut file).expect("bytes").expect("an index");
-    let sought = |from, until, slot| {
-        let source = seek::Sought::new(Cursor::new(&bytes), &index, from, until, slot).expect("bytes");
+    let sought = |from_ns, until_ns, slot: Option<Slot>| {
+        let wanted = seek::Wanted { from_ns, until_ns, slots: slot.map(|slot| [slot].into()) };
+        let source = seek::Sought::new(Cursor::new(&bytes), &index, &wanted).expect("bytes");
         let mut reader = TraceReader::open(source).expect("a trace").sought();
         let (mut facts, mut found) = (0, Vec::new());
         while let Some(part) = reader.next_part().expect("bytes") {
             match part {
                 Part::Facts(more) => facts += more.len(),
                 Part::Records(more) => found.extend(more.iter().map(|(_, bytes)| bytes.to_vec())),
+                Part::Checkpoint(_) => panic!("there is none"),
             }
         }
         assert_eq!((reader.report().ending, reader.report().missing_blocks), (Ending::Whole, 0));
@@ -263,13 +270,73 @@ fn unit_trace_is_sought_by_time_and_workload_without_reading_the_rest() {
     };
     let (all, _) = sought(0, u64::MAX, None);
     assert_eq!(all, batches);
-    // The last block comes along with the file's end.
+    // Without a checkpoint, what is before the first wanted block says who its processes are.
     let (of_two, read) = sought(0, u64::MAX, Some(Slot(2)));
-    assert_eq!(of_two, [batches[2].clone(), batches[7].clone(), batches[9].clone()]);
-    assert!(read < bytes.len() as u64 / 2, "{read} of {}", bytes.len());
+    assert_eq!(of_two, [&batches[..3], &batches[7..8]].concat());
+    assert!(read < bytes.len() as u64 * 2 / 3, "{read} of {}", bytes.len());
     let times = |n: usize| (index[2 + n].first_ns, index[2 + n].last_ns);
     let (of_time, _) = sought(times(3).0, times(4).1, None);
-    assert_eq!(of_time, [batches[3].clone(), batches[4].clone(), batches[9].clone()]);
+    assert_eq!(of_time, batches[..5]);
+}
+
+#[test]
+fn unit_trace_is_sought_from_the_last_checkpoint_on_and_no_block_more_is_read() {
+    let process = |pid| Fact { boot_ns: 1, what: What::Process(Process { pid, ..Process::default() }) };
+    let mut writer = TraceWriter::begin(Vec::new(), &header()).expect("written");
+    writer.facts(&every_fact()).expect("written");
+    for n in 0..100 {
+        if n % 10 == 9 {
+            writer.block(&Block::checkpoint(&[process(n)]).expect("small")).expect("written");
+        }
+        let mut one = Batches::new();
+        one.push(&batch(u64::from(n), 20), |_| true);
+        writer.records(&one).expect("written");
+    }
+    let bytes = writer.finish().expect("written");
+    let index = seek::index_of(&mut Cursor::new(&bytes)).expect("bytes").expect("an index");
+    let records: Vec<&index::Entry> = index.iter().filter(|entry| entry.kind == frame::BlockKind::Records).collect();
+    let read = |wanted: &seek::Wanted| {
+        let source = seek::Sought::new(Cursor::new(&bytes), &index, wanted).expect("bytes");
+        let mut reader = TraceReader::open(source).expect("a trace").sought();
+        let (mut parts, mut checkpoints) = (0, Vec::new());
+        while let Some(part) = reader.next_part().expect("bytes") {
+            parts += u64::from(matches!(part, Part::Records(_)));
+            if let Part::Checkpoint(facts) = part {
+                checkpoints.extend(facts);
+            }
+        }
+        // Header, facts and index beside the records and the checkpoint: nothing else was looked at.
+        assert_eq!(reader.report().blocks, 3 + parts + checkpoints.len() as u64);
+        (parts, checkpoints)
+    };
+    let (from_ns, until_ns) = (records[54].first_ns, records[55].last_ns);
+    let wanted = seek::Wanted { from_ns, until_ns, slots: None };
+    assert_eq!(read(&wanted), (7, vec![process(49)]), "of 100 blocks: 49 to 55");
+    let of_one = seek::Wanted { from_ns, until_ns: u64::MAX, slots: Some([Slot(4)].into()) };
+    let holders = records[54..].iter().filter(|entry| entry.slots.as_ref().is_some_and(|own| own.contains(&Slot(4))));
+    assert_eq!(holders.clone().count(), 10, "each fifth block");
+    assert_eq!(read(&of_one), (10 + 5, vec![process(49)]));
+    let nothing = seek::Wanted { from_ns: u64::MAX, until_ns: u64::MAX, slots: None };
+    assert_eq!(read(&nothing), (0, Vec::new()));
+}
+
+#[test]
+fn unit_trace_that_passes_by_in_pieces_tells_what_its_heads_say() {
+    let bytes = trace(&(0..5).map(|n| batch(n, 50)).collect::<Vec<_>>());
+    for piece in [1, 3, 57, 1000, bytes.len()] {
+        let mut passing = Passing::default();
+        bytes.chunks(piece).for_each(|part| passing.pass(part));
+        assert_eq!((passing.records, passing.bytes, passing.is_whole), (250, bytes.len() as u64, true), "{piece}");
+        let index = seek::index_of(&mut Cursor::new(&bytes)).expect("bytes").expect("an index");
+        let of = |entry: &index::Entry| (entry.kind == frame::BlockKind::Records).then_some(entry.first_ns);
+        assert_eq!(passing.times.map(|(first, _)| first), index.iter().filter_map(of).min());
+    }
+    let mut cut = Passing::default();
+    cut.pass(&bytes[..bytes.len() - 1]);
+    assert!(!cut.is_whole && !cut.is_lost);
+    let mut other = Passing::default();
+    other.pass(b"HTTP/1.1 200 OK and what follows it");
+    assert!(other.is_lost && !other.is_whole);
 }
 
 #[test]

@@ -91,6 +91,14 @@ impl<W: Write> TraceWriter<W> {
         }
     }
 
+    /// Appends a checkpoint; none where it would say nothing.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn checkpoint(&mut self, facts: &[Fact]) -> Result<(), WriteError> {
+        if facts.is_empty() { Ok(()) } else { self.block(&Block::checkpoint(facts)?) }
+    }
+
     /// Appends a block of records; none where there are none.
     ///
     /// # Errors
@@ -109,12 +117,6 @@ impl<W: Write> TraceWriter<W> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
-    }
-
-    /// Records written so far.
-    #[must_use]
-    pub const fn records_written(&self) -> u64 {
-        self.records
     }
 
     /// What takes the bytes.

@@ -111,12 +111,12 @@ impl Bed {
     }
 
     fn write_slot(&self) {
-        let mut value = [0_u8; 24];
+        let mut value = [0_u8; 32];
         value[..8].copy_from_slice(&self.installed.to_ne_bytes());
         value[8..12].copy_from_slice(&1_u32.to_ne_bytes());
         value[12..16].copy_from_slice(&self.flags.to_ne_bytes());
         value[16..24].copy_from_slice(&self.visibility.to_ne_bytes());
-        let mut slots: Array<MapData, [u8; 24]> = self.map("slots").try_into().expect("an array");
+        let mut slots: Array<MapData, [u8; 32]> = self.map("slots").try_into().expect("an array");
         slots.set(SLOT, value, 0).expect("it is a slot");
         // Only the first word is written again: the limits stand.
         let mut observation: Array<MapData, [u64; 6]> = self.map("observation").try_into().expect("an array");

@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// 2026-01-01, from which the simulated clock counts.
-pub(super) const EPOCH: UnixNanos = UnixNanos(1_767_225_600_000_000_000);
+pub(crate) const EPOCH: UnixNanos = UnixNanos(1_767_225_600_000_000_000);
 
 /// Splitmix64 behind the port.
-pub(super) struct SeededRng(Mutex<u64>);
+pub(crate) struct SeededRng(Mutex<u64>);
 
 impl SeededRng {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self(Mutex::new(seed)))
     }
 }
@@ -47,7 +47,7 @@ impl Rng for SeededRng {
 }
 
 /// Goes with the paused runtime.
-pub(super) struct SimulatedClock(pub(super) tokio::time::Instant);
+pub(crate) struct SimulatedClock(pub(crate) tokio::time::Instant);
 
 impl Clock for SimulatedClock {
     fn boot(&self) -> BootNanos {
@@ -65,19 +65,19 @@ struct Mailbox {
 }
 
 #[derive(Default)]
-pub(super) struct Weather {
+pub(crate) struct Weather {
     /// Of a thousand datagrams.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     /// Pairs of addresses between which nothing goes, in this direction.
-    pub(super) cut: BTreeSet<(SocketAddr, SocketAddr)>,
+    pub(crate) cut: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 /// All sockets, and a digest of each datagram ever sent.
-pub(super) struct Network {
+pub(crate) struct Network {
     boxes: Mutex<BTreeMap<SocketAddr, Mailbox>>,
-    pub(super) weather: Mutex<Weather>,
+    pub(crate) weather: Mutex<Weather>,
     rng: Arc<SeededRng>,
-    pub(super) seen: Mutex<(u64, Digest)>,
+    pub(crate) seen: Mutex<(u64, Digest)>,
 }
 
 struct SimulatedSocket {
@@ -92,7 +92,7 @@ impl Drop for SimulatedSocket {
 }
 
 impl Network {
-    pub(super) fn bind(self: &Arc<Self>, local: SocketAddr) -> Arc<dyn Datagrams> {
+    pub(crate) fn bind(self: &Arc<Self>, local: SocketAddr) -> Arc<dyn Datagrams> {
         self.boxes.lock().expect("whole").insert(local, Mailbox::default());
         Arc::new(SimulatedSocket { local, network: Arc::clone(self) })
     }
@@ -147,7 +147,7 @@ impl Datagrams for SimulatedSocket {
 }
 
 /// PEM of a node that can be changed under it.
-pub(super) struct Papers(pub(super) Mutex<[String; 4]>);
+pub(crate) struct Papers(pub(crate) Mutex<[String; 4]>);
 
 impl CredentialSource for Papers {
     fn read(&self) -> Result<Credentials, CredentialsError> {
@@ -158,50 +158,50 @@ impl CredentialSource for Papers {
 }
 
 /// An authority with its list.
-pub(super) struct Office {
-    pub(super) own: Issued,
-    pub(super) list: String,
+pub(crate) struct Office {
+    pub(crate) own: Issued,
+    pub(crate) list: String,
     rng: Arc<SeededRng>,
 }
 
 impl Office {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let rng = SeededRng::new(seed);
         let (own, list) = authority::authority("links of the test", 365, EPOCH, &*rng).expect("made");
         Self { own, list, rng }
     }
 
-    pub(super) fn issue(&self, name: &str, days: u32) -> Issued {
+    pub(crate) fn issue(&self, name: &str, days: u32) -> Issued {
         authority::issue(&self.own, &node(name), days, EPOCH, &*self.rng).expect("issued")
     }
 
-    pub(super) fn papers(&self, name: &str) -> Arc<Papers> {
+    pub(crate) fn papers(&self, name: &str) -> Arc<Papers> {
         self.papers_of(&self.issue(name, 90))
     }
 
-    pub(super) fn papers_of(&self, issued: &Issued) -> Arc<Papers> {
+    pub(crate) fn papers_of(&self, issued: &Issued) -> Arc<Papers> {
         let Issued { certificate, key } = issued.clone();
         Arc::new(Papers(Mutex::new([certificate, key, self.own.certificate.clone(), self.list.clone()])))
     }
 }
 
-pub(super) fn node(name: &str) -> NodeName {
+pub(crate) fn node(name: &str) -> NodeName {
     name.parse().expect("a name")
 }
 
-pub(super) fn address(last: u8) -> SocketAddr {
+pub(crate) fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 7000))
 }
 
 /// A network in which nodes begin.
-pub(super) struct Bed {
-    pub(super) network: Arc<Network>,
-    pub(super) rng: Arc<SeededRng>,
-    pub(super) clock: Arc<SimulatedClock>,
+pub(crate) struct Bed {
+    pub(crate) network: Arc<Network>,
+    pub(crate) rng: Arc<SeededRng>,
+    pub(crate) clock: Arc<SimulatedClock>,
 }
 
 impl Bed {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let rng = SeededRng::new(seed);
         let network = Network {
             boxes: Mutex::default(),
@@ -213,11 +213,11 @@ impl Bed {
     }
 
     /// A node at an address, which dials these.
-    pub(super) fn start(&self, at: u8, papers: &Arc<Papers>, dials: &[(&str, u8)]) -> Arc<Links> {
+    pub(crate) fn start(&self, at: u8, papers: &Arc<Papers>, dials: &[(&str, u8)]) -> Arc<Links> {
         self.start_with(at, papers, dials, |_| {})
     }
 
-    pub(super) fn start_with(
+    pub(crate) fn start_with(
         &self,
         at: u8,
         papers: &Arc<Papers>,
@@ -240,21 +240,21 @@ impl Bed {
 }
 
 /// Runs a simulated world.
-pub(super) fn simulated<T>(body: impl Future<Output = T>) -> T {
+pub(crate) fn simulated<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
     tokio::task::LocalSet::new().block_on(&runtime, body)
 }
 
-pub(super) async fn pause(seconds: f64) {
+pub(crate) async fn pause(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
-pub(super) fn peer(links: &Links, name: &str) -> Peer {
+pub(crate) fn peer(links: &Links, name: &str) -> Peer {
     links.peers().into_iter().find(|peer| peer.name == node(name)).expect("a peer")
 }
 
 /// Waits, at most a minute of simulated time, until a link is so.
-pub(super) async fn until(links: &Links, name: &str, wanted: impl Fn(&LinkState) -> bool) -> LinkState {
+pub(crate) async fn until(links: &Links, name: &str, wanted: impl Fn(&LinkState) -> bool) -> LinkState {
     for _ in 0..6000 {
         if let Some(peer) = links.peers().into_iter().find(|peer| peer.name == node(name))
             && wanted(&peer.state)
@@ -266,12 +266,12 @@ pub(super) async fn until(links: &Links, name: &str, wanted: impl Fn(&LinkState)
     panic!("it does not come to that: {:?}", links.peers());
 }
 
-pub(super) async fn until_linked(links: &Links, name: &str) {
+pub(crate) async fn until_linked(links: &Links, name: &str) {
     until(links, name, LinkState::is_linked).await;
 }
 
 /// The next messages, as numbers, past all changes.
-pub(super) async fn numbers(links: &Links, count: usize) -> Vec<u64> {
+pub(crate) async fn numbers(links: &Links, count: usize) -> Vec<u64> {
     let mut all = Vec::new();
     while all.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(120), links.next()).await;
@@ -289,7 +289,7 @@ pub(super) async fn numbers(links: &Links, count: usize) -> Vec<u64> {
 }
 
 /// Sends numbers, each in so many bytes, as fast as there is room.
-pub(super) async fn send(links: &Links, name: &str, numbers: std::ops::Range<u64>, bytes: usize) {
+pub(crate) async fn send(links: &Links, name: &str, numbers: std::ops::Range<u64>, bytes: usize) {
     for number in numbers {
         let mut message = number.to_be_bytes().to_vec();
         message.resize(bytes.max(8), 0);

@@ -164,6 +164,128 @@ fn unit_link_goes_on_with_a_peer_that_was_killed_and_comes_back() {
 }
 
 #[test]
+fn unit_link_says_that_two_nodes_show_one_certificate_and_they_take_the_link_ever_less_often() {
+    simulated(async {
+        let (bed, office) = (Bed::new(6), Office::new(7));
+        let x = bed.start(2, &office.papers("x"), &[]);
+        let papers = office.papers("a");
+        let one = bed.start(1, &papers, &[("x", 2)]);
+        until_linked(&one, "x").await;
+        pause(20.0).await;
+        assert_eq!(peer(&x, "a").doubled, None);
+        let other = bed.start(3, &papers, &[("x", 2)]);
+        let LinkState::Out { why, .. } = until(&one, "x", |state| !state.is_linked()).await else { panic!("out") };
+        let said =
+            "a newer connection took over, from 10.0.0.3:7000: another node has a copy of this node's certificate";
+        assert_eq!(why, said);
+        pause(10.0).await;
+        let doubled = peer(&x, "a").doubled.expect("seen when the first came back");
+        let mut addresses = doubled.addresses;
+        addresses.sort_unstable();
+        assert_eq!(addresses, [address(1), address(3)]);
+        // Whoever is linked has a link that works.
+        pause(1000.0).await;
+        let before = peer(&x, "a").counts.linked;
+        pause(3600.0).await;
+        let taken = peer(&x, "a").counts.linked - before;
+        assert!((5..=50).contains(&taken), "{taken} times in an hour");
+        assert!(peer(&x, "a").doubled.is_some_and(|now| now.times > doubled.times));
+        // The copy goes: the other comes back and stays, and after a while nothing is said of it.
+        other.close().await;
+        pause(400.0).await;
+        until_linked(&one, "x").await;
+        let linked = peer(&x, "a").counts.linked;
+        pause(1000.0).await;
+        assert_eq!((peer(&x, "a").counts.linked, peer(&x, "a").doubled), (linked, None));
+    });
+}
+
+#[test]
+fn unit_link_sees_two_nodes_of_one_name_though_only_one_of_them_dials() {
+    simulated(async {
+        let (bed, office) = (Bed::new(8), Office::new(7));
+        let papers = office.papers("c");
+        let x = bed.start(2, &office.papers("x"), &[("c", 1)]);
+        let one = bed.start(1, &papers, &[]);
+        until_linked(&x, "c").await;
+        pause(15.0).await;
+        let copy = bed.start(3, &papers, &[("x", 2)]);
+        until_linked(&copy, "x").await;
+        pause(8.0).await;
+        let doubled = peer(&x, "c").doubled.expect("the first still answers");
+        assert_eq!(doubled.addresses, [address(1), address(3)]);
+        let LinkState::Out { why, .. } = peer(&one, "x").state else { panic!("out") };
+        assert!(why.contains("another node has a copy"), "{why}");
+        assert!(peer(&x, "c").state.is_linked() && peer(&copy, "x").state.is_linked());
+    });
+}
+
+#[test]
+fn unit_link_takes_a_node_that_began_anew_or_moved_for_one() {
+    simulated(async {
+        let (bed, office) = (Bed::new(9), Office::new(7));
+        let papers = office.papers("a");
+        let x = bed.start(2, &office.papers("x"), &[]);
+        for at in [1, 1, 3] {
+            // A process of its own: dropping it is the kill, and its connection is not closed.
+            let process = tokio::task::LocalSet::new();
+            let a = process.run_until(async { bed.start(at, &papers, &[("x", 2)]) }).await;
+            process.run_until(async { until_linked(&a, "x").await }).await;
+            process.run_until(pause(1.0)).await;
+            drop(process);
+            drop(a);
+        }
+        let a = bed.start(1, &papers, &[("x", 2)]);
+        until_linked(&a, "x").await;
+        pause(20.0).await;
+        assert!(peer(&x, "a").counts.linked >= 4);
+        assert_eq!(peer(&x, "a").doubled, None);
+    });
+}
+
+#[test]
+fn unit_link_takes_other_peers_while_it_runs_and_loses_nothing_of_those_that_stay() {
+    simulated(async {
+        let (bed, office) = (Bed::new(10), Office::new(7));
+        let a = bed.start(1, &office.papers("a"), &[("b", 2), ("c", 3)]);
+        let b = bed.start(2, &office.papers("b"), &[]);
+        let c = bed.start(3, &office.papers("c"), &[]);
+        until_linked(&a, "b").await;
+        until_linked(&a, "c").await;
+        pause(1.0).await;
+        let linked = peer(&a, "b").counts.linked;
+        // c goes, d comes, b stays.
+        let d = bed.start(4, &office.papers("d"), &[]);
+        a.set_peers(&[(node("b"), address(2)), (node("d"), address(4))].into()).expect("taken");
+        until_linked(&a, "d").await;
+        let LinkState::Out { why, .. } = until(&c, "a", |state| !state.is_linked()).await else { panic!("out") };
+        assert_eq!((why.as_str(), a.peers().len()), ("it is no longer a peer there", 2));
+        assert_eq!(a.try_send(&node("c"), vec![1].into()), Err(SendError::UnknownPeer));
+        assert_eq!(peer(&a, "b").counts.linked, linked, "who stays is not touched");
+        // b moves to another address, with what waits for it.
+        send(&a, "b", 0..10, 100).await;
+        assert_eq!(numbers(&b, 10).await.len(), 10);
+        pause(1.0).await;
+        bed.network.weather.lock().expect("whole").cut.insert((address(1), address(2)));
+        send(&a, "b", 10..20, 100).await;
+        b.close().await;
+        let moved = bed.start(5, &office.papers("b"), &[]);
+        a.set_peers(&[(node("b"), address(5)), (node("d"), address(4))].into()).expect("taken");
+        assert_eq!(numbers(&moved, 10).await, (10..20).collect::<Vec<_>>());
+        assert_eq!(peer(&a, "b").address, Some(address(5)));
+        for (peers, said) in [
+            (vec![(node("a"), address(9))], "own name"),
+            ((0..65).map(|n| (node(&format!("n{n}")), address(9))).collect(), "65 peers, of at most 64"),
+        ] {
+            let refused = a.set_peers(&peers.into_iter().collect()).expect_err("refused").to_string();
+            assert!(refused.contains(said), "{refused}");
+        }
+        assert!(peer(&a, "b").state.is_linked() && peer(&a, "d").state.is_linked(), "what is refused changes nothing");
+        drop(d);
+    });
+}
+
+#[test]
 fn unit_link_refuses_messages_that_cannot_be_sent() {
     simulated(async {
         let (bed, office) = (Bed::new(5), Office::new(7));

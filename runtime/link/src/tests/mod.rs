@@ -1,6 +1,6 @@
 //! Whole nodes over a simulated network, and two over real sockets.
 
-mod bed;
+pub(crate) mod bed;
 mod messages;
 mod real;
 mod trust;

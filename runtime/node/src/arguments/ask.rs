@@ -81,7 +81,7 @@ pub struct LogsArguments {
     #[arg(long, value_enum, default_value = "policy", requires_if("system", "follow"))]
     pub filter: LinesArgument,
     /// Whose.
-    #[arg(long, value_enum, default_value = "own", conflicts_with_all = ["follow", "filter"])]
+    #[arg(long, value_enum, default_value = "own", conflicts_with = "filter")]
     pub nodes: NodesArgument,
     /// What to leave out.
     #[command(flatten)]

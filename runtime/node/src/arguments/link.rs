@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use palisade_domain::NodeName;
+use palisade_link::CredentialFiles;
 
 use super::{Output, ask::AdminArguments};
 
@@ -17,6 +18,7 @@ pub struct LinkArguments {
     #[arg(long, env = "PALISADE_LINK_LISTEN", value_parser = address, value_name = "ADDRESS:PORT")]
     pub link_listen: Option<SocketAddr>,
     /// Link to this node: NAME=ADDRESS:PORT, the name being its certificate's; may be given more than once.
+    /// A node that has links takes other peers over while it runs.
     #[arg(long = "link-peer", value_parser = peer, value_name = "NAME=ADDRESS:PORT")]
     pub link_peers: Vec<(String, String)>,
     /// This node's certificate (PEM), those between it and the authority behind it; looked at each second.
@@ -34,6 +36,17 @@ pub struct LinkArguments {
 }
 
 impl LinkArguments {
+    /// Where certificates are.
+    #[must_use]
+    pub fn files(&self) -> CredentialFiles {
+        CredentialFiles {
+            certificate: self.link_certificate.clone(),
+            key: self.link_key.clone(),
+            authorities: self.link_ca.clone(),
+            revoked: self.link_revoked.clone(),
+        }
+    }
+
     /// Whom to dial.
     ///
     /// # Errors
@@ -96,6 +109,12 @@ pub enum CertificateCommand {
     Revoke {
         /// The certificate.
         certificate: PathBuf,
+        /// Where the authority is.
+        #[arg(long, default_value = DIRECTORY)]
+        directory: PathBuf,
+    },
+    /// Make the revocation list anew with what is on it, for a date further on.
+    RenewList {
         /// Where the authority is.
         #[arg(long, default_value = DIRECTORY)]
         directory: PathBuf,

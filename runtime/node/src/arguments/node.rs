@@ -10,7 +10,7 @@ use palisade_protocol::SetVisibility;
 
 use super::{
     ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
-    parse::{address, directives, fold_window, interval, label},
+    parse::{address, age, directives, fold_window, interval, label},
 };
 
 /// The form of the runtime's own log.
@@ -150,12 +150,24 @@ pub struct NodeArguments {
     /// Keep the arguments of processes there, too; else they are overwritten before they are kept.
     #[arg(long)]
     pub trace_arguments: bool,
-    /// Keep a trace of what was before and after an act that was denied, in this directory.
+    /// Keep a trace of what was before and after an alert that a rule blocks, in this directory.
     #[arg(long, env = "PALISADE_TRACE_DIRECTORY")]
     pub trace_directory: Option<PathBuf>,
-    /// Bytes of all traces there; the oldest go.
-    #[arg(long, default_value_t = 256 << 20)]
+    /// Bytes of all traces there; the oldest go. One trace takes at most a quarter, or twice what is kept in memory.
+    #[arg(long, default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub trace_directory_bytes: u64,
+    /// Only around alerts of rules of at least this severity; a rule that states none has 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    pub trace_alert_severity: u8,
+    /// Only around alerts of these policies (NAME, NAMESPACE/NAME or KIND/NAMESPACE/NAME), and then also around what they only audit.
+    #[arg(long = "trace-alert-policy", value_delimiter = ',', value_name = "POLICY")]
+    pub trace_alert_policies: Vec<String>,
+    /// Seconds for which a trace goes on after its alert.
+    #[arg(long, default_value = "10", value_parser = age, value_name = "SECONDS")]
+    pub trace_alert_after: Duration,
+    /// Seconds between the beginnings of two such traces at least; the next one begins where the last one ended.
+    #[arg(long, default_value = "60", value_parser = age, value_name = "SECONDS")]
+    pub trace_alert_pause: Duration,
     /// Links to other nodes.
     #[command(flatten)]
     pub link: LinkArguments,

@@ -8,22 +8,28 @@ use super::{ADMIN_SOCKET, Output, PostureArgument, parse::age};
 
 /// `palisade record`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Ctrl-C and SIGTERM end the trace whole, with what was there until then; once more leaves the file as it is, readable to its last whole block.\n\nExit status: 0 the files are whole traces, 1 the node refused, broke off or does not answer, or a file cannot be written."
+)]
 pub struct RecordArguments {
     /// The node's admin socket.
     #[arg(long, env = "PALISADE_ADMIN_SOCKET", default_value = ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
-    /// The file to write; `*.paltrace` by custom.
-    #[arg(long)]
+    /// The file to write, `*.paltrace` by custom; `-`: standard output.
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Only this workload: NAME, NAMESPACE/NAME, NAMESPACE/NAME/CONTAINER or host; may be given more than once.
     #[arg(long = "workload", value_name = "NAME")]
     pub workloads: Vec<String>,
-    /// How long from now on: `90s`, `5m`. Without it and --last: until Ctrl-C.
+    /// How long from now on: `90s`, `5m`. Without it and --last: until Ctrl-C, which ends the trace whole.
     #[arg(long, value_parser = age, value_name = "TIME")]
     pub duration: Option<Duration>,
-    /// The last minutes, as far as the node keeps them in memory; alone, or before what --duration says.
+    /// The last minutes, as far as the node keeps them in memory: alone, or before what --duration or --follow says.
     #[arg(long, value_parser = age, value_name = "TIME")]
     pub last: Option<Duration>,
+    /// After the last minutes go on until Ctrl-C.
+    #[arg(long, short, conflicts_with = "duration")]
+    pub follow: bool,
     /// Bytes at which the trace ends: `10M`, `1G`.
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub max_size: Option<u64>,
@@ -44,7 +50,7 @@ pub struct RecordArguments {
 pub enum TraceCommand {
     /// Say what a trace holds, and what of it is missing or damaged; exit status 1 if anything is.
     Info {
-        /// The trace.
+        /// The trace; `-`: standard input.
         trace: PathBuf,
         /// How to print.
         #[arg(long, short, value_enum, default_value = "text")]
@@ -52,7 +58,7 @@ pub enum TraceCommand {
     },
     /// Cut a part out of a trace, with what was so at its beginning.
     Cut {
-        /// The trace.
+        /// The trace; `-`: standard input.
         trace: PathBuf,
         /// From here on: time since the trace's first record (`90s`, `5m`), or `2026-11-25T21:37:41Z`.
         #[arg(long, value_parser = moment, value_name = "TIME")]
@@ -63,8 +69,8 @@ pub enum TraceCommand {
         /// Only this workload; may be given more than once.
         #[arg(long = "workload", value_name = "NAME")]
         workloads: Vec<String>,
-        /// The file to write.
-        #[arg(long)]
+        /// The file to write, which is not there yet; `-`: standard output.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
     /// Put the parts of one recording together, in the order of their times.
@@ -72,26 +78,39 @@ pub enum TraceCommand {
         /// The traces, of one node and one boot.
         #[arg(required = true, num_args = 2..)]
         traces: Vec<PathBuf>,
-        /// The file to write.
-        #[arg(long)]
+        /// The file to write, which is not there yet; `-`: standard output.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
     /// Overwrite the arguments of processes in a trace.
     Redact {
-        /// The trace.
+        /// The trace; `-`: standard input.
         trace: PathBuf,
-        /// The file to write.
-        #[arg(long)]
+        /// The file to write, which is not there yet; `-`: standard output.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a trace of logs of KubeArmor (JSON lines), and say what they lack.
+    /// Make a trace of what another tool wrote, and say what that lacks; exit status 1 if a capture is damaged or cut.
     Import {
-        /// The logs.
-        logs: PathBuf,
-        /// The file to write.
-        #[arg(long)]
+        /// The logs (`-`: standard input), or the capture.
+        source: PathBuf,
+        /// What it is.
+        #[arg(long, value_enum, default_value_t)]
+        from: ImportedFrom,
+        /// The file to write, which is not there yet; `-`: standard output.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+}
+
+/// Who wrote what is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ImportedFrom {
+    /// Logs of KubeArmor, a JSON object each line.
+    #[default]
+    Kubearmor,
+    /// A capture of sysdig or Falco.
+    Scap,
 }
 
 /// A time in a trace.
@@ -105,13 +124,19 @@ pub enum Moment {
 
 /// `palisade replay`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Of a file that has its index only the blocks of the time and the workload are read, and before them what follows the last checkpoint (at most 270,000 records). With --from, lines lack what was held back before it; with --workload, processes outside of it are named as far as these blocks tell.\n\nExit status: 0 all of it was replayed, 1 something is missing or damaged (said on standard error; the rest is replayed), or no workload is called so."
+)]
 pub struct ReplayArguments {
-    /// The trace.
+    /// The trace; `-`: standard input.
     pub trace: PathBuf,
-    /// Until here: time since the trace's first record (`90s`, `5m`), or `2026-11-25T21:37:41Z`.
+    /// From here on: time since the trace's first record (`90s`, `5m`), or `2026-11-25T21:37:41Z`.
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub from: Option<Moment>,
+    /// Until here.
     #[arg(long, value_parser = moment, value_name = "TIME")]
     pub until: Option<Moment>,
-    /// Lines of this workload only; may be given more than once.
+    /// Lines of this workload only: NAME, NAMESPACE/NAME, NAMESPACE/NAME/CONTAINER or host; may be given more than once.
     #[arg(long = "workload", value_name = "NAME")]
     pub workloads: Vec<String>,
     /// Which lines.
@@ -136,13 +161,13 @@ pub enum ReplayOutput {
 /// `palisade rehearse`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 nothing would be denied, 1 something would, 2 a policy or trace cannot be read."
+    after_help = "Rules on system calls only audit, and count as audited. A rule about acts that the trace does not hold is named with the reason: `--visibility` of the node that recorded decides what is in a trace.\n\nExit status: 0 nothing would be denied, 1 something would, 2 a policy or trace cannot be read or a policy does not compile, 3 nothing would be denied of what can be judged, and some rule or act cannot be; 64 on a wrong command line."
 )]
 pub struct RehearseArguments {
     /// Policy file or directory; may be given more than once.
     #[arg(long = "policy", short, required = true, value_name = "PATH")]
     pub policies: Vec<PathBuf>,
-    /// Traces.
+    /// Traces; `-`: standard input.
     #[arg(required = true)]
     pub traces: Vec<PathBuf>,
     /// Only this workload; may be given more than once.

@@ -44,7 +44,13 @@ pub fn run(command: &CertificateCommand) -> Outcome {
             issue(name, directory, into.as_ref().unwrap_or(directory), *days, *replace, now)?
         }
         CertificateCommand::Revoke { certificate, directory } => revoke(certificate, directory, now)?,
-        CertificateCommand::Show { files, output } => show(files, *output, now)?,
+        CertificateCommand::RenewList { directory } => renew_list(directory, now)?,
+        CertificateCommand::Show { files, output } => {
+            let (said, refused) = show(files, *output, now);
+            super::print(&said)?;
+            refused.iter().for_each(|why| super::complain(why));
+            return Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     };
     super::print(&said)?;
     Ok(ExitCode::SUCCESS)
@@ -80,6 +86,9 @@ fn issue(
     replace: bool,
     now: UnixNanos,
 ) -> anyhow::Result<String> {
+    if [CERTIFICATE, REVOKED].contains(&format!("{name}.pem").as_str()) {
+        bail!("{name} is no name for a node: {name}.pem is a file of the authority");
+    }
     let issued = authority::issue(&own(directory)?, name, days, now, &MachineRng)?;
     let (certificate, key) = (into.join(format!("{name}.pem")), into.join(format!("{name}.key")));
     for path in [&certificate, &key] {
@@ -109,18 +118,37 @@ fn revoke(certificate: &Path, directory: &Path, now: UnixNanos) -> anyhow::Resul
     ))
 }
 
-fn show(files: &[PathBuf], output: Output, now: UnixNanos) -> anyhow::Result<String> {
-    let mut all = Vec::new();
+fn renew_list(directory: &Path, now: UnixNanos) -> anyhow::Result<String> {
+    let list = directory.join(REVOKED);
+    let made = authority::renew_list(&own(directory)?, &read(&list)?, now)?;
+    write(&list, &made, false, true)?;
+    Ok(format!("made {} anew: give it to every node (--link-revoked)\n", list.display()))
+}
+
+/// What the files are, and of each that is nothing of the kind why: one such keeps none of the others from being shown.
+fn show(files: &[PathBuf], output: Output, now: UnixNanos) -> (String, Vec<String>) {
+    let (mut all, mut refused) = (Vec::new(), Vec::new());
     for path in files {
-        let text = fs::read(path).with_context(|| path.display().to_string())?;
-        let described = authority::describe(&text).with_context(|| path.display().to_string())?;
-        all.extend(described.into_iter().map(|one| (path, one)));
+        match described(path) {
+            Ok(described) => all.extend(described.into_iter().map(|one| (path, one))),
+            Err(error) => refused.push(format!("{error:#}")),
+        }
     }
     if output == Output::Text {
-        return Ok(all.iter().map(|(path, one)| words(path, one, now)).collect());
+        return (all.iter().map(|(path, one)| words(path, one, now)).collect(), refused);
     }
     let values = all.iter().map(|(path, one)| value(path, one)).collect();
-    Ok(render::document(output, &serde_json::Value::Array(values)))
+    (render::document(output, &serde_json::Value::Array(values)), refused)
+}
+
+fn described(path: &Path) -> anyhow::Result<Vec<Described>> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    authority::describe(&text).map_err(anyhow::Error::from).or_else(|error| {
+        if String::from_utf8_lossy(&text).contains("PRIVATE KEY-----") {
+            bail!("{}: it is a key, not a certificate", path.display());
+        }
+        Err(error).with_context(|| path.display().to_string())
+    })
 }
 
 fn words(path: &Path, one: &Described, now: UnixNanos) -> String {
@@ -135,9 +163,14 @@ fn words(path: &Path, one: &Described, now: UnixNanos) -> String {
             let (from, until) = (from.rfc3339(), until.rfc3339());
             format!("{what} ({subject}), by {issuer}, serial {serial}, from {from} until {until}: {held}")
         }
-        Described::Revocations { issuer, made, serials } => {
+        Described::Revocations { issuer, made, due, serials } => {
             let (made, count) = (made.rfc3339(), serials.len());
-            format!("revocation list by {issuer}, made {made}: {count} certificates {}", serials.join(" "))
+            let due = match due {
+                Some(due) if now >= *due => format!(", DUE ANEW since {} (it still counts)", due.rfc3339()),
+                Some(due) => format!(", due anew {}", due.rfc3339()),
+                None => String::new(),
+            };
+            format!("revocation list by {issuer}, made {made}{due}: {count} certificates {}", serials.join(" "))
         }
     };
     printable(format!("{}: {text}", path.display()).trim_end()) + "\n"
@@ -150,8 +183,9 @@ fn value(path: &Path, one: &Described) -> serde_json::Value {
             "file": file, "kind": if *authority { "authority" } else { "node" }, "names": names, "subject": subject,
             "issuer": issuer, "serial": serial, "from": from.rfc3339(), "until": until.rfc3339(),
         }),
-        Described::Revocations { issuer, made, serials } => json!({
-            "file": file, "kind": "revocations", "issuer": issuer, "made": made.rfc3339(), "serials": serials,
+        Described::Revocations { issuer, made, due, serials } => json!({
+            "file": file, "kind": "revocations", "issuer": issuer, "made": made.rfc3339(), "due": due.map(UnixNanos::rfc3339),
+            "serials": serials,
         }),
     }
 }
@@ -202,6 +236,12 @@ mod tests {
         make(&directory, "test", 10, now).expect("made");
         let again = make(&directory, "test", 10, now).expect_err("never overwritten").to_string();
         assert!(again.contains("--directory"), "{again}");
+        for name in ["ca", "revoked"] {
+            let own = read(&directory.join(format!("{name}.pem"))).expect("there");
+            let name: NodeName = name.parse().expect("a name");
+            issue(&name, &directory, &directory, 1, true, now).expect_err("a file of the authority");
+            assert_eq!(read(&directory.join(format!("{name}.pem"))).expect("there"), own);
+        }
         let into = root.path().join("nodes");
         issue(&name, &directory, &into, 1, false, now).expect("issued");
         for key in [directory.join(KEY), into.join("worker-1.key")] {
@@ -215,13 +255,17 @@ mod tests {
         assert_ne!(read(&certificate).expect("there"), first);
         revoke(&certificate, &directory, now).expect("revoked");
         let files = [certificate, directory.join(CERTIFICATE), directory.join(REVOKED)];
-        let text = show(&files, Output::Text, now).expect("shown");
+        let text = show(&files, Output::Text, now).0;
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("node worker-1") && lines[0].ends_with(": holds"), "{text}");
         assert!(lines[1].contains("authority"), "{text}");
         assert!(lines[2].contains(": 1 certificates "), "{text}");
         let later = UnixNanos(now.0 + 2 * 86_400_000_000_000);
-        assert!(show(&files[..1], Output::Text, later).expect("shown").ends_with(": EXPIRED\n"));
+        assert!(show(&files[..1], Output::Text, later).0.ends_with(": EXPIRED\n"));
+        let with_a_key = [directory.join(KEY), directory.join("none"), directory.join(CERTIFICATE)];
+        let (text, refused) = show(&with_a_key, Output::Text, now);
+        assert!(text.contains("authority"), "a key keeps the rest from nobody: {text}");
+        assert!(refused.len() == 2 && refused[0].ends_with("ca.key: it is a key, not a certificate"), "{refused:?}");
         let rest: Vec<_> = fs::read_dir(&into).expect("there").map(|entry| entry.expect("read").file_name()).collect();
         assert_eq!(rest.len(), 2, "nothing is left over: {rest:?}");
     }

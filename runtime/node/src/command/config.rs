@@ -38,10 +38,10 @@ fn validate(path: &Path, output: Output) -> Outcome {
     let content = match file::content(path) {
         Ok(content) => content,
         Err(error) => {
-            eprintln!(
+            super::to_stderr(&format!(
                 "palisade: {}: {error}: name a file, or write one: `palisade config show` tells what holds without",
                 render::printable(&shown)
-            );
+            ));
             return Ok(ExitCode::from(2));
         }
     };
@@ -89,7 +89,7 @@ fn show(line: &CommandLine, output: Output) -> Outcome {
     };
     super::print(&text)?;
     for complaint in line.file.complaints() {
-        eprintln!("palisade: {}", render::printable(&complaint));
+        super::complain(&complaint);
     }
     // What a node would not start with is not well.
     Ok(if line.file.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -19,7 +19,7 @@ pub fn run(arguments: &HookArguments) -> Outcome {
     let failure = if arguments.fail_open { Failure::Open } else { Failure::Closed };
     let outcome = hook::run(std::io::stdin().lock(), &arguments.socket, arguments.timeout);
     if let Err(error) = &outcome {
-        eprintln!("palisade hook: {error}");
+        super::to_stderr(&format!("palisade hook: {error}"));
     }
     Ok(if failure.permits(&outcome) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

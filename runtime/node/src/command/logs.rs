@@ -29,7 +29,7 @@ pub fn run(arguments: &LogsArguments) -> Outcome {
         read = match lines.whole(part)? {
             Some(whole) => {
                 printed += whole.iter().filter(|byte| **byte == b'\n').count() as u64;
-                super::print(&text(&whole, output))?
+                super::print(&text(&whole, output, arguments.follow))?
             }
             None => !super::reader_is_gone(),
         };
@@ -132,7 +132,7 @@ impl Lines {
 }
 
 /// Lines as they are shown. One that this version does not understand is shown as it came.
-fn text(whole: &[u8], output: Output) -> String {
+fn text(whole: &[u8], output: Output, follow: bool) -> String {
     let text = String::from_utf8_lossy(whole);
     let shown = |line: &str| match output {
         Output::Json => render::printable_json(line) + "\n",
@@ -140,17 +140,22 @@ fn text(whole: &[u8], output: Output) -> String {
             |_| format!("# {}\n", render::printable(line)),
             |alert: serde_json::Value| format!("---\n{}", yaml::document(&alert)),
         ),
-        Output::Text => serde_json::from_str::<Line>(line)
-            .map_or_else(|_| mark(line).unwrap_or_else(|| render::printable(line) + "\n"), |line| render::line(&line)),
+        Output::Text => serde_json::from_str::<Line>(line).map_or_else(
+            |_| mark(line, follow).unwrap_or_else(|| render::printable(line) + "\n"),
+            |line| render::line(&line),
+        ),
     };
     text.lines().map(shown).collect()
 }
 
-/// The mark of a node, before the alerts of all.
-fn mark(line: &str) -> Option<String> {
-    let NodeMark { link, omitted } = serde_json::from_str(line).ok()?;
-    let omitted = if omitted > 0 { format!("; {omitted} more were left out") } else { String::new() };
-    Some(format!("# {}{omitted}\n", nodes::heading(&link, link.alerts_age_ms)))
+/// The mark of a node, before the alerts of all, or among those that come.
+fn mark(line: &str, follow: bool) -> Option<String> {
+    let NodeMark { link, omitted, note } = serde_json::from_str(line).ok()?;
+    let what = if follow { "were lost" } else { "more were left out" };
+    let omitted = if omitted > 0 { format!("; {omitted} {what}") } else { String::new() };
+    let note = note.map(|note| format!("; {}", render::printable(&note))).unwrap_or_default();
+    let heading = if follow { nodes::state(&link) } else { nodes::heading(&link, link.alerts_age_ms) };
+    Some(format!("# {}{omitted}{note}\n", heading))
 }
 
 #[cfg(test)]
@@ -190,6 +195,8 @@ mod tests {
         assert_eq!(route(&logs, 200_000_000_000), expected);
         let system = "/v1/alerts?recent=100&follow=true&filter=system";
         assert_eq!(route(&asked(&["--filter", "system", "--follow"]), 0), system);
+        let followed = "/v1/alerts?recent=100&follow=true&nodes=all";
+        assert_eq!(route(&asked(&["--nodes", "all", "--follow"]), 0), followed);
         let of_all = "/v1/alerts?recent=100&follow=false&nodes=all";
         assert_eq!(route(&asked(&["--nodes", "all"]), 0), of_all);
         assert_eq!(route(&asked(&[]), 0), "/v1/alerts?recent=100&follow=false");
@@ -230,17 +237,19 @@ mod tests {
     fn unit_logs_say_of_each_node_how_it_is_before_the_alerts_of_all() {
         let line = br#"{"link":{"node":"b","state":"out","since":"then","why":"it does not answer","alertsAgeMs":2500},"omitted":3}"#;
         let expected = "# b is out since then: it does not answer (as it said 2.5 s ago); 3 more were left out\n";
-        assert_eq!(text(line, Output::Text), expected);
+        assert_eq!(text(line, Output::Text, false), expected);
+        let line = br#"{"link":{"node":"b","state":"linked","since":"then"},"omitted":3,"note":"some may be missing"}"#;
+        assert_eq!(text(line, Output::Text, true), "# b is linked since then; 3 were lost; some may be missing\n");
     }
 
     #[test]
     fn unit_logs_let_no_workload_write_to_the_terminal_in_any_form() {
         let hostile = "{\"x\":\"\u{9b}2J\u{7f}\u{202e}\"}\n".as_bytes();
         for output in [Output::Json, Output::Yaml, Output::Text] {
-            let shown = text(hostile, output);
+            let shown = text(hostile, output, false);
             assert!(shown.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{shown:?}");
         }
-        let shown = text(hostile, Output::Json);
+        let shown = text(hostile, Output::Json, false);
         let json: serde_json::Value = serde_json::from_str(&shown).expect("still JSON");
         assert_eq!(json["x"], "\u{9b}2J\u{7f}\u{202e}", "and still the same");
     }

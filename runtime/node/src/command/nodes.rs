@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
-use palisade_admin::nodes::{NodeAnswer, NodeTree, Nodes, Trees};
+use palisade_admin::nodes::{DoubledAnswer, NodeAnswer, NodeTree, Nodes, Trees};
 use serde_json::Value;
 
 use super::Outcome;
@@ -50,6 +50,10 @@ fn nodes(nodes: &Nodes) -> String {
             printable(&why(node)),
         );
     }
+    for (node, doubled) in nodes.nodes.iter().filter_map(|node| Some((node, node.doubled.as_ref()?))) {
+        let DoubledAnswer { said, times, last, .. } = doubled;
+        let _ = writeln!(text, "{}: {} (seen {times} times, last {last})", printable(&node.node), printable(said));
+    }
     for one in &nodes.turned_away {
         let by = if one.refused_here { "turned away" } else { "turned away from this node" };
         let said = printable(&one.said);
@@ -72,15 +76,21 @@ fn why(node: &NodeAnswer) -> String {
 
 /// One line that says how a node is, before what it last said.
 pub fn heading(node: &NodeAnswer, age_ms: Option<u64>) -> String {
-    let since = node.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
-    let why = why(node);
-    let why = if why.is_empty() { why } else { format!(": {why}") };
     let age = match (node.state.as_str(), age_ms) {
         ("here", _) => String::new(),
         (_, Some(age)) => format!(" (as it said {:.1} s ago)", std::time::Duration::from_millis(age).as_secs_f64()),
         (_, None) => " (it has said nothing yet)".to_owned(),
     };
-    printable(&format!("{} is {}{since}{why}{age}", node.node, node.state))
+    state(node) + &age
+}
+
+/// How a node is.
+pub fn state(node: &NodeAnswer) -> String {
+    let since = node.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    let why = why(node);
+    let why = if why.is_empty() { why } else { format!(": {why}") };
+    let doubled = node.doubled.as_ref().map(|doubled| format!("; {}", doubled.said)).unwrap_or_default();
+    printable(&format!("{} is {}{since}{why}{doubled}", node.node, node.state))
 }
 
 /// `palisade tree --nodes all`.
@@ -131,6 +141,7 @@ mod tests {
             said: Some("\u{1b}[2J".into()),
             refused_here: Some(false),
             counts: Some(LinkCountsAnswer { linked: 3, ..LinkCountsAnswer::default() }),
+            doubled: Some(DoubledAnswer { said: "two nodes".into(), times: 2, last: "now".into(), addresses: vec![] }),
             ..node("b", "refused")
         };
         let away = TurnedAwayAnswer {
@@ -147,6 +158,7 @@ mod tests {
             troubles: vec!["soon".into()],
         };
         let text = nodes(&all);
+        assert!(text.contains("\nb: two nodes (seen 2 times, last now)\n"), "{text}");
         assert!(text.contains("it refuses this node, revoked: \\u{1b}[2J"), "{text}");
         assert!(
             text.contains("10.0.0.9:1 turned away: expired (too\\u{9b}late), 4 times, last then\nsoon\n"),
@@ -154,7 +166,7 @@ mod tests {
         );
         assert_eq!(
             heading(&out, Some(1500)),
-            "b is refused since 2026-11-25T21:37:41.000000Z: it refuses this node, revoked: \\u{1b}[2J (as it said 1.5 s ago)"
+            "b is refused since 2026-11-25T21:37:41.000000Z: it refuses this node, revoked: \\u{1b}[2J; two nodes (as it said 1.5 s ago)"
         );
         assert_eq!(heading(&node("a", "here"), None), "a is here");
     }

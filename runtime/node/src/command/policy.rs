@@ -41,7 +41,7 @@ fn validate(paths: &[PathBuf], no_kernel: bool, strict: bool, output: Output) ->
     let files = match read_all(paths) {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("palisade: {}: name a policy file, or a directory of them", render::printable(&error));
+            super::complain(&format!("{error}: name a policy file, or a directory of them"));
             return Ok(ExitCode::from(2));
         }
     };
@@ -210,7 +210,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<PolicyFile>, String> {
         let bad = reading.unreadable.iter().map(|file| unreadable(&named(&file.name), &file.reason));
         return Ok(good.chain(bad).collect());
     }
-    let source = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let source = if super::is_standard_stream(path) { Path::new("/dev/stdin") } else { path };
     let content = read_bounded(source).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(vec![PolicyFile::parse(&path.display().to_string(), &content)])
 }

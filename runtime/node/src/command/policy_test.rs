@@ -195,7 +195,7 @@ pub(super) fn decided<'p>(policy: &'p CompiledPolicy, act: &Act) -> (Action, boo
         Effect::Audit => Action::Audit,
         Effect::Block => Action::Block,
     };
-    let rule = rule.and_then(|index| policy.rules.get(usize::try_from(index).ok()?));
+    let rule = rule.and_then(|index| policy.rule(index));
     match observer(policy, act) {
         Some(observer) if rule.is_none_or(|rule| rule.specificity() < observer.specificity()) => {
             (Action::Audit, false, Some(observer))

@@ -3,17 +3,21 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use palisade_policy::{PolicySet, ir::Postures};
-use palisade_simulation::rehearsal::{Rehearsal, Report};
+use palisade_simulation::rehearsal::{Rehearsal, Report, Unjudged};
 use serde_json::json;
 
-use super::{Outcome, policy, replay};
+use super::{Outcome, complain, policy, trace_input};
 use crate::{
     arguments::{Output, RehearseArguments},
     render,
 };
 
+/// Exit status where nothing would be denied and something could not be judged.
+const UNJUDGED: u8 = 3;
+
 /// Rehearses: exit status 0 where nothing would be denied, 1 where something would, 2 where a policy or a trace cannot be read or a policy
-/// does not compile.
+/// does not compile, no policy is given or no workload has a name that is asked for, 3 where nothing would be denied of what could be judged
+/// and something could not: it is damaged, lost, undecidable, not seen, or no policy selects any workload.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -21,7 +25,7 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let set = match policies(&arguments.policies) {
         Ok(set) => set,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("palisade: {}", render::printable(problem)));
+            problems.iter().for_each(|problem| complain(problem));
             return Ok(ExitCode::from(2));
         }
     };
@@ -34,7 +38,10 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let (mut complaints, mut unreadable) = (Vec::new(), false);
     for path in &arguments.traces {
         match rehearse(&mut rehearsal, path) {
-            Ok(said) => complaints.extend(said.into_iter().map(|said| format!("{}: {said}", path.display()))),
+            Ok(said) => {
+                rehearsal.damaged(said.len());
+                complaints.extend(said.into_iter().map(|said| format!("{}: {said}", path.display())));
+            }
             Err(error) => {
                 unreadable = true;
                 complaints.push(format!("{error:#}"));
@@ -44,15 +51,19 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let report = rehearsal.report();
     complaints
         .extend(report.refused.iter().map(|(workload, why)| format!("{workload}: its policy does not compile: {why}")));
-    complaints.iter().for_each(|said| eprintln!("palisade: {}", render::printable(said)));
+    complaints
+        .extend(report.unknown_workloads.iter().map(|name| format!("no workload of the traces is called {name}")));
+    complaints.iter().for_each(|said| complain(said));
     let text = match arguments.output {
         Output::Text => text(&report),
         output => render::document(output, &json!(report)),
     };
     super::print(&text)?;
-    Ok(match (unreadable || !report.refused.is_empty(), report.denials()) {
+    let is_refused = !report.refused.is_empty() || !report.unknown_workloads.is_empty();
+    Ok(match (unreadable || is_refused, report.denials()) {
         (true, _) => ExitCode::from(2),
-        (false, 0) => ExitCode::SUCCESS,
+        (false, 0) if report.is_complete() => ExitCode::SUCCESS,
+        (false, 0) => ExitCode::from(UNJUDGED),
         (false, _) => ExitCode::FAILURE,
     })
 }
@@ -65,19 +76,33 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
     let (set, duplicates) = PolicySet::assemble(&files);
     let found = files.iter().flat_map(|file| &file.diagnostics).chain(&duplicates);
     let refused: Vec<String> = found.filter(|found| found.severity.refuses()).map(ToString::to_string).collect();
-    if refused.is_empty() { Ok(set) } else { Err(refused) }
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    if set.iter().next().is_none() {
+        return Err(vec!["no policy is in what --policy names: there is nothing to rehearse".into()]);
+    }
+    Ok(set)
 }
 
 /// Decides one trace; what it lacks.
 fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result<Vec<String>> {
-    let mut reader = replay::open(path)?;
+    let mut reader = trace_input::open(path)?;
     let header = reader.header().clone();
     let mut of_trace = rehearsal.trace(&header);
     while let Some(part) = reader.next_part()? {
         of_trace.part(&part);
     }
     of_trace.end();
-    Ok(reader.report().complaints())
+    Ok(reader.complaints())
+}
+
+fn unjudged(row: &Unjudged) -> String {
+    let Unjudged { policy, place, workload, reason, acts } = row;
+    match acts {
+        0 => format!("          {policy} {place}  {workload}  cannot be judged: {reason}"),
+        acts => format!("{acts:>8}  {policy} {place}  {workload}  not judged: {reason}"),
+    }
 }
 
 fn text(report: &Report) -> String {
@@ -105,11 +130,39 @@ fn text(report: &Report) -> String {
     for row in &report.undecidable {
         rows.push(format!("{:>8}  cannot be decided: {}", row.count, row.missing));
     }
+    rows.extend(report.unjudged.iter().map(unjudged));
+    if report.more_unjudged > 0 {
+        rows.push(format!("{:>8}  rules more cannot be judged", report.more_unjudged));
+    }
+    // Of no trace nothing can be selected.
+    for policy in report.unselected.iter().filter(|_| report.traces > 0) {
+        rows.push(format!("          {policy} selects no workload of the traces"));
+    }
+    if report.of_before > 0 {
+        rows.push(format!("{:>8}  repeats of acts from before the traces began are not rehearsed", report.of_before));
+    }
     if report.missing_records > 0 {
         rows.push(format!(
             "{:>8}  records are missing in the traces: what they told is not rehearsed",
             report.missing_records
         ));
+    }
+    if report.damages > 0 {
+        rows.push(format!(
+            "{:>8}  places of the traces are damaged or missing: what stood there is not rehearsed",
+            report.damages
+        ));
+    }
+    if report.has_other_postures {
+        rows.push(
+            "the traces were recorded under other default postures: this rehearsal has those of its own options".into(),
+        );
+    }
+    if report.has_process_rules {
+        rows.push(
+            "rules on processes are judged by the program that ran in the end: of a script that is its interpreter"
+                .into(),
+        );
     }
     if report.workloads.is_empty() {
         rows.push("the policies select no workload of the traces: `palisade trace info` names them".into());

@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, OpenOptions},
-    io::{BufReader, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::File,
+    io::{self, BufReader, BufWriter, IsTerminal as _, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -16,12 +15,16 @@ use palisade_simulation::{
     editing::{self, Span},
     import,
 };
-use palisade_wire::trace::{Header, Loss, Part, Report, What};
+use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};
 use serde_json::{Value, json};
 
-use super::{Outcome, replay};
+use super::{
+    Outcome, complain, is_standard_stream,
+    new_file::open_new,
+    trace_input::{self, Asked, TraceInput},
+};
 use crate::{
-    arguments::{Moment, Output, TraceCommand},
+    arguments::{ImportedFrom, Moment, Output, TraceCommand},
     render,
 };
 
@@ -32,17 +35,17 @@ use crate::{
 pub fn run(command: TraceCommand) -> Outcome {
     match command {
         TraceCommand::Info { trace, output } => info(&trace, output),
-        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, workloads, &out),
+        TraceCommand::Cut { trace, from, until, workloads, out } => cut(&trace, from, until, &workloads, &out),
         TraceCommand::Merge { traces, out } => merge(&traces, &out),
         TraceCommand::Redact { trace, out } => redact(&trace, &out),
-        TraceCommand::Import { logs, out } => import(&logs, &out),
+        TraceCommand::Import { source, from, out } => import(&source, from, &out),
     }
 }
 
 /// Says on standard error what a trace lacks; exit status 1 where it lacks something.
 pub fn said(path: &Path, complaints: &[String]) -> ExitCode {
     for complaint in complaints {
-        eprintln!("palisade: {}", render::printable(&format!("{}: {complaint}", path.display())));
+        complain(&format!("{}: {complaint}", path.display()));
     }
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -59,7 +62,13 @@ struct Counted {
     first_ns: Option<u64>,
     last_ns: u64,
     bytes: u64,
+    checkpoints: u64,
+    /// What was seen by default, as it changed.
+    visibilities: Vec<String>,
 }
+
+/// Changes of visibility that are named.
+const MAX_VISIBILITIES: usize = 32;
 
 impl Counted {
     fn part(&mut self, part: &Part) {
@@ -68,15 +77,21 @@ impl Counted {
                 for fact in facts {
                     match &fact.what {
                         What::WorkloadNamed(slot, workload) => {
-                            let name = format!("{}/{}/{}", workload.namespace, workload.name, workload.container);
-                            self.workloads.entry(*slot).or_default().insert(name);
+                            self.workloads.entry(*slot).or_default().insert(trace_input::called(workload));
                         }
                         What::PolicySet(set) => drop(self.policies.insert(set.generation.0)),
                         What::Loss(loss) => self.loss = loss.clone(),
+                        What::Settings { visibility, .. } => {
+                            let said = visibility.to_string();
+                            if self.visibilities.last() != Some(&said) && self.visibilities.len() < MAX_VISIBILITIES {
+                                self.visibilities.push(said);
+                            }
+                        }
                         _ => {}
                     }
                 }
             }
+            Part::Checkpoint(_) => self.checkpoints += 1,
             Part::Records(batches) => {
                 self.bytes += batches.bytes().len() as u64;
                 for record in RecordReader::new(batches.bytes()).flatten() {
@@ -92,16 +107,18 @@ impl Counted {
     }
 
     fn value(&self, header: &Header, report: &Report, size: u64) -> Value {
-        let time = |boot_ns: u64| UnixNanos(boot_ns + header.unix_ns.saturating_sub(header.boot_ns)).rfc3339();
+        let time =
+            |boot_ns: u64| UnixNanos(boot_ns.saturating_add(header.unix_ns.saturating_sub(header.boot_ns))).rfc3339();
         let workload = |(slot, names): (&Slot, &BTreeSet<String>)| json!({ "slot": slot.0, "names": names, "records": self.records_of.get(slot).copied().unwrap_or(0) });
         json!({
             "node": header.node, "cluster": header.cluster, "kernel": header.kernel,
             "architecture": header.architecture, "program": header.program, "part": header.part,
             "recordingAskedAt": time(header.boot_ns), "redacted": header.redacted,
             "onlyWorkloads": header.workloads, "visibility": header.visibility.to_string(),
+            "laterVisibility": self.visibilities,
             "firstRecord": self.first_ns.map(time), "lastRecord": self.first_ns.map(|_| time(self.last_ns)),
-            "seconds": self.first_ns.map_or(0, |first| self.last_ns - first) / 1_000_000_000,
-            "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
+            "seconds": self.first_ns.map_or(0, |first| (self.last_ns - first) / 100_000_000) as f64 / 10.0,
+            "blocks": report.blocks, "checkpoints": self.checkpoints, "records": report.records, "decisions": self.decisions, "kinds": self.kinds,
             "workloads": self.workloads.iter().map(workload).collect::<Vec<_>>(),
             "generations": self.policies,
             "bytes": size, "bytesOfRecords": self.bytes,
@@ -122,19 +139,20 @@ fn name(kind: Kind) -> String {
 }
 
 fn info(path: &Path, output: Output) -> Outcome {
-    let mut reader = replay::open(path)?;
+    let mut reader = trace_input::open(path)?;
     let mut counted = Counted::default();
     while let Some(part) = reader.next_part()? {
         counted.part(&part);
     }
-    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    // What is behind the last whole block is of no record.
+    let size = reader.report().bytes;
     let value = counted.value(reader.header(), reader.report(), size);
     let text = match output {
         Output::Text => described(&value),
         output => render::document(output, &value),
     };
     super::print(&text)?;
-    Ok(said(path, &reader.report().complaints()))
+    Ok(said(path, &reader.complaints()))
 }
 
 /// For people: what is nothing is left out.
@@ -155,12 +173,16 @@ fn described(value: &Value) -> String {
     if !value["firstRecord"].is_null() {
         rows.push(format!("time        {} to {} ({} s)", text("firstRecord"), text("lastRecord"), value["seconds"]));
     }
-    rows.push(format!(
-        "records     {}, {} with a decision; {} bytes each on disk",
-        value["records"], value["decisions"], value["bytesARecord"]
-    ));
-    let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
-    rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    if value["bytesARecord"].is_null() {
+        rows.push("records     none".into());
+    } else {
+        rows.push(format!(
+            "records     {}, {} with a decision; {} bytes each on disk",
+            value["records"], value["decisions"], value["bytesARecord"]
+        ));
+        let kinds = value["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{kind} {count}"));
+        rows.push(format!("kinds       {}", kinds.collect::<Vec<_>>().join(", ")));
+    }
     for workload in value["workloads"].as_array().into_iter().flatten() {
         let names = workload["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
         rows.push(format!(
@@ -170,7 +192,9 @@ fn described(value: &Value) -> String {
             workload["records"]
         ));
     }
-    rows.push(format!("policies    generations {}; visibility {}", value["generations"], text("visibility")));
+    let later = text("laterVisibility");
+    let later = if later.is_empty() { later } else { format!(", then {later}") };
+    rows.push(format!("policies    generations {}; visibility {}{later}", value["generations"], text("visibility")));
     let redacted = text("redacted");
     rows.push(format!("redacted    {}", if redacted.is_empty() { "nothing" } else { &redacted }));
     let lost = &value["lost"];
@@ -181,75 +205,174 @@ fn described(value: &Value) -> String {
     render::rows(&rows)
 }
 
-/// For its owner only, and never over the trace that it is made of.
-fn create(out: &Path) -> anyhow::Result<BufWriter<File>> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
-    let file = file.with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
-    Ok(BufWriter::new(file))
+/// What a command writes its trace to.
+struct Out {
+    /// None: standard output.
+    file: Option<BufWriter<File>>,
+    passing: Passing,
 }
 
-/// Whole on the disk, or taken away.
-fn finished<T>(out: &Path, made: anyhow::Result<(BufWriter<File>, T)>) -> anyhow::Result<T> {
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &mut self.file {
+            Some(file) => file.write(bytes)?,
+            None => io::stdout().write(bytes)?,
+        };
+        self.passing.pass(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.flush(),
+            None => io::stdout().flush(),
+        }
+    }
+}
+
+/// For its owner only, and never over the trace that it is made of.
+fn create(out: &Path) -> anyhow::Result<Out> {
+    let passing = Passing::default();
+    if is_standard_stream(out) {
+        anyhow::ensure!(!io::stdout().is_terminal(), "a trace is no text: pipe it, or name a file with --out");
+        return Ok(Out { file: None, passing });
+    }
+    let file =
+        open_new(out).with_context(|| format!("{}: name a file that is not there yet, with --out", out.display()))?;
+    Ok(Out { file: Some(BufWriter::new(file)), passing })
+}
+
+/// Whole on the disk, or taken away; says what was written.
+fn finished<T>(out: &Path, made: anyhow::Result<(Out, T)>) -> anyhow::Result<T> {
     let done = made.and_then(|(mut writer, what)| {
-        writer.flush().and_then(|()| writer.get_ref().sync_all()).with_context(|| out.display().to_string())?;
+        let flushed = writer.flush().and_then(|()| match &writer.file {
+            Some(file) => file.get_ref().sync_all(),
+            None => Ok(()),
+        });
+        flushed.with_context(|| out.display().to_string())?;
+        let Passing { records, bytes, .. } = writer.passing;
+        let none = if records == 0 { "; no record is in what was asked for" } else { "" };
+        let shown = if is_standard_stream(out) { "standard output".into() } else { out.display().to_string() };
+        complain(&format!("{shown}: {records} records in {bytes} bytes{none}"));
         Ok(what)
     });
-    if done.is_err() {
+    if done.is_err() && !is_standard_stream(out) {
         // What is half made is no trace that anybody asked for.
         let _ = std::fs::remove_file(out);
     }
     done
 }
 
-fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: Vec<String>, out: &Path) -> Outcome {
-    let first = if from.is_some() || until.is_some() { first_record(path)? } else { 0 };
-    let reader = replay::open_until(path, until)?;
-    let header = reader.header().clone();
-    let span = Span {
-        from_ns: from.map_or(0, |from| replay::boot_ns(from, &header, first)),
-        until_ns: until.map_or(u64::MAX, |until| replay::boot_ns(until, &header, first)),
-        workloads,
-    };
-    let made = editing::cut(reader, &span, create(out)?).with_context(|| path.display().to_string());
-    let report = finished(out, made)?;
-    Ok(said(path, &report.complaints()))
-}
-
-fn first_record(path: &Path) -> anyhow::Result<u64> {
-    let mut reader = replay::open(path)?;
-    while let Some(part) = reader.next_part()? {
-        if let Part::Records(batches) = part {
-            return Ok(replay::first_ns(&batches).unwrap_or(0));
-        }
-    }
-    Ok(reader.header().boot_ns)
+fn cut(path: &Path, from: Option<Moment>, until: Option<Moment>, workloads: &[String], out: &Path) -> Outcome {
+    let mut input = TraceInput::open(path, Asked { from, until, workloads })?;
+    let span = Span { from_ns: input.from_ns, until_ns: input.until_ns, workloads: workloads.to_vec() };
+    let header = input.header().clone();
+    let made = editing::cut(&header, || input.next_part(), &span, create(out)?);
+    let made = made.with_context(|| path.display().to_string()).and_then(|writer| {
+        let is_part = from.is_some() || until.is_some() || !workloads.is_empty();
+        anyhow::ensure!(
+            !is_part || writer.passing.records > 0,
+            "{}: no record is in what was asked for: `palisade trace info` tells its times and workloads",
+            [vec![path.display().to_string()], input.complaints()].concat().join(": ")
+        );
+        Ok((writer, ()))
+    });
+    finished(out, made)?;
+    Ok(said(path, &input.complaints()))
 }
 
 fn merge(paths: &[PathBuf], out: &Path) -> Outcome {
     let open = |path: &PathBuf| File::open(path).map(BufReader::new).with_context(|| path.display().to_string());
     let files = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-    let reports = finished(out, editing::merge(files, create(out)?).context("merge"))?;
+    let reports = finished(out, editing::merge(files, create(out)?).context("palisade trace merge"))?;
     let complaints: Vec<String> = reports.iter().flat_map(Report::complaints).collect();
     Ok(said(out, &complaints))
 }
 
 fn redact(path: &Path, out: &Path) -> Outcome {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let made = editing::redact(BufReader::new(file), create(out)?).with_context(|| path.display().to_string());
+    let shown = || path.display().to_string();
+    let from: Box<dyn Read> = if is_standard_stream(path) {
+        Box::new(io::stdin())
+    } else {
+        Box::new(BufReader::new(File::open(path).with_context(shown)?))
+    };
+    let made = editing::redact(from, create(out)?).with_context(shown);
     let (report, count) = finished(out, made.map(|(writer, report, count)| (writer, (report, count))))?;
-    eprintln!("{}: the arguments of {count} processes are overwritten", render::printable(&out.display().to_string()));
+    complain(&format!("the arguments of {count} processes are overwritten"));
     Ok(said(path, &report.complaints()))
 }
 
-fn import(logs: &Path, out: &Path) -> Outcome {
-    let file = File::open(logs).with_context(|| logs.display().to_string())?;
-    let made = import::import(BufReader::new(file), create(out)?).with_context(|| logs.display().to_string());
-    let done = finished(out, made)?;
-    let count = format!("{} records of {} workloads; {} lines are none", done.records, done.workloads, done.skipped);
-    let mut rows = vec![count];
+fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
+    anyhow::ensure!(
+        !is_standard_stream(source) || from != ImportedFrom::Scap,
+        "a capture is read twice: name its file in place of `-` (`palisade trace import --help`)"
+    );
+    let open = || File::open(source).map(BufReader::new).with_context(|| source.display().to_string());
+    let (made, what) = match from {
+        ImportedFrom::Kubearmor if is_standard_stream(source) => {
+            (import::kubearmor::import(BufReader::new(io::stdin()), create(out)?), "lines")
+        }
+        ImportedFrom::Kubearmor => (import::kubearmor::import(open()?, create(out)?), "lines"),
+        ImportedFrom::Scap => (import::scap::import(open()?, create(out)?), "events"),
+    };
+    let done = finished(out, made.with_context(|| source.display().to_string()))?;
+    let (records, workloads) = (done.records, done.workloads);
+    let mut rows = vec![format!("{records} records of {workloads} workloads; {} {what} are none", done.skipped)];
     rows.extend(done.named.iter().map(|line| format!("  {line}")));
     rows.push("such a trace lacks:".into());
-    rows.extend(done.lacks().iter().map(|line| format!("  {line}")));
-    super::print(&render::rows(&rows))?;
-    Ok(ExitCode::SUCCESS)
+    rows.extend(done.lacks.iter().map(|line| format!("  {line}")));
+    if is_standard_stream(out) {
+        rows.iter().for_each(|row| complain(row));
+    } else {
+        super::print(&render::rows(&rows))?;
+    }
+    // Of a log a line of another kind is named, too; of a capture only what is damaged.
+    let is_damaged = from == ImportedFrom::Scap && (done.is_cut || !done.named.is_empty());
+    Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_trace_info_tells_of_times_that_no_clock_has() {
+        let counted = Counted { first_ns: Some(u64::MAX), last_ns: u64::MAX, ..Counted::default() };
+        let header = Header { unix_ns: 2, boot_ns: 1, ..Header::default() };
+        let value = counted.value(&header, &Report::default(), 0);
+        assert_eq!(value["lastRecord"], UnixNanos(u64::MAX).rfc3339());
+        assert!(described(&value).contains("node"));
+    }
+
+    #[test]
+    fn unit_trace_import_of_a_cut_capture_and_a_cut_of_nothing_are_no_success() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/captures/container.scap");
+        let bytes = std::fs::read(capture).expect("a capture");
+        let status = |name: &str, bytes: &[u8]| {
+            let source = directory.path().join(name);
+            std::fs::write(&source, bytes).expect("written");
+            let out = directory.path().join(format!("{name}.paltrace"));
+            let status = import(&source, ImportedFrom::Scap, &out).expect("imported");
+            assert!(open_records(&out) > 0, "what is there is imported");
+            format!("{status:?}")
+        };
+        assert_eq!(status("whole", &bytes), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(status("cut", &bytes[..bytes.len() * 9 / 10]), format!("{:?}", ExitCode::FAILURE));
+        let (trace, none) = (directory.path().join("whole.paltrace"), directory.path().join("none"));
+        let late = Some(Moment::After(std::time::Duration::from_secs(86_400)));
+        let cuts = [cut(&trace, late, None, &[], &none), cut(&trace, None, None, &["nosuch".to_owned()], &none)];
+        for said in cuts.map(|cut| cut.expect_err("nothing is in it").to_string()) {
+            assert!(said.contains("no record is in") && !none.exists(), "{said}");
+        }
+        cut(&trace, None, late, &[], &none).expect("all of it is before");
+        let said = import(Path::new("-"), ImportedFrom::Scap, &directory.path().join("t")).expect_err("a pipe");
+        assert!(said.to_string().contains("read twice") && !directory.path().join("t").exists(), "{said}");
+    }
+
+    fn open_records(path: &Path) -> u64 {
+        let mut reader = trace_input::open(path).expect("a trace");
+        while reader.next_part().expect("read").is_some() {}
+        reader.report().records
+    }
 }

@@ -6,20 +6,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use palisade_link::{CredentialFiles, CredentialSource as _, LinkConfig, Links, MachineRng, Ports, Socket, Transport};
-use palisade_peers::Peers;
-use palisade_protocol::{ConditionReported, NodesOf, SubscribeAlerts};
-use palisade_supervision::{ArbiterThread, Asker, ChildSpec, MailboxOf, Outbox, Place, Supervisor, Tree};
+use palisade_assembly::Linked;
+use palisade_link::{CredentialFiles, CredentialSource as _, LinkConfig, Links, MachineRng, NODE_BYTES, Ports, Socket};
+use palisade_supervision::{ArbiterThread, Place, Tree};
 use palisade_wire::frame::LONGEST_ANSWER;
 use palisade_world::Link;
 
 use super::bound::Row;
 use crate::{arguments::LinkArguments, clock::MachineClock};
-
-/// Bytes that wait for one peer, that came from it, and that are in QUIC's window: answers are some hundred KiB at most.
-const BYTES: usize = 512 << 10;
-/// Questions of the admin endpoint that may wait.
-const QUESTIONS: usize = 64;
 
 /// A socket that is bound, and what the links will be.
 pub struct BoundLinks {
@@ -46,12 +40,7 @@ pub fn bind(arguments: &LinkArguments) -> anyhow::Result<Option<BoundLinks>> {
     if !listens && peers.is_empty() {
         return Ok(None);
     }
-    let files = CredentialFiles {
-        certificate: arguments.link_certificate.clone(),
-        key: arguments.link_key.clone(),
-        authorities: arguments.link_ca.clone(),
-        revoked: arguments.link_revoked.clone(),
-    };
+    let files = arguments.files();
     files
         .read()
         .context("links: make certificates by `palisade certificate`, or name yours with --link-certificate")?;
@@ -61,14 +50,7 @@ pub fn bind(arguments: &LinkArguments) -> anyhow::Result<Option<BoundLinks>> {
     };
     let address = arguments.link_listen.unwrap_or_else(anywhere);
     let socket = UdpSocket::bind(address).with_context(|| format!("--link-listen {address}"))?;
-    let config = LinkConfig {
-        peers: peers.into_iter().collect(),
-        listens,
-        queue_bytes: BYTES,
-        inbox_bytes: BYTES,
-        transport: Transport { window_bytes: 512 << 10, ..LinkConfig::default().transport },
-        ..LinkConfig::default()
-    };
+    let config = LinkConfig::of_node(peers.into_iter().collect(), listens);
     Ok(Some(BoundLinks { config, socket, files }))
 }
 
@@ -100,25 +82,19 @@ impl RunningLinks {
         Arc::<ArbiterThread>::clone(&self.place)
     }
 
-    /// The actor of peers, as the last child.
-    pub fn plant(
-        &self,
-        supervisor: Supervisor,
-        alerts: Asker<SubscribeAlerts>,
-        conditions: Outbox<ConditionReported>,
-    ) -> (Supervisor, Asker<NodesOf>) {
-        let mailbox: MailboxOf<Peers> = MailboxOf::new("peers", QUESTIONS);
-        let asker = mailbox.address().asker();
+    /// For the actor of peers.
+    pub fn port(&self) -> Linked {
         let tree = Arc::clone(&self.tree);
-        let wiring = palisade_peers::Wiring {
+        Linked {
             link: Arc::<Links>::clone(&self.links),
             tree: Arc::new(move || tree.get().map(|tree| tree.read())),
-            alerts,
-            clock: Arc::new(MachineClock),
-            conditions,
-        };
-        let child = ChildSpec::with_mailbox(mailbox, move |_| Ok(Peers::new(wiring.clone()))).place(self.place());
-        (supervisor.child(child), asker)
+            place: self.place(),
+        }
+    }
+
+    /// Whom they dial can be changed while they run.
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
     }
 
     /// The tree stands.
@@ -129,7 +105,7 @@ impl RunningLinks {
 
     /// What they take at most.
     pub fn row(&self) -> Row {
-        let of_one = 3 * BYTES + 2 * LONGEST_ANSWER;
+        let of_one = 3 * NODE_BYTES + 2 * LONGEST_ANSWER;
         let bytes = of_one * LinkConfig::default().most_peers;
         Row { table: "links", bytes: u64::try_from(bytes).unwrap_or(u64::MAX) }
     }

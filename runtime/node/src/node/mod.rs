@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_assembly::Open;
 use palisade_kernel::Claim;
+use palisade_protocol::EndRecording;
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -37,6 +38,9 @@ pub struct Configured {
 
 /// How long a thread may be silent before the process exits and its service manager starts it again. Compiling is bounded to less.
 const STALL: Duration = Duration::from_secs(30);
+
+/// How long traces may take to end when the node stops: each is handed on within a second.
+const RECORDINGS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Exit status of a node of which a thread stalled.
 const STALLED: i32 = 70;
@@ -100,7 +104,8 @@ pub async fn run(
     if let Some(links) = &running_links {
         links.show(&running);
     }
-    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.nodes };
+    let end_recording = planted.askers.end_recording.clone();
+    let nodes = nodes::AllNodes { own: tree::node_name(&arguments), asker: planted.askers.nodes.clone() };
     let view =
         view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;
@@ -121,6 +126,10 @@ pub async fn run(
             gave_up = running.gave_up() => break Some(gave_up),
         }
     };
+    if let Some(recorder) = end_recording {
+        // Before their readers are let go: traces end whole. A recorder that is over has none.
+        let _ = recorder.ask(EndRecording { id: None }, RECORDINGS_WITHIN).await;
+    }
     admin.stop().await;
     let report = running.stop().await;
     if let Some(links) = &running_links {

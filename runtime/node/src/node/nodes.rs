@@ -1,17 +1,19 @@
 //! What the admin endpoint shows of other nodes: each with how its link is, and how old what it said is.
 
+use futures_util::stream;
 use palisade_admin::{
     Metric, MetricKind, ViewError,
     nodes::{
-        AllAlerts, LinkCountsAnswer, NodeAnswer, NodeMark, NodeTree, Nodes as NodesAnswer, TreeRowAnswer, Trees,
-        TurnedAwayAnswer,
+        AllAlerts, AllLine, AllLines, DoubledAnswer, LinkCountsAnswer, NodeAnswer, NodeMark, NodeTree,
+        Nodes as NodesAnswer, TreeRowAnswer, Trees, TurnedAwayAnswer,
     },
 };
-use palisade_protocol::{NodeSeen, Nodes, NodesOf};
-use palisade_supervision::{Asker, TreeNode};
+use palisade_assembly::NodesAskers;
+use palisade_peers::follow::time_of;
+use palisade_protocol::{FollowNodes, NodeSeen, Nodes, NodesLine, NodesOf, NodesStream};
+use palisade_supervision::TreeNode;
 use palisade_wire::frame::TreeRow;
-use palisade_world::{LinkState, TurnedAway};
-use serde_json::Value;
+use palisade_world::{LinkState, Peer, TurnedAway};
 
 use super::view::{WITHIN, silent};
 
@@ -20,13 +22,13 @@ pub struct AllNodes {
     /// What this node is called where there are none.
     pub own: String,
     /// Whom to ask.
-    pub asker: Option<Asker<NodesOf>>,
+    pub asker: Option<NodesAskers>,
 }
 
 impl AllNodes {
     async fn ask(&self, fresh: bool) -> Result<Nodes, ViewError> {
         match &self.asker {
-            Some(asker) => asker.ask(NodesOf { fresh }, WITHIN).await.map_err(silent("peers")),
+            Some(askers) => askers.nodes.ask(NodesOf { fresh }, WITHIN).await.map_err(silent("peers")),
             None => {
                 Ok(Nodes { own: self.own.clone(), nodes: Vec::new(), turned_away: Vec::new(), troubles: Vec::new() })
             }
@@ -59,17 +61,36 @@ impl AllNodes {
     /// `/v1/alerts?nodes=all`: this node's own and the last of the others, by time.
     pub async fn alerts(&self, own: Vec<String>, recent: usize) -> Result<AllAlerts, ViewError> {
         let nodes = self.ask(true).await?;
-        let mut marks = vec![NodeMark { link: here(nodes.own), omitted: 0 }];
+        let mut marks = vec![NodeMark { link: here(nodes.own), omitted: 0, note: None }];
         let mut lines = own;
         for seen in nodes.nodes {
             let link = node(&seen);
             let (said, omitted) = seen.alerts.map_or_else(Default::default, |said| (said.items, said.omitted));
             lines.extend(said.into_iter().rev().take(recent).rev());
-            marks.push(NodeMark { link, omitted });
+            marks.push(NodeMark { link, omitted, note: None });
         }
         // Stable: what a node says in one moment stays in its order.
         lines.sort_by_cached_key(|line| time_of(line));
         Ok(AllAlerts { marks, lines })
+    }
+
+    /// `/v1/alerts?nodes=all&follow=true`. Without links it is this node alone, which has a route of its own for that.
+    pub async fn follow(&self, recent: usize) -> Result<AllLines, ViewError> {
+        let Some(askers) = &self.asker else {
+            let reason = "this node has no links: ask without nodes=all".to_owned();
+            return Err(ViewError { actor: "peers", reason });
+        };
+        let NodesStream { lines, follows } =
+            askers.follow.ask(FollowNodes { recent }, WITHIN).await.map_err(silent("peers"))?;
+        if !follows {
+            let reason = format!("{} follow all nodes already, at most", palisade_peers::follow::FOLLOWERS);
+            return Err(ViewError { actor: "peers", reason });
+        }
+        let own = self.own.clone();
+        Ok(Box::pin(stream::unfold((lines, own), async |(mut lines, own)| {
+            let line = lines.recv().await?;
+            Some((followed(line, &own), (lines, own)))
+        })))
     }
 
     /// Of each peer; none where there are no links, or nobody could say.
@@ -99,9 +120,17 @@ impl AllNodes {
     }
 }
 
-/// Nanoseconds since 1970 as the line says; what says nothing comes first.
-fn time_of(line: &str) -> u64 {
-    serde_json::from_str::<Value>(line).ok().and_then(|line| line["time"].as_u64()).unwrap_or(0)
+fn followed(line: NodesLine, own: &str) -> AllLine {
+    match line {
+        NodesLine::Alert(text) => AllLine::Alert(text),
+        NodesLine::Mark { peer, lost, gap, ended } => {
+            let link = peer.map_or_else(|| here(own.to_owned()), |peer| of_peer(&peer));
+            let notes = [(gap, "some may be missing that nobody counted"), (ended, "no more of it come now")];
+            let said: Vec<&str> = notes.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note).collect();
+            let note = (!said.is_empty()).then(|| said.join("; "));
+            AllLine::Mark(Box::new(NodeMark { link, omitted: lost, note }))
+        }
+    }
 }
 
 fn here(name: String) -> NodeAnswer {
@@ -109,11 +138,25 @@ fn here(name: String) -> NodeAnswer {
 }
 
 fn node(seen: &NodeSeen) -> NodeAnswer {
-    let (peer, counts) = (&seen.peer, seen.peer.counts);
+    let mut answer = of_peer(&seen.peer);
+    answer.counts.get_or_insert_default().unreadable = seen.unreadable;
+    answer.tree_age_ms = seen.tree.as_ref().map(|said| said.age_ms);
+    answer.alerts_age_ms = seen.alerts.as_ref().map(|said| said.age_ms);
+    answer
+}
+
+fn of_peer(peer: &Peer) -> NodeAnswer {
+    let counts = peer.counts;
     let mut answer = NodeAnswer {
         node: peer.name.to_string(),
         address: peer.address.map(|address| address.to_string()),
         dialled: Some(peer.dialled),
+        doubled: peer.doubled.as_ref().map(|doubled| DoubledAnswer {
+            addresses: doubled.addresses.map(|address| address.to_string()).to_vec(),
+            times: doubled.times,
+            last: doubled.last.rfc3339(),
+            said: doubled.to_string(),
+        }),
         counts: Some(LinkCountsAnswer {
             sent: counts.sent,
             taken_by_peer: counts.taken_by_peer,
@@ -122,10 +165,8 @@ fn node(seen: &NodeSeen) -> NodeAnswer {
             lost: counts.lost,
             linked: counts.linked,
             waiting_bytes: counts.waiting_bytes,
-            unreadable: seen.unreadable,
+            unreadable: 0,
         }),
-        tree_age_ms: seen.tree.as_ref().map(|said| said.age_ms),
-        alerts_age_ms: seen.alerts.as_ref().map(|said| said.age_ms),
         ..NodeAnswer::default()
     };
     let (state, since) = match &peer.state {
@@ -179,7 +220,7 @@ fn row(row: TreeRow) -> TreeRowAnswer {
 mod tests {
     use palisade_domain::{Refusal, UnixNanos};
     use palisade_protocol::Said;
-    use palisade_world::{LinkCounts, Peer};
+    use palisade_world::LinkCounts;
 
     use super::*;
 
@@ -192,6 +233,7 @@ mod tests {
                 dialled: true,
                 state,
                 counts: LinkCounts::default(),
+                doubled: None,
             },
             tree: None,
             alerts: Some(Said { items, omitted: 2, age_ms: 9 }),

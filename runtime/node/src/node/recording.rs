@@ -30,7 +30,25 @@ pub fn open(kept: &Kept<NodeArguments>) -> Open<Recording> {
 /// Each minute of the past in memory is worth a minute before an alert.
 fn settings(arguments: &NodeArguments) -> Settings {
     let minutes = u64::from(arguments.trace_minutes);
-    let around = AroundAlerts { before_ns: minutes * 60 * SECOND, after_ns: 10 * SECOND };
+    let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    // A trace that is as large as the directory would drive every other one out of it.
+    let (ring, directory) = (arguments.trace_memory_bytes, arguments.trace_directory_bytes);
+    let limit_bytes = (directory / 4).max(ring.saturating_mul(2)).min(directory);
+    if arguments.trace_directory.is_some() && ring > directory / 2 {
+        tracing::warn!(
+            ring,
+            directory,
+            "traces around alerts may end before their alert: give the directory twice the bytes of the memory"
+        );
+    }
+    let around = AroundAlerts {
+        before_ns: minutes * 60 * SECOND,
+        after_ns: nanos(arguments.trace_alert_after),
+        pause_ns: nanos(arguments.trace_alert_pause),
+        limit_bytes,
+        severity: arguments.trace_alert_severity,
+        policies: arguments.trace_alert_policies.clone(),
+    };
     Settings {
         header: header(arguments),
         ring_bytes: arguments.trace_memory_bytes,

@@ -7,9 +7,8 @@ use palisade_assembly::{Askers, Live, Open, Places, PolicyFiles, Ports, Settings
 use palisade_containers::{NodeConfig, NodeContainers};
 use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
-use palisade_protocol::NodesOf;
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
-use palisade_supervision::{ArbiterThread, Asker, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
+use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
 use palisade_users::PasswdFiles;
 use palisade_world::Containers;
 
@@ -30,8 +29,6 @@ pub struct Planted {
     pub askers: Askers,
     /// SIGHUP's.
     pub reload: Outbox<ReloadConfiguration>,
-    /// Of other nodes, where there are links.
-    pub nodes: Option<Asker<NodesOf>>,
 }
 
 /// The threads: a slow sink never delays enforcement, nor a large compilation a question, nor a large directory an admission.
@@ -59,22 +56,16 @@ pub fn plant(configured: Configured, kernel: &Kernel, places: &Places, links: Op
     let settings = settings(&arguments);
     // What changes while the node runs: sinks that are opened again are made from it.
     let kept = Kept::new(arguments.clone());
-    let ports = ports(&kept, &outputs, kernel);
+    let ports = ports(&kept, &outputs, kernel, links);
     let live = settings.live.clone();
+    let running = links.map(RunningLinks::links);
     let configuration = |outlets| {
-        let wiring = reload::Wiring { outlets, outputs, level, arguments: kept, live };
+        let wiring = reload::Wiring { outlets, outputs, level, arguments: kept, live, links: running };
         configuration(line, mailbox, wiring)
     };
-    let palisade_assembly::Planted { supervisor, askers, conditions } =
+    let palisade_assembly::Planted { supervisor, askers } =
         palisade_assembly::plant(&settings, &ports, places, configuration);
-    let (supervisor, nodes) = match links {
-        Some(links) => {
-            let (supervisor, nodes) = links.plant(supervisor, askers.alerts.clone(), conditions);
-            (supervisor, Some(nodes))
-        }
-        None => (supervisor, None),
-    };
-    Planted { supervisor, askers, reload, nodes }
+    Planted { supervisor, askers, reload }
 }
 
 fn settings(arguments: &NodeArguments) -> Settings {
@@ -99,7 +90,7 @@ pub fn live(arguments: &NodeArguments) -> Live {
 }
 
 /// This machine's adapters.
-fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel) -> Ports {
+fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel, links: Option<&RunningLinks>) -> Ports {
     let arguments = &*kept.lock();
     Ports {
         clock: Arc::new(MachineClock),
@@ -109,6 +100,7 @@ fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel) -> Port
         policies: policies(arguments),
         outputs: open_outputs(kept, outputs),
         recording: Some(recording::open(kept)),
+        links: links.map(RunningLinks::port),
     }
 }
 
@@ -140,7 +132,7 @@ fn configuration(
     mailbox: MailboxOf<Configuration>,
     wiring: reload::Wiring,
 ) -> ChildSpec<Configuration> {
-    let state = Kept::new(reload::state::State::new(line.effective()));
+    let state = Kept::new(reload::state::State::new(line.effective(), wiring.links.is_some()));
     ChildSpec::with_mailbox(mailbox, move |_| Ok(Configuration::new(line.clone(), wiring.clone(), state.clone())))
 }
 

@@ -8,16 +8,16 @@ use std::{
 
 use async_trait::async_trait;
 use palisade_admin::{
-    AdminView, AlertLines, Document, LineFilter, Metric, RecordingRequest, TraceBytes, ViewError,
+    AdminView, AlertLines, Document, LineFilter, Metric, RecordingBegun, RecordingRequest, ViewError,
     answers::{Activity, RecordCounts, WorkloadActivity},
-    nodes::AllAlerts,
+    nodes::{AllAlerts, AllLines},
 };
 use palisade_assembly::{Askers, ENFORCERS};
 use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
-    AlertCountsOf, Condition, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled, PolicySetStatusOf,
-    ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, RecordTrace, RecordingRefused, SlotCounts,
-    SubscribeAlerts, WorkloadsOf,
+    AlertCountsOf, Condition, EndRecording, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled,
+    PolicySetStatusOf, ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, RecordTrace,
+    RecordingRefused, SlotCounts, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
@@ -292,7 +292,7 @@ impl AdminView for View {
         Ok(json!({ "workloads": workloads, "more": more }))
     }
 
-    async fn record(&self, request: RecordingRequest) -> Result<TraceBytes, ViewError> {
+    async fn record(&self, request: RecordingRequest) -> Result<RecordingBegun, ViewError> {
         let asked = RecordTrace {
             workloads: request.workloads,
             last: Duration::from_secs(request.last_seconds),
@@ -305,7 +305,12 @@ impl AdminView for View {
             return Err(ViewError { actor: "recorder", reason: "this node records nothing".to_owned() });
         };
         let begun = recorder.ask(asked, WITHIN).await.map_err(silent("recorder"))?;
-        begun.map(|stream| stream.bytes).map_err(refused)
+        begun.map(|stream| RecordingBegun { id: stream.id, trace: stream.bytes }).map_err(refused)
+    }
+
+    async fn end_recording(&self, id: u64) -> Result<bool, ViewError> {
+        let Some(recorder) = &self.ask.end_recording else { return Ok(false) };
+        recorder.ask(EndRecording { id: Some(id) }, WITHIN).await.map_err(silent("recorder"))
     }
 
     async fn alerts_of_all(&self, recent: usize) -> Result<AllAlerts, ViewError> {
@@ -316,6 +321,10 @@ impl AdminView for View {
             own.push(line.trim_end().to_owned());
         }
         self.nodes.alerts(own, recent).await
+    }
+
+    async fn follow_all(&self, recent: usize) -> Result<AllLines, ViewError> {
+        self.nodes.follow(recent).await
     }
 
     async fn alerts(&self, filter: LineFilter, recent: usize, follow: bool) -> Result<AlertLines, ViewError> {

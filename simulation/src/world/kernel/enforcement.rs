@@ -8,8 +8,8 @@ use std::{
 use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
-    Capability, CapabilityState, Enforcement, EnforcementError, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    LeftBehind, Membership, visibility,
+    Capability, CapabilityState, Clock as _, Enforcement, EnforcementError, HeldFamily, Installed, KernelMatrix,
+    KernelMemory, LeftBehind, Membership, visibility,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     event::{Event, Teller, lock},
-    world::mutation::Mutation,
+    world::{clock::SimClock, mutation::Mutation},
 };
 
 /// Bytes of a blob, as [`KernelMemory`] tells it.
@@ -30,6 +30,7 @@ const SLOTS: u32 = 4096;
 /// One process's hold on the kernel.
 pub struct SimEnforcement {
     kernel: Arc<Mutex<State>>,
+    clock: SimClock,
     teller: Teller,
     matrix: KernelMatrix,
     default_visibility: Visibility,
@@ -45,9 +46,10 @@ impl SimEnforcement {
         let (last, left) = {
             let mut state = lock(&state);
             let State { slots, living, .. } = &mut *state;
-            (Generation(slots.newest()), slots.take_over(|cgroup| living.contains(&cgroup)))
+            (Generation(slots.newest()), slots.take_over(kernel.clock.boot(), |cgroup| living.contains(&cgroup)))
         };
-        Self { kernel: state, teller: kernel.teller.clone(), matrix: matrix(), default_visibility, last, left }
+        let (clock, teller) = (kernel.clock.clone(), kernel.teller.clone());
+        Self { kernel: state, clock, teller, matrix: matrix(), default_visibility, last, left }
     }
 
     fn stumble(&self, slot: Slot, what: &'static str) -> Result<(), EnforcementError> {
@@ -99,7 +101,12 @@ impl Enforcement for SimEnforcement {
     }
 
     fn left_behind(&self) -> Vec<LeftBehind> {
-        if self.mutated(Mutation::ForgetsWhatWasLeft) { Vec::new() } else { self.left.clone() }
+        let mut left = self.left.clone();
+        left.retain(|left| match left.released {
+            Some(_) => !self.mutated(Mutation::ForgetsReleases),
+            None => true,
+        });
+        if self.mutated(Mutation::ForgetsWhatWasLeft) { Vec::new() } else { left }
     }
 
     fn last_generation(&self) -> Generation {
@@ -142,7 +149,8 @@ impl Enforcement for SimEnforcement {
     }
 
     fn set_visibility(&self, slot: Slot, visibility: Visibility, also: u64) {
-        if let Some(entry) = lock(&self.kernel).slots.get_mut(slot) {
+        let stays = self.mutated(Mutation::ShowsAsBefore);
+        if let Some(entry) = lock(&self.kernel).slots.get_mut(slot).filter(|_| !stays) {
             entry.visible = visibility::kinds_of(visibility) | also;
         }
     }
@@ -184,7 +192,7 @@ impl Enforcement for SimEnforcement {
 
     fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
         self.stumble(slot, "release")?;
-        lock(&self.kernel).slots.release(slot);
+        lock(&self.kernel).slots.release(slot, self.clock.boot());
         self.teller.tell(&Event::Released(slot));
         Ok(())
     }

@@ -206,6 +206,13 @@ impl Kernel {
         }
     }
 
+    /// Which kinds of records are shown of a cgroup's slot.
+    #[must_use]
+    pub fn shown(&self, cgroup: CgroupId) -> Option<u64> {
+        let state = lock(&self.state);
+        state.slots.of_cgroup(cgroup).and_then(|slot| state.slots.get(slot)).map(|entry| entry.visible)
+    }
+
     /// Slots that are somebody's, with their cgroups.
     #[must_use]
     pub fn held(&self) -> Vec<(Slot, CgroupId)> {

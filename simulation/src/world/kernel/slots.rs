@@ -7,7 +7,7 @@ use std::{
 
 use palisade_domain::{CgroupId, Slot};
 use palisade_kernel_abi::blob::Blob;
-use palisade_world::LeftBehind;
+use palisade_world::{BootNanos, LeftBehind};
 
 /// What a slot holds. A deed is judged by one of these, read at once.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,8 @@ pub struct Slots {
     strangers: BTreeSet<Slot>,
     /// Admitted by this process.
     members: BTreeSet<Slot>,
+    /// When those were released that are nobody's, boot time.
+    released: BTreeMap<Slot, BootNanos>,
 }
 
 impl Slots {
@@ -81,18 +83,21 @@ impl Slots {
     }
 
     /// Another process took the maps over: what holds a living cgroup stands, all else goes. What it found.
-    pub fn take_over(&mut self, lives: impl Fn(CgroupId) -> bool) -> Vec<LeftBehind> {
+    pub fn take_over(&mut self, now: BootNanos, lives: impl Fn(CgroupId) -> bool) -> Vec<LeftBehind> {
         self.members.clear();
         self.cgroups.retain(|cgroup, _| lives(*cgroup));
         self.strangers = self.cgroups.values().copied().collect();
-        let living = self.cgroups.iter().map(|(cgroup, slot)| LeftBehind { slot: *slot, cgroup: Some(*cgroup) });
-        let mut left: Vec<LeftBehind> = living.collect();
+        let living =
+            self.cgroups.iter().map(|(cgroup, slot)| LeftBehind { slot: *slot, cgroup: Some(*cgroup), released: None });
+        let rest = |(slot, at): (&Slot, &BootNanos)| LeftBehind { slot: *slot, cgroup: None, released: Some(*at) };
+        let mut left: Vec<LeftBehind> = living.chain(self.released.iter().map(rest)).collect();
         let is_host = |slot: &Slot| *slot == Slot::HOST;
         let stands = |slot: &Slot| self.strangers.contains(slot) || is_host(slot);
         let gone: Vec<Slot> = self.entries.keys().filter(|slot| !stands(slot)).copied().collect();
         for slot in gone {
             self.clear(slot);
-            left.push(LeftBehind { slot, cgroup: None });
+            self.released.insert(slot, now);
+            left.push(LeftBehind { slot, cgroup: None, released: None });
         }
         left
     }
@@ -105,6 +110,7 @@ impl Slots {
     /// A cgroup belongs to a slot. What an earlier process left in force for it stands until something is installed.
     pub fn admit(&mut self, slot: Slot, cgroup: Option<CgroupId>, visible: u64) {
         self.members.insert(slot);
+        self.released.remove(&slot);
         let Some(cgroup) = cgroup else {
             self.entries.entry(slot).or_default().visible = visible;
             return;
@@ -155,10 +161,11 @@ impl Slots {
     }
 
     /// The slot is nobody's; a stranger's stays.
-    pub fn release(&mut self, slot: Slot) {
+    pub fn release(&mut self, slot: Slot, now: BootNanos) {
         self.members.remove(&slot);
         if !self.strangers.contains(&slot) {
             self.clear(slot);
+            self.released.insert(slot, now);
         }
     }
 

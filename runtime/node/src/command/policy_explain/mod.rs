@@ -62,14 +62,14 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
     let act = match act(arguments) {
         Ok(act) => act,
         Err(found) => {
-            found.iter().for_each(|found| eprintln!("palisade: {found}"));
+            found.iter().for_each(|found| super::to_stderr(&format!("palisade: {found}")));
             return Ok(ExitCode::from(64));
         }
     };
     let files = match read_all(&arguments.paths) {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("palisade: {}", render::printable(&error));
+            super::complain(&error);
             return Ok(ExitCode::from(2));
         }
     };

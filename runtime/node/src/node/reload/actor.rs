@@ -6,7 +6,10 @@ use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, Wra
 use palisade_alerts::actor::{SetSinks, SetThrottle};
 use palisade_assembly::{Live, Outlets, host_appeared};
 use palisade_domain::Slot;
-use palisade_protocol::{Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed};
+use palisade_link::Links;
+use palisade_protocol::{
+    AlertSettingsChanged, Condition, ConditionReported, SetPolicyInterval, SetPostures, WorkloadNamed,
+};
 use palisade_supervision::{Context, Kept};
 use tokio::time::timeout;
 
@@ -49,6 +52,8 @@ pub struct Wiring {
     pub arguments: Kept<NodeArguments>,
     /// What actors that start again are built from.
     pub live: Kept<Live>,
+    /// Where there are any.
+    pub links: Option<Arc<Links>>,
 }
 
 /// The file as it was found, or why it could not be read.
@@ -190,6 +195,13 @@ impl Configuration {
         if changed(&["maxAlertPerSec", "throttleSec", "noAlertThrottling"]) {
             told &= self.wiring.outlets.throttle.try_send(SetThrottle(outputs::throttle(wanted))).is_ok();
         }
+        if changed(&["visibility", "maxAlertPerSec", "throttleSec", "noAlertThrottling"])
+            && let Some(recorder) = &self.wiring.outlets.recorded
+        {
+            let live = self.wiring.live.lock();
+            let throttle = live.alerts.throttle.map(|limit| (limit.per_second, limit.silence_seconds));
+            told &= recorder.try_send(AlertSettingsChanged { visibility: live.alerts.visibility, throttle }).is_ok();
+        }
         // Before files are begun that they hold for.
         self.wiring.outputs.set_bounds(wanted);
         if changed(&["alertFile", "noAlertStdout", "logFile", "logStdout"]) {
@@ -211,9 +223,19 @@ impl Configuration {
         {
             tracing::warn!(%error, "the log stays as it is");
         }
+        if changed(&["linkPeers"])
+            && let Err(error) = self.set_link_peers(wanted)
+        {
+            tracing::error!(%error, "the peers stay who they were");
+        }
         if !told {
             tracing::error!("an actor is over: it takes the configuration over when it starts again");
         }
+    }
+
+    fn set_link_peers(&self, wanted: &NodeArguments) -> anyhow::Result<()> {
+        let Some(links) = &self.wiring.links else { return Ok(()) };
+        Ok(links.set_peers(&wanted.link.peers()?.into_iter().collect())?)
     }
 
     /// Those that stay what they are go on; lines that others were handed already are written by them.

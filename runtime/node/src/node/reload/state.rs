@@ -29,6 +29,9 @@ pub const LIVE: [&str; 18] = [
     "visibility",
 ];
 
+/// A setting that takes effect while the node runs, where it has links; where it has none it has no socket for them either.
+pub const LIVE_WITH_LINKS: &str = "linkPeers";
+
 /// Problems that a condition names; `palisade config validate` tells all.
 const NAMED: usize = 3;
 
@@ -47,6 +50,7 @@ pub struct Outcome {
 #[derive(Debug, Clone)]
 pub struct State {
     running: Effective,
+    has_links: bool,
     waiting: Vec<String>,
     broken: Vec<String>,
 }
@@ -54,8 +58,8 @@ pub struct State {
 impl State {
     /// The node started with this.
     #[must_use]
-    pub fn new(running: Effective) -> Self {
-        Self { running, waiting: Vec::new(), broken: Vec::new() }
+    pub fn new(running: Effective, has_links: bool) -> Self {
+        Self { running, has_links, waiting: Vec::new(), broken: Vec::new() }
     }
 
     /// The file was read: what the node would run with, or what is wrong.
@@ -75,7 +79,7 @@ impl State {
                     let Some(running) = self.running.get_mut(&name).filter(|running| running.0 != value.0) else {
                         continue;
                     };
-                    if LIVE.contains(&name.as_str()) {
+                    if LIVE.contains(&name.as_str()) || self.has_links && name == LIVE_WITH_LINKS {
                         *running = value;
                         outcome.applied.push(name);
                     } else {
@@ -153,7 +157,6 @@ mod tests {
             "linkCertificate",
             "linkKey",
             "linkListen",
-            "linkPeers",
             "linkRevoked",
             "logFormat",
             "maxWorkloads",
@@ -165,13 +168,17 @@ mod tests {
             "pinRoot",
             "policyDir",
             "stateDir",
+            "traceAlertAfter",
+            "traceAlertPause",
+            "traceAlertPolicies",
+            "traceAlertSeverity",
             "traceArguments",
             "traceDirectory",
             "traceDirectoryBytes",
             "traceMemoryBytes",
             "traceMinutes",
         ];
-        let mut known: Vec<&str> = LIVE.iter().chain(&needs_restart).copied().collect();
+        let mut known: Vec<&str> = LIVE.iter().chain(&needs_restart).chain([&LIVE_WITH_LINKS]).copied().collect();
         let mut all: Vec<String> = definitions().into_iter().map(|definition| definition.name).collect();
         known.sort_unstable();
         all.sort_unstable();
@@ -181,7 +188,7 @@ mod tests {
     #[test]
     fn unit_reload_takes_over_what_can_change_and_names_what_needs_a_restart() {
         let mut state =
-            State::new(effective(&[("defaultFilePosture", "audit"), ("policyDir", "/a"), ("logLevel", "info")]));
+            State::new(effective(&[("defaultFilePosture", "audit"), ("policyDir", "/a"), ("logLevel", "info")]), false);
         let wanted = effective(&[("defaultFilePosture", "block"), ("policyDir", "/b"), ("logLevel", "info")]);
         let outcome = state.read(Ok(wanted.clone()));
         assert_eq!((outcome.applied, outcome.waiting), (names(&["defaultFilePosture"]), names(&["policyDir"])));
@@ -195,8 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn unit_reload_takes_over_peers_where_there_are_links() {
+        for has_links in [true, false] {
+            let mut state = State::new(effective(&[("linkPeers", "b=10.0.0.2:7117")]), has_links);
+            let outcome = state.read(Ok(effective(&[("linkPeers", "b=10.0.0.3:7117")])));
+            assert_eq!(outcome.applied.is_empty(), !has_links, "{outcome:?}");
+            assert_eq!(state.condition() == Condition::Good, has_links, "{:?}", state.condition());
+        }
+    }
+
+    #[test]
     fn unit_reload_keeps_the_last_good_configuration_while_the_file_is_broken() {
-        let mut state = State::new(effective(&[("logLevel", "info")]));
+        let mut state = State::new(effective(&[("logLevel", "info")]), false);
         let problems = names(&["c.yaml:1:1: a", "c.yaml:2:1: b", "c.yaml:3:1: c", "c.yaml:4:1: d"]);
         assert_eq!(state.read(Err(problems.clone())).broken, problems);
         let Condition::Degraded(reason) = state.condition() else { panic!("degraded") };

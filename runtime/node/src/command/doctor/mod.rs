@@ -1,5 +1,7 @@
 //! `palisade doctor`: what would keep the node from working, each with what to do about it.
 
+mod links;
+
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use palisade_containers::Endpoint;
@@ -58,7 +60,12 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     }
     checks.push(containers(arguments.runtime.endpoint()));
     checks.push(policies(&arguments.policy_dir));
-    let answer = super::runtime()?.block_on(admin_client::document(&arguments.admin_socket, "/readyz"));
+    let (answer, of_links) = super::block_on_local(async {
+        let answer = admin_client::document(&arguments.admin_socket, "/readyz").await;
+        let of_links = links::checks(&arguments.links, answer.is_ok()).await;
+        (answer, of_links)
+    })?;
+    checks.extend(of_links);
     checks.push(left(&arguments.pin_root, answer.is_ok()));
     checks.extend(node(answer, &arguments.policy_dir));
     let bad = checks.iter().any(|check| check.health == Health::Bad);
@@ -278,6 +285,7 @@ fn advice(condition: &str, policies: &Path) -> String {
             "`palisade config validate` names each problem; what needs a restart takes effect with the node's next"
                 .into()
         }
+        "links" => "`palisade nodes` tells of each node how its link is and why; `palisade certificate show FILE` what a file says".into(),
         "actors" => "`palisade tree` shows which actor restarts, and over what".into(),
         slot if slot.starts_with("slot ") => {
             format!(
@@ -376,6 +384,7 @@ mod tests {
             palisade_alerts::actor::CONDITION,
             palisade_workloads::actor::CONDITION,
             palisade_health::state::ENFORCEMENT,
+            palisade_peers::actor::CONDITION,
             crate::node::reload::actor::CONDITION,
             "actors",
             "slot 7",

@@ -1,0 +1,13 @@
+//! What must hold of links between nodes, by what nodes say at the link port and in their answers, and by what truly lay between them.
+//!
+//! | checker | what it holds |
+//! |---|---|
+//! | [`messages`] | what a node hears of another was said by it, in that order, once; what is missing is counted as lost; at rest nothing is on its way for long |
+//! | [`trust`] | nobody is linked whose certificate was taken back, or is of another authority |
+//! | [`sight`] | who cannot be reached is named as out within a bound, who can be as linked; a link that nothing disturbs stands |
+//! | [`queues`] | what waits for a peer keeps to its bound, and so do the tables of peers |
+
+pub mod messages;
+pub mod queues;
+pub mod sight;
+pub mod trust;
