@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Boots a guest on a distribution kernel in software emulation, runs one program in it and exits with that program's status.
 #
-#   tests/vm/boot.sh [--counted] [--lsm LIST] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
+#   tests/vm/boot.sh [--counted] [--kernel VERSION] [--lsm LIST] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
 #
 # FOLDER becomes the guest's root file system (beside what the guest needs itself: busybox, init, kernel modules).
 # What PROGRAM prints is all that is printed; the kernel's console is shown only if it failed.
+# --kernel: one of those that kernel.sh knows; 6.1 if none is named.
 # --lsm: the active LSMs, in their order.
 # --counted: one CPU whose clock is the number of instructions executed, so that nanoseconds in the guest are instructions.
 # No hardware acceleration: results must not depend on the machine, and counting needs emulation anyway.
@@ -21,21 +22,23 @@ processors=(-accel tcg,thread=multi -smp 2)
 # Tasks may be preempted anywhere, BPF programs included: the hardest setting that distributions offer.
 preemption=full
 lsm=landlock,lockdown,yama,apparmor,bpf
+version=6.1
 seconds=300
 
 main() {
     while [ $# -gt 0 ]; do
         case $1 in
             --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) preemption=voluntary && shift ;;
+            --kernel) version=$2 && shift 2 ;;
             --lsm) lsm=$2 && shift 2 ;;
             --timeout) seconds=$2 && shift 2 ;;
             *) break ;;
         esac
     done
-    [ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+    [ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/palisade-vm.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
-    kernel=$("$HERE/kernel.sh")
+    kernel=$("$HERE/kernel.sh" "$version")
     initramfs "$@"
     guest
 }
@@ -48,9 +51,15 @@ initramfs() {
     cp "$(command -v busybox)" "$own/bin/busybox"
     cp "$HERE/init" "$own/init"
     printf '%s\n' "$@" >"$own/program"
-    for module in "${MODULES[@]}"; do cp "$kernel/modules/kernel/$module" "$own/modules/"; done
+    for module in "${MODULES[@]}"; do module_of "$module" >"$own/modules/$(basename "$module")"; done
     archive "$folder" >"$scratch/initramfs"
     archive "$own" >>"$scratch/initramfs"
+}
+
+# A module's bytes: later kernels' packages have them compressed.
+module_of() {
+    local path="$kernel/modules/kernel/$1"
+    if [ -f "$path" ]; then cat "$path"; else xz --decompress --stdout "$path.xz"; fi
 }
 
 archive() { (cd "$1" && find . -mindepth 1 | cpio --quiet -o -H newc -R 0:0); }
