@@ -1,9 +1,13 @@
-# Ring vm: enforcement on a distribution kernel with BPF LSM and real containers, and in a boot of its own by AppArmor, in an emulated
-# machine. Needs no root once its packages are there.
+# Ring vm: enforcement on distribution kernels in an emulated machine: by BPF LSM and with real containers on the oldest, what BPF LSM
+# decides on the newest of Debian 12 too, and by AppArmor in a boot of its own. Needs no root once its packages are there.
+#
+#   PALISADE_VM_NEWEST= tests/run.sh vm     the whole suite on the newest kernel too (minutes more)
 . tests/rings/common.sh
 
-readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq)
+readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq xz-utils)
 readonly IMAGE_NAME=localhost/palisade-vm:1
+# Which tests of the suite the newest kernel sees.
+readonly NEWEST="${PALISADE_VM_NEWEST-vm_lsm}"
 
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
@@ -15,6 +19,7 @@ main() {
     stage "$root/guest"
     local status=0
     tests/vm/boot.sh --timeout 1200 "$root/guest" /bin/vm_suite --color never || status=$?
+    tests/vm/boot.sh --kernel 6.12 --timeout 1200 "$root/guest" /bin/vm_suite --color never $NEWEST || status=$?
     tests/vm/boot.sh --timeout 1200 --lsm landlock,lockdown,yama,apparmor "$root/guest" /bin/vm_apparmor --color never || status=$?
     return "$status"
 }
