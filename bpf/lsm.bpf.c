@@ -322,7 +322,7 @@ int BPF_PROG(judge_socket, int domain, int type, int protocol, int by_kernel, in
 }
 
 /* `address` is the kernel's copy: no other thread can change it any more. */
-static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoint, struct socket *socket,
+static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoint, struct sock *sock,
 						    struct sockaddr *address, int length)
 {
 	struct pal_sockaddr_in6 v6 = {};
@@ -331,7 +331,7 @@ static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoin
 
 	if (length >= (int)sizeof(domain))
 		bpf_probe_read_kernel(&domain, sizeof(domain), address);
-	pal_endpoint_socket(endpoint, domain, socket->sk->sk_type, socket->sk->sk_protocol);
+	pal_endpoint_socket(endpoint, domain, sock->sk_type, sock->sk_protocol);
 	if (domain == PAL_AF_INET && length >= (int)sizeof(v4)) {
 		bpf_probe_read_kernel(&v4, sizeof(v4), address);
 		pal_endpoint_ipv4(endpoint, v4.port, v4.address);
@@ -342,9 +342,9 @@ static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoin
 }
 
 /* AF_UNSPEC on an IP socket takes its destination away, and names none (getaddrinfo(3) does it); cgroup programs are not asked. */
-static __always_inline bool pal_is_disconnect(struct socket *socket, struct sockaddr *address, int length)
+static __always_inline bool pal_is_disconnect(struct sock *sock, struct sockaddr *address, int length)
 {
-	__u16 domain = socket->sk->__sk_common.skc_family;
+	__u16 domain = sock->__sk_common.skc_family;
 
 	return (domain == PAL_AF_INET || domain == PAL_AF_INET6) && length >= (int)sizeof(address->sa_family) &&
 	       address->sa_family == PAL_AF_UNSPEC;
@@ -355,11 +355,15 @@ int BPF_PROG(judge_connect, struct socket *socket, struct sockaddr *address, int
 {
 	struct pal_endpoint endpoint = {};
 	struct pal_subject subject;
+	struct sock *sock;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_CONNECT) || !pal_is_judged(&subject, PAL_FAMILY_CONNECT) ||
-	    pal_is_disconnect(socket, address, length))
+	if (earlier || pal_is_idle(PAL_FAMILY_CONNECT) || !pal_is_judged(&subject, PAL_FAMILY_CONNECT))
 		return earlier;
-	pal_endpoint_of_connect(&endpoint, socket, address, length);
+	/* Never none here; the verifier wants it asked from 6.12 on. */
+	sock = socket->sk;
+	if (!sock || pal_is_disconnect(sock, address, length))
+		return earlier;
+	pal_endpoint_of_connect(&endpoint, sock, address, length);
 	return pal_judge_network(&endpoint, &subject, PAL_FAMILY_CONNECT);
 }
 

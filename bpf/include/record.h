@@ -85,7 +85,8 @@ enum pal_tier {
 	PAL_TIER_FANOTIFY = 2,
 	PAL_TIER_KILL = 3,
 	PAL_TIER_AUDIT = 4,
-	PAL_TIERS = 5,
+	PAL_TIER_APPARMOR = 5, /* written by the node, from the kernel's audit records */
+	PAL_TIERS = 6,
 };
 
 /* Twin of palisade_domain::Verdict: what became of the act. */

@@ -1,26 +1,34 @@
-# Ring vm: enforcement on a distribution kernel with BPF LSM and real containers, in an emulated machine. Needs no root once its
-# packages are there.
+# Ring vm: enforcement on distribution kernels in an emulated machine: by BPF LSM and with real containers on the oldest, what BPF LSM
+# decides on the newest of Debian 12 too, and by AppArmor in a boot of its own. Needs no root once its packages are there.
+#
+#   PALISADE_VM_NEWEST= tests/run.sh vm     the whole suite on the newest kernel too (minutes more)
 . tests/rings/common.sh
 
-readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq)
+readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq xz-utils)
 readonly IMAGE_NAME=localhost/palisade-vm:1
+# Which tests of the suite the newest kernel sees.
+readonly NEWEST="${PALISADE_VM_NEWEST-vm_lsm}"
 
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
-    cargo build --locked --workspace --bin vm_suite --bin vm_actor --bin palisade --example map_code
+    cargo build --locked --workspace --bin vm_suite --bin vm_apparmor --bin vm_actor --bin palisade --example map_code
     local root
     root=$(mktemp -d)
     trap "rm -rf '$root'" EXIT
     stage "$root/guest"
-    tests/vm/boot.sh --timeout 1200 "$root/guest" /bin/vm_suite --color never
+    local status=0
+    tests/vm/boot.sh --timeout 1200 "$root/guest" /bin/vm_suite --color never || status=$?
+    tests/vm/boot.sh --kernel 6.12 --timeout 1200 "$root/guest" /bin/vm_suite --color never $NEWEST || status=$?
+    tests/vm/boot.sh --timeout 1200 --lsm landlock,lockdown,yama,apparmor "$root/guest" /bin/vm_apparmor --color never || status=$?
+    return "$status"
 }
 
 # The guest's files: the suite, the node with its hook, a container runtime, and the image.
 stage() {
     local guest=$1 program
     mkdir -p "$guest"
-    for program in vm_suite vm_actor palisade; do tests/vm/install-program.sh "$guest" "$target_dir/debug/$program" "/bin/$program"; done
+    for program in vm_suite vm_apparmor vm_actor palisade; do tests/vm/install-program.sh "$guest" "$target_dir/debug/$program" "/bin/$program"; done
     for program in containerd containerd-shim-runc-v2 ctr runc jq; do
         tests/vm/install-program.sh "$guest" "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "/bin/$program"
     done

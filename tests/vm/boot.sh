@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Boots a guest on a distribution kernel in software emulation, runs one program in it and exits with that program's status.
 #
-#   tests/vm/boot.sh [--counted] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
+#   tests/vm/boot.sh [--counted] [--kernel VERSION] [--lsm LIST] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
 #
 # FOLDER becomes the guest's root file system (beside what the guest needs itself: busybox, init, kernel modules).
 # What PROGRAM prints is all that is printed; the kernel's console is shown only if it failed.
+# --kernel: one of those that kernel.sh knows; 6.1 if none is named.
+# --lsm: the active LSMs, in their order.
 # --counted: one CPU whose clock is the number of instructions executed, so that nanoseconds in the guest are instructions.
 # No hardware acceleration: results must not depend on the machine, and counting needs emulation anyway.
 set -euo pipefail
@@ -13,27 +15,30 @@ readonly HERE="$(cd "$(dirname "$0")" && pwd)"
 # Modules that the guest loads, in this order.
 # What containers need, and one that nobody does: a test takes it away and loads it again.
 readonly MODULES=(fs/overlayfs/overlay.ko lib/crc7.ko)
-readonly LSM=landlock,lockdown,yama,apparmor,bpf
 readonly MEMORY_MIB=2048
 readonly CONSOLE_LINES=80
 
 processors=(-accel tcg,thread=multi -smp 2)
 # Tasks may be preempted anywhere, BPF programs included: the hardest setting that distributions offer.
 preemption=full
+lsm=landlock,lockdown,yama,apparmor,bpf
+version=6.1
 seconds=300
 
 main() {
     while [ $# -gt 0 ]; do
         case $1 in
             --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) preemption=voluntary && shift ;;
+            --kernel) version=$2 && shift 2 ;;
+            --lsm) lsm=$2 && shift 2 ;;
             --timeout) seconds=$2 && shift 2 ;;
             *) break ;;
         esac
     done
-    [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+    [ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/palisade-vm.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
-    kernel=$("$HERE/kernel.sh")
+    kernel=$("$HERE/kernel.sh" "$version")
     initramfs "$@"
     guest
 }
@@ -46,9 +51,15 @@ initramfs() {
     cp "$(command -v busybox)" "$own/bin/busybox"
     cp "$HERE/init" "$own/init"
     printf '%s\n' "$@" >"$own/program"
-    for module in "${MODULES[@]}"; do cp "$kernel/modules/kernel/$module" "$own/modules/"; done
+    for module in "${MODULES[@]}"; do module_of "$module" >"$own/modules/$(basename "$module")"; done
     archive "$folder" >"$scratch/initramfs"
     archive "$own" >>"$scratch/initramfs"
+}
+
+# A module's bytes: later kernels' packages have them compressed.
+module_of() {
+    local path="$kernel/modules/kernel/$1"
+    if [ -f "$path" ]; then cat "$path"; else xz --decompress --stdout "$path.xz"; fi
 }
 
 archive() { (cd "$1" && find . -mindepth 1 | cpio --quiet -o -H newc -R 0:0); }
@@ -58,7 +69,7 @@ guest() {
     local status=0 verdict
     timeout --kill-after=5 "$seconds" qemu-system-x86_64 "${processors[@]}" -cpu max -m "$MEMORY_MIB" -display none -nodefaults \
         -no-reboot -serial "file:$scratch/console" -serial stdio -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-        -append "console=ttyS0 panic=-1 quiet lsm=$LSM mitigations=off nokaslr preempt=$preemption tsc=reliable no_timer_check random.trust_cpu=on" \
+        -append "console=ttyS0 panic=-1 quiet lsm=$lsm mitigations=off nokaslr preempt=$preemption tsc=reliable no_timer_check random.trust_cpu=on" \
         </dev/null 2>"$scratch/qemu" | tee "$scratch/output" | sed -u '/^guest exit /d' || status=$?
     verdict=$(sed -nE 's/^guest exit ([0-9]+)$/\1/p' "$scratch/output")
     [ "${verdict:-1}" -ne 0 ] || return 0

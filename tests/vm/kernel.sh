@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Prints the folder of a distribution kernel for the guest, fetched and unpacked (never installed) the first time.
 #
+#   tests/vm/kernel.sh [6.1 | 6.12]
+#
 # Debian's cloud kernel: the smallest packaged one with BPF LSM, BTF, AppArmor and SELinux compiled in. The folder is keyed by the
 # package's exact version, so a new kernel of the distribution is fetched beside the old one.
 set -euo pipefail
 
-readonly META=linux-image-cloud-amd64
+# The oldest that is supported, and the newest that Debian 12 itself offers.
+declare -rA META=([6.1]=linux-image-cloud-amd64 [6.12]=linux-image-6.12-cloud-amd64)
 readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/palisade/kernels"
 
 main() {
-    local package version folder
-    package=$(apt-cache depends "$META" 2>/dev/null | sed -nE 's/^ *Depends: (linux-image-.*)$/\1/p' | head -n 1)
-    [ -n "$package" ] || { echo "no package $META in the package lists (apt-get update?)" >&2; exit 1; }
+    local meta=${META[${1:-6.1}]:-} package version folder
+    [ -n "$meta" ] || { echo "no kernel $1 here; there are: ${!META[*]}" >&2; exit 2; }
+    package=$(apt-cache depends "$meta" 2>/dev/null | sed -nE 's/^ *Depends: (linux-image-.*)$/\1/p' | head -n 1)
+    [ -n "$package" ] || { echo "no package $meta in the package lists (apt-get update?)" >&2; exit 1; }
     version=$(apt-cache show "$package" | sed -nE 's/^Version: //p' | head -n 1)
     folder="$CACHE/${package#linux-image-}_$version"
     [ -d "$folder" ] || fetch "$package=$version" "$folder"
@@ -34,4 +38,4 @@ fetch() {
     mv -T "$scratch/kernel" "$2" 2>/dev/null || [ -d "$2" ]
 }
 
-main
+main "$@"

@@ -150,6 +150,7 @@ impl Enforcer {
             Effect::LearnMounts(pid) => {
                 Some(Input::MountsLearnt(enforcement.learn_mounts(slot, pid).map_err(EnforcementFailed::from)))
             }
+            Effect::AskWhatHolds => enforcement.holds_otherwise(slot).then_some(Input::HoldsOtherwise),
             Effect::See(visibility, also) => {
                 enforcement.set_visibility(slot, visibility, also);
                 // What comes besides is nobody's log.

@@ -51,6 +51,8 @@ pub enum Input {
     Running(u32),
     /// The mount table was learnt, or not.
     MountsLearnt(Result<(), EnforcementFailed>),
+    /// What was said to be held at the last installation is not so any more.
+    HoldsOtherwise,
     /// A wait asked for by [`Effect::RetryAfter`] is over.
     RetryDue,
     /// A wait asked for by [`Effect::LearnAgainAfter`] is over.
@@ -64,6 +66,8 @@ pub enum Effect {
     Admit,
     /// Learn the mount table through this process.
     LearnMounts(u32),
+    /// Ask whether what is held has changed by what was learnt.
+    AskWhatHolds,
     /// Let these classes of acts be seen from now on, and these kinds of records come besides, because rules are decided by them.
     See(Visibility, u64),
     /// Compile.
@@ -274,7 +278,12 @@ impl State {
                 self.learn_retry = RETRY_MIN;
                 self.learn(out);
             }
-            Input::MountsLearnt(Ok(())) => self.mounts = self.pid.map_or(Mounts::Unknown, Mounts::Learnt),
+            Input::MountsLearnt(Ok(())) => {
+                self.mounts = self.pid.map_or(Mounts::Unknown, Mounts::Learnt);
+                out.push(Effect::AskWhatHolds);
+            }
+            // The same set once more: what is said of it is not what it was.
+            Input::HoldsOtherwise => self.begin(out),
             Input::MountsLearnt(Err(failed)) => {
                 self.mounts = Mounts::Failed(failed.to_string());
                 out.push(Effect::LearnAgainAfter(self.learn_retry));

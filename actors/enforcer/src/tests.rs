@@ -56,6 +56,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
         .map(|effect| match effect {
             Effect::Admit => "admit",
             Effect::LearnMounts(_) => "learn",
+            Effect::AskWhatHolds => "ask what holds",
             Effect::See(..) => "see",
             Effect::Compile(..) => "compile",
             Effect::Install(_, Some(_)) => "install",
@@ -231,7 +232,7 @@ fn unit_enforcer_mount_table_that_is_not_learnt_is_tried_again_and_never_called_
         "the policy is in force, the mount table is not"
     );
     assert_eq!(names(&step(&mut state, Input::LearnDue)), ["learn"]);
-    assert!(step(&mut state, Input::MountsLearnt(Ok(()))).is_empty());
+    assert_eq!(names(&step(&mut state, Input::MountsLearnt(Ok(())))), ["ask what holds"]);
     assert_eq!(state.condition(), Some(Condition::Good));
     assert!(step(&mut state, Input::Running(7)).is_empty(), "what the workload mounted since is not learnt as its own");
 }

@@ -53,6 +53,9 @@ pub enum Family {
 pub enum Tier {
     /// A BPF program on an LSM hook denies in the kernel.
     BpfLsm,
+    /// The container's AppArmor profile denies in the kernel.
+    #[serde(rename = "apparmor")]
+    AppArmor,
     /// A BPF program on the workload's cgroup denies network acts.
     CgroupBpf,
     /// A responder process denies opens and execs by permission events.

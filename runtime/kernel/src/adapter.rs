@@ -1,4 +1,4 @@
-//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM, cgroup BPF and fanotify together.
+//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM, cgroup BPF, fanotify and AppArmor together.
 //!
 //! One slot table and one set of blobs serve every BPF program; the fanotify responder has its own copy of each blob. Which
 //! means holds which family is fixed at start, by what was tried ([`crate::matrix`]) and by what the kernel then took.
@@ -26,6 +26,7 @@ use palisade_world::{
 };
 
 use crate::{
+    apparmor::{Profiles, with_profile},
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
@@ -98,6 +99,7 @@ pub struct KernelAdapter {
     programs: Option<Programs>,
     cgroup_programs: Option<CgroupPrograms>,
     responder: Option<Responder>,
+    profiles: Option<Arc<Profiles>>,
     syscalls: Option<SyscallAudit>,
     unified: Option<PathBuf>,
     refused: Vec<Refusal>,
@@ -127,6 +129,7 @@ impl KernelAdapter {
         let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
         held.go_on()?;
         let responder = start_responder(&config, &mut matrix);
+        let profiles = open_profiles(&matrix);
         if programs.is_some() {
             attach_kill(&config.pin_root, &mut matrix);
         }
@@ -139,6 +142,7 @@ impl KernelAdapter {
             programs,
             cgroup_programs,
             responder,
+            profiles,
             syscalls,
             unified,
             refused,
@@ -160,6 +164,12 @@ impl KernelAdapter {
     #[must_use]
     pub fn responder(&self) -> Option<&Responder> {
         self.responder.as_ref()
+    }
+
+    /// The containers' AppArmor profiles, where that is a means: denials under them are told by the kernel's audit.
+    #[must_use]
+    pub fn profiles(&self) -> Option<Arc<Profiles>> {
+        self.profiles.clone()
     }
 
     /// Where maps are pinned: for those who read the rings.
@@ -193,6 +203,11 @@ impl KernelAdapter {
 
     /// What an earlier runtime left: cgroups that are gone are forgotten, the others' policy stands.
     fn take_over(&self) {
+        if let Some(profiles) = &self.profiles
+            && let Err(error) = profiles.sweep()
+        {
+            tracing::warn!(%error, "profiles of containers that are gone stay");
+        }
         let Some(programs) = &self.programs else {
             return;
         };
@@ -343,6 +358,9 @@ impl KernelAdapter {
             let directory = below(unified, path);
             programs.attach(slot, &directory).map_err(|error| refuse(slot, "attach to the cgroup", error))?;
         }
+        if let Some(profiles) = &self.profiles {
+            profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
+        }
         let Some(responder) = &self.responder else { return Ok(Vec::new()) };
         if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
             && has_nameless_members(&below(unified, path))
@@ -392,6 +410,16 @@ fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<Cg
             matrix::without_cgroup_programs(matrix, &objects::chain(error));
         })
         .ok()
+}
+
+/// Where BPF LSM holds files, a profile would deny and tell everything a second time.
+fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
+    let by_lsm = matrix.families.get(&Family::File).is_some_and(|held| held.tier == Tier::BpfLsm);
+    if by_lsm || !matrix.has(Capability::AppArmor) {
+        return None;
+    }
+    let opened = Profiles::open();
+    opened.inspect_err(|reason| tracing::warn!(%reason, "no AppArmor profiles")).ok().map(Arc::new)
 }
 
 /// The family's bit in a blob's head.
@@ -549,6 +577,9 @@ impl Enforcement for KernelAdapter {
             None => Vec::new(),
         };
         let mut state = self.state();
+        if let Some(profiles) = &self.profiles {
+            profiles.learn(slot, pid);
+        }
         // Released meanwhile: what was learnt goes with the slot's next release.
         let member = state.members.get_mut(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
         member.held_mounts = held;
@@ -556,6 +587,10 @@ impl Enforcement for KernelAdapter {
             member.gaps = responder.learn_mounts(slot, pid)?;
         }
         Ok(())
+    }
+
+    fn holds_otherwise(&self, slot: Slot) -> bool {
+        self.profiles.as_ref().is_some_and(|profiles| profiles.told_otherwise(slot))
     }
 
     fn set_visibility(&self, slot: Slot, visibility: Visibility, also: u64) {
@@ -588,6 +623,12 @@ impl Enforcement for KernelAdapter {
                 return Err(error);
             }
         }
+        if let Some(profiles) = &self.profiles
+            && let Err(reason) = profiles.install(slot, generation, number.0, policy)
+        {
+            self.programs.iter().for_each(|programs| programs.pool.release(number));
+            return Err(refuse(slot, "replace the profile", reason));
+        }
         if let Some(syscalls) = &self.syscalls
             && policy.is_some_and(|policy| policy.head().families & SYSCALLS != 0)
             && let Err(reason) = syscalls.ensure()
@@ -602,9 +643,10 @@ impl Enforcement for KernelAdapter {
         }
         self.rest_syscalls();
         let mut installed = Installed { number: number.0, ..Installed::default() };
+        let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = held_of(slot, family, &self.matrix, &member.gaps) {
-                installed.families.insert(family, held);
+                installed.families.insert(family, with_profile(family, held, binding.as_ref()));
             }
         }
         Ok(installed)
@@ -623,6 +665,9 @@ impl Enforcement for KernelAdapter {
         self.rest_syscalls();
         if let Some(programs) = &self.cgroup_programs {
             result = result.and(programs.detach(slot).map_err(|error| refuse(slot, "detach from the cgroup", error)));
+        }
+        if let Some(profiles) = &self.profiles {
+            result = result.and(profiles.release(slot).map_err(|error| refuse(slot, "remove the profile", error)));
         }
         if let Some(responder) = &self.responder {
             result = result.and(responder.release(slot));

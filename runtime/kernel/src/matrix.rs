@@ -19,6 +19,7 @@ use palisade_domain::{Family, Tier};
 use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
 
 use crate::{
+    apparmor::AppArmor,
     fanotify,
     objects::{Refusal, chain, explain},
     pseudo_fs, sys,
@@ -36,6 +37,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::KernelBtf, btf.as_ref().map(drop).map_err(Clone::clone));
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
+    note(Capability::AppArmor, AppArmor::open().map(drop));
     let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
     note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));
     note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint", RARE)));
@@ -289,7 +291,7 @@ fn has(capabilities: &BTreeMap<Capability, CapabilityState>, capability: Capabil
     capabilities.get(&capability) == Some(&CapabilityState::Available)
 }
 
-fn gap(what: &str, reason: &str) -> Gap {
+pub(crate) fn gap(what: &str, reason: &str) -> Gap {
     Gap { what: what.to_owned(), reason: reason.to_owned() }
 }
 
@@ -385,7 +387,7 @@ fn seen_of_host(mut gaps: Vec<Gap>) -> HeldFamily {
 }
 
 /// Nothing of this kernel holds it.
-fn unseen(what: &str, reason: &str) -> HeldFamily {
+pub(crate) fn unseen(what: &str, reason: &str) -> HeldFamily {
     HeldFamily { tier: Tier::Audit, gaps: vec![gap(what, reason)] }
 }
 
@@ -416,6 +418,14 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
     if lsm {
         let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's";
         return HeldFamily { tier: Tier::BpfLsm, gaps: vec![gap("credentials that the kernel lends", reason)] };
+    }
+    if has(capabilities, Capability::AppArmor) {
+        let reason = "a profile holds whom its runtime put under it: runc by deploy/hooks/runc-with-hook; the workload's status names others";
+        let repeated = gap("repeated uses", "AppArmor tells a use that is denied again on the same CPU once");
+        return HeldFamily {
+            tier: Tier::AppArmor,
+            gaps: vec![gap("containers without a profile of ours", reason), repeated],
+        };
     }
     if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
         let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";

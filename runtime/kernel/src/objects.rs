@@ -15,7 +15,10 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, links::FdLink},
 };
 
-use crate::sys::{MapFd, MapShape};
+use crate::{
+    apparmor,
+    sys::{MapFd, MapShape},
+};
 
 /// Lines of the verifier's log that an error keeps: the refusal and what led to it.
 const VERIFIER_LINES: usize = 12;
@@ -436,7 +439,10 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// The first pin that cannot be removed; the rest is removed all the same.
 pub fn unload(root: &Path) -> Result<(), ObjectError> {
     // Directories, which hold links, before the maps in the root: no program runs while what it reads goes away.
-    remove_pins(root)
+    let pins = remove_pins(root);
+    let profiles =
+        apparmor::unload().map_err(|source| ObjectError::Pins { path: "/sys/kernel/security/apparmor".into(), source });
+    pins.and(profiles)
 }
 
 fn remove_pins(directory: &Path) -> Result<(), ObjectError> {

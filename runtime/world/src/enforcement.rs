@@ -28,6 +28,8 @@ pub enum Capability {
     CapabilityUse,
     /// Permission events of fanotify.
     FanotifyPermission,
+    /// AppArmor is active and takes profiles from this process.
+    AppArmor,
     /// `bpf_send_signal` in tracepoints.
     SendSignal,
     /// Task-local storage.
@@ -192,6 +194,13 @@ pub trait Enforcement: Send + Sync {
     /// # Errors
     /// See [`EnforcementError`]; until it succeeds paths are named by the climb alone.
     fn learn_mounts(&self, slot: Slot, pid: u32) -> Result<(), EnforcementError>;
+    /// Whether what [`Enforcement::install`] last said to be held of the slot has changed since: installing again tells it. Asked once a
+    /// change, after mounts were learnt.
+    fn holds_otherwise(&self, slot: Slot) -> bool {
+        // What a backend holds it holds from the admission on.
+        let _ = slot;
+        false
+    }
     /// Puts a policy in force for the slot at once, in each backend; `None` takes the policy away.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! of what it took something that is not so. `tests/rings/fuzz.sh` runs each for some seconds; by hand, the ring's head says how.
 #![forbid(unsafe_code)]
 
+mod audit_line;
 mod blob;
 mod containers;
 mod edits;
@@ -16,6 +17,7 @@ mod responder;
 mod settings;
 mod trace;
 
+pub use audit_line::audit_line;
 pub use blob::blob;
 pub use containers::{cri_status, hook};
 pub use frame::frame;

@@ -206,6 +206,7 @@ impl Actor {
 fn enforcer(tier: Tier) -> &'static str {
     match tier {
         Tier::BpfLsm => "BPFLSM",
+        Tier::AppArmor => "AppArmor",
         Tier::CgroupBpf => "CgroupBPF",
         Tier::Fanotify => "Fanotify",
         Tier::Kill => "Kill",

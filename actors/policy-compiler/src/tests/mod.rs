@@ -2,6 +2,7 @@
 //!
 //! Randomised tests print their seed; `PALISADE_TEST_SEED` replaces it.
 
+mod apparmor;
 mod automata;
 mod caching;
 mod corpus;

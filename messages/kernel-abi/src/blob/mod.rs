@@ -9,6 +9,7 @@
 
 mod endpoint;
 mod layout;
+mod steps;
 mod validate;
 pub mod walk;
 
@@ -22,6 +23,7 @@ pub use layout::{
     MAX_ARGUMENT_ALTERNATIVES, MAX_ARGUMENT_SETS, MAX_RULES, PRESET_ACCEPTS, Preset, SYSCALL_ACCEPTS, SYSCALLS,
     SizeClass, VERSION,
 };
+pub use steps::State;
 pub use validate::BlobError;
 pub use walk::{AcceptId, Decision, Modifiers, PathAccepts, Rank, SourceId, domain_path};
 

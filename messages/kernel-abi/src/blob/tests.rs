@@ -77,6 +77,11 @@ fn unit_blob_of_both_forms_matches_the_same() {
     let (comb, flat) = (Blob::from_parts(head, &words).unwrap(), blob());
     for path in [&b"a"[..], b"", b"aa", b"b", b"\0a", b"ba", b"/a", b"\0\0\0\0aa"] {
         assert_eq!(comb.path_accept(path), flat.path_accept(path), "{path:?}");
+        for blob in [&comb, &flat] {
+            let step = |state, byte: &u8| blob.step(Automaton::Path, state, *byte);
+            let end = path.iter().fold(blob.start(Automaton::Path), step);
+            assert_eq!(blob.accept_at(Automaton::Path, end), blob.path_accept(path).whole.0, "{path:?} byte by byte");
+        }
     }
 }
 

@@ -128,6 +128,8 @@ coded! {
         Kill = 3,
         /// Seen only.
         Audit = 4,
+        /// An AppArmor profile; written by the node, from the kernel's audit records.
+        AppArmor = 5,
     }
 }
 coded! {

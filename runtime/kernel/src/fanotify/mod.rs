@@ -15,6 +15,7 @@
 //! (events and their guard), `tasks` (who acts), `execs` (steps of an execve), `mounts` and `slots` (names of files), `judge` (the answer), `reporter` (records).
 
 mod counters;
+pub(crate) mod doing;
 mod execs;
 mod group;
 mod judge;
@@ -30,12 +31,20 @@ mod sys;
 mod tasks;
 mod watch;
 
+pub(crate) use doing::Doer;
 pub use judge::{BlobDecides, Decide, Question};
 pub use node::{FailMode, Responder, ResponderConfig, ResponderHealth, StartError};
 pub use records::Records;
 
 use palisade_domain::Family;
 use palisade_world::Gap;
+
+const NO_EVENTS: &str = "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr";
+const EMPTY_FILES: &str = "creation by open(O_CREAT)";
+const SPECIAL_FILES: &str = "devices, FIFOs and sockets";
+/// Of these an AppArmor profile of the container makes none of its own. Extended attributes are not among the words of
+/// [`NO_EVENTS`] that policies name.
+pub(crate) const HELD_BY_A_PROFILE: [&str; 4] = ["readOnly", NO_EVENTS, EMPTY_FILES, SPECIAL_FILES];
 
 /// What fanotify cannot hold of a family, on every workload.
 #[must_use]
@@ -57,14 +66,11 @@ pub fn gaps(family: Family) -> Vec<Gap> {
                  reported as unenforceable, one by io_uring is not even seen",
             ),
             gap(
-                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr",
+                NO_EVENTS,
                 "fanotify has no permission events for them: a file that was moved is judged by its new name",
             ),
-            gap(
-                "creation by open(O_CREAT)",
-                "it is refused, but an empty file remains: the kernel asks after it has created the file",
-            ),
-            gap("devices, FIFOs and sockets", "fanotify has events for regular files and directories only"),
+            gap(EMPTY_FILES, "it is refused, but an empty file remains: the kernel asks after it has created the file"),
+            gap(SPECIAL_FILES, "fanotify has events for regular files and directories only"),
             gap("open(O_PATH)", "it raises no event; reading through it does"),
             gap(
                 "descriptors that are open already",

@@ -11,17 +11,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use palisade_kernel_abi::{
     blob::{Decision, Effect, Family},
     record::{
-        self, Body, DecisionTaken, Exec, FailReason, Header, Open, Outcome, Record, RecordWriter, STRING_MAX, Script,
-        Text, Tier,
+        self, Body, DecisionTaken, Exec, FailReason, Open, Outcome, Record, RecordWriter, STRING_MAX, Script, Text,
+        Tier,
     },
 };
 
 use super::{
     counters::{Counters, Page, count},
+    doing::{self, Doer},
     mounts::ProcName,
     slots::Policy,
     sys,
-    tasks::{Credentials, Phase, Stat},
+    tasks::{Phase, Stat},
 };
 
 /// An act that is worth a record.
@@ -53,9 +54,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(socket: OwnedFd, counters: Counters, producer: u32) -> Self {
-        // SAFETY: takes a number and gives one; no memory of ours is concerned.
-        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        let tick_nanos = 1_000_000_000 / u64::try_from(ticks).unwrap_or(100).max(1);
+        let tick_nanos = doing::tick_nanos();
         Self { socket, counters, producer, tick_nanos, writer: RecordWriter::new(Vec::with_capacity(record::MAX_LEN)) }
     }
 
@@ -108,41 +107,16 @@ impl Reporter {
             fail_reason,
             family: if exec { record::Family::Process } else { record::Family::File },
         };
-        let header = self.header(proc, deed, sequence);
+        let phase = match deed.phase {
+            Phase::Runtime => record::Phase::Runtime,
+            Phase::Workload => record::Phase::Workload,
+        };
+        let doer = Doer { slot: deed.slot, cgroup: deed.cgroup, tid: deed.tid, phase };
+        let header = doing::header(proc, &doer, self.producer, sequence, self.tick_nanos);
         self.writer.clear();
         let written = self.writer.write(&Record { header, body, decision: Some(taken) });
         if written.is_err() || sys::send(self.socket.as_fd(), self.writer.bytes()).is_err() {
             count(lost);
-        }
-    }
-
-    fn header(&self, proc: BorrowedFd<'_>, deed: &Deed<'_>, sequence: u64) -> Header {
-        let who = Credentials::read(proc, deed.tid).unwrap_or_default();
-        let process = Stat::read(proc, who.tgid).unwrap_or_default();
-        let parent = Stat::read(proc, process.parent).unwrap_or_default();
-        Header {
-            sequence,
-            producer: self.producer,
-            slot: deed.slot,
-            boot_ns: sys::boot_nanos(),
-            cgroup_id: deed.cgroup,
-            task_start_ns: process.start_ticks * self.tick_nanos,
-            parent_start_ns: parent.start_ticks * self.tick_nanos,
-            tgid: who.tgid,
-            tid: deed.tid,
-            parent_tgid: process.parent,
-            uid: who.uid,
-            euid: who.euid,
-            fsuid: who.fsuid,
-            gid: who.gid,
-            mnt_ns: namespace(proc, deed.tid, "ns/mnt"),
-            pid_ns: namespace(proc, deed.tid, "ns/pid"),
-            phase: match deed.phase {
-                Phase::Runtime => record::Phase::Runtime,
-                Phase::Workload => record::Phase::Workload,
-            },
-            call: None,
-            comm: Stat::read(proc, deed.tid).unwrap_or_default().comm,
         }
     }
 }
@@ -151,10 +125,4 @@ impl Reporter {
 fn text(bytes: &[u8]) -> Text<'_> {
     let start = bytes.len().saturating_sub(STRING_MAX);
     Text { bytes: &bytes[start..], cut: start > 0, ..Text::default() }
-}
-
-/// The inode number of a namespace of a task; 0 where it has none any more.
-fn namespace(proc: BorrowedFd<'_>, tid: u32, entry: &str) -> u32 {
-    let status = sys::status_at(proc, ProcName::of(tid, entry).as_c_str());
-    status.ok().and_then(|status| u32::try_from(status.ino).ok()).unwrap_or(0)
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::Context as _;
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
+    apparmor::AppArmorRecords,
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
     observation::Limits,
@@ -80,8 +81,16 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         // The probes live as long as somebody can open their records.
         let rings = KernelRecords::open(of_records.pin_root(), bytes)?.swept_by(Arc::clone(&probes), fold_window);
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
+        let profiles = of_records.profiles().map(AppArmorRecords::open).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "denials by AppArmor are not told: the kernel's audit cannot be heard");
+            None
+        });
+        let profiles = profiles.map(|profiles| Box::new(profiles) as Box<dyn RecordSource>);
         Ok(Box::new(Merged {
-            sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>).chain(responder).collect(),
+            sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>)
+                .chain(responder)
+                .chain(profiles)
+                .collect(),
             turn: 0,
         }))
     };

@@ -10,13 +10,24 @@ use std::{
     thread,
 };
 
-use palisade_vm::act::{AT_TERMINAL, Act, MARK, WAIT, take_terminal};
+use palisade_vm::{
+    act::{AT_TERMINAL, Act, MARK, WAIT, take_terminal},
+    judged::{JUDGED, UNDER, execute_under, obey},
+};
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(MARK) => return succeed(&arguments.get(1).map_or(Ok(()), |marker| fs::write(marker, "ran"))),
         Some(AT_TERMINAL) => return at_terminal(arguments.get(1).map_or("", String::as_str)),
+        Some(JUDGED) => return succeed(&obey(arguments.get(1).map_or("-", String::as_str))),
+        Some(UNDER) => {
+            eprintln!(
+                "{}",
+                execute_under(arguments.get(1).map_or("", String::as_str), arguments.get(2..).unwrap_or_default())
+            );
+            return ExitCode::FAILURE;
+        }
         Some(WAIT) => return succeed(&io::stdin().read(&mut [0]).map(drop)),
         _ => {}
     }

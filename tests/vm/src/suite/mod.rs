@@ -5,9 +5,9 @@
 mod containers;
 mod enforcement;
 mod families;
-mod fixture;
+pub(crate) mod fixture;
 mod ground;
-mod node;
+pub(crate) mod node;
 mod paths;
 mod phases;
 mod pins;

@@ -36,13 +36,13 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A running node with directories of its own; what it left in the kernel is unloaded when it is dropped.
-struct Node {
+pub(crate) struct Node {
     process: Child,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Node {
-    fn start(name: &str, policy: &str) -> Result<Self, Failed> {
+    pub(crate) fn start(name: &str, policy: &str) -> Result<Self, Failed> {
         let folder = PathBuf::from("/run").join(name);
         fs::create_dir_all(folder.join("policies"))?;
         let at = |file: &str| folder.join(file).display().to_string();
@@ -77,7 +77,7 @@ impl Node {
         Ok(node)
     }
 
-    fn wait_for(&self, what: &str, happened: impl Fn() -> bool) -> Checked {
+    pub(crate) fn wait_for(&self, what: &str, happened: impl Fn() -> bool) -> Checked {
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
             if happened() {
                 return Ok(());
@@ -89,12 +89,12 @@ impl Node {
         Err(format!("{what} did not come; the node's log, last line first:\n{}", tail.join("\n")).into())
     }
 
-    fn alerts(&self) -> Vec<Value> {
+    pub(crate) fn alerts(&self) -> Vec<Value> {
         let lines = fs::read_to_string(self.folder.join("alerts.jsonl")).unwrap_or_default();
         lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    fn kill(&mut self) -> Checked {
+    pub(crate) fn kill(&mut self) -> Checked {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())
@@ -125,7 +125,7 @@ fn blocks(path: &str) -> String {
 }
 
 /// `ctr` options that make a container a pod of the label, with the hook in it.
-fn pod(app: &str) -> [String; 10] {
+pub(crate) fn pod(app: &str) -> [String; 10] {
     let label = |text: String| ["--label".to_owned(), text];
     let [a, b] = label(format!("app={app}"));
     let [c, d] = label(format!("io.kubernetes.pod.name={app}-pod"));

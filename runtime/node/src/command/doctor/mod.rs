@@ -8,7 +8,7 @@ use palisade_containers::Endpoint;
 use palisade_domain::{Family, Tier};
 use palisade_policy::PolicySet;
 use palisade_store::FileDirectory;
-use palisade_world::{CapabilityState, KernelMatrix, PolicyDirectory as _};
+use palisade_world::{Capability, CapabilityState, KernelMatrix, PolicyDirectory as _};
 use serde::Serialize;
 use serde_json::json;
 
@@ -114,6 +114,8 @@ fn kernel() -> Vec<Check> {
         .capabilities
         .iter()
         .filter_map(|(capability, state)| match state {
+            // A means beside fanotify: nobody misses it where BPF LSM holds.
+            _ if *capability == Capability::AppArmor && matrix.has(Capability::BpfLsm) => None,
             CapabilityState::Available => None,
             CapabilityState::Missing(reason) => Some(format!("{capability:?} ({reason})")),
         })
@@ -125,7 +127,23 @@ fn kernel() -> Vec<Check> {
         Check::of("kernel", Health::Weak, format!("{} without {}", matrix.release, missing.join(", ")), advice)
     }];
     checks.extend(undenied(&matrix));
+    checks.extend(profiles(&matrix));
     checks
+}
+
+/// Where profiles are a means, somebody must put containers under them: only who starts them can.
+fn profiles(matrix: &KernelMatrix) -> Option<Check> {
+    let is_means = matrix.has(Capability::AppArmor) && !matrix.has(Capability::BpfLsm);
+    let advice = "start containers by deploy/hooks/runc-with-hook with a file `apparmor` beside it (its head says how): what runs under another \
+                  profile is named in /v1/workloads with what is not held of it";
+    is_means.then(|| {
+        Check::of(
+            "apparmor",
+            Health::Weak,
+            "holds capabilities, readOnly and more, of containers under their profile",
+            advice,
+        )
+    })
 }
 
 /// What another kernel would deny; what none does (system calls, devices) is no finding about this one.
@@ -323,6 +341,14 @@ mod tests {
         let refused = undenied(&matrix(&["landlock", "bpf"], Tier::Kill)).expect("ptrace is killed only");
         assert!(!refused.advice.contains("boot"), "it is booted with it: {refused:?}");
         assert!(undenied(&matrix(&["bpf"], Tier::BpfLsm)).is_none(), "no kernel denies system calls and devices");
+        let with = |capabilities: &[Capability]| KernelMatrix {
+            capabilities: capabilities.iter().map(|one| (*one, CapabilityState::Available)).collect(),
+            ..matrix(&["apparmor"], Tier::Kill)
+        };
+        assert!(profiles(&with(&[Capability::AppArmor])).is_some(), "somebody must start containers under them");
+        assert!(
+            profiles(&with(&[Capability::AppArmor, Capability::BpfLsm])).is_none() && profiles(&with(&[])).is_none()
+        );
     }
 
     #[test]
