@@ -15,7 +15,7 @@ use palisade_kernel_abi::{
     blob::{Decision, Family},
     record::{
         self, Body, Capability, DecisionTaken, Exec, FailReason, FileChange, FileOperation, Network, NetworkOperation,
-        Open, Outcome, Ptrace, Record, RecordWriter, STRING_MAX, Text, Tier,
+        Open, Outcome, Ptrace, Record, RecordWriter, STRING_MAX, Script, Text, Tier,
     },
 };
 use palisade_world::{Loss, RecordBatch, RecordSource, RecordSourceError};
@@ -162,7 +162,9 @@ fn body<'a>(line: &'a Line, cwd: Text<'a>, tty: u32) -> Body<'a> {
     let unread = Text { unreadable: true, ..Text::default() };
     match &line.subject {
         Subject::File { path, executes: true, .. } => {
-            Body::Exec(Exec { path: text(path), cwd, argument_bytes: unread, argument_count: 0, tty })
+            // It judges the script and the interpreter, each by a line of its own.
+            let script = Script::Untold;
+            Body::Exec(Exec { path: text(path), cwd, argument_bytes: unread, argument_count: 0, tty, script })
         }
         Subject::File { path, writes, .. } => match change(&line.operation) {
             Some(operation) => Body::FileChange(FileChange {
