@@ -13,7 +13,7 @@ use std::{
 
 use palisade_domain::UnixNanos;
 use palisade_link::{
-    CredentialFiles, LinkConfig, Links, Ports, Socket,
+    CredentialFiles, CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Socket,
     authority::{self, Issued},
     crypto,
 };
@@ -113,6 +113,15 @@ fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1 + u8::try_from(node).expect("few")], 7946))
 }
 
+/// Read at once: a thread that reads takes real time, of which virtual time knows nothing.
+struct AtOnce(CredentialFiles);
+
+impl CredentialSource for AtOnce {
+    fn read(&self) -> Result<Credentials, CredentialsError> {
+        self.0.read()
+    }
+}
+
 impl Bed for Files {
     fn start(&self, node: usize) -> Arc<dyn Link> {
         let peers = (node == 0).then(|| (name(1), address(1))).into_iter().collect();
@@ -127,7 +136,7 @@ impl Bed for Files {
             clock: Arc::new(SimClock::new(Instant::now(), 0)),
             rng: rng(10 + node as u64),
             provider: crypto::seeded(rng(20 + node as u64)),
-            credentials: Arc::new(credentials),
+            credentials: Arc::new(AtOnce(credentials)),
         };
         let socket = Socket::Port(Arc::new(self.network.bind(address(node))));
         Links::start(LinkConfig::of_node(peers, node == 1), ports, socket).expect("sound certificates")

@@ -71,7 +71,8 @@ fn unit_simulation_sees_a_run_that_tests_nothing() {
     let lacks = ["container runs", "policy installed", "act denied", "lines taken"];
     let untested = nothing.untested(&Faults::default());
     assert_eq!(untested, lacks.into_iter().filter(|lack| untested.contains(lack)).collect::<Vec<_>>());
-    assert!(untested.contains(&"container runs") && untested.contains(&"act denied"), "{untested:?}");
+    // The host acts from the first moment on.
+    assert!(untested.contains(&"container runs"), "{untested:?}");
     assert!(nothing.untested(&Faults::all()).contains(&"a fault that took effect"));
     assert!(nothing.violations.is_empty(), "{:?}", nothing.violations);
     assert_eq!("all".parse(), Ok(Faults::all()));
