@@ -5,6 +5,7 @@ mod kernel_bed;
 mod probe_bed;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
@@ -244,8 +245,10 @@ fn resident() -> u64 {
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
+/// What is open, by descriptor.
+fn descriptors() -> BTreeMap<String, PathBuf> {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter_map(|one| Some((one.file_name().into_string().ok()?, fs::read_link(one.path()).ok()?))).collect()
 }
 
 /// 300 of them; `PALISADE_CHURN` says how many else (the bench ring: 10,000).
@@ -295,16 +298,21 @@ fn host_identity_short_containers_leave_nothing_behind() {
     (100..100 + churn).for_each(one);
     let (memory_after, files_after, kernel_after) = (resident(), descriptors(), adapter.memory());
     println!(
-        "{churn} short containers: resident {} -> {} KiB, descriptors {files} -> {files_after}, blobs {} -> {}, maps {} -> {} bytes",
+        "{churn} short containers: resident {} -> {} KiB, descriptors {} -> {}, blobs {} -> {}, maps {} -> {} bytes",
         memory / 1024,
         memory_after / 1024,
+        files.len(),
+        files_after.len(),
         kernel.blob_count,
         kernel_after.blob_count,
         kernel.maps,
         kernel_after.maps,
     );
     assert_eq!((entries("cgroup_slots"), entries("mounts")), (0, 0), "of no container anything is registered");
-    assert_eq!((files_after, kernel_after.blob_count), (files, kernel.blob_count));
+    // A handful may be opened once and late; what a container leaves would be there some hundred times.
+    let more: Vec<_> = files_after.iter().filter(|(number, _)| !files.contains_key(*number)).collect();
+    assert!(more.len() < 8, "{more:?}");
+    assert_eq!(kernel_after.blob_count, kernel.blob_count);
     assert!(kernel_after.maps <= kernel.maps + (64 << 10), "{kernel:?} -> {kernel_after:?}");
     assert!(memory_after < memory + (4 << 20), "{memory} -> {memory_after}");
     assert_eq!(fs::read_dir(pins.0.join("cgroup")).unwrap().count(), 0, "no link is left pinned");
