@@ -230,8 +230,10 @@ fn unit_merging_the_files_of_a_long_rotation_remembers_only_what_the_next_one_ma
     let last = cut_off.len() - 1;
     let length = cut_off[last].len() - 100;
     cut_off[last].truncate(length);
-    let (merged, reports) = merge(cut_off.iter().map(Cursor::new).collect(), Vec::new()).expect("merged");
+    let mut seen = Seen::default();
+    let (merged, reports) = merge_by(cut_off.iter().map(Cursor::new).collect(), Vec::new(), &mut seen).expect("merged");
     assert_eq!(read(&merged).times, times);
+    assert!(seen.most <= 100, "{} remembered of {}", seen.most, times.len());
     assert!(reports[last].ending != Ending::Whole && reports[0].ending == Ending::Whole);
 }
 
