@@ -5,7 +5,7 @@
 //!
 //! What KubeArmor was told to see, its logs do not tell: of each workload a class of acts counts as seen from the first log of it on (an alert is
 //! none: a policy makes it, whatever is to be seen). Processes never do, for tracing is of them and is not in the logs; executions are known by
-//! the records of them.
+//! the records of them, among which those of alerts are told apart by their producer ([`OF_POLICIES`]).
 //!
 //! A process is its host process id, for logs tell no start: one id that is used again is taken for the same process.
 
@@ -24,7 +24,7 @@ use palisade_kernel_abi::record::{Body, Header as RecordHeader, Phase, VERSION};
 use palisade_wire::trace::{Fact, Header, Process, What};
 
 use self::log::{Log, wrapped};
-use super::{IMPORTED, ImportError, Imported, writing::Writing};
+use super::{IMPORTED, ImportError, Imported, OF_POLICIES, writing::Writing};
 
 /// Longest line that is read, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -157,6 +157,7 @@ impl<W: Write> Importing<W> {
         self.acting(log)?;
         let boot_ns = log.unix_ns().saturating_sub(self.offset);
         let header = RecordHeader {
+            producer: if log.policy_name.is_empty() { 0 } else { OF_POLICIES },
             slot: slot.0,
             boot_ns,
             tgid: wrapped(log.host_pid),
