@@ -448,6 +448,15 @@ fn unit_rehearsal_does_not_take_an_alert_for_a_proof_that_executions_were_seen()
     assert_eq!((denied.denials(), denied.unjudged.len()), (1, 1), "what it tells of is an act all the same");
 }
 
+#[test]
+fn unit_rehearsal_of_logs_does_not_take_one_word_for_an_execution_without_a_script() {
+    let rules = "  process: {matchPaths: [{path: /usr/bin/dash}]}\n";
+    let report = of_logs(rules, &[("/srv/run.sh", "")]);
+    assert_eq!(report.undecidable.iter().map(|row| row.missing).collect::<Vec<_>>(), [Missing::Script.words()]);
+    assert!(!report.is_complete());
+    assert_eq!(of_logs(rules, &[("/usr/bin/dash", "")]).denials(), 1);
+}
+
 fn of_script(path: Text<'static>, count: u32) -> Body<'static> {
     let script = Script::Interpreted { path, count };
     let argument_bytes = text(b"/bin/sh\0/x.sh\0now\0");
