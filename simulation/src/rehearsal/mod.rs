@@ -225,7 +225,7 @@ impl OfTrace<'_> {
         };
         let seen = self.seen.remove(&slot).unwrap_or_default();
         let has_executions = self.executed.remove(&slot) || !self.is_imported;
-        for rule in policy.rules.iter().chain(&policy.observed) {
+        for rule in policy.rules.iter().chain(policy.observed.iter()) {
             if let Some(why) = coverage::unjudged(rule, &seen, has_executions) {
                 self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);
             }
