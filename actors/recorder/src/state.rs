@@ -65,6 +65,8 @@ pub struct State {
     loss_said_ns: u64,
     /// Records since the processes were told.
     since_checkpoint: u64,
+    /// It is said that processes are left out.
+    pub(crate) says_left_out: bool,
     clock: Option<u64>,
     recordings: BTreeMap<u64, Recording>,
     /// Why the last ones were over that should have gone on.
@@ -92,6 +94,7 @@ impl State {
             loss: Loss::default(),
             loss_said_ns: 0,
             since_checkpoint: 0,
+            says_left_out: false,
             clock: None,
             recordings: BTreeMap::new(),
             over: VecDeque::new(),
@@ -214,6 +217,13 @@ impl State {
         if self.clock.is_none_or(|clock| clock.abs_diff(unix_minus_boot_ns) > CLOCK_STEP_NS) {
             self.clock = Some(unix_minus_boot_ns);
             self.fact(boot_ns, What::Clock(unix_minus_boot_ns));
+        }
+        let left_out = self.now.lock().left_out();
+        if left_out > 0 && !std::mem::replace(&mut self.says_left_out, true) {
+            tracing::warn!(
+                left_out,
+                "living processes are not in traces, or without arguments: there are more than are kept"
+            );
         }
         // Not with each tick: a fact ends a block.
         let is_old = boot_ns.saturating_sub(self.loss_said_ns) >= SEAL_NS;

@@ -465,6 +465,18 @@ fn unit_recorder_tells_the_living_processes_again_after_many_records_and_of_a_wo
 }
 
 #[test]
+fn unit_recorder_says_that_processes_are_left_out() {
+    let mut state = state(settings());
+    let of = |arguments| What::Process(Process { pid: 7, executable: "/x".into(), arguments, ..Process::default() });
+    state.fact(1, of(Vec::new()));
+    state.tick(SECOND, 0);
+    assert!(!state.says_left_out);
+    state.fact(SECOND, of(vec![String::new(); 1 << 20]));
+    state.tick(2 * SECOND, 0);
+    assert!(state.says_left_out);
+}
+
+#[test]
 fn unit_recorder_tells_settings_that_changed_and_names_of_users() {
     let mut state = state(settings());
     state.fact(1, named(4, "web"));
