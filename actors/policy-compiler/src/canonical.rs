@@ -21,9 +21,9 @@ const LOWERING_VERSION: u8 = 2;
 #[derive(Debug, Clone)]
 pub struct CanonicalRules {
     /// By rule index of decision words.
-    pub rules: Vec<Arc<Rule>>,
+    pub rules: Arc<[Arc<Rule>]>,
     /// Rules that no table decides, because they are about what only records tell: system calls on a path. In document order.
-    pub observed: Vec<Arc<Rule>>,
+    pub observed: Arc<[Arc<Rule>]>,
     /// What holds where nothing matches, by [`Family`]; only where an Allow makes the family an allow-list.
     pub postures: [Option<Posture>; Family::ALL.len()],
     /// BLAKE3 of everything that decides.

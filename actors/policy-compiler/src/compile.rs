@@ -38,7 +38,7 @@ pub fn compile(
 /// Puts a blob together with rules of the same canonical content.
 #[must_use]
 pub fn compiled(canonical: &CanonicalRules, blob: Arc<Blob>) -> CompiledPolicy {
-    let (rules, observed) = (canonical.rules.clone(), canonical.observed.clone());
+    let (rules, observed) = (Arc::clone(&canonical.rules), Arc::clone(&canonical.observed));
     CompiledPolicy { id: BlobId(blob.digest()), blob, rules, observed }
 }
 
@@ -51,7 +51,7 @@ pub fn compile_canonical(
     limits: &AutomatonLimits,
     budget: &mut dyn Budget,
 ) -> Result<Blob, CompileError> {
-    let rules = canonical.rules.as_slice();
+    let rules = &canonical.rules[..];
     if rules.len() > MAX_RULES {
         return Err(CompileError::TooLarge { what: TooLarge::Rules(rules.len()), worst: Vec::new() });
     }

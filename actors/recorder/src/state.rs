@@ -65,6 +65,10 @@ pub struct State {
     loss_said_ns: u64,
     /// Records since the processes were told.
     since_checkpoint: u64,
+    /// Checkpoints that were more than a block holds.
+    pub(crate) checkpoints_left_out: u64,
+    /// It is said that processes are left out.
+    pub(crate) says_left_out: bool,
     clock: Option<u64>,
     recordings: BTreeMap<u64, Recording>,
     /// Why the last ones were over that should have gone on.
@@ -92,6 +96,8 @@ impl State {
             loss: Loss::default(),
             loss_said_ns: 0,
             since_checkpoint: 0,
+            checkpoints_left_out: 0,
+            says_left_out: false,
             clock: None,
             recordings: BTreeMap::new(),
             over: VecDeque::new(),
@@ -215,6 +221,13 @@ impl State {
             self.clock = Some(unix_minus_boot_ns);
             self.fact(boot_ns, What::Clock(unix_minus_boot_ns));
         }
+        let left_out = self.now.lock().left_out();
+        if left_out > 0 && !std::mem::replace(&mut self.says_left_out, true) {
+            tracing::warn!(
+                left_out,
+                "living processes are not in traces, or without arguments: there are more than are kept"
+            );
+        }
         // Not with each tick: a fact ends a block.
         let is_old = boot_ns.saturating_sub(self.loss_said_ns) >= SEAL_NS;
         if is_old && self.is_kept() && *self.now.lock().loss() != self.loss {
@@ -271,10 +284,18 @@ impl State {
         // What is kept only since somebody asked for it is not in what tells of before.
         let arguments = self.settings.arguments;
         let facts = self.now.lock().checkpoint(boot_ns, None, arguments);
-        // Without one a reader begins at the one before.
+        // Without one a reader begins at the one before, or at the beginning: what it reads more is time. Without arguments it would fit, and
+        // who begins there would not have those of processes that live on.
         match Block::checkpoint(&facts) {
             Ok(block) => self.ring.push(block, arguments, facts.len()),
-            Err(error) => tracing::debug!(%error, "no checkpoint"),
+            Err(error) => {
+                self.checkpoints_left_out += 1;
+                if self.checkpoints_left_out == 1 {
+                    tracing::warn!(%error, "what lives is too much for a checkpoint: who seeks in a trace reads more of it");
+                } else {
+                    tracing::debug!(%error, count = self.checkpoints_left_out, "no checkpoint");
+                }
+            }
         }
     }
 

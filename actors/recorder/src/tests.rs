@@ -465,6 +465,34 @@ fn unit_recorder_tells_the_living_processes_again_after_many_records_and_of_a_wo
 }
 
 #[test]
+fn unit_recorder_counts_checkpoints_that_are_more_than_a_block_holds() {
+    // Just what is kept of arguments, and the processes beside.
+    let process =
+        |pid| Process { pid, executable: "/x".into(), arguments: vec![String::new(); 1000], ..Process::default() };
+    let mut state =
+        state(Settings { ring_bytes: 256 << 20, arguments: true, ..settings() }).listing((1..=466).map(process));
+    let mut sequence = 0;
+    while sequence <= CHECKPOINT_RECORDS {
+        state.batch(2 * SECOND, &batch(4, sequence, 512, 2 * SECOND));
+        sequence += 512;
+    }
+    state.seal();
+    assert_eq!(state.checkpoints_left_out, 1);
+}
+
+#[test]
+fn unit_recorder_says_that_processes_are_left_out() {
+    let mut state = state(settings());
+    let of = |arguments| What::Process(Process { pid: 7, executable: "/x".into(), arguments, ..Process::default() });
+    state.fact(1, of(Vec::new()));
+    state.tick(SECOND, 0);
+    assert!(!state.says_left_out);
+    state.fact(SECOND, of(vec![String::new(); 1 << 20]));
+    state.tick(2 * SECOND, 0);
+    assert!(state.says_left_out);
+}
+
+#[test]
 fn unit_recorder_tells_settings_that_changed_and_names_of_users() {
     let mut state = state(settings());
     state.fact(1, named(4, "web"));

@@ -65,7 +65,7 @@ struct Known {
     /// 0: announced, and not in force yet.
     number: u32,
     /// Without the blob: what a gone workload had may stay.
-    rules: Vec<Arc<Rule>>,
+    rules: Arc<[Arc<Rule>]>,
 }
 
 /// See the module.
@@ -93,7 +93,7 @@ impl Trigger {
         number: u32,
         policy: Option<&Arc<CompiledPolicy>>,
     ) {
-        let rules = policy.map(|policy| policy.rules.clone()).unwrap_or_default();
+        let rules = policy.map(|policy| Arc::clone(&policy.rules)).unwrap_or_default();
         let of_slot = self.policies.entry(slot).or_default();
         of_slot.retain(|known| known.generation != generation || (known.number != number && known.number != 0));
         of_slot.push_back(Known { generation, number, rules });

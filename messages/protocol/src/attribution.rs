@@ -4,7 +4,7 @@
 //! kept gives none, never a rule of another generation. A policy is known here before it is in force ([`PolicyAnnounced`]), and the one in
 //! force is never what is given up for others.
 //!
-//! Bounds: [`GENERATIONS`] policies of each of as many slots as are told of.
+//! Bounds: [`GENERATIONS`] policies of each of as many slots as are told of. The list of a policy's rules is shared by all slots with it.
 //!
 //! Decision: by the number as well as by the generation, because another policy may come to a slot within one generation (a relabelled
 //! container, the slot's next workload) while records of the former are on their way. The number is known once the policy is in force;
@@ -42,9 +42,9 @@ struct Policy {
     generation: Generation,
     /// None before it is in force, or where records tell none.
     number: Option<NonZeroU32>,
-    rules: Vec<Arc<Rule>>,
+    rules: Arc<[Arc<Rule>]>,
     /// Those that are decided by records.
-    observed: Vec<Arc<Rule>>,
+    observed: Arc<[Arc<Rule>]>,
 }
 
 impl Policy {
@@ -126,8 +126,8 @@ impl Attribution {
         let of = self.slots.entry(slot).or_default();
         // What was announced last is this one, or never came into force.
         of.kept.retain(|kept| !kept.is(generation, None) && !kept.is(generation, number));
-        let rules = policy.map(|policy| policy.rules.clone()).unwrap_or_default();
-        let observed = policy.map(|policy| policy.observed.clone()).unwrap_or_default();
+        let rules = policy.map(|policy| Arc::clone(&policy.rules)).unwrap_or_default();
+        let observed = policy.map(|policy| Arc::clone(&policy.observed)).unwrap_or_default();
         of.kept.push_back(Policy { generation, number, rules, observed });
         while of.kept.len() > GENERATIONS {
             let in_force = |kept: &Policy| of.in_force.is_some_and(|(of, number)| kept.is(of, number));

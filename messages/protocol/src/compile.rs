@@ -22,11 +22,11 @@ pub struct CompiledPolicy {
     pub id: BlobId,
     /// What the kernel and every other walker decide by.
     pub blob: Arc<Blob>,
-    /// Rule index of a decision word to rule.
-    pub rules: Vec<Arc<Rule>>,
+    /// Rule index of a decision word to rule. Whoever names rules keeps these without the blob, of each slot: the list is shared.
+    pub rules: Arc<[Arc<Rule>]>,
     /// Rules that no blob can decide, for they are about what only records tell: system calls on a path. Whoever reads records holds
     /// them against these.
-    pub observed: Vec<Arc<Rule>>,
+    pub observed: Arc<[Arc<Rule>]>,
 }
 
 impl CompiledPolicy {

@@ -314,8 +314,8 @@ fn merge_by<R: Read + Seek, W: Write>(from: Vec<R>, to: W, seen: &mut Seen) -> R
     for at in (0..begins.len()).rev() {
         begins[at] = begins[at].min(begins.get(at + 1).copied().unwrap_or(u64::MAX));
     }
-    for (number, Incoming { which, reader, .. }) in parts.iter_mut().enumerate() {
-        let which = *which;
+    // Each reader goes with its part: what it holds is as much as a trace may make it hold.
+    for (number, Incoming { which, mut reader, .. }) in parts.into_iter().enumerate() {
         let before_ns = told_ns;
         seen.begin_part(begins.get(number + 1).copied().unwrap_or(u64::MAX));
         while let Some(part) =
@@ -326,7 +326,8 @@ fn merge_by<R: Read + Seek, W: Write>(from: Vec<R>, to: W, seen: &mut Seen) -> R
                     // A snapshot from before what the last part told of a process says what it was, not what it is.
                     let is_old = |fact: &Fact| fact.boot_ns <= before_ns && is_known(&picture, fact);
                     facts.retain(|fact| number == 0 || (fact.what != What::SnapshotEnd && !is_old(fact)));
-                    facts.iter().for_each(|fact| picture.fact(fact));
+                    // It is asked of processes alone.
+                    facts.iter().filter(|fact| is_of_process(fact)).for_each(|fact| picture.fact(fact));
                     lost.hear(&facts);
                     writer.facts(&facts)?;
                 }
@@ -379,6 +380,10 @@ fn merged_header<R: Read>(parts: &[Incoming<R>]) -> Result<Header, EditError> {
         list.dedup();
     }
     Ok(header)
+}
+
+const fn is_of_process(fact: &Fact) -> bool {
+    matches!(fact.what, What::Process(_))
 }
 
 /// Whether a fact is of a process of which it is known what it executes.
@@ -434,8 +439,8 @@ impl Lost {
     }
 }
 
-/// Records that are remembered, so that none is told twice: 128 MiB of them. That is a quarter of an hour of 10,000 records a second that
-/// two recordings both have.
+/// Records that are remembered, so that none is told twice: 192 MiB of those of the part that is read, and, while they are put in order at
+/// its end, up to 128 MiB beside. That is a quarter of an hour of 10,000 records a second that two recordings both have.
 pub const MAX_SEEN: usize = 8 << 20;
 
 /// Records of the parts before: recordings that overlap tell an act twice.

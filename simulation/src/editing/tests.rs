@@ -230,9 +230,48 @@ fn unit_merging_the_files_of_a_long_rotation_remembers_only_what_the_next_one_ma
     let last = cut_off.len() - 1;
     let length = cut_off[last].len() - 100;
     cut_off[last].truncate(length);
-    let (merged, reports) = merge(cut_off.iter().map(Cursor::new).collect(), Vec::new()).expect("merged");
+    let mut seen = Seen::default();
+    let (merged, reports) = merge_by(cut_off.iter().map(Cursor::new).collect(), Vec::new(), &mut seen).expect("merged");
     assert_eq!(read(&merged).times, times);
+    assert!(seen.most <= 100, "{} remembered of {}", seen.most, times.len());
     assert!(reports[last].ending != Ending::Whole && reports[0].ending == Ending::Whole);
+}
+
+/// A file that is counted while it is open.
+struct Open<'t> {
+    file: Cursor<&'t [u8]>,
+    open: &'t std::cell::Cell<usize>,
+    /// How many were when any was read, at the least.
+    least: &'t std::cell::Cell<usize>,
+}
+
+impl Read for Open<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.least.set(self.least.get().min(self.open.get()));
+        self.file.read(out)
+    }
+}
+
+impl Seek for Open<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
+    }
+}
+
+#[test]
+fn unit_merging_closes_each_file_when_it_was_read() {
+    let files: Vec<Vec<u8>> =
+        (0..4_u32).map(|part| of_seconds(part, 100 + u64::from(part) * 20, 125 + u64::from(part) * 20)).collect();
+    let (open, least) = (std::cell::Cell::new(files.len()), std::cell::Cell::new(files.len()));
+    let from = files.iter().map(|file| Open { file: Cursor::new(&file[..]), open: &open, least: &least }).collect();
+    merge(from, Vec::new()).expect("merged");
+    assert_eq!((open.get(), least.get()), (0, 1));
 }
 
 #[test]

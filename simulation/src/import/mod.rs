@@ -17,6 +17,10 @@ use palisade_wire::trace::WriteError;
 /// What the program of a trace is called that was made of another tool's.
 pub const IMPORTED: &str = "imported from ";
 
+/// Producer of the records of acts that are told because a policy of the other tool was about them: that they are told does not show that
+/// others of their kind would be.
+pub const OF_POLICIES: u32 = 1;
+
 /// Reasons that are told apart.
 const MAX_REASONS: usize = 512;
 /// Single lines of which it is said what is wrong with them.

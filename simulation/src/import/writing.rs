@@ -2,7 +2,7 @@
 //!
 //! Invariant: facts and records come out in the order in which they came in: a fact closes the block of records before it.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
 use palisade_kernel_abi::record::{Body, Header as RecordHeader, Record, RecordWriter, STRING_MAX, Text};
 use palisade_wire::trace::{Batches, Fact, Header, TraceWriter, WriteError};
@@ -12,7 +12,8 @@ const BATCH: usize = 512;
 
 pub(super) struct Writing<W: Write> {
     writer: TraceWriter<W>,
-    sequence: u64,
+    /// The next number of each producer.
+    sequences: BTreeMap<u32, u64>,
     records: RecordWriter,
     in_batch: usize,
     block: Batches,
@@ -22,7 +23,7 @@ impl<W: Write> Writing<W> {
     pub(super) fn begin(to: W, header: &Header) -> Result<Self, WriteError> {
         Ok(Self {
             writer: TraceWriter::begin(to, header)?,
-            sequence: 0,
+            sequences: BTreeMap::new(),
             records: RecordWriter::default(),
             in_batch: 0,
             block: Batches::new(),
@@ -36,11 +37,12 @@ impl<W: Write> Writing<W> {
 
     /// Whether it became a record: one that is too long for any does not.
     pub(super) fn record(&mut self, header: RecordHeader, body: Body<'_>) -> Result<bool, WriteError> {
-        let header = RecordHeader { sequence: self.sequence, ..header };
+        let sequence = self.sequences.entry(header.producer).or_default();
+        let header = RecordHeader { sequence: *sequence, ..header };
         if self.records.write(&Record { header, body, decision: None }).is_err() {
             return Ok(false);
         }
-        self.sequence += 1;
+        *sequence += 1;
         self.in_batch += 1;
         if self.in_batch >= BATCH {
             self.batch();

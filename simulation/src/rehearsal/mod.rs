@@ -36,7 +36,7 @@ use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPat
 use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
-use crate::import::IMPORTED;
+use crate::import::{IMPORTED, OF_POLICIES};
 
 pub use act::{Judged, Missing};
 use lost::Lost;
@@ -225,7 +225,7 @@ impl OfTrace<'_> {
         };
         let seen = self.seen.remove(&slot).unwrap_or_default();
         let has_executions = self.executed.remove(&slot) || !self.is_imported;
-        for rule in policy.rules.iter().chain(&policy.observed) {
+        for rule in policy.rules.iter().chain(policy.observed.iter()) {
             if let Some(why) = coverage::unjudged(rule, &seen, has_executions) {
                 self.rehearsal.report.unjudged(&rule.policy.to_string(), &rule.place, workload, &why, 0);
             }
@@ -330,7 +330,9 @@ impl OfTrace<'_> {
         };
         self.sees(slot);
         self.named.remove(&slot);
-        if matches!(record.body, Body::Exec(_)) && record.decision.is_none() {
+        // What a policy of another tool was about is told whether executions were to be seen or not.
+        let is_of_policy = self.is_imported && header.producer == OF_POLICIES;
+        if matches!(record.body, Body::Exec(_)) && record.decision.is_none() && !is_of_policy {
             self.executed.insert(slot);
         }
         if header.phase == Phase::Runtime {

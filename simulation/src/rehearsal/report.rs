@@ -118,6 +118,8 @@ pub struct Report {
     pub more_workloads: u64,
     /// Workloads whose policy does not compile, and why.
     pub refused: BTreeMap<String, String>,
+    /// Times that a further one did not, for which there was no room.
+    pub more_refused: u64,
     #[serde(skip)]
     bytes: usize,
     #[serde(skip)]
@@ -161,6 +163,12 @@ impl Report {
         self.unjudged.push(Unjudged { policy, place, workload, reason, acts });
     }
 
+    /// Whether the policy of any workload does not compile.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        !self.refused.is_empty() || self.more_refused > 0
+    }
+
     /// Whether everything that was asked for was judged: of what is damaged or lost, and where no policy selects anybody, nothing is.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -182,8 +190,13 @@ impl Report {
     }
 
     pub(super) fn refused(&mut self, workload: &str, reason: &str) {
+        if self.refused.get(workload).is_some_and(|before| before == reason) {
+            return;
+        }
         if self.refused.len() < MAX_ROWS && self.takes(workload.len() + reason.len()) {
             self.refused.insert(workload.to_owned(), reason.to_owned());
+        } else {
+            self.more_refused += 1;
         }
     }
 
@@ -316,5 +329,10 @@ mod tests {
         }
         assert_eq!((report.denied.len(), report.denials(), report.more_unjudged), (1, 3, 3));
         assert!(report.denied[0].examples.is_empty() && report.denied[0].workload.is_empty());
+        report.refused("shop/web", &long(1));
+        assert!(report.refused.is_empty() && report.more_refused == 1 && report.has_refused());
+        report.refused("w", "r");
+        report.refused("w", "r");
+        assert_eq!((report.refused.len(), report.more_refused), (1, 1));
     }
 }

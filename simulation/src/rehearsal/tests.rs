@@ -423,6 +423,40 @@ fn unit_rehearsal_of_an_import_does_not_judge_processes_of_which_no_execution_is
     assert!(of(&imported, false)[0].starts_with("no execution is in what was imported"));
 }
 
+/// A rehearsal of what KubeArmor logged of executions: each with the name of a policy where it is an alert.
+fn of_logs(rules: &str, executions: &[(&str, &str)]) -> Report {
+    let log = |(resource, policy): &(&str, &str)| {
+        format!(
+            "{{\"Timestamp\":5,\"HostName\":\"n\",\"NamespaceName\":\"shop\",\"PodName\":\"web-1\",\"Labels\":\"app=web\",\"ContainerID\":\"abc\",\"HostPID\":9,\"Operation\":\"Process\",\"Resource\":\"{resource}\",\"Result\":\"Passed\",\"PolicyName\":\"{policy}\"}}\n"
+        )
+    };
+    let logs: String = executions.iter().map(log).collect();
+    let (trace, _) = crate::import::kubearmor::import(logs.as_bytes(), Vec::new()).expect("imported");
+    rehearse(&trace, &policy(rules), Vec::new())
+}
+
+#[test]
+fn unit_rehearsal_does_not_take_an_alert_for_a_proof_that_executions_were_seen() {
+    let rules = "  process: {matchPaths: [{path: /usr/bin/curl}]}\n";
+    let reasons = |executions: &[(&str, &str)]| {
+        of_logs(rules, executions).unjudged.into_iter().map(|row| row.reason).collect::<Vec<_>>()
+    };
+    let alert = ("/bin/sh -c id", "audits-shells");
+    assert!(reasons(&[alert])[0].starts_with("no execution is in what was imported"));
+    assert_eq!(reasons(&[alert, ("/bin/ls -l", "")]), [""; 0]);
+    let denied = of_logs(rules, &[("/usr/bin/curl x", "audits-curl")]);
+    assert_eq!((denied.denials(), denied.unjudged.len()), (1, 1), "what it tells of is an act all the same");
+}
+
+#[test]
+fn unit_rehearsal_of_logs_does_not_take_one_word_for_an_execution_without_a_script() {
+    let rules = "  process: {matchPaths: [{path: /usr/bin/dash}]}\n";
+    let report = of_logs(rules, &[("/srv/run.sh", "")]);
+    assert_eq!(report.undecidable.iter().map(|row| row.missing).collect::<Vec<_>>(), [Missing::Script.words()]);
+    assert!(!report.is_complete());
+    assert_eq!(of_logs(rules, &[("/usr/bin/dash", "")]).denials(), 1);
+}
+
 fn of_script(path: Text<'static>, count: u32) -> Body<'static> {
     let script = Script::Interpreted { path, count };
     let argument_bytes = text(b"/bin/sh\0/x.sh\0now\0");

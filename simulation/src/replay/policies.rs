@@ -122,6 +122,30 @@ impl Policies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::tests as traces;
+
+    #[test]
+    fn unit_replay_keeps_one_list_of_rules_for_all_slots_of_a_policy() {
+        let mut policies = Policies::default();
+        let content: Arc<[u8]> = Arc::from(traces::POLICY.as_bytes());
+        let documents = Arc::from([("a.yaml".to_owned(), content)]);
+        let (generation, postures) = (Generation(1), Postures::default());
+        assert_eq!(policies.set(&PolicyDocuments { generation, postures, documents }), None);
+        policies.named(Slot(1), &traces::workload());
+        let rules = policies.rules(PolicyOfSlot { slot: Slot(1), generation, blob: None }).expect("selected");
+        let compile = |policies: &mut Policies| {
+            let command = CompilePolicy { rules: Arc::clone(&rules) };
+            policies.compiler.step(BootNanos(0), &command, &mut || false).expect("small")
+        };
+        let blob = Some(compile(&mut policies).id.0);
+        for slot in (1..=20).map(Slot) {
+            policies.named(slot, &traces::workload());
+            let (fact, note) = policies.announced(PolicyOfSlot { slot, generation, blob });
+            assert_eq!((fact.policy.is_some(), note), (true, None));
+        }
+        // The compiler's own, this answer's, and one of each slot.
+        assert_eq!(Arc::strong_count(&compile(&mut policies).rules), 22);
+    }
 
     #[test]
     fn unit_replay_keeps_the_newest_policy_sets_of_a_trace_within_their_bytes() {

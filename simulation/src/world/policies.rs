@@ -242,8 +242,10 @@ impl Disk {
             let ends = state.mutation != Some(Mutation::RunsOnTornLines);
             let of = state.lines.entry(file.to_owned()).or_default();
             if of.bytes.len() + lines.len() > MOST_LINE_BYTES {
-                *of = LineFile::default();
+                let full = std::mem::take(of).bytes;
                 drop(state);
+                // Nobody sees it again: what is to be in it is held against it now.
+                self.tell_found(file.to_owned(), &full, false);
                 self.teller.tell(&Event::LinesRotated(file.to_owned()));
                 state = lock(&self.state);
             }
@@ -276,14 +278,16 @@ impl Disk {
     }
 
     fn found_lines(&self, power_lost: bool) {
-        let is_torn = |bytes: &[u8]| bytes.last().is_some_and(|last| *last != b'\n');
-        let found: Vec<(String, Vec<u64>, bool)> = {
-            let state = lock(&self.state);
-            state.lines.iter().map(|(file, of)| (file.clone(), digests(&of.bytes), is_torn(&of.bytes))).collect()
-        };
-        for (file, lines, torn) in found {
-            self.teller.tell(&Event::LinesFound { file, lines, power_lost, torn });
+        let found: Vec<(String, Vec<u8>)> =
+            lock(&self.state).lines.iter().map(|(file, of)| (file.clone(), of.bytes.clone())).collect();
+        for (file, bytes) in found {
+            self.tell_found(file, &bytes, power_lost);
         }
+    }
+
+    fn tell_found(&self, file: String, bytes: &[u8], power_lost: bool) {
+        let torn = bytes.last().is_some_and(|last| *last != b'\n');
+        self.teller.tell(&Event::LinesFound { file, lines: digests(bytes), power_lost, torn });
     }
 
     /// What was kept of a file is damaged on the disk.
@@ -400,5 +404,31 @@ impl LastGood for SimLastGood {
             kept.torn = false;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{checkers::lines::Lines, event::Ears, journal::Journal};
+
+    #[test]
+    fn unit_disk_holds_what_is_in_a_file_of_lines_against_what_was_written_before_another_takes_its_place() {
+        let rotated = |torn: bool| {
+            let ears =
+                Arc::new(Mutex::new(Ears::new(Instant::now(), Journal::new(false), vec![Box::new(Lines::default())])));
+            let disk = Disk::new(Teller::new(0, &ears), Random::stream(1, "disk"), None);
+            disk.append_lines("f", b"one\ntwo\n", false);
+            if torn {
+                disk.tear_lines("f", 4, false);
+            }
+            disk.append_lines("f", &[b'x'; MOST_LINE_BYTES - 1], false);
+            assert!(disk.lines("f").starts_with(b"x"), "it is another");
+            let violations = lock(&ears).conclude();
+            violations.into_iter().map(|violation| violation.what).collect::<Vec<_>>()
+        };
+        assert_eq!(rotated(false), [""; 0]);
+        let torn = rotated(true);
+        assert!(torn.len() == 1 && torn[0].starts_with("f: line 1 of 2, written at "), "{torn:?}");
     }
 }

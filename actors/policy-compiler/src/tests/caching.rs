@@ -51,7 +51,12 @@ fn unit_compiler_answers_equal_workloads_with_the_very_same_policy() {
     let known = Arc::downgrade(&first);
     drop(first);
     assert!(known.upgrade().is_none(), "an answer is kept alive by those who asked");
-    assert_eq!(state.step(NOW, &same, &mut unhurried()).unwrap().rules, [shared]);
+    let (one, other) = (
+        state.step(NOW, &same, &mut unhurried()).unwrap().rules.clone(),
+        state.step(NOW, &same, &mut unhurried()).unwrap(),
+    );
+    assert_eq!(one[..], [shared]);
+    assert!(Arc::ptr_eq(&one, &other.rules), "who keeps the rules without the answer shares them all the same");
 }
 
 #[test]

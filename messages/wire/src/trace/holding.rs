@@ -1,7 +1,8 @@
 //! What is held of a trace's facts by who reads it: of each slot the last one of each kind, as a [`Picture`](super::Picture) has them.
 //!
 //! Invariant: what the reader gives out of these never takes more than [`MAX_HELD`] bytes of memory together, though the facts
-//! come in any number of blocks. Blocks are bounded one by one, and what their facts tell of slots stays.
+//! come in any number of blocks. Blocks are bounded one by one, and what their facts tell of slots stays. A block that is left out holds
+//! nothing: what of it was counted is taken back.
 //!
 //! What is bounded where it is kept: policy sets and processes, which whoever keeps them can forget.
 //!
@@ -51,17 +52,42 @@ pub struct TooMuch {
 pub(super) struct Holding {
     of: BTreeMap<(usize, Slot), usize>,
     by_kind: [usize; KINDS.len()],
+    /// What each fact of the block that is being read took the place of, in their order.
+    before: Vec<((usize, Slot), Option<usize>)>,
 }
 
 impl Holding {
-    /// One more fact, of so many bytes of memory. A slot whose workload is gone counts until another has it.
-    pub(super) fn fact(&mut self, fact: &Fact, memory: usize) -> Result<(), TooMuch> {
-        let Some((kind, slot)) = kind_of(&fact.what) else { return Ok(()) };
-        let of_kind = self.by_kind.get_mut(kind).map(|bytes| {
-            *bytes -= self.of.insert((kind, slot), memory).unwrap_or(0);
-            *bytes += memory;
+    /// The block that was read is given out: what was counted of it stays.
+    pub(super) fn keep(&mut self) {
+        self.before.clear();
+    }
+
+    /// It is left out.
+    pub(super) fn take_back(&mut self) {
+        while let Some((key, before)) = self.before.pop() {
+            self.count(key, before);
+        }
+    }
+
+    /// So much is held of one kind and slot from now on; how much was.
+    fn count(&mut self, key: (usize, Slot), memory: Option<usize>) -> Option<usize> {
+        let before = match memory {
+            Some(memory) => self.of.insert(key, memory),
+            None => self.of.remove(&key),
+        };
+        let of_kind = self.by_kind.get_mut(key.0).map(|bytes| {
+            *bytes -= before.unwrap_or(0);
+            *bytes += memory.unwrap_or(0);
         });
         debug_assert!(of_kind.is_some(), "each kind has its name");
+        before
+    }
+
+    /// One more fact, of so many bytes of memory. A slot whose workload is gone counts until another has it.
+    pub(super) fn fact(&mut self, fact: &Fact, memory: usize) -> Result<(), TooMuch> {
+        let Some(key) = kind_of(&fact.what) else { return Ok(()) };
+        let before = self.count(key, Some(memory));
+        self.before.push((key, before));
         let bytes = self.by_kind.iter().sum();
         if bytes <= MAX_HELD {
             return Ok(());
@@ -85,7 +111,13 @@ mod tests {
             assert_eq!(holding.fact(&visible(1), MAX_HELD), Ok(()));
         }
         assert_eq!(holding.fact(&visible(2), 1), Err(TooMuch { bytes: MAX_HELD + 1, most: "visibility" }));
+        holding.take_back();
+        assert_eq!(holding.fact(&visible(2), 1), Ok(()), "what was left out is not held");
+        holding.keep();
+        assert_eq!(holding.fact(&visible(1), MAX_HELD), Err(TooMuch { bytes: MAX_HELD + 1, most: "visibility" }));
         assert_eq!(holding.fact(&visible(1), 1), Ok(()), "what takes its place is less");
+        holding.take_back();
+        assert_eq!((holding.of.len(), holding.by_kind[1]), (1, 1));
         assert_eq!(holding.fact(&Fact { boot_ns: 1, what: What::SnapshotEnd }, MAX_HELD), Ok(()));
     }
 }

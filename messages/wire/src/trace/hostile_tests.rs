@@ -133,14 +133,18 @@ fn unit_trace_that_tells_more_of_slots_than_is_held_is_read_without_what_is_too_
         let fact = |slot| Fact { boot_ns: 1, what: What::Place(place(block * 200 + slot)) };
         writer.facts(&(0..200).map(fact).collect::<Vec<_>>()).expect("written");
     }
+    // Behind what is too much: a fact that there is room for.
+    let visible = Fact { boot_ns: 2, what: What::Visible(Slot(9), palisade_domain::Visibility::ALL) };
+    writer.facts(std::slice::from_ref(&visible)).expect("written");
     let bytes = writer.finish().expect("written");
     let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
-    let mut facts = 0;
+    let mut facts = Vec::new();
     while let Some(part) = reader.next_part().expect("bytes") {
         let Part::Facts(more) = part else { panic!("facts") };
-        facts += more.len();
+        facts.extend(more);
     }
-    let memory = facts * (size_of::<Fact>() + 2 * cbor::OWNED + path.len());
+    assert_eq!(facts.pop(), Some(visible));
+    let memory = facts.len() * (size_of::<Fact>() + 2 * cbor::OWNED + path.len()) + size_of::<Fact>();
     assert!(memory > MAX_HELD / 2 && memory <= MAX_HELD, "{memory}");
     assert_eq!(reader.report().memory, memory as u64);
     let said = reader.report().complaints().join("\n");

@@ -118,7 +118,10 @@ pub struct Picture {
     /// Of all processes' executables and arguments.
     path_bytes: usize,
     argument_bytes: usize,
-    left_out: u64,
+    /// Of those that live, who is not in `processes`, or without arguments, since there was no room.
+    lacking: BTreeSet<Key>,
+    /// Those that `lacking` has no room for: whether they still live, is not known.
+    more_lacking: u64,
     clock: Option<u64>,
     loss: Loss,
 }
@@ -209,24 +212,34 @@ impl Picture {
     /// A checkpoint tells all that live.
     pub fn forget_processes(&mut self) {
         self.processes.clear();
-        (self.path_bytes, self.argument_bytes) = (0, 0);
+        self.lacking.clear();
+        (self.path_bytes, self.argument_bytes, self.more_lacking) = (0, 0, 0);
     }
 
-    /// Processes that are not known, or without their arguments, since there was no room.
+    /// Living processes that are not known, or without their arguments, since there was no room. Past [`MAX_PROCESSES`] of them also those
+    /// that have ended since.
     #[must_use]
-    pub const fn left_out(&self) -> u64 {
-        self.left_out
+    pub fn left_out(&self) -> u64 {
+        self.lacking.len() as u64 + self.more_lacking
+    }
+
+    fn lacks(&mut self, key: Key) {
+        if self.lacking.len() < MAX_PROCESSES || self.lacking.contains(&key) {
+            self.lacking.insert(key);
+        } else {
+            self.more_lacking += 1;
+        }
     }
 
     fn keep(&mut self, key: Key, mut known: Known) {
         self.forget_process(key);
         let is_full = self.processes.len() >= MAX_PROCESSES;
         if is_full || self.path_bytes + known.image.path_bytes() > MAX_PATH_BYTES {
-            self.left_out += 1;
+            self.lacks(key);
             return;
         }
         if self.argument_bytes + known.image.argument_bytes > MAX_ARGUMENT_BYTES {
-            self.left_out += 1;
+            self.lacks(key);
             known.image = Arc::new(known.image.without_arguments());
         }
         self.path_bytes += known.image.path_bytes();
@@ -235,6 +248,7 @@ impl Picture {
     }
 
     fn forget_process(&mut self, key: Key) {
+        self.lacking.remove(&key);
         if let Some(Known { image, .. }) = self.processes.remove(&key) {
             self.path_bytes -= image.path_bytes();
             self.argument_bytes -= image.argument_bytes;
@@ -256,7 +270,12 @@ impl Picture {
                     slot: Some(Slot(header.slot)),
                     image: parent.map(|parent| Arc::clone(&parent.image)).unwrap_or_default(),
                 };
-                self.keep((fork.child_tgid, fork.child_start_ns / TICK_NS), known);
+                let child = (fork.child_tgid, fork.child_start_ns / TICK_NS);
+                self.keep(child, known);
+                // What is not known of it is not known of who comes from it.
+                if self.lacking.contains(&own) {
+                    self.lacks(child);
+                }
             }
             // An exec that was decided was refused, or is told once more when it is done.
             Body::Exec(exec) if record.decision.is_none() => self.executed(own, header, exec),
@@ -539,6 +558,27 @@ mod tests {
         assert_eq!((of_four[1].executable.as_str(), of_four[1].own_pid, of_four[1].arguments.len()), ("/bin/sh", 1, 0));
         picture.record(&record(20, 4, Body::Exit(Exit { status: 0 })));
         assert_eq!(pids(picture.processes_of(None, true).collect()), [1, 30]);
+    }
+
+    #[test]
+    fn unit_picture_counts_of_those_that_live_who_is_without_arguments() {
+        let mut picture = Picture::default();
+        let arguments = vec![String::new(); MAX_ARGUMENT_BYTES / OWNED];
+        let large = Process { pid: 20, start_ticks: 20, executable: "/bin/x".into(), arguments, ..Process::default() };
+        tell(&mut picture, What::Process(large.clone()));
+        tell(&mut picture, What::Process(large.clone()));
+        assert_eq!(picture.left_out(), 1, "one that is told twice");
+        let fork = Fork { child_tgid: 30, child_start_ns: 30 * TICK_NS, ..Fork::default() };
+        picture.record(&record(20, 4, Body::Fork(fork)));
+        assert_eq!(picture.left_out(), 2, "with who comes from it");
+        let exec = Exec { path: Text { bytes: b"/bin/sh", ..Text::default() }, ..Exec::default() };
+        picture.record(&record(30, 4, Body::Exec(exec)));
+        assert_eq!(picture.left_out(), 1, "until he executes something else");
+        picture.record(&record(20, 4, Body::Exit(Exit { status: 0 })));
+        assert_eq!(picture.left_out(), 0);
+        tell(&mut picture, What::Process(large));
+        picture.forget_processes();
+        assert_eq!(picture.left_out(), 0);
     }
 
     #[test]

@@ -354,7 +354,13 @@ impl<R: Read> TraceReader<R> {
             BlockKind::Header => Err(Damage::Longer),
         });
         self.window.skip(whole);
-        if head.sequence < self.next_sequence {
+        let is_late = head.sequence < self.next_sequence;
+        if read.is_ok() && !is_late {
+            self.holding.keep();
+        } else {
+            self.holding.take_back();
+        }
+        if is_late {
             // A block of before, or of another file: given out twice, its records would be told as having happened twice.
             let why = format!("its number comes after block {}", self.next_sequence.saturating_sub(1));
             self.damaged(Damaged { at, block: Some(head.sequence), records: Some(head.records), why });

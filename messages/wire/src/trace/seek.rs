@@ -53,7 +53,9 @@ fn read(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<Vec<Ent
 }
 
 /// Earliest time of all records, `CLOCK_BOOTTIME` nanoseconds, by the heads of the blocks alone; `u64::MAX` where there is none, `None` where
-/// the heads do not tell it all the way: where one is damaged, or the file ends early. The place in `file` is its first byte then.
+/// a head is damaged, behind which a reader seeks the next one. The place in `file` is its first byte then.
+///
+/// A file that ends early, behind a block or inside one, has no record beyond what its heads tell.
 ///
 /// # Errors
 /// What gives the bytes failed.
@@ -66,7 +68,8 @@ pub fn first_ns(file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
         if bytes.first_chunk::<TRAILER>().and_then(Trailer::read).is_some() {
             break Some(first);
         }
-        let Some(Ok(head)) = bytes.first_chunk().map(BlockHead::read) else { break None };
+        let Some(head) = bytes.first_chunk() else { break Some(first) };
+        let Ok(head) = BlockHead::read(head) else { break None };
         if head.kind == BlockKind::Records {
             first = first.min(head.first_ns);
         }

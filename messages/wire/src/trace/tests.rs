@@ -260,6 +260,14 @@ fn unit_trace_that_is_cut_says_how_much_is_missing() {
         said.contains(&format!("{} of {need} bytes are missing", need - have)) && said.contains("of 50 records"),
         "{said}"
     );
+    // The heads that are there tell when its records begin all the same.
+    let first_ns = |bytes: &[u8]| seek::first_ns(&mut Cursor::new(bytes)).expect("bytes");
+    for ends in [bytes.len(), last, last + 9, last + frame::BLOCK_HEAD, last + frame::BLOCK_HEAD + 3] {
+        assert_eq!(first_ns(&bytes[..ends]), Some(index[2].first_ns), "{ends} of {}", bytes.len());
+    }
+    let mut damaged = bytes.clone();
+    damaged[last] ^= 1;
+    assert_eq!(first_ns(&damaged), None);
 }
 
 #[test]

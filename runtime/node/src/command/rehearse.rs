@@ -53,6 +53,9 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
     let report = rehearsal.report();
     complaints
         .extend(report.refused.iter().map(|(workload, why)| format!("{workload}: its policy does not compile: {why}")));
+    if report.more_refused > 0 {
+        complaints.push(format!("policies of workloads do not compile {} times more", report.more_refused));
+    }
     complaints
         .extend(report.unknown_workloads.iter().map(|name| format!("no workload of the traces is called {name}")));
     complaints.iter().for_each(|said| complain(said));
@@ -65,7 +68,7 @@ pub fn run(arguments: &RehearseArguments) -> Outcome {
         complain(&format!("{error:#}"));
         return Ok(ExitCode::from(2));
     }
-    let is_refused = !report.refused.is_empty() || !report.unknown_workloads.is_empty();
+    let is_refused = report.has_refused() || !report.unknown_workloads.is_empty();
     Ok(match (unreadable || is_refused, report.denials()) {
         (true, _) => ExitCode::from(2),
         (false, 0) if report.is_complete() => ExitCode::SUCCESS,

@@ -156,7 +156,10 @@ impl Log {
             "Process" if self.failed() != 0 => Err("of an execution that failed".into()),
             "Process" => {
                 let executable = self.resource.split_whitespace().next().unwrap_or_default();
-                let argument_count = arguments.iter().filter(|byte| **byte == 0).count();
+                // One word shows no execution without a script, as the one argument of a program does: it is what was asked for, and not
+                // what an interpreter was given in its place.
+                let words = arguments.iter().filter(|byte| **byte == 0).count();
+                let argument_count = if words == 1 { 0 } else { words };
                 Ok(Body::Exec(Exec {
                     path: path(executable.as_bytes(), false),
                     cwd: path(self.cwd.as_bytes(), false),

@@ -1,11 +1,12 @@
 //! KubeArmor's logs as a trace.
 //!
 //! Invariant: nothing is made up: what a log does not tell is left empty in the record, and what all of them together lack is said
-//! ([`Imported::lacks`]). A line that is no log, or of an operation that no record stands for, is counted and named by number.
+//! ([`Imported::lacks`]). A line that is no log, or of an operation that no record stands for, is counted and named by number; what of these
+//! may have told of an act is in the trace as lost.
 //!
 //! What KubeArmor was told to see, its logs do not tell: of each workload a class of acts counts as seen from the first log of it on (an alert is
 //! none: a policy makes it, whatever is to be seen). Processes never do, for tracing is of them and is not in the logs; executions are known by
-//! the records of them.
+//! the records of them, among which those of alerts are told apart by their producer ([`OF_POLICIES`]).
 //!
 //! A process is its host process id, for logs tell no start: one id that is used again is taken for the same process.
 
@@ -21,10 +22,10 @@ use std::{
 
 use palisade_domain::{Slot, Visibility, VisibilityClass};
 use palisade_kernel_abi::record::{Body, Header as RecordHeader, Phase, VERSION};
-use palisade_wire::trace::{Fact, Header, Process, What};
+use palisade_wire::trace::{Fact, Header, Loss, Process, What};
 
 use self::log::{Log, wrapped};
-use super::{IMPORTED, ImportError, Imported, writing::Writing};
+use super::{IMPORTED, ImportError, Imported, OF_POLICIES, writing::Writing};
 
 /// Longest line that is read, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -62,7 +63,7 @@ pub fn import<W: Write>(mut from: impl BufRead, to: W) -> Result<(W, Imported), 
         }
         if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") {
             skip_line(&mut from)?;
-            importing.skip(number, "it is longer than a mebibyte");
+            importing.lose(number, "it is longer than a mebibyte");
         } else if !line.trim_ascii().is_empty() {
             importing.line(number, &line)?;
         }
@@ -98,6 +99,10 @@ struct Importing<W: Write> {
     alerts: u64,
     /// Results whose words are none of the known errors.
     unnamed_results: u64,
+    /// Lines of which it is not known what they told, and acts that there was no room for.
+    losses: u64,
+    /// Boot time of the latest record.
+    last_ns: u64,
     done: Imported,
 }
 
@@ -113,6 +118,8 @@ impl<W: Write> Default for Importing<W> {
             acting: BTreeMap::new(),
             alerts: 0,
             unnamed_results: 0,
+            losses: 0,
+            last_ns: BEGIN_NS,
             done: Imported::default(),
         }
     }
@@ -123,13 +130,19 @@ impl<W: Write> Importing<W> {
         self.done.skip_at(&format!("line {number}"), why);
     }
 
+    /// The same of a line that may have told of an act: the trace says that it lacks it.
+    fn lose(&mut self, number: u64, why: &str) {
+        self.losses += 1;
+        self.skip(number, why);
+    }
+
     fn line(&mut self, number: u64, line: &[u8]) -> Result<(), ImportError> {
         let Ok(log) = serde_json::from_slice::<Log>(line) else {
-            self.skip(number, "it is no JSON object of a log");
+            self.lose(number, "it is no JSON object of a log");
             return Ok(());
         };
         if log.timestamp == 0 || log.operation.is_empty() {
-            self.skip(number, "it has no Timestamp or no Operation");
+            self.lose(number, "it has no Timestamp or no Operation");
             return Ok(());
         }
         let arguments = log.arguments();
@@ -150,13 +163,15 @@ impl<W: Write> Importing<W> {
             self.begin(log)?;
         }
         let Some(slot) = self.slot(log)? else {
-            self.skip(number, "of more containers than are told apart");
+            self.lose(number, "of more containers than are told apart");
             return Ok(());
         };
         self.sees(slot, log)?;
         self.acting(log)?;
         let boot_ns = log.unix_ns().saturating_sub(self.offset);
+        self.last_ns = self.last_ns.max(boot_ns);
         let header = RecordHeader {
+            producer: if log.policy_name.is_empty() { 0 } else { OF_POLICIES },
             slot: slot.0,
             boot_ns,
             tgid: wrapped(log.host_pid),
@@ -170,7 +185,7 @@ impl<W: Write> Importing<W> {
             if writing.record(header, body)? {
                 self.done.records += 1;
             } else {
-                self.skip(number, "longer than a record");
+                self.lose(number, "longer than a record");
             }
         }
         Ok(())
@@ -264,7 +279,7 @@ impl<W: Write> Importing<W> {
     }
 
     fn end(mut self) -> Result<(W, Imported), ImportError> {
-        let Some(writing) = self.writing else {
+        let Some(mut writing) = self.writing else {
             let named = self.done.named.join("; ");
             return Err(ImportError::NoLog(if named.is_empty() { "it has no line".into() } else { named }));
         };
@@ -276,6 +291,10 @@ impl<W: Write> Importing<W> {
         if self.unnamed_results > 0 {
             let results = format!("{} results that have no number: they are told as EACCES", self.unnamed_results);
             self.done.lacks.push(results);
+        }
+        if self.losses > 0 {
+            let loss = Loss { malformed: self.losses, ..Loss::default() };
+            writing.facts(&[Fact { boot_ns: self.last_ns, what: What::Loss(loss) }])?;
         }
         Ok((writing.finish()?, self.done))
     }

@@ -75,6 +75,30 @@ fn records(trace: &[u8], mut each: impl FnMut(&Record<'_>)) {
     }
 }
 
+/// What a trace says to be damaged.
+fn lost(trace: &[u8]) -> Vec<u64> {
+    let mut reader = TraceReader::open(trace).expect("a trace");
+    let parts = std::iter::from_fn(|| reader.next_part().expect("bytes"));
+    let facts = parts.filter_map(|part| if let Part::Facts(facts) = part { Some(facts) } else { None });
+    let losses = facts.flatten().filter_map(|fact| match fact.what {
+        What::Loss(loss) => Some(loss.malformed),
+        _ => None,
+    });
+    losses.collect()
+}
+
+#[test]
+fn unit_import_says_in_the_trace_how_many_lines_may_have_told_of_more() {
+    assert_eq!(lost(&import(LOGS.as_bytes(), Vec::new()).expect("imported").0), [1], "what is no JSON");
+    let good = LOGS.lines().next().expect("a log");
+    let long = "x".repeat(2 << 20);
+    let logs = format!("{good}\n{long}\n{{}}\n{{\"Timestamp\":1\n");
+    assert_eq!(lost(&import(logs.as_bytes(), Vec::new()).expect("imported").0), [3]);
+    assert_eq!(lost(&import(good.as_bytes(), Vec::new()).expect("imported").0), [0; 0]);
+    let other = import(OF_A_FILE.as_bytes(), Vec::new()).expect("imported");
+    assert_eq!((lost(&other.0), other.1.skipped), (vec![], 3), "what no record stands for is read and said");
+}
+
 /// As a node writes them into its own file: other names of the same fields, of a host and of a container.
 const OF_A_FILE: &str = r#"{"timestamp":1731000000,"updatedTime":"2024-11-07T17:20:00.250000Z","clusterName":"default","hostName":"node-1","containerID":"abc","namespaceName":"shop","podName":"web-0","labels":"app=web","hostPPid":100,"hostPid":200,"ppid":1,"pid":20,"uid":-2,"type":"ContainerLog","source":"/bin/sh","operation":"Process","resource":"/bin/ls -l","cwd":"/srv/","data":"syscall=SYS_EXECVE","result":"Passed","atags":null}
 {"timestamp":1731000001,"hostName":"node-1","hostPid":9,"uid":0,"type":"HostLog","source":"/usr/bin/rm x","operation":"File","resource":"/root/x","data":"syscall=SYS_UNLINKAT flags=","result":"Operation not permitted"}

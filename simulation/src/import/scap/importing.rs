@@ -7,7 +7,7 @@ use palisade_kernel_abi::record::{Body, FileChange, Header as RecordHeader, Netw
 use palisade_wire::trace::{Fact, Header, Loss, Process as Listed, What};
 
 use super::{
-    OLDER_EVENTS, blocks,
+    DAMAGED, OLDER_EVENTS, blocks,
     calls::{Act, Calls, Outcome},
     event::{self, Event, kind},
     event_of,
@@ -51,8 +51,10 @@ pub struct Importing<W: Write> {
     pub(super) older_lists: u64,
     /// Times that the capturing program was too slow and began to leave events out.
     pub(super) drops: u64,
-    /// Blocks and entries that are damaged.
+    /// Blocks, entries and events that are damaged, and events that are longer than a record.
     pub(super) damages: u64,
+    /// Where the block that is being read begins.
+    at: u64,
     /// It leaves out events now.
     dropping: bool,
     /// Of these times, how many are told, and when they were.
@@ -80,6 +82,7 @@ impl<W: Write> Importing<W> {
             older_lists: 0,
             drops: 0,
             damages: 0,
+            at: 0,
             dropping: false,
             told_drops: 0,
             told_ns: 0,
@@ -90,23 +93,23 @@ impl<W: Write> Importing<W> {
 
     /// The block that begins at byte `at` of the uncompressed file.
     pub fn block(&mut self, at: u64, kind: u32, content: &[u8]) -> Result<(), ImportError> {
-        let place = || format!("byte {at}");
+        self.at = at;
         if let Some(event) = event_of(kind, content) {
             match event {
                 Some(event) => self.event(&event)?,
-                None => self.damaged(&place(), "a damaged event"),
+                None => self.damaged("a damaged event"),
             }
         } else if kind == start::MACHINE {
             match Machine::read(content) {
                 Some(machine) if self.writing.is_none() => self.machine = machine,
                 Some(_) => {}
-                None => self.damaged(&place(), "a damaged description of the machine"),
+                None => self.damaged("a damaged description of the machine"),
             }
         } else if kind == start::PROCESSES {
             for thread in start::processes(content) {
                 match thread {
                     Some(thread) => self.thread(&thread)?,
-                    None => self.damaged(&place(), "a damaged list of processes"),
+                    None => self.damaged("a damaged list of processes"),
                 }
             }
         } else if kind == start::DESCRIPTORS {
@@ -115,7 +118,7 @@ impl<W: Write> Importing<W> {
                     let pid = self.identity.pid(tid);
                     directories.iter().for_each(|(descriptor, name)| self.calls.is_open(pid, *descriptor, name));
                 }
-                None => self.damaged(&place(), "a damaged list of descriptors"),
+                None => self.damaged("a damaged list of descriptors"),
             }
         } else if OLDER_EVENTS.contains(&kind) {
             self.older_events += 1;
@@ -128,9 +131,10 @@ impl<W: Write> Importing<W> {
         Ok(())
     }
 
-    fn damaged(&mut self, place: &str, what: &str) {
+    /// What is lost of the block that is being read.
+    pub(super) fn damaged(&mut self, what: &str) {
         self.damages += 1;
-        self.done.skip_at(place, what);
+        self.done.skip_at(&format!("byte {}", self.at), what);
     }
 
     /// A thread that was there when the capture began, or, in one that was put together, when its part did.
@@ -273,6 +277,7 @@ impl<W: Write> Importing<W> {
                 }
             }
             Outcome::Followed => {}
+            Outcome::Skip(DAMAGED) => self.damaged(DAMAGED),
             Outcome::Skip(reason) => self.done.skip(reason),
             Outcome::Other => self.done.skip(&event::name(event.kind)),
         }
@@ -350,7 +355,7 @@ impl<W: Write> Importing<W> {
             if writing.record(header, body)? {
                 self.done.records += 1;
             } else {
-                self.done.skip("longer than a record");
+                self.damaged("longer than a record");
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ impl<W: Write> Importing<W> {
     /// The new process tells itself what there is to know of it: its parent's event has its number in the parent's own namespace only.
     pub(super) fn fork(&mut self, event: &Event<'_>, tid: u32) -> Result<(), ImportError> {
         let (Some(result), Some(pid), Some(parent_tid)) = (event.signed(0), event.pid(4), event.pid(5)) else {
-            self.done.skip(DAMAGED);
+            self.damaged(DAMAGED);
             return Ok(());
         };
         match result {
@@ -102,13 +102,17 @@ impl<W: Write> Importing<W> {
         let asked = self.calls.executed(tid, pid_of_thread, &process);
         match event.signed(0) {
             Some(0) => {}
-            result => {
-                self.done.skip(if result.is_some() { "executions that failed" } else { DAMAGED });
+            Some(_) => {
+                self.done.skip("executions that failed");
+                return Ok(());
+            }
+            None => {
+                self.damaged(DAMAGED);
                 return Ok(());
             }
         }
         let (Some(first), Some(others), Some(pid)) = (event.text(1), event.bytes(2), event.pid(4)) else {
-            self.done.skip(DAMAGED);
+            self.damaged(DAMAGED);
             return Ok(());
         };
         // Version by version: the file itself, what was asked for, and what the program is told that it is.
@@ -161,7 +165,7 @@ impl<W: Write> Importing<W> {
         }
         match event.result(0) {
             Some(status) => self.record(event, tid, pid, Body::Exit(Exit { status }))?,
-            None => self.done.skip(DAMAGED),
+            None => self.damaged(DAMAGED),
         }
         self.calls.ended(pid);
         self.identity.remove(pid);

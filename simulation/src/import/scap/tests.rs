@@ -132,6 +132,15 @@ fn unit_capture_that_tells_of_dropped_events_or_is_damaged_makes_a_trace_that_sa
 }
 
 #[test]
+fn unit_capture_with_events_that_lack_parameters_says_where_and_makes_a_trace_that_says_it_lost_them() {
+    let none = [kind::OPENAT, kind::EXECVE, kind::CLONE, kind::PROCESS_EXIT];
+    let short: Vec<u8> = none.into_iter().zip(5..).flat_map(|(kind, time)| event(time, 7, kind, &[])).collect();
+    let (trace, done) = imported(&[section(), short].concat()).expect("imported");
+    assert_eq!((lost(&trace), done.named.len()), (Some((0, 4)), 4));
+    assert_eq!(done.named[0], format!("byte 28: {DAMAGED}"));
+}
+
+#[test]
 fn unit_capture_with_blocks_of_unknown_and_older_types_counts_them() {
     let mut bytes = plain();
     bytes.extend(block(0x0bad_cafe, b"four"));
