@@ -162,7 +162,8 @@ fn body<'a>(line: &'a Line, cwd: Text<'a>, tty: u32) -> Body<'a> {
     let unread = Text { unreadable: true, ..Text::default() };
     match &line.subject {
         Subject::File { path, executes: true, .. } => {
-            // It judges the script and the interpreter, each by a line of its own.
+            // The hook is asked once, for the file that execve names: of an interpreter there is no line, and whether this file is a
+            // script the line does not say.
             let script = Script::Untold;
             Body::Exec(Exec { path: text(path), cwd, argument_bytes: unread, argument_count: 0, tty, script })
         }
