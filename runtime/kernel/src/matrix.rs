@@ -256,8 +256,10 @@ pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
 
 /// Corrects the matrix where the programs that kill could not be attached.
 pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
-    // By the same programs the host's acts are seen.
-    matrix.capabilities.insert(Capability::SendSignal, CapabilityState::Missing(format!("nothing kills: {reason}")));
+    // By the same programs the host's acts are seen, and uses of capabilities.
+    for capability in [Capability::SendSignal, Capability::CapabilityUse] {
+        matrix.capabilities.insert(capability, CapabilityState::Missing(format!("nothing kills: {reason}")));
+    }
     for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Kill) {
         let what = if *family == Family::Presets { PRESETS.as_slice() } else { &["ptrace"] };
         let gaps = what.iter().map(|what| gap(what, &format!("nothing kills: {reason}"))).collect();
@@ -371,6 +373,8 @@ pub(crate) fn of_host(
         Family::File if held.tier == Tier::Fanotify => {
             unseen("file", "without a BPF LSM the host's opens are seen by tracepoints alone, which are not there")
         }
+        // Profiles are of containers.
+        Family::Capabilities if held.tier == Tier::AppArmor => capabilities_seen(capabilities),
         Family::Network if held.tier == Tier::CgroupBpf => unseen("network", NO_CGROUP_OF_HOST),
         Family::Dns if held.tier == Tier::CgroupBpf => unseen("matchDNSQueries", NO_CGROUP_OF_HOST),
         _ => held.clone(),
@@ -427,13 +431,18 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
             gaps: vec![gap("containers without a profile of ours", reason), repeated],
         };
     }
+    capabilities_seen(capabilities)
+}
+
+/// What neither an LSM program nor a profile denies.
+pub(crate) fn capabilities_seen(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
     if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
         let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
         return unseen("denial", reason);
     }
     unseen(
         "capabilities",
-        "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.14)",
+        "only an LSM hook can deny, and nothing sees their use here: that takes the tracepoint cap_capable (Linux 6.14)",
     )
 }
 
@@ -739,6 +748,15 @@ mod tests {
         assert_eq!(of(&matrix, Family::Network), (Tier::Audit, vec!["network".to_owned()]));
         assert_eq!(of(&matrix, Family::Dns), (Tier::Audit, vec!["matchDNSQueries".to_owned()]));
         assert_eq!(of(&matrix, Family::Ptrace).0, Tier::Kill);
+        // Profiles deny uses of capabilities in containers; of the host's nothing is but seen.
+        let mut profiles = without_lsm();
+        profiles.capabilities.insert(Capability::AppArmor, CapabilityState::Available);
+        profiles.families = families(&profiles.capabilities);
+        assert_eq!(profiles.families[&Family::Capabilities].tier, Tier::AppArmor);
+        assert_eq!(of(&profiles, Family::Capabilities), (Tier::Audit, vec!["denial".to_owned()]));
+        without_kill(&mut profiles, "the verifier");
+        assert_eq!(of(&profiles, Family::Capabilities), (Tier::Audit, vec!["capabilities".to_owned()]));
+        assert_eq!(profiles.families[&Family::Capabilities].tier, Tier::AppArmor);
         let mut older = without_lsm();
         older.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing("test".to_owned()));
         assert_eq!(of(&older, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
