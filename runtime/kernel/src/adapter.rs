@@ -30,7 +30,7 @@ use crate::{
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
-    kill::{self, KillDuty},
+    kill::{self, Attached, KillDuty, KillError},
     layout::{self, Counter, PolicyNumber},
     matrix,
     objects::{self, ObjectError, Refusal},
@@ -481,13 +481,22 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
         audits_host_execs,
         host_mnt_ns: programs::host_mount_namespace(),
     };
-    if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
-        tracing::warn!(?error, "nothing is killed for what cannot be denied");
-        matrix::without_kill(matrix, &error.to_string());
-        // Neither may what an earlier version attached, nor half of what this one has.
-        if let Err(error) = kill::detach(pin_root) {
-            tracing::warn!(?error, "programs that kill stay attached");
+    match kill::attach(palisade_bpf::KILL, pin_root, duty) {
+        Ok(Attached { without_host_execs: None }) => {}
+        Ok(Attached { without_host_execs: Some(error) }) => {
+            tracing::warn!(?error, "the host's executions are not seen");
+            matrix::without_host_execs(matrix, &error.to_string());
         }
+        Err(error) => without_kill(pin_root, matrix, &error),
+    }
+}
+
+fn without_kill(pin_root: &Path, matrix: &mut KernelMatrix, error: &KillError) {
+    tracing::warn!(?error, "nothing is killed for what cannot be denied");
+    matrix::without_kill(matrix, &error.to_string());
+    // Neither may what an earlier version attached, nor half of what this one has.
+    if let Err(error) = kill::detach(pin_root) {
+        tracing::warn!(?error, "programs that kill stay attached");
     }
 }
 

@@ -275,6 +275,11 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     }
 }
 
+/// Corrects the matrix where the programs that see the host's executions were refused; [`of_host`] says it.
+pub fn without_host_execs(matrix: &mut KernelMatrix, reason: &str) {
+    matrix.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing(reason.to_owned()));
+}
+
 /// Whether processes can be killed for what is not denied.
 pub fn kills(capabilities: &BTreeMap<Capability, CapabilityState>) -> bool {
     has(capabilities, Capability::SendSignal) && has(capabilities, Capability::BtfTracepoints)
@@ -366,10 +371,13 @@ pub(crate) fn of_host(
             "allowedArgs",
             "without a BPF LSM the host's executions are judged before their arguments can be read",
         )]),
-        Family::Process if held.tier == Tier::Fanotify => unseen(
-            "process",
-            "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)",
-        ),
+        Family::Process if held.tier == Tier::Fanotify => {
+            let reason = "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)";
+            match capabilities.get(&Capability::PrepareExec) {
+                Some(CapabilityState::Missing(refusal)) => unseen("process", &format!("{reason}: {refusal}")),
+                _ => unseen("process", reason),
+            }
+        }
         Family::File if held.tier == Tier::Fanotify => {
             unseen("file", "without a BPF LSM the host's opens are seen by tracepoints alone, which are not there")
         }
@@ -761,6 +769,14 @@ mod tests {
         older.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing("test".to_owned()));
         assert_eq!(of(&older, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
         assert_eq!(of(&older, Family::File).1[0], "denial");
+        // What sees the host's executions alone takes nothing from containers.
+        let mut refused = without_lsm();
+        without_host_execs(&mut refused, "refused by a test");
+        assert_eq!(refused.families, without_lsm().families);
+        let process = families_of_host(&refused).remove(&Family::Process).expect("of every family");
+        assert_eq!((process.tier, process.gaps[0].what.as_str()), (Tier::Audit, "process"));
+        assert!(process.gaps[0].reason.contains("refused by a test"));
+        assert_eq!(of(&refused, Family::File), of(&without_lsm(), Family::File));
         let mut blind = without_lsm();
         without_kill(&mut blind, "the verifier");
         assert_eq!(of(&blind, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
