@@ -122,7 +122,7 @@ pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<Atta
     std::fs::create_dir_all(&pins).map_err(|source| KillError::File { path: pins.clone(), source })?;
     let btf = Btf::from_sys_fs()?;
     let fanotify = u32::from(duty.fanotify_judges);
-    let file_release = programs::kernel_symbol("____fput").unwrap_or(0);
+    let file_release = programs::file_release().unwrap_or(0);
     let mut object = EbpfLoader::new()
         .btf(Some(&btf))
         .allow_unsupported_maps()

@@ -22,7 +22,7 @@ use crate::{
     apparmor::AppArmor,
     fanotify,
     objects::{Refusal, chain, explain},
-    pseudo_fs, sys,
+    programs, pseudo_fs, sys,
 };
 
 /// Tries everything. Needs root; leaves nothing behind.
@@ -38,6 +38,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
     note(Capability::AppArmor, AppArmor::open().map(drop));
+    note(Capability::KernelSymbols, programs::file_release().map(drop));
     let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
     note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));
     note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint", RARE)));
@@ -367,10 +368,15 @@ pub(crate) fn of_host(
             ),
             gap("opens by io_uring, and those that fail", "they are no system calls, or nothing was opened"),
         ]),
-        Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => seen_of_host(vec![gap(
-            "allowedArgs",
-            "without a BPF LSM the host's executions are judged before their arguments can be read",
-        )]),
+        Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => {
+            let reason = "without a BPF LSM the host's executions are judged before their arguments can be read";
+            let mut gaps = vec![gap("allowedArgs", reason)];
+            if !has(capabilities, Capability::KernelSymbols) {
+                let reason = "only interpreters are judged: scripts are found by the address of a function, which the kernel does not show here (kernel.kptr_restrict, CAP_SYSLOG)";
+                gaps.push(gap("scripts", reason));
+            }
+            seen_of_host(gaps)
+        }
         Family::Process if held.tier == Tier::Fanotify => {
             let reason = "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)";
             match capabilities.get(&Capability::PrepareExec) {
@@ -635,6 +641,7 @@ mod tests {
             Capability::TaskStorage,
             Capability::KernelBtf,
             Capability::UnifiedCgroups,
+            Capability::KernelSymbols,
         ];
         let capabilities = BTreeMap::from(all.map(|capability| (capability, CapabilityState::Available)));
         KernelMatrix { families: families(&capabilities), capabilities, ..KernelMatrix::default() }
@@ -769,6 +776,10 @@ mod tests {
         older.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing("test".to_owned()));
         assert_eq!(of(&older, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
         assert_eq!(of(&older, Family::File).1[0], "denial");
+        let mut hidden = without_lsm();
+        assert!(!of(&hidden, Family::Process).1.contains(&"scripts".to_owned()));
+        hidden.capabilities.insert(Capability::KernelSymbols, CapabilityState::Missing("kptr_restrict".to_owned()));
+        assert!(of(&hidden, Family::Process).1.contains(&"scripts".to_owned()), "they go unseen");
         // What sees the host's executions alone takes nothing from containers.
         let mut refused = without_lsm();
         without_host_execs(&mut refused, "refused by a test");
