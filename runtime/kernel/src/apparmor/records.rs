@@ -118,7 +118,7 @@ impl AppArmorRecords {
     }
 
     fn write(&mut self, line: &Line, batch: &mut RecordBatch) {
-        // Of a container that was released, or of another node's.
+        // Of a container that was released long ago, or of another node's.
         let Some(held) = self.profiles.find(&line.profile) else { return };
         let doer = Doer { slot: held.slot.0, cgroup: held.cgroup, tid: line.pid, phase: record::Phase::Workload };
         let (mut exe, mut cwd) = ([0; STRING_MAX], [0; STRING_MAX]);
