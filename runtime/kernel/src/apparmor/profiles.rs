@@ -32,9 +32,10 @@ const TOLD: [Family; 1] = [Family::Capability];
 const SHARE: Share<'static> = Share { held: &HELD, told: &TOLD };
 /// Blobs whose lowering is kept: a change of a policy set makes hardly more different ones that many containers share.
 const RECENT: usize = 16;
-/// Containers that ended of which lines may still come, and for how long: what is denied to one at its end is read after its release.
+/// Containers that ended of which lines may still come, and for how long: what is denied to one at its end is read after its release. Less than
+/// a slot rests before another workload has it.
 const ENDED: usize = 64;
-const ENDED_FOR: Duration = Duration::from_secs(10);
+const ENDED_FOR: Duration = Duration::from_secs(5);
 /// What is known of one container.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
