@@ -40,7 +40,13 @@ pub(crate) fn with_profile(
         }
         (Family::File, Some(Binding::Bound(weakened))) if held.tier == Tier::Fanotify => {
             let by_all = !weakened.iter().any(|weak| {
-                matches!(weak, Weakened::Source(blob::Family::File) | Weakened::Terminal(blob::Family::File))
+                matches!(
+                    weak,
+                    // Those of a change that is only audited nobody tells.
+                    Weakened::Source(blob::Family::File)
+                        | Weakened::Terminal(blob::Family::File)
+                        | Weakened::Audit(blob::Family::File)
+                )
             });
             let is_held = |gap: &Gap| by_all && fanotify::HELD_BY_A_PROFILE.contains(&gap.what.as_str());
             HeldFamily { tier: held.tier, gaps: held.gaps.into_iter().filter(|gap| !is_held(gap)).collect() }
@@ -88,6 +94,10 @@ mod tests {
             Weakened::Source(blob::Family::Capability),
         ]));
         assert!(of(Family::File, &weaker).1.contains(&"readOnly".to_owned()), "for some executables only");
+        let audited = Binding::Bound(BTreeSet::from([Weakened::Audit(blob::Family::File)]));
+        assert_eq!(of(Family::File, &audited).1, of(Family::File, &unbound).1, "nobody tells of changes");
+        let executions = Binding::Bound(BTreeSet::from([Weakened::Audit(blob::Family::Process)]));
+        assert_eq!(of(Family::File, &executions), of(Family::File, &bound), "they are another family's");
         assert!(of(Family::Capabilities, &weaker).1.contains(&"fromSource".to_owned()));
     }
 }

@@ -294,6 +294,10 @@ impl Profiles {
 
 #[cfg(test)]
 mod tests {
+    use palisade_domain::{Action, PolicyKind, PolicyRef, Posture};
+    use palisade_policy::ir::{Matcher, PathMatch, PathRule, Postures, Rule, WorkloadRules};
+    use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+
     use super::*;
 
     fn held() -> Held {
@@ -339,6 +343,34 @@ mod tests {
         assert_eq!(held.bound(), Binding::Bound(weakened));
         held.binding = Binding::Unbound("another profile".to_owned());
         assert_eq!(held.bound(), Binding::Unbound("another profile".to_owned()));
+    }
+
+    fn blob_of(action: Action, matcher: Matcher) -> Arc<Blob> {
+        let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "default".into(), name: "test".into() };
+        let rule = Rule {
+            policy: Arc::new(policy),
+            place: "test".into(),
+            matcher,
+            sources: BTreeSet::default(),
+            source_directories: BTreeSet::default(),
+            action,
+            severity: None,
+            tags: Vec::new(),
+            message: None,
+        };
+        let postures = Postures { file: Posture::Audit, network: Posture::Audit, capabilities: Posture::Audit };
+        let rules = WorkloadRules { rules: vec![Arc::new(rule)], postures, ..WorkloadRules::default() };
+        compile(&rules, &AutomatonLimits::default(), &mut || false).unwrap().blob
+    }
+
+    #[test]
+    fn unit_profile_says_that_it_tells_no_audits_of_files() {
+        let weakened = |action| {
+            let file = Matcher::File(PathRule::of(PathMatch::Exact("/etc/shadow".into())));
+            Lowered::of(&blob_of(action, file), SHARE).unwrap().named(&ProfileName::of_container("c").unwrap()).weakened
+        };
+        assert_eq!(weakened(Action::Audit), BTreeSet::from([Weakened::Audit(Family::File)]));
+        assert_eq!(weakened(Action::Block), BTreeSet::new());
     }
 
     #[test]
