@@ -16,7 +16,8 @@
  *            seen too late, and by too many ways.
  *   capability  is not killed for: whoever has one uses it in passing, and what was to be prevented has been done when the
  *            process dies. Its use is reported, where the kernel tells of it (cap_capable, Linux 6.14); questions in passing, which
- *            an LSM hook can tell, are reported too, but for those about memory that every mmap(2) asks.
+ *            an LSM hook can tell, are reported too, but for those about memory that every mmap(2) asks. Where a container's AppArmor
+ *            profile denies them, nothing is reported of it here.
  *   open     is not killed for: a kill after a write-open has truncated is no protection. What fanotify, which is not told
  *            how a file is opened, has to let pass is reported as unenforceable.
  *   host     executions, before the new image is set up, and opens are reported where fanotify holds those of containers: it never
@@ -493,7 +494,7 @@ static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 ca
 	return 0;
 }
 
-/* Of the task itself and by its own credentials, like in lsm.bpf.c. */
+/* Of the task itself and by its own credentials, like in lsm.bpf.c. What AppArmor denies comes after this, and is told by it. */
 SEC("tp_btf/cap_capable")
 int BPF_PROG(audit_capability, const struct cred *credentials, struct user_namespace *target,
 	     const struct user_namespace *owner, int capability, int result)
@@ -502,7 +503,7 @@ int BPF_PROG(audit_capability, const struct cred *credentials, struct user_names
 	struct pal_subject subject;
 
 	if (result || !pal_is_own(task, (__u64)credentials) || !pal_is_judged(&subject, PAL_FAMILY_CAPABILITY) ||
-	    (capability == PAL_CAP_SYS_ADMIN && pal_accounts_memory()))
+	    subject.flags & PAL_SLOT_BOUND_BY_PROFILE || (capability == PAL_CAP_SYS_ADMIN && pal_accounts_memory()))
 		return 0;
 	return pal_audit_capability(&subject, capability);
 }

@@ -63,7 +63,7 @@ run_ring() {
     tail -n +1 -f --pid="$ring_pid" --sleep-interval=0.2 "$log" &
     wait "$ring_pid" || status=$?
     ring_pid=
-    wait $!
+    wait $! || true
     conclude "$ring" "$log" "$status" $((SECONDS - started))
     rm -f "$log"
 }
@@ -87,15 +87,15 @@ run_beside() {
     done
 }
 
-# Waits for them, shows what each printed, and adds its counts to the totals.
+# Waits for them, shows what each printed, and adds its counts to the totals. One that has no status did not come to its end.
 end_beside() {
     local ring status seconds
     [ -z "$beside_pid" ] || wait "$beside_pid" || true
     beside_pid=
     for ring in ${beside[@]+"${beside[@]}"}; do
         printf '\n==== ring %s (ran beside others, at most %d s)\n' "$ring" "${BUDGET[$ring]}"
-        cat "$logs/$ring.$$.log"
-        read -r status seconds <"$logs/$ring.$$.status"
+        cat "$logs/$ring.$$.log" 2>/dev/null || : >"$logs/$ring.$$.log"
+        read -r status seconds 2>/dev/null <"$logs/$ring.$$.status" || status=1 seconds=0
         conclude "$ring" "$logs/$ring.$$.log" "$status" "$seconds"
         rm -f "$logs/$ring.$$".{log,status}
     done

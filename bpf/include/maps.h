@@ -36,6 +36,7 @@
 /* pal_slot.flags */
 #define PAL_SLOT_MOUNTS_LEARNT 1u /* crossings are checked against the mount table */
 #define PAL_SLOT_FAIL_BLOCK 2u    /* what cannot be named is denied, otherwise audited */
+#define PAL_SLOT_BOUND_BY_PROFILE 4u /* an AppArmor profile denies and tells uses of capabilities */
 
 struct pal_slot {
 	__u64 installed;   /* generation << 32 | policy: one word, stored at once by user space through its mapping */

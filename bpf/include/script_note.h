@@ -10,7 +10,9 @@
  *
  * The map is not pinned: a note must not outlive the programs that keep it true.
  *
- * Without the hook, without the symbol and with io_uring the record has the caller's own words (record.h), and says so.
+ * Without the hook, without the symbol and with io_uring the record has the caller's own words (record.h), and says so. So it has of a
+ * file whose descriptor binfmt_misc gives to the interpreter (its flags O and C): such a file is not let go, and `bprm` has parted with
+ * it by then.
  */
 #ifndef PALISADE_SCRIPT_NOTE_H
 #define PALISADE_SCRIPT_NOTE_H
@@ -47,8 +49,6 @@ static __always_inline bool pal_is_noted(const struct pal_script *noted, struct 
 
 	if (!noted || !noted->execution || noted->execution != (__u64)bprm)
 		return false;
-	if (noted->file == (__u64)bprm->executable)
-		return true;
 	return !bpf_probe_read_kernel(&work, sizeof(work), (void *)noted->file + pal_work_of_file()) &&
 	       pal_is_let_go(noted->file, &work);
 }

@@ -22,6 +22,8 @@ pub enum Weakened {
     Protocol,
     /// The executable of a traced process: only its profile's name is known.
     Target,
+    /// What is only audited: the profile was not asked to tell of it.
+    Audit(Family),
 }
 
 /// Decisions of a blob, each worked out once.
@@ -52,6 +54,9 @@ impl<'a> Decided<'a> {
             return *effect;
         }
         let effect = self.mildest(family, accepts, seen);
+        if effect == Effect::Audit && !self.tells(family) {
+            self.weakened.insert(Weakened::Audit(family));
+        }
         self.known.insert(key, effect);
         effect
     }

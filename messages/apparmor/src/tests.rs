@@ -171,5 +171,9 @@ fn unit_line_that_is_not_ours_or_does_not_read_is_no_act() {
     assert_eq!(refused(&OPEN.replace("pid=77", "pid=x")), LineError::Field("pid"));
     assert_eq!(refused(&OPEN.replace("\"/etc/secret\"", "2F6")), LineError::Field("name"));
     assert_eq!(refused(&OPEN.replace(" fsuid=0 ouid=0", "")), LineError::Unknown("open".into()));
+    // A workload writes `changeprofile unconfined` to its own attr/current as often as it likes.
+    let leaves = "audit(1): apparmor=\"DENIED\" operation=\"change_profile\" class=\"file\" info=\"label not found\" error=-13 \
+        profile=\"palisade-c1\" name=\"unconfined\" pid=7 comm=\"sh\" requested_mask=\"\" denied_mask=\"\" target=\"unconfined\"";
+    assert_eq!(refused(leaves), LineError::Unknown("change_profile".into()));
     assert_eq!(refused(&format!("{OPEN}{}", "x".repeat(20_000))), LineError::TooLong(OPEN.len() + 20_000));
 }

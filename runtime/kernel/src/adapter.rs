@@ -26,11 +26,11 @@ use palisade_world::{
 };
 
 use crate::{
-    apparmor::{Profiles, with_profile},
+    apparmor::{Binding, Profiles, with_profile},
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
-    kill::{self, KillDuty},
+    kill::{self, Attached, KillDuty, KillError},
     layout::{self, Counter, PolicyNumber},
     matrix,
     objects::{self, ObjectError, Refusal},
@@ -336,6 +336,15 @@ impl KernelAdapter {
         }
     }
 
+    /// What a profile denies or tells of, programs do not tell of a second time.
+    fn mark_profile(&self, slot: Slot) {
+        let Some(programs) = &self.programs else { return };
+        let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
+        let bound = matches!(binding, Some(Binding::Awaited | Binding::Bound(_)));
+        let set = if bound { layout::SLOT_BOUND_BY_PROFILE } else { 0 };
+        programs.slots.set_flags(slot, set, layout::SLOT_BOUND_BY_PROFILE);
+    }
+
     fn fail_flag(&self) -> u32 {
         match self.config.fail_mode {
             FailMode::Refuse => layout::SLOT_FAIL_BLOCK,
@@ -361,6 +370,7 @@ impl KernelAdapter {
         if let Some(profiles) = &self.profiles {
             profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
         }
+        self.mark_profile(slot);
         let Some(responder) = &self.responder else { return Ok(Vec::new()) };
         if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
             && has_nameless_members(&below(unified, path))
@@ -455,7 +465,9 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
         (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
         (tier(Family::Presets) == Some(Tier::Kill), blob::Family::Preset),
         (
-            tier(Family::Capabilities) == Some(Tier::Audit) && matrix.has(Capability::CapabilityUse),
+            // Of whom no profile binds, where AppArmor denies.
+            matches!(tier(Family::Capabilities), Some(Tier::Audit | Tier::AppArmor))
+                && matrix.has(Capability::CapabilityUse),
             blob::Family::Capability,
         ),
     ];
@@ -469,13 +481,22 @@ fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
         audits_host_execs,
         host_mnt_ns: programs::host_mount_namespace(),
     };
-    if let Err(error) = kill::attach(palisade_bpf::KILL, pin_root, duty) {
-        tracing::warn!(?error, "nothing is killed for what cannot be denied");
-        matrix::without_kill(matrix, &error.to_string());
-        // Neither may what an earlier version attached, nor half of what this one has.
-        if let Err(error) = kill::detach(pin_root) {
-            tracing::warn!(?error, "programs that kill stay attached");
+    match kill::attach(palisade_bpf::KILL, pin_root, duty) {
+        Ok(Attached { without_host_execs: None }) => {}
+        Ok(Attached { without_host_execs: Some(error) }) => {
+            tracing::warn!(?error, "the host's executions are not seen");
+            matrix::without_host_execs(matrix, &error.to_string());
         }
+        Err(error) => without_kill(pin_root, matrix, &error),
+    }
+}
+
+fn without_kill(pin_root: &Path, matrix: &mut KernelMatrix, error: &KillError) {
+    tracing::warn!(?error, "nothing is killed for what cannot be denied");
+    matrix::without_kill(matrix, &error.to_string());
+    // Neither may what an earlier version attached, nor half of what this one has.
+    if let Err(error) = kill::detach(pin_root) {
+        tracing::warn!(?error, "programs that kill stay attached");
     }
 }
 
@@ -580,6 +601,7 @@ impl Enforcement for KernelAdapter {
         if let Some(profiles) = &self.profiles {
             profiles.learn(slot, pid);
         }
+        self.mark_profile(slot);
         // Released meanwhile: what was learnt goes with the slot's next release.
         let member = state.members.get_mut(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
         member.held_mounts = held;
@@ -636,6 +658,7 @@ impl Enforcement for KernelAdapter {
             self.programs.iter().for_each(|programs| programs.pool.release(number));
             return Err(refuse(slot, "attach the audit of system calls", reason));
         }
+        self.mark_profile(slot);
         if let Some(programs) = &self.programs {
             let (_, before) = programs.slots.installed(slot);
             programs.slots.install(slot, generation, number);
@@ -646,7 +669,9 @@ impl Enforcement for KernelAdapter {
         let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = held_of(slot, family, &self.matrix, &member.gaps) {
-                installed.families.insert(family, with_profile(family, held, binding.as_ref()));
+                installed
+                    .families
+                    .insert(family, with_profile(family, held, binding.as_ref(), &self.matrix.capabilities));
             }
         }
         Ok(installed)

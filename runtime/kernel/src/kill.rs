@@ -47,8 +47,6 @@ impl KillDuty<'_> {
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
             (self.has(Family::Preset) && self.prepare_exec, ("kill_entering", "sched_prepare_exec")),
-            (self.audits_host_execs && self.prepare_exec, ("audit_host_script", "sched_prepare_exec")),
-            (self.audits_host_execs && self.prepare_exec, ("audit_host_exec", "sched_prepare_exec")),
             (self.has(Family::Capability), ("audit_capability", "cap_capable")),
             (
                 [Family::File, Family::Socket, Family::Ptrace, Family::Preset]
@@ -60,6 +58,20 @@ impl KillDuty<'_> {
         .into_iter()
         .filter_map(|(needed, program)| needed.then_some(program))
     }
+
+    /// The same of those that only see: no other family is let go for them.
+    fn host_programs(self) -> &'static [(&'static str, &'static str)] {
+        const PROGRAMS: &[(&str, &str)] =
+            &[("audit_host_script", "sched_prepare_exec"), ("audit_host_exec", "sched_prepare_exec")];
+        if self.audits_host_execs && self.prepare_exec { PROGRAMS } else { &[] }
+    }
+}
+
+/// What is attached.
+#[derive(Debug)]
+pub struct Attached {
+    /// Why the host's executions are not seen, although they were to be: of what kills, all is attached.
+    pub without_host_execs: Option<KillError>,
 }
 
 /// Why the tier cannot be had; what was pinned before stays.
@@ -100,16 +112,17 @@ pub enum KillError {
     },
 }
 
-/// Loads `object` (`bpf/kill.bpf.c`, compiled) with its shared maps below `pin_root` and attaches what the duty needs.
+/// Loads `object` (`bpf/kill.bpf.c`, compiled) with its shared maps below `pin_root` and attaches what the duty needs; last what sees the
+/// host's executions, all of it or none.
 ///
 /// # Errors
 /// See [`KillError`].
-pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), KillError> {
+pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<Attached, KillError> {
     let pins = pin_root.join("kill");
     std::fs::create_dir_all(&pins).map_err(|source| KillError::File { path: pins.clone(), source })?;
     let btf = Btf::from_sys_fs()?;
     let fanotify = u32::from(duty.fanotify_judges);
-    let file_release = programs::kernel_symbol("____fput").unwrap_or(0);
+    let file_release = programs::file_release().unwrap_or(0);
     let mut object = EbpfLoader::new()
         .btf(Some(&btf))
         .allow_unsupported_maps()
@@ -120,13 +133,25 @@ pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<(), 
         .override_global("pal_file_release", &file_release, true)
         .load(object)
         .map_err(Box::new)?;
-    for (program, tracepoint) in duty.programs() {
-        let link = link_of(&mut object, program, tracepoint, &btf)
+    let attach = |object: &mut Ebpf, (program, tracepoint)| {
+        let link = link_of(object, program, tracepoint, &btf)
             .map_err(|source| KillError::Program { program, source: Box::new(source) })?;
-        replace_pin(link, &pins, program)?;
-    }
-    let needed: Vec<&str> = duty.programs().map(|(program, _)| program).collect();
-    remove_pins_but(&pins, &needed)
+        replace_pin(link, &pins, program)
+    };
+    duty.programs().try_for_each(|program| attach(&mut object, program))?;
+    let of_host = duty.host_programs().iter().try_for_each(|program| attach(&mut object, *program));
+    let needed: Vec<&str> =
+        duty.programs().chain(kept_of(duty.host_programs(), &of_host)).map(|(name, _)| name).collect();
+    remove_pins_but(&pins, &needed)?;
+    Ok(Attached { without_host_execs: of_host.err() })
+}
+
+/// Programs that are there together, or not at all.
+fn kept_of(
+    programs: &'static [(&'static str, &'static str)],
+    attached: &Result<(), KillError>,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    programs.iter().copied().filter(|_| attached.is_ok())
 }
 
 /// Takes the tier away; harmless where it is not attached.
@@ -168,5 +193,29 @@ fn remove_pin(pin: &Path) -> Result<(), KillError> {
             Err(KillError::File { path: pin.to_path_buf(), source })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_programs_that_see_the_hosts_executions_are_not_among_those_that_hold_containers() {
+        let families = [Family::Ptrace, Family::Preset];
+        let duty = KillDuty {
+            families: &families,
+            fanotify_judges: true,
+            prepare_exec: true,
+            audits_host_execs: true,
+            host_mnt_ns: 0,
+        };
+        let names: Vec<&str> = duty.programs().map(|(name, _)| name).collect();
+        assert_eq!(names, ["kill_tracer", "kill_entering", "kill_after_call"]);
+        assert_eq!(duty.host_programs().len(), 2);
+        assert!(KillDuty { prepare_exec: false, ..duty }.host_programs().is_empty());
+        let refused = || KillError::Program { program: "audit_host_exec", source: Box::new(ProgramError::NotLoaded) };
+        assert_eq!(kept_of(duty.host_programs(), &Ok(())).count(), 2);
+        assert_eq!(kept_of(duty.host_programs(), &Err(refused())).count(), 0, "a half of it would tell half");
     }
 }

@@ -23,6 +23,8 @@ pub const SCRATCH_BYTES: u32 = 4496;
 pub const SLOT_MOUNTS_LEARNT: u32 = 1;
 /// `PAL_SLOT_FAIL_BLOCK`.
 pub const SLOT_FAIL_BLOCK: u32 = 2;
+/// `PAL_SLOT_BOUND_BY_PROFILE`.
+pub const SLOT_BOUND_BY_PROFILE: u32 = 4;
 
 /// `struct pal_slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -22,7 +22,7 @@ use crate::{
     apparmor::AppArmor,
     fanotify,
     objects::{Refusal, chain, explain},
-    pseudo_fs, sys,
+    programs, pseudo_fs, sys,
 };
 
 /// Tries everything. Needs root; leaves nothing behind.
@@ -38,6 +38,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
     note(Capability::AppArmor, AppArmor::open().map(drop));
+    note(Capability::KernelSymbols, programs::file_release().map(drop));
     let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
     note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));
     note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint", RARE)));
@@ -256,8 +257,10 @@ pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
 
 /// Corrects the matrix where the programs that kill could not be attached.
 pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
-    // By the same programs the host's acts are seen.
-    matrix.capabilities.insert(Capability::SendSignal, CapabilityState::Missing(format!("nothing kills: {reason}")));
+    // By the same programs the host's acts are seen, and uses of capabilities.
+    for capability in [Capability::SendSignal, Capability::CapabilityUse] {
+        matrix.capabilities.insert(capability, CapabilityState::Missing(format!("nothing kills: {reason}")));
+    }
     for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Kill) {
         let what = if *family == Family::Presets { PRESETS.as_slice() } else { &["ptrace"] };
         let gaps = what.iter().map(|what| gap(what, &format!("nothing kills: {reason}"))).collect();
@@ -271,6 +274,11 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     for other in gaps.iter_mut().filter(|gap| gap.what == OTHER_SOCKETS) {
         *other = unseen_sockets_gap();
     }
+}
+
+/// Corrects the matrix where the programs that see the host's executions were refused; [`of_host`] says it.
+pub fn without_host_execs(matrix: &mut KernelMatrix, reason: &str) {
+    matrix.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing(reason.to_owned()));
 }
 
 /// Whether processes can be killed for what is not denied.
@@ -360,17 +368,27 @@ pub(crate) fn of_host(
             ),
             gap("opens by io_uring, and those that fail", "they are no system calls, or nothing was opened"),
         ]),
-        Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => seen_of_host(vec![gap(
-            "allowedArgs",
-            "without a BPF LSM the host's executions are judged before their arguments can be read",
-        )]),
-        Family::Process if held.tier == Tier::Fanotify => unseen(
-            "process",
-            "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)",
-        ),
+        Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => {
+            let reason = "without a BPF LSM the host's executions are judged before their arguments can be read";
+            let mut gaps = vec![gap("allowedArgs", reason)];
+            if !has(capabilities, Capability::KernelSymbols) {
+                let reason = "only interpreters are judged: scripts are found by the address of a function, which the kernel does not show here (kernel.kptr_restrict, CAP_SYSLOG)";
+                gaps.push(gap("scripts", reason));
+            }
+            seen_of_host(gaps)
+        }
+        Family::Process if held.tier == Tier::Fanotify => {
+            let reason = "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)";
+            match capabilities.get(&Capability::PrepareExec) {
+                Some(CapabilityState::Missing(refusal)) => unseen("process", &format!("{reason}: {refusal}")),
+                _ => unseen("process", reason),
+            }
+        }
         Family::File if held.tier == Tier::Fanotify => {
             unseen("file", "without a BPF LSM the host's opens are seen by tracepoints alone, which are not there")
         }
+        // Profiles are of containers.
+        Family::Capabilities if held.tier == Tier::AppArmor => capabilities_seen(capabilities),
         Family::Network if held.tier == Tier::CgroupBpf => unseen("network", NO_CGROUP_OF_HOST),
         Family::Dns if held.tier == Tier::CgroupBpf => unseen("matchDNSQueries", NO_CGROUP_OF_HOST),
         _ => held.clone(),
@@ -427,13 +445,18 @@ fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: 
             gaps: vec![gap("containers without a profile of ours", reason), repeated],
         };
     }
+    capabilities_seen(capabilities)
+}
+
+/// What neither an LSM program nor a profile denies.
+pub(crate) fn capabilities_seen(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
     if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
         let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
         return unseen("denial", reason);
     }
     unseen(
         "capabilities",
-        "only an LSM hook can deny, and this kernel has no tracepoint for them (cap_capable, Linux 6.14)",
+        "only an LSM hook can deny, and nothing sees their use here: that takes the tracepoint cap_capable (Linux 6.14)",
     )
 }
 
@@ -618,6 +641,7 @@ mod tests {
             Capability::TaskStorage,
             Capability::KernelBtf,
             Capability::UnifiedCgroups,
+            Capability::KernelSymbols,
         ];
         let capabilities = BTreeMap::from(all.map(|capability| (capability, CapabilityState::Available)));
         KernelMatrix { families: families(&capabilities), capabilities, ..KernelMatrix::default() }
@@ -739,10 +763,31 @@ mod tests {
         assert_eq!(of(&matrix, Family::Network), (Tier::Audit, vec!["network".to_owned()]));
         assert_eq!(of(&matrix, Family::Dns), (Tier::Audit, vec!["matchDNSQueries".to_owned()]));
         assert_eq!(of(&matrix, Family::Ptrace).0, Tier::Kill);
+        // Profiles deny uses of capabilities in containers; of the host's nothing is but seen.
+        let mut profiles = without_lsm();
+        profiles.capabilities.insert(Capability::AppArmor, CapabilityState::Available);
+        profiles.families = families(&profiles.capabilities);
+        assert_eq!(profiles.families[&Family::Capabilities].tier, Tier::AppArmor);
+        assert_eq!(of(&profiles, Family::Capabilities), (Tier::Audit, vec!["denial".to_owned()]));
+        without_kill(&mut profiles, "the verifier");
+        assert_eq!(of(&profiles, Family::Capabilities), (Tier::Audit, vec!["capabilities".to_owned()]));
+        assert_eq!(profiles.families[&Family::Capabilities].tier, Tier::AppArmor);
         let mut older = without_lsm();
         older.capabilities.insert(Capability::PrepareExec, CapabilityState::Missing("test".to_owned()));
         assert_eq!(of(&older, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
         assert_eq!(of(&older, Family::File).1[0], "denial");
+        let mut hidden = without_lsm();
+        assert!(!of(&hidden, Family::Process).1.contains(&"scripts".to_owned()));
+        hidden.capabilities.insert(Capability::KernelSymbols, CapabilityState::Missing("kptr_restrict".to_owned()));
+        assert!(of(&hidden, Family::Process).1.contains(&"scripts".to_owned()), "they go unseen");
+        // What sees the host's executions alone takes nothing from containers.
+        let mut refused = without_lsm();
+        without_host_execs(&mut refused, "refused by a test");
+        assert_eq!(refused.families, without_lsm().families);
+        let process = families_of_host(&refused).remove(&Family::Process).expect("of every family");
+        assert_eq!((process.tier, process.gaps[0].what.as_str()), (Tier::Audit, "process"));
+        assert!(process.gaps[0].reason.contains("refused by a test"));
+        assert_eq!(of(&refused, Family::File), of(&without_lsm(), Family::File));
         let mut blind = without_lsm();
         without_kill(&mut blind, "the verifier");
         assert_eq!(of(&blind, Family::Process), (Tier::Audit, vec!["process".to_owned()]));

@@ -73,7 +73,7 @@ const PROBES: &[ProbeSpec] = &[
     spec(
         "note_script",
         Place::TracepointOrHook("sched_prepare_exec", "note_interpreter", "bprm_check_security"),
-        "the tracepoint sched_prepare_exec (6.10), or BPF LSM",
+        "the tracepoint sched_prepare_exec (6.10) or BPF LSM, and addresses in /proc/kallsyms",
         "which file a script is: its executions show what the caller called it",
     ),
     spec(
@@ -229,7 +229,8 @@ impl Probes {
     pub fn attach(pin_root: &Path, limits: Limits) -> Result<Self, ProbesError> {
         let held = sys::SignalsHeld::new();
         let btf = Btf::from_sys_fs()?;
-        let mut first = load_with(palisade_bpf::PROBES, pin_root, &btf, programs::kernel_symbol("____fput"))?;
+        let file_release = programs::file_release();
+        let mut first = load_with(palisade_bpf::PROBES, pin_root, &btf, file_release.as_ref().ok().copied())?;
         let observation = ObservationMap::open(&pin_root.join("observation")).map_err(ProbesError::Limits)?;
         observation.limit(limits).map_err(ProbesError::Limits)?;
         let calls = first.take_map("calls").ok_or_else(|| Box::new(MapError::InvalidName { name: "calls".into() }))?;
@@ -249,6 +250,7 @@ impl Probes {
         refused.extend(loading.place_beside(&mut objects));
         held.go_on()?;
         refused.extend(loading.place_all(&mut first, PROBES));
+        refused.extend(file_release.err().and_then(|reason| blind_to_scripts(&refused, reason)));
         let objects = std::iter::once(first).chain(objects.into_iter().map(|(object, _)| object)).collect();
         let calls = loading.calls.into_inner().unwrap_or_else(PoisonError::into_inner);
         for refused in &refused {
@@ -356,6 +358,13 @@ fn refused_for(spec: &ProbeSpec, reason: String) -> RefusedProbe {
     RefusedProbe { program: spec.name, needs: spec.needs, without: spec.without, reason }
 }
 
+/// The program that notes scripts, where it was taken and finds none.
+fn blind_to_scripts(refused: &[RefusedProbe], reason: String) -> Option<RefusedProbe> {
+    let spec = PROBES.iter().find(|spec| spec.name == "note_script")?;
+    let is_taken = refused.iter().all(|refused| refused.program != spec.name);
+    is_taken.then(|| refused_for(spec, reason))
+}
+
 struct Loading {
     calls: Mutex<ProgramArray<MapData>>,
     btf: Btf,
@@ -438,4 +447,17 @@ fn attach_packets(program: &mut Program, direction: CgroupSkbAttachType) -> Resu
     program.load().map_err(|error| objects::explain(&error))?;
     program.attach(directory, direction, CgroupAttachMode::Single).map_err(|error| objects::explain(&error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_probe_of_scripts_is_said_to_be_refused_once_where_the_kernel_hides_addresses() {
+        let blind = blind_to_scripts(&[], "kptr_restrict".to_owned()).expect("it finds nothing");
+        assert_eq!((blind.program, blind.reason.as_str()), ("note_script", "kptr_restrict"));
+        assert!(blind.without.contains("script"));
+        assert_eq!(blind_to_scripts(&[blind], "kptr_restrict".to_owned()), None, "it was refused already");
+    }
 }

@@ -250,6 +250,17 @@ pub(crate) fn host_mount_namespace() -> u32 {
     of("1").or_else(|| of("self")).and_then(|metadata| u32::try_from(metadata.ino()).ok()).unwrap_or(0)
 }
 
+/// Address of what frees files, by which scripts are found (`bpf/include/script.h`).
+///
+/// # Errors
+/// The kernel does not show it.
+pub(crate) fn file_release() -> Result<u64, String> {
+    kernel_symbol("____fput").ok_or_else(|| {
+        "/proc/kallsyms does not show the address of ____fput (kernel.kptr_restrict, CAP_SYSLOG, CONFIG_KALLSYMS)"
+            .to_owned()
+    })
+}
+
 /// Address of a kernel variable or function, where the kernel shows it (`CONFIG_KALLSYMS_ALL`, `kernel.kptr_restrict`).
 pub(crate) fn kernel_symbol(name: &str) -> Option<u64> {
     let symbols = fs::read_to_string("/proc/kallsyms").ok()?;

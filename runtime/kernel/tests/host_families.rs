@@ -258,6 +258,20 @@ fn host_capabilities_without_an_lsm_are_seen_and_a_block_is_said_to_be_unenforce
 }
 
 #[test]
+fn host_capabilities_whose_use_a_profile_tells_are_not_told_a_second_time() {
+    let root = CString::new("/").unwrap();
+    // SAFETY: a path that ends with NUL.
+    let act = || errno_of(unsafe { libc::chroot(root.as_ptr()) });
+    let rules = vec![capability(Action::Audit, "sys_chroot", 18)];
+    let (mut bed, mut records) = held("profile", blob::Family::Capability, rules);
+    assert_eq!(bed.start(act).code(), 0);
+    assert_eq!(records.all().len(), 1, "no profile binds it yet");
+    bed.bind_by_profile();
+    assert_eq!(bed.start(act).code(), 0);
+    assert_eq!(records.all().len(), 1, "that of before");
+}
+
+#[test]
 fn host_capabilities_memory_that_is_taken_is_no_use_of_sys_admin() {
     let (bed, mut records) =
         held("sysadmin", blob::Family::Capability, vec![capability(Action::Audit, "sys_admin", 21)]);

@@ -38,6 +38,8 @@ pub enum Capability {
     KernelBtf,
     /// The unified cgroup hierarchy is mounted.
     UnifiedCgroups,
+    /// The kernel shows this process where its functions are: scripts are found by one.
+    KernelSymbols,
 }
 
 /// Whether a capability is there.

@@ -39,15 +39,18 @@ impl Account {
         self.dropped = Some((first, dropped));
     }
 
-    /// One of ours could not be read, so that it has no record.
-    pub fn count_malformed(&mut self) {
+    /// One of ours could not be read, so that it has no record. Whether it is to be said: of many, ever fewer are.
+    #[must_use]
+    pub fn count_malformed(&mut self) -> bool {
         self.next += 1;
-        self.malformed += 1;
+        self.uncount()
     }
 
-    /// The record of the last number could not be made.
-    pub fn uncount(&mut self) {
+    /// The record of the last number could not be made. Whether it is to be said.
+    #[must_use]
+    pub fn uncount(&mut self) -> bool {
         self.malformed += 1;
+        self.malformed.is_power_of_two()
     }
 
     /// For the port.
@@ -71,7 +74,7 @@ mod tests {
         let mut account = Account::default();
         assert_eq!((account.number(), account.number()), (0, 1));
         account.count_lost();
-        account.count_malformed();
+        assert!(account.count_malformed(), "the first is said");
         assert_eq!(account.number(), 4);
         let loss = account.loss();
         assert_eq!(loss.produced, BTreeMap::from([(PRODUCER, 5)]));
@@ -82,5 +85,12 @@ mod tests {
         account.set_dropped(10);
         let after = account.loss();
         assert_eq!((after.produced[&PRODUCER], after.counts.values().sum::<u64>()), (8, 5));
+    }
+
+    #[test]
+    fn unit_audit_account_says_ever_fewer_of_many_that_do_not_read() {
+        let mut account = Account::default();
+        let said = (0..1000).filter(|_| account.count_malformed()).count();
+        assert_eq!((said, account.loss().counts.values().sum::<u64>()), (10, 1000));
     }
 }

@@ -4,6 +4,9 @@
 //! queue has 64 places unless an administrator says otherwise); where the socket's buffer was full it says so, but not of how many, so that
 //! [`Heard::Lost`] is "some"; and what does not read is counted by whoever parses it.
 //!
+//! Invariant: only what the kernel itself sent is believed. Whoever has `CAP_NET_ADMIN` in the host's network namespace can send to a multicast
+//! group; the sender's address is the kernel's to give, and its own is 0.
+//!
 //! Decision: the read-only multicast group of the audit socket (`AUDIT_NLGRP_READLOG`, since Linux 3.16), not the kernel's log: an audit
 //! daemon, where one runs, keeps its own stream; the log is rate-limited and gives nothing where there is a daemon.
 
@@ -29,7 +32,7 @@ const BUFFER_BYTES: libc::c_int = 4 << 20;
 pub enum Heard<'a> {
     /// The text of a record of an LSM.
     Record(&'a [u8]),
-    /// Another subsystem's.
+    /// Another subsystem's, or not from the kernel.
     Other,
     /// Some records were dropped because nobody read.
     Lost,
@@ -68,19 +71,17 @@ impl AuditEvents {
     /// # Errors
     /// Where the socket is broken.
     pub fn hear(&mut self) -> io::Result<Option<Heard<'_>>> {
-        // SAFETY: the buffer is ours and as long as is said.
-        let read = unsafe {
-            libc::recv(self.socket.as_raw_fd(), self.buffer.as_mut_ptr().cast(), self.buffer.len(), libc::MSG_DONTWAIT)
+        let received = match receive(&self.socket, &mut self.buffer[..]) {
+            Ok(received) => received,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(libc::ENOBUFS) => Ok(Some(Heard::Lost)),
+                    Some(libc::EAGAIN | libc::EINTR) => Ok(None),
+                    _ => Err(error),
+                };
+            }
         };
-        let Ok(length) = usize::try_from(read) else {
-            let error = io::Error::last_os_error();
-            return match error.raw_os_error() {
-                Some(libc::ENOBUFS) => Ok(Some(Heard::Lost)),
-                Some(libc::EAGAIN | libc::EINTR) => Ok(None),
-                _ => Err(error),
-            };
-        };
-        Ok(Some(record(&self.buffer[..length.min(RECORD_BYTES)])))
+        Ok(Some(received.by_kernel(&self.buffer[..]).map_or(Heard::Other, record)))
     }
 }
 
@@ -92,6 +93,7 @@ pub struct AuditLosses {
 }
 
 const AUDIT_GET: u16 = 1000;
+const ANSWERS_A_TURN: usize = 64;
 /// `lost` of `struct audit_status`, after the header.
 const LOST_AT: usize = HEADER_BYTES + 6 * 4;
 
@@ -107,19 +109,23 @@ impl AuditLosses {
     /// # Errors
     /// Where this process may not ask (`CAP_AUDIT_CONTROL`, the host's namespaces).
     pub fn ask(&mut self) -> io::Result<Option<u32>> {
-        let mut answer = [0u8; 256];
-        loop {
-            // SAFETY: the buffer is ours and as long as is said.
-            let read = unsafe {
-                libc::recv(self.socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), libc::MSG_DONTWAIT)
-            };
-            let Ok(length) = usize::try_from(read) else { break };
-            self.lost = lost_of(&answer[..length.min(answer.len())])?.or(self.lost);
-        }
+        self.hear_answers()?;
         let request = request(AUDIT_GET);
         // SAFETY: the request is ours and as long as is said.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(self.lost) }
+    }
+
+    fn hear_answers(&mut self) -> io::Result<()> {
+        let mut answer = [0u8; 256];
+        // Each question has one answer; of what others send, some a turn.
+        for _ in 0..ANSWERS_A_TURN {
+            let Ok(received) = receive(&self.socket, &mut answer) else { break };
+            if let Some(answer) = received.by_kernel(&answer) {
+                self.lost = lost_of(answer)?.or(self.lost);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -145,10 +151,49 @@ fn lost_of(answer: &[u8]) -> io::Result<Option<u32>> {
     }
 }
 
+/// A datagram, of which the buffer may have the beginning only.
+struct Received {
+    length: usize,
+    /// The sender's address; the kernel's is 0.
+    port: u32,
+}
+
+impl Received {
+    /// What is in the buffer, if the kernel itself sent it.
+    fn by_kernel<'a>(&self, buffer: &'a [u8]) -> Option<&'a [u8]> {
+        (self.port == 0).then(|| &buffer[..self.length.min(buffer.len())])
+    }
+}
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
+    // SAFETY: all integers: zero is a value of each.
+    let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut sender_bytes = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: buffer and address are ours and as long as is said.
+    let read = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT,
+            (&raw mut sender).cast(),
+            &raw mut sender_bytes,
+        )
+    };
+    let length = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+    // Without a whole address, nobody's word.
+    let port = if sender_bytes as usize == size_of::<libc::sockaddr_nl>() { sender.nl_pid } else { u32::MAX };
+    Ok(Received { length, port })
+}
+
 fn audit_socket() -> io::Result<OwnedFd> {
+    netlink_socket(NETLINK_AUDIT)
+}
+
+fn netlink_socket(protocol: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, NETLINK_AUDIT) };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -180,9 +225,84 @@ fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// A stream that any process may send to.
+#[cfg(test)]
+pub(super) mod forged {
+    use super::*;
+
+    /// Between processes; as with the group of the audit, whoever may send to it says what they like.
+    const NETLINK_USERSOCK: libc::c_int = 2;
+
+    pub fn forgeable() -> (AuditEvents, OwnedFd) {
+        let (socket, forger) = pair();
+        (AuditEvents { socket, buffer: Box::new([0; RECORD_BYTES]) }, forger)
+    }
+
+    pub fn pair() -> (OwnedFd, OwnedFd) {
+        let heard = netlink_socket(NETLINK_USERSOCK).unwrap();
+        let forger = netlink_socket(NETLINK_USERSOCK).unwrap();
+        // SAFETY: all integers: zero is a value of each.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: the address is ours for the length that is passed, and each call only reads or fills it.
+        unsafe {
+            assert_eq!(libc::bind(heard.as_raw_fd(), (&raw const address).cast(), length), 0);
+            assert_eq!(libc::getsockname(heard.as_raw_fd(), (&raw mut address).cast(), &raw mut length), 0);
+            assert_eq!(libc::connect(forger.as_raw_fd(), (&raw const address).cast(), length), 0);
+        }
+        (heard, forger)
+    }
+
+    pub fn send(socket: &OwnedFd, bytes: &[u8]) {
+        // SAFETY: the bytes are ours and as long as is said.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+        assert_eq!(usize::try_from(sent), Ok(bytes.len()), "{}", io::Error::last_os_error());
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        forged::{forgeable, pair, send},
+        *,
+    };
+
+    const NETLINK_ROUTE: libc::c_int = 0;
+    const NLM_F_ACK: u8 = 4;
+
+    #[test]
+    fn unit_audit_record_that_another_process_sent_is_none() {
+        let (mut events, forger) = forgeable();
+        let forged = [&request(AUDIT_AVC)[..], b"audit(1): apparmor=\"DENIED\""].concat();
+        assert!(matches!(record(&forged), Heard::Record(_)), "but for its sender it is one");
+        send(&forger, &forged);
+        assert_eq!(events.hear().unwrap(), Some(Heard::Other));
+        assert_eq!(events.hear().unwrap(), None);
+    }
+
+    #[test]
+    fn unit_audit_losses_are_what_the_kernel_says_and_no_other_process() {
+        let (socket, forger) = pair();
+        let mut losses = AuditLosses { socket, lost: Some(3) };
+        let status: Vec<u8> = (0..10u32).flat_map(|word| (100 + word).to_ne_bytes()).collect();
+        send(&forger, &[&request(AUDIT_GET)[..], &status].concat());
+        losses.hear_answers().unwrap();
+        assert_eq!(losses.lost, Some(3));
+    }
+
+    #[test]
+    fn unit_answer_of_the_kernel_is_told_by_its_sender() {
+        let socket = netlink_socket(NETLINK_ROUTE).unwrap();
+        // `NLMSG_NOOP`, which the kernel answers at once with an acknowledgement.
+        let mut noop = request(1);
+        noop[6] |= NLM_F_ACK;
+        send(&socket, &noop);
+        let mut answer = [0; 256];
+        let received = receive(&socket, &mut answer).unwrap();
+        let kind = received.by_kernel(&answer).map(|answer| i32::from(u16::from_ne_bytes([answer[4], answer[5]])));
+        assert_eq!(kind, Some(libc::NLMSG_ERROR));
+    }
 
     #[test]
     fn unit_audit_losses_are_read_from_a_status_and_a_refusal_is_an_error() {

@@ -13,6 +13,7 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use palisade_apparmor::{LowerError, Lowered, PREFIX, ProfileName, Share, Weakened, permissive};
@@ -21,6 +22,7 @@ use palisade_kernel_abi::blob::{Blob, Family};
 use palisade_world::Membership;
 
 use super::{AppArmor, Confinement, account::Account, confinement};
+use crate::sys;
 
 /// Of these a profile denies what the policy blocks. Sockets and tracing are held by other means wherever those are: who is killed at the
 /// call's entry must not be told of a second time.
@@ -30,6 +32,10 @@ const TOLD: [Family; 1] = [Family::Capability];
 const SHARE: Share<'static> = Share { held: &HELD, told: &TOLD };
 /// Blobs whose lowering is kept: a change of a policy set makes hardly more different ones that many containers share.
 const RECENT: usize = 16;
+/// Containers that ended of which lines may still come, and for how long: what is denied to one at its end is read after its release. Less than
+/// a slot rests before another workload has it.
+const ENDED: usize = 64;
+const ENDED_FOR: Duration = Duration::from_secs(5);
 /// What is known of one container.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
@@ -72,12 +78,17 @@ pub(crate) enum Binding {
 /// A blob's digest, and what was lowered of it.
 type Recent = ([u8; 32], Result<Arc<Lowered>, LowerError>);
 
+/// When it was released by the boot clock, its name, and what was known of it.
+type Ended = (Duration, ProfileName, Held);
+
 /// The profiles, and the account of what was told about them.
 #[derive(Debug)]
 pub struct Profiles {
     apparmor: AppArmor,
     held: Mutex<BTreeMap<ProfileName, Held>>,
     recent: Mutex<VecDeque<Recent>>,
+    /// Released, the last at the end; for what is still to be read of them, and for nothing else.
+    ended: Mutex<VecDeque<Ended>>,
     pub(super) account: Mutex<Account>,
 }
 
@@ -89,6 +100,7 @@ impl Profiles {
             apparmor: AppArmor::open()?,
             held: Mutex::default(),
             recent: Mutex::default(),
+            ended: Mutex::default(),
             account: Mutex::default(),
         })
     }
@@ -219,13 +231,33 @@ impl Profiles {
             return Ok(());
         };
         self.apparmor.remove(&name)?;
-        held.remove(&name);
+        if let Some(released) = held.remove(&name) {
+            self.keep_ended(sys::boot_time(), name, released);
+        }
         Ok(())
     }
 
-    /// What a line's profile is of.
+    fn keep_ended(&self, now: Duration, name: ProfileName, released: Held) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR);
+        if ended.len() == ENDED {
+            ended.pop_front();
+        }
+        ended.push_back((now, name, released));
+    }
+
+    /// What a line's profile is of, also a moment after its container was released.
     pub(super) fn find(&self, name: &ProfileName) -> Option<Held> {
-        self.held().get(name).cloned()
+        self.find_at(sys::boot_time(), name)
+    }
+
+    fn find_at(&self, now: Duration, name: &ProfileName) -> Option<Held> {
+        if let Some(held) = self.held().get(name) {
+            return Some(held.clone());
+        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = ended.iter().rev().find(|(_, ended, _)| ended == name);
+        found.filter(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR).map(|(.., held)| held.clone())
     }
 }
 
@@ -246,28 +278,99 @@ fn container_of(cgroup: &Path) -> Option<&str> {
 }
 
 #[cfg(test)]
+impl Profiles {
+    /// Where nothing can be loaded: for what is only looked up.
+    pub(super) fn without_apparmor() -> Self {
+        let apparmor = AppArmor { interface: std::path::PathBuf::from("/proc/self/no-apparmor") };
+        Self {
+            apparmor,
+            held: Mutex::default(),
+            recent: Mutex::default(),
+            ended: Mutex::default(),
+            account: Mutex::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use palisade_domain::{Action, PolicyKind, PolicyRef, Posture};
+    use palisade_policy::ir::{Matcher, PathMatch, PathRule, Postures, Rule, WorkloadRules};
+    use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
+
     use super::*;
 
-    #[test]
-    fn unit_a_policy_too_large_for_a_profile_is_not_held_until_a_smaller_one_is_in_force() {
-        let weakened = BTreeSet::from([Weakened::Protocol]);
-        let mut held = Held {
+    fn held() -> Held {
+        Held {
             slot: Slot(1),
             cgroup: 7,
             generation: Generation(1),
             number: 1,
             blob: None,
             binding: Binding::Bound(BTreeSet::new()),
-            weakened: weakened.clone(),
-            too_large: Some("65537 states".to_owned()),
+            weakened: BTreeSet::new(),
+            too_large: None,
             told_otherwise: false,
-        };
+        }
+    }
+
+    #[test]
+    fn unit_container_that_ended_is_found_for_a_moment_and_the_last_ones_only() {
+        let name = |number: usize| ProfileName::of_container(&format!("c{number}")).unwrap();
+        let profiles = Profiles::without_apparmor();
+        let start = Duration::from_secs(100);
+        profiles.held().insert(name(0), held());
+        profiles.held().insert(name(1), Held { slot: Slot(5), ..held() });
+        profiles.keep_ended(start, name(0), profiles.held().remove(&name(0)).unwrap());
+        assert_eq!(profiles.find_at(start, &name(0)).map(|held| held.slot), Some(Slot(1)));
+        // One of the same name that runs now is meant before one that ended.
+        profiles.keep_ended(start, name(1), held());
+        assert_eq!(profiles.find_at(start, &name(1)).map(|held| held.slot), Some(Slot(5)));
+        let later = start + ENDED_FOR;
+        assert!(profiles.find_at(later, &name(0)).is_none(), "its slot may be another's by now");
+        (0..ENDED + 5).for_each(|number| profiles.keep_ended(later, name(10 + number), held()));
+        assert_eq!(profiles.ended.lock().unwrap().len(), ENDED);
+        assert!(profiles.find_at(later, &name(14)).is_none() && profiles.find_at(later, &name(15)).is_some());
+    }
+
+    #[test]
+    fn unit_a_policy_too_large_for_a_profile_is_not_held_until_a_smaller_one_is_in_force() {
+        let weakened = BTreeSet::from([Weakened::Protocol]);
+        let too_large = Some("65537 states".to_owned());
+        let mut held = Held { weakened: weakened.clone(), too_large, ..held() };
         assert_eq!(held.bound(), Binding::Unbound("65537 states".to_owned()));
         held.too_large = None;
         assert_eq!(held.bound(), Binding::Bound(weakened));
         held.binding = Binding::Unbound("another profile".to_owned());
         assert_eq!(held.bound(), Binding::Unbound("another profile".to_owned()));
+    }
+
+    fn blob_of(action: Action, matcher: Matcher) -> Arc<Blob> {
+        let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "default".into(), name: "test".into() };
+        let rule = Rule {
+            policy: Arc::new(policy),
+            place: "test".into(),
+            matcher,
+            sources: BTreeSet::default(),
+            source_directories: BTreeSet::default(),
+            action,
+            severity: None,
+            tags: Vec::new(),
+            message: None,
+        };
+        let postures = Postures { file: Posture::Audit, network: Posture::Audit, capabilities: Posture::Audit };
+        let rules = WorkloadRules { rules: vec![Arc::new(rule)], postures, ..WorkloadRules::default() };
+        compile(&rules, &AutomatonLimits::default(), &mut || false).unwrap().blob
+    }
+
+    #[test]
+    fn unit_profile_says_that_it_tells_no_audits_of_files() {
+        let weakened = |action| {
+            let file = Matcher::File(PathRule::of(PathMatch::Exact("/etc/shadow".into())));
+            Lowered::of(&blob_of(action, file), SHARE).unwrap().named(&ProfileName::of_container("c").unwrap()).weakened
+        };
+        assert_eq!(weakened(Action::Audit), BTreeSet::from([Weakened::Audit(Family::File)]));
+        assert_eq!(weakened(Action::Block), BTreeSet::new());
     }
 
     #[test]

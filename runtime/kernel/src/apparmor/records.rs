@@ -30,6 +30,9 @@ use crate::fanotify::{Doer, doing};
 /// `PTRACE_ATTACH`: which request it was, the line does not say.
 const PTRACE_ATTACH: u32 = 16;
 
+/// What one reading takes off the socket at most, whatever it is: who makes many records that are none of ours must not keep the reader here.
+const HEARD_MAX: u32 = 4 * RecordBatch::MAX_RECORDS;
+
 /// The stream.
 #[derive(Debug)]
 pub struct AppArmorRecords {
@@ -64,28 +67,7 @@ fn account(profiles: &Profiles) -> MutexGuard<'_, Account> {
 
 impl RecordSource for AppArmorRecords {
     fn read(&mut self, batch: &mut RecordBatch) -> Result<bool, RecordSourceError> {
-        batch.clear();
-        while batch.records < RecordBatch::MAX_RECORDS {
-            let heard = self.events.hear();
-            let line = match heard.map_err(|source| RecordSourceError { what: "audit socket", source })? {
-                None => return Ok(false),
-                Some(Heard::Other) => continue,
-                Some(Heard::Lost) => {
-                    account(&self.profiles).count_lost();
-                    continue;
-                }
-                Some(Heard::Record(text)) => Line::parse(text),
-            };
-            match line {
-                Ok(line) => self.write(&line, batch),
-                Err(LineError::Other | LineError::Foreign) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "an audit record of a profile of ours does not read");
-                    account(&self.profiles).count_malformed();
-                }
-            }
-        }
-        Ok(true)
+        self.read_at_most(HEARD_MAX, batch)
     }
 
     fn loss(&mut self) -> Result<Loss, RecordSourceError> {
@@ -102,8 +84,41 @@ impl RecordSource for AppArmorRecords {
 }
 
 impl AppArmorRecords {
+    fn read_at_most(&mut self, datagrams: u32, batch: &mut RecordBatch) -> Result<bool, RecordSourceError> {
+        batch.clear();
+        for _ in 0..datagrams {
+            if batch.records == RecordBatch::MAX_RECORDS {
+                break;
+            }
+            let heard = self.events.hear();
+            match heard.map_err(|source| RecordSourceError { what: "audit socket", source })? {
+                None => return Ok(false),
+                Some(Heard::Other) => {}
+                Some(Heard::Lost) => account(&self.profiles).count_lost(),
+                Some(Heard::Record(text)) => {
+                    let line = Line::parse(text);
+                    self.take(line, batch);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, line: Result<Line, LineError>, batch: &mut RecordBatch) {
+        match line {
+            Ok(line) => self.write(&line, batch),
+            // Of an act that no policy is about, as a change of profile, nothing is owed: it is no record that was lost.
+            Err(LineError::Other | LineError::Foreign | LineError::Unknown(_)) => {}
+            Err(error) => {
+                if account(&self.profiles).count_malformed() {
+                    tracing::warn!(%error, "an audit record of a profile of ours does not read");
+                }
+            }
+        }
+    }
+
     fn write(&mut self, line: &Line, batch: &mut RecordBatch) {
-        // Of a container that was released, or of another node's.
+        // Of a container that was released long ago, or of another node's.
         let Some(held) = self.profiles.find(&line.profile) else { return };
         let doer = Doer { slot: held.slot.0, cgroup: held.cgroup, tid: line.pid, phase: record::Phase::Workload };
         let (mut exe, mut cwd) = ([0; STRING_MAX], [0; STRING_MAX]);
@@ -125,8 +140,9 @@ impl AppArmorRecords {
             }
             // Its number is taken already.
             Err(error) => {
-                tracing::warn!(?error, "a denial by AppArmor has no record");
-                account.uncount();
+                if account.uncount() {
+                    tracing::warn!(?error, "a denial by AppArmor has no record");
+                }
             }
         }
     }
@@ -162,7 +178,8 @@ fn body<'a>(line: &'a Line, cwd: Text<'a>, tty: u32) -> Body<'a> {
     let unread = Text { unreadable: true, ..Text::default() };
     match &line.subject {
         Subject::File { path, executes: true, .. } => {
-            // It judges the script and the interpreter, each by a line of its own.
+            // The hook is asked once, for the file that execve names: of an interpreter there is no line, and whether this file is a
+            // script the line does not say.
             let script = Script::Untold;
             Body::Exec(Exec { path: text(path), cwd, argument_bytes: unread, argument_count: 0, tty, script })
         }
@@ -217,4 +234,42 @@ fn change(operation: &str) -> Option<FileOperation> {
 fn text(bytes: &[u8]) -> Text<'_> {
     let start = bytes.len().saturating_sub(STRING_MAX);
     Text { bytes: &bytes[start..], cut: start > 0, ..Text::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::audit::forged, *};
+
+    fn records(events: AuditEvents) -> AppArmorRecords {
+        AppArmorRecords {
+            events,
+            losses: None,
+            profiles: Arc::new(Profiles::without_apparmor()),
+            proc: doing::proc_directory().unwrap(),
+            tick_nanos: doing::tick_nanos(),
+            writer: RecordWriter::new(Vec::with_capacity(record::MAX_LEN)),
+        }
+    }
+
+    #[test]
+    fn unit_apparmor_reader_leaves_the_rest_of_many_that_are_none_of_ours_to_its_next_turn() {
+        let (events, forger) = forged::forgeable();
+        let (mut records, mut batch) = (records(events), RecordBatch::default());
+        (0..5).for_each(|_| forged::send(&forger, b"not a record of an LSM"));
+        assert!(records.read_at_most(3, &mut batch).unwrap(), "two are left");
+        assert!(!records.read_at_most(3, &mut batch).unwrap());
+        assert_eq!(records.loss().unwrap().produced.values().sum::<u64>(), 0, "none of them was a record of ours");
+    }
+
+    #[test]
+    fn unit_denied_change_of_profile_is_no_lost_record_and_a_line_that_does_not_read_is() {
+        let (mut records, mut batch) = (records(forged::forgeable().0), RecordBatch::default());
+        let leaves = "apparmor=\"DENIED\" operation=\"change_profile\" profile=\"palisade-c1\" name=\"unconfined\" pid=7 comm=\"sh\"";
+        records.take(Line::parse(leaves.as_bytes()), &mut batch);
+        assert_eq!(records.loss().unwrap().counts.values().sum::<u64>(), 0);
+        let without_pid = leaves.replace("change_profile", "capable").replace("pid=7", "capability=1");
+        records.take(Line::parse(without_pid.as_bytes()), &mut batch);
+        assert_eq!(records.loss().unwrap().counts.values().sum::<u64>(), 1);
+        assert_eq!(batch.records, 0);
+    }
 }

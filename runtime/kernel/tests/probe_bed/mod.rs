@@ -110,6 +110,12 @@ impl Bed {
         self.write_slot();
     }
 
+    /// An AppArmor profile denies and tells uses of capabilities from now on.
+    pub fn bind_by_profile(&mut self) {
+        self.flags = palisade_kernel::layout::SLOT_BOUND_BY_PROFILE;
+        self.write_slot();
+    }
+
     fn write_slot(&self) {
         let mut value = [0_u8; 32];
         value[..8].copy_from_slice(&self.installed.to_ne_bytes());
