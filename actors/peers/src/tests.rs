@@ -206,6 +206,24 @@ fn unit_peers_keep_bounded_text_of_a_peer_and_count_what_that_leaves_out() {
 }
 
 #[test]
+fn unit_peers_bear_a_peer_that_says_it_left_out_more_than_there_can_be() {
+    let mut state = state();
+    let peers = [peer("a", LINKED)];
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(LONGEST_ANSWER / 4 - 10));
+    for turn in 0..3 {
+        let asks = state.ask(at(10 * turn), &peers, true);
+        let [_, Message::AskAlerts { question, .. }] = asks[0].1 else { panic!("{asks:?}") };
+        // With its name each line is longer, so that one more is left out here.
+        let (lines, follows) = (vec![long.clone(); 4], turn == 2);
+        let lines = if follows { vec!["{\"time\":1}".into()] } else { lines };
+        let answer = Message::Alerts { question, lines, omitted: u64::MAX, follows };
+        state.heard(at(10 * turn), &node("a"), &answer.write());
+        let (lines, omitted) = alerts(&state);
+        assert!(!lines.is_empty() && omitted <= RECENT + 1, "{} and {omitted}", lines.len());
+    }
+}
+
+#[test]
 fn unit_peers_take_no_answer_to_a_question_that_a_process_before_asked() {
     let linked = [peer("b", LinkState::Linked { since: UnixNanos(0) })];
     let asked = |state: &mut State| match state.ask(at(0), &linked, true).remove(0).1 {
