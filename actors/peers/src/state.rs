@@ -198,9 +198,10 @@ impl State {
             }
             let is_owed = known.open.iter().any(Option::is_some);
             let every = match fresh {
-                true => FRESH,
-                false if is_owed || now.0 < self.wanted_until.0 => ASK_EVERY,
-                false => known.seldom,
+                // Who is slow is not asked anew while it owes an answer: that would be one to a question that is open no more.
+                true if !is_owed => FRESH,
+                _ if is_owed || now.0 < self.wanted_until.0 => ASK_EVERY,
+                _ => known.seldom,
             };
             if known.asked.is_some_and(|asked| since(asked, now) < every) {
                 continue;

@@ -136,6 +136,32 @@ fn unit_peers_ask_seldom_while_nobody_wants_to_know_and_often_while_somebody_doe
 }
 
 #[test]
+fn unit_peers_take_the_answers_of_a_slow_peer_while_somebody_looks_again_and_again() {
+    let mut state = state();
+    let peers = [peer("a", LINKED)];
+    let answers = |asks: &[(NodeName, [Message; 2])]| match asks {
+        [(_, [Message::AskTree { question }, Message::AskAlerts { question: of_alerts, .. }])] => {
+            vec![Message::tree(*question, []).write(), Message::alerts(*of_alerts, vec![]).write()]
+        }
+        _ => Vec::new(),
+    };
+    // Each answer takes two seconds, and somebody looks each second.
+    let (mut on_the_way, mut taken) = (VecDeque::from([vec![], vec![]]), 0);
+    for second in 10..40 {
+        on_the_way.push_back(answers(&state.ask(at(second), &peers, true)));
+        for answer in on_the_way.pop_front().expect("two at least") {
+            state.heard(at(second), &node("a"), &answer);
+        }
+        let seen = state.nodes(at(second), peers.to_vec()).remove(0);
+        taken += u32::from(seen.tree.is_some_and(|tree| tree.age_ms == 0) && seen.alerts.is_some());
+    }
+    assert!(taken >= 8, "{taken} answers were taken");
+    // One that was lost on the way is asked for again, and no oftener than while nobody waits.
+    let asked: Vec<u64> = (50..66).filter(|second| !state.ask(at(*second), &peers, true).is_empty()).collect();
+    assert!(asked.windows(2).all(|two| two[1] - two[0] == ASK_EVERY.as_secs()) && asked.len() >= 3, "{asked:?}");
+}
+
+#[test]
 fn unit_peers_number_their_questions_on_from_where_another_life_did_not_ask() {
     let questions = Arc::new(AtomicU64::new(u64::MAX));
     let mut state = State::numbering_from(Arc::clone(&questions));
