@@ -591,6 +591,34 @@ fn unit_peers_tell_their_alerts_to_a_bounded_number_for_a_bounded_time() {
 }
 
 #[test]
+fn unit_peers_tell_no_live_alert_as_a_past_one_where_the_link_refused_the_past() {
+    let (mut followed, c) = (Followed::default(), node("c"));
+    assert_eq!(followed.asked(at(0), &c, 1), Asked::Begins);
+    assert_eq!(followed.beginning(&c, 1), None, "with its lines");
+    followed.message(&c, 1, vec!["{\"time\":1}".into(), "{\"time\":2}".into()], 0).expect("the past");
+    followed.sent(&c, 1, 2, false);
+    let beginning = followed.beginning(&c, 1).expect("still to be said");
+    assert_eq!(beginning, Message::followed(1, vec![], 2, FollowedLines::First));
+    followed.sent(&c, 1, 0, true);
+    assert_eq!(followed.beginning(&c, 1), None);
+    let live = followed.message(&c, 1, vec!["{\"time\":3}".into()], 0).expect("a message");
+    assert_eq!(live, Message::followed(1, vec!["{\"time\":3}".into()], 0, FollowedLines::Next));
+    // Who follows is told of the loss, and shown the live one as such.
+    let (out, mut lines) = mpsc::channel(10);
+    let mut follower = Follower::new(out, 0, &[peer("c", LINKED)]);
+    all_of(&mut lines);
+    for message in [beginning, live] {
+        let Message::Followed { lines, lost, which, .. } = message else { panic!("{message:?}") };
+        follower.heard(&c, lines.into_iter().map(Arc::from).collect(), lost, which);
+    }
+    let came: Vec<NodesLine> = std::iter::from_fn(|| lines.try_recv().ok()).collect();
+    let is_live = |line: &&NodesLine| matches!(line, NodesLine::Alert(line) if **line == *"{\"time\":3}");
+    assert_eq!(came.iter().filter(is_live).count(), 1);
+    let said: Vec<String> = came.into_iter().flat_map(words).collect();
+    assert_eq!(said, ["c linked true lost 2 gap false ended false", "{\"time\":3}"]);
+}
+
+#[test]
 fn unit_peers_show_the_alerts_of_all_as_they_come_and_mark_who_goes_out_and_comes_back() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("made");
     tokio::task::LocalSet::new().block_on(&runtime, async {
