@@ -278,8 +278,7 @@ impl Followed {
         told.lost += lost;
         let begins = told.beginning == Beginning::Unsaid;
         let which = if begins { FollowedLines::First } else { FollowedLines::Next };
-        (begins || told.lost > 0 || !lines.is_empty())
-            .then(|| Message::followed(question, lines, told.lost, which))
+        (begins || told.lost > 0 || !lines.is_empty()).then(|| Message::followed(question, lines, told.lost, which))
     }
 
     /// Whether the link took it, of so many lines.
