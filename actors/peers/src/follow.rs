@@ -211,8 +211,16 @@ struct Told {
     until: BootNanos,
     /// Lines that found no room on the link.
     lost: u64,
-    /// The first of its lines found none.
-    owes_first: bool,
+    beginning: Beginning,
+}
+
+/// Of what is told, from the past on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    Unsaid,
+    /// The link did not take it: its lines are lost, and what comes now is not past.
+    Refused,
+    Said,
 }
 
 /// What other nodes follow of this one.
@@ -242,7 +250,7 @@ impl Followed {
         if self.0.len() >= FOLLOWED || of_peer >= FOLLOWERS {
             return Asked::TooMany;
         }
-        self.0.insert((peer.clone(), question), Told { until, lost: 0, owes_first: true });
+        self.0.insert((peer.clone(), question), Told { until, lost: 0, beginning: Beginning::Unsaid });
         Asked::Begins
     }
 
@@ -256,22 +264,33 @@ impl Followed {
         told
     }
 
+    /// What to send before all else, where the link refused the beginning: it begins, without the lines that are lost. Live ones in its
+    /// place would be taken for past ones, of which only so many are shown.
+    pub fn beginning(&self, peer: &NodeName, question: u64) -> Option<Message> {
+        let told = self.0.get(&(peer.clone(), question))?;
+        (told.beginning == Beginning::Refused)
+            .then(|| Message::followed(question, Vec::new(), told.lost, FollowedLines::First))
+    }
+
     /// What to send of these lines, where there is anything.
     pub fn message(&mut self, peer: &NodeName, question: u64, lines: Vec<String>, lost: u64) -> Option<Message> {
         let told = self.0.get_mut(&(peer.clone(), question))?;
         told.lost += lost;
-        let which = if told.owes_first { FollowedLines::First } else { FollowedLines::Next };
-        (told.owes_first || told.lost > 0 || !lines.is_empty())
-            .then(|| Message::followed(question, lines, told.lost, which))
+        let begins = told.beginning == Beginning::Unsaid;
+        let which = if begins { FollowedLines::First } else { FollowedLines::Next };
+        (begins || told.lost > 0 || !lines.is_empty()).then(|| Message::followed(question, lines, told.lost, which))
     }
 
     /// Whether the link took it, of so many lines.
     pub fn sent(&mut self, peer: &NodeName, question: u64, lines: u64, taken: bool) {
         let Some(told) = self.0.get_mut(&(peer.clone(), question)) else { return };
         if taken {
-            (told.lost, told.owes_first) = (0, false);
+            (told.lost, told.beginning) = (0, Beginning::Said);
         } else {
             told.lost += lines;
+            if told.beginning == Beginning::Unsaid {
+                told.beginning = Beginning::Refused;
+            }
         }
     }
 

@@ -106,6 +106,10 @@ impl Peers {
             }
             To::Peer(peer, question) => {
                 let told = self.followed.is_told(self.now(), peer, *question);
+                if let Some(beginning) = self.followed.beginning(peer, *question) {
+                    let taken = self.tell(peer, &beginning);
+                    self.followed.sent(peer, *question, 0, taken);
+                }
                 let count = lines.len() as u64;
                 let message = self.followed.message(peer, *question, lines.iter().map(plain).collect(), lost);
                 if let Some(message) = message {

@@ -115,21 +115,21 @@ impl Known {
                 let items = Arc::make_mut(&mut kept.items);
                 // Those that were left out are the oldest, and the first to be no longer asked for.
                 let recent = usize::try_from(RECENT).unwrap_or(usize::MAX);
-                let over =
-                    (items.len() + lines.len() + usize::try_from(kept.omitted).unwrap_or(0)).saturating_sub(recent);
+                let omitted = usize::try_from(kept.omitted).unwrap_or(usize::MAX);
+                let over = (items.len() + lines.len()).saturating_add(omitted).saturating_sub(recent);
                 let of_omitted = kept.omitted.min(over as u64);
                 kept.omitted -= of_omitted;
                 items.append(&mut lines);
                 items.drain(..(over - usize::try_from(of_omitted).unwrap_or(0)).min(items.len()));
-                kept.omitted += held_to(items, LONGEST_ANSWER);
+                kept.omitted = kept.omitted.saturating_add(held_to(items, LONGEST_ANSWER));
                 kept.came = now;
                 self.last = last.or(self.last);
             }
             // It was asked for no part: what it says cannot be put anywhere.
             _ if follows => self.unreadable += 1,
             kept => {
-                // A name may have made a line longer.
-                let omitted = omitted + held_to(&mut lines, LONGEST_ANSWER);
+                // A name may have made a line longer. It can leave out no more than it was asked for, whatever it says.
+                let omitted = omitted.min(RECENT).saturating_add(held_to(&mut lines, LONGEST_ANSWER));
                 *kept = Some(Kept { items: Arc::new(lines), omitted, came: now });
                 self.last = last;
             }
@@ -198,9 +198,10 @@ impl State {
             }
             let is_owed = known.open.iter().any(Option::is_some);
             let every = match fresh {
-                true => FRESH,
-                false if is_owed || now.0 < self.wanted_until.0 => ASK_EVERY,
-                false => known.seldom,
+                // Who is slow is not asked anew while it owes an answer: that would be one to a question that is open no more.
+                true if !is_owed => FRESH,
+                _ if is_owed || now.0 < self.wanted_until.0 => ASK_EVERY,
+                _ => known.seldom,
             };
             if known.asked.is_some_and(|asked| since(asked, now) < every) {
                 continue;

@@ -136,6 +136,32 @@ fn unit_peers_ask_seldom_while_nobody_wants_to_know_and_often_while_somebody_doe
 }
 
 #[test]
+fn unit_peers_take_the_answers_of_a_slow_peer_while_somebody_looks_again_and_again() {
+    let mut state = state();
+    let peers = [peer("a", LINKED)];
+    let answers = |asks: &[(NodeName, [Message; 2])]| match asks {
+        [(_, [Message::AskTree { question }, Message::AskAlerts { question: of_alerts, .. }])] => {
+            vec![Message::tree(*question, []).write(), Message::alerts(*of_alerts, vec![]).write()]
+        }
+        _ => Vec::new(),
+    };
+    // Each answer takes two seconds, and somebody looks each second.
+    let (mut on_the_way, mut taken) = (VecDeque::from([vec![], vec![]]), 0);
+    for second in 10..40 {
+        on_the_way.push_back(answers(&state.ask(at(second), &peers, true)));
+        for answer in on_the_way.pop_front().expect("two at least") {
+            state.heard(at(second), &node("a"), &answer);
+        }
+        let seen = state.nodes(at(second), peers.to_vec()).remove(0);
+        taken += u32::from(seen.tree.is_some_and(|tree| tree.age_ms == 0) && seen.alerts.is_some());
+    }
+    assert!(taken >= 8, "{taken} answers were taken");
+    // One that was lost on the way is asked for again, and no oftener than while nobody waits.
+    let asked: Vec<u64> = (50..66).filter(|second| !state.ask(at(*second), &peers, true).is_empty()).collect();
+    assert!(asked.windows(2).all(|two| two[1] - two[0] == ASK_EVERY.as_secs()) && asked.len() >= 3, "{asked:?}");
+}
+
+#[test]
 fn unit_peers_number_their_questions_on_from_where_another_life_did_not_ask() {
     let questions = Arc::new(AtomicU64::new(u64::MAX));
     let mut state = State::numbering_from(Arc::clone(&questions));
@@ -202,6 +228,24 @@ fn unit_peers_keep_bounded_text_of_a_peer_and_count_what_that_leaves_out() {
         let (lines, omitted) = alerts(&state);
         assert!(lines.iter().map(String::len).sum::<usize>() <= LONGEST_ANSWER);
         assert_eq!(lines.len() as u64 + omitted, turn + 1);
+    }
+}
+
+#[test]
+fn unit_peers_bear_a_peer_that_says_it_left_out_more_than_there_can_be() {
+    let mut state = state();
+    let peers = [peer("a", LINKED)];
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(LONGEST_ANSWER / 4 - 10));
+    for turn in 0..3 {
+        let asks = state.ask(at(10 * turn), &peers, true);
+        let [_, Message::AskAlerts { question, .. }] = asks[0].1 else { panic!("{asks:?}") };
+        // With its name each line is longer, so that one more is left out here.
+        let (lines, follows) = (vec![long.clone(); 4], turn == 2);
+        let lines = if follows { vec!["{\"time\":1}".into()] } else { lines };
+        let answer = Message::Alerts { question, lines, omitted: u64::MAX, follows };
+        state.heard(at(10 * turn), &node("a"), &answer.write());
+        let (lines, omitted) = alerts(&state);
+        assert!(!lines.is_empty() && omitted <= RECENT + 1, "{} and {omitted}", lines.len());
     }
 }
 
@@ -544,6 +588,34 @@ fn unit_peers_tell_their_alerts_to_a_bounded_number_for_a_bounded_time() {
     followed.sent(&node("c"), 1, 2, false);
     let next = Message::followed(1, vec!["z".into()], 3, FollowedLines::Next);
     assert_eq!(said(&mut followed, &["z"], 0), Some(next));
+}
+
+#[test]
+fn unit_peers_tell_no_live_alert_as_a_past_one_where_the_link_refused_the_past() {
+    let (mut followed, c) = (Followed::default(), node("c"));
+    assert_eq!(followed.asked(at(0), &c, 1), Asked::Begins);
+    assert_eq!(followed.beginning(&c, 1), None, "with its lines");
+    followed.message(&c, 1, vec!["{\"time\":1}".into(), "{\"time\":2}".into()], 0).expect("the past");
+    followed.sent(&c, 1, 2, false);
+    let beginning = followed.beginning(&c, 1).expect("still to be said");
+    assert_eq!(beginning, Message::followed(1, vec![], 2, FollowedLines::First));
+    followed.sent(&c, 1, 0, true);
+    assert_eq!(followed.beginning(&c, 1), None);
+    let live = followed.message(&c, 1, vec!["{\"time\":3}".into()], 0).expect("a message");
+    assert_eq!(live, Message::followed(1, vec!["{\"time\":3}".into()], 0, FollowedLines::Next));
+    // Who follows is told of the loss, and shown the live one as such.
+    let (out, mut lines) = mpsc::channel(10);
+    let mut follower = Follower::new(out, 0, &[peer("c", LINKED)]);
+    all_of(&mut lines);
+    for message in [beginning, live] {
+        let Message::Followed { lines, lost, which, .. } = message else { panic!("{message:?}") };
+        follower.heard(&c, lines.into_iter().map(Arc::from).collect(), lost, which);
+    }
+    let came: Vec<NodesLine> = std::iter::from_fn(|| lines.try_recv().ok()).collect();
+    let is_live = |line: &&NodesLine| matches!(line, NodesLine::Alert(line) if **line == *"{\"time\":3}");
+    assert_eq!(came.iter().filter(is_live).count(), 1);
+    let said: Vec<String> = came.into_iter().flat_map(words).collect();
+    assert_eq!(said, ["c linked true lost 2 gap false ended false", "{\"time\":3}"]);
 }
 
 #[test]

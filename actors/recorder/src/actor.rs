@@ -86,15 +86,15 @@ impl Recorder {
         let (boot_ns, unix_ns) = (self.clock.boot().0, self.clock.unix().0);
         self.state.tick(boot_ns, unix_ns.saturating_sub(boot_ns));
         self.keep_around_alert(boot_ns, unix_ns);
-        self.give_up_stuck(boot_ns);
+        self.give_up_stuck();
         self.hand_out(ctx);
     }
 
     /// Who does not read takes nobody else's place.
-    fn give_up_stuck(&mut self, now_ns: u64) {
+    fn give_up_stuck(&mut self) {
         let state = &mut self.state;
         self.readers.retain(|id, reader| {
-            let is_stuck = reader.is_stuck(now_ns);
+            let is_stuck = reader.is_stuck(TICK);
             if is_stuck {
                 state.give_up(*id, RecordingOver::Unread(READ_WITHIN));
             }
@@ -288,7 +288,7 @@ impl Handler<RecordTrace> for Recorder {
         let begun = self.state.begin(now_ns, self.clock.unix().0, &message);
         let stream = begun.map(|id| {
             let (chunks, bytes) = mpsc::channel(CHUNKS);
-            self.readers.insert(id, Reader::new(chunks, now_ns));
+            self.readers.insert(id, Reader::new(chunks));
             self.hand_out(ctx);
             RecordingStream { id, bytes }
         });

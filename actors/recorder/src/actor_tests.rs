@@ -28,13 +28,14 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// The paused clock of the test, and how often it was asked.
-struct Paused(Instant, AtomicU64);
+/// The paused clock of the test, how often it was asked, and for how many nanoseconds the machine slept.
+struct Paused(Instant, AtomicU64, AtomicU64);
 
 impl Clock for Paused {
     fn boot(&self) -> BootNanos {
         self.1.fetch_add(1, Ordering::Relaxed);
-        BootNanos(10 * SECOND + u64::try_from(self.0.elapsed().as_nanos()).expect("short"))
+        let awake = u64::try_from(self.0.elapsed().as_nanos()).expect("short");
+        BootNanos(10 * SECOND + awake + self.2.load(Ordering::Relaxed))
     }
     fn unix(&self) -> UnixNanos {
         UnixNanos(100 * SECOND)
@@ -130,7 +131,7 @@ fn with(settings: Settings, seconds: u64, disk: Option<Disk>, test: impl AsyncFn
             let condition = Arc::clone(&condition);
             move |_| Others(Arc::clone(&condition))
         }));
-        let clock = Arc::new(Paused(Instant::now(), AtomicU64::new(0)));
+        let clock = Arc::new(Paused(Instant::now(), AtomicU64::new(0), AtomicU64::new(0)));
         let recorder = node.add(ChildSpec::new("recorder", {
             let clock = Arc::clone(&clock);
             move |_| {
@@ -191,6 +192,18 @@ fn unit_recorder_gives_up_readers_that_read_nothing_so_that_others_may_record_an
             chunks += 1;
         }
         assert!(chunks == crate::actor::CHUNKS && !passing.is_whole, "{chunks}");
+    });
+}
+
+#[test]
+fn unit_recorder_gives_up_no_reader_for_the_time_that_the_machine_slept() {
+    with(settings(), 200, None, async |bed| {
+        let stream = bed.record(past()).await.expect("begun");
+        sleep(READ_WITHIN / 2).await;
+        bed.clock.2.store(3_600 * SECOND, Ordering::Relaxed);
+        sleep(READ_WITHIN / 3).await;
+        let end = bed.recorder.ask(EndRecording { id: Some(stream.id) }, PATIENCE).await.expect("answered");
+        assert!(end.ended && end.why.is_none(), "{end:?}");
     });
 }
 

@@ -45,6 +45,9 @@ pub struct Settings {
     pub arguments: bool,
     /// Keep the traces around alerts: none, or how.
     pub around_alerts: Option<AroundAlerts>,
+    /// Recordings are numbered from here on. Two lives of a recorder number from elsewhere: who asks why the recording of one was over would
+    /// else end that of another.
+    pub first_id: u64,
 }
 
 /// See the module.
@@ -84,6 +87,7 @@ impl State {
     pub fn knowing(settings: Settings, now: Kept<Picture>) -> Self {
         let ring = Ring::beginning_with(now.lock().clone());
         let trigger = settings.around_alerts.clone().map(Trigger::new);
+        let next_id = settings.first_id;
         Self {
             settings,
             ring,
@@ -102,7 +106,7 @@ impl State {
             recordings: BTreeMap::new(),
             over: VecDeque::new(),
             over_count: 0,
-            next_id: 0,
+            next_id,
             trigger,
         }
     }
@@ -363,7 +367,7 @@ impl State {
         let before = if at == self.ring.end() { &self.loss } else { picture.loss() };
         let recording = Recording::begin(header, wanted, &self.ring, at, (&picture, before))?;
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id = id.wrapping_add(1);
         self.recordings.insert(id, recording);
         Ok(id)
     }

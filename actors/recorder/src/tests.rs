@@ -541,3 +541,17 @@ fn unit_recorder_tells_what_is_lost_since_the_recording_began_and_not_since_the_
         }
     }
 }
+
+#[test]
+fn unit_recorder_ends_no_recording_for_who_asks_after_one_of_a_life_before() {
+    let life = |first_id| {
+        let mut state = state(Settings { first_id, ..settings() });
+        let id = state.begin(SECOND, SECOND, &for_seconds(10)).expect("begun");
+        (state, id)
+    };
+    let ((_, before), (mut now, id)) = (life(u64::MAX), life(1_000));
+    assert!(!now.end(before, 2 * SECOND).ended, "it is another's");
+    assert!(now.end(id, 2 * SECOND).ended);
+    let next = life(u64::MAX).0.begin(SECOND, SECOND, &for_seconds(10));
+    assert_eq!(next, Ok(0), "numbers go on past the last one");
+}

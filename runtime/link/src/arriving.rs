@@ -20,11 +20,11 @@ pub(crate) async fn accept(shared: &Arc<Shared>) {
     let Some(endpoint) = shared.endpoint() else { return };
     while let Some(incoming) = endpoint.accept().await {
         let (address, is_proven) = (incoming.remote_address(), incoming.remote_address_validated());
-        let admission = held(&shared.doorway).admit(address.ip(), is_proven, Instant::now());
+        let admission = held(&shared.doorway).admit(address, is_proven, Instant::now());
         let refused_for = match admission {
             Admission::Taken(knock) => {
-                if knock.took_place {
-                    count(shared, Cause::Stalled, address, "a handshake that stalled made way for it");
+                if let Some(displaced) = knock.displaced {
+                    count(shared, Cause::Stalled, displaced, "its handshake was not done and made way for another");
                 }
                 let task = Arc::clone(shared);
                 shared.spawn(async move { knocked(&task, incoming, knock).await });

@@ -305,6 +305,42 @@ fn signed_list(
     Ok(params.signed_by(issuer)?.pem()?)
 }
 
+/// A list of the certificates of nodes alone.
+#[cfg(test)]
+pub(crate) fn list_of_users(by: &Issued, revoked: &[&str], number: u64, now: UnixNanos) -> String {
+    let entries = revoked.iter().map(|certificate| {
+        let certificate = pem(certificate.as_bytes(), "the certificate").expect("PEM");
+        entry(SerialNumber::from_slice(certificate.parse_x509().expect("a certificate").raw_serial()), at(now))
+    });
+    let params = CertificateRevocationListParams {
+        this_update: at(now),
+        next_update: at(now) + LIST_HOLDS,
+        crl_number: number.into(),
+        issuing_distribution_point: Some(rcgen::CrlIssuingDistributionPoint {
+            distribution_point: rcgen::CrlDistributionPoint { uris: vec!["http://lists.example/users.crl".into()] },
+            scope: Some(rcgen::CrlScope::UserCertsOnly),
+        }),
+        revoked_certs: entries.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(&issuer(by).expect("an authority")).expect("signed").pem().expect("PEM")
+}
+
+/// An authority of the same name, made anew.
+#[cfg(test)]
+pub(crate) fn rekeyed(by: &Issued, now: UnixNanos, rng: &dyn Rng) -> (Issued, String) {
+    let read = pem(by.certificate.as_bytes(), "the authority").expect("PEM");
+    let read = read.parse_x509().expect("a certificate");
+    let name = read.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).expect("a name");
+    let key = key(rng).expect("drawn");
+    let mut params = params(name, 365, now, rng).expect("fine");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).expect("signed").pem();
+    let list = signed_list(&Issuer::from_params(&params, &key), Vec::new(), 1, now).expect("signed");
+    (Issued { certificate, key: key.serialize_pem() }, list)
+}
+
 /// A list in the name of one authority, signed by another's key.
 #[cfg(test)]
 pub(crate) fn forged_list(named: &Issued, signs: &Issued, number: u64, now: UnixNanos) -> String {

@@ -1,7 +1,7 @@
 //! What a node shows of itself and whom it believes: certificate chain, key, authorities, revocation lists.
 //!
 //! Read again and again while the node runs, as one reading: files that are written one after the other may not belong together for a
-//! moment, and then the last good ones stay in force.
+//! moment, and then the last good ones stay in force: the pair of certificate and key, or all.
 
 use std::{
     fmt, fs, io,
@@ -41,6 +41,15 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credentials({:?})", self.name())
     }
+}
+
+/// Whom a node believes, apart from what it shows of itself.
+#[derive(Debug)]
+pub struct Trust {
+    /// As in [`Credentials`].
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// As in [`Credentials`].
+    pub revocations: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// Why there are none.
@@ -88,6 +97,14 @@ pub enum CredentialsError {
     /// The list cannot be used.
     #[error("the revocation list: {0}")]
     Revocations(String),
+    /// The node's own certificate or key cannot be read, and all else can.
+    #[error("{why}")]
+    OwnPair {
+        /// Why.
+        why: Box<Self>,
+        /// All else.
+        trust: Box<Trust>,
+    },
 }
 
 /// Where they come from.
@@ -137,13 +154,20 @@ impl CredentialSource for CredentialFiles {
         };
         let certificates =
             |path| many(path, &content(path)?, "certificate", |text| CertificateDer::pem_slice_iter(text).collect());
-        let (chain, authorities) = (certificates(&self.certificate)?, certificates(&self.authorities)?);
-        let key = PrivateKeyDer::from_pem_slice(&content(&self.key)?).map_err(|error| wrong(&self.key, &error))?;
-        let revocations = self.revoked.as_ref().map(|path| {
-            let lists = |text: &[u8]| CertificateRevocationListDer::pem_slice_iter(text).collect();
-            many(path, &content(path)?, "revocation list", lists)
-        });
-        Ok(Credentials { chain, key, authorities, revocations: revocations.transpose()?.unwrap_or_default() })
+        let own = || {
+            let chain = certificates(&self.certificate)?;
+            let key = PrivateKeyDer::from_pem_slice(&content(&self.key)?).map_err(|error| wrong(&self.key, &error))?;
+            Ok((chain, key))
+        };
+        let trust = || {
+            let authorities = certificates(&self.authorities)?;
+            let revocations = self.revoked.as_ref().map(|path| {
+                let lists = |text: &[u8]| CertificateRevocationListDer::pem_slice_iter(text).collect();
+                many(path, &content(path)?, "revocation list", lists)
+            });
+            Ok(Trust { authorities, revocations: revocations.transpose()?.unwrap_or_default() })
+        };
+        Credentials::of_parts(own(), trust())
     }
 
     fn may_hang(&self) -> bool {
@@ -162,6 +186,29 @@ impl CredentialFiles {
 }
 
 impl Credentials {
+    pub(crate) fn of_parts(
+        own: Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CredentialsError>,
+        trust: Result<Trust, CredentialsError>,
+    ) -> Result<Self, CredentialsError> {
+        match (own, trust) {
+            (Ok((chain, key)), Ok(Trust { authorities, revocations })) => {
+                Ok(Self { chain, key, authorities, revocations })
+            }
+            (Err(why), Ok(trust)) => Err(CredentialsError::OwnPair { why: Box::new(why), trust: Box::new(trust) }),
+            (Err(error), Err(_)) | (Ok(_), Err(error)) => Err(error),
+        }
+    }
+
+    /// This pair, and whom to believe by these.
+    pub(crate) fn with(&self, trust: Trust) -> Self {
+        let Trust { authorities, revocations } = trust;
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), authorities, revocations }
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        Trust { authorities: self.authorities.clone(), revocations: self.revocations.clone() }
+    }
+
     /// From PEM.
     ///
     /// # Errors
@@ -223,6 +270,28 @@ fn wrong(path: &Path, error: &pem::Error) -> CredentialsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_link_authorities_and_lists_are_read_though_the_pair_of_the_node_cannot_be() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name);
+        let office = crate::tests::bed::Office::new(7);
+        fs::write(path("ca"), &office.own.certificate).expect("written");
+        fs::write(path("list"), &office.list).expect("written");
+        let files = CredentialFiles {
+            certificate: path("none"),
+            key: path("none"),
+            authorities: path("ca"),
+            revoked: Some(path("list")),
+        };
+        let error = files.read_in_time().expect_err("there is no pair");
+        assert!(error.to_string().contains("none: No such file"), "{error}");
+        let CredentialsError::OwnPair { trust, .. } = error else { panic!("{error}") };
+        assert_eq!((trust.authorities.len(), trust.revocations.len()), (1, 1));
+        fs::write(path("list"), "").expect("written");
+        let error = files.read_in_time().expect_err("there is no list, either");
+        assert!(matches!(error, CredentialsError::File { .. }), "{error}");
+    }
 
     #[test]
     fn unit_link_files_that_are_none_or_broken_are_named_at_once_and_in_words() {

@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -47,11 +47,12 @@ pub(crate) struct Knock {
     pub(crate) number: u64,
     /// It is to make way: its sender is gone.
     pub(crate) makes_way: oneshot::Receiver<()>,
-    /// It took the place of one that stalled.
-    pub(crate) took_place: bool,
+    /// From where one was that made way for it.
+    pub(crate) displaced: Option<SocketAddr>,
 }
 
 struct Unfinished {
+    from: SocketAddr,
     source: IpAddr,
     is_proven: bool,
     since: Instant,
@@ -75,8 +76,8 @@ fn source(address: IpAddr) -> IpAddr {
 }
 
 impl Doorway {
-    pub(crate) fn admit(&mut self, from: IpAddr, is_proven: bool, now: Instant) -> Admission {
-        let source = source(from);
+    pub(crate) fn admit(&mut self, from: SocketAddr, is_proven: bool, now: Instant) -> Admission {
+        let source = source(from.ip());
         let is_wary = self.wary_until.is_some_and(|until| now < until);
         let alike = self.unfinished.values().filter(|one| one.is_proven == is_proven);
         let (all, of_source) = alike.fold((0, 0), |(all, of), one| (all + 1, of + usize::from(one.source == source)));
@@ -87,15 +88,15 @@ impl Doorway {
         if is_proven && of_source >= OF_ONE {
             return Admission::ManyOfOne;
         }
-        let took_place = self.unfinished.len() >= KNOCKS;
-        if took_place {
+        let mut displaced = None;
+        if self.unfinished.len() >= KNOCKS {
             let Some(gone) = self.who_makes_way(source, now) else { return Admission::Full };
-            self.unfinished.remove(&gone);
+            displaced = self.unfinished.remove(&gone).map(|one| one.from);
         }
         self.numbers += 1;
         let (stays, makes_way) = oneshot::channel();
-        self.unfinished.insert(self.numbers, Unfinished { source, is_proven, since: now, _stays: stays });
-        Admission::Taken(Knock { number: self.numbers, makes_way, took_place })
+        self.unfinished.insert(self.numbers, Unfinished { from, source, is_proven, since: now, _stays: stays });
+        Admission::Taken(Knock { number: self.numbers, makes_way, displaced })
     }
 
     fn who_makes_way(&self, comes: IpAddr, now: Instant) -> Option<u64> {
@@ -124,8 +125,8 @@ impl Doorway {
 mod tests {
     use super::*;
 
-    fn v4(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn v4(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 7))
     }
 
     fn taken(admission: Admission) -> Knock {
@@ -138,13 +139,13 @@ mod tests {
         let (mut door, now) = (Doorway::default(), Instant::now());
         let held: Vec<Knock> = (0..OF_ONE).map(|_| taken(door.admit(v4(1), true, now))).collect();
         assert!(matches!(door.admit(v4(1), true, now), Admission::ManyOfOne));
-        let mapped = IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1]);
+        let mapped = SocketAddr::from(([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1], 7));
         assert!(matches!(door.admit(mapped, true, now), Admission::ManyOfOne), "the same by another spelling");
         taken(door.admit(v4(2), true, now));
         door.done(held[0].number);
         taken(door.admit(v4(1), true, now));
         // All addresses of a network of IPv6 are one source.
-        let v6 = |network, host| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let v6 = |network, host| SocketAddr::from(([0x2001, 0xdb8, 0, network, 0, 0, 0, host], 7));
         (0..OF_ONE as u16).for_each(|host| drop(taken(door.admit(v6(1, host), true, now))));
         assert!(matches!(door.admit(v6(1, 99), true, now), Admission::ManyOfOne));
         taken(door.admit(v6(2, 1), true, now));
@@ -157,7 +158,7 @@ mod tests {
         assert!(matches!(door.admit(v4(100), true, now), Admission::Full));
         assert!(matches!(door.admit(v4(100), false, now), Admission::MustProve), "nothing is known of it");
         let later = now + STALLS;
-        assert!(taken(door.admit(v4(100), true, later)).took_place);
+        assert_eq!(taken(door.admit(v4(100), true, later)).displaced, Some(v4(0)), "that one stalled");
         assert!(held[0].makes_way.try_recv() == Err(oneshot::error::TryRecvError::Closed), "the oldest");
         assert!(held[1].makes_way.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         assert_eq!(door.unfinished.len(), KNOCKS);
@@ -167,7 +168,7 @@ mod tests {
     async fn unit_link_door_lets_who_has_many_make_way_for_who_has_few() {
         let (mut door, now) = (Doorway::default(), Instant::now());
         let mut held: Vec<Knock> = (0..KNOCKS).map(|n| taken(door.admit(v4((n % 5) as u8), true, now))).collect();
-        assert!(taken(door.admit(v4(100), true, now)).took_place);
+        assert_eq!(taken(door.admit(v4(100), true, now)).displaced, Some(v4(0)), "not who came");
         // Of 0 and 1, which have seven each, the oldest.
         assert!(held[0].makes_way.try_recv() == Err(oneshot::error::TryRecvError::Closed));
         assert!(matches!(door.admit(v4(1), true, now), Admission::Full), "not for one of the heavy ones themselves");

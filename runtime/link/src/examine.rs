@@ -79,6 +79,8 @@ pub fn faults(credentials: &Credentials, provider: &Arc<CryptoProvider>, now: Un
             "`palisade certificate renew-list`, or a new one of your authority; then give it to every node",
         )
     }));
+    let ambiguous = ambiguous_lists(&verifier.lists);
+    faults.extend(ambiguous.into_iter().map(|said| Fault::light(said, "make the new authority by another name")));
     faults
 }
 
@@ -98,8 +100,23 @@ pub(crate) fn ends_soon(credentials: &Credentials, now: UnixNanos) -> Option<Uni
     (ends.0.saturating_sub(now.0) < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX)).then_some(ends)
 }
 
-/// What is said of lists past their date.
-pub(crate) fn late_lists(lists: &[Listed], now: UnixNanos) -> Vec<String> {
+/// What is said of lists past their date, and of those that may not be of whom they seem.
+pub(crate) fn doubtful_lists(lists: &[Listed], now: UnixNanos) -> Vec<String> {
+    [late_lists(lists, now), ambiguous_lists(lists)].concat()
+}
+
+fn ambiguous_lists(lists: &[Listed]) -> Vec<String> {
+    let said = lists.iter().filter(|list| list.is_ambiguous).map(|Listed { issuer, .. }| {
+        format!(
+            "two authorities of different keys are called {issuer}: a list of one is looked up for certificates of both, and those of the other \
+             are refused; give the new one a name of its own"
+        )
+    });
+    let all: std::collections::BTreeSet<String> = said.collect();
+    all.into_iter().collect()
+}
+
+fn late_lists(lists: &[Listed], now: UnixNanos) -> Vec<String> {
     let late = lists.iter().filter_map(|list| Some((&list.issuer, list.due.filter(|due| now >= *due)?)));
     late.map(|(issuer, due)| {
         let due = due.rfc3339();

@@ -50,7 +50,7 @@ mod watched;
 mod words;
 
 pub use backoff::Backoff;
-pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError};
+pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError, Trust};
 pub use links::{LinkConfig, LinkError, Links, NODE_BYTES, Ports};
 pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;

@@ -1,6 +1,7 @@
 //! Certificates while the node runs: reads them again and again, takes new ones into force, and tells what is wrong with the node's own.
 //!
-//! Invariant: what cannot be used changes nothing; what is in force then is said to be. New ones count for what is linked from then on, and what
+//! Invariant: what cannot be used changes nothing; what is in force then is said to be. Authorities and lists wait for no pair: who was taken
+//! back is out, though the node's own certificate or key cannot be used as they are now. New ones count for what is linked from then on, and what
 //! stands is looked at by its session.
 //! Decision: troubles are looked for once in a while and kept, and not when somebody asks, because lists are long and who asks asks often.
 
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    credentials::CredentialsError,
+    credentials::{Credentials, CredentialsError},
     examine,
     links::{Shared, held},
     lists,
@@ -44,10 +45,8 @@ impl Renewal {
     pub(crate) async fn run(mut self, shared: &Shared) {
         loop {
             tokio::time::sleep(shared.config.read_every).await;
-            let renewed = self.reader.read().await.and_then(|read| renew(shared, read));
-            self.unusable = renewed
-                .err()
-                .map(|error| format!("certificates as they are now are not in force, the last good ones are: {error}"));
+            let read = self.reader.read().await;
+            self.unusable = renew(shared, read).err();
             self.look(shared);
             let due = held(&shared.strangers).due(Instant::now());
             due.iter().for_each(crate::strangers::Line::log);
@@ -82,13 +81,37 @@ impl Renewal {
         troubles.extend(self.examined.2.clone());
         troubles.extend(shared.entries().iter().filter_map(|entry| entry.trouble(now)));
         troubles.extend(held(&shared.strangers).refusers(now));
-        troubles.extend(examine::late_lists(&tls.verifier.lists, now));
+        troubles.extend(examine::doubtful_lists(&tls.verifier.lists, now));
         troubles
     }
 }
 
-fn renew(shared: &Shared, read: crate::Credentials) -> Result<(), CredentialsError> {
+/// What of it is not in force, in words.
+fn renew(shared: &Shared, read: Result<Credentials, CredentialsError>) -> Result<(), String> {
     let before = shared.tls.get();
+    let (error, trust) = match read {
+        Ok(read) if before.credentials == read => return Ok(()),
+        Ok(read) => {
+            let trust = read.trust();
+            match take(shared, &before, read) {
+                Ok(()) => return Ok(()),
+                Err(error) => (error, Some(trust)),
+            }
+        }
+        Err(CredentialsError::OwnPair { why, trust }) => (*why, Some(*trust)),
+        Err(error) => (error, None),
+    };
+    let kept = "are not in force, the last good ones are";
+    match trust.map(|trust| take(shared, &before, before.credentials.with(trust))) {
+        Some(Ok(())) => Err(format!("certificate and key as they are now {kept}: {error}")),
+        Some(Err(other)) if other.to_string() != error.to_string() => {
+            Err(format!("certificates as they are now {kept}: {error}; {other}"))
+        }
+        _ => Err(format!("certificates as they are now {kept}: {error}")),
+    }
+}
+
+fn take(shared: &Shared, before: &Tls, read: Credentials) -> Result<(), CredentialsError> {
     if before.credentials == read {
         return Ok(());
     }

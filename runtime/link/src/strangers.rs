@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -20,8 +20,6 @@ const STRANGERS: usize = 16;
 const SAID_EVERY: Duration = Duration::from_secs(60);
 /// A node that dials comes again each 15 seconds at least; of one that does not, nothing is complained for longer.
 pub(crate) const COMPLAINED_FOR: Duration = Duration::from_secs(60);
-/// Of so many, at most.
-const COMPLAINTS: usize = 3;
 
 /// Why somebody was not taken up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,16 +142,24 @@ impl Strangers {
         self.causes.iter().map(|(cause, told)| (*cause, told.times)).collect()
     }
 
-    /// Who dialled lately from where it says, and refused this node's certificate.
+    /// That somebody dialled lately from where it says, and refused this node's certificate: once a cause.
+    ///
+    /// Decision: without what a stranger said, and with its address only while there is one, because these are news whenever their text is
+    /// other, and a stranger chooses both.
     pub(crate) fn refusers(&self, now: UnixNanos) -> Vec<String> {
         let lately = |one: &&TurnedAway| u128::from(now.0.saturating_sub(one.last.0)) < COMPLAINED_FOR.as_nanos();
         let refusers =
             self.last.iter().filter(|(one, is_proven)| *is_proven && !one.by_us && one.why.is_of_certificate());
-        let refusers = refusers.map(|(one, _)| one).filter(lately).take(COMPLAINTS);
-        let said = |one: &TurnedAway| {
-            format!("who dials from {} refuses this node's certificate ({}): {}", one.address.ip(), one.why, one.said)
+        let mut causes: BTreeMap<Refusal, Option<IpAddr>> = BTreeMap::new();
+        for one in refusers.map(|(one, _)| one).filter(lately) {
+            let known = causes.entry(one.why).or_insert(Some(one.address.ip()));
+            *known = known.filter(|known| *known == one.address.ip());
+        }
+        let said = |(why, address): (Refusal, Option<IpAddr>)| {
+            let from = address.map_or_else(|| "several addresses".into(), |address| address.to_string());
+            format!("who dials from {from} refuses this node's certificate ({why})")
         };
-        refusers.map(said).collect()
+        causes.into_iter().map(said).collect()
     }
 }
 
@@ -202,7 +208,29 @@ mod tests {
         (2..100).for_each(|n| drop(strangers.refused(one(n, Refusal::Revoked, false, 5), false, now)));
         assert_eq!(strangers.last()[0].why, Refusal::UnknownAuthority);
         let said = strangers.refusers(UnixNanos(6_000_000_000));
-        assert_eq!(said, ["who dials from 0.0.0.1 refuses this node's certificate (unknown-authority): so"]);
+        assert_eq!(said, ["who dials from 0.0.0.1 refuses this node's certificate (unknown-authority)"]);
         assert_eq!(strangers.refusers(UnixNanos(66_000_000_000)), Vec::<String>::new(), "it came no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unit_link_strangers_make_no_news_by_their_words_or_by_ever_other_addresses() {
+        let (mut strangers, now) = (Strangers::default(), Instant::now());
+        let mut troubles = std::collections::BTreeSet::new();
+        for n in 0..300 {
+            // One that says something else each second, and one that dials from somewhere else, too.
+            let chatty = TurnedAway { said: format!("alert {n}"), ..one(1, Refusal::Expired, false, n) };
+            let elsewhere = one(100 + n as u32, Refusal::UnknownAuthority, false, n);
+            for one in [chatty, elsewhere] {
+                strangers.refused(one, true, now);
+            }
+            troubles.extend(strangers.refusers(UnixNanos(n * 1_000_000_000)));
+        }
+        let refuses = "refuses this node's certificate";
+        let expected = [
+            format!("who dials from 0.0.0.1 {refuses} (expired)"),
+            format!("who dials from 0.0.0.100 {refuses} (unknown-authority)"),
+            format!("who dials from several addresses {refuses} (unknown-authority)"),
+        ];
+        assert_eq!(troubles.into_iter().collect::<Vec<_>>(), expected);
     }
 }

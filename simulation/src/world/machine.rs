@@ -421,6 +421,7 @@ impl Machine {
                     ring_ns: RING_NS,
                     arguments: true,
                     around_alerts: around_alerts.clone(),
+                    first_id: 0,
                 };
                 let store = around_alerts.as_ref().map(|_| Box::new(traces.store()) as Box<dyn TraceStore>);
                 Ok(Recording { settings, store, processes: of_recorded_lists.listed() })

@@ -14,9 +14,13 @@ use palisade_domain::{NodeName, UnixNanos};
 use palisade_supervision::Here;
 use palisade_wire::frame::Digest;
 use palisade_world::{BootNanos, Clock, Datagrams, Link as _, LinkEvent, LinkState, Peer, Rng};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer,
+    pem::{self, PemObject as _},
+};
 
 use crate::{
-    CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Socket,
+    CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Socket, Trust,
     authority::{self, Issued},
     crypto,
 };
@@ -152,8 +156,20 @@ pub(crate) struct Papers(pub(crate) Mutex<[String; 4]>);
 impl CredentialSource for Papers {
     fn read(&self) -> Result<Credentials, CredentialsError> {
         let [certificate, key, authorities, revoked] = &*self.0.lock().expect("whole");
-        Credentials::of_pem(certificate, key, authorities, revoked)
-            .map_err(|error| CredentialsError::Content { path: "papers".into(), why: error.to_string() })
+        let wrong = |error: pem::Error| CredentialsError::Content { path: "papers".into(), why: error.to_string() };
+        match Credentials::of_pem(certificate, key, authorities, revoked) {
+            Ok(read) => Ok(read),
+            // As files are read: all else without the pair.
+            Err(error) => {
+                let authorities = CertificateDer::pem_slice_iter(authorities.as_bytes()).collect::<Result<_, _>>();
+                let revocations: Result<_, _> =
+                    CertificateRevocationListDer::pem_slice_iter(revoked.as_bytes()).collect();
+                let trust = authorities
+                    .and_then(|authorities| Ok(Trust { authorities, revocations: revocations? }))
+                    .map_err(wrong);
+                Credentials::of_parts(Err(wrong(error)), trust)
+            }
+        }
     }
 }
 

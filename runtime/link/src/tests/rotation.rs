@@ -111,6 +111,84 @@ fn unit_link_goes_by_the_newest_list_of_an_authority_whatever_their_order() {
 }
 
 #[test]
+fn unit_link_goes_by_the_newest_list_whether_it_is_of_all_certificates_or_of_a_part() {
+    let office = Office::new(7);
+    let issued = office.issue("a", 90);
+    let later = palisade_domain::UnixNanos(EPOCH.0 + 1_000_000_000);
+    let of_all = |now| authority::revoke(&office.own, &office.list, &issued.certificate, now).expect("revoked");
+    let of_part = |revoked: &[&str], number, now| authority::list_of_users(&office.own, revoked, number, now);
+    // An authority begins to publish by parts, or ends it; numbers begin anew with it.
+    for (old, new) in [
+        (
+            authority::renew_list(&office.own, &office.list, EPOCH).expect("signed"),
+            of_part(&[&issued.certificate], 1, later),
+        ),
+        (of_part(&[], 99, EPOCH), of_all(later)),
+    ] {
+        for lists in [format!("{old}{new}"), format!("{new}{old}")] {
+            simulated(async {
+                let (bed, b_papers) = (Bed::new(5), office.papers("b"));
+                set(&b_papers, 3, lists);
+                let _b = bed.start(2, &b_papers, &[]);
+                let a = bed.start(1, &office.papers_of(&issued), &[("b", 2)]);
+                let state = until(&a, "b", |state| !matches!(state, LinkState::Connecting)).await;
+                assert!(matches!(state, LinkState::Refused { why: Refusal::Revoked, .. }), "{state:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn unit_link_takes_a_list_of_all_for_one_of_a_part_and_says_what_the_other_way_round_would_lose() {
+    simulated(async {
+        let (bed, office) = (Bed::new(5), Office::new(7));
+        let second = |n: u64| palisade_domain::UnixNanos(EPOCH.0 + n * 1_000_000_000);
+        let issued = office.issue("a", 90);
+        let of_part = |number, now| authority::list_of_users(&office.own, &[&issued.certificate], number, now);
+        let papers = office.papers("b");
+        set(&papers, 3, of_part(99, second(5)));
+        let b = bed.start(2, &papers, &[]);
+        let older = authority::revoke(&office.own, &office.list, &issued.certificate, second(4)).expect("revoked");
+        let of_all = authority::revoke(&office.own, &office.list, &issued.certificate, second(6)).expect("revoked");
+        for (lists, says) in [
+            (older, Some("is believed still")),
+            (of_all.clone(), None),
+            (of_part(100, second(7)), Some("leave both in the file")),
+            (format!("{}{of_all}", of_part(100, second(7))), None),
+        ] {
+            set(&papers, 3, lists);
+            pause(2.5).await;
+            let said = b.troubles();
+            match says {
+                Some(says) => assert!(said.len() == 1 && said[0].contains(says), "{says}: {said:?}"),
+                None => assert_eq!(said, Vec::<String>::new()),
+            }
+        }
+    });
+}
+
+#[test]
+fn unit_link_says_that_two_authorities_share_a_name() {
+    simulated(async {
+        let (bed, office) = (Bed::new(5), Office::new(7));
+        let (anew, its_list) = authority::rekeyed(&office.own, EPOCH, &*super::bed::SeededRng::new(9));
+        let papers = office.papers("b");
+        let b = bed.start(2, &papers, &[]);
+        set(&papers, 3, its_list.clone());
+        pause(2.5).await;
+        assert!(b.troubles()[0].contains("of another key by the same name"), "{:?}", b.troubles());
+        set(&papers, 2, format!("{}{}", office.own.certificate, anew.certificate));
+        pause(2.5).await;
+        let said = b.troubles().join("; ");
+        assert!(said.contains("two authorities of different keys are called CN=links of the test"), "{said}");
+        set(&papers, 2, format!("{0}{0}", office.own.certificate));
+        set(&papers, 3, office.list.clone());
+        pause(2.5).await;
+        assert_eq!(b.troubles(), Vec::<String>::new(), "one certificate twice is one key");
+    });
+}
+
+#[test]
 fn unit_link_takes_no_list_that_is_forged_older_or_gone() {
     simulated(async {
         let (bed, office, other) = (Bed::new(6), Office::new(7), Office::new(8));

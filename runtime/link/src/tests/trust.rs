@@ -245,6 +245,42 @@ fn unit_link_keeps_the_last_good_certificates_and_says_what_is_wrong_with_the_ne
 }
 
 #[test]
+fn unit_link_takes_who_is_revoked_out_though_its_own_new_pair_cannot_be_used() {
+    for which in 0..3 {
+        simulated(async {
+            let (bed, office) = (Bed::new(10), Office::new(7));
+            let (issued, papers) = (office.issue("a", 90), office.papers("b"));
+            let a = bed.start(1, &office.papers_of(&issued), &[("b", 2)]);
+            let b = bed.start(2, &papers, &[]);
+            until_linked(&a, "b").await;
+            let broken = [
+                office.issue("b", 30).certificate,
+                office.issue("c", 30).certificate,
+                "-----BEGIN CERTIFICATE-----\nMIIB\n".to_owned(),
+            ][which]
+                .clone();
+            let list = authority::revoke(&office.own, &office.list, &issued.certificate, EPOCH).expect("revoked");
+            let set = |which: usize, text: String| papers.0.lock().expect("whole")[which] = text;
+            set(0, broken);
+            set(3, list);
+            pause(2.5).await;
+            let state = peer(&a, "b").state;
+            assert!(matches!(state, LinkState::Refused { why: Refusal::Revoked, .. }), "{which}: {state:?}");
+            let said = b.troubles();
+            let pair = "certificate and key as they are now are not in force";
+            assert!(said.len() == 1 && said[0].starts_with(pair), "{which}: {said:?}");
+            // A list that goes back is as little taken as with a good pair.
+            set(3, office.list.clone());
+            pause(2.5).await;
+            let said = b.troubles().join("; ");
+            assert!(said.contains("an older one is not taken"), "{which}: {said}");
+            pause(30.0).await;
+            assert!(!peer(&a, "b").state.is_linked(), "{which}");
+        });
+    }
+}
+
+#[test]
 fn unit_link_refuses_a_peer_of_no_common_version_and_both_sides_say_so() {
     simulated(async {
         let (bed, office) = (Bed::new(11), Office::new(7));

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use palisade_assembly::{Open, Recording};
+use palisade_link::MachineRng;
 use palisade_recorder::state::{AroundAlerts, Settings};
 use palisade_store::{TraceFiles, TraceThread};
 use palisade_supervision::Kept;
 use palisade_wire::trace::Header;
-use palisade_world::TraceStore;
+use palisade_world::{Rng as _, TraceStore};
 
 use super::tree;
 use crate::{arguments::NodeArguments, processes};
@@ -56,6 +57,7 @@ fn settings(arguments: &NodeArguments) -> Settings {
         ring_ns: minutes * 60 * SECOND,
         arguments: arguments.trace_arguments,
         around_alerts: arguments.trace_directory.is_some().then_some(around),
+        first_id: MachineRng.below(u64::MAX),
     }
 }
 
@@ -74,5 +76,21 @@ fn header(arguments: &NodeArguments) -> Header {
         throttle: alerts.throttle.map(|limit| (limit.per_second, limit.silence_seconds)),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         ..Header::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Command, Palisade};
+
+    #[test]
+    fn unit_node_numbers_recordings_from_elsewhere_at_each_start_of_their_recorder() {
+        let Command::Node(arguments) = Palisade::parse_from(["palisade", "node"]).command else { panic!("node") };
+        let open = open(&Kept::new(*arguments));
+        let first = || open().expect("it opens").settings.first_id;
+        assert_ne!(first(), first());
     }
 }
