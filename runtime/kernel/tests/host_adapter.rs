@@ -276,7 +276,7 @@ fn host_adapter_says_what_this_kernel_can_do() {
     for (family, held) in &matrix.families {
         println!("{family:?}: {:?}, {} gaps", held.tier, held.gaps.len());
     }
-    assert_eq!(matrix.capabilities.len(), 14, "each was tried");
+    assert_eq!(matrix.capabilities.len(), 15, "each was tried");
     let lsm = matrix.capabilities[&Capability::BpfLsm] == CapabilityState::Available;
     let file = &matrix.families[&Family::File];
     assert_eq!(file.tier == Tier::BpfLsm, lsm);

@@ -1,0 +1,334 @@
+//! What the capabilities of a kernel hold of each family, and what of it they do not.
+//!
+//! Invariant: a function of the capabilities alone, so that what is stated of another kernel is what a node says there.
+
+use std::collections::BTreeMap;
+
+use palisade_domain::{Family, Tier};
+use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
+
+use super::{has, kills};
+use crate::fanotify;
+
+pub(crate) fn gap(what: &str, reason: &str) -> Gap {
+    Gap { what: what.to_owned(), reason: reason.to_owned() }
+}
+
+/// Which tier holds which family with these capabilities, and what it cannot hold.
+#[must_use]
+pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMap<Family, HeldFamily> {
+    let held = |tier, gaps| HeldFamily { tier, gaps };
+    let lsm = has(capabilities, Capability::BpfLsm) && has(capabilities, Capability::KernelBtf);
+    let events = has(capabilities, Capability::FanotifyPermission);
+    let cgroup = has(capabilities, Capability::CgroupConnect) && has(capabilities, Capability::UnifiedCgroups);
+    let process = match (lsm, events) {
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::Process)),
+        (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::Process)),
+        _ => held(Tier::Audit, vec![gap("process", "this kernel has neither a BPF LSM nor permission events")]),
+    };
+    let file = match (lsm, events) {
+        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::File)),
+        (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::File)),
+        _ => held(Tier::Audit, vec![gap("file", "this kernel has neither a BPF LSM nor permission events")]),
+    };
+    let network = match (lsm, cgroup) {
+        (true, true) => held(Tier::BpfLsm, lsm_gaps(Family::Network)),
+        (true, false) => held(Tier::BpfLsm, [vec![unconnected_gap()], lsm_gaps(Family::Network)].concat()),
+        (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
+        _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
+    };
+    let process = with_arguments(process, capabilities, lsm);
+    let ptrace = match (lsm, kills(capabilities)) {
+        (true, _) => held(Tier::BpfLsm, vec![]),
+        (false, true) => held(Tier::Kill, kill_gaps()),
+        _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
+    };
+    BTreeMap::from([
+        (Family::Process, process),
+        (Family::File, file),
+        (Family::Network, network),
+        (Family::Ptrace, ptrace),
+        (Family::Capabilities, capabilities_held(capabilities, lsm)),
+        (Family::Syscalls, syscalls_held(capabilities)),
+        (Family::Dns, dns_held(capabilities)),
+        (Family::Presets, presets_held(capabilities, lsm)),
+        (Family::Device, unseen("device", "USB authorization is not written by this version")),
+    ])
+}
+
+/// How the families are held of the host outside containers.
+#[must_use]
+pub fn families_of_host(matrix: &KernelMatrix) -> BTreeMap<Family, HeldFamily> {
+    let of_host = |(family, held): (&Family, &HeldFamily)| (*family, of_host(*family, held, &matrix.capabilities));
+    matrix.families.iter().map(of_host).collect()
+}
+
+/// How a family is held of the host, where it is held so of containers: the host has no cgroup that programs could be attached to, and
+/// fanotify never watches its file systems. Its opens and executions are seen by tracepoints then.
+pub(crate) fn of_host(
+    family: Family,
+    held: &HeldFamily,
+    capabilities: &BTreeMap<Capability, CapabilityState>,
+) -> HeldFamily {
+    let by_fanotify = held.tier == Tier::Fanotify && kills(capabilities);
+    match family {
+        Family::File if by_fanotify => seen_of_host(vec![
+            gap(
+                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr",
+                "opens are judged",
+            ),
+            gap("opens by io_uring, and those that fail", "they are no system calls, or nothing was opened"),
+        ]),
+        Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => {
+            let reason = "without a BPF LSM the host's executions are judged before their arguments can be read";
+            let mut gaps = vec![gap("allowedArgs", reason)];
+            if !has(capabilities, Capability::KernelSymbols) {
+                let reason = "only interpreters are judged: scripts are found by the address of a function, which the kernel does not show here (kernel.kptr_restrict, CAP_SYSLOG)";
+                gaps.push(gap("scripts", reason));
+            }
+            seen_of_host(gaps)
+        }
+        Family::Process if held.tier == Tier::Fanotify => {
+            let reason = "without a BPF LSM the host's executions are seen in time by a tracepoint of Linux 6.10 alone (sched_prepare_exec)";
+            match capabilities.get(&Capability::PrepareExec) {
+                Some(CapabilityState::Missing(refusal)) => unseen("process", &format!("{reason}: {refusal}")),
+                _ => unseen("process", reason),
+            }
+        }
+        Family::File if held.tier == Tier::Fanotify => {
+            unseen("file", "without a BPF LSM the host's opens are seen by tracepoints alone, which are not there")
+        }
+        // Profiles are of containers.
+        Family::Capabilities if held.tier == Tier::AppArmor => capabilities_seen(capabilities),
+        Family::Network if held.tier == Tier::CgroupBpf => unseen("network", NO_CGROUP_OF_HOST),
+        Family::Dns if held.tier == Tier::CgroupBpf => unseen("matchDNSQueries", NO_CGROUP_OF_HOST),
+        _ => held.clone(),
+    }
+}
+
+pub(super) const NO_CGROUP_OF_HOST: &str =
+    "programs on cgroups hold containers: the host has no cgroup of its own that they could be attached to";
+
+pub(super) fn seen_of_host(mut gaps: Vec<Gap>) -> HeldFamily {
+    let reason = "without a BPF LSM the host's acts are seen, and not denied: fanotify never watches its file systems";
+    gaps.insert(0, gap("denial", reason));
+    HeldFamily { tier: Tier::Audit, gaps }
+}
+
+/// Nothing of this kernel holds it.
+pub(crate) fn unseen(what: &str, reason: &str) -> HeldFamily {
+    HeldFamily { tier: Tier::Audit, gaps: vec![gap(what, reason)] }
+}
+
+pub(super) const ARGUMENTS_OF_SCRIPTS: &str = "arguments of scripts";
+
+/// Arguments are killed for, whatever denies the execution itself.
+pub(super) fn with_arguments(
+    mut process: HeldFamily,
+    capabilities: &BTreeMap<Capability, CapabilityState>,
+    lsm: bool,
+) -> HeldFamily {
+    if !kills(capabilities) {
+        process.gaps.push(gap("allowedArgs", "arguments are read by a tracepoint, and who has others is killed"));
+    } else if !lsm {
+        process.gaps.push(gap(
+            ARGUMENTS_OF_SCRIPTS,
+            "without an LSM hook a script's own rule with allowedArgs is not asked for, its interpreter's is",
+        ));
+        if !has(capabilities, Capability::PrepareExec) {
+            let reason = "with allowedArgs the source is what the task was last known by: the old image is gone";
+            process.gaps.push(gap("who executes", reason));
+        }
+    }
+    process
+}
+
+pub(super) fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
+    if lsm {
+        let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's";
+        return HeldFamily { tier: Tier::BpfLsm, gaps: vec![gap("credentials that the kernel lends", reason)] };
+    }
+    if has(capabilities, Capability::AppArmor) {
+        let reason = "a profile holds whom its runtime put under it: runc by deploy/hooks/runc-with-hook; the workload's status names others";
+        let repeated = gap("repeated uses", "AppArmor tells a use that is denied again on the same CPU once");
+        return HeldFamily {
+            tier: Tier::AppArmor,
+            gaps: vec![gap("containers without a profile of ours", reason), repeated],
+        };
+    }
+    capabilities_seen(capabilities)
+}
+
+/// What neither an LSM program nor a profile denies.
+pub(crate) fn capabilities_seen(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
+    if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
+        let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
+        return unseen("denial", reason);
+    }
+    unseen(
+        "capabilities",
+        "only an LSM hook can deny, and nothing sees their use here: that takes the tracepoint cap_capable (Linux 6.14)",
+    )
+}
+
+/// The family only ever audits, so that being seen is all there is to hold.
+pub(super) fn syscalls_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
+    if !has(capabilities, Capability::BtfTracepoints) {
+        return unseen("syscalls", "no BTF tracepoints: nothing sees system calls");
+    }
+    let gaps = vec![gap("acts without a system call", "what io_uring does for a task, and the vDSO, are not seen")];
+    HeldFamily { tier: Tier::Audit, gaps }
+}
+
+pub(super) fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
+    if !has(capabilities, Capability::CgroupPacket) || !has(capabilities, Capability::UnifiedCgroups) {
+        return unseen("matchDNSQueries", "programs cannot be attached to the packets of cgroups");
+    }
+    let gaps = vec![
+        gap("DNS on other ports than 53, over TLS, HTTPS or QUIC", "what is asked for cannot be read there"),
+        gap("packet sockets", "what they send passes by: their creation is judged"),
+        gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
+        gap("names that were looked up before", "a question is judged, not the connection that follows"),
+    ];
+    HeldFamily { tier: Tier::CgroupBpf, gaps }
+}
+
+/// As policies name them.
+pub(super) const PRESETS: [&str; 5] =
+    ["preset:filelessExec", "preset:anonMapExec", "preset:protectEnv", "preset:protectProc", "preset:exec"];
+
+pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
+    let links =
+        gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
+    let shared = gap("exec with a shared PID namespace", "a container's first process is told by its number 1");
+    let earlier =
+        gap("sessions from before the node", "exec: who was in a container already counts as the container's own");
+    if lsm {
+        let mut gaps = vec![links, shared, earlier];
+        gaps.extend(memory_gaps());
+        return HeldFamily { tier: Tier::BpfLsm, gaps };
+    }
+    if !kills(capabilities) {
+        let gaps = PRESETS.map(|what| gap(what, "neither an LSM hook denies it nor does anything kill for it"));
+        return HeldFamily { tier: Tier::Audit, gaps: gaps.into() };
+    }
+    let mut gaps = vec![
+        gap("preset:anonMapExec", "only an LSM hook sees memory become executable before it is"),
+        gap("opens by io_uring", "they are no system calls: protectEnv and protectProc do not see them"),
+        gap("scripts without a file", "the interpreter is what is executed in the end"),
+        links,
+        shared,
+        earlier,
+    ];
+    if !has(capabilities, Capability::PrepareExec) {
+        for what in ["preset:filelessExec", "preset:exec"] {
+            gaps.push(gap(what, "this kernel does not tell of executions in time (sched_prepare_exec, Linux 6.10)"));
+        }
+    }
+    HeldFamily { tier: Tier::Kill, gaps }
+}
+
+/// Ways to executable memory that pass no hook.
+pub(super) fn memory_gaps() -> [Gap; 4] {
+    [
+        gap("executable stacks", "those that the executable itself asks for pass no hook"),
+        gap(
+            "a heap under READ_IMPLIES_EXEC",
+            "personality(2) and brk(2) pass no hook: what the heap gains is executable",
+        ),
+        gap("code that is written in place", "/proc/self/mem and tracers write pages that are executable already"),
+        gap("fileless code that another program loads", "an ELF interpreter and libraries are mapped, not executed"),
+    ]
+}
+
+/// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.
+pub(super) fn lsm_gaps(family: Family) -> Vec<Gap> {
+    let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
+    let source = gap("sources that rename themselves", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");
+    match family {
+        Family::Process => vec![
+            gap(
+                "code that another program loads",
+                "ld.so /path/program, an ELF interpreter, uselib, mmap(PROT_EXEC): only what execve names is judged",
+            ),
+            links,
+            source,
+        ],
+        Family::File => vec![
+            gap(
+                "rename, unlink, link, mkdir, rmdir, symlink, chmod, chown, truncate(2), xattr",
+                "opens and the making of files are judged: a file that is renamed or linked first has another name",
+            ),
+            gap(
+                "descriptors that are open already",
+                "an open is judged once: what was opened before, or is passed in, is not",
+            ),
+            links,
+            source,
+        ],
+        Family::Network => {
+            let mut gaps = unjudged_packets();
+            gaps.push(open_connections_gap());
+            gaps.push(gap("sends of the host's processes", "sendto without connect is judged in containers only"));
+            gaps
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn open_connections_gap() -> Gap {
+    gap("connections that are open already", "a destination is judged when it is asked for, not with each byte")
+}
+
+pub(super) fn unconnected_gap() -> Gap {
+    gap("datagrams that are sent without connect(2)", "only programs on cgroups see them, and those cannot be attached")
+}
+
+pub(super) fn kill_gaps() -> Vec<Gap> {
+    vec![
+        gap("denial", "only an LSM hook can deny tracing: the tracer is killed at its call"),
+        gap(
+            "process_vm_readv, process_vm_writev, /proc/PID/mem, pidfd_getfd",
+            "they trace without ptrace(2), which is all that is seen here",
+        ),
+    ]
+}
+
+/// Destinations that neither a connect nor a datagram's send shows.
+pub(super) fn unjudged_packets() -> Vec<Gap> {
+    vec![
+        gap(
+            "sends over raw, packet and SCTP sockets, and sctp_connectx",
+            "name these sockets in a rule: their creation is judged",
+        ),
+        gap("further subflows of MPTCP", "the kernel itself connects them, to addresses that the peer announces"),
+    ]
+}
+
+/// Sockets that programs on cgroups are not asked about.
+pub(super) const OTHER_SOCKETS: &str = "sockets that are neither IPv4 nor IPv6";
+
+pub(super) fn unseen_sockets_gap() -> Gap {
+    gap(OTHER_SOCKETS, "cgroup programs do not see unix, netlink, packet and other ones")
+}
+
+pub(super) fn killed_sockets_gap() -> Gap {
+    gap(
+        OTHER_SOCKETS,
+        "cgroup programs do not see unix, netlink, packet and other ones: who makes one that a rule blocks is killed, one that \
+         the posture blocks is reported as unenforceable; socketpair, io_uring and their connects are not seen",
+    )
+}
+
+pub(super) fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap> {
+    let mut gaps = vec![
+        if kills(capabilities) { killed_sockets_gap() } else { unseen_sockets_gap() },
+        gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
+        open_connections_gap(),
+    ];
+    gaps.extend(unjudged_packets());
+    if !has(capabilities, Capability::CgroupSocket) {
+        gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));
+    }
+    gaps
+}
