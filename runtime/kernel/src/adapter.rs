@@ -26,7 +26,7 @@ use palisade_world::{
 };
 
 use crate::{
-    apparmor::{Binding, Profiles, with_profile},
+    apparmor::{self, Binding, Profiles, with_profile},
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
@@ -425,7 +425,14 @@ fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<Cg
 /// Where BPF LSM holds files, a profile would deny and tell everything a second time.
 fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
     let by_lsm = matrix.families.get(&Family::File).is_some_and(|held| held.tier == Tier::BpfLsm);
-    if by_lsm || !matrix.has(Capability::AppArmor) {
+    if by_lsm {
+        return None;
+    }
+    if !matrix.has(Capability::AppArmor) {
+        // What an earlier runtime left would go on denying, by a policy that nobody renews, and untold.
+        if let Err(error) = apparmor::unload() {
+            tracing::warn!(%error, "profiles of an earlier runtime stay in force");
+        }
         return None;
     }
     let opened = Profiles::open();

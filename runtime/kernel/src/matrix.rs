@@ -19,7 +19,7 @@ use palisade_domain::{Family, Tier};
 use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
 
 use crate::{
-    apparmor::AppArmor,
+    apparmor::{self, AppArmor},
     objects::{Refusal, chain, explain},
     programs, pseudo_fs, sys,
 };
@@ -42,7 +42,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::KernelBtf, btf.as_ref().map(drop).map_err(Clone::clone));
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
-    note(Capability::AppArmor, AppArmor::open().map(drop));
+    note(Capability::AppArmor, AppArmor::open().and_then(|_| apparmor::is_heard()));
     note(Capability::KernelSymbols, programs::file_release().map(drop));
     let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
     note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));

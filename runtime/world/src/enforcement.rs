@@ -28,7 +28,7 @@ pub enum Capability {
     CapabilityUse,
     /// Permission events of fanotify.
     FanotifyPermission,
-    /// AppArmor is active and takes profiles from this process.
+    /// AppArmor is active, takes profiles from this process, and its denials are heard here.
     AppArmor,
     /// `bpf_send_signal` in tracepoints.
     SendSignal,
