@@ -231,13 +231,15 @@ async fn look(
     loop {
         let (tls, now) = (shared.tls.get(), shared.now());
         let own = holds_for(shown, now);
-        let seen = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()).and_then(|()| match own {
-            Some(Duration::ZERO) => Err((Refusal::Expired, format!("the certificate of {} expired", shared.name))),
-            _ => Ok(()),
-        });
-        if let Err((why, said)) = seen {
+        if let Err((why, said)) = tls.verifier.look(chain, &entry.name, side, shared.wall_clock().now()) {
             ended::refuse(connection, why, &said);
             return Ended::by_us(why, said);
+        }
+        if own == Some(Duration::ZERO) {
+            // No refusal: nothing is wrong with the peer, which would say that its own certificate is refused.
+            let said = format!("the certificate of {} expired", shared.name);
+            ended::goodbye(connection, &said);
+            return Ended::Out(said);
         }
         if !asked && tls.credentials.chain != shown {
             asked = true;

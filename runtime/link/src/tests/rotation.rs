@@ -94,6 +94,32 @@ fn unit_link_does_not_outlive_the_certificate_it_was_made_with() {
 }
 
 #[test]
+fn unit_link_that_ends_with_a_nodes_own_certificate_is_no_refusal_of_its_peers() {
+    for seed in 0..8 {
+        simulated(async {
+            let (bed, office) = (Bed::new(seed), Office::new(7));
+            // Who is dialled runs out; who dials it is in order.
+            let b_papers = office.papers_of(&office.issue_for("b", 120));
+            let a = bed.start(1, &office.papers("a"), &[("b", 2)]);
+            let _b = bed.start(2, &b_papers, &[("c", 3)]);
+            // And one that only dials, and runs out as well.
+            let c = bed.start(3, &office.papers("c"), &[]);
+            until_linked(&a, "b").await;
+            until_linked(&c, "b").await;
+            for _ in 0..1300 {
+                pause(0.1).await;
+                for one in [&a, &c] {
+                    let state = peer(one, "b").state;
+                    assert!(!matches!(state, LinkState::Refused { by_us: false, .. }), "{seed}: {state:?}");
+                    assert!(!one.troubles().iter().any(|said| said.starts_with("b refuses")), "{:?}", one.troubles());
+                }
+            }
+            assert!(!peer(&a, "b").state.is_linked() && !peer(&c, "b").state.is_linked(), "{seed}: too late");
+        });
+    }
+}
+
+#[test]
 fn unit_link_goes_by_the_newest_list_of_an_authority_whatever_their_order() {
     let office = Office::new(7);
     let issued = office.issue("a", 90);

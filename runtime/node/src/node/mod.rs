@@ -39,9 +39,6 @@ pub struct Configured {
 /// How long a thread may be silent before the process exits and its service manager starts it again. Compiling is bounded to less.
 const STALL: Duration = Duration::from_secs(30);
 
-/// How long traces may take to end when the node stops: each is handed on within a second.
-const RECORDINGS_WITHIN: Duration = Duration::from_secs(2);
-
 /// Exit status of a node of which a thread stalled.
 const STALLED: i32 = 70;
 
@@ -132,8 +129,7 @@ pub async fn run(
         }
     };
     if let Some(recorder) = end_recording {
-        // Before their readers are let go: traces end whole. A recorder that is over has none.
-        let _ = recorder.ask(EndRecording { id: None }, RECORDINGS_WITHIN).await;
+        recording::end(&recorder).await;
     }
     admin.stop().await;
     let report = running.stop().await;

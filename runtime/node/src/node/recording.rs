@@ -1,12 +1,13 @@
 //! The recorder as a node runs it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use palisade_assembly::{Open, Recording};
 use palisade_link::MachineRng;
+use palisade_protocol::EndRecording;
 use palisade_recorder::state::{AroundAlerts, Settings};
 use palisade_store::{TraceFiles, TraceThread};
-use palisade_supervision::Kept;
+use palisade_supervision::{AskError, Asker, Kept};
 use palisade_wire::trace::Header;
 use palisade_world::{Rng as _, TraceStore};
 
@@ -14,6 +15,9 @@ use super::tree;
 use crate::{arguments::NodeArguments, processes};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// How long traces may take to end when the node stops: at once but where one waits for its disk. Half of what service managers give a node.
+const ENDED_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a recorder is built from, at each of its starts.
 pub fn open(kept: &Kept<NodeArguments>) -> Open<Recording> {
@@ -27,6 +31,18 @@ pub fn open(kept: &Kept<NodeArguments>) -> Open<Recording> {
         let store = arguments.trace_directory.as_ref().map(files).transpose()?;
         Ok(Recording { settings: settings(&arguments), store, processes: processes::list() })
     })
+}
+
+/// The node stops: ends what is recorded, before its readers are let go, so that it is whole. Whether all is.
+pub async fn end(recorder: &Asker<EndRecording>) -> bool {
+    match recorder.ask(EndRecording { id: None }, ENDED_WITHIN).await {
+        // A recorder that is over records nothing.
+        Ok(_) | Err(AskError::Closed) => true,
+        Err(error) => {
+            tracing::warn!(%error, within = ?ENDED_WITHIN, "the node stops, and traces that it was making are not whole");
+            false
+        }
+    }
 }
 
 /// Each minute of the past in memory is worth a minute before an alert.
@@ -81,10 +97,47 @@ fn header(arguments: &NodeArguments) -> Header {
 
 #[cfg(test)]
 mod tests {
+    use actix::{Actor, Handler, ResponseFuture};
     use clap::Parser as _;
+    use palisade_protocol::RecordingEnd;
+    use palisade_supervision::{ChildSpec, Context, Supervisor};
 
     use super::*;
     use crate::arguments::{Command, Palisade};
+
+    /// A recorder whose disk takes so long.
+    struct Slow(Duration);
+
+    impl Actor for Slow {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<EndRecording> for Slow {
+        type Result = ResponseFuture<RecordingEnd>;
+
+        fn handle(&mut self, _: EndRecording, _: &mut Self::Context) -> Self::Result {
+            let takes = self.0;
+            Box::pin(async move {
+                tokio::time::sleep(takes).await;
+                RecordingEnd { ended: true, why: None }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unit_node_that_stops_waits_for_the_disk_of_a_trace_and_knows_where_that_took_too_long() {
+        let is_whole = async |seconds| {
+            let mut node = Supervisor::new("node");
+            let takes = Duration::from_secs(seconds);
+            let recorder = node.add(ChildSpec::new("recorder", move |_| Slow(takes))).asker();
+            let tree = node.start(|gave_up| panic!("{gave_up}")).await.expect("it starts");
+            let is_whole = end(&recorder).await;
+            drop(tree);
+            is_whole
+        };
+        let all = async { (is_whole(10).await, is_whole(60).await) };
+        assert_eq!(tokio::task::LocalSet::new().run_until(all).await, (true, false));
+    }
 
     #[test]
     fn unit_node_numbers_recordings_from_elsewhere_at_each_start_of_their_recorder() {
