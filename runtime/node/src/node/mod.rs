@@ -18,7 +18,6 @@ use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_assembly::Open;
 use palisade_kernel::Claim;
-use palisade_protocol::EndRecording;
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
