@@ -51,8 +51,9 @@ conclude() {
 fuzz() {
     local program=$1 target=$2 found
     found="$cache_dir/fuzz/$target"
+    # Of an input, a minute: this ring may have the processors last of all.
     mkdir -p "$found" "tests/fuzz/corpus/$target" "$target_dir/fuzz/failures"
-    "$program" -max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 -verbosity=0 \
+    "$program" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$target_dir/fuzz/failures/$target-" "$found" "tests/fuzz/corpus/$target"
 }
 
