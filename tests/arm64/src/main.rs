@@ -13,6 +13,9 @@ use aya_obj::{Object, btf::Btf};
 
 /// What a relocation without a target leaves in an instruction: libbpf's number, which aya writes as well.
 const POISON: i32 = 0x0BAD_2310;
+/// Functions whose field of another version stands behind a question whether this kernel has it, so that the verifier never reaches it:
+/// where the works of a file that was let go lie since 6.7 and before it (`bpf/include/script.h`).
+const ASKED_FIRST: [&str; 4] = ["audit_host_script", "note_interpreter", "note_script", "observe_exec"];
 /// Little-endian: BTF's magic, its version, no flags, and the length of its header.
 const BTF_START: [u8; 8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
 
@@ -27,7 +30,9 @@ fn main() -> anyhow::Result<ExitCode> {
         let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let name = name.split('.').next().unwrap_or_default();
         match poisoned(&fs::read(path).with_context(|| path.clone())?, &btf) {
-            Ok(functions) if functions.is_empty() => println!("test arm64_object_{name}_finds_every_field ... ok"),
+            Ok(functions) if functions.iter().all(|function| ASKED_FIRST.contains(&function.as_str())) => {
+                println!("test arm64_object_{name}_finds_every_field ... ok");
+            }
             Ok(functions) => {
                 failed += 1;
                 println!("test arm64_object_{name}_finds_every_field ... FAILED");
