@@ -33,12 +33,13 @@ main() {
     logs="${CARGO_TARGET_DIR:-target}/rings"
     mkdir -p "$logs"
     summary=()
-    [[ " ${rings[*]} " != *" host "* ]] || for ring in "${rings[@]}"; do
-        [ -z "${BESIDE[$ring]:-}" ] || beside+=("$ring")
-    done
+    local in_turn=()
     for ring in "${rings[@]}"; do
+        if [ -n "${BESIDE[$ring]:-}" ] && [[ " ${rings[*]} " == *" host "* ]]; then beside+=("$ring"); else in_turn+=("$ring"); fi
+    done
+    for ring in "${in_turn[@]}"; do
         [ "$ring" != host ] || start_beside
-        [[ " ${beside[*]} " == *" $ring "* ]] || run_ring "$ring"
+        run_ring "$ring"
     done
     end_beside
     printf '\n'
@@ -58,14 +59,19 @@ run_ring() {
     printf '\n==== ring %s (at most %d s)\n' "$ring" "${BUDGET[$ring]}"
     : >"$log"
     # Not in a pipe to tee: timeout must be our child, so that Ctrl-C reaches the whole ring through it.
-    timeout --kill-after=20 "${BUDGET[$ring]}" bash "tests/rings/$ring.sh" >"$log" 2>&1 </dev/null &
-    ring_pid=$!
+    start_ring "$ring" "$log"
     tail -n +1 -f --pid="$ring_pid" --sleep-interval=0.2 "$log" &
     wait "$ring_pid" || status=$?
     ring_pid=
     wait $! || true
     conclude "$ring" "$log" "$status" $((SECONDS - started))
     rm -f "$log"
+}
+
+# In the background, as $ring_pid.
+start_ring() {
+    timeout --kill-after=20 "${BUDGET[$1]}" bash "tests/rings/$1.sh" >"$2" 2>&1 </dev/null &
+    ring_pid=$!
 }
 
 # Runs the rings of `beside` one after another, each under its budget.
@@ -78,10 +84,10 @@ start_beside() {
 run_beside() {
     local ring status started
     trap 'kill -TERM "$ring_pid" 2>/dev/null; exit 130' TERM
+    renice -n 15 -p "$BASHPID" >/dev/null
     for ring in "${beside[@]}"; do
         status=0 started=$SECONDS
-        nice -n 15 timeout --kill-after=20 "${BUDGET[$ring]}" bash "tests/rings/$ring.sh" >"$logs/$ring.$$.log" 2>&1 </dev/null &
-        ring_pid=$!
+        start_ring "$ring" "$logs/$ring.$$.log"
         wait "$ring_pid" || status=$?
         printf '%d %d\n' "$status" $((SECONDS - started)) >"$logs/$ring.$$.status"
     done

@@ -67,12 +67,12 @@ install_error=
 apt_install() {
     local options=(-y -qq --no-install-recommends -o DPkg::Lock::Timeout=120)
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    # Rings run beside each other, and apt's own lock on the lists does not wait.
+    # Rings run beside each other, and apt's own lock on the lists does not wait. What a package starts does not hold ours.
     mkdir -p "$cache_dir"
     (
         flock 9
-        apt-get install "${options[@]}" "$@" >/dev/null 2>&1 && exit
-        apt-get update -qq && apt-get install "${options[@]}" "$@"
+        apt-get install "${options[@]}" "$@" >/dev/null 2>&1 9>&- && exit
+        apt-get update -qq 9>&- && apt-get install "${options[@]}" "$@" 9>&-
     ) 9>"$cache_dir/apt.lock"
 }
 
