@@ -331,7 +331,7 @@ impl Handler<PolicyAnnounced> for Recorder {
     type Result = ();
 
     fn handle(&mut self, fact: PolicyAnnounced, _: &mut Self::Context) {
-        self.state.policy(fact.slot, fact.generation, 0, fact.policy.as_ref());
+        self.state.announced(&fact);
         self.tell(What::PolicyAnnounced(policy(fact.slot, fact.generation, fact.policy.as_ref())));
     }
 }
@@ -340,7 +340,7 @@ impl Handler<PolicyInstalled> for Recorder {
     type Result = ();
 
     fn handle(&mut self, fact: PolicyInstalled, _: &mut Self::Context) {
-        self.state.policy(fact.slot, fact.generation, fact.installed.number, fact.policy.as_ref());
+        self.state.installed(&fact);
         let policy = policy(fact.slot, fact.generation, fact.policy.as_ref());
         self.tell(What::PolicyInstalled(policy, held(&fact.installed)));
     }

@@ -290,7 +290,7 @@ impl Recording {
         let mut facts = ring.base().facts(began_ns, self.chosen.slots(), self.wanted.arguments);
         facts.retain(|fact| !matches!(fact.what, What::Loss(_) | What::SnapshotEnd));
         facts.push(self.loss(began_ns, ring.base().loss()));
-        let blocks = blocks(&facts)?;
+        let blocks = Block::several_of_facts(&facts)?;
         let bytes: u64 = blocks.iter().map(Block::len).sum();
         if self.room(writer).is_none_or(|room| bytes > room) {
             return Ok(false);
@@ -435,19 +435,5 @@ fn fitting(
         // Somewhat less than its share, for what is less compresses less; at most half, so that it ends soon.
         let share = count as u128 * u128::from(room) * 3 / (u128::from(block.len()) * 4);
         count = usize::try_from(share).unwrap_or(count).clamp(1, count / 2);
-    }
-}
-
-/// Blocks of facts; what is too much for one goes into several.
-fn blocks(facts: &[Fact]) -> Result<Vec<Block>, BlockError> {
-    match Block::facts(facts) {
-        Ok(block) => Ok(vec![block]),
-        Err(BlockError::TooLarge { .. }) if facts.len() > 1 => {
-            let (one, other) = facts.split_at(facts.len() / 2);
-            let mut all = blocks(one)?;
-            all.extend(blocks(other)?);
-            Ok(all)
-        }
-        Err(error) => Err(error),
     }
 }

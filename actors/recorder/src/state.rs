@@ -1,13 +1,9 @@
 //! From batches and facts to blocks, and from blocks to recordings: the pure part.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::record::{Kind, RecordReader, redact_arguments};
-use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingEnd, RecordingOver, RecordingRefused};
+use palisade_protocol::{PolicyAnnounced, PolicyInstalled, RecordTrace, RecordingEnd, RecordingOver, RecordingRefused};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Block, CHECKPOINT_RECORDS, Fact, Header, Loss, Picture, Process, What};
 
@@ -422,10 +418,17 @@ impl State {
         RecordingEnd { ended, why: self.over.iter().find(|(over, _)| *over == id).map(|(_, why)| why.clone()) }
     }
 
-    /// Decisions of this slot may name this policy; `number` as records have it, 0 before it is in force.
-    pub fn policy(&mut self, slot: Slot, generation: Generation, number: u32, policy: Option<&Arc<CompiledPolicy>>) {
+    /// Decisions may name this policy from now on.
+    pub fn announced(&mut self, fact: &PolicyAnnounced) {
         if let Some(trigger) = &mut self.trigger {
-            trigger.policy(slot, generation, number, policy);
+            trigger.announced(fact);
+        }
+    }
+
+    /// It is in force.
+    pub fn installed(&mut self, fact: &PolicyInstalled) {
+        if let Some(trigger) = &mut self.trigger {
+            trigger.installed(fact);
         }
     }
 

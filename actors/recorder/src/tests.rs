@@ -12,11 +12,12 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
-use palisade_protocol::{CompiledPolicy, RecordTrace, RecordingRefused};
+use palisade_protocol::{CompiledPolicy, PolicyAnnounced, PolicyInstalled, RecordTrace, RecordingRefused};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{
     CHECKPOINT_RECORDS, Ending, Fact, Header, Loss, Part, Picture, Process, Report, TraceReader, Users, What,
 };
+use palisade_world::Installed;
 
 use crate::{
     recording::Next,
@@ -349,8 +350,20 @@ pub(crate) fn blocked() -> Vec<u8> {
 
 fn around(settings_of: AroundAlerts, of: Option<&Arc<CompiledPolicy>>) -> State {
     let mut state = state(Settings { around_alerts: Some(settings_of), ..settings() });
-    state.policy(Slot(4), Generation(1), 1, of);
+    let installed = Installed { number: 1, ..Installed::default() };
+    let (slot, generation, policy) = (Slot(4), Generation(1), of.cloned());
+    state.installed(&PolicyInstalled { slot, generation, policy, installed, not_held: Arc::from([]) });
     state
+}
+
+#[test]
+fn unit_recorder_knows_the_policy_in_force_however_many_were_announced_since() {
+    let mut state = around(AROUND, Some(&policy("p", None, Action::Block)));
+    for generation in 2..10 {
+        state.announced(&PolicyAnnounced { slot: Slot(4), generation: Generation(generation), policy: None });
+    }
+    state.batch(SECOND, &blocked());
+    assert_eq!(state.alerted(SECOND).expect("blocked").policy, "KubeArmorPolicy/default/p");
 }
 
 #[test]

@@ -4,24 +4,19 @@
 //! and drives no other trace out of it faster than that. How often one was passed over is counted, and the next trace begins where the last one
 //! ended, as far as the ring reaches.
 //!
-//! An alert counts by its severity and its policy, as far as the policies of the last generations tell it; a decision whose rule is not
-//! known any more counts as the severest. What a rule only audits counts where its policy is named, and else not.
-
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+//! An alert counts by its severity and its policy, as far as [`Attribution`] tells it; a decision whose rule is not known any more counts as
+//! the severest. What a rule only audits counts where its policy is named, and else not.
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::{
     blob::{Decision, Effect},
     record::{DecisionTaken, Record},
 };
-use palisade_policy::ir::Rule;
-use palisade_protocol::CompiledPolicy;
+use palisade_protocol::{
+    PolicyAnnounced, PolicyInstalled,
+    attribution::{Attribution, DecidingRule},
+};
 
-/// Policies of a slot that are told apart: as many as alerts keep.
-const KEPT: usize = 4;
 /// Severity of a rule that states none, and of a posture.
 const LEAST: u8 = 1;
 /// What alerts call a posture's decision.
@@ -59,20 +54,11 @@ pub struct Begin {
     pub passed_over: u64,
 }
 
-#[derive(Debug)]
-struct Known {
-    generation: Generation,
-    /// 0: announced, and not in force yet.
-    number: u32,
-    /// Without the blob: what a gone workload had may stay.
-    rules: Arc<[Arc<Rule>]>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Trigger {
     settings: AroundAlerts,
-    policies: BTreeMap<Slot, VecDeque<Known>>,
+    policies: Attribution,
     /// The policy of the first alert since the last question.
     alerted: Option<String>,
     /// When the last one was begun, and when it is over.
@@ -82,24 +68,17 @@ pub(crate) struct Trigger {
 
 impl Trigger {
     pub(crate) fn new(settings: AroundAlerts) -> Self {
-        Self { settings, policies: BTreeMap::new(), alerted: None, begun: None, passed_over: 0 }
+        Self { settings, policies: Attribution::default(), alerted: None, begun: None, passed_over: 0 }
     }
 
-    /// Decisions of this slot may name this policy; `number` as records have it, 0 before it is in force.
-    pub(crate) fn policy(
-        &mut self,
-        slot: Slot,
-        generation: Generation,
-        number: u32,
-        policy: Option<&Arc<CompiledPolicy>>,
-    ) {
-        let rules = policy.map(|policy| Arc::clone(&policy.rules)).unwrap_or_default();
-        let of_slot = self.policies.entry(slot).or_default();
-        of_slot.retain(|known| known.generation != generation || (known.number != number && known.number != 0));
-        of_slot.push_back(Known { generation, number, rules });
-        if of_slot.len() > KEPT {
-            of_slot.pop_front();
-        }
+    /// Decisions of its slot may name this policy.
+    pub(crate) fn announced(&mut self, fact: &PolicyAnnounced) {
+        self.policies.announced(fact);
+    }
+
+    /// They do.
+    pub(crate) fn installed(&mut self, fact: &PolicyInstalled) {
+        self.policies.installed(fact);
     }
 
     /// One more record.
@@ -125,11 +104,8 @@ impl Trigger {
             let is_named = policies.is_empty() || policies.iter().any(|name| name == DEFAULT_POSTURE);
             return (is_named && *severity <= LEAST).then(|| DEFAULT_POSTURE.to_owned());
         };
-        let of_generation = |known: &&Known| known.generation.0 == taken.generation;
-        let of_slot = self.policies.get(&slot);
-        let mut kept = of_slot.into_iter().flat_map(|of_slot| of_slot.iter().rev()).filter(of_generation);
-        let known = kept.clone().find(|known| known.number == taken.policy).or_else(|| kept.find(|k| k.number == 0));
-        let rule = known.and_then(|known| known.rules.get(usize::try_from(index).ok()?));
+        let rule = DecidingRule::Compiled(index);
+        let rule = self.policies.rule(slot, Generation(taken.generation), taken.policy, rule);
         let Some(rule) = rule else { return policies.is_empty().then(String::new) };
         let of = &rule.policy;
         let whole = of.to_string();

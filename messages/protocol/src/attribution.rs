@@ -1,4 +1,5 @@
-//! Which rule a decision names: the compiled policies of the last generations, by slot. Whoever reads decisions (alerts, a replay) keeps one.
+//! Which rule a decision names: the compiled policies of the last generations, by slot. Whoever reads decisions (alerts, a recorder, a replay)
+//! keeps one.
 //!
 //! Invariant: a record names its generation and its policy's number, and its rule is looked up in that policy only; one that is no longer
 //! kept gives none, never a rule of another generation. A policy is known here before it is in force ([`PolicyAnnounced`]), and the one in

@@ -151,6 +151,23 @@ impl Block {
         Self::of(BlockKind::Facts, content, 0, (first, last))
     }
 
+    /// Of facts, in order; what is too much for one block goes into several.
+    ///
+    /// # Errors
+    /// Where one fact alone is too much for a block.
+    pub fn several_of_facts(facts: &[Fact]) -> Result<Vec<Self>, BlockError> {
+        match Self::facts(facts) {
+            Ok(block) => Ok(vec![block]),
+            Err(BlockError::TooLarge { .. } | BlockError::TakesMuch { .. }) if facts.len() > 1 => {
+                let (one, other) = facts.split_at(facts.len() / 2);
+                let mut all = Self::several_of_facts(one)?;
+                all.extend(Self::several_of_facts(other)?);
+                Ok(all)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Of the processes that live at this moment: facts of kind 7.
     ///
     /// # Errors

@@ -83,15 +83,7 @@ impl<W: Write> TraceWriter<W> {
         if facts.is_empty() {
             return Ok(());
         }
-        match Block::facts(facts) {
-            Ok(block) => self.block(&block),
-            Err(BlockError::TooLarge { .. } | BlockError::TakesMuch { .. }) if facts.len() > 1 => {
-                let (one, other) = facts.split_at(facts.len() / 2);
-                self.facts(one)?;
-                self.facts(other)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Block::several_of_facts(facts)?.iter().try_for_each(|block| self.block(block))
     }
 
     /// Appends a checkpoint; none where it would say nothing.
