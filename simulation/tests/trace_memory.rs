@@ -242,11 +242,7 @@ fn consume(reader: &str, bytes: &[u8]) {
         "rehearse" => {
             let set = PolicySet::parse([("p.yaml", POLICY.as_bytes())]).expect("sound");
             let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
-            let mut of_trace = rehearsal.trace(&header);
-            while let Some(part) = trace.next_part().expect("bytes") {
-                of_trace.part(&part);
-            }
-            of_trace.end();
+            rehearsal.whole(&mut trace).expect("bytes");
             assert_eq!(rehearsal.report().denials(), 0);
         }
         "cut" => {

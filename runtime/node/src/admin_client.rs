@@ -43,7 +43,8 @@ async fn document_of(socket: &Path, method: Method, route: &str) -> anyhow::Resu
     timeout(WITHIN, answer).await.unwrap_or_else(|_| Err(silent(socket)))
 }
 
-/// As [`stream`], by POST: what makes the node do something. `begun` hears the head of the answer.
+/// As [`stream`], by POST: what makes the node do something. `begun` hears the head of the answer, and nothing more is read while `part`
+/// waits.
 ///
 /// # Errors
 /// As [`stream`].
@@ -51,7 +52,7 @@ pub async fn post_stream(
     socket: &Path,
     route: &str,
     begun: impl FnOnce(&HeaderMap),
-    part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+    part: impl AsyncFnMut(&Bytes) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     stream_of(socket, Method::POST, route, begun, part).await
 }
@@ -69,8 +70,12 @@ pub async fn post(socket: &Path, route: &str) -> anyhow::Result<serde_json::Valu
 ///
 /// # Errors
 /// In words that say what to do next, or what `part` said.
-pub async fn stream(socket: &Path, route: &str, part: impl FnMut(&[u8]) -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    stream_of(socket, Method::GET, route, |_| (), part).await
+pub async fn stream(
+    socket: &Path,
+    route: &str,
+    mut part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    stream_of(socket, Method::GET, route, |_| (), async |bytes: &Bytes| part(bytes)).await
 }
 
 async fn stream_of(
@@ -78,7 +83,7 @@ async fn stream_of(
     method: Method,
     route: &str,
     begun: impl FnOnce(&HeaderMap),
-    mut part: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+    mut part: impl AsyncFnMut(&Bytes) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let mut response = timeout(WITHIN, ask(socket, method, route)).await.unwrap_or_else(|_| Err(silent(socket)))?;
     if !response.status().is_success() {
@@ -95,7 +100,7 @@ async fn stream_of(
             Err(_) => Frame::data(Bytes::new()),
         };
         if let Some(bytes) = frame.data_ref()
-            && !part(bytes)?
+            && !part(bytes).await?
         {
             return Ok(());
         }

@@ -69,9 +69,7 @@ impl TraceFiles {
         }
         Ok(())
     }
-}
 
-impl TraceFiles {
     /// Begins a trace.
     ///
     /// # Errors

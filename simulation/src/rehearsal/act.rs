@@ -32,6 +32,14 @@ impl Judged {
     pub fn is_permitted(&self) -> bool {
         matches!(self, Self::Decided(decision) if decision.effect == Effect::Permit)
     }
+
+    /// What is left of it where it is not known whether the act is one that it is about: permitted it is either way.
+    fn if_known(self, missing: Missing) -> Self {
+        match self {
+            Self::Decided(decision) if decision.effect != Effect::Permit => Self::Undecidable(missing, decision.rule),
+            judged => judged,
+        }
+    }
 }
 
 /// What a record lacks.
@@ -215,10 +223,8 @@ impl Subject<'_> {
             Script::Untold => stricter(own, Judged::Undecidable(Missing::Script, None)),
             Script::Interpreted { path, count } => {
                 // The kernel puts the interpreter, perhaps an option of its, and the script before what the caller gave.
-                let script = self.executed(&path, exec, &[2, 3]);
-                let others = (count > 1).then_some(Judged::Undecidable(Missing::Scripts, None));
-                let script = stricter(own, script);
-                others.map_or(script.clone(), |others| stricter(script, others))
+                let both = stricter(own, self.executed(&path, exec, &[2, 3]));
+                if count > 1 { stricter(both, Judged::Undecidable(Missing::Scripts, None)) } else { both }
             }
         }
     }
@@ -281,24 +287,17 @@ impl Subject<'_> {
 
     /// Of what was unlinked before it was executed, no record tells: it counts as the file that it was.
     fn presets_of_exec(&self, exec: &Exec<'_>) -> Option<Judged> {
-        let session = || match self.preset(Preset::Exec) {
-            // Without a terminal it is none, whoever acts.
-            _ if exec.tty == 0 => Judged::Decided(Decision::PERMIT),
-            Judged::Decided(decision) if decision.effect == Effect::Permit => Judged::Decided(decision),
-            Judged::Decided(decision) => Judged::Undecidable(Missing::Session, decision.rule),
-            undecidable => undecidable,
+        // Without a terminal it is none, whoever acts.
+        let session = match exec.tty {
+            0 => Judged::Decided(Decision::PERMIT),
+            _ => self.preset(Preset::Exec).if_known(Missing::Session),
         };
         let fileless = |path: &Text<'_>| match is_of_memory(path.bytes) {
             _ if path.cut || path.unreadable => Judged::Undecidable(Missing::Path, None),
             true => self.preset(Preset::FilelessExec),
             false => Judged::Decided(Decision::PERMIT),
         };
-        let unknown = |missing| match self.preset(Preset::FilelessExec) {
-            Judged::Decided(decision) if decision.effect != Effect::Permit => {
-                Judged::Undecidable(missing, decision.rule)
-            }
-            judged => judged,
-        };
+        let unknown = |missing| self.preset(Preset::FilelessExec).if_known(missing);
         let script = match exec.script {
             Script::None => Judged::Decided(Decision::PERMIT),
             Script::Untold if is_no_script(exec) => Judged::Decided(Decision::PERMIT),
@@ -307,18 +306,13 @@ impl Subject<'_> {
             Script::Interpreted { path, count } if count > 1 => stricter(fileless(&path), unknown(Missing::Scripts)),
             Script::Interpreted { path, .. } => fileless(&path),
         };
-        Some(stricter(stricter(fileless(&exec.path), script), session()))
+        Some(stricter(stricter(fileless(&exec.path), script), session))
     }
 
     fn presets_of_open(&self, open: &Open<'_>, own_pid: u32) -> Option<Judged> {
         if open.path.user {
             let either = stricter(self.preset(Preset::ProtectProc), self.preset(Preset::ProtectEnv));
-            return Some(match either {
-                Judged::Decided(decision) if decision.effect != Effect::Permit => {
-                    Judged::Undecidable(Missing::Resolved, decision.rule)
-                }
-                judged => judged,
-            });
+            return Some(either.if_known(Missing::Resolved));
         }
         let (number, is_environment) = proc_subject(open.path.bytes)?;
         if number == own_pid {
@@ -326,12 +320,7 @@ impl Subject<'_> {
         }
         let protect = self.preset(Preset::ProtectProc);
         let judged = if is_environment { stricter(protect, self.preset(Preset::ProtectEnv)) } else { protect };
-        Some(match judged {
-            Judged::Decided(decision) if own_pid == 0 && decision.effect != Effect::Permit => {
-                Judged::Undecidable(Missing::OwnNumber, decision.rule)
-            }
-            judged => judged,
-        })
+        Some(if own_pid == 0 { judged.if_known(Missing::OwnNumber) } else { judged })
     }
 
     fn ptrace(&self, traced: &Ptrace<'_>) -> Option<Judged> {

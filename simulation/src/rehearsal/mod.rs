@@ -22,6 +22,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::Arc,
 };
 
@@ -36,7 +37,10 @@ use palisade_protocol::{CompilePolicy, CompiledPolicy, observed_calls::CallOnPat
 use palisade_wire::trace::{Chosen, Fact, Header, Part, Picture, What, is_called};
 use palisade_world::{BootNanos, visibility::class_of_kind};
 
-use crate::import::{IMPORTED, OF_POLICIES};
+use crate::{
+    editing::Parts,
+    import::{IMPORTED, OF_POLICIES},
+};
 
 pub use act::{Judged, Missing};
 use lost::Lost;
@@ -116,6 +120,19 @@ impl Rehearsal {
     pub fn new(set: PolicySet, given: Given, workloads: Vec<String>) -> Self {
         let (compiler, report) = (Compiler::new(Bounds::default()), Report::default());
         Self { set, given, chosen: workloads, called: BTreeSet::new(), compiler, report, selecting: BTreeSet::new() }
+    }
+
+    /// Rehearses a trace from its beginning to its end.
+    ///
+    /// # Errors
+    /// What gives the bytes failed: what came before is judged all the same.
+    pub fn whole(&mut self, from: &mut impl Parts) -> io::Result<()> {
+        let mut of_trace = self.trace(from.header());
+        while let Some(part) = from.next_part()? {
+            of_trace.part(&part);
+        }
+        of_trace.end();
+        Ok(())
     }
 
     /// Begins a trace.

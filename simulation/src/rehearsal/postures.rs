@@ -16,12 +16,6 @@ pub struct Given {
     pub capabilities: Option<Posture>,
 }
 
-impl From<Postures> for Given {
-    fn from(all: Postures) -> Self {
-        Self { file: Some(all.file), network: Some(all.network), capabilities: Some(all.capabilities) }
-    }
-}
-
 /// Who said a posture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

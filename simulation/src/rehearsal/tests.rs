@@ -11,12 +11,30 @@ use super::*;
 use crate::replay::tests as traces;
 
 fn rehearse(bytes: &[u8], policy: &str, workloads: Vec<String>) -> Report {
+    whole(of(policy, Given::default(), workloads), bytes)
+}
+
+fn whole(mut rehearsal: Rehearsal, bytes: &[u8]) -> Report {
+    rehearsal.whole(&mut TraceReader::open(bytes).expect("a trace")).expect("bytes");
+    rehearsal.report()
+}
+
+fn of(policy: &str, given: Given, workloads: Vec<String>) -> Rehearsal {
     let set = PolicySet::parse([("p.yaml", policy.as_bytes())]).expect("sound");
-    let mut rehearsal = Rehearsal::new(set, Given::default(), workloads);
-    let mut reader = TraceReader::open(bytes).expect("a trace");
-    let mut of_trace = rehearsal.trace(&reader.header().clone());
-    while let Some(part) = reader.next_part().expect("bytes") {
-        of_trace.part(&part);
+    Rehearsal::new(set, given, workloads)
+}
+
+/// Of a trace of these facts and of what a process of a slot did after them.
+fn of_act(mut rehearsal: Rehearsal, header: &Header, facts: Vec<What>, act: Option<(u32, Body<'_>)>) -> Report {
+    let mut of_trace = rehearsal.trace(header);
+    of_trace.part(&Part::Facts(facts.into_iter().map(|what| Fact { boot_ns: 1, what }).collect()));
+    if let Some((slot, body)) = act {
+        let mut writer = palisade_kernel_abi::record::RecordWriter::default();
+        let header = RecordHeader { slot, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
+        writer.write(&Record { header, body, decision: None }).expect("fits");
+        let mut block = palisade_wire::trace::Batches::new();
+        block.push(writer.bytes(), |_| true);
+        of_trace.part(&Part::Records(block));
     }
     of_trace.end();
     rehearsal.report()
@@ -318,18 +336,9 @@ fn unit_rehearsal_names_rules_on_a_silent_workload_of_which_nothing_was_seen() {
 
 #[test]
 fn unit_rehearsal_cannot_decide_acts_of_a_slot_that_no_fact_names() {
-    let mut writer = palisade_kernel_abi::record::RecordWriter::default();
-    let header = RecordHeader { slot: 5, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
-    let body = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
-    writer.write(&Record { header, body, decision: None }).expect("fits");
-    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
-    let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
-    let mut of_trace = rehearsal.trace(&Header::default());
-    let mut block = palisade_wire::trace::Batches::new();
-    block.push(writer.bytes(), |_| true);
-    of_trace.part(&Part::Records(block));
-    of_trace.end();
-    let report = rehearsal.report();
+    let open = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
+    let rehearsal = of(&policy(HOSTS), Given::default(), Vec::new());
+    let report = of_act(rehearsal, &Header::default(), Vec::new(), Some((5, open)));
     assert_eq!(report.undecidable.iter().map(|row| row.missing).collect::<Vec<_>>(), [Missing::Workload.words()]);
 }
 
@@ -350,16 +359,8 @@ fn unit_rehearsal_says_that_postures_differ() {
     let same = rehearse(&bytes, &policy(HOSTS), Vec::new());
     assert!(!same.has_other_postures);
     assert_eq!(same.postures.iter().map(|held| held.file.by).collect::<Vec<_>>(), [Said::Recorded]);
-    let set = PolicySet::parse([("p.yaml", policy(HOSTS).as_bytes())]).expect("sound");
     let given = Given { file: Some(Posture::Block), ..Given::default() };
-    let mut rehearsal = Rehearsal::new(set, given, Vec::new());
-    let mut reader = TraceReader::open(&bytes[..]).expect("a trace");
-    let mut of_trace = rehearsal.trace(&reader.header().clone());
-    while let Some(part) = reader.next_part().expect("bytes") {
-        of_trace.part(&part);
-    }
-    of_trace.end();
-    let report = rehearsal.report();
+    let report = whole(of(&policy(HOSTS), given, Vec::new()), &bytes);
     assert!(report.has_other_postures);
     let said: Vec<_> = report.postures.iter().map(|held| (held.file.by, held.network.by)).collect();
     assert_eq!(said, [(Said::Given, Said::Recorded)]);
@@ -369,58 +370,39 @@ fn unit_rehearsal_says_that_postures_differ() {
 fn unit_rehearsal_adopts_the_postures_that_a_trace_was_recorded_under_unless_others_are_given() {
     let body = "  file: {matchPaths: [{path: /etc/allowed}]}\n  action: Allow\n";
     let allowing = policy(body).replace("  action: Allow\n  action: Block\n", "  action: Allow\n");
-    let of = |given: Given, recorded: Option<Posture>| {
-        let set = PolicySet::parse([("p.yaml", allowing.as_bytes())]).expect("sound");
-        let mut rehearsal = Rehearsal::new(set, given, Vec::new());
-        let mut of_trace =
-            rehearsal.trace(&Header { visibility: "file".parse().expect("a class"), ..Header::default() });
+    let under = |given: Given, recorded: Option<Posture>| {
         let recorded = recorded.map(|file| {
             let postures = Postures { file, ..Postures::default() };
             let (generation, documents) = (palisade_domain::Generation(2), Arc::from([]));
             What::PolicySet(palisade_wire::trace::PolicyDocuments { generation, postures, documents })
         });
-        let facts = [Some(named()), recorded].into_iter().flatten().map(|what| Fact { boot_ns: 1, what });
-        of_trace.part(&Part::Facts(facts.collect()));
-        let mut writer = palisade_kernel_abi::record::RecordWriter::default();
-        let header = RecordHeader { slot: 4, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
-        let body = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
-        writer.write(&Record { header, body, decision: None }).expect("fits");
-        let mut block = palisade_wire::trace::Batches::new();
-        block.push(writer.bytes(), |_| true);
-        of_trace.part(&Part::Records(block));
-        of_trace.end();
-        let report = rehearsal.report();
+        let facts = [Some(named()), recorded].into_iter().flatten().collect();
+        let header = Header { visibility: "file".parse().expect("a class"), ..Header::default() };
+        let open = Body::Open(Open { path: text(b"/etc/nothing"), flags: 0, result: 3 });
+        let report = of_act(of(&allowing, given, Vec::new()), &header, facts, Some((4, open)));
         (report.denials(), report.audited, report.postures[0].file.by)
     };
     let given = |posture| Given { file: Some(posture), ..Given::default() };
-    assert_eq!(of(Given::default(), None), (0, 1, Said::Default));
-    assert_eq!(of(Given::default(), Some(Posture::Block)), (1, 0, Said::Recorded));
-    assert_eq!(of(given(Posture::Audit), Some(Posture::Block)), (0, 1, Said::Given));
-    assert_eq!(of(given(Posture::Block), Some(Posture::Audit)), (1, 0, Said::Given));
+    assert_eq!(under(Given::default(), None), (0, 1, Said::Default));
+    assert_eq!(under(Given::default(), Some(Posture::Block)), (1, 0, Said::Recorded));
+    assert_eq!(under(given(Posture::Audit), Some(Posture::Block)), (0, 1, Said::Given));
+    assert_eq!(under(given(Posture::Block), Some(Posture::Audit)), (1, 0, Said::Given));
 }
 
 #[test]
 fn unit_rehearsal_of_an_import_does_not_judge_processes_of_which_no_execution_is_in_it() {
-    let of = |program: &str, executes: bool| {
+    let reasons = |program: &str, executes: bool| {
         let rules = policy("  process: {matchPaths: [{path: /bin/no}]}\n");
-        let set = PolicySet::parse([("p.yaml", rules.as_bytes())]).expect("sound");
-        let mut rehearsal = Rehearsal::new(set, Given::default(), Vec::new());
-        let mut of_trace = rehearsal.trace(&Header { program: program.into(), ..Header::default() });
-        of_trace.part(&Part::Facts(vec![Fact { boot_ns: 1, what: named() }]));
-        let mut writer = palisade_kernel_abi::record::RecordWriter::default();
-        let header = RecordHeader { slot: 4, tgid: 60, boot_ns: 9, phase: Phase::Workload, ..RecordHeader::default() };
-        let body = Body::Exec(Exec { path: text(b"/bin/sh"), ..Exec::default() });
-        writer.write(&Record { header, body, decision: None }).expect("fits");
-        let mut block = palisade_wire::trace::Batches::new();
-        block.push(writer.bytes(), |_| executes);
-        of_trace.part(&Part::Records(block));
-        of_trace.end();
-        rehearsal.report().unjudged.into_iter().map(|row| row.reason).collect::<Vec<_>>()
+        let header = Header { program: program.into(), ..Header::default() };
+        let exec = Body::Exec(Exec { path: text(b"/bin/sh"), ..Exec::default() });
+        let rehearsal = of(&rules, Given::default(), Vec::new());
+        let report = of_act(rehearsal, &header, vec![named()], executes.then_some((4, exec)));
+        report.unjudged.into_iter().map(|row| row.reason).collect::<Vec<_>>()
     };
-    assert_eq!(of("0.1.0", false), [""; 0], "a node records each");
+    assert_eq!(reasons("0.1.0", false), [""; 0], "a node records each");
     let imported = format!("{IMPORTED}logs");
-    assert_eq!(of(&imported, true), [""; 0]);
-    assert!(of(&imported, false)[0].starts_with("no execution is in what was imported"));
+    assert_eq!(reasons(&imported, true), [""; 0]);
+    assert!(reasons(&imported, false)[0].starts_with("no execution is in what was imported"));
 }
 
 /// A rehearsal of what KubeArmor logged of executions: each with the name of a policy where it is an alert.

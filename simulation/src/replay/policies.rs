@@ -55,8 +55,8 @@ impl Policies {
         let files = documents.documents.iter().map(|(name, content)| (name.as_str(), &content[..]));
         let (set, found) = PolicySet::parse_good(files);
         let refused = found.iter().find(|found| found.severity.refuses()).map(ToString::to_string);
-        let bytes = documents.documents.iter().map(|(_, content)| content.len()).sum();
-        self.sets.insert(documents.generation, Set { policies: set, postures: documents.postures, bytes });
+        let (postures, bytes) = (documents.postures, documents.memory());
+        self.sets.insert(documents.generation, Set { policies: set, postures, bytes });
         // A few sets are in use at a time: as many as slots lag behind.
         let all = |sets: &BTreeMap<Generation, Set>| sets.values().map(|set| set.bytes).sum::<usize>();
         while self.sets.len() > MAX_SETS || (self.sets.len() > 1 && all(&self.sets) > MAX_SET_BYTES) {

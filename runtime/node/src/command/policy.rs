@@ -99,12 +99,12 @@ impl Kernel {
 
     /// What it cannot hold of a policy; what nothing holds anywhere is a diagnostic of the policy already.
     fn not_held(&self, policy: &Policy) -> Vec<NotHeld> {
-        let Self::Asked(matrix) = self else { return Vec::new() };
         let rules = WorkloadRules { rules: policy.rules.clone(), ..WorkloadRules::default() };
-        match policy.reference.kind {
-            PolicyKind::KubeArmorHostPolicy => not_held(&rules, &matrix::families_of_host(matrix)),
-            _ => not_held(&rules, &matrix.families),
-        }
+        let kind = match policy.reference.kind {
+            PolicyKind::KubeArmorHostPolicy => WorkloadKind::Host,
+            _ => WorkloadKind::Container,
+        };
+        self.not_held_of(&rules, kind)
     }
 
     /// What it cannot hold of all rules of a workload of this kind.

@@ -97,12 +97,7 @@ fn policies(paths: &[PathBuf]) -> Result<PolicySet, Vec<String>> {
 /// Decides one trace; what it lacks.
 fn rehearse(rehearsal: &mut Rehearsal, path: &std::path::Path) -> anyhow::Result<Vec<String>> {
     let mut reader = trace_input::open(path)?;
-    let header = reader.header().clone();
-    let mut of_trace = rehearsal.trace(&header);
-    while let Some(part) = reader.next_part()? {
-        of_trace.part(&part);
-    }
-    of_trace.end();
+    rehearsal.whole(&mut reader)?;
     Ok(reader.complaints())
 }
 

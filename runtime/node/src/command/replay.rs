@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use palisade_simulation::replay::{Options, Output, Replay};
+use palisade_simulation::{
+    editing::Parts as _,
+    replay::{Options, Output, Replay},
+};
 use palisade_wire::trace::{Batches, Part};
 use palisade_world::Clock as _;
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use palisade_domain::{Slot, UnixNanos, Visibility, Workload};
 use palisade_kernel_abi::record::{Kind, RecordReader};
 use palisade_simulation::{
-    editing::{self, EditError, Span},
+    editing::{self, EditError, Parts as _, Span},
     import,
 };
 use palisade_wire::trace::{Header, Loss, Part, Passing, Report, What};

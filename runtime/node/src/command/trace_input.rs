@@ -111,31 +111,6 @@ impl TraceInput {
         Ok(begins)
     }
 
-    /// The header.
-    pub const fn header(&self) -> &Header {
-        self.reader.header()
-    }
-
-    /// What was read, and what could not be.
-    pub const fn report(&self) -> &Report {
-        self.reader.report()
-    }
-
-    /// The next part; none at the end.
-    ///
-    /// # Errors
-    /// What gives the bytes failed.
-    pub fn next_part(&mut self) -> io::Result<Option<Part>> {
-        let part = match self.ahead.pop_front() {
-            Some(part) => Some(part),
-            None => self.reader.next_part()?,
-        };
-        if let Some(Part::Facts(facts)) = &part {
-            self.hear(facts);
-        }
-        Ok(part)
-    }
-
     fn hear(&mut self, facts: &[Fact]) {
         /// Workloads that a complaint names.
         const NAMED: usize = 20;
@@ -163,15 +138,22 @@ impl TraceInput {
 
 impl Parts for TraceInput {
     fn header(&self) -> &Header {
-        Self::header(self)
+        self.reader.header()
     }
 
     fn next_part(&mut self) -> io::Result<Option<Part>> {
-        Self::next_part(self)
+        let part = match self.ahead.pop_front() {
+            Some(part) => Some(part),
+            None => self.reader.next_part()?,
+        };
+        if let Some(Part::Facts(facts)) = &part {
+            self.hear(facts);
+        }
+        Ok(part)
     }
 
     fn report(&self) -> &Report {
-        Self::report(self)
+        self.reader.report()
     }
 }
 

@@ -250,8 +250,7 @@ impl<W: Write> Importing<W> {
         if !log.policy_name.is_empty() || seen.has(class) {
             return Ok(());
         }
-        let seen: Visibility =
-            VisibilityClass::ALL.into_iter().filter(|other| seen.has(*other) || *other == class).collect();
+        let seen = seen.with(class);
         self.seen.insert(slot, seen);
         self.fact(log, What::Visible(slot, seen))
     }

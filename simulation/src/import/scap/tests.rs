@@ -4,7 +4,7 @@
 use std::io::{Cursor, Read as _};
 
 use flate2::read::GzDecoder;
-use palisade_wire::trace::{Ending, TraceReader};
+use palisade_wire::trace::{Ending, Part, TraceReader, What, frame::BlockKind};
 use proptest::prelude::*;
 
 use super::{event::kind, *};
@@ -85,11 +85,11 @@ fn lost(trace: &[u8]) -> Option<(u64, u64)> {
     let mut reader = TraceReader::open(trace).expect("a trace");
     let mut last = None;
     while let Some(part) = reader.next_part().expect("bytes") {
-        let palisade_wire::trace::Part::Facts(facts) = part else { continue };
+        let Part::Facts(facts) = part else { continue };
         last = facts
             .into_iter()
             .filter_map(|fact| match fact.what {
-                palisade_wire::trace::What::Loss(loss) => Some((loss.missing, loss.malformed)),
+                What::Loss(loss) => Some((loss.missing, loss.malformed)),
                 _ => None,
             })
             .last()
@@ -110,23 +110,13 @@ fn unit_capture_that_tells_of_dropped_events_or_is_damaged_makes_a_trace_that_sa
         (0..50).flat_map(|at| [dropped(at, kind::DROP_BEGIN), dropped(at, kind::DROP_END)].concat()).collect();
     let (trace, done) = imported(&[&bytes[..], &dropping].concat()).expect("imported");
     assert_eq!(lost(&trace), Some((50, 0)), "{:?}", done.lacks);
-    let mut reader = TraceReader::open(&trace[..]).expect("a trace");
-    while reader.next_part().expect("bytes").is_some() {}
-    let facts = reader
-        .index()
-        .expect("whole")
-        .iter()
-        .filter(|entry| entry.kind == palisade_wire::trace::frame::BlockKind::Facts);
+    let blocks_of_facts = |trace: &[u8]| {
+        let mut reader = TraceReader::open(trace).expect("a trace");
+        while reader.next_part().expect("bytes").is_some() {}
+        reader.index().expect("whole").iter().filter(|entry| entry.kind == BlockKind::Facts).count()
+    };
     let without = imported(&bytes).expect("imported").0;
-    let mut before = TraceReader::open(&without[..]).expect("a trace");
-    while before.next_part().expect("bytes").is_some() {}
-    let count = before
-        .index()
-        .expect("whole")
-        .iter()
-        .filter(|entry| entry.kind == palisade_wire::trace::frame::BlockKind::Facts)
-        .count();
-    assert!(facts.count() - count <= 7, "not with each");
+    assert!(blocks_of_facts(&trace) - blocks_of_facts(&without) <= 7, "not with each");
     let began_before = imported(&[&bytes[..], &dropped(1, kind::DROP_END)].concat()).expect("imported").0;
     assert_eq!(lost(&began_before), Some((1, 0)));
 }

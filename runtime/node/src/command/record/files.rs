@@ -20,9 +20,13 @@ use crate::{arguments::RecordArguments, render};
 /// A rotation's smallest file: what was so at its beginning takes tens of kilobytes.
 const MIN_ROTATED_BYTES: u64 = 16 << 10;
 
-/// See the module.
-pub struct Files<'a> {
-    arguments: &'a RecordArguments,
+/// See the module. Whoever calls it waits for the disk: [`Writing`](super::writing::Writing) does.
+pub struct Files {
+    out: PathBuf,
+    /// Write over what is there.
+    force: bool,
+    /// Full files that are kept.
+    rotate: Option<u32>,
     /// None: standard output, or none since it was closed.
     file: Option<NewFile>,
     /// Of the trace that comes.
@@ -43,23 +47,23 @@ pub struct Last {
     pub shown: String,
 }
 
-impl<'a> Files<'a> {
+impl Files {
     /// The first file.
     ///
     /// # Errors
     /// Something is there that is not to be written over, or it cannot be made.
-    pub fn create(arguments: &'a RecordArguments) -> anyhow::Result<Self> {
+    pub fn create(arguments: &RecordArguments) -> anyhow::Result<Self> {
         check_rotation(arguments)?;
-        let to_stdout = is_standard_stream(&arguments.out);
-        let file = if to_stdout { None } else { Some(NewFile::create(&arguments.out, arguments.force)?) };
-        Ok(Self { arguments, file, passing: Passing::default(), records: 0 })
+        let RecordArguments { out, force, rotate, .. } = arguments;
+        let file = if is_standard_stream(out) { None } else { Some(NewFile::create(out, *force)?) };
+        Ok(Self { out: out.clone(), force: *force, rotate: *rotate, file, passing: Passing::default(), records: 0 })
     }
 
     fn shown(&self) -> String {
-        if is_standard_stream(&self.arguments.out) {
+        if is_standard_stream(&self.out) {
             return "standard output".to_owned();
         }
-        render::printable(&self.arguments.out.display().to_string())
+        render::printable(&self.out.display().to_string())
     }
 
     /// These came.
@@ -68,7 +72,7 @@ impl<'a> Files<'a> {
     /// A file cannot be written.
     pub fn take(&mut self, mut bytes: &[u8]) -> anyhow::Result<()> {
         while !bytes.is_empty() {
-            if let (true, Some(keep)) = (self.passing.is_whole, self.arguments.rotate) {
+            if let (true, Some(keep)) = (self.passing.is_whole, self.rotate) {
                 self.turn(keep)?;
             }
             let passed = self.passing.pass_trace(bytes);
@@ -91,7 +95,7 @@ impl<'a> Files<'a> {
 
     /// Full: FILE becomes FILE.1, and another one begins.
     fn turn(&mut self, keep: u32) -> anyhow::Result<()> {
-        let out = &self.arguments.out;
+        let out = &self.out;
         if let Some(file) = self.file.take() {
             file.finish().and_then(|()| rotate(out, keep)).with_context(|| self.shown())?;
         }
@@ -99,7 +103,7 @@ impl<'a> Files<'a> {
         let first = numbered(out, 1);
         complain(&written(&render::printable(&first.display().to_string()), &self.passing, false));
         self.passing = Passing::default();
-        self.file = Some(NewFile::create(out, self.arguments.force)?);
+        self.file = Some(NewFile::create(out, self.force)?);
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! between two questions would be in no file, or in both.
 
 mod files;
+mod writing;
 
 use std::{
     cell::Cell,
@@ -19,19 +20,26 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use hyper::body::Bytes;
 use palisade_domain::Workload;
 use palisade_wire::trace::is_called;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
     time::timeout,
 };
 
-use self::files::{Files, written};
+use self::{
+    files::{Files, written},
+    writing::Writing,
+};
 use super::{Outcome, complain, is_standard_stream, logs::percent_encoded};
 use crate::{admin_client, arguments::RecordArguments};
 
 /// How long the end of a trace may take: what is there of it is sent within a second or two.
 const END_WITHIN: Duration = Duration::from_secs(15);
+/// How long what came may take to be written after somebody said twice not to wait for it.
+const ABANDONED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a recording came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,25 +70,31 @@ pub fn run(arguments: &RecordArguments) -> Outcome {
 async fn recorded(arguments: &RecordArguments) -> Outcome {
     // One listener from before the first file to after the last: whoever interrupts anything between is heard.
     let mut interrupts = Interrupts::new().context("signals")?;
-    let mut files = Files::create(arguments)?;
+    let writing = Writing::start(Files::create(arguments)?);
+    recorded_by(arguments, writing, &mut interrupts).await
+}
+
+async fn recorded_by(arguments: &RecordArguments, writing: Writing, interrupts: &mut Interrupts) -> Outcome {
     let socket = &arguments.admin_socket;
     let unknown = unknown(socket, &arguments.workloads).await;
     for name in unknown.iter().flatten() {
         complain(&format!("no workload is called {name} now: `palisade top` names them"));
     }
-    let mut take = |part: &[u8]| files.take(part).map(|()| true);
-    let outcome = received(socket, &route(arguments), &mut interrupts, &mut take).await;
-    let mut last = files.close();
-    if let Some(file) = last.whole.take() {
-        let asked = matches!(outcome, Ok(Ended::ByUser));
-        match unless_interrupted(move || file.finish(), &mut interrupts, asked).await {
-            Some(done) => done.with_context(|| last.shown.clone())?,
-            None => return Ok(ExitCode::FAILURE),
-        }
-    }
+    let take = async |part: &Bytes| writing.take(part).await;
+    let outcome = received(socket, &route(arguments), interrupts, take).await;
+    let done = match outcome {
+        Ok(Ended::Abandoned) => timeout(ABANDONED_WITHIN, writing.end()).await.ok().and_then(Result::ok),
+        Ok(Ended::ByUser) => unless_interrupted(writing.end(), interrupts, true).await,
+        Ok(Ended::ByNode) | Err(_) => unless_interrupted(writing.end(), interrupts, false).await,
+    };
+    let Some((last, all)) = done else {
+        complain("what came last is not written: what is there is read by `palisade trace info`");
+        return Ok(ExitCode::FAILURE);
+    };
     if last.passing.bytes > 0 {
         complain(&written(&last.shown, &last.passing, is_standard_stream(&arguments.out)));
     }
+    all?;
     match outcome? {
         Ended::Abandoned if last.passing.bytes == 0 => bail!("interrupted before anything came; see `palisade doctor`"),
         Ended::ByNode | Ended::ByUser if !last.passing.is_whole => {
@@ -131,13 +145,8 @@ fn is_past_alone(arguments: &RecordArguments) -> bool {
     arguments.last.is_some() && arguments.duration.is_none() && !arguments.follow
 }
 
-/// Does what may wait for a disk; none where somebody did not want to wait: by one interrupt more, if there was one before.
-async fn unless_interrupted<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-    interrupts: &mut Interrupts,
-    mut asked: bool,
-) -> Option<T> {
-    let mut work = pin!(tokio::task::spawn_blocking(work));
+/// Waits for what may wait for a disk; none where somebody did not want to: by one interrupt more, if there was one before.
+async fn unless_interrupted<T>(mut work: JoinHandle<T>, interrupts: &mut Interrupts, mut asked: bool) -> Option<T> {
     loop {
         tokio::select! {
             biased;
@@ -148,7 +157,7 @@ async fn unless_interrupted<T: Send + 'static>(
                 }
             }
         }
-        complain("the file is on its way to the disk; Ctrl-C once more leaves it as it is");
+        complain("what came is being written still; Ctrl-C once more leaves it as it is");
         asked = true;
     }
 }
@@ -158,7 +167,7 @@ async fn received(
     socket: &Path,
     route: &str,
     interrupts: &mut Interrupts,
-    take: &mut dyn FnMut(&[u8]) -> anyhow::Result<bool>,
+    take: impl AsyncFnMut(&Bytes) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Ended> {
     let id: Cell<Option<String>> = Cell::new(None);
     let begun = |headers: &hyper::HeaderMap| {
