@@ -93,10 +93,15 @@ pub(crate) fn newest(
     Ok(all.into_iter().map(|(der, listed)| (der.clone(), listed)).unzip())
 }
 
+/// The authorities of a name.
+fn called<'a>(name: &'a [u8], authorities: &'a [CertificateDer<'static>]) -> impl Iterator<Item = X509Certificate<'a>> {
+    let read = authorities.iter().filter_map(|authority| X509Certificate::from_der(authority).ok());
+    read.map(|(_, authority)| authority).filter(move |authority| authority.subject().as_raw() == name)
+}
+
 /// Whether certificates of two keys are believed by one name: lists, and TLS that looks for one, tell authorities by their names.
 fn has_many_keys(name: &[u8], authorities: &[CertificateDer<'static>]) -> bool {
-    let read = authorities.iter().filter_map(|authority| X509Certificate::from_der(authority).ok());
-    let mut keys = read.filter(|(_, one)| one.subject().as_raw() == name).map(|(_, one)| one.public_key().raw.to_vec());
+    let mut keys = called(name, authorities).map(|one| one.public_key().raw.to_vec());
     keys.next().is_some_and(|first| keys.any(|key| key != first))
 }
 
@@ -106,11 +111,7 @@ fn check_signature(
     authorities: &[CertificateDer<'static>],
 ) -> Result<(), String> {
     let mut is_forged = false;
-    for authority in authorities {
-        let Ok((_, authority)) = X509Certificate::from_der(authority) else { continue };
-        if authority.subject().as_raw() != list.issuer().as_raw() {
-            continue;
-        }
+    for authority in called(list.issuer().as_raw(), authorities) {
         match list.verify_signature(authority.public_key()) {
             Err(X509Error::SignatureVerificationError) => is_forged = true,
             // Or one of which TLS knows more.
@@ -144,7 +145,7 @@ pub(crate) fn going_back(
                 )
             }),
             None if now.iter().any(|one| one.covers(before)) => None,
-            None => is_believed(&before.scope[0], authorities).then(|| {
+            None => called(&before.scope[0], authorities).next().map(|_| {
                 let parts = if now.iter().any(|one| one.scope[0] == before.scope[0] && !one.is_of_all()) {
                     ": what it said of other parts of the certificates than the new one would be forgotten; leave both in the file"
                 } else {
@@ -153,11 +154,5 @@ pub(crate) fn going_back(
                 format!("that of {issuer}, made {made}, is no longer there, and {issuer} is believed still{parts}")
             }),
         }
-    })
-}
-
-fn is_believed(name: &[u8], authorities: &[CertificateDer<'static>]) -> bool {
-    authorities.iter().any(|authority| {
-        X509Certificate::from_der(authority).is_ok_and(|(_, authority)| authority.subject().as_raw() == name)
     })
 }
