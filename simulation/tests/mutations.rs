@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use palisade_simulation::{
-    checkers::Violation,
     faults::Faults,
     run::{Outcome, Request, run},
     world::mutation::Mutation,
@@ -27,9 +26,23 @@ fn request(mutation: Option<Mutation>, seed: u64) -> Request {
     }
 }
 
+/// A run with a mutation, of so many nodes that faults of these names may befall.
+fn broken(mutation: Mutation, nodes: usize, seconds: u64, faults: &str) -> Request {
+    let (length, faults) = (Duration::from_secs(seconds), faults.parse().expect("names of faults"));
+    Request { nodes, length, faults, ..request(Some(mutation), 1) }
+}
+
+/// Whether this checker objects with these words to a run like this one, within so many seeds.
+fn is_caught_with(seeds: u64, broken: &Request, checker: &str, what: &str) -> bool {
+    (1..=seeds).any(|seed| {
+        let outcome = run(&Request { seed, ..broken.clone() });
+        outcome.violations.iter().any(|found| found.checker == checker && found.what.contains(what))
+    })
+}
+
 /// Whether this checker objects to a mutation, within a few seeds.
 fn is_caught(mutation: Mutation, checker: &str) -> bool {
-    (1..=6).any(|seed| runs(Some(mutation), seed).violations.iter().any(|violation| violation.checker == checker))
+    is_caught_with(6, &request(Some(mutation), 1), checker, "")
 }
 
 #[test]
@@ -48,17 +61,14 @@ fn unit_checker_of_generations_catches_a_kernel_that_acknowledges_and_does_not_f
 
 #[test]
 fn unit_checker_of_generations_catches_a_kernel_that_keeps_the_hosts_policy() {
-    let objects =
-        |violation: &Violation| violation.checker == "generation" && violation.what.contains(" of host was judged by");
-    let caught = |seed| runs(Some(Mutation::KeepsTheHostsPolicy), seed).violations.iter().any(objects);
-    assert!((1..=6).any(caught));
+    let broken = request(Some(Mutation::KeepsTheHostsPolicy), 1);
+    assert!(is_caught_with(6, &broken, "generation", " of host was judged by"));
 }
 
 #[test]
 fn unit_checker_of_judgements_catches_a_kernel_that_takes_containers_for_the_host() {
-    let objects = |violation: &Violation| violation.what.contains("it was judged as the host's after its admission");
-    let caught = |seed| runs(Some(Mutation::TakesContainersForTheHost), seed).violations.iter().any(objects);
-    assert!((1..=6).any(caught));
+    let broken = request(Some(Mutation::TakesContainersForTheHost), 1);
+    assert!(is_caught_with(6, &broken, "judged", "it was judged as the host's after its admission"));
 }
 
 #[test]
@@ -113,11 +123,7 @@ fn unit_checker_of_the_account_catches_batches_that_never_reach_the_probe() {
 
 /// Whether the checker of lines objects to a mutation under a fault, within some seeds.
 fn is_caught_in_files(mutation: Mutation, fault: &str, what: &str) -> bool {
-    (1..=12).any(|seed| {
-        let faults = fault.parse().expect("a fault");
-        let outcome = run(&Request { faults, ..request(Some(mutation), seed) });
-        outcome.violations.iter().any(|found| found.checker == "lines" && found.what.contains(what))
-    })
+    is_caught_with(12, &broken(mutation, 1, 20, fault), "lines", what)
 }
 
 #[test]
@@ -157,16 +163,7 @@ fn unit_checker_of_rest_catches_a_node_that_never_holds_what_runs() {
 
 /// Whether a checker of links objects to a mutation, of whose links this may befall, within a few seeds.
 fn is_caught_between_nodes(mutation: Mutation, faults: &str, seconds: u64, checker: &str, what: &str) -> bool {
-    (1..=6).any(|seed| {
-        let broken = Request {
-            nodes: 2,
-            length: Duration::from_secs(seconds),
-            faults: faults.parse().expect("names of faults"),
-            ..request(Some(mutation), seed)
-        };
-        let objects = |found: &Violation| found.checker == checker && found.what.contains(what);
-        run(&broken).violations.iter().any(objects)
-    })
+    is_caught_with(6, &broken(mutation, 2, seconds, faults), checker, what)
 }
 
 #[test]
@@ -244,12 +241,7 @@ fn unit_checker_of_sight_catches_nodes_that_are_not_linked_again() {
 
 /// Whether the checker of what is shown of others objects to a mutation among three nodes, within a few seeds.
 fn is_caught_as_hearsay(mutation: Mutation, faults: &str, what: &str) -> bool {
-    (1..=6).any(|seed| {
-        let length = Duration::from_secs(30);
-        let faults = faults.parse().expect("names of faults");
-        let outcome = run(&Request { nodes: 3, length, faults, ..request(Some(mutation), seed) });
-        outcome.violations.iter().any(|found| found.checker == "hearsay" && found.what.contains(what))
-    })
+    is_caught_with(6, &broken(mutation, 3, 30, faults), "hearsay", what)
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl Machine {
 
     /// The thread of this name stalls.
     pub fn stall(&self, thread: &str, wait: Duration) {
-        self.places.borrow().iter().filter(|place| place.called() == thread).for_each(|place| place.stall(wait));
+        self.places.borrow().iter().filter(|place| place.name() == thread).for_each(|place| place.stall(wait));
     }
 
     /// From now on nothing disturbs its threads.

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque, btree_map::Entry},
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
@@ -62,8 +62,6 @@ pub struct Traffic {
 
 #[derive(Default)]
 struct Inbox {
-    /// Whose it is, of all that were ever bound.
-    bound: u64,
     datagrams: VecDeque<usize>,
     reader: Option<Waker>,
 }
@@ -88,7 +86,6 @@ struct Held {
 struct State {
     begun: Instant,
     inboxes: BTreeMap<SocketAddr, Inbox>,
-    bound: u64,
     on_their_way: BinaryHeap<OnItsWay>,
     datagrams: Held,
     sent: u64,
@@ -159,7 +156,6 @@ impl Network {
         let state = State {
             begun: Instant::now(),
             inboxes: BTreeMap::new(),
-            bound: 0,
             on_their_way: BinaryHeap::new(),
             datagrams: Held::default(),
             sent: 0,
@@ -212,15 +208,13 @@ impl Network {
     /// # Errors
     /// There is one already.
     pub fn try_bind(&self, address: SocketAddr) -> io::Result<SimSocket> {
-        let mut state = lock(&self.state);
-        if state.inboxes.contains_key(&address) {
-            return Err(io::ErrorKind::AddrInUse.into());
+        match lock(&self.state).inboxes.entry(address) {
+            Entry::Occupied(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Entry::Vacant(free) => {
+                free.insert(Inbox::default());
+            }
         }
-        state.bound += 1;
-        let bound = state.bound;
-        state.inboxes.insert(address, Inbox { bound, ..Inbox::default() });
-        drop(state);
-        Ok(SimSocket { network: self.clone(), address, bound })
+        Ok(SimSocket { network: self.clone(), address })
     }
 
     /// The same, where nobody is.
@@ -305,11 +299,10 @@ impl Network {
     }
 }
 
-/// A datagram socket of a simulated node.
+/// A datagram socket of a simulated node: as long as it is there, so is its inbox, and nobody else is at its address.
 pub struct SimSocket {
     network: Network,
     address: SocketAddr,
-    bound: u64,
 }
 
 impl Datagrams for SimSocket {
@@ -325,8 +318,7 @@ impl Datagrams for SimSocket {
     fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         let mut state = lock(&self.network.state);
         let State { inboxes, datagrams, .. } = &mut *state;
-        let inbox = inboxes.get_mut(&self.address).filter(|inbox| inbox.bound == self.bound);
-        let Some(inbox) = inbox else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let inbox = inboxes.get_mut(&self.address).expect("a socket has its inbox");
         while let Some(place) = inbox.datagrams.pop_front() {
             datagrams.free.push(place);
             let Datagram { from, bytes, .. } = &datagrams.places[place];

@@ -70,12 +70,6 @@ impl SimPlace {
         Self { teller: Some(teller), ..self }
     }
 
-    /// What it is called.
-    #[must_use]
-    pub const fn called(&self) -> &'static str {
-        self.name
-    }
-
     fn disturbance(&self) -> MutexGuard<'_, Disturbance> {
         self.disturbance.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -237,19 +237,19 @@ impl Disk {
 
     /// Appends whole lines to a file, which takes them whole; what the power's loss left of a line before them is ended first.
     pub fn append_lines(&self, file: &str, lines: &[u8], waited: bool) {
-        {
+        let full = {
             let mut state = lock(&self.state);
             let ends = state.mutation != Some(Mutation::RunsOnTornLines);
             let of = state.lines.entry(file.to_owned()).or_default();
-            if of.bytes.len() + lines.len() > MOST_LINE_BYTES {
-                let full = std::mem::take(of).bytes;
-                drop(state);
-                // Nobody sees it again: what is to be in it is held against it now.
-                self.tell_found(file.to_owned(), &full, false);
-                self.teller.tell(&Event::LinesRotated(file.to_owned()));
-                state = lock(&self.state);
-            }
-            state.lines.entry(file.to_owned()).or_default().append(lines, Instant::now(), ends);
+            let is_full = of.bytes.len() + lines.len() > MOST_LINE_BYTES;
+            let full = is_full.then(|| std::mem::take(of).bytes);
+            of.append(lines, Instant::now(), ends);
+            full
+        };
+        if let Some(full) = full {
+            // Nobody sees it again: what is to be in it is held against it now.
+            self.tell_found(file.to_owned(), &full, false);
+            self.teller.tell(&Event::LinesRotated(file.to_owned()));
         }
         self.teller.tell(&Event::LinesWritten { file: file.to_owned(), lines: digests(lines), waited });
     }

@@ -119,6 +119,13 @@ struct Authority {
     list: String,
 }
 
+impl Authority {
+    /// What it issued is on its list from now on.
+    fn revoke(&mut self, issued: &Issued) {
+        self.list = made(authority::revoke(&self.issued, &self.list, &issued.certificate, MADE));
+    }
+}
+
 /// See the module.
 pub struct Office {
     rng: SeededRng,
@@ -244,7 +251,7 @@ impl Office {
     pub(super) fn revoke(&mut self, node: usize) {
         let Given { number, era, issued, .. } = &self.given[node];
         if let Some(by) = self.authorities.iter_mut().find(|authority| authority.era == *era) {
-            by.list = made(authority::revoke(&by.issued, &by.list, &issued.certificate, MADE));
+            by.revoke(issued);
         }
         self.revoked.insert((node, *number));
         self.deliver_all();
@@ -284,10 +291,9 @@ impl Office {
         let impostor = made(authority::issue(&self.foreign, &name(nodes - 1), DAYS, MADE, &self.rng));
         // A name that the rules of names allow.
         let gone: NodeName = made("gone".parse());
-        let gone = made(authority::issue(&self.authorities[self.issues].issued, &gone, DAYS, MADE, &self.rng));
-        if let Some(by) = self.authorities.last_mut() {
-            by.list = made(authority::revoke(&by.issued, &by.list, &gone.certificate, MADE));
-        }
+        let by = &mut self.authorities[self.issues];
+        let gone = made(authority::issue(&by.issued, &gone, DAYS, MADE, &self.rng));
+        by.revoke(&gone);
         self.deliver_all();
         let nobody = Reading { own: 0, era: 0, ends: usual_end(), believed: [0].into(), revoked: BTreeSet::new() };
         [impostor, gone]

@@ -61,13 +61,12 @@ impl Tapped {
 
     /// What a node that is broken on purpose says of itself.
     fn said(&self, message: Bytes) -> Bytes {
-        match (self.mutation, Message::read(&message)) {
-            (Some(Mutation::TellsOfAnother), Ok(Message::Alerts { question, lines, .. })) => {
-                let own = format!("\"n{}c", self.teller.node);
-                Message::alerts(question, lines.iter().map(|line| line.replace(&own, "\"n99c")).collect()).write()
-            }
-            _ => message,
+        if self.mutation != Some(Mutation::TellsOfAnother) {
+            return message;
         }
+        let Ok(Message::Alerts { question, lines, .. }) = Message::read(&message) else { return message };
+        let own = format!("\"n{}c", self.teller.node);
+        Message::alerts(question, lines.iter().map(|line| line.replace(&own, "\"n99c")).collect()).write()
     }
 
     /// What a link that is broken on purpose makes of a batch.

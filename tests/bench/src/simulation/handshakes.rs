@@ -14,7 +14,7 @@ use rustls::{
     version::TLS13,
 };
 
-use super::nodes::{Cluster, EPOCH, name};
+use super::nodes::{Cluster, epoch, name};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -26,7 +26,7 @@ struct AtStart;
 
 impl TimeProvider for AtStart {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_nanos(EPOCH.0)))
+        Some(UnixTime::since_unix_epoch(Duration::from_nanos(epoch().0)))
     }
 }
 

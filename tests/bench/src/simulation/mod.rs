@@ -2,7 +2,7 @@
 //!
 //! *Linked nodes* are production's links (QUIC, TLS, keys from the seed) in a full mesh, of which each sends each other one a message of
 //! 200 bytes ten times a second (in the large cluster once). *Datagrams* are the same mesh without links: what is left is the scheduler and the network. *Whole nodes*
-//! have production's tree of actors, a kernel, containers and policies beside, and checkers; nothing else simulates those, so they stand
+//! have production's tree of actors, a kernel, containers and policies beside, and checkers, and are asked of all nodes as by an admin (of a large cluster a few at a time); nothing else simulates those, so they stand
 //! beside the same nodes without links, or beside the virtual time. What the large mesh is made of stands before it: the cryptography of its
 //! handshakes is its floor.
 
@@ -17,7 +17,7 @@ use palisade_link::crypto;
 use palisade_simulation::{
     faults::Faults,
     random::Random,
-    run::{Request, run},
+    run::{LOOKED_AT, Request, run},
     world::links::SeededRng,
 };
 
@@ -88,7 +88,7 @@ fn whole(table: &mut Table) -> Measured {
     let few = fastest(|seed| whole_nodes(seed, FEW, LENGTH).map(drop))?;
     let alone = fastest(|seed| (0..FEW as u64).try_for_each(|node| whole_nodes(seed + node, 1, LENGTH).map(drop)))?;
     table.add(Row {
-        what: format!("{FEW} whole nodes, linked, x {} virtual s", LENGTH.as_secs()),
+        what: format!("{FEW} whole nodes, linked, each asked of all, x {} virtual s", LENGTH.as_secs()),
         value: ms(few),
         unit: Unit::Milliseconds,
         baseline: Some(("each alone".to_owned(), ms(alone))),
@@ -112,8 +112,9 @@ fn whole(table: &mut Table) -> Measured {
     }
     // One round is enough: it is long. It goes on until all nodes are at rest and have stopped.
     let (lasted, many) = time(|| whole_nodes(1, LARGE, LARGE_LENGTH));
+    let asked = format!("whole nodes, linked, {LOOKED_AT} at a time asked of all");
     for (what, took, virtual_time) in
-        [("linked nodes, all with all", mesh, LARGE_LENGTH), ("whole nodes, linked", many, lasted?)]
+        [("linked nodes, all with all", mesh, LARGE_LENGTH), (asked.as_str(), many, lasted?)]
     {
         table.add(Row {
             what: format!("{LARGE} {what}, x {} virtual s", virtual_time.as_secs()),

@@ -11,7 +11,10 @@ use palisade_link::{
 };
 use palisade_simulation::{
     random::Random,
-    world::{clock::SimClock, links::SeededRng},
+    world::{
+        clock::{SimClock, unix_at},
+        links::SeededRng,
+    },
 };
 use palisade_supervision::Here;
 use palisade_world::{Datagrams, Link as _, LinkEvent, Rng};
@@ -19,8 +22,18 @@ use tokio::time::Instant;
 
 use crate::link::MESSAGE;
 
-/// 2026-01-01, from which clocks count.
-pub const EPOCH: UnixNanos = UnixNanos(1_767_225_600_000_000_000);
+/// From when clocks count.
+pub fn epoch() -> UnixNanos {
+    unix_at(Duration::ZERO, 0)
+}
+
+/// What a node met.
+pub struct Met {
+    /// Messages that it heard.
+    pub heard: u64,
+    /// Nodes to which it was linked at the end.
+    pub linked: u64,
+}
 
 /// A node's certificates, as text.
 #[derive(Clone)]
@@ -53,10 +66,10 @@ impl Cluster {
     /// Certificates cannot be made.
     pub fn new(seed: u64, nodes: usize, every: Duration) -> Result<Self, String> {
         let rng = SeededRng::new(Random::stream(seed, "certificates"));
-        let (own, _) = authority::authority("bench", 1, EPOCH, &rng).map_err(|error| error.to_string())?;
+        let (own, _) = authority::authority("bench", 1, epoch(), &rng).map_err(|error| error.to_string())?;
         let papers = |node| {
             let name: NodeName = name(node).parse().map_err(|error| format!("{error}"))?;
-            let issued = authority::issue(&own, &name, 1, EPOCH, &rng).map_err(|error| error.to_string())?;
+            let issued = authority::issue(&own, &name, 1, epoch(), &rng).map_err(|error| error.to_string())?;
             Ok(Papers(issued, own.certificate.clone()))
         };
         Ok(Self { papers: (0..nodes).map(papers).collect::<Result<_, String>>()?, seed, every })
@@ -76,7 +89,7 @@ impl Cluster {
         self.papers[node].read()
     }
 
-    /// One node: it dials those after it, sends to all, and hears them until `length` is over. How many messages it heard.
+    /// One node: it dials those after it, sends to all, and hears them until `length` is over.
     ///
     /// # Errors
     /// It has no links.
@@ -86,7 +99,7 @@ impl Cluster {
         socket: Arc<dyn Datagrams>,
         others: Vec<SocketAddr>,
         length: Duration,
-    ) -> Result<u64, String> {
+    ) -> Result<Met, String> {
         let rng: Arc<dyn Rng> = Arc::new(SeededRng::new(Random::stream(self.seed, &name(node))));
         let named = |(at, address): (usize, SocketAddr)| Some((name(at).parse::<NodeName>().ok()?, address));
         let peers: BTreeMap<NodeName, SocketAddr> =
@@ -107,7 +120,10 @@ impl Cluster {
         loop {
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(until) => return Ok(heard),
+                () = tokio::time::sleep_until(until) => {
+                    let linked = links.peers().iter().filter(|peer| peer.state.is_linked()).count() as u64;
+                    return Ok(Met { heard, linked });
+                }
                 () = tokio::time::sleep_until(next) => {
                     next += self.every;
                     for peer in links.peers().iter().filter(|peer| peer.state.is_linked()) {

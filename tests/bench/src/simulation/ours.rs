@@ -49,13 +49,18 @@ pub fn datagrams(seed: u64, count: usize, length: Duration) -> Result<(), String
     judge(heard, count, length, EVERY_DATAGRAM)
 }
 
-/// Linked, and silent but for what keeps links alive: nobody sends a message once all are linked.
+/// Linked, and silent but for what keeps links alive: nobody sends a message.
 ///
 /// # Errors
-/// They cannot be linked.
+/// Not all are linked at the end.
 pub fn silent_links(seed: u64, count: usize, length: Duration) -> Result<(), String> {
     let cluster = Cluster::new(seed, count, length * 2)?;
-    simulate(seed, count, length, |node, socket, others| cluster.clone().link(node, socket, others, length)).map(drop)
+    let linked = simulate(seed, count, length, |node, socket, others| {
+        let linking = cluster.clone().link(node, socket, others, length);
+        async move { Ok(linking.await?.linked) }
+    })?;
+    let all = (count * (count - 1)) as u64;
+    if linked == all { Ok(()) } else { Err(format!("{linked} ends of links stand, of {all}")) }
 }
 
 /// Linked.
@@ -64,7 +69,23 @@ pub fn silent_links(seed: u64, count: usize, length: Duration) -> Result<(), Str
 /// Not enough came.
 pub fn links(seed: u64, count: usize, length: Duration, every: Duration) -> Result<(), String> {
     let cluster = Cluster::new(seed, count, every)?;
-    let heard =
-        simulate(seed, count, length, |node, socket, others| cluster.clone().link(node, socket, others, length))?;
+    let heard = simulate(seed, count, length, |node, socket, others| {
+        let linking = cluster.clone().link(node, socket, others, length);
+        async move { Ok(linking.await?.heard) }
+    })?;
     judge(heard, count, length, every)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::silent_links;
+
+    #[test]
+    fn unit_bench_silent_links_count_only_where_all_nodes_are_linked() {
+        assert_eq!(silent_links(1, 4, Duration::from_secs(10)), Ok(()));
+        let refused = silent_links(1, 4, Duration::from_micros(100)).expect_err("no datagram comes within that");
+        assert_eq!(refused, "0 ends of links stand, of 12");
+    }
 }

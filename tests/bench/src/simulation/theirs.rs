@@ -110,7 +110,9 @@ pub fn datagrams(seed: u64, count: usize, length: Duration) -> Result<(), String
 /// Not enough came.
 pub fn links(seed: u64, count: usize, length: Duration, every: Duration) -> Result<(), String> {
     let cluster = Cluster::new(seed, count, every)?;
-    let heard =
-        simulate(seed, count, length, move |node, socket, others| cluster.clone().link(node, socket, others, length))?;
+    let heard = simulate(seed, count, length, move |node, socket, others| {
+        let linking = cluster.clone().link(node, socket, others, length);
+        async move { Ok(linking.await?.heard) }
+    })?;
     judge(heard, count, length, every)
 }
