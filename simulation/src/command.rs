@@ -38,6 +38,10 @@ pub struct SimulateArguments {
     /// Virtual minutes of workload.
     #[arg(long, default_value_t = 0.5, value_parser = minutes)]
     pub minutes: f64,
+    /// Waits of the workload are so many times as long. Unless told: once, and of more than 8 nodes as many times as keep them all
+    /// together as busy as 8.
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub pace: Option<u32>,
     /// What may go wrong: all, none, or some of crash, power, disk, kernel, loss, runtime, clock, panics, stalls, order,
     /// network, partition, certificates by commas. The last three only between several nodes.
     #[arg(long, default_value = "all")]
@@ -81,6 +85,7 @@ struct Typed {
     seed: u64,
     nodes: u16,
     minutes: f64,
+    pace: Option<u32>,
     faults: Faults,
     stop_at_ms: Option<u64>,
     broken: Option<Mutation>,
@@ -92,6 +97,7 @@ impl Typed {
             seed: self.seed,
             nodes: usize::from(self.nodes),
             length: Duration::from_secs_f64(self.minutes * 60.0),
+            pace: self.pace,
             faults: self.faults.clone(),
             stop_at: self.stop_at_ms.map(Duration::from_millis),
             mutation: self.broken,
@@ -101,7 +107,8 @@ impl Typed {
 
     /// What to type to see the same.
     fn command(&self, stop_at_ms: Option<u64>) -> String {
-        let Self { seed, nodes, minutes, faults, broken, .. } = self;
+        let Self { seed, nodes, minutes, pace, faults, broken, .. } = self;
+        let pace = pace.map_or_else(String::new, |times| format!(" --pace {times}"));
         let stop_at = stop_at_ms.map_or_else(String::new, |ms| format!(" --stop-at-ms {ms}"));
         let broken = broken.map_or_else(String::new, |mutation| format!(" --broken {mutation}"));
         let program = if points::PRESENT {
@@ -109,7 +116,7 @@ impl Typed {
         } else {
             "palisade simulate"
         };
-        format!("{program} --seed {seed} --nodes {nodes} --minutes {minutes} --faults {faults}{stop_at}{broken}")
+        format!("{program} --seed {seed} --nodes {nodes} --minutes {minutes}{pace} --faults {faults}{stop_at}{broken}")
     }
 }
 
@@ -145,8 +152,8 @@ pub fn run(arguments: &SimulateArguments) -> ExitCode {
 }
 
 fn seeds(arguments: &SimulateArguments) -> Result<Vec<Typed>, String> {
-    let SimulateArguments { seed, nodes, minutes, faults, stop_at_ms, broken, .. } = arguments.clone();
-    let one = Typed { seed, nodes, minutes, faults, stop_at_ms, broken };
+    let SimulateArguments { seed, nodes, minutes, pace, faults, stop_at_ms, broken, .. } = arguments.clone();
+    let one = Typed { seed, nodes, minutes, pace, faults, stop_at_ms, broken };
     if let Some(path) = &arguments.seeds_from {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let seeds = read(&text).map_err(|why| format!("{}:{why}", path.display()))?;
@@ -175,6 +182,7 @@ fn read(text: &str) -> Result<Vec<Typed>, String> {
             nodes: nodes.parse().map_err(|_| wrong())?,
             minutes: minutes(length).map_err(|_| wrong())?,
             faults: faults.parse().map_err(|unknown| format!("{}: {unknown}", number + 1))?,
+            pace: None,
             stop_at_ms: None,
             broken: None,
         });
@@ -331,6 +339,7 @@ mod tests {
             nodes,
             minutes,
             faults: faults.parse().expect("names of faults"),
+            pace: None,
             stop_at_ms: None,
             broken: None,
         };
@@ -343,9 +352,9 @@ mod tests {
     fn unit_simulate_names_the_command_that_runs_the_same_again() {
         let typed = &read("9 1 0.25 crash,power").expect("a seed")[0];
         let command = typed.command(Some(1200));
-        assert!(
-            command.ends_with("--seed 9 --nodes 1 --minutes 0.25 --faults crash,power --stop-at-ms 1200"),
-            "{command}"
-        );
+        let told = "--seed 9 --nodes 1 --minutes 0.25 --faults crash,power --stop-at-ms 1200";
+        assert!(command.ends_with(told), "{command}");
+        let command = Typed { pace: Some(3), ..typed.clone() }.command(None);
+        assert!(command.ends_with("--minutes 0.25 --pace 3 --faults crash,power"), "{command}");
     }
 }

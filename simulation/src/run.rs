@@ -55,6 +55,8 @@ pub struct Request {
     pub nodes: usize,
     /// Virtual time of workload.
     pub length: Duration,
+    /// Its waits are so many times as long; none: as many as [`workload::pace`] says.
+    pub pace: Option<u32>,
     /// What may go wrong.
     pub faults: Faults,
     /// The workload and the faults end here already: a prefix of the run.
@@ -110,7 +112,7 @@ async fn simulate(request: &Request, processes: &Processes, watch: &panic_watch:
     let whole = request.length;
     let end = begun + request.stop_at.unwrap_or(whole);
     let calm_at = (begun + whole * 3 / 4).min(end);
-    let until = Until::new(end);
+    let until = Until::new(end, request.pace.unwrap_or_else(|| workload::pace(request.nodes)));
     let mut machines = Vec::new();
     let mut cables = Cables::lay(request.seed, request.nodes, request.mutation);
     if let Some(cables) = &cables {

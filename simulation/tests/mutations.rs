@@ -20,6 +20,7 @@ fn request(mutation: Option<Mutation>, seed: u64) -> Request {
         nodes: 1,
         length: Duration::from_secs(20),
         faults: Faults::default(),
+        pace: None,
         stop_at: None,
         mutation,
         aloud: false,

@@ -16,6 +16,7 @@ fn request(seed: u64, faults: &str) -> Request {
         nodes: 2,
         length: Duration::from_secs(20),
         faults: faults.parse().expect("names of faults"),
+        pace: None,
         stop_at: None,
         mutation: None,
         aloud: false,

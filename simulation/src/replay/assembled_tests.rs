@@ -58,11 +58,12 @@ fn lived(seed: u64) -> (Vec<u8>, Vec<String>) {
             nodes: 1,
             length: LENGTH,
             faults: Faults::default(),
+            pace: None,
             stop_at: None,
             mutation: None,
             aloud: false,
         };
-        let until = Until::new(begun + LENGTH);
+        let until = Until::new(begun + LENGTH, 1);
         live(&machine, random, &request, &until, begun + LENGTH);
         sleep(LENGTH).await;
         until.stop();

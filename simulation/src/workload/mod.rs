@@ -30,19 +30,30 @@ pub const FILES: [&str; 8] = [
     "/tmp/x",
 ];
 
-/// When the workload of a run ends.
+/// So many nodes are each as busy as one alone.
+const BUSY_NODES: usize = 8;
+
+/// By how much the workload's waits are longer on each of so many nodes, where nobody says it: in a larger cluster all together are as busy as
+/// [`BUSY_NODES`], because what is looked for there is between nodes, and each act costs real time.
+#[must_use]
+pub fn pace(nodes: usize) -> u32 {
+    u32::try_from(nodes.div_ceil(BUSY_NODES)).unwrap_or(u32::MAX)
+}
+
+/// When the workload of a run ends, and how fast it goes.
 #[derive(Clone)]
 pub struct Until {
     end: Instant,
+    pace: u32,
     stopped: Rc<Cell<bool>>,
     settled: Rc<Cell<bool>>,
 }
 
 impl Until {
-    /// At this instant.
+    /// At this instant; waits are so many times as long.
     #[must_use]
-    pub fn new(end: Instant) -> Self {
-        Self { end, stopped: Rc::default(), settled: Rc::default() }
+    pub fn new(end: Instant, pace: u32) -> Self {
+        Self { end, pace, stopped: Rc::default(), settled: Rc::default() }
     }
 
     /// Whether it is over.
@@ -67,9 +78,9 @@ impl Until {
         self.settled.set(true);
     }
 
-    /// Waits; false where the workload ended meanwhile.
+    /// Waits at the workload's pace; false where it ended meanwhile.
     pub async fn sleep(&self, wait: Duration) -> bool {
-        sleep_until((Instant::now() + wait).min(self.end)).await;
+        sleep_until((Instant::now() + wait * self.pace).min(self.end)).await;
         !self.is_over()
     }
 }
