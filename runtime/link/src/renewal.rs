@@ -83,7 +83,7 @@ impl Renewal {
         troubles.extend(self.examined.2.clone());
         troubles.extend(shared.entries().iter().filter_map(|entry| entry.trouble(now)));
         troubles.extend(held(&shared.strangers).refusers(now));
-        troubles.extend(examine::doubtful_lists(&tls.verifier.lists, now));
+        troubles.extend(examine::doubtful_lists(&tls.verifier, now));
         troubles
     }
 }
