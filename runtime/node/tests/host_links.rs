@@ -561,7 +561,9 @@ fn host_links_move_to_an_authority_that_is_made_anew_and_outlast_a_dead_file_sys
     assert_eq!(subject(&old.certificate), subject(&new.certificate));
     write("ca.pem", &old.certificate);
     write("revoked.pem", &old_list);
-    ["a", "b"].map(|name| issue(&old, name));
+    for name in ["a", "b"] {
+        issue(&old, name);
+    }
     let _network = Network::of(2);
     let mut a = Node::start("a", 1, &[("b", 2)], root.path());
     let b = Node::start("b", 2, &[], root.path());
@@ -578,12 +580,16 @@ fn host_links_move_to_an_authority_that_is_made_anew_and_outlast_a_dead_file_sys
     for (name, before) in [("b", 1), ("a", 2)] {
         issue(&new, name);
         a.until("the link moves", |_| linked() > before);
-        [&a, &b].map(|node| node.until("nothing is wrong", sound));
+        for node in [&a, &b] {
+            node.until("nothing is wrong", sound);
+        }
     }
     write("ca.pem", &new.certificate);
     a.until("it says whose list is left over", |node| node.text("/readyz").contains("counts for nothing"));
     write("revoked.pem", &new_list);
-    [&a, &b].map(|node| node.until("nothing is wrong", sound));
+    for node in [&a, &b] {
+        node.until("nothing is wrong", sound);
+    }
     std::thread::sleep(Duration::from_secs(3));
     let here = a.of("b");
     assert_eq!((here["since"].clone(), b.of("a")["since"].clone()), since, "the link was out\n{}", a.log());
