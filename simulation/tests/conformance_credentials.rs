@@ -13,7 +13,7 @@ use std::{
 
 use palisade_domain::UnixNanos;
 use palisade_link::{
-    CredentialFiles, CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Socket,
+    CredentialFiles, CredentialSource, LinkConfig, Links, Ports, Reading, Socket,
     authority::{self, Issued},
     crypto,
 };
@@ -117,7 +117,7 @@ fn address(node: usize) -> SocketAddr {
 struct AtOnce(CredentialFiles);
 
 impl CredentialSource for AtOnce {
-    fn read(&self) -> Result<Credentials, CredentialsError> {
+    fn read(&self) -> Reading {
         self.0.read()
     }
 }

@@ -5,7 +5,7 @@
 //! (section 6.3.3) has a status "undetermined" then and leaves the rest to who asks; here the list's maker being late is no reason to cut
 //! all links at one moment, and what it took back stays taken back.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use palisade_domain::{Refusal, UnixNanos};
 use rustls::{crypto::CryptoProvider, pki_types::UnixTime, sign::CertifiedKey};
@@ -79,8 +79,13 @@ pub fn faults(credentials: &Credentials, provider: &Arc<CryptoProvider>, now: Un
             "`palisade certificate renew-list`, or a new one of your authority; then give it to every node",
         )
     }));
-    let ambiguous = ambiguous_lists(&verifier.lists);
-    faults.extend(ambiguous.into_iter().map(|said| Fault::light(said, "make the new authority by another name")));
+    let nobodys = nobodys_lists(&verifier.nobodys);
+    faults.extend(nobodys.into_iter().map(|said| {
+        Fault::light(
+            said,
+            "give the authority's own list, and its certificate beside the old one while it is made anew",
+        )
+    }));
     faults
 }
 
@@ -100,20 +105,18 @@ pub(crate) fn ends_soon(credentials: &Credentials, now: UnixNanos) -> Option<Uni
     (ends.0.saturating_sub(now.0) < u64::try_from(SOON.as_nanos()).unwrap_or(u64::MAX)).then_some(ends)
 }
 
-/// What is said of lists past their date, and of those that may not be of whom they seem.
-pub(crate) fn doubtful_lists(lists: &[Listed], now: UnixNanos) -> Vec<String> {
-    [late_lists(lists, now), ambiguous_lists(lists)].concat()
+/// What is said of lists past their date, and of those that are nobody's.
+pub(crate) fn doubtful_lists(verifier: &PeerVerifier, now: UnixNanos) -> Vec<String> {
+    [late_lists(&verifier.lists, now), nobodys_lists(&verifier.nobodys)].concat()
 }
 
-fn ambiguous_lists(lists: &[Listed]) -> Vec<String> {
-    let said = lists.iter().filter(|list| list.is_ambiguous).map(|Listed { issuer, .. }| {
+fn nobodys_lists(issuers: &BTreeSet<String>) -> Vec<String> {
+    let said = issuers.iter().map(|issuer| {
         format!(
-            "two authorities of different keys are called {issuer}: a list of one is looked up for certificates of both, and those of the other \
-             are refused; give the new one a name of its own"
+            "a revocation list says to be of {issuer}, by a key that no authority of this name has in the file of authorities: it counts for nothing"
         )
     });
-    let all: std::collections::BTreeSet<String> = said.collect();
-    all.into_iter().collect()
+    said.collect()
 }
 
 fn late_lists(lists: &[Listed], now: UnixNanos) -> Vec<String> {

@@ -30,6 +30,7 @@ mod doorway;
 mod ended;
 mod entry;
 pub mod examine;
+mod files;
 mod handshake;
 mod inbound;
 mod links;
@@ -50,7 +51,8 @@ mod watched;
 mod words;
 
 pub use backoff::Backoff;
-pub use credentials::{CredentialFiles, CredentialSource, Credentials, CredentialsError, Trust};
+pub use credentials::{CredentialSource, Credentials, CredentialsError, Own, Part, Reading, Separate, Text};
+pub use files::CredentialFiles;
 pub use links::{LinkConfig, LinkError, Links, NODE_BYTES, Ports};
 pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;

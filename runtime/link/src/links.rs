@@ -253,7 +253,7 @@ impl Links {
     /// See [`LinkError`].
     pub fn start(config: LinkConfig, ports: Ports, socket: Socket) -> Result<Arc<Self>, LinkError> {
         let files = Reader::new(Arc::clone(&ports.credentials));
-        let credentials = files.first()?;
+        let credentials = files.first(ports.clock.unix()).whole()?;
         let name = credentials.name().ok_or(CredentialsError::Nameless)?;
         are_possible(&config.peers, &name, config.most_peers)?;
         let making = Making {

@@ -3,12 +3,15 @@
 //! rustls' own verifiers decide (RFC 5280: authority, time, use, revocation); here stands only by which alert a wrong name is told, so that
 //! both sides know it from other faults, and how a link that stands is looked at once more.
 //!
+//! An authority that was made anew under its old name has another key, and both are believed while both are there; whom neither of the keys
+//! signed is of no authority that is believed, and not forged.
+//!
 //! A node is one name: what a wildcard would match is none. Lists count for the authorities between, too.
 //!
 //! A certificate that no list speaks of is not revoked: an authority elsewhere may publish none. A list past its date still counts,
 //! and is said: see [`crate::examine`].
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use palisade_domain::{NodeName, Refusal};
 use palisade_wire::frame;
@@ -19,7 +22,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
         ParsedCertificate, WebPkiClientVerifier,
@@ -37,10 +40,23 @@ use crate::{
 /// See the module. Both sides of a handshake use it.
 #[derive(Clone)]
 pub(crate) struct PeerVerifier {
-    of_dialled: Arc<WebPkiServerVerifier>,
-    of_dialling: Arc<dyn ClientCertVerifier>,
+    /// One, but where authorities of one name have several keys: then as many as there are choices, see [`lists::by_keys`].
+    by_keys: Vec<Rustls>,
+    /// What dialling peers are told of whom this node believes.
+    hints: Vec<DistinguishedName>,
+    authorities: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
     /// The lists that count.
     pub(crate) lists: Vec<Listed>,
+    /// Of whom lists say to be that do not.
+    pub(crate) nobodys: BTreeSet<String>,
+}
+
+/// rustls' own verifiers.
+#[derive(Clone)]
+struct Rustls {
+    of_dialled: Arc<WebPkiServerVerifier>,
+    of_dialling: Arc<dyn ClientCertVerifier>,
 }
 
 impl fmt::Debug for PeerVerifier {
@@ -73,31 +89,93 @@ pub(crate) enum Side {
     Dialling,
 }
 
-impl PeerVerifier {
-    pub(crate) fn new(credentials: &Credentials, provider: &Arc<CryptoProvider>) -> Result<Self, CredentialsError> {
-        let mut roots = RootCertStore::empty();
-        for authority in &credentials.authorities {
-            roots.add(authority.clone())?;
-        }
-        let roots = Arc::new(roots);
-        let (newest, lists) =
-            lists::newest(&credentials.revocations, &credentials.authorities).map_err(CredentialsError::Revocations)?;
+impl Rustls {
+    fn new((authorities, lists): lists::OfOneKey, provider: &Arc<CryptoProvider>) -> Result<Self, CredentialsError> {
+        let roots = Arc::new(roots(&authorities)?);
         let unusable = |_: rustls::server::VerifierBuilderError| {
             CredentialsError::Revocations(
                 "one is of a kind that is not understood (a difference to another, say)".into(),
             )
         };
         let of_dialled = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .with_crls(newest.iter().cloned())
+            .with_crls(lists.iter().cloned())
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
         let of_dialling = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .with_crls(newest)
+            .with_crls(lists)
             .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
-        Ok(Self { of_dialled, of_dialling, lists })
+        Ok(Self { of_dialled, of_dialling })
+    }
+}
+
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    authorities.iter().try_for_each(|authority| roots.add(authority.clone()))?;
+    Ok(roots)
+}
+
+/// How much an error tells: least where an authority's other key is the one that signed.
+const fn weight(error: &Error) -> u8 {
+    match error {
+        Error::InvalidCertificate(CertificateError::Revoked) => 3,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => 0,
+        Error::InvalidCertificate(CertificateError::BadSignature) | Error::InvalidCertRevocationList(_) => 1,
+        _ => 2,
+    }
+}
+
+impl PeerVerifier {
+    pub(crate) fn new(credentials: &Credentials, provider: &Arc<CryptoProvider>) -> Result<Self, CredentialsError> {
+        let Credentials { authorities, revocations, .. } = credentials;
+        let hints = roots(authorities)?.subjects();
+        let lists = lists::newest(revocations, authorities).map_err(CredentialsError::Revocations)?;
+        let by_keys = lists::by_keys(authorities, &lists.newest).map_err(CredentialsError::Revocations)?;
+        let by_keys = by_keys.into_iter().map(|one| Rustls::new(one, provider)).collect::<Result<_, _>>()?;
+        let (lists, nobodys) = (lists.newest.into_iter().map(|(_, listed)| listed).collect(), lists.nobodys);
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { by_keys, hints, authorities: authorities.clone(), algorithms, lists, nobodys })
+    }
+
+    /// By each choice of keys.
+    fn verify<T>(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        verify: impl Fn(&Rustls) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (mut good, mut worst) = (None, None::<Error>);
+        for verifier in &self.by_keys {
+            match verify(verifier) {
+                Ok(verified) => good = Some(verified),
+                Err(error) => {
+                    if worst.as_ref().is_none_or(|known| weight(&error) > weight(known)) {
+                        worst = Some(error);
+                    }
+                }
+            }
+        }
+        match (good, worst) {
+            (Some(good), worst) if worst.as_ref().is_none_or(|error| weight(error) < 3) => Ok(good),
+            (_, Some(Error::InvalidCertificate(CertificateError::BadSignature)))
+                if self.is_of_another_key(end_entity, intermediates) =>
+            {
+                Err(CertificateError::UnknownIssuer.into())
+            }
+            (_, Some(error)) => Err(error),
+            (_, None) => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    /// Whether a key signed it that is none of those which authorities of the name have here, before or after they were made anew.
+    fn is_of_another_key(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
+        std::iter::once(end_entity).chain(intermediates).any(|certificate| {
+            let Ok((_, read)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+            let id = lists::signed_by(read.extensions());
+            lists::is_another_key(read.issuer().as_raw(), id.as_ref(), &self.authorities)
+        })
     }
 
     /// Looks at a certificate once more. Which alert it would be, and why.
@@ -179,8 +257,9 @@ impl ServerCertVerifier for PeerVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.of_dialled
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let seen =
+            |by: &Rustls| by.of_dialled.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        self.verify(end_entity, intermediates, seen)
             .and_then(|verified| says_itself(end_entity, &server_name.to_str()).map(|()| verified))
             .map_err(|error| named_wrongly(error, end_entity, &server_name.to_str()))
     }
@@ -191,7 +270,7 @@ impl ServerCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_dialled.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -200,17 +279,17 @@ impl ServerCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_dialled.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.of_dialled.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
 impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.of_dialling.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -219,7 +298,7 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.of_dialling.verify_client_cert(end_entity, intermediates, now)
+        self.verify(end_entity, intermediates, |by| by.of_dialling.verify_client_cert(end_entity, intermediates, now))
     }
 
     fn verify_tls12_signature(
@@ -228,7 +307,7 @@ impl ClientCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_dialling.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -237,11 +316,11 @@ impl ClientCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.of_dialling.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.of_dialling.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -99,6 +99,46 @@ fn unit_record_is_a_success_only_where_a_whole_trace_with_what_was_asked_for_is_
     assert!(nobody.0 == Some(1) && nobody.1.contains("no workload is called nosuch"), "{nobody:?}");
 }
 
+/// Two plain logs of one container, as a node of KubeArmor writes them.
+const LOGS: &str = r#"{"timestamp":1731000001,"hostName":"n","containerID":"abc","namespaceName":"shop","podName":"web","containerName":"web","hostPPid":1,"hostPid":9,"source":"/bin/cat","operation":"File","resource":"/srv/a","data":"syscall=SYS_OPENAT fd=-100 flags=O_RDONLY","result":"Passed"}
+{"timestamp":1731000002,"hostName":"n","containerID":"abc","namespaceName":"shop","podName":"web","containerName":"web","hostPPid":1,"hostPid":9,"source":"/bin/cat","operation":"Process","resource":"/bin/cat","data":"syscall=SYS_EXECVE","result":"Passed"}
+"#;
+
+#[test]
+fn unit_trace_import_of_a_log_that_is_readable_in_part_makes_a_trace_and_is_no_success() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p, namespace: shop}\n\
+        spec: {selector: {}, file: {matchPaths: [{path: /nonesuch}]}, action: Block}\n";
+    std::fs::write(path("p.yaml"), text).expect("written");
+    let imported = |name: &str, logs: &[u8]| {
+        let (source, out) = (path(&format!("{name}.log")), path(&format!("{name}.paltrace")));
+        std::fs::write(&source, logs).expect("written");
+        let made = palisade(&["trace", "import", &source, "--out", &out], Stdio::piped());
+        let rehearsed = palisade(&["rehearse", "--policy", &path("p.yaml"), &out], Stdio::piped());
+        (made.status.code(), said(&made), rehearsed.status.code(), said(&rehearsed))
+    };
+    let good = imported("good", LOGS.as_bytes());
+    assert!(good.0 == Some(0) && !good.1.contains("cannot be read"), "{good:?}");
+    assert!(good.2 == Some(0) && !good.3.contains("not complete"), "{good:?}");
+    let cut = &LOGS.as_bytes()[..LOGS.len() - 9];
+    for (name, count, logs) in [
+        ("text", 2, format!("hello\n{LOGS}\u{0}\u{1}\n").into_bytes()),
+        ("cut", 1, cut.to_vec()),
+        ("long", 1, format!("{}\n{LOGS}", "x".repeat(2 << 20)).into_bytes()),
+        ("bytes", 1, [b"\xff\xfe{}\n", LOGS.as_bytes()].concat()),
+    ] {
+        let (status, said, rehearsed, why) = imported(name, &logs);
+        assert_eq!((status, rehearsed), (Some(1), Some(3)), "{name}: {said}\n{why}");
+        assert!(said.contains(&format!("{name}.log: {count} lines cannot be read")), "{said}");
+        assert!(why.contains(&format!("{count}  records are missing")) && why.contains("not complete"), "{why}");
+        let told = palisade(&["trace", "info", &path(&format!("{name}.paltrace"))], Stdio::piped());
+        assert!(self::said(&told).contains(&format!("{count} not readable")), "{}", self::said(&told));
+    }
+    let none = imported("none", b"hello\nworld\n");
+    assert!(none.0 == Some(1) && !std::path::Path::new(&path("none.paltrace")).exists(), "{none:?}");
+}
+
 #[test]
 fn unit_simulate_that_does_nothing_is_no_success() {
     let none = palisade(&["simulate", "--random", "0"], Stdio::piped());

@@ -1,5 +1,6 @@
 //! Real nodes that are linked, each in a network namespace as on a host of its own: what any of them shows of all, while one is killed and
-//! comes back, shows an expired certificate, or is revoked while it is linked.
+//! comes back, shows an expired certificate, or is revoked while it is linked; and while its authority is made anew, or the file system of
+//! its key is dead.
 //!
 //! As root, with pins, sockets and policies of their own, over a bridge that nothing else is on; no policy here holds anything.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use palisade_world::Rng;
 use serde_json::{Value, json};
 
 /// Between two looks.
@@ -167,6 +169,18 @@ impl Node {
     fn typed(&self, words: &[&str]) -> String {
         let socket = self.folder.join("admin.sock").display().to_string();
         palisade(&[words, &["--admin-socket", &socket]].concat())
+    }
+
+    /// As the service manager stops it; how long that took.
+    fn stop(&mut self) -> Duration {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} does not stop\n{}", self.name, self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+        begun.elapsed()
     }
 
     fn kill(&mut self) {
@@ -480,4 +494,136 @@ fn host_links_show_all_nodes_at_any_while_one_is_killed_expired_or_revoked() {
     a.until_linked(&["b"]);
     c.until_linked(&["a", "b"]);
     assert_eq!(a.of("c")["counts"]["linked"], before, "the link to c was never touched");
+}
+
+/// The machine's randomness, but for the four bytes by which names of authorities differ: an authority that is made anew has its old name.
+struct OneName;
+
+impl Rng for OneName {
+    fn fill(&self, bytes: &mut [u8]) {
+        match bytes.len() {
+            4 => bytes.fill(7),
+            _ => palisade_link::MachineRng.fill(bytes),
+        }
+    }
+}
+
+/// A file system that answers nothing, as one of the network whose server is gone: whoever opens a file on it waits.
+struct Dead(PathBuf, Option<fs::File>);
+
+impl Dead {
+    fn mount(at: PathBuf) -> Self {
+        use std::os::fd::AsRawFd as _;
+        fs::create_dir(&at).unwrap();
+        let server = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("`modprobe fuse`");
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let options = std::ffi::CString::new(options).unwrap();
+        rustix::mount::mount("dead", &at, "fuse", rustix::mount::MountFlags::empty(), options.as_c_str()).unwrap();
+        Self(at, Some(server))
+    }
+}
+
+impl Drop for Dead {
+    fn drop(&mut self) {
+        // Whoever waits for it gets an error.
+        drop(self.1.take());
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn host_links_move_to_an_authority_that_is_made_anew_and_outlast_a_dead_file_system() {
+    use palisade_link::authority::{self, Issued};
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("ca");
+    fs::create_dir(&folder).unwrap();
+    let now = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        palisade_domain::UnixNanos(u64::try_from(since.as_nanos()).unwrap())
+    };
+    let make = || authority::authority("links", 2, now(), &OneName).unwrap();
+    let ((old, old_list), (new, new_list)) = (make(), make());
+    // As whoever rolls files out does: each is replaced whole.
+    let write = |name: &str, text: &str| {
+        fs::write(folder.join("beside"), text).unwrap();
+        fs::rename(folder.join("beside"), folder.join(name)).unwrap();
+    };
+    let issue = |by: &Issued, name: &str| {
+        let issued = authority::issue(by, &name.parse().unwrap(), 1, now(), &OneName).unwrap();
+        write(&format!("{name}.key"), &issued.key);
+        write(&format!("{name}.pem"), &issued.certificate);
+        issued
+    };
+    let subject = |text: &str| match authority::describe(text.as_bytes()).unwrap().remove(0) {
+        authority::Described::Certificate { subject, .. } => subject,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(subject(&old.certificate), subject(&new.certificate));
+    write("ca.pem", &old.certificate);
+    write("revoked.pem", &old_list);
+    for name in ["a", "b"] {
+        issue(&old, name);
+    }
+    let _network = Network::of(2);
+    let mut a = Node::start("a", 1, &[("b", 2)], root.path());
+    let b = Node::start("b", 2, &[], root.path());
+    a.until_linked(&["b"]);
+    b.until_linked(&["a"]);
+    let since = (a.of("b")["since"].clone(), b.of("a")["since"].clone());
+    let linked = || a.of("b")["counts"]["linked"].as_u64().unwrap_or_default();
+    let sound = |node: &Node| node.nodes()["troubles"] == json!([]);
+
+    // First both believe both, then each has a certificate of the new one, then nobody believes the old one.
+    write("ca.pem", &(old.certificate.clone() + &new.certificate));
+    write("revoked.pem", &(old_list + &new_list));
+    std::thread::sleep(Duration::from_secs(3));
+    for (name, before) in [("b", 1), ("a", 2)] {
+        issue(&new, name);
+        a.until("the link moves", |_| linked() > before);
+        for node in [&a, &b] {
+            node.until("nothing is wrong", sound);
+        }
+    }
+    write("ca.pem", &new.certificate);
+    a.until("it says whose list is left over", |node| node.text("/readyz").contains("counts for nothing"));
+    write("revoked.pem", &new_list);
+    for node in [&a, &b] {
+        node.until("nothing is wrong", sound);
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let here = a.of("b");
+    assert_eq!((here["since"].clone(), b.of("a")["since"].clone()), since, "the link was out\n{}", a.log());
+    assert_eq!((here["state"].as_str(), &here["counts"]["lost"], linked()), (Some("linked"), &json!(0), 3), "{here}");
+
+    // The file system of a's key is dead: the link stands, the file is named, and the other files count as ever.
+    let dead = Dead::mount(root.path().join("dead"));
+    fs::remove_file(folder.join("a.key")).unwrap();
+    std::os::unix::fs::symlink(dead.0.join("a.key"), folder.join("a.key")).unwrap();
+    a.until("its condition names the file", |node| {
+        node.text("/readyz").contains("a.key: its file system does not answer: reading it began ")
+    });
+    assert_eq!(a.of("b")["since"], since.0);
+    let typed = a.typed(&["nodes"]);
+    assert!(typed.contains("a.key: its file system does not answer"), "{typed}");
+    let begun = Instant::now();
+    let doctor = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["doctor", "--config"])
+        .arg(a.folder.join("config.yaml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("BAD  links") && said.contains("a.key: its file system does not answer"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    let certificate = fs::read_to_string(folder.join("b.pem")).unwrap();
+    write("revoked.pem", &authority::revoke(&new, &new_list, &certificate, now()).unwrap());
+    let took = a.until("it refuses b", |node| node.of("b")["why"] == "revoked");
+    assert!(took < Duration::from_secs(5), "{took:?}: it waits for the file that hangs");
+    let took = a.stop();
+    assert!(took < Duration::from_secs(20), "{took:?}: it waits for the file that hangs\n{}", a.log());
+    let config = a.folder.join("config.yaml");
+    let begun = Instant::now();
+    let none = Command::new(env!("CARGO_BIN_EXE_palisade")).arg("node").arg("--config").arg(config).output().unwrap();
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(!none.status.success() && said.contains("a.key: its file system does not answer"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }

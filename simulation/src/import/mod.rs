@@ -50,7 +50,9 @@ pub struct Imported {
     pub records: u64,
     /// Those that did not, whatever the reason.
     pub skipped: u64,
-    /// Of those, how many for which reason.
+    /// Of those, how many cannot be read and may have told of an act: the trace says that it lacks them.
+    pub unread: u64,
+    /// Of the skipped, how many for which reason.
     pub reasons: BTreeMap<String, u64>,
     /// The first few that are damaged, each with its place.
     pub named: Vec<String>,

@@ -65,6 +65,8 @@ pub enum Missing {
     Resolved,
     /// Whether a script was executed, and which.
     Script,
+    /// The path of a script is the caller's, not the file's.
+    ScriptPath,
     /// Scripts that are interpreted by scripts, but for the first.
     Scripts,
     /// Whose record it is.
@@ -85,9 +87,35 @@ impl Missing {
             Self::OwnNumber => "which number the acting process has in its container is not known",
             Self::Resolved => "the path is as the caller gave it: which file that was, the record does not tell",
             Self::Script => "whether a script was executed, the record does not tell",
+            Self::ScriptPath => {
+                "a script was executed, and its path is as the caller gave it: which file that was, this kernel did not tell"
+            }
             Self::Scripts => "a script that interprets a script: the record tells of the first alone",
             Self::Workload => "which workload it is of, the trace does not tell",
             Self::Session => "whether a process with a terminal came into the running container, no record tells",
+        }
+    }
+
+    /// What may be done about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Arguments => {
+                "record with --keep-arguments (or traceArguments), or set rules with allowedArgs to Audit first"
+            }
+            Self::Owner => "set rules with ownerOnly to Audit first, and see what a node says of them",
+            Self::Terminal => "begin the recording before the process does, or set rules with pts to Audit first",
+            Self::Source | Self::Original | Self::OwnNumber | Self::Workload => {
+                "begin the recording earlier (--last); of a trace that was cut or merged, take the whole"
+            }
+            Self::Resolved => "an imported capture tells no more: record the workload with `palisade record`",
+            Self::Script => "an import or an old trace tells no more: record the workload with `palisade record`",
+            Self::ScriptPath => {
+                "kernels tell it from 6.10 on, or with `bpf` among lsm= of the boot line: record on such a node; or set the rules about executions to Audit first"
+            }
+            Self::Path | Self::Scripts | Self::Session => {
+                "set the rules to Audit first, and see what a node says of them; `palisade replay --output events` shows the acts"
+            }
         }
     }
 }
@@ -216,26 +244,27 @@ impl Subject<'_> {
             return Judged::Decided(Decision::PERMIT);
         }
         // A node asks of the script first and then of its interpreter, and a denial of either is the end of it.
-        let own = self.executed(&exec.path, exec, &[1]);
+        let own = self.executed(&exec.path, Missing::Resolved, exec, &[1]);
         match exec.script {
             Script::None => own,
             Script::Untold if is_no_script(exec) => own,
             Script::Untold => stricter(own, Judged::Undecidable(Missing::Script, None)),
             Script::Interpreted { path, count } => {
                 // The kernel puts the interpreter, perhaps an option of its, and the script before what the caller gave.
-                let both = stricter(own, self.executed(&path, exec, &[2, 3]));
+                let both = stricter(own, self.executed(&path, Missing::ScriptPath, exec, &[2, 3]));
                 if count > 1 { stricter(both, Judged::Undecidable(Missing::Scripts, None)) } else { both }
             }
         }
     }
 
-    /// By one of an execution's files; the arguments that count for it come behind so many, or so many.
-    fn executed(&self, path: &Text<'_>, exec: &Exec<'_>, behind: &[usize]) -> Judged {
+    /// By one of an execution's files, of which it is known what its caller called it or what it is; the arguments that count for it come behind
+    /// so many, or so many.
+    fn executed(&self, path: &Text<'_>, unresolved: Missing, exec: &Exec<'_>, behind: &[usize]) -> Judged {
         if path.cut || path.unreadable {
             return Judged::Undecidable(Missing::Path, None);
         }
         if path.user {
-            return Judged::Undecidable(Missing::Resolved, None);
+            return Judged::Undecidable(unresolved, None);
         }
         let accepts = self.blob.path_accept(path.bytes);
         let decided = self.decide(Family::Process, accepts, &both_owners(false, Some(exec.tty != 0)));
@@ -302,7 +331,7 @@ impl Subject<'_> {
             Script::None => Judged::Decided(Decision::PERMIT),
             Script::Untold if is_no_script(exec) => Judged::Decided(Decision::PERMIT),
             Script::Untold => unknown(Missing::Script),
-            Script::Interpreted { path: Text { user: true, .. }, .. } => unknown(Missing::Resolved),
+            Script::Interpreted { path: Text { user: true, .. }, .. } => unknown(Missing::ScriptPath),
             Script::Interpreted { path, count } if count > 1 => stricter(fileless(&path), unknown(Missing::Scripts)),
             Script::Interpreted { path, .. } => fileless(&path),
         };

@@ -56,6 +56,8 @@ pub struct Example {
 pub struct Undecided {
     /// What is missing.
     pub missing: &'static str,
+    /// What may be done about it.
+    pub advice: &'static str,
     /// How many.
     pub count: u64,
 }
@@ -235,7 +237,7 @@ impl Report {
 
     pub(super) fn undecided(&mut self, missing: Missing, count: u64) -> usize {
         let row = *self.reasons.entry(missing).or_insert_with(|| {
-            self.undecidable.push(Undecided { missing: missing.words(), count: 0 });
+            self.undecidable.push(Undecided { missing: missing.words(), advice: missing.advice(), count: 0 });
             self.undecidable.len() - 1
         });
         self.more_undecided(row, count);

@@ -462,7 +462,8 @@ fn unit_rehearsal_judges_an_execution_by_the_script_and_by_its_interpreter() {
 fn unit_rehearsal_does_not_decide_a_script_of_which_it_has_the_callers_words_or_nothing() {
     let rule = "  process: {matchPaths: [{path: /x.sh}]}\n";
     let user = Text { user: true, ..text(b"/x.sh") };
-    assert_eq!(effect(judged(rule, of_script(user, 0), SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(judged(rule, of_script(user, 0), SHELL)), Err(Missing::ScriptPath));
+    assert!(Missing::ScriptPath.advice().contains("6.10"), "what a user can do about the kernel");
     assert_eq!(effect(judged(rule, of_script(text(b"/a.sh"), 2), SHELL)), Err(Missing::Scripts));
     let untold = |argument_count| {
         let exec = Exec { path: text(b"/bin/sh"), script: Script::Untold, argument_count, ..Exec::default() };
@@ -482,5 +483,5 @@ fn unit_rehearsal_holds_a_script_of_memory_against_fileless_exec() {
     assert_eq!(effect(preset("filelessExec", of_script(shared, 1), SHELL)), Ok(Effect::Block));
     assert_eq!(effect(preset("filelessExec", of_script(text(b"/x.sh"), 1), SHELL)), Ok(Effect::Permit));
     let user = Text { user: true, ..shared };
-    assert_eq!(effect(preset("filelessExec", of_script(user, 1), SHELL)), Err(Missing::Resolved));
+    assert_eq!(effect(preset("filelessExec", of_script(user, 1), SHELL)), Err(Missing::ScriptPath));
 }

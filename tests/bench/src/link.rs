@@ -246,7 +246,7 @@ struct RawSender {
 
 impl RawSender {
     async fn connect(directory: &Path, address: SocketAddr) -> Result<Self, Failure> {
-        let credentials = files(directory, "sender").read()?;
+        let credentials = files(directory, "sender").read().whole()?;
         let mut roots = rustls::RootCertStore::empty();
         for authority in credentials.authorities {
             roots.add(authority)?;
@@ -316,7 +316,7 @@ async fn receive_linked(directory: &Path) -> Measured {
 }
 
 async fn receive_raw(directory: &Path) -> Measured {
-    let credentials = files(directory, "receiver").read()?;
+    let credentials = files(directory, "receiver").read().whole()?;
     let config = rustls::ServerConfig::builder_with_details(crypto::machine(), Arc::new(Then))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()

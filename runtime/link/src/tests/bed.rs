@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -14,13 +15,9 @@ use palisade_domain::{NodeName, UnixNanos};
 use palisade_supervision::Here;
 use palisade_wire::frame::Digest;
 use palisade_world::{BootNanos, Clock, Datagrams, Link as _, LinkEvent, LinkState, Peer, Rng};
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer,
-    pem::{self, PemObject as _},
-};
 
 use crate::{
-    CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Socket, Trust,
+    CredentialSource, LinkConfig, Links, Part, Ports, Reading, Separate, Socket, Text,
     authority::{self, Issued},
     crypto,
 };
@@ -153,23 +150,20 @@ impl Datagrams for SimulatedSocket {
 /// PEM of a node that can be changed under it.
 pub(crate) struct Papers(pub(crate) Mutex<[String; 4]>);
 
+impl Separate for Papers {
+    fn text(&self, part: Part) -> Text {
+        let text = self.0.lock().expect("whole")[part as usize].clone();
+        // Where there is no list, none is wanted.
+        Ok((part != Part::Revocations || !text.is_empty()).then(|| text.into_bytes()))
+    }
+    fn path(&self, part: Part) -> PathBuf {
+        format!("{part:?}").into()
+    }
+}
+
 impl CredentialSource for Papers {
-    fn read(&self) -> Result<Credentials, CredentialsError> {
-        let [certificate, key, authorities, revoked] = &*self.0.lock().expect("whole");
-        let wrong = |error: pem::Error| CredentialsError::Content { path: "papers".into(), why: error.to_string() };
-        match Credentials::of_pem(certificate, key, authorities, revoked) {
-            Ok(read) => Ok(read),
-            // As files are read: all else without the pair.
-            Err(error) => {
-                let authorities = CertificateDer::pem_slice_iter(authorities.as_bytes()).collect::<Result<_, _>>();
-                let revocations: Result<_, _> =
-                    CertificateRevocationListDer::pem_slice_iter(revoked.as_bytes()).collect();
-                let trust = authorities
-                    .and_then(|authorities| Ok(Trust { authorities, revocations: revocations? }))
-                    .map_err(wrong);
-                Credentials::of_parts(Err(wrong(error)), trust)
-            }
-        }
+    fn read(&self) -> Reading {
+        Reading::of_texts(self, Part::ALL.map(|part| self.text(part)))
     }
 }
 
@@ -184,6 +178,13 @@ impl Office {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = SeededRng::new(seed);
         let (own, list) = authority::authority("links of the test", 365, EPOCH, &*rng).expect("made");
+        Self { own, list, rng }
+    }
+
+    /// The authority with another key under its name.
+    pub(crate) fn made_anew(&self) -> Self {
+        let rng = SeededRng::new(9);
+        let (own, list) = authority::rekeyed(&self.own, EPOCH, &*rng);
         Self { own, list, rng }
     }
 

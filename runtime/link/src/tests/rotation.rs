@@ -194,24 +194,203 @@ fn unit_link_takes_a_list_of_all_for_one_of_a_part_and_says_what_the_other_way_r
 }
 
 #[test]
-fn unit_link_says_that_two_authorities_share_a_name() {
+fn unit_link_moves_from_an_authority_to_its_new_key_of_the_same_name_without_a_drop() {
+    for seed in 0..4 {
+        simulated(async {
+            let (bed, old) = (Bed::new(seed), Office::new(7));
+            let new = old.made_anew();
+            let papers = [old.papers("a"), old.papers("b")];
+            let a = bed.start(1, &papers[0], &[("b", 2)]);
+            let b = bed.start(2, &papers[1], &[]);
+            until_linked(&a, "b").await;
+            until_linked(&b, "a").await;
+            let since = (peer(&a, "b").state, peer(&b, "a").state);
+            let sender = Arc::clone(&a);
+            let sending = tokio::task::spawn_local(async move {
+                for number in 0..1200 {
+                    send(&sender, "b", number..number + 1, 100).await;
+                    pause(0.1).await;
+                }
+            });
+            let both = |one: &str, other: &str| format!("{one}{other}");
+            let changing = async {
+                // Both believe both, one after the other, and so it is with the lists, whatever their order; then each gets its new pair.
+                for node in [0, 1] {
+                    set(&papers[node], 2, both(&old.own.certificate, &new.own.certificate));
+                    pause(4.0).await;
+                    set(&papers[node], 3, both(&new.list, &old.list));
+                    pause(4.0).await;
+                    assert_eq!([a.troubles(), b.troubles()], [Vec::<String>::new(), Vec::new()], "{node}");
+                }
+                for (node, name) in [(1, "b"), (0, "a")] {
+                    give(&papers[node], new.issue(name, 30));
+                    pause(20.0).await;
+                    assert_eq!([a.troubles(), b.troubles()], [Vec::<String>::new(), Vec::new()], "{name}");
+                }
+                // And nobody believes the old one any more. Between the two files its list is nobody's, which is said and no more.
+                for node in [0, 1] {
+                    set(&papers[node], 2, new.own.certificate.clone());
+                    pause(4.0).await;
+                    let said = [&a, &b][node].troubles().join("; ");
+                    assert!(said.contains("by a key that no authority of this name has"), "{said}");
+                    set(&papers[node], 3, new.list.clone());
+                    pause(4.0).await;
+                    assert_eq!([&a, &b][node].troubles(), Vec::<String>::new());
+                }
+            };
+            let (came, ()) = tokio::join!(numbers(&b, 1200), changing);
+            assert_eq!(came, (0..1200).collect::<Vec<_>>());
+            sending.await.expect("sent");
+            assert_eq!((peer(&a, "b").state, peer(&b, "a").state), since, "it was out");
+            assert_eq!(peer(&a, "b").counts.linked, 3, "each new certificate moved it once");
+            // Whom the old one issued is out, and is told so.
+            let c = bed.start(3, &old.papers("c"), &[("b", 2)]);
+            let state = until(&c, "b", |state| !matches!(state, LinkState::Connecting)).await;
+            assert!(matches!(state, LinkState::Refused { why: Refusal::UnknownAuthority, .. }), "{state:?}");
+        });
+    }
+}
+
+#[test]
+fn unit_link_goes_for_each_key_of_an_authority_by_the_list_that_this_key_signed() {
+    let old = Office::new(7);
+    let new = old.made_anew();
+    let (by_old, by_new) = (old.issue("a", 90), new.issue("a", 90));
+    let second = |n: u64| palisade_domain::UnixNanos(EPOCH.0 + n * 1_000_000_000);
+    let revoked = |office: &Office, issued: &Issued, at| {
+        authority::revoke(&office.own, &office.list, &issued.certificate, at).expect("revoked")
+    };
+    // The other key's list is the newer one, or the older one, or there is none of it; the same number is of two scopes.
+    let (old_revokes, new_revokes) = (revoked(&old, &by_old, second(1)), revoked(&new, &by_new, second(1)));
+    let later = |office: &Office| authority::renew_list(&office.own, &office.list, second(9)).expect("signed");
+    let cases = [
+        (&old_revokes, &later(&new), &by_old, true),
+        (&old_revokes, &later(&new), &by_new, false),
+        (&later(&old), &new_revokes, &by_new, true),
+        (&later(&old), &new_revokes, &by_old, false),
+        (&old_revokes, &String::new(), &by_old, true),
+        (&old_revokes, &String::new(), &by_new, false),
+        (&String::new(), &new_revokes, &by_old, false),
+        (&String::new(), &new_revokes, &by_new, true),
+    ];
+    for (number, (of_old, of_new, shown, is_revoked)) in cases.into_iter().enumerate() {
+        for turned in [false, true] {
+            let [lists, authorities] = [[of_old, of_new], [&old.own.certificate, &new.own.certificate]]
+                .map(|[one, other]| if turned { format!("{other}{one}") } else { format!("{one}{other}") });
+            simulated(async {
+                let (bed, b_papers, a_papers) = (Bed::new(5), new.papers("b"), old.papers_of(shown));
+                for (which, text) in [(2, authorities.clone()), (3, lists)] {
+                    set(&b_papers, which, text);
+                }
+                set(&a_papers, 2, authorities);
+                let b = bed.start(2, &b_papers, &[]);
+                let a = bed.start(1, &a_papers, &[("b", 2)]);
+                let state = until(&a, "b", |state| !matches!(state, LinkState::Connecting)).await;
+                match is_revoked {
+                    true => {
+                        assert!(
+                            matches!(state, LinkState::Refused { why: Refusal::Revoked, .. }),
+                            "{number}: {state:?}"
+                        );
+                    }
+                    false => assert!(state.is_linked(), "{number}: {state:?}"),
+                }
+                assert_eq!(b.troubles(), Vec::<String>::new(), "{number}");
+            });
+        }
+    }
+}
+
+#[test]
+fn unit_link_takes_no_older_list_of_a_key_and_none_of_a_key_that_it_does_not_know() {
     simulated(async {
-        let (bed, office) = (Bed::new(5), Office::new(7));
-        let (anew, its_list) = authority::rekeyed(&office.own, EPOCH, &*super::bed::SeededRng::new(9));
-        let papers = office.papers("b");
+        let (bed, old) = (Bed::new(5), Office::new(7));
+        let new = old.made_anew();
+        let issued = new.issue("a", 90);
+        let second = |n: u64| palisade_domain::UnixNanos(EPOCH.0 + n * 1_000_000_000);
+        let revoked = authority::revoke(&new.own, &new.list, &issued.certificate, second(1)).expect("revoked");
+        let renewed = authority::renew_list(&old.own, &old.list, second(9)).expect("signed");
+        let both = format!("{}{}", old.own.certificate, new.own.certificate);
+        let papers = old.papers("b");
         let b = bed.start(2, &papers, &[]);
-        set(&papers, 3, its_list.clone());
+        // A list of a key that is not believed yet counts for nothing, and takes nobody's place.
+        set(&papers, 3, format!("{revoked}{}", old.list));
         pause(2.5).await;
-        assert!(b.troubles()[0].contains("of another key by the same name"), "{:?}", b.troubles());
-        set(&papers, 2, format!("{}{}", office.own.certificate, anew.certificate));
+        assert!(b.troubles().len() == 1 && b.troubles()[0].contains("counts for nothing"), "{:?}", b.troubles());
+        set(&papers, 3, revoked.clone());
         pause(2.5).await;
-        let said = b.troubles().join("; ");
-        assert!(said.contains("two authorities of different keys are called CN=links of the test"), "{said}");
-        set(&papers, 2, format!("{0}{0}", office.own.certificate));
-        set(&papers, 3, office.list.clone());
+        assert!(b.troubles().join("; ").contains("is believed still"), "{:?}", b.troubles());
+        // From when it is believed, its list stands by itself.
+        set(&papers, 2, both.clone());
+        for (lists, says) in [
+            (format!("{renewed}{revoked}"), None),
+            (format!("{renewed}{}", new.list), Some("an older one is not taken")),
+            (renewed.clone(), Some("is believed still")),
+            (format!("{}{revoked}", old.list), Some("an older one is not taken")),
+            (format!("{revoked}{renewed}"), None),
+        ] {
+            set(&papers, 3, lists);
+            pause(2.5).await;
+            match says {
+                Some(says) => assert!(b.troubles().join("; ").contains(says), "{says}: {:?}", b.troubles()),
+                None => assert_eq!(b.troubles(), Vec::<String>::new()),
+            }
+            let a_papers = new.papers_of(&issued);
+            set(&a_papers, 2, both.clone());
+            let a = bed.start(1, &a_papers, &[("b", 2)]);
+            let state = until(&a, "b", |state| !matches!(state, LinkState::Connecting)).await;
+            assert!(matches!(state, LinkState::Refused { why: Refusal::Revoked, .. }), "{says:?}: {state:?}");
+            a.close().await;
+        }
+        // One certificate twice is one key.
+        set(&papers, 2, format!("{both}{both}"));
         pause(2.5).await;
-        assert_eq!(b.troubles(), Vec::<String>::new(), "one certificate twice is one key");
+        assert_eq!(b.troubles(), Vec::<String>::new());
     });
+}
+
+#[test]
+fn unit_link_takes_what_can_be_used_of_files_of_which_one_cannot_be_read() {
+    simulated(async {
+        let (bed, office) = (Bed::new(6), Office::new(7));
+        let (issued, broken) = (office.issue("a", 90), "-----BEGIN X509 CRL-----\nMIIB\n".to_owned());
+        let (papers, a_papers) = (office.papers("b"), office.papers_of(&issued));
+        let b = bed.start(2, &papers, &[]);
+        let a = bed.start(1, &a_papers, &[("b", 2)]);
+        until_linked(&a, "b").await;
+        // A certificate is renewed though the lists cannot be read; a new authority waits for them, one that goes does not.
+        let other = Office::new(8);
+        set(&papers, 3, broken.clone());
+        set(&papers, 2, format!("{}{}", office.own.certificate, other.own.certificate));
+        give(&papers, office.issue("b", 30));
+        pause(20.0).await;
+        assert_eq!((peer(&a, "b").state.is_linked(), peer(&a, "b").counts.linked), (true, 2), "the new pair is shown");
+        let said = b.troubles();
+        assert!(
+            said.len() == 2 && said[0].starts_with("revocation lists as they are now are not in force"),
+            "{said:?}"
+        );
+        assert!(said[1].contains("new ones wait for the revocation lists"), "{said:?}");
+        let c = bed.start(3, &other.papers("c"), &[("b", 2)]);
+        let state = until(&c, "b", |state| !matches!(state, LinkState::Connecting)).await;
+        assert!(!state.is_linked(), "{state:?}");
+        // Whom a list takes back is out though the authorities cannot be read.
+        set(&papers, 2, "-----BEGIN CERTIFICATE-----\nMIIB\n".to_owned());
+        set(&papers, 3, authority::revoke(&office.own, &office.list, &issued.certificate, EPOCH).expect("revoked"));
+        pause(2.5).await;
+        let state = peer(&b, "a").state;
+        assert!(matches!(state, LinkState::Refused { why: Refusal::Revoked, .. }), "{state:?}");
+        assert!(b.troubles()[0].starts_with("authorities as they are now are not in force"), "{:?}", b.troubles());
+    });
+}
+
+/// The last line of its signature is another.
+fn tampered(list: &str) -> String {
+    let mut lines: Vec<String> = list.lines().map(Into::into).collect();
+    let last = lines.len() - 2;
+    let other = if lines[last].starts_with('A') { "B" } else { "A" };
+    lines[last].replace_range(..1, other);
+    lines.join("\n") + "\n"
 }
 
 #[test]
@@ -225,8 +404,11 @@ fn unit_link_takes_no_list_that_is_forged_older_or_gone() {
         let b = bed.start(2, &papers, &[]);
         let a = bed.start(1, &office.papers_of(&issued), &[("b", 2)]);
         let forged = authority::forged_list(&office.own, &other.own, 99, EPOCH);
+        let changed = tampered(&authority::renew_list(&office.own, &office.list, EPOCH).expect("signed"));
         for (list, says) in [
-            (format!("{revoked}{forged}"), "is not signed by it"),
+            (format!("{revoked}{changed}"), "is not signed by it"),
+            (format!("{revoked}{forged}"), "counts for nothing"),
+            (forged, "is believed still"),
             (office.list.clone(), "an older one is not taken"),
             (other.list.clone(), "is believed still"),
         ] {

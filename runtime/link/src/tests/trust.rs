@@ -228,7 +228,7 @@ fn unit_link_keeps_the_last_good_certificates_and_says_what_is_wrong_with_the_ne
         for (certificate, key, says) in [
             (&other.certificate, &good[1], "certificate"),
             (&stranger.certificate, &stranger.key, "runs as a"),
-            (&"rubbish".to_owned(), &good[1], "nobody"),
+            (&"rubbish".to_owned(), &good[1], "no certificate in it"),
         ] {
             {
                 let mut papers = papers.0.lock().expect("whole");

@@ -90,7 +90,8 @@ pub enum TraceCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a trace of what another tool wrote, and say what that lacks; exit status 1 if a capture is damaged or cut.
+    /// Make a trace of what another tool wrote, and say what that lacks; exit status 1 if lines of a log cannot be read, or a capture is damaged
+    /// or cut: what can be read is in the trace.
     Import {
         /// The logs (`-`: standard input), or the capture.
         source: PathBuf,

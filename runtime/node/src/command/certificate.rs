@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -31,6 +31,8 @@ use crate::{
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
 const REVOKED: &str = "revoked.pem";
+/// Bytes of a file at most, as nodes take them.
+const LARGEST: u64 = 4 << 20;
 
 /// Carries it out.
 ///
@@ -142,7 +144,7 @@ fn show(files: &[PathBuf], output: Output, now: UnixNanos) -> (String, Vec<Strin
 }
 
 fn described(path: &Path) -> anyhow::Result<Vec<Described>> {
-    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    let text = bytes(path)?;
     authority::describe(&text).map_err(anyhow::Error::from).or_else(|error| {
         if String::from_utf8_lossy(&text).contains("PRIVATE KEY-----") {
             bail!("{}: it is a key, not a certificate", path.display());
@@ -198,8 +200,22 @@ fn own(directory: &Path) -> anyhow::Result<Issued> {
     })
 }
 
+/// A pipe does as well; what never ends does not.
+fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    opened.with_context(|| path.display().to_string())?;
+    if bytes.len() as u64 > LARGEST {
+        bail!(
+            "{}: more than {LARGEST} bytes: it is neither a certificate, a key nor a list that a node takes",
+            path.display()
+        );
+    }
+    Ok(bytes)
+}
+
 fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| path.display().to_string())
+    String::from_utf8(bytes(path)?).with_context(|| path.display().to_string())
 }
 
 /// Under another name first, then in its place; a key is its owner's alone.
@@ -225,6 +241,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn unit_certificate_show_of_what_never_ends_is_refused() {
+        let (text, refused) = show(&["/dev/zero".into()], Output::Text, MachineClock.unix());
+        assert!(text.is_empty() && refused.len() == 1 && refused[0].contains("/dev/zero: more than"), "{refused:?}");
+    }
 
     #[test]
     fn unit_certificate_commands_make_replace_and_take_back_what_nodes_link_by() {

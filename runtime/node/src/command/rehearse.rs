@@ -148,6 +148,7 @@ fn text(report: &Report) -> String {
     ));
     for row in &report.undecidable {
         rows.push(format!("{:>8}  cannot be decided: {}", row.count, row.missing));
+        rows.push(format!("          ({})", row.advice));
     }
     rows.extend(report.unjudged.iter().map(unjudged));
     if report.more_unjudged > 0 {
@@ -178,6 +179,9 @@ fn text(report: &Report) -> String {
     }
     if report.workloads.is_empty() {
         rows.push("the policies select no workload of the traces: `palisade trace info` names them".into());
+    }
+    if report.denials() == 0 && !report.is_complete() {
+        rows.push("not complete: nothing would be denied of what could be judged, and not all of it could".into());
     }
     render::rows(&rows)
 }

@@ -411,7 +411,17 @@ fn import(source: &Path, from: ImportedFrom, out: &Path) -> Outcome {
         super::print(&render::rows(&rows))?;
     }
     // Of a log a line of another kind is named, too; of a capture only what is damaged.
-    let is_damaged = from == ImportedFrom::Scap && (done.is_cut || !done.named.is_empty());
+    let is_damaged = match from {
+        ImportedFrom::Kubearmor => done.unread > 0,
+        ImportedFrom::Scap => done.is_cut || !done.named.is_empty(),
+    };
+    if done.unread > 0 {
+        complain(&format!(
+            "{}: {} {what} cannot be read: what they told is not in the trace, which says so, and a rehearsal of it is not complete",
+            source.display(),
+            done.unread
+        ));
+    }
     Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

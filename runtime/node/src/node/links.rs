@@ -10,7 +10,7 @@ use palisade_assembly::Linked;
 use palisade_link::{CredentialFiles, LinkConfig, Links, MachineRng, NODE_BYTES, Ports, Socket};
 use palisade_supervision::{ArbiterThread, Place, Tree};
 use palisade_wire::frame::{LONGEST_ANSWER, LONGEST_FRAME, MOST_MESSAGES};
-use palisade_world::Link;
+use palisade_world::{Clock as _, Link};
 
 use super::bound::Row;
 use crate::{arguments::LinkArguments, clock::MachineClock};
@@ -42,7 +42,7 @@ pub fn bind(arguments: &LinkArguments) -> anyhow::Result<Option<BoundLinks>> {
     }
     let files = arguments.files();
     files
-        .read_in_time()
+        .read_in_time(MachineClock.unix())
         .context("links: make certificates by `palisade certificate`, or name yours with --link-certificate")?;
     let anywhere = || match peers.first() {
         Some((_, address)) if address.is_ipv6() => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),

@@ -99,8 +99,6 @@ struct Importing<W: Write> {
     alerts: u64,
     /// Results whose words are none of the known errors.
     unnamed_results: u64,
-    /// Lines of which it is not known what they told, and acts that there was no room for.
-    losses: u64,
     /// Boot time of the latest record.
     last_ns: u64,
     done: Imported,
@@ -118,7 +116,6 @@ impl<W: Write> Default for Importing<W> {
             acting: BTreeMap::new(),
             alerts: 0,
             unnamed_results: 0,
-            losses: 0,
             last_ns: BEGIN_NS,
             done: Imported::default(),
         }
@@ -132,7 +129,7 @@ impl<W: Write> Importing<W> {
 
     /// The same of a line that may have told of an act: the trace says that it lacks it.
     fn lose(&mut self, number: u64, why: &str) {
-        self.losses += 1;
+        self.done.unread += 1;
         self.skip(number, why);
     }
 
@@ -291,8 +288,8 @@ impl<W: Write> Importing<W> {
             let results = format!("{} results that have no number: they are told as EACCES", self.unnamed_results);
             self.done.lacks.push(results);
         }
-        if self.losses > 0 {
-            let loss = Loss { malformed: self.losses, ..Loss::default() };
+        if self.done.unread > 0 {
+            let loss = Loss { malformed: self.done.unread, ..Loss::default() };
             writing.facts(&[Fact { boot_ns: self.last_ns, what: What::Loss(loss) }])?;
         }
         Ok((writing.finish()?, self.done))

@@ -11,7 +11,7 @@ use std::{
 
 use palisade_domain::{NodeName, UnixNanos};
 use palisade_link::{
-    CredentialSource, Credentials, CredentialsError,
+    CredentialSource, Credentials, Reading as Parts,
     authority::{self, Issued},
 };
 
@@ -84,7 +84,7 @@ impl Papers {
 }
 
 impl CredentialSource for Papers {
-    fn read(&self) -> Result<Credentials, CredentialsError> {
+    fn read(&self) -> Parts {
         let (credentials, news) = {
             let mut held = lock(&self.held);
             if let Some(before) = &held.before {
@@ -93,7 +93,7 @@ impl CredentialSource for Papers {
                 if let Some(teller) = &self.teller {
                     teller.tell(&Event::PapersTorn);
                 }
-                return Ok(credentials);
+                return credentials.into();
             }
             let is_news = !std::mem::replace(&mut held.is_read, true);
             (copy(&held.credentials), is_news.then(|| held.reading.clone()))
@@ -101,7 +101,7 @@ impl CredentialSource for Papers {
         if let (Some(teller), Some(reading)) = (&self.teller, news) {
             teller.tell(&Event::PapersRead(Box::new(reading)));
         }
-        Ok(credentials)
+        credentials.into()
     }
 }
 

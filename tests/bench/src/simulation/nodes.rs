@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::poll_fn, net::SocketAddr, sync::Arc, ti
 use bytes::Bytes;
 use palisade_domain::{NodeName, UnixNanos};
 use palisade_link::{
-    CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Socket,
+    CredentialSource, Credentials, CredentialsError, LinkConfig, Links, Ports, Reading, Socket,
     authority::{self, Issued},
     crypto,
 };
@@ -39,11 +39,18 @@ pub struct Met {
 #[derive(Clone)]
 struct Papers(Issued, String);
 
-impl CredentialSource for Papers {
-    fn read(&self) -> Result<Credentials, CredentialsError> {
+impl Papers {
+    fn credentials(&self) -> Result<Credentials, CredentialsError> {
         let Issued { certificate, key } = &self.0;
         Credentials::of_pem(certificate, key, &self.1, "")
             .map_err(|error| CredentialsError::Content { path: "papers".into(), why: error.to_string() })
+    }
+}
+
+impl CredentialSource for Papers {
+    fn read(&self) -> Reading {
+        let nothing = |error| Reading { own: Err(error), authorities: Ok(Vec::new()), revocations: Ok(Vec::new()) };
+        self.credentials().map_or_else(nothing, Into::into)
     }
 }
 
@@ -86,7 +93,7 @@ impl Cluster {
     /// # Errors
     /// They cannot be read.
     pub fn credentials(&self, node: usize) -> Result<Credentials, CredentialsError> {
-        self.papers[node].read()
+        self.papers[node].credentials()
     }
 
     /// One node: it dials those after it, sends to all, and hears them until `length` is over.

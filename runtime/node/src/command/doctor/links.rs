@@ -27,7 +27,7 @@ pub async fn checks(arguments: &LinkArguments, node_answers: bool) -> Vec<Check>
         return Vec::new();
     }
     let files = arguments.files();
-    let credentials = match files.read_in_time() {
+    let credentials = match files.read_in_time(MachineClock.unix()) {
         Ok(credentials) => credentials,
         Err(error) => {
             let advice = "make certificates by `palisade certificate`, or name yours: --link-certificate, --link-key, --link-ca, --link-revoked";
