@@ -10,12 +10,12 @@ use palisade_domain::{ContainerId, NodeName, Refusal, Slot};
 use palisade_world::{LinkState, LossReason};
 
 use crate::{
-    event::{Acted, Event, Look, RecordKey, host},
+    event::{Acted, Event, FollowedLine, Look, RecordKey, host},
     faults::Fault,
 };
 
 /// All of them.
-pub const STATES: [&str; 76] = [
+pub const STATES: [&str; 80] = [
     "fault: crash",
     "fault: power",
     "fault: disk",
@@ -53,6 +53,10 @@ pub const STATES: [&str; 76] = [
     "a node is out after it was linked",
     "a node is refused",
     "a path is mended",
+    "a follower hears an alert of another node",
+    "a follower is told how many lines it missed",
+    "a follower is told that lines may be missing",
+    "a follower is told that no more come",
     "a hook is answered with yes",
     "a hook is answered with no",
     "a hook waits when the process ends",
@@ -118,6 +122,8 @@ pub struct Coverage {
     stalls: bool,
     /// Which of whose links stand, and over how many connections they went when that was last said.
     links: BTreeMap<(usize, NodeName), u64>,
+    /// Which node said which line.
+    lines: BTreeMap<u64, usize>,
 }
 
 impl Coverage {
@@ -225,7 +231,7 @@ impl Coverage {
             Event::PoliciesRead(reading) => {
                 (!reading.unreadable.is_empty()).then_some("a policy file is there and cannot be read")
             }
-            Event::Lines { said, taken } => {
+            Event::Lines { said, taken, .. } => {
                 let held = said.iter().any(|said| said.held_back > 0).then_some("alerts are held back");
                 self.reached.extend(held);
                 let after = *taken && std::mem::replace(&mut of.refused_lines, !taken);
@@ -263,6 +269,17 @@ impl Coverage {
                 if stood && matches!(state, LinkState::Refused { why: Refusal::Expired, .. }) {
                     self.reach("a certificate ends while its node is linked");
                 }
+            }
+            Event::Followed { line: FollowedLine::Mark { lost, gap, ended, .. }, .. } => {
+                self.reached.extend((*lost > 0).then_some("a follower is told how many lines it missed"));
+                let gap = gap.then_some("a follower is told that lines may be missing");
+                self.reached.extend(gap.into_iter().chain(ended.then_some("a follower is told that no more come")));
+            }
+            Event::Lines { digests, .. } => self.lines.extend(digests.iter().map(|line| (*line, node))),
+            Event::Followed { line: FollowedLine::Alert(line), .. }
+                if self.lines.get(line).is_some_and(|of| *of != node) =>
+            {
+                self.reach("a follower hears an alert of another node");
             }
             Event::Saw(nodes) => {
                 for peer in nodes.nodes.iter().map(|seen| &seen.peer).filter(|peer| peer.state.is_linked()) {

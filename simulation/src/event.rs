@@ -101,6 +101,26 @@ pub enum Answer {
     },
 }
 
+/// What comes to who follows the alerts of all nodes. Alerts are told by their digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FollowedLine {
+    /// How a node is.
+    Mark {
+        /// Which; none: the node that is asked.
+        of: Option<NodeName>,
+        /// Lines of it that were lost.
+        lost: u64,
+        /// Lines of it may be missing that nobody counted.
+        gap: bool,
+        /// No more of it come.
+        ended: bool,
+    },
+    /// The past alerts of a node.
+    Past(Vec<u64>),
+    /// An alert.
+    Alert(u64),
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -228,6 +248,8 @@ pub enum Event {
     Lines {
         /// The lines.
         said: Vec<Said>,
+        /// One digest for each, as it is.
+        digests: Vec<u64>,
         /// Whether it took them.
         taken: bool,
     },
@@ -288,6 +310,22 @@ pub enum Event {
         /// How it is now.
         state: LinkState,
     },
+    /// Somebody follows the alerts of all nodes on this one, from now on.
+    FollowBegun {
+        /// The number of the stream.
+        stream: u64,
+        /// So many past ones of each node come first, at most.
+        recent: usize,
+    },
+    /// Something came of a stream.
+    Followed {
+        /// Which.
+        stream: u64,
+        /// What.
+        line: FollowedLine,
+    },
+    /// Nobody reads a stream any more.
+    FollowOver(u64),
     /// What the node says of all nodes, asked as its admin endpoint asks.
     Saw(Box<Nodes>),
     /// Who must not be linked says that it is, to this node.
@@ -407,6 +445,9 @@ impl Event {
             Self::LinkChanged { state: LinkState::Linked { .. }, .. } => "node linked",
             Self::LinkChanged { state: LinkState::Refused { .. }, .. } => "node refused",
             Self::LinkChanged { .. } => "node out",
+            Self::FollowBegun { .. } => "follow begun",
+            Self::Followed { .. } => "followed",
+            Self::FollowOver(_) => "follow over",
             Self::Saw(_) => "nodes seen",
             Self::StrangerLinked(_) => "stranger linked",
             Self::PapersRead(_) => "certificates read",
@@ -482,6 +523,9 @@ impl Event {
             Self::CertificateEnds(ends) => write!(text, " {}", ends.rfc3339()),
             Self::AuthorityExchanged(era) => write!(text, " {era}"),
             Self::PathCut { from, to } | Self::PathMended { from, to } => write!(text, " {from} to {to}"),
+            Self::FollowBegun { stream, recent } => write!(text, " {stream} recent={recent}"),
+            Self::Followed { stream, line } => write!(text, " {stream} {line:x?}"),
+            Self::FollowOver(stream) => write!(text, " {stream}"),
             Self::Carried(what) => write!(text, " {what}"),
             Self::Saw(nodes) => nodes.nodes.iter().try_for_each(|seen| {
                 let (peer, counts) = (&seen.peer, seen.peer.counts);

@@ -8,7 +8,7 @@ use crate::{
     event::Event,
     faults::{Fault, Faults},
     random::Random,
-    world::machine::Machine,
+    world::{machine::Machine, policies::SLOWEST_MS},
 };
 
 /// Injects faults until `calm_at`, each of which is over by then; says so then.
@@ -53,7 +53,7 @@ async fn happen(machine: &Machine, fault: Fault, lasts: Duration, random: &mut R
             machine.disk.disturb(|disk| match how {
                 0 => disk.full = true,
                 1 => disk.unreadable_percent = 60,
-                _ => disk.slow_ms = 900,
+                _ => disk.slow_ms = SLOWEST_MS,
             });
             sleep(lasts).await;
             machine.disk.disturb(|disk| *disk = Default::default());

@@ -45,6 +45,8 @@ const SEE_EVERY: Duration = Duration::from_secs(1);
 /// On so many nodes somebody asks so each time; of more, so many at a time do. At most nodes of a large cluster nobody looks, and how they
 /// keep what they know of others then is to be simulated as well.
 pub const LOOKED_AT: usize = 8;
+/// On so many nodes somebody follows the alerts of all.
+const FOLLOWED_ON: usize = 3;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -206,6 +208,10 @@ pub(crate) fn live(machine: &Machine, mut random: Random, request: &Request, unt
                 asked.see_nodes(turn % 4 == 0 && random.below(nodes) < LOOKED_AT as u64).await;
             }
         }));
+    }
+    if machine.wire().is_some() && machine.number < FOLLOWED_ON {
+        let random = Random::stream(request.seed, &format!("follows all nodes {}", machine.number));
+        spawn(Box::pin(workload::follow_nodes(machine.clone(), random, until.clone())));
     }
     let looked_at = machine.clone();
     spawn(Box::pin(async move {

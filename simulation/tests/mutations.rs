@@ -138,6 +138,11 @@ fn unit_checker_of_lines_catches_a_file_that_goes_on_in_the_midst_of_a_torn_line
 }
 
 #[test]
+fn unit_checker_of_lines_catches_files_that_nobody_syncs() {
+    assert!(is_caught_in_files(Mutation::NeverSyncsLines, "power", "is not there"));
+}
+
+#[test]
 fn unit_checker_of_alerts_catches_decisions_that_nobody_says() {
     assert!(is_caught(Mutation::SwallowsLines, "alerts"));
 }
@@ -263,6 +268,27 @@ fn unit_checker_of_hearsay_catches_a_node_that_says_that_all_is_fresh() {
 #[test]
 fn unit_checker_of_hearsay_catches_a_node_that_tells_of_what_did_not_happen_on_it() {
     assert!(is_caught_as_hearsay(Mutation::TellsOfAnother, "none", "it tells that n99c"));
+}
+
+/// Whether the checker of what followers hear objects to a mutation between nodes.
+fn is_caught_as_followed(mutation: Mutation, faults: &str, what: &str) -> bool {
+    is_caught_between_nodes(mutation, faults, 40, "following", what)
+}
+
+#[test]
+fn unit_checker_of_following_catches_lines_that_nobody_hears_and_nobody_misses() {
+    assert!(is_caught_as_followed(Mutation::LosesFollowedLines, "none", "are missing up to line"));
+}
+
+#[test]
+fn unit_checker_of_following_catches_lines_that_come_twice() {
+    assert!(is_caught_as_followed(Mutation::RepeatsFollowedLines, "none", "comes again"));
+}
+
+#[test]
+fn unit_checker_of_following_catches_losses_and_ends_that_nobody_tells() {
+    assert!(is_caught_as_followed(Mutation::HidesMarksOfLoss, "crash,partition", "are missing up to line"));
+    assert!(is_caught_as_followed(Mutation::HidesMarksOfLoss, "panics", "never came, and nobody said so"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use palisade_policy::{PolicySet, ir::Postures};
 use palisade_simulation::{
     editing::{self, Span},
     rehearsal::{Given, Rehearsal},
-    replay::{Options, Output, Replay},
+    replay::{MAX_SLOTS, Options, Output, Replay},
 };
 use palisade_wire::trace::{
     Batches, Block, Fact, Header, PolicyDocuments, PolicyOfSlot, Process, TraceReader, TraceWriter, Users, What,
@@ -23,6 +23,8 @@ use palisade_wire::trace::{
 /// A block's content, what is made of it, what is held of a trace, and as much again while it is told: see `palisade_wire::trace`.
 const MOST: u64 = 192 << 20;
 const BLOCKS: u32 = 6;
+/// As many of records as name more slots than can be held one by one.
+const FAR_BLOCKS: u32 = 60;
 const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  selector: {matchLabels: {app: web}}\n  file: {matchPaths: [{path: /a}]}\n  action: Block\n";
 
 fn header() -> Header {
@@ -96,9 +98,13 @@ fn policy_set(number: u32, documents: Vec<Vec<u8>>) -> Vec<What> {
 
 /// Blocks of records: a batch of as many as are asked for by `each`.
 fn of_records(count: u32, each: impl Fn(u32, &mut RecordWriter)) -> Vec<u8> {
+    of_record_blocks(BLOCKS, count, each)
+}
+
+fn of_record_blocks(blocks: u32, count: u32, each: impl Fn(u32, &mut RecordWriter)) -> Vec<u8> {
     let mut writer = begun();
     writer.facts(&[Fact { boot_ns: 1, what: What::WorkloadNamed(Slot(1), workload("w".into())) }]).expect("written");
-    for number in 0..BLOCKS {
+    for number in 0..blocks {
         let mut block = Batches::new();
         let mut records = RecordWriter::default();
         for at in 0..count {
@@ -220,7 +226,38 @@ fn bombs() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
             &["alerts", "rehearse", "merge"],
             of_records(8000, |number, to| record(number, number, Body::Exit(Exit { status: 0 }), to)),
         ),
+        (
+            "slots that no node has",
+            &["alerts", "rehearse"],
+            of_record_blocks(FAR_BLOCKS, 8000, |number, to| {
+                record(number, number, Body::Exit(Exit { status: 0 }), to);
+            }),
+        ),
     ]
+}
+
+#[test]
+fn unit_replay_of_slots_that_no_node_has_leaves_their_records_out_and_says_how_many() {
+    let slots = [1, 2, MAX_SLOTS - 1, MAX_SLOTS, MAX_SLOTS + 7, u32::MAX];
+    let bytes = of_record_blocks(1, 6, |number, to| {
+        record(number, slots[number as usize], Body::Exit(Exit { status: 0 }), to);
+    });
+    let lines = |until_ns| {
+        let mut trace = TraceReader::open(&bytes[..]).expect("a trace");
+        let options = Options { output: Output::Decisions, until_ns, ..Options::default() };
+        let mut replay = Replay::new(&trace.header().clone(), options);
+        let mut out = Vec::new();
+        while let Some(part) = trace.next_part().expect("bytes") {
+            replay.part(&part, &mut out);
+        }
+        replay.end(&mut out);
+        (replay.counts().records, replay.counts().left_out, replay.notes())
+    };
+    let note = |count: u64| format!("{count} records are of slots from 65536 on, which no node has: they are left out");
+    assert_eq!(lines(None), (3, 3, vec![note(3)]));
+    // Record n is of the time n + 5.
+    assert_eq!(lines(Some(8)), (3, 1, vec![note(1)]));
+    assert_eq!(lines(Some(6)), (2, 0, Vec::new()));
 }
 
 /// What a command does with a trace.
@@ -275,7 +312,7 @@ fn unit_trace_made_to_take_memory_takes_a_bounded_amount_of_whatever_reads_it() 
     }
     let directory = tempfile::tempdir().expect("a directory");
     for (name, readers, bytes) in bombs() {
-        assert!(bytes.len() < 256 << 10, "{name}: {} bytes", bytes.len());
+        assert!(bytes.len() < 3 << 20, "{name}: {} bytes", bytes.len());
         let path = directory.path().join("trace");
         std::fs::write(&path, &bytes).expect("written");
         for reader in readers {

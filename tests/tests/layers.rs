@@ -270,3 +270,44 @@ fn unit_layers_only_simulations_draw_keys_from_a_seed() {
     let others: Vec<&String> = calls.iter().filter(|path| !may.iter().any(|may| path.starts_with(may))).collect();
     assert!(others.is_empty(), "{others:?}");
 }
+
+/// The names of the ports: the traits of `runtime/world`.
+fn ports() -> BTreeSet<String> {
+    let of_world = sources(&["rs"]).into_iter().filter(|(path, _)| path.starts_with("runtime/world/src/"));
+    let lines: Vec<String> =
+        of_world.flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let names = lines.iter().filter_map(|line| line.strip_prefix("pub trait "));
+    names.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric()).collect()).collect()
+}
+
+/// Rows of the list in the conformance crate: a port, and what holds it.
+fn held_ports() -> BTreeMap<String, String> {
+    let list = fs::read_to_string(root().join("tests/conformance/src/lib.rs")).unwrap();
+    let rows = list.lines().filter_map(|line| line.strip_prefix("//! | `")?.strip_suffix(" |"));
+    rows.map(|row| row.split_once("` | ").unwrap()).map(|(port, by)| (port.to_owned(), by.to_owned())).collect()
+}
+
+/// Why what a row says of a port is not so, if it is not.
+fn unheld(port: &str, by: &str) -> Option<String> {
+    if let Some(reason) = by.strip_prefix("none: ") {
+        return (reason.split(' ').count() < 5).then(|| format!("{port}: no reason why there are no bodies"));
+    }
+    let path = by.strip_prefix('`').and_then(|rest| rest.split_once('`')).map_or("", |(path, _)| path);
+    let Ok(text) = fs::read_to_string(root().join(path)) else { return Some(format!("{port}: there is no {path:?}")) };
+    let bodies = text.lines().filter(|line| line.contains("fn ") && line.contains("_conformance_")).count();
+    let folder = path.strip_suffix("main.rs").unwrap_or(path);
+    let names_it = sources(&["rs"]).iter().any(|(of, text)| of.starts_with(folder) && text.contains(port));
+    (bodies == 0 || !names_it).then(|| format!("{port}: {path} has {bodies} bodies, and its name there: {names_it}"))
+}
+
+#[test]
+fn unit_layers_every_port_is_held_to_the_real_one_or_says_why_not() {
+    let (ports, held) = (ports(), held_ports());
+    assert!(ports.contains("Clock") && ports.contains("TraceStore"), "the ports were not found: {ports:?}");
+    assert_eq!(ports, held.keys().cloned().collect(), "the ports, and the list in tests/conformance/src/lib.rs");
+    let objections: Vec<String> = held.iter().filter_map(|(port, by)| unheld(port, by)).collect();
+    assert!(objections.is_empty(), "{}", objections.join("\n"));
+    for by in ["none: later", "`simulation/tests/nowhere.rs`", "`simulation/tests/runs.rs`", "a file"] {
+        assert!(unheld("Clock", by).is_some(), "{by} holds nothing");
+    }
+}

@@ -40,8 +40,8 @@ struct Seen {
     peer: Option<Peer>,
     asked: Option<BootNanos>,
     heard: bool,
-    /// Of its last line.
-    last_time: Option<u64>,
+    /// Its last line.
+    last: Option<Arc<str>>,
     lost: u64,
     gap: bool,
     ended: bool,
@@ -127,11 +127,12 @@ impl Follower {
         let Some(seen) = self.nodes.get_mut(&Some(from.clone())) else { return };
         match which {
             FollowedLines::First if seen.heard => {
-                // It tells anew: what came before is known, and if it is not among these there is a gap.
-                let known = seen.last_time;
-                let among = known.is_none() || lines.iter().any(|line| time_of(line) == known);
-                lines.retain(|line| known.is_none() || time_of(line) > known);
-                seen.gap |= !among;
+                // It tells anew: what came before is known, and if it is not among these there is a gap. By the line and not by its
+                // time: clocks are set back, and CPUs' records are not told in the order of their times.
+                match lines.iter().rposition(|line| seen.last.as_ref() == Some(line)) {
+                    Some(known) => drop(lines.drain(..=known)),
+                    None => seen.gap |= seen.last.is_some(),
+                }
             }
             // Its first lines were of a question that another life of this node asked.
             FollowedLines::Next if !seen.heard => seen.gap = true,
@@ -141,7 +142,7 @@ impl Follower {
         let is_past = !mem::replace(&mut seen.heard, true) && which == FollowedLines::First;
         seen.lost = seen.lost.saturating_add(lost);
         seen.due |= lost > 0 || seen.gap || seen.ended;
-        seen.last_time = lines.last().and_then(|line| time_of(line)).or(seen.last_time);
+        seen.last = lines.last().cloned().or(seen.last.take());
         let name = Some(from.clone());
         if is_past {
             self.say_past(&name, lines);

@@ -73,8 +73,11 @@ impl Peers {
         };
         ctx.spawn(asked.into_actor(self).map(move |stream, peers, ctx| match stream {
             Some(AlertStream { mut lines, missed, .. }) => {
+                // As many as were asked for: more are of the time since the question was answered.
                 let mut past = Vec::new();
-                while let Ok(line) = lines.try_recv() {
+                while past.len() < recent
+                    && let Ok(line) = lines.try_recv()
+                {
                     past.push(line);
                 }
                 peers.came(to, Came { lines: past, ended: false, stream: lines, missed }, ctx);

@@ -8,8 +8,9 @@ use actix::{
 use palisade_domain::{Slot, UnixNanos};
 use palisade_protocol::{
     AlertSettingsChanged, CompiledPolicy, Condition, ConditionReported, EndRecording, PolicyAnnounced,
-    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingEnd, RecordingOver,
-    RecordingStream, RecordsRead, UserNamesRead, VisibilityChanged, WorkloadGone, WorkloadNamed, WorkloadPlaced,
+    PolicyDocumentsChanged, PolicyInstalled, ProcessListed, RecordAccountOf, RecordTrace, RecordingCountsOf,
+    RecordingEnd, RecordingOutcome, RecordingStream, RecordsRead, UserNamesRead, VisibilityChanged, WorkloadGone,
+    WorkloadNamed, WorkloadPlaced,
 };
 use palisade_supervision::{Asker, Context, Kept, Outbox};
 use palisade_wire::trace::{Held, Picture, Place, PolicyDocuments, PolicyOfSlot, Process, Users, What};
@@ -96,7 +97,7 @@ impl Recorder {
         self.readers.retain(|id, reader| {
             let is_stuck = reader.is_stuck(TICK);
             if is_stuck {
-                state.give_up(*id, RecordingOver::Unread(READ_WITHIN));
+                state.give_up(*id, READ_WITHIN);
             }
             !is_stuck
         });
@@ -138,7 +139,7 @@ impl Recorder {
         let Some(reader) = self.readers.get_mut(&id) else { return false };
         if reader.is_gone() {
             self.readers.remove(&id);
-            self.state.stop(id);
+            self.state.stop(id, RecordingOutcome::ReaderGone);
             return false;
         }
         // A reader without room falls behind in the ring, and nobody waits for it.
@@ -183,7 +184,7 @@ impl Recorder {
     fn store(&mut self, now_ns: u64, left: &mut usize) -> bool {
         let Some(storing) = &mut self.storing else { return false };
         if let Some(not_kept) = storing.hear() {
-            not_kept.into_iter().for_each(|id| self.state.stop(id));
+            not_kept.into_iter().for_each(|id| self.state.stop(id, RecordingOutcome::NotStored));
             // Whoever waited may be gone.
             self.stored.take().map(|stored| stored.send(()));
         }
@@ -293,6 +294,14 @@ impl Handler<RecordTrace> for Recorder {
             RecordingStream { id, bytes }
         });
         MessageResult(stream)
+    }
+}
+
+impl Handler<RecordingCountsOf> for Recorder {
+    type Result = MessageResult<RecordingCountsOf>;
+
+    fn handle(&mut self, _: RecordingCountsOf, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.state.counts())
     }
 }
 

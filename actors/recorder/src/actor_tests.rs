@@ -11,8 +11,8 @@ use std::{
 use actix::{Actor, Handler, MessageResult};
 use palisade_domain::UnixNanos;
 use palisade_protocol::{
-    Condition, ConditionReported, EndRecording, RecordAccount, RecordAccountOf, RecordTrace, RecordingOver,
-    RecordingRefused,
+    Condition, ConditionReported, EndRecording, RecordAccount, RecordAccountOf, RecordTrace, RecordingCounts,
+    RecordingCountsOf, RecordingOutcome, RecordingOver, RecordingRefused,
 };
 use palisade_supervision::{Address, ChildSpec, Context, Kept, Overflow, Supervisor};
 use palisade_wire::trace::{Passing, Picture};
@@ -185,6 +185,15 @@ fn unit_recorder_gives_up_readers_that_read_nothing_so_that_others_may_record_an
         assert_eq!(given_up.why, Some(RecordingOver::Unread(READ_WITHIN)));
         let reading = end(stuck[0].id).await.expect("answered");
         assert!(reading.ended && reading.why.is_none());
+        // One goes away; the one that is ended is over once it is told whole.
+        drop(more);
+        while stuck[0].bytes.recv().await.is_some() {}
+        sleep(Duration::from_secs(1)).await;
+        let counts = bed.recorder.ask(RecordingCountsOf, PATIENCE).await.expect("answered");
+        let unread = RECORDINGS as u64 - 1;
+        let ended =
+            [(RecordingOutcome::Whole, 1), (RecordingOutcome::Unread, unread), (RecordingOutcome::ReaderGone, 1)];
+        assert_eq!(counts, RecordingCounts { running: 0, ended: ended.into() });
         // What was on its way is there, and then the end of a trace that is not whole.
         let (mut passing, mut chunks) = (Passing::default(), 0);
         while let Some(chunk) = stuck[1].bytes.recv().await {

@@ -1,9 +1,15 @@
 //! From batches and facts to blocks, and from blocks to recordings: the pure part.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use palisade_kernel_abi::record::{Kind, RecordReader, redact_arguments};
-use palisade_protocol::{PolicyAnnounced, PolicyInstalled, RecordTrace, RecordingEnd, RecordingOver, RecordingRefused};
+use palisade_protocol::{
+    PolicyAnnounced, PolicyInstalled, RecordTrace, RecordingCounts, RecordingEnd, RecordingOutcome, RecordingOver,
+    RecordingRefused,
+};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Block, CHECKPOINT_RECORDS, Fact, Header, Loss, Picture, Process, What};
 
@@ -72,7 +78,8 @@ pub struct State {
     recordings: BTreeMap<u64, Recording>,
     /// Why the last ones were over that should have gone on.
     over: VecDeque<(u64, RecordingOver)>,
-    over_count: u64,
+    /// How all ended that are over.
+    ended: BTreeMap<RecordingOutcome, u64>,
     next_id: u64,
     trigger: Option<Trigger>,
 }
@@ -101,7 +108,7 @@ impl State {
             clock: None,
             recordings: BTreeMap::new(),
             over: VecDeque::new(),
-            over_count: 0,
+            ended: BTreeMap::new(),
             next_id,
             trigger,
         }
@@ -383,7 +390,8 @@ impl State {
         let next = recording.next(&self.ring, Now { boot_ns: now_ns, unix_ns, loss: &self.loss });
         if next == Next::Over {
             let too_small = recording.too_small();
-            self.recordings.remove(&id);
+            let outcome = too_small.map_or(RecordingOutcome::Whole, |_| RecordingOutcome::TooSmall);
+            self.stop(id, outcome);
             if let Some(too_small) = too_small {
                 self.is_over(id, RecordingOver::TooSmall(too_small));
             }
@@ -392,19 +400,26 @@ impl State {
     }
 
     /// Nobody wants more of it.
-    pub fn stop(&mut self, id: u64) {
-        self.recordings.remove(&id);
+    pub fn stop(&mut self, id: u64, outcome: RecordingOutcome) {
+        if self.recordings.remove(&id).is_some() {
+            *self.ended.entry(outcome).or_default() += 1;
+        }
     }
 
-    /// Nobody takes more of it.
-    pub fn give_up(&mut self, id: u64, why: RecordingOver) {
-        self.stop(id);
-        self.is_over(id, why);
+    /// Its reader took nothing of it for so long.
+    pub fn give_up(&mut self, id: u64, unread: Duration) {
+        self.stop(id, RecordingOutcome::Unread);
+        self.is_over(id, RecordingOver::Unread(unread));
+    }
+
+    /// How many run, and what became of the others.
+    #[must_use]
+    pub fn counts(&self) -> RecordingCounts {
+        RecordingCounts { running: self.recordings.len() as u64, ended: self.ended.clone() }
     }
 
     fn is_over(&mut self, id: u64, why: RecordingOver) {
-        self.over_count += 1;
-        tracing::warn!(recording = id, %why, count = self.over_count, "a recording ends before its time");
+        tracing::warn!(recording = id, %why, "a recording ends before its time");
         if self.over.len() >= OVER_KEPT {
             self.over.pop_front();
         }

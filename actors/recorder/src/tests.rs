@@ -12,7 +12,9 @@ use palisade_kernel_abi::{
 };
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
-use palisade_protocol::{CompiledPolicy, PolicyAnnounced, PolicyInstalled, RecordTrace, RecordingRefused};
+use palisade_protocol::{
+    CompiledPolicy, PolicyAnnounced, PolicyInstalled, RecordTrace, RecordingOutcome, RecordingRefused,
+};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{
     CHECKPOINT_RECORDS, Ending, Fact, Header, Loss, Part, Picture, Process, Report, TraceReader, Users, What,
@@ -304,7 +306,7 @@ fn unit_recorder_without_a_ring_keeps_nothing_but_what_is_so_until_somebody_reco
     assert!(read.facts.iter().any(|fact| fact.what == named(4, "web")));
     let is_shell = |fact: &Fact| matches!(&fact.what, What::Process(process) if process.executable == "/bin/sh");
     assert!(read.facts.iter().any(is_shell), "what was executed while nothing was kept");
-    ids.into_iter().for_each(|id| state.stop(id));
+    ids.into_iter().for_each(|id| state.stop(id, RecordingOutcome::ReaderGone));
     state.tick(8 * SECOND, 0);
     assert_eq!(state.ring_bytes(), 0, "nobody records any more");
 }

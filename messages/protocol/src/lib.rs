@@ -25,8 +25,8 @@ pub use health::{Condition, ConditionReported, Readiness, ReadinessOf};
 pub use peers::{FollowNodes, NodeSeen, Nodes, NodesLine, NodesOf, NodesStream, Said};
 pub use policy_set::{PolicySetChanged, PolicySetStatus, PolicySetStatusOf};
 pub use recording::{
-    AlertSettingsChanged, EndRecording, PolicyDocumentsChanged, RecordTrace, RecordingEnd, RecordingOver,
-    RecordingRefused, RecordingStream, TooSmall, UserNamesRead,
+    AlertSettingsChanged, EndRecording, PolicyDocumentsChanged, RecordTrace, RecordingCounts, RecordingCountsOf,
+    RecordingEnd, RecordingOutcome, RecordingOver, RecordingRefused, RecordingStream, TooSmall, UserNamesRead,
 };
 pub use records::{RecordAccount, RecordAccountOf, RecordsRead};
 pub use workload::{

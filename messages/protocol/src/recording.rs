@@ -1,6 +1,6 @@
 //! Recording traces of a running node.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::Message;
 use palisade_domain::{Generation, Slot, Visibility};
@@ -63,6 +63,52 @@ pub struct RecordingEnd {
     pub ended: bool,
     /// Why it had ended before, where neither its time, its size nor anybody who asked for it was the reason.
     pub why: Option<RecordingOver>,
+}
+
+/// How many recordings run, and what became of the others?
+#[derive(Debug, Clone, Copy, Message, PartialEq, Eq)]
+#[rtype(result = "RecordingCounts")]
+pub struct RecordingCountsOf;
+
+/// Answer to [`RecordingCountsOf`], since the recorder's actor started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordingCounts {
+    /// Recordings that are being made.
+    pub running: u64,
+    /// Those that are over, by how they ended.
+    pub ended: BTreeMap<RecordingOutcome, u64>,
+}
+
+/// How a recording ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordingOutcome {
+    /// By its time, its size or who asked for it, whole.
+    Whole,
+    /// The next part would have held nothing new.
+    TooSmall,
+    /// Its reader took nothing of what was there for it, and was given up.
+    Unread,
+    /// Its reader went away, as who ends `palisade record` by force does.
+    ReaderGone,
+    /// The store of traces did not keep it.
+    NotStored,
+}
+
+impl RecordingOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Whole, Self::TooSmall, Self::Unread, Self::ReaderGone, Self::NotStored];
+
+    /// In one word, as metrics have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::TooSmall => "too_small",
+            Self::Unread => "unread",
+            Self::ReaderGone => "reader_gone",
+            Self::NotStored => "not_stored",
+        }
+    }
 }
 
 /// Why a recording ended that should have gone on.

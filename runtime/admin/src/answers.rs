@@ -341,6 +341,9 @@ pub struct Activity {
     pub unwritten: BTreeMap<String, u64>,
     /// Alerts that slow followers missed.
     pub missed_by_listeners: u64,
+    /// Recordings of traces.
+    #[serde(default)]
+    pub recordings: RecordingActivity,
     /// By slot: each that ever had an event since the alerts actor started.
     pub workloads: Vec<WorkloadActivity>,
     /// Actors that did not answer; what they count is 0 here.
@@ -360,6 +363,16 @@ pub struct RecordCounts {
     pub missing: u64,
     /// Of those, what the kernel counted, by reason: what was lost, and what was suppressed or folded by intent.
     pub lost: BTreeMap<String, u64>,
+}
+
+/// What became of recordings since the recorder's actor started.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct RecordingActivity {
+    /// Those that are being made.
+    pub running: u64,
+    /// Those that are over: `whole`, `too_small` (a part had no room for anything), `unread` (their reader took nothing and was given
+    /// up), `reader_gone`, `not_stored` (a trace around an alert that its disk did not take).
+    pub ended: BTreeMap<String, u64>,
 }
 
 /// What one workload did.

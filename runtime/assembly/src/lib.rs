@@ -39,8 +39,8 @@ use palisade_peers::actor::OwnTree;
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
     AlertCountsOf, AlertSettingsChanged, ConditionReported, EndRecording, FollowNodes, InstalledPoliciesOf, NodesOf,
-    PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf, RecordAccountOf, RecordTrace, SetPolicyInterval,
-    SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
+    PolicySetStatusOf, ProcessListed, ProcessesOf, ReadinessOf, RecordAccountOf, RecordTrace, RecordingCountsOf,
+    SetPolicyInterval, SetPostures, SetVisibility, SubscribeAlerts, WorkloadAppeared, WorkloadNamed, WorkloadsOf,
 };
 use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{Asker, BuildError, Kept, Outbox, Place, Supervisor};
@@ -234,6 +234,8 @@ pub struct Askers {
     pub recording: Option<Asker<RecordTrace>>,
     /// The same.
     pub end_recording: Option<Asker<EndRecording>>,
+    /// The same.
+    pub recording_counts: Option<Asker<RecordingCountsOf>>,
     /// Peers; absent where there are no links.
     pub nodes: Option<NodesAskers>,
 }

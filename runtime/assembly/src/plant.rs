@@ -104,6 +104,7 @@ fn askers(boxes: &Mailboxes, ports: &Ports) -> Askers {
         records: boxes.probe.address().asker(),
         recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
         end_recording: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
+        recording_counts: boxes.recorder.as_ref().map(|recorder| recorder.address().asker()),
         nodes: boxes
             .peers
             .as_ref()

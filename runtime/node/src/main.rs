@@ -7,7 +7,6 @@
 
 mod admin_client;
 mod arguments;
-mod clock;
 mod command;
 mod configuration;
 mod log;
@@ -22,6 +21,7 @@ use std::process::ExitCode;
 use arguments::Command;
 use clap::error::ErrorKind;
 use configuration::command_line::CommandLine;
+use palisade_node::clock;
 
 fn main() -> ExitCode {
     let read = CommandLine::read(std::env::args_os().collect());

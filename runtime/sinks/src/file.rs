@@ -5,8 +5,9 @@
 //! rename is atomic and the oldest goes first, so that a crash between two leaves a gap in the numbers and loses nothing.
 //! What a failed write left of a line is taken back; where that cannot be (or a crash left it), the next line begins on a line of its own.
 //!
-//! Decision: a rotation that fails does not stop the lines: they go on in the file that is open, past its bound, and that is said. Not
-//! synced to the disk: a machine that loses power loses the last seconds, and alerts do not wait for a disk.
+//! Decision: a rotation that fails does not stop the lines: they go on in the file that is open, past its bound, and that is said.
+//! Synced a second after they were written, beside whoever writes ([`crate::syncing`]): a machine that loses power loses about the last
+//! second, and alerts do not wait for a disk.
 
 use std::{
     ffi::OsStr,
@@ -24,6 +25,8 @@ use std::{
 };
 
 use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+
+use crate::syncing::{Appended, Syncing};
 use rustix::{
     fs::{OFlags, readlinkat},
     io::Errno,
@@ -66,6 +69,7 @@ pub struct RotatingFile {
     open: Option<Open>,
     /// Why the last rotation failed; lines go on past the bound.
     rotation: Option<String>,
+    syncing: Syncing,
 }
 
 /// Links that are followed from one file to the next.
@@ -73,7 +77,9 @@ const MAX_LINKS: u32 = 8;
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    file: Arc<Appended>,
+    /// No pipe, and no device.
+    is_regular: bool,
     size: u64,
     /// It ends in a part of a line.
     torn: bool,
@@ -92,7 +98,14 @@ impl RotatingFile {
     #[must_use]
     pub fn within(path: impl Into<PathBuf>, bounds: FileBounds) -> Self {
         let path = path.into();
-        Self { name: format!("file {}", path.display()), path, bounds, open: None, rotation: None }
+        Self {
+            name: format!("file {}", path.display()),
+            path,
+            bounds,
+            open: None,
+            rotation: None,
+            syncing: Syncing::default(),
+        }
     }
 
     fn older(&self, number: u32) -> PathBuf {
@@ -120,7 +133,7 @@ impl RotatingFile {
     fn file(&mut self, more: u64) -> io::Result<&mut Open> {
         self.open = self.open.take().and_then(|open| {
             // Its size as it is now: who rotates by copying truncates it.
-            let size = size_if_at(&open.file, &self.path)?;
+            let size = size_if_at(&open.file.file, &self.path)?;
             Some(Open { size, torn: open.torn && size > 0, ..open })
         });
         if self.open.is_none() {
@@ -139,7 +152,7 @@ impl RotatingFile {
 }
 
 fn opened(path: &Path) -> io::Result<Open> {
-    let file = followed(path)?;
+    let (file, path) = followed(path)?;
     let there = file.metadata()?;
     if !is_ours(there.uid(), if there.is_file() { there.mode() } else { 0 }, own_uid()) {
         return Err(not_ours());
@@ -149,12 +162,13 @@ fn opened(path: &Path) -> io::Result<Open> {
     if there.is_file() && size > 0 {
         file.read_exact_at(&mut last, size - 1)?;
     }
-    Ok(Open { file, size, torn: last != [b'\n'] })
+    let file = Arc::new(Appended::new(file, &path, size == 0));
+    Ok(Open { file, is_regular: there.is_file(), size, torn: last != [b'\n'] })
 }
 
 /// Opens what is at a path. Links are followed here, not by the kernel, so that the link that is followed is the very one whose owner was
 /// looked at: in a directory of everybody's it is exchanged in between, and would lead lines into any file of the machine.
-fn followed(path: &Path) -> io::Result<File> {
+fn followed(path: &Path) -> io::Result<(File, PathBuf)> {
     let mut path = path.to_owned();
     let flags = |flags: OFlags| flags.bits().cast_signed();
     for _ in 0..MAX_LINKS {
@@ -162,7 +176,7 @@ fn followed(path: &Path) -> io::Result<File> {
         plain.create(true).read(true).append(true).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
         match plain.open(&path) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {}
-            opened => return opened,
+            opened => return opened.map(|file| (file, path)),
         }
         let link = OpenOptions::new().read(true).custom_flags(flags(OFlags::PATH | OFlags::NOFOLLOW)).open(&path)?;
         let there = link.metadata()?;
@@ -204,15 +218,16 @@ fn size_if_at(file: &File, path: &Path) -> Option<u64> {
 
 impl Open {
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut file = &self.file.file;
         if self.torn {
-            self.file.write_all(b"\n")?;
+            file.write_all(b"\n")?;
             self.size += 1;
             self.torn = false;
         }
-        self.file.write_all(lines).inspect_err(|_| {
+        file.write_all(lines).inspect_err(|_| {
             // What a full disk took of a line is taken back. Where that cannot be done (a device, an append-only file), the reason that
             // counts is still the one why the line was not written.
-            self.torn = self.file.set_len(self.size).is_err();
+            self.torn = file.set_len(self.size).is_err();
         })
     }
 }
@@ -224,11 +239,15 @@ impl AlertSink for RotatingFile {
 
     fn append(&mut self, lines: &[u8]) -> Result<(), AlertSinkError> {
         let result = self.file(lines.len() as u64).and_then(|open| open.append(lines));
+        if let Some(open) = self.open.as_ref().filter(|open| open.is_regular && result.is_ok()) {
+            self.syncing.appended(&open.file);
+        }
         result.map_err(|source| AlertSinkError { sink: self.name.clone(), source })
     }
 
     fn health(&mut self) -> SinkHealth {
-        SinkHealth { failing: self.rotation.clone(), ..SinkHealth::default() }
+        let failing = self.rotation.clone().or_else(|| self.syncing.trouble());
+        SinkHealth { failing, ..SinkHealth::default() }
     }
 }
 

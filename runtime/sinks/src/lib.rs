@@ -1,10 +1,12 @@
 //! Where lines go: standard output and files.
 //!
-//! Invariant: a sink takes whole lines. Around a sink that may block goes [`Queued`].
+//! Invariant: a sink takes whole lines. Around a sink that may block goes [`Queued`]. What is in a file is on its disk a second after it
+//! was written, and as long as the disk takes; standard output is whoever's who reads it.
 #![forbid(unsafe_code)]
 
 mod file;
 mod queued;
+mod syncing;
 
 pub use file::{FileBounds, RotatingFile};
 pub use queued::{BATCHES, BYTES, Queued};

@@ -6,6 +6,8 @@
 //! A full disk is waited for: the batch in hand is tried again every [`RETRY`], while those behind it wait in the queue. So what is lost to
 //! one that has room again soon is nothing, and else it is the newest lines, each counted, with a whole file before the gap and after it.
 //!
+//! What is written is synced by the sink itself; an ordered end waits for that as well.
+//!
 //! A sink that others take the place of ([`AlertSink::end`]) writes what it took, for as long as [`PATIENCE`] attempts at a full disk.
 //!
 //! Decision: a thread, because a write to a pipe that nobody reads, or to a file on a server that is away, blocks for as long as it likes:
@@ -22,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_world::{AlertSink, AlertSinkError, SinkHealth};
+use palisade_world::{AlertSink, AlertSinkError, SYNC_EVERY, SinkHealth};
 
 /// Batches that may wait: at the heaviest load a tenth of a second.
 pub const BATCHES: usize = 64;
@@ -33,6 +35,8 @@ pub const BYTES: usize = 32 << 20;
 pub const RETRY: Duration = Duration::from_millis(250);
 /// Attempts at a full disk once others have taken the sink's place: half a minute.
 const PATIENCE: u32 = 120;
+/// Looks at a sink after its last lines: they are synced a second after, and it takes the disk a while.
+const LOOKS: u32 = 3;
 /// How long an ordered end waits for what is queued to be written: less than an actor has to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -92,7 +96,21 @@ fn count(batch: &[u8]) -> u64 {
 
 fn write_all(mut sink: Box<dyn AlertSink>, lines: &Receiver<Vec<u8>>, behind: &Behind) {
     let mut patience = PATIENCE;
-    for batch in lines {
+    let mut looks = 0;
+    loop {
+        // What comes of a sync is known when nothing is written any more.
+        let next =
+            if looks > 0 { lines.recv_timeout(SYNC_EVERY) } else { lines.recv().map_err(RecvTimeoutError::from) };
+        let batch = match next {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => {
+                looks -= 1;
+                lock(&behind.health).failing = sink.health().failing;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        looks = LOOKS;
         behind.waiting.fetch_sub(1, Ordering::Relaxed);
         let failing = write(sink.as_mut(), &batch, behind, &mut patience);
         let mut health = lock(&behind.health);
@@ -179,9 +197,10 @@ impl Drop for Queued {
         // Whose place others took had its time, and lines go on meanwhile.
         let within = if self.replaced { Duration::ZERO } else { DRAIN };
         let is_left = self.done.recv_timeout(within) == Err(RecvTimeoutError::Timeout);
-        // Its thread may have to notice only that nothing comes any more.
         if is_left && self.behind.unwritten.load(Ordering::Relaxed) > 0 {
             tracing::error!(sink = self.name, "left behind with alerts that are not written");
+        } else if is_left && !self.replaced {
+            tracing::error!(sink = self.name, "left behind with alerts that may not be synced to their disk");
         }
         let lost = self.health().lost;
         if lost > 0 {

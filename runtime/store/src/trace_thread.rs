@@ -43,6 +43,8 @@ pub struct TraceThread {
     outcomes: Receiver<Outcome>,
     /// What was not even given to the thread.
     refused: Option<TraceStoreError>,
+    /// It was of the trace that was begun last, of which the thread hears no more: with a hole it would never be whole.
+    lost: bool,
 }
 
 impl TraceThread {
@@ -86,10 +88,14 @@ impl TraceThread {
             }
         };
         thread::Builder::new().name("traces".to_owned()).spawn(write)?;
-        Ok(Self { orders, waiting, outcomes, refused: None })
+        Ok(Self { orders, waiting, outcomes, refused: None, lost: false })
     }
 
     fn give(&mut self, order: Order) {
+        self.lost &= !matches!(order, Order::Begin(_));
+        if self.lost {
+            return;
+        }
         let is_piece = matches!(order, Order::Append(_));
         self.waiting.fetch_add(usize::from(is_piece), Ordering::AcqRel);
         let Err(error) = self.orders.try_send(order) else { return };
@@ -100,6 +106,7 @@ impl TraceThread {
             }
             TrySendError::Disconnected(_) => io::Error::new(io::ErrorKind::BrokenPipe, "its thread has ended"),
         };
+        self.lost = true;
         self.refused = Some(TraceStoreError { what: "the store of traces".to_owned(), source });
     }
 }

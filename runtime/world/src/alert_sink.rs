@@ -1,5 +1,11 @@
 //! Where alerts go.
 
+use std::time::Duration;
+
+/// What a sink wrote to a file is on the disk at most so long after, and as long as its disk then takes to sync: so much may be missing
+/// after the power went, and nothing after a crash of the process. Pipes, terminals and what others keep have no such promise.
+pub const SYNC_EVERY: Duration = Duration::from_secs(1);
+
 /// Why a sink did not take lines.
 #[derive(Debug, thiserror::Error)]
 #[error("{sink}: {source}")]

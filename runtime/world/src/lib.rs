@@ -18,7 +18,7 @@ mod rng;
 mod trace_store;
 pub mod visibility;
 
-pub use alert_sink::{AlertSink, AlertSinkError, SinkHealth};
+pub use alert_sink::{AlertSink, AlertSinkError, SYNC_EVERY, SinkHealth};
 pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
 pub use datagrams::Datagrams;

@@ -1,14 +1,14 @@
-//! What a sink wrote is in its file, whole and in order, but for the last seconds before the power went; what it refused or lost is counted.
+//! What a sink wrote is in its file, whole and in order, but for the last second before the power went; what it refused or lost is counted.
 //!
-//! Nobody syncs lines to the disk: the power's loss may take those of the last [`WRITTEN_BACK`], and leave a part of one. That part stays
-//! alone on its line.
+//! The power's loss may take lines of the last [`SYNCED_WITHIN`], a second and what a disk then takes, and leave a part of one. That part
+//! stays alone on its line.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Checker;
 use crate::{
     event::{Event, Look},
-    world::policies::WRITTEN_BACK,
+    world::policies::SYNCED_WITHIN,
 };
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl OfFile {
                 parts += 1;
             }
         }
-        let may_be_gone = |written: Duration| power_lost && written + WRITTEN_BACK >= at;
+        let may_be_gone = |written: Duration| power_lost && written + SYNCED_WITHIN >= at;
         if let Some((written, _)) = self.written.get(there).filter(|(written, _)| !may_be_gone(*written)) {
             let written = written.as_secs_f64();
             return Err(format!("line {there} of {}, written at {written:.3} s, is not there", self.written.len()));
@@ -91,7 +91,7 @@ impl Checker for Lines {
     fn hear(&mut self, at: Duration, node: usize, event: &Event) -> Result<(), String> {
         let of = self.nodes.entry(node).or_default();
         match event {
-            Event::Lines { said, taken: false } => of.lost += said.len() as u64,
+            Event::Lines { said, taken: false, .. } => of.lost += said.len() as u64,
             Event::LinesLost(lines) => of.lost += lines,
             Event::LinesWritten { file, lines, .. } => {
                 let written = &mut of.files.entry(file.clone()).or_default().written;

@@ -8,13 +8,13 @@
 //! | [`slots`] | no two living containers are in one slot |
 //! | [`accounting`] | produced = read + waiting + lost + suppressed + folded, in the kernel and in what the probe says |
 //! | [`alerts`] | each decision that was read is said in one line, or counted as held back or lost; no line is about anything else |
-//! | [`lines`] | what a sink wrote is in its file, whole and in order, but for the last seconds before the power went; what it refused and lost is counted |
+//! | [`lines`] | what a sink wrote is in its file, whole and in order, but for about the last second before the power went; what it refused and lost is counted |
 //! | [`panics`] | no actor panics or is restarted but by what was injected |
 //! | [`visibility`] | after the last change the kernel shows of each workload what is asked for |
 //! | [`traces`] | a trace that was ended is whole, and one that is torn is read to its last whole block and says so |
 //! | [`bounds`] | mailboxes and tables keep to their bounds |
 //! | [`settling`] | after the last fault each node comes to rest within a bound |
-//! | [`links`] | five more, of links between nodes |
+//! | [`links`] | six more, of links between nodes |
 
 pub mod accounting;
 pub mod admission;
@@ -98,6 +98,7 @@ pub fn of_links(cables: &Cables) -> Vec<Box<dyn Checker>> {
         Box::new(links::trust::Trust::default()),
         Box::new(links::sight::Sight::new(cables.topology(), cables.has_room())),
         Box::new(links::hearsay::Hearsay::default()),
+        Box::new(links::following::Following::default()),
         Box::new(links::queues::Queues::new(cables.queue_bytes())),
     ]
 }

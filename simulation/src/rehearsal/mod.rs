@@ -295,7 +295,8 @@ impl OfTrace<'_> {
                 self.workloads.insert(*slot, Arc::clone(workload));
                 self.sees_from(*slot, fact.boot_ns);
             }
-            What::WorkloadGone(slot) => drop(self.gone.insert(*slot)),
+            // Of who was named alone: a trace may say of any number that it is gone, and what is held of names is bounded.
+            What::WorkloadGone(slot) if self.workloads.contains_key(slot) => drop(self.gone.insert(*slot)),
             What::Visible(slot, visibility) => {
                 self.visible.insert(*slot, *visibility);
                 self.sees_from(*slot, fact.boot_ns);

@@ -7,6 +7,9 @@
 //! A policy counts as it was installed: where its documents compile to another blob than the one that decided (another version of the
 //! compiler), its rules go without names, and the notes say so.
 //!
+//! Slots that no trace of a node has ([`MAX_SLOTS`]) are left out with all that their records tell, counted and noted: what is kept of each
+//! slot that records name would else be as much as a hostile trace likes.
+//!
 //! Limits: names of users are those that the node had read by then, to within a batch: a line that was made while a file was being read may
 //! have a name here and none there, or the other way round, and never another name. Logs come with `Events` only.
 
@@ -25,7 +28,7 @@ use palisade_alerts::{
     throttle::Limit,
 };
 use palisade_domain::{Line, Slot, UnixNanos, Visibility};
-use palisade_kernel_abi::record::{RecordReader, slot_and_time};
+use palisade_kernel_abi::record::{RecordReader, slices, slot_and_time};
 use palisade_protocol::{ProcessListed, VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
 use palisade_wire::trace::{Batches, Chosen, Fact, Header, Part, Process, What};
@@ -34,6 +37,8 @@ use palisade_world::{PasswdAnswer, PasswdOf, RecordBatch};
 use self::policies::Policies;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Slots whose records are replayed are numbered below this: a node has 4,096, and an import numbers containers from 1 on.
+pub const MAX_SLOTS: u32 = 65_536;
 /// Notes that are kept; past it they are counted.
 const MAX_NOTES: usize = 64;
 
@@ -71,6 +76,8 @@ pub struct Counts {
     pub lines: u64,
     /// Decisions whose rule no document of the trace names.
     pub unattributed: u64,
+    /// Records of slots past [`MAX_SLOTS`], which are left out.
+    pub left_out: u64,
 }
 
 /// See the module.
@@ -148,7 +155,11 @@ impl Replay {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let more = (self.more_notes > 0).then(|| format!("{} more notes", self.more_notes));
-        self.notes.iter().cloned().chain(more).collect()
+        let left_out = self.counts.left_out;
+        let of_no_node = (left_out > 0).then(|| {
+            format!("{left_out} records are of slots from {MAX_SLOTS} on, which no node has: they are left out")
+        });
+        self.notes.iter().cloned().chain(more).chain(of_no_node).collect()
     }
 
     fn note(&mut self, note: Option<String>) {
@@ -204,12 +215,7 @@ impl Replay {
             self.batch.clear();
             self.batch.bytes.extend_from_slice(bytes);
             self.batch.records = records;
-            if let Some(until) = self.options.until_ns {
-                self.cut(until);
-            }
-            let last =
-                palisade_kernel_abi::record::slices(&self.batch.bytes).map(|record| slot_and_time(record).1).max();
-            let Some(last) = last else { continue };
+            let Some(last) = self.cut() else { continue };
             self.tick(last, out);
             self.last_ns = self.last_ns.max(last);
             self.counts.records += u64::from(self.batch.records);
@@ -224,17 +230,31 @@ impl Replay {
         }
     }
 
-    /// Leaves out what is later.
-    fn cut(&mut self, until_ns: u64) {
-        let mut kept = Vec::with_capacity(self.batch.bytes.len());
-        let mut records = 0;
-        for record in palisade_kernel_abi::record::slices(&self.batch.bytes) {
-            if slot_and_time(record).1 <= until_ns {
-                kept.extend_from_slice(record);
-                records += 1;
+    /// Leaves out what is later than asked for, and what is of no node's slots; the time of the last record that is left.
+    fn cut(&mut self) -> Option<u64> {
+        let until_ns = self.options.until_ns.unwrap_or(u64::MAX);
+        let (mut last, mut is_cut) = (None, false);
+        for record in slices(&self.batch.bytes) {
+            let (slot, at) = slot_and_time(record);
+            let is_wanted = at <= until_ns;
+            let is_of_node = slot < MAX_SLOTS;
+            self.counts.left_out += u64::from(is_wanted && !is_of_node);
+            if is_wanted && is_of_node {
+                last = last.max(Some(at));
+            } else {
+                is_cut = true;
             }
         }
-        (self.batch.bytes, self.batch.records) = (kept, records);
+        if is_cut {
+            let is_kept = |record: &&[u8]| {
+                let (slot, at) = slot_and_time(record);
+                at <= until_ns && slot < MAX_SLOTS
+            };
+            let kept: Vec<&[u8]> = slices(&self.batch.bytes).filter(is_kept).collect();
+            self.batch.records = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+            self.batch.bytes = kept.concat();
+        }
+        last
     }
 
     /// The state's own timer, by the trace's time: once for all seconds that passed without a record.

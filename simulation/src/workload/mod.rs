@@ -9,7 +9,9 @@ pub mod policies;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{random::Random, world::machine::Machine};
 
 /// Namespaces.
 pub const NAMESPACES: [&str; 2] = ["shop", "bank"];
@@ -29,6 +31,17 @@ pub const FILES: [&str; 8] = [
     "/opt/app/run",
     "/tmp/x",
 ];
+
+/// Somebody follows the alerts of all nodes, for a while each time. Whoever does when the workload ends goes on, so that there is
+/// something to be owed.
+pub async fn follow_nodes(machine: Machine, mut random: Random, until: Until) {
+    loop {
+        sleep(random.millis(100, 4000)).await;
+        let for_good = until.is_over() || random.percent(30);
+        let lasts = if for_good { Duration::from_secs(3600) } else { random.millis(500, 20_000) };
+        machine.follow_nodes(&mut random, lasts, || !until.is_over()).await;
+    }
+}
 
 /// So many nodes are each as busy as one alone.
 const BUSY_NODES: usize = 8;

@@ -11,14 +11,17 @@ use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
 use palisade_assembly::{Askers, Linked, Live, Outputs, Places, PolicyFiles, Ports, Recording, Settings, plant};
 use palisade_domain::{ContainerId, NodeName, Workload, WorkloadKind};
 use palisade_protocol::{
-    AlertCountsOf, LineClass, NodeSeen, NodesOf, Readiness, ReadinessOf, RecordAccountOf, RecordTrace, SetVisibility,
-    SubscribeAlerts,
+    AlertCountsOf, FollowNodes, LineClass, NodeSeen, NodesLine, NodesOf, Readiness, ReadinessOf, RecordAccountOf,
+    RecordTrace, SetVisibility, SubscribeAlerts,
 };
 use palisade_recorder::state::{AroundAlerts, Settings as RecorderSettings};
 use palisade_supervision::{ChildSpec, Kept, Place, State, Supervisor, Tree};
 use palisade_wire::trace::Header;
 use palisade_world::TraceStore;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{
     clock::SimClock,
@@ -28,13 +31,13 @@ use super::{
     links::{self, Wire},
     mutation::Mutation,
     place::SimPlace,
-    policies::Disk,
+    policies::{Disk, digests},
     scheduler::Processes,
     sinks::{SimPasswd, SimSink},
     traces::TraceDirectory,
 };
 use crate::{
-    event::{self, Event, Look, Teller},
+    event::{self, Event, FollowedLine, Look, Teller},
     random::Random,
 };
 
@@ -90,6 +93,16 @@ pub fn host(number: usize) -> Workload {
         container_id: None,
         image: String::new(),
         labels: [("kubernetes.io/hostname".to_owned(), name)].into(),
+    }
+}
+
+fn told(line: NodesLine) -> FollowedLine {
+    match line {
+        NodesLine::Mark { peer, lost, gap, ended } => {
+            FollowedLine::Mark { of: peer.map(|peer| peer.name), lost, gap, ended }
+        }
+        NodesLine::Past(lines) => FollowedLine::Past(lines.iter().flat_map(|line| digests(line.as_bytes())).collect()),
+        NodesLine::Alert(line) => FollowedLine::Alert(digests(line.as_bytes()).first().copied().unwrap_or(0)),
     }
 }
 
@@ -238,7 +251,7 @@ impl Machine {
             self.gave_up.notified().await;
             let starts = self.starts.get();
             self.end_process();
-            tokio::time::sleep(RESTART_AFTER).await;
+            sleep(RESTART_AFTER).await;
             if self.starts.get() == starts {
                 self.start();
             }
@@ -410,7 +423,7 @@ impl Machine {
                 Ok(Outputs {
                     sinks: vec![open_sink(file.read().sink)],
                     log_sinks: Vec::new(),
-                    passwd: Box::new(SimPasswd::default()),
+                    passwd: Box::new(SimPasswd::new(of_lists.clone())),
                     processes: of_lists.listed(),
                 })
             }),
@@ -491,6 +504,42 @@ impl Machine {
         if let Some(mut seen) = seen.filter(|_| self.starts.get() == starts && self.is_up()) {
             self.misshow(&mut seen.nodes);
             self.teller.tell(&Event::Saw(Box::new(seen)));
+        }
+    }
+
+    /// Somebody follows the alerts of all nodes here for so long, and now and then does not read for a moment, as long as that may be; says
+    /// what comes.
+    pub async fn follow_nodes(&self, random: &mut Random, lasts: Duration, may_pause: impl Fn() -> bool) {
+        let Some(Running { askers: Askers { nodes: Some(nodes), .. }, .. }) = self.running() else { return };
+        let recent = usize::try_from(random.below(20)).unwrap_or(0);
+        let Ok(mut asked) = nodes.follow.ask(FollowNodes { recent }, WITHIN).await else { return };
+        if !asked.follows {
+            return;
+        }
+        let (stream, end) = (random.draw(), Instant::now() + lasts);
+        self.teller.tell(&Event::FollowBegun { stream, recent });
+        while let Ok(Some(line)) = timeout_at(end, asked.lines.recv()).await {
+            for line in self.misfollow(told(line), random) {
+                self.teller.tell(&Event::Followed { stream, line });
+            }
+            if random.percent(2) && may_pause() {
+                sleep(random.millis(10, 3000)).await;
+            }
+        }
+        self.teller.tell(&Event::FollowOver(stream));
+    }
+
+    /// What who follows hears on a node that is broken on purpose.
+    fn misfollow(&self, line: FollowedLine, random: &mut Random) -> Vec<FollowedLine> {
+        match (self.mutation, line) {
+            (Some(Mutation::LosesFollowedLines), FollowedLine::Alert(_)) if random.percent(10) => Vec::new(),
+            (Some(Mutation::RepeatsFollowedLines), FollowedLine::Alert(line)) if random.percent(10) => {
+                vec![FollowedLine::Alert(line); 2]
+            }
+            (Some(Mutation::HidesMarksOfLoss), FollowedLine::Mark { of, .. }) => {
+                vec![FollowedLine::Mark { of, lost: 0, gap: false, ended: false }]
+            }
+            (_, line) => vec![line],
         }
     }
 

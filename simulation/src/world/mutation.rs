@@ -45,6 +45,8 @@ pub enum Mutation {
     CountsNoLoss,
     /// A file of lines goes on in the midst of the line that the power's loss left.
     RunsOnTornLines,
+    /// Nobody syncs files of lines.
+    NeverSyncsLines,
     /// Lines vanish in a sink that says it took them.
     SwallowsLines,
     /// Messages of a link vanish before the node reads them.
@@ -71,6 +73,12 @@ pub enum Mutation {
     ForgetsExpiry,
     /// Nodes get no revocation lists.
     ForgetsRevocations,
+    /// Alerts vanish before who follows all nodes hears them.
+    LosesFollowedLines,
+    /// Alerts come twice to who follows all nodes.
+    RepeatsFollowedLines,
+    /// Who follows all nodes is not told what was lost, nor that no more come.
+    HidesMarksOfLoss,
     /// Every peer is said to be linked.
     SaysAllIsLinked,
     /// A partition that is said to be over goes on.

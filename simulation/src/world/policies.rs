@@ -12,7 +12,8 @@ use std::{
 };
 
 use palisade_world::{
-    LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, UnreadableFile,
+    LastGood, LastGoodError, PolicyDirectory, PolicyDirectoryError, PolicyFile, PolicyReading, SYNC_EVERY,
+    UnreadableFile,
 };
 
 use tokio::time::Instant;
@@ -34,8 +35,11 @@ pub struct DiskFaults {
     pub slow_ms: u64,
 }
 
-/// How long what was written may be nowhere but in memory: nobody syncs lines to the disk.
-pub const WRITTEN_BACK: Duration = Duration::from_secs(5);
+/// How long a slow disk takes for what it is asked at most, milliseconds.
+pub const SLOWEST_MS: u64 = 900;
+/// How long a line that was written may be nowhere but in memory: until its file is synced, which takes the disk its time; and a sync that is
+/// under way when the line is written comes first.
+pub const SYNCED_WITHIN: Duration = SYNC_EVERY.saturating_add(Duration::from_millis(2 * SLOWEST_MS));
 /// Bytes of a file of lines, after which another takes its place.
 pub const MOST_LINE_BYTES: usize = 512 << 10;
 
@@ -43,38 +47,59 @@ pub const MOST_LINE_BYTES: usize = 512 << 10;
 #[derive(Debug, Default)]
 struct LineFile {
     bytes: Vec<u8>,
-    /// How long it was after each write, and when that was: those of the last [`WRITTEN_BACK`], and the one before them.
-    lengths: VecDeque<(Instant, usize)>,
+    /// So much of it is on the disk.
+    synced: usize,
+    /// The syncs that are to come, and those that are not over.
+    syncs: VecDeque<Sync>,
+}
+
+/// As whoever writes files for production syncs them: one begins a while after the first line that none before it covers.
+#[derive(Debug)]
+struct Sync {
+    begins: Instant,
+    over: Instant,
+    /// Of how much, once it began.
+    covers: Option<usize>,
 }
 
 impl LineFile {
-    /// So much of it is on the disk for sure.
-    fn safe(&self, now: Instant) -> usize {
-        let old = self.lengths.iter().rev().find(|(at, _)| *at + WRITTEN_BACK <= now);
-        old.map_or(0, |(_, length)| *length)
+    /// Does what was to be done by now.
+    fn pass(&mut self, now: Instant) {
+        let length = self.bytes.len();
+        for sync in self.syncs.iter_mut().filter(|sync| sync.begins <= now) {
+            sync.covers.get_or_insert(length);
+        }
+        while let Some(Sync { covers: Some(covers), .. }) = self.syncs.front().filter(|sync| sync.over <= now) {
+            self.synced = self.synced.max(*covers);
+            self.syncs.pop_front();
+        }
     }
 
-    fn append(&mut self, lines: &[u8], now: Instant, ends_what_is_torn: bool) {
+    /// Lines come, and a sync of them takes so long; none: nobody syncs.
+    fn append(&mut self, lines: &[u8], now: Instant, ends_what_is_torn: bool, takes: Option<Duration>) {
+        self.pass(now);
         if ends_what_is_torn && self.bytes.last().is_some_and(|last| *last != b'\n') {
             self.bytes.push(b'\n');
         }
         self.bytes.extend_from_slice(lines);
-        self.lengths.push_back((now, self.bytes.len()));
-        while self.lengths.get(1).is_some_and(|(at, _)| *at + WRITTEN_BACK <= now) {
-            self.lengths.pop_front();
+        if let Some(takes) = takes.filter(|_| self.syncs.back().is_none_or(|sync| sync.covers.is_some())) {
+            let before = self.syncs.back().map_or(now, |sync| sync.over);
+            let begins = now.max(before) + SYNC_EVERY;
+            self.syncs.push_back(Sync { begins, over: begins + takes, covers: None });
         }
     }
 
     /// The power goes: its end is missing, or its length is on the disk and its bytes are not.
     fn tear(&mut self, random: &mut Random, now: Instant) {
-        let (safe, length) = (self.safe(now), self.bytes.len());
+        self.pass(now);
+        let (safe, length) = (self.synced, self.bytes.len());
         let at = usize::try_from(random.between(safe as u64, length as u64)).unwrap_or(safe);
         if random.percent(30) {
             self.bytes[at..].fill(0);
         } else {
             self.bytes.truncate(at);
         }
-        self.lengths = [(now - WRITTEN_BACK, self.bytes.len())].into();
+        (self.synced, self.syncs) = (self.bytes.len(), VecDeque::new());
     }
 }
 
@@ -109,7 +134,7 @@ impl State {
 }
 
 /// One number for each line, whole or not.
-fn digests(bytes: &[u8]) -> Vec<u64> {
+pub(super) fn digests(bytes: &[u8]) -> Vec<u64> {
     let digest = |line: &[u8]| {
         let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(line).as_bytes();
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
@@ -238,12 +263,14 @@ impl Disk {
     /// Appends whole lines to a file, which takes them whole; what the power's loss left of a line before them is ended first.
     pub fn append_lines(&self, file: &str, lines: &[u8], waited: bool) {
         let full = {
+            let takes = self.latency().unwrap_or_default();
             let mut state = lock(&self.state);
             let ends = state.mutation != Some(Mutation::RunsOnTornLines);
+            let takes = (state.mutation != Some(Mutation::NeverSyncsLines)).then_some(takes);
             let of = state.lines.entry(file.to_owned()).or_default();
             let is_full = of.bytes.len() + lines.len() > MOST_LINE_BYTES;
             let full = is_full.then(|| std::mem::take(of).bytes);
-            of.append(lines, Instant::now(), ends);
+            of.append(lines, Instant::now(), ends, takes);
             full
         };
         if let Some(full) = full {
@@ -269,6 +296,8 @@ impl Disk {
             } else {
                 of.bytes.truncate(at);
             }
+            of.pass(Instant::now());
+            (of.synced, of.syncs) = (of.synced.min(of.bytes.len()), VecDeque::new());
         }
     }
 

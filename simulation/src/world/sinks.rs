@@ -5,7 +5,11 @@ use std::{collections::VecDeque, io};
 use palisade_world::{AlertSink, AlertSinkError, PasswdAnswer, PasswdCandidate, PasswdOf, PasswdReader, SinkHealth};
 use serde::Deserialize;
 
-use super::{mutation::Mutation, policies::Disk};
+use super::{
+    kernel::Kernel,
+    mutation::Mutation,
+    policies::{Disk, digests},
+};
 use crate::{
     event::{Event, SECOND_NS, Said, Teller},
     random::Random,
@@ -133,7 +137,7 @@ impl AlertSink for SimSink {
             said.clear();
         }
         let taken = if self.waits { self.waiting.len() < BATCHES } else { !self.disk.is_full() };
-        self.teller.tell(&Event::Lines { said, taken });
+        self.teller.tell(&Event::Lines { said, digests: digests(whole), taken });
         if taken {
             self.waited = self.disk.is_full() || !self.waiting.is_empty();
             self.waiting.push_back(whole.to_vec());
@@ -166,18 +170,36 @@ impl AlertSink for SimSink {
     }
 }
 
-/// Names of users: root, and nobody else.
-#[derive(Default)]
+/// Names of users: root, and nobody else; of a container as long as one of the processes is there by which its root is found.
 pub struct SimPasswd {
+    kernel: Kernel,
     answers: VecDeque<PasswdAnswer>,
 }
 
+impl SimPasswd {
+    /// Of this machine.
+    #[must_use]
+    pub const fn new(kernel: Kernel) -> Self {
+        Self { kernel, answers: VecDeque::new() }
+    }
+
+    fn has_root(&self, of: PasswdOf, candidates: &[PasswdCandidate]) -> bool {
+        let PasswdOf::MountNamespace(namespace) = of else { return true };
+        let living = self.kernel.listed();
+        // A simulated process has one number for all its namespaces.
+        living.iter().any(|process| {
+            process.pid_namespace == namespace && candidates.contains(&(process.pid, process.start_ticks))
+        })
+    }
+}
+
 impl PasswdReader for SimPasswd {
-    fn ask(&mut self, of: PasswdOf, _: &[PasswdCandidate]) -> bool {
+    fn ask(&mut self, of: PasswdOf, candidates: &[PasswdCandidate]) -> bool {
         if self.answers.len() >= ANSWERS {
             return false;
         }
-        self.answers.push_back(PasswdAnswer { of, names: Some(vec![(0, "root".to_owned())]) });
+        let names = self.has_root(of, candidates).then(|| vec![(0, "root".to_owned())]);
+        self.answers.push_back(PasswdAnswer { of, names });
         true
     }
 

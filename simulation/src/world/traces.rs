@@ -1,7 +1,7 @@
 //! The directory of traces on a simulated disk.
 //!
 //! Invariant: as the real one: a trace that was ended is on the disk, whole. What was not ended when the power goes is as long as any
-//! write left it, and what is past the last sync may be zeros.
+//! write left it, and what is past the last sync may be zeros; it stays there as a part, by whose name no other begins.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,11 +22,16 @@ use crate::{
 const KEPT: usize = 8;
 /// What waits for the disk at most: as the real store has it.
 const QUEUE: usize = 16;
+/// Beside them the beginning and the end of one trace, and the beginning of the next: as the real store has it.
+const ORDERS: usize = QUEUE + 3;
 
 #[derive(Debug, Default)]
 struct TraceFile {
+    name: String,
     bytes: Vec<u8>,
     whole: bool,
+    /// It is what the power's loss left.
+    torn: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +40,14 @@ struct State {
     files: BTreeMap<u64, TraceFile>,
     begun: u64,
     random: Random,
+}
+
+impl State {
+    /// The oldest go, but for what is being written.
+    fn rotate(&mut self, open: Option<u64>) {
+        let kept: Vec<u64> = self.files.keys().copied().filter(|number| Some(*number) != open).collect();
+        kept.iter().take(kept.len().saturating_sub(KEPT)).for_each(|number| drop(self.files.remove(number)));
+    }
 }
 
 /// See the module.
@@ -57,7 +70,19 @@ impl TraceDirectory {
     /// The port, as a recorder opens it.
     #[must_use]
     pub fn store(&self) -> SimTraceStore {
-        SimTraceStore { directory: self.clone(), orders: VecDeque::new(), open: None, outcomes: VecDeque::new() }
+        SimTraceStore {
+            directory: self.clone(),
+            orders: VecDeque::new(),
+            open: None,
+            lost: false,
+            outcomes: VecDeque::new(),
+        }
+    }
+
+    /// What is in each trace that was ended, or in each that was not, the oldest first.
+    #[must_use]
+    pub fn contents(&self, whole: bool) -> Vec<Vec<u8>> {
+        lock(&self.state).files.values().filter(|file| file.whole == whole).map(|file| file.bytes.clone()).collect()
     }
 
     /// The power goes: what is found of each trace that was not ended.
@@ -75,14 +100,14 @@ impl TraceDirectory {
                 } else {
                     file.bytes.truncate(at);
                 }
+                file.torn = true;
                 (file.bytes.clone(), written)
             };
-            files.values_mut().filter(|file| !file.whole).map(tear).collect()
+            files.values_mut().filter(|file| !file.whole && !file.torn).map(tear).collect()
         };
         for (found, written) in torn {
             self.teller.tell(&Event::TraceTorn { found, written });
         }
-        lock(&self.state).files.retain(|_, file| file.whole);
     }
 }
 
@@ -99,11 +124,23 @@ pub struct SimTraceStore {
     /// In order, and when each is done.
     orders: VecDeque<(Instant, Order)>,
     open: Option<u64>,
+    /// Something of the trace that was begun last found no room: it is over, and its outcome says so.
+    lost: bool,
     outcomes: VecDeque<Result<(), TraceStoreError>>,
 }
 
 impl SimTraceStore {
     fn order(&mut self, order: Order) {
+        self.work();
+        self.lost &= !matches!(order, Order::Begin(_));
+        if self.lost {
+            return;
+        }
+        if self.orders.len() >= ORDERS {
+            self.lost = true;
+            let source = io::Error::new(io::ErrorKind::WouldBlock, "the disk has not taken what was given before");
+            return self.outcomes.push_back(Err(TraceStoreError { what: "the store of traces".to_owned(), source }));
+        }
         let after = self.orders.back().map_or_else(Instant::now, |(at, _)| *at);
         self.orders.push_back((after + self.directory.disk.delay(), order));
         self.work();
@@ -142,12 +179,14 @@ impl SimTraceStore {
         self.open = None;
         self.room(name)?;
         let mut state = lock(&self.directory.state);
+        state.rotate(None);
+        if state.files.values().any(|file| !file.whole && file.name == name) {
+            let source = io::Error::new(io::ErrorKind::AlreadyExists, "a part of a trace has that name");
+            return Err(TraceStoreError { what: name.to_owned(), source });
+        }
         state.begun += 1;
         let number = state.begun;
-        state.files.insert(number, TraceFile::default());
-        while state.files.len() > KEPT {
-            state.files.pop_first();
-        }
+        state.files.insert(number, TraceFile { name: name.to_owned(), ..TraceFile::default() });
         self.open = Some(number);
         Ok(())
     }
@@ -167,10 +206,15 @@ impl SimTraceStore {
         let Some(number) = self.open.take() else { return };
         let bytes = {
             let mut state = lock(&self.directory.state);
-            state.files.get_mut(&number).map(|file| {
+            let name = state.files.get(&number).map(|file| file.name.clone());
+            // By its name it takes the place of one that was there.
+            state.files.retain(|_, file| !file.whole || Some(&file.name) != name.as_ref());
+            let bytes = state.files.get_mut(&number).map(|file| {
                 file.whole = true;
                 file.bytes.clone()
-            })
+            });
+            state.rotate(None);
+            bytes
         };
         if let Some(bytes) = bytes {
             self.directory.teller.tell(&Event::TraceWhole(bytes));

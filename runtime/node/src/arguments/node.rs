@@ -67,7 +67,7 @@ pub struct NodeArguments {
     /// File of the token for the loopback address; made if missing.
     #[arg(long, env = "PALISADE_ADMIN_TOKEN_FILE", default_value = "/run/palisade/admin.token")]
     pub admin_token_file: PathBuf,
-    /// Append alerts to this file as JSON lines.
+    /// Append alerts to this file as JSON lines; synced each second: a loss of power takes about the last one.
     #[arg(long, env = "PALISADE_ALERT_FILE")]
     pub alert_file: Option<PathBuf>,
     /// Size in bytes past which the alert file is rotated to FILE.1.
@@ -79,7 +79,7 @@ pub struct NodeArguments {
     /// Do not print alerts to standard output.
     #[arg(long)]
     pub no_alert_stdout: bool,
-    /// Append logs (what visibility asks for) to this file as JSON lines.
+    /// Append logs (what visibility asks for) to this file as JSON lines; synced as the alert file is.
     #[arg(long, env = "PALISADE_LOG_FILE")]
     pub log_file: Option<PathBuf>,
     /// Size in bytes past which the log file is rotated to FILE.1.

@@ -6,7 +6,7 @@ use palisade_admin::{Metric, MetricKind};
 use palisade_assembly::ENFORCERS;
 use palisade_domain::Verdict;
 use palisade_kernel_abi::record::Kind;
-use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount};
+use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount, RecordingCounts, RecordingOutcome};
 use palisade_supervision::{Mail, TreeNode};
 use palisade_world::{KernelMemory, LossReason};
 
@@ -58,6 +58,22 @@ pub fn records(account: &RecordAccount) -> Vec<Metric> {
             LossReason::Folded,
         ),
         counter("records_produced", "Numbers given to records: delivered, lost, suppressed or folded.", produced),
+    ]
+}
+
+/// What the recorder counts: each outcome, so that one that never came shows as 0.
+pub fn recordings(counts: &RecordingCounts) -> Vec<Metric> {
+    let ended = |outcome: RecordingOutcome| {
+        (vec![("outcome", outcome.word().to_owned())], counts.ended.get(&outcome).copied().unwrap_or(0))
+    };
+    vec![
+        gauge("recordings_running", "Recordings that are being made.", counts.running),
+        Metric {
+            name: "recordings_ended",
+            help: "Recordings that are over: whole, or because a part had no room for anything, their reader took nothing or went away, or the store of traces did not keep them.",
+            kind: MetricKind::Counter,
+            samples: RecordingOutcome::ALL.into_iter().map(ended).collect(),
+        },
     ]
 }
 
@@ -244,6 +260,17 @@ mod tests {
     /// Actor and restarts.
     fn restarts(metrics: &[Metric]) -> Vec<(&str, u64)> {
         metrics[0].samples.iter().map(|(labels, value)| (labels[0].1.as_str(), *value)).collect()
+    }
+
+    #[test]
+    fn unit_node_metrics_tell_how_each_recording_ended_also_what_never_came() {
+        let ended = [(RecordingOutcome::Whole, 3), (RecordingOutcome::Unread, 2)].into();
+        let metrics = recordings(&RecordingCounts { running: 1, ended });
+        assert_eq!((metrics[0].name, metrics[0].samples[0].1), ("recordings_running", 1));
+        let by_outcome: Vec<(&str, u64)> =
+            metrics[1].samples.iter().map(|(labels, count)| (labels[0].1.as_str(), *count)).collect();
+        let expected = [("whole", 3), ("too_small", 0), ("unread", 2), ("reader_gone", 0), ("not_stored", 0)];
+        assert_eq!((metrics[1].name, by_outcome), ("recordings_ended", expected.to_vec()));
     }
 
     #[test]

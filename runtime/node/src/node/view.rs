@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use palisade_admin::{
     AdminView, AlertLines, Document, LineFilter, Metric, RecordingBegun, RecordingRequest, ViewError,
-    answers::{Activity, RecordCounts, WorkloadActivity},
+    answers::{Activity, RecordCounts, RecordingActivity, WorkloadActivity},
     nodes::{AllAlerts, AllLines},
 };
 use palisade_assembly::{Askers, ENFORCERS};
@@ -17,7 +17,7 @@ use palisade_domain::{Family, Slot, Workload};
 use palisade_protocol::{
     AlertCountsOf, Condition, EndRecording, InstalledPoliciesOf, LineClass, LiveProcess, NotHeld, PolicyInstalled,
     PolicySetStatusOf, ProcessesOf, Readiness, ReadinessOf, RecordAccount, RecordAccountOf, RecordTrace,
-    RecordingRefused, SlotCounts, SubscribeAlerts, WorkloadsOf,
+    RecordingCounts, RecordingCountsOf, RecordingRefused, SlotCounts, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
 use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
@@ -82,11 +82,16 @@ impl View {
 
     /// What cannot be had is named, and takes nothing else along.
     async fn activity(&self) -> Activity {
-        let (records, alerts) = tokio::join!(
+        let (records, alerts, recordings) = tokio::join!(
             self.ask.records.ask(RecordAccountOf, WITHIN),
             self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
+            self.recordings(),
         );
         let mut activity = Activity { at_ms: MachineClock.boot().0 / 1_000_000, ..Activity::default() };
+        match recordings {
+            Ok(counts) => activity.recordings = recording_counts(&counts),
+            Err(_) => activity.unanswered.push("recorder".into()),
+        }
         match records {
             Ok(account) => activity.records = record_counts(&account),
             Err(_) => activity.unanswered.push("probe".into()),
@@ -106,6 +111,14 @@ impl View {
         };
         activity.workloads = counts.by_slot.into_iter().map(row).collect();
         activity
+    }
+
+    /// What the recorder counts; nothing where there is none.
+    async fn recordings(&self) -> Result<RecordingCounts, AskError> {
+        match &self.ask.recording_counts {
+            Some(recorder) => recorder.ask(RecordingCountsOf, WITHIN).await,
+            None => Ok(RecordingCounts::default()),
+        }
     }
 
     /// The slots of the workloads that a name names.
@@ -144,6 +157,11 @@ fn record_counts(account: &RecordAccount) -> RecordCounts {
     }
     let RecordAccount { delivered, malformed, refused, missing, .. } = *account;
     RecordCounts { delivered, malformed, refused, missing, lost }
+}
+
+fn recording_counts(counts: &RecordingCounts) -> RecordingActivity {
+    let ended = counts.ended.iter().map(|(outcome, count)| (outcome.word().to_owned(), *count)).collect();
+    RecordingActivity { running: counts.running, ended }
 }
 
 fn process(process: &LiveProcess) -> Value {
@@ -248,10 +266,11 @@ impl AdminView for View {
     }
 
     async fn metrics(&self) -> Vec<Metric> {
-        let (records, alerts, status) = tokio::join!(
+        let (records, alerts, status, recordings) = tokio::join!(
             self.ask.records.ask(RecordAccountOf, WITHIN),
             self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
             self.ask.policies.ask(PolicySetStatusOf, WITHIN),
+            self.recordings(),
         );
         let mut all = Vec::new();
         let mut unanswered = Vec::new();
@@ -266,6 +285,10 @@ impl AdminView for View {
         match status {
             Ok(status) => all.extend(metrics::policies(&status)),
             Err(_) => unanswered.push("policy-keeper"),
+        }
+        match recordings {
+            Ok(counts) => all.extend(metrics::recordings(&counts)),
+            Err(_) => unanswered.push("recorder"),
         }
         match self.nodes.metrics().await {
             Ok(of_links) => all.extend(of_links),
