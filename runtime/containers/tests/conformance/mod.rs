@@ -335,20 +335,24 @@ fn host_conformance_containers_of_one_id_end_before_the_next_one_starts_and_othe
     on_both(&async |bed| {
         let mut containers = bed.connect();
         synchronized(&mut *containers).await;
-        let mut places = Vec::new();
-        for _ in 0..2 {
+        let (mut places, mut of_a, mut of_b) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tell = async |of_a: &mut Vec<_>, of_b: &mut Vec<_>, until: usize| {
+            while of_a.len() + of_b.len() < until {
+                let (what, container, _) = told(&mut *containers).await;
+                let pid = container.map(|container| container.pid);
+                if what.ends_with('a') { of_a.push((what, pid)) } else { of_b.push((what, pid)) }
+            }
+        };
+        for life in 0..2 {
             bed.run("a", false).await.expect("it runs");
             bed.run("b", false).await.expect("it runs");
             places.extend([bed.place("a"), bed.place("b")]);
+            // The ends of the first two are still untold when the next two start. Who ended before anybody looked would be told of nowhere.
+            tell(&mut of_a, &mut of_b, 2 + 4 * life).await;
             bed.end("b");
             bed.end("a");
         }
-        let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
-        while of_a.len() + of_b.len() < 8 {
-            let (what, container, _) = told(&mut *containers).await;
-            let pid = container.map(|container| container.pid);
-            if what.ends_with('a') { of_a.push((what, pid)) } else { of_b.push((what, pid)) }
-        }
+        tell(&mut of_a, &mut of_b, 8).await;
         let lives = |id: &str, first: usize| {
             let life = |at: usize| [(format!("+{id}"), Some(places[at].0)), (format!("-{id}"), None)];
             [life(first), life(first + 2)].concat()
