@@ -541,7 +541,7 @@ fn host_links_move_to_an_authority_that_is_made_anew_and_outlast_a_dead_file_sys
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         palisade_domain::UnixNanos(u64::try_from(since.as_nanos()).unwrap())
     };
-    let make = || authority::authority("links", 2, now(), &OneName).unwrap();
+    let make = || authority::authority("links", 180, now(), &OneName).unwrap();
     let ((old, old_list), (new, new_list)) = (make(), make());
     // As whoever rolls files out does: each is replaced whole.
     let write = |name: &str, text: &str| {
@@ -549,7 +549,7 @@ fn host_links_move_to_an_authority_that_is_made_anew_and_outlast_a_dead_file_sys
         fs::rename(folder.join("beside"), folder.join(name)).unwrap();
     };
     let issue = |by: &Issued, name: &str| {
-        let issued = authority::issue(by, &name.parse().unwrap(), 1, now(), &OneName).unwrap();
+        let issued = authority::issue(by, &name.parse().unwrap(), 90, now(), &OneName).unwrap();
         write(&format!("{name}.key"), &issued.key);
         write(&format!("{name}.pem"), &issued.certificate);
         issued

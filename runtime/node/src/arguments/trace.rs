@@ -48,7 +48,7 @@ pub struct RecordArguments {
 /// `palisade trace`.
 #[derive(Debug, Subcommand)]
 pub enum TraceCommand {
-    /// Say what a trace holds, and what of it is missing or damaged; exit status 1 if anything is.
+    /// Say what a trace holds, what was lost before it came in, and what of the file is missing or damaged; exit status 1 if anything of the file is.
     Info {
         /// The trace; `-`: standard input.
         trace: PathBuf,

@@ -1,7 +1,8 @@
 //! What would keep this node from linking to others: its files, its certificate and key, the lists, the port, and each peer.
 //!
 //! Where a node runs, it says itself how its links are; where none does, its peers are dialled here with its certificate, for as long as a
-//! handshake takes. Never both: two that show one certificate take each other's links.
+//! handshake takes. Never both: two that show one certificate take each other's links. And where the node waits for a file that does not
+//! answer, nobody waits beside it: the kernel lets a second one that opens it not even be killed.
 
 use std::{collections::BTreeMap, io, net::UdpSocket, sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use palisade_link::{
 };
 use palisade_supervision::Here;
 use palisade_world::{Clock as _, Link as _, LinkState};
+use serde_json::Value;
 
 use super::{Check, Health};
 use crate::{arguments::LinkArguments, clock::MachineClock};
@@ -20,11 +22,19 @@ use crate::{arguments::LinkArguments, clock::MachineClock};
 const WITHIN: Duration = Duration::from_secs(6);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Nothing, where no links are asked for.
-pub async fn checks(arguments: &LinkArguments, node_answers: bool) -> Vec<Check> {
+/// What a node says of a file that hangs ([`palisade_link::CredentialsError`]).
+const HANGS: &str = "its file system does not answer";
+
+/// Nothing, where no links are asked for. `node`: how the node says that it is, where one runs.
+pub async fn checks(arguments: &LinkArguments, node: Option<&Value>) -> Vec<Check> {
     let Ok(peers) = arguments.peers() else { return Vec::new() };
     if arguments.link_listen.is_none() && peers.is_empty() {
         return Vec::new();
+    }
+    let said = node.and_then(|node| node["conditions"]["links"]["reason"].as_str());
+    if let Some(said) = said.filter(|said| said.contains(HANGS)) {
+        let advice = "bring the file system back, or put the file elsewhere and restart the node";
+        return vec![Check::of("links", Health::Bad, said.to_owned(), advice)];
     }
     let files = arguments.files();
     let credentials = match files.read_in_time(MachineClock.unix()) {
@@ -36,7 +46,7 @@ pub async fn checks(arguments: &LinkArguments, node_answers: bool) -> Vec<Check>
     };
     let mut checks = of_credentials(&credentials);
     let sound = checks.iter().all(|check| check.health != Health::Bad);
-    if !node_answers {
+    if node.is_none() {
         checks.extend(arguments.link_listen.and_then(|address| port(address).err()));
         if sound && !peers.is_empty() {
             checks.extend(of_peers(files, peers.into_iter().collect()).await);
@@ -132,6 +142,7 @@ fn unreachable_peer(name: &str, why: &str) -> Check {
 mod tests {
     use std::path::Path;
 
+    use palisade_domain::UnixNanos;
     use palisade_link::authority::{self, Issued};
 
     use super::*;
@@ -162,7 +173,7 @@ mod tests {
     }
 
     async fn found(arguments: &LinkArguments) -> Vec<(Health, String)> {
-        checks(arguments, false).await.into_iter().map(|check| (check.health, check.found)).collect()
+        checks(arguments, None).await.into_iter().map(|check| (check.health, check.found)).collect()
     }
 
     #[tokio::test]
@@ -171,7 +182,7 @@ mod tests {
         let (directory, own) = (root.path(), office(root.path()));
         ["a", "b"].iter().for_each(|name| issue(directory, &own, name));
         let none = LinkArguments { link_listen: None, ..arguments(directory, "a", &[]) };
-        assert!(checks(&none, false).await.is_empty(), "no links are asked for");
+        assert!(checks(&none, None).await.is_empty(), "no links are asked for");
         let good = found(&arguments(directory, "a", &[])).await;
         assert!(matches!(good.as_slice(), [(Health::Good, said)] if said.contains("of a belong together")), "{good:?}");
         let missing = LinkArguments { link_ca: directory.join("none.pem"), ..arguments(directory, "a", &[]) };
@@ -190,9 +201,24 @@ mod tests {
         assert!(foreign.advice.contains("`ip address`") && foreign.advice.contains("0.0.0.0:7443"), "{foreign:?}");
         assert!(!foreign.advice.contains("ss -lunp"), "nobody has it: {foreign:?}");
         assert!(
-            checks(&arguments(directory, "a", &[("b", address)]), true).await.len() == 1,
+            checks(&arguments(directory, "a", &[("b", address)]), Some(&Value::Null)).await.len() == 1,
             "the node says that itself"
         );
+    }
+
+    #[tokio::test]
+    async fn unit_doctor_opens_no_file_that_the_node_already_waits_for() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let why = palisade_link::CredentialsError::Hangs {
+            path: root.path().join("a.key"),
+            within: WITHIN,
+            since: UnixNanos(0),
+        };
+        let said = why.to_string();
+        let node = serde_json::json!({ "conditions": { "links": { "state": "degraded", "reason": said } } });
+        // None of its files is there: it would say so, had it looked.
+        let checks = checks(&arguments(root.path(), "a", &[]), Some(&node)).await;
+        assert!(checks.len() == 1 && checks[0].health == Health::Bad && checks[0].found == said, "{checks:?}");
     }
 
     #[tokio::test]

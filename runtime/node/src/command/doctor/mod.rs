@@ -62,7 +62,7 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     checks.push(policies(&arguments.policy_dir));
     let (answer, of_links) = super::block_on_local(async {
         let answer = admin_client::document(&arguments.admin_socket, "/readyz").await;
-        let of_links = links::checks(&arguments.links, answer.is_ok()).await;
+        let of_links = links::checks(&arguments.links, answer.as_ref().ok()).await;
         (answer, of_links)
     })?;
     checks.extend(of_links);
