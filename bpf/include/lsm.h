@@ -38,10 +38,31 @@ static __always_inline __u32 pal_owner_modifier(struct inode *inode)
 	return inode->i_uid.val == bpf_get_current_task_btf()->cred->fsuid.val ? PAL_MODIFIER_OWNER : 0;
 }
 
+/*
+ * Is the program's first argument there? The verifier takes it for granted and would drop a comparison, so that the question is
+ * asked of the argument's memory.
+ */
+static __always_inline bool pal_has_first_argument(unsigned long long *ctx)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), ctx);
+	return address;
+}
+
 static __always_inline void pal_act_on(struct pal_act *act, struct file *file)
 {
 	act->object.mount = file->f_path.mnt;
 	act->object.dentry = file->f_path.dentry;
+}
+
+/*
+ * Opens on behalf of execve are the process family's matter, and a stacked file system's second open was judged when the
+ * upper file was opened.
+ */
+static __always_inline bool pal_is_inner_open(struct file *file)
+{
+	return file->f_mode & PAL_FMODE_NOACCOUNT || file->f_flags & PAL_FMODE_EXEC;
 }
 
 /* Judges protections whose conditions are met; the verdict is in `verdict`. */
