@@ -6,13 +6,40 @@
  * The act is a write to the mount point, by its name as the workload saw it at its start: what is mounted over, moved, taken away, or
  * pivoted to. Mounts are made by fsmount(2) and open_tree(2) in no place: they are judged when move_mount(2) puts them into one.
  *
+ * A mount that was made since has no name in the workload's table, but what it covers has: a root is named by that.
+ *
  * Gaps (matrix/families.rs says the same): mount_setattr(2) has no hook; mounts that propagate from elsewhere are nobody's act; a
  * mount over a directory above a named file is judged by that directory's name. What is opened through it then crosses a mount that
  * the workload did not have at its start, and takes the fail mode.
  */
+#define PAL_OBJECT_BY_ADDRESS
 #include "report_change.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+#define PAL_COVERS_MAX 4 /* mounts upon each other */
+
+/* What the mount covers, where the dentry is its root. */
+static __always_inline bool pal_uncover(struct pal_place *place)
+{
+	__u64 mount = place->vfsmount - bpf_core_field_offset(struct mount, mnt);
+	__u64 parent = (__u64)BPF_CORE_READ((struct mount *)mount, mnt_parent);
+
+	if ((__u64)BPF_CORE_READ((struct mount *)mount, mnt.mnt_root) != place->dentry || parent == mount)
+		return false;
+	place->dentry = (__u64)BPF_CORE_READ((struct mount *)mount, mnt_mountpoint);
+	place->vfsmount = parent + bpf_core_field_offset(struct mount, mnt);
+	return true;
+}
+
+static __noinline pal_judgement pal_judge_place(struct pal_subject *subject, __u64 vfsmount, __u64 dentry)
+{
+	struct pal_place place = { .vfsmount = vfsmount, .dentry = dentry };
+
+	for (__u32 i = 0; i < PAL_COVERS_MAX && pal_uncover(&place); i++)
+		;
+	return pal_judge_name(subject, place.vfsmount, place.dentry, pal_owner_of(place.dentry));
+}
 
 /* A mount before it is made. Addresses; 0: there is none. */
 struct pal_mounting {
@@ -87,7 +114,7 @@ int BPF_PROG(judge_mount, const char *source, const struct path *path, const cha
 
 	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	judgement = pal_judge_name(&subject, path->mnt, path->dentry, pal_owner_of(path->dentry));
+	judgement = pal_judge_place(&subject, (__u64)path->mnt, (__u64)path->dentry);
 	if (!pal_permits(judgement))
 		pal_tell_mount(ctx, &subject, judgement);
 	return pal_answer(judgement);
@@ -126,9 +153,9 @@ int BPF_PROG(judge_move_mount, const struct path *from, const struct path *to, i
 
 	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	judgement = pal_judge_name(&subject, to->mnt, to->dentry, pal_owner_of(to->dentry));
+	judgement = pal_judge_place(&subject, (__u64)to->mnt, (__u64)to->dentry);
 	if (!pal_blocks(judgement)) {
-		other = pal_judge_name(&subject, from->mnt, from->dentry, pal_owner_of(from->dentry));
+		other = pal_judge_place(&subject, (__u64)from->mnt, (__u64)from->dentry);
 		if (pal_judgement_fail_reason(other) == PAL_FAIL_NONE)
 			judgement = pal_stricter(judgement, other);
 	}
@@ -145,10 +172,10 @@ int BPF_PROG(judge_pivot_root, const struct path *old_goes, const struct path *f
 
 	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	judgement = pal_judge_name(&subject, old_goes->mnt, old_goes->dentry, pal_owner_of(old_goes->dentry));
+	judgement = pal_judge_place(&subject, (__u64)old_goes->mnt, (__u64)old_goes->dentry);
 	if (!pal_blocks(judgement))
 		judgement = pal_stricter(judgement,
-					 pal_judge_name(&subject, fresh->mnt, fresh->dentry, pal_owner_of(fresh->dentry)));
+					 pal_judge_place(&subject, (__u64)fresh->mnt, (__u64)fresh->dentry));
 	if (!pal_permits(judgement))
 		pal_tell_two(ctx, &subject, PAL_MOUNT_PIVOT_ROOT, judgement);
 	return pal_answer(judgement);
@@ -168,7 +195,6 @@ static __noinline int pal_tell_umount(unsigned long long *ctx, struct pal_subjec
 	return 0;
 }
 
-/* A mount's root is named by what it covers. */
 SEC("lsm/sb_umount")
 int BPF_PROG(judge_umount, struct vfsmount *mount, int flags, int earlier)
 {
@@ -177,7 +203,7 @@ int BPF_PROG(judge_umount, struct vfsmount *mount, int flags, int earlier)
 
 	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
-	judgement = pal_judge_name(&subject, mount, mount->mnt_root, pal_owner_of(mount->mnt_root));
+	judgement = pal_judge_place(&subject, (__u64)mount, (__u64)mount->mnt_root);
 	if (!pal_permits(judgement))
 		pal_tell_umount(ctx, &subject, judgement);
 	return pal_answer(judgement);

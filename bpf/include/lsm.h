@@ -50,10 +50,36 @@ static __always_inline bool pal_has_first_argument(unsigned long long *ctx)
 	return address;
 }
 
+#ifdef PAL_OBJECT_BY_ADDRESS
+typedef __u64 pal_mount_reference;
+typedef __u64 pal_dentry_reference;
+#define PAL_OBJECT_MOUNT vfsmount
+#else
+typedef struct vfsmount *pal_mount_reference;
+typedef struct dentry *pal_dentry_reference;
+#define PAL_OBJECT_MOUNT mount
+#endif
+
+/*
+ * The path by which the workload knows a mapping's file. Of a stacked file system's file a mapping holds the layer's, which until 6.7
+ * has the path that was asked for, too.
+ */
+static __always_inline void pal_place_of_mapped(struct file *file, struct pal_place *place)
+{
+	__u64 address = (__u64)file;
+
+	place->vfsmount = (__u64)file->f_path.mnt;
+	place->dentry = (__u64)file->f_path.dentry;
+	if (!(file->f_mode & PAL_FMODE_BACKING) || !bpf_core_field_exists(struct backing_file, user_path))
+		return;
+	place->vfsmount = (__u64)BPF_CORE_READ((struct backing_file *)address, user_path.mnt);
+	place->dentry = (__u64)BPF_CORE_READ((struct backing_file *)address, user_path.dentry);
+}
+
 static __always_inline void pal_act_on(struct pal_act *act, struct file *file)
 {
-	act->object.mount = file->f_path.mnt;
-	act->object.dentry = file->f_path.dentry;
+	act->object.PAL_OBJECT_MOUNT = (pal_mount_reference)file->f_path.mnt;
+	act->object.dentry = (pal_dentry_reference)file->f_path.dentry;
 }
 
 /*

@@ -38,9 +38,9 @@ static __always_inline pal_judgement pal_stricter(pal_judgement one, pal_judgeme
  * What is made will be its maker's. Read by addresses: the verifier of 6.12 takes every dentry for one that has an inode, drops the
  * question, and would load from 0.
  */
-static __always_inline __u32 pal_owner_of(struct dentry *dentry)
+static __always_inline __u32 pal_owner_of(pal_dentry_reference dentry)
 {
-	__u64 inode = (__u64)BPF_CORE_READ(dentry, d_inode);
+	__u64 inode = (__u64)BPF_CORE_READ((struct dentry *)dentry, d_inode);
 
 	if (!inode)
 		return PAL_MODIFIER_OWNER;
@@ -48,14 +48,14 @@ static __always_inline __u32 pal_owner_of(struct dentry *dentry)
 }
 
 /* `modifiers` beside that it writes, and the terminal. */
-static __noinline pal_judgement pal_judge_name(struct pal_subject *subject, struct vfsmount *mount, struct dentry *dentry,
+static __noinline pal_judgement pal_judge_name(struct pal_subject *subject, pal_mount_reference mount, pal_dentry_reference dentry,
 					       __u32 modifiers)
 {
 	pal_judgement judgement;
 	struct pal_act act;
 
 	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
-	act.object.mount = mount;
+	act.object.PAL_OBJECT_MOUNT = mount;
 	act.object.dentry = dentry;
 	act.modifiers = modifiers | PAL_MODIFIER_WRITE | pal_terminal_modifier();
 	pal_judge_file(&act);

@@ -33,6 +33,11 @@ object!(
     "lsm_file"
 );
 object!(
+    /// Code that is mapped from files, on LSM hooks (`lsm_code.bpf.c`).
+    LSM_CODE,
+    "lsm_code"
+);
+object!(
     /// Changes of names and inodes on LSM hooks (`lsm_change.bpf.c`).
     LSM_CHANGE,
     "lsm_change"

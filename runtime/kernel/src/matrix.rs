@@ -252,7 +252,7 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
 fn without_hooks(matrix: &mut KernelMatrix, refused: &[Refusal]) {
     for object in &objects::LSM {
         let (family, alone) = match object.name {
-            "lsm_process" => (Family::Process, "judge_exec"),
+            "lsm_process" | "lsm_code" => (Family::Process, "judge_exec"),
             "lsm_file" | "lsm_change" | "lsm_mount" => (Family::File, "judge_open"),
             _ => continue,
         };

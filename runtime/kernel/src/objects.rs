@@ -95,9 +95,10 @@ pub struct ObjectSpec {
     pub programs: &'static [ProgramSpec],
 }
 
-/// The decisions on LSM hooks: `lsm_*.bpf.c`, one for each family of rules, and of the file family's one for each kind of act.
-pub static LSM: [ObjectSpec; 7] = [
+/// The decisions on LSM hooks: `lsm_*.bpf.c`, one for each family of rules and kind of act.
+pub static LSM: [ObjectSpec; 8] = [
     ObjectSpec { name: "lsm_process", bytes: palisade_bpf::LSM_PROCESS, programs: LSM_PROCESS },
+    ObjectSpec { name: "lsm_code", bytes: palisade_bpf::LSM_CODE, programs: LSM_CODE },
     ObjectSpec { name: "lsm_file", bytes: palisade_bpf::LSM_FILE, programs: LSM_FILE },
     ObjectSpec { name: "lsm_change", bytes: palisade_bpf::LSM_CHANGE, programs: LSM_CHANGE },
     ObjectSpec { name: "lsm_mount", bytes: palisade_bpf::LSM_MOUNT, programs: LSM_MOUNT },
@@ -109,8 +110,9 @@ pub static LSM: [ObjectSpec; 7] = [
 /// Attached only while some policy needs them ([`crate::writes`]).
 pub static WRITES: ObjectSpec = ObjectSpec { name: "lsm_write", bytes: palisade_bpf::LSM_WRITE, programs: LSM_WRITE };
 
-const LSM_PROCESS: &[ProgramSpec] = &[
-    lsm("judge_exec", "bprm_check_security", "execution falls to the next tier"),
+const LSM_PROCESS: &[ProgramSpec] = &[lsm("judge_exec", "bprm_check_security", "execution falls to the next tier")];
+
+const LSM_CODE: &[ProgramSpec] = &[
     lsm("judge_map", "mmap_file", "code that another program loads is not judged"),
     lsm("judge_protection", "file_mprotect", "code that is mapped first and made executable later is not judged"),
 ];

@@ -23,7 +23,7 @@ const CALLER: &str = "/bin/mapper";
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const EACCES: i32 = 13;
 /// Bytes that a file has afterwards.
-const CUT: i64 = 7;
+const CUT: i64 = 3;
 const MODE: u32 = 0o631;
 /// Said and waited for by acts that begin before a policy and end under it.
 pub const READY: &str = "/tmp/ready";
@@ -192,14 +192,14 @@ fn later(path: &Path, act: impl FnOnce(File) -> Outcome) -> Outcome {
     IMPOSSIBLE
 }
 
-/// The loader says what the kernel said.
+/// The loader says what it could not do, and not why: a mapping of the program that is refused stands for the denial.
 fn load(program: &Path) -> io::Result<Outcome> {
     let marker = PathBuf::from(format!("/tmp/marker-{}", std::process::id()));
     let output = Command::new(LOADER).arg(program).arg(MARK).arg(&marker).stdin(Stdio::null()).output()?;
     let effect = marker.exists();
     // Absent where the program did not run.
     fs::remove_file(&marker).ok();
-    let refused = String::from_utf8_lossy(&output.stderr).contains("Permission denied");
+    let refused = String::from_utf8_lossy(&output.stderr).contains("failed to map segment");
     let errno = if output.status.success() {
         0
     } else if refused {
