@@ -90,9 +90,10 @@ fn set_attribute(path: &CString) -> Result<(), i32> {
 }
 
 fn twice(call: libc::c_long, from: Option<i32>, one: &CString, other: &CString) -> Result<(), i32> {
-    // SAFETY: strings end with NUL; the calls take nothing else.
     let done = match from {
+        // SAFETY: strings end with NUL; the call takes nothing else.
         Some(from) => unsafe { libc::syscall(call, from, one.as_ptr(), from, other.as_ptr(), 0) },
+        // SAFETY: as above.
         None => unsafe { libc::syscall(call, one.as_ptr(), other.as_ptr()) },
     };
     if done == 0 { Ok(()) } else { Err(last()) }

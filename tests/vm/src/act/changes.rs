@@ -138,7 +138,10 @@ impl Change {
                 let made = mount(Some(path), to, none, MsFlags::MS_BIND, none).map_err(io::Error::from);
                 outcome(made, is_mounted(to))
             }
-            Self::MoveMount => Outcome { effect: is_mounted(to), ..called(&["move-mount".as_ref(), path, to], None) },
+            Self::MoveMount => {
+                let Outcome { errno, .. } = called(&["move-mount".as_ref(), path, to], None);
+                Outcome { errno, effect: is_mounted(to) }
+            }
             Self::PivotRoot => called(&["pivot-root".as_ref(), path, to], None),
             Self::WriteLater => later(path, |mut file| {
                 let written = file.write_all(b"!");
