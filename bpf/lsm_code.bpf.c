@@ -66,7 +66,7 @@ int BPF_PROG(judge_map, struct file *file, unsigned long asked, unsigned long pr
 	struct pal_subject subject;
 
 	if (earlier || !(protection & PAL_PROT_EXEC) || flags & PAL_MAP_ANONYMOUS || pal_is_idle(PAL_FAMILY_PROCESS) ||
-	    !pal_has_first_argument(ctx) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
+	    !file || !pal_has_first_argument(ctx) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
 		return earlier;
 	return pal_map_code(&subject, file, PAL_CALL_MMAP);
 }

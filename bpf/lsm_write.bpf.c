@@ -73,7 +73,7 @@ int BPF_PROG(judge_map_write, struct file *file, unsigned long asked, unsigned l
 
 	if (earlier || !(protection & PAL_PROT_WRITE) || flags & PAL_MAP_ANONYMOUS || (flags & PAL_MAP_TYPE) == PAL_MAP_PRIVATE)
 		return earlier;
-	if (!pal_has_first_argument(ctx) || file->f_mode & PAL_FMODE_NOACCOUNT || !pal_holds_bytes(file) || !pal_writes_are_judged(&subject))
+	if (!file || !pal_has_first_argument(ctx) || file->f_mode & PAL_FMODE_NOACCOUNT || !pal_holds_bytes(file) || !pal_writes_are_judged(&subject))
 		return 0;
 	return pal_judge_write(&subject, file, PAL_FILE_MAP_WRITE);
 }

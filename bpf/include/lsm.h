@@ -39,8 +39,8 @@ static __always_inline __u32 pal_owner_modifier(struct inode *inode)
 }
 
 /*
- * Is the program's first argument there? The verifier takes it for granted and would drop a comparison, so that the question is
- * asked of the argument's memory.
+ * Is the program's first argument there? Verifiers that take it for granted drop a comparison, so that the question is asked of the
+ * argument's memory, too; newer ones, which know that it may be absent, want the comparison.
  */
 static __always_inline bool pal_has_first_argument(unsigned long long *ctx)
 {
