@@ -23,9 +23,49 @@ object!(
     "identity"
 );
 object!(
-    /// The decisions on LSM hooks (`lsm.bpf.c`).
-    LSM,
-    "lsm"
+    /// Executables on LSM hooks (`lsm_process.bpf.c`).
+    LSM_PROCESS,
+    "lsm_process"
+);
+object!(
+    /// Opens, and the making of files, on LSM hooks (`lsm_file.bpf.c`).
+    LSM_FILE,
+    "lsm_file"
+);
+object!(
+    /// Code that is mapped from files, on LSM hooks (`lsm_code.bpf.c`).
+    LSM_CODE,
+    "lsm_code"
+);
+object!(
+    /// Changes of names and inodes on LSM hooks (`lsm_change.bpf.c`).
+    LSM_CHANGE,
+    "lsm_change"
+);
+object!(
+    /// Mounts on LSM hooks (`lsm_mount.bpf.c`).
+    LSM_MOUNT,
+    "lsm_mount"
+);
+object!(
+    /// Writes that no open was judged for, on LSM hooks (`lsm_write.bpf.c`).
+    LSM_WRITE,
+    "lsm_write"
+);
+object!(
+    /// Sockets and destinations on LSM hooks (`lsm_network.bpf.c`).
+    LSM_NETWORK,
+    "lsm_network"
+);
+object!(
+    /// Tracing and the use of capabilities on LSM hooks (`lsm_task.bpf.c`).
+    LSM_TASK,
+    "lsm_task"
+);
+object!(
+    /// Protections by name on LSM hooks (`lsm_preset.bpf.c`).
+    LSM_PRESET,
+    "lsm_preset"
 );
 object!(
     /// Learns mount tables (`learn.bpf.c`).

@@ -27,6 +27,7 @@ pub mod records;
 mod slots;
 mod sys;
 mod syscalls;
+mod writes;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};

@@ -10,7 +10,7 @@ use crate::{
     cgroups::Cgroups,
     layout::{self, Counter, PolicyNumber},
     mount_table::{LearnError, Learnt, MountTable},
-    objects::{self, Constant, LoadedObject, MapSizes, ObjectError, PinRoot, Refusal},
+    objects::{self, Constant, LoadedObject, MapSizes, ObjectError, ObjectSpec, PinRoot, Refusal},
     observation::ObservationMap,
     policy_pool::{PolicyPool, SharedPool},
     slots::SlotTable,
@@ -88,7 +88,7 @@ impl Programs {
             Err(error) => refused.extend(objects::refuse_all(objects::ARGUMENTS, &error)),
         }
         // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
-        objects.push(load_lsm(&btf, &pins, &constants, matrix)?);
+        objects.extend(load_lsm(&btf, &pins, &constants, matrix)?);
         pins.remove_other_links(&attached(&objects))?;
         let (mount_table, refusal) = MountTable::open(&btf, &pins)?;
         refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
@@ -211,25 +211,28 @@ fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
     SlotTable::open(&slots, observation).map_err(|source| ObjectError::Pins { path: slots, source })
 }
 
-/// Loads the LSM object. Where a denial takes no effect its programs are not attached: they would never run.
+/// Loads the LSM objects. Where a denial takes no effect their programs are not attached: they would never run.
 fn load_lsm(
     btf: &Btf,
     pins: &PinRoot,
     constants: &[Constant],
     matrix: &KernelMatrix,
-) -> Result<LoadedObject, ObjectError> {
+) -> Result<Vec<LoadedObject>, ObjectError> {
     let missing = match matrix.capabilities.get(&Capability::BpfLsm) {
         Some(CapabilityState::Available) => None,
         Some(CapabilityState::Missing(reason)) => Some(reason.clone()),
         None => Some("it was not tried".to_owned()),
     };
-    match missing {
-        None => objects::load_and_attach("lsm", palisade_bpf::LSM, objects::LSM, btf, pins, constants),
-        Some(reason) => {
-            let object = objects::load("lsm", palisade_bpf::LSM, btf, pins, constants)?;
-            Ok(LoadedObject { object, attached: Vec::new(), refused: objects::refuse_all(objects::LSM, &reason) })
-        }
-    }
+    let Some(reason) = missing else {
+        let attach =
+            |spec: &ObjectSpec| objects::load_and_attach(spec.name, spec.bytes, spec.programs, btf, pins, constants);
+        return objects::LSM.iter().map(attach).collect();
+    };
+    // One of them makes the maps, and the others would make no more.
+    let [first, ..] = &objects::LSM;
+    let object = objects::load(first.name, first.bytes, btf, pins, constants)?;
+    let refused = objects::LSM.iter().flat_map(|spec| objects::refuse_all(spec.programs, &reason)).collect();
+    Ok(vec![LoadedObject { object, attached: Vec::new(), refused }])
 }
 
 /// What the programs must know of this machine before they are loaded.
@@ -239,8 +242,13 @@ pub(crate) fn constants(matrix: &KernelMatrix) -> Vec<Constant> {
     vec![
         Constant::Word("pal_cgroup_reports", u32::from(cgroup_reports)),
         Constant::Word("pal_host_mnt_ns", host_mount_namespace()),
-        Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0)),
+        rename_lock(),
     ]
+}
+
+/// By which a climb knows that no name changed meanwhile.
+pub(crate) fn rename_lock() -> Constant {
+    Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0))
 }
 
 /// Inode number (32 bits in the kernel) of the host's mount namespace: that of process 1 or, where its links may not be read,

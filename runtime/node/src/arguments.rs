@@ -293,7 +293,7 @@ pub struct ExplainArguments {
     /// By this executable (of an exec: the one that calls it).
     #[arg(long, value_name = "PATH", requires = "act of an executable")]
     pub source: Option<String>,
-    /// For writing.
+    /// For writing: as what changes the file or its name is judged, too.
     #[arg(long, requires = "opening")]
     pub write: bool,
     /// By this user.

@@ -61,7 +61,7 @@ pub struct OpenAct {
     pub path: String,
     /// The acting executable, where it is known.
     pub source: Option<String>,
-    /// For writing.
+    /// For writing, or a change of the file or its name: unlink, rename, chmod, a mount over it.
     pub write: bool,
     /// Who acts.
     pub uid: u32,
