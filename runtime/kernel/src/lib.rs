@@ -13,6 +13,7 @@ pub mod cgroup;
 mod cgroups;
 mod claim;
 pub mod fanotify;
+mod kernel_types;
 pub mod kill;
 pub mod layout;
 pub mod matrix;
@@ -30,5 +31,6 @@ mod syscalls;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};
+pub use kernel_types::KernelTypes;
 pub use objects::unload;
 pub use sys::ToldToStop;

@@ -11,12 +11,13 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     programs::{Program, ProgramError, ProgramInfo, links::FdLink},
 };
 
+pub use crate::kernel_types::Constant;
 use crate::{
-    apparmor,
+    KernelTypes, apparmor,
     sys::{MapFd, MapShape},
 };
 
@@ -205,15 +206,6 @@ pub(crate) fn refuse_all(programs: &'static [ProgramSpec], reason: &dyn fmt::Dis
     programs.iter().map(refuse).collect()
 }
 
-/// A value for a constant of the program, set before it is loaded.
-#[derive(Debug, Clone, Copy)]
-pub enum Constant {
-    /// 32 bits.
-    Word(&'static str, u32),
-    /// 64 bits.
-    Long(&'static str, u64),
-}
-
 /// A loaded object with the programs that this kernel took.
 #[derive(Debug)]
 pub struct LoadedObject {
@@ -298,19 +290,12 @@ impl PinRoot {
 pub fn load(
     name: &'static str,
     bytes: &[u8],
-    btf: &Btf,
+    btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
 ) -> Result<Ebpf, ObjectError> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pins.path());
-    for constant in constants {
-        match constant {
-            Constant::Word(name, value) => loader.override_global(name, value, false),
-            Constant::Long(name, value) => loader.override_global(name, value, false),
-        };
-    }
-    loader.load(bytes).map_err(|error| ObjectError::Refused { object: name, reason: chain(&error) })
+    btf.load(bytes, Some(pins.path()), constants)
+        .map_err(|error| ObjectError::Refused { object: name, reason: chain(&error) })
 }
 
 /// Loads an object and attaches its programs, links pinned. What the kernel refuses is in the result.
@@ -321,7 +306,7 @@ pub fn load_and_attach(
     name: &'static str,
     bytes: &[u8],
     programs: &'static [ProgramSpec],
-    btf: &Btf,
+    btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
 ) -> Result<LoadedObject, ObjectError> {
@@ -380,7 +365,7 @@ pub type Verified = (&'static str, Result<u32, String>);
 pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
     let pins = PinRoot::create(root)?;
     let refused = |error: &dyn std::error::Error| ObjectError::Refused { object: "lsm", reason: chain(error) };
-    let btf = Btf::from_sys_fs().map_err(|error| refused(&error))?;
+    let btf = KernelTypes::shared().map_err(|error| refused(&error))?;
     let mut counts = Vec::new();
     for (name, bytes, specs) in [("lsm", palisade_bpf::LSM, LSM), ("arguments", palisade_bpf::ARGUMENTS, ARGUMENTS)] {
         let mut object = load(name, bytes, &btf, &pins, &[])?;

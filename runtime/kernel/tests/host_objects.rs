@@ -177,7 +177,7 @@ const OTHERS_BUDGET: u32 = 350_000;
 #[test]
 fn host_verifier_takes_every_program_within_its_budget() {
     let Some(pins) = pin_root() else { return };
-    let btf = aya::Btf::from_sys_fs().expect("BTF");
+    let btf = palisade_kernel::KernelTypes::shared().expect("BTF");
     let root = PinRoot::create(&pins.0).unwrap();
     let mut identity = objects::load("identity", palisade_bpf::IDENTITY, &btf, &root, &[]).unwrap();
     let mut learn = objects::load("learn", palisade_bpf::LEARN, &btf, &root, &[]).unwrap();
@@ -258,7 +258,7 @@ fn verified(object: &aya::Ebpf, name: &str) -> u32 {
 #[test]
 fn host_a_refused_program_is_told_with_the_verifiers_last_lines() {
     let Some(pins) = pin_root() else { return };
-    let btf = aya::Btf::from_sys_fs().expect("BTF");
+    let btf = palisade_kernel::KernelTypes::shared().expect("BTF");
     let root = PinRoot::create(&pins.0).unwrap();
     let mut object = objects::load("identity", palisade_bpf::IDENTITY, &btf, &root, &[]).unwrap();
     let wrong = ProgramSpec {
