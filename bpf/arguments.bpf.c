@@ -6,7 +6,7 @@
  * out and before anything of it runs. The caller's memory, which its other threads may write, plays no part. A program that is
  * killed so has done nothing; what had happened is that the old image is gone.
  *
- * Whose rule it is, is decided while the old image lives: by lsm.bpf.c where that is in force, otherwise here, at
+ * Whose rule it is, is decided while the old image lives: by lsm_process.bpf.c where that is in force, otherwise here, at
  * sched_prepare_exec (Linux 6.10). On older kernels without BPF LSM it is decided together with the arguments; then a rule's
  * source is what the task was last known by, or nobody.
  *
@@ -27,7 +27,7 @@ char _license[] SEC("license") = "GPL";
 
 /* Nobody has decided before the new image is there. Set before loading. */
 const volatile __u32 pal_decides_late = 0;
-/* Set before loading, like in lsm.bpf.c. */
+/* Set before loading, like in lsm_process.bpf.c. */
 const volatile __u32 pal_host_mnt_ns = 0;
 
 #define PAL_SIGKILL 9

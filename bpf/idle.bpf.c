@@ -13,7 +13,7 @@ int BPF_PROG(observe_call, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* In the place of judge_open. Minimum kernel as for lsm.bpf.c. */
+/* In the place of judge_open. Minimum kernel as for lsm.h. */
 SEC("lsm/file_open")
 int BPF_PROG(idle_open, struct file *file, int earlier)
 {

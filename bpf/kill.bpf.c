@@ -47,7 +47,7 @@ char _license[] SEC("license") = "GPL";
 const volatile __u32 pal_kill_families = 0;
 /* Opens and execs are judged by fanotify: what is left of opens is what depends on writing. Set before loading. */
 const volatile __u32 pal_fanotify_judges = 0;
-/* Set before loading, like in lsm.bpf.c. */
+/* Set before loading, like in lsm_process.bpf.c. */
 const volatile __u32 pal_host_mnt_ns = 0;
 
 #define PAL_SIGKILL 9
@@ -494,7 +494,7 @@ static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 ca
 	return 0;
 }
 
-/* Of the task itself and by its own credentials, like in lsm.bpf.c. What AppArmor denies comes after this, and is told by it. */
+/* Of the task itself and by its own credentials, like in lsm_task.bpf.c. What AppArmor denies comes after this, and is told by it. */
 SEC("tp_btf/cap_capable")
 int BPF_PROG(audit_capability, const struct cred *credentials, struct user_namespace *target,
 	     const struct user_namespace *owner, int capability, int result)

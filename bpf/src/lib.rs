@@ -23,9 +23,29 @@ object!(
     "identity"
 );
 object!(
-    /// The decisions on LSM hooks (`lsm.bpf.c`).
-    LSM,
-    "lsm"
+    /// Executables on LSM hooks (`lsm_process.bpf.c`).
+    LSM_PROCESS,
+    "lsm_process"
+);
+object!(
+    /// Opens, and the making of files, on LSM hooks (`lsm_file.bpf.c`).
+    LSM_FILE,
+    "lsm_file"
+);
+object!(
+    /// Sockets and destinations on LSM hooks (`lsm_network.bpf.c`).
+    LSM_NETWORK,
+    "lsm_network"
+);
+object!(
+    /// Tracing and the use of capabilities on LSM hooks (`lsm_task.bpf.c`).
+    LSM_TASK,
+    "lsm_task"
+);
+object!(
+    /// Protections by name on LSM hooks (`lsm_preset.bpf.c`).
+    LSM_PRESET,
+    "lsm_preset"
 );
 object!(
     /// Learns mount tables (`learn.bpf.c`).

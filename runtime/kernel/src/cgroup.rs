@@ -298,7 +298,7 @@ fn load_together(programs: Vec<(&str, &mut Program)>) -> Result<Option<String>, 
     })
 }
 
-fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),

@@ -28,6 +28,7 @@ pub mod records;
 mod slots;
 mod sys;
 mod syscalls;
+mod verify;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};

@@ -15,10 +15,13 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, links::FdLink},
 };
 
-pub use crate::kernel_types::Constant;
 use crate::{
     KernelTypes, apparmor,
     sys::{MapFd, MapShape},
+};
+pub use crate::{
+    kernel_types::Constant,
+    verify::{Verified, verify},
 };
 
 /// Lines of the verifier's log that an error keeps: the refusal and what led to it.
@@ -82,16 +85,45 @@ pub const IDENTITY: &[ProgramSpec] = &[
     },
 ];
 
-/// `lsm.bpf.c`.
-pub const LSM: &[ProgramSpec] = &[
-    lsm("judge_exec", "bprm_check_security", "execution falls to the next tier"),
+/// An object, and which of its programs go where.
+#[derive(Debug, Clone, Copy)]
+pub struct ObjectSpec {
+    /// As messages call it.
+    pub name: &'static str,
+    /// The ELF object.
+    pub bytes: &'static [u8],
+    /// Its programs.
+    pub programs: &'static [ProgramSpec],
+}
+
+/// The decisions on LSM hooks: `lsm_*.bpf.c`, one for each family of rules.
+pub static LSM: [ObjectSpec; 5] = [
+    ObjectSpec { name: "lsm_process", bytes: palisade_bpf::LSM_PROCESS, programs: LSM_PROCESS },
+    ObjectSpec { name: "lsm_file", bytes: palisade_bpf::LSM_FILE, programs: LSM_FILE },
+    ObjectSpec { name: "lsm_network", bytes: palisade_bpf::LSM_NETWORK, programs: LSM_NETWORK },
+    ObjectSpec { name: "lsm_task", bytes: palisade_bpf::LSM_TASK, programs: LSM_TASK },
+    ObjectSpec { name: "lsm_preset", bytes: palisade_bpf::LSM_PRESET, programs: LSM_PRESET },
+];
+
+const LSM_PROCESS: &[ProgramSpec] = &[lsm("judge_exec", "bprm_check_security", "execution falls to the next tier")];
+
+const LSM_FILE: &[ProgramSpec] = &[
     lsm("judge_open", "file_open", "files, and the presets protectEnv and protectProc, fall to the next tier"),
     lsm("judge_create", "path_mknod", "a file whose creation is denied is made, empty, and not opened"),
+];
+
+const LSM_NETWORK: &[ProgramSpec] = &[
     lsm("judge_socket", "socket_create", "sockets fall to the cgroup programs"),
     lsm("judge_connect", "socket_connect", "destinations fall to the cgroup programs"),
+];
+
+const LSM_TASK: &[ProgramSpec] = &[
     lsm("judge_trace", "ptrace_access_check", "tracing is not denied"),
     lsm("judge_traceme", "ptrace_traceme", "being traced by request is not denied"),
     lsm("judge_capability", "capable", "the use of capabilities is not denied"),
+];
+
+const LSM_PRESET: &[ProgramSpec] = &[
     lsm("protect_exec", "bprm_check_security", "the presets filelessExec and exec fall to the next tier"),
     lsm("protect_map", "mmap_file", "the preset anonMapExec falls to the next tier"),
     lsm("protect_protection", "file_mprotect", "the preset anonMapExec misses memory that is made executable later"),
@@ -352,32 +384,6 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
         Program::CgroupSkb(program) => program.info(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
-}
-
-/// A program, and the instructions that the verifier processed for it, or what it said.
-pub type Verified = (&'static str, Result<u32, String>);
-
-/// Lets the verifier have every program of the LSM and arguments objects, attaches none, and gives the instructions that it
-/// processed, or what it said.
-///
-/// # Errors
-/// Where an object as a whole is refused.
-pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
-    let pins = PinRoot::create(root)?;
-    let refused = |error: &dyn std::error::Error| ObjectError::Refused { object: "lsm", reason: chain(error) };
-    let btf = KernelTypes::shared().map_err(|error| refused(&error))?;
-    let mut counts = Vec::new();
-    for (name, bytes, specs) in [("lsm", palisade_bpf::LSM, LSM), ("arguments", palisade_bpf::ARGUMENTS, ARGUMENTS)] {
-        let mut object = load(name, bytes, &btf, &pins, &[])?;
-        for spec in specs {
-            let count = load_program(&mut object, spec, &btf).and_then(|()| {
-                let info = program_info(&object, spec.name).map_err(|error| explain(&error))?;
-                info.verified_instruction_count().ok_or_else(|| "the kernel does not count them".to_owned())
-            });
-            counts.push((spec.name, count));
-        }
-    }
-    Ok(counts)
 }
 
 fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Result<(), String> {

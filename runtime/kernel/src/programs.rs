@@ -11,7 +11,7 @@ use crate::{
     kernel_types,
     layout::{self, Counter, PolicyNumber},
     mount_table::{LearnError, Learnt, MountTable},
-    objects::{self, Constant, LoadedObject, MapSizes, ObjectError, PinRoot, Refusal},
+    objects::{self, Constant, LoadedObject, MapSizes, ObjectError, ObjectSpec, PinRoot, Refusal},
     observation::ObservationMap,
     policy_pool::{PolicyPool, SharedPool},
     slots::SlotTable,
@@ -89,7 +89,7 @@ impl Programs {
             Err(error) => refused.extend(objects::refuse_all(objects::ARGUMENTS, &error)),
         }
         // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
-        objects.push(load_lsm(&btf, &pins, &constants, matrix)?);
+        objects.extend(load_lsm(&btf, &pins, &constants, matrix)?);
         pins.remove_other_links(&attached(&objects))?;
         let (mount_table, refusal) = MountTable::open(&btf, &pins)?;
         refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
@@ -212,25 +212,28 @@ fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
     SlotTable::open(&slots, observation).map_err(|source| ObjectError::Pins { path: slots, source })
 }
 
-/// Loads the LSM object. Where a denial takes no effect its programs are not attached: they would never run.
+/// Loads the LSM objects. Where a denial takes no effect their programs are not attached: they would never run.
 fn load_lsm(
     btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
     matrix: &KernelMatrix,
-) -> Result<LoadedObject, ObjectError> {
+) -> Result<Vec<LoadedObject>, ObjectError> {
     let missing = match matrix.capabilities.get(&Capability::BpfLsm) {
         Some(CapabilityState::Available) => None,
         Some(CapabilityState::Missing(reason)) => Some(reason.clone()),
         None => Some("it was not tried".to_owned()),
     };
-    match missing {
-        None => objects::load_and_attach("lsm", palisade_bpf::LSM, objects::LSM, btf, pins, constants),
-        Some(reason) => {
-            let object = objects::load("lsm", palisade_bpf::LSM, btf, pins, constants)?;
-            Ok(LoadedObject { object, attached: Vec::new(), refused: objects::refuse_all(objects::LSM, &reason) })
-        }
-    }
+    let Some(reason) = missing else {
+        let attach =
+            |spec: &ObjectSpec| objects::load_and_attach(spec.name, spec.bytes, spec.programs, btf, pins, constants);
+        return objects::LSM.iter().map(attach).collect();
+    };
+    // One of them makes the maps, and the others would make no more.
+    let [first, ..] = &objects::LSM;
+    let object = objects::load(first.name, first.bytes, btf, pins, constants)?;
+    let refused = objects::LSM.iter().flat_map(|spec| objects::refuse_all(spec.programs, &reason)).collect();
+    Ok(vec![LoadedObject { object, attached: Vec::new(), refused }])
 }
 
 /// What the programs must know of this machine before they are loaded.

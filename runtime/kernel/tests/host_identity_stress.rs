@@ -41,7 +41,7 @@ fn held(name: &str) -> (Bed, Watch) {
     let identity =
         objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &host).unwrap();
     assert!(identity.refused.is_empty(), "{:?}", identity.refused);
-    objects::load("lsm", palisade_bpf::LSM, &btf, &pins, &[]).unwrap();
+    objects::load("lsm_file", palisade_bpf::LSM_FILE, &btf, &pins, &[]).unwrap();
     let probes = Probes::attach(&bed.pins, Limits::NONE).unwrap();
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(ALL_KINDS);

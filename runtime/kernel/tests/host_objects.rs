@@ -84,20 +84,20 @@ fn twins() -> Vec<Twin> {
     ]
 }
 
-fn objects() -> [(&'static str, &'static [u8]); 6] {
-    [
+fn objects() -> Vec<(&'static str, &'static [u8])> {
+    let others = [
         ("arguments", palisade_bpf::ARGUMENTS),
         ("syscalls", palisade_bpf::SYSCALLS),
         ("check", palisade_bpf::CHECK),
-        ("lsm", palisade_bpf::LSM),
         ("cgroup", palisade_bpf::CGROUP),
         ("kill", palisade_bpf::KILL),
-    ]
+    ];
+    others.into_iter().chain(objects::LSM.iter().map(|object| (object.name, object.bytes))).collect()
 }
 
 #[test]
 fn unit_objects_have_the_layouts_of_the_rust_twins() {
-    let all = objects().map(|(name, object)| (name, structures(object)));
+    let all: Vec<_> = objects().into_iter().map(|(name, object)| (name, structures(object))).collect();
     let mut compared = 0;
     for (c, size, fields) in twins() {
         for (object, found) in all.iter().filter(|(_, found)| found.contains_key(c)) {
@@ -113,19 +113,19 @@ fn unit_objects_have_the_layouts_of_the_rust_twins() {
         assert_eq!(found[layout.name], (layout.size, wanted), "struct {} in {object}", layout.name);
         compared += 1;
     }
-    // Each twin in the LSM object at least, which reads them all.
+    // Each twin in one LSM object at least: together they read them all.
     assert!(compared >= twins().len() + LAYOUTS.len(), "{compared} compared");
 }
 
 #[test]
 fn unit_objects_have_scratch_of_the_size_that_the_adapter_checks() {
-    let (size, _) = structures(palisade_bpf::LSM)["pal_scratch"];
+    let (size, _) = structures(palisade_bpf::LSM_FILE)["pal_scratch"];
     assert_eq!(size, layout::SCRATCH_BYTES as usize);
 }
 
 #[test]
 fn unit_objects_have_blob_values_of_the_size_classes() {
-    let found = structures(palisade_bpf::LSM);
+    let found = structures(palisade_bpf::LSM_FILE);
     for (class, name) in SizeClass::ALL.into_iter().zip(["16k", "128k", "1m", "8m"]) {
         let (size, fields) = &found[&format!("pal_blob_{name}")];
         assert_eq!((*size, fields["words"]), (class.value_bytes(), HEAD_BYTES), "{class:?}");
@@ -148,7 +148,6 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
         ("identity", palisade_bpf::IDENTITY),
         ("kill", palisade_bpf::KILL),
         ("learn", palisade_bpf::LEARN),
-        ("lsm", palisade_bpf::LSM),
         ("probes", palisade_bpf::PROBES),
         ("probes_file", palisade_bpf::PROBES_FILE),
         ("probes_kernel", palisade_bpf::PROBES_KERNEL),
@@ -156,7 +155,8 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
         ("probes_process", palisade_bpf::PROBES_PROCESS),
     ];
     let mut climbs = 0;
-    for (object, bytes) in all {
+    let lsm = objects::LSM.iter().map(|object| (object.name, object.bytes));
+    for (object, bytes) in all.into_iter().chain(lsm) {
         for (program, chain) in elf::deepest_chains(bytes) {
             let depth: usize = chain.iter().map(|(_, bytes)| bytes).sum();
             println!("{object:10} {program:24} {depth:>4} bytes");
@@ -177,82 +177,25 @@ const OTHERS_BUDGET: u32 = 350_000;
 #[test]
 fn host_verifier_takes_every_program_within_its_budget() {
     let Some(pins) = pin_root() else { return };
-    let btf = palisade_kernel::KernelTypes::shared().expect("BTF");
-    let root = PinRoot::create(&pins.0).unwrap();
-    let mut identity = objects::load("identity", palisade_bpf::IDENTITY, &btf, &root, &[]).unwrap();
-    let mut learn = objects::load("learn", palisade_bpf::LEARN, &btf, &root, &[]).unwrap();
-    let mut counts: Vec<(&str, u32)> = Vec::new();
-    let mut arguments = objects::load("arguments", palisade_bpf::ARGUMENTS, &btf, &root, &[]).unwrap();
-    let all =
-        [(&mut identity, objects::IDENTITY), (&mut learn, objects::LEARN), (&mut arguments, objects::ARGUMENTS_ALONE)];
-    for (object, specs) in all {
-        for spec in specs {
-            objects::load_program(object, spec, &btf).expect(spec.name);
-            counts.push((spec.name, verified(object, spec.name)));
+    let mut counts = Vec::new();
+    for (name, count) in objects::verify(&pins.0).unwrap() {
+        match count {
+            Ok(count) => counts.push((name, count)),
+            // On kernels without BPF LSM trampolines; where they load, they are held to the budget too.
+            Err(reason) if objects::LSM.iter().flat_map(|spec| spec.programs).any(|spec| spec.name == name) => {
+                println!("{name:24} refused here: {reason}");
+            }
+            Err(reason) => panic!("{name}: {reason}"),
         }
     }
     let checks = Checks::load(&pins.0);
-    counts.extend(CHECKS.iter().map(|name| (*name, verified(checks.object(), name))));
-    // Refused on kernels without BPF LSM trampolines; where they load, they are held to the budget too.
-    let mut lsm = objects::load("lsm", palisade_bpf::LSM, &btf, &root, &[]).unwrap();
-    for spec in objects::LSM {
-        match objects::load_program(&mut lsm, spec, &btf) {
-            Ok(()) => counts.push((spec.name, verified(&lsm, spec.name))),
-            Err(reason) => println!("{:24} refused here: {reason}", spec.name),
-        }
-    }
-    let others = others(&pins.0, &btf);
-    for (name, count) in counts.iter().chain(&others) {
+    let verified = |name| objects::program_info(checks.object(), name).expect(name).verified_instruction_count();
+    counts.extend(CHECKS.iter().map(|name| (*name, verified(name).expect("a kernel of 5.16 or newer"))));
+    for (name, count) in &counts {
         println!("{name:24} {count:>7} instructions verified");
     }
-    assert!(counts.iter().all(|(_, count)| (1..VERIFIER_BUDGET).contains(count)), "{counts:?}");
-    assert!(others.iter().all(|(_, count)| (1..OTHERS_BUDGET).contains(count)), "{others:?}");
-}
-
-/// Programs that other modules than [`objects`] attach.
-fn others(pins: &std::path::Path, btf: &aya::Btf) -> Vec<(&'static str, u32)> {
-    let load = |bytes| {
-        let mut loader = aya::EbpfLoader::new();
-        loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pins);
-        loader.override_global("pal_cgroup_task_storage", &1u32, false);
-        // What the verifier knows to be zero it does not look behind.
-        loader.override_global("pal_file_release", &1u64, false);
-        loader.override_global("pal_kill_families", &u32::MAX, false).load(bytes).expect("an object")
-    };
-    let mut counts = Vec::new();
-    let (mut cgroup, mut kill, mut syscalls) =
-        (load(palisade_bpf::CGROUP), load(palisade_bpf::KILL), load(palisade_bpf::SYSCALLS));
-    for name in palisade_kernel::cgroup::PROGRAMS.iter().copied() {
-        match cgroup.program_mut(name).expect(name) {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::CgroupSkb(program) => program.load(),
-            other => panic!("{name}: {other:?}"),
-        }
-        .expect(name);
-        counts.push((name, verified(&cgroup, name)));
-    }
-    for (name, tracepoint) in [
-        ("kill_tracer", "sys_enter"),
-        ("kill_after_call", "sys_exit"),
-        ("kill_exec", "sched_process_exec"),
-        ("kill_entering", "sched_prepare_exec"),
-        ("audit_host_exec", "sched_prepare_exec"),
-        ("audit_host_script", "sched_prepare_exec"),
-        ("audit_capability", "cap_capable"),
-        ("audit_call", "sys_enter"),
-    ] {
-        let object = if name == "audit_call" { &mut syscalls } else { &mut kill };
-        let program: &mut BtfTracePoint = object.program_mut(name).expect(name).try_into().expect(name);
-        program.load(tracepoint, btf).expect(name);
-        counts.push((name, verified(object, name)));
-    }
-    counts
-}
-
-fn verified(object: &aya::Ebpf, name: &str) -> u32 {
-    let info = objects::program_info(object, name).expect(name);
-    info.verified_instruction_count().expect("a kernel of 5.16 or newer")
+    let budget = |name: &str| if name.starts_with(OTHERS) { OTHERS_BUDGET } else { VERIFIER_BUDGET };
+    assert!(counts.iter().all(|(name, count)| (1..budget(name)).contains(count)), "{counts:?}");
 }
 
 #[test]

@@ -241,7 +241,7 @@ pub(super) fn memory_gaps() -> [Gap; 4] {
     ]
 }
 
-/// What the hooks of `bpf/lsm.bpf.c` do not see; its head says the same.
+/// What the hooks of `bpf/lsm_*.bpf.c` do not see; their heads say the same.
 pub(super) fn lsm_gaps(family: Family) -> Vec<Gap> {
     let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
     let source = gap("sources that rename themselves", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");

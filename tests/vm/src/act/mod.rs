@@ -21,28 +21,13 @@
 //! | `ask:ADDRESS:PORT/NAME` | sendto of a DNS question for the name | the server echoed it |
 //! | `at-terminal:ACT` | the act, by a child with a controlling terminal | as the act's |
 
-use std::{
-    env, fmt,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    str::FromStr,
-    thread,
-    time::Duration,
-};
+mod files;
+mod network;
+mod programs;
 
-use nix::{
-    fcntl::OFlag,
-    pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        ptrace,
-    },
-    unistd::{Pid, setsid},
-};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
+
+pub use programs::take_terminal;
 
 /// The first argument that makes the actor write a marker into the file named by the second.
 pub const MARK: &str = "--mark";
@@ -51,12 +36,6 @@ pub const AT_TERMINAL: &str = "--at-terminal";
 /// The first argument that makes the actor sleep until its standard input ends.
 pub const WAIT: &str = "--wait";
 
-/// Maps executable memory, and ends with the errno.
-const MAPPER: &str = "/bin/mapper";
-const THREADS: usize = 8;
-const OPENS_OF_A_THREAD: usize = 500;
-/// An echo over loopback, in emulation.
-const ECHO_PATIENCE: Duration = Duration::from_secs(2);
 /// Of an act that could not even be tried.
 const IMPOSSIBLE: Outcome = Outcome { errno: -1, effect: false };
 
@@ -88,7 +67,7 @@ pub enum Act {
     ExecMemory(PathBuf),
     /// Makes anonymous memory executable.
     ExecCode,
-    /// Maps executable memory in a way that [`MAPPER`] knows.
+    /// Maps executable memory in a way that `/bin/mapper` knows.
     MapCode(String),
     /// Asks a DNS server for a name.
     Ask(SocketAddr, String),
@@ -203,21 +182,21 @@ impl Act {
     #[must_use]
     pub fn perform(&self) -> Outcome {
         match self {
-            Self::Open(path) => open(path),
-            Self::Create(path) => create(path),
-            Self::OpenFar(path) => enter(path, false).map_or(IMPOSSIBLE, |name| open(&name)),
-            Self::CreateFar(path) => enter(path, true).map_or(IMPOSSIBLE, |name| create(&name)),
-            Self::OpenOften(path) => open_often(path),
-            Self::Exec(path) => exec(path),
-            Self::Connect(address) => connect(*address),
-            Self::PtraceChild => ptrace_child(),
-            Self::Bind(address) => bind(*address),
-            Self::Chown(path) => chown_away(path),
-            Self::ExecMemory(path) => exec_memory(path).unwrap_or(IMPOSSIBLE),
-            Self::ExecCode => exec_code(),
-            Self::MapCode(way) => map_code(way),
-            Self::Ask(server, name) => ask(*server, name),
-            Self::AtTerminal(act) => at_terminal(act),
+            Self::Open(path) => files::open(path),
+            Self::Create(path) => files::create(path),
+            Self::OpenFar(path) => files::enter(path, false).map_or(IMPOSSIBLE, |name| files::open(&name)),
+            Self::CreateFar(path) => files::enter(path, true).map_or(IMPOSSIBLE, |name| files::create(&name)),
+            Self::OpenOften(path) => files::open_often(path),
+            Self::Exec(path) => programs::exec(path),
+            Self::Connect(address) => network::connect(*address),
+            Self::PtraceChild => programs::ptrace_child(),
+            Self::Bind(address) => network::bind(*address),
+            Self::Chown(path) => files::chown_away(path),
+            Self::ExecMemory(path) => programs::exec_memory(path).unwrap_or(IMPOSSIBLE),
+            Self::ExecCode => programs::exec_code(),
+            Self::MapCode(way) => programs::map_code(way),
+            Self::Ask(server, name) => network::ask(*server, name),
+            Self::AtTerminal(act) => programs::at_terminal(act),
         }
     }
 }
@@ -227,152 +206,10 @@ fn errno_of<T>(result: &io::Result<T>) -> i32 {
     result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(-1))
 }
 
-fn open(path: &Path) -> Outcome {
-    let opened = File::open(path);
-    let errno = errno_of(&opened);
-    let effect = opened.is_ok_and(|mut file| matches!(file.read(&mut [0]), Ok(1)));
-    Outcome { errno, effect }
-}
-
-fn create(path: &Path) -> Outcome {
-    let created = OpenOptions::new().write(true).create_new(true).open(path);
-    let errno = errno_of(&created);
-    if let Ok(mut file) = created {
-        // A file that cannot be written is one without effect below.
-        file.write_all(b"x").ok();
-    }
-    // Also an empty file is an effect: open(2) makes it before the open itself is judged.
-    Outcome { errno, effect: path.symlink_metadata().is_ok() }
-}
-
-/// Goes to the directory of a path, one component after the other, and gives the last component.
-fn enter(path: &Path, make: bool) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    for component in path.parent().into_iter().flat_map(Path::components) {
-        let component = Path::new(component.as_os_str());
-        if make && !component.has_root() && !component.exists() {
-            fs::create_dir(component)?;
-        }
-        env::set_current_dir(component)?;
-    }
-    Ok(name.into())
-}
-
-/// The worst of all outcomes: any byte that was read is the effect, and the first error that is no denial is the error.
-fn open_often(path: &Path) -> Outcome {
-    let one_thread = || (0..OPENS_OF_A_THREAD).map(|_| open(path)).reduce(worse).unwrap_or(IMPOSSIBLE);
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one_thread)).collect();
-        let outcomes = threads.into_iter().map(|thread| thread.join().unwrap_or(IMPOSSIBLE));
-        outcomes.reduce(worse).unwrap_or(IMPOSSIBLE)
-    })
-}
-
-fn worse(one: Outcome, other: Outcome) -> Outcome {
-    let errno = if matches!(one.errno, 1 | 13) { other.errno } else { one.errno };
-    Outcome { errno, effect: one.effect || other.effect }
-}
-
-fn exec(path: &Path) -> Outcome {
-    let marker = PathBuf::from(format!("/tmp/marker-{}", std::process::id()));
-    let status = Command::new(path).arg(MARK).arg(&marker).stdin(Stdio::null()).status();
-    let effect = marker.exists();
-    // Absent where the program did not run.
-    fs::remove_file(&marker).ok();
-    Outcome { errno: errno_of(&status), effect }
-}
-
-fn bind(address: SocketAddr) -> Outcome {
-    let bound = TcpListener::bind(address);
-    Outcome { errno: errno_of(&bound), effect: bound.is_ok() && TcpStream::connect(address).is_ok() }
-}
-
-/// Not the user that a file has by itself.
-const OTHER_USER: u32 = 4321;
-
-fn chown_away(path: &Path) -> Outcome {
-    let changed = std::os::unix::fs::chown(path, Some(OTHER_USER), None);
-    Outcome { errno: errno_of(&changed), effect: path.metadata().is_ok_and(|status| status.uid() == OTHER_USER) }
-}
-
-/// The descriptor stays open over the execution: its file is what is executed.
-fn exec_memory(path: &Path) -> io::Result<Outcome> {
-    let mut memory = File::from(memfd_create(c"actor", MFdFlags::empty())?);
-    memory.write_all(&fs::read(path)?)?;
-    Ok(exec(Path::new(&format!("/proc/self/fd/{}", memory.as_raw_fd()))))
-}
-
-fn exec_code() -> Outcome {
-    let made = memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec);
-    Outcome { errno: errno_of(&made), effect: made.is_ok() }
-}
-
-fn map_code(way: &str) -> Outcome {
-    let status = Command::new(MAPPER).arg(way).stdin(Stdio::null()).status();
-    let errno = status.ok().and_then(|status| status.code()).unwrap_or(-1);
-    Outcome { errno, effect: errno == 0 }
-}
-
-/// A question for the name's address, and whether it came back.
-fn ask(server: SocketAddr, name: &str) -> Outcome {
-    let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        message.push(u8::try_from(label.len()).unwrap_or(63));
-        message.extend_from_slice(label.as_bytes());
-    }
-    message.extend_from_slice(&[0, 0, 1, 0, 1]);
-    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return IMPOSSIBLE };
-    let sent = socket.send_to(&message, server);
-    let waits = sent.is_ok() && socket.set_read_timeout(Some(ECHO_PATIENCE)).is_ok();
-    Outcome { errno: errno_of(&sent), effect: waits && socket.recv(&mut [0; 512]).is_ok() }
-}
-
-fn at_terminal(act: &Act) -> Outcome {
-    let child = Command::new("/proc/self/exe").args([AT_TERMINAL, &act.to_string()]).stdin(Stdio::null()).output();
-    let Ok(output) = child else { return IMPOSSIBLE };
-    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(IMPOSSIBLE)
-}
-
-/// Leads a session of its own, whose terminal is the first one that it opens.
-///
-/// # Errors
-/// What the kernel said.
-pub fn take_terminal() -> io::Result<(PtyMaster, File)> {
-    setsid()?;
-    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let terminal = OpenOptions::new().read(true).write(true).open(ptsname_r(&master)?)?;
-    Ok((master, terminal))
-}
-
-fn connect(address: SocketAddr) -> Outcome {
-    let connected = TcpStream::connect(address);
-    let errno = errno_of(&connected);
-    let effect = connected.is_ok_and(|mut stream| matches!(stream.read(&mut [0]), Ok(1)));
-    Outcome { errno, effect }
-}
-
-/// The child is a copy of the actor that waits; attaching to one's own child needs no capability.
-fn ptrace_child() -> Outcome {
-    let child = Command::new("/proc/self/exe").arg(WAIT).stdin(Stdio::piped()).spawn();
-    let Ok(mut child) = child else { return IMPOSSIBLE };
-    let outcome = attach(&child);
-    child.kill().ok();
-    child.wait().ok();
-    outcome
-}
-
-fn attach(child: &Child) -> Outcome {
-    let Ok(number) = i32::try_from(child.id()) else { return IMPOSSIBLE };
-    let attached = ptrace::attach(Pid::from_raw(number));
-    let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).map(str::trim);
-    Outcome { errno: attached.err().map_or(0, |errno| errno as i32), effect: tracer != Some("0") }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+/*
+ * Opens, and the making of files, on BPF LSM hooks; lsm.h says what they need and what happens without.
+ *
+ * Gaps (matrix/families.rs says the same): a file is judged by the name that it is opened by, so that one which was renamed
+ * or hard-linked first has another; rename, link, unlink, mkdir, rmdir, symlink, truncate(2), chmod and chown are not judged,
+ * nor descriptors that were open already. An owner is the inode's raw user, on idmapped mounts too.
+ *
+ * Not among them: flags that a caller invents. open(2), openat2(2), open_by_handle_at(2) and io_uring mask or refuse all bits
+ * but O_*, so that __FMODE_EXEC in f_flags is the kernel's (XFS_IOC_OPEN_BY_HANDLE does not, and needs CAP_SYS_ADMIN on the
+ * host), and FMODE_NOACCOUNT in f_mode cannot be asked for at all.
+ */
+#include "lsm.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/*
+ * Opens on behalf of execve are the process family's matter, and a stacked file system's second open was judged when the
+ * upper file was opened.
+ */
+static __always_inline bool pal_is_inner_open(struct file *file)
+{
+	return file->f_mode & PAL_FMODE_NOACCOUNT || file->f_flags & PAL_FMODE_EXEC;
+}
+
+static __always_inline __u32 pal_write_modifier(struct file *file)
+{
+	bool writes = file->f_mode & PAL_FMODE_WRITE || file->f_flags & (PAL_O_CREAT | PAL_O_TRUNC);
+
+	return writes ? PAL_MODIFIER_WRITE : 0;
+}
+
+static __always_inline void pal_report_open(const struct pal_act *act, __u32 open_flags)
+{
+	struct pal_verdict verdict;
+	struct pal_text path;
+
+	pal_lsm_verdict(act, &verdict);
+	pal_judged_path(act, &path);
+	pal_emit_open(act->subject, &path, open_flags, pal_is_denied(act) ? -PAL_EACCES : 0, &verdict);
+}
+
+static __noinline int pal_judge_open(struct file *file, struct pal_subject *subject)
+{
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
+	pal_act_on(&act, file);
+	act.modifiers = pal_owner_modifier(file->f_inode) | pal_write_modifier(file) | pal_terminal_modifier();
+	pal_judge_file(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+		pal_report_open(&act, file->f_flags);
+	result = pal_errno(&act, PAL_EACCES);
+	pal_act_end(&act);
+	return result;
+}
+
+static __noinline int pal_protect_open(struct file *file)
+{
+	struct pal_presets presets;
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+	int result;
+
+	if (!pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return 0;
+	presets = pal_presets_of_open((__u64)file);
+	if (!presets.one)
+		return 0;
+	result = pal_protect(&subject, presets, &verdict);
+	if (pal_is_told(&verdict))
+		pal_emit_open_of(&subject, (__u64)file, file->f_flags, result, &verdict);
+	return result;
+}
+
+/*
+ * Protections are judged here and not by a program of their own: being called a second time is half of what an open costs that
+ * nobody decides.
+ */
+SEC("lsm/file_open")
+int BPF_PROG(judge_open, struct file *file, int earlier)
+{
+	struct pal_subject subject;
+	__u32 idle;
+	int result;
+
+	if (earlier)
+		return earlier;
+	idle = pal_idle_families();
+	if (!(idle >> PAL_FAMILY_PRESET & 1) && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
+		result = pal_protect_open(file);
+		if (result)
+			return result;
+	}
+	/* The inner open before the identity: on overlayfs it is half of all calls. */
+	if (idle >> PAL_FAMILY_FILE & 1 || pal_is_inner_open(file) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+		return 0;
+	return pal_judge_open(file, &subject);
+}
+
+/*
+ * A file is made before it is opened: denied at the open alone, an empty one would stay behind. The maker will own it. What
+ * is only audited is reported by the open that follows; `alone`: none does.
+ */
+static __noinline int pal_judge_create(const struct path *directory, struct dentry *dentry, struct pal_subject *subject,
+				       bool alone)
+{
+	struct pal_act act;
+	int result;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
+	act.object.mount = directory->mnt;
+	act.object.dentry = dentry;
+	act.modifiers = PAL_MODIFIER_OWNER | PAL_MODIFIER_WRITE | pal_terminal_modifier();
+	pal_judge_file(&act);
+	if (alone ? pal_effect(&act) != PAL_EFFECT_PERMIT : pal_is_denied(&act))
+		pal_report_open(&act, PAL_O_CREAT);
+	result = pal_errno(&act, PAL_EACCES);
+	pal_act_end(&act);
+	return result;
+}
+
+/*
+ * open(2) asks with S_IFREG, whatever its caller says, and nothing else opens what it makes: FIFOs, devices and sockets come
+ * from mknod(2) and bind(2), and so does a mode without a type, by which mknod(2) makes a regular file. By S_IFREG it makes
+ * one too, which cannot be told from an open here: that one is audited when it is opened.
+ */
+static __always_inline bool pal_is_made_alone(__u16 mode)
+{
+	return (mode & PAL_S_IFMT) != PAL_S_IFREG;
+}
+
+SEC("lsm/path_mknod")
+int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, __u16 mode, unsigned int device, int earlier)
+{
+	struct pal_subject subject;
+
+	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+		return earlier;
+	return pal_judge_create(directory, dentry, &subject, pal_is_made_alone(mode));
+}

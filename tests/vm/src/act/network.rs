@@ -1,0 +1,38 @@
+//! Acts on the network.
+
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use super::{IMPOSSIBLE, Outcome, errno_of};
+
+/// An echo over loopback, in emulation.
+const ECHO_PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) fn bind(address: SocketAddr) -> Outcome {
+    let bound = TcpListener::bind(address);
+    Outcome { errno: errno_of(&bound), effect: bound.is_ok() && TcpStream::connect(address).is_ok() }
+}
+
+pub(super) fn connect(address: SocketAddr) -> Outcome {
+    let connected = TcpStream::connect(address);
+    let errno = errno_of(&connected);
+    let effect = connected.is_ok_and(|mut stream| matches!(stream.read(&mut [0]), Ok(1)));
+    Outcome { errno, effect }
+}
+
+/// A question for the name's address, and whether it came back.
+pub(super) fn ask(server: SocketAddr, name: &str) -> Outcome {
+    let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap_or(63));
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return IMPOSSIBLE };
+    let sent = socket.send_to(&message, server);
+    let waits = sent.is_ok() && socket.set_read_timeout(Some(ECHO_PATIENCE)).is_ok();
+    Outcome { errno: errno_of(&sent), effect: waits && socket.recv(&mut [0; 512]).is_ok() }
+}
