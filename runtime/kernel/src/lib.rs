@@ -13,6 +13,7 @@ pub mod cgroup;
 mod cgroups;
 mod claim;
 pub mod fanotify;
+pub mod idle;
 mod kernel_types;
 pub mod kill;
 pub mod layout;
