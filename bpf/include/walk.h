@@ -156,15 +156,20 @@ static __always_inline void pal_see_sequence_at(const struct pal_climb *climb, _
 {
 	struct dentry *dentry = (struct dentry *)address;
 
-	pal_see_sequence(climb, BPF_CORE_READ(dentry, d_seq.seqcount.sequence));
+	if (climb->scratch->sequenced)
+		pal_see_sequence(climb, BPF_CORE_READ(dentry, d_seq.seqcount.sequence));
+}
+
+static __always_inline void pal_see_sequence_of(const struct pal_climb *climb, const struct dentry *dentry)
+{
+	if (climb->scratch->sequenced)
+		pal_see_sequence(climb, dentry->d_seq.seqcount.sequence);
 }
 
 static long pal_climb_typed(__u32 index, void *context)
 {
 	struct pal_climb *climb = context;
 	struct dentry *dentry = climb->typed;
-	/* What was seen is asked for only where rename_lock's sequence does not tell. */
-	bool sequenced = climb->scratch->sequenced;
 	struct dentry *parent;
 	__u64 step;
 
@@ -172,8 +177,7 @@ static long pal_climb_typed(__u32 index, void *context)
 		climb->end = PAL_NAMED;
 		return 1;
 	}
-	if (sequenced)
-		pal_see_sequence(climb, dentry->d_seq.seqcount.sequence);
+	pal_see_sequence_of(climb, dentry);
 	parent = dentry->d_parent;
 	if (parent == dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
@@ -184,13 +188,11 @@ static long pal_climb_typed(__u32 index, void *context)
 		return 1;
 	}
 	climb->typed = parent;
-	if (sequenced) {
-		/* The verifier takes a difference of pointers for a number, but not a sum. */
-		step = (__u64)parent - (__u64)climb->typed_root;
-		pal_opaque(step);
-		climb->scratch->seen += step + dentry->d_name.hash;
-		pal_see_sequence(climb, dentry->d_seq.seqcount.sequence);
-	}
+	/* The verifier takes a difference of pointers for a number, but not a sum. */
+	step = (__u64)parent - (__u64)climb->typed_root;
+	pal_opaque(step);
+	climb->scratch->seen += step + dentry->d_name.hash;
+	pal_see_sequence_of(climb, dentry);
 	return 0;
 }
 
@@ -240,14 +242,12 @@ static long pal_climb_untyped(__u32 index, void *context)
 {
 	struct pal_climb *climb = context;
 	struct pal_dentry_head *head = &climb->scratch->dentry;
-	bool sequenced = climb->scratch->sequenced;
 
 	if (climb->dentry == climb->head.root) {
 		pal_cross_mount(climb);
 		return climb->end != PAL_NAMING;
 	}
-	if (sequenced)
-		pal_see_sequence_at(climb, climb->dentry);
+	pal_see_sequence_at(climb, climb->dentry);
 	if (!pal_read_dentry(climb->dentry, head) || head->parent == climb->dentry) {
 		climb->end = pal_name_off_tree(climb->mount);
 		return 1;
@@ -256,10 +256,8 @@ static long pal_climb_untyped(__u32 index, void *context)
 		climb->end = PAL_NAME_TOO_LONG;
 		return 1;
 	}
-	if (sequenced) {
-		climb->scratch->seen += head->parent + head->hash;
-		pal_see_sequence_at(climb, climb->dentry);
-	}
+	climb->scratch->seen += head->parent + head->hash;
+	pal_see_sequence_at(climb, climb->dentry);
 	climb->dentry = head->parent;
 	return 0;
 }
@@ -347,8 +345,6 @@ static __always_inline bool pal_climb_is_stable(const struct pal_climb *climb, _
 
 	if (!(sequence & 1) && pal_rename_sequence() == sequence)
 		return true;
-	if (!scratch->sequenced)
-		return false; /* nothing was seen that the next climb could agree with */
 	scratch->seen_before = scratch->seen + climb->end;
 	return scratch->seen_before == before && !(scratch->unsettled & 1);
 }

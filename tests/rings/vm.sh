@@ -17,8 +17,8 @@ readonly NO_BPF=landlock,lockdown,yama,apparmor
 # name, kernel (tests/vm/kernel.sh), active LSMs, program, and which of its tests: those whose names contain the last word, or all.
 readonly BOOTS=(
     "lsm-6.1       6.1     $ALL_LSMS  vm_suite"
-    "lsm-6.12      6.12    $ALL_LSMS  vm_suite"
-    "lsm-newest    newest  $ALL_LSMS  vm_suite"
+    "lsm-6.12      6.12    $ALL_LSMS  vm_suite  vm_lsm"
+    "lsm-newest    newest  $ALL_LSMS  vm_suite  vm_lsm"
     "apparmor-6.1  6.1     $NO_BPF    vm_apparmor"
 )
 # Of one boot; far above what it takes on a machine that does something else, too.

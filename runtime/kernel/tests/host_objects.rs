@@ -6,7 +6,6 @@ mod kernel_bed;
 
 use std::{collections::BTreeMap, mem::offset_of};
 
-use aya::programs::{BtfTracePoint, Program};
 use elf::{section, text, word};
 use kernel_bed::{CHECKS, Checks, pin_root};
 use palisade_kernel::{
@@ -171,8 +170,9 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
 /// a tenth of it leaves room for kernels that we have not met.
 const VERIFIER_BUDGET: u32 = 100_000;
 
-/// Of programs that judge several kinds of acts by several spellings, each of which is walked through.
-const OTHERS_BUDGET: u32 = 350_000;
+/// Of programs that judge several kinds of acts by several spellings, each of which is walked through: with the constants that a node sets,
+/// for behind what is 0 the verifier does not look.
+const OTHERS_BUDGET: u32 = 400_000;
 
 #[test]
 fn host_verifier_takes_every_program_within_its_budget() {
