@@ -19,3 +19,22 @@ int BPF_PROG(idle_open, struct file *file, int earlier)
 {
 	return earlier;
 }
+
+/* In the place of any program of an LSM hook, of a tracepoint or of connections: loaded once for each hook. */
+SEC("lsm/file_open")
+int idle_hook(void *context)
+{
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int idle_tracepoint(void *context)
+{
+	return 0;
+}
+
+SEC("cgroup/connect4")
+int idle_connect(void *context)
+{
+	return 1;
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the path of the raw image of this distribution's arm64 kernel, in which its BTF lies; fetched and unpacked (never installed) once.
 set -euo pipefail
-. "$(dirname "$0")/packages.sh"
+. "$(dirname "$0")/../debian/packages.sh"
 
 readonly META=linux-image-cloud-arm64
 readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/palisade/kernels"

@@ -5,7 +5,7 @@
 # development suite, unpacked into the cache and never installed: it is newer than the one that builds Palisade, so what it accepts
 # is no promise for the older one, but what it refuses for aarch64 is found. It brings its own C library and is started by it.
 set -euo pipefail
-. "$(dirname "$0")/packages.sh"
+. "$(dirname "$0")/../debian/packages.sh"
 
 readonly TARGET=aarch64-unknown-linux-gnu
 readonly SUITE=sid

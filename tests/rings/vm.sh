@@ -1,42 +1,110 @@
-# Ring vm: enforcement on distribution kernels in an emulated machine: by BPF LSM and with real containers on the oldest, what BPF LSM
-# decides on the newest of Debian 12 too, and by AppArmor in a boot of its own. Needs no root once its packages are there.
+# Ring vm: enforcement on distribution kernels in emulated machines (tests/vm), one boot for each line of BOOTS. Needs no root once its
+# packages are there.
 #
-#   PALISADE_VM_NEWEST= tests/run.sh vm     the whole suite on the newest kernel too (minutes more)
+#   PALISADE_VM_BOOTS=6.1 tests/run.sh vm         only the boots whose names match the pattern
+#   PALISADE_VM_WRITE=1 tests/run.sh vm           writes deploy/kernels.md anew from what the boots said
+#
+# Lines of a guest that begin with `case ` are cells separated by ` | `; the ring prints those of all boots as one table, with the name of the
+# boot before each. So it does with `tier ` (tests/vm/src/suite/ground.rs), and its rows must stand in deploy/kernels.md, word by word.
 . tests/rings/common.sh
 
 readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq xz-utils)
 readonly IMAGE_NAME=localhost/palisade-vm:1
-# Which tests of the suite the newest kernel sees.
-readonly NEWEST="${PALISADE_VM_NEWEST-vm_lsm}"
+readonly KERNELS=deploy/kernels.md
+readonly ALL_LSMS=landlock,lockdown,yama,apparmor,bpf
+readonly NO_BPF=landlock,lockdown,yama,apparmor
+
+# name, kernel (tests/vm/kernel.sh), active LSMs, program, and which of its tests: those whose names contain the last word, or all.
+readonly BOOTS=(
+    "lsm-6.1       6.1     $ALL_LSMS  vm_suite"
+    "lsm-6.12      6.12    $ALL_LSMS  vm_suite  vm_lsm"
+    "lsm-newest    newest  $ALL_LSMS  vm_suite  vm_lsm"
+    "apparmor-6.1  6.1     $NO_BPF    vm_apparmor"
+)
+# Of one boot; far above what it takes on a machine that does something else, too.
+readonly BOOT_SECONDS=1200
 
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
     cargo build --locked --workspace --bin vm_suite --bin vm_apparmor --bin vm_actor --bin palisade --example map_code
-    local root
+    local root line status=0
     root=$(mktemp -d)
     trap "rm -rf '$root'" EXIT
     stage "$root/guest"
-    local status=0
-    boot "$root" --timeout 1200 "$root/guest" /bin/vm_suite --color never || status=$?
-    boot "$root" --kernel 6.12 --timeout 1200 "$root/guest" /bin/vm_suite --color never $NEWEST || status=$?
-    boot "$root" --timeout 1200 --lsm landlock,lockdown,yama,apparmor "$root/guest" /bin/vm_apparmor --color never || status=$?
-    return "$status"
+    mkdir "$root/logs"
+    for line in "${BOOTS[@]}"; do
+        # shellcheck disable=SC2086 # words of the list
+        set -- $line
+        [[ $1 =~ ${PALISADE_VM_BOOTS:-} ]] || continue
+        boot "$root" "$@" || status=$?
+    done
+    print_table "$root/logs"
+    check vm_table_of_tiers_says_what_each_kernel_does tiers_are_told "$root/logs"
+    [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
 }
 
-# boot FOLDER ARGUMENTS...: one machine, which must have run a test: a filter that matches none passes, too.
+# boot FOLDER NAME KERNEL LSMS PROGRAM [TESTS]: one machine, which must have run a test: a filter that matches none passes, too.
 boot() {
-    local log=$1/boot.log status=0
-    shift
-    tests/vm/boot.sh "$@" 2>&1 | tee "$log" || status=$?
+    local root=$1 name=$2 status=0 began=$SECONDS log
+    log=$root/logs/$name
+    tests/vm/boot.sh --kernel "$3" --lsm "$4" --timeout "$BOOT_SECONDS" "$root/guest" "/bin/$5" --color never ${6:-} 2>&1 | tee "$log" || status=$?
+    printf 'boot %s: %d s\n' "$name" $((SECONDS - began))
     [ "$status" -ne 0 ] || grep -Eq '^test result: .*[^0-9][1-9][0-9]* (passed|failed);' "$log" || {
-        printf 'tests/vm/boot.sh %s: ran no test\n' "$*"
+        printf 'boot %s: ran no test\n' "$name"
         status=1
     }
     return "$status"
 }
 
-# The guest's files: the suite, the node with its hook, a container runtime, and the image.
+# told WORD LOGS: `BOOT | CELL | CELL...` of all lines that begin with the word. The first line that a test prints has its own name before it.
+told() {
+    local log
+    for log in "$2"/*; do
+        sed -nE "s/^(test .* \.\.\. )?$1 (.*[^ ]) *$/$(basename "$log") | \2/p" "$log"
+    done
+}
+
+print_table() {
+    printf '\n'
+    told case "$1" | column -t -s '|' -o '|'
+    printf '\n'
+    tiers "$1" | column -t -s '|' -o '|'
+}
+
+# The rows of the table of tiers, the names of the families first: they are the same in every boot.
+tiers() {
+    told families "$1" | sed -E 's/^[^|]*/| boot /; s/$/ |/' | sort -u
+    told tier "$1" | sed -E 's/^.*$/| & |/'
+}
+
+# The table has no kernel's patch level: the newest is another one next week.
+tiers_are_told() {
+    local missing
+    [ "$(tiers "$1" | wc -l)" -ge 2 ] || { echo "no boot told its tiers"; return 1; }
+    if [ -n "${PALISADE_VM_WRITE:-}" ]; then write_kernels "$(tiers "$1")"; fi
+    missing=$(comm -13 <(sort "$KERNELS") <(tiers "$1" | sort))
+    [ -z "$missing" ] || {
+        printf '%s does not say (PALISADE_VM_WRITE=1 tests/run.sh vm writes it anew):\n%s\n' "$KERNELS" "$missing"
+        return 1
+    }
+}
+
+# Rows of boots that were not made now are kept.
+write_kernels() {
+    local kept name
+    kept=$(sed '1,/^|---/d' "$KERNELS")
+    while read -r name; do kept=$(grep -v "^| $name |" <<<"$kept" || true); done < <(sed -E '1d; s/^\| ([^ ]*) .*/\1/' <<<"$1")
+    {
+        sed '/^| boot /,$d' "$KERNELS"
+        head -n 1 <<<"$1"
+        head -n 1 <<<"$1" | sed 's/[^|][^|]*/---/g'
+        { tail -n +2 <<<"$1"; printf '%s\n' "$kept"; } | grep . | sort
+    } >"$KERNELS.new"
+    mv "$KERNELS.new" "$KERNELS"
+}
+
+# The guest's files: the suites, the node with its hook, a container runtime, and the image.
 stage() {
     local guest=$1 program
     mkdir -p "$guest"

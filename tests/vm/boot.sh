@@ -14,7 +14,7 @@ set -euo pipefail
 readonly HERE="$(cd "$(dirname "$0")" && pwd)"
 # Modules that the guest loads, in this order.
 # What containers need, and one that nobody does: a test takes it away and loads it again.
-readonly MODULES=(fs/overlayfs/overlay.ko lib/crc7.ko)
+readonly MODULES=(fs/overlayfs/overlay.ko lib/ts_fsm.ko)
 readonly MEMORY_MIB=2048
 readonly CONSOLE_LINES=80
 
@@ -69,7 +69,7 @@ guest() {
     local status=0 verdict
     timeout --kill-after=5 "$seconds" qemu-system-x86_64 "${processors[@]}" -cpu max -m "$MEMORY_MIB" -display none -nodefaults \
         -no-reboot -serial "file:$scratch/console" -serial stdio -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-        -append "console=ttyS0 panic=-1 quiet lsm=$lsm mitigations=off nokaslr preempt=$preemption tsc=reliable no_timer_check random.trust_cpu=on" \
+        -append "console=ttyS0 panic=-1 quiet lsm=$lsm mitigations=off nokaslr preempt=$preemption tsc=reliable rootfstype=tmpfs no_timer_check random.trust_cpu=on" \
         </dev/null 2>"$scratch/qemu" | tee "$scratch/output" | sed -u '/^guest exit /d' || status=$?
     verdict=$(sed -nE 's/^guest exit ([0-9]+)$/\1/p' "$scratch/output")
     [ "${verdict:-1}" -ne 0 ] || return 0

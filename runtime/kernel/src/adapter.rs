@@ -26,6 +26,7 @@ use palisade_world::{
 };
 
 use crate::{
+    KernelTypes,
     apparmor::{self, Binding, Profiles, with_profile},
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
@@ -120,6 +121,8 @@ impl KernelAdapter {
                 tracing::warn!(kind = file_system.kind, %error, "cannot be mounted");
             }
         }
+        // Held until all is loaded, so that they are read once.
+        let _types = KernelTypes::shared();
         let mut matrix = matrix::probe();
         let mut refused = Vec::new();
         // First, for the others are told whether these report what they deny.

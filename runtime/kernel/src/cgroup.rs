@@ -20,7 +20,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError,
     pin::PinError,
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
@@ -29,7 +29,7 @@ use aya::{
 };
 use palisade_domain::Slot;
 
-use crate::{objects, sys};
+use crate::{KernelTypes, kernel_types::Constant, objects, sys};
 
 /// The programs of the object; each is attached to every held workload.
 pub const PROGRAMS: &[&str] =
@@ -135,7 +135,7 @@ impl CgroupPrograms {
     pub fn load(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
         let pins = pin_root.join("cgroup");
         std::fs::create_dir_all(&pins).map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
-        let btf = Btf::from_sys_fs()?;
+        let btf = KernelTypes::shared()?;
         // Newer kernels offer task storage to these programs; whether this one does is found by trying.
         let ((object, without_questions), keeps_identity) = match load(object, pin_root, &btf, true) {
             Ok(loaded) => (loaded, true),
@@ -266,15 +266,10 @@ impl CgroupPrograms {
 /// The programs, and why there is no [`QUESTIONS`] among them.
 type Loaded = (Ebpf, Option<String>);
 
-fn load(object: &[u8], pin_root: &Path, btf: &Btf, task_storage: bool) -> Result<Loaded, CgroupLoadError> {
+fn load(object: &[u8], pin_root: &Path, btf: &KernelTypes, task_storage: bool) -> Result<Loaded, CgroupLoadError> {
     let flag = u32::from(task_storage);
-    let mut object = EbpfLoader::new()
-        .btf(Some(btf))
-        .allow_unsupported_maps()
-        .default_map_pin_directory(pin_root)
-        .override_global("pal_cgroup_task_storage", &flag, true)
-        .load(object)
-        .map_err(Box::new)?;
+    let constants = [Constant::Word("pal_cgroup_task_storage", flag)];
+    let mut object = btf.load(object, Some(pin_root), &constants).map_err(Box::new)?;
     let (smallest, others): (Vec<_>, Vec<_>) = object.programs_mut().partition(|(name, _)| *name == SMALLEST);
     // One alone says whether the kernel takes their kind, before it verifies the others.
     load_together(smallest)?;
@@ -303,7 +298,7 @@ fn load_together(programs: Vec<(&str, &mut Program)>) -> Result<Option<String>, 
     })
 }
 
-fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),

@@ -9,13 +9,13 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError,
     pin::PinError,
     programs::{BtfTracePoint, ProgramError, links::FdLink},
 };
 use palisade_kernel_abi::blob::Family;
 
-use crate::{objects, programs};
+use crate::{KernelTypes, kernel_types::Constant, objects, programs};
 
 /// What the tier is to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,19 +120,16 @@ pub enum KillError {
 pub fn attach(object: &[u8], pin_root: &Path, duty: KillDuty<'_>) -> Result<Attached, KillError> {
     let pins = pin_root.join("kill");
     std::fs::create_dir_all(&pins).map_err(|source| KillError::File { path: pins.clone(), source })?;
-    let btf = Btf::from_sys_fs()?;
+    let btf = KernelTypes::shared()?;
     let fanotify = u32::from(duty.fanotify_judges);
     let file_release = programs::file_release().unwrap_or(0);
-    let mut object = EbpfLoader::new()
-        .btf(Some(&btf))
-        .allow_unsupported_maps()
-        .default_map_pin_directory(pin_root)
-        .override_global("pal_kill_families", &duty.mask(), true)
-        .override_global("pal_fanotify_judges", &fanotify, true)
-        .override_global("pal_host_mnt_ns", &duty.host_mnt_ns, true)
-        .override_global("pal_file_release", &file_release, true)
-        .load(object)
-        .map_err(Box::new)?;
+    let constants = [
+        Constant::Word("pal_kill_families", duty.mask()),
+        Constant::Word("pal_fanotify_judges", fanotify),
+        Constant::Word("pal_host_mnt_ns", duty.host_mnt_ns),
+        Constant::Long("pal_file_release", file_release),
+    ];
+    let mut object = btf.load(object, Some(pin_root), &constants).map_err(Box::new)?;
     let attach = |object: &mut Ebpf, (program, tracepoint)| {
         let link = link_of(object, program, tracepoint, &btf)
             .map_err(|source| KillError::Program { program, source: Box::new(source) })?;

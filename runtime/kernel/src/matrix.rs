@@ -12,14 +12,16 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, TestRun as _,
+    Ebpf, TestRun as _,
     programs::{CgroupAttachMode, CgroupSkbAttachType, Program, RawTracePointRunOptions},
 };
 use palisade_domain::{Family, Tier};
 use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
 
 use crate::{
+    KernelTypes,
     apparmor::{self, AppArmor},
+    kernel_types::Constant,
     objects::{self, Refusal, chain, explain},
     programs, pseudo_fs, sys,
 };
@@ -33,7 +35,7 @@ pub use families::{families, families_of_host};
 /// Tries everything. Needs root; leaves nothing behind.
 #[must_use]
 pub fn probe() -> KernelMatrix {
-    let btf = Btf::from_sys_fs().map_err(|error| chain(&error));
+    let btf = KernelTypes::shared().map_err(|error| chain(&error));
     let mut capabilities = BTreeMap::new();
     let mut note = |capability, tried: Result<(), String>| {
         let state = tried.map_or_else(CapabilityState::Missing, |()| CapabilityState::Available);
@@ -44,7 +46,9 @@ pub fn probe() -> KernelMatrix {
     note(Capability::FanotifyPermission, try_fanotify());
     note(Capability::AppArmor, AppArmor::open().and_then(|_| apparmor::is_heard()));
     note(Capability::KernelSymbols, programs::file_release().map(drop));
-    let with = |attempt: &dyn Fn(&Btf) -> Result<(), String>| btf.as_ref().map_err(Clone::clone).and_then(attempt);
+    let with = |attempt: &dyn Fn(&KernelTypes) -> Result<(), String>| {
+        btf.as_ref().map_err(Clone::clone).and_then(|btf| attempt(btf))
+    };
     note(Capability::RawTracepoints, with(&|btf| attach(btf, "try_raw_tracepoint", RARE)));
     note(Capability::BtfTracepoints, with(&|btf| attach(btf, "try_btf_tracepoint", RARE)));
     note(Capability::PrepareExec, with(&|btf| attach(btf, "try_prepare_exec", "sched_prepare_exec")));
@@ -74,16 +78,16 @@ fn try_unified_cgroups() -> Result<PathBuf, String> {
     mount.ok_or_else(|| "no cgroup2 file system is mounted".to_owned())
 }
 
-fn object(btf: &Btf, bytes: &[u8]) -> Result<Ebpf, String> {
-    EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(bytes).map_err(|error| chain(&error))
+fn object(btf: &KernelTypes, bytes: &[u8], constants: &[Constant]) -> Result<Ebpf, String> {
+    btf.load(bytes, None, constants).map_err(|error| chain(&error))
 }
 
 /// A tracepoint that fires hardly ever.
 const RARE: &str = "cgroup_remount";
 
 /// Attaches a program for a moment; those of tracepoints to this one.
-fn attach(btf: &Btf, name: &str, tracepoint: &str) -> Result<(), String> {
-    let mut object = object(btf, palisade_bpf::CAPABILITY)?;
+fn attach(btf: &KernelTypes, name: &str, tracepoint: &str) -> Result<(), String> {
+    let mut object = object(btf, palisade_bpf::CAPABILITY, &[])?;
     let attached = match object.program_mut(name).ok_or("not in the object")? {
         Program::RawTracePoint(program) => program.load().and_then(|()| program.attach(tracepoint).map(drop)),
         Program::BtfTracePoint(program) => program.load(tracepoint, btf).and_then(|()| program.attach().map(drop)),
@@ -107,8 +111,8 @@ fn attach(btf: &Btf, name: &str, tracepoint: &str) -> Result<(), String> {
 }
 
 /// Runs a program that answers 1 if what it tried worked.
-fn drive(btf: &Btf, name: &str) -> Result<(), String> {
-    let mut object = object(btf, palisade_bpf::CAPABILITY)?;
+fn drive(btf: &KernelTypes, name: &str) -> Result<(), String> {
+    let mut object = object(btf, palisade_bpf::CAPABILITY, &[])?;
     let Some(Program::RawTracePoint(program)) = object.program_mut(name) else {
         return Err("not in the object".to_owned());
     };
@@ -167,16 +171,12 @@ impl Drop for TriedFile {
 }
 
 /// An LSM program denies this thread's open of one file: does the open fail?
-fn try_denial(btf: &Btf) -> Result<(), String> {
+fn try_denial(btf: &KernelTypes) -> Result<(), String> {
     let file = TriedFile::create()?;
     let inode = fs::metadata(file.path()).map_err(|error| error.to_string())?.ino();
-    let mut loader = EbpfLoader::new();
-    let thread = sys::thread_id();
-    loader.btf(Some(btf)).override_global("pal_selftest_thread", &thread, true);
-    let mut object = loader
-        .override_global("pal_selftest_inode", &inode, true)
-        .load(palisade_bpf::SELFTEST)
-        .map_err(|error| chain(&error))?;
+    let constants =
+        [Constant::Word("pal_selftest_thread", sys::thread_id()), Constant::Long("pal_selftest_inode", inode)];
+    let mut object = object(btf, palisade_bpf::SELFTEST, &constants)?;
     let Some(Program::Lsm(program)) = object.program_mut("deny_selftest") else {
         return Err("not in the object".to_owned());
     };

@@ -25,13 +25,13 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, TestRun as _,
+    Ebpf, TestRun as _,
     programs::{Program, RawTracePointRunOptions},
 };
 use palisade_domain::Slot;
 
 use crate::{
-    fanotify, layout,
+    KernelTypes, fanotify, layout,
     objects::{self, ObjectError, PinRoot},
     sys::{self, MapFd},
 };
@@ -86,7 +86,7 @@ pub(crate) struct MountTable {
 }
 
 impl MountTable {
-    pub fn open(btf: &Btf, pins: &PinRoot) -> Result<(Self, Option<objects::Refusal>), ObjectError> {
+    pub fn open(btf: &KernelTypes, pins: &PinRoot) -> Result<(Self, Option<objects::Refusal>), ObjectError> {
         let mut learner = objects::load("learn", palisade_bpf::LEARN, btf, pins, &[])?;
         let spec = &objects::LEARN[0];
         let refusal = objects::load_program(&mut learner, spec, btf).err().map(|reason| objects::Refusal {

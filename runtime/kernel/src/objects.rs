@@ -11,14 +11,18 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     programs::{Program, ProgramError, ProgramInfo, links::FdLink},
 };
 use aya_obj::btf::BtfKind;
 
 use crate::{
-    apparmor,
+    KernelTypes, apparmor,
     sys::{MapFd, MapShape},
+};
+pub use crate::{
+    kernel_types::Constant,
+    verify::{Verified, verify},
 };
 
 /// Lines of the verifier's log that an error keeps: the refusal and what led to it.
@@ -288,15 +292,6 @@ pub(crate) fn refuse_all(programs: &'static [ProgramSpec], reason: &dyn fmt::Dis
     programs.iter().map(refuse).collect()
 }
 
-/// A value for a constant of the program, set before it is loaded.
-#[derive(Debug, Clone, Copy)]
-pub enum Constant {
-    /// 32 bits.
-    Word(&'static str, u32),
-    /// 64 bits.
-    Long(&'static str, u64),
-}
-
 /// A loaded object with the programs that this kernel took.
 #[derive(Debug)]
 pub struct LoadedObject {
@@ -381,19 +376,12 @@ impl PinRoot {
 pub fn load(
     name: &'static str,
     bytes: &[u8],
-    btf: &Btf,
+    btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
 ) -> Result<Ebpf, ObjectError> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pins.path());
-    for constant in constants {
-        match constant {
-            Constant::Word(name, value) => loader.override_global(name, value, false),
-            Constant::Long(name, value) => loader.override_global(name, value, false),
-        };
-    }
-    loader.load(bytes).map_err(|error| ObjectError::Refused { object: name, reason: chain(&error) })
+    btf.load(bytes, Some(pins.path()), constants)
+        .map_err(|error| ObjectError::Refused { object: name, reason: chain(&error) })
 }
 
 /// Loads an object and attaches its programs, links pinned. What the kernel refuses is in the result.
@@ -404,7 +392,7 @@ pub fn load_and_attach(
     name: &'static str,
     bytes: &[u8],
     programs: &'static [ProgramSpec],
-    btf: &Btf,
+    btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
 ) -> Result<LoadedObject, ObjectError> {
@@ -457,33 +445,6 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
         Program::CgroupSkb(program) => program.info(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
-}
-
-/// A program, and the instructions that the verifier processed for it, or what it said.
-pub type Verified = (&'static str, Result<u32, String>);
-
-/// Lets the verifier have every program of the LSM and arguments objects, attaches none, and gives the instructions that it
-/// processed, or what it said.
-///
-/// # Errors
-/// Where an object as a whole is refused.
-pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
-    let pins = PinRoot::create(root)?;
-    let refused = |error: &dyn std::error::Error| ObjectError::Refused { object: "BTF", reason: chain(error) };
-    let btf = Btf::from_sys_fs().map_err(|error| refused(&error))?;
-    let mut counts = Vec::new();
-    let arguments = ObjectSpec { name: "arguments", bytes: palisade_bpf::ARGUMENTS, programs: ARGUMENTS };
-    for ObjectSpec { name, bytes, programs } in LSM.into_iter().chain([WRITES, arguments]) {
-        let mut object = load(name, bytes, &btf, &pins, &[])?;
-        for spec in programs.iter().filter(|spec| is_wanted(spec, &btf)) {
-            let count = load_program(&mut object, spec, &btf).and_then(|()| {
-                let info = program_info(&object, spec.name).map_err(|error| explain(&error))?;
-                info.verified_instruction_count().ok_or_else(|| "the kernel does not count them".to_owned())
-            });
-            counts.push((spec.name, count));
-        }
-    }
-    Ok(counts)
 }
 
 fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Result<(), String> {

@@ -20,7 +20,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader, TestRun as _,
+    Btf, Ebpf, EbpfError, TestRun as _,
     maps::{MapData, MapError, ProgramArray},
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, Program, ProgramError, RawTracePoint,
@@ -29,6 +29,8 @@ use aya::{
 };
 
 use crate::{
+    KernelTypes,
+    kernel_types::Constant,
     matrix, objects,
     observation::{Limits, ObservationMap},
     programs, pseudo_fs, sys,
@@ -215,9 +217,9 @@ impl std::fmt::Debug for Probes {
 }
 
 /// The programs that do nothing, and the types of this kernel to load one of them by.
-fn load_idle() -> Result<(Btf, Ebpf), Box<dyn std::error::Error>> {
-    let btf = Btf::from_sys_fs()?;
-    let object = EbpfLoader::new().btf(Some(&btf)).load(palisade_bpf::IDLE)?;
+fn load_idle() -> Result<(Arc<KernelTypes>, Ebpf), Box<dyn std::error::Error>> {
+    let btf = KernelTypes::shared()?;
+    let object = btf.load(palisade_bpf::IDLE, None, &[])?;
     Ok((btf, object))
 }
 
@@ -228,7 +230,7 @@ impl Probes {
     /// See [`ProbesError`].
     pub fn attach(pin_root: &Path, limits: Limits) -> Result<Self, ProbesError> {
         let held = sys::SignalsHeld::new();
-        let btf = Btf::from_sys_fs()?;
+        let btf = KernelTypes::shared()?;
         let file_release = programs::file_release();
         let mut first = load_with(palisade_bpf::PROBES, pin_root, &btf, file_release.as_ref().ok().copied())?;
         let observation = ObservationMap::open(&pin_root.join("observation")).map_err(ProbesError::Limits)?;
@@ -339,19 +341,21 @@ pub fn refused_here() -> Result<Vec<RefusedProbe>, ProbesError> {
 /// Shared by those who read the records that it makes.
 pub type SharedProbes = Arc<Probes>;
 
-fn load(object: &[u8], pin_root: &Path, btf: &Btf) -> Result<Ebpf, ProbesError> {
+fn load(object: &[u8], pin_root: &Path, btf: &KernelTypes) -> Result<Ebpf, ProbesError> {
     load_with(object, pin_root, btf, None)
 }
 
 /// `file_release`: where the kernel frees files, which scripts are found by; where it does not show that, they are not.
-fn load_with(object: &[u8], pin_root: &Path, btf: &Btf, file_release: Option<u64>) -> Result<Ebpf, ProbesError> {
+fn load_with(
+    object: &[u8],
+    pin_root: &Path,
+    btf: &KernelTypes,
+    file_release: Option<u64>,
+) -> Result<Ebpf, ProbesError> {
     std::fs::create_dir_all(pin_root)
         .map_err(|source| ProbesError::PinRoot { path: pin_root.to_path_buf(), source })?;
-    let mut loader = EbpfLoader::new();
-    loader.btf(Some(btf)).allow_unsupported_maps().default_map_pin_directory(pin_root);
-    let file_release = file_release.unwrap_or(0);
-    loader.override_global("pal_file_release", &file_release, false);
-    Ok(loader.load(object).map_err(Box::new)?)
+    let constants = [Constant::Long("pal_file_release", file_release.unwrap_or(0))];
+    Ok(btf.load(object, Some(pin_root), &constants).map_err(Box::new)?)
 }
 
 fn refused_for(spec: &ProbeSpec, reason: String) -> RefusedProbe {
@@ -367,7 +371,7 @@ fn blind_to_scripts(refused: &[RefusedProbe], reason: String) -> Option<RefusedP
 
 struct Loading {
     calls: Mutex<ProgramArray<MapData>>,
-    btf: Btf,
+    btf: Arc<KernelTypes>,
 }
 
 impl Loading {

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
-use aya::Btf;
 use palisade_domain::{Generation, Slot};
 use palisade_world::{Capability, CapabilityState, KernelMatrix, KernelMemory};
 
 use crate::{
+    KernelTypes,
     cgroups::Cgroups,
+    kernel_types,
     layout::{self, Counter, PolicyNumber},
     mount_table::{LearnError, Learnt, MountTable},
     objects::{self, Constant, LoadedObject, MapSizes, ObjectError, ObjectSpec, PinRoot, Refusal},
@@ -54,7 +55,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Loads what the kernel takes; `None` where it does not even describe its own types.
     pub fn load(root: &Path, matrix: &KernelMatrix, refused: &mut Vec<Refusal>) -> Result<Option<Self>, ObjectError> {
-        let Ok(btf) = Btf::from_sys_fs() else {
+        let Ok(btf) = KernelTypes::shared() else {
             return Ok(None);
         };
         let pins = PinRoot::create(root)?;
@@ -191,7 +192,7 @@ fn attached(objects: &[LoadedObject]) -> Vec<&'static str> {
 
 /// Where LSM programs see the old image, they ask for its arguments; elsewhere the object does so itself.
 fn load_arguments(
-    btf: &Btf,
+    btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
     matrix: &KernelMatrix,
@@ -213,7 +214,7 @@ fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
 
 /// Loads the LSM objects. Where a denial takes no effect their programs are not attached: they would never run.
 fn load_lsm(
-    btf: &Btf,
+    btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
     matrix: &KernelMatrix,
@@ -248,7 +249,7 @@ pub(crate) fn constants(matrix: &KernelMatrix) -> Vec<Constant> {
 
 /// By which a climb knows that no name changed meanwhile.
 pub(crate) fn rename_lock() -> Constant {
-    Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0))
+    Constant::Long("pal_rename_lock", kernel_types::symbols().rename_lock.unwrap_or(0))
 }
 
 /// Inode number (32 bits in the kernel) of the host's mount namespace: that of process 1 or, where its links may not be read,
@@ -263,16 +264,8 @@ pub(crate) fn host_mount_namespace() -> u32 {
 /// # Errors
 /// The kernel does not show it.
 pub(crate) fn file_release() -> Result<u64, String> {
-    kernel_symbol("____fput").ok_or_else(|| {
+    kernel_types::symbols().file_release.ok_or_else(|| {
         "/proc/kallsyms does not show the address of ____fput (kernel.kptr_restrict, CAP_SYSLOG, CONFIG_KALLSYMS)"
             .to_owned()
     })
-}
-
-/// Address of a kernel variable or function, where the kernel shows it (`CONFIG_KALLSYMS_ALL`, `kernel.kptr_restrict`).
-pub(crate) fn kernel_symbol(name: &str) -> Option<u64> {
-    let symbols = fs::read_to_string("/proc/kallsyms").ok()?;
-    let line = symbols.lines().find(|line| line.split(' ').nth(2) == Some(name))?;
-    let address = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;
-    (address != 0).then_some(address)
 }

@@ -11,11 +11,11 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Ebpf,
     programs::{BtfTracePoint, ProgramError, links::FdLink},
 };
 
-use crate::objects;
+use crate::{KernelTypes, objects};
 
 const PROGRAM: &str = "audit_call";
 const TRACEPOINT: &str = "sys_enter";
@@ -33,15 +33,11 @@ impl SyscallAudit {
     /// # Errors
     /// What the kernel said: rules of the family are then unenforceable.
     pub fn load(pin_root: &Path) -> Result<Self, String> {
-        let btf = Btf::from_sys_fs().map_err(|error| objects::chain(&error))?;
+        let btf = KernelTypes::shared().map_err(|error| objects::chain(&error))?;
         let pins = pin_root.join("syscalls");
         fs::create_dir_all(&pins).map_err(|error| format!("{}: {error}", pins.display()))?;
-        let mut object = EbpfLoader::new()
-            .btf(Some(&btf))
-            .allow_unsupported_maps()
-            .default_map_pin_directory(pin_root)
-            .load(palisade_bpf::SYSCALLS)
-            .map_err(|error| objects::chain(&error))?;
+        let mut object =
+            btf.load(palisade_bpf::SYSCALLS, Some(pin_root), &[]).map_err(|error| objects::chain(&error))?;
         program(&mut object)
             .and_then(|program| program.load(TRACEPOINT, &btf))
             .map_err(|error| objects::explain(&error))?;

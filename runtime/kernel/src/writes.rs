@@ -10,9 +10,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use aya::{Btf, Ebpf};
+use aya::Ebpf;
 
-use crate::objects::{self, PinRoot, ProgramSpec};
+use crate::{
+    KernelTypes,
+    objects::{self, PinRoot, ProgramSpec},
+};
 
 /// The loaded programs, attached or not.
 #[derive(Debug)]
@@ -28,16 +31,16 @@ impl WriteHooks {
     /// # Errors
     /// What the kernel said: such writes are then not denied.
     pub fn load(pin_root: &Path) -> Result<Self, String> {
-        let btf = Btf::from_sys_fs().map_err(|error| objects::chain(&error))?;
+        let types = KernelTypes::shared().map_err(|error| objects::chain(&error))?;
         let root = PinRoot::create(pin_root).map_err(|error| objects::chain(&error))?;
         let pins = pin_root.join("writes");
         fs::create_dir_all(&pins).map_err(|error| format!("{}: {error}", pins.display()))?;
         let spec = &objects::WRITES;
         let rename_lock = crate::programs::rename_lock();
-        let mut object = objects::load(spec.name, spec.bytes, &btf, &root, &[rename_lock])
+        let mut object = objects::load(spec.name, spec.bytes, &types, &root, &[rename_lock])
             .map_err(|error| objects::chain(&error))?;
         for program in spec.programs {
-            objects::load_program(&mut object, program, &btf).map_err(|error| format!("{}: {error}", program.name))?;
+            objects::load_program(&mut object, program, &types).map_err(|error| format!("{}: {error}", program.name))?;
         }
         Ok(Self { object: Mutex::new(object), programs: spec.programs, pins })
     }

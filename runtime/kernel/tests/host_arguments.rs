@@ -29,7 +29,7 @@ struct Held {
 /// Without an LSM, as on this machine: the object itself asks while the old image lives.
 fn held(name: &str, rules: Vec<Rule>, posture: Posture) -> Held {
     let mut bed = Bed::new(name);
-    let btf = aya::Btf::from_sys_fs().expect("BTF");
+    let btf = palisade_kernel::KernelTypes::shared().expect("BTF");
     let pins = PinRoot::create(&bed.pins).unwrap();
     let constants = [Constant::Word("pal_decides_late", 0), Constant::Word("pal_host_mnt_ns", namespace("mnt"))];
     let specs = objects::ARGUMENTS_ALONE;

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use aya::{Btf, Ebpf, EbpfLoader, programs::BtfTracePoint};
+use aya::{Ebpf, EbpfLoader, programs::BtfTracePoint};
 use palisade_domain::{Action, CgroupId, Generation, Slot};
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
@@ -36,9 +36,9 @@ fn killed(status: i32) -> bool {
 /* ---- system calls ---- */
 
 fn audit_calls(bed: &Bed) -> Ebpf {
-    let btf = Btf::from_sys_fs().expect("BTF");
+    let btf = palisade_kernel::KernelTypes::shared().expect("BTF");
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(&btf)).allow_unsupported_maps().default_map_pin_directory(&bed.pins);
+    loader.allow_unsupported_maps().default_map_pin_directory(&bed.pins);
     let mut object = loader.load(palisade_bpf::SYSCALLS).unwrap();
     let program: &mut BtfTracePoint = object.program_mut("audit_call").unwrap().try_into().unwrap();
     program.load("sys_enter", &btf).unwrap();
@@ -435,7 +435,7 @@ fn session(bed: &Bed, terminal: bool, script: &str) -> i32 {
 fn host_presets_a_session_with_a_terminal_is_judged_at_each_of_its_executions() {
     let said = |action, terminal, script: &str| {
         let (bed, mut records) = held("session", blob::Family::Preset, preset(action, Preset::Exec));
-        let (pins, btf) = (PinRoot::create(&bed.pins).unwrap(), Btf::from_sys_fs().unwrap());
+        let (pins, btf) = (PinRoot::create(&bed.pins).unwrap(), palisade_kernel::KernelTypes::shared().unwrap());
         let host = [Constant::Word("pal_host_mnt_ns", namespace("mnt"))];
         let _identity =
             objects::load_and_attach("identity", palisade_bpf::IDENTITY, objects::IDENTITY, &btf, &pins, &host)

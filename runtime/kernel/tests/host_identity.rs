@@ -12,10 +12,7 @@ use std::{
     ptr,
 };
 
-use aya::{
-    Btf,
-    maps::{HashMap as BpfHash, Map, MapData},
-};
+use aya::maps::{HashMap as BpfHash, Map, MapData};
 use palisade_domain::{Action, Slot};
 use palisade_kernel::{
     cgroup::CgroupPrograms,
@@ -49,7 +46,7 @@ impl Watch {
 /// A bed whose identities are kept, under a policy that has nothing on what these tests do.
 fn held(name: &str) -> (Bed, Watch) {
     let mut bed = Bed::new(name);
-    let btf = Btf::from_sys_fs().unwrap();
+    let btf = palisade_kernel::KernelTypes::shared().unwrap();
     let pins = PinRoot::create(&bed.pins).unwrap();
     let host = [Constant::Word("pal_host_mnt_ns", namespace("mnt"))];
     let identity =

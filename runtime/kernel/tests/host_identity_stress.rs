@@ -12,10 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Btf,
-    maps::{HashMap as BpfHash, Map, MapData},
-};
+use aya::maps::{HashMap as BpfHash, Map, MapData};
 use kernel_bed::{Random, cgroups as beds};
 use palisade_domain::{Generation, Slot};
 use palisade_kernel::{
@@ -38,7 +35,7 @@ struct Watch {
 
 fn held(name: &str) -> (Bed, Watch) {
     let mut bed = Bed::new(name);
-    let btf = Btf::from_sys_fs().unwrap();
+    let btf = palisade_kernel::KernelTypes::shared().unwrap();
     let pins = PinRoot::create(&bed.pins).unwrap();
     let host = [Constant::Word("pal_host_mnt_ns", namespace("mnt"))];
     let identity =

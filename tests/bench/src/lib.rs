@@ -5,6 +5,7 @@
 //! instructions, which do not depend on how busy the machine is (`bin/guest_costs.rs`).
 #![forbid(unsafe_code)]
 
+pub mod costs;
 pub mod fleet;
 pub mod link;
 pub mod mailbox;

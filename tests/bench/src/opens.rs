@@ -30,7 +30,7 @@ const PROGRAM: &str = "guest_costs";
 /// # Errors
 /// Where the guest fails or leaves a count out.
 pub fn measure(table: &mut Table) -> Measured {
-    let counts = guest()?;
+    let counts = counts(&guest(&[])?);
     let count = |name: &str| counts.get(name).copied().ok_or_else(|| format!("the guest did not count '{name}'"));
     // What is called at all costs this much on every kernel; budgets are for what Palisade does beyond it.
     let (open, called, idle) = (count("open")?, count("open under an idle program")?, count("open without policy")?);
@@ -65,17 +65,24 @@ pub fn measure(table: &mut Table) -> Measured {
     Ok(())
 }
 
-/// Counts by name.
-fn guest() -> Result<BTreeMap<String, f64>, Box<dyn std::error::Error>> {
+/// What the guest's program says with these arguments.
+///
+/// # Errors
+/// Where the guest fails.
+pub fn guest(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
     let vm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vm");
     let folder = Folder::create()?;
     let program = env::current_exe()?.with_file_name(PROGRAM);
     let place = format!("/bin/{PROGRAM}");
     run(Command::new(vm.join("install-program.sh")).arg(&folder.0).arg(program).arg(&place))?;
-    let output =
-        run(Command::new(vm.join("boot.sh")).args(["--counted", "--timeout", "1500"]).arg(&folder.0).arg(&place))?;
-    let counts: BTreeMap<String, f64> = output.lines().filter_map(parse).collect();
-    Ok(counts)
+    let mut boot = Command::new(vm.join("boot.sh"));
+    run(boot.args(["--counted", "--timeout", "1500"]).arg(&folder.0).arg(&place).args(arguments))
+}
+
+/// Counts by name, of lines like `NAME: NUMBER`.
+#[must_use]
+pub fn counts(said: &str) -> BTreeMap<String, f64> {
+    said.lines().filter_map(parse).collect()
 }
 
 fn parse(line: &str) -> Option<(String, f64)> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, Pod, TestRun as _,
+    Ebpf, Pod, TestRun as _,
     maps::{Array, MapData},
     programs::{Program, RawTracePointRunOptions},
 };
@@ -117,7 +117,7 @@ pub struct Checks {
 
 impl Checks {
     pub fn load(pins: &Path) -> Self {
-        let btf = Btf::from_sys_fs().expect("BTF");
+        let btf = palisade_kernel::KernelTypes::shared().expect("BTF");
         let pins = PinRoot::create(pins).expect("pin root");
         let mut object = objects::load("check", palisade_bpf::CHECK, &btf, &pins, &[]).expect("check object");
         for name in CHECKS {

@@ -32,6 +32,7 @@ fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("vm_apparmor_is_active_and_bpf_is_not_among_the_lsms", ground),
+        crate::suite::ground::tiers(),
         Trial::test("vm_apparmor_profile_denies_a_confined_process_and_nobody_else", confined_only),
         Trial::test("vm_apparmor_profile_lets_a_more_specific_allow_stand_in_a_blocked_directory", more_specific_allow),
         Trial::test("vm_apparmor_profile_holds_read_only_against_every_way_to_change_a_file", read_only),

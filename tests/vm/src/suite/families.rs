@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
         Trial::test("vm_matrix_holds_every_family_of_this_kernel", matrix),
-        Trial::test("vm_lsm_programs_are_all_taken_by_the_verifier_within_its_budget", budget),
+        Trial::test("vm_programs_that_decide_are_all_taken_by_the_verifier_within_its_budget", budget),
     ]
 }
 
@@ -192,8 +192,8 @@ fn syscalls() -> Checked {
     ensure(!pin.exists(), || "it stays attached without a policy that needs it".to_owned())
 }
 
-/// A third of what the verifier processes at most: versions differ.
-const BUDGET: u32 = 350_000;
+/// Half of what the verifier processes at most, on every kernel.
+const BUDGET: u32 = 500_000;
 
 fn budget() -> Checked {
     let pins = Path::new("/sys/fs/bpf/suite-budget");
@@ -202,7 +202,8 @@ fn budget() -> Checked {
     for (name, count) in &counts {
         println!("{name:24} {count:?} instructions verified");
     }
-    ensure(counts.iter().all(|(_, count)| count.as_ref().is_ok_and(|count| *count < BUDGET)), || format!("{counts:?}"))
+    let within = |(_, count): &objects::Verified| count.as_ref().is_ok_and(|count| *count <= BUDGET);
+    ensure(counts.len() > 25 && counts.iter().all(within), || format!("{counts:?}"))
 }
 
 fn matrix() -> Checked {

@@ -1,9 +1,10 @@
 //! The ground that the other tests stand on: a kernel where BPF LSM programs really run, and the file systems that containers need.
 //! Without these a later failure would be read as one of Palisade's.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
 
 use super::{Checked, ensure};
 
@@ -13,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_kernel_describes_its_own_types", types_are_described),
         Trial::test("vm_guest_mounts_the_unified_hierarchy_alone", one_hierarchy),
         Trial::test("vm_guest_knows_overlayfs", overlayfs_is_known),
+        tiers(),
     ]
 }
 
@@ -35,4 +37,23 @@ fn one_hierarchy() -> Checked {
 fn overlayfs_is_known() -> Checked {
     let known = fs::read_to_string("/proc/filesystems")?;
     ensure(known.lines().any(|line| line.ends_with("\toverlay")), || known)
+}
+
+/// Of every boot: what a user reads of this kernel, for the ring's table of tiers.
+pub fn tiers() -> Trial {
+    Trial::test("vm_probe_tells_a_tier_for_every_family", || {
+        let output = Command::new("/bin/palisade").args(["probe", "--output", "json"]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure(output.status.success(), || format!("{}: {said}", output.status))?;
+        let probed: Value = serde_json::from_slice(&output.stdout)?;
+        let families = probed["families"].as_array().ok_or("no families")?;
+        let column = |key: &str| -> Result<Vec<&str>, Failed> {
+            families.iter().map(|row| row[key].as_str().ok_or_else(|| format!("no {key}: {row}").into())).collect()
+        };
+        let (names, tiers) = (column("family")?, column("tier")?);
+        ensure(!names.is_empty(), || probed.to_string())?;
+        println!("families active LSMs | {}", names.join(" | "));
+        println!("tier {} | {}", fs::read_to_string("/sys/kernel/security/lsm")?.trim(), tiers.join(" | "));
+        Ok(())
+    })
 }

@@ -7,7 +7,7 @@ mod containers;
 mod enforcement;
 mod families;
 pub(crate) mod fixture;
-mod ground;
+pub(crate) mod ground;
 pub(crate) mod node;
 mod paths;
 mod phases;

@@ -1,4 +1,4 @@
-# Shared by the scripts of this folder: Debian's packages of other suites and of arm64, without touching the machine's own lists. To be sourced.
+# Packages of other Debian suites and of arm64, without touching the machine's own lists. To be sourced by a script that runs for itself.
 
 state=$(mktemp -d)
 trap 'rm -rf "$state"' EXIT

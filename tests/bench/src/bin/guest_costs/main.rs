@@ -3,8 +3,11 @@
 //! Three roles of one program: *director* (no argument) changes what the kernel holds and asks for counts; *workload* enters the
 //! cgroup and pivots into an overlayfs, as a container runtime does; *counter* is what it then executes inside, so that the
 //! counting process is the container's own code. Director and counter talk by lines: a question on the counter's standard
-//! input, a number on its standard output.
+//! input, a number on its standard output. `budget` as the argument makes it the director of fewer and shorter counts ([`budget`]).
 #![forbid(unsafe_code)]
+
+mod acts;
+mod budget;
 
 use std::{
     env,
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let role = env::args().nth(1);
     let done = match role.as_deref() {
         None => direct(),
+        Some("budget") => budget::direct(),
         Some("workload") => become_workload(),
         Some("counter") => answer(),
         Some(other) => Err(format!("no role '{other}'").into()),
@@ -130,6 +134,7 @@ fn make_bed() -> io::Result<()> {
         }
     }
     fs::create_dir(lower.join("old"))?;
+    acts::make_programs(&lower)?;
     for file in [FILE, FORBIDDEN] {
         let path = lower.join(file.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap_or(&lower))?;
@@ -211,9 +216,15 @@ fn become_workload() -> Done {
 
 fn answer() -> Done {
     for question in io::stdin().lock().lines() {
-        let answer = match question?.as_str() {
+        let question = question?;
+        if let Some(act) = question.strip_suffix(" briefly") {
+            println!("{:.0}", acts::cost(act)?);
+            continue;
+        }
+        let answer = match question.as_str() {
             "open" => cost(|| drop(black_box(File::open(FILE))))?,
             "getppid" => cost(|| _ = black_box(getppid()))?,
+            "all are denied" => acts::denied()?.to_owned(),
             "is denied" => match File::open(FORBIDDEN) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "yes".to_owned(),
                 other => format!("{other:?}"),

@@ -1,0 +1,123 @@
+//! What the verifier says of every program that decides, on the kernel at hand: nothing is attached.
+//!
+//! Constants are what a node would set here, or what lets most of a program be looked at: behind a switch that is off the verifier does
+//! not look.
+//!
+//! Not here: the probes, whose own module counts those that are attached ([`crate::probes::Probes::verified_instructions`]).
+
+use std::{fs, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{BtfTracePoint, Program},
+};
+
+use crate::{
+    KernelTypes, cgroup,
+    kernel_types::{self, Constant},
+    objects::{self, ARGUMENTS_ALONE, IDENTITY, LEARN, LSM, ObjectError, ObjectSpec, PinRoot, WRITES, chain, explain},
+    programs,
+};
+
+/// A program, and the instructions that the verifier processed for it, or what it said.
+pub type Verified = (&'static str, Result<u32, String>);
+
+/// Programs of `kill.bpf.c` and `syscalls.bpf.c`, and their tracepoints.
+const KILL: &[(&str, &str)] = &[
+    ("kill_tracer", "sys_enter"),
+    ("kill_after_call", "sys_exit"),
+    ("kill_exec", "sched_process_exec"),
+    ("kill_entering", "sched_prepare_exec"),
+    ("audit_host_exec", "sched_prepare_exec"),
+    ("audit_host_script", "sched_prepare_exec"),
+    ("audit_capability", "cap_capable"),
+];
+const SYSCALLS: &[(&str, &str)] = &[("audit_call", "sys_enter")];
+
+/// Lets the verifier have every program of every deciding object, and gives what it said. Those whose tracepoint this kernel does not have
+/// are left out.
+///
+/// # Errors
+/// Where an object as a whole is refused.
+pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
+    let refused =
+        |name: &'static str, error: &dyn std::error::Error| ObjectError::Refused { object: name, reason: chain(error) };
+    let pins = PinRoot::create(root)?;
+    let types = KernelTypes::shared().map_err(|error| refused("BTF", &error))?;
+    let described = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| refused("BTF", &error))?;
+    let tells = |tracepoint: &str| {
+        let name = format!("\0btf_trace_{tracepoint}\0");
+        described.windows(name.len()).any(|window| window == name.as_bytes())
+    };
+    let constants = constants();
+    let mut counts = Vec::new();
+    let by_hook = [
+        ObjectSpec { name: "identity", bytes: palisade_bpf::IDENTITY, programs: IDENTITY },
+        ObjectSpec { name: "learn", bytes: palisade_bpf::LEARN, programs: LEARN },
+        ObjectSpec { name: "arguments", bytes: palisade_bpf::ARGUMENTS, programs: ARGUMENTS_ALONE },
+    ];
+    for ObjectSpec { name, bytes, programs } in by_hook.into_iter().chain(LSM).chain([WRITES]) {
+        let mut object = objects::load(name, bytes, &types, &pins, &constants)?;
+        for spec in programs.iter().filter(|spec| objects::is_wanted(spec, &types)) {
+            if matches!(spec.hook, objects::Hook::BtfTracepoint(tracepoint) if !tells(tracepoint)) {
+                continue;
+            }
+            let loaded = objects::load_program(&mut object, spec, &types);
+            counts.push((spec.name, loaded.and_then(|()| counted(&object, spec.name))));
+        }
+    }
+    for (name, bytes, programs) in [("kill", palisade_bpf::KILL, KILL), ("syscalls", palisade_bpf::SYSCALLS, SYSCALLS)]
+    {
+        let mut object = objects::load(name, bytes, &types, &pins, &constants)?;
+        for (program, tracepoint) in programs.iter().filter(|(_, tracepoint)| tells(tracepoint)) {
+            let loaded = load_tracepoint(&mut object, program, tracepoint, &types);
+            counts.push((program, loaded.and_then(|()| counted(&object, program))));
+        }
+    }
+    let (object, loaded) = cgroup_programs(&types, &pins, &constants)?;
+    counts.extend(loaded.into_iter().map(|(name, loaded)| (name, loaded.and_then(|()| counted(&object, name)))));
+    Ok(counts)
+}
+
+fn constants() -> Vec<Constant> {
+    let symbols = kernel_types::symbols();
+    vec![
+        Constant::Word("pal_cgroup_reports", 1),
+        Constant::Word("pal_arguments_judged", 1),
+        Constant::Word("pal_kill_families", u32::MAX),
+        Constant::Word("pal_host_mnt_ns", programs::host_mount_namespace()),
+        Constant::Long("pal_rename_lock", symbols.rename_lock.unwrap_or(1)),
+        Constant::Long("pal_file_release", symbols.file_release.unwrap_or(1)),
+    ]
+}
+
+type Loaded = Vec<(&'static str, Result<(), String>)>;
+
+/// With task storage where the kernel offers it to programs of cgroups, else without: as a node loads them.
+fn cgroup_programs(types: &KernelTypes, pins: &PinRoot, constants: &[Constant]) -> Result<(Ebpf, Loaded), ObjectError> {
+    let load = |storage: u32| {
+        let constants = [constants, &[Constant::Word("pal_cgroup_task_storage", storage)]].concat();
+        let mut object = objects::load("cgroup", palisade_bpf::CGROUP, types, pins, &constants)?;
+        let mut load = |name: &&'static str| {
+            let program = object.program_mut(name).ok_or("not in the object")?;
+            cgroup::load_program(program).map_err(|error| explain(&error))
+        };
+        let loaded: Loaded = cgroup::PROGRAMS.iter().map(|name| (*name, load(name))).collect();
+        Ok::<_, ObjectError>((object, loaded))
+    };
+    let (object, loaded) = load(1)?;
+    if loaded.iter().all(|(_, loaded)| loaded.is_ok()) { Ok((object, loaded)) } else { load(0) }
+}
+
+fn load_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str, types: &KernelTypes) -> Result<(), String> {
+    let program: Result<&mut BtfTracePoint, _> = match object.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => Ok(program),
+        _ => Err("no such program at a tracepoint in the object"),
+    };
+    program?.load(tracepoint, types).map_err(|error| explain(&error))
+}
+
+fn counted(object: &Ebpf, name: &str) -> Result<u32, String> {
+    let counts = objects::program_info(object, name).map_err(|error| explain(&error))?;
+    counts.verified_instruction_count().ok_or_else(|| "the kernel does not count them".to_owned())
+}

@@ -1,0 +1,41 @@
+//! `cost [--write]`: counts the instructions of five acts in the guest and holds them to `tests/bench/budget.txt` ([`palisade_bench::costs`]).
+//! With `--write` the file is made anew for the guest's kernel.
+//!
+//! Exit status: 0, 1 where a cost rose or could not be counted.
+#![forbid(unsafe_code)]
+
+use std::{error::Error, fs, path::Path, process::ExitCode};
+
+use palisade_bench::{
+    costs::{Report, budget, costs, renewed},
+    opens::{counts, guest},
+};
+
+fn main() -> ExitCode {
+    match run(std::env::args().nth(1).as_deref() == Some("--write")) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(write: bool) -> Result<bool, Box<dyn Error>> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("budget.txt");
+    let said = guest(&["budget"])?;
+    let release =
+        said.lines().find_map(|line| line.trim().strip_prefix("kernel: ")).ok_or("the guest names no kernel")?;
+    let kernel: String = release.split('.').take(2).collect::<Vec<_>>().join(".");
+    let costs = costs(&counts(&said))?;
+    let mut text = fs::read_to_string(&file)?;
+    if write {
+        text = renewed(&text, &kernel, &costs);
+        fs::write(&file, &text)?;
+    }
+    let budget = budget(&text, &kernel)?;
+    let report = Report { costs: &costs, budget: &budget };
+    println!("instructions that Palisade adds, Linux {release}\n{report}");
+    Ok(report.is_held())
+}

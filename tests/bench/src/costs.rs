@@ -1,0 +1,210 @@
+//! Instructions of five acts against `tests/bench/budget.txt`: a rise of a count is a change of a program, so it fails.
+//!
+//! Invariant: every count of the guest has a line in the budget of its kernel, and every line a count.
+//!
+//! Decision: the least of the counts of one run, not a median of several: what is not ours (interrupts, grace periods) only adds, and the
+//! least repeats to a few instructions.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+/// A rise up to this is none; so is a fall, which else asks for a lower budget.
+const TOLERANCE: f64 = 0.03;
+/// Of small counts a hundredth is less than what one run differs from the next.
+const LEAST: f64 = 40.0;
+
+/// What the issue asks for at most, by the beginning of a row's name.
+const TARGETS: [(&str, f64); 8] = [
+    ("open, without policy", 350.0),
+    ("open, rules of another family", 350.0),
+    ("open, 1 rules", 4_000.0),
+    ("open, 70 rules", 4_000.0),
+    ("open, 1000 rules", 5_000.0),
+    ("exec, ", 5_000.0),
+    ("connect, ", 2_500.0),
+    ("write, ", 0.0),
+];
+
+/// One act in one state: what Palisade adds to the programs that do nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cost {
+    /// `ACT, STATE`.
+    pub name: String,
+    /// Instructions.
+    pub added: f64,
+    /// Of the act under programs that do nothing, in the same run.
+    pub idle: f64,
+}
+
+/// Why counts are no costs.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CostError {
+    /// The guest did not say it.
+    #[error("the guest did not count '{0}'")]
+    Missing(String),
+    /// Neither a comment nor `KERNEL | ROW | NUMBER`.
+    #[error("line of the budget: '{0}'")]
+    Line(String),
+}
+
+/// What a run's counts say: all but the two baselines.
+///
+/// # Errors
+/// [`CostError::Missing`] where an act has no baseline.
+pub fn costs(counts: &BTreeMap<String, f64>) -> Result<Vec<Cost>, CostError> {
+    let rows = counts.iter().filter_map(|(name, count)| {
+        let (act, state) = name.split_once(", ")?;
+        (!["bare", "idle programs"].contains(&state)).then_some((name, act, count))
+    });
+    rows.map(|(name, act, count)| {
+        let idle = format!("{act}, idle programs");
+        let idle = *counts.get(&idle).ok_or(CostError::Missing(idle))?;
+        Ok(Cost { name: name.clone(), added: count - idle, idle })
+    })
+    .collect()
+}
+
+/// The lines of one kernel (`6.1`): instructions by row.
+///
+/// # Errors
+/// [`CostError::Line`].
+pub fn budget(text: &str, kernel: &str) -> Result<BTreeMap<String, f64>, CostError> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let parsed = lines.map(|line| {
+        let wrong = || CostError::Line(line.to_owned());
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [of, name, number] = cells[..] else { return Err(wrong()) };
+        Ok((of, name.to_owned(), number.parse().map_err(|_| wrong())?))
+    });
+    let all: Result<Vec<_>, _> = parsed.collect();
+    Ok(all?.into_iter().filter(|(of, ..)| *of == kernel).map(|(_, name, number)| (name, number)).collect())
+}
+
+/// What a row is against its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Within the tolerance.
+    Held,
+    /// Above it: fails.
+    Risen,
+    /// Below it: the budget is to be lowered, lest the next rise hide in it.
+    Fallen,
+    /// No such row in the budget: fails.
+    Unbudgeted,
+}
+
+/// Compares.
+#[must_use]
+pub fn judge(cost: &Cost, budget: &BTreeMap<String, f64>) -> Verdict {
+    let Some(budget) = budget.get(&cost.name) else { return Verdict::Unbudgeted };
+    let slack = (budget.abs() * TOLERANCE).max(LEAST);
+    match cost.added - budget {
+        more if more > slack => Verdict::Risen,
+        less if less < -slack => Verdict::Fallen,
+        _ => Verdict::Held,
+    }
+}
+
+/// All rows with their verdicts, and whether none fails.
+pub struct Report<'a> {
+    /// Measured.
+    pub costs: &'a [Cost],
+    /// Of this kernel.
+    pub budget: &'a BTreeMap<String, f64>,
+}
+
+impl Report<'_> {
+    /// Neither a rise nor a row without a budget, nor a budget without a row.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let judged = self.costs.iter().map(|cost| judge(cost, self.budget));
+        judged.into_iter().all(|verdict| matches!(verdict, Verdict::Held | Verdict::Fallen)) && self.gone().is_empty()
+    }
+
+    fn gone(&self) -> Vec<&str> {
+        let measured = |name: &str| self.costs.iter().any(|cost| cost.name == name);
+        self.budget.keys().map(String::as_str).filter(|name| !measured(name)).collect()
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "| {:<36} | {:>7} | {:>7} | {:>8} | {:>9} | verdict |",
+            "act, state", "added", "budget", "target", "idle"
+        )?;
+        for cost in self.costs {
+            let budget = self.budget.get(&cost.name).map_or(String::new(), |budget| format!("{budget:.0}"));
+            let target = TARGETS.iter().find(|(name, _)| cost.name.starts_with(name)).map(|(_, target)| *target);
+            let mut shown = target.map_or(String::new(), |target| format!("{target:.0}"));
+            if target.is_some_and(|target| cost.added > target.max(LEAST)) {
+                shown.insert_str(0, "OVER ");
+            }
+            let verdict = match judge(cost, self.budget) {
+                Verdict::Held => "held",
+                Verdict::Risen => "RISEN",
+                Verdict::Fallen => "fallen: lower the budget",
+                Verdict::Unbudgeted => "NO BUDGET",
+            };
+            writeln!(
+                out,
+                "| {:<36} | {:>7.0} | {budget:>7} | {shown:>8} | {:>9.0} | {verdict} |",
+                cost.name, cost.added, cost.idle
+            )?;
+        }
+        self.gone().iter().try_for_each(|name| writeln!(out, "not counted, though it has a budget: {name}"))
+    }
+}
+
+/// The budget's text with this kernel's lines made anew.
+#[must_use]
+pub fn renewed(text: &str, kernel: &str, costs: &[Cost]) -> String {
+    let of_kernel = |line: &&str| line.split('|').next().is_some_and(|of| of.trim() == kernel);
+    let mut renewed: String =
+        text.lines().filter(|line| !of_kernel(line)).fold(String::new(), |all, line| all + line + "\n");
+    for cost in costs {
+        // To a String it cannot fail.
+        let _written = writeln!(renewed, "{kernel} | {} | {:.0}", cost.name, cost.added);
+    }
+    renewed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(added: f64) -> Vec<Cost> {
+        let counts = [("open, bare", 900.0), ("open, idle programs", 1_000.0), ("open, 70 rules", 1_000.0 + added)];
+        costs(&counts.map(|(name, count)| (name.to_owned(), count)).into()).unwrap_or_default()
+    }
+
+    #[test]
+    fn unit_costs_are_what_is_added_to_the_programs_that_do_nothing() {
+        assert_eq!(counts(4_000.0), [Cost { name: "open, 70 rules".to_owned(), added: 4_000.0, idle: 1_000.0 }]);
+        let alone = BTreeMap::from([("open, 1 rules".to_owned(), 1.0)]);
+        assert_eq!(costs(&alone), Err(CostError::Missing("open, idle programs".to_owned())));
+    }
+
+    #[test]
+    fn unit_costs_above_their_budget_fail_and_far_below_it_ask_for_a_lower_one() {
+        let text = "# of acts\n6.1 | open, 70 rules | 4000\n6.12 | open, 70 rules | 9\n";
+        let budget = budget(text, "6.1").unwrap_or_default();
+        let verdict = |added| judge(&counts(added)[0], &budget);
+        let verdicts = [4_121.0, 4_119.0, 3_881.0, 3_879.0].map(verdict);
+        assert_eq!(verdicts, [Verdict::Risen, Verdict::Held, Verdict::Held, Verdict::Fallen]);
+        let held = |costs: &[Cost]| Report { costs, budget: &budget }.is_held();
+        assert!(held(&counts(4_000.0)) && held(&counts(1.0)) && !held(&counts(4_121.0)));
+        assert!(!held(&[]), "a row that is not counted any more");
+        assert_eq!(judge(&counts(1.0)[0], &BTreeMap::new()), Verdict::Unbudgeted);
+    }
+
+    #[test]
+    fn unit_costs_renew_the_lines_of_their_own_kernel_alone() {
+        let text = renewed("# of acts\n6.1 | gone | 4\n6.12 | open | 9\n", "6.1", &counts(7.0));
+        assert_eq!(text, "# of acts\n6.12 | open | 9\n6.1 | open, 70 rules | 7\n");
+        assert_eq!(budget("6.1 | open", "6.1"), Err(CostError::Line("6.1 | open".to_owned())));
+    }
+}
