@@ -3,6 +3,7 @@
 //! They share one containerd (see [`fixture`]) and run one after the other: starting a container costs a second of emulated time.
 
 mod containers;
+mod differential;
 mod enforcement;
 mod families;
 pub(crate) mod fixture;
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         containers::trials(),
         enforcement::trials(),
         families::trials(),
+        differential::trials(),
         paths::trials(),
         phases::trials(),
         pins::trials(),
