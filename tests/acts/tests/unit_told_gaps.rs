@@ -1,6 +1,5 @@
 //! What is declared of a tier is a gap of it, by which status and validation tell a user which of a policy's words are not held.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::BTreeMap;
 

@@ -35,7 +35,7 @@ impl Case {
         let mut random = Random::new(seed ^ (number + 1).wrapping_mul(0xd129_0d6c_53f9_f51b));
         // The generator's first numbers are like those of its neighbours.
         for _ in 0..8 {
-            random.next();
+            random.number();
         }
         match number % 4 {
             0 => Self::of_paths(&mut random, number, false),

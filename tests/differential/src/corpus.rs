@@ -24,7 +24,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -33,7 +33,7 @@ impl Random {
 
     /// A number below the bound.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((self.next() >> 33) as usize) % bound
+        ((self.number() >> 33) as usize) % bound
     }
 
     /// True once in so many times.

@@ -144,7 +144,7 @@ fn one(
         match compare(&case.rules, act, &said, differences, |part| name_of(part.family)) {
             Compared::Agrees => {}
             Compared::Declared(entries) => {
-                entries.iter().for_each(|entry| *report.declared.entry(*entry).or_default() += 1)
+                entries.iter().for_each(|entry| *report.declared.entry(*entry).or_default() += 1);
             }
             Compared::Differs(why) => {
                 let mut found = Found {

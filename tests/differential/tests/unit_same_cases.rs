@@ -1,6 +1,5 @@
 //! The Rust walker on the cases that every backend is asked.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use palisade_differential::{Act, Backend, BackendError, RustWalker, Said, ring};
 use palisade_kernel_abi::blob::Family;
