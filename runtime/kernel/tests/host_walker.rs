@@ -8,7 +8,7 @@ mod kernel_bed;
 use std::{net::IpAddr, sync::Arc};
 
 use kernel_bed::{Check, Checks, Random, adapter, pin_root, random_blob};
-use palisade_differential::{Backend, BackendError, Said, corpus, ring, walked};
+use palisade_differential::{Backend, BackendError, corpus, ring, walked};
 use palisade_domain::{Generation, Slot};
 use palisade_kernel::fanotify::FailMode;
 use palisade_kernel_abi::blob::{
@@ -311,7 +311,7 @@ impl Backend for KernelWalker {
         Ok(())
     }
 
-    fn act(&mut self, act: &palisade_differential::Act) -> Result<Said, BackendError> {
+    fn act(&mut self, act: &palisade_differential::Act) -> Result<palisade_differential::Said, BackendError> {
         let policy = self.policy.clone().unwrap();
         let (checks, number) = (&mut self.checks, self.number);
         Ok(walked(act, &policy, |part| {

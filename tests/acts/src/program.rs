@@ -40,7 +40,6 @@ pub fn bytes() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
     use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
     use super::*;
