@@ -109,10 +109,12 @@ static long pal_read_argument(__u32 index, void *context)
 	window = act->scratch->path + PAL_PATH_SIZE - PAL_ARGUMENT_WINDOW;
 	__builtin_memset(window, 0, PAL_ARGUMENT_WINDOW);
 	length = bpf_probe_read_user_str(window, PAL_ARGUMENT_WINDOW, (const void *)reading->at);
-	if (length <= 0) {
+	if (length < 0) {
 		reading->unread = 1;
 		return 1;
 	}
+	/* Before Linux 6.13 an empty string gives 0, its NUL uncounted. */
+	length += !length;
 	/* Its last byte may be a NUL that was written, not read. */
 	cut = length == PAL_ARGUMENT_WINDOW;
 	reading->at += length - cut;

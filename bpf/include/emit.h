@@ -358,8 +358,10 @@ static __noinline void pal_append_user_string(struct pal_record_buffer *buffer, 
 	if (len == PAL_STRING_MAX)
 		flags |= PAL_SPAN_CUT;
 	if (len <= 0) {
+		/* Before Linux 6.13 an empty string gives 0. */
+		if (len < 0)
+			flags |= PAL_SPAN_UNREADABLE;
 		len = 1;
-		flags |= PAL_SPAN_UNREADABLE;
 	}
 	if (len > PAL_STRING_MAX)
 		len = PAL_STRING_MAX;

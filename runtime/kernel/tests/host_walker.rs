@@ -3,26 +3,25 @@
 //! On this kernel, by test runs of the very functions that the hooks call.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-#[path = "../../../actors/policy-compiler/src/tests/corpus.rs"]
-mod corpus;
 mod kernel_bed;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use kernel_bed::{Check, Checks, Random, adapter, pin_root, random_blob};
-use palisade_domain::{Action, Generation, PolicyKind, PolicyRef, Slot};
+use palisade_differential::{Backend, BackendError, corpus, ring, walked};
+use palisade_domain::{Generation, Slot};
 use palisade_kernel::fanotify::FailMode;
 use palisade_kernel_abi::blob::{
     AcceptId, Blob, Decision, Effect, Endpoint, Family, Form, Modifiers, PathAccepts, SizeClass, SourceId, domain_path,
 };
-use palisade_policy::ir::{Matcher, Rule, WorkloadRules};
-use palisade_policy_compiler as compiler;
+use palisade_policy::ir::{Rule, WorkloadRules};
 use palisade_policy_compiler::{
     CompileError,
     automaton::AutomatonLimits,
     compile,
     naive::{Act, Object, evaluate},
 };
+use palisade_protocol::CompiledPolicy;
 use palisade_world::{Enforcement as _, Membership};
 
 const HOST: Membership = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 0, root: None };
@@ -152,25 +151,6 @@ fn host_kernel_walker_equals_the_rust_walker_on_random_blobs_in_each_size_class(
     println!("{cases} cases equal; {matched} matched something, {blocked} were blocked, {combs} by paths in comb form");
     // Otherwise equality would mean nothing.
     assert!(matched > cases / 2 && blocked > cases / 10 && combs > cases / 4);
-}
-
-fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {
-    let policy = PolicyRef { kind: PolicyKind::PalisadePolicy, namespace: "n".into(), name: "random".into() };
-    Rule {
-        policy: Arc::new(policy),
-        place: "random".into(),
-        matcher,
-        sources: sources.iter().map(|source| (*source).to_owned()).collect(),
-        source_directories: BTreeSet::new(),
-        action,
-        severity: None,
-        tags: vec![],
-        message: None,
-    }
-}
-
-fn workload(rules: Vec<Rule>) -> WorkloadRules {
-    WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), ..WorkloadRules::default() }
 }
 
 /// The bytes of the endpoint as hooks pass them: before they are made canonical.
@@ -307,4 +287,49 @@ fn host_kernel_walker_says_what_random_rules_say_in_every_family() {
     assert!(seen.by_rule.iter().all(|decided| *decided > 20), "every family was decided by rules: {seen:?}");
     assert!(seen.blocked > 500 && seen.by_posture > 500 && seen.by_arguments > 50, "{seen:?}");
     assert!(seen.overlapping_sets * 3 >= seen.sets, "Allow, Block, source, pattern and name meet in a third: {seen:?}");
+}
+
+/// The walker that hooks call, by test runs, on the cases that every backend is asked.
+struct KernelWalker {
+    checks: Checks,
+    adapter: palisade_kernel::KernelAdapter,
+    policy: Option<CompiledPolicy>,
+    number: u32,
+    generation: u32,
+}
+
+impl Backend for KernelWalker {
+    fn name(&self, _: Family) -> Option<&'static str> {
+        Some("kernel-walker")
+    }
+
+    fn install(&mut self, policy: &CompiledPolicy) -> Result<(), BackendError> {
+        self.generation += 1;
+        self.adapter.install(Slot::HOST, Generation(self.generation), Some(&policy.blob)).unwrap();
+        self.number = self.adapter.in_force(Slot::HOST).unwrap().1.0;
+        self.policy = Some(policy.clone());
+        Ok(())
+    }
+
+    fn act(&mut self, act: &palisade_differential::Act) -> Result<palisade_differential::Said, BackendError> {
+        let policy = self.policy.clone().unwrap();
+        let (checks, number) = (&mut self.checks, self.number);
+        Ok(walked(act, &policy, |part| {
+            part.with(|act| {
+                let source = policy.blob.source_id(act.executable.unwrap_or_default());
+                kernel_says(checks, number, act, source)
+            })
+        }))
+    }
+}
+
+#[test]
+fn host_kernel_walker_decides_the_common_cases_as_the_naive_evaluator() {
+    let Some(pins) = pin_root() else { return };
+    let adapter = adapter(&pins.0, FailMode::Refuse);
+    adapter.admit(&HOST).unwrap();
+    let checks = Checks::load(&pins.0);
+    let mut walker = KernelWalker { checks, adapter, policy: None, number: 0, generation: 0 };
+    let report = ring::run(&mut walker, 240).unwrap_or_else(|error| panic!("{error}"));
+    assert!(report.told > 1000, "{report:?}");
 }

@@ -1,12 +1,12 @@
 //! The automaton alone: against regex-automata on random globs, and against the blob's promises on its shape.
 
+use palisade_differential::corpus::{Random, glob as random_glob, path, seed};
 use regex_automata::{
     Anchored, Input,
     nfa::thompson::{self, pikevm::PikeVM},
     util::syntax,
 };
 
-use super::corpus::{Random, glob as random_glob, path, seed};
 use crate::automaton::{
     AutomatonLimits, ByteSet, Dfa, GlobError, TagStrength, Token, Trie, determinise, glob, minimise,
 };

@@ -1,10 +1,11 @@
 //! Large sets: they compile, in the comb form, and mean what the rules say.
 
+use palisade_differential::corpus::{Random, seed};
 use palisade_domain::Action;
 use palisade_kernel_abi::blob::{Automaton, Family, Form, Modifiers, SizeClass, SourceId};
 use palisade_policy::ir::{PathMatch, Rule, WorkloadRules};
 
-use super::{compile, corpus::Random, corpus::seed, directory, exact, file, pattern, rule, workload};
+use super::{compile, directory, exact, file, pattern, rule, workload};
 use crate::naive::{Act, Object, evaluate};
 
 fn stem(random: &mut Random, number: usize) -> String {

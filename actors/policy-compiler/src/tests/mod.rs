@@ -1,13 +1,10 @@
-//! Compiled blobs against the naive evaluator, the automaton against regex-automata, and what must be refused.
+//! The automaton against regex-automata, stated verdicts, and what must be refused. Compiled blobs are held against the naive evaluator in
+//! `tests/differential`, which makes the random rules of the tests here, too.
 //!
 //! Randomised tests print their seed; `PALISADE_TEST_SEED` replaces it.
 
-mod apparmor;
 mod automata;
 mod caching;
-mod corpus;
-mod coverage;
-mod differential;
 mod kubearmor;
 mod large;
 mod refusals;
@@ -20,7 +17,6 @@ use std::sync::Arc;
 use palisade_domain::{Action, PolicyKind, PolicyRef};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
 
-use crate as compiler;
 use crate::{CompileError, automaton::AutomatonLimits};
 
 pub(crate) fn rule(action: Action, matcher: Matcher, sources: &[&str]) -> Rule {

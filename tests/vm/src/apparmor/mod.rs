@@ -45,7 +45,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_apparmor_denial_is_told_and_names_the_rule_of_its_generation", lines::names_the_rule),
         Trial::test("vm_apparmor_audit_is_told_and_denies_nothing", lines::audits),
         Trial::test("vm_apparmor_denials_of_a_flood_are_told_or_counted_as_dropped", lines::flood),
-        Trial::test("vm_apparmor_decides_generated_rules_as_the_walker_does_whoever_acts", generated::agrees),
+        Trial::test("vm_apparmor_decides_generated_cases_as_the_naive_evaluator_does_whoever_acts", generated::agrees),
         Trial::test("vm_apparmor_differs_from_the_walker_as_is_declared", declared),
         Trial::test("vm_apparmor_node_holds_a_container_and_explains_the_denial", node::holds_and_explains),
         Trial::test(
@@ -239,7 +239,7 @@ fn thousand_rules() -> Checked {
     call_both(&confined, &denied, &[(Call::Read, "/many/other")])
 }
 
-/// What `messages/apparmor/differences.md` says beside what [`generated`] shows.
+/// What `tests/differential/differences.yaml` says apart from what [`generated`] shows.
 fn declared() -> Checked {
     let spec = "process:\n  matchPaths: [ { path: /bin/vm_actor } ]\n  matchPatterns: [ { pattern: '/memfd:**' } ]\naction: Block";
     let confined = Profiled::start("declared", &policy(spec)?)?;

@@ -10,6 +10,7 @@ use std::{
     thread,
 };
 
+use palisade_acts::acting::{self, ACTING};
 use palisade_vm::{
     act::{AT_TERMINAL, Act, MARK, WAIT, take_terminal},
     judged::{JUDGED, UNDER, execute_under, obey},
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             );
             return ExitCode::FAILURE;
         }
+        Some(ACTING) => return succeed(&acting::run(arguments.get(1..).unwrap_or_default())),
         Some(WAIT) => return succeed(&io::stdin().read(&mut [0]).map(drop)),
         _ => {}
     }

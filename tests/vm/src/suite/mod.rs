@@ -4,6 +4,7 @@
 
 mod changes;
 mod containers;
+mod differential;
 mod enforcement;
 mod families;
 pub(crate) mod fixture;
@@ -30,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         enforcement::trials(),
         changes::trials(),
         families::trials(),
+        differential::trials(),
         paths::trials(),
         phases::trials(),
         pins::trials(),

@@ -1,4 +1,7 @@
-//! Random rules that overlap, and acts near them. Also for the tests of the kernel's walker, which judge the same sets.
+//! Random rules that overlap, and acts near them, in no place in particular: any path, any executable, any circumstance. For walkers, which
+//! need no file; [`crate::ground`] moves the same sets to where real acts happen.
+//!
+//! Invariant: a function of its seed, the same on every machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,39 +9,46 @@ use palisade_domain::{Action, Posture};
 use palisade_kernel_abi::blob::{Endpoint, Family, Modifiers};
 use palisade_policy::ir::*;
 
-use super::{
-    compiler::naive::{Act, Object, candidates},
-    rule,
-};
+use palisade_policy_compiler::naive::{Act, Object, candidates};
+
+use crate::{rule, workload};
 
 /// xorshift64*: the same numbers everywhere.
 pub struct Random(u64);
 
 impl Random {
+    /// Of a seed.
+    #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
+    /// A number below the bound.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((self.next() >> 33) as usize) % bound
+        ((self.number() >> 33) as usize) % bound
     }
 
+    /// True once in so many times.
     pub fn one_in(&mut self, chances: usize) -> bool {
         self.below(chances) == 0
     }
 
+    /// One of them.
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 }
 
+/// `PALISADE_TEST_SEED`, or the usual one; printed.
+#[must_use]
 pub fn seed() -> u64 {
     let seed = std::env::var("PALISADE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261);
     println!("PALISADE_TEST_SEED={seed}");
@@ -47,12 +57,17 @@ pub fn seed() -> u64 {
 
 /// Few and alike, so that rules meet.
 const COMPONENTS: [&str; 9] = ["a", "ab", "b", "etc", "x", "a.so", "b.so", "...", "-"];
+/// That rules list.
 pub const ARGUMENTS: [&str; 4] = ["-a", "-ab", "x", ""];
+/// That rules name.
 pub const DOMAINS: [&str; 6] = ["com", "a.com", "www.a.com", "b.a.com", "aa.com", "a.org"];
+/// That rules name.
 pub const CAPABILITIES: [u8; 4] = [0, 13, 21, 40];
+/// That rules name.
 pub const SYSCALLS: [u16; 5] = [0, 1, 59, 257, 450];
 const SOURCES: [&str; 4] = ["/a", "/ab", "/etc/x", "/b/a"];
 
+/// A path of few components.
 pub fn path(random: &mut Random) -> String {
     let depth = 1 + random.below(4);
     (0..depth).map(|_| format!("/{}", random.pick(&COMPONENTS))).collect()
@@ -87,6 +102,7 @@ pub fn glob(random: &mut Random) -> String {
     glob
 }
 
+/// Paths of any form.
 pub fn path_match(random: &mut Random) -> PathMatch {
     match random.below(10) {
         0..3 => PathMatch::Exact(path(random)),
@@ -115,6 +131,7 @@ fn address(random: &mut Random) -> IpAddr {
 
 const PORTS: [u16; 10] = [0, 1, 79, 80, 81, 443, 4096, 5000, 5015, 65535];
 
+/// A socket, or a destination.
 pub fn endpoint(random: &mut Random) -> Endpoint {
     let destination = (!random.one_in(4)).then(|| (address(random), random.pick(&PORTS)));
     Endpoint {
@@ -126,7 +143,7 @@ pub fn endpoint(random: &mut Random) -> Endpoint {
 }
 
 /// Any, or one that a destination is about: few of all addresses are of one network, and hardly one of them is one address.
-fn endpoint_near(random: &mut Random, matcher: &Matcher) -> Endpoint {
+pub fn endpoint_near(random: &mut Random, matcher: &Matcher) -> Endpoint {
     let any = endpoint(random);
     let Matcher::Destination(destination) = matcher else { return any };
     if random.one_in(3) {
@@ -198,7 +215,7 @@ pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
     }
     let mut posture = || random.pick(&[Posture::Audit, Posture::Block]);
     let postures = Postures { file: posture(), network: posture(), capabilities: posture() };
-    WorkloadRules { postures, ..super::workload(rules) }
+    WorkloadRules { postures, ..workload(rules) }
 }
 
 fn path_rule(random: &mut Random, is_file: bool) -> PathRule {
@@ -322,6 +339,7 @@ fn filled_in(random: &mut Random, pattern: &str) -> String {
     filled.replace('?', "a").replace("{a,ab}", "ab").replace("[ab]", "b").replace(['\\', '{', '}', '[', ']', ','], "")
 }
 
+/// Who acts.
 pub fn executable(random: &mut Random) -> Option<&'static [u8]> {
     random.pick(&[None, Some("/a"), Some("/ab"), Some("/etc/x"), Some("/b/a"), Some("/a/a")]).map(str::as_bytes)
 }

@@ -1,32 +1,46 @@
 //! AppArmor profiles, read as the kernel reads them, against the naive evaluator: a profile denies what is blocked whatever AppArmor cannot
 //! see (who executes, at which terminal, with which arguments, over which protocol), and nothing else.
 
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use palisade_apparmor::{
     ProfileName, Share, Weakened, lower,
     reading::{Answer, FileAsk, ReadProfile, read},
+};
+use palisade_differential::{
+    compile,
+    corpus::{Random, contested, path_near, rules, seed},
+    rule, workload,
 };
 use palisade_domain::{Action, Posture};
 use palisade_kernel_abi::blob::{Effect, Endpoint, Family, Modifiers};
 use palisade_policy::ir::{
     CapabilityMatch, Matcher, PathMatch, PathRule, Postures, SocketMatch, SocketShape, WorkloadRules,
 };
-use palisade_protocol::CompiledPolicy;
-
-use super::{
-    compile,
-    corpus::{Random, contested, path_near, rules, seed},
-    directory, exact, file, rule, workload,
-};
-use crate::{
+use palisade_policy_compiler::{
     CompileError,
     naive::{Act, Object, candidates, evaluate},
 };
+use palisade_protocol::CompiledPolicy;
 
 /// One of each class that the corpus' sources can tell apart: in, directly in, and outside of its directories.
 const EXECUTABLES: [&str; 16] = [
     "/a", "/ab", "/etc/x", "/b/a", "/etc", "/b", "/q", "/q/r", "/etc/q", "/etc/q/r", "/a/q", "/a/q/r", "/b/q",
     "/b/q/r", "/a/a", "/etc/q/x",
 ];
+
+fn file(path: PathMatch) -> Matcher {
+    Matcher::File(PathRule::of(path))
+}
+
+fn exact(path: &str) -> PathMatch {
+    PathMatch::Exact(path.to_owned())
+}
+
+fn directory(directory: &str, recursive: bool) -> PathMatch {
+    PathMatch::Directory { directory: directory.to_owned(), recursive }
+}
 
 fn profile_of(policy: &CompiledPolicy) -> (ReadProfile, palisade_apparmor::Profile) {
     let profile = lower(&policy.blob, &ProfileName::of_container("test").unwrap(), Share::ALL).unwrap();

@@ -1,5 +1,11 @@
-//! Blob walker against naive evaluator.
+//! Blob walker against naive evaluator, on rules and acts in no place in particular.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use palisade_differential::{
+    compile,
+    corpus::{Random, act, arguments, contested, executable, modifiers, overlap_of, path, path_near, rules, seed},
+};
 use palisade_kernel_abi::blob::{
     AcceptId, Blob, Decision, Effect, Family, Modifiers, PathAccepts, SourceId, domain_path,
 };
@@ -7,16 +13,11 @@ use palisade_policy::{
     PolicyFile,
     ir::{Matcher, Rule, WorkloadRules},
 };
-use palisade_protocol::CompiledPolicy;
-
-use super::{
-    compile,
-    corpus::{Random, act, arguments, contested, executable, modifiers, overlap_of, path, path_near, rules, seed},
-};
-use crate::{
+use palisade_policy_compiler::{
     CompileError,
     naive::{Act, Object, candidates, evaluate},
 };
+use palisade_protocol::CompiledPolicy;
 
 /// What is decided, so that a test which only ever saw one kind of decision fails.
 #[derive(Default, Debug)]

@@ -3,14 +3,16 @@
 //! A feature counts where a rule that has it is among those that decide an act, by the naive evaluator; of a modifier each of the two ways
 //! that it can come out counts on its own. The list of features is written out, so that a generator that loses one fails by its name.
 
+#![forbid(unsafe_code)]
+
 use std::{collections::BTreeMap, net::IpAddr};
 
+use palisade_differential::corpus::{Random, act, path_near, rules, seed};
 use palisade_domain::{Action, Posture};
 use palisade_kernel_abi::blob::{Effect, Family, Modifiers};
 use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, PathRule, Preset, Rule, WorkloadRules};
 
-use super::corpus::{Random, act, path_near, rules, seed};
-use crate::naive::{Act, Object, deciding, evaluate};
+use palisade_policy_compiler::naive::{Act, Object, deciding, evaluate};
 
 /// How often each feature decided.
 type Seen = BTreeMap<String, usize>;
@@ -183,7 +185,7 @@ fn unit_generated_sets_exercise_each_family_action_source_path_and_modifier_to_a
 
 #[test]
 fn unit_naive_evaluator_uses_nothing_of_the_compiler_and_of_the_walkers_only_types() {
-    let source = include_str!("../naive.rs");
+    let source = include_str!("../../../actors/policy-compiler/src/naive.rs");
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code: Vec<&str> = code.collect();
     for line in &code {
