@@ -270,3 +270,13 @@ fn unit_layers_only_simulations_draw_keys_from_a_seed() {
     let others: Vec<&String> = calls.iter().filter(|path| !may.iter().any(|may| path.starts_with(may))).collect();
     assert!(others.is_empty(), "{others:?}");
 }
+
+#[test]
+fn unit_layers_every_program_finds_its_policy_in_the_one_place_that_lets_it_lapse() {
+    let readers: Vec<String> = sources(&["c", "h"])
+        .into_iter()
+        .filter(|(_, text)| text.contains("->installed") || text.contains(".installed"))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(readers.len() == 1 && readers[0].ends_with("bpf/include/identity.h"), "{readers:?}");
+}

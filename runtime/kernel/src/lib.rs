@@ -9,6 +9,7 @@
 
 mod adapter;
 pub mod apparmor;
+mod attendance;
 pub mod cgroup;
 mod cgroups;
 mod claim;
@@ -27,8 +28,11 @@ pub mod records;
 mod slots;
 mod sys;
 mod syscalls;
+mod unknown;
 
 pub use adapter::{KernelAdapter, KernelConfig};
+pub use attendance::{Attendant, BEAT};
 pub use claim::{Claim, ClaimError};
 pub use objects::unload;
 pub use sys::ToldToStop;
+pub use unknown::UnknownWorkloads;

@@ -69,6 +69,11 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 fn twins() -> Vec<Twin> {
     vec![
         twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, released_ns]),
+        twin!(
+            "pal_attendance",
+            layout::Attendance,
+            [deadline_ns, beat_ns, span_ns, decided, denied, lapsed, unregistered]
+        ),
         twin!("pal_observation", layout::Observation, [anywhere, interval_ns, tolerance_ns, fold_window_ns, fold_key]),
         twin!(
             "pal_task",
