@@ -12,6 +12,7 @@ mod paths;
 mod phases;
 mod pins;
 mod probes;
+mod unattended;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -33,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         pins::trials(),
         probes::trials(),
         node::trials(),
+        unattended::trials(),
     ]
     .into_iter()
     .flatten()
