@@ -92,7 +92,7 @@ impl Attendance {
 /// Gives signs of life until it is dropped; the last one then.
 #[derive(Debug)]
 pub struct Attendant {
-    stop: Option<mpsc::Sender<()>>,
+    stop: Option<mpsc::SyncSender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -102,7 +102,8 @@ impl Attendant {
     /// # Errors
     /// The thread cannot be made.
     pub fn start(enforcement: Arc<dyn Enforcement>, span: Option<Duration>) -> io::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
+        // Nothing is ever sent: its end is the message.
+        let (stop, stopped) = mpsc::sync_channel::<()>(1);
         // Four signs within the span, so that one that comes late lapses nothing.
         let pause = span.map_or(BEAT, |span| BEAT.min(span / 4));
         enforcement.attend(span);
