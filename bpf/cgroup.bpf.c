@@ -32,6 +32,12 @@ char _license[] SEC("license") = "GPL";
 /* Does this kernel let cgroup programs read task storage? Set before loading, by trying. */
 const volatile __u32 pal_cgroup_task_storage = 0;
 
+/*
+ * 1: attached to a place of containers, for those that are not admitted; the others have programs of their own on their cgroups.
+ * Set before loading.
+ */
+const volatile __u32 pal_cgroup_unknown = 0;
+
 #define PAL_ALLOW 1
 #define PAL_REFUSE 0
 
@@ -43,6 +49,12 @@ static __always_inline void pal_identify_here(struct pal_subject *subject)
 		pal_identify(subject);
 	else
 		pal_identify_cgroup(pal_cgroup_of_task(task), subject);
+}
+
+/* Is it these programs' turn? Where both sets are on a socket's way, each act is judged by one. */
+static __always_inline bool pal_is_ours(const struct pal_subject *subject)
+{
+	return (subject->slot == PAL_SLOT_UNKNOWN) == !!pal_cgroup_unknown;
 }
 
 static __noinline void pal_report(struct pal_act *act, const struct pal_endpoint *endpoint, __u32 operation)
@@ -67,7 +79,7 @@ static __noinline int pal_judge(const struct pal_endpoint *endpoint, __u32 famil
 	int verdict = PAL_ALLOW;
 
 	pal_identify_here(&subject);
-	if (!pal_decides(&subject, family) || subject.phase == PAL_PHASE_RUNTIME)
+	if (!pal_is_ours(&subject) || !pal_decides(&subject, family) || subject.phase == PAL_PHASE_RUNTIME)
 		return PAL_ALLOW;
 	pal_act_begin(&act, &subject, family);
 	act.modifiers = pal_terminal_modifier();
@@ -349,7 +361,7 @@ int judge_question(struct __sk_buff *packet)
 					     asking.place.protocol == PAL_TRANSPORT_TCP && !asking.place.opens))
 		return PAL_ALLOW;
 	asking.known = pal_veiled(pal_identify_asker(packet, &subject));
-	if (!pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
+	if (!pal_is_ours(&subject) || !pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
 		return PAL_ALLOW;
 	pal_act_begin(&act, &subject, PAL_FAMILY_DNS);
 	asking.act = &act;

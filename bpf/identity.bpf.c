@@ -7,10 +7,16 @@
  * cgroup, for exec even inside the container's root), through its forks, until it executes anything in a mount namespace that
  * is neither the host's nor the mover's. Cgroup and root alone cannot tell the two apart.
  *
+ * Unknown workloads: the node registers the places in which container runtimes make containers, and what is made there is of
+ * PAL_SLOT_UNKNOWN until it is admitted, whether or not a node runs then. Whoever acts from such a place in the host's mount
+ * namespace, or in the runtime's phase, is a runtime (a shim in its pod's cgroup) and counts as an outside mover.
+ *
  * Gaps: a container that shares the host's mount namespace never leaves the runtime's phase. A task that was in the cgroup
  * before its admission, and has done nothing since that any program saw, can be moved out of it without a trace. A workload
  * that makes more than PAL_CGROUPS_MADE cgroups at a time has the others unregistered, and counted: tasks that are in them
- * keep their slot, and who is put into one from outside is not taken in.
+ * keep their slot, and who is put into one from outside is not taken in. Where the table itself is full, the nearest of
+ * PAL_CGROUP_ANCESTORS ancestors says whose a cgroup is; packets and the kernels whose cgroup programs have no task storage know
+ * it by its id alone, and take it for the host's.
  *
  * Needs Linux 5.17; without these programs children and leavers are judged by their cgroup alone, and every task of a
  * workload counts as workload.
@@ -30,6 +36,16 @@ static __always_inline bool pal_is_unified(struct cgroup *cgroup)
 	return BPF_CORE_READ(cgroup, root, hierarchy_id) == 0;
 }
 
+/* From now on whoever misses asks its ancestors. */
+static __always_inline void pal_found_no_room(void)
+{
+	struct pal_attendance *attendance = pal_attendance();
+
+	if (attendance)
+		*(volatile __u64 *)&attendance->unregistered = 1;
+	pal_count(PAL_COUNTER_CGROUPS_FULL);
+}
+
 static __always_inline void pal_register_made(__u64 id, __u32 slot)
 {
 	__s32 *made = bpf_map_lookup_elem(&cgroups_made, &slot);
@@ -37,11 +53,22 @@ static __always_inline void pal_register_made(__u64 id, __u32 slot)
 
 	if (!made)
 		return;
-	if (__sync_fetch_and_add(made, 1) < PAL_CGROUPS_MADE &&
-	    !bpf_map_update_elem(&cgroup_slots, &id, &value, BPF_ANY))
+	if (__sync_fetch_and_add(made, 1) >= PAL_CGROUPS_MADE)
+		pal_count(PAL_COUNTER_CGROUPS_FULL);
+	else if (bpf_map_update_elem(&cgroup_slots, &id, &value, BPF_ANY))
+		pal_found_no_room();
+	else
 		return;
 	__sync_fetch_and_add(made, -1);
-	pal_count(PAL_COUNTER_CGROUPS_FULL);
+}
+
+/* Runtimes make these, and remove them: they are not counted against anybody. */
+static __always_inline void pal_register_unknown(__u64 id)
+{
+	__u32 value = PAL_SLOT_UNKNOWN;
+
+	if (bpf_map_update_elem(&cgroup_slots, &id, &value, BPF_ANY))
+		pal_found_no_room();
 }
 
 SEC("tp_btf/cgroup_mkdir")
@@ -49,14 +76,17 @@ int BPF_PROG(inherit_cgroup, struct cgroup *cgroup, const char *path)
 {
 	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
 	__u64 id = BPF_CORE_READ(cgroup, kn, id);
+	__u32 *value, slot;
 	__u64 parent_id;
-	__u32 slot;
 
 	if (!pal_is_unified(cgroup) || !parent)
 		return 0;
 	parent_id = BPF_CORE_READ(parent, cgroup, kn, id);
-	slot = pal_slot_of_cgroup(parent_id);
-	if (slot)
+	value = bpf_map_lookup_elem(&cgroup_slots, &parent_id);
+	slot = value ? pal_slot_below(*value, (__u64)BPF_CORE_READ(cgroup, kn)) : pal_slot_of(BPF_CORE_READ(parent, cgroup), parent_id);
+	if (slot == PAL_SLOT_UNKNOWN)
+		pal_register_unknown(id);
+	else if (slot)
 		pal_register_made(id, slot);
 	return 0;
 }
@@ -76,7 +106,7 @@ int BPF_PROG(forget_cgroup, struct cgroup *cgroup, const char *path)
 	slot = *value;
 	bpf_map_delete_elem(&cgroup_slots, &id);
 	if (slot & PAL_CGROUP_MADE) {
-		slot &= ~PAL_CGROUP_MADE;
+		slot &= PAL_CGROUP_SLOT;
 		made = bpf_map_lookup_elem(&cgroups_made, &slot);
 		if (made)
 			__sync_fetch_and_add(made, -1);
@@ -84,15 +114,25 @@ int BPF_PROG(forget_cgroup, struct cgroup *cgroup, const char *path)
 	return 0;
 }
 
-/* Slot by which the current task acts, without side effects. */
+/* Is it a container runtime's, though in a place of containers? */
+static __always_inline bool pal_is_runtime(struct task_struct *task, const struct pal_task *kept)
+{
+	return (kept && kept->phase == PAL_PHASE_RUNTIME) || pal_mnt_ns_of(task) == pal_host_mnt_ns;
+}
+
+/* Slot by which the current task acts; 0 for a runtime that is in a place of containers. */
 static __always_inline __u32 pal_current_slot(void)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct pal_task *kept = bpf_task_storage_get(&tasks, current, NULL, 0);
+	__u32 slot;
 
-	if (kept && pal_kept_is_valid(kept))
-		return kept->slot;
-	return pal_slot_of_cgroup(pal_cgroup_of_task(current));
+	if (kept)
+		pal_recognize(kept);
+	if (!kept || !pal_kept_is_valid(kept))
+		kept = NULL;
+	slot = kept ? kept->slot : pal_slot_of(current->cgroups->dfl_cgrp, pal_cgroup_of_task(current));
+	return slot == PAL_SLOT_UNKNOWN && pal_is_runtime(current, kept) ? 0 : slot;
 }
 
 static __always_inline bool pal_moves_itself(struct task_struct *task)
@@ -124,18 +164,20 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 	if (!pal_is_unified(cgroup))
 		return 0;
 	kept = bpf_task_storage_get(&tasks, task, NULL, 0);
+	if (kept)
+		pal_recognize(kept);
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
-	slot = pal_slot_of_cgroup(id);
+	slot = pal_slot_of(cgroup, id);
 	if (slot == kept_slot) {
 		if (kept)
 			kept->cgroup = id;
 		return 0;
 	}
 	mover_slot = pal_current_slot();
-	if (!slot || (kept_slot && mover_slot && pal_slot_has_policy(kept_slot))) {
+	if (!slot || (kept_slot && mover_slot && pal_identity_stays(kept_slot, slot))) {
 		pal_count(PAL_COUNTER_LEAVERS);
 		if (kept)
-			kept->cgroup = id;
+			pal_found_in(kept, id, slot);
 		return 0;
 	}
 	pal_move_in(task, id, slot, pal_moves_itself(task) || mover_slot == slot);
@@ -151,11 +193,19 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 {
 	struct pal_task *kept = bpf_task_storage_get(&tasks, parent, NULL, 0);
 	__u64 cgroup = pal_cgroup_of_task(child);
-	__u32 kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
-	__u32 slot = pal_slot_of_cgroup(cgroup);
+	__u32 slot = pal_slot_of(child->cgroups->dfl_cgrp, cgroup);
 	struct pal_task *born;
+	__u32 kept_slot;
 
+	if (kept)
+		pal_recognize(kept);
+	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
+	/* A runtime in a place of containers starts a container. */
+	if (kept_slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_is_runtime(parent, kept))
+		kept_slot = 0;
 	if (kept_slot && pal_identity_stays(kept_slot, slot)) {
+		if (kept_slot == PAL_SLOT_UNKNOWN && slot != PAL_SLOT_UNKNOWN)
+			cgroup = kept->cgroup;
 		born = pal_keep(child, cgroup, kept_slot, kept->phase);
 		if (born) {
 			born->runtime_mnt_ns = kept->runtime_mnt_ns;

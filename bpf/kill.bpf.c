@@ -244,12 +244,18 @@ static __noinline int pal_audit_execution(struct pal_subject *subject, struct li
 	return 0;
 }
 
+/* fanotify watches neither the host's file systems nor those of who is unknown. */
+static __always_inline bool pal_is_unmarked(const struct pal_subject *subject)
+{
+	return !subject->slot || subject->slot == PAL_SLOT_UNKNOWN;
+}
+
 static __always_inline bool pal_is_judged_host(struct pal_subject *subject)
 {
 	if (pal_is_idle(PAL_FAMILY_PROCESS))
 		return false;
 	pal_identify(subject);
-	return !subject->slot && pal_decides(subject, PAL_FAMILY_PROCESS);
+	return pal_is_unmarked(subject) && pal_decides(subject, PAL_FAMILY_PROCESS);
 }
 
 /* While the old image, which is the source, lives. */
@@ -350,7 +356,7 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 /* Of containers: the host's own file systems are never watched. */
 static __always_inline bool pal_fanotify_sees(const struct pal_subject *subject)
 {
-	return pal_fanotify_judges && subject->slot;
+	return pal_fanotify_judges && !pal_is_unmarked(subject);
 }
 
 /* The effect that fanotify saw: it is not told how the file is opened. What could not be named it reports itself. */

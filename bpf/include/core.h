@@ -383,6 +383,7 @@ struct thread_info {
 
 struct kernfs_node {
 	__u64 id;
+	const char *name;
 };
 
 struct cgroup_root {

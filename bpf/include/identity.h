@@ -7,6 +7,11 @@
  * whose slot has no policy, and an outside mover any task (identity.bpf.c). A thread that keeps nothing is what its process's
  * leader is. Without task storage (exhausted, or a program type that has no access) the cgroup alone decides.
  * Namespaces play no part: unshare and setns change nothing. bpf/identity.bpf.c keeps the storage up to date.
+ *
+ * Who is in a place of containers and was not admitted is of PAL_SLOT_UNKNOWN. That slot sticks like another with one difference: it
+ * says nothing of who the task is, so what is kept is the cgroup, and its slot is looked up at each act. Once that cgroup is
+ * admitted all of its tasks are the workload's, also those that were there before and those that have left it meanwhile. And
+ * an unknown cgroup makes nobody unknown who was known.
  */
 #ifndef PALISADE_IDENTITY_H
 #define PALISADE_IDENTITY_H
@@ -25,12 +30,114 @@ struct pal_subject {
 	__u64 visibility;      /* bit n: records of kind n are wanted */
 };
 
-/* 0 on a cgroup that belongs to no admitted workload. */
+/* 0 on a cgroup that belongs to no workload. */
 static __always_inline __u32 pal_slot_of_cgroup(__u64 cgroup)
 {
 	__u32 *slot = bpf_map_lookup_elem(&cgroup_slots, &cgroup);
 
-	return slot ? *slot & ~PAL_CGROUP_MADE : 0;
+	return slot ? *slot & PAL_CGROUP_SLOT : 0;
+}
+
+static __always_inline bool pal_is_hex(char letter)
+{
+	return (letter >= '0' && letter <= '9') || (letter >= 'a' && letter <= 'f');
+}
+
+static __always_inline bool pal_begins_with(const char *name, const char *prefix, __u32 length)
+{
+#pragma unroll
+	for (__u32 i = 0; i < length; i++)
+		if (name[i] != prefix[i])
+			return false;
+	return true;
+}
+
+#define PAL_SCOPE_NAME 24 /* of a cgroup's name: `cri-containerd-` and the beginning of an id */
+
+/*
+ * Is the directory named as container runtimes name a container's: `docker-<id>.scope`, or the bare id? Two digits of the id
+ * tell it from a monitor's (`crio-conmon-<id>.scope`). By the address of its struct kernfs_node.
+ */
+pal_global int pal_is_named_as_container(__u64 node)
+{
+	char name[PAL_SCOPE_NAME] = {};
+	const char *from = BPF_CORE_READ((struct kernfs_node *)node, name);
+
+	bpf_probe_read_kernel_str(name, sizeof(name), from);
+	if (pal_begins_with(name, "docker-", 7) || pal_begins_with(name, "libpod-", 7))
+		return pal_is_hex(name[7]) && pal_is_hex(name[8]);
+	if (pal_begins_with(name, "crio-", 5))
+		return pal_is_hex(name[5]) && pal_is_hex(name[6]);
+	if (pal_begins_with(name, "cri-containerd-", 15))
+		return pal_is_hex(name[15]) && pal_is_hex(name[16]);
+	for (__u32 at = 0; at < 12; at++)
+		if (!pal_is_hex(name[at]))
+			return 0;
+	return 1;
+}
+
+/* Whose a new cgroup below one of this value is. */
+static __always_inline __u32 pal_slot_below(__u32 value, __u64 child)
+{
+	if (value & PAL_CGROUP_MIXED)
+		return pal_is_named_as_container(child) ? PAL_SLOT_UNKNOWN : 0;
+	return value & PAL_CGROUP_SLOT;
+}
+
+/*
+ * Of a cgroup that is not registered although it may have had to be: whose its nearest registered ancestor says it is. By the
+ * address of its struct cgroup.
+ */
+pal_global __u32 pal_slot_by_ancestors(__u64 address)
+{
+	struct cgroup *cgroup = (struct cgroup *)address;
+
+	for (int i = 0; i < PAL_CGROUP_ANCESTORS; i++) {
+		struct cgroup_subsys_state *css = BPF_CORE_READ(cgroup, self.parent);
+		__u64 child = (__u64)BPF_CORE_READ(cgroup, kn), id;
+		__u32 *value;
+
+		if (!css)
+			return 0;
+		cgroup = BPF_CORE_READ(css, cgroup);
+		id = BPF_CORE_READ(cgroup, kn, id);
+		value = bpf_map_lookup_elem(&cgroup_slots, &id);
+		if (value)
+			return pal_slot_below(*value, child);
+	}
+	return 0;
+}
+
+#define PAL_ASK_ANCESTORS (-1)
+
+/* The slot of a registered cgroup, 0, or PAL_ASK_ANCESTORS. Like what else is asked of every act, verified once. */
+pal_global int pal_slot_or_ask(__u64 id)
+{
+	__u32 *value = bpf_map_lookup_elem(&cgroup_slots, &id);
+	struct pal_attendance *attendance;
+
+	if (value)
+		return *value & PAL_CGROUP_SLOT;
+	attendance = pal_attendance();
+	return attendance && *(volatile __u64 *)&attendance->unregistered ? PAL_ASK_ANCESTORS : 0;
+}
+
+/* The same as pal_slot_of_cgroup, where the cgroup itself is at hand: a full table makes nobody the host's. */
+static __always_inline __u32 pal_slot_of(struct cgroup *cgroup, __u64 id)
+{
+	int slot = pal_slot_or_ask(id);
+
+	/* Its own field says where it is: an address that is no pointer for the verifier. */
+	return slot == PAL_ASK_ANCESTORS ? pal_slot_by_ancestors((__u64)BPF_CORE_READ(cgroup, self.cgroup)) : (__u32)slot;
+}
+
+/* All bits where a policy stands, none where it has lapsed. */
+pal_global int pal_standing(void)
+{
+	if (!pal_has_lapsed())
+		return -1;
+	pal_count(PAL_COUNTER_LAPSED);
+	return 0;
 }
 
 static __always_inline __u32 pal_incarnation(__u32 slot)
@@ -61,6 +168,8 @@ static __always_inline void pal_subject_load_entry(struct pal_subject *subject, 
 		subject->flags = entry->flags;
 		subject->visibility = entry->visibility;
 	}
+	if ((__u32)installed != PAL_POLICY_NONE)
+		installed &= (__u64)(__s64)pal_standing();
 	subject->policy = (__u32)installed;
 	subject->generation = installed >> 32;
 }
@@ -80,7 +189,33 @@ static __always_inline bool pal_slot_has_policy(__u32 slot)
 /* A task of `kept_slot` is found in a cgroup of `slot` (0: of none): is it still what it was? */
 static __always_inline bool pal_identity_stays(__u32 kept_slot, __u32 slot)
 {
-	return !slot || slot == kept_slot || pal_slot_has_policy(kept_slot);
+	return !slot || slot == kept_slot || slot == PAL_SLOT_UNKNOWN || pal_slot_has_policy(kept_slot);
+}
+
+/*
+ * Who was unknown is of the workload that its cgroup has been admitted for since, and as far in its life as it was: else whatever
+ * began before the admission would stay unknown for ever.
+ */
+pal_global int pal_recognize(struct pal_task *kept)
+{
+	__u32 slot;
+
+	if (!kept || kept->slot != PAL_SLOT_UNKNOWN)
+		return 0;
+	slot = pal_slot_of_cgroup(kept->cgroup);
+	if (!slot || slot == PAL_SLOT_UNKNOWN)
+		return 0;
+	kept->incarnation = pal_incarnation(slot);
+	kept->slot = slot;
+	kept->source_digest = 0;
+	return 0;
+}
+
+/* Where it was found, but for one that is unknown: that stays what the cgroup is that it was unknown in. */
+static __always_inline void pal_found_in(struct pal_task *kept, __u64 cgroup, __u32 slot)
+{
+	if (kept->slot != PAL_SLOT_UNKNOWN || slot == PAL_SLOT_UNKNOWN)
+		kept->cgroup = cgroup;
 }
 
 static __always_inline struct pal_task *pal_kept_anew(struct task_struct *task)
@@ -125,6 +260,8 @@ static __always_inline struct pal_task *pal_kept_of_leader(struct task_struct *t
 	if (!leader || task->pid == task->tgid)
 		return NULL;
 	kept = bpf_task_storage_get(&tasks, leader, NULL, 0);
+	if (kept)
+		pal_recognize(kept);
 	return kept && pal_kept_is_valid(kept) ? kept : NULL;
 }
 
@@ -136,20 +273,22 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 {
 	struct pal_task *leader = pal_kept_of_leader(task);
 	__u64 cgroup = subject->cgroup;
-	__u32 slot = pal_slot_of_cgroup(cgroup);
+	__u32 slot = pal_slot_of(task->cgroups->dfl_cgrp, cgroup);
 	__u32 phase = pal_veiled(slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
 
 	if (!kept && (slot || leader))
 		kept = pal_kept_anew(task);
+	else if (kept)
+		pal_recognize(kept);
 	if (kept && pal_kept_is_valid(kept) && !(leader && leader->cgroup == cgroup) && pal_identity_stays(kept->slot, slot)) {
-		kept->cgroup = cgroup;
+		pal_found_in(kept, cgroup, slot);
 		slot = kept->slot;
 		phase = kept->phase;
 	} else if (leader && pal_identity_stays(leader->slot, slot)) {
 		slot = leader->slot;
 		phase = leader->phase;
 		if (kept) {
-			pal_keep_in(kept, cgroup, slot, phase);
+			pal_keep_in(kept, slot == PAL_SLOT_UNKNOWN ? leader->cgroup : cgroup, slot, phase);
 			kept->entered = leader->entered;
 		}
 	} else if (kept && slot) {
@@ -169,7 +308,7 @@ static __always_inline void pal_identify_task(struct task_struct *task, struct p
 	struct pal_slot *entry;
 
 	subject->cgroup = cgroup;
-	if (kept && kept->cgroup == cgroup && kept->slot) {
+	if (kept && kept->cgroup == cgroup && kept->slot && kept->slot != PAL_SLOT_UNKNOWN) {
 		/* Once: whoever moves the task from outside may write it meanwhile. */
 		subject->slot = *(volatile __u32 *)&kept->slot;
 		entry = bpf_map_lookup_elem(&slots, &subject->slot);

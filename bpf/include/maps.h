@@ -12,9 +12,14 @@
 #include "blob.h"
 
 #define PAL_SLOTS 4096          /* workloads of a node; slot 0 is the host */
+#define PAL_SLOT_UNKNOWN (PAL_SLOTS - 1) /* whoever is in a place of containers and is not admitted: no workload gets this number */
 #define PAL_CGROUPS 16384       /* cgroups of admitted workloads, children included */
 #define PAL_CGROUPS_MADE 1024   /* of those: what one workload's own mkdirs register, so that no workload fills the table */
-#define PAL_CGROUP_MADE 0x80000000u /* in a value of cgroup_slots: registered by such a mkdir, and counted in cgroups_made */
+/* Values of cgroup_slots: the slot, and */
+#define PAL_CGROUP_SLOT 0xffffu
+#define PAL_CGROUP_MADE 0x80000000u  /* registered by such a mkdir, and counted in cgroups_made */
+#define PAL_CGROUP_MIXED 0x40000000u /* containers are made here beside others: a child that is named as one is of PAL_SLOT_UNKNOWN */
+#define PAL_CGROUP_ANCESTORS 8       /* looked at where a cgroup could not be registered: kubepods, class, pod, container and four below */
 #define PAL_MOUNTS 65536        /* mount crossings of all workloads: 4096 workloads x 16 */
 #define PAL_POLICIES 4096       /* blobs of one size class */
 #define PAL_SCRATCH_SLOTS 1024  /* power of two; 4,488 bytes each: 4.6 MB of kernel memory a node */
@@ -53,6 +58,20 @@ struct pal_observation {
 	__u64 tolerance_ns;   /* how far ahead of now a bucket may be: burst x interval */
 	__u64 fold_window_ns; /* equal observations within it are sent once; 0: nothing is folded */
 	__u64 fold_key[2];    /* of the digest that tells equal ones: random, or a workload could make unequal ones seem equal */
+};
+
+/*
+ * The node's sign of life, and what is counted from it. Each word is written by one store: by user space through its mapping,
+ * but for `unregistered`, which programs set, and which stays until the maps go: nobody knows when what found no room is gone.
+ */
+struct pal_attendance {
+	__u64 deadline_ns;  /* CLOCK_BOOTTIME after which policy lapses; 0: never */
+	__u64 beat_ns;      /* CLOCK_BOOTTIME of the last sign; no program reads it, nor the next four: the next node does */
+	__u64 span_ns;      /* of `deadline_ns`: how long after the last sign it was */
+	__u64 decided;      /* counted by then, all CPUs together */
+	__u64 denied;
+	__u64 lapsed;
+	__u64 unregistered; /* not 0: some cgroup found no room, so that who misses asks its ancestors */
 };
 
 /* Where a task is in its container's life. */
@@ -137,6 +156,7 @@ enum pal_counter {
 	PAL_COUNTER_LEAVERS = 8,           /* tasks that left an enforced cgroup and kept their slot */
 	PAL_COUNTER_DECIDED = 9,
 	PAL_COUNTER_DENIED = 10,
+	PAL_COUNTER_LAPSED = 11,           /* acts that no policy was asked about, since no node had been there for too long */
 	PAL_COUNTERS = 16,
 };
 
@@ -166,6 +186,15 @@ struct {
 	__type(value, struct pal_slot);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct pal_attendance);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} attendance SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -228,6 +257,25 @@ static __always_inline void pal_count(__u32 counter)
 
 	if (count)
 		__sync_fetch_and_add(count, 1);
+}
+
+static __always_inline struct pal_attendance *pal_attendance(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&attendance, &key);
+}
+
+/*
+ * No node has been there for longer than policy is to stand without one. Asked only where a policy was found, so that it costs
+ * nobody else; by the clock that goes on while the machine sleeps, as the deadline does.
+ */
+static __always_inline bool pal_has_lapsed(void)
+{
+	struct pal_attendance *attendance = pal_attendance();
+	__u64 deadline = attendance ? *(volatile __u64 *)&attendance->deadline_ns : 0;
+
+	return deadline && bpf_ktime_get_boot_ns() > deadline;
 }
 
 /* Bit n: nobody decides family n. One load, for programs that ask about more than one. */

@@ -311,3 +311,13 @@ fn unit_layers_every_port_is_held_to_the_real_one_or_says_why_not() {
         assert!(unheld("Clock", by).is_some(), "{by} holds nothing");
     }
 }
+
+#[test]
+fn unit_layers_every_program_finds_its_policy_in_the_one_place_that_lets_it_lapse() {
+    let readers: Vec<String> = sources(&["c", "h"])
+        .into_iter()
+        .filter(|(_, text)| text.contains("->installed") || text.contains(".installed"))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(readers.len() == 1 && readers[0].ends_with("bpf/include/identity.h"), "{readers:?}");
+}

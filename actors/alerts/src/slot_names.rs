@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use palisade_domain::{AlertRule, AlertWorkload, Slot, UnixNanos, Visibility, Workload};
+use palisade_kernel_abi::record::Header;
 use palisade_protocol::{VisibilityChanged, WorkloadNamed, attribution::Attribution};
 
 use crate::{
@@ -76,6 +77,16 @@ pub(crate) fn fields<'a>(node: &'a NodeNames, names: &'a Names, slot: Slot, time
         labels: named.map_or("", |named| &named.labels),
         host: slot == Slot::HOST,
     }
+}
+
+/// The workload as a record's line names it: one that nobody has admitted is told by its cgroup.
+pub(crate) fn workload_of(names: &Names, header: &Header) -> AlertWorkload {
+    let slot = Slot(header.slot);
+    let mut named = workload(names, slot);
+    if slot == Slot::UNKNOWN {
+        named.container = format!("cgroup {}", header.cgroup_id);
+    }
+    named
 }
 
 /// The workload as lines name it.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, SpawnHandle, WrapFuture as _};
-use palisade_domain::{Generation, Slot, Visibility, Workload};
+use palisade_domain::{Generation, OnUnknownWorkload, Slot, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
     CompilePolicy, CompiledPolicy, Condition, ConditionReported, NotHeld, PolicyAnnounced, PolicyInstalled,
@@ -15,6 +15,7 @@ use palisade_world::{Admission, Enforcement, Membership};
 use crate::{
     EnforcementFailed,
     state::{Effect, Input, SelectVisibility, State},
+    unknown,
 };
 
 /// The compiler's own budget for one policy is half of this.
@@ -101,6 +102,13 @@ impl Enforcer {
             retrying: None,
             learning: None,
         }
+    }
+
+    /// For those whom nobody has admitted: held to this, whatever a set says.
+    #[must_use]
+    pub fn holding_unknown(mut self, on: OnUnknownWorkload) -> Self {
+        self.state = self.state.selecting(unknown::select(on));
+        self
     }
 
     /// The same after a crash: it says so until a set is in force.

@@ -31,6 +31,7 @@ pub mod roster;
 pub mod slots;
 pub mod state;
 pub mod unheld;
+pub mod unknown;
 
 pub use actor::{Enforcer, Wiring};
 pub use error::EnforcementFailed;

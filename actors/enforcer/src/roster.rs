@@ -11,16 +11,18 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, WrapFuture as _};
-use palisade_domain::Slot;
+use palisade_domain::{OnUnknownWorkload, Slot};
 use palisade_protocol::{
     Condition, ConditionReported, PolicySetChanged, SetVisibility, WorkloadAppeared, WorkloadGone, WorkloadStarted,
 };
 use palisade_supervision::{ChildSpec, Context, Outbox, Overflow, Place, SupervisorHandle};
+use palisade_world::Membership;
 
 use crate::{
     Enforcer, Wiring,
     actor::{AwaitAdmission, EnforcerStarted},
     slots::{Effect, Input, Slots},
+    unknown,
 };
 
 /// Messages that may wait for one enforcer: an admission, a start, what is seen, and two sets; the rest coalesces before it.
@@ -63,7 +65,8 @@ pub struct Roster {
     occupants: BTreeMap<Slot, Occupant>,
     members: BTreeMap<Slot, Member>,
     /// Held from the start on.
-    first: Option<WorkloadAppeared>,
+    first: Vec<WorkloadAppeared>,
+    on_unknown: OnUnknownWorkload,
 }
 
 impl Roster {
@@ -79,15 +82,25 @@ impl Roster {
             slots: Slots::default(),
             occupants: BTreeMap::new(),
             members: BTreeMap::new(),
-            first: None,
+            first: Vec::new(),
+            on_unknown: OnUnknownWorkload::default(),
         }
     }
 
     /// Holds a workload that nobody else tells of: the host.
     #[must_use]
     pub fn holding(mut self, workload: WorkloadAppeared) -> Self {
-        self.first = Some(workload);
+        self.first.push(workload);
         self
+    }
+
+    /// Holds those whom nobody has admitted.
+    #[must_use]
+    pub fn holding_unknown(self, on: OnUnknownWorkload) -> Self {
+        let membership = Membership { slot: Slot::UNKNOWN, cgroup: None, cgroup_path: None, pid: 0, root: None };
+        let workload = Arc::new(unknown::workload());
+        let held = self.holding(WorkloadAppeared { workload, membership, admission: None });
+        Self { on_unknown: on, ..held }
     }
 
     /// Where no set says otherwise, this is seen, whatever the kernel was told at its start.
@@ -138,9 +151,10 @@ impl Roster {
         let slot = membership.slot;
         let name = format!("{slot}:{}/{}/{}", workload.namespace, workload.name, workload.container);
         let started = ctx.own_address().outbox(Overflow::ShedOldest(NonZeroUsize::MIN));
-        let wiring = self.wiring.clone();
+        let (wiring, on_unknown) = (self.wiring.clone(), self.on_unknown);
         let factory = move |ctx: &mut Context<Enforcer>| {
             let enforcer = Enforcer::new(Arc::clone(&workload), membership.clone(), wiring.clone(), started.clone());
+            let enforcer = if slot == Slot::UNKNOWN { enforcer.holding_unknown(on_unknown) } else { enforcer };
             if ctx.generation() > 1 { enforcer.again() } else { enforcer }
         };
         let spec = ChildSpec::new(&name, factory).capacity(MAILBOX).place(Arc::clone(&self.place));
@@ -221,7 +235,7 @@ impl Actor for Roster {
             }
         };
         ctx.wait(stop_all.into_actor(self).map(|(), roster, ctx| {
-            if let Some(first) = roster.first.take() {
+            for first in std::mem::take(&mut roster.first) {
                 roster.appeared(first, ctx);
             }
         }));

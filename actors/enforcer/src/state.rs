@@ -184,7 +184,6 @@ impl State {
         Self { admitted_visibility, default_visibility, select_visibility, visible: (default_visibility, 0), ..self }
     }
 
-    #[cfg(test)]
     pub(crate) fn selecting(mut self, select: Select) -> Self {
         self.select = select;
         self
@@ -359,7 +358,9 @@ impl State {
                 self.in_force = Some(generation);
                 self.failure = None;
                 self.retry = RETRY_MIN;
-                let not_held = not_held(&self.rules, &installed.families).into();
+                // Of the unknown nobody wrote a policy: which families are held of them is in the status, and no line.
+                let unknown = self.slot == Slot::UNKNOWN;
+                let not_held = if unknown { Arc::default() } else { not_held(&self.rules, &installed.families).into() };
                 out.push(Effect::SayInstalled { generation, policy, installed, not_held });
                 out.push(Effect::Answer(Ok(())));
             }

@@ -23,6 +23,20 @@ pub enum Posture {
     Block,
 }
 
+/// What happens to the acts of a container that nobody has admitted, as long as nobody has: it was made while no node ran, or is one that no
+/// runtime tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnknownWorkload {
+    /// Permit, and say nothing.
+    Allow,
+    /// Permit, with an alert.
+    #[default]
+    Audit,
+    /// Deny, with an alert.
+    Block,
+}
+
 /// Allow-lists and postures are by family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,6 +11,8 @@ pub struct Slot(pub u32);
 impl Slot {
     /// The host outside containers.
     pub const HOST: Self = Self(0);
+    /// Whoever is in a place of containers and was not admitted, or not yet: the last number, which no workload gets.
+    pub const UNKNOWN: Self = Self(4095);
 }
 
 impl fmt::Display for Slot {

@@ -16,7 +16,7 @@ mod workload;
 pub use alert::{
     Alert, AlertAction, AlertProcess, AlertRule, AlertWorkload, HeldBack, Line, Log, NotHeldPart, Subject, Throttling,
 };
-pub use enforcement::{Action, Family, Posture, Tier, Verdict};
+pub use enforcement::{Action, Family, OnUnknownWorkload, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};
 pub use kubearmor::{ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, PodOwner};
 pub use link::{InvalidNodeName, NodeName, Refusal};

@@ -299,6 +299,27 @@ pub struct Kernel {
     pub families: Vec<FamilyAnswer>,
     /// Of our maps.
     pub memory_bytes: MemoryAnswer,
+    /// The time before this node, in which none ran; absent where none had been there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattended: Option<UnattendedAnswer>,
+}
+
+/// What happened while no node ran. Counts are from the last sign of life of the node before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnattendedAnswer {
+    /// The last sign of life of the node before.
+    pub since: String,
+    /// This node's start.
+    pub until: String,
+    /// Since then policy had lapsed; null: it stood.
+    pub lapsed_since: Option<String>,
+    /// Acts that were judged.
+    pub judged: u64,
+    /// Of them, those that were denied.
+    pub denied: u64,
+    /// Acts that were permitted because policy had lapsed.
+    pub passed: u64,
 }
 
 /// One capability of the kernel.

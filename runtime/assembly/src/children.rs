@@ -57,6 +57,7 @@ pub fn alerts(
     let mut names = Names::default();
     let host = Arc::new(settings.live.lock().host.clone());
     names.named(WorkloadNamed { slot: Slot::HOST, workload: host });
+    names.named(WorkloadNamed { slot: Slot::UNKNOWN, workload: Arc::new(palisade_enforcer::unknown::workload()) });
     names.visible(&VisibilityChanged { slot: Slot::HOST, visibility: settings.live.lock().seen.host });
     let names = Kept::new(names);
     let (open, clock) = (Arc::clone(&ports.outputs), Arc::clone(&ports.clock));
@@ -82,6 +83,10 @@ pub fn recorder(
     let mut picture = Picture::default();
     let host = What::WorkloadNamed(Slot::HOST, Arc::new(settings.live.lock().host.clone()));
     picture.fact(&Fact { boot_ns: 0, what: host });
+    if settings.unknown.is_some() {
+        let unknown = Arc::new(palisade_enforcer::unknown::workload());
+        picture.fact(&Fact { boot_ns: 0, what: What::WorkloadNamed(Slot::UNKNOWN, unknown) });
+    }
     picture.fact(&Fact { boot_ns: 0, what: What::Visible(Slot::HOST, settings.live.lock().seen.host) });
     let (now, open, clock) = (Kept::new(picture), Arc::clone(open), Arc::clone(&ports.clock));
     ChildSpec::with_mailbox(mailbox, move |_| {
@@ -122,11 +127,12 @@ pub fn roster(
     wiring: palisade_enforcer::Wiring,
 ) -> ChildSpec<Roster> {
     let (handle, place) = (enforcers.handle(), Arc::clone(&places.enforce));
-    let (live, holds_host) = (settings.live.clone(), settings.holds_host);
+    let (live, holds_host, unknown) = (settings.live.clone(), settings.holds_host, settings.unknown);
     ChildSpec::with_mailbox(mailbox, move |_| {
         let live = live.lock();
         let roster = Roster::new(handle.clone(), Arc::clone(&place), wiring.clone()).seeing(live.seen);
-        Ok(if holds_host { roster.holding(host_appeared(&live.host)) } else { roster })
+        let roster = if holds_host { roster.holding(host_appeared(&live.host)) } else { roster };
+        Ok(if let Some(unknown) = unknown { roster.holding_unknown(unknown) } else { roster })
     })
     .place(Arc::clone(&places.enforce))
 }

@@ -34,7 +34,7 @@ use palisade_alerts::{
     actor::{SetSinks, SetThrottle},
     state::Settings as AlertSettings,
 };
-use palisade_domain::{Slot, Workload};
+use palisade_domain::{OnUnknownWorkload, Slot, Workload};
 use palisade_peers::actor::OwnTree;
 use palisade_policy::ir::Postures;
 use palisade_protocol::{
@@ -158,6 +158,8 @@ pub struct Settings {
     pub live: Kept<Live>,
     /// Whether the host itself is held to host policies.
     pub holds_host: bool,
+    /// What those are held to whom nobody has admitted; `None`: no containers are followed, so nobody is unknown.
+    pub unknown: Option<OnUnknownWorkload>,
     /// Most workloads at a time.
     pub max_workloads: u32,
     /// Conditions that must be reported before the node is ready, beside those of the tree's own actors.

@@ -112,6 +112,19 @@ pub(crate) fn container(path: &Path) -> Option<Named> {
     }
 }
 
+/// Whether runtimes make containers' cgroups in this directory; `Some(true)`: beside others, so that only a name tells them.
+///
+/// Not the directories themselves that runtimes put into a service's own (`system.slice/containerd.service`), nor the root.
+pub(crate) fn place(path: &Path) -> Option<bool> {
+    match path.file_name()?.to_str()? {
+        "kubepods" | "kubepods.slice" => Some(false),
+        own if own.ends_with("-kubepods.slice") => Some(false),
+        // Monitors, machines of libvirt, and services are there, too.
+        "system.slice" | "machine.slice" | "docker" | "libpod_parent" => Some(true),
+        _ => None,
+    }
+}
+
 /// `<maker>-<id>.scope` and the like.
 fn by_prefix(own: &str) -> Option<(&str, Maker)> {
     let unit = own.strip_suffix(".scope").unwrap_or(own);
@@ -238,6 +251,25 @@ mod tests {
             ("/buildkit/x7", "buildkit x7"),
         ] {
             assert_eq!(told(path).as_deref(), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn unit_names_of_places_in_which_runtimes_make_containers_are_known() {
+        for (path, expected) in [
+            ("/kubepods", Some(false)),
+            ("/kubelet/kubepods", Some(false)),
+            ("/kubepods.slice", Some(false)),
+            ("/kubelet.slice/kubelet-kubepods.slice", Some(false)),
+            ("/system.slice", Some(true)),
+            ("/machine.slice", Some(true)),
+            ("/docker", Some(true)),
+            ("/user.slice", None),
+            ("/xkubepods", None),
+            ("/system.slice/containerd.service", None),
+            ("/", None),
+        ] {
+            assert_eq!(place(Path::new(path)), expected, "{path}");
         }
     }
 

@@ -3,11 +3,17 @@
 //! Decision: the tree is watched beside every API, not only in place of one. Docker's or Podman's containers on a node of containerd are
 //! seen by nobody else; and while the API is away, what starts then is seen at all.
 
-use std::{os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use palisade_domain::{CgroupId, ContainerId};
-use palisade_world::{ContainerChange, Containers, ContainersError};
+use palisade_world::{Container, ContainerChange, ContainerPlace, Containers, ContainersError};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::{
@@ -20,7 +26,7 @@ use crate::{
     no_api::NoApi,
     roster::Changes,
     shares::Shares,
-    tree::{self, Sight, Tree},
+    tree::{self, PlacesFound, Sight, Tree},
 };
 
 /// How long an API has to tell a container before the tree does: two of the CRI's looks.
@@ -29,6 +35,9 @@ const _: () = assert!(GRACE.as_millis() >= 2 * cri::POLL.as_millis(), "else name
 
 /// How long the first walk of the tree is waited for before all is called told.
 const FIRST_WALK: Duration = Duration::from_secs(5);
+
+/// Namespaces that are remembered as told; past it they are told again, which changes nothing.
+const MAX_NAMESPACES: usize = 64;
 
 /// Between two looks for announced containers that never ran.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -60,6 +69,9 @@ pub struct NodeContainers {
     shares: Shares,
     changes: Changes,
     sweep: Option<Interval>,
+    places: Option<PlacesFound>,
+    /// Namespaces of containerd's own clients, as cgroups: told once each.
+    told_namespaces: BTreeMap<PathBuf, CgroupId>,
 }
 
 #[derive(Debug)]
@@ -119,7 +131,16 @@ impl NodeContainers {
             shares: if has_api { Shares::deferring() } else { Shares::default() },
             changes: Changes::new(),
             sweep: None,
+            places: None,
+            told_namespaces: BTreeMap::new(),
         }
+    }
+
+    /// Tells where containers are made, before any container that is there: who is made there later, perhaps while nobody looks, is one.
+    #[must_use]
+    pub fn telling_places(mut self, tell: Arc<dyn Fn(&[ContainerPlace]) + Send + Sync>) -> Self {
+        self.places = Some(PlacesFound(tell));
+        self
     }
 
     /// Begins to watch, where that has not begun or the watching thread is over.
@@ -130,7 +151,7 @@ impl NodeContainers {
         let failed = |reason: String| unreachable(std::path::Path::new("/sys/fs/cgroup"), reason);
         let hierarchy = tree::hierarchy().map_err(|error| failed(error.to_string()))?;
         let grace = if self.has_api { GRACE } else { Duration::ZERO };
-        let watched = Tree::watch(hierarchy.clone(), Places::default(), grace);
+        let watched = Tree::watch(hierarchy.clone(), Places::default(), grace, self.places.clone());
         self.tree = Some(watched.map_err(|error| failed(format!("cannot be watched: {error}")))?);
         self.hierarchy = Some(hierarchy);
         Ok(())
@@ -175,7 +196,35 @@ impl NodeContainers {
         }
     }
 
+    /// containerd's own clients make containers in a directory that is called as their namespace.
+    fn meet_namespace(&mut self, container: &Container) {
+        let (Some(tell), Some(hierarchy), Some(parent)) =
+            (&self.places, &self.hierarchy, container.cgroup_path.parent())
+        else {
+            return;
+        };
+        if container.runtime_namespace.is_empty() || parent != Path::new("/").join(&container.runtime_namespace) {
+            return;
+        }
+        let directory = hierarchy.directory(parent).and_then(|directory| std::fs::metadata(directory).ok());
+        let Some(cgroup) = directory.map(|directory| CgroupId(directory.ino())) else { return };
+        if self.told_namespaces.len() >= MAX_NAMESPACES {
+            self.told_namespaces.clear();
+        }
+        if self.told_namespaces.insert(parent.to_path_buf(), cgroup) != Some(cgroup) {
+            tell(&[ContainerPlace { cgroup, path: parent.to_path_buf(), mixed: false, below: Vec::new() }]);
+        }
+    }
+
     fn hear(&mut self, change: ContainerChange, foreign: bool) {
+        if let ContainerChange::Starting(container, _) | ContainerChange::Started(container) = &change {
+            self.meet_namespace(container);
+        }
+        if let (ContainerChange::Stopped(id), Some(hierarchy)) = (&change, &self.hierarchy)
+            && self.shares.lingers(id, |path, cgroup| is_there(hierarchy, path, cgroup))
+        {
+            return;
+        }
         if matches!(change, ContainerChange::Synchronized) {
             self.synchronized = Some(Instant::now() + FIRST_WALK);
         } else {
@@ -185,17 +234,20 @@ impl NodeContainers {
 
     fn end_what_is_gone(&mut self) {
         let Some(hierarchy) = &self.hierarchy else { return };
-        // Its init is in it from before the hook on. Podman leaves the directory for a while after the last has gone.
-        let there = |path: &std::path::Path, cgroup: CgroupId| {
-            hierarchy.directory(path).is_some_and(|directory| {
-                let same = std::fs::metadata(&directory).is_ok_and(|there| there.ino() == cgroup.0);
-                same && tree::is_populated(&directory)
-            })
-        };
+        // Its init is in it from before the hook on.
+        let there = |path: &Path, cgroup| is_there(hierarchy, path, cgroup);
         for id in self.shares.sweep(there, &mut self.changes) {
             self.api.forget_announced(&id);
         }
     }
+}
+
+/// Whether the directory still is that cgroup, with a process in it. Podman leaves it for a while after the last has gone.
+fn is_there(hierarchy: &Hierarchy, path: &Path, cgroup: CgroupId) -> bool {
+    hierarchy.directory(path).is_some_and(|directory| {
+        let same = std::fs::metadata(&directory).is_ok_and(|there| there.ino() == cgroup.0);
+        same && tree::is_populated(&directory)
+    })
 }
 
 #[async_trait(?Send)]

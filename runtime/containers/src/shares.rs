@@ -4,7 +4,10 @@
 //! directory within the cgroup of a container that the API told is that container's, whatever it is called. A container that only a hook
 //! announced is the tree's from when the tree sees it; if its cgroup goes before that, it has ended.
 //!
-//! Bounds: as many as both sources tell, [`crate::MAX_CONTAINERS`] each.
+//! What the API calls ended is the end of the first process. Others may outlive it (in a pod with the host's processes, or moved into the
+//! cgroup): then the container lingers, and ends with the last of them.
+//!
+//! Bounds: as many as both sources tell, [`crate::MAX_CONTAINERS`] each; [`MAX_LINGERING`] linger.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +19,16 @@ use palisade_world::{Container, ContainerChange};
 
 use crate::roster::Changes;
 
+/// Containers that linger at a time; one more ends with its first process.
+const MAX_LINGERING: usize = 1024;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    /// What the API told and has not ended, with its cgroup.
-    apis: BTreeMap<ContainerId, PathBuf>,
+    /// What the API told and has not ended.
+    apis: BTreeMap<ContainerId, Container>,
+    /// Of these, those whose first process is over.
+    lingering: BTreeSet<ContainerId>,
     /// Those that a hook announced and no API knows, with their cgroups.
     announced: BTreeMap<ContainerId, (PathBuf, CgroupId)>,
     /// What the tree sees now.
@@ -72,7 +80,11 @@ impl Shares {
             }
             ContainerChange::Starting(container, _) | ContainerChange::Started(container) => {
                 self.announced.remove(&container.id);
-                self.apis.insert(container.id.clone(), container.cgroup_path.clone());
+                if self.lingering.remove(&container.id) {
+                    // Another run of it.
+                    out.push_back(ContainerChange::Stopped(container.id.clone()));
+                }
+                self.apis.insert(container.id.clone(), container.clone());
                 // The same container by the same id: told anew, it keeps its place.
                 self.told.remove(&container.id);
                 let within = |one: &Container| one.cgroup_path.starts_with(&container.cgroup_path);
@@ -85,6 +97,7 @@ impl Shares {
             }
             ContainerChange::Stopped(id) => {
                 self.apis.remove(id);
+                self.lingering.remove(id);
                 if self.announced.remove(id).is_none() && self.told.contains(id) {
                     // An announcement that was given up long after the container ran: the tree knows better.
                     return;
@@ -94,9 +107,26 @@ impl Shares {
                 self.defers = false;
                 // The reader forgets what is not told by now.
                 self.retell(out);
+                let lingering = self.lingering.iter().filter_map(|id| self.apis.get(id));
+                out.extend(lingering.cloned().map(ContainerChange::Started));
             }
         }
         out.push_back(change);
+    }
+
+    /// The API says that the container's first process ended. Whether it goes on all the same, as others are still there.
+    pub(crate) fn lingers(&mut self, id: &ContainerId, there: impl Fn(&Path, CgroupId) -> bool) -> bool {
+        let Some(container) = self.apis.get(id) else { return false };
+        if self.lingering.contains(id) || !there(&container.cgroup_path, container.cgroup) {
+            return false;
+        }
+        let (lingering, path) = (self.lingering.len() + 1, container.cgroup_path.display());
+        if lingering > MAX_LINGERING {
+            tracing::error!(container = %id, %path, bound = MAX_LINGERING, "too many containers linger: its last processes are let go");
+            return false;
+        }
+        tracing::info!(container = %id, %path, lingering, "its first process is over, others are not: it is held until the last one is gone");
+        self.lingering.insert(id.clone())
     }
 
     /// The tree sees a container.
@@ -115,8 +145,15 @@ impl Shares {
         }
     }
 
-    /// Ends announced containers whose cgroup is gone, and says which; `there` says whether a directory still is that cgroup.
+    /// Ends lingering and announced containers whose cgroup is gone or empty, and says which of the announced; `there` says whether a
+    /// directory still is that cgroup.
     pub(crate) fn sweep(&mut self, there: impl Fn(&Path, CgroupId) -> bool, out: &mut Changes) -> Vec<ContainerId> {
+        let over = |id: &&ContainerId| self.apis.get(*id).is_none_or(|one| !there(&one.cgroup_path, one.cgroup));
+        for id in self.lingering.iter().filter(over).cloned().collect::<Vec<_>>() {
+            self.lingering.remove(&id);
+            self.apis.remove(&id);
+            out.push_back(ContainerChange::Stopped(id));
+        }
         let gone: Vec<ContainerId> = self
             .announced
             .iter()
@@ -137,7 +174,7 @@ impl Shares {
     }
 
     fn is_apis(&self, id: &ContainerId, path: &Path) -> bool {
-        self.apis.contains_key(id) || self.apis.values().any(|own| path.starts_with(own))
+        self.apis.contains_key(id) || self.apis.values().any(|own| path.starts_with(&own.cgroup_path))
     }
 }
 

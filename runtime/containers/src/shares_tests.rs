@@ -142,3 +142,27 @@ fn unit_shares_what_ended_while_nobody_looked_is_told_when_all_has_been_seen_aga
     shares.looked(&mut out);
     assert_eq!(said(&mut out), ["-a"]);
 }
+
+#[test]
+fn unit_shares_a_container_outlives_its_first_process_with_whatever_is_left_in_its_cgroup() {
+    let (mut shares, mut out) = (Shares::default(), Changes::new());
+    let (there, gone) = (|_: &Path, _| true, |_: &Path, _| false);
+    let id = || ContainerId("a".into());
+    shares.of_api(started("a", "/k/a"), false, &mut out);
+    assert!(!shares.lingers(&id(), gone), "nothing is left of most");
+    assert!(!shares.lingers(&ContainerId("other".into()), there), "nobody was told of it");
+    assert!(shares.lingers(&id(), there));
+    shares.appeared(tree("a", "/k/a"), &mut out);
+    shares.sweep(there, &mut out);
+    shares.of_api(ContainerChange::Synchronized, false, &mut out);
+    assert_eq!(said(&mut out), ["+a(by-api)", "+a(by-api)", "="], "one that is not told again would be forgotten");
+    shares.sweep(gone, &mut out);
+    assert_eq!(said(&mut out), ["-a"]);
+    shares.of_api(started("a", "/k/a"), false, &mut out);
+    assert!(shares.lingers(&id(), there));
+    shares.of_api(started("a", "/k/a"), false, &mut out);
+    assert_eq!(said(&mut out), ["+a(by-api)", "-a", "+a(by-api)"], "another run of it ends the one before");
+    shares.of_api(ContainerChange::Stopped(id()), false, &mut out);
+    shares.sweep(gone, &mut out);
+    assert_eq!(said(&mut out), ["-a"], "once");
+}

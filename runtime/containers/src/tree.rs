@@ -19,12 +19,13 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use palisade_domain::{CgroupId, ContainerId};
-use palisade_world::Container;
+use palisade_world::{Container, ContainerPlace};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
@@ -58,6 +59,24 @@ const MAX_MEMBERS: usize = 256;
 /// Changes that wait for the reader: a burst of starts; the thread waits beyond.
 const WAITING: usize = 256;
 
+/// Who is told of places in which containers are made, at once and on this thread.
+#[derive(Clone)]
+pub(crate) struct PlacesFound(pub Arc<dyn Fn(&[ContainerPlace]) + Send + Sync>);
+
+impl std::ops::Deref for PlacesFound {
+    type Target = dyn Fn(&[ContainerPlace]) + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl std::fmt::Debug for PlacesFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlacesFound")
+    }
+}
+
 /// What the thread says.
 #[derive(Debug)]
 pub(crate) enum Sight {
@@ -78,7 +97,12 @@ pub(crate) struct Tree {
 impl Tree {
     /// Starts to watch. What is there at the first walk is told at once, and then [`Sight::Complete`]; what comes later once it has been
     /// there for `grace`, which is for another source to tell it first.
-    pub(crate) fn watch(hierarchy: Hierarchy, places: Places, grace: Duration) -> io::Result<Self> {
+    pub(crate) fn watch(
+        hierarchy: Hierarchy,
+        places: Places,
+        grace: Duration,
+        found: Option<PlacesFound>,
+    ) -> io::Result<Self> {
         let (sender, sights) = mpsc::channel(WAITING);
         let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
         let watcher = Watcher {
@@ -89,6 +113,8 @@ impl Tree {
             events,
             watched: BTreeMap::new(),
             known: BTreeMap::new(),
+            found,
+            told_places: BTreeMap::new(),
             sender,
         };
         thread::Builder::new().name("cgroup-tree".to_owned()).spawn(move || watcher.run())?;
@@ -120,6 +146,9 @@ struct Watcher {
     /// By the path of what is watched. A watch ends with its directory.
     watched: BTreeMap<PathBuf, u64>,
     known: BTreeMap<PathBuf, Known>,
+    found: Option<PlacesFound>,
+    /// Of places of containers that were told: the inode.
+    told_places: BTreeMap<PathBuf, u64>,
     sender: mpsc::Sender<Sight>,
 }
 
@@ -183,6 +212,7 @@ impl Watcher {
             tracing::error!(bound = MAX_DIRECTORIES, "not the whole cgroup tree was seen: containers may be missing");
         }
         self.watch(&found);
+        self.tell_places(&found);
         let there = |path: &PathBuf, known: &Known| {
             found.containers.get(path).map_or(!found.complete, |one| one.cgroup == known.cgroup && one.populated)
         };
@@ -198,6 +228,23 @@ impl Watcher {
             unready |= one.populated && self.meet(path, &one)?;
         }
         Ok(unready)
+    }
+
+    /// Places in which containers are made, once each; told before any container that is in them.
+    fn tell_places(&mut self, found: &Found) {
+        let Some(tell) = &self.found else { return };
+        let is_new = |path: &&PathBuf, inode: u64| self.told_places.get(*path) != Some(&inode);
+        let named = found.directories.iter().filter_map(|(path, inode)| Some((path, *inode, names::place(path)?)));
+        let new: Vec<ContainerPlace> = named
+            .filter(|(path, inode, _)| is_new(path, *inode))
+            .map(|(path, inode, mixed)| place(found, path, inode, mixed))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        tell(&new);
+        self.told_places.retain(|path, _| found.directories.contains_key(path) || !found.complete);
+        self.told_places.extend(new.into_iter().map(|place| (place.path, place.cgroup.0)));
     }
 
     /// Whether it is to be looked at again soon.
@@ -274,6 +321,18 @@ struct Found {
     /// Those that are none, with their inodes.
     directories: BTreeMap<PathBuf, u64>,
     complete: bool,
+}
+
+/// Below a mixed place, nothing that is there already is known to be unknown.
+fn place(found: &Found, path: &Path, inode: u64, mixed: bool) -> ContainerPlace {
+    let is_below = |other: &&PathBuf| !mixed && other.starts_with(path) && *other != path;
+    let below = found.directories.iter().filter(|(other, _)| is_below(other));
+    ContainerPlace {
+        cgroup: CgroupId(inode),
+        path: path.to_path_buf(),
+        mixed,
+        below: below.map(|(_, inode)| CgroupId(*inode)).collect(),
+    }
 }
 
 fn walk(hierarchy: &Hierarchy, bound: usize) -> Found {

@@ -16,13 +16,14 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
-    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    LeftBehind, Membership, visibility,
+    Absence, Capability, CapabilityState, ContainerPlace, Enforcement, EnforcementError, Gap, HeldFamily, Installed,
+    KernelMatrix, KernelMemory, LeftBehind, Membership, visibility,
 };
 
 use crate::{
@@ -39,6 +40,7 @@ use crate::{
     programs::{self, Programs},
     pseudo_fs, sys,
     syscalls::SyscallAudit,
+    unknown::{self, Unknown, UnknownWorkloads},
     writes::WriteHooks,
 };
 
@@ -56,6 +58,8 @@ pub struct KernelConfig {
     /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
     /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
     pub holds_host: bool,
+    /// What is done about containers that nobody admitted.
+    pub unknown: UnknownWorkloads,
     /// How the fanotify responder is started where no LSM program holds files; `None`: without that tier.
     pub responder: Option<ResponderConfig>,
 }
@@ -68,6 +72,7 @@ impl Default for KernelConfig {
             visibility: Visibility::NONE,
             host_visibility: Visibility::NONE,
             holds_host: false,
+            unknown: UnknownWorkloads::Ignored,
             responder: Some(ResponderConfig::this_binary()),
         }
     }
@@ -76,6 +81,8 @@ impl Default for KernelConfig {
 /// What is known of an admitted workload.
 #[derive(Debug)]
 struct Member {
+    /// Its cgroup's directory below the unified mount; none of the host and of the unknown.
+    cgroup_path: Option<PathBuf>,
     /// What its means cannot hold, beyond the matrix.
     gaps: Vec<Gap>,
     /// Copies of its mounts, so that their dentries' addresses are not given to others.
@@ -91,6 +98,8 @@ struct State {
     left_behind: Vec<LeftBehind>,
     /// The newest generation that an earlier runtime left in a slot.
     last_generation: Generation,
+    /// Places of containers.
+    unknown: Unknown,
 }
 
 /// The adapter.
@@ -106,6 +115,7 @@ pub struct KernelAdapter {
     writes: Option<WriteHooks>,
     unified: Option<PathBuf>,
     refused: Vec<Refusal>,
+    absence: Option<Absence>,
     state: Mutex<State>,
 }
 
@@ -142,7 +152,11 @@ impl KernelAdapter {
         let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
         let writes = programs.as_ref().and_then(|_| load_writes(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
+        held.go_on()?;
+        let judges_unknown = config.unknown == UnknownWorkloads::Judged && cgroup_programs.is_some();
+        let of_unknown = Unknown::judged_by(judges_unknown.then_some(config.pin_root.as_path()));
         let adapter = Self {
+            absence: programs.as_ref().and_then(Programs::absence),
             config,
             matrix,
             programs,
@@ -153,7 +167,7 @@ impl KernelAdapter {
             writes,
             unified,
             refused,
-            state: Mutex::default(),
+            state: Mutex::new(State { unknown: of_unknown, ..State::default() }),
         };
         adapter.take_over();
         adapter.set_visibility(Slot::HOST, adapter.config.host_visibility, 0);
@@ -239,18 +253,24 @@ impl KernelAdapter {
                     || programs.slots.visibility(*slot) != 0
             })
             .collect();
-        let stands = |slot: &Slot| strangers.contains(slot) || (*slot == Slot::HOST && self.config.holds_host);
+        unknown::take_over(self.config.unknown, &self.config.pin_root, programs, living.as_ref());
+        let holds_unknown = self.config.unknown != UnknownWorkloads::Ignored;
+        let stands = |slot: &Slot| match *slot {
+            Slot::HOST => self.config.holds_host,
+            Slot::UNKNOWN => holds_unknown,
+            slot => strangers.contains(&slot),
+        };
         let mut left_behind = programs.cgroups.roots().unwrap_or_default();
         let released = (0..layout::SLOTS).map(Slot).filter_map(|slot| Some((slot, programs.slots.released(slot)?)));
         let released = released.filter(|(slot, _)| !stands(slot));
         left_behind.extend(released.map(|(slot, at)| LeftBehind { slot, cgroup: None, released: Some(at) }));
         for slot in used.into_iter().filter(|slot| !stands(slot)) {
-            if slot == Slot::HOST {
+            if slot == Slot::HOST || slot == Slot::UNKNOWN {
                 programs.clear(slot);
                 continue;
             }
-            // It rests from now on, also for a runtime after this one.
-            if let Err(error) = programs.release(slot) {
+            // It rests from now on, also for a runtime after this one. None of its cgroups is there.
+            if let Err(error) = programs.release(slot, false) {
                 tracing::warn!(%slot, %error, "what a workload that is gone had in the kernel stays");
             }
             left_behind.push(LeftBehind { slot, cgroup: None, released: None });
@@ -258,7 +278,7 @@ impl KernelAdapter {
         self.detach_all_but(&strangers);
         let mut state = self.state();
         state.strangers = strangers;
-        left_behind.retain(|left| left.slot != Slot::HOST);
+        left_behind.retain(|left| left.slot != Slot::HOST && left.slot != Slot::UNKNOWN);
         state.left_behind = left_behind;
         state.last_generation = last_generation;
     }
@@ -291,7 +311,7 @@ impl KernelAdapter {
         let slot = membership.slot;
         let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else {
             let reason = "a container needs a cgroup and the path of it";
-            return if slot == Slot::HOST { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
+            return if is_no_container(slot) { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
         };
         let failed = |error: io::Error| match error.raw_os_error() {
             Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
@@ -309,6 +329,10 @@ impl KernelAdapter {
         let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
         if let Some(stranger) = before.filter(|before| *before != slot && state.strangers.contains(before)) {
             programs.inherit_policy(stranger, slot);
+        }
+        if before == Some(Slot::UNKNOWN) && programs.slots.installed(slot).1 == PolicyNumber::NONE {
+            // Until its own is in force it is held to what it was held to: a moment without any would be one to act in.
+            programs.inherit_policy(Slot::UNKNOWN, slot);
         }
         programs.cgroups.assign(cgroup, slot).map_err(failed)?;
         if let Some(unified) = &self.unified {
@@ -409,11 +433,11 @@ impl KernelAdapter {
             let directory = below(unified, path);
             programs.attach(slot, &directory).map_err(|error| refuse(slot, "attach to the cgroup", error))?;
         }
-        if let Some(profiles) = &self.profiles {
+        if let Some(profiles) = self.profiles.as_ref().filter(|_| slot != Slot::UNKNOWN) {
             profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
         }
         self.mark_profile(slot);
-        let Some(responder) = &self.responder else { return Ok(Vec::new()) };
+        let Some(responder) = self.responder.as_ref().filter(|_| slot != Slot::UNKNOWN) else { return Ok(Vec::new()) };
         if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
             && has_nameless_members(&below(unified, path))
         {
@@ -430,7 +454,13 @@ fn refuse(slot: Slot, what: &'static str, reason: impl std::fmt::Display) -> Enf
 
 /// The highest slot that nobody has: slots are given from below.
 fn free_slot(state: &State) -> Option<Slot> {
-    (1..layout::SLOTS).rev().map(Slot).find(|slot| !state.members.contains_key(slot) && !state.strangers.contains(slot))
+    let free = |slot: &Slot| !state.members.contains_key(slot) && !state.strangers.contains(slot);
+    (1..Slot::UNKNOWN.0).rev().map(Slot).find(free)
+}
+
+/// The host, and the unknown: they have no cgroup of their own.
+fn is_no_container(slot: Slot) -> bool {
+    slot == Slot::HOST || slot == Slot::UNKNOWN
 }
 
 /// A cgroup's directory.
@@ -510,6 +540,7 @@ fn held_of(slot: Slot, family: Family, matrix: &KernelMatrix, gaps: &[Gap]) -> O
     let held = matrix.families.get(&family)?;
     Some(match held.tier {
         _ if slot == Slot::HOST => matrix::of_host(family, held, &matrix.capabilities),
+        _ if slot == Slot::UNKNOWN => matrix::of_unknown(family, held, &matrix.capabilities),
         Tier::Fanotify => HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() },
         _ => held.clone(),
     })
@@ -622,12 +653,15 @@ impl Enforcement for KernelAdapter {
                 return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
             }
             self.admit_cgroup(programs, &mut state, membership)?;
-            programs.slots.set_flags(slot, self.fail_flag(), layout::SLOT_FAIL_BLOCK);
+            // What a runtime executes while it makes a container has no name (a memfd): of the unknown it is audited.
+            let fail = if slot == Slot::UNKNOWN { 0 } else { self.fail_flag() };
+            programs.slots.set_flags(slot, fail, layout::SLOT_FAIL_BLOCK);
             programs.slots.set_released(slot, 0);
             let seen = if slot == Slot::HOST { self.config.host_visibility } else { self.config.visibility };
             programs.slots.set_visibility(slot, visibility::kinds_of(seen));
         }
-        state.members.entry(slot).or_insert_with(|| Member { gaps: Vec::new(), held_mounts: Vec::new() });
+        let cgroup_path = membership.cgroup_path.clone();
+        state.members.entry(slot).or_insert_with(|| Member { cgroup_path, gaps: Vec::new(), held_mounts: Vec::new() });
         match self.admit_elsewhere(membership) {
             Ok(gaps) => {
                 if let Some(member) = state.members.get_mut(&slot) {
@@ -699,14 +733,14 @@ impl Enforcement for KernelAdapter {
             (Some(programs), Some(policy)) => programs.pool.lock().acquire(policy).map_err(full)?,
             _ => PolicyNumber::NONE,
         };
-        if let Some(responder) = &self.responder {
+        if let Some(responder) = self.responder.as_ref().filter(|_| slot != Slot::UNKNOWN) {
             let told = responder.install(slot, generation, policy.map(|policy| (number.0, policy)));
             if let Err(error) = told {
                 self.programs.iter().for_each(|programs| programs.pool.release(number));
                 return Err(error);
             }
         }
-        if let Some(profiles) = &self.profiles
+        if let Some(profiles) = self.profiles.as_ref().filter(|_| slot != Slot::UNKNOWN)
             && let Err(reason) = profiles.install(slot, generation, number.0, policy)
         {
             self.programs.iter().for_each(|programs| programs.pool.release(number));
@@ -740,13 +774,16 @@ impl Enforcement for KernelAdapter {
 
     fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
         let mut state = self.state();
-        state.members.remove(&slot);
+        let path = state.members.remove(&slot).and_then(|member| member.cgroup_path);
         let mut result = Ok(());
         if let Some(programs) = &self.programs
             && programs.slots.holds(slot)
             && !state.strangers.contains(&slot)
         {
-            result = programs.release(slot).map_err(|error| refuse(slot, "release", error));
+            let among_containers = path.zip(self.unified.as_ref()).is_some_and(|(path, unified)| {
+                programs.cgroups.is_in_a_place_of_containers(unified, &below(unified, &path))
+            });
+            result = programs.release(slot, among_containers).map_err(|error| refuse(slot, "release", error));
         }
         self.rest_syscalls();
         self.rest_writes();
@@ -760,6 +797,23 @@ impl Enforcement for KernelAdapter {
             result = result.and(responder.release(slot));
         }
         result
+    }
+
+    fn hold_unknown_in(&self, places: &[ContainerPlace]) -> Result<(), EnforcementError> {
+        let (Some(programs), Some(unified)) = (&self.programs, &self.unified) else { return Ok(()) };
+        if self.config.unknown == UnknownWorkloads::Ignored {
+            return Ok(());
+        }
+        let mut state = self.state();
+        places.iter().try_for_each(|place| state.unknown.hold(programs, place, &below(unified, &place.path)))
+    }
+
+    fn attend(&self, span: Option<Duration>) {
+        self.programs.iter().for_each(|programs| programs.attend(span));
+    }
+
+    fn absence(&self) -> Option<Absence> {
+        self.absence
     }
 
     fn memory(&self) -> KernelMemory {

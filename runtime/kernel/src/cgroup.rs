@@ -34,6 +34,9 @@ use crate::{KernelTypes, kernel_types::Constant, objects, sys};
 /// The programs of the object; each is attached to every held workload.
 pub const PROGRAMS: &[&str] =
     &["judge_connect4", "judge_connect6", "judge_sendmsg4", "judge_sendmsg6", "judge_sock_create", QUESTIONS];
+/// Directories of pins below the pin root: by slot, and by the cgroup id of a place of containers.
+const ADMITTED: &str = "cgroup";
+const UNKNOWN: &str = "cgroup_unknown";
 /// Of them, the one that judges DNS.
 const QUESTIONS: &str = "judge_question";
 /// Of them, the one that is verified soonest.
@@ -133,13 +136,26 @@ impl CgroupPrograms {
     /// # Errors
     /// See [`CgroupLoadError`]: then this kernel does not have the tier.
     pub fn load(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
-        let pins = pin_root.join("cgroup");
+        Self::load_for(object, pin_root, ADMITTED)
+    }
+
+    /// The same for who is in a place of containers and was not admitted; see [`Self::attach_as`].
+    ///
+    /// # Errors
+    /// See [`CgroupLoadError`].
+    pub fn load_for_unknown(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
+        Self::load_for(object, pin_root, UNKNOWN)
+    }
+
+    fn load_for(object: &[u8], pin_root: &Path, whom: &str) -> Result<Self, CgroupLoadError> {
+        let pins = pin_root.join(whom);
         std::fs::create_dir_all(&pins).map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
         let btf = KernelTypes::shared()?;
+        let unknown = whom == UNKNOWN;
         // Newer kernels offer task storage to these programs; whether this one does is found by trying.
-        let ((object, without_questions), keeps_identity) = match load(object, pin_root, &btf, true) {
+        let ((object, without_questions), keeps_identity) = match load(object, pin_root, &btf, [true, unknown]) {
             Ok(loaded) => (loaded, true),
-            Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, false)?, false),
+            Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, [false, unknown])?, false),
             Err(error) => return Err(error),
         };
         Ok(Self { object: Mutex::new(object), pins, keeps_identity, without_questions })
@@ -151,18 +167,15 @@ impl CgroupPrograms {
     /// # Errors
     /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
     pub fn abandon(pin_root: &Path) -> Result<(), CgroupAttachError> {
-        let pins = pin_root.join("cgroup");
-        let slots = match std::fs::read_dir(&pins) {
-            Ok(slots) => slots,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(CgroupAttachError::File { path: pins, source }),
-        };
-        for slot in slots {
-            let slot = slot.map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?.path();
-            remove_pins_but(&slot, &[])?;
-            std::fs::remove_dir(&slot).map_err(|source| CgroupAttachError::File { path: slot, source })?;
-        }
-        Ok(())
+        remove_links_but(&pin_root.join(ADMITTED), |_| false)
+    }
+
+    /// The same of the unknown, of those places that are not `kept`, by their names.
+    ///
+    /// # Errors
+    /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
+    pub fn abandon_unknown(pin_root: &Path, kept: impl Fn(&str) -> bool) -> Result<(), CgroupAttachError> {
+        remove_links_but(&pin_root.join(UNKNOWN), kept)
     }
 
     /// Why DNS questions are not judged; `None`: they are.
@@ -187,9 +200,17 @@ impl CgroupPrograms {
     /// # Errors
     /// See [`CgroupAttachError`]; what was attached before stays.
     pub fn attach(&self, slot: Slot, cgroup: &Path) -> Result<(), CgroupAttachError> {
+        self.attach_as(&slot.to_string(), cgroup)
+    }
+
+    /// The same, the links being pinned under this name.
+    ///
+    /// # Errors
+    /// See [`CgroupAttachError`]; what was attached before stays.
+    pub fn attach_as(&self, name: &str, cgroup: &Path) -> Result<(), CgroupAttachError> {
         let directory =
             File::open(cgroup).map_err(|source| CgroupAttachError::Cgroup { path: cgroup.to_path_buf(), source })?;
-        let pins = self.directory_of(slot);
+        let pins = self.pins.join(name);
         std::fs::create_dir_all(&pins).map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?;
         let attached =
             self.programs().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
@@ -266,9 +287,10 @@ impl CgroupPrograms {
 /// The programs, and why there is no [`QUESTIONS`] among them.
 type Loaded = (Ebpf, Option<String>);
 
-fn load(object: &[u8], pin_root: &Path, btf: &KernelTypes, task_storage: bool) -> Result<Loaded, CgroupLoadError> {
-    let flag = u32::from(task_storage);
-    let constants = [Constant::Word("pal_cgroup_task_storage", flag)];
+fn load(object: &[u8], pin_root: &Path, btf: &KernelTypes, flags: [bool; 2]) -> Result<Loaded, CgroupLoadError> {
+    let [task_storage, unknown] = flags.map(u32::from);
+    let constants =
+        [Constant::Word("pal_cgroup_task_storage", task_storage), Constant::Word("pal_cgroup_unknown", unknown)];
     let mut object = btf.load(object, Some(pin_root), &constants).map_err(Box::new)?;
     let (smallest, others): (Vec<_>, Vec<_>) = object.programs_mut().partition(|(name, _)| *name == SMALLEST);
     // One alone says whether the kernel takes their kind, before it verifies the others.
@@ -345,6 +367,27 @@ fn packet_link(
 
 fn next_pin(pins: &Path, program: &str) -> PathBuf {
     pins.join(format!("{program}_next"))
+}
+
+/// Links of whoever is not kept are detached, and their pins removed.
+fn remove_links_but(pins: &Path, kept: impl Fn(&str) -> bool) -> Result<(), CgroupAttachError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| CgroupAttachError::File { path, source }
+    };
+    let names = match std::fs::read_dir(pins) {
+        Ok(names) => names,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(pins)(source)),
+    };
+    for name in names {
+        let name = name.map_err(failed(pins))?;
+        if !name.file_name().to_str().is_some_and(&kept) {
+            remove_pins_but(&name.path(), &[])?;
+            std::fs::remove_dir(name.path()).map_err(failed(&name.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What an earlier version pinned under names of its own goes too.

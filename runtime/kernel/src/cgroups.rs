@@ -2,6 +2,9 @@
 //! those that were made before an admission are added here.
 //!
 //! Ids are inode numbers of the unified hierarchy's directories.
+//!
+//! Places in which runtimes make containers are registered, too: what is made there is nobody's whom we know ([`Slot::UNKNOWN`]) until it is
+//! admitted, and is so again once it is released and still there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +43,7 @@ impl Cgroups {
     }
 
     pub fn slot_of(&self, cgroup: CgroupId) -> io::Result<Option<Slot>> {
-        Ok(self.value_of(cgroup)?.map(|value| Slot(value & !layout::CGROUP_MADE)))
+        Ok(self.value_of(cgroup)?.map(slot_in).filter(|slot| *slot != Slot::HOST))
     }
 
     fn value_of(&self, cgroup: CgroupId) -> io::Result<Option<u32>> {
@@ -59,13 +62,22 @@ impl Cgroups {
         if found.complete { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::E2BIG)) }
     }
 
-    /// With whether a workload made the cgroup.
+    /// Registers a place of containers, `mixed`: beside others. What is somebody's stays theirs.
+    pub fn hold_below(&self, place: CgroupId, mixed: bool, below: &[CgroupId]) -> io::Result<()> {
+        let value = if mixed { layout::CGROUP_MIXED } else { Slot::UNKNOWN.0 };
+        self.slots.insert_new(&place.0.to_ne_bytes(), &value.to_ne_bytes())?;
+        below.iter().try_for_each(|cgroup| {
+            self.slots.insert_new(&cgroup.0.to_ne_bytes(), &Slot::UNKNOWN.0.to_ne_bytes()).map(drop)
+        })
+    }
+
+    /// With whether a workload made the cgroup. Places of containers beside others are no slot's.
     fn entries(&self) -> io::Result<Vec<(CgroupId, Slot, bool)>> {
         let mut entries = Vec::new();
         for key in self.slots.keys()? {
             if let Ok(id) = <[u8; 8]>::try_from(key) {
                 let cgroup = CgroupId(u64::from_ne_bytes(id));
-                let split = |value| (cgroup, Slot(value & !layout::CGROUP_MADE), value & layout::CGROUP_MADE != 0);
+                let split = |value| (cgroup, slot_in(value), value & layout::CGROUP_MADE != 0);
                 entries.extend(self.value_of(cgroup)?.map(split));
             }
         }
@@ -74,7 +86,8 @@ impl Cgroups {
 
     /// The cgroups that runtimes made, with their slots: not those that workloads made below them.
     pub fn roots(&self) -> io::Result<Vec<LeftBehind>> {
-        let entries = self.entries()?.into_iter().filter(|(_, _, by_workload)| !by_workload);
+        let nobodys = |slot: Slot| slot == Slot::HOST || slot == Slot::UNKNOWN;
+        let entries = self.entries()?.into_iter().filter(|(_, slot, by_workload)| !by_workload && !nobodys(*slot));
         Ok(entries.map(|(cgroup, slot, _)| LeftBehind { slot, cgroup: Some(cgroup), released: None }).collect())
     }
 
@@ -82,11 +95,36 @@ impl Cgroups {
         Ok(self.entries()?.into_iter().filter(|(_, owner, _)| *owner == slot).map(|(cgroup, ..)| cgroup).collect())
     }
 
-    pub fn forget(&self, slot: Slot) -> io::Result<()> {
+    /// What is still there of the slot's is nobody's from now on: in a place of containers unknown, else the host's.
+    pub fn forget(&self, slot: Slot, in_a_place_of_containers: bool) -> io::Result<()> {
         for cgroup in self.of_slot(slot)? {
-            self.slots.delete(&cgroup.0.to_ne_bytes())?;
+            if in_a_place_of_containers {
+                // One that is removed meanwhile must not come back: nobody would ever take it out.
+                self.slots.replace(&cgroup.0.to_ne_bytes(), &Slot::UNKNOWN.0.to_ne_bytes())?;
+            } else {
+                self.slots.delete(&cgroup.0.to_ne_bytes())?;
+            }
         }
         self.count_anew(slot)
+    }
+
+    /// Whether the directory, or one above it, is a place of containers, or was made in one.
+    pub fn is_in_a_place_of_containers(&self, unified: &Path, directory: &Path) -> bool {
+        let above = directory.ancestors().skip(1).take_while(|above| above.starts_with(unified));
+        let ids = above.filter_map(|above| fs::metadata(above).ok()).map(|about| CgroupId(about.ino()));
+        let values: Vec<u32> = ids.filter_map(|id| self.value_of(id).ok().flatten()).collect();
+        // The nearest one says it. Of a mixed one only what is named as a container was admitted.
+        values.first().is_some_and(|value| value & layout::CGROUP_MIXED != 0 || slot_in(*value) == Slot::UNKNOWN)
+    }
+
+    /// Places of containers, and what is unknown in them.
+    pub fn forget_unknown(&self) -> io::Result<()> {
+        for (cgroup, slot, _) in self.entries()? {
+            if slot == Slot::UNKNOWN || slot == Slot::HOST {
+                self.slots.delete(&cgroup.0.to_ne_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// None of the slot's counts as made by its workload any more.
@@ -114,8 +152,14 @@ impl Cgroups {
             let count = made.get(&slot).copied().unwrap_or_default();
             self.made.update(&slot.0.to_ne_bytes(), &count.to_ne_bytes())?;
         }
+        made.retain(|slot, _| *slot != Slot::HOST && *slot != Slot::UNKNOWN);
         Ok(made.into_keys().collect())
     }
+}
+
+/// Of a value of the table.
+fn slot_in(value: u32) -> Slot {
+    Slot(value & layout::CGROUP_SLOT)
 }
 
 /// What a search found.

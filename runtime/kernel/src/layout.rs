@@ -9,8 +9,12 @@ pub const SLOTS: u32 = 4096;
 pub const POLICIES: u32 = 4096;
 /// `PAL_CGROUPS`.
 pub const CGROUPS: u32 = 16384;
+/// `PAL_CGROUP_SLOT`.
+pub const CGROUP_SLOT: u32 = 0xffff;
 /// `PAL_CGROUP_MADE`.
 pub const CGROUP_MADE: u32 = 1 << 31;
+/// `PAL_CGROUP_MIXED`.
+pub const CGROUP_MIXED: u32 = 1 << 30;
 /// `PAL_MOUNTS`.
 pub const MOUNTS: u32 = 65536;
 
@@ -56,6 +60,26 @@ pub struct Observation {
     pub fold_window_ns: u64,
     /// Of the digest that tells equal ones.
     pub fold_key: [u64; 2],
+}
+
+/// `struct pal_attendance`: the node's sign of life, mapped and written word by word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Attendance {
+    /// Boot time after which policy lapses, nanoseconds; 0: never.
+    pub deadline_ns: u64,
+    /// Boot time of the last sign.
+    pub beat_ns: u64,
+    /// From the last sign to the deadline.
+    pub span_ns: u64,
+    /// Counted by then.
+    pub decided: u64,
+    /// Counted by then.
+    pub denied: u64,
+    /// Counted by then.
+    pub lapsed: u64,
+    /// Not 0: some cgroup found no room in the table.
+    pub unregistered: u64,
 }
 
 /// `struct pal_task`.
@@ -150,11 +174,13 @@ pub enum Counter {
     Decided = 9,
     /// Acts that were denied.
     Denied = 10,
+    /// Acts that no policy was asked about, since no node had been there for too long.
+    Lapsed = 11,
 }
 
 impl Counter {
     /// In the kernel's order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ScratchExhausted,
         Self::TaskStorageFull,
         Self::CgroupsFull,
@@ -166,6 +192,7 @@ impl Counter {
         Self::Leavers,
         Self::Decided,
         Self::Denied,
+        Self::Lapsed,
     ];
 }
 
@@ -206,6 +233,8 @@ impl PolicyNumber {
 const _: () = {
     assert!(size_of::<Slot>() == 32);
     assert!(size_of::<Observation>() == 48);
+    assert!(size_of::<Attendance>() == 56);
+    assert!(palisade_domain::Slot::UNKNOWN.0 == SLOTS - 1);
     assert!(size_of::<Task>() == 40);
     assert!(size_of::<Asked>() == 32);
     assert!(size_of::<MountKey>() == 40);

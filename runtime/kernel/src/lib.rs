@@ -9,6 +9,7 @@
 
 mod adapter;
 pub mod apparmor;
+mod attendance;
 pub mod cgroup;
 mod cgroups;
 mod claim;
@@ -29,11 +30,14 @@ pub mod records;
 mod slots;
 mod sys;
 mod syscalls;
+mod unknown;
 mod verify;
 mod writes;
 
 pub use adapter::{KernelAdapter, KernelConfig};
+pub use attendance::{Attendant, BEAT};
 pub use claim::{Claim, ClaimError};
 pub use kernel_types::KernelTypes;
 pub use objects::unload;
 pub use sys::ToldToStop;
+pub use unknown::UnknownWorkloads;

@@ -29,7 +29,7 @@ use crate::{
 mod families;
 
 use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, unseen_sockets_gap};
-pub(crate) use families::{capabilities_seen, gap, of_host, unseen};
+pub(crate) use families::{capabilities_seen, gap, of_host, of_unknown, unseen};
 pub use families::{families, families_of_host};
 
 /// Tries everything. Needs root; leaves nothing behind.

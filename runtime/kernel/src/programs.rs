@@ -1,12 +1,13 @@
 //! The loaded decision core: identity and LSM programs, the learner, and the maps that they read.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot};
-use palisade_world::{Capability, CapabilityState, KernelMatrix, KernelMemory};
+use palisade_world::{Absence, Capability, CapabilityState, KernelMatrix, KernelMemory};
 
 use crate::{
     KernelTypes,
+    attendance::{self, Attendance, Counted},
     cgroups::Cgroups,
     kernel_types,
     layout::{self, Counter, PolicyNumber},
@@ -31,6 +32,7 @@ const SHARED: &[(&str, MapSizes)] = &[
             entries: layout::MOUNTS,
         },
     ),
+    ("attendance", MapSizes { key: 4, value: size_of::<layout::Attendance>() as u32, entries: 1 }),
     ("observation", MapSizes { key: 4, value: size_of::<layout::Observation>() as u32, entries: 1 }),
     ("idle_families", MapSizes { key: 4, value: 4, entries: 1 }),
     // Of fewer entries, CPUs of high numbers would find none.
@@ -46,6 +48,7 @@ pub(crate) struct Programs {
     pub cgroups: Cgroups,
     pub pool: SharedPool,
     mount_table: Arc<MountTable>,
+    attendance: Attendance,
     counters: MapFd,
     pins: PinRoot,
     /// Keeps programs loaded and maps open.
@@ -99,6 +102,7 @@ impl Programs {
             cgroups: Cgroups::new(pins.open("cgroup_slots")?, pins.open("cgroups_made")?),
             pool: SharedPool::new(PolicyPool::open(&pins, named.into_iter())?),
             mount_table: Arc::new(mount_table),
+            attendance: open_attendance(&pins)?,
             counters: pins.open("counters")?,
             slots,
             pins,
@@ -117,10 +121,27 @@ impl Programs {
     }
 
     /// Forgets the slot and its cgroups and mounts. When this was outlives the process: records of who had it may still be unread.
-    pub fn release(&self, slot: Slot) -> io::Result<()> {
+    /// `among_containers`: what of its cgroups is still there is in a place of containers.
+    pub fn release(&self, slot: Slot, among_containers: bool) -> io::Result<()> {
         self.clear(slot);
-        self.slots.set_released(slot, boot_ns());
-        self.cgroups.forget(slot).and(self.mount_table.forget(slot))
+        self.slots.set_released(slot, attendance::now().0);
+        self.cgroups.forget(slot, among_containers).and(self.mount_table.forget(slot))
+    }
+
+    /// A sign of life of this node.
+    pub fn attend(&self, span: Option<Duration>) {
+        self.attendance.beat(attendance::now(), span, self.counted());
+    }
+
+    /// What happened since the last sign of life that was given.
+    pub fn absence(&self) -> Option<Absence> {
+        self.attendance.absence(attendance::now(), self.counted())
+    }
+
+    fn counted(&self) -> Counted {
+        let counts = self.counters();
+        let of = |counter| counts.get(&counter).copied().unwrap_or_default();
+        Counted { decided: of(Counter::Decided), denied: of(Counter::Denied), lapsed: of(Counter::Lapsed) }
     }
 
     /// Puts one slot's policy in force for another as well.
@@ -176,11 +197,6 @@ impl Programs {
     }
 }
 
-/// As records are stamped.
-fn boot_ns() -> u64 {
-    u64::try_from(crate::sys::boot_time().as_nanos()).unwrap_or(u64::MAX)
-}
-
 fn refuses(object: &LoadedObject, program: &str) -> bool {
     object.refused.iter().any(|refusal| refusal.program == program)
 }
@@ -210,6 +226,11 @@ fn open_slots(pins: &PinRoot) -> Result<SlotTable, ObjectError> {
     let observation =
         ObservationMap::open(&observation).map_err(|source| ObjectError::Pins { path: observation, source })?;
     SlotTable::open(&slots, observation).map_err(|source| ObjectError::Pins { path: slots, source })
+}
+
+fn open_attendance(pins: &PinRoot) -> Result<Attendance, ObjectError> {
+    let path = pins.map("attendance");
+    Attendance::open(&path).map_err(|source| ObjectError::Pins { path, source })
 }
 
 /// Loads the LSM objects. Where a denial takes no effect their programs are not attached: they would never run.

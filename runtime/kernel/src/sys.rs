@@ -93,6 +93,11 @@ fn shape_of(fd: BorrowedFd<'_>) -> io::Result<MapShape> {
     Ok(MapShape { kind: info.type_, key: info.key_size, value: info.value_size, entries: info.max_entries })
 }
 
+/// Whether or not the key is there, only if it is not, only if it is.
+const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
+
 impl MapFd {
     fn new(fd: OwnedFd) -> io::Result<Self> {
         let shape = shape_of(fd.as_fd())?;
@@ -163,14 +168,31 @@ impl MapFd {
 
     /// Writes a value, whether or not the key is there.
     pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.write(key, value, BPF_ANY).map(drop)
+    }
+
+    /// Writes a value where there is none; false: there is one, which stays.
+    pub fn insert_new(&self, key: &[u8], value: &[u8]) -> io::Result<bool> {
+        match self.write(key, value, BPF_NOEXIST) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            written => written.map(|_| true),
+        }
+    }
+
+    /// Writes a value where there is one; false: there is none.
+    pub fn replace(&self, key: &[u8], value: &[u8]) -> io::Result<bool> {
+        absent_is_false(self.write(key, value, BPF_EXIST))
+    }
+
+    fn write(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<i64> {
         self.check(key.len(), Some(value.len()))?;
         bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, |attr| {
             let element = element_of(attr);
             element.map_fd = number(self.fd.as_fd());
             element.key = key.as_ptr() as u64;
             element.__bindgen_anon_1.value = value.as_ptr() as u64;
+            element.flags = flags;
         })
-        .map(drop)
     }
 
     /// Reads a value into `value`; false: the key is not there.
@@ -294,7 +316,7 @@ pub(crate) struct Mapping {
 
 // SAFETY: a mapping belongs to the process, not to the thread that made it; it may be unmapped by any.
 unsafe impl Send for Mapping {}
-// SAFETY: `&Mapping` only gives an address away. Those that read and write there are `SlotTable` and `ObservationMap`, by
+// SAFETY: `&Mapping` only gives an address away. Those that read and write there are `SlotTable`, `ObservationMap` and `Attendance`, by
 // atomics alone.
 unsafe impl Sync for Mapping {}
 

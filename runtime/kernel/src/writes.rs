@@ -40,7 +40,8 @@ impl WriteHooks {
         let mut object = objects::load(spec.name, spec.bytes, &types, &root, &[rename_lock])
             .map_err(|error| objects::chain(&error))?;
         for program in spec.programs {
-            objects::load_program(&mut object, program, &types).map_err(|error| format!("{}: {error}", program.name))?;
+            objects::load_program(&mut object, program, &types)
+                .map_err(|error| format!("{}: {error}", program.name))?;
         }
         Ok(Self { object: Mutex::new(object), programs: spec.programs, pins })
     }

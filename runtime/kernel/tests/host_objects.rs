@@ -68,6 +68,11 @@ type Twin = (&'static str, usize, Vec<(&'static str, usize)>);
 fn twins() -> Vec<Twin> {
     vec![
         twin!("pal_slot", layout::Slot, [installed, incarnation, flags, visibility, released_ns]),
+        twin!(
+            "pal_attendance",
+            layout::Attendance,
+            [deadline_ns, beat_ns, span_ns, decided, denied, lapsed, unregistered]
+        ),
         twin!("pal_observation", layout::Observation, [anywhere, interval_ns, tolerance_ns, fold_window_ns, fold_key]),
         twin!(
             "pal_task",
@@ -185,7 +190,13 @@ fn host_verifier_takes_every_program_within_its_budget() {
         match count {
             Ok(count) => counts.push((name, count)),
             // On kernels without BPF LSM trampolines; where they load, they are held to the budget too.
-            Err(reason) if objects::LSM.iter().chain([&objects::WRITES]).flat_map(|spec| spec.programs).any(|spec| spec.name == name) => {
+            Err(reason)
+                if objects::LSM
+                    .iter()
+                    .chain([&objects::WRITES])
+                    .flat_map(|spec| spec.programs)
+                    .any(|spec| spec.name == name) =>
+            {
                 println!("{name:24} refused here: {reason}");
             }
             Err(reason) => panic!("{name}: {reason}"),

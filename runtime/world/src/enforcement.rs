@@ -1,6 +1,6 @@
 //! Holding workloads to compiled policies, by the strongest means of the kernel at hand.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use palisade_domain::{CgroupId, Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::Blob;
@@ -131,6 +131,37 @@ pub struct Installed {
     pub families: BTreeMap<Family, HeldFamily>,
 }
 
+/// A directory in which a container runtime makes its containers' cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPlace {
+    /// The unified cgroup.
+    pub cgroup: CgroupId,
+    /// Its directory below the unified mount.
+    pub path: PathBuf,
+    /// There are others beside containers (`system.slice`): only who is named as a container is one.
+    pub mixed: bool,
+    /// What is below it and is no container: the cgroups of pods and their classes.
+    pub below: Vec<CgroupId>,
+}
+
+/// What happened between an earlier node's last sign of life and the start of this one. Counts are of all CPUs, and include what
+/// the earlier node did not live to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// The last sign of life.
+    pub since: BootNanos,
+    /// This node's start.
+    pub until: BootNanos,
+    /// Policy had lapsed since then; `None`: it stood.
+    pub lapsed: Option<BootNanos>,
+    /// Acts that were judged by a policy.
+    pub decided: u64,
+    /// Of them, those that were denied.
+    pub denied: u64,
+    /// Acts that were permitted because policy had lapsed.
+    pub passed: u64,
+}
+
 /// Kernel memory that policies take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KernelMemory {
@@ -231,6 +262,25 @@ pub trait Enforcement: Send + Sync {
     /// # Errors
     /// See [`EnforcementError`]; calling it again is harmless.
     fn release(&self, slot: Slot) -> Result<(), EnforcementError>;
+    /// Whoever is made in these places, now or while no node runs, belongs to [`Slot::UNKNOWN`] until it is admitted. Told again it changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// See [`EnforcementError`]; places before the one that failed are held.
+    fn hold_unknown_in(&self, places: &[ContainerPlace]) -> Result<(), EnforcementError> {
+        // A backend that outlives no process holds nobody whom it was not told of.
+        let _ = places;
+        Ok(())
+    }
+    /// Gives a sign of life: policy stands for `span` from now on if no other comes; without one, for ever.
+    fn attend(&self, span: Option<Duration>) {
+        // A backend that outlives no process has nothing that could stand without it.
+        let _ = span;
+    }
+    /// What happened while no node was there; `None`: none was there before.
+    fn absence(&self) -> Option<Absence> {
+        None
+    }
     /// Kernel memory in use now.
     fn memory(&self) -> KernelMemory;
     /// What of the matrix is not in force at this moment, and why; empty in good health. Cheap: asked every second.

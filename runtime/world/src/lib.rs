@@ -23,8 +23,8 @@ pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
 pub use datagrams::Datagrams;
 pub use enforcement::{
-    Capability, CapabilityState, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    LeftBehind, Membership,
+    Absence, Capability, CapabilityState, ContainerPlace, Enforcement, EnforcementError, Gap, HeldFamily, Installed,
+    KernelMatrix, KernelMemory, LeftBehind, Membership,
 };
 pub use fault::fault_point;
 pub use link::{Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};

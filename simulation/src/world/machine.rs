@@ -379,6 +379,8 @@ impl Machine {
         Settings {
             live: Kept::new(live),
             holds_host: true,
+            // Its kernel holds nobody whom it was not told of.
+            unknown: None,
             max_workloads: self.traits.max_workloads,
             awaited: vec![configuration::CONDITION],
             jitter_seed: self.random.borrow_mut().draw(),

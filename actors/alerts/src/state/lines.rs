@@ -12,7 +12,7 @@ use crate::{
     processes::Image,
     rules::RuleIndex,
     silence::RuleKey,
-    slot_names::{Names, fields, workload},
+    slot_names::{Names, fields, workload, workload_of},
     unheld,
 };
 
@@ -74,7 +74,7 @@ impl State {
         Some(Line::Alert(Box::new(Alert {
             time,
             node: self.node.node.clone(),
-            workload: workload(names, slot),
+            workload: workload_of(names, &record.header),
             process_chain,
             subject: act.subject,
             rule,
@@ -105,7 +105,7 @@ impl State {
         Some(Line::Log(Box::new(Log {
             time,
             node: self.node.node.clone(),
-            workload: workload(&names, slot),
+            workload: workload_of(&names, &record.header),
             process_chain,
             subject: act.subject,
             kubearmor,

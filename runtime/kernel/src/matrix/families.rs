@@ -103,6 +103,22 @@ pub(crate) fn of_host(
     }
 }
 
+/// How a family is held of containers that nobody admitted, where it is held so of those that were: their places are known, and which file
+/// systems are theirs is not.
+pub(crate) fn of_unknown(
+    family: Family,
+    held: &HeldFamily,
+    capabilities: &BTreeMap<Capability, CapabilityState>,
+) -> HeldFamily {
+    if !(matches!(family, Family::Network | Family::Dns) && held.tier == Tier::CgroupBpf) {
+        return of_host(family, held, capabilities);
+    }
+    let mut held = held.clone();
+    let reason = "where others are beside containers (system.slice), only BPF LSM holds who is unknown";
+    held.gaps.push(gap("containers of systemd's slices", reason));
+    held
+}
+
 pub(super) const NO_CGROUP_OF_HOST: &str =
     "programs on cgroups hold containers: the host has no cgroup of its own that they could be attached to";
 

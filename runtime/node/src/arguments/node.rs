@@ -4,13 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use palisade_containers::Endpoint;
-use palisade_domain::{Posture, Visibility};
+use palisade_domain::{OnUnknownWorkload, Posture, Visibility};
 use palisade_kernel::observation::Limits;
 use palisade_protocol::SetVisibility;
 
 use super::{
     ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
-    parse::{address, age, directives, fold_window, interval, label},
+    parse::{address, age, directives, fold_window, interval, label, unattended},
 };
 
 /// The form of the runtime's own log.
@@ -29,6 +29,27 @@ pub enum PostureArgument {
     Audit,
     /// Deny, with an alert.
     Block,
+}
+
+/// What happens to containers that nobody has admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UnknownArgument {
+    /// Permit, and say nothing.
+    Allow,
+    /// Permit, with an alert.
+    Audit,
+    /// Deny, with an alert.
+    Block,
+}
+
+impl From<UnknownArgument> for OnUnknownWorkload {
+    fn from(argument: UnknownArgument) -> Self {
+        match argument {
+            UnknownArgument::Allow => Self::Allow,
+            UnknownArgument::Audit => Self::Audit,
+            UnknownArgument::Block => Self::Block,
+        }
+    }
 }
 
 impl From<PostureArgument> for Posture {
@@ -124,6 +145,9 @@ pub struct NodeArguments {
     /// What happens to an act whose path cannot be named for sure (unknown mount, too long) in a workload with rules for the family.
     #[arg(long, value_enum, default_value = "block")]
     pub on_unknown_path: PostureArgument,
+    /// What happens to the acts of a container that was made while no node ran, or that no runtime tells of, until it is admitted.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub on_unknown_workload: UnknownArgument,
     /// What is seen of workloads whose namespace does not say otherwise: process, file, network, capabilities, dns, credentials, kernel,
     /// syscalls, between commas; all is all of them but syscalls; none.
     #[arg(long, env = "PALISADE_VISIBILITY", default_value = "none")]
@@ -175,7 +199,7 @@ pub struct NodeArguments {
     #[arg(long, env = "PALISADE_PIN_ROOT", default_value = "/sys/fs/bpf/palisade")]
     pub pin_root: PathBuf,
     /// Most containers at a time.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4095))]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4094))]
     pub max_workloads: u32,
     /// Seconds between two looks at the policy directory.
     #[arg(long, default_value = "0.25", value_parser = interval)]
@@ -183,6 +207,10 @@ pub struct NodeArguments {
     /// Leave what is in the kernel in force when the node stops (for upgrades); else a stop takes everything away.
     #[arg(long)]
     pub keep_enforcing: bool,
+    /// How long policy stands once no node runs any more (90s, 5m, 24h; a bare number is seconds), after a crash or a stop with
+    /// --keep-enforcing; then nothing is held until the next node comes. 0: for ever. AppArmor profiles do not lapse.
+    #[arg(long, env = "PALISADE_MAX_UNATTENDED", default_value = "0", value_parser = unattended, value_name = "TIME")]
+    pub max_unattended: Duration,
     /// Form of the runtime's own log, on standard error.
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -192,6 +220,18 @@ pub struct NodeArguments {
 }
 
 impl NodeArguments {
+    /// For how long policy stands without a node; `None`: for ever.
+    #[must_use]
+    pub fn stands_unattended(&self) -> Option<Duration> {
+        (!self.max_unattended.is_zero()).then_some(self.max_unattended)
+    }
+
+    /// What those are held to whom nobody has admitted; `None`: no containers are followed.
+    #[must_use]
+    pub fn unknown(&self) -> Option<OnUnknownWorkload> {
+        (!self.no_containers).then(|| self.on_unknown_workload.into())
+    }
+
     /// What is seen of the host.
     #[must_use]
     pub fn seen_of_host(&self) -> Visibility {

@@ -65,6 +65,11 @@ pub fn age(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
+/// As [`age`]. A sign of life comes four times in it, so that less than a second would be a busy loop.
+pub fn unattended(text: &str) -> Result<Duration, String> {
+    age(text)
+}
+
 /// What the log understands, checked before it is needed.
 pub fn directives(text: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {

@@ -56,6 +56,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
             "default_network_posture",
             "default_capabilities_posture",
             "on_unknown_path",
+            "on_unknown_workload",
         ],
     ),
     (
@@ -116,7 +117,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
     ("Links to other nodes", &["link_listen", "link_peers", "link_certificate", "link_key", "link_ca", "link_revoked"]),
     ("Admin endpoint", &["admin_socket", "admin_address", "admin_token_file"]),
     ("The node's own log", &["log_format", "log_level"]),
-    ("Kernel", &["pin_root", "keep_enforcing"]),
+    ("Kernel", &["pin_root", "keep_enforcing", "max_unattended"]),
 ];
 const OTHER_HEADING: &str = "More";
 

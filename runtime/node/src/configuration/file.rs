@@ -164,7 +164,7 @@ mod tests {
             ),
             (
                 "maxWorkloads: 0\n",
-                "c.yaml:1:15: `maxWorkloads` is `0`, 0 is not in 1..=4095, write such a value; unset it is `1024`",
+                "c.yaml:1:15: `maxWorkloads` is `0`, 0 is not in 1..=4094, write such a value; unset it is `1024`",
             ),
             (
                 "maxWorkloads: many\n",

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
+use palisade_domain::OnUnknownWorkload;
 use palisade_kernel::{
-    KernelAdapter, KernelConfig,
+    Attendant, KernelAdapter, KernelConfig, UnknownWorkloads,
     apparmor::AppArmorRecords,
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
@@ -12,9 +13,9 @@ use palisade_kernel::{
     probes::{Probes, ProbesError},
     records::{self, KernelRecords},
 };
-use palisade_world::{Enforcement as _, Loss, RecordBatch, RecordSource, RecordSourceError};
+use palisade_world::{Enforcement, Loss, RecordBatch, RecordSource, RecordSourceError};
 
-use super::Kernel;
+use super::{Kernel, absence};
 use crate::arguments::{NodeArguments, PostureArgument};
 
 /// Kernel memory of all rings together, in bytes, shared by the CPUs that this machine may ever have: a VM may tell of 240 and have two.
@@ -55,11 +56,19 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         visibility: arguments.visibility,
         host_visibility: arguments.seen_of_host(),
         holds_host: arguments.host_policy,
+        unknown: unknown(arguments),
         responder: Some(responder),
     };
     // Else nothing is said for as long as the verifier takes, which is seconds.
     tracing::info!(pin_root = %arguments.pin_root.display(), "loading programs into the kernel");
     let adapter = Arc::new(KernelAdapter::open(config)?);
+    absence::say(adapter.absence());
+    // What had lapsed stands again from here on.
+    let attendant = Attendant::start(Arc::clone(&adapter) as Arc<dyn Enforcement>, arguments.stands_unattended());
+    let attendant = attendant.context("cannot start a thread")?;
+    if arguments.stands_unattended().is_some() && adapter.profiles().is_some() {
+        tracing::warn!("--max-unattended: AppArmor profiles of containers stand for ever; the kernel's programs lapse");
+    }
     for ((needs, reason), (programs, without)) in by_reason(adapter.refused()) {
         tracing::warn!(programs, needs, reason, without, "the kernel refused programs; the rest goes on");
     }
@@ -99,6 +108,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         enforcement: adapter,
         records: Arc::new(records),
         rings_bytes: u64::from(rings) * u64::from(bytes),
+        attendant,
         unload: Box::new(unload),
     })
 }
@@ -110,6 +120,14 @@ pub fn was_told_to_stop(error: &anyhow::Error) -> bool {
         matches!(cause.downcast_ref(), Some(ObjectError::ToldToStop(_)))
             || matches!(cause.downcast_ref(), Some(ProbesError::ToldToStop(_)))
     })
+}
+
+fn unknown(arguments: &NodeArguments) -> UnknownWorkloads {
+    match arguments.unknown() {
+        None => UnknownWorkloads::Ignored,
+        Some(OnUnknownWorkload::Allow) => UnknownWorkloads::Held,
+        Some(OnUnknownWorkload::Audit | OnUnknownWorkload::Block) => UnknownWorkloads::Judged,
+    }
 }
 
 fn limits(arguments: &NodeArguments) -> Limits {

@@ -1,6 +1,7 @@
 //! One running node: adapters, the tree of actors, the admin endpoint, and the order in which they start and stop.
 //! The tree is that of [`palisade_assembly`], and beside it `peers`, with the links on a thread of its own, where links are asked for.
 
+mod absence;
 mod bound;
 pub mod kernel;
 mod links;
@@ -17,7 +18,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_assembly::Open;
-use palisade_kernel::Claim;
+use palisade_kernel::{Attendant, Claim};
 use palisade_supervision::{Here, Watchdog};
 use palisade_world::{Enforcement, RecordSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +50,8 @@ pub struct Kernel {
     pub records: Open<Box<dyn RecordSource>>,
     /// Bytes of all record rings together, which this process maps.
     pub rings_bytes: u64,
+    /// Gives the signs of life by which policy stands; the last one when it is dropped.
+    pub attendant: Attendant,
     /// Takes away what is in the kernel, at an authorised stop.
     pub unload: Box<dyn FnOnce() -> anyhow::Result<()>>,
 }
@@ -142,6 +145,8 @@ pub async fn run(
         // What is pinned stands on; the service manager starts the node again.
         anyhow::bail!("{} failed too often: {}", gave_up.child, gave_up.last_error);
     }
+    // The last sign of life: from here on what stays in force stands unattended.
+    drop(kernel.attendant);
     if !arguments.keep_enforcing {
         (kernel.unload)().context("what is in the kernel is not taken away")?;
     }

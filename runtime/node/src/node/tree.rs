@@ -10,7 +10,7 @@ use palisade_policy::ir::Postures;
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
 use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
 use palisade_users::PasswdFiles;
-use palisade_world::Containers;
+use palisade_world::{ContainerPlace, Containers, Enforcement};
 
 use super::{
     Configured, Kernel,
@@ -72,6 +72,7 @@ fn settings(arguments: &NodeArguments) -> Settings {
     Settings {
         live: Kept::new(live(arguments)),
         holds_host: arguments.host_policy,
+        unknown: arguments.unknown(),
         max_workloads: arguments.max_workloads,
         awaited: vec![reload::actor::CONDITION],
         jitter_seed: 0,
@@ -96,7 +97,7 @@ fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel, links: 
         clock: Arc::new(MachineClock),
         enforcement: Arc::clone(&kernel.enforcement),
         records: Arc::clone(&kernel.records),
-        containers: (!arguments.no_containers).then(|| containers(arguments)),
+        containers: (!arguments.no_containers).then(|| containers(arguments, &kernel.enforcement)),
         policies: policies(arguments),
         outputs: open_outputs(kept, outputs),
         recording: Some(recording::open(kept)),
@@ -104,10 +105,21 @@ fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel, links: 
     }
 }
 
-fn containers(arguments: &NodeArguments) -> Open<Box<dyn Containers>> {
+/// Where containers are made is told straight to the kernel: no actor decides anything about it, and it must be there before the first of them.
+fn containers(arguments: &NodeArguments, enforcement: &Arc<dyn Enforcement>) -> Open<Box<dyn Containers>> {
     let config =
         NodeConfig { endpoint: arguments.runtime.endpoint(), hook_socket: Some(arguments.hook_socket.clone()) };
-    Arc::new(move || Ok(Box::new(NodeContainers::new(config.clone()))))
+    let enforcement = Arc::clone(enforcement);
+    let tell: Arc<dyn Fn(&[ContainerPlace]) + Send + Sync> = Arc::new(move |places| {
+        let paths: Vec<String> = places.iter().map(|place| place.path.display().to_string()).collect();
+        match enforcement.hold_unknown_in(places) {
+            Ok(()) => tracing::debug!(places = %paths.join(", "), "containers are made in"),
+            Err(error) => {
+                tracing::error!(places = %paths.join(", "), %error, "containers that are made there while no node runs are the host's")
+            }
+        }
+    });
+    Arc::new(move || Ok(Box::new(NodeContainers::new(config.clone()).telling_places(Arc::clone(&tell)))))
 }
 
 fn policies(arguments: &NodeArguments) -> Open<PolicyFiles> {

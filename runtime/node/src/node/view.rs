@@ -24,6 +24,7 @@ use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
 use serde_json::{Value, json};
 
 use super::{
+    absence,
     bound::{self, Row},
     metrics,
     nodes::AllNodes,
@@ -77,6 +78,8 @@ impl View {
         let mut all: Vec<Value> =
             installed.contains_key(&0).then(|| row(0, json!({ "kind": "host" }))).into_iter().collect();
         all.extend(rows.iter().map(|(slot, workload)| row(slot.0, json!(**workload))));
+        let unknown = installed.contains_key(&Slot::UNKNOWN.0);
+        all.extend(unknown.then(|| row(Slot::UNKNOWN.0, json!(palisade_enforcer::unknown::workload()))));
         Ok(json!({ "synchronized": synchronized, "workloads": all }))
     }
 
@@ -251,6 +254,9 @@ impl AdminView for View {
                 let memory = self.enforcement.memory();
                 value["memoryBytes"] =
                     json!({ "blobs": memory.blobs, "blobCount": memory.blob_count, "maps": memory.maps });
+                if let Some(absence) = self.enforcement.absence() {
+                    value["unattended"] = absence::document(&absence);
+                }
                 Ok(value)
             }
         }
@@ -295,6 +301,7 @@ impl AdminView for View {
             Err(_) => unanswered.push("peers"),
         }
         all.extend(metrics::memory(&self.enforcement.memory()));
+        all.extend(self.enforcement.absence().iter().flat_map(absence::metrics));
         all.extend(bound::metrics(&self.bound));
         all.extend(self.mailboxes().metrics(&self.tree.read()));
         all.push(metrics::unanswered(&unanswered));

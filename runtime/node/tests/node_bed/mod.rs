@@ -219,12 +219,24 @@ impl NodeBed {
 
     /// Starts a container that is labelled `app: NAME` and runs the shell's words.
     pub fn pod(&mut self, name: &str, words: &str) -> Pod {
-        let (runc, fifo) = (self.path("runc-with-hook"), self.path("fifo"));
+        self.pod_with(name, words, &[])
+    }
+
+    /// The same with further flags of `ctr run`.
+    pub fn pod_with(&mut self, name: &str, words: &str, flags: &[&str]) -> Pod {
+        self.pod_by(name, words, &self.path("runc-with-hook"), flags)
+    }
+
+    /// The same by plain runc: nobody is asked.
+    pub fn pod_without_hook(&mut self, name: &str, words: &str) -> Pod {
+        self.pod_by(name, words, Path::new("runc"), &[])
+    }
+
+    fn pod_by(&mut self, name: &str, words: &str, runc: &Path, flags: &[&str]) -> Pod {
+        let fifo = self.path("fifo");
         let label = |key: &str, value: &str| format!("{key}={value}");
-        self.ctr(&[
-            "run",
-            "--detach",
-            "--null-io",
+        let first = ["run", "--detach", "--null-io"];
+        let rest = [
             "--runc-binary",
             runc.to_str().unwrap(),
             "--fifo-dir",
@@ -242,7 +254,8 @@ impl NodeBed {
             "/bin/sh",
             "-c",
             words,
-        ]);
+        ];
+        self.ctr(&[&first, flags, &rest].concat());
         self.pods.push(name.to_owned());
         let list = self.ctr(&["tasks", "list"]);
         let list = String::from_utf8(list.stdout).unwrap();
@@ -251,6 +264,11 @@ impl NodeBed {
             .find(|line| line.split_whitespace().next() == Some(name))
             .unwrap_or_else(|| panic!("no task {name}: {list}"));
         Pod { name: name.to_owned(), pid: line.split_whitespace().nth(1).unwrap().parse().unwrap() }
+    }
+
+    /// Ends a container's first process; the runtime keeps what is left of it.
+    pub fn kill_pod(&self, name: &str) {
+        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", name]);
     }
 
     /// Ends a container and forgets it.

@@ -14,6 +14,7 @@ mod paths;
 mod phases;
 mod pins;
 mod probes;
+mod unattended;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         pins::trials(),
         probes::trials(),
         node::trials(),
+        unattended::trials(),
     ]
     .into_iter()
     .flatten()

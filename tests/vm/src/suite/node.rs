@@ -43,6 +43,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(name: &str, policy: &str) -> Result<Self, Failed> {
+        Self::start_with(name, policy, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(name: &str, policy: &str, more: &[&str]) -> Result<Self, Failed> {
         let folder = PathBuf::from("/run").join(name);
         fs::create_dir_all(folder.join("policies"))?;
         let at = |file: &str| folder.join(file).display().to_string();
@@ -66,6 +71,7 @@ impl Node {
             ])
             .args(["--admin-token-file", &at("admin.token"), "--alert-file", &at("alerts.jsonl")])
             .args(["--pin-root", &pin_root(name)])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(fs::File::create(folder.join("out"))?)
             .stderr(fs::File::create(folder.join("log"))?)
@@ -94,6 +100,23 @@ impl Node {
         lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// A node on the same pins after one that was killed.
+    pub(crate) fn again(&mut self, policy: &str, more: &[&str]) -> Checked {
+        let name = self.folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        for socket in ["hook.sock", "admin.sock"] {
+            fs::remove_file(self.folder.join(socket)).ok();
+        }
+        let mut next = Self::start_with(&name, policy, more)?;
+        // What is dropped is the process that is over.
+        std::mem::swap(&mut self.process, &mut next.process);
+        std::mem::forget(next);
+        Ok(())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
     pub(crate) fn kill(&mut self) -> Checked {
         self.process.kill()?;
         self.process.wait()?;
@@ -116,7 +139,7 @@ fn pin_root(name: &str) -> String {
 }
 
 /// A policy of the pods labelled `app: held`.
-fn blocks(path: &str) -> String {
+pub(crate) fn blocks(path: &str) -> String {
     format!(
         "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{ name: blocks, namespace: shop }}\nspec:\n  \
          selector: {{ matchLabels: {{ app: held }} }}\n  file:\n    matchPaths: [ {{ path: {path} }} ]\n  message: not for you\n  \
@@ -134,7 +157,7 @@ pub(crate) fn pod(app: &str) -> [String; 10] {
     [a, b, c, d, e, f, g, h, "--runc-binary".to_owned(), RUNC.to_owned()]
 }
 
-fn started(id: &str, app: &str) -> Result<Container, Failed> {
+pub(crate) fn started(id: &str, app: &str) -> Result<Container, Failed> {
     let options = pod(app);
     Ok(containerd()?.hold(id, &options.each_ref().map(String::as_str))?)
 }
