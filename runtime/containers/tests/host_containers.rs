@@ -1,6 +1,7 @@
 //! Real containers of a real containerd, started through the hook and without it. Ring: host (root).
 #![forbid(unsafe_code)]
 
+mod kubelet;
 mod pods;
 mod support;
 

@@ -105,8 +105,11 @@ fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel, links: 
 }
 
 fn containers(arguments: &NodeArguments) -> Open<Box<dyn Containers>> {
-    let config =
-        NodeConfig { endpoint: arguments.runtime.endpoint(), hook_socket: Some(arguments.hook_socket.clone()) };
+    let config = NodeConfig {
+        endpoint: arguments.runtime.endpoint(),
+        hook_socket: Some(arguments.hook_socket.clone()),
+        nri: arguments.nri.config(),
+    };
     Arc::new(move || Ok(Box::new(NodeContainers::new(config.clone()))))
 }
 
