@@ -3,6 +3,7 @@
 
 mod kubelet;
 mod pods;
+#[expect(dead_code, reason = "shared with the tests of NRI")]
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};

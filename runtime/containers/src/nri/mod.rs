@@ -12,8 +12,8 @@
 //!   labels of pods ([`Pods`]), which without the runtime's API come by nothing else.
 //! - Own frames ([`mux`]) and calls ([`ttrpc`]): nobody publishes the two-channel multiplexer as a crate, and the crate `ttrpc` brings a
 //!   second version of prost, tasks without a bound and sockets of its own for what is ten bytes of header.
-//! - While this node is away the runtime adds nothing: NRI alone fails open, a base specification fails closed. (containerd from 2.2 on can be
-//!   told to require a plugin.)
+//! - While this node is away the runtime adds nothing: NRI alone fails open, a base specification fails closed. (Newer runtimes
+//!   can be told to require a plugin.)
 //!
 //! *Owns*: the connection, one task. *Hears*: the runtime's calls. *Says*: why hooks are not added, if they are not.
 //! *Bounds*: bytes of a frame and a message, pods and their labels, seconds of each step; one call at a time.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, time::Duration};
 
+use proptest::prelude::*;
 use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -316,4 +317,50 @@ fn unit_nri_waits_a_quarter_more_at_most() {
     assert!(
         waits.iter().max().is_some_and(|most| *most > super::RETRY_MAX * 6 / 5 && *most <= super::RETRY_MAX * 5 / 4)
     );
+}
+
+/// Bytes as frames make them, with something else in places.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let call = (0..8_u32, 0..4_usize, proptest::collection::vec(any::<u8>(), 0..64)).prop_map(
+        |(connection, method, payload)| {
+            let method = ["Configure", "Synchronize", "CreateContainer", "StateChange"][method];
+            let request = Request { service: PLUGIN_SERVICE.into(), method: method.into(), payload: payload.into() };
+            mux::frames(connection, &ttrpc::request(1, PLUGIN_SERVICE, method, &request))
+        },
+    );
+    let noise = proptest::collection::vec(any::<u8>(), 0..32);
+    let small = proptest::collection::vec(0..3_u8, 0..32);
+    proptest::collection::vec(prop_oneof![4 => call, 1 => noise, 1 => small], 0..8).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn unit_nri_any_bytes_are_answered_or_end_the_connection(bytes in stream(), cut in 1..200_usize) {
+        let (mut demux, mut calls, mut plugin) = (Demux::default(), Assembler::default(), plugin(&Pods::default()));
+        let mut answered = 0;
+        'all: for mut piece in bytes.chunks(cut) {
+            loop {
+                match demux.piece(&mut piece) {
+                    Ok(Some((connection, piece))) if connection == mux::PLUGIN => calls.push(piece),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => break 'all,
+                }
+                loop {
+                    match calls.message() {
+                        Ok(Some(Message::Request { request, .. })) => {
+                            answered += 1;
+                            let (answer, _) = plugin.answer(&request);
+                            prop_assert!(answer.is_ok() || plugin.counts().refused > 0);
+                        }
+                        Ok(Some(Message::Response { .. })) => {}
+                        Ok(None) => break,
+                        Err(_) => break 'all,
+                    }
+                }
+            }
+        }
+        let counts = plugin.counts();
+        prop_assert!(counts.added + counts.present + counts.refused <= answered);
+    }
 }
