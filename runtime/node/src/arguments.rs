@@ -14,7 +14,7 @@ use self::parse::{address, label, seconds};
 pub use self::{
     ask::{FilterArguments, LinesArgument, LogsArguments, SortArgument, TopArguments, TreeArguments},
     link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments},
-    node::{LogFormat, NodeArguments, NriArguments, NriChoice, PostureArgument, RuntimeArguments},
+    node::{LogFormat, NodeArguments, NriArguments, PostureArgument, RuntimeArguments},
     trace::{ImportedFrom, Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
 };
 
