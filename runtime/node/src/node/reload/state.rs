@@ -162,6 +162,8 @@ mod tests {
             "maxWorkloads",
             "noContainers",
             "nodeName",
+            "nriHook",
+            "nriSocket",
             "observationBurst",
             "observationRate",
             "onUnknownPath",
