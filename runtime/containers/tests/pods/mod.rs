@@ -1,6 +1,5 @@
 //! Pods by the CRI, as the kubelet makes them.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a panic is how a test's bed says that it cannot be made")]
 
 use crate::{
     kubelet::{create, create_in, create_running, pod, run_sandbox, start},
