@@ -49,6 +49,8 @@ pub struct Workloads {
     retry: Duration,
     /// Why the runtime is not there, and since when: what stays so is said once.
     away: Option<Away>,
+    /// What following the runtime lacks, as the adapter says.
+    limited: Option<String>,
 }
 
 /// The runtime does not answer.
@@ -63,7 +65,7 @@ impl Workloads {
     #[must_use]
     pub fn new(containers: Box<dyn Containers>, wiring: Wiring, state: Kept<State>) -> Self {
         state.lock().restarted();
-        Self { state, containers: Some(containers), wiring, retry: RETRY_MIN, away: None }
+        Self { state, containers: Some(containers), wiring, retry: RETRY_MIN, away: None, limited: None }
     }
 
     /// Waits for one change; the port travels into the future and back, since only one may poll it.
@@ -88,6 +90,7 @@ impl Workloads {
                 self.retry = RETRY_MIN;
                 (Input::Synchronized, None)
             }
+            Ok(ContainerChange::Limited(limited)) => return self.limit(limited, ctx),
             Err(error) => return self.disconnected(&error, ctx),
         };
         let before = self.condition();
@@ -95,6 +98,15 @@ impl Workloads {
         if self.condition() != before {
             self.report();
         }
+    }
+
+    fn limit(&mut self, limited: Option<String>, ctx: &mut Context<Self>) {
+        let before = self.condition();
+        self.limited = limited;
+        if self.condition() != before {
+            self.report();
+        }
+        self.follow(ctx);
     }
 
     /// One step of the state; `then`, when all it led to is with the roster.
@@ -157,10 +169,11 @@ impl Workloads {
             )),
             (Some(away), ..) => Condition::Failed(format!("{}, since {}", away.reason, utc(away.since))),
             (None, false, _) => Condition::Pending("connecting to the container runtime".into()),
-            (None, true, 0) => Condition::Good,
+            (None, true, 0) => self.limited.clone().map_or(Condition::Good, Condition::Degraded),
             (None, true, unheld) => Condition::Degraded(format!(
-                "{unheld} containers run without policy: this node holds at most {} workloads (--max-workloads)",
-                state.bound()
+                "{unheld} containers run without policy: this node holds at most {} workloads (--max-workloads){}",
+                state.bound(),
+                self.limited.as_ref().map(|limited| format!("; {limited}")).unwrap_or_default()
             )),
         }
     }

@@ -206,3 +206,23 @@ fn unit_workloads_node_works_on_without_its_runtime_and_says_since_when() {
     let never = said_until_away(Vec::new(), 1);
     assert!(never.iter().any(|line| line.contains("Failed")), "it was never there: {never:?}");
 }
+
+#[test]
+fn unit_workloads_node_says_what_following_the_runtime_lacks_until_it_lacks_nothing() {
+    let limited = |words: &str| ContainerChange::Limited(Some(words.to_owned()));
+    let changes = vec![
+        limited("no hooks"),
+        ContainerChange::Synchronized,
+        limited("no hooks: gone"),
+        started("a"),
+        ContainerChange::Limited(None),
+        started("b"),
+    ];
+    let said = said_of(changes);
+    let conditions: Vec<&String> = said.iter().filter(|line| line.starts_with("containers: ")).collect();
+    assert_eq!(
+        conditions,
+        ["containers: pending", "containers: no hooks", "containers: no hooks: gone", "containers: good"]
+    );
+    assert!(said.contains(&"appeared 1".to_owned()) && said.contains(&"appeared 2".to_owned()), "{said:?}");
+}

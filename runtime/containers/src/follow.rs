@@ -27,6 +27,7 @@ use crate::{
     hook::{Call, Request, Server, Signal},
     identity::{self, Metadata, Placement},
     mounts::{self, Mount},
+    nri::Pods,
     roster::{Changes, Entry, Key, Roster},
     runtime::{Event, Runtime, Task},
 };
@@ -61,6 +62,8 @@ pub(crate) struct Followed<R> {
     /// Containers that only their hooks know are admitted too; somebody else sees them end.
     with_foreign: bool,
     last_is_unwatched: bool,
+    /// Names of pods that the API does not tell.
+    pods: Pods,
 }
 
 #[derive(Debug)]
@@ -103,12 +106,13 @@ impl<R: Runtime> Followed<R> {
             work: VecDeque::new(),
             with_foreign: false,
             last_is_unwatched: false,
+            pods: Pods::default(),
         }
     }
 
     /// Containers that only their hooks know, for the runtime is another's, are admitted too. Nothing here ever hears of their end.
-    pub(crate) fn with_foreign(config: RuntimeConfig) -> Self {
-        Self { with_foreign: true, ..Self::new(config) }
+    pub(crate) fn with_foreign(config: RuntimeConfig, pods: Pods) -> Self {
+        Self { with_foreign: true, pods, ..Self::new(config) }
     }
 
     /// Whether the change told last is a start whose end nobody here may hear of, should it come before the runtime has seen it run.
@@ -245,11 +249,12 @@ impl<R: Runtime> Followed<R> {
             // Its container does not start: it must not take a slot.
             Some(Work::Hook(call)) if call.answer.is_closed() => {}
             Some(Work::Hook(call)) => {
-                let announced = match announce(api, roster, &call.request, self.with_foreign).await {
-                    // The runtime is there: it is this container that it cannot tell of, and no other is to wait for that.
-                    Err(error) if api.alive().await.is_ok() => Err(error.to_string()),
-                    announced => announced?,
-                };
+                let announced =
+                    match announce(api, roster, &call.request, self.with_foreign.then_some(&self.pods)).await {
+                        // The runtime is there: it is this container that it cannot tell of, and no other is to wait for that.
+                        Err(error) if api.alive().await.is_ok() => Err(error.to_string()),
+                        announced => announced?,
+                    };
                 return self.answer_or_tell(announced);
             }
         }
@@ -372,12 +377,13 @@ struct Announced {
     foreign: bool,
 }
 
-/// What is known of a container whose hook waits; the inner error is the hook's refusal.
+/// What is known of a container whose hook waits; the inner error is the hook's refusal. With `foreign_pods`, one that the runtime does not
+/// know is another's, and of one of these pods where its sandbox is.
 async fn announce<R: Runtime>(
     api: &R,
     roster: &Roster,
     request: &Request,
-    with_foreign: bool,
+    foreign_pods: Option<&Pods>,
 ) -> Result<Result<Announced, String>, ContainersError> {
     let key = R::key_of(&request.namespace, &request.id);
     if !has_room(roster, &key) {
@@ -385,7 +391,7 @@ async fn announce<R: Runtime>(
     }
     let told = api.announced(&key, &request.bundle).await?;
     let foreign = told.is_none();
-    let of_bundle = || bundle::metadata(&request.id, &request.bundle).filter(|_| with_foreign);
+    let of_bundle = || bundle::metadata(&request.id, &request.bundle).filter(|_| foreign_pods.is_some());
     let Some(metadata) = told.or_else(of_bundle) else {
         return Ok(Err(format!("{} knows no container {:?} in namespace {:?}", R::NAME, key.id, request.namespace)));
     };
@@ -396,6 +402,12 @@ async fn announce<R: Runtime>(
     };
     let root = Some(metadata.spec.root_in(&request.bundle)).filter(|root| root.is_dir());
     let placement = Placement { pid: request.pid, cgroup, root };
+    if let Some(pods) = foreign_pods.filter(|_| foreign) {
+        let id = roster.id_for(&key);
+        let container = identity::container(id, &key.namespace, &metadata, pods.of(&metadata).as_ref(), placement);
+        let sandbox = metadata.sandbox_id().map(str::to_owned);
+        return Ok(Ok(Announced { entry: Entry { container, sandbox }, foreign }));
+    }
     Ok(Ok(Announced { entry: entry(api, roster, &key, &metadata, placement).await?, foreign }))
 }
 

@@ -1,11 +1,12 @@
 //! Container runtimes behind the Containers port, and the OCI hook.
 //!
-//! Three sources and the hook end in one stream of changes, [`NodeContainers`]:
+//! Three sources and the hook end in one stream of changes, [`NodeContainers`]; by NRI ([`nri`]) the runtime is told to call the hook:
 //!
 //! ```text
 //! containerd ── events, lists ──▶ api ─┐
 //! CRI-O … ──── lists, events ──▶ cri ──┼─▶ follow, roster ─┐
 //! runc ── createRuntime hook ──▶ hook::run ── socket ──────┘├──▶ shares ──▶ ContainerChange
+//!   ▲ adds the hook, names pods: nri                        │
 //! cgroup tree, bundles, /proc ──▶ names, tree ──────────────┘
 //! ```
 //!
@@ -13,7 +14,7 @@
 //! runs; it goes on when the node has answered that the policy is in force. Containers that start without the hook are told as `Started`,
 //! after the fact: within milliseconds by containerd's events, half a second by the CRI, a second by their cgroups beside an API.
 //!
-//! *Owns*: what was told of which container ([`roster`], [`shares`]), the hook's socket, a thread that watches the cgroup tree.
+//! *Owns*: what was told of which container ([`roster`], [`shares`]), the hook's socket, the connection by NRI, a thread that watches the cgroup tree.
 //! *Hears*: a runtime's lists and events, hooks, inotify on the cgroup tree.
 //! *Says*: [`palisade_world::ContainerChange`].
 //! *Bounds*: containers told ([`MAX_CONTAINERS`]), hooks at a time ([`hook::MAX_CONCURRENT`]), directories of a walk, bytes of every message
@@ -37,6 +38,7 @@ mod mounts;
 mod names;
 mod no_api;
 mod node;
+pub mod nri;
 mod oci;
 mod roster;
 mod runtime;

@@ -24,6 +24,7 @@ use crate::{
     endpoint::Endpoint,
     follow::{Followed, RuntimeConfig},
     no_api::NoApi,
+    nri::{Nri, NriConfig, Pods},
     roster::Changes,
     shares::Shares,
     tree::{self, PlacesFound, Sight, Tree},
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub endpoint: Option<Endpoint>,
     /// The socket for `palisade hook`; without one, containers are only known once they run.
     pub hook_socket: Option<PathBuf>,
+    /// Have the runtime add the hook, by NRI. Only with a hook's socket.
+    pub nri: Option<NriConfig>,
 }
 
 /// See the module.
@@ -56,6 +59,10 @@ pub struct NodeConfig {
 pub struct NodeContainers {
     api: Api,
     hook_socket: Option<PathBuf>,
+    nri: Option<NriConfig>,
+    /// Once hooks are answered.
+    plugin: Option<Nri>,
+    pods: Pods,
     /// No runtime was found yet.
     detects: bool,
     /// Whether an API can tell a container first.
@@ -92,12 +99,12 @@ impl Api {
 }
 
 impl Api {
-    fn of(endpoint: Endpoint, hook_socket: Option<PathBuf>) -> Self {
+    fn of(endpoint: Endpoint, hook_socket: Option<PathBuf>, pods: Pods) -> Self {
         let follow = |address| RuntimeConfig { address, hook_socket };
         match endpoint {
-            Endpoint::Containerd(socket) => Self::Containerd(Box::new(Followed::with_foreign(follow(socket)))),
-            Endpoint::Cri(socket) => Self::Cri(Box::new(Followed::with_foreign(follow(socket)))),
-            Endpoint::Cgroups => Self::None(Box::new(Followed::with_foreign(follow(PathBuf::new())))),
+            Endpoint::Containerd(socket) => Self::Containerd(Box::new(Followed::with_foreign(follow(socket), pods))),
+            Endpoint::Cri(socket) => Self::Cri(Box::new(Followed::with_foreign(follow(socket), pods))),
+            Endpoint::Cgroups => Self::None(Box::new(Followed::with_foreign(follow(PathBuf::new()), pods))),
         }
     }
 
@@ -117,12 +124,16 @@ impl NodeContainers {
         let endpoint = config.endpoint.clone().unwrap_or_else(Endpoint::detect);
         tracing::info!(%endpoint, told = config.endpoint.is_some(), "containers are known by");
         let detects = config.endpoint.is_none() && endpoint == Endpoint::Cgroups;
-        let api = Api::of(endpoint, config.hook_socket.clone());
+        let pods = Pods::default();
+        let api = Api::of(endpoint, config.hook_socket.clone(), pods.clone());
         let has_api = !matches!(api, Api::None(_));
         Self {
             has_api,
             api,
             hook_socket: config.hook_socket,
+            nri: config.nri,
+            plugin: None,
+            pods,
             detects,
             tree: None,
             hierarchy: None,
@@ -151,7 +162,7 @@ impl NodeContainers {
         let failed = |reason: String| unreachable(std::path::Path::new("/sys/fs/cgroup"), reason);
         let hierarchy = tree::hierarchy().map_err(|error| failed(error.to_string()))?;
         let grace = if self.has_api { GRACE } else { Duration::ZERO };
-        let watched = Tree::watch(hierarchy.clone(), Places::default(), grace, self.places.clone());
+        let watched = Tree::watch(hierarchy.clone(), Places::default(), self.pods.clone(), grace, self.places.clone());
         self.tree = Some(watched.map_err(|error| failed(format!("cannot be watched: {error}")))?);
         self.hierarchy = Some(hierarchy);
         Ok(())
@@ -176,8 +187,8 @@ impl NodeContainers {
         self.detects = false;
         self.has_api = true;
         // The old one first: the hook's socket is one's.
-        self.api = Api::of(Endpoint::Cgroups, None);
-        self.api = Api::of(endpoint.clone(), self.hook_socket.clone());
+        self.api = Api::of(Endpoint::Cgroups, None, Pods::default());
+        self.api = Api::of(endpoint.clone(), self.hook_socket.clone(), self.pods.clone());
         // With the patience that an API is owed.
         self.watch_anew();
         Err(unreachable(endpoint.socket().unwrap_or(std::path::Path::new("/")), "it was started just now".to_owned()))
@@ -227,6 +238,10 @@ impl NodeContainers {
         }
         if matches!(change, ContainerChange::Synchronized) {
             self.synchronized = Some(Instant::now() + FIRST_WALK);
+            // Hooks are answered from now on.
+            if let (None, Some(config), Some(socket)) = (&self.plugin, &self.nri, &self.hook_socket) {
+                self.plugin = Some(Nri::start(config.clone(), socket, self.pods.clone()));
+            }
         } else {
             self.shares.of_api(change, foreign, &mut self.changes);
         }
@@ -274,8 +289,15 @@ impl Containers for NodeContainers {
                     None => std::future::pending().await,
                 }
             };
+            let lacking = async {
+                match &mut self.plugin {
+                    Some(plugin) => plugin.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
+                lacking = lacking => self.changes.push_back(ContainerChange::Limited(lacking)),
                 sight = tree.next() => self.see(sight),
                 () = held_up => {}
                 _ = sweep.tick() => {

@@ -103,6 +103,7 @@ impl Shares {
                     return;
                 }
             }
+            ContainerChange::Limited(_) => {}
             ContainerChange::Synchronized => {
                 self.defers = false;
                 // The reader forgets what is not told by now.

@@ -35,6 +35,7 @@ fn said(changes: &mut Changes) -> Vec<String> {
         ContainerChange::Started(container) => format!("+{}({})", container.id, container.pod),
         ContainerChange::Stopped(id) => format!("-{id}"),
         ContainerChange::Synchronized => "=".to_owned(),
+        ContainerChange::Limited(lacking) => format!("~{lacking:?}"),
     };
     changes.drain(..).map(spelt).collect()
 }

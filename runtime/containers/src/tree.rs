@@ -39,6 +39,7 @@ use crate::{
     cgroup::{Cgroup, CgroupError, Hierarchy},
     identity::{self, Metadata, POD_NAME, POD_NAMESPACE, POD_UID, Placement},
     names::{self, Named},
+    nri::Pods,
 };
 
 /// Directories of one walk; what is below containers does not count.
@@ -100,6 +101,7 @@ impl Tree {
     pub(crate) fn watch(
         hierarchy: Hierarchy,
         places: Places,
+        pods: Pods,
         grace: Duration,
         found: Option<PlacesFound>,
     ) -> io::Result<Self> {
@@ -108,6 +110,7 @@ impl Tree {
         let watcher = Watcher {
             hierarchy,
             places,
+            pods,
             grace,
             complete: false,
             events,
@@ -139,6 +142,7 @@ struct Known {
 struct Watcher {
     hierarchy: Hierarchy,
     places: Places,
+    pods: Pods,
     grace: Duration,
     /// [`Sight::Complete`] was said.
     complete: bool,
@@ -269,7 +273,7 @@ impl Watcher {
             return Ok(true);
         }
         known.told = true;
-        let container = describe(&self.places, &one.named, Cgroup { id: one.cgroup, path }, pid);
+        let container = describe(&self.places, &self.pods, &one.named, Cgroup { id: one.cgroup, path }, pid);
         self.say(Sight::Appeared(Box::new(container)))?;
         Ok(false)
     }
@@ -411,10 +415,10 @@ fn is_runtimes(pid: u32) -> bool {
     own == host || [&b"runc"[..], b"crun", b"conmon", b"youki"].iter().any(|name| comm.starts_with(name))
 }
 
-fn describe(places: &Places, named: &Named, cgroup: Cgroup, pid: u32) -> Container {
+fn describe(places: &Places, pods: &Pods, named: &Named, cgroup: Cgroup, pid: u32) -> Container {
     let mut metadata: Metadata = places.metadata(&named.id);
     label(places, named, &mut metadata.labels);
-    let sandbox = metadata.sandbox_id().map(|id| places.metadata(id));
+    let sandbox = pods.of(&metadata).or_else(|| metadata.sandbox_id().map(|id| places.metadata(id)));
     let placement = Placement { pid, cgroup, root: None };
     let id = ContainerId(named.id.clone());
     let mut container = identity::container(id, named.maker.name(), &metadata, sandbox.as_ref(), placement);
@@ -502,11 +506,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let places = Places::below(root.path());
         let at = || Cgroup { id: CgroupId(9), path: "/x".into() };
-        let told = describe(&places, &named, at(), 7);
+        let told = describe(&places, &Pods::default(), &named, at(), 7);
         assert_eq!((told.namespace.as_str(), told.pod.as_str()), ("", "pod-0e4f7e0c-4bd1-4c9a-8a54-1f2d5f6a7b8c"));
         assert_eq!((told.labels["palisade.dev/qos"].as_str(), told.name.as_str()), ("guaranteed", ID));
         fs::create_dir_all(root.path().join("var/log/pods/shop_web-1_0e4f7e0c-4bd1-4c9a-8a54-1f2d5f6a7b8c")).unwrap();
-        let told = describe(&places, &named, at(), 7);
+        let told = describe(&places, &Pods::default(), &named, at(), 7);
         assert_eq!((told.namespace.as_str(), told.pod.as_str()), ("shop", "web-1"));
     }
 }

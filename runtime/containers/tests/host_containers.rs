@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod conformance;
+mod kubelet;
 mod pods;
+#[expect(dead_code, reason = "shared with the tests of NRI")]
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};

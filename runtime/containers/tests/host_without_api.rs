@@ -24,7 +24,7 @@ fn id(number: u32) -> String {
 }
 
 fn by_cgroups() -> NodeFollower {
-    Follower(NodeContainers::new(NodeConfig { endpoint: Some(Endpoint::Cgroups), hook_socket: None }))
+    Follower(NodeContainers::new(NodeConfig { endpoint: Some(Endpoint::Cgroups), hook_socket: None, nri: None }))
 }
 
 fn unified() -> PathBuf {
@@ -320,7 +320,7 @@ async fn host_tree_podmans_containers_wait_in_the_hook_that_is_delivered_for_it(
     hook["hook"]["path"] = env!("CARGO_BIN_EXE_palisade-hook").into();
     hook["hook"]["args"] = serde_json::json!(["palisade-hook", "--socket", socket]);
     fs::write(hooks.join("palisade.json"), hook.to_string()).unwrap();
-    let config = NodeConfig { endpoint: Some(Endpoint::Cgroups), hook_socket: Some(socket) };
+    let config = NodeConfig { endpoint: Some(Endpoint::Cgroups), hook_socket: Some(socket), nri: None };
     let mut follower = Follower(NodeContainers::new(config));
     follower.synchronize().await;
     let run = |name: &str, command: &[&str]| {

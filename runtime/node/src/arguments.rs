@@ -14,14 +14,14 @@ use self::parse::{address, label, seconds};
 pub use self::{
     ask::{FilterArguments, LinesArgument, LogsArguments, SortArgument, TopArguments, TreeArguments},
     link::{CertificateCommand, LinkArguments, NodesArgument, NodesArguments},
-    node::{LogFormat, NodeArguments, PostureArgument, RuntimeArguments},
+    node::{LogFormat, NodeArguments, NriArguments, PostureArgument, RuntimeArguments},
     trace::{ImportedFrom, Moment, RecordArguments, RehearseArguments, ReplayArguments, ReplayOutput, TraceCommand},
 };
 
 /// Where the node's admin socket is unless told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/palisade/admin.sock";
 /// Where hooks ask unless told otherwise.
-pub const HOOK_SOCKET: &str = "/run/palisade/hook.sock";
+pub const HOOK_SOCKET: &str = palisade_containers::hook::DEFAULT_SOCKET;
 
 /// Where the configuration is unless told otherwise.
 pub const CONFIG: &str = "/etc/palisade/config.yaml";
@@ -334,6 +334,9 @@ pub struct DoctorArguments {
     /// Which container runtime is followed.
     #[command(flatten)]
     pub runtime: RuntimeArguments,
+    /// The runtime's Node Resource Interface.
+    #[command(flatten)]
+    pub nri: NriArguments,
     /// Links to other nodes, as the node would have them.
     #[command(flatten)]
     pub links: LinkArguments,

@@ -50,6 +50,8 @@ pub enum ContainerChange {
     Stopped(ContainerId),
     /// All containers that ran at the time of the connection have been told.
     Synchronized,
+    /// The runtime is followed with less than was asked for, and why; `None`: no longer. What the last one said holds over errors.
+    Limited(Option<String>),
 }
 
 /// Why the runtime cannot be followed.

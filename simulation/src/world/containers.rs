@@ -225,7 +225,7 @@ impl SimContainers {
             ContainerChange::Stopped(id) => {
                 self.announced.remove(id);
             }
-            ContainerChange::Synchronized => {}
+            ContainerChange::Synchronized | ContainerChange::Limited(_) => {}
         }
     }
 

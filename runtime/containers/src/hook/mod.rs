@@ -35,6 +35,9 @@ use crate::oci::{MAX_STATE_BYTES, State};
 /// beyond it wait in the socket's backlog.
 pub const MAX_CONCURRENT: usize = 64;
 
+/// Where a hook asks that is not told where.
+pub const DEFAULT_SOCKET: &str = "/run/palisade/hook.sock";
+
 /// How long a hook waits for the node's answer by default. A policy is in force some tens of milliseconds after the question; the rest
 /// is for a node that has just lost containerd and connects anew. containerd gives a start two minutes.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

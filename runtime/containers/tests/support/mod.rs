@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use palisade_containers::{Containerd, Cri, Endpoint, NodeConfig, NodeContainers, RuntimeConfig};
+use palisade_containers::{
+    Containerd, Cri, Endpoint, NodeConfig, NodeContainers, RuntimeConfig,
+    nri::{NriConfig, NriSocket},
+};
 use palisade_world::{Admission, Container, ContainerChange, Containers};
 use tokio::time::timeout;
 
@@ -25,6 +28,8 @@ pub const IMAGE: &str = "localhost/palisade-example:1";
 pub struct PrivateContainerd {
     directory: tempfile::TempDir,
     process: Child,
+    /// Where containerd's own programs are; empty: where the machine has them.
+    programs: PathBuf,
     /// containerd's namespace, and with it the name of the cgroups; no two tests share it.
     pub namespace: String,
     /// What its containers leave in the cgroup tree.
@@ -51,30 +56,30 @@ impl Default for Run<'_> {
 impl PrivateContainerd {
     /// Starts it, with the image and with a hook that asks at [`Self::hook_socket`].
     pub fn start() -> Self {
-        Self::start_with("disabled_plugins = [\"io.containerd.grpc.v1.cri\"]", |_| String::new())
+        Self::start_with(Path::new(""), "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]", |_| String::new())
     }
 
     /// As for Kubernetes: with the CRI, whose containers get the hook by a base specification. Pods' containers are in `k8s.io`.
     pub fn start_with_cri() -> Self {
-        let mut this = Self::start_with("", |root| {
-            // `palisade hook` in the specification is this crate's own program of the same code.
-            let program = format!("#!/bin/sh\nshift\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_palisade-hook"));
-            let palisade = root.join("palisade");
-            fs::write(&palisade, program).unwrap();
-            fs::set_permissions(&palisade, fs::Permissions::from_mode(0o755)).unwrap();
-            let spec =
-                succeed(Command::new(deploy("hooks/base-runtime-spec.sh")).arg(palisade).arg(root.join("hook.sock")));
-            fs::write(root.join("base.json"), spec).unwrap();
+        Self::start_for_pods(Path::new(""), cri_with_base_specification)
+    }
+
+    /// The same of the containerd of this folder, with NRI, and with the base specification only where it is asked for.
+    pub fn start_with_nri(programs: &Path, base_specification: bool) -> Self {
+        Self::start_for_pods(programs, |root| {
+            let cri = if base_specification { cri_with_base_specification(root) } else { cri(root) };
             format!(
-                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {IMAGE:?}\ndisable_apparmor = true\nrestrict_oom_score_adj = true\n\
-                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {:?}\nconf_dir = {:?}\n\
-                 [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
-                 base_runtime_spec = {:?}\n",
-                root.join("cni"),
-                root.join("cni"),
-                root.join("base.json"),
+                "{cri}[plugins.\"io.containerd.nri.v1.nri\"]\ndisable = false\nsocket_path = {:?}\nplugin_path = {:?}\n\
+                 plugin_config_path = {:?}\n",
+                root.join("nri.sock"),
+                root.join("nri"),
+                root.join("nri"),
             )
-        });
+        })
+    }
+
+    fn start_for_pods(programs: &Path, tables: impl FnOnce(&Path) -> String) -> Self {
+        let mut this = Self::start_with(programs, "", tables);
         this.ctr(&["--namespace", "k8s.io", "images", "import", this.path("image.tar").to_str().unwrap()]);
         this.cgroup_parents.push(this.pods_cgroup());
         this
@@ -86,7 +91,7 @@ impl PrivateContainerd {
     }
 
     /// `head` and what `tables` makes of the directory go into containerd's configuration.
-    fn start_with(head: &str, tables: impl FnOnce(&Path) -> String) -> Self {
+    fn start_with(programs: &Path, head: &str, tables: impl FnOnce(&Path) -> String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let directory =
             tempfile::Builder::new().prefix("palisade-containers-").tempdir().expect("a temporary directory");
@@ -100,8 +105,9 @@ impl PrivateContainerd {
         );
         fs::write(root.join("config.toml"), config).unwrap();
         let namespace = format!("palisade-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let process = spawn(root);
-        let this = Self { directory, process, cgroup_parents: vec![namespace.clone()], namespace };
+        let process = spawn(programs, root);
+        let programs = programs.to_owned();
+        let this = Self { directory, process, programs, cgroup_parents: vec![namespace.clone()], namespace };
         this.wait_until_it_answers();
         this.write_hook(&[]);
         symlink(deploy("hooks/runc-with-hook"), this.path("runc-with-hook")).unwrap();
@@ -147,7 +153,27 @@ impl PrivateContainerd {
 
     /// As a node does: by the endpoint and by the cgroup tree.
     pub fn follow_as_node(&self, endpoint: Endpoint) -> NodeFollower {
-        Follower(NodeContainers::new(NodeConfig { endpoint: Some(endpoint), hook_socket: Some(self.hook_socket()) }))
+        self.follow_with(endpoint, None)
+    }
+
+    /// The same, as a plugin of NRI.
+    pub fn follow_as_plugin(&self, endpoint: Endpoint) -> NodeFollower {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_palisade-hook"));
+        self.follow_with(endpoint, Some(NriConfig { socket: NriSocket::At(self.nri_socket()), program }))
+    }
+
+    fn follow_with(&self, endpoint: Endpoint, nri: Option<NriConfig>) -> NodeFollower {
+        let (endpoint, hook_socket) = (Some(endpoint), Some(self.hook_socket()));
+        Follower(NodeContainers::new(NodeConfig { endpoint, hook_socket, nri }))
+    }
+
+    pub fn nri_socket(&self) -> PathBuf {
+        self.path("nri.sock")
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -166,7 +192,7 @@ impl PrivateContainerd {
     }
 
     pub fn start_again(&mut self) {
-        self.process = spawn(self.directory.path());
+        self.process = spawn(&self.programs, self.directory.path());
         self.wait_until_it_answers();
     }
 
@@ -249,7 +275,7 @@ impl Drop for PrivateContainerd {
     fn drop(&mut self) {
         if !matches!(self.process.try_wait(), Ok(None)) {
             // The test killed it and then failed: its containers can only be ended by it.
-            self.process = spawn(self.directory.path());
+            self.process = spawn(&self.programs, self.directory.path());
             self.wait_until_it_answers();
         }
         self.clean_up();
@@ -258,9 +284,35 @@ impl Drop for PrivateContainerd {
     }
 }
 
-fn spawn(root: &Path) -> Child {
+/// The CRI without a network of its own.
+fn cri(root: &Path) -> String {
+    format!(
+        "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {IMAGE:?}\ndisable_apparmor = true\nrestrict_oom_score_adj = true\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {:?}\nconf_dir = {:?}\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n",
+        root.join("cni"),
+        root.join("cni"),
+    )
+}
+
+fn cri_with_base_specification(root: &Path) -> String {
+    // `palisade hook` in the specification is this crate's own program of the same code.
+    let program = format!("#!/bin/sh\nshift\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_palisade-hook"));
+    let palisade = root.join("palisade");
+    fs::write(&palisade, program).unwrap();
+    fs::set_permissions(&palisade, fs::Permissions::from_mode(0o755)).unwrap();
+    let spec = succeed(Command::new(deploy("hooks/base-runtime-spec.sh")).arg(palisade).arg(root.join("hook.sock")));
+    fs::write(root.join("base.json"), spec).unwrap();
+    format!("{}base_runtime_spec = {:?}\n", cri(root), root.join("base.json"))
+}
+
+fn spawn(programs: &Path, root: &Path) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(root.join("log")).unwrap();
-    Command::new("containerd")
+    // Its shims are beside it.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = if programs.as_os_str().is_empty() { path } else { format!("{}:{path}", programs.display()) };
+    Command::new(programs.join("containerd"))
+        .env("PATH", path)
         .arg("--config")
         .arg(root.join("config.toml"))
         .stdin(Stdio::null())
@@ -332,6 +384,18 @@ impl<C: Containers> Follower<C> {
         }
         told.sort();
         told
+    }
+
+    /// Until the adapter says what it lacks, or that it lacks nothing more.
+    pub async fn limited(&mut self) -> Option<String> {
+        loop {
+            match self.try_next().await {
+                Ok(ContainerChange::Limited(lacking)) => break lacking,
+                Ok(ContainerChange::Started(_) | ContainerChange::Synchronized | ContainerChange::Stopped(_)) => {}
+                Ok(other @ ContainerChange::Starting(..)) => panic!("unexpected: {other:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
     }
 
     /// The same, of a runtime that may need more than one connection; a call that fails is made again, as the node does.

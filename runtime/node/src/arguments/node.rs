@@ -3,14 +3,17 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use palisade_containers::Endpoint;
+use palisade_containers::{
+    Endpoint,
+    nri::{NriConfig, NriSocket},
+};
 use palisade_domain::{OnUnknownWorkload, Posture, Visibility};
 use palisade_kernel::observation::Limits;
 use palisade_protocol::SetVisibility;
 
 use super::{
     ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
-    parse::{address, age, directives, fold_window, interval, label, unattended},
+    parse::{address, age, directives, fold_window, interval, label, nri_choice, unattended},
 };
 
 /// The form of the runtime's own log.
@@ -73,6 +76,9 @@ pub struct NodeArguments {
     /// Which container runtime is followed.
     #[command(flatten)]
     pub runtime: RuntimeArguments,
+    /// The runtime's Node Resource Interface.
+    #[command(flatten)]
+    pub nri: NriArguments,
     /// Follow no container runtime: hold only the host.
     #[arg(long)]
     pub no_containers: bool,
@@ -271,6 +277,38 @@ impl RuntimeArguments {
     }
 }
 
+/// Whether the runtime is asked to add the hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NriChoice {
+    /// Not.
+    None,
+    /// By this socket.
+    By(NriSocket),
+}
+
+/// The runtime's Node Resource Interface (NRI).
+#[derive(Debug, Clone, Args)]
+pub struct NriArguments {
+    /// Have the container runtime add the OCI hook to what it creates, by its Node Resource Interface (containerd from 1.7 on, CRI-O) at
+    /// this socket; auto: at /var/run/nri/nri.sock where that is there; none: not.
+    #[arg(long, env = "PALISADE_NRI_SOCKET", default_value = "auto", value_parser = nri_choice, value_name = "SOCKET")]
+    pub nri_socket: NriChoice,
+    /// The program that is then added, palisade or palisade-hook, by its path on the host. Without this: this program.
+    #[arg(long, env = "PALISADE_NRI_HOOK", value_name = "PROGRAM")]
+    pub nri_hook: Option<PathBuf>,
+}
+
+impl NriArguments {
+    /// As the node has it; `None` where it is not wanted.
+    #[must_use]
+    pub fn config(&self) -> Option<NriConfig> {
+        let NriChoice::By(socket) = self.nri_socket.clone() else { return None };
+        // What has no path of its own cannot be executed by another: then the check of the program says so.
+        let program = self.nri_hook.clone().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
+        Some(NriConfig { socket, program })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -284,6 +322,25 @@ mod tests {
         let line = Palisade::try_parse_from(["palisade", "node"].iter().chain(flags)).expect("known flags");
         let Command::Node(arguments) = line.command else { panic!("another command") };
         (arguments.seen().of(Slot::HOST), arguments.seen().of(Slot(1)))
+    }
+
+    #[test]
+    fn unit_node_is_a_plugin_of_nri_where_that_is_there_unless_told_otherwise() {
+        let nri = |flags: &[&str]| {
+            let line = Palisade::try_parse_from(["palisade", "node"].iter().chain(flags))
+                .map_err(|error| error.to_string())?;
+            let Command::Node(arguments) = line.command else { panic!("another command") };
+            Ok::<_, String>(arguments.nri.config())
+        };
+        let own = std::env::current_exe().expect("this program");
+        assert_eq!(nri(&[]), Ok(Some(NriConfig { socket: NriSocket::Auto, program: own.clone() })));
+        assert_eq!(nri(&["--nri-socket", "none"]), Ok(None));
+        let told = nri(&["--nri-socket", "/run/x.sock", "--nri-hook", "/opt/palisade-hook"])
+            .expect("known flags")
+            .expect("wanted");
+        assert_eq!(told.socket, NriSocket::At("/run/x.sock".into()));
+        assert_eq!(told.program, PathBuf::from("/opt/palisade-hook"));
+        assert!(nri(&["--nri-socket", "nri.sock"]).is_err_and(|said| said.contains("absolute path")));
     }
 
     #[test]

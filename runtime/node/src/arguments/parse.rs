@@ -2,8 +2,21 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use palisade_containers::nri::NriSocket;
 use palisade_domain::Operation;
 use palisade_policy::settings::nearest;
+
+use super::node::NriChoice;
+
+/// `auto`, `none`, or a socket's path.
+pub fn nri_choice(text: &str) -> Result<NriChoice, String> {
+    match text {
+        "auto" => Ok(NriChoice::By(NriSocket::Auto)),
+        "none" => Ok(NriChoice::None),
+        path if path.starts_with('/') => Ok(NriChoice::By(NriSocket::At(path.into()))),
+        _ => Err("auto, none, or the absolute path of a socket".to_owned()),
+    }
+}
 
 /// A word that no line has would show nothing, in silence.
 pub fn verdicts(text: &str) -> Result<String, String> {

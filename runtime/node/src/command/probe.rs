@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use palisade_containers::nri::NriSocket;
 use palisade_kernel::probes::{self, ProbesError, RefusedProbe};
 use palisade_world::{CapabilityState, KernelMatrix};
 use serde_json::json;
@@ -25,8 +26,12 @@ pub fn run(arguments: &OutputArguments) -> Outcome {
     let matrix = palisade_kernel::matrix::probe();
     let refused = probes::refused_here();
     let text = match arguments.output {
-        Output::Text => text(&matrix) + &observation(&refused),
-        output => render::document(output, &with_observation(view::matrix(&matrix), &refused)),
+        Output::Text => text(&matrix) + &observation(&refused) + &nri(&NriSocket::Auto),
+        output => {
+            let mut document = with_observation(view::matrix(&matrix), &refused);
+            document["nri"] = json!({ "socket": NriSocket::Auto.path(), "there": NriSocket::Auto.is_there() });
+            render::document(output, &document)
+        }
     };
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -76,6 +81,17 @@ fn observation(refused: &Result<Vec<RefusedProbe>, ProbesError>) -> String {
     text
 }
 
+/// Whether a runtime offers to add the hook, at the usual place.
+fn nri(socket: &NriSocket) -> String {
+    let path = socket.path().display();
+    let state = if socket.is_there() {
+        format!("{path}: the container runtime adds the hook to what it creates")
+    } else {
+        format!("no socket at {path}")
+    };
+    format!("{:<20} {state}\n", "nri")
+}
+
 fn with_observation(
     mut document: serde_json::Value,
     refused: &Result<Vec<RefusedProbe>, ProbesError>,
@@ -95,6 +111,15 @@ fn with_observation(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_probe_tells_whether_a_runtime_offers_to_add_the_hook() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let socket = NriSocket::At(root.path().join("nri.sock"));
+        assert!(nri(&socket).contains("no socket at"));
+        let _listener = std::os::unix::net::UnixListener::bind(socket.path()).expect("bound");
+        assert!(nri(&socket).contains("adds the hook"));
+    }
 
     #[test]
     fn unit_probe_tells_by_name_what_of_observation_this_kernel_refuses() {

@@ -65,6 +65,8 @@ const HEADINGS: [(&str, &[&str]); 9] = [
             "containerd",
             "cri_socket",
             "by_cgroups",
+            "nri_socket",
+            "nri_hook",
             "no_containers",
             "hook_socket",
             "max_workloads",

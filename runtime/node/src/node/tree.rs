@@ -107,8 +107,11 @@ fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel, links: 
 
 /// Where containers are made is told straight to the kernel: no actor decides anything about it, and it must be there before the first of them.
 fn containers(arguments: &NodeArguments, enforcement: &Arc<dyn Enforcement>) -> Open<Box<dyn Containers>> {
-    let config =
-        NodeConfig { endpoint: arguments.runtime.endpoint(), hook_socket: Some(arguments.hook_socket.clone()) };
+    let config = NodeConfig {
+        endpoint: arguments.runtime.endpoint(),
+        hook_socket: Some(arguments.hook_socket.clone()),
+        nri: arguments.nri.config(),
+    };
     let enforcement = Arc::clone(enforcement);
     let tell: Arc<dyn Fn(&[ContainerPlace]) + Send + Sync> = Arc::new(move |places| {
         let paths: Vec<String> = places.iter().map(|place| place.path.display().to_string()).collect();

@@ -4,7 +4,10 @@ mod links;
 
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
-use palisade_containers::Endpoint;
+use palisade_containers::{
+    Endpoint,
+    nri::{self, NriConfig, NriSocket},
+};
 use palisade_domain::{Family, Tier};
 use palisade_policy::PolicySet;
 use palisade_store::FileDirectory;
@@ -59,6 +62,7 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
         checks.extend(kernel());
     }
     checks.push(containers(arguments.runtime.endpoint()));
+    checks.extend(arguments.nri.config().map(|config| of_nri(&config)));
     checks.push(policies(&arguments.policy_dir));
     let (answer, of_links) = super::block_on_local(async {
         let answer = admin_client::document(&arguments.admin_socket, "/readyz").await;
@@ -181,6 +185,29 @@ fn containers(told: Option<Endpoint>) -> Check {
     }
 }
 
+/// Whether the runtime can add the hook. That it does, a node that runs says by its condition.
+fn of_nri(config: &NriConfig) -> Check {
+    let (socket, program) = (config.socket.path().display(), config.program.display());
+    if !config.socket.is_there() {
+        let advice = "switch NRI on in the runtime (containerd: `disable = false` of its plugin io.containerd.nri.v1.nri), or say `--nri-socket none`";
+        return match config.socket {
+            NriSocket::Auto => Check::good(
+                "nri",
+                format!("none at {socket}: containers get the hook by a base specification, or not at all"),
+            ),
+            NriSocket::At(_) => Check::of("nri", Health::Weak, format!("no socket at {socket}"), advice),
+        };
+    }
+    match nri::executable_on_host(&config.program) {
+        Ok(()) => Check::good("nri", format!("{socket} is there: the runtime adds {program} to what it creates")),
+        Err(reason) => {
+            let advice =
+                "put palisade-hook where the host's programs are, and name it by its path there with --nri-hook";
+            Check::of("nri", Health::Weak, format!("{socket} is there, and no hook to add: {reason}"), advice)
+        }
+    }
+}
+
 fn policies(directory: &Path) -> Check {
     let reading = match FileDirectory::new(directory).read() {
         Ok(reading) => reading,
@@ -277,7 +304,7 @@ fn advice(condition: &str, policies: &Path) -> String {
     match condition {
         "policies" => format!("`palisade policy validate {policies}` names each problem with its place"),
         "containers" => {
-            "see that the runtime answers (`systemctl status containerd`), or run the node with --no-containers".into()
+            "see that the runtime answers (`systemctl status containerd`), or run the node with --no-containers; where it is NRI, with `--nri-socket none`".into()
         }
         "records" => "`palisade top` shows what is lost and why; fewer rules that audit make fewer records".into(),
         "alerts" => {
@@ -349,6 +376,23 @@ mod tests {
         assert!(
             profiles(&with(&[Capability::AppArmor, Capability::BpfLsm])).is_none() && profiles(&with(&[])).is_none()
         );
+    }
+
+    #[test]
+    fn unit_doctor_says_whether_the_runtime_can_add_the_hook() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let socket = root.path().join("nri.sock");
+        let config = |program: &str| NriConfig { socket: NriSocket::At(socket.clone()), program: program.into() };
+        let absent = of_nri(&config("/bin/sh"));
+        assert!(absent.health == Health::Weak && absent.advice.contains("io.containerd.nri.v1.nri"), "{absent:?}");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        let missing = of_nri(&config("/nonexistent/palisade"));
+        assert!(missing.health == Health::Weak && missing.advice.contains("--nri-hook"), "{missing:?}");
+        // Only root may look at the host's files by its init.
+        if rustix::process::geteuid().is_root() {
+            let there = of_nri(&config("/bin/sh"));
+            assert!(there.health == Health::Good && there.found.contains("/bin/sh"), "{there:?}");
+        }
     }
 
     #[test]

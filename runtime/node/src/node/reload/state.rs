@@ -163,6 +163,8 @@ mod tests {
             "maxWorkloads",
             "noContainers",
             "nodeName",
+            "nriHook",
+            "nriSocket",
             "observationBurst",
             "observationRate",
             "onUnknownPath",
