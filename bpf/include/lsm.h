@@ -5,8 +5,10 @@
  * One object for each family of rules, not one for all: what a kernel refuses of one takes nothing from the others.
  *
  * They need Linux 5.17, CONFIG_BPF_LSM and `bpf` among the active LSMs: elsewhere these programs attach and never run, which is
- * why a test denial is tried first (selftest.bpf.c). Without them files and executables fall to fanotify, networks to the
- * cgroup programs, and tracing can only be killed for.
+ * why a test denial is tried first (selftest.bpf.c). There the same functions are loaded to run before security_* (fmod_ret),
+ * which needs a kernel that does not preempt its own code: one that was interrupted is skipped for others on its CPU. They come
+ * before the other LSMs then, and before the kernel's own check of capabilities. Without either, files and executables fall to
+ * fanotify, networks to the cgroup programs, and tracing can only be killed for.
  *
  * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
  * runtime's work inside the cgroup is not the workload's.

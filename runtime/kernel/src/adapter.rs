@@ -1,4 +1,4 @@
-//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM, cgroup BPF, fanotify and AppArmor together.
+//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM or fmod_ret, cgroup BPF, fanotify and AppArmor together.
 //!
 //! One slot table and one set of blobs serve every BPF program; the fanotify responder has its own copy of each blob. Which
 //! means holds which family is fixed at start, by what was tried ([`crate::matrix`]) and by what the kernel then took.
@@ -54,7 +54,7 @@ pub struct KernelConfig {
     /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
     /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
     pub holds_host: bool,
-    /// How the fanotify responder is started where no LSM program holds files; `None`: without that tier.
+    /// How the fanotify responder is started where no program on an LSM hook holds files; `None`: without that tier.
     pub responder: Option<ResponderConfig>,
 }
 
@@ -422,10 +422,10 @@ fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<Cg
         .ok()
 }
 
-/// Where BPF LSM holds files, a profile would deny and tell everything a second time.
+/// Where programs on hooks hold files, a profile would deny and tell everything a second time.
 fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
-    let by_lsm = matrix.families.get(&Family::File).is_some_and(|held| held.tier == Tier::BpfLsm);
-    if by_lsm {
+    let by_hooks = matrix.families.get(&Family::File).is_some_and(|held| held.tier.is_by_hooks());
+    if by_hooks {
         return None;
     }
     if !matrix.has(Capability::AppArmor) {
@@ -712,7 +712,9 @@ impl Enforcement for KernelAdapter {
     }
 
     fn impairments(&self) -> Vec<Gap> {
-        self.responder.as_ref().map(Responder::impairments).unwrap_or_default()
+        let mut impaired = self.responder.as_ref().map(Responder::impairments).unwrap_or_default();
+        impaired.extend(self.programs.iter().flat_map(Programs::skipped));
+        impaired
     }
 }
 

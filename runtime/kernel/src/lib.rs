@@ -13,6 +13,7 @@ pub mod cgroup;
 mod cgroups;
 mod claim;
 pub mod fanotify;
+pub mod fmod_ret;
 pub mod kill;
 pub mod layout;
 pub mod matrix;

@@ -303,6 +303,18 @@ impl PinRoot {
         Ok(())
     }
 
+    /// Pins a program's link under its name. One that is there gives way to it at that moment: at no time is none attached.
+    pub(crate) fn replace_link(
+        &self,
+        program: &str,
+        pin: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (lasting, fresh) = (self.links().join(program), self.links().join(format!("{program}_new")));
+        remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
+        pin(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
+        fs::rename(&fresh, &lasting).map_err(|error| format!("pin {}: {error}", lasting.display()))
+    }
+
     /// Opens a pinned map.
     pub(crate) fn open(&self, name: &str) -> Result<MapFd, ObjectError> {
         MapFd::open(&self.map(name)).map_err(|source| ObjectError::Pins { path: self.map(name), source })
@@ -437,11 +449,7 @@ fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Resul
         }
         _ => return Ok(()),
     };
-    let pin = pins.links().join(spec.name);
-    let fresh = pins.links().join(format!("{}_new", spec.name));
-    remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
-    link.pin(&fresh).map_err(|error| format!("pin {}: {}", fresh.display(), chain(&error)))?;
-    fs::rename(&fresh, &pin).map_err(|error| format!("pin {}: {error}", pin.display()))
+    pins.replace_link(spec.name, |fresh| link.pin(fresh).map(drop).map_err(|error| chain(&error)))
 }
 
 /// What is pinned in a directory under other names than these.
@@ -505,7 +513,7 @@ pub(crate) fn explain(error: &ProgramError) -> String {
 }
 
 /// A kernel that refuses the kind of program has not verified anything: its log is empty.
-fn with_log(io_error: &io::Error, log: &str) -> String {
+pub(crate) fn with_log(io_error: &io::Error, log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     match lines[lines.len().saturating_sub(VERIFIER_LINES)..].join(" | ").as_str() {
         "" => io_error.to_string(),

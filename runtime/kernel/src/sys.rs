@@ -18,15 +18,19 @@ use aya_obj::generated::{
     bpf_map_type,
 };
 
+mod program;
+
+pub(crate) use program::{ModifyingProgram, attach_modifying, load_modifying, load_types, pin, program_counts};
+
 /// Calls bpf(2) with a zeroed attribute that `fill` completes.
 fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {
     // SAFETY: every member of the union is of integers and arrays of them, so that zero is a value of each; the kernel refuses
     // calls whose unused bytes are not zero.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     fill(&mut attr);
-    // SAFETY: `attr` is initialised for the size that is passed. Each `fill` (all are in this file) puts in addresses only of what its
+    // SAFETY: `attr` is initialised for the size that is passed. Each `fill` (all are in this file and in `program`) puts in addresses only of what its
     // caller borrows until `bpf` returns, and the lengths that the kernel reads or writes there are those of the map's shape,
-    // which `MapFd::check` has compared with the slices, or NUL-terminated strings.
+    // which `MapFd::check` has compared with the slices, those of the slices themselves, or NUL-terminated strings.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -367,6 +371,27 @@ pub(crate) fn open_place(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: `path` ends with NUL and lives over the call; without O_CREAT no mode is read.
     let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) };
     if fd < 0 { Err(io::Error::last_os_error()) } else { owned(i64::from(fd)) }
+}
+
+/// The CPU that the calling thread is on at this moment.
+pub(crate) fn current_cpu() -> io::Result<usize> {
+    // SAFETY: takes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).map_err(|_| io::Error::last_os_error())
+}
+
+/// Keeps the calling thread on one CPU.
+pub(crate) fn stay_on(cpu: usize) -> io::Result<()> {
+    if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+        return Err(io::Error::other(format!("CPU {cpu} is in no set")));
+    }
+    // SAFETY: a set of CPUs is plain bits, for which all zeroes are a value, and has this one; the pointer is to a value of this frame,
+    // whose size is passed.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The calling thread's id.
