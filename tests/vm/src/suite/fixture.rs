@@ -50,6 +50,13 @@ pub fn config(pin_root: &Path) -> KernelConfig {
     KernelConfig { pin_root: pin_root.to_owned(), responder: None, ..KernelConfig::default() }
 }
 
+/// By what means programs judge on the hooks in this boot: by BPF LSM, or before the functions where `bpf` is not in `lsm=`.
+pub fn hooks() -> Result<palisade_domain::Tier, Failed> {
+    let active = fs::read_to_string("/sys/kernel/security/lsm")?;
+    let listed = active.trim().split(',').any(|lsm| lsm == "bpf");
+    Ok(if listed { palisade_domain::Tier::BpfLsm } else { palisade_domain::Tier::FmodRet })
+}
+
 /// A container that is admitted and whose mount table is learnt.
 pub struct Subject {
     pub container: Container,
