@@ -28,8 +28,9 @@ pub mod records;
 mod slots;
 mod sys;
 mod syscalls;
+mod unload;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};
-pub use objects::unload;
 pub use sys::ToldToStop;
+pub use unload::unload;

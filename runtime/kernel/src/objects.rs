@@ -15,10 +15,7 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, links::FdLink},
 };
 
-use crate::{
-    apparmor,
-    sys::{MapFd, MapShape},
-};
+use crate::sys::{MapFd, MapShape};
 
 /// Lines of the verifier's log that an error keeps: the refusal and what led to it.
 const VERIFIER_LINES: usize = 12;
@@ -469,39 +466,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Removes every pin below the root, and with the last pin the programs: nothing is judged any more.
-///
-/// # Errors
-/// The first pin that cannot be removed; the rest is removed all the same.
-pub fn unload(root: &Path) -> Result<(), ObjectError> {
-    // Directories, which hold links, before the maps in the root: no program runs while what it reads goes away.
-    let pins = remove_pins(root);
-    let profiles =
-        apparmor::unload().map_err(|source| ObjectError::Pins { path: "/sys/kernel/security/apparmor".into(), source });
-    pins.and(profiles)
-}
-
-fn remove_pins(directory: &Path) -> Result<(), ObjectError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| ObjectError::Pins { path, source }
-    };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(directory)(error)),
-    };
-    let (directories, pins): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
-    let mut result = Ok(());
-    for below in &directories {
-        result = result.and(remove_pins(below));
-    }
-    for pin in &pins {
-        result = result.and(fs::remove_file(pin).map_err(failed(pin)));
-    }
-    result.and(fs::remove_dir(directory).map_err(failed(directory)))
 }
 
 /// An error of aya in one line, with the end of the verifier's log where there is one.

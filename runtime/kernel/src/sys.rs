@@ -14,8 +14,8 @@ use std::{
 };
 
 use aya_obj::generated::{
-    bpf_attr, bpf_attr__bindgen_ty_1 as MapCreate, bpf_attr__bindgen_ty_2 as MapElement, bpf_cmd, bpf_map_info,
-    bpf_map_type,
+    bpf_attr, bpf_attr__bindgen_ty_1 as MapCreate, bpf_attr__bindgen_ty_2 as MapElement, bpf_cmd, bpf_link_info,
+    bpf_map_info, bpf_map_type,
 };
 
 mod program;
@@ -56,10 +56,41 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 /// Detaches what the link at `pin` attached, at once: to remove the pin alone detaches only when the kernel comes to it.
 /// Kinds of links without this command (tracepoints) say `EOPNOTSUPP`.
 pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+    detach(open_pin(pin)?.as_fd())
+}
+
+/// Opens whatever is pinned there.
+pub(crate) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let got = bpf(bpf_cmd::BPF_OBJ_GET, |attr| attr.__bindgen_anon_4.pathname = path.as_ptr() as u64)?;
-    let link = owned(got)?;
-    bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = number(link.as_fd())).map(drop)
+    owned(bpf(bpf_cmd::BPF_OBJ_GET, |attr| attr.__bindgen_anon_4.pathname = path.as_ptr() as u64)?)
+}
+
+/// See [`detach_link`]; what is no link says `EINVAL`.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = number(link)).map(drop)
+}
+
+/// What the kernel calls a link.
+pub(crate) fn link_id(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: `bpf_link_info` is of integers, arrays of them and unions of these: zero is a value. The kernel writes `info_len` bytes at most.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let length = u32::try_from(size_of::<bpf_link_info>()).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
+        attr.info.bpf_fd = number(link);
+        attr.info.info_len = length;
+        attr.info.info = (&raw mut info) as u64;
+    })?;
+    Ok(info.id)
+}
+
+/// Whether anybody has the link yet.
+pub(crate) fn link_is_there(id: u32) -> io::Result<bool> {
+    let got = bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, |attr| attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id);
+    match got {
+        Ok(number) => owned(number).map(|_| true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the kernel says of a map.
