@@ -2,26 +2,18 @@
 /*
  * Opens, and the making of files, on BPF LSM hooks; lsm.h says what they need and what happens without.
  *
- * Gaps (matrix/families.rs says the same): a file is judged by the name that it is opened by, so that one which was renamed
- * or hard-linked first has another; rename, link, unlink, mkdir, rmdir, symlink, truncate(2), chmod and chown are not judged,
- * nor descriptors that were open already. An owner is the inode's raw user, on idmapped mounts too.
+ * A descriptor that is passed in (SCM_RIGHTS, pidfd_getfd(2)) is an open of its file by the modes that it has.
+ *
+ * Gaps (matrix/families.rs says the same): a file is judged by the name that it is opened by, so that one which was hard-linked before
+ * the policy has another; reads through descriptors that were open already. An owner is the inode's raw user, on idmapped mounts too.
  *
  * Not among them: flags that a caller invents. open(2), openat2(2), open_by_handle_at(2) and io_uring mask or refuse all bits
  * but O_*, so that __FMODE_EXEC in f_flags is the kernel's (XFS_IOC_OPEN_BY_HANDLE does not, and needs CAP_SYS_ADMIN on the
  * host), and FMODE_NOACCOUNT in f_mode cannot be asked for at all.
  */
-#include "lsm.h"
+#include "report_change.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-/*
- * Opens on behalf of execve are the process family's matter, and a stacked file system's second open was judged when the
- * upper file was opened.
- */
-static __always_inline bool pal_is_inner_open(struct file *file)
-{
-	return file->f_mode & PAL_FMODE_NOACCOUNT || file->f_flags & PAL_FMODE_EXEC;
-}
 
 static __always_inline __u32 pal_write_modifier(struct file *file)
 {
@@ -139,4 +131,16 @@ int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, 
 	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 		return earlier;
 	return pal_judge_create(directory, dentry, &subject, pal_is_made_alone(mode));
+}
+
+/* A socket or pipe is no file that has a name. */
+SEC("lsm/file_receive")
+int BPF_PROG(judge_receive, struct file *file, int earlier)
+{
+	struct pal_subject subject;
+
+	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || file->f_inode->i_sb->s_flags & PAL_SB_KERNMOUNT ||
+	    !pal_is_judged(&subject, PAL_FAMILY_FILE))
+		return earlier;
+	return pal_judge_open(file, &subject);
 }

@@ -76,28 +76,7 @@ int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long 
 	return earlier ? earlier : pal_protect_map((__u64)file, protection, flags);
 }
 
-/* What the mapping will have: to a task of that personality, what may be read may be executed, but of a file on a noexec mount. */
-static __always_inline unsigned long pal_mapped_protection(__u64 address, unsigned long asked)
-{
-	struct file *file = (struct file *)address;
-	struct vfsmount *mount;
-
-	if ((asked & (PAL_PROT_READ | PAL_PROT_EXEC)) != PAL_PROT_READ ||
-	    !(bpf_get_current_task_btf()->personality & PAL_READ_IMPLIES_EXEC))
-		return asked;
-	if (address) {
-		mount = BPF_CORE_READ(file, f_path.mnt);
-		if (BPF_CORE_READ(mount, mnt_flags) & PAL_MNT_NOEXEC ||
-		    BPF_CORE_READ(mount, mnt_sb, s_iflags) & PAL_SB_I_NOEXEC)
-			return asked;
-	}
-	return asked | PAL_PROT_EXEC;
-}
-
-/*
- * The same before security_mmap_file(), which takes other arguments than its hook: it works out by itself what the mapping will
- * have. Attached as fmod_ret, whatever the section says: the loader has no word for that.
- */
+/* Before security_mmap_file(): see pal_mapped_protection. */
 SEC("fentry/security_mmap_file")
 int BPF_PROG(protect_map_asked, struct file *file, unsigned long asked, unsigned long flags, int earlier)
 {

@@ -5,9 +5,7 @@
  * Arguments lie in pages that nobody can read at bprm_check_security: a word that depends on them is noted there and held by
  * arguments.bpf.c, by a kill before the first instruction.
  *
- * Gaps (matrix/families.rs says the same): code that another program loads (ld.so /path/program, an ELF interpreter, uselib,
- * mmap(PROT_EXEC)) is not executed by itself; a file that was renamed or hard-linked first has another name. An owner is the
- * inode's raw user, on idmapped mounts too.
+ * Gaps (matrix/families.rs says the same): a file that was hard-linked before the policy has another name. An owner is the inode's raw user, on idmapped mounts too.
  */
 #include "arguments.h"
 #include "lsm.h"

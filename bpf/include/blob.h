@@ -52,6 +52,7 @@ enum pal_family {
 	PAL_FAMILY_DNS = 7,        /* a question for a name; name automaton */
 	PAL_FAMILY_PRESET = 8,     /* the accept id is enum pal_preset */
 	PAL_FAMILIES = 9,
+	PAL_FAMILY_WRITES = 12,    /* no table of its own: in a policy's number and idle_families, that the file family denies writing of what it permits to be read */
 };
 
 /* Tables without an automaton have as many rows as there are ids, and one for "none". */
@@ -87,7 +88,7 @@ enum pal_effect {
 #define PAL_DECISION_ARGUMENTS(word) ((word) >> PAL_DECISION_ARGUMENTS_SHIFT & PAL_DECISION_ARGUMENTS_MASK)
 
 #define PAL_MODIFIER_OWNER 1u /* the acting uid owns the file */
-#define PAL_MODIFIER_WRITE 2u /* the open asks for write access, truncation or creation */
+#define PAL_MODIFIER_WRITE 2u /* the act changes the file, its name or what is said of it, or opens it so that it could */
 #define PAL_MODIFIER_TTY 4u   /* the acting process has a controlling terminal */
 
 /* A bare name is longer than any component: the last PAL_BASENAME_MAX bytes of a path are looked through for its slash. */

@@ -80,6 +80,7 @@ enum {
 #define PAL_FMODE_WRITE 0x2u
 #define PAL_FMODE_CREATED 0x100000u   /* this open made the file */
 #define PAL_FMODE_EXEC 0x20u          /* in f_flags: an open on behalf of execve */
+#define PAL_FMODE_BACKING 0x2000000u  /* it is within a struct backing_file, from 6.5 on */
 #define PAL_FMODE_NOACCOUNT 0x20000000u /* a file of the kernel's own: the second open of a stacked file system */
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
 #define PAL_PROC_MAGIC 0x9fa0
@@ -302,6 +303,12 @@ struct file {
 	unsigned int f_mode;
 	void *private_data;
 	struct callback_head f_task_work; /* from 6.7 on */
+};
+
+/* A stacked file system's second open from 6.8 on: the path that was asked for is here, and the layer's in `file`. */
+struct backing_file {
+	struct file file;
+	struct path user_path;
 };
 
 struct file___before_6_7 {

@@ -25,7 +25,7 @@
 
 /*
  * A policy number says where the blob is and what it decides, so that a slot is read by one load and a container whose
- * policy has nothing on files pays nothing for opens: bits 0..2 size class, 3..15 families, 16..31 one more than the
+ * policy has nothing on files pays nothing for opens: bits 0..2 size class, 3..15 families (PAL_FAMILY_WRITES too), 16..31 one more than the
  * index in that class's outer map.
  */
 #define PAL_POLICY_NONE 0u

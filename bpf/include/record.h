@@ -254,6 +254,8 @@ struct pal_record_ptrace {
  * a descriptor names the object (fchmod, fchown, ftruncate) and for CREATE, which is seen by the mark that the kernel leaves on the
  * file that it made, `path` is climbed from the kernel object and `base` is empty. So it is with AT_EMPTY_PATH and an empty name;
  * that the name was empty is the caller's word, and `path` PAL_SPAN_USER all the same.
+ * Told with a decision, names are the kernel's own (no PAL_SPAN_USER), whole, and were judged before the act: `base` and `new_base` are empty.
+ * Mounts likewise.
  */
 enum pal_file_operation {
 	PAL_FILE_CREATE = 0,   /* by an open with O_CREAT that made the file */
@@ -267,7 +269,11 @@ enum pal_file_operation {
 	PAL_FILE_CHMOD = 8,
 	PAL_FILE_CHOWN = 9,
 	PAL_FILE_TRUNCATE = 10,
-	PAL_FILE_OPERATIONS = 11,
+	PAL_FILE_SETXATTR = 11,    /* this and the next three are told with a decision alone */
+	PAL_FILE_REMOVEXATTR = 12,
+	PAL_FILE_WRITE = 13,       /* through a descriptor that was opened before, or by somebody else */
+	PAL_FILE_MAP_WRITE = 14,   /* a mapping that is shared and writable */
+	PAL_FILE_OPERATIONS = 15,
 };
 
 struct pal_record_file_change {

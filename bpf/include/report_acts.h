@@ -48,6 +48,25 @@ pal_function void pal_emit_executed(const struct pal_subject *subject, struct li
 	pal_record_send(buffer);
 }
 
+/* Of code that is mapped from a file, which nobody executes by its name: `number` of the call in the head says so. */
+pal_function void pal_emit_code(const struct pal_subject *subject, const struct pal_place *place, __u32 number, const struct pal_verdict *verdict)
+{
+	struct pal_record_buffer *buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(struct pal_record_exec));
+	struct pal_record_exec *body;
+
+	if (!buffer)
+		return;
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
+	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
+	pal_record_head_of(buffer)->call = PAL_RECORD_CALL(number, 0);
+	body = pal_record_body_of(buffer);
+	__builtin_memset(body, 0, sizeof(*body));
+	pal_append_path(buffer, &body->path, place->vfsmount, place->dentry);
+	pal_span_set(&body->cwd, 0, 0, PAL_SPAN_UNREADABLE);
+	pal_span_set(&body->arguments, 0, 0, PAL_SPAN_USER | PAL_SPAN_UNREADABLE);
+	pal_record_send(buffer);
+}
+
 /* `result`: 0, or a negative errno. */
 pal_function void pal_emit_open_of(const struct pal_subject *subject, __u64 file, __u32 open_flags, __s32 result,
 				   const struct pal_verdict *verdict)

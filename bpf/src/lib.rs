@@ -33,6 +33,26 @@ object!(
     "lsm_file"
 );
 object!(
+    /// Code that is mapped from files, on LSM hooks (`lsm_code.bpf.c`).
+    LSM_CODE,
+    "lsm_code"
+);
+object!(
+    /// Changes of names and inodes on LSM hooks (`lsm_change.bpf.c`).
+    LSM_CHANGE,
+    "lsm_change"
+);
+object!(
+    /// Mounts on LSM hooks (`lsm_mount.bpf.c`).
+    LSM_MOUNT,
+    "lsm_mount"
+);
+object!(
+    /// Writes that no open was judged for, on LSM hooks (`lsm_write.bpf.c`).
+    LSM_WRITE,
+    "lsm_write"
+);
+object!(
     /// Sockets and destinations on LSM hooks (`lsm_network.bpf.c`).
     LSM_NETWORK,
     "lsm_network"

@@ -7,8 +7,8 @@ use palisade_domain::{
     Workload, WorkloadKind, text as domain_text,
 };
 use palisade_kernel_abi::record::{
-    Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Network,
-    NetworkOperation, Open, Outcome, Phase, Record, Script, Text, Tier,
+    Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Mount,
+    MountOperation, Network, NetworkOperation, Open, Outcome, Phase, Record, Script, Text, Tier,
 };
 use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
@@ -499,4 +499,41 @@ fn unit_lines_name_the_script_of_an_interpreter_and_say_whose_word_it_is() {
     assert_eq!(line["processChain"][0]["scriptFromCaller"], true);
     let itself = lines(&mut state, &[exec(shell, b"/bin/ls", b"ls\0", b"/srv")]);
     assert_eq!(json(&itself[0])["processChain"][0].get("script"), None);
+}
+
+#[test]
+fn unit_lines_of_what_file_rules_decide_are_file_operations_by_the_hook_that_decided() {
+    let (mut state, shell) = container(None);
+    let change = |operation| {
+        Body::FileChange(FileChange {
+            operation,
+            path: text(b"/etc/shadow"),
+            new_path: text(b"/tmp/x"),
+            result: -13,
+            ..FileChange::default()
+        })
+    };
+    let mount = |operation| {
+        Body::Mount(Mount { operation, target: text(b"/etc"), source: text(b"tmpfs"), result: -13, ..Mount::default() })
+    };
+    let mapped = Exec {
+        path: text(b"/bin/nc"),
+        argument_bytes: Text { unreadable: true, ..Text::default() },
+        ..Exec::default()
+    };
+    let map = Header { call: Some(CallNumber { number: 9, is_compat: false }), ..shell };
+    for (header, body, family, operation, resource, lsm) in [
+        (shell, change(FileOperation::Rename), Family::File, "File", "/etc/shadow", "PATH_RENAME"),
+        (shell, change(FileOperation::SetXattr), Family::File, "File", "/etc/shadow", "INODE_SETXATTR"),
+        (shell, change(FileOperation::Write), Family::File, "File", "/etc/shadow", "FILE_PERMISSION"),
+        (shell, mount(MountOperation::Mount), Family::File, "File", "/etc", "SB_MOUNT"),
+        (map, Body::Exec(mapped), Family::Process, "Process", "/bin/nc", "MMAP_FILE"),
+    ] {
+        let decision = DecisionTaken { family, tier: Tier::BpfLsm, ..taken(Outcome::Denied, None, 3) };
+        let told = lines(&mut state, &[Record { header, body, decision: Some(decision) }]);
+        let line = json(&told[0]);
+        let said = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        assert_eq!((said("operation").as_str(), said("resource").as_str()), (operation, resource), "{line:#}");
+        assert_eq!((line["eventData"]["Lsm"].as_str(), said("result").as_str()), (Some(lsm), "Permission denied"));
+    }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use palisade_domain::{Action, Family, Posture, Tier};
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, Unheld, WorkloadRules};
 use palisade_protocol::{NotHeld, observed_calls};
-use palisade_world::HeldFamily;
+use palisade_world::{Gap, HeldFamily};
 
 /// Places that an entry names; it counts them all.
 const NAMED_PLACES: usize = 5;
@@ -74,7 +74,9 @@ fn of_rule(rule: &Rule, posture: Option<Posture>, tiers: &BTreeMap<Family, HeldF
         return vec![untold];
     }
     let of_word = |what: String| reason_of(&what).map(|reason| (what, reason));
-    words(rule).into_iter().filter_map(of_word).collect()
+    // An Allow says nothing about changes where it denies none.
+    let changes = family == Family::File && (denies || rule.action == Action::Audit);
+    words(rule).into_iter().chain(changes.then(|| Gap::CHANGES.to_owned())).filter_map(of_word).collect()
 }
 
 /// Which calls of a rule on a path are never seen to be on it.
@@ -133,11 +135,9 @@ fn path_words(path: &PathRule) -> Vec<&'static str> {
 mod tests {
     use std::sync::Arc;
 
+    use super::*;
     use palisade_domain::{Workload, WorkloadKind};
     use palisade_policy::{PolicySet, ir::Postures};
-    use palisade_world::Gap;
-
-    use super::*;
 
     fn rules(spec: &str, postures: Postures) -> Arc<WorkloadRules> {
         let text = format!(
@@ -164,6 +164,20 @@ mod tests {
     fn tier(family: Family, tier: Tier, gaps: &[&str]) -> (Family, HeldFamily) {
         let gap = |what: &&str| Gap { what: (*what).into(), reason: format!("{what} is not seen") };
         (family, HeldFamily { tier, gaps: gaps.iter().map(gap).collect() })
+    }
+
+    #[test]
+    fn unit_unheld_says_of_each_file_rule_that_a_tier_judges_opens_alone() {
+        let rules = rules(
+            "file: {matchPaths: [{path: /a, action: Block}, {path: /b, action: Audit}, {path: /c, action: Allow}]}\n  process: \
+             {matchPaths: [{path: /d, action: Block}]}",
+            Postures::default(),
+        );
+        let process = tier(Family::Process, Tier::Fanotify, &[]);
+        let opens = BTreeMap::from([tier(Family::File, Tier::Fanotify, &[Gap::CHANGES]), process.clone()]);
+        let places = vec!["file.matchPaths[0]".to_owned(), "file.matchPaths[1]".to_owned()];
+        assert_eq!(said(&rules, &opens), [(Gap::CHANGES.to_owned(), places, 2)]);
+        assert_eq!(said(&rules, &BTreeMap::from([tier(Family::File, Tier::BpfLsm, &[]), process])), []);
     }
 
     #[test]

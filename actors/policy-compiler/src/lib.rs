@@ -41,6 +41,25 @@
 //! A program that connects does two acts: it makes a socket, then connects it. Each is decided alone, so that a Block of a socket holds
 //! whatever a destination rule says ([`decide`](decide())).
 //!
+//! # Which call is which act
+//! A path is judged as the workload saw its mounts at its start. *Writes* is the modifier that `readOnly` is about.
+//!
+//! | call | act | on |
+//! |---|---|---|
+//! | execve, execveat | process | the file, and each interpreter that the kernel goes on to |
+//! | a mapping of a file to be executed (mmap, mprotect: an ELF interpreter, `ld.so PATH`, dlopen) | process, by Block rules alone | the file |
+//! | open, openat2, creat, open_by_handle_at, and by io_uring | file; writes where the modes, O_CREAT or O_TRUNC say so | the file |
+//! | a descriptor that is received (SCM_RIGHTS, pidfd_getfd) | file; writes where it may be written by | its file |
+//! | unlink, rmdir, mkdir, mknod, bind of a Unix socket, symlink | file, writes | that name; of a symbolic link its own, not what it leads to |
+//! | rename, link | file, writes | both names: the stricter of the two is the act's |
+//! | truncate, ftruncate, chmod, chown, setxattr, removexattr, access lists | file, writes | the file |
+//! | write, and a shared writable mapping, through a descriptor that no open of the moment made | file, writes; only what is blocked, and only where some rule denies writing of what may be read | the file |
+//! | mount, umount, move_mount, pivot_root | file, writes | the mount point; of a move also where it was, of pivot_root both directories |
+//!
+//! A mapping is no execution by a posture, or an allow-list of executables would have to name every library; nor by an Audit, or each
+//! execution would be told twice; nor by `allowedArgs`, for it has none. A Block of a directory holds for the libraries in it. What a
+//! backend has no hook for it says so, by family and rule.
+//!
 //! Two consequences: an Allow of a socket makes both socket and connect allow-lists, an Allow of a destination only connect. And
 //! a Block on a directory with an Allow on one file in it means just that, in whatever order they are written.
 //!

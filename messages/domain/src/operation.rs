@@ -53,6 +53,14 @@ operations! {
     Chown = "chown",
     /// A file was cut or grown.
     Truncate = "truncate",
+    /// An extended attribute was set.
+    SetXattr = "setxattr",
+    /// An extended attribute was taken away.
+    RemoveXattr = "removexattr",
+    /// A file was written through a descriptor that no open was judged for.
+    Write = "write",
+    /// A file was mapped shared and writable.
+    MapWrite = "map-write",
     /// A socket was created.
     Socket = "socket",
     /// A destination was asked for.

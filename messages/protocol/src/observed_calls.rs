@@ -34,6 +34,8 @@ const fn changing(operation: FileOperation) -> &'static [&'static str] {
         FileOperation::Chmod => &["chmod", "fchmod", "fchmodat", "fchmodat2"],
         FileOperation::Chown => &["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"],
         FileOperation::Truncate => &["truncate", "truncate64", "ftruncate", "ftruncate64"],
+        // These are told where they are decided, and not observed.
+        FileOperation::SetXattr | FileOperation::RemoveXattr | FileOperation::Write | FileOperation::MapWrite => &[],
     }
 }
 

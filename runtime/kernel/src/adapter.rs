@@ -38,6 +38,7 @@ use crate::{
     programs::{self, Programs},
     pseudo_fs, sys,
     syscalls::SyscallAudit,
+    writes::WriteHooks,
 };
 
 /// How the adapter is set up.
@@ -101,6 +102,7 @@ pub struct KernelAdapter {
     responder: Option<Responder>,
     profiles: Option<Arc<Profiles>>,
     syscalls: Option<SyscallAudit>,
+    writes: Option<WriteHooks>,
     unified: Option<PathBuf>,
     refused: Vec<Refusal>,
     state: Mutex<State>,
@@ -135,6 +137,7 @@ impl KernelAdapter {
         }
         held.go_on()?;
         let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
+        let writes = programs.as_ref().and_then(|_| load_writes(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         let adapter = Self {
             config,
@@ -144,6 +147,7 @@ impl KernelAdapter {
             responder,
             profiles,
             syscalls,
+            writes,
             unified,
             refused,
             state: Mutex::default(),
@@ -151,6 +155,7 @@ impl KernelAdapter {
         adapter.take_over();
         adapter.set_visibility(Slot::HOST, adapter.config.host_visibility, 0);
         adapter.renew_syscalls();
+        adapter.renew_writes();
         Ok(adapter)
     }
 
@@ -327,6 +332,40 @@ impl KernelAdapter {
         }
     }
 
+    /// The same of programs that are asked at each write.
+    fn renew_writes(&self) {
+        let (Some(programs), Some(writes)) = (&self.programs, &self.writes) else { return };
+        if programs.pool.lock().decided() & layout::WRITES == 0 {
+            writes.detach();
+        } else if let Err(error) = writes.attach() {
+            tracing::warn!(%error, "writes through open descriptors that an earlier runtime's policies deny are not denied");
+        }
+    }
+
+    /// Attaches what is attached for some policies alone, before one of them is in force.
+    fn attach_what_it_needs(&self, slot: Slot, policy: &Blob) -> Result<(), EnforcementError> {
+        if let Some(syscalls) = &self.syscalls
+            && policy.head().families & SYSCALLS != 0
+        {
+            syscalls.ensure().map_err(|reason| refuse(slot, "attach the audit of system calls", reason))?;
+        }
+        if let Some(writes) = &self.writes
+            && policy.denies_writing_alone()
+        {
+            writes.ensure().map_err(|reason| refuse(slot, "attach what judges writes", reason))?;
+        }
+        Ok(())
+    }
+
+    /// Where no policy denies writing alone, no write is looked at.
+    fn rest_writes(&self) {
+        if let (Some(programs), Some(writes)) = (&self.programs, &self.writes)
+            && programs.pool.lock().decided() & layout::WRITES == 0
+        {
+            writes.detach();
+        }
+    }
+
     /// Without rules on system calls, none is looked at.
     fn rest_syscalls(&self) {
         if let (Some(programs), Some(syscalls)) = (&self.programs, &self.syscalls)
@@ -447,6 +486,17 @@ fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAu
         .inspect_err(|reason| {
             tracing::warn!(%reason, "system calls cannot be audited");
             matrix::without_syscalls(matrix, reason);
+        })
+        .ok()
+}
+
+/// Where programs on hooks hold files.
+fn load_writes(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<WriteHooks> {
+    let tier = matrix.families.get(&Family::File).map(|held| held.tier).filter(|tier| tier.is_by_hooks())?;
+    WriteHooks::load(pin_root, tier)
+        .inspect_err(|reason| {
+            tracing::warn!(%reason, "writes through open descriptors cannot be denied");
+            matrix::without_writes(matrix, reason);
         })
         .ok()
 }
@@ -658,12 +708,11 @@ impl Enforcement for KernelAdapter {
             self.programs.iter().for_each(|programs| programs.pool.release(number));
             return Err(refuse(slot, "replace the profile", reason));
         }
-        if let Some(syscalls) = &self.syscalls
-            && policy.is_some_and(|policy| policy.head().families & SYSCALLS != 0)
-            && let Err(reason) = syscalls.ensure()
+        if let Some(policy) = policy
+            && let Err(error) = self.attach_what_it_needs(slot, policy)
         {
             self.programs.iter().for_each(|programs| programs.pool.release(number));
-            return Err(refuse(slot, "attach the audit of system calls", reason));
+            return Err(error);
         }
         self.mark_profile(slot);
         if let Some(programs) = &self.programs {
@@ -672,6 +721,7 @@ impl Enforcement for KernelAdapter {
             programs.pool.release(before);
         }
         self.rest_syscalls();
+        self.rest_writes();
         let mut installed = Installed { number: number.0, ..Installed::default() };
         let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
@@ -695,6 +745,7 @@ impl Enforcement for KernelAdapter {
             result = programs.release(slot).map_err(|error| refuse(slot, "release", error));
         }
         self.rest_syscalls();
+        self.rest_writes();
         if let Some(programs) = &self.cgroup_programs {
             result = result.and(programs.detach(slot).map_err(|error| refuse(slot, "detach from the cgroup", error)));
         }
@@ -714,6 +765,7 @@ impl Enforcement for KernelAdapter {
     fn impairments(&self) -> Vec<Gap> {
         let mut impaired = self.responder.as_ref().map(Responder::impairments).unwrap_or_default();
         impaired.extend(self.programs.iter().flat_map(Programs::skipped));
+        impaired.extend(self.writes.iter().flat_map(WriteHooks::skipped));
         impaired
     }
 }

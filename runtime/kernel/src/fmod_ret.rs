@@ -47,8 +47,13 @@ pub(crate) struct Modifying {
 }
 
 impl Modifying {
-    fn new(name: &'static str, program: OwnedFd) -> Self {
+    pub fn new(name: &'static str, program: OwnedFd) -> Self {
         Self { name, program, seen: Mutex::default() }
+    }
+
+    /// Attaches it, its link pinned in that directory by its name.
+    pub fn attach_pinned_in(&self, links: &Path) -> Result<(), String> {
+        attach_pinned_in(&self.program, self.name, links)
     }
 
     /// Acts that were not judged lately because the program ran already on the CPU.
@@ -142,19 +147,32 @@ pub(crate) fn attach(program: &OwnedFd) -> Result<OwnedFd, String> {
 }
 
 /// The function that a hook's program goes before, and which program: one of its own where the function has other arguments.
-fn place_of(spec: &ProgramSpec) -> Option<(String, &'static str)> {
-    let Hook::Lsm(hook) = spec.hook else { return None };
+fn place_of(spec: &ProgramSpec) -> Option<(String, String)> {
+    let (Hook::Lsm(hook) | Hook::LaterLsm(hook)) = spec.hook else { return None };
+    let program = spec.name.to_owned();
     Some(match hook {
-        "bprm_check_security" => ("security_bprm_check".to_owned(), spec.name),
+        "bprm_check_security" => ("security_bprm_check".to_owned(), program),
         // The function works the protection out for its hooks.
-        "mmap_file" => ("security_mmap_file".to_owned(), "protect_map_asked"),
-        _ => (format!("security_{hook}"), spec.name),
+        "mmap_file" => ("security_mmap_file".to_owned(), format!("{program}_asked")),
+        _ => (format!("security_{hook}"), program),
     })
 }
 
-fn load_program(object: &Relocated<'_>, spec: &ProgramSpec) -> Result<OwnedFd, String> {
+/// Whether the kernel has the function, where that is a question: another one is called in its place.
+fn is_wanted(spec: &ProgramSpec, btf: &Btf) -> bool {
+    let later = matches!(spec.hook, Hook::LaterLsm(_)).then(|| place_of(spec)).flatten();
+    later.is_none_or(|(function, _)| btf.id_by_type_name_kind(&function, BtfKind::Func).is_ok())
+}
+
+pub(crate) fn load_program(object: &Relocated<'_>, spec: &ProgramSpec) -> Result<OwnedFd, String> {
     let (function, name) = place_of(spec).ok_or("it is of another kind than its hook")?;
-    object.load(name, &function)
+    object.load(&name, &function)
+}
+
+/// Attaches a program, its link pinned in that directory by the program's name.
+pub(crate) fn attach_pinned_in(program: &OwnedFd, name: &str, links: &Path) -> Result<(), String> {
+    let link = attach(program)?;
+    objects::replace_link(links, name, |path| sys::pin(link.as_fd(), path).map_err(|error| error.to_string()))
 }
 
 /// Loads an object's programs and attaches them before the functions of their hooks, links pinned. What the kernel refuses is in
@@ -172,10 +190,9 @@ pub(crate) fn load_and_attach(
     let relocated = Relocated::new(spec.bytes, &object, btf)
         .map_err(|reason| ObjectError::Refused { object: spec.name, reason })?;
     let (mut attached, mut refused, mut modifying) = (Vec::new(), Vec::new(), Vec::new());
-    for spec in spec.programs {
+    for spec in spec.programs.iter().filter(|spec| is_wanted(spec, btf)) {
         let pinned = load_program(&relocated, spec).and_then(|program| {
-            let link = attach(&program)?;
-            pins.replace_link(spec.name, |path| sys::pin(link.as_fd(), path).map_err(|error| error.to_string()))?;
+            attach_pinned_in(&program, spec.name, &pins.links())?;
             Ok(program)
         });
         match pinned {
@@ -194,7 +211,7 @@ pub(crate) fn load_and_attach(
 }
 
 /// Records say by what means.
-fn with_tier(constants: &[Constant]) -> Vec<Constant> {
+pub(crate) fn with_tier(constants: &[Constant]) -> Vec<Constant> {
     let tier = Constant::Word("pal_hook_tier", u32::from(Tier::FmodRet.code()));
     constants.iter().copied().chain([tier]).collect()
 }
@@ -207,11 +224,11 @@ pub fn verify(root: &Path) -> Result<Vec<objects::Verified>, ObjectError> {
     let pins = PinRoot::create(root)?;
     let btf = Btf::from_sys_fs().map_err(|error| ObjectError::Refused { object: "fmod_ret", reason: chain(&error) })?;
     let mut counts = Vec::new();
-    for spec in &objects::LSM {
+    for spec in objects::LSM.iter().chain([&objects::WRITES]) {
         let object = objects::load(spec.name, spec.bytes, &btf, &pins, &with_tier(&[]))?;
         let relocated = Relocated::new(spec.bytes, &object, &btf)
             .map_err(|reason| ObjectError::Refused { object: spec.name, reason })?;
-        for spec in spec.programs {
+        for spec in spec.programs.iter().filter(|spec| is_wanted(spec, &btf)) {
             let verified = load_program(&relocated, spec)
                 .and_then(|program| sys::program_counts(&program).map_err(|error| error.to_string()));
             counts.push((spec.name, verified.map(|counts| counts.verified)));
@@ -255,12 +272,12 @@ mod tests {
 
     #[test]
     fn unit_each_decision_on_a_hook_has_a_function_to_go_before() {
-        for object in &objects::LSM {
+        for object in objects::LSM.iter().chain([&objects::WRITES]) {
             let parsed = aya_obj::Object::parse(object.bytes).expect("an object");
             for spec in object.programs {
                 let (function, program) = place_of(spec).expect("on an LSM hook");
                 assert!(function.starts_with("security_"), "the kernel takes no other function: {function}");
-                assert!(parsed.programs.contains_key(program), "{program} is not in {}", object.name);
+                assert!(parsed.programs.contains_key(&program), "{program} is not in {}", object.name);
             }
         }
     }

@@ -174,8 +174,10 @@ impl Counter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PolicyNumber(pub u32);
 
-/// A bit for each family.
-pub(crate) const ALL_FAMILIES: u32 = (1 << Family::ALL.len()) - 1;
+/// A bit for each family, and [`WRITES`].
+pub(crate) const ALL_FAMILIES: u32 = ((1 << Family::ALL.len()) - 1) | WRITES;
+/// Like a family's bit: the policy denies writing of what it permits to be read (`PAL_FAMILY_WRITES`).
+pub(crate) const WRITES: u32 = 1 << 12;
 
 impl PolicyNumber {
     /// No policy.

@@ -29,6 +29,7 @@ mod slots;
 mod sys;
 mod syscalls;
 mod unload;
+mod writes;
 
 pub use adapter::{KernelAdapter, KernelConfig};
 pub use claim::{Claim, ClaimError};

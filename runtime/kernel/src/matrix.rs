@@ -20,7 +20,7 @@ use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
 
 use crate::{
     apparmor::{self, AppArmor},
-    objects::{Refusal, chain, explain},
+    objects::{self, Refusal, chain, explain},
     programs, pseudo_fs, sys,
 };
 
@@ -246,11 +246,36 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
     {
         file.gaps.push(gap("creation by open(O_CREAT)", refusal.without));
     }
+    without_hooks(matrix, refused);
     if let Some(process) = matrix.families.get_mut(&Family::Process)
         && let Some(refusal) = refused.iter().find(|refusal| refusal.program == "judge_arguments")
     {
         process.gaps.retain(|gap| gap.what != ARGUMENTS_OF_SCRIPTS);
         process.gaps.push(gap("allowedArgs", &format!("nothing reads the arguments: {}", refusal.reason)));
+    }
+}
+
+/// Hooks of the file and process families whose loss leaves the others as they are: what is lost is a gap.
+fn without_hooks(matrix: &mut KernelMatrix, refused: &[Refusal]) {
+    for object in &objects::LSM {
+        let (family, alone) = match object.name {
+            "lsm_process" | "lsm_code" => (Family::Process, "judge_exec"),
+            "lsm_file" | "lsm_change" | "lsm_mount" => (Family::File, "judge_open"),
+            _ => continue,
+        };
+        let Some(held) = matrix.families.get_mut(&family).filter(|held| held.tier.is_by_hooks()) else { continue };
+        for program in object.programs.iter().filter(|program| ![alone, "judge_create"].contains(&program.name)) {
+            if let Some(refusal) = refused.iter().find(|refusal| refusal.program == program.name) {
+                held.gaps.push(gap(refusal.without, &refusal.reason));
+            }
+        }
+    }
+}
+
+/// Corrects the matrix where the programs that are asked at each write were refused.
+pub fn without_writes(matrix: &mut KernelMatrix, reason: &str) {
+    if let Some(file) = matrix.families.get_mut(&Family::File) {
+        file.gaps.push(gap("writes through descriptors that are open already", reason));
     }
 }
 
@@ -522,12 +547,19 @@ mod tests {
     #[test]
     fn unit_no_tier_claims_what_it_has_no_hook_for() {
         let mut matrix = everything();
-        assert!(whats(&matrix, Family::File).iter().any(|what| what.contains("rename") && what.contains("truncate")));
+        assert!(!whats(&matrix, Family::File).contains(&palisade_world::Gap::CHANGES), "an LSM sees them");
         assert!(whats(&matrix, Family::Process).contains(&"code that another program loads"));
         withdraw(&mut matrix, &[refusal("judge_create")], true);
         assert_eq!(matrix.families[&Family::File].tier, Tier::BpfLsm);
         assert!(whats(&matrix, Family::File).contains(&"creation by open(O_CREAT)"));
+        let mut matrix = everything();
+        withdraw(&mut matrix, &[refusal("judge_unlink"), refusal("judge_map")], true);
+        assert!(whats(&matrix, Family::File).contains(&"an empty file remains"), "what is lost without it");
+        assert!(whats(&matrix, Family::Process).contains(&"an empty file remains"));
+        without_writes(&mut matrix, "the verifier");
+        assert!(whats(&matrix, Family::File).contains(&"writes through descriptors that are open already"));
         let matrix = without_lsm();
+        assert!(whats(&matrix, Family::File).contains(&palisade_world::Gap::CHANGES));
         assert!(whats(&matrix, Family::File).contains(&"readOnly"));
         assert!(whats(&matrix, Family::Network).contains(&"sockets that are neither IPv4 nor IPv6"));
         assert!(whats(&matrix, Family::Ptrace).iter().any(|what| what.contains("process_vm_writev")));
@@ -580,7 +612,7 @@ mod tests {
             assert!(matrix[&family].gaps.iter().any(|gap| gap.what.contains(word)), "{word}: {:?}", matrix[&family]);
         };
         says(&lsm, Family::Process, "code that another program loads");
-        for word in ["hard links", "rename", "truncate", "open already"] {
+        for word in ["hard links", "directories above", "extended attributes", "open already"] {
             says(&lsm, Family::File, word);
         }
         for matrix in [&lsm, &weaker] {

@@ -14,6 +14,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{Program, ProgramError, ProgramInfo, links::FdLink},
 };
+use aya_obj::btf::BtfKind;
 
 use crate::sys::{MapFd, MapShape};
 
@@ -25,6 +26,8 @@ const VERIFIER_LINES: usize = 12;
 pub enum Hook {
     /// A BPF LSM hook.
     Lsm(&'static str),
+    /// One that older kernels do not have, where another hook is asked in its place.
+    LaterLsm(&'static str),
     /// A BTF-typed tracepoint.
     BtfTracepoint(&'static str),
     /// Nowhere: driven by test runs.
@@ -89,20 +92,62 @@ pub struct ObjectSpec {
     pub programs: &'static [ProgramSpec],
 }
 
-/// The decisions on LSM hooks: `lsm_*.bpf.c`, one for each family of rules.
-pub static LSM: [ObjectSpec; 5] = [
+/// The decisions on LSM hooks: `lsm_*.bpf.c`, one for each family of rules and kind of act.
+pub static LSM: [ObjectSpec; 8] = [
     ObjectSpec { name: "lsm_process", bytes: palisade_bpf::LSM_PROCESS, programs: LSM_PROCESS },
+    ObjectSpec { name: "lsm_code", bytes: palisade_bpf::LSM_CODE, programs: LSM_CODE },
     ObjectSpec { name: "lsm_file", bytes: palisade_bpf::LSM_FILE, programs: LSM_FILE },
+    ObjectSpec { name: "lsm_change", bytes: palisade_bpf::LSM_CHANGE, programs: LSM_CHANGE },
+    ObjectSpec { name: "lsm_mount", bytes: palisade_bpf::LSM_MOUNT, programs: LSM_MOUNT },
     ObjectSpec { name: "lsm_network", bytes: palisade_bpf::LSM_NETWORK, programs: LSM_NETWORK },
     ObjectSpec { name: "lsm_task", bytes: palisade_bpf::LSM_TASK, programs: LSM_TASK },
     ObjectSpec { name: "lsm_preset", bytes: palisade_bpf::LSM_PRESET, programs: LSM_PRESET },
 ];
 
+/// Attached only while some policy needs them ([`crate::writes`]).
+pub static WRITES: ObjectSpec = ObjectSpec { name: "lsm_write", bytes: palisade_bpf::LSM_WRITE, programs: LSM_WRITE };
+
 const LSM_PROCESS: &[ProgramSpec] = &[lsm("judge_exec", "bprm_check_security", "execution falls to the next tier")];
+
+const LSM_CODE: &[ProgramSpec] = &[
+    lsm("judge_map", "mmap_file", "code that another program loads is not judged"),
+    lsm("judge_protection", "file_mprotect", "code that is mapped first and made executable later is not judged"),
+];
+
+const LSM_CHANGE: &[ProgramSpec] = &[
+    lsm("judge_unlink", "path_unlink", "unlink(2) is not judged"),
+    lsm("judge_rmdir", "path_rmdir", "rmdir(2) is not judged"),
+    lsm("judge_mkdir", "path_mkdir", "mkdir(2) is not judged"),
+    lsm("judge_symlink", "path_symlink", "symlink(2) is not judged"),
+    lsm("judge_link", "path_link", "link(2) is not judged"),
+    lsm("judge_rename", "path_rename", "rename(2) is not judged"),
+    lsm("judge_chmod", "path_chmod", "chmod(2) is not judged"),
+    lsm("judge_chown", "path_chown", "chown(2) is not judged"),
+    lsm("judge_truncate", "path_truncate", "truncate(2) is not judged"),
+    later_lsm("judge_file_truncate", "file_truncate", "ftruncate(2) is not judged"),
+    lsm("judge_set_attribute", "inode_setxattr", "setxattr(2) is not judged"),
+    lsm("judge_remove_attribute", "inode_removexattr", "removexattr(2) is not judged"),
+    later_lsm("judge_set_acl", "inode_set_acl", "setxattr(2) of access lists is not judged"),
+    later_lsm("judge_remove_acl", "inode_remove_acl", "removexattr(2) of access lists is not judged"),
+];
+
+const LSM_MOUNT: &[ProgramSpec] = &[
+    lsm("judge_mount", "sb_mount", "mount(2) is not judged"),
+    lsm("judge_move_mount", "move_mount", "move_mount(2) is not judged"),
+    lsm("judge_pivot_root", "sb_pivotroot", "pivot_root(2) is not judged"),
+    lsm("judge_umount", "sb_umount", "umount(2) is not judged"),
+];
+
+const LSM_WRITE: &[ProgramSpec] = &[
+    lsm("judge_write", "file_permission", "writes through descriptors that were open already are not judged"),
+    lsm("judge_map_write", "mmap_file", "shared mappings of descriptors that were open already are not judged"),
+    lsm("judge_protect_write", "file_mprotect", "shared mappings that are made writable later are not judged"),
+];
 
 const LSM_FILE: &[ProgramSpec] = &[
     lsm("judge_open", "file_open", "files, and the presets protectEnv and protectProc, fall to the next tier"),
     lsm("judge_create", "path_mknod", "a file whose creation is denied is made, empty, and not opened"),
+    lsm("judge_receive", "file_receive", "descriptors that are passed in are not judged"),
 ];
 
 const LSM_NETWORK: &[ProgramSpec] = &[
@@ -153,6 +198,15 @@ pub const LEARN: &[ProgramSpec] = &[ProgramSpec {
 
 const fn lsm(name: &'static str, hook: &'static str, without: &'static str) -> ProgramSpec {
     ProgramSpec { name, hook: Hook::Lsm(hook), needs: "Linux 5.17, CONFIG_BPF_LSM, bpf among the active LSMs", without }
+}
+
+const fn later_lsm(name: &'static str, hook: &'static str, without: &'static str) -> ProgramSpec {
+    ProgramSpec {
+        name,
+        hook: Hook::LaterLsm(hook),
+        needs: "Linux 6.2, CONFIG_BPF_LSM, bpf among the active LSMs",
+        without,
+    }
 }
 
 /// A program that is not in force.
@@ -278,7 +332,7 @@ impl PinRoot {
         &self.0
     }
 
-    fn links(&self) -> PathBuf {
+    pub(crate) fn links(&self) -> PathBuf {
         self.0.join("links")
     }
 
@@ -298,18 +352,6 @@ impl PinRoot {
             remove_if_there(&link).map_err(failed(&link))?;
         }
         Ok(())
-    }
-
-    /// Pins a program's link under its name. One that is there gives way to it at that moment: at no time is none attached.
-    pub(crate) fn replace_link(
-        &self,
-        program: &str,
-        pin: impl FnOnce(&Path) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let (lasting, fresh) = (self.links().join(program), self.links().join(format!("{program}_new")));
-        remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
-        pin(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
-        fs::rename(&fresh, &lasting).map_err(|error| format!("pin {}: {error}", lasting.display()))
     }
 
     /// Opens a pinned map.
@@ -365,7 +407,7 @@ pub fn load_and_attach(
 ) -> Result<LoadedObject, ObjectError> {
     let mut object = load(name, bytes, btf, pins, constants)?;
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
-    for spec in programs {
+    for spec in programs.iter().filter(|spec| is_wanted(spec, btf)) {
         let loaded = load_program(&mut object, spec, btf);
         match loaded.and_then(|()| attach_pinned(&mut object, spec, pins)) {
             Ok(()) => attached.push(spec.name),
@@ -379,11 +421,18 @@ pub fn load_and_attach(
     Ok(LoadedObject { object, attached, refused })
 }
 
+/// Whether the kernel has the hook, where that is a question: another one is asked in its place.
+#[must_use]
+pub fn is_wanted(spec: &ProgramSpec, btf: &Btf) -> bool {
+    let Hook::LaterLsm(hook) = spec.hook else { return true };
+    btf.id_by_type_name_kind(&format!("bpf_lsm_{hook}"), BtfKind::Func).is_ok()
+}
+
 /// Lets the verifier have one program; the error is its last lines.
 pub fn load_program(object: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
     let program = object.program_mut(spec.name).ok_or("not in the object")?;
     let loaded = match (program, spec.hook) {
-        (Program::Lsm(program), Hook::Lsm(hook)) => program.load(hook, btf),
+        (Program::Lsm(program), Hook::Lsm(hook) | Hook::LaterLsm(hook)) => program.load(hook, btf),
         (Program::BtfTracePoint(program), Hook::BtfTracepoint(hook)) => program.load(hook, btf),
         (Program::RawTracePoint(program), Hook::Driven) => program.load(),
         _ => return Err("it is of another kind than its hook".to_owned()),
@@ -421,9 +470,9 @@ pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
     let btf = Btf::from_sys_fs().map_err(|error| refused(&error))?;
     let mut counts = Vec::new();
     let arguments = ObjectSpec { name: "arguments", bytes: palisade_bpf::ARGUMENTS, programs: ARGUMENTS };
-    for ObjectSpec { name, bytes, programs } in LSM.into_iter().chain([arguments]) {
+    for ObjectSpec { name, bytes, programs } in LSM.into_iter().chain([WRITES, arguments]) {
         let mut object = load(name, bytes, &btf, &pins, &[])?;
-        for spec in programs {
+        for spec in programs.iter().filter(|spec| is_wanted(spec, &btf)) {
             let count = load_program(&mut object, spec, &btf).and_then(|()| {
                 let info = program_info(&object, spec.name).map_err(|error| explain(&error))?;
                 info.verified_instruction_count().ok_or_else(|| "the kernel does not count them".to_owned())
@@ -435,6 +484,11 @@ pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
 }
 
 fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Result<(), String> {
+    attach_pinned_in(object, spec, &pins.links())
+}
+
+/// Attaches it, its link pinned in that directory by its name: what was pinned there before goes once the new one is there.
+pub(crate) fn attach_pinned_in(object: &mut Ebpf, spec: &ProgramSpec, links: &Path) -> Result<(), String> {
     let link: FdLink = match object.program_mut(spec.name).ok_or("not in the object")? {
         Program::Lsm(program) => {
             let id = program.attach().map_err(|error| explain(&error))?;
@@ -446,7 +500,19 @@ fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Resul
         }
         _ => return Ok(()),
     };
-    pins.replace_link(spec.name, |fresh| link.pin(fresh).map(drop).map_err(|error| chain(&error)))
+    replace_link(links, spec.name, |fresh| link.pin(fresh).map(drop).map_err(|error| chain(&error)))
+}
+
+/// Pins a program's link under its name. One that is there gives way to it at that moment: at no time is none attached.
+pub(crate) fn replace_link(
+    links: &Path,
+    program: &str,
+    pin: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<(), String> {
+    let (lasting, fresh) = (links.join(program), links.join(format!("{program}_new")));
+    remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
+    pin(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
+    fs::rename(&fresh, &lasting).map_err(|error| format!("pin {}: {error}", lasting.display()))
 }
 
 /// What is pinned in a directory under other names than these.

@@ -59,6 +59,11 @@ fn refused(what: &'static str) -> impl FnOnce(io::Error) -> PoolError {
     move |source| PoolError::Refused { what, source }
 }
 
+/// The families that it decides, and [`layout::WRITES`].
+pub(crate) fn decided_by(blob: &Blob) -> u32 {
+    blob.head().families | if blob.denies_writing_alone() { layout::WRITES } else { 0 }
+}
+
 /// A blob in use.
 #[derive(Debug)]
 struct Held {
@@ -234,11 +239,12 @@ impl PolicyPool {
             class.free.push(index);
             return Err(PoolError::Refused { what: "write a blob", source });
         }
-        if let Err(source) = self.tell_idle(blob.head().families) {
+        let families = decided_by(blob);
+        if let Err(source) = self.tell_idle(families) {
             self.classes[blob.size_class() as usize].free.push(index);
             return Err(PoolError::Refused { what: "wake the families of a blob", source });
         }
-        let number = PolicyNumber::new(blob.size_class(), index, blob.head().families);
+        let number = PolicyNumber::new(blob.size_class(), index, families);
         self.by_number.insert(number, blob.digest());
         self.held.insert(blob.digest(), Held { number, slots: 1 });
         Ok(number)

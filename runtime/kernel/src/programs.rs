@@ -273,8 +273,13 @@ pub(crate) fn constants(matrix: &KernelMatrix) -> Vec<Constant> {
     vec![
         Constant::Word("pal_cgroup_reports", u32::from(cgroup_reports)),
         Constant::Word("pal_host_mnt_ns", host_mount_namespace()),
-        Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0)),
+        rename_lock(),
     ]
+}
+
+/// By which a climb knows that no name changed meanwhile.
+pub(crate) fn rename_lock() -> Constant {
+    Constant::Long("pal_rename_lock", kernel_symbol("rename_lock").unwrap_or(0))
 }
 
 /// Inode number (32 bits in the kernel) of the host's mount namespace: that of process 1 or, where its links may not be read,

@@ -99,6 +99,12 @@ pub struct Gap {
     pub reason: String,
 }
 
+impl Gap {
+    /// All that a file rule is about beside opens, as each rule of the family asks for it: names that come, go and change, and what an
+    /// inode says of itself.
+    pub const CHANGES: &'static str = "changes of files";
+}
+
 /// Who belongs to a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {

@@ -9,7 +9,10 @@
 use palisade_domain::text;
 use palisade_kernel_abi::{
     blob::{AcceptId, Blob, Decision, Effect, Endpoint, Family, Modifiers, PathAccepts, Preset, SourceId, domain_path},
-    record::{Body, Dns, DnsOperation, Exec, Network, NetworkOperation, Open, Ptrace, Record, Script, Text},
+    record::{
+        Body, Dns, DnsOperation, Exec, FileChange, FileOperation, Mount, MountOperation, Network, NetworkOperation,
+        Open, Ptrace, Record, Script, Text,
+    },
 };
 use palisade_wire::trace::Acting;
 
@@ -102,7 +105,9 @@ pub fn happened(body: &Body<'_>) -> bool {
         Body::Socket(network) => network.result >= 0,
         Body::Capability(used) => used.result >= 0,
         Body::Exec(_) | Body::Ptrace(_) | Body::Dns(_) | Body::Syscall(_) => true,
-        Body::FileChange(_) | Body::Mount(_) | Body::Module(_) => true,
+        Body::FileChange(change) => change.result >= 0,
+        Body::Mount(mount) => mount.result >= 0,
+        Body::Module(_) => true,
         _ => false,
     }
 }
@@ -115,6 +120,8 @@ pub fn judge(blob: &Blob, record: &Record<'_>, acting: Option<Acting<'_>>) -> Op
     Some(match &record.body {
         Body::Exec(exec) => subject.exec(exec),
         Body::Open(open) => subject.open(open, tty),
+        Body::FileChange(change) => subject.change(change, tty)?,
+        Body::Mount(mount) => subject.mount(mount, tty)?,
         Body::Socket(network) | Body::Connect(network) | Body::Send(network) => subject.network(network, tty)?,
         Body::Ptrace(traced) => subject.ptrace(traced)?,
         Body::Dns(dns) if dns.operation == DnsOperation::Question => subject.dns(dns),
@@ -268,6 +275,44 @@ impl Subject<'_> {
         }
         let write = open.flags & O_ACCMODE != 0 || open.flags & (O_CREAT | O_TRUNC) != 0;
         self.decide(Family::File, self.blob.path_accept(open.path.bytes), &both_owners(write, tty))
+    }
+
+    /// By each of its names; what an open made is the open's own matter.
+    fn change(&self, change: &FileChange<'_>, tty: Option<bool>) -> Option<Judged> {
+        let named = |path: &Text<'_>, base: &Text<'_>| self.written(path, base, tty);
+        match change.operation {
+            FileOperation::Create => None,
+            FileOperation::Symlink => Some(named(&change.new_path, &change.new_base)),
+            FileOperation::Rename | FileOperation::Link => {
+                Some(stricter(named(&change.path, &change.base), named(&change.new_path, &change.new_base)))
+            }
+            _ => Some(named(&change.path, &change.base)),
+        }
+    }
+
+    /// By the mount point; what has none yet is no act on a file.
+    fn mount(&self, mount: &Mount<'_>, tty: Option<bool>) -> Option<Judged> {
+        let by_target = || self.written(&mount.target, &mount.base, tty);
+        let by_source = || self.written(&mount.source, &mount.base, tty);
+        match mount.operation {
+            MountOperation::Mount | MountOperation::Umount => Some(by_target()),
+            MountOperation::PivotRoot | MountOperation::MoveMount => Some(stricter(by_target(), by_source())),
+            _ => None,
+        }
+    }
+
+    /// A write to what is named so.
+    fn written(&self, path: &Text<'_>, base: &Text<'_>, tty: Option<bool>) -> Judged {
+        if self.is_without_rules(Family::File) {
+            return Judged::Decided(Decision::PERMIT);
+        }
+        if path.cut || path.unreadable || path.bytes.is_empty() {
+            return Judged::Undecidable(Missing::Path, None);
+        }
+        if path.user || !base.bytes.is_empty() {
+            return Judged::Undecidable(Missing::Resolved, None);
+        }
+        self.decide(Family::File, self.blob.path_accept(path.bytes), &both_owners(true, tty))
     }
 
     fn network(&self, network: &Network, tty: Option<bool>) -> Option<Judged> {

@@ -2,7 +2,8 @@
 
 use palisade_domain::Posture;
 use palisade_kernel_abi::record::{
-    Capability, Exec, Folded, Header as RecordHeader, Network, NetworkOperation, Open, Script, Text,
+    Capability, Exec, FileChange, FileOperation, Folded, Header as RecordHeader, Mount, MountOperation, Network,
+    NetworkOperation, Open, Script, Text,
 };
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_wire::trace::{Acting, TraceReader};
@@ -112,6 +113,38 @@ fn unit_rehearsal_tells_reading_from_writing() {
     for flags in [1, 2, 0o100, 0o1000] {
         assert_eq!(effect(judged(read_only, open(flags), SHELL)), Ok(Effect::Block), "{flags:o}");
     }
+}
+
+/// As the kernel does it: of two names the stricter decides.
+#[test]
+fn unit_rehearsal_judges_changes_and_mounts_as_writes_of_every_name_that_they_have() {
+    let read_only = "  file: {matchPaths: [{path: /a, readOnly: true}]}\n";
+    let change = |operation, path, new_path| {
+        Body::FileChange(FileChange { operation, path: text(path), new_path: text(new_path), ..FileChange::default() })
+    };
+    for (operation, path, new_path, expected) in [
+        (FileOperation::Unlink, b"/a".as_slice(), b"".as_slice(), Effect::Block),
+        (FileOperation::Unlink, b"/b", b"", Effect::Permit),
+        (FileOperation::Rename, b"/b", b"/a", Effect::Block),
+        (FileOperation::Link, b"/a", b"/b", Effect::Block),
+        (FileOperation::Rename, b"/b", b"/c", Effect::Permit),
+        (FileOperation::Symlink, b"/a", b"/b", Effect::Permit),
+        (FileOperation::Symlink, b"/b", b"/a", Effect::Block),
+    ] {
+        assert_eq!(effect(judged(read_only, change(operation, path, new_path), SHELL)), Ok(expected), "{operation:?}");
+    }
+    assert!(judged(read_only, change(FileOperation::Create, b"/a", b""), SHELL).is_none(), "its open is the act");
+    let mount = |operation, target, source| {
+        Body::Mount(Mount { operation, target: text(target), source: text(source), ..Mount::default() })
+    };
+    let over = mount(MountOperation::Mount, b"/a", b"tmpfs");
+    assert_eq!(effect(judged(read_only, over, SHELL)), Ok(Effect::Block));
+    assert_eq!(effect(judged(read_only, mount(MountOperation::MoveMount, b"/b", b"/a"), SHELL)), Ok(Effect::Block));
+    assert!(judged(read_only, mount(MountOperation::Fsopen, b"", b""), SHELL).is_none());
+    let caller = Text { bytes: b"/a", user: true, ..Text::default() };
+    let unlink =
+        Body::FileChange(FileChange { operation: FileOperation::Unlink, path: caller, ..FileChange::default() });
+    assert_eq!(effect(judged(read_only, unlink, SHELL)), Err(Missing::Resolved));
 }
 
 #[test]

@@ -15,7 +15,17 @@ use aya_obj::{Object, btf::Btf};
 const POISON: i32 = 0x0BAD_2310;
 /// Functions whose field of another version stands behind a question whether this kernel has it, so that the verifier never reaches it:
 /// where the works of a file that was let go lie since 6.7 and before it (`bpf/include/script.h`).
-const ASKED_FIRST: [&str; 4] = ["audit_host_script", "note_interpreter", "note_script", "observe_exec"];
+const ASKED_FIRST: [&str; 9] = [
+    "audit_host_script",
+    "judge_map_write",
+    "judge_protect_write",
+    "judge_write",
+    "note_interpreter",
+    "note_script",
+    "observe_exec",
+    "pal_judge_code",
+    "pal_tell_code",
+];
 /// Little-endian: BTF's magic, its version, no flags, and the length of its header.
 const BTF_START: [u8; 8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
 

@@ -84,7 +84,7 @@ impl Fields<'_> {
     pub fn alert(&self, record: &Record<'_>, act: &Act, actor: Actor, decided: &Decided<'_>) -> KubeArmorFields {
         let Decided { verdict, tier, rule, by_posture } = *decided;
         let line_type = if self.host { LineType::MatchedHostPolicy } else { LineType::MatchedPolicy };
-        let mut fields = self.place(line_type, act.operation);
+        let mut fields = self.place(line_type, decided_operation(record, act));
         enforcer(tier).clone_into(&mut fields.enforcer);
         match rule {
             Some(rule) => {
@@ -104,7 +104,7 @@ impl Fields<'_> {
         };
         let exec = act.subject.operation == Operation::Exec;
         fields.resource = if exec { act.subject.resource.clone() } else { act.resource.clone() };
-        let hook = hook(tier, act.subject.operation);
+        let hook = hook(tier, act.subject.operation, maps_code(record));
         let details = act.details.iter().map(|(key, value)| match (*key, &hook) {
             // An LSM hook or a permission event is no system call: it says what it was.
             ("syscall", Some((key, hook))) => (*key, Cow::Borrowed(*hook)),
@@ -215,9 +215,22 @@ fn enforcer(tier: Tier) -> &'static str {
     }
 }
 
+/// What file rules decide is a file's matter, whatever the call: a mount hides one.
+fn decided_operation(record: &Record<'_>, act: &Act) -> KubeArmorOperation {
+    let by_file_rules =
+        record.decision.is_some_and(|decision| decision.family == palisade_kernel_abi::record::Family::File);
+    if by_file_rules { KubeArmorOperation::File } else { act.operation }
+}
+
+/// Code was mapped from the file, which nobody executed by its name.
+fn maps_code(record: &Record<'_>) -> bool {
+    matches!(record.body, Body::Exec(_)) && record.header.call.is_some()
+}
+
 /// What decided, where it was no system call's tracepoint; KubeArmor's names where it has them.
-fn hook(tier: Tier, operation: Operation) -> Option<(&'static str, &'static str)> {
+fn hook(tier: Tier, operation: Operation, maps_code: bool) -> Option<(&'static str, &'static str)> {
     let lsm = match operation {
+        Operation::Exec if maps_code => "MMAP_FILE",
         Operation::Exec => "SECURITY_BPRM_CHECK",
         Operation::Open => "FILE_OPEN",
         Operation::Create => "PATH_MKNOD",
@@ -231,6 +244,14 @@ fn hook(tier: Tier, operation: Operation) -> Option<(&'static str, &'static str)
         Operation::Chmod => "PATH_CHMOD",
         Operation::Chown => "PATH_CHOWN",
         Operation::Truncate => "PATH_TRUNCATE",
+        Operation::SetXattr => "INODE_SETXATTR",
+        Operation::RemoveXattr => "INODE_REMOVEXATTR",
+        Operation::Write => "FILE_PERMISSION",
+        Operation::MapWrite => "MMAP_FILE",
+        Operation::Mount => "SB_MOUNT",
+        Operation::Umount => "SB_UMOUNT",
+        Operation::PivotRoot => "SB_PIVOTROOT",
+        Operation::MoveMount => "MOVE_MOUNT",
         Operation::Socket => "SOCKET_CREATE",
         Operation::Connect => "SOCKET_CONNECT",
         Operation::Bind => "SOCKET_BIND",

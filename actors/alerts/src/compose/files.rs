@@ -43,6 +43,7 @@ pub fn change(change: &FileChange<'_>) -> Act {
         FileOperation::Chown => owners(act, change),
         FileOperation::Truncate => act.with("length", change.size.to_string()),
         FileOperation::Unlink | FileOperation::Rmdir => act.with("flags", names::at_flags(change.flags)),
+        FileOperation::SetXattr | FileOperation::RemoveXattr | FileOperation::Write | FileOperation::MapWrite => act,
     };
     act.returned(change.result)
 }
@@ -62,6 +63,10 @@ fn called(change: &FileChange<'_>) -> (Operation, &'static str) {
         FileOperation::Chmod => (Operation::Chmod, "FCHMODAT"),
         FileOperation::Chown => (Operation::Chown, "FCHOWNAT"),
         FileOperation::Truncate => (Operation::Truncate, "TRUNCATE"),
+        FileOperation::SetXattr => (Operation::SetXattr, "SETXATTR"),
+        FileOperation::RemoveXattr => (Operation::RemoveXattr, "REMOVEXATTR"),
+        FileOperation::Write => (Operation::Write, "WRITE"),
+        FileOperation::MapWrite => (Operation::MapWrite, "MMAP"),
     }
 }
 

@@ -70,6 +70,29 @@ fn unit_verdict_of_a_source_rule_holds_for_its_source_only() {
     assert_eq!(policy.blob.source_id(b"/bin/c"), SourceId::NONE);
 }
 
+/// Only then are writes looked at that no open was judged for.
+#[test]
+fn unit_verdict_denies_writing_alone_by_read_only_and_by_an_allow_list_of_reading() {
+    let denies = |posture, rules: Vec<Rule>| {
+        let postures = Postures { file: posture, ..Postures::default() };
+        compile(&WorkloadRules { postures, ..workload(rules) }).unwrap().blob.denies_writing_alone()
+    };
+    let one = |action, owner, read_only| vec![rule(action, with("/a", owner, read_only), &[])];
+    for (posture, rules, expected) in [
+        (Posture::Block, Vec::new(), false),
+        (Posture::Block, one(Block, false, false), false),
+        (Posture::Block, one(Block, true, false), false),
+        (Posture::Audit, one(Block, false, true), true),
+        (Posture::Audit, one(Block, true, true), true),
+        (Posture::Audit, one(Audit, false, true), false),
+        (Posture::Block, one(Allow, false, true), true),
+        (Posture::Audit, one(Allow, false, true), false),
+        (Posture::Block, vec![rule(Block, with("/a", false, true), &["/bin/b"])], true),
+    ] {
+        assert_eq!(denies(posture, rules.clone()), expected, "{posture:?} {rules:?}");
+    }
+}
+
 #[test]
 fn unit_verdict_on_a_tie_is_the_harsher_one() {
     for (actions, effect) in

@@ -262,6 +262,18 @@ impl Blob {
         self.word(table.base.wrapping_add(index).wrapping_add(modifier))
     }
 
+    /// Whether it denies writing of a file that it permits to be read: only then is a write through an open descriptor looked at.
+    #[must_use]
+    pub fn denies_writing_alone(&self) -> bool {
+        let table = &self.head().family[Family::File as usize];
+        if self.head().families >> Family::File as u32 & 1 == 0 || table.modifiers <= Modifiers::WRITE.0 {
+            return false;
+        }
+        let words = table.accepts.wrapping_mul(table.sources).wrapping_mul(table.modifiers);
+        let blocks = |at: u32| Decision::from_word(self.word(table.base.wrapping_add(at))).effect == Effect::Block;
+        (0..words).any(|at| at & Modifiers::WRITE.0 == 0 && !blocks(at) && blocks(at | Modifiers::WRITE.0))
+    }
+
     /// The alternatives of the argument set, a bit each, that hold the argument.
     #[must_use]
     pub fn argument_alternatives(&self, set: u8, argument: &[u8]) -> u32 {

@@ -46,6 +46,14 @@ coded! {
         Chown = 9,
         /// `truncate(2)`.
         Truncate = 10,
+        /// `setxattr(2)`; this and the next three are told with a decision alone.
+        SetXattr = 11,
+        /// `removexattr(2)`.
+        RemoveXattr = 12,
+        /// A write through a descriptor that was opened before, or by somebody else.
+        Write = 13,
+        /// A mapping that is shared and writable.
+        MapWrite = 14,
     }
 }
 coded! {

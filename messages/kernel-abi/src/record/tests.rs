@@ -232,7 +232,7 @@ fn unit_record_bad_network_fields_are_refused() {
 fn hostile() -> Vec<(Body<'static>, usize, Vec<u8>)> {
     let no_room = |from: u8| (from..=255).collect::<Vec<_>>();
     vec![
-        (Body::FileChange(FileChange::default()), 60, no_room(11)),
+        (Body::FileChange(FileChange::default()), 60, no_room(15)),
         (Body::Mount(Mount::default()), 44, no_room(11)),
         (Body::Credentials(Credentials::default()), 116, no_room(10)),
         (Body::Credentials(Credentials::default()), 117, no_room(2)),

@@ -39,12 +39,10 @@ pub use records::Records;
 use palisade_domain::Family;
 use palisade_world::Gap;
 
-const NO_EVENTS: &str = "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr";
 const EMPTY_FILES: &str = "creation by open(O_CREAT)";
 const SPECIAL_FILES: &str = "devices, FIFOs and sockets";
-/// Of these an AppArmor profile of the container makes none of its own. Extended attributes are not among the words of
-/// [`NO_EVENTS`] that policies name.
-pub(crate) const HELD_BY_A_PROFILE: [&str; 4] = ["readOnly", NO_EVENTS, EMPTY_FILES, SPECIAL_FILES];
+/// Of these an AppArmor profile of the container makes none of its own.
+pub(crate) const HELD_BY_A_PROFILE: [&str; 4] = ["readOnly", Gap::CHANGES, EMPTY_FILES, SPECIAL_FILES];
 
 /// What fanotify cannot hold of a family, on every workload.
 #[must_use]
@@ -66,9 +64,11 @@ pub fn gaps(family: Family) -> Vec<Gap> {
                  reported as unenforceable, one by io_uring is not even seen",
             ),
             gap(
-                NO_EVENTS,
-                "fanotify has no permission events for them: a file that was moved is judged by its new name",
+                Gap::CHANGES,
+                "fanotify has no permission events for unlink, rename, link, mkdir, rmdir, mknod, symlink, chmod, chown and truncate: \
+                 a file that was moved is judged by its new name",
             ),
+            gap("extended attributes, and mounts over a file", "nothing of this kernel's means is asked for them"),
             gap(EMPTY_FILES, "it is refused, but an empty file remains: the kernel asks after it has created the file"),
             gap(SPECIAL_FILES, "fanotify has events for regular files and directories only"),
             gap("open(O_PATH)", "it raises no event; reading through it does"),

@@ -90,10 +90,7 @@ pub(crate) fn of_host(
     let by_fanotify = held.tier == Tier::Fanotify && kills(capabilities);
     match family {
         Family::File if by_fanotify => seen_of_host(vec![
-            gap(
-                "rename, unlink, link, mkdir, rmdir, mknod, symlink, chmod, chown, truncate, xattr",
-                "opens are judged",
-            ),
+            gap(Gap::CHANGES, "without a BPF LSM opens of the host are seen, and nothing else that is done to files"),
             gap("opens by io_uring, and those that fail", "they are no system calls, or nothing was opened"),
         ]),
         Family::Process if by_fanotify && has(capabilities, Capability::PrepareExec) => {
@@ -263,26 +260,32 @@ pub(super) fn memory_gaps() -> [Gap; 4] {
 
 /// What the hooks of `bpf/lsm_*.bpf.c` do not see; their heads say the same.
 pub(super) fn lsm_gaps(family: Family) -> Vec<Gap> {
-    let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
+    let links =
+        gap("hard links of before the policy", "a file is judged by the name that it is opened by, not by its inode");
     let source = gap("sources that rename themselves", "prctl(PR_SET_MM_EXE_FILE) changes what a process is known by");
     match family {
         Family::Process => vec![
             gap(
                 "code that another program loads",
-                "ld.so /path/program, an ELF interpreter, uselib, mmap(PROT_EXEC): only what execve names is judged",
+                "a mapping is judged by Block rules alone: not by a posture, an Audit or allowedArgs, nor where it has no name",
             ),
             links,
             source,
         ],
         Family::File => vec![
             gap(
-                "rename, unlink, link, mkdir, rmdir, symlink, chmod, chown, truncate(2), xattr",
-                "opens and the making of files are judged: a file that is renamed or linked first has another name",
+                "directories above a named file",
+                "renaming one gives the file another name, and is judged by its own name",
+            ),
+            gap(
+                "extended attributes elsewhere",
+                "those of files on another file system than the task's root and working directory are not judged: their hooks know no mount",
             ),
             gap(
                 "descriptors that are open already",
-                "an open is judged once: what was opened before, or is passed in, is not",
+                "reads through them are not judged; writes are, under a policy that denies writing of what may be read",
             ),
+            gap("mount_setattr(2)", "it passes no hook; mounts, moves, pivot_root(2) and umount(2) do"),
             links,
             source,
         ],

@@ -195,6 +195,9 @@ impl Log {
             "CHOWN" | "FCHOWNAT" | "PATH_CHOWN" => FileOperation::Chown,
             "CHMOD" | "FCHMODAT" | "PATH_CHMOD" => FileOperation::Chmod,
             "TRUNCATE" | "PATH_TRUNCATE" => FileOperation::Truncate,
+            "SETXATTR" | "INODE_SETXATTR" => FileOperation::SetXattr,
+            "REMOVEXATTR" | "INODE_REMOVEXATTR" => FileOperation::RemoveXattr,
+            "WRITE" | "FILE_PERMISSION" => FileOperation::Write,
             other => return Err(format!("no record stands for a file's {other}")),
         };
         Ok(Body::FileChange(FileChange {

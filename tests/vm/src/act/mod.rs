@@ -19,14 +19,17 @@
 //! | `exec-code:self` | mprotect of anonymous memory to be executable | the mapping is |
 //! | `map-code:WAY` | mmap, or mmap and mprotect, of executable memory (palisade-kernel's example `map_code`) | the mapping is |
 //! | `ask:ADDRESS:PORT/NAME` | sendto of a DNS question for the name | the server echoed it |
+//! | `VERB:PATH`, `VERB:PATH=OTHER` | one of [`Change`] | as the call's name says |
 //! | `at-terminal:ACT` | the act, by a child with a controlling terminal | as the act's |
 
+mod changes;
 mod files;
 mod network;
 mod programs;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
 
+pub use changes::{Change, GO, READY};
 pub use programs::take_terminal;
 
 /// The first argument that makes the actor write a marker into the file named by the second.
@@ -71,6 +74,8 @@ pub enum Act {
     MapCode(String),
     /// Asks a DNS server for a name.
     Ask(SocketAddr, String),
+    /// Changes a file, or what a path leads to; the second name is empty where there is none.
+    Change(Change, PathBuf, PathBuf),
     /// Does the act from a terminal.
     AtTerminal(Box<Act>),
 }
@@ -128,7 +133,11 @@ impl FromStr for Act {
                 server.parse().map(|server| Self::Ask(server, name.to_owned())).map_err(|_| unintelligible())
             }
             "at-terminal" => object.parse().map(|act| Self::AtTerminal(Box::new(act))),
-            _ => Err(unintelligible()),
+            _ => {
+                let change = Change::of_verb(verb).ok_or_else(unintelligible)?;
+                let (path, to) = changes::names(object);
+                Ok(Self::Change(change, path, to))
+            }
         }
     }
 }
@@ -150,6 +159,8 @@ impl fmt::Display for Act {
             Self::ExecCode => write!(out, "exec-code:self"),
             Self::MapCode(way) => write!(out, "map-code:{way}"),
             Self::Ask(server, name) => write!(out, "ask:{server}/{name}"),
+            Self::Change(change, path, to) if to.as_os_str().is_empty() => write!(out, "{change}:{}", path.display()),
+            Self::Change(change, path, to) => write!(out, "{change}:{}={}", path.display(), to.display()),
             Self::AtTerminal(act) => write!(out, "at-terminal:{act}"),
         }
     }
@@ -196,6 +207,7 @@ impl Act {
             Self::ExecCode => programs::exec_code(),
             Self::MapCode(way) => programs::map_code(way),
             Self::Ask(server, name) => network::ask(*server, name),
+            Self::Change(change, path, to) => change.perform(path, to),
             Self::AtTerminal(act) => programs::at_terminal(act),
         }
     }
@@ -228,6 +240,8 @@ mod tests {
             "map-code:anonymous",
             "ask:127.0.0.1:53/a.example",
             "at-terminal:open:/etc/x",
+            "unlink:/etc/x",
+            "rename:/etc/x=/etc/y",
         ] {
             assert_eq!(text.parse::<Act>().unwrap().to_string(), text);
         }

@@ -4,22 +4,17 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     path::Path,
-    sync::{Mutex, OnceLock, PoisonError},
     thread,
 };
 
 use libtest_mimic::{Failed, Trial};
-use palisade_kernel::{
-    fmod_ret, objects,
-    records::{DEFAULT_RING_BYTES, KernelRecords},
-};
-use palisade_kernel_abi::record::{Family, Outcome as Became, RecordReader, Tier};
+use palisade_kernel::{fmod_ret, objects};
+use palisade_kernel_abi::record::{Family, Outcome as Became, Tier};
 use palisade_protocol::CompiledPolicy;
-use palisade_world::{RecordBatch, RecordSource};
 
 use super::{
     Checked, ensure,
-    fixture::{self, PIN_ROOT, ensure_outcomes, kernel, policy, subject},
+    fixture::{self, PIN_ROOT, by_hooks, ensure_outcomes, kernel, policy, subject, told},
 };
 use crate::act::{Act, Outcome};
 
@@ -50,22 +45,7 @@ type Decided = (Family, Tier, Became);
 
 /// What the kernel's records have said since the last question.
 fn decided() -> Result<Vec<Decided>, Failed> {
-    static SOURCE: OnceLock<Result<Mutex<KernelRecords>, String>> = OnceLock::new();
-    kernel()?;
-    let open =
-        || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
-    let source = SOURCE.get_or_init(open).as_ref().map_err(Failed::from)?;
-    let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut batch, mut all) = (RecordBatch::default(), Vec::new());
-    loop {
-        let more = source.read(&mut batch)?;
-        for record in RecordReader::new(&batch.bytes) {
-            all.extend(record?.decision.map(|decision| (decision.family, decision.tier, decision.outcome)));
-        }
-        if !more {
-            return Ok(all);
-        }
-    }
+    told(|record| record.decision.map(|decision| (decision.family, decision.tier, decision.outcome)))
 }
 
 /// The first acts are denied, the others go on, and of each denial there is one record, of this kind.
@@ -80,8 +60,7 @@ const DENIED: Became = Became::Denied;
 
 /// A denial by a program on a hook.
 fn by_hook(family: Family) -> Result<Decided, Failed> {
-    let tier = if fixture::hooks()? == palisade_domain::Tier::BpfLsm { Tier::BpfLsm } else { Tier::FmodRet };
-    Ok((family, tier, DENIED))
+    Ok((family, by_hooks()?, DENIED))
 }
 
 fn capabilities() -> Checked {

@@ -8,18 +8,22 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use libtest_mimic::Failed;
 use palisade_domain::{CgroupId, Generation, Posture, Slot, Workload, WorkloadKind};
-use palisade_kernel::{KernelAdapter, KernelConfig};
+use palisade_kernel::{
+    KernelAdapter, KernelConfig,
+    records::{DEFAULT_RING_BYTES, KernelRecords},
+};
+use palisade_kernel_abi::record::{self, Record, RecordReader};
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_protocol::CompiledPolicy;
-use palisade_world::{Enforcement, Membership};
+use palisade_world::{Enforcement, Membership, RecordBatch, RecordSource as _};
 
 use super::{Checked, ensure};
 use crate::{
@@ -45,6 +49,26 @@ pub fn kernel() -> Result<&'static KernelAdapter, Failed> {
     SHARED.get_or_init(open).as_ref().map_err(Failed::from)
 }
 
+/// What the kernel's records have said since the last question, of those that `of` takes.
+pub fn told<T>(of: impl Fn(&Record<'_>) -> Option<T>) -> Result<Vec<T>, Failed> {
+    static SOURCE: OnceLock<Result<Mutex<KernelRecords>, String>> = OnceLock::new();
+    kernel()?;
+    let open =
+        || KernelRecords::open(Path::new(PIN_ROOT), DEFAULT_RING_BYTES).map(Mutex::new).map_err(|e| e.to_string());
+    let source = SOURCE.get_or_init(open).as_ref().map_err(Failed::from)?;
+    let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut batch, mut all) = (RecordBatch::default(), Vec::new());
+    loop {
+        let more = source.read(&mut batch)?;
+        for record in RecordReader::new(&batch.bytes) {
+            all.extend(of(&record?));
+        }
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
 /// An adapter's configuration; in the guest the LSM holds files, so no responder is wanted.
 pub fn config(pin_root: &Path) -> KernelConfig {
     KernelConfig { pin_root: pin_root.to_owned(), responder: None, ..KernelConfig::default() }
@@ -55,6 +79,11 @@ pub fn hooks() -> Result<palisade_domain::Tier, Failed> {
     let active = fs::read_to_string("/sys/kernel/security/lsm")?;
     let listed = active.trim().split(',').any(|lsm| lsm == "bpf");
     Ok(if listed { palisade_domain::Tier::BpfLsm } else { palisade_domain::Tier::FmodRet })
+}
+
+/// The same as records have it.
+pub fn by_hooks() -> Result<record::Tier, Failed> {
+    Ok(if hooks()? == palisade_domain::Tier::BpfLsm { record::Tier::BpfLsm } else { record::Tier::FmodRet })
 }
 
 /// A container that is admitted and whose mount table is learnt.

@@ -2,6 +2,7 @@
 //!
 //! They share one containerd (see [`fixture`]) and run one after the other: starting a container costs a second of emulated time.
 
+mod changes;
 mod containers;
 mod enforcement;
 mod families;
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         ground::trials(),
         containers::trials(),
         enforcement::trials(),
+        changes::trials(),
         families::trials(),
         paths::trials(),
         phases::trials(),
