@@ -1,5 +1,5 @@
 # Ring vm: enforcement on distribution kernels in an emulated machine: by BPF LSM and with real containers on the oldest, what BPF LSM
-# decides on the newest of Debian 12 too, and by AppArmor in a boot of its own. Needs no root once its packages are there.
+# decides on the newest of Debian 12 too, by AppArmor in a boot of its own, and by fmod_ret in two where `bpf` is no active LSM. Needs no root once its packages are there.
 #
 #   PALISADE_VM_NEWEST= tests/run.sh vm     the whole suite on the newest kernel too (minutes more)
 . tests/rings/common.sh
@@ -21,6 +21,11 @@ main() {
     boot "$root" --timeout 1200 "$root/guest" /bin/vm_suite --color never || status=$?
     boot "$root" --kernel 6.12 --timeout 1200 "$root/guest" /bin/vm_suite --color never $NEWEST || status=$?
     boot "$root" --timeout 1200 --lsm landlock,lockdown,yama,apparmor "$root/guest" /bin/vm_apparmor --color never || status=$?
+    # fmod_ret: without bpf among the LSMs, and without preemption in the kernel. Scripts are noted on a hook of the oldest kernel alone.
+    boot "$root" --timeout 1200 --lsm landlock,lockdown,yama --preempt voluntary "$root/guest" /bin/vm_suite --color never \
+        --skip vm_probes_tell_the_file_of_a_script || status=$?
+    boot "$root" --kernel 6.12 --timeout 1200 --lsm landlock,lockdown,yama,apparmor --preempt voluntary "$root/guest" \
+        /bin/vm_suite --color never $NEWEST || status=$?
     return "$status"
 }
 
