@@ -37,7 +37,7 @@ static __noinline int pal_tell_code(struct pal_subject *subject, struct file *fi
 	struct pal_place place;
 	struct pal_verdict verdict = {
 		.word = word,
-		.tier = PAL_TIER_BPF_LSM,
+		.tier = pal_hook_tier,
 		.outcome = PAL_OUTCOME_DENIED,
 		.fail_reason = PAL_FAIL_NONE,
 		.family = PAL_FAMILY_PROCESS,
@@ -60,15 +60,27 @@ static __always_inline int pal_map_code(struct pal_subject *subject, struct file
 }
 
 /* `file` may be NULL (MMAP_PAGE_ZERO makes such a mapping without MAP_ANONYMOUS). */
-SEC("lsm/mmap_file")
-int BPF_PROG(judge_map, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+static __always_inline int pal_judge_map(unsigned long long *ctx, struct file *file, unsigned long protection, unsigned long flags)
 {
 	struct pal_subject subject;
 
-	if (earlier || !(protection & PAL_PROT_EXEC) || flags & PAL_MAP_ANONYMOUS || pal_is_idle(PAL_FAMILY_PROCESS) ||
+	if (!(protection & PAL_PROT_EXEC) || flags & PAL_MAP_ANONYMOUS || pal_is_idle(PAL_FAMILY_PROCESS) ||
 	    !file || !pal_has_first_argument(ctx) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
-		return earlier;
+		return 0;
 	return pal_map_code(&subject, file, PAL_CALL_MMAP);
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(judge_map, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+{
+	return earlier ? earlier : pal_judge_map(ctx, file, protection, flags);
+}
+
+/* Before security_mmap_file(): see pal_mapped_protection. */
+SEC("fentry/security_mmap_file")
+int BPF_PROG(judge_map_asked, struct file *file, unsigned long asked, unsigned long flags, int earlier)
+{
+	return earlier ? earlier : pal_judge_map(ctx, file, pal_mapped_protection((__u64)file, asked), flags);
 }
 
 /* A file's pages that were mapped to be read, and are to be executed from now on. */

@@ -59,17 +59,28 @@ static __always_inline bool pal_is_private(unsigned long flags)
  * `file` may be NULL, which the verifier does not know: it is only read from, by its address. A file's own pages that may be
  * written privately and executed without another call are as good as memory of no file.
  */
-SEC("lsm/mmap_file")
-int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+static __always_inline int pal_protect_map(__u64 file, unsigned long protection, unsigned long flags)
 {
 	struct pal_subject subject;
 
-	if (earlier || !(protection & PAL_PROT_EXEC) || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
-		return earlier;
-	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory((__u64)file) &&
-	    !(protection & PAL_PROT_WRITE && pal_is_private(flags)))
+	if (!(protection & PAL_PROT_EXEC) || pal_is_idle(PAL_FAMILY_PRESET) || !pal_is_judged(&subject, PAL_FAMILY_PRESET))
+		return 0;
+	if (!(flags & PAL_MAP_ANONYMOUS) && !pal_maps_memory(file) && !(protection & PAL_PROT_WRITE && pal_is_private(flags)))
 		return 0;
 	return pal_protect_memory(&subject, PAL_CALL_MMAP, protection);
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(protect_map, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+{
+	return earlier ? earlier : pal_protect_map((__u64)file, protection, flags);
+}
+
+/* Before security_mmap_file(): see pal_mapped_protection. */
+SEC("fentry/security_mmap_file")
+int BPF_PROG(protect_map_asked, struct file *file, unsigned long asked, unsigned long flags, int earlier)
+{
+	return earlier ? earlier : pal_protect_map((__u64)file, pal_mapped_protection((__u64)file, asked), flags);
 }
 
 /* Does the change make memory executable, or executable memory writable, which it was not? */

@@ -107,7 +107,37 @@ static __noinline int pal_judge_capability(struct pal_subject *subject, __u32 ca
 	return result;
 }
 
-/* Asked only where the task has the capability: the kernel's own check comes first, and its refusal is the end. */
+#define PAL_USER_NAMESPACES_MAX 34 /* the first, and as many as may nest */
+
+/* As the kernel's cap_capable() finds it: by the credentials and the namespace alone. Who made a namespace has every capability in it. */
+static __always_inline bool pal_has_capability(const struct cred *credentials, __u64 space, __u32 capability)
+{
+	__u64 own = (__u64)BPF_CORE_READ(credentials, user_ns);
+	int level = BPF_CORE_READ((struct user_namespace *)own, level);
+	__u64 effective = 0, parent;
+
+	for (__u32 above = 0; above < PAL_USER_NAMESPACES_MAX; above++) {
+		struct user_namespace *at = (struct user_namespace *)space;
+
+		if (space == own) {
+			bpf_probe_read_kernel(&effective, sizeof(effective),
+					      (void *)credentials + bpf_core_field_offset(struct cred, cap_effective));
+			return effective >> (capability & 63) & 1;
+		}
+		if (BPF_CORE_READ(at, level) <= level)
+			return false;
+		parent = (__u64)BPF_CORE_READ(at, parent);
+		if (parent == own && BPF_CORE_READ(at, owner.val) == BPF_CORE_READ(credentials, euid.val))
+			return true;
+		space = parent;
+	}
+	return false;
+}
+
+/*
+ * Asked only where the task has the capability: on the LSM hook the kernel's own check comes first, and its refusal is the end.
+ * Before the function it has not been asked yet, so that it is asked here.
+ */
 SEC("lsm/capable")
 int BPF_PROG(judge_capability, const struct cred *credentials, struct user_namespace *space, int capability,
 	     unsigned int options, int earlier)
@@ -117,5 +147,7 @@ int BPF_PROG(judge_capability, const struct cred *credentials, struct user_names
 	if (earlier || pal_is_idle(PAL_FAMILY_CAPABILITY) || !pal_is_judged(&subject, PAL_FAMILY_CAPABILITY) ||
 	    !pal_is_own_question(credentials, options))
 		return earlier;
+	if (pal_hook_tier == PAL_TIER_FMOD_RET && !pal_has_capability(credentials, (__u64)space, capability))
+		return 0;
 	return pal_judge_capability(&subject, capability, options);
 }

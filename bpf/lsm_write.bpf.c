@@ -66,16 +66,28 @@ int BPF_PROG(judge_write, struct file *file, int mask, int earlier)
 	return pal_judge_write(&subject, file, PAL_FILE_WRITE);
 }
 
-SEC("lsm/mmap_file")
-int BPF_PROG(judge_map_write, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+static __always_inline int pal_judge_map_write(unsigned long long *ctx, struct file *file, unsigned long protection, unsigned long flags)
 {
 	struct pal_subject subject;
 
-	if (earlier || !(protection & PAL_PROT_WRITE) || flags & PAL_MAP_ANONYMOUS || (flags & PAL_MAP_TYPE) == PAL_MAP_PRIVATE)
-		return earlier;
+	if (!(protection & PAL_PROT_WRITE) || flags & PAL_MAP_ANONYMOUS || (flags & PAL_MAP_TYPE) == PAL_MAP_PRIVATE)
+		return 0;
 	if (!file || !pal_has_first_argument(ctx) || file->f_mode & PAL_FMODE_NOACCOUNT || !pal_holds_bytes(file) || !pal_writes_are_judged(&subject))
 		return 0;
 	return pal_judge_write(&subject, file, PAL_FILE_MAP_WRITE);
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(judge_map_write, struct file *file, unsigned long asked, unsigned long protection, unsigned long flags, int earlier)
+{
+	return earlier ? earlier : pal_judge_map_write(ctx, file, protection, flags);
+}
+
+/* Before security_mmap_file(): see pal_mapped_protection, which changes nothing about writing. */
+SEC("fentry/security_mmap_file")
+int BPF_PROG(judge_map_write_asked, struct file *file, unsigned long asked, unsigned long flags, int earlier)
+{
+	return earlier ? earlier : pal_judge_map_write(ctx, file, asked, flags);
 }
 
 /* A shared mapping that was only to be read, and is to be written from now on. */

@@ -216,7 +216,7 @@ show_acts() {
 # What becomes of a forbidden act by the tier that holds the family here.
 expected_verdict() {
     case $(jq -r --arg family "$1" '.families[] | select(.family == $family).tier' "$work/probe.json") in
-    bpf-lsm | cgroup-bpf | fanotify) echo denied ;;
+    bpf-lsm | fmod-ret | cgroup-bpf | fanotify) echo denied ;;
     kill) echo killed ;;
     audit) echo unenforceable ;;
     *) die "palisade probe names no tier for the family $1" ;;

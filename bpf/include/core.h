@@ -86,6 +86,7 @@ enum {
 #define PAL_PROC_MAGIC 0x9fa0
 #define PAL_TMPFS_MAGIC 0x01021994
 #define PAL_DEV_ZERO ((1u << 20) | 5) /* as the kernel keeps device numbers: major above 20 bits of minor */
+#define PAL_PROT_READ 1
 #define PAL_PROT_WRITE 2
 #define PAL_PROT_EXEC 4
 #define PAL_MAP_TYPE 0xful
@@ -94,6 +95,9 @@ enum {
 #define PAL_VM_WRITE 2
 #define PAL_VM_EXEC 4
 #define PAL_VM_SHARED 8
+#define PAL_READ_IMPLIES_EXEC 0x0400000u /* in a personality */
+#define PAL_MNT_NOEXEC 0x4
+#define PAL_SB_I_NOEXEC 0x2ul
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
 #define PAL_AF_UNSPEC 0
@@ -126,6 +130,14 @@ static volatile __u32 pal_unknown_zero __attribute__((unused));
 struct ns_common {
 	unsigned int inum;
 };
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+typedef struct {
+	unsigned int val;
+} kgid_t;
 
 struct user_namespace;
 
@@ -181,6 +193,9 @@ struct time_namespace {
 };
 
 struct user_namespace {
+	struct user_namespace *parent;
+	int level;
+	kuid_t owner;
 	struct ns_common ns;
 };
 
@@ -211,17 +226,10 @@ struct qstr {
 	const unsigned char *name;
 };
 
-typedef struct {
-	unsigned int val;
-} kuid_t;
-
-typedef struct {
-	unsigned int val;
-} kgid_t;
-
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_flags;
+	unsigned long s_iflags;
 	unsigned long s_magic;
 };
 
@@ -266,6 +274,7 @@ struct dentry {
 struct vfsmount {
 	struct dentry *mnt_root;
 	struct super_block *mnt_sb;
+	int mnt_flags;
 };
 
 struct mount {
@@ -427,6 +436,8 @@ struct task_struct {
 	struct callback_head *task_works;
 	struct signal_struct *signal;
 	__u64 start_boottime;
+	unsigned long nivcsw; /* times that it was preempted */
+	unsigned int personality;
 	int exit_code;
 	char comm[16];
 };

@@ -5,8 +5,10 @@
  * One object for each family of rules, not one for all: what a kernel refuses of one takes nothing from the others.
  *
  * They need Linux 5.17, CONFIG_BPF_LSM and `bpf` among the active LSMs: elsewhere these programs attach and never run, which is
- * why a test denial is tried first (selftest.bpf.c). Without them files and executables fall to fanotify, networks to the
- * cgroup programs, and tracing can only be killed for.
+ * why a test denial is tried first (selftest.bpf.c). There the same functions are loaded to run before security_* (fmod_ret),
+ * which needs a kernel that does not preempt its own code: one that was interrupted is skipped for others on its CPU. They come
+ * before the other LSMs then, and before the kernel's own check of capabilities. Without either, files and executables fall to
+ * fanotify, networks to the cgroup programs, and tracing can only be killed for.
  *
  * In the RUNTIME phase only executables are judged, and of these only what is executed inside the container: the container
  * runtime's work inside the cgroup is not the workload's.
@@ -48,6 +50,28 @@ static __always_inline bool pal_has_first_argument(unsigned long long *ctx)
 
 	bpf_probe_read_kernel(&address, sizeof(address), ctx);
 	return address;
+}
+
+/*
+ * What a mapping will have: to a task of that personality, what may be read may be executed, but of a file on a noexec mount.
+ * security_mmap_file() works it out for its hooks; a program before the function gets what was asked for, and the flags after it.
+ * It has a name and a section of its own, and is attached as fmod_ret, for which the loader has no word.
+ */
+static __always_inline unsigned long pal_mapped_protection(__u64 address, unsigned long asked)
+{
+	struct file *file = (struct file *)address;
+	struct vfsmount *mount;
+
+	if ((asked & (PAL_PROT_READ | PAL_PROT_EXEC)) != PAL_PROT_READ ||
+	    !(bpf_get_current_task_btf()->personality & PAL_READ_IMPLIES_EXEC))
+		return asked;
+	if (address) {
+		mount = BPF_CORE_READ(file, f_path.mnt);
+		if (BPF_CORE_READ(mount, mnt_flags) & PAL_MNT_NOEXEC ||
+		    BPF_CORE_READ(mount, mnt_sb, s_iflags) & PAL_SB_I_NOEXEC)
+			return asked;
+	}
+	return asked | PAL_PROT_EXEC;
 }
 
 #ifdef PAL_OBJECT_BY_ADDRESS

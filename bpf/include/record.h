@@ -86,7 +86,8 @@ enum pal_tier {
 	PAL_TIER_KILL = 3,
 	PAL_TIER_AUDIT = 4,
 	PAL_TIER_APPARMOR = 5, /* written by the node, from the kernel's audit records */
-	PAL_TIERS = 6,
+	PAL_TIER_FMOD_RET = 6,
+	PAL_TIERS = 7,
 };
 
 /* Twin of palisade_domain::Verdict: what became of the act. */

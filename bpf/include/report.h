@@ -9,6 +9,12 @@
 #include "decide.h"
 #include "emit.h"
 
+/*
+ * By what means the hooks' programs are attached: the same functions are loaded as BPF LSM programs, or as programs that run
+ * before security_* and may take its place (fmod_ret). Set before loading.
+ */
+const volatile __u32 pal_hook_tier = PAL_TIER_BPF_LSM;
+
 static __always_inline bool pal_is_denied(const struct pal_act *act)
 {
 	return pal_effect(act) == PAL_EFFECT_BLOCK;
@@ -26,7 +32,7 @@ static __always_inline int pal_errno(const struct pal_act *act, int denial)
 static __always_inline void pal_lsm_verdict(const struct pal_act *act, struct pal_verdict *verdict)
 {
 	verdict->word = act->word;
-	verdict->tier = PAL_TIER_BPF_LSM;
+	verdict->tier = pal_hook_tier;
 	verdict->outcome = pal_is_denied(act) ? PAL_OUTCOME_DENIED : PAL_OUTCOME_OBSERVED;
 	verdict->fail_reason = pal_fail_reason(act);
 	verdict->family = act->family;

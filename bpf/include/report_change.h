@@ -67,7 +67,7 @@ static __noinline pal_judgement pal_judge_name(struct pal_subject *subject, pal_
 static __always_inline void pal_judged_verdict(pal_judgement judgement, __u8 family, struct pal_verdict *verdict)
 {
 	verdict->word = judgement;
-	verdict->tier = PAL_TIER_BPF_LSM;
+	verdict->tier = pal_hook_tier;
 	verdict->outcome = pal_blocks(judgement) ? PAL_OUTCOME_DENIED : PAL_OUTCOME_OBSERVED;
 	verdict->fail_reason = pal_judgement_fail_reason(judgement);
 	verdict->family = family;

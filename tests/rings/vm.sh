@@ -13,13 +13,17 @@ readonly IMAGE_NAME=localhost/palisade-vm:1
 readonly KERNELS=deploy/kernels.md
 readonly ALL_LSMS=landlock,lockdown,yama,apparmor,bpf
 readonly NO_BPF=landlock,lockdown,yama,apparmor
+readonly FEWEST_LSMS=landlock,lockdown,yama
 
-# name, kernel (tests/vm/kernel.sh), active LSMs, program, and which of its tests: those whose names contain the last word, or all.
+# name, kernel (tests/vm/kernel.sh), active LSMs, preemption, program, and what it is told of its tests: those whose names contain a word, or
+# all. fmod_ret is what decides where bpf is no active LSM and the kernel does not preempt its own code; scripts are noted on a hook of BPF LSM.
 readonly BOOTS=(
-    "lsm-6.1       6.1     $ALL_LSMS  vm_suite"
-    "lsm-6.12      6.12    $ALL_LSMS  vm_suite  vm_lsm"
-    "lsm-newest    newest  $ALL_LSMS  vm_suite  vm_lsm"
-    "apparmor-6.1  6.1     $NO_BPF    vm_apparmor"
+    "lsm-6.1        6.1     $ALL_LSMS     full       vm_suite"
+    "lsm-6.12       6.12    $ALL_LSMS     full       vm_suite  vm_lsm"
+    "lsm-newest     newest  $ALL_LSMS     full       vm_suite  vm_lsm"
+    "apparmor-6.1   6.1     $NO_BPF       full       vm_apparmor"
+    "fmod-ret-6.1   6.1     $FEWEST_LSMS  voluntary  vm_suite  --skip vm_probes_tell_the_file_of_a_script"
+    "fmod-ret-6.12  6.12    $NO_BPF       voluntary  vm_suite  vm_lsm"
 )
 # Of one boot; far above what it takes on a machine that does something else, too.
 readonly BOOT_SECONDS=1200
@@ -44,11 +48,11 @@ main() {
     [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
 }
 
-# boot FOLDER NAME KERNEL LSMS PROGRAM [TESTS]: one machine, which must have run a test: a filter that matches none passes, too.
+# boot FOLDER NAME KERNEL LSMS PREEMPTION PROGRAM [WORD...]: one machine, which must have run a test: a filter that matches none passes, too.
 boot() {
     local root=$1 name=$2 status=0 began=$SECONDS log
     log=$root/logs/$name
-    tests/vm/boot.sh --kernel "$3" --lsm "$4" --timeout "$BOOT_SECONDS" "$root/guest" "/bin/$5" --color never ${6:-} 2>&1 | tee "$log" || status=$?
+    tests/vm/boot.sh --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$root/guest" "/bin/$6" --color never "${@:7}" 2>&1 | tee "$log" || status=$?
     printf 'boot %s: %d s\n' "$name" $((SECONDS - began))
     [ "$status" -ne 0 ] || grep -Eq '^test result: .*[^0-9][1-9][0-9]* (passed|failed);' "$log" || {
         printf 'boot %s: ran no test\n' "$name"

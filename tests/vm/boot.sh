@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Boots a guest on a distribution kernel in software emulation, runs one program in it and exits with that program's status.
 #
-#   tests/vm/boot.sh [--counted] [--kernel VERSION] [--lsm LIST] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
+#   tests/vm/boot.sh [--counted] [--kernel VERSION] [--lsm LIST] [--preempt MODE] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
 #
 # FOLDER becomes the guest's root file system (beside what the guest needs itself: busybox, init, kernel modules).
 # What PROGRAM prints is all that is printed; the kernel's console is shown only if it failed.
 # --kernel: one of those that kernel.sh knows; 6.1 if none is named.
 # --lsm: the active LSMs, in their order.
+# --preempt: full unless another is named.
 # --counted: one CPU whose clock is the number of instructions executed, so that nanoseconds in the guest are instructions.
 # No hardware acceleration: results must not depend on the machine, and counting needs emulation anyway.
 set -euo pipefail
@@ -31,11 +32,12 @@ main() {
             --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) preemption=voluntary && shift ;;
             --kernel) version=$2 && shift 2 ;;
             --lsm) lsm=$2 && shift 2 ;;
+            --preempt) preemption=$2 && shift 2 ;;
             --timeout) seconds=$2 && shift 2 ;;
             *) break ;;
         esac
     done
-    [ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+    [ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/palisade-vm.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
     kernel=$("$HERE/kernel.sh" "$version")

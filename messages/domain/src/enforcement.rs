@@ -67,6 +67,8 @@ pub enum Family {
 pub enum Tier {
     /// A BPF program on an LSM hook denies in the kernel.
     BpfLsm,
+    /// The same program denies before the kernel's security function runs (`fmod_ret`), where `bpf` is not an active LSM.
+    FmodRet,
     /// The container's AppArmor profile denies in the kernel.
     #[serde(rename = "apparmor")]
     AppArmor,
@@ -78,6 +80,14 @@ pub enum Tier {
     Kill,
     /// The act is seen, not prevented.
     Audit,
+}
+
+impl Tier {
+    /// Whether BPF programs judge where the kernel's LSM hooks are: each act once, by its own arguments, before it happens.
+    #[must_use]
+    pub fn is_by_hooks(self) -> bool {
+        matches!(self, Self::BpfLsm | Self::FmodRet)
+    }
 }
 
 /// What became of an act that a rule forbids or audits: never a guess.

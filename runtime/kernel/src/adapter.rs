@@ -1,4 +1,4 @@
-//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM, cgroup BPF, fanotify and AppArmor together.
+//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM or fmod_ret, cgroup BPF, fanotify and AppArmor together.
 //!
 //! One slot table and one set of blobs serve every BPF program; the fanotify responder has its own copy of each blob. Which
 //! means holds which family is fixed at start, by what was tried ([`crate::matrix`]) and by what the kernel then took.
@@ -60,7 +60,7 @@ pub struct KernelConfig {
     pub holds_host: bool,
     /// What is done about containers that nobody admitted.
     pub unknown: UnknownWorkloads,
-    /// How the fanotify responder is started where no LSM program holds files; `None`: without that tier.
+    /// How the fanotify responder is started where no program on an LSM hook holds files; `None`: without that tier.
     pub responder: Option<ResponderConfig>,
 }
 
@@ -494,10 +494,10 @@ fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<Cg
         .ok()
 }
 
-/// Where BPF LSM holds files, a profile would deny and tell everything a second time.
+/// Where programs on hooks hold files, a profile would deny and tell everything a second time.
 fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
-    let by_lsm = matrix.families.get(&Family::File).is_some_and(|held| held.tier == Tier::BpfLsm);
-    if by_lsm {
+    let by_hooks = matrix.families.get(&Family::File).is_some_and(|held| held.tier.is_by_hooks());
+    if by_hooks {
         return None;
     }
     if !matrix.has(Capability::AppArmor) {
@@ -523,11 +523,10 @@ fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAu
         .ok()
 }
 
-/// Where BPF LSM holds files.
+/// Where programs on hooks hold files.
 fn load_writes(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<WriteHooks> {
-    let held_by_lsm = matrix.families.get(&Family::File).is_some_and(|held| held.tier == Tier::BpfLsm);
-    held_by_lsm
-        .then(|| WriteHooks::load(pin_root))?
+    let tier = matrix.families.get(&Family::File).map(|held| held.tier).filter(|tier| tier.is_by_hooks())?;
+    WriteHooks::load(pin_root, tier)
         .inspect_err(|reason| {
             tracing::warn!(%reason, "writes through open descriptors cannot be denied");
             matrix::without_writes(matrix, reason);
@@ -821,7 +820,10 @@ impl Enforcement for KernelAdapter {
     }
 
     fn impairments(&self) -> Vec<Gap> {
-        self.responder.as_ref().map(Responder::impairments).unwrap_or_default()
+        let mut impaired = self.responder.as_ref().map(Responder::impairments).unwrap_or_default();
+        impaired.extend(self.programs.iter().flat_map(Programs::skipped));
+        impaired.extend(self.writes.iter().flat_map(WriteHooks::skipped));
+        impaired
     }
 }
 

@@ -27,7 +27,10 @@ use crate::{
 };
 
 mod families;
+mod interruption;
 
+#[cfg(test)]
+use families::BEFORE_OTHERS;
 use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, unseen_sockets_gap};
 pub(crate) use families::{capabilities_seen, gap, of_host, of_unknown, unseen};
 pub use families::{families, families_of_host};
@@ -59,6 +62,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::CgroupSocket, with(&|btf| attach(btf, "try_sock_create", RARE)));
     note(Capability::CgroupPacket, with(&|btf| attach(btf, "try_packet", RARE)));
     note(Capability::BpfLsm, with(&try_denial));
+    note(Capability::ModifyReturn, with(&interruption::try_modify_return));
     let lsms = active_lsms();
     let families = families(&capabilities);
     KernelMatrix { release: release(), lsms, capabilities, families }
@@ -203,6 +207,7 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
     if !any_programs {
         for capability in [
             Capability::BpfLsm,
+            Capability::ModifyReturn,
             Capability::CgroupConnect,
             Capability::CgroupSocket,
             Capability::CgroupPacket,
@@ -225,16 +230,18 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
         ("protect_map", Family::Presets),
         ("protect_protection", Family::Presets),
     ] {
-        let held_by_lsm = matrix.families.get(&family).is_some_and(|held| held.tier == Tier::BpfLsm);
-        if held_by_lsm && let Some(refusal) = refused.iter().find(|refusal| refusal.program == program) {
+        let by_hooks = matrix.families.get(&family).is_some_and(|held| held.tier.is_by_hooks());
+        if by_hooks && let Some(refusal) = refused.iter().find(|refusal| refusal.program == program) {
             let mut without = matrix.capabilities.clone();
-            without.insert(Capability::BpfLsm, CapabilityState::Missing(refusal.reason.clone()));
+            for means in [Capability::BpfLsm, Capability::ModifyReturn] {
+                without.insert(means, CapabilityState::Missing(refusal.reason.clone()));
+            }
             if let Some(held) = families(&without).remove(&family) {
                 matrix.families.insert(family, held);
             }
         }
     }
-    if let Some(file) = matrix.families.get_mut(&Family::File).filter(|held| held.tier == Tier::BpfLsm)
+    if let Some(file) = matrix.families.get_mut(&Family::File).filter(|held| held.tier.is_by_hooks())
         && let Some(refusal) = refused.iter().find(|refusal| refusal.program == "judge_create")
     {
         file.gaps.push(gap("creation by open(O_CREAT)", refusal.without));
@@ -256,7 +263,7 @@ fn without_hooks(matrix: &mut KernelMatrix, refused: &[Refusal]) {
             "lsm_file" | "lsm_change" | "lsm_mount" => (Family::File, "judge_open"),
             _ => continue,
         };
-        let Some(held) = matrix.families.get_mut(&family).filter(|held| held.tier == Tier::BpfLsm) else { continue };
+        let Some(held) = matrix.families.get_mut(&family).filter(|held| held.tier.is_by_hooks()) else { continue };
         for program in object.programs.iter().filter(|program| ![alone, "judge_create"].contains(&program.name)) {
             if let Some(refusal) = refused.iter().find(|refusal| refusal.program == program.name) {
                 held.gaps.push(gap(refusal.without, &refusal.reason));
@@ -336,6 +343,7 @@ mod tests {
     fn everything() -> KernelMatrix {
         let all = [
             Capability::BpfLsm,
+            Capability::ModifyReturn,
             Capability::BtfTracepoints,
             Capability::RawTracepoints,
             Capability::CgroupConnect,
@@ -355,6 +363,13 @@ mod tests {
     }
 
     fn without_lsm() -> KernelMatrix {
+        let mut matrix = by_fmod_ret();
+        matrix.capabilities.insert(Capability::ModifyReturn, CapabilityState::Missing("test".to_owned()));
+        matrix.families = families(&matrix.capabilities);
+        matrix
+    }
+
+    fn by_fmod_ret() -> KernelMatrix {
         let mut matrix = everything();
         matrix.capabilities.insert(Capability::BpfLsm, CapabilityState::Missing("test".to_owned()));
         matrix.families = families(&matrix.capabilities);
@@ -408,6 +423,27 @@ mod tests {
     }
 
     #[test]
+    fn unit_programs_before_functions_hold_what_bpf_lsm_would_and_a_refused_one_falls_to_the_same_next_tier() {
+        let (mut lsm, mut fmod) = (everything(), by_fmod_ret());
+        assert_ne!(lsm.families, fmod.families);
+        for (family, held) in &lsm.families {
+            let wanted = if held.tier == Tier::BpfLsm { Tier::FmodRet } else { held.tier };
+            assert_eq!(fmod.families[family].tier, wanted, "{family:?}");
+            assert!(held.gaps.iter().all(|gap| fmod.families[family].gaps.contains(gap)), "{family:?}");
+        }
+        assert!(whats(&fmod, Family::Ptrace).contains(&BEFORE_OTHERS), "an act may be refused by another LSM after it");
+        for matrix in [&mut lsm, &mut fmod] {
+            withdraw(matrix, &[refusal("judge_open")], true);
+        }
+        for family in [Family::File, Family::Presets] {
+            assert_eq!(lsm.families[&family], fmod.families[&family]);
+        }
+        assert_eq!(fmod.families[&Family::Process].tier, Tier::FmodRet, "only what was refused falls");
+        withdraw(&mut fmod, &[], false);
+        assert!(fmod.families.values().all(|held| !held.tier.is_by_hooks()));
+    }
+
+    #[test]
     fn unit_what_no_tier_holds_is_named_by_the_words_of_the_policy_language() {
         let unheld = |matrix: &KernelMatrix, family, what: &str| whats(matrix, family).contains(&what);
         let matrix = everything();
@@ -457,6 +493,8 @@ mod tests {
             let HeldFamily { tier, gaps } = families_of_host(matrix).remove(&family).expect("of every family");
             (tier, gaps.into_iter().map(|gap| gap.what).collect::<Vec<_>>())
         };
+        let hooks = families_of_host(&by_fmod_ret()).remove(&Family::File).expect("of every family");
+        assert_eq!(hooks.tier, Tier::FmodRet, "whoever opens comes by");
         let (mut host, mut container) = (families_of_host(&everything()), everything().families);
         assert_eq!(host.remove(&Family::Dns).map(|held| held.tier), Some(Tier::Audit), "packets are of cgroups");
         container.remove(&Family::Dns);

@@ -17,7 +17,7 @@ use aya::{
 use aya_obj::btf::BtfKind;
 
 use crate::{
-    KernelTypes, apparmor,
+    KernelTypes,
     sys::{MapFd, MapShape},
 };
 pub use crate::{
@@ -330,7 +330,7 @@ impl PinRoot {
         &self.0
     }
 
-    fn links(&self) -> PathBuf {
+    pub(crate) fn links(&self) -> PathBuf {
         self.0.join("links")
     }
 
@@ -464,11 +464,19 @@ pub(crate) fn attach_pinned_in(object: &mut Ebpf, spec: &ProgramSpec, links: &Pa
         }
         _ => return Ok(()),
     };
-    let pin = links.join(spec.name);
-    let fresh = links.join(format!("{}_new", spec.name));
+    replace_link(links, spec.name, |fresh| link.pin(fresh).map(drop).map_err(|error| chain(&error)))
+}
+
+/// Pins a program's link under its name. One that is there gives way to it at that moment: at no time is none attached.
+pub(crate) fn replace_link(
+    links: &Path,
+    program: &str,
+    pin: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<(), String> {
+    let (lasting, fresh) = (links.join(program), links.join(format!("{program}_new")));
     remove_if_there(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
-    link.pin(&fresh).map_err(|error| format!("pin {}: {}", fresh.display(), chain(&error)))?;
-    fs::rename(&fresh, &pin).map_err(|error| format!("pin {}: {error}", pin.display()))
+    pin(&fresh).map_err(|error| format!("pin {}: {error}", fresh.display()))?;
+    fs::rename(&fresh, &lasting).map_err(|error| format!("pin {}: {error}", lasting.display()))
 }
 
 /// What is pinned in a directory under other names than these.
@@ -490,39 +498,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes every pin below the root, and with the last pin the programs: nothing is judged any more.
-///
-/// # Errors
-/// The first pin that cannot be removed; the rest is removed all the same.
-pub fn unload(root: &Path) -> Result<(), ObjectError> {
-    // Directories, which hold links, before the maps in the root: no program runs while what it reads goes away.
-    let pins = remove_pins(root);
-    let profiles =
-        apparmor::unload().map_err(|source| ObjectError::Pins { path: "/sys/kernel/security/apparmor".into(), source });
-    pins.and(profiles)
-}
-
-fn remove_pins(directory: &Path) -> Result<(), ObjectError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| ObjectError::Pins { path, source }
-    };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(directory)(error)),
-    };
-    let (directories, pins): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
-    let mut result = Ok(());
-    for below in &directories {
-        result = result.and(remove_pins(below));
-    }
-    for pin in &pins {
-        result = result.and(fs::remove_file(pin).map_err(failed(pin)));
-    }
-    result.and(fs::remove_dir(directory).map_err(failed(directory)))
-}
-
 /// An error of aya in one line, with the end of the verifier's log where there is one.
 pub(crate) fn explain(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
@@ -532,7 +507,7 @@ pub(crate) fn explain(error: &ProgramError) -> String {
 }
 
 /// A kernel that refuses the kind of program has not verified anything: its log is empty.
-fn with_log(io_error: &io::Error, log: &str) -> String {
+pub(crate) fn with_log(io_error: &io::Error, log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     match lines[lines.len().saturating_sub(VERIFIER_LINES)..].join(" | ").as_str() {
         "" => io_error.to_string(),

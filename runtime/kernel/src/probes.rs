@@ -332,7 +332,7 @@ pub fn refused_here() -> Result<Vec<RefusedProbe>, ProbesError> {
     }
     let pins = PathBuf::from(format!("/sys/fs/bpf/palisade-try-{}-{}", std::process::id(), sys::thread_id()));
     let refused = Probes::attach(&pins, Limits::NONE).map(|probes| probes.refused);
-    if let Err(error) = objects::unload(&pins) {
+    if let Err(error) = crate::unload(&pins) {
         tracing::warn!(path = %pins.display(), %error, "pins that were made for a test stay");
     }
     refused

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use palisade_domain::{Generation, Slot};
-use palisade_world::{Absence, Capability, CapabilityState, KernelMatrix, KernelMemory};
+use palisade_world::{Absence, Capability, CapabilityState, Gap, KernelMatrix, KernelMemory};
 
 use crate::{
     KernelTypes,
     attendance::{self, Attendance, Counted},
     cgroups::Cgroups,
+    fmod_ret::{self, Modifying},
     kernel_types,
     layout::{self, Counter, PolicyNumber},
     mount_table::{LearnError, Learnt, MountTable},
@@ -51,6 +52,7 @@ pub(crate) struct Programs {
     attendance: Attendance,
     counters: MapFd,
     pins: PinRoot,
+    modifying: Vec<Modifying>,
     /// Keeps programs loaded and maps open.
     _objects: Vec<LoadedObject>,
 }
@@ -92,7 +94,8 @@ impl Programs {
             Err(error) => refused.extend(objects::refuse_all(objects::ARGUMENTS, &error)),
         }
         // The outer maps of the blobs are made by the object whether or not its hooks can be attached.
-        objects.extend(load_lsm(&btf, &pins, &constants, matrix)?);
+        let decisions = load_decisions(&btf, &pins, &constants, matrix)?;
+        objects.extend(decisions.objects);
         pins.remove_other_links(&attached(&objects))?;
         let (mount_table, refusal) = MountTable::open(&btf, &pins)?;
         refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
@@ -106,6 +109,7 @@ impl Programs {
             counters: pins.open("counters")?,
             slots,
             pins,
+            modifying: decisions.modifying,
             _objects: objects,
         }))
     }
@@ -175,6 +179,11 @@ impl Programs {
         Ok(learnt)
     }
 
+    /// Acts that were not judged lately.
+    pub fn skipped(&self) -> Vec<Gap> {
+        self.modifying.iter().filter_map(Modifying::skipped).collect()
+    }
+
     /// What the programs counted.
     pub fn counters(&self) -> BTreeMap<Counter, u64> {
         let mut value = vec![0; self.counters.value_bytes()];
@@ -206,17 +215,16 @@ fn attached(objects: &[LoadedObject]) -> Vec<&'static str> {
     objects.iter().flat_map(|object| object.attached.iter().copied()).collect()
 }
 
-/// Where LSM programs see the old image, they ask for its arguments; elsewhere the object does so itself.
+/// Where programs on hooks see the old image, they ask for its arguments; elsewhere the object does so itself.
 fn load_arguments(
     btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
     matrix: &KernelMatrix,
 ) -> Result<LoadedObject, ObjectError> {
-    let available = |capability| matrix.capabilities.get(&capability) == Some(&CapabilityState::Available);
-    let lsm = available(Capability::BpfLsm);
-    let late = !lsm && !available(Capability::PrepareExec);
-    let specs = if lsm || late { objects::ARGUMENTS } else { objects::ARGUMENTS_ALONE };
+    let hooks = matrix.judges_on_hooks();
+    let late = !hooks && !matrix.has(Capability::PrepareExec);
+    let specs = if hooks || late { objects::ARGUMENTS } else { objects::ARGUMENTS_ALONE };
     let constants = [constants, &[Constant::Word("pal_decides_late", u32::from(late))]].concat();
     objects::load_and_attach("arguments", palisade_bpf::ARGUMENTS, specs, btf, pins, &constants)
 }
@@ -233,28 +241,51 @@ fn open_attendance(pins: &PinRoot) -> Result<Attendance, ObjectError> {
     Attendance::open(&path).map_err(|source| ObjectError::Pins { path, source })
 }
 
-/// Loads the LSM objects. Where a denial takes no effect their programs are not attached: they would never run.
-fn load_lsm(
+/// The decisions on hooks, as they are attached.
+#[derive(Debug, Default)]
+struct Decisions {
+    objects: Vec<LoadedObject>,
+    modifying: Vec<Modifying>,
+}
+
+/// Loads the LSM objects: as BPF LSM programs, else as programs before the hooks' functions. Where neither takes effect they are not
+/// attached: they would never run, or let acts by.
+fn load_decisions(
     btf: &KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
     matrix: &KernelMatrix,
-) -> Result<Vec<LoadedObject>, ObjectError> {
-    let missing = match matrix.capabilities.get(&Capability::BpfLsm) {
-        Some(CapabilityState::Available) => None,
-        Some(CapabilityState::Missing(reason)) => Some(reason.clone()),
-        None => Some("it was not tried".to_owned()),
-    };
-    let Some(reason) = missing else {
+) -> Result<Decisions, ObjectError> {
+    if matrix.has(Capability::BpfLsm) {
         let attach =
             |spec: &ObjectSpec| objects::load_and_attach(spec.name, spec.bytes, spec.programs, btf, pins, constants);
-        return objects::LSM.iter().map(attach).collect();
-    };
+        let objects = objects::LSM.iter().map(attach).collect::<Result<_, _>>()?;
+        return Ok(Decisions { objects, modifying: Vec::new() });
+    }
+    if matrix.has(Capability::ModifyReturn) {
+        let mut decisions = Decisions::default();
+        for spec in &objects::LSM {
+            let (object, modifying) = fmod_ret::load_and_attach(spec, btf, pins, constants)?;
+            decisions.objects.push(object);
+            decisions.modifying.extend(modifying);
+        }
+        return Ok(decisions);
+    }
     // One of them makes the maps, and the others would make no more.
     let [first, ..] = &objects::LSM;
     let object = objects::load(first.name, first.bytes, btf, pins, constants)?;
+    let reason = without_hooks(matrix);
     let refused = objects::LSM.iter().flat_map(|spec| objects::refuse_all(spec.programs, &reason)).collect();
-    Ok(vec![LoadedObject { object, attached: Vec::new(), refused }])
+    Ok(Decisions { objects: vec![LoadedObject { object, attached: Vec::new(), refused }], modifying: Vec::new() })
+}
+
+/// Why programs on hooks hold nothing.
+fn without_hooks(matrix: &KernelMatrix) -> String {
+    let missing = |capability| match matrix.capabilities.get(&capability) {
+        Some(CapabilityState::Missing(reason)) => reason.as_str(),
+        _ => "it was not tried",
+    };
+    format!("BPF LSM: {}; fmod_ret: {}", missing(Capability::BpfLsm), missing(Capability::ModifyReturn))
 }
 
 /// What the programs must know of this machine before they are loaded.

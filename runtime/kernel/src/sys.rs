@@ -14,9 +14,13 @@ use std::{
 };
 
 use aya_obj::generated::{
-    bpf_attr, bpf_attr__bindgen_ty_1 as MapCreate, bpf_attr__bindgen_ty_2 as MapElement, bpf_cmd, bpf_map_info,
-    bpf_map_type,
+    bpf_attr, bpf_attr__bindgen_ty_1 as MapCreate, bpf_attr__bindgen_ty_2 as MapElement, bpf_cmd, bpf_link_info,
+    bpf_map_info, bpf_map_type,
 };
+
+mod program;
+
+pub(crate) use program::{ModifyingProgram, attach_modifying, load_modifying, load_types, pin, program_counts};
 
 /// Calls bpf(2) with a zeroed attribute that `fill` completes.
 fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {
@@ -24,9 +28,9 @@ fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {
     // calls whose unused bytes are not zero.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     fill(&mut attr);
-    // SAFETY: `attr` is initialised for the size that is passed. Each `fill` (all are in this file) puts in addresses only of what its
+    // SAFETY: `attr` is initialised for the size that is passed. Each `fill` (all are in this file and in `program`) puts in addresses only of what its
     // caller borrows until `bpf` returns, and the lengths that the kernel reads or writes there are those of the map's shape,
-    // which `MapFd::check` has compared with the slices, or NUL-terminated strings.
+    // which `MapFd::check` has compared with the slices, those of the slices themselves, or NUL-terminated strings.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -52,10 +56,41 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 /// Detaches what the link at `pin` attached, at once: to remove the pin alone detaches only when the kernel comes to it.
 /// Kinds of links without this command (tracepoints) say `EOPNOTSUPP`.
 pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+    detach(open_pin(pin)?.as_fd())
+}
+
+/// Opens whatever is pinned there.
+pub(crate) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let got = bpf(bpf_cmd::BPF_OBJ_GET, |attr| attr.__bindgen_anon_4.pathname = path.as_ptr() as u64)?;
-    let link = owned(got)?;
-    bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = number(link.as_fd())).map(drop)
+    owned(bpf(bpf_cmd::BPF_OBJ_GET, |attr| attr.__bindgen_anon_4.pathname = path.as_ptr() as u64)?)
+}
+
+/// See [`detach_link`]; what is no link says `EINVAL`.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = number(link)).map(drop)
+}
+
+/// What the kernel calls a link.
+pub(crate) fn link_id(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: `bpf_link_info` is of integers, arrays of them and unions of these: zero is a value. The kernel writes `info_len` bytes at most.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let length = u32::try_from(size_of::<bpf_link_info>()).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
+        attr.info.bpf_fd = number(link);
+        attr.info.info_len = length;
+        attr.info.info = (&raw mut info) as u64;
+    })?;
+    Ok(info.id)
+}
+
+/// Whether anybody has the link yet.
+pub(crate) fn link_is_there(id: u32) -> io::Result<bool> {
+    let got = bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, |attr| attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id);
+    match got {
+        Ok(number) => owned(number).map(|_| true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the kernel says of a map.
@@ -389,6 +424,27 @@ pub(crate) fn open_place(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: `path` ends with NUL and lives over the call; without O_CREAT no mode is read.
     let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) };
     if fd < 0 { Err(io::Error::last_os_error()) } else { owned(i64::from(fd)) }
+}
+
+/// The CPU that the calling thread is on at this moment.
+pub(crate) fn current_cpu() -> io::Result<usize> {
+    // SAFETY: takes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).map_err(|_| io::Error::last_os_error())
+}
+
+/// Keeps the calling thread on one CPU.
+pub(crate) fn stay_on(cpu: usize) -> io::Result<()> {
+    if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+        return Err(io::Error::other(format!("CPU {cpu} is in no set")));
+    }
+    // SAFETY: a set of CPUs is plain bits, for which all zeroes are a value, and has this one; the pointer is to a value of this frame,
+    // whose size is passed.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The calling thread's id.

@@ -12,6 +12,9 @@ use crate::BootNanos;
 pub enum Capability {
     /// `bpf` is an active LSM and a test denial took effect.
     BpfLsm,
+    /// A program before a security function (`fmod_ret`) denied in a test, and no other task could interrupt it: the kernel skips one that
+    /// was interrupted for whoever runs meanwhile.
+    ModifyReturn,
     /// BTF-typed tracepoints attach.
     BtfTracepoints,
     /// Raw tracepoints attach.
@@ -69,6 +72,12 @@ impl KernelMatrix {
     #[must_use]
     pub fn has(&self, capability: Capability) -> bool {
         self.capabilities.get(&capability) == Some(&CapabilityState::Available)
+    }
+
+    /// Whether BPF programs judge where the kernel's LSM hooks are.
+    #[must_use]
+    pub fn judges_on_hooks(&self) -> bool {
+        self.has(Capability::BpfLsm) || self.has(Capability::ModifyReturn)
     }
 }
 

@@ -206,6 +206,7 @@ impl Actor {
 fn enforcer(tier: Tier) -> &'static str {
     match tier {
         Tier::BpfLsm => "BPFLSM",
+        Tier::FmodRet => "FmodRet",
         Tier::AppArmor => "AppArmor",
         Tier::CgroupBpf => "CgroupBPF",
         Tier::Fanotify => "Fanotify",
@@ -262,7 +263,7 @@ fn hook(tier: Tier, operation: Operation, maps_code: bool) -> Option<(&'static s
         _ => return None,
     };
     match (tier, operation) {
-        (Tier::BpfLsm, _) => Some(("lsm", lsm)),
+        (Tier::BpfLsm | Tier::FmodRet, _) => Some(("lsm", lsm)),
         (Tier::CgroupBpf, Operation::Socket) => Some(("cgroup", "SOCK_CREATE")),
         (Tier::CgroupBpf, Operation::Connect) => Some(("cgroup", "CONNECT")),
         (Tier::CgroupBpf, Operation::Send) => Some(("cgroup", "SENDMSG")),
@@ -276,7 +277,7 @@ fn hook(tier: Tier, operation: Operation, maps_code: bool) -> Option<(&'static s
 fn denied_by(record: &Record<'_>, act: &Act, tier: Tier) -> i32 {
     let told = act.result.filter(|result| (-4095..0).contains(result)).map(|result| -result);
     let returned = match (tier, &record.body) {
-        (Tier::BpfLsm, Body::Exec(_) | Body::Open(_) | Body::Socket(_)) => EACCES,
+        (Tier::BpfLsm | Tier::FmodRet, Body::Exec(_) | Body::Open(_) | Body::Socket(_)) => EACCES,
         _ => EPERM,
     };
     i32::try_from(told.unwrap_or(returned)).unwrap_or_default()

@@ -32,6 +32,7 @@ pub fn action(decision: Decision) -> Option<Action> {
 pub fn tier(tier: record::Tier) -> Tier {
     match tier {
         record::Tier::BpfLsm => Tier::BpfLsm,
+        record::Tier::FmodRet => Tier::FmodRet,
         record::Tier::AppArmor => Tier::AppArmor,
         record::Tier::CgroupBpf => Tier::CgroupBpf,
         record::Tier::Fanotify => Tier::Fanotify,

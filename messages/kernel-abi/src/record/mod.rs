@@ -130,6 +130,8 @@ coded! {
         Audit = 4,
         /// An AppArmor profile; written by the node, from the kernel's audit records.
         AppArmor = 5,
+        /// A BPF program before the kernel's security function.
+        FmodRet = 6,
     }
 }
 coded! {

@@ -177,7 +177,7 @@ const OUT_OF_RANGE: &[(&str, usize, &[u8])] = &[
     ("phase", 92, &[3]),
     ("parts", 93, &[2]),
     ("parts with an unknown bit", 93, &[0x81]),
-    ("tier", 124, &[6]),
+    ("tier", 124, &[7]),
     ("outcome", 125, &[4]),
     ("fail_reason", 126, &[6]),
     ("family", 127, &[9]),
@@ -316,7 +316,7 @@ fn unit_record_codes_come_back() {
     for tier in Tier::ALL {
         assert_eq!(Tier::from_code(tier.code()), Some(*tier));
     }
-    assert_eq!((Kind::from_code(0), Kind::from_code(25), Tier::from_code(6)), (None, None, None));
+    assert_eq!((Kind::from_code(0), Kind::from_code(25), Tier::from_code(7)), (None, None, None));
 }
 
 /// What a random record is made of, owned.

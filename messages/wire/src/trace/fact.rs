@@ -168,7 +168,9 @@ const FAMILIES: [Family; 9] = [
     Family::Presets,
     Family::Device,
 ];
-const TIERS: [Tier; 5] = [Tier::BpfLsm, Tier::CgroupBpf, Tier::Fanotify, Tier::Kill, Tier::Audit];
+// In the order that they came to be: a trace has their places.
+const TIERS: [Tier; 7] =
+    [Tier::BpfLsm, Tier::CgroupBpf, Tier::Fanotify, Tier::Kill, Tier::Audit, Tier::AppArmor, Tier::FmodRet];
 const POSTURES: [Posture; 2] = [Posture::Audit, Posture::Block];
 const KINDS: [WorkloadKind; 2] = [WorkloadKind::Container, WorkloadKind::Host];
 

@@ -83,8 +83,16 @@ pub(super) fn every_fact() -> Vec<Fact> {
     let host = Workload { kind: WorkloadKind::Host, container_id: None, ..workload.clone() };
     let policy = PolicyOfSlot { slot: Slot(4), generation: Generation(2), blob: Some([7; 32]) };
     let gaps = vec![("readOnly".to_owned(), "fanotify tells no mode".to_owned())];
-    let families =
-        BTreeMap::from([(Family::File, (Tier::Fanotify, gaps)), (Family::Device, (Tier::Audit, Vec::new()))]);
+    let none = Vec::new;
+    let families = BTreeMap::from([
+        (Family::File, (Tier::Fanotify, gaps)),
+        (Family::Device, (Tier::Audit, none())),
+        (Family::Process, (Tier::BpfLsm, none())),
+        (Family::Presets, (Tier::FmodRet, none())),
+        (Family::Capabilities, (Tier::AppArmor, none())),
+        (Family::Network, (Tier::CgroupBpf, none())),
+        (Family::Ptrace, (Tier::Kill, none())),
+    ]);
     let documents: Arc<[(String, Arc<[u8]>)]> = Arc::from([("a.yaml".to_owned(), Arc::from(&b"kind: x"[..]))]);
     let process = Process {
         pid: 9,

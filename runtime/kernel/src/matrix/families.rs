@@ -18,29 +18,29 @@ pub(crate) fn gap(what: &str, reason: &str) -> Gap {
 #[must_use]
 pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMap<Family, HeldFamily> {
     let held = |tier, gaps| HeldFamily { tier, gaps };
-    let lsm = has(capabilities, Capability::BpfLsm) && has(capabilities, Capability::KernelBtf);
+    let hooks = hooks(capabilities);
     let events = has(capabilities, Capability::FanotifyPermission);
     let cgroup = has(capabilities, Capability::CgroupConnect) && has(capabilities, Capability::UnifiedCgroups);
-    let process = match (lsm, events) {
-        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::Process)),
-        (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::Process)),
+    let process = match (hooks, events) {
+        (Some(tier), _) => by_hooks(tier, lsm_gaps(Family::Process)),
+        (None, true) => held(Tier::Fanotify, fanotify::gaps(Family::Process)),
         _ => held(Tier::Audit, vec![gap("process", "this kernel has neither a BPF LSM nor permission events")]),
     };
-    let file = match (lsm, events) {
-        (true, _) => held(Tier::BpfLsm, lsm_gaps(Family::File)),
-        (false, true) => held(Tier::Fanotify, fanotify::gaps(Family::File)),
+    let file = match (hooks, events) {
+        (Some(tier), _) => by_hooks(tier, lsm_gaps(Family::File)),
+        (None, true) => held(Tier::Fanotify, fanotify::gaps(Family::File)),
         _ => held(Tier::Audit, vec![gap("file", "this kernel has neither a BPF LSM nor permission events")]),
     };
-    let network = match (lsm, cgroup) {
-        (true, true) => held(Tier::BpfLsm, lsm_gaps(Family::Network)),
-        (true, false) => held(Tier::BpfLsm, [vec![unconnected_gap()], lsm_gaps(Family::Network)].concat()),
-        (false, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
+    let network = match (hooks, cgroup) {
+        (Some(tier), true) => by_hooks(tier, lsm_gaps(Family::Network)),
+        (Some(tier), false) => by_hooks(tier, [vec![unconnected_gap()], lsm_gaps(Family::Network)].concat()),
+        (None, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
         _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
     };
-    let process = with_arguments(process, capabilities, lsm);
-    let ptrace = match (lsm, kills(capabilities)) {
-        (true, _) => held(Tier::BpfLsm, vec![]),
-        (false, true) => held(Tier::Kill, kill_gaps()),
+    let process = with_arguments(process, capabilities, hooks.is_some());
+    let ptrace = match (hooks, kills(capabilities)) {
+        (Some(tier), _) => by_hooks(tier, vec![]),
+        (None, true) => held(Tier::Kill, kill_gaps()),
         _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
     };
     BTreeMap::from([
@@ -48,12 +48,29 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (Family::File, file),
         (Family::Network, network),
         (Family::Ptrace, ptrace),
-        (Family::Capabilities, capabilities_held(capabilities, lsm)),
+        (Family::Capabilities, capabilities_held(capabilities, hooks)),
         (Family::Syscalls, syscalls_held(capabilities)),
         (Family::Dns, dns_held(capabilities)),
-        (Family::Presets, presets_held(capabilities, lsm)),
+        (Family::Presets, presets_held(capabilities, hooks)),
         (Family::Device, unseen("device", "USB authorization is not written by this version")),
     ])
+}
+
+/// By what means BPF programs judge where LSM hooks are; the same functions by either.
+fn hooks(capabilities: &BTreeMap<Capability, CapabilityState>) -> Option<Tier> {
+    let means = [(Capability::BpfLsm, Tier::BpfLsm), (Capability::ModifyReturn, Tier::FmodRet)];
+    let there = means.into_iter().find(|(capability, _)| has(capabilities, *capability));
+    there.filter(|_| has(capabilities, Capability::KernelBtf)).map(|(_, tier)| tier)
+}
+
+pub(super) const BEFORE_OTHERS: &str = "what another LSM refuses";
+
+fn by_hooks(tier: Tier, mut gaps: Vec<Gap>) -> HeldFamily {
+    if tier == Tier::FmodRet {
+        let reason = "acts are judged before the other LSMs: one that is told of, as audited too, may have been refused by them anyway";
+        gaps.push(gap(BEFORE_OTHERS, reason));
+    }
+    HeldFamily { tier, gaps }
 }
 
 /// How the families are held of the host outside containers.
@@ -156,10 +173,13 @@ pub(super) fn with_arguments(
     process
 }
 
-pub(super) fn capabilities_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
-    if lsm {
+pub(super) fn capabilities_held(
+    capabilities: &BTreeMap<Capability, CapabilityState>,
+    hooks: Option<Tier>,
+) -> HeldFamily {
+    if let Some(tier) = hooks {
         let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's";
-        return HeldFamily { tier: Tier::BpfLsm, gaps: vec![gap("credentials that the kernel lends", reason)] };
+        return by_hooks(tier, vec![gap("credentials that the kernel lends", reason)]);
     }
     if has(capabilities, Capability::AppArmor) {
         let reason = "a profile holds whom its runtime put under it: runc by deploy/hooks/runc-with-hook; the workload's status names others";
@@ -210,16 +230,16 @@ pub(super) fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> 
 pub(super) const PRESETS: [&str; 5] =
     ["preset:filelessExec", "preset:anonMapExec", "preset:protectEnv", "preset:protectProc", "preset:exec"];
 
-pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, lsm: bool) -> HeldFamily {
+pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, hooks: Option<Tier>) -> HeldFamily {
     let links =
         gap("magic links of /proc", "/proc/PID/root and /proc/PID/fd lead out of /proc: what is opened is not /proc's");
     let shared = gap("exec with a shared PID namespace", "a container's first process is told by its number 1");
     let earlier =
         gap("sessions from before the node", "exec: who was in a container already counts as the container's own");
-    if lsm {
+    if let Some(tier) = hooks {
         let mut gaps = vec![links, shared, earlier];
         gaps.extend(memory_gaps());
-        return HeldFamily { tier: Tier::BpfLsm, gaps };
+        return by_hooks(tier, gaps);
     }
     if !kills(capabilities) {
         let gaps = PRESETS.map(|what| gap(what, "neither an LSM hook denies it nor does anything kill for it"));

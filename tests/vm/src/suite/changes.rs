@@ -9,7 +9,7 @@ use palisade_protocol::CompiledPolicy;
 
 use super::{
     Checked, ensure,
-    fixture::{Subject, ensure_outcomes, policy, subject, told},
+    fixture::{Subject, by_hooks, ensure_outcomes, policy, subject, told},
 };
 use crate::{
     act::{Act, Change, GO, READY},
@@ -101,11 +101,12 @@ fn names_of(act: &Act) -> (String, String) {
 }
 
 fn ensure_told(wanted: &[(Act, FileOperation)], became: Became) -> Checked {
+    let tier = by_hooks()?;
     let expected: Vec<Told> = wanted
         .iter()
         .map(|(act, operation)| {
             let (path, to) = names_of(act);
-            (*operation, path, to, Tier::BpfLsm, became)
+            (*operation, path, to, tier, became)
         })
         .collect();
     ensure_alike(told_changes()?, expected)

@@ -1,4 +1,5 @@
-//! BPF LSM on real containers: what rules block is denied, its neighbours go on, and nobody else is touched.
+//! Programs on LSM hooks, by the means that the boot offers (BPF LSM or fmod_ret), on real containers: what rules block is denied,
+//! its neighbours go on, and nobody else is touched.
 
 use libtest_mimic::Trial;
 

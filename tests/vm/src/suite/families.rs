@@ -8,13 +8,13 @@ use std::{
 };
 
 use libtest_mimic::{Failed, Trial};
-use palisade_kernel::objects;
+use palisade_kernel::{fmod_ret, objects};
 use palisade_kernel_abi::record::{Family, Outcome as Became, Tier};
 use palisade_protocol::CompiledPolicy;
 
 use super::{
     Checked, ensure,
-    fixture::{PIN_ROOT, ensure_outcomes, kernel, policy, subject, told},
+    fixture::{self, PIN_ROOT, by_hooks, ensure_outcomes, kernel, policy, subject, told},
 };
 use crate::act::{Act, Outcome};
 
@@ -58,8 +58,13 @@ fn ensure_denied(policy: &CompiledPolicy, denied: &[Act], permitted: &[Act], by:
 
 const DENIED: Became = Became::Denied;
 
+/// A denial by a program on a hook.
+fn by_hook(family: Family) -> Result<Decided, Failed> {
+    Ok((family, by_hooks()?, DENIED))
+}
+
 fn capabilities() -> Checked {
-    let by = (Family::Capability, Tier::BpfLsm, DENIED);
+    let by = by_hook(Family::Capability)?;
     let one = policy("capabilities:\n  matchCapabilities: [ { capability: net_bind_service } ]\naction: Block")?;
     let low = |port: u16| Act::Bind(SocketAddr::from(([127, 0, 0, 1], port)));
     ensure_denied(&one, &[low(81)], &[low(8081), Act::Create("/etc/made-without".into())], by)?;
@@ -77,13 +82,13 @@ fn fileless() -> Checked {
     // /dev/shm of a container is mounted so that nothing executes there, by whatever policy.
     let denied = [Act::ExecMemory("/bin/permitted".into())];
     ensure_outcomes(&denied, &subject()?.container.exec(&denied)?, 0)?;
-    ensure_denied(&policy, &denied, &[Act::Exec("/bin/permitted".into())], (Family::Preset, Tier::BpfLsm, DENIED))
+    ensure_denied(&policy, &denied, &[Act::Exec("/bin/permitted".into())], by_hook(Family::Preset)?)
 }
 
 fn executable_memory() -> Checked {
     let policy = policy("presets: [ { name: anonMapExec, action: Block } ]")?;
     ensure_outcomes(&[Act::ExecCode], &subject()?.container.exec(&[Act::ExecCode])?, 0)?;
-    let by = (Family::Preset, Tier::BpfLsm, DENIED);
+    let by = by_hook(Family::Preset)?;
     ensure_denied(&policy, &[Act::ExecCode], &[Act::Exec("/bin/permitted".into()), open("/etc/public")], by)
 }
 
@@ -92,7 +97,7 @@ fn mapped_code() -> Checked {
     let policy = policy("presets: [ { name: anonMapExec, action: Block } ]")?;
     let denied = ["anonymous", "shared", "private", "later"].map(|way| Act::MapCode(way.into()));
     ensure_outcomes(&denied, &subject()?.container.exec(&denied)?, 0)?;
-    ensure_denied(&policy, &denied, &[Act::MapCode("file".into())], (Family::Preset, Tier::BpfLsm, DENIED))
+    ensure_denied(&policy, &denied, &[Act::MapCode("file".into())], by_hook(Family::Preset)?)
 }
 
 /// A session comes into the container from outside, as `kubectl exec` does, with a terminal or without.
@@ -107,14 +112,14 @@ fn sessions() -> Checked {
     let came = (came.0?, came.1?);
     ensure(came == (false, true), || format!("(with a terminal, without): {came:?}"))?;
     let all = decided()?;
-    ensure(all == [(Family::Preset, Tier::BpfLsm, DENIED)], || format!("{all:?}"))
+    ensure(all == [by_hook(Family::Preset)?], || format!("{all:?}"))
 }
 
 fn environments() -> Checked {
     let policy = policy("presets: [ { name: protectEnv, action: Block } ]")?;
     let denied = [open("/proc/1/environ"), open("/proc/1/task/1/environ")];
     let permitted = [open("/proc/self/environ"), open("/proc/thread-self/environ"), open("/proc/1/status")];
-    ensure_denied(&policy, &denied, &permitted, (Family::Preset, Tier::BpfLsm, DENIED))
+    ensure_denied(&policy, &denied, &permitted, by_hook(Family::Preset)?)
 }
 
 fn directories() -> Checked {
@@ -122,7 +127,7 @@ fn directories() -> Checked {
     let denied = [open("/proc/1/environ"), open("/proc/1/status"), open("/proc/1/task/1/maps")];
     let permitted =
         ["/proc/self/status", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/kernel/osrelease", "/proc/mounts"];
-    ensure_denied(&policy, &denied, &permitted.map(open), (Family::Preset, Tier::BpfLsm, DENIED))
+    ensure_denied(&policy, &denied, &permitted.map(open), by_hook(Family::Preset)?)
 }
 
 fn terminals() -> Checked {
@@ -140,7 +145,7 @@ fn executions_of_sessions() -> Checked {
     let act = Act::Exec("/bin/permitted".into());
     let denied = [Act::AtTerminal(Box::new(act.clone()))];
     ensure_outcomes(&denied, &subject()?.container.exec(&denied)?, 0)?;
-    ensure_denied(&policy, &denied, &[act, open("/etc/public")], (Family::Preset, Tier::BpfLsm, DENIED))
+    ensure_denied(&policy, &denied, &[act, open("/etc/public")], by_hook(Family::Preset)?)
 }
 
 fn arguments() -> Checked {
@@ -197,7 +202,10 @@ const BUDGET: u32 = 500_000;
 
 fn budget() -> Checked {
     let pins = Path::new("/sys/fs/bpf/suite-budget");
-    let counts = objects::verify(pins)?;
+    let mut counts = objects::verify(pins)?;
+    if fixture::hooks()? == palisade_domain::Tier::FmodRet {
+        counts.extend(fmod_ret::verify(pins)?);
+    }
     palisade_kernel::unload(pins)?;
     for (name, count) in &counts {
         println!("{name:24} {count:?} instructions verified");
@@ -212,15 +220,16 @@ fn matrix() -> Checked {
 
     let tiers: Vec<(Family, Tier)> =
         kernel()?.matrix().families.iter().map(|(family, held)| (*family, held.tier)).collect();
+    let hooks = fixture::hooks()?;
     let wanted = [
-        (Family::Process, Tier::BpfLsm),
-        (Family::File, Tier::BpfLsm),
-        (Family::Network, Tier::BpfLsm),
-        (Family::Ptrace, Tier::BpfLsm),
-        (Family::Capabilities, Tier::BpfLsm),
+        (Family::Process, hooks),
+        (Family::File, hooks),
+        (Family::Network, hooks),
+        (Family::Ptrace, hooks),
+        (Family::Capabilities, hooks),
         (Family::Syscalls, Tier::Audit),
         (Family::Dns, Tier::CgroupBpf),
-        (Family::Presets, Tier::BpfLsm),
+        (Family::Presets, hooks),
         (Family::Device, Tier::Audit),
     ];
     let refused = kernel()?.refused();

@@ -19,7 +19,7 @@ use palisade_kernel::{
     KernelAdapter, KernelConfig,
     records::{DEFAULT_RING_BYTES, KernelRecords},
 };
-use palisade_kernel_abi::record::{Record, RecordReader};
+use palisade_kernel_abi::record::{self, Record, RecordReader};
 use palisade_policy::{PolicySet, ir::Postures};
 use palisade_policy_compiler::{automaton::AutomatonLimits, compile};
 use palisade_protocol::CompiledPolicy;
@@ -72,6 +72,18 @@ pub fn told<T>(of: impl Fn(&Record<'_>) -> Option<T>) -> Result<Vec<T>, Failed> 
 /// An adapter's configuration; in the guest the LSM holds files, so no responder is wanted.
 pub fn config(pin_root: &Path) -> KernelConfig {
     KernelConfig { pin_root: pin_root.to_owned(), responder: None, ..KernelConfig::default() }
+}
+
+/// By what means programs judge on the hooks in this boot: by BPF LSM, or before the functions where `bpf` is not in `lsm=`.
+pub fn hooks() -> Result<palisade_domain::Tier, Failed> {
+    let active = fs::read_to_string("/sys/kernel/security/lsm")?;
+    let listed = active.trim().split(',').any(|lsm| lsm == "bpf");
+    Ok(if listed { palisade_domain::Tier::BpfLsm } else { palisade_domain::Tier::FmodRet })
+}
+
+/// The same as records have it.
+pub fn by_hooks() -> Result<record::Tier, Failed> {
+    Ok(if hooks()? == palisade_domain::Tier::BpfLsm { record::Tier::BpfLsm } else { record::Tier::FmodRet })
 }
 
 /// A container that is admitted and whose mount table is learnt.

@@ -1,16 +1,22 @@
-//! The ground that the other tests stand on: a kernel where BPF LSM programs really run, and the file systems that containers need.
+//! The ground that the other tests stand on: a kernel where programs on LSM hooks really run, and the file systems that containers need.
 //! Without these a later failure would be read as one of Palisade's.
 
 use std::{fs, process::Command};
 
 use libtest_mimic::{Failed, Trial};
+use palisade_domain::Tier;
+use palisade_world::{Capability, CapabilityState, Enforcement as _};
 use serde_json::Value;
 
-use super::{Checked, ensure};
+use super::{
+    Checked, ensure,
+    fixture::{hooks, kernel},
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("vm_kernel_lists_bpf_among_its_active_lsms", bpf_is_active),
+        Trial::test("vm_kernel_runs_programs_on_hooks_by_the_means_of_this_boot", hooks_are_judged),
+        Trial::test("vm_fmod_ret_is_a_means_only_where_the_kernel_does_not_preempt_its_own_code", preemption_is_tried),
         Trial::test("vm_kernel_describes_its_own_types", types_are_described),
         Trial::test("vm_guest_mounts_the_unified_hierarchy_alone", one_hierarchy),
         Trial::test("vm_guest_knows_overlayfs", overlayfs_is_known),
@@ -18,9 +24,25 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn bpf_is_active() -> Checked {
-    let active = fs::read_to_string("/sys/kernel/security/lsm")?;
-    ensure(active.split(',').any(|lsm| lsm == "bpf"), || format!("active: {active}"))
+fn hooks_are_judged() -> Checked {
+    let means = match hooks()? {
+        Tier::BpfLsm => Capability::BpfLsm,
+        _ => Capability::ModifyReturn,
+    };
+    let capabilities = &kernel()?.matrix().capabilities;
+    ensure(capabilities.get(&means) == Some(&CapabilityState::Available), || format!("{means:?}: {capabilities:?}"))
+}
+
+/// The boot says the mode; the node finds it out.
+fn preemption_is_tried() -> Checked {
+    let preempts = fs::read_to_string("/proc/cmdline")?.contains("preempt=full");
+    let state = kernel()?.matrix().capabilities.get(&Capability::ModifyReturn);
+    println!("fmod_ret: {state:?}");
+    match state {
+        Some(CapabilityState::Available) if !preempts => Ok(()),
+        Some(CapabilityState::Missing(reason)) if preempts && reason.contains("preempts its own code") => Ok(()),
+        other => Err(format!("preempt=full: {preempts}, and {other:?}").into()),
+    }
 }
 
 fn types_are_described() -> Checked {

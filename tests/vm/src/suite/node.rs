@@ -1,4 +1,4 @@
-//! The whole node in the guest: policy files, containerd's events, the OCI hook, BPF LSM, alerts.
+//! The whole node in the guest: policy files, containerd's events, the OCI hook, programs on LSM hooks, alerts.
 
 use std::{
     fs,
@@ -9,11 +9,12 @@ use std::{
 };
 
 use libtest_mimic::{Failed, Trial};
+use palisade_domain::Tier;
 use serde_json::Value;
 
 use super::{
     Checked, ensure,
-    fixture::{containerd, ensure_outcomes},
+    fixture::{containerd, ensure_outcomes, hooks},
 };
 use crate::{
     act::Act,
@@ -183,7 +184,7 @@ fn holds_and_explains() -> Checked {
         ("/workload/namespace", "shop"),
         ("/workload/container", "main"),
         ("/verdict", "denied"),
-        ("/tier", "bpf-lsm"),
+        ("/tier", if hooks()? == Tier::BpfLsm { "bpf-lsm" } else { "fmod-ret" }),
         ("/rule/policyName", "blocks"),
         ("/rule/message", "not for you"),
         ("/processChain/0/executable", "/bin/vm_actor"),

@@ -118,8 +118,8 @@ fn kernel() -> Vec<Check> {
         .capabilities
         .iter()
         .filter_map(|(capability, state)| match state {
-            // A means beside fanotify: nobody misses it where BPF LSM holds.
-            _ if *capability == Capability::AppArmor && matrix.has(Capability::BpfLsm) => None,
+            // Profiles are a means beside fanotify, and each of the two means on hooks does what the other would.
+            _ if is_spare(*capability) && matrix.judges_on_hooks() => None,
             CapabilityState::Available => None,
             CapabilityState::Missing(reason) => Some(format!("{capability:?} ({reason})")),
         })
@@ -135,9 +135,14 @@ fn kernel() -> Vec<Check> {
     checks
 }
 
+/// Nobody misses it where BPF programs judge on hooks.
+fn is_spare(capability: Capability) -> bool {
+    matches!(capability, Capability::AppArmor | Capability::BpfLsm | Capability::ModifyReturn)
+}
+
 /// Where profiles are a means, somebody must put containers under them: only who starts them can.
 fn profiles(matrix: &KernelMatrix) -> Option<Check> {
-    let is_means = matrix.has(Capability::AppArmor) && !matrix.has(Capability::BpfLsm);
+    let is_means = matrix.has(Capability::AppArmor) && !matrix.judges_on_hooks();
     let advice = "start containers by deploy/hooks/runc-with-hook with a file `apparmor` beside it (its head says how): what runs under another \
                   profile is named in /v1/workloads with what is not held of it";
     is_means.then(|| {
@@ -376,6 +381,7 @@ mod tests {
         assert!(
             profiles(&with(&[Capability::AppArmor, Capability::BpfLsm])).is_none() && profiles(&with(&[])).is_none()
         );
+        assert!(profiles(&with(&[Capability::AppArmor, Capability::ModifyReturn])).is_none(), "hooks hold more");
     }
 
     #[test]

@@ -323,6 +323,7 @@ fn rows(of: usize) -> u16 {
 fn tiers(tiers: &[String]) -> String {
     let short = |tier: &String| match tier.as_str() {
         "bpf-lsm" => "lsm".to_owned(),
+        "fmod-ret" => "fmod".to_owned(),
         "apparmor" => "aa".to_owned(),
         "cgroup-bpf" => "cgr".to_owned(),
         "fanotify" => "fan".to_owned(),
