@@ -26,7 +26,7 @@ pub fn attach(cgroup: &File) -> Result<Vec<Ebpf>, Box<dyn Error>> {
     for spec in IDENTITY.iter().chain(ARGUMENTS).chain(LSM.iter().flat_map(|object| object.programs)) {
         let mut object = fresh()?;
         let taken = match spec.hook {
-            Hook::Lsm(hook) => {
+            Hook::Lsm(hook) | Hook::LaterLsm(hook) => {
                 let program: &mut Lsm = object.program_mut("idle_hook").ok_or("idle_hook")?.try_into()?;
                 program.load(hook, &types).and_then(|()| program.attach().map(drop))
             }

@@ -17,10 +17,8 @@ use std::{
     time::Duration,
 };
 
-use aya::{Btf, EbpfLoader};
-
 use super::TriedFile;
-use crate::{fmod_ret, objects::chain, sys};
+use crate::{KernelTypes, fmod_ret, kernel_types::Constant, objects::chain, sys};
 
 /// What became of an open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,14 +56,14 @@ impl Pace {
 }
 
 /// A program before `security_file_open` denies two threads one file: are both denied, always?
-pub(super) fn try_modify_return(btf: &Btf) -> Result<(), String> {
+pub(super) fn try_modify_return(types: &KernelTypes) -> Result<(), String> {
     let file = TriedFile::create()?;
     let pace = Pace::default();
     let cpu = sys::current_cpu().map_err(|error| error.to_string())?;
     thread::scope(|scope| {
         let rival = scope.spawn(|| rival_opens(file.path(), cpu, &pace));
         let first = scope.spawn(|| {
-            let opened = first_opens(btf, file.path(), cpu, &pace);
+            let opened = first_opens(types, file.path(), cpu, &pace);
             // The rival ends whatever became of this one.
             pace.over.store(true, Ordering::Release);
             pace.begun.store(true, Ordering::Release);
@@ -91,19 +89,18 @@ fn judge(first: Opened, passed: u64) -> Result<(), String> {
 }
 
 /// Attaches, and opens the file by the thread that is kept in the program.
-fn first_opens(btf: &Btf, path: &Path, cpu: usize, pace: &Pace) -> Result<Opened, String> {
+fn first_opens(types: &KernelTypes, path: &Path, cpu: usize, pace: &Pace) -> Result<Opened, String> {
     sys::stay_on(cpu).map_err(|error| format!("no thread can be kept on CPU {cpu}: {error}"))?;
     Pace::wait(|| pace.rival.load(Ordering::Acquire) != 0);
     let inode = std::fs::metadata(path).map_err(|error: io::Error| error.to_string())?.ino();
     let (thread, rival) = (sys::thread_id(), pace.rival.load(Ordering::Acquire));
-    let made = EbpfLoader::new()
-        .btf(Some(btf))
-        .override_global("pal_selftest_thread", &thread, true)
-        .override_global("pal_selftest_rival", &rival, true)
-        .override_global("pal_selftest_inode", &inode, true)
-        .load(palisade_bpf::SELFTEST)
-        .map_err(|error| chain(&error))?;
-    let object = fmod_ret::Relocated::new(palisade_bpf::SELFTEST, &made, btf)?;
+    let constants = [
+        Constant::Word("pal_selftest_thread", thread),
+        Constant::Word("pal_selftest_rival", rival),
+        Constant::Long("pal_selftest_inode", inode),
+    ];
+    let made = types.load(palisade_bpf::SELFTEST, None, &constants).map_err(|error| chain(&error))?;
+    let object = fmod_ret::Relocated::new(palisade_bpf::SELFTEST, &made, types)?;
     let program = object.load("deny_slowly", "security_file_open")?;
     let _link = fmod_ret::attach(&program)?;
     pace.begun.store(true, Ordering::Release);
