@@ -135,6 +135,7 @@ impl Backend for Held {
         let held = self.adapter.matrix().families.get(&held_as(family)).filter(|_| family != Family::Preset)?;
         match held.tier {
             Tier::BpfLsm => Some("bpf-lsm"),
+            Tier::FmodRet => Some("fmod-ret"),
             Tier::CgroupBpf => Some("cgroup-bpf"),
             Tier::Fanotify => Some("fanotify"),
             Tier::Kill => Some("kill"),

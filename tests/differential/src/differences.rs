@@ -11,8 +11,8 @@ use crate::{Part, act::Named, ground, yaml::Tree};
 /// The list, as it lies in the repository.
 const LIST: &str = include_str!("../differences.yaml");
 /// Backends that a test runs: an entry of another would never be stale.
-pub const BACKENDS: [&str; 7] =
-    ["rust-walker", "kernel-walker", "fanotify", "cgroup-bpf", "kill", "bpf-lsm", "apparmor"];
+pub const BACKENDS: [&str; 8] =
+    ["rust-walker", "kernel-walker", "fanotify", "cgroup-bpf", "kill", "bpf-lsm", "fmod-ret", "apparmor"];
 
 /// A circumstance that a backend is blind to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -233,6 +233,7 @@ async fn told(containers: &mut dyn Containers) -> (String, Option<Container>, Op
         ContainerChange::Started(container) => (format!("+{}", container.id), Some(container), None),
         ContainerChange::Stopped(id) => (format!("-{id}"), None, None),
         ContainerChange::Synchronized => ("=".to_owned(), None, None),
+        ContainerChange::Limited(how) => panic!("nothing limits it here: {how:?}"),
     }
 }
 

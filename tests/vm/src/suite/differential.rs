@@ -30,6 +30,11 @@ fn agree() -> Checked {
     let adapter = KernelAdapter::open(config(Path::new(PIN_ROOT)))?;
     let mut held = Held::new(adapter, Bed::new("guest", starter)?)?;
     let report = ring::run(&mut held, CASES)?;
-    let of_lsm: u64 = report.acts.iter().filter(|((name, _), _)| *name == "bpf-lsm").map(|(_, count)| count).sum();
+    let of_lsm: u64 = report
+        .acts
+        .iter()
+        .filter(|((name, _), _)| matches!(*name, "bpf-lsm" | "fmod-ret"))
+        .map(|(_, count)| count)
+        .sum();
     ensure(of_lsm > 4_000 && report.told > 1_000, || format!("{report:?}"))
 }

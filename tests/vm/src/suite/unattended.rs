@@ -48,7 +48,10 @@ fn lapses() -> Checked {
     let unknown = || {
         let alerts = node.alerts();
         let of_unknown = |alert: &&serde_json::Value| alert["workload"]["name"] == "unknown";
-        alerts.iter().filter(of_unknown).any(|alert| alert["verdict"] == "observed" && alert["tier"] == "bpf-lsm")
+        alerts
+            .iter()
+            .filter(of_unknown)
+            .any(|alert| alert["verdict"] == "observed" && (alert["tier"] == "bpf-lsm" || alert["tier"] == "fmod-ret"))
     };
     node.wait_for("an alert about who was unknown", unknown)?;
     known.remove()?;
