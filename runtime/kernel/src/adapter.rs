@@ -10,6 +10,8 @@
 //! Decision: one lock around the bookkeeping. Each call is a few system calls, and enforcers call one after the other from one
 //! arbiter; finer locks would only hide the order in which slots and blobs change.
 
+mod means;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -137,20 +139,20 @@ impl KernelAdapter {
         let mut refused = Vec::new();
         // First, for the others are told whether these report what they deny.
         held.go_on()?;
-        let cgroup_programs = load_cgroup_programs(&config.pin_root, &mut matrix);
+        let cgroup_programs = means::load_cgroup_programs(&config.pin_root, &mut matrix);
         held.go_on()?;
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
         let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
         held.go_on()?;
-        let responder = start_responder(&config, &mut matrix);
-        let profiles = open_profiles(&matrix);
+        let responder = means::start_responder(&config, &mut matrix);
+        let profiles = means::open_profiles(&matrix);
         if programs.is_some() {
-            attach_kill(&config.pin_root, &mut matrix);
+            means::attach_kill(&config.pin_root, &mut matrix);
         }
         held.go_on()?;
-        let syscalls = programs.as_ref().and_then(|_| load_syscalls(&config.pin_root, &mut matrix));
-        let writes = programs.as_ref().and_then(|_| load_writes(&config.pin_root, &mut matrix));
+        let syscalls = programs.as_ref().and_then(|_| means::load_syscalls(&config.pin_root, &mut matrix));
+        let writes = programs.as_ref().and_then(|_| means::load_writes(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         held.go_on()?;
         let judges_unknown = config.unknown == UnknownWorkloads::Judged && cgroup_programs.is_some();
@@ -474,65 +476,8 @@ fn has_nameless_members(cgroup: &Path) -> bool {
     members.is_ok_and(|members| members.lines().any(|member| member == "0"))
 }
 
-/// Where the real programs are refused, the matrix says so, whatever the small ones that were tried could do.
-fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<CgroupPrograms> {
-    let loaded = CgroupPrograms::load(palisade_bpf::CGROUP, pin_root);
-    if let Ok(programs) = &loaded
-        && let Some(reason) = programs.without_questions()
-    {
-        tracing::warn!(%reason, "DNS questions are not judged");
-        matrix.capabilities.insert(Capability::CgroupPacket, CapabilityState::Missing(reason.to_owned()));
-    }
-    loaded
-        .inspect_err(|error| {
-            tracing::warn!(%error, "no cgroup programs on this kernel");
-            if let Err(error) = CgroupPrograms::abandon(pin_root) {
-                tracing::warn!(%error, "programs of an earlier version stay on cgroups");
-            }
-            matrix::without_cgroup_programs(matrix, &objects::chain(error));
-        })
-        .ok()
-}
-
-/// Where programs on hooks hold files, a profile would deny and tell everything a second time.
-fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
-    let by_hooks = matrix.families.get(&Family::File).is_some_and(|held| held.tier.is_by_hooks());
-    if by_hooks {
-        return None;
-    }
-    if !matrix.has(Capability::AppArmor) {
-        // What an earlier runtime left would go on denying, by a policy that nobody renews, and untold.
-        if let Err(error) = apparmor::unload() {
-            tracing::warn!(%error, "profiles of an earlier runtime stay in force");
-        }
-        return None;
-    }
-    let opened = Profiles::open();
-    opened.inspect_err(|reason| tracing::warn!(%reason, "no AppArmor profiles")).ok().map(Arc::new)
-}
-
 /// The family's bit in a blob's head.
 const SYSCALLS: u32 = 1 << blob::Family::Syscall as u32;
-
-fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAudit> {
-    SyscallAudit::load(pin_root)
-        .inspect_err(|reason| {
-            tracing::warn!(%reason, "system calls cannot be audited");
-            matrix::without_syscalls(matrix, reason);
-        })
-        .ok()
-}
-
-/// Where programs on hooks hold files.
-fn load_writes(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<WriteHooks> {
-    let tier = matrix.families.get(&Family::File).map(|held| held.tier).filter(|tier| tier.is_by_hooks())?;
-    WriteHooks::load(pin_root, tier)
-        .inspect_err(|reason| {
-            tracing::warn!(%reason, "writes through open descriptors cannot be denied");
-            matrix::without_writes(matrix, reason);
-        })
-        .ok()
-}
 
 /// How a family is held of one workload.
 fn held_of(slot: Slot, family: Family, matrix: &KernelMatrix, gaps: &[Gap]) -> Option<HeldFamily> {
@@ -543,72 +488,6 @@ fn held_of(slot: Slot, family: Family, matrix: &KernelMatrix, gaps: &[Gap]) -> O
         Tier::Fanotify => HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() },
         _ => held.clone(),
     })
-}
-
-/// What no stronger tier holds is killed for, sockets that cgroup programs do not see among it; and of opens, fanotify leaves
-/// what depends on writing to be reported.
-fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
-    let tier = |family| matrix.families.get(&family).map(|held: &HeldFamily| held.tier);
-    let fanotify_judges = tier(Family::File) == Some(Tier::Fanotify);
-    let duties = [
-        (tier(Family::Ptrace) == Some(Tier::Kill), blob::Family::Ptrace),
-        (fanotify_judges, blob::Family::File),
-        (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
-        (tier(Family::Presets) == Some(Tier::Kill), blob::Family::Preset),
-        (
-            // Of whom no profile binds, where AppArmor denies.
-            matches!(tier(Family::Capabilities), Some(Tier::Audit | Tier::AppArmor))
-                && matrix.has(Capability::CapabilityUse),
-            blob::Family::Capability,
-        ),
-    ];
-    let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
-    let prepare_exec = matrix.has(Capability::PrepareExec);
-    let audits_host_execs = tier(Family::Process) == Some(Tier::Fanotify);
-    let duty = KillDuty {
-        families: &families,
-        fanotify_judges,
-        prepare_exec,
-        audits_host_execs,
-        host_mnt_ns: programs::host_mount_namespace(),
-    };
-    match kill::attach(palisade_bpf::KILL, pin_root, duty) {
-        Ok(Attached { without_host_execs: None }) => {}
-        Ok(Attached { without_host_execs: Some(error) }) => {
-            tracing::warn!(?error, "the host's executions are not seen");
-            matrix::without_host_execs(matrix, &error.to_string());
-        }
-        Err(error) => without_kill(pin_root, matrix, &error),
-    }
-}
-
-fn without_kill(pin_root: &Path, matrix: &mut KernelMatrix, error: &KillError) {
-    tracing::warn!(?error, "nothing is killed for what cannot be denied");
-    matrix::without_kill(matrix, &error.to_string());
-    // Neither may what an earlier version attached, nor half of what this one has.
-    if let Err(error) = kill::detach(pin_root) {
-        tracing::warn!(?error, "programs that kill stay attached");
-    }
-}
-
-/// Where files and executables are held by fanotify, the responder must be there; otherwise the matrix says so.
-fn start_responder(config: &KernelConfig, matrix: &mut KernelMatrix) -> Option<Responder> {
-    let held = |family| matrix.families.get(&family).is_some_and(|held: &HeldFamily| held.tier == Tier::Fanotify);
-    if !held(Family::File) && !held(Family::Process) {
-        return None;
-    }
-    let started = match &config.responder {
-        Some(responder) => Responder::start(responder.clone()).map_err(|error| error.to_string()),
-        None => Err("it is not configured".to_owned()),
-    };
-    match started {
-        Ok(responder) => Some(responder),
-        Err(reason) => {
-            tracing::warn!(%reason, "no fanotify responder");
-            matrix::without_responder(matrix, &reason);
-            None
-        }
-    }
 }
 
 /// The families that the blob decides, as the port names them.

@@ -1,0 +1,144 @@
+//! Opens each means beside the decision core: cgroup programs, profiles, what audits system calls, what is asked at writes, what kills, and the
+//! responder.
+//!
+//! Invariant: where the kernel does not take one, or takes it in part, the matrix says so from then on; the node starts all the same.
+
+use std::{path::Path, sync::Arc};
+
+use palisade_domain::{Family, Tier};
+use palisade_kernel_abi::blob;
+use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
+
+use super::KernelConfig;
+use crate::{
+    apparmor::{self, Profiles},
+    cgroup::CgroupPrograms,
+    fanotify::Responder,
+    kill::{self, Attached, KillDuty, KillError},
+    matrix, objects, programs,
+    syscalls::SyscallAudit,
+    writes::WriteHooks,
+};
+
+/// Where the real programs are refused, the matrix says so, whatever the small ones that were tried could do.
+pub(super) fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<CgroupPrograms> {
+    let loaded = CgroupPrograms::load(palisade_bpf::CGROUP, pin_root);
+    if let Ok(programs) = &loaded
+        && let Some(reason) = programs.without_questions()
+    {
+        tracing::warn!(%reason, "DNS questions are not judged");
+        matrix.capabilities.insert(Capability::CgroupPacket, CapabilityState::Missing(reason.to_owned()));
+    }
+    loaded
+        .inspect_err(|error| {
+            tracing::warn!(%error, "no cgroup programs on this kernel");
+            if let Err(error) = CgroupPrograms::abandon(pin_root) {
+                tracing::warn!(%error, "programs of an earlier version stay on cgroups");
+            }
+            matrix::without_cgroup_programs(matrix, &objects::chain(error));
+        })
+        .ok()
+}
+
+/// Where programs on hooks hold files, a profile would deny and tell everything a second time.
+pub(super) fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
+    let by_hooks = matrix.families.get(&Family::File).is_some_and(|held| held.tier.is_by_hooks());
+    if by_hooks {
+        return None;
+    }
+    if !matrix.has(Capability::AppArmor) {
+        // What an earlier runtime left would go on denying, by a policy that nobody renews, and untold.
+        if let Err(error) = apparmor::unload() {
+            tracing::warn!(%error, "profiles of an earlier runtime stay in force");
+        }
+        return None;
+    }
+    let opened = Profiles::open();
+    opened.inspect_err(|reason| tracing::warn!(%reason, "no AppArmor profiles")).ok().map(Arc::new)
+}
+
+pub(super) fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAudit> {
+    SyscallAudit::load(pin_root)
+        .inspect_err(|reason| {
+            tracing::warn!(%reason, "system calls cannot be audited");
+            matrix::without_syscalls(matrix, reason);
+        })
+        .ok()
+}
+
+/// Where programs on hooks hold files.
+pub(super) fn load_writes(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<WriteHooks> {
+    let tier = matrix.families.get(&Family::File).map(|held| held.tier).filter(|tier| tier.is_by_hooks())?;
+    WriteHooks::load(pin_root, tier)
+        .inspect_err(|reason| {
+            tracing::warn!(%reason, "writes through open descriptors cannot be denied");
+            matrix::without_writes(matrix, reason);
+        })
+        .ok()
+}
+
+/// What no stronger tier holds is killed for, sockets that cgroup programs do not see among it; and of opens, fanotify leaves
+/// what depends on writing to be reported.
+pub(super) fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
+    let tier = |family| matrix.families.get(&family).map(|held: &HeldFamily| held.tier);
+    let fanotify_judges = tier(Family::File) == Some(Tier::Fanotify);
+    let duties = [
+        (tier(Family::Ptrace) == Some(Tier::Kill), blob::Family::Ptrace),
+        (fanotify_judges, blob::Family::File),
+        (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
+        (tier(Family::Presets) == Some(Tier::Kill), blob::Family::Preset),
+        (
+            // Of whom no profile binds, where AppArmor denies.
+            matches!(tier(Family::Capabilities), Some(Tier::Audit | Tier::AppArmor))
+                && matrix.has(Capability::CapabilityUse),
+            blob::Family::Capability,
+        ),
+    ];
+    let families: Vec<blob::Family> = duties.into_iter().filter_map(|(held, family)| held.then_some(family)).collect();
+    let prepare_exec = matrix.has(Capability::PrepareExec);
+    let audits_host_execs = tier(Family::Process) == Some(Tier::Fanotify);
+    let duty = KillDuty {
+        families: &families,
+        fanotify_judges,
+        prepare_exec,
+        audits_host_execs,
+        host_mnt_ns: programs::host_mount_namespace(),
+    };
+    match kill::attach(palisade_bpf::KILL, pin_root, duty) {
+        Ok(Attached { without_host_execs: None }) => {}
+        Ok(Attached { without_host_execs: Some(error) }) => {
+            tracing::warn!(?error, "the host's executions are not seen");
+            matrix::without_host_execs(matrix, &error.to_string());
+        }
+        Err(error) => without_kill(pin_root, matrix, &error),
+    }
+}
+
+fn without_kill(pin_root: &Path, matrix: &mut KernelMatrix, error: &KillError) {
+    tracing::warn!(?error, "nothing is killed for what cannot be denied");
+    matrix::without_kill(matrix, &error.to_string());
+    // Neither may what an earlier version attached, nor half of what this one has.
+    if let Err(error) = kill::detach(pin_root) {
+        tracing::warn!(?error, "programs that kill stay attached");
+    }
+}
+
+/// Where files and executables are held by fanotify, the responder must be there; otherwise the matrix says so.
+pub(super) fn start_responder(config: &KernelConfig, matrix: &mut KernelMatrix) -> Option<Responder> {
+    let held = |family| matrix.families.get(&family).is_some_and(|held: &HeldFamily| held.tier == Tier::Fanotify);
+    if !held(Family::File) && !held(Family::Process) {
+        return None;
+    }
+    let started = match &config.responder {
+        Some(responder) => Responder::start(responder.clone()).map_err(|error| error.to_string()),
+        None => Err("it is not configured".to_owned()),
+    };
+    match started {
+        Ok(responder) => Some(responder),
+        Err(reason) => {
+            tracing::warn!(%reason, "no fanotify responder");
+            matrix::without_responder(matrix, &reason);
+            None
+        }
+    }
+}
