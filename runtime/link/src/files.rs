@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytes of the largest file that is read: a list of some ten thousand certificates.
-const LARGEST_FILE: u64 = 4 << 20;
+pub const LARGEST_FILE: u64 = 4 << 20;
 
 /// Files of PEM.
 #[derive(Debug, Clone)]

@@ -52,7 +52,7 @@ mod words;
 
 pub use backoff::Backoff;
 pub use credentials::{CredentialSource, Credentials, CredentialsError, Own, Part, Reading, Separate, Text};
-pub use files::CredentialFiles;
+pub use files::{CredentialFiles, LARGEST_FILE};
 pub use links::{LinkConfig, LinkError, Links, NODE_BYTES, Ports};
 pub use quic::{LONGEST_DATAGRAM, Socket, Transport};
 pub use rng::MachineRng;

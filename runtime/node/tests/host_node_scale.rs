@@ -293,9 +293,21 @@ impl Node {
     }
 }
 
+/// Of a debug build without the pages of the program's own file: it is four times as large as a release, how much of it is mapped depends on
+/// how the page cache came by it, and the kernel takes those pages back whenever it wants. Of a release all counts.
 fn resident_of(pid: u32) -> u64 {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default().display().to_string();
+    let mut counts = true;
+    let mut kibibytes = 0;
+    for line in fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default().lines() {
+        let is_head = line.split(' ').next().is_some_and(|first| first.contains('-'));
+        if is_head {
+            counts = !cfg!(debug_assertions) || program.is_empty() || !line.ends_with(&program);
+        } else if let Some(rest) = line.strip_prefix("Rss:").filter(|_| counts) {
+            kibibytes += rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+        }
+    }
+    kibibytes << 10
 }
 
 impl Drop for Node {
@@ -345,7 +357,8 @@ fn host_node_that_starts_late_knows_what_runs_and_stays_within_its_memory() {
 
     let full = node.resident();
     println!("resident with {containers} containers and {processes} processes: {:.1} MiB", mib(full));
-    assert!(full < 100 << 20, "{:.1} MiB", mib(full));
+    let most = if cfg!(debug_assertions) { 72 } else { 100 };
+    assert!(full < most << 20, "{:.1} MiB of {most}", mib(full));
     assert!(node.metric("palisade_processes") >= f64::from(processes), "all are known");
     drop(crowd);
     before.truncate(0);

@@ -10,6 +10,7 @@
 //! second, and alerts do not wait for a disk.
 
 use std::{
+    collections::VecDeque,
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
@@ -63,13 +64,16 @@ impl FileBounds {
 /// A rotation from outside (rename, removal, truncation) is noticed by inode and size and followed.
 #[derive(Debug)]
 pub struct RotatingFile {
+    /// First: at the end it syncs the files that are held below it.
+    syncing: Syncing,
     path: PathBuf,
     name: String,
     bounds: FileBounds,
     open: Option<Open>,
+    /// Those before it that are still to be synced, the newest first; no more than are kept on the disk.
+    before: VecDeque<Arc<Appended>>,
     /// Why the last rotation failed; lines go on past the bound.
     rotation: Option<String>,
-    syncing: Syncing,
 }
 
 /// Links that are followed from one file to the next.
@@ -103,6 +107,7 @@ impl RotatingFile {
             path,
             bounds,
             open: None,
+            before: VecDeque::new(),
             rotation: None,
             syncing: Syncing::default(),
         }
@@ -129,13 +134,26 @@ impl RotatingFile {
         fs::rename(&self.path, self.older(1))
     }
 
+    /// Another file takes its place: it is held until it is synced, and those that went off the disk are let go.
+    fn take_leave(&mut self, of: Open, keep: u32) {
+        self.before.retain(|file| file.waits());
+        if of.file.waits() {
+            self.before.push_front(of.file);
+        }
+        self.before.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+    }
+
     /// The file to write `more` bytes to.
     fn file(&mut self, more: u64) -> io::Result<&mut Open> {
-        self.open = self.open.take().and_then(|open| {
+        let keep = self.bounds.0.keep.load(Ordering::Relaxed);
+        if let Some(open) = self.open.take() {
             // Its size as it is now: who rotates by copying truncates it.
-            let size = size_if_at(&open.file.file, &self.path)?;
-            Some(Open { size, torn: open.torn && size > 0, ..open })
-        });
+            match size_if_at(&open.file.file, &self.path) {
+                Some(size) => self.open = Some(Open { size, torn: open.torn && size > 0, ..open }),
+                // Who rotates from outside may keep it.
+                None => self.take_leave(open, keep.max(1)),
+            }
+        }
         if self.open.is_none() {
             self.open = Some(opened(&self.path)?);
         }
@@ -144,7 +162,10 @@ impl RotatingFile {
         if full {
             self.rotation = self.rotate().err().map(|error| format!("it is not rotated, and grows: {error}"));
             if self.rotation.is_none() {
-                self.open = Some(opened(&self.path)?);
+                let next = opened(&self.path)?;
+                if let Some(full) = self.open.replace(next) {
+                    self.take_leave(full, keep);
+                }
             }
         }
         Ok(self.open.as_mut().expect("opened above"))

@@ -1,7 +1,8 @@
 //! Brings what was appended to files to their disk, beside whoever appends.
 //!
 //! Invariant: the sync that covers a line begins at most [`SYNC_EVERY`] after it was appended, or after the sync before it, if that took
-//! longer. The end waits until all is synced. A file's name is synced with its first lines, and so are the renames of a rotation.
+//! longer. The end waits until all is synced. A file's name is synced with its first lines, and so are the renames of a rotation. Who appends
+//! holds the files: one that he lets go, as a rotation does that removes it, is not held open here, where its bytes would stay on the disk.
 //!
 //! Decision: `fdatasync` on a thread of its own, once for all lines of a second. A sync for each batch, or on the thread that appends, would
 //! make lines wait for a disk that is busy; at the heaviest load their queue holds a tenth of a second, and then they are lost at once.
@@ -12,7 +13,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -47,7 +48,7 @@ pub(crate) struct Syncing {
 }
 
 struct Worker {
-    files: SyncSender<Arc<Appended>>,
+    files: SyncSender<Weak<Appended>>,
     /// Dropped: no more come, and nobody waits for any.
     hurry: SyncSender<()>,
     thread: JoinHandle<()>,
@@ -59,6 +60,11 @@ impl Appended {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = Mutex::new(is_new.then(|| parent.to_owned()));
         Self { file, folder, asked: AtomicBool::new(false) }
+    }
+
+    /// Whether it is still to be synced.
+    pub(crate) fn waits(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 
     /// Its bytes, and its name.
@@ -117,7 +123,7 @@ impl Syncing {
                 .inspect_err(|error| tracing::warn!(%error, "no thread to sync a file: each batch waits for its disk"))
                 .ok();
         }
-        let is_taken = self.worker.as_ref().is_some_and(|worker| worker.files.try_send(Arc::clone(file)).is_ok());
+        let is_taken = self.worker.as_ref().is_some_and(|worker| worker.files.try_send(Arc::downgrade(file)).is_ok());
         if !is_taken {
             file.asked.store(false, Ordering::Release);
             note(&self.trouble, &(self.sync)(file));
@@ -144,14 +150,14 @@ impl Worker {
 fn sync_all(
     every: Duration,
     sync: &Sync,
-    appended: &Receiver<Arc<Appended>>,
+    appended: &Receiver<Weak<Appended>>,
     hurried: &Receiver<()>,
     trouble: &Mutex<Option<String>>,
 ) {
     while let Ok(first) = appended.recv() {
         // More lines come meanwhile. Nobody ever sends: who drops his end wants no waiting.
         let _ = hurried.recv_timeout(every);
-        for file in std::iter::once(first).chain(appended.try_iter()) {
+        for file in std::iter::once(first).chain(appended.try_iter()).filter_map(|file| file.upgrade()) {
             // Before the sync: what is appended from now on asks for another.
             file.asked.swap(false, Ordering::AcqRel);
             note(trouble, &sync(&file));
@@ -224,9 +230,23 @@ mod tests {
             Ok(())
         };
         let mut syncing = Syncing::by(Duration::from_secs(3600), Arc::new(slow));
-        [file(), file(), file()].iter().for_each(|file| syncing.appended(file));
+        let files = [file(), file(), file()];
+        files.iter().for_each(|file| syncing.appended(file));
         drop(syncing);
         assert_eq!(count.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn unit_sinks_file_that_is_let_go_is_closed_at_once_and_synced_no_more() {
+        let (mut syncing, count) = counting(|_| Ok(()));
+        let (gone, kept) = (file(), file());
+        [&gone, &kept].into_iter().for_each(|file| syncing.appended(file));
+        assert!(gone.waits());
+        let held = Arc::downgrade(&gone);
+        drop(gone);
+        assert_eq!(held.strong_count(), 0, "nobody holds its bytes");
+        drop(syncing);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 
     #[test]
@@ -241,7 +261,8 @@ mod tests {
         syncing.appended(&one);
         until(|| count.load(Ordering::SeqCst) == 1);
         (0..100).for_each(|_| syncing.appended(&one));
-        (1..FILES).for_each(|_| syncing.appended(&file()));
+        let others: Vec<_> = (1..FILES).map(|_| file()).collect();
+        others.iter().for_each(|file| syncing.appended(file));
         assert_eq!(count.load(Ordering::SeqCst), 1, "it hangs, and this goes on");
         drop(free);
         until(|| count.load(Ordering::SeqCst) == 1 + FILES);

@@ -311,6 +311,22 @@ pub(crate) async fn numbers(links: &Links, count: usize) -> Vec<u64> {
     all
 }
 
+/// Sends so many numbered messages, each so many seconds after the one before.
+pub(crate) fn send_slowly(
+    from: &Arc<Links>,
+    to: &'static str,
+    count: u64,
+    pause_s: f64,
+) -> tokio::task::JoinHandle<()> {
+    let from = Arc::clone(from);
+    tokio::task::spawn_local(async move {
+        for number in 0..count {
+            send(&from, to, number..number + 1, 100).await;
+            pause(pause_s).await;
+        }
+    })
+}
+
 /// Sends numbers, each in so many bytes, as fast as there is room.
 pub(crate) async fn send(links: &Links, name: &str, numbers: std::ops::Range<u64>, bytes: usize) {
     for number in numbers {

@@ -1,11 +1,9 @@
 //! Certificates and lists that change under links: what is not good changes nothing.
 
-use std::sync::Arc;
-
 use palisade_domain::Refusal;
 use palisade_world::{Link as _, LinkState};
 
-use super::bed::{Bed, EPOCH, Office, Papers, node, numbers, pause, peer, send, simulated, until, until_linked};
+use super::bed::{Bed, EPOCH, Office, Papers, node, numbers, pause, peer, send_slowly, simulated, until, until_linked};
 use crate::{
     Credentials,
     authority::{self, AuthorityError, Issued},
@@ -34,13 +32,7 @@ fn unit_link_stands_while_its_nodes_new_certificate_is_refused() {
             let since = (peer(&a, "b").state, peer(&b, "a").state);
             let name = ["a", "b"][which];
             give(&papers[which], new.issue(name, 30));
-            let sender = Arc::clone(&a);
-            let sending = tokio::task::spawn_local(async move {
-                for number in 0..600 {
-                    send(&sender, "b", number..number + 1, 100).await;
-                    pause(0.1).await;
-                }
-            });
+            let sending = send_slowly(&a, "b", 600, 0.1);
             assert_eq!(numbers(&b, 600).await, (0..600).collect::<Vec<_>>());
             sending.await.expect("sent");
             assert_eq!((peer(&a, "b").state, peer(&b, "a").state), since, "{name}: it was out");
@@ -205,13 +197,7 @@ fn unit_link_moves_from_an_authority_to_its_new_key_of_the_same_name_without_a_d
             until_linked(&a, "b").await;
             until_linked(&b, "a").await;
             let since = (peer(&a, "b").state, peer(&b, "a").state);
-            let sender = Arc::clone(&a);
-            let sending = tokio::task::spawn_local(async move {
-                for number in 0..1200 {
-                    send(&sender, "b", number..number + 1, 100).await;
-                    pause(0.1).await;
-                }
-            });
+            let sending = send_slowly(&a, "b", 1200, 0.1);
             let both = |one: &str, other: &str| format!("{one}{other}");
             let changing = async {
                 // Both believe both, one after the other, and so it is with the lists, whatever their order; then each gets its new pair.

@@ -1,12 +1,12 @@
 //! Certificates: who is refused, and why, on both sides; what changes while links stand.
 
-use std::sync::Arc;
-
 use palisade_domain::Refusal;
 use palisade_wire::frame::Versions;
 use palisade_world::{Link as _, LinkState, TurnedAway};
 
-use super::bed::{Bed, EPOCH, Office, address, node, numbers, pause, peer, send, simulated, until, until_linked};
+use super::bed::{
+    Bed, EPOCH, Office, address, node, numbers, pause, peer, send, send_slowly, simulated, until, until_linked,
+};
 use crate::authority;
 
 /// What a refused dialler and the one that it dialled say.
@@ -127,13 +127,7 @@ fn unit_link_takes_a_new_certificate_without_dropping_a_link() {
             until_linked(&a, "b").await;
             until_linked(&b, "a").await;
             let since = (peer(&a, "b").state, peer(&b, "a").state);
-            let sender = Arc::clone(&a);
-            let sending = tokio::task::spawn_local(async move {
-                for number in 0..300 {
-                    send(&sender, "b", number..number + 1, 100).await;
-                    pause(0.01).await;
-                }
-            });
+            let sending = send_slowly(&a, "b", 300, 0.01);
             for (papers, name) in papers.iter().zip(["a", "b"]).filter(|(_, name)| which.contains(name)) {
                 let again = office.issue(name, 30);
                 let mut papers = papers.0.lock().expect("whole");

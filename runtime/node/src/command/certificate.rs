@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use palisade_domain::{NodeName, UnixNanos};
 use palisade_link::{
-    MachineRng,
+    LARGEST_FILE, MachineRng,
     authority::{self, Described, Issued},
 };
 use palisade_world::Clock as _;
@@ -31,8 +31,6 @@ use crate::{
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
 const REVOKED: &str = "revoked.pem";
-/// Bytes of a file at most, as nodes take them.
-const LARGEST: u64 = 4 << 20;
 
 /// Carries it out.
 ///
@@ -203,11 +201,11 @@ fn own(directory: &Path) -> anyhow::Result<Issued> {
 /// A pipe does as well; what never ends does not.
 fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let opened = fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    let opened = fs::File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
     opened.with_context(|| path.display().to_string())?;
-    if bytes.len() as u64 > LARGEST {
+    if bytes.len() as u64 > LARGEST_FILE {
         bail!(
-            "{}: more than {LARGEST} bytes: it is neither a certificate, a key nor a list that a node takes",
+            "{}: more than {LARGEST_FILE} bytes: it is neither a certificate, a key nor a list that a node takes",
             path.display()
         );
     }
