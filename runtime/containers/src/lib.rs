@@ -51,6 +51,7 @@ pub use follow::RuntimeConfig;
 pub use node::{NodeConfig, NodeContainers};
 use palisade_world::{ContainerChange, Containers, ContainersError};
 pub use roster::MAX_CONTAINERS;
+pub use tree::PlaceListener;
 
 /// containerd, followed by its own API.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::{
     nri::{Nri, NriConfig, Pods},
     roster::Changes,
     shares::Shares,
-    tree::{self, PlacesFound, Sight, Tree},
+    tree::{self, PlaceListener, PlacesFound, Sight, Tree},
 };
 
 /// How long an API has to tell a container before the tree does: two of the CRI's looks.
@@ -149,7 +149,7 @@ impl NodeContainers {
 
     /// Tells where containers are made, before any container that is there: who is made there later, perhaps while nobody looks, is one.
     #[must_use]
-    pub fn telling_places(mut self, tell: Arc<dyn Fn(&[ContainerPlace]) + Send + Sync>) -> Self {
+    pub fn telling_places(mut self, tell: Arc<PlaceListener>) -> Self {
         self.places = Some(PlacesFound(tell));
         self
     }

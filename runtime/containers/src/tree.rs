@@ -60,12 +60,15 @@ const MAX_MEMBERS: usize = 256;
 /// Changes that wait for the reader: a burst of starts; the thread waits beyond.
 const WAITING: usize = 256;
 
-/// Who is told of places in which containers are made, at once and on this thread.
+/// Who is told of places in which containers are made.
+pub type PlaceListener = dyn Fn(&[ContainerPlace]) + Send + Sync;
+
+/// The listener that is told at once and on this thread.
 #[derive(Clone)]
-pub(crate) struct PlacesFound(pub Arc<dyn Fn(&[ContainerPlace]) + Send + Sync>);
+pub(crate) struct PlacesFound(pub Arc<PlaceListener>);
 
 impl std::ops::Deref for PlacesFound {
-    type Target = dyn Fn(&[ContainerPlace]) + Send + Sync;
+    type Target = PlaceListener;
 
     fn deref(&self) -> &Self::Target {
         &*self.0

@@ -24,22 +24,21 @@ use std::{
 use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
-    Absence, Capability, CapabilityState, ContainerPlace, Enforcement, EnforcementError, Gap, HeldFamily, Installed,
-    KernelMatrix, KernelMemory, LeftBehind, Membership, visibility,
+    Absence, ContainerPlace, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
+    LeftBehind, Membership, visibility,
 };
 
 use crate::{
     KernelTypes,
-    apparmor::{self, Binding, Profiles, with_profile},
+    apparmor::{Binding, Profiles, with_profile},
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
-    kill::{self, Attached, KillDuty, KillError},
     layout::{self, Counter, PolicyNumber},
     matrix,
-    objects::{self, ObjectError, Refusal},
+    objects::{ObjectError, Refusal},
     policy_pool::PoolError,
-    programs::{self, Programs},
+    programs::Programs,
     pseudo_fs, sys,
     syscalls::SyscallAudit,
     unknown::{self, Unknown, UnknownWorkloads},

@@ -32,8 +32,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub fn unload(root: &Path) -> Result<(), ObjectError> {
     let mut links = Links::default();
     // Directories, which hold links, before the maps in the root: no program runs while what it reads goes away.
-    let directories = entries(root)?.into_iter().filter(|path| path.is_dir());
-    let below = directories.fold(Ok(()), |result, directory| result.and(remove(&directory, &mut links)));
+    let mut below = Ok(());
+    for directory in entries(root)?.into_iter().filter(|path| path.is_dir()) {
+        below = below.and(remove(&directory, &mut links));
+    }
     let ended = links.end();
     let pins = remove(root, &mut Links::default());
     let profiles =

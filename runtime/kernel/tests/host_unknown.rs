@@ -162,7 +162,8 @@ fn host_unknown_tasks_are_the_workloads_once_their_cgroup_is_admitted_and_as_far
     let beside = bed.place.child("beside");
     assert_eq!(own.enter(&beside.0), 0);
     assert_eq!(bed.opens(&mut watch, "f", &mut own), Some((OWN, Phase::Workload)));
-    (runtime.end(), own.end());
+    runtime.end();
+    own.end();
 }
 
 #[test]
@@ -246,7 +247,8 @@ fn host_unknown_made_while_no_node_runs_is_judged_and_the_next_node_admits_it_wi
     // The container is over for its runtime, but not its last task.
     bed.node().release(Slot(OWN)).unwrap();
     assert_eq!(task.connect(bed.port), libc::EPERM, "never the host's");
-    (task.end(), outside.end());
+    task.end();
+    outside.end();
 }
 
 #[test]
@@ -288,7 +290,8 @@ fn host_unknown_churn_fills_no_table_and_a_full_table_makes_nobody_the_hosts() {
     let mut outside = Puppet::in_cgroup(&unified());
     assert_eq!(bed.opens(&mut watch, "b", &mut outside), None, "the host, of which nothing is told");
     assert_eq!(outside.connect(bed.port), 0);
-    (task.end(), outside.end());
+    task.end();
+    outside.end();
 }
 
 fn inode(path: &std::path::Path) -> u64 {

@@ -4,13 +4,13 @@ use std::{io, sync::Arc};
 
 use palisade_alerts::{compose::NodeNames, state::Settings as AlertSettings};
 use palisade_assembly::{Askers, Live, Open, Places, PolicyFiles, Ports, Settings};
-use palisade_containers::{NodeConfig, NodeContainers};
+use palisade_containers::{NodeConfig, NodeContainers, PlaceListener};
 use palisade_domain::{Workload, WorkloadKind};
 use palisade_policy::ir::Postures;
 use palisade_store::{Beside, FileDirectory, LastGoodFiles};
 use palisade_supervision::{ArbiterThread, ChildSpec, Kept, MailboxOf, Outbox, Overflow, Supervisor};
 use palisade_users::PasswdFiles;
-use palisade_world::{ContainerPlace, Containers, Enforcement};
+use palisade_world::{Containers, Enforcement};
 
 use super::{
     Configured, Kernel,
@@ -113,12 +113,12 @@ fn containers(arguments: &NodeArguments, enforcement: &Arc<dyn Enforcement>) -> 
         nri: arguments.nri.config(),
     };
     let enforcement = Arc::clone(enforcement);
-    let tell: Arc<dyn Fn(&[ContainerPlace]) + Send + Sync> = Arc::new(move |places| {
+    let tell: Arc<PlaceListener> = Arc::new(move |places| {
         let paths: Vec<String> = places.iter().map(|place| place.path.display().to_string()).collect();
         match enforcement.hold_unknown_in(places) {
             Ok(()) => tracing::debug!(places = %paths.join(", "), "containers are made in"),
             Err(error) => {
-                tracing::error!(places = %paths.join(", "), %error, "containers that are made there while no node runs are the host's")
+                tracing::error!(places = %paths.join(", "), %error, "containers that are made there while no node runs are the host's");
             }
         }
     });
