@@ -6,6 +6,7 @@ mod node_bed;
 
 use std::{
     fs,
+    io::Write,
     net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
@@ -73,6 +74,8 @@ fn host_last_task_of_a_container_is_held_after_its_first_process_is_gone_and_the
 fn host_last_task_a_container_with_the_hosts_network_is_held_as_any_other() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    // Whoever connects waits for a greeting. The thread ends with the test's process.
+    thread::spawn(move || listener.incoming().flatten().for_each(|mut peer| drop(peer.write_all(b"greetings\n"))));
     let mut bed = NodeBed::new(&[("no-port.yaml", &FORBIDS.replace("PORT", &port.to_string()))]);
     bed.start_node();
     let client = bed.pod_with("client", "sleep 1000", &["--net-host"]);
