@@ -44,7 +44,9 @@ pub(crate) fn select(on: OnUnknownWorkload) -> fn(&PolicySet, &Workload, Posture
     }
 }
 
-fn rules(posture: Posture) -> Arc<WorkloadRules> {
+/// An allow-list that allows nothing, in every family that has a posture.
+#[must_use]
+pub fn rules(posture: Posture) -> Arc<WorkloadRules> {
     let policy = Arc::new(PolicyRef {
         kind: PolicyKind::PalisadePolicy,
         namespace: String::new(),

@@ -107,6 +107,8 @@ impl Attendant {
         // Four signs within the span, so that one that comes late lapses nothing.
         let pause = span.map_or(BEAT, |span| BEAT.min(span / 4));
         enforcement.attend(span);
+        // The thread takes no signal: while a node starts, its own thread looks for one that waits.
+        let _held = sys::SignalsHeld::new();
         let thread = thread::Builder::new().name("attendance".to_owned()).spawn(move || {
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 enforcement.attend(span);

@@ -116,7 +116,7 @@ fn host_node_without_lsm_tells_what_a_policy_of_the_host_audits_and_names_what_i
     let not_held = policy_of_host(&node)["notHeld"].as_array().unwrap().clone();
     let mut named: Vec<&str> = not_held.iter().map(|part| part["what"].as_str().unwrap()).collect();
     named.sort_unstable();
-    assert_eq!(named, ["file", "network", "process"], "{not_held:?}");
+    assert_eq!(named, ["changes of files", "file", "network", "process"], "{not_held:?}");
     // The file as such, without a node: by the same tiers.
     let checked = node.palisade(&["policy", "validate", "--output", "json", node.path("policies").to_str().unwrap()]);
     let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_domain::{Generation, Slot, Workload};
-use palisade_enforcer::unheld::not_held;
+use palisade_domain::{Generation, Posture, Slot, Workload};
+use palisade_enforcer::{unheld::not_held, unknown};
 use palisade_kernel_abi::record::Record;
 use palisade_policy::{
     PolicySet,
@@ -67,9 +67,22 @@ impl Policies {
         })
     }
 
-    fn rules(&self, policy: PolicyOfSlot) -> Option<Arc<WorkloadRules>> {
+    fn rules(&mut self, policy: PolicyOfSlot) -> Option<Arc<WorkloadRules>> {
+        if policy.slot == Slot::UNKNOWN {
+            return self.rules_of_the_unknown(policy.blob?);
+        }
         let Set { policies, postures, .. } = self.sets.get(&policy.generation)?;
         Some(policies.rules_for(self.workloads.get(&policy.slot)?, &BTreeMap::new(), *postures))
+    }
+
+    /// No document says what the unknown are held to: it is the node's setting, one of two, and the blob tells which.
+    fn rules_of_the_unknown(&mut self, blob: [u8; 32]) -> Option<Arc<WorkloadRules>> {
+        let said = [Posture::Audit, Posture::Block].map(unknown::rules);
+        let is_it = |rules: &Arc<WorkloadRules>| {
+            let command = CompilePolicy { rules: Arc::clone(rules) };
+            self.compiler.step(BootNanos(0), &command, &mut || false).is_ok_and(|compiled| compiled.id.0 == blob)
+        };
+        said.into_iter().find(is_it)
     }
 
     /// What the node compiled, if it compiles to the same here.
@@ -123,6 +136,21 @@ impl Policies {
 mod tests {
     use super::*;
     use crate::replay::tests as traces;
+
+    #[test]
+    fn unit_replay_knows_what_the_unknown_were_held_to_by_its_blob_alone() {
+        let mut policies = Policies::default();
+        for posture in [Posture::Audit, Posture::Block] {
+            let command = CompilePolicy { rules: unknown::rules(posture) };
+            let blob = Some(policies.compiler.step(BootNanos(0), &command, &mut || false).expect("small").id.0);
+            let policy = PolicyOfSlot { slot: Slot::UNKNOWN, generation: Generation(1), blob };
+            let (fact, note) = policies.announced(policy);
+            assert_eq!(note, None);
+            assert_eq!(fact.policy.map(|compiled| compiled.id.0), blob);
+        }
+        let policy = PolicyOfSlot { slot: Slot::UNKNOWN, generation: Generation(1), blob: Some([7; 32]) };
+        assert!(policies.announced(policy).1.is_some(), "another version's");
+    }
 
     #[test]
     fn unit_replay_keeps_one_list_of_rules_for_all_slots_of_a_policy() {
