@@ -27,38 +27,76 @@ readonly BOOTS=(
 )
 # Of one boot; far above what it takes on a machine that does something else, too.
 readonly BOOT_SECONDS=1200
+# Guests at a time: each has two processors, of which its tests mostly use one.
+readonly LANES=2
 
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
     cargo build --locked --workspace --bin vm_suite --bin vm_apparmor --bin vm_actor --bin palisade --example map_code
-    local root line status=0
+    local status=0
     root=$(mktemp -d)
-    trap "rm -rf '$root'" EXIT
+    trap conclude_lanes EXIT
     stage "$root/guest"
     mkdir "$root/logs"
-    for line in "${BOOTS[@]}"; do
-        # shellcheck disable=SC2086 # words of the list
-        set -- $line
-        [[ $1 =~ ${PALISADE_VM_BOOTS:-} ]] || continue
-        boot "$root" "$@" || status=$?
-    done
+    boot_all || status=$?
     print_table "$root/logs"
     check vm_table_of_tiers_says_what_each_kernel_does tiers_are_told "$root/logs"
     [ "$status" -eq 0 ] && [ "$check_failed" -eq 0 ]
 }
 
+# Every boot of the list, a few at a time; each is shown when it has ended.
+boot_all() {
+    local line booting=0 status=0 boots=()
+    for line in "${BOOTS[@]}"; do
+        [[ ${line%% *} =~ ${PALISADE_VM_BOOTS:-} ]] || continue
+        boots+=("$line")
+        # One after another: two would fetch the same.
+        read -r _ line _ <<<"$line"
+        tests/vm/kernel.sh "$line" >/dev/null || return
+    done
+    for line in "${boots[@]}"; do
+        if [ "$booting" -ge "$LANES" ]; then
+            wait -n || status=$?
+            booting=$((booting - 1))
+        fi
+        # shellcheck disable=SC2086 # words of the list
+        boot "$root" $line &
+        booting=$((booting + 1))
+    done
+    while [ "$booting" -gt 0 ]; do
+        wait -n || status=$?
+        booting=$((booting - 1))
+    done
+    return "$status"
+}
+
 # boot FOLDER NAME KERNEL LSMS PREEMPTION PROGRAM [WORD...]: one machine, which must have run a test: a filter that matches none passes, too.
 boot() {
-    local root=$1 name=$2 status=0 began=$SECONDS log
-    log=$root/logs/$name
-    tests/vm/boot.sh --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$root/guest" "/bin/$6" --color never "${@:7}" 2>&1 | tee "$log" || status=$?
-    printf 'boot %s: %d s\n' "$name" $((SECONDS - began))
+    local name=$2 status=0 began=$SECONDS log
+    log=$1/logs/$name
+    # What the ring does at its own end is not a lane's.
+    trap - EXIT
+    tests/vm/boot.sh --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$1/guest" "/bin/$6" --color never "${@:7}" >"$log" 2>&1 || status=$?
     [ "$status" -ne 0 ] || grep -Eq '^test result: .*[^0-9][1-9][0-9]* (passed|failed);' "$log" || {
-        printf 'boot %s: ran no test\n' "$name"
+        printf 'boot %s: ran no test\n' "$name" >>"$log"
         status=1
     }
+    printf 'boot %s: %d s\n' "$name" $((SECONDS - began)) >>"$log"
+    flock "$1" cat "$log"
+    : >"$1/logs/.shown-$name"
     return "$status"
+}
+
+# What has not been shown yet, where the ring's time was over.
+conclude_lanes() {
+    local log
+    for log in "$root"/logs/*; do
+        [ -f "$log" ] && [ ! -e "$root/logs/.shown-$(basename "$log")" ] || continue
+        printf 'boot %s has not ended:\n' "$(basename "$log")"
+        cat "$log"
+    done
+    rm -rf "$root"
 }
 
 # told WORD LOGS: `BOOT | CELL | CELL...` of all lines that begin with the word. The first line that a test prints has its own name before it.
