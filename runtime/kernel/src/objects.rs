@@ -506,9 +506,11 @@ pub(crate) fn explain(error: &ProgramError) -> String {
     with_log(io_error, &verifier_log.to_string())
 }
 
-/// A kernel that refuses the kind of program has not verified anything: its log is empty.
+/// A kernel that refuses the kind of program has not verified anything: its log is empty. Newer ones end it with a count for each
+/// function, which would hide what was refused.
 pub(crate) fn with_log(io_error: &io::Error, log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
+    let counted = |line: &&str| line.starts_with("subprog ") && line.contains(" insns_total ");
+    let lines: Vec<&str> = log.lines().filter(|line| !counted(line)).collect();
     match lines[lines.len().saturating_sub(VERIFIER_LINES)..].join(" | ").as_str() {
         "" => io_error.to_string(),
         last => format!("{io_error}; verifier: {last}"),
@@ -539,5 +541,8 @@ mod tests {
         let refused = |log: &str| with_log(&io::Error::from_raw_os_error(1), log);
         assert_eq!(refused(""), "Operation not permitted (os error 1)");
         assert_eq!(refused("0: bad\n1: worse\n"), "Operation not permitted (os error 1); verifier: 0: bad | 1: worse");
+        let count = "subprog 52 (pal_judge_socket) static insns_self 0 insns_total 0 stack 0\n".repeat(VERIFIER_LINES);
+        let said = refused(&format!("0: bad\n{count}"));
+        assert_eq!(said, "Operation not permitted (os error 1); verifier: 0: bad");
     }
 }
