@@ -7,7 +7,9 @@
 
 use std::{
     fmt, fs, io,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{
@@ -396,7 +398,16 @@ pub fn load_and_attach(
     pins: &PinRoot,
     constants: &[Constant],
 ) -> Result<LoadedObject, ObjectError> {
-    let mut object = load(name, bytes, btf, pins, constants)?;
+    Ok(attach_all(load(name, bytes, btf, pins, constants)?, programs, btf, pins))
+}
+
+/// Attaches the programs of an object, links pinned.
+pub(crate) fn attach_all(
+    mut object: Ebpf,
+    programs: &'static [ProgramSpec],
+    btf: &KernelTypes,
+    pins: &PinRoot,
+) -> LoadedObject {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for spec in programs.iter().filter(|spec| is_wanted(spec, btf)) {
         let loaded = load_program(&mut object, spec, btf);
@@ -409,7 +420,18 @@ pub fn load_and_attach(
             }
         }
     }
-    Ok(LoadedObject { object, attached, refused })
+    LoadedObject { object, attached, refused }
+}
+
+/// Does something with each object on a thread of its own, and gives the results in their order. Nearly all of a node's start is the
+/// verifier's work, which the kernel does for several programs at once.
+pub(crate) fn at_once<T: Send, R: Send>(objects: Vec<T>, something: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let something = &something;
+    thread::scope(|scope| {
+        let begun: Vec<_> = objects.into_iter().map(|object| scope.spawn(move || something(object))).collect();
+        let ended = begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.collect()
+    })
 }
 
 /// Whether the kernel has the hook, where that is a question: another one is asked in its place.
