@@ -90,6 +90,7 @@ impl Seen {
 }
 
 /// An object whose programs stand on the maps that aya made for it.
+#[derive(Debug)]
 pub(crate) struct Relocated<'a> {
     object: aya_obj::Object,
     types: OwnedFd,
@@ -176,39 +177,53 @@ pub(crate) fn attach_pinned_in(program: &OwnedFd, name: &str, links: &Path) -> R
     objects::replace_link(links, name, |path| sys::pin(link.as_fd(), path).map_err(|error| error.to_string()))
 }
 
-/// Loads an object's programs and attaches them before the functions of their hooks, links pinned. What the kernel refuses is in
-/// the result.
+/// An object whose maps are there, and none of its programs yet.
+#[derive(Debug)]
+pub(crate) struct Made<'a> {
+    object: Ebpf,
+    relocated: Relocated<'a>,
+    programs: &'static [ProgramSpec],
+}
+
+/// Makes an object's maps, or finds them by their pins.
 ///
 /// # Errors
 /// Where the object as a whole is refused.
-pub(crate) fn load_and_attach(
+pub(crate) fn load<'a>(
     spec: &ObjectSpec,
-    btf: &KernelTypes,
+    btf: &'a KernelTypes,
     pins: &PinRoot,
     constants: &[Constant],
-) -> Result<(LoadedObject, Vec<Modifying>), ObjectError> {
+) -> Result<Made<'a>, ObjectError> {
     let object = objects::load(spec.name, spec.bytes, btf, pins, &with_tier(constants))?;
     let relocated = Relocated::new(spec.bytes, &object, btf)
         .map_err(|reason| ObjectError::Refused { object: spec.name, reason })?;
-    let (mut attached, mut refused, mut modifying) = (Vec::new(), Vec::new(), Vec::new());
-    for spec in spec.programs.iter().filter(|spec| is_wanted(spec, btf)) {
-        let pinned = load_program(&relocated, spec).and_then(|program| {
-            attach_pinned_in(&program, spec.name, &pins.links())?;
-            Ok(program)
-        });
-        match pinned {
-            Ok(program) => {
-                attached.push(spec.name);
-                modifying.push(Modifying::new(spec.name, program));
-            }
-            Err(reason) => {
-                let refusal = Refusal { program: spec.name, needs: NEEDS, without: spec.without, reason };
-                tracing::warn!(%refusal, "this kernel refuses a program before a function");
-                refused.push(refusal);
+    Ok(Made { object, relocated, programs: spec.programs })
+}
+
+impl Made<'_> {
+    /// Loads the programs and attaches them before the functions of their hooks, links pinned. What the kernel refuses is in the result.
+    pub fn attach(self, btf: &KernelTypes, pins: &PinRoot) -> (LoadedObject, Vec<Modifying>) {
+        let (mut attached, mut refused, mut modifying) = (Vec::new(), Vec::new(), Vec::new());
+        for spec in self.programs.iter().filter(|spec| is_wanted(spec, btf)) {
+            let pinned = load_program(&self.relocated, spec).and_then(|program| {
+                attach_pinned_in(&program, spec.name, &pins.links())?;
+                Ok(program)
+            });
+            match pinned {
+                Ok(program) => {
+                    attached.push(spec.name);
+                    modifying.push(Modifying::new(spec.name, program));
+                }
+                Err(reason) => {
+                    let refusal = Refusal { program: spec.name, needs: NEEDS, without: spec.without, reason };
+                    tracing::warn!(%refusal, "this kernel refuses a program before a function");
+                    refused.push(refusal);
+                }
             }
         }
+        (LoadedObject { object: self.object, attached, refused }, modifying)
     }
-    Ok((LoadedObject { object, attached, refused }, modifying))
 }
 
 /// Records say by what means.

@@ -257,15 +257,19 @@ fn load_decisions(
     matrix: &KernelMatrix,
 ) -> Result<Decisions, ObjectError> {
     if matrix.has(Capability::BpfLsm) {
-        let attach =
-            |spec: &ObjectSpec| objects::load_and_attach(spec.name, spec.bytes, spec.programs, btf, pins, constants);
-        let objects = objects::LSM.iter().map(attach).collect::<Result<_, _>>()?;
+        // One after the other as long as maps are made, which the next one finds by their pins.
+        let load = |spec: &'static ObjectSpec| {
+            Ok((objects::load(spec.name, spec.bytes, btf, pins, constants)?, spec.programs))
+        };
+        let made = objects::LSM.iter().map(load).collect::<Result<Vec<_>, ObjectError>>()?;
+        let objects = objects::at_once(made, |(object, programs)| objects::attach_all(object, programs, btf, pins));
         return Ok(Decisions { objects, modifying: Vec::new() });
     }
     if matrix.has(Capability::ModifyReturn) {
         let mut decisions = Decisions::default();
-        for spec in &objects::LSM {
-            let (object, modifying) = fmod_ret::load_and_attach(spec, btf, pins, constants)?;
+        let made = objects::LSM.iter().map(|spec| fmod_ret::load(spec, btf, pins, constants));
+        let made = made.collect::<Result<Vec<_>, _>>()?;
+        for (object, modifying) in objects::at_once(made, |made| made.attach(btf, pins)) {
             decisions.objects.push(object);
             decisions.modifying.extend(modifying);
         }

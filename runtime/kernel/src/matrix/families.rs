@@ -215,7 +215,11 @@ pub(super) fn syscalls_held(capabilities: &BTreeMap<Capability, CapabilityState>
 
 pub(super) fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
     if !has(capabilities, Capability::CgroupPacket) || !has(capabilities, Capability::UnifiedCgroups) {
-        return unseen("matchDNSQueries", "programs cannot be attached to the packets of cgroups");
+        let why = "programs cannot be attached to the packets of cgroups";
+        return match capabilities.get(&Capability::CgroupPacket) {
+            Some(CapabilityState::Missing(reason)) => unseen("matchDNSQueries", &format!("{why}: {reason}")),
+            _ => unseen("matchDNSQueries", why),
+        };
     }
     let gaps = vec![
         gap("DNS on other ports than 53, over TLS, HTTPS or QUIC", "what is asked for cannot be read there"),

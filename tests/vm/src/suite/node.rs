@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -30,9 +31,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("vm_node_holds_a_container_from_its_start_and_explains_the_denial", holds_and_explains),
-        Trial::test("vm_node_puts_a_changed_policy_in_force_for_a_running_container", changes),
-        Trial::test("vm_node_that_was_killed_leaves_policy_in_force_and_lets_no_container_start", killed),
+        Trial::test("vm_node_holds_a_container_from_its_start_and_explains_the_denial", || {
+            with_running(holds_and_explains)
+        }),
+        Trial::test("vm_node_puts_a_changed_policy_in_force_for_a_running_container", || with_running(changes)),
+        Trial::test("vm_node_that_was_killed_leaves_policy_in_force_and_lets_no_container_start", || with_node(killed)),
     ]
 }
 
@@ -167,10 +170,24 @@ fn open(path: &str) -> Act {
     Act::Open(path.into())
 }
 
-fn holds_and_explains() -> Checked {
+/// The node that the tests here share, blocking `/etc/secret`: to start one is minutes of emulated time.
+fn with_node(check: impl FnOnce(&mut Option<Node>) -> Checked) -> Checked {
+    static SHARED: Mutex<Option<Node>> = Mutex::new(None);
     // containerd first: the node follows it.
+    containerd()?;
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.is_none() {
+        *shared = Some(Node::start("node-shared", &blocks("/etc/secret"))?);
+    }
+    check(&mut shared)
+}
+
+fn with_running(check: impl FnOnce(&Node) -> Checked) -> Checked {
+    with_node(|node| check(node.as_ref().ok_or("no node")?))
+}
+
+fn holds_and_explains(node: &Node) -> Checked {
     let containerd = containerd()?;
-    let node = Node::start("node-holds", &blocks("/etc/secret"))?;
     let acts = [open("/etc/secret"), open("/etc/public")];
     let held = containerd.run("held", &pod("held").each_ref().map(String::as_str), &acts)?;
     ensure_outcomes(&acts, &held, 1)?;
@@ -195,9 +212,7 @@ fn holds_and_explains() -> Checked {
     Ok(())
 }
 
-fn changes() -> Checked {
-    containerd()?;
-    let node = Node::start("node-changes", &blocks("/etc/secret"))?;
+fn changes(node: &Node) -> Checked {
     let container = started("changing", "held")?;
     let (secret, public) = (open("/etc/secret"), open("/etc/public"));
     let before = [secret.clone(), public.clone()];
@@ -207,13 +222,15 @@ fn changes() -> Checked {
     // The act itself is the only honest sign that the change is in force.
     node.wait_for("the changed policy", || container.exec(&after[..1]).is_ok_and(|outcomes| outcomes[0].is_denied()))?;
     ensure_outcomes(&after, &container.exec(&after)?, 1)?;
+    fs::write(node.folder.join("policies/suite.yaml"), blocks("/etc/secret"))?;
+    node.wait_for("the first policy", || container.exec(&before[..1]).is_ok_and(|outcomes| outcomes[0].is_denied()))?;
     container.remove()?;
     Ok(())
 }
 
-fn killed() -> Checked {
-    containerd()?;
-    let mut node = Node::start("node-killed", &blocks("/etc/secret"))?;
+/// It takes the node with it.
+fn killed(node: &mut Option<Node>) -> Checked {
+    let mut node = node.take().ok_or("no node")?;
     let container = started("orphan", "held")?;
     node.kill()?;
     let acts = [open("/etc/secret"), open("/etc/public")];

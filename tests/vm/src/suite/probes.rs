@@ -10,13 +10,11 @@ use std::{
 use libtest_mimic::{Failed, Trial};
 use palisade_domain::{Slot, Visibility};
 use palisade_kernel::{
-    KernelAdapter,
     observation::Limits,
     probes::{self, Probes},
-    records::{DEFAULT_RING_BYTES, KernelRecords},
 };
-use palisade_kernel_abi::record::{Body, Kind, ModuleOperation, RecordReader, Script, kind_bit};
-use palisade_world::{Enforcement as _, RecordBatch, RecordSource as _};
+use palisade_kernel_abi::record::{Body, Kind, ModuleOperation, Record, Script, kind_bit};
+use palisade_world::Enforcement as _;
 
 use super::{Checked, ensure, fixture};
 
@@ -29,6 +27,26 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_probes_tell_the_file_of_a_script_and_not_what_the_caller_called_it", scripts),
         Trial::test("vm_probes_tell_the_name_of_a_module_that_is_loaded_and_of_one_that_is_not_only_the_call", modules),
     ]
+}
+
+/// What of the host is seen, of one kind of records, and of nothing else afterwards.
+struct Seen(Probes);
+
+impl Seen {
+    fn of_host(kind: Kind) -> Result<Self, Failed> {
+        let kernel = fixture::kernel()?;
+        let probes = Probes::attach(Path::new(fixture::PIN_ROOT), Limits::NONE)?;
+        fixture::told(|_| None::<()>)?;
+        kernel.set_visibility(Slot::HOST, Visibility::NONE, kind_bit(kind));
+        Ok(Self(probes))
+    }
+
+    fn told<T>(self, of: impl Fn(&Record<'_>) -> Option<T>) -> Result<Vec<T>, Failed> {
+        let all = fixture::told(of);
+        fixture::kernel()?.set_visibility(Slot::HOST, Visibility::NONE, 0);
+        drop(self.0);
+        all
+    }
 }
 
 /// A module that nobody uses, and its file.
@@ -46,26 +64,18 @@ fn idle_module() -> Result<(String, PathBuf), Failed> {
 type Told = (ModuleOperation, String, bool);
 
 fn modules() -> Checked {
-    let pins = Path::new("/sys/fs/bpf/suite-modules");
     let (name, file) = idle_module()?;
-    let adapter = KernelAdapter::open(fixture::config(pins))?;
-    let probes = Probes::attach(pins, Limits::NONE)?;
-    let mut records = KernelRecords::open(pins, DEFAULT_RING_BYTES)?;
-    adapter.set_visibility(Slot::HOST, Visibility::NONE, kind_bit(Kind::Module));
+    let seen = Seen::of_host(Kind::Module)?;
     let module = file.display().to_string();
     for (program, argument) in [("rmmod", &name), ("insmod", &module), ("insmod", &module)] {
         Command::new(program).arg(argument).stderr(Stdio::null()).status()?;
     }
-    let (mut batch, mut told) = (RecordBatch::default(), Vec::<Told>::new());
-    while records.read(&mut batch)? || batch.records > 0 {
-        for record in RecordReader::new(&batch.bytes) {
-            if let Body::Module(act) = record?.body {
-                told.push((act.operation, String::from_utf8_lossy(act.name.bytes).into_owned(), act.result == 0));
-            }
+    let told: Vec<Told> = seen.told(|record| match &record.body {
+        Body::Module(act) => {
+            Some((act.operation, String::from_utf8_lossy(act.name.bytes).into_owned(), act.result == 0))
         }
-    }
-    drop((records, probes, adapter));
-    palisade_kernel::unload(pins)?;
+        _ => None,
+    })?;
     let called = |told: &&Told| matches!(told.0, ModuleOperation::Init | ModuleOperation::Finit);
     let calls: Vec<bool> = told.iter().filter(called).map(|told| told.2).collect();
     let loaded: Vec<&Told> = told.iter().filter(|told| told.0 == ModuleOperation::Loaded).collect();
@@ -76,7 +86,6 @@ fn modules() -> Checked {
 
 /// By the LSM hook, for this kernel has no tracepoint before the old image is gone.
 fn scripts() -> Checked {
-    let pins = Path::new("/sys/fs/bpf/suite-scripts");
     let folder = Path::new("/tmp/suite-scripts");
     fs::create_dir_all(folder)?;
     let make = |name: &str, text: &str| -> Result<PathBuf, Failed> {
@@ -90,34 +99,25 @@ fn scripts() -> Checked {
     // It fails behind the hook, where an execution of a script has been noted: the next one is none.
     let broken = make("broken", &format!("#!{}\n", make("nothing", "")?.display()))?;
     std::os::unix::fs::symlink(&run, folder.join("link"))?;
-    let adapter = KernelAdapter::open(fixture::config(pins))?;
-    let probes = Probes::attach(pins, Limits::NONE)?;
-    let mut records = KernelRecords::open(pins, DEFAULT_RING_BYTES)?;
-    adapter.set_visibility(Slot::HOST, Visibility::NONE, kind_bit(Kind::Exec));
+    let seen = Seen::of_host(Kind::Exec)?;
     let _fails = Command::new(&broken).status();
     for program in [run.as_path(), Path::new("./link"), &twice, Path::new("/bin/true")] {
         ensure(Command::new(program).current_dir(folder).arg("mark").status()?.success(), || {
             program.display().to_string()
         })?;
     }
-    let (mut batch, mut told) = (RecordBatch::default(), Vec::new());
-    while records.read(&mut batch)? || batch.records > 0 {
-        for record in RecordReader::new(&batch.bytes) {
-            if let Body::Exec(act) = record?.body
-                && act.arguments().last() == Some(b"mark")
-            {
-                let path = String::from_utf8_lossy(act.path.bytes).into_owned();
-                told.push(match act.script {
-                    Script::Interpreted { path: script, count } => {
-                        (path, String::from_utf8_lossy(script.bytes).into_owned(), count, script.user)
-                    }
-                    none => (path, format!("{none:?}"), 0, false),
-                });
-            }
+    let mut told = seen.told(|record| match &record.body {
+        Body::Exec(act) if act.arguments().last() == Some(b"mark") => {
+            let path = String::from_utf8_lossy(act.path.bytes).into_owned();
+            Some(match act.script {
+                Script::Interpreted { path: script, count } => {
+                    (path, String::from_utf8_lossy(script.bytes).into_owned(), count, script.user)
+                }
+                none => (path, format!("{none:?}"), 0, false),
+            })
         }
-    }
-    drop((records, probes, adapter));
-    palisade_kernel::unload(pins)?;
+        _ => None,
+    })?;
     fs::remove_dir_all(folder)?;
     told.sort();
     let shell = "/bin/busybox".to_owned();
