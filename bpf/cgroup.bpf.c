@@ -21,6 +21,7 @@
  * source is computed for each act instead of once for each program.
  */
 #include "conditions.h"
+#include "connection.h"
 #include "decide.h"
 #include "emit.h"
 #include "endpoint.h"
@@ -77,12 +78,16 @@ static __noinline int pal_judge(const struct pal_endpoint *endpoint, __u32 famil
 	struct pal_subject subject;
 	struct pal_act act;
 	int verdict = PAL_ALLOW;
+	__u32 modifiers;
 
 	pal_identify_here(&subject);
 	if (!pal_is_ours(&subject) || !pal_decides(&subject, family) || subject.phase == PAL_PHASE_RUNTIME)
 		return PAL_ALLOW;
+	modifiers = pal_terminal_modifier();
+	if (operation == PAL_NETWORK_CONNECT && pal_was_permitted(&subject, endpoint, modifiers))
+		return PAL_ALLOW;
 	pal_act_begin(&act, &subject, family);
-	act.modifiers = pal_terminal_modifier();
+	act.modifiers = modifiers;
 	if (act.scratch)
 		pal_endpoint_canonical(&act, endpoint);
 	pal_judge_endpoint(&act);

@@ -59,13 +59,27 @@ static __always_inline int pal_map_code(struct pal_subject *subject, struct file
 	return -PAL_EACCES;
 }
 
+/*
+ * The executable itself, which execve(2) maps and was judged for. Only while that lasts: later a task can have another file for its
+ * executable (prctl(PR_SET_MM_EXE_FILE)).
+ */
+static __always_inline bool pal_is_executed(struct file *file)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct mm_struct *mm = task->mm;
+
+	if (!bpf_core_field_exists(task->in_execve) || !BPF_CORE_READ_BITFIELD(task, in_execve))
+		return false;
+	return mm && (__u64)mm->exe_file == (__u64)file;
+}
+
 /* `file` may be NULL (MMAP_PAGE_ZERO makes such a mapping without MAP_ANONYMOUS). */
 static __always_inline int pal_judge_map(unsigned long long *ctx, struct file *file, unsigned long protection, unsigned long flags)
 {
 	struct pal_subject subject;
 
 	if (!(protection & PAL_PROT_EXEC) || flags & PAL_MAP_ANONYMOUS || pal_is_idle(PAL_FAMILY_PROCESS) ||
-	    !file || !pal_has_first_argument(ctx) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
+	    !file || !pal_has_first_argument(ctx) || pal_is_executed(file) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
 		return 0;
 	return pal_map_code(&subject, file, PAL_CALL_MMAP);
 }

@@ -5,6 +5,7 @@
  * Gaps (matrix/families.rs says the same): sends over raw, packet and SCTP sockets, and sends without a connect of processes
  * outside containers; further subflows of MPTCP.
  */
+#include "connection.h"
 #include "lsm.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -39,6 +40,8 @@ static __noinline int pal_judge_network(const struct pal_endpoint *endpoint, str
 		pal_emit_network(subject, endpoint, &network, &verdict);
 	}
 	result = pal_errno(&act, PAL_EPERM);
+	if (pal_cgroup_reports && family == PAL_FAMILY_CONNECT && pal_effect(&act) == PAL_EFFECT_PERMIT)
+		pal_note_permitted(subject, endpoint, act.modifiers);
 	pal_act_end(&act);
 	return result;
 }

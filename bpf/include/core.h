@@ -438,6 +438,8 @@ struct task_struct {
 	__u64 start_boottime;
 	unsigned long nivcsw; /* times that it was preempted */
 	unsigned int personality;
+	unsigned int in_execve : 1;
+	__u64 self_exec_id;
 	int exit_code;
 	char comm[16];
 };

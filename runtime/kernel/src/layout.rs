@@ -120,6 +120,23 @@ pub struct Asked {
     pub argc: [u32; 2],
 }
 
+/// `struct pal_permitted` (`bpf/include/connection.h`): programs alone write and read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Permitted {
+    /// Generation and policy.
+    pub installed: u64,
+    /// Which of the task's executions.
+    pub execution: u64,
+    /// Where to.
+    pub endpoint: [u64; 3],
+    /// Circumstances.
+    pub modifiers: u64,
+}
+
+/// Tasks whose last permitted connection is known (`PAL_PERMITTED_CONNECTIONS`).
+pub const PERMITTED_CONNECTIONS: u32 = 1024;
+
 /// `struct pal_mount_key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]

@@ -39,6 +39,10 @@ const SHARED: &[(&str, MapSizes)] = &[
     // Of fewer entries, CPUs of high numbers would find none.
     ("scratch", MapSizes { key: 4, value: layout::SCRATCH_BYTES, entries: layout::SCRATCH_SLOTS }),
     ("tasks", MapSizes { key: 4, value: size_of::<layout::Task>() as u32, entries: 0 }),
+    (
+        "permitted_connections",
+        MapSizes { key: 8, value: size_of::<layout::Permitted>() as u32, entries: layout::PERMITTED_CONNECTIONS },
+    ),
     ("asked_executions", MapSizes { key: 4, value: size_of::<layout::Asked>() as u32, entries: 0 }),
 ];
 
