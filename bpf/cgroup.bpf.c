@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
- * Sockets and destinations, decided on the workload's cgroup: the tier that every kernel has, also without an LSM.
+ * Sockets, destinations and DNS questions, decided by programs on cgroups: the tier that every kernel has, also without an LSM.
  *
- * One set of programs, attached to each held workload's cgroup; children inherit it. A refused act returns EPERM and has
- * no effect: nothing was sent.
+ * Attached once, to the root of the unified hierarchy, which all cgroups below inherit; and only while some policy in force, or
+ * one that is about to be, decides the family: everybody's sockets come by here. Each asks first whether anybody decides. A
+ * refused act returns EPERM and has no effect: nothing was sent.
  *
- * Gaps: only IPv4 and IPv6 sockets pass here. A socket belongs to the cgroup that it was made in: one that came in by
- * descriptor passing, or that a task made before it was moved in, is judged there and not here; a task that got out of the
- * cgroup is not held by it any more. recvmsg and accept are no destinations and are not judged. Raw, packet and SCTP sockets
- * send without passing here (their creation does, if they are IPv4 or IPv6). Further subflows of MPTCP are connected by a
- * worker of the kernel, which is of no workload.
+ * Whose act it is: the acting task says it, so that a socket that came in by descriptor passing is judged as its user's, and a
+ * task that left its cgroup is what it was. The host is judged like a workload where it has a policy.
+ *
+ * Gaps: only IPv4 and IPv6 sockets pass here. recvmsg and accept are no destinations and are not judged. Raw, packet and SCTP
+ * sockets send without passing here (their creation does, if they are IPv4 or IPv6). Further subflows of MPTCP are connected by a
+ * worker of the kernel, which is the host's, as are the connections that the kernel makes for itself (NFS).
  *
  * DNS is decided by the packets themselves, which have left the sender's memory: by whatever call or ring they were sent, over
  * connected sockets or not, by a socket of any type. Refused are the packets: a datagram's send(2) returns EPERM, a stream just
- * never gets its question through. Gaps: servers at other ports, DNS over TLS and HTTPS; packet sockets, whose creation is
- * judged; a stream's question that another task's turn of the kernel sends is judged without its source.
+ * never gets its question through. A packet may be sent in anybody's turn of the kernel, so that its socket's cgroup says whose it
+ * is, unless the current task is in that very cgroup: then the task says it, which knows of itself whether it has left another.
+ * Gaps: servers at other ports, DNS over TLS and HTTPS; packet sockets, whose creation is judged; a socket that was made elsewhere
+ * is its maker's; a stream's question that another task's turn of the kernel sends is judged without its source.
  *
  * Minimum kernel 6.1 (tested). Task storage, and with it the runtime phase and the kept identity, is offered to these
- * program types by newer kernels only (6.18 does); without it the acting task's cgroup alone names the workload and the
- * source is computed for each act instead of once for each program.
+ * program types by newer kernels only (6.18 does); without it the acting task's cgroup alone names the workload, so that one
+ * that got out of its cgroup is held no more, and the source is computed for each act instead of once for each program. Where
+ * there is no unified hierarchy, or its root cannot be reached, nothing of this is held.
  */
 #include "conditions.h"
 #include "connection.h"
@@ -33,12 +38,6 @@ char _license[] SEC("license") = "GPL";
 /* Does this kernel let cgroup programs read task storage? Set before loading, by trying. */
 const volatile __u32 pal_cgroup_task_storage = 0;
 
-/*
- * 1: attached to a place of containers, for those that are not admitted; the others have programs of their own on their cgroups.
- * Set before loading.
- */
-const volatile __u32 pal_cgroup_unknown = 0;
-
 #define PAL_ALLOW 1
 #define PAL_REFUSE 0
 
@@ -50,12 +49,6 @@ static __always_inline void pal_identify_here(struct pal_subject *subject)
 		pal_identify(subject);
 	else
 		pal_identify_cgroup(pal_cgroup_of_task(task), subject);
-}
-
-/* Is it these programs' turn? Where both sets are on a socket's way, each act is judged by one. */
-static __always_inline bool pal_is_ours(const struct pal_subject *subject)
-{
-	return (subject->slot == PAL_SLOT_UNKNOWN) == !!pal_cgroup_unknown;
 }
 
 static __noinline void pal_report(struct pal_act *act, const struct pal_endpoint *endpoint, __u32 operation)
@@ -81,7 +74,7 @@ static __noinline int pal_judge(const struct pal_endpoint *endpoint, __u32 famil
 	__u32 modifiers;
 
 	pal_identify_here(&subject);
-	if (!pal_is_ours(&subject) || !pal_decides(&subject, family) || subject.phase == PAL_PHASE_RUNTIME)
+	if (!pal_decides(&subject, family) || subject.phase == PAL_PHASE_RUNTIME)
 		return PAL_ALLOW;
 	modifiers = pal_terminal_modifier();
 	if (operation == PAL_NETWORK_CONNECT && pal_was_permitted(&subject, endpoint, modifiers))
@@ -105,6 +98,8 @@ static __always_inline int pal_judge_v4(struct bpf_sock_addr *context, __u32 ope
 {
 	struct pal_endpoint endpoint = {};
 
+	if (pal_is_idle(PAL_FAMILY_CONNECT))
+		return PAL_ALLOW;
 	pal_endpoint_socket(&endpoint, PAL_AF_INET, context->type, context->protocol);
 	pal_endpoint_ipv4(&endpoint, context->user_port, context->user_ip4);
 	return pal_judge(&endpoint, PAL_FAMILY_CONNECT, operation);
@@ -115,6 +110,8 @@ static __always_inline int pal_judge_v6(struct bpf_sock_addr *context, __u32 ope
 	struct pal_endpoint endpoint = {};
 	__be32 address[4];
 
+	if (pal_is_idle(PAL_FAMILY_CONNECT))
+		return PAL_ALLOW;
 	address[0] = context->user_ip6[0];
 	address[1] = context->user_ip6[1];
 	address[2] = context->user_ip6[2];
@@ -153,6 +150,8 @@ int judge_sock_create(struct bpf_sock *context)
 {
 	struct pal_endpoint endpoint = {};
 
+	if (pal_is_idle(PAL_FAMILY_SOCKET))
+		return PAL_ALLOW;
 	pal_endpoint_socket(&endpoint, context->family, context->type, context->protocol);
 	return pal_judge(&endpoint, PAL_FAMILY_SOCKET, PAL_NETWORK_SOCKET);
 }
@@ -189,19 +188,51 @@ struct pal_asking {
 	__u32 reserved;
 };
 
+#define PAL_PACKET_LEVELS 12 /* of the hierarchy: a container is at the fourth or so, and what it makes itself below it is its own */
+
+/* Of a packet whose socket's cgroup found no room in the table: whose the deepest registered cgroup above it is. */
+static __noinline __u32 pal_slot_above_packet(struct __sk_buff *packet)
+{
+	__u32 slot = pal_veiled(0);
+
+	for (int level = 1; level < PAL_PACKET_LEVELS; level++) {
+		__u64 id = bpf_skb_ancestor_cgroup_id(packet, level);
+		__u32 *value;
+
+		if (!id)
+			break;
+		value = bpf_map_lookup_elem(&cgroup_slots, &id);
+		if (value)
+			slot = *value & PAL_CGROUP_SLOT;
+	}
+	return slot;
+}
+
+/* Out of line, as what is asked of every packet to a server's port; 0: the host's. */
+static __noinline __u32 pal_slot_of_packet(struct __sk_buff *packet, __u64 cgroup)
+{
+	int slot = pal_slot_or_ask(cgroup);
+
+	return slot == PAL_ASK_ANCESTORS ? pal_slot_above_packet(packet) : (__u32)slot;
+}
+
 /*
- * The workload is the socket's. Who asks is the current task, unless it is of another workload: then the kernel sends for a task
- * that waits.
+ * The workload is the socket's. Who asks is the current task if it is of that workload or in that cgroup; else the kernel sends for
+ * a task that waits, and the current one has nothing to do with it.
  */
 static __always_inline __u32 pal_identify_asker(struct __sk_buff *packet, struct pal_subject *subject)
 {
 	__u64 cgroup = bpf_skb_cgroup_id(packet);
-	__u32 slot = pal_slot_of_cgroup(cgroup);
+	__u32 slot = pal_slot_of_packet(packet, cgroup);
 
 	pal_identify_here(subject);
-	if (!slot || slot == subject->slot)
+	if (slot == subject->slot || cgroup == subject->cgroup)
 		return 1;
-	pal_identify_cgroup(cgroup, subject);
+	subject->kept = NULL;
+	subject->cgroup = cgroup;
+	subject->slot = slot;
+	subject->phase = pal_veiled(slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
+	pal_subject_load_slot(subject);
 	return 0;
 }
 
@@ -366,7 +397,7 @@ int judge_question(struct __sk_buff *packet)
 					     asking.place.protocol == PAL_TRANSPORT_TCP && !asking.place.opens))
 		return PAL_ALLOW;
 	asking.known = pal_veiled(pal_identify_asker(packet, &subject));
-	if (!pal_is_ours(&subject) || !pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
+	if (!pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
 		return PAL_ALLOW;
 	pal_act_begin(&act, &subject, PAL_FAMILY_DNS);
 	asking.act = &act;

@@ -20,12 +20,26 @@ struct pal_lesson {
 	__u32 crossings;
 };
 
+/* Puts it where there is room. False: both buckets are full. */
+static __always_inline bool pal_write_crossing(const struct pal_crossing *crossing, __u64 last)
+{
+	for (__u32 choice = 0; choice < 2; choice++) {
+		struct pal_mounts *bucket = bpf_map_lookup_elem(&mounts, &crossing->buckets[choice]);
+
+		if (!bucket)
+			return false;
+		for (__u32 i = 0; i < PAL_MOUNT_BUCKET; i++)
+			if (!__sync_val_compare_and_swap(&bucket->crossings[i], 0, crossing->word | last))
+				return true;
+	}
+	return false;
+}
+
 static long pal_learn_crossing(__u32 index, void *context)
 {
 	struct pal_lesson *lesson = context;
 	struct pal_mount_head head, parent;
-	struct pal_mount_key key = {};
-	struct pal_mount crossing = {};
+	struct pal_crossing crossing;
 	__u32 last;
 
 	if (!pal_read_mount(lesson->mount, &head) || !pal_read_mount(head.parent, &parent)) {
@@ -33,13 +47,8 @@ static long pal_learn_crossing(__u32 index, void *context)
 		return 1;
 	}
 	last = head.parent == lesson->mount || parent.parent == head.parent;
-	key.root = head.root;
-	key.mountpoint = head.mountpoint;
-	key.parent_root = parent.root;
-	key.parent_mountpoint = parent.mountpoint;
-	key.slot = lesson->slot;
-	crossing.last = last;
-	if (bpf_map_update_elem(&mounts, &key, &crossing, BPF_ANY)) {
+	pal_look_for_crossing(&crossing, &head, &parent, lesson->slot);
+	if (!pal_find_crossing(&crossing) && !pal_write_crossing(&crossing, last ? PAL_MOUNT_LAST : 0)) {
 		lesson->result = -PAL_ENOSPC;
 		return 1;
 	}

@@ -2,8 +2,8 @@
 /*
  * Sockets and destinations on BPF LSM hooks; lsm.h says what they need and what happens without.
  *
- * Gaps (matrix/families.rs says the same): sends over raw, packet and SCTP sockets, and sends without a connect of processes
- * outside containers; further subflows of MPTCP.
+ * Gaps (matrix/families.rs says the same): sends over raw, packet and SCTP sockets; further subflows of MPTCP. Sends without a
+ * connect are the cgroup programs' (cgroup.bpf.c).
  */
 #include "connection.h"
 #include "lsm.h"
@@ -17,7 +17,7 @@ static __always_inline bool pal_others_report(const struct pal_act *act, const s
 {
 	bool seen_by_cgroup = endpoint->bytes[0] == PAL_AF_INET || endpoint->bytes[0] == PAL_AF_INET6;
 
-	return pal_cgroup_reports && !pal_is_denied(act) && seen_by_cgroup && act->subject->slot;
+	return pal_cgroup_reports && !pal_is_denied(act) && seen_by_cgroup;
 }
 
 static __noinline int pal_judge_network(const struct pal_endpoint *endpoint, struct pal_subject *subject, __u32 family)

@@ -20,9 +20,10 @@
 #define PAL_CGROUP_MADE 0x80000000u  /* registered by such a mkdir, and counted in cgroups_made */
 #define PAL_CGROUP_MIXED 0x40000000u /* containers are made here beside others: a child that is named as one is of PAL_SLOT_UNKNOWN */
 #define PAL_CGROUP_ANCESTORS 8       /* looked at where a cgroup could not be registered: kubepods, class, pod, container and four below */
-#define PAL_MOUNTS 65536        /* mount crossings of all workloads: 4096 workloads x 16 */
+#define PAL_MOUNT_BUCKETS 8192  /* power of two; of 8 crossings, in 64 bytes: 65,536 crossings of all workloads, 4096 workloads x 16 */
+#define PAL_MOUNT_BUCKET 8
 #define PAL_POLICIES 4096       /* blobs of one size class */
-#define PAL_SCRATCH_SLOTS 1024  /* power of two; 4,488 bytes each: 4.6 MB of kernel memory a node */
+#define PAL_SCRATCH_SLOTS 1024  /* power of two; 4,472 bytes each: 4.6 MB of kernel memory a node */
 #define PAL_SCRATCH_STRIDE 8    /* from one CPU's first slot to the next one's: 128 CPUs begin at slots of their own */
 #define PAL_SCRATCH_TRIES 64
 #define PAL_PATH_SIZE 4096      /* bytes of a path that is judged; a longer one takes the fail mode */
@@ -94,22 +95,27 @@ struct pal_task {
 };
 
 /*
- * One mount crossing as the workload saw it at its start: a mount, and the mount that it is on, each by the addresses of its
- * root dentry and of the dentry that it covers. Mount ids are no identity: they are reused and change with unshare. The
- * parent belongs to the key and not to the value, because a tree that is bound twice has the same mounts in two places.
+ * Mount crossings as the workloads saw them at their start, each one word: bits 0..11 the slot, bit 12 the workload's root, where the
+ * path begins, bits 13..62 of a digest, bit 63 set. A crossing is a mount, and the mount that it is on, each by the addresses of its
+ * root dentry and of the dentry that it covers. Mount ids are no identity: they are reused and change with unshare. The parent is
+ * part of it, because a tree that is bound twice has the same mounts in two places.
+ *
+ * Words in buckets that are there, not elements of a hash that are made: a container has twenty crossings, which were 2 kB of
+ * kernel memory for each, and a look here is shorter. Two crossings have the same 50 bits once in 10^14 looks, by accident:
+ * addresses of dentries are nothing that a workload knows or chooses.
  */
-struct pal_mount_key {
-	__u64 root;
-	__u64 mountpoint;
-	__u64 parent_root;
-	__u64 parent_mountpoint;
-	__u32 slot;
-	__u32 reserved;
+#define PAL_MOUNT_SLOT 0xfffull
+#define PAL_MOUNT_LAST 0x1000ull
+#define PAL_MOUNT_TAKEN 0x8000000000000000ull
+
+struct pal_mounts {
+	__u64 crossings[PAL_MOUNT_BUCKET]; /* 0: free. Written by exchanges and single stores */
 };
 
-struct pal_mount {
-	__u32 last; /* the workload's root: the path begins here */
-	__u32 reserved;
+/* One that is looked for: it is in the one or in the other bucket. */
+struct pal_crossing {
+	__u32 buckets[2];
+	__u64 word; /* but for PAL_MOUNT_LAST */
 };
 
 /* Neighbours in struct dentry and struct mount since long before 5.17: one read instead of three. */
@@ -137,11 +143,11 @@ struct pal_scratch {
 	__u8 endpoint[24];                           /* bytes; the automaton reads each as two symbols */
 	struct pal_dentry_head dentry;               /* what a step of the climb has read: not on the stack, see pal_cross_mount */
 	struct pal_mount_head mount;
-	struct pal_mount_key crossing;
 	__u64 seen;        /* sum over a climb's steps: of two the same if they saw the same names and sequences in the same places */
 	__u64 seen_before; /* of the climb before, in the same naming */
 	__u32 sequenced;   /* the dentries' own sequences are seen too */
 	__u32 unsettled;   /* all of a climb's sequences, ORed: odd if one dentry was being renamed */
+	struct pal_crossing crossing; /* that is looked for: not on the stack either */
 };
 
 enum pal_counter {
@@ -219,11 +225,11 @@ struct {
 } idle_families SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, PAL_MOUNTS);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct pal_mount_key);
-	__type(value, struct pal_mount);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAL_MOUNT_BUCKETS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct pal_mounts);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } mounts SEC(".maps");
 

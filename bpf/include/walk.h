@@ -196,17 +196,42 @@ static long pal_climb_typed(__u32 index, void *context)
 	return 0;
 }
 
-static __always_inline struct pal_mount *pal_crossing_of(struct pal_climb *climb, const struct pal_mount_head *parent)
+static __always_inline __u64 pal_mount_mix(__u64 sum, __u64 word)
 {
-	struct pal_mount_key *key = &climb->scratch->crossing;
+	sum = (sum ^ word) * 0x9e3779b97f4a7c15ull;
+	return sum ^ sum >> 32;
+}
 
-	key->root = climb->head.root;
-	key->mountpoint = climb->head.mountpoint;
-	key->parent_root = parent->root;
-	key->parent_mountpoint = parent->mountpoint;
-	key->slot = climb->slot;
-	key->reserved = 0;
-	return bpf_map_lookup_elem(&mounts, key);
+/* The mount of `head`, on the mount of `parent`. */
+static __always_inline void pal_look_for_crossing(struct pal_crossing *crossing, const struct pal_mount_head *head,
+						  const struct pal_mount_head *parent, __u32 slot)
+{
+	__u64 digest = pal_mount_mix(pal_mount_mix(slot + 1, head->root), head->mountpoint);
+
+	digest = pal_mount_mix(pal_mount_mix(digest, parent->root), parent->mountpoint);
+	crossing->buckets[0] = digest & (PAL_MOUNT_BUCKETS - 1);
+	crossing->buckets[1] = digest >> 32 & (PAL_MOUNT_BUCKETS - 1);
+	crossing->word = (digest & ~(PAL_MOUNT_SLOT | PAL_MOUNT_LAST)) | PAL_MOUNT_TAKEN | (slot & PAL_MOUNT_SLOT);
+}
+
+/* Its word in the table, or 0: it is not of the slot's. */
+static __always_inline __u64 pal_find_crossing(const struct pal_crossing *crossing)
+{
+#pragma unroll
+	for (__u32 choice = 0; choice < 2; choice++) {
+		struct pal_mounts *bucket = bpf_map_lookup_elem(&mounts, &crossing->buckets[choice]);
+
+		if (!bucket)
+			return 0;
+#pragma unroll
+		for (__u32 i = 0; i < PAL_MOUNT_BUCKET; i++) {
+			__u64 word = *(volatile __u64 *)&bucket->crossings[i];
+
+			if ((word & ~PAL_MOUNT_LAST) == crossing->word)
+				return word;
+		}
+	}
+	return 0;
 }
 
 /*
@@ -216,17 +241,18 @@ static __always_inline struct pal_mount *pal_crossing_of(struct pal_climb *climb
 pal_function int pal_cross_mount(struct pal_climb *climb)
 {
 	struct pal_mount_head *parent = &climb->scratch->mount;
-	struct pal_mount *crossing;
+	__u64 crossing;
 
 	if (!pal_read_mount(climb->head.parent, parent)) {
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
 		return 0;
 	}
 	if (climb->checked) {
-		crossing = pal_crossing_of(climb, parent);
+		pal_look_for_crossing(&climb->scratch->crossing, &climb->head, parent, climb->slot);
+		crossing = pal_find_crossing(&climb->scratch->crossing);
 		if (!crossing)
 			climb->end = pal_name_off_tree(climb->mount);
-		else if (crossing->last)
+		else if (crossing & PAL_MOUNT_LAST)
 			climb->end = PAL_NAMED;
 	} else if (climb->head.parent == climb->mount) {
 		climb->end = pal_name_of_parentless(climb->mount);

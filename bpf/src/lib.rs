@@ -113,7 +113,7 @@ object!(
     "probes_kernel"
 );
 object!(
-    /// The decisions on a workload's cgroup: sockets and destinations (`cgroup.bpf.c`).
+    /// The decisions on all cgroups: sockets, destinations and DNS questions (`cgroup.bpf.c`).
     CGROUP,
     "cgroup"
 );

@@ -36,7 +36,7 @@ use crate::{
     fanotify::{FailMode, Responder, ResponderConfig},
     layout::{self, Counter, PolicyNumber},
     matrix,
-    objects::{ObjectError, Refusal},
+    objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::Programs,
     pseudo_fs, sys,
@@ -143,6 +143,9 @@ impl KernelAdapter {
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
         let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
+        if cgroup_programs.as_ref().is_some_and(|programs| !programs.keeps_identity()) {
+            matrix::by_cgroup_alone(&mut matrix);
+        }
         held.go_on()?;
         let responder = means::start_responder(&config, &mut matrix);
         let profiles = means::open_profiles(&matrix);
@@ -154,8 +157,6 @@ impl KernelAdapter {
         let writes = programs.as_ref().and_then(|_| means::load_writes(&config.pin_root, &mut matrix));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         held.go_on()?;
-        let judges_unknown = config.unknown == UnknownWorkloads::Judged && cgroup_programs.is_some();
-        let of_unknown = Unknown::judged_by(judges_unknown.then_some(config.pin_root.as_path()));
         let adapter = Self {
             absence: programs.as_ref().and_then(Programs::absence),
             config,
@@ -168,10 +169,11 @@ impl KernelAdapter {
             writes,
             unified,
             refused,
-            state: Mutex::new(State { unknown: of_unknown, ..State::default() }),
+            state: Mutex::default(),
         };
         adapter.take_over();
         adapter.set_visibility(Slot::HOST, adapter.config.host_visibility, 0);
+        adapter.renew_network();
         adapter.renew_syscalls();
         adapter.renew_writes();
         Ok(adapter)
@@ -254,7 +256,7 @@ impl KernelAdapter {
                     || programs.slots.visibility(*slot) != 0
             })
             .collect();
-        unknown::take_over(self.config.unknown, &self.config.pin_root, programs, living.as_ref());
+        unknown::take_over(self.config.unknown, programs);
         let holds_unknown = self.config.unknown != UnknownWorkloads::Ignored;
         let stands = |slot: &Slot| match *slot {
             Slot::HOST => self.config.holds_host,
@@ -276,31 +278,11 @@ impl KernelAdapter {
             }
             left_behind.push(LeftBehind { slot, cgroup: None, released: None });
         }
-        self.detach_all_but(&strangers);
         let mut state = self.state();
         state.strangers = strangers;
         left_behind.retain(|left| left.slot != Slot::HOST && left.slot != Slot::UNKNOWN);
         state.left_behind = left_behind;
         state.last_generation = last_generation;
-    }
-
-    /// Links on cgroups that are gone hold nothing, and their pins would be taken for those of the slot's next workload.
-    fn detach_all_but(&self, strangers: &BTreeSet<Slot>) {
-        let Some(programs) = &self.cgroup_programs else { return };
-        let attached = programs.attached().unwrap_or_else(|error| {
-            tracing::warn!(%error, "pins of cgroup programs cannot be listed");
-            Vec::new()
-        });
-        for slot in attached.into_iter().filter(|slot| !strangers.contains(slot)) {
-            if let Err(error) = programs.detach(slot) {
-                tracing::warn!(%slot, %error, "pins of a workload that is gone stay");
-            }
-        }
-    }
-
-    /// The links on a workload's cgroup follow it to another slot.
-    fn move_links(&self, from: Slot, to: Slot) -> io::Result<()> {
-        self.cgroup_programs.as_ref().map_or(Ok(()), |programs| programs.relocate(from, to))
     }
 
     fn admit_cgroup(
@@ -323,7 +305,6 @@ impl KernelAdapter {
             let refuge =
                 free_slot(state).ok_or(EnforcementError::Full { slot, what: "slots", bound: layout::SLOTS.into() })?;
             programs.relocate(slot, refuge).map_err(failed)?;
-            self.move_links(slot, refuge).map_err(failed)?;
             state.strangers.remove(&slot);
             state.strangers.insert(refuge);
         }
@@ -345,12 +326,20 @@ impl KernelAdapter {
         {
             programs.clear(stranger);
             state.strangers.remove(&stranger);
-            self.move_links(stranger, slot).map_err(failed)?;
         }
         Ok(())
     }
 
     /// What an earlier version attached is replaced, or taken away where nobody needs it.
+    fn renew_network(&self) {
+        let (Some(programs), Some(network)) = (&self.programs, &self.cgroup_programs) else { return };
+        let decided = programs.pool.lock().decided();
+        if let Err(error) = network.renew(decided) {
+            tracing::warn!(%error, "rules on networks that an earlier runtime left in force may not be held");
+        }
+    }
+
+    /// The same of system calls.
     fn renew_syscalls(&self) {
         let (Some(programs), Some(syscalls)) = (&self.programs, &self.syscalls) else { return };
         if programs.pool.lock().decided() & SYSCALLS == 0 {
@@ -372,6 +361,10 @@ impl KernelAdapter {
 
     /// Attaches what is attached for some policies alone, before one of them is in force.
     fn attach_what_it_needs(&self, slot: Slot, policy: &Blob) -> Result<(), EnforcementError> {
+        if let Some(network) = &self.cgroup_programs {
+            let attached = network.ensure(policy.head().families);
+            attached.map_err(|error| refuse(slot, "attach to the cgroups' root", objects::chain(&error)))?;
+        }
         if let Some(syscalls) = &self.syscalls
             && policy.head().families & SYSCALLS != 0
         {
@@ -383,6 +376,15 @@ impl KernelAdapter {
             writes.ensure().map_err(|reason| refuse(slot, "attach what judges writes", reason))?;
         }
         Ok(())
+    }
+
+    /// What nobody's policy needs any more is looked at by nothing.
+    fn rest(&self) {
+        if let (Some(programs), Some(network)) = (&self.programs, &self.cgroup_programs) {
+            network.rest(programs.pool.lock().decided());
+        }
+        self.rest_syscalls();
+        self.rest_writes();
     }
 
     /// Where no policy denies writing alone, no write is looked at.
@@ -428,12 +430,6 @@ impl KernelAdapter {
 
     fn admit_elsewhere(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
         let slot = membership.slot;
-        if let (Some(programs), Some(unified), Some(path)) =
-            (&self.cgroup_programs, &self.unified, &membership.cgroup_path)
-        {
-            let directory = below(unified, path);
-            programs.attach(slot, &directory).map_err(|error| refuse(slot, "attach to the cgroup", error))?;
-        }
         if let Some(profiles) = self.profiles.as_ref().filter(|_| slot != Slot::UNKNOWN) {
             profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
         }
@@ -482,8 +478,7 @@ const SYSCALLS: u32 = 1 << blob::Family::Syscall as u32;
 fn held_of(slot: Slot, family: Family, matrix: &KernelMatrix, gaps: &[Gap]) -> Option<HeldFamily> {
     let held = matrix.families.get(&family)?;
     Some(match held.tier {
-        _ if slot == Slot::HOST => matrix::of_host(family, held, &matrix.capabilities),
-        _ if slot == Slot::UNKNOWN => matrix::of_unknown(family, held, &matrix.capabilities),
+        _ if is_no_container(slot) => matrix::of_host(family, held, &matrix.capabilities),
         Tier::Fanotify => HeldFamily { tier: held.tier, gaps: held.gaps.iter().chain(gaps).cloned().collect() },
         _ => held.clone(),
     })
@@ -635,8 +630,7 @@ impl Enforcement for KernelAdapter {
             programs.slots.install(slot, generation, number);
             programs.pool.release(before);
         }
-        self.rest_syscalls();
-        self.rest_writes();
+        self.rest();
         let mut installed = Installed { number: number.0, ..Installed::default() };
         let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
@@ -662,11 +656,7 @@ impl Enforcement for KernelAdapter {
             });
             result = programs.release(slot, among_containers).map_err(|error| refuse(slot, "release", error));
         }
-        self.rest_syscalls();
-        self.rest_writes();
-        if let Some(programs) = &self.cgroup_programs {
-            result = result.and(programs.detach(slot).map_err(|error| refuse(slot, "detach from the cgroup", error)));
-        }
+        self.rest();
         if let Some(profiles) = &self.profiles {
             result = result.and(profiles.release(slot).map_err(|error| refuse(slot, "remove the profile", error)));
         }

@@ -1,10 +1,14 @@
-//! Network enforcement on a workload's cgroup (`bpf/cgroup.bpf.c`): sockets, destinations and DNS questions, on every kernel.
+//! Network enforcement by programs on cgroups (`bpf/cgroup.bpf.c`): sockets, destinations and DNS questions, on every kernel.
 //!
 //! What judges DNS may be refused alone: packets are another kind of program, and the rest does not depend on it.
 //!
-//! Invariant: a workload is either held by all programs or by none: attaching that fails half way detaches what it attached.
-//! Links are pinned below `<pin root>/cgroup/<slot>/`, so that they hold while the runtime restarts; attaching again replaces
-//! them without a moment in which none is there (new ones first, then the old ones go).
+//! Invariant: the programs of a family are attached while a policy in force, or one that is about to be, decides it, and not otherwise:
+//! they are asked about everybody's sockets. Links are pinned below `<pin root>/cgroup/`, so that they hold while the runtime restarts;
+//! attaching again replaces them without a moment in which none is there (new ones first, then the old ones go).
+//!
+//! Decision: one link for each program, on the root of the unified hierarchy, not links on each workload's cgroup, because those cost each
+//! workload some kilobytes of kernel memory, leave out the host, and let go of whoever leaves the cgroup. What everybody pays for it is a
+//! look at who decides anything, while somebody does.
 //!
 //! Decision: each program is attached with mode `Single`. That is the absence of flags: a link on a cgroup is always one of
 //! many, and the kernel refuses link flags.
@@ -14,6 +18,7 @@
 use std::{
     fs::File,
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
@@ -27,16 +32,18 @@ use aya::{
         links::{FdLink, LinkError},
     },
 };
-use palisade_domain::Slot;
+use palisade_kernel_abi::blob::Family;
 
-use crate::{KernelTypes, kernel_types::Constant, objects, sys};
+use crate::{KernelTypes, kernel_types::Constant, objects, pseudo_fs, sys};
 
-/// The programs of the object; each is attached to every held workload.
+/// The programs of the object.
 pub const PROGRAMS: &[&str] =
     &["judge_connect4", "judge_connect6", "judge_sendmsg4", "judge_sendmsg6", "judge_sock_create", QUESTIONS];
-/// Directories of pins below the pin root: by slot, and by the cgroup id of a place of containers.
-const ADMITTED: &str = "cgroup";
-const UNKNOWN: &str = "cgroup_unknown";
+/// Directories of pins below the pin root: ours, and one that earlier versions had beside it.
+const PINS: &str = "cgroup";
+const EARLIER_PINS: &str = "cgroup_unknown";
+/// Inode number of a cgroup hierarchy's root. In a cgroup namespace what is mounted may be another cgroup, which says so by its number.
+const ROOT_INODE: u64 = 1;
 /// Of them, the one that judges DNS.
 const QUESTIONS: &str = "judge_question";
 /// Of them, the one that is verified soonest.
@@ -57,6 +64,18 @@ pub enum CgroupLoadError {
         #[source]
         source: io::Error,
     },
+    /// There is no unified hierarchy, as on a host with cgroup v1 alone, or it cannot be looked at.
+    #[error("the unified cgroup hierarchy (cgroup v2): {0}")]
+    Hierarchy(#[source] io::Error),
+    /// What is mounted is not the hierarchy's root, so that the host's other cgroups are not below it.
+    #[error("{path} is not the root of the unified hierarchy but a part of it, as in a cgroup namespace: the node needs the host's", path = path.display())]
+    NotRoot {
+        /// What is mounted there.
+        path: PathBuf,
+    },
+    /// Nothing can be attached to the root.
+    #[error("attach to the root of the unified hierarchy: {0}")]
+    Root(#[source] Box<CgroupAttachError>),
     /// The object itself is refused.
     #[error("object: {0}")]
     Object(#[from] Box<EbpfError>),
@@ -71,18 +90,9 @@ pub enum CgroupLoadError {
     },
 }
 
-/// Why a workload cannot be held; nothing of the attempt is left.
+/// Why a family cannot be held; nothing of the attempt is left.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupAttachError {
-    /// The cgroup's directory cannot be opened.
-    #[error("{path}: {source}", path = path.display())]
-    Cgroup {
-        /// Which.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
     /// The kernel refuses to attach.
     #[error("program {program}: {source}")]
     Program {
@@ -121,61 +131,45 @@ pub enum CgroupAttachError {
     },
 }
 
-/// The loaded programs.
+/// The loaded programs, attached or not.
 #[derive(Debug)]
 pub struct CgroupPrograms {
     object: Mutex<Ebpf>,
+    root: File,
     pins: PathBuf,
     keeps_identity: bool,
     without_questions: Option<String>,
 }
 
 impl CgroupPrograms {
-    /// Loads `object` (`bpf/cgroup.bpf.c`, compiled) with its shared maps below `pin_root`.
+    /// Loads `object` (`bpf/cgroup.bpf.c`, compiled) with its shared maps below `pin_root`. Nothing is attached that was not before.
     ///
     /// # Errors
     /// See [`CgroupLoadError`]: then this kernel does not have the tier.
     pub fn load(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
-        Self::load_for(object, pin_root, ADMITTED)
-    }
-
-    /// The same for who is in a place of containers and was not admitted; see [`Self::attach_as`].
-    ///
-    /// # Errors
-    /// See [`CgroupLoadError`].
-    pub fn load_for_unknown(object: &[u8], pin_root: &Path) -> Result<Self, CgroupLoadError> {
-        Self::load_for(object, pin_root, UNKNOWN)
-    }
-
-    fn load_for(object: &[u8], pin_root: &Path, whom: &str) -> Result<Self, CgroupLoadError> {
-        let pins = pin_root.join(whom);
+        let pins = pin_root.join(PINS);
         std::fs::create_dir_all(&pins).map_err(|source| CgroupLoadError::PinRoot { path: pins.clone(), source })?;
         let btf = KernelTypes::shared()?;
-        let unknown = whom == UNKNOWN;
+        let root = hierarchy_root()?;
         // Newer kernels offer task storage to these programs; whether this one does is found by trying.
-        let ((object, without_questions), keeps_identity) = match load(object, pin_root, &btf, [true, unknown]) {
+        let ((mut object, without_questions), keeps_identity) = match load(object, pin_root, &btf, true) {
             Ok(loaded) => (loaded, true),
-            Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, [false, unknown])?, false),
+            Err(CgroupLoadError::Program { .. }) => (load(object, pin_root, &btf, false)?, false),
             Err(error) => return Err(error),
         };
-        Ok(Self { object: Mutex::new(object), pins, keeps_identity, without_questions })
+        // For a moment: whoever is there exclusively is better known now than with the first policy.
+        link_to(&mut object, SMALLEST, &root).map_err(|error| CgroupLoadError::Root(Box::new(error)))?;
+        Ok(Self { object: Mutex::new(object), root, pins, keeps_identity, without_questions })
     }
 
-    /// Takes away what an earlier version attached, on a kernel that refuses this one's programs: whatever they decide nobody
+    /// Takes away what an earlier runtime attached, on a kernel that refuses this one's programs: whatever they decide nobody
     /// would know of.
     ///
     /// # Errors
     /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
     pub fn abandon(pin_root: &Path) -> Result<(), CgroupAttachError> {
-        remove_links_but(&pin_root.join(ADMITTED), |_| false)
-    }
-
-    /// The same of the unknown, of those places that are not `kept`, by their names.
-    ///
-    /// # Errors
-    /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
-    pub fn abandon_unknown(pin_root: &Path, kept: impl Fn(&str) -> bool) -> Result<(), CgroupAttachError> {
-        remove_links_but(&pin_root.join(UNKNOWN), kept)
+        remove_others(&pin_root.join(PINS), &[])?;
+        remove_others(&pin_root.join(EARLIER_PINS), &[])
     }
 
     /// Why DNS questions are not judged; `None`: they are.
@@ -184,113 +178,106 @@ impl CgroupPrograms {
         self.without_questions.as_deref()
     }
 
-    fn programs(&self) -> impl Iterator<Item = &'static str> {
-        PROGRAMS.iter().copied().filter(|program| *program != QUESTIONS || self.without_questions.is_none())
-    }
-
     /// Whether the acting task's kept identity and phase are used; otherwise its cgroup alone says whose act it is.
     #[must_use]
     pub const fn keeps_identity(&self) -> bool {
         self.keeps_identity
     }
 
-    /// Holds the workload to its policy: from now on for every socket that is made in `cgroup` or below.
-    /// Attaching again replaces the links.
-    ///
-    /// # Errors
-    /// See [`CgroupAttachError`]; what was attached before stays.
-    pub fn attach(&self, slot: Slot, cgroup: &Path) -> Result<(), CgroupAttachError> {
-        self.attach_as(&slot.to_string(), cgroup)
+    /// Those of the families (bit n for family n) that this kernel takes.
+    fn programs(&self, families: u32) -> impl Iterator<Item = &'static str> {
+        let there = move |program: &&str| *program != QUESTIONS || self.without_questions.is_none();
+        PROGRAMS.iter().copied().filter(there).filter(move |program| families >> family_of(program) as u32 & 1 == 1)
     }
 
-    /// The same, the links being pinned under this name.
+    /// Attaches anew what judges these families, whatever an earlier runtime attached, and takes away the rest of that.
     ///
     /// # Errors
     /// See [`CgroupAttachError`]; what was attached before stays.
-    pub fn attach_as(&self, name: &str, cgroup: &Path) -> Result<(), CgroupAttachError> {
-        let directory =
-            File::open(cgroup).map_err(|source| CgroupAttachError::Cgroup { path: cgroup.to_path_buf(), source })?;
-        let pins = self.pins.join(name);
-        std::fs::create_dir_all(&pins).map_err(|source| CgroupAttachError::File { path: pins.clone(), source })?;
-        let attached =
-            self.programs().try_for_each(|program| self.pin_link(program, &directory, &next_pin(&pins, program)));
+    pub fn renew(&self, families: u32) -> Result<(), CgroupAttachError> {
+        let programs: Vec<_> = self.programs(families).collect();
+        self.attach(&programs)?;
+        remove_others(&self.pins, &programs)?;
+        remove_others(&self.pins.with_file_name(EARLIER_PINS), &[])
+    }
+
+    /// Attaches what judges these families, unless it is.
+    ///
+    /// # Errors
+    /// See [`CgroupAttachError`]; nothing is attached that was not before.
+    pub fn ensure(&self, families: u32) -> Result<(), CgroupAttachError> {
+        let missing: Vec<_> = self.programs(families).filter(|program| !self.pins.join(program).exists()).collect();
+        if missing.is_empty() { Ok(()) } else { self.attach(&missing) }
+    }
+
+    /// Takes away what judges none of these families, which are all that anybody decides; harmless where nothing is attached.
+    pub fn rest(&self, families: u32) {
+        for program in PROGRAMS.iter().filter(|program| families >> family_of(program) as u32 & 1 == 0) {
+            if let Err(error) = remove_pin(&self.pins.join(program)) {
+                // It costs time and no verdict.
+                tracing::warn!(%error, "a program that nobody needs stays attached to all cgroups");
+            }
+        }
+    }
+
+    /// The programs that are attached, also by an earlier runtime.
+    #[must_use]
+    pub fn attached(&self) -> Vec<&'static str> {
+        PROGRAMS.iter().copied().filter(|program| self.pins.join(program).exists()).collect()
+    }
+
+    /// All of them, or none more than before.
+    fn attach(&self, programs: &[&'static str]) -> Result<(), CgroupAttachError> {
+        let attached = programs.iter().try_for_each(|program| self.pin_link(program, &next_pin(&self.pins, program)));
         if attached.is_err() {
-            for program in PROGRAMS {
-                remove_pin(&next_pin(&pins, program))?;
+            for program in programs {
+                remove_pin(&next_pin(&self.pins, program))?;
             }
             return attached;
         }
-        for program in self.programs() {
-            let (next, pin) = (next_pin(&pins, program), pins.join(program));
+        for program in programs {
+            let (next, pin) = (next_pin(&self.pins, program), self.pins.join(program));
             // The old link goes with its pin; the new one holds already.
             remove_pin(&pin)?;
             std::fs::rename(&next, &pin).map_err(|source| CgroupAttachError::File { path: next, source })?;
         }
-        remove_pins_but(&pins, &self.programs().collect::<Vec<_>>())
+        Ok(())
     }
 
-    /// Lets the workload go; harmless where nothing is attached.
-    ///
-    /// # Errors
-    /// [`CgroupAttachError::File`]: some links stay, and stay named by their pins.
-    pub fn detach(&self, slot: Slot) -> Result<(), CgroupAttachError> {
-        let pins = self.directory_of(slot);
-        remove_pins_but(&pins, &[])?;
-        match std::fs::remove_dir(&pins) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(CgroupAttachError::File { path: pins, source })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What is attached for one slot is another one's from now on; harmless where nothing is attached.
-    ///
-    /// # Errors
-    /// What renaming the pins says: the other slot must have none.
-    pub fn relocate(&self, from: Slot, to: Slot) -> io::Result<()> {
-        match std::fs::rename(self.directory_of(from), self.directory_of(to)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Slots that links are pinned for, also by an earlier runtime.
-    ///
-    /// # Errors
-    /// What reading the pin directory says.
-    pub fn attached(&self) -> io::Result<Vec<Slot>> {
-        let mut slots = Vec::new();
-        for entry in std::fs::read_dir(&self.pins)? {
-            if let Some(slot) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
-                slots.push(Slot(slot));
-            }
-        }
-        slots.sort_unstable();
-        Ok(slots)
-    }
-
-    fn directory_of(&self, slot: Slot) -> PathBuf {
-        self.pins.join(slot.to_string())
-    }
-
-    fn pin_link(&self, program: &'static str, cgroup: &File, pin: &Path) -> Result<(), CgroupAttachError> {
+    fn pin_link(&self, program: &'static str, pin: &Path) -> Result<(), CgroupAttachError> {
         remove_pin(pin)?;
         // A panic while attaching leaves the object as usable as before: the kernel holds its state.
         let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = link_to(&mut object, program, cgroup)?;
+        let link = link_to(&mut object, program, &self.root)?;
         link.pin(pin).map_err(|source| CgroupAttachError::Pin { path: pin.to_path_buf(), source })?;
         Ok(())
     }
 }
 
+/// The family that the program judges.
+fn family_of(program: &str) -> Family {
+    match program {
+        QUESTIONS => Family::Dns,
+        SMALLEST => Family::Socket,
+        _ => Family::Connect,
+    }
+}
+
+/// The cgroup that all others are below.
+fn hierarchy_root() -> Result<File, CgroupLoadError> {
+    let none = || io::Error::new(io::ErrorKind::NotFound, "no cgroup2 file system is mounted");
+    let path =
+        pseudo_fs::unified_cgroups().and_then(|mount| mount.ok_or_else(none)).map_err(CgroupLoadError::Hierarchy)?;
+    let root = File::open(&path).map_err(CgroupLoadError::Hierarchy)?;
+    let inode = root.metadata().map_err(CgroupLoadError::Hierarchy)?.ino();
+    if inode == ROOT_INODE { Ok(root) } else { Err(CgroupLoadError::NotRoot { path }) }
+}
+
 /// The programs, and why there is no [`QUESTIONS`] among them.
 type Loaded = (Ebpf, Option<String>);
 
-fn load(object: &[u8], pin_root: &Path, btf: &KernelTypes, flags: [bool; 2]) -> Result<Loaded, CgroupLoadError> {
-    let [task_storage, unknown] = flags.map(u32::from);
-    let constants =
-        [Constant::Word("pal_cgroup_task_storage", task_storage), Constant::Word("pal_cgroup_unknown", unknown)];
+fn load(object: &[u8], pin_root: &Path, btf: &KernelTypes, task_storage: bool) -> Result<Loaded, CgroupLoadError> {
+    let constants = [Constant::Word("pal_cgroup_task_storage", task_storage.into())];
     let mut object = btf.load(object, Some(pin_root), &constants).map_err(Box::new)?;
     let (smallest, others): (Vec<_>, Vec<_>) = object.programs_mut().partition(|(name, _)| *name == SMALLEST);
     // One alone says whether the kernel takes their kind, before it verifies the others.
@@ -369,34 +356,32 @@ fn next_pin(pins: &Path, program: &str) -> PathBuf {
     pins.join(format!("{program}_next"))
 }
 
-/// Links of whoever is not kept are detached, and their pins removed.
-fn remove_links_but(pins: &Path, kept: impl Fn(&str) -> bool) -> Result<(), CgroupAttachError> {
+/// Detaches and forgets whatever is pinned in the directory but these: earlier versions had other programs, and a directory for each
+/// workload.
+fn remove_others(directory: &Path, names: &[&str]) -> Result<(), CgroupAttachError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| CgroupAttachError::File { path, source }
     };
-    let names = match std::fs::read_dir(pins) {
-        Ok(names) => names,
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed(pins)(source)),
+        Err(source) => return Err(failed(directory)(source)),
     };
-    for name in names {
-        let name = name.map_err(failed(pins))?;
-        if !name.file_name().to_str().is_some_and(&kept) {
-            remove_pins_but(&name.path(), &[])?;
-            std::fs::remove_dir(name.path()).map_err(failed(&name.path()))?;
+    for entry in entries {
+        let entry = entry.map_err(failed(directory))?;
+        if names.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            remove_others(&path, &[])?;
+            std::fs::remove_dir(&path).map_err(failed(&path))?;
+        } else {
+            remove_pin(&path)?;
         }
     }
     Ok(())
-}
-
-/// What an earlier version pinned under names of its own goes too.
-fn remove_pins_but(pins: &Path, names: &[&str]) -> Result<(), CgroupAttachError> {
-    match objects::pins_but(pins, names) {
-        Ok(others) => others.iter().try_for_each(|pin| remove_pin(pin)),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(CgroupAttachError::File { path: pins.to_path_buf(), source }),
-    }
 }
 
 /// Detaches the link and forgets it; harmless where there is none.

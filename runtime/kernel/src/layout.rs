@@ -15,13 +15,15 @@ pub const CGROUP_SLOT: u32 = 0xffff;
 pub const CGROUP_MADE: u32 = 1 << 31;
 /// `PAL_CGROUP_MIXED`.
 pub const CGROUP_MIXED: u32 = 1 << 30;
-/// `PAL_MOUNTS`.
-pub const MOUNTS: u32 = 65536;
+/// `PAL_MOUNT_BUCKETS`.
+pub const MOUNT_BUCKETS: u32 = 8192;
+/// `PAL_MOUNT_SLOT`.
+pub const MOUNT_SLOT: u64 = 0xfff;
 
 /// `PAL_SCRATCH_SLOTS`.
 pub const SCRATCH_SLOTS: u32 = 1024;
 /// Bytes of `struct pal_scratch`, which is never read here.
-pub const SCRATCH_BYTES: u32 = 4496;
+pub const SCRATCH_BYTES: u32 = 4472;
 
 /// `PAL_SLOT_MOUNTS_LEARNT`.
 pub const SLOT_MOUNTS_LEARNT: u32 = 1;
@@ -137,32 +139,12 @@ pub struct Permitted {
 /// Tasks whose last permitted connection is known (`PAL_PERMITTED_CONNECTIONS`).
 pub const PERMITTED_CONNECTIONS: u32 = 1024;
 
-/// `struct pal_mount_key`.
+/// `struct pal_mounts`: a bucket of crossings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
-pub struct MountKey {
-    /// Address of the mount's root dentry.
-    pub root: u64,
-    /// Address of the dentry that it covers.
-    pub mountpoint: u64,
-    /// The same of the mount that it is on.
-    pub parent_root: u64,
-    /// The same of the mount that it is on.
-    pub parent_mountpoint: u64,
-    /// Whose.
-    pub slot: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-
-/// `struct pal_mount`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Mount {
-    /// 1: the workload's root, where paths begin.
-    pub last: u32,
-    /// Zero.
-    pub reserved: u32,
+pub struct Mounts {
+    /// Each one word, whose low bits are the slot; 0: free.
+    pub crossings: [u64; 8],
 }
 
 /// `enum pal_counter`.
@@ -254,6 +236,6 @@ const _: () = {
     assert!(palisade_domain::Slot::UNKNOWN.0 == SLOTS - 1);
     assert!(size_of::<Task>() == 40);
     assert!(size_of::<Asked>() == 32);
-    assert!(size_of::<MountKey>() == 40);
-    assert!(size_of::<Mount>() == 8);
+    assert!(size_of::<Mounts>() == 64);
+    assert!(SLOTS as u64 <= MOUNT_SLOT + 1);
 };

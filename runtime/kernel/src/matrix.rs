@@ -31,8 +31,8 @@ mod interruption;
 
 #[cfg(test)]
 use families::BEFORE_OTHERS;
-use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, unseen_sockets_gap};
-pub(crate) use families::{capabilities_seen, gap, of_host, of_unknown, unseen};
+use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, cgroup_alone_gap, unseen_sockets_gap};
+pub(crate) use families::{capabilities_seen, gap, of_host, unseen};
 pub use families::{families, families_of_host};
 
 /// Tries everything. Needs root; leaves nothing behind.
@@ -292,6 +292,13 @@ pub fn without_cgroup_programs(matrix: &mut KernelMatrix, reason: &str) {
     matrix.families = families(&matrix.capabilities);
 }
 
+/// Corrects the matrix where the programs for cgroups cannot read what tasks keep. After [`withdraw`], which works out the families anew.
+pub fn by_cgroup_alone(matrix: &mut KernelMatrix) {
+    for held in matrix.families.values_mut().filter(|held| held.tier == Tier::CgroupBpf) {
+        held.gaps.push(cgroup_alone_gap());
+    }
+}
+
 /// Corrects the matrix where the programs that kill could not be attached.
 pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     // By the same programs the host's acts are seen, and uses of capabilities.
@@ -495,18 +502,20 @@ mod tests {
         };
         let hooks = families_of_host(&by_fmod_ret()).remove(&Family::File).expect("of every family");
         assert_eq!(hooks.tier, Tier::FmodRet, "whoever opens comes by");
-        let (mut host, mut container) = (families_of_host(&everything()), everything().families);
-        assert_eq!(host.remove(&Family::Dns).map(|held| held.tier), Some(Tier::Audit), "packets are of cgroups");
-        container.remove(&Family::Dns);
-        assert_eq!(host, container, "a BPF LSM holds the host like a container");
+        let (host, container) = (families_of_host(&everything()), everything().families);
+        assert_eq!(host, container, "a BPF LSM holds the host like a container, and so do programs on all cgroups");
         let matrix = without_lsm();
         for family in [Family::Process, Family::File] {
             let (tier, whats) = of(&matrix, family);
             assert_eq!((tier, whats[0].as_str()), (Tier::Audit, "denial"), "{family:?}");
             assert!(!whats.iter().any(|what| what == "process" || what == "file"), "what it audits is seen: {whats:?}");
         }
-        assert_eq!(of(&matrix, Family::Network), (Tier::Audit, vec!["network".to_owned()]));
-        assert_eq!(of(&matrix, Family::Dns), (Tier::Audit, vec!["matchDNSQueries".to_owned()]));
+        assert_eq!(of(&matrix, Family::Network).0, Tier::CgroupBpf, "its cgroups are below the same root");
+        let of_other_sockets = |gap: &palisade_world::Gap| gap.what == OTHER_SOCKETS;
+        let network = families_of_host(&matrix).remove(&Family::Network).expect("of every family");
+        let other: Vec<_> = network.gaps.into_iter().filter(of_other_sockets).collect();
+        assert_eq!(other, [unseen_sockets_gap()], "nobody of the host is killed");
+        assert_eq!(of(&matrix, Family::Dns).0, Tier::CgroupBpf);
         assert_eq!(of(&matrix, Family::Ptrace).0, Tier::Kill);
         // Profiles deny uses of capabilities in containers; of the host's nothing is but seen.
         let mut profiles = without_lsm();
@@ -580,6 +589,29 @@ mod tests {
         matrix.families = families(&matrix.capabilities);
         assert!(!reason(&matrix).is_empty() && !reason(&matrix).contains("killed"));
         assert!(reason(&everything()).is_empty(), "an LSM sees them all");
+    }
+
+    #[test]
+    fn unit_without_the_unified_hierarchy_networks_say_plainly_what_is_missing() {
+        let mut matrix = without_lsm();
+        let missing = CapabilityState::Missing("no cgroup2 file system is mounted".to_owned());
+        matrix.capabilities.insert(Capability::UnifiedCgroups, missing);
+        matrix.families = families(&matrix.capabilities);
+        for (family, what) in [(Family::Network, "network"), (Family::Dns, "matchDNSQueries")] {
+            let held = &matrix.families[&family];
+            assert_eq!((held.tier, held.gaps[0].what.as_str()), (Tier::Audit, what));
+            assert!(held.gaps[0].reason.contains("no cgroup2 file system is mounted"), "{held:?}");
+        }
+    }
+
+    #[test]
+    fn unit_where_a_task_is_known_by_its_cgroup_alone_leaving_it_is_a_gap() {
+        let mut matrix = without_lsm();
+        by_cgroup_alone(&mut matrix);
+        for family in [Family::Network, Family::Dns] {
+            assert!(whats(&matrix, family).contains(&"tasks that left their cgroup"));
+        }
+        assert!(!whats(&matrix, Family::File).contains(&"tasks that left their cgroup"));
     }
 
     fn with(available: &[Capability]) -> BTreeMap<Family, HeldFamily> {

@@ -3,9 +3,17 @@
 //! A thread joins the workload's mount namespace and opens each mount point of its mountinfo; the program `learn_mount`,
 //! driven by test runs, climbs from there and writes the crossings. The kernel's pointers never pass through user space.
 //!
-//! A mount's identity is a pair of dentry addresses, so the dentries must not be freed and their addresses given to others.
-//! Each mount's root is held by a detached copy of the mount (`OPEN_TREE_CLONE`), not by an open descriptor on it, for that
-//! would make the workload's own umount fail with EBUSY. What is held are the file systems, until the slot is released.
+//! A mount's identity is a pair of dentry addresses, so the dentries must not be freed and their addresses given to others. What keeps
+//! them is the mount namespace itself, for as long as nobody unmounts in it. That takes CAP_SYS_ADMIN: where a container may have it,
+//! each mount's root is held by a detached copy of the mount (`OPEN_TREE_CLONE`), not by an open descriptor on it, for that would make
+//! the workload's own umount fail with EBUSY. What is held are the file systems, until the slot is released.
+//!
+//! Decision: copies for those containers alone, because twenty mounts are 18 kB of kernel memory, and the others cannot free what is
+//! theirs. Gaps: a session that is given more than the container has (`docker exec --privileged`), and a container whose last task in
+//! that namespace leaves it by a user namespace of its own and takes the copies there down as a whole; either must then have a dentry
+//! made at a freed address.
+//!
+//! The table is mapped: to forget a workload is one look over all of it, half a megabyte, and no call for each crossing.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +26,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
@@ -33,7 +41,7 @@ use palisade_domain::Slot;
 use crate::{
     KernelTypes, fanotify, layout,
     objects::{self, ObjectError, PinRoot},
-    sys::{self, MapFd},
+    sys::{self, MapFd, Mapping},
 };
 
 /// Why a mount table was not learnt.
@@ -60,6 +68,12 @@ const LESSON: Duration = Duration::from_secs(3);
 /// Threads that are left so, at most: each is one workload whose mounts hang.
 const MAX_HANGING: usize = 32;
 
+/// Crossings that all workloads together have room for.
+const WORDS: usize = layout::MOUNT_BUCKETS as usize * size_of::<layout::Mounts>() / size_of::<u64>();
+
+/// `CAP_SYS_ADMIN`.
+const SYS_ADMIN: u64 = 1 << 21;
+
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> LearnError {
     let what = what.into();
     move |source| LearnError::System { what, source }
@@ -80,7 +94,7 @@ pub(crate) struct Learnt {
 #[derive(Debug)]
 pub(crate) struct MountTable {
     learner: Ebpf,
-    mounts: MapFd,
+    mounts: Mapping,
     /// Lessons under way: one at a time, but for those that hang.
     hanging: Arc<AtomicUsize>,
 }
@@ -95,18 +109,27 @@ impl MountTable {
             without: spec.without,
             reason,
         });
-        Ok((Self { learner, mounts: pins.open("mounts")?, hanging: Arc::default() }, refusal))
+        let path = pins.map("mounts");
+        let mounts = MapFd::open(&path).and_then(|map| Mapping::new(&map, WORDS * size_of::<u64>()));
+        let mounts = mounts.map_err(|source| ObjectError::Pins { path, source })?;
+        Ok((Self { learner, mounts, hanging: Arc::default() }, refusal))
     }
 
     /// Forgets the slot's crossings.
-    pub fn forget(&self, slot: Slot) -> io::Result<()> {
-        let at = std::mem::offset_of!(layout::MountKey, slot);
-        for key in self.mounts.keys()? {
-            if key.get(at..at + 4) == Some(&slot.0.to_ne_bytes()) {
-                self.mounts.delete(&key)?;
+    pub fn forget(&self, slot: Slot) {
+        for word in self.words() {
+            let crossing = word.load(Ordering::Relaxed);
+            if crossing != 0 && crossing & layout::MOUNT_SLOT == u64::from(slot.0) {
+                word.store(0, Ordering::Relaxed);
             }
         }
-        Ok(())
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping has room for WORDS words (see `open`), begins at a page, and lives as long as the borrow of `self`; every bit
+        // pattern is a value. Nothing of this process accesses them but through these atomics, and the learner in the kernel by atomic
+        // exchanges of whole words.
+        unsafe { std::slice::from_raw_parts(self.mounts.as_ptr().cast::<AtomicU64>(), WORDS) }
     }
 
     /// Learns the table of the process's mount namespace, on a thread of its own: joining a namespace is by thread, and a mount that
@@ -119,16 +142,17 @@ impl MountTable {
         let points = mount_points(&fs::read(&mountinfo).map_err(system(mountinfo))?);
         let path = format!("/proc/{pid}/ns/mnt");
         let namespace = File::open(&path).map_err(system(path))?;
+        let holds = may_unmount(pid).map_err(system(format!("/proc/{pid}/status")))?;
         let table = Arc::clone(this);
         let lesson = move || {
             sys::unshare_directories().map_err(system("unshare directories"))?;
             sys::join_mount_namespace(namespace.as_fd()).map_err(system("join the mount namespace"))?;
-            table.learn_here(slot, &points)
+            table.learn_here(slot, &points, holds)
         };
         within(LESSON, &this.hanging, lesson)
     }
 
-    fn learn_here(&self, slot: Slot, points: &[PathBuf]) -> Result<Learnt, LearnError> {
+    fn learn_here(&self, slot: Slot, points: &[PathBuf], holds: bool) -> Result<Learnt, LearnError> {
         let mut learnt = Learnt::default();
         for point in points {
             // A mount point that another mount covers cannot be opened by its path; it cannot be reached by one either.
@@ -138,6 +162,9 @@ impl MountTable {
             };
             self.learn_mount(slot, &place)?;
             learnt.mounts += 1;
+            if !holds {
+                continue;
+            }
             match sys::copy_mount(place.as_fd()) {
                 Ok(copy) => learnt.held.push(copy),
                 Err(_) => learnt.skipped += 1,
@@ -157,6 +184,17 @@ impl MountTable {
         let result = answer.return_value.cast_signed();
         u32::try_from(result).map_err(|_| LearnError::Program(io::Error::from_raw_os_error(-result).to_string()))
     }
+}
+
+/// Whether a task of the container may have the capability to unmount, by what its first one's executables can have at most.
+fn may_unmount(pid: u32) -> io::Result<bool> {
+    Ok(bounded_by(&fs::read_to_string(format!("/proc/{pid}/status"))?).is_none_or(|most| most & SYS_ADMIN != 0))
+}
+
+/// The bounding set in a process's status.
+fn bounded_by(status: &str) -> Option<u64> {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }
 
 /// What the lesson brings, if that is in time; counted while it hangs. One that ends late has its result dropped.
@@ -213,6 +251,15 @@ mod tests {
         let text = b"1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /a\\040b rw - tmpfs t rw\n3 2 0:3 / /a\\040b rw - tmpfs t rw\n4 1 0:4 / /\xff rw - tmpfs t rw\n";
         let expected: [&[u8]; 3] = [b"/", b"/a b", b"/\xff"];
         assert_eq!(mount_points(text), expected.map(|point| PathBuf::from(OsStr::from_bytes(point))));
+    }
+
+    #[test]
+    fn unit_who_may_unmount_is_told_by_the_bounding_set_and_whoever_has_none_may() {
+        let most = |status: &str| bounded_by(status).is_none_or(|most| most & SYS_ADMIN != 0);
+        assert!(!most("Name:\tsh\nCapPrm:\t000001ffffffffff\nCapBnd:\t00000000a80425fb\n"), "as runc gives them");
+        assert!(most("CapBnd:\t000001ffffffffff\n"));
+        assert!(most("CapBnd:\t0000000000200000\n"));
+        assert!(most("Name:\tsh\n"), "what cannot be read is the dearer one");
     }
 
     #[test]

@@ -25,14 +25,7 @@ const SHARED: &[(&str, MapSizes)] = &[
     ("cgroup_slots", MapSizes { key: 8, value: 4, entries: layout::CGROUPS }),
     ("cgroups_made", MapSizes { key: 4, value: 4, entries: layout::SLOTS }),
     ("slots", MapSizes { key: 4, value: size_of::<layout::Slot>() as u32, entries: layout::SLOTS }),
-    (
-        "mounts",
-        MapSizes {
-            key: size_of::<layout::MountKey>() as u32,
-            value: size_of::<layout::Mount>() as u32,
-            entries: layout::MOUNTS,
-        },
-    ),
+    ("mounts", MapSizes { key: 4, value: size_of::<layout::Mounts>() as u32, entries: layout::MOUNT_BUCKETS }),
     ("attendance", MapSizes { key: 4, value: size_of::<layout::Attendance>() as u32, entries: 1 }),
     ("observation", MapSizes { key: 4, value: size_of::<layout::Observation>() as u32, entries: 1 }),
     ("idle_families", MapSizes { key: 4, value: 4, entries: 1 }),
@@ -133,7 +126,8 @@ impl Programs {
     pub fn release(&self, slot: Slot, among_containers: bool) -> io::Result<()> {
         self.clear(slot);
         self.slots.set_released(slot, attendance::now().0);
-        self.cgroups.forget(slot, among_containers).and(self.mount_table.forget(slot))
+        self.mount_table.forget(slot);
+        self.cgroups.forget(slot, among_containers)
     }
 
     /// A sign of life of this node.
@@ -169,15 +163,14 @@ impl Programs {
         }
         self.cgroups.count_anew(from)?;
         self.clear(from);
-        self.mount_table.forget(from)
+        self.mount_table.forget(from);
+        Ok(())
     }
 
     /// Learns the mount table anew. Until it is complete paths are named by the climb alone.
     pub fn learn(&self, slot: Slot, pid: u32) -> Result<Learnt, LearnError> {
         self.slots.set_flags(slot, 0, layout::SLOT_MOUNTS_LEARNT);
-        self.mount_table
-            .forget(slot)
-            .map_err(|source| LearnError::System { what: "forget the old mount table".to_owned(), source })?;
+        self.mount_table.forget(slot);
         let learnt = MountTable::learn(&self.mount_table, slot, pid)?;
         self.slots.set_flags(slot, layout::SLOT_MOUNTS_LEARNT, 0);
         Ok(learnt)

@@ -351,8 +351,8 @@ pub(crate) struct Mapping {
 
 // SAFETY: a mapping belongs to the process, not to the thread that made it; it may be unmapped by any.
 unsafe impl Send for Mapping {}
-// SAFETY: `&Mapping` only gives an address away. Those that read and write there are `SlotTable`, `ObservationMap` and `Attendance`, by
-// atomics alone.
+// SAFETY: `&Mapping` only gives an address away. Those that read and write there are `SlotTable`, `MountTable`, `ObservationMap` and
+// `Attendance`, by atomics alone.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

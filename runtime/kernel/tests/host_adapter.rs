@@ -219,6 +219,7 @@ fn host_adapter_policy_of_the_host_stands_through_a_restart_that_goes_on_holding
     let Some(pins) = pin_root() else { return };
     let (_alone, mut random) = (alone(), Random::seeded());
     let host = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 0, root: None };
+    kernel_bed::without_networks(&pins.0);
     let open = |holds_host| {
         let config = KernelConfig { pin_root: pins.0.clone(), responder: None, holds_host, ..KernelConfig::default() };
         KernelAdapter::open(config).unwrap()

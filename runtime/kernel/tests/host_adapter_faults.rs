@@ -2,17 +2,24 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
+mod probe_bed;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::Arc,
+};
 
 use kernel_bed::{
     Checks, Random, adapter,
     cgroups::{Cgroup, alone, blob, own_slot},
-    pin_root, random_blob,
+    pin_root, random_blob, without_networks,
 };
-use palisade_domain::{Family, Generation, Slot, Tier};
+use palisade_domain::{Action, Family, Generation, Slot, Tier};
 use palisade_kernel::fanotify::FailMode;
 use palisade_kernel_abi::blob::SizeClass;
+use palisade_policy::ir::{DestinationMatch, Matcher};
 use palisade_world::{Capability, CapabilityState, Enforcement as _, EnforcementError, Membership};
 
 #[test]
@@ -25,28 +32,25 @@ fn host_adapter_admission_that_fails_again_leaves_the_policy_in_force() {
     adapter.admit(&membership).unwrap();
     adapter.install(Slot(8), Generation(1), Some(&blob(&mut random))).unwrap();
     let before = adapter.in_force(Slot(8));
-    let elsewhere = Membership { cgroup_path: Some("/no/such/cgroup".into()), ..membership };
-    adapter.admit(&elsewhere).unwrap_err();
+    let pathless = Membership { cgroup_path: None, ..membership };
+    adapter.admit(&pathless).unwrap_err();
     assert_eq!(adapter.in_force(Slot(8)), before);
     workload.enter();
     assert_eq!(own_slot(&checks), 8, "it is still the workload's");
     adapter.release(Slot(8)).unwrap();
-    let pathless = Membership { cgroup_path: None, ..workload.membership(8) };
-    assert!(matches!(adapter.admit(&pathless), Err(EnforcementError::Refused { .. })), "its network could not be held");
+    assert!(
+        matches!(adapter.admit(&pathless), Err(EnforcementError::Refused { .. })),
+        "what is below it could not be told"
+    );
 }
 
-/// Slots that cgroup programs are pinned for.
-fn linked(pins: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(pins.join("cgroup"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
+/// Programs that are pinned on the cgroups' root.
+fn linked(pins: &Path) -> usize {
+    fs::read_dir(pins.join("cgroup")).map_or(0, Iterator::count)
 }
 
 #[test]
-fn host_adapter_links_on_cgroups_follow_their_workload_through_a_restart() {
+fn host_adapter_programs_on_cgroups_are_attached_while_somebody_has_rules_for_them() {
     let Some(pins) = pin_root() else { return };
     let (_alone, mut random) = (alone(), Random::seeded());
     let (kept, late, gone) = (Cgroup::new("kept"), Cgroup::new("late"), Cgroup::new("gone"));
@@ -57,24 +61,25 @@ fn host_adapter_links_on_cgroups_follow_their_workload_through_a_restart() {
     }
     for (slot, cgroup) in [(1, &kept), (2, &late), (3, &gone)] {
         first.admit(&cgroup.membership(slot)).unwrap();
-        first.install(Slot(slot), Generation(1), Some(&blob(&mut random))).unwrap();
     }
-    assert_eq!(linked(&pins.0), ["1", "2", "3"]);
+    first.install(Slot(1), Generation(1), None).unwrap();
+    assert_eq!(linked(&pins.0), 0, "nobody decides anything");
+    let (policy, other) = (blob(&mut random), blob(&mut random));
+    first.install(Slot(1), Generation(2), Some(&policy)).unwrap();
+    let attached = linked(&pins.0);
+    assert!(attached >= 5, "of connections and sockets, if not of questions: {attached}");
+    first.install(Slot(3), Generation(2), Some(&policy)).unwrap();
+    assert_eq!(linked(&pins.0), attached, "a link each, however many workloads");
     drop((first, gone));
     let second = adapter(&pins.0, FailMode::Refuse);
-    assert_eq!(linked(&pins.0), ["1", "2"], "what was on a cgroup that is gone is gone");
-    // The number of the workload that nobody has asked for yet is wanted by another.
-    second.admit(&kept.membership(2)).unwrap();
-    let [stranger] = second.strangers()[..] else { panic!("{:?}", second.strangers()) };
-    let mut expected = ["2".to_owned(), stranger.to_string()];
-    expected.sort();
-    assert_eq!(linked(&pins.0), expected, "its links are not taken for the other's");
-    second.admit(&late.membership(1)).unwrap();
-    assert_eq!(linked(&pins.0), ["1", "2"]);
-    for slot in [1, 2] {
-        second.release(Slot(slot)).unwrap();
-    }
-    assert!(linked(&pins.0).is_empty());
+    assert_eq!(linked(&pins.0), attached, "they stand while no node runs, and with the next");
+    second.admit(&kept.membership(1)).unwrap();
+    second.install(Slot(1), Generation(3), Some(&other)).unwrap();
+    assert!(linked(&pins.0) >= 5);
+    second.admit(&late.membership(2)).unwrap();
+    second.release(Slot(1)).unwrap();
+    assert_eq!(linked(&pins.0), 0, "nobody has rules any more");
+    second.release(Slot(2)).unwrap();
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn host_adapter_takes_away_programs_of_an_earlier_version_that_this_one_does_not
     if !lsm {
         olds.push(("links/attach_task", "links/judge_open"));
     }
-    for (name, old) in [("kill/kill_tracer", "kill/older"), ("cgroup/3/judge_connect4", "cgroup/3/older")] {
+    for (name, old) in [("kill/kill_tracer", "kill/older"), ("cgroup/judge_connect4", "cgroup/older")] {
         if pins.0.join(name).exists() {
             olds.push((name, old));
         }
@@ -107,18 +112,14 @@ fn host_adapter_takes_away_programs_of_an_earlier_version_that_this_one_does_not
         assert!(pins.0.join(name).exists(), "{name} is");
     }
     second.release(Slot(3)).unwrap();
-    assert!(linked(&pins.0).is_empty());
+    assert_eq!(linked(&pins.0), 0);
 }
 
 #[test]
 fn host_adapter_claims_no_network_where_the_cgroup_programs_are_refused() {
     let Some(pins) = pin_root() else { return };
     let _alone = alone();
-    fs::create_dir_all(&pins.0).unwrap();
-    // Something else is where their links would be pinned.
-    let parameters = aya_obj::Map::new_from_params(2, 4, 4, 1, 0);
-    let other = aya::maps::MapData::create(parameters, "other", None).unwrap();
-    other.pin(pins.0.join("cgroup")).unwrap();
+    without_networks(&pins.0);
     let adapter = adapter(&pins.0, FailMode::Refuse);
     let network = &adapter.matrix().families[&Family::Network];
     assert_ne!(network.tier, Tier::CgroupBpf, "{network:?}");
@@ -129,17 +130,33 @@ fn host_adapter_claims_no_network_where_the_cgroup_programs_are_refused() {
 }
 
 #[test]
-fn host_adapter_holds_no_network_of_the_host_by_cgroup_programs() {
+fn host_adapter_holds_the_hosts_network_by_cgroup_programs_too() {
     let Some(pins) = pin_root() else { return };
-    let (_alone, mut random) = (alone(), Random::seeded());
+    let _alone = alone();
     let adapter = adapter(&pins.0, FailMode::Refuse);
+    if adapter.matrix().families[&Family::Network].tier == Tier::Audit {
+        println!("skipped: no cgroup programs here");
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let workload = Cgroup::new("beside");
+    adapter.admit(&workload.membership(3)).unwrap();
     let host = Membership { slot: Slot::HOST, cgroup: None, cgroup_path: None, pid: 0, root: None };
     adapter.admit(&host).unwrap();
-    let installed = adapter.install(Slot::HOST, Generation(1), Some(&blob(&mut random))).unwrap();
+    let to = DestinationMatch { cidr: None, ports: Some((address.port(), address.port())), protocol: None };
+    let blocked = probe_bed::blob(vec![probe_bed::rule(Action::Block, Matcher::Destination(to))]);
+    let installed = adapter.install(Slot::HOST, Generation(1), Some(&blocked)).unwrap();
     let network = &installed.families[&Family::Network];
-    assert!(matches!(network.tier, Tier::BpfLsm | Tier::Audit), "{network:?}");
-    assert!(!network.gaps.is_empty());
+    assert!(matches!(network.tier, Tier::BpfLsm | Tier::FmodRet | Tier::CgroupBpf), "{network:?}");
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "{refused}");
+    workload.enter();
+    TcpStream::connect(address).expect("the workload has no rules");
+    adapter.release(Slot(3)).unwrap();
+    drop(workload);
     adapter.release(Slot::HOST).unwrap();
+    TcpStream::connect(address).expect("nor has the host any more");
 }
 
 /// From now on this thread and those that it starts cannot call membarrier(2), as on a kernel with `nohz_full`.

@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{Action, Posture, Slot};
+use palisade_domain::{Action, Posture};
 use palisade_kernel::{cgroup::CgroupPrograms, records::DEFAULT_RING_BYTES};
 use palisade_kernel_abi::record::{Body, Dns, FailReason, Family, Outcome, Record, Tier};
 use palisade_policy::ir::{DnsMatch, Matcher, Rule};
 use probe_bed::{
-    Bed, Records, SLOT, blob_with,
+    Bed, Records, blob_with,
     raw::{Ring, bytes},
     rule, start,
 };
@@ -34,7 +34,7 @@ fn held(name: &str, rules: Vec<Rule>, posture: Posture) -> (Bed, CgroupPrograms,
     let records = bed.records(DEFAULT_RING_BYTES);
     bed.admit(0);
     bed.install(9, &blob_with(rules, posture));
-    programs.attach(Slot(SLOT), &bed.cgroup).expect("the cgroup takes links");
+    programs.renew(u32::MAX).expect("the root takes links");
     (bed, programs, records)
 }
 

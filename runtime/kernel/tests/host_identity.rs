@@ -7,13 +7,14 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io::{Read as _, Write as _},
+    net::UdpSocket,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     ptr,
 };
 
-use aya::maps::{HashMap as BpfHash, Map, MapData};
-use palisade_domain::{Action, Slot};
+use aya::maps::{Array, HashMap as BpfHash, Map, MapData};
+use palisade_domain::Action;
 use palisade_kernel::{
     cgroup::CgroupPrograms,
     objects::{self, Constant, LoadedObject, PinRoot},
@@ -22,7 +23,7 @@ use palisade_kernel::{
     records::DEFAULT_RING_BYTES,
 };
 use palisade_kernel_abi::record::{Kind, Phase, Record};
-use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch};
+use palisade_policy::ir::{DestinationMatch, DnsMatch, Matcher, PathMatch};
 use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, namespace, path_of, rule, start};
 
 /// What watches a bed; detached with it.
@@ -276,7 +277,7 @@ fn host_identity_a_worker_of_io_uring_is_what_its_process_is_also_where_that_has
     let to = DestinationMatch { cidr: None, ports: Some((port, port)), protocol: None };
     bed.install(2, &probe_bed::blob(vec![rule(Action::Block, Matcher::Destination(to))]));
     let programs = CgroupPrograms::load(palisade_bpf::CGROUP, &bed.pins).unwrap();
-    programs.attach(Slot(SLOT), &bed.cgroup).unwrap();
+    programs.renew(u32::MAX).unwrap();
     if !programs.keeps_identity() {
         println!("skipped: cgroup programs have no task storage here");
         return;
@@ -292,10 +293,69 @@ fn host_identity_a_worker_of_io_uring_is_what_its_process_is_also_where_that_has
     assert_eq!(start(|| connect_by_worker(socket(), &address)).code(), 0, "it works at all");
     assert_eq!(bed.start(|| connect_by_worker(socket(), &address)).code(), libc::EPERM);
     let leaver = bed.start(|| {
-        // Made inside, so that the cgroup's programs see what becomes of it.
-        let socket = socket();
         fs::write(&outside, "0").unwrap();
-        connect_by_worker(socket, &address)
+        connect_by_worker(socket(), &address)
     });
     assert_eq!(leaver.code(), libc::EPERM);
+}
+
+/// A question for `blocked.example`.
+const QUESTION: &[u8] = b"\x124\x01\0\0\x01\0\0\0\0\0\0\x07blocked\x07example\0\0\x01\0\x01";
+
+/// Asks over this socket; 0 or errno.
+fn ask(socket: &UdpSocket, server: std::net::SocketAddr) -> i32 {
+    socket.send_to(QUESTION, server).err().map_or(0, |error| error.raw_os_error().unwrap_or(254))
+}
+
+#[test]
+fn host_identity_questions_are_the_workloads_in_child_cgroups_and_once_the_asker_has_left() {
+    let (mut bed, _watch) = held("asker");
+    let server = UdpSocket::bind("127.53.53.9:53").expect("port 53 is free");
+    let to = server.local_addr().unwrap();
+    bed.install(
+        2,
+        &probe_bed::blob(vec![rule(Action::Block, Matcher::Dns(DnsMatch { domain: "blocked.example".into() }))]),
+    );
+    let programs = CgroupPrograms::load(palisade_bpf::CGROUP, &bed.pins).unwrap();
+    programs.renew(u32::MAX).unwrap();
+    let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(bed.start(|| ask(&socket(), to)).code(), libc::EPERM);
+    assert_eq!(start(|| ask(&socket(), to)).code(), 0, "nobody else's");
+    let (inner, outside) = (bed.cgroup.join("inner"), bed.cgroup.parent().unwrap().join("cgroup.procs"));
+    fs::create_dir(&inner).unwrap();
+    let in_child_cgroup = || {
+        fs::write(inner.join("cgroup.procs"), "0").unwrap();
+        ask(&socket(), to)
+    };
+    assert_eq!(bed.start(in_child_cgroup).code(), libc::EPERM);
+    let left_with_socket = || {
+        let made_inside = socket();
+        fs::write(&outside, "0").unwrap();
+        ask(&made_inside, to)
+    };
+    assert_eq!(bed.start(left_with_socket).code(), libc::EPERM);
+    if programs.keeps_identity() {
+        let left_without = || {
+            fs::write(&outside, "0").unwrap();
+            ask(&socket(), to)
+        };
+        assert_eq!(bed.start(left_without).code(), libc::EPERM);
+    }
+    // The table was full when the cgroup was made: it is not in it, and whoever misses asks above.
+    let map = |name: &str| Map::from_map_data(MapData::from_pin(bed.pins.join(name)).unwrap()).unwrap();
+    let mut registered: BpfHash<MapData, u64, u32> = map("cgroup_slots").try_into().unwrap();
+    registered.remove(&fs::metadata(&inner).unwrap().ino()).unwrap();
+    let mut attendance: Array<MapData, [u64; 7]> = map("attendance").try_into().unwrap();
+    let mut words = attendance.get(&0, 0).unwrap();
+    words[6] = 1;
+    attendance.set(0, words, 0).unwrap();
+    let passed = socket();
+    assert_eq!(bed.start(in_child_cgroup).code(), libc::EPERM);
+    assert_eq!(start(|| ask(&passed, to)).code(), 0, "nor are there others above the host's");
+    for _ in 0..100 {
+        if fs::remove_dir(&inner).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{HashMap as BpfHash, Map, MapData};
+use aya::maps::{Array, HashMap as BpfHash, Map, MapData};
 use kernel_bed::{Random, cgroups as beds};
 use palisade_domain::{Generation, Slot};
 use palisade_kernel::{
@@ -263,8 +263,8 @@ fn host_identity_short_containers_leave_nothing_behind() {
                 map.keys().count()
             }
             map => {
-                let map: BpfHash<MapData, [u8; 40], [u8; 8]> = map.try_into().unwrap();
-                map.keys().count()
+                let buckets: Array<MapData, [u64; 8]> = map.try_into().unwrap();
+                buckets.iter().flat_map(|bucket| bucket.unwrap()).filter(|crossing| *crossing != 0).count()
             }
         }
     };

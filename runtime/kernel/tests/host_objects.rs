@@ -79,9 +79,8 @@ fn twins() -> Vec<Twin> {
             layout::Task,
             [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, entered]
         ),
-        twin!("pal_mount_key", layout::MountKey, [root, mountpoint, parent_root, parent_mountpoint, slot, reserved]),
-        twin!("pal_mount", layout::Mount, [last, reserved]),
         twin!("pal_permitted", layout::Permitted, [installed, execution, endpoint, modifiers]),
+        twin!("pal_mounts", layout::Mounts, [crossings]),
         twin!("pal_asked", layout::Asked, [execution, policy, count, words, argc]),
         twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, arguments, digest]),
         twin!("pal_automaton_head", AutomatonHead, [start, absorbing, words, form, class_of]),

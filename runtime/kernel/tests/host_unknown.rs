@@ -260,7 +260,7 @@ fn host_unknown_a_node_that_is_told_to_know_nobody_forgets_the_places() {
     bed.node = Some(open(&bed.pins, UnknownWorkloads::Ignored));
     assert_eq!(before.connect(bed.port), 0);
     assert_eq!(registered(&bed.pins).keys().count(), 0);
-    assert_eq!(fs::read_dir(bed.pins.0.join("cgroup_unknown")).map_or(0, Iterator::count), 0, "links are gone");
+    assert_eq!(fs::read_dir(bed.pins.0.join("cgroup")).map_or(0, Iterator::count), 0, "links are gone");
     before.end();
 }
 

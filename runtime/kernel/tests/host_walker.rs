@@ -123,6 +123,7 @@ fn compare_endpoint(checks: &mut Checks, random: &mut Random, blob: &Blob, polic
 fn host_kernel_walker_equals_the_rust_walker_on_random_blobs_in_each_size_class() {
     let Some(pins) = pin_root() else { return };
     let mut random = Random::seeded();
+    kernel_bed::without_networks(&pins.0);
     let adapter = adapter(&pins.0, FailMode::Refuse);
     adapter.admit(&HOST).unwrap();
     let mut checks = Checks::load(&pins.0);
@@ -255,6 +256,7 @@ fn asked_path(blob: &Blob, act: &Act<'_>) -> PathAccepts {
 fn host_kernel_walker_says_what_random_rules_say_in_every_family() {
     let Some(pins) = pin_root() else { return };
     let mut random = corpus::Random::new(corpus::seed());
+    kernel_bed::without_networks(&pins.0);
     let adapter = adapter(&pins.0, FailMode::Refuse);
     adapter.admit(&HOST).unwrap();
     let mut checks = Checks::load(&pins.0);
@@ -326,6 +328,7 @@ impl Backend for KernelWalker {
 #[test]
 fn host_kernel_walker_decides_the_common_cases_as_the_naive_evaluator() {
     let Some(pins) = pin_root() else { return };
+    kernel_bed::without_networks(&pins.0);
     let adapter = adapter(&pins.0, FailMode::Refuse);
     adapter.admit(&HOST).unwrap();
     let checks = Checks::load(&pins.0);

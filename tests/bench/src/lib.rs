@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod link;
 pub mod mailbox;
 pub mod opens;
+pub mod packets;
 pub mod pipeline;
 pub mod policies;
 pub mod probes;
@@ -38,6 +39,7 @@ pub const SUBJECTS: &[Subject] = &[
     ("simulation", simulation::measure),
     ("policies", policies::measure),
     ("probes", probes::measure),
+    ("packets", packets::measure),
     ("stress", stress::measure),
     ("opens", opens::measure),
 ];

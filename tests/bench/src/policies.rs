@@ -220,11 +220,11 @@ impl Node {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "there are 110 workloads")]
-fn slot(number: usize) -> Slot {
+pub(crate) fn slot(number: usize) -> Slot {
     Slot(number as u32 + 1)
 }
 
-fn membership(number: usize, cgroup: &Path) -> io::Result<Membership> {
+pub(crate) fn membership(number: usize, cgroup: &Path) -> io::Result<Membership> {
     Ok(Membership {
         slot: slot(number),
         cgroup: Some(CgroupId(fs::metadata(cgroup)?.ino())),
@@ -248,10 +248,10 @@ fn kibibytes(bytes: u64) -> f64 {
 }
 
 /// Empty cgroups of this run; removed when dropped.
-struct Cgroups(Vec<PathBuf>);
+pub(crate) struct Cgroups(pub Vec<PathBuf>);
 
 impl Cgroups {
-    fn create(count: usize) -> io::Result<Self> {
+    pub fn create(count: usize) -> io::Result<Self> {
         let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
         let unified =
             unified.into_iter().find(|path| path.join("cgroup.procs").exists()).ok_or(io::ErrorKind::NotFound)?;

@@ -35,7 +35,7 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (Some(tier), true) => by_hooks(tier, lsm_gaps(Family::Network)),
         (Some(tier), false) => by_hooks(tier, [vec![unconnected_gap()], lsm_gaps(Family::Network)].concat()),
         (None, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
-        _ => held(Tier::Audit, vec![gap("network", "programs cannot be attached to cgroups")]),
+        _ => unseen("network", &without_cgroups(capabilities, Capability::CgroupConnect)),
     };
     let process = with_arguments(process, capabilities, hooks.is_some());
     let ptrace = match (hooks, kills(capabilities)) {
@@ -63,6 +63,16 @@ fn hooks(capabilities: &BTreeMap<Capability, CapabilityState>) -> Option<Tier> {
     there.filter(|_| has(capabilities, Capability::KernelBtf)).map(|(_, tier)| tier)
 }
 
+/// Why no program on cgroups judges: what the kernel or the host's hierarchies (cgroup v1 alone) refused.
+fn without_cgroups(capabilities: &BTreeMap<Capability, CapabilityState>, program: Capability) -> String {
+    let refused =
+        [Capability::UnifiedCgroups, program].into_iter().find_map(|capability| match capabilities.get(&capability) {
+            Some(CapabilityState::Missing(reason)) => Some(reason.as_str()),
+            _ => None,
+        });
+    format!("programs cannot be attached to cgroups: {}", refused.unwrap_or("it was not tried"))
+}
+
 pub(super) const BEFORE_OTHERS: &str = "what another LSM refuses";
 
 fn by_hooks(tier: Tier, mut gaps: Vec<Gap>) -> HeldFamily {
@@ -80,8 +90,8 @@ pub fn families_of_host(matrix: &KernelMatrix) -> BTreeMap<Family, HeldFamily> {
     matrix.families.iter().map(of_host).collect()
 }
 
-/// How a family is held of the host, where it is held so of containers: the host has no cgroup that programs could be attached to, and
-/// fanotify never watches its file systems. Its opens and executions are seen by tracepoints then.
+/// How a family is held of the host, where it is held so of containers, and of containers that nobody admitted: fanotify never watches the
+/// host's file systems. Its opens and executions are seen by tracepoints then.
 pub(crate) fn of_host(
     family: Family,
     held: &HeldFamily,
@@ -114,30 +124,14 @@ pub(crate) fn of_host(
         }
         // Profiles are of containers.
         Family::Capabilities if held.tier == Tier::AppArmor => capabilities_seen(capabilities),
-        Family::Network if held.tier == Tier::CgroupBpf => unseen("network", NO_CGROUP_OF_HOST),
-        Family::Dns if held.tier == Tier::CgroupBpf => unseen("matchDNSQueries", NO_CGROUP_OF_HOST),
+        Family::Network if held.tier == Tier::CgroupBpf => {
+            // Nothing of the host is killed.
+            let seen = held.gaps.iter().filter(|gap| gap.what != OTHER_SOCKETS).cloned();
+            HeldFamily { tier: held.tier, gaps: std::iter::once(unseen_sockets_gap()).chain(seen).collect() }
+        }
         _ => held.clone(),
     }
 }
-
-/// How a family is held of containers that nobody admitted, where it is held so of those that were: their places are known, and which file
-/// systems are theirs is not.
-pub(crate) fn of_unknown(
-    family: Family,
-    held: &HeldFamily,
-    capabilities: &BTreeMap<Capability, CapabilityState>,
-) -> HeldFamily {
-    if !(matches!(family, Family::Network | Family::Dns) && held.tier == Tier::CgroupBpf) {
-        return of_host(family, held, capabilities);
-    }
-    let mut held = held.clone();
-    let reason = "where others are beside containers (system.slice), only BPF LSM holds who is unknown";
-    held.gaps.push(gap("containers of systemd's slices", reason));
-    held
-}
-
-pub(super) const NO_CGROUP_OF_HOST: &str =
-    "programs on cgroups hold containers: the host has no cgroup of its own that they could be attached to";
 
 pub(super) fn seen_of_host(mut gaps: Vec<Gap>) -> HeldFamily {
     let reason = "without a BPF LSM the host's acts are seen, and not denied: fanotify never watches its file systems";
@@ -215,11 +209,7 @@ pub(super) fn syscalls_held(capabilities: &BTreeMap<Capability, CapabilityState>
 
 pub(super) fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
     if !has(capabilities, Capability::CgroupPacket) || !has(capabilities, Capability::UnifiedCgroups) {
-        let why = "programs cannot be attached to the packets of cgroups";
-        return match capabilities.get(&Capability::CgroupPacket) {
-            Some(CapabilityState::Missing(reason)) => unseen("matchDNSQueries", &format!("{why}: {reason}")),
-            _ => unseen("matchDNSQueries", why),
-        };
+        return unseen("matchDNSQueries", &without_cgroups(capabilities, Capability::CgroupPacket));
     }
     let gaps = vec![
         gap("DNS on other ports than 53, over TLS, HTTPS or QUIC", "what is asked for cannot be read there"),
@@ -312,7 +302,6 @@ pub(super) fn lsm_gaps(family: Family) -> Vec<Gap> {
         Family::Network => {
             let mut gaps = unjudged_packets();
             gaps.push(open_connections_gap());
-            gaps.push(gap("sends of the host's processes", "sendto without connect is judged in containers only"));
             gaps
         }
         _ => Vec::new(),
@@ -348,6 +337,14 @@ pub(super) fn unjudged_packets() -> Vec<Gap> {
     ]
 }
 
+/// Programs on cgroups cannot read here what tasks keep.
+pub(super) fn cgroup_alone_gap() -> Gap {
+    gap(
+        "tasks that left their cgroup",
+        "programs on cgroups know a task by its cgroup alone on this kernel (task storage, since Linux 6.2 or later)",
+    )
+}
+
 /// Sockets that programs on cgroups are not asked about.
 pub(super) const OTHER_SOCKETS: &str = "sockets that are neither IPv4 nor IPv6";
 
@@ -364,11 +361,8 @@ pub(super) fn killed_sockets_gap() -> Gap {
 }
 
 pub(super) fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) -> Vec<Gap> {
-    let mut gaps = vec![
-        if kills(capabilities) { killed_sockets_gap() } else { unseen_sockets_gap() },
-        gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
-        open_connections_gap(),
-    ];
+    let mut gaps =
+        vec![if kills(capabilities) { killed_sockets_gap() } else { unseen_sockets_gap() }, open_connections_gap()];
     gaps.extend(unjudged_packets());
     if !has(capabilities, Capability::CgroupSocket) {
         gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));

@@ -54,6 +54,16 @@ pub fn adapter(pins: &Path, fail_mode: FailMode) -> KernelAdapter {
     KernelAdapter::open(config).expect("the adapter opens")
 }
 
+/// From now on no program can be pinned for cgroups, so that none is attached: a test that puts random policies in force for the host
+/// would take the machine's networks from it.
+pub fn without_networks(pins: &Path) {
+    std::fs::create_dir_all(pins).expect("a BPF file system");
+    // Something else is where their links would be pinned.
+    let parameters = aya_obj::Map::new_from_params(2, 4, 4, 1, 0);
+    let other = MapData::create(parameters, "other", None).expect("an array");
+    other.pin(pins.join("cgroup")).expect("it can be pinned");
+}
+
 /// A program that tests drive, of the object in `bpf/check.bpf.c`.
 pub const CHECKS: &[&str] = &[
     "check_decision",

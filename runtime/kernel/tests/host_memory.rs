@@ -1,0 +1,257 @@
+//! Host ring: what a container costs in kernel memory. Needs root, util-linux and overlayfs.
+//!
+//! Method: containers as a runtime makes them (a task without CAP_SYS_ADMIN in a cgroup, a mount namespace of its own with an overlay for
+//! its root and twenty mounts) run first, and are then admitted, touched, learnt and held, so that what is the container's own is there
+//! before and after. What grew meanwhile is the objects in use of the slab caches (`/proc/slabinfo`), but for those of others' processes
+//! and files ([`OTHERS`]), and `Percpu` of `/proc/meminfo`; stacks and page tables are in neither. Maps of a fixed size do not grow: they
+//! are the node's. Blobs are shared, are no slab objects, and are not counted. What the programs on the cgroups' root cost every cgroup of
+//! the machine is measured with the first policy, and divided by the cgroups. Of some rounds with new containers the median is taken:
+//! others are at work on the machine.
+//!
+//! `PALISADE_CONTAINERS` sets how many; ring bench asks for 110.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod kernel_bed;
+mod probe_bed;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use kernel_bed::{
+    adapter,
+    cgroups::{Cgroup, alone, unified},
+    pin_root,
+};
+use palisade_domain::{Action, Generation, Slot};
+use palisade_kernel::{KernelAdapter, fanotify::FailMode};
+use palisade_kernel_abi::blob::Blob;
+use palisade_policy::ir::{DestinationMatch, DnsMatch, Matcher, PathMatch, PathRule};
+use palisade_world::Enforcement as _;
+use probe_bed::{Directory, rule};
+
+/// Bytes of kernel memory that a container may take beside the shared blob.
+const BUDGET: i64 = 1024;
+const ROUNDS: usize = 5;
+/// Beginnings of names of slab caches whose objects are of processes, of what these have mapped and opened, and of file systems' contents:
+/// the runtime makes none of them for a container, and everybody else does all the time.
+const OTHERS: &[&str] = &[
+    "anon_vma",
+    "buffer_head",
+    "cred_jar",
+    "ext4_",
+    "files_cache",
+    "fs_cache",
+    "jbd2_",
+    "key_jar",
+    "maple_node",
+    "mm_struct",
+    "pid",
+    "proc_inode_cache",
+    "radix_tree_node",
+    "shmem_inode_cache",
+    "sighand_cache",
+    "signal_cache",
+    "sock_inode_cache",
+    "task_",
+    "vm_area_struct",
+    "vma_lock",
+    "vmap_area",
+];
+
+/// Arguments: cgroup, directory. Lives until its standard input ends.
+const CONTAINER: &str = r#"
+set -e
+echo 0 > "$1/cgroup.procs"
+mount -t tmpfs tmpfs "$2"
+cd "$2"
+mkdir upper work root
+mount -t overlay overlay -o "lowerdir=/,upperdir=$2/upper,workdir=$2/work" root
+cd root
+mkdir -p etc proc dev sys var/volume old
+touch etc/hosts etc/hostname etc/resolv.conf
+mount -t proc proc proc
+mount -t tmpfs tmpfs dev
+mkdir dev/pts dev/shm dev/mqueue
+touch dev/null
+mount -t devpts devpts dev/pts
+mount -t tmpfs shm dev/shm
+mount -t mqueue mqueue dev/mqueue
+mount -t sysfs sysfs sys
+for file in hosts hostname resolv.conf; do mount --bind "$2/root/etc/$file" "etc/$file"; done
+mount -t tmpfs volume var/volume
+for masked in version uptime loadavg stat; do mount --bind dev/null "proc/$masked"; done
+for masked in bus fs irq; do mount --bind "proc/$masked" "proc/$masked"; done
+mount -t tmpfs tmpfs sys/firmware
+pivot_root . old
+cd /
+umount -l old
+rmdir old
+exec setpriv --inh-caps=-sys_admin --bounding-set=-sys_admin sh -c 'echo ready; read end || true'
+"#;
+
+/// A container that does nothing.
+struct Container {
+    process: Child,
+    cgroup: Option<Cgroup>,
+    _directory: Directory,
+}
+
+impl Container {
+    fn start(number: usize) -> Self {
+        let cgroup = Cgroup::new(&format!("memory-{number}"));
+        let directory = Directory::new("memory");
+        let mut process = Command::new("unshare")
+            .args(["--mount", "sh", "-c", CONTAINER, "sh"])
+            .args([&cgroup.0, &directory.0])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n", "the container's mounts are refused");
+        Self { process, cgroup: Some(cgroup), _directory: directory }
+    }
+
+    fn cgroup(&self) -> &Cgroup {
+        self.cgroup.as_ref().unwrap()
+    }
+
+    /// Its task becomes the workload's, as when a runtime puts it in.
+    fn touch(&self) {
+        fs::write(self.cgroup().0.join("cgroup.procs"), self.process.id().to_string()).unwrap();
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+        drop(self.cgroup.take());
+    }
+}
+
+/// Bytes by slab cache, and of CPUs' own memory.
+fn kernel_memory() -> BTreeMap<String, i64> {
+    let slabs = fs::read_to_string("/proc/slabinfo").unwrap();
+    let mut bytes: BTreeMap<String, i64> = BTreeMap::new();
+    for line in slabs.lines().skip(2) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, active, _, size, ..] = words[..] else { panic!("{line}") };
+        if OTHERS.iter().any(|others| name.starts_with(others)) {
+            continue;
+        }
+        bytes.insert(name.to_owned(), active.parse::<i64>().unwrap() * size.parse::<i64>().unwrap());
+    }
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let percpu = meminfo.lines().find_map(|line| line.strip_prefix("Percpu:")).unwrap();
+    let kibibytes: i64 = percpu.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    bytes.insert("Percpu".to_owned(), kibibytes << 10);
+    bytes
+}
+
+/// What was given up is given back after a grace period.
+fn settled() -> BTreeMap<String, i64> {
+    std::thread::sleep(Duration::from_millis(300));
+    kernel_memory()
+}
+
+fn slot(number: usize) -> Slot {
+    Slot(u32::try_from(number).unwrap() + 1)
+}
+
+/// Bytes that there are more, for each of so many; and by which caches.
+fn grown(what: &str, before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>, count: usize) -> i64 {
+    let count = i64::try_from(count).unwrap();
+    let grown = after.iter().map(|(name, bytes)| (bytes - before.get(name).unwrap_or(&0), name));
+    let mut grown: Vec<_> = grown.filter(|(bytes, _)| bytes.abs() / count > 10).collect();
+    grown.sort();
+    let total: i64 = grown.iter().map(|(bytes, _)| bytes).sum::<i64>() / count;
+    let by_cache: Vec<_> = grown.iter().rev().map(|(bytes, name)| format!("{name} {}", bytes / count)).collect();
+    println!("{what}: {total} bytes each: {}", by_cache.join(", "));
+    total
+}
+
+/// Cgroups of the machine.
+fn cgroups() -> usize {
+    let mut waiting = vec![unified()];
+    let mut count = 0;
+    while let Some(directory) = waiting.pop() {
+        count += 1;
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        waiting.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
+    }
+    count
+}
+
+/// Bytes that each of new containers takes, admitted, and under the policy.
+fn round(adapter: &KernelAdapter, count: usize, policy: &Arc<Blob>) -> [i64; 2] {
+    let first = Cgroup::new("memory-first");
+    let first_slot = slot(count);
+    adapter.admit(&first.membership(first_slot.0)).unwrap();
+    let containers: Vec<_> = (0..count).map(Container::start).collect();
+    let before = settled();
+    for (number, container) in containers.iter().enumerate() {
+        let slot = slot(number);
+        adapter.admit(&container.cgroup().membership(slot.0)).unwrap();
+        container.touch();
+        adapter.learn_mounts(slot, container.process.id()).unwrap();
+        adapter.install(slot, Generation(1), None).unwrap();
+    }
+    let admitted = settled();
+    adapter.install(first_slot, Generation(1), Some(policy)).unwrap();
+    let attached = settled();
+    for number in 0..count {
+        adapter.install(slot(number), Generation(2), Some(policy)).unwrap();
+    }
+    let held = settled();
+    for number in 0..=count {
+        adapter.release(slot(number)).unwrap();
+    }
+    let without = grown("admitted", &before, &admitted, count);
+    let of_cgroups = grown("attached", &admitted, &attached, cgroups());
+    let with = without + of_cgroups + grown("held", &attached, &held, count);
+    [without, with]
+}
+
+fn median(values: impl Iterator<Item = i64>) -> i64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+/// Rules of every family that something is attached or learnt for.
+fn policy() -> Arc<Blob> {
+    let to = DestinationMatch { cidr: Some(("192.0.2.1".parse().unwrap(), 32)), ports: None, protocol: None };
+    probe_bed::blob(vec![
+        rule(Action::Block, Matcher::File(PathRule::of(PathMatch::Exact("/etc/secret".into())))),
+        rule(Action::Block, Matcher::Process(PathRule::of(PathMatch::Exact("/usr/bin/wget".into())))),
+        rule(Action::Block, Matcher::Destination(to)),
+        rule(Action::Block, Matcher::Dns(DnsMatch { domain: "blocked.example".into() })),
+    ])
+}
+
+#[test]
+fn host_memory_of_the_kernel_for_each_container_is_under_a_kibibyte() {
+    let Some(pins) = pin_root() else { return };
+    let _alone = alone();
+    let count = std::env::var("PALISADE_CONTAINERS").ok().map_or(20, |count| count.parse().unwrap());
+    let (adapter, policy) = (adapter(&pins.0, FailMode::Refuse), policy());
+    // The first fills what is filled once.
+    round(&adapter, 2, &policy);
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&adapter, count, &policy)).collect();
+    let [without, with] = [0, 1].map(|of| median(rounds.iter().map(|round| round[of])));
+    println!(
+        "kernel memory for each of {count} containers: {without} bytes admitted, {with} bytes under a shared policy"
+    );
+    assert!(without > 0, "a task's identity at least is kept: {without}");
+    assert!(without < BUDGET && with < BUDGET, "{without} and {with} bytes");
+}
