@@ -77,7 +77,7 @@ fn twins() -> Vec<Twin> {
         twin!(
             "pal_task",
             layout::Task,
-            [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, entered]
+            [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, entered, found_ns]
         ),
         twin!("pal_mount_key", layout::MountKey, [root, mountpoint, parent_root, parent_mountpoint, slot, reserved]),
         twin!("pal_mount", layout::Mount, [last, reserved]),

@@ -15,7 +15,10 @@ use crate::act::Act;
 const SPAN: Duration = Duration::from_secs(90);
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("vm_unattended_policy_lapses_and_who_is_unknown_is_audited_until_the_next_node", lapses)]
+    vec![
+        Trial::test("vm_unattended_policy_lapses_and_who_is_unknown_is_audited_until_the_next_node", lapses),
+        Trial::test("vm_unattended_nobody_unknown_starts_where_that_is_blocked", blocked),
+    ]
 }
 
 /// The options of a pod, without the hook.
@@ -56,5 +59,27 @@ fn lapses() -> Checked {
     node.wait_for("an alert about who was unknown", unknown)?;
     known.remove()?;
     stray.remove()?;
+    Ok(())
+}
+
+fn blocked() -> Checked {
+    containerd()?;
+    let arguments = ["--on-unknown-workload", "block"];
+    let mut node = Node::start_with("node-blocks", &blocks("/etc/secret"), &arguments)?;
+    let known = started("known-too", "held").map_err(|failed| format!("{:?}\n{}", failed.message(), node.log()))?;
+    node.kill()?;
+    let acts = [Act::Open("/etc/secret".into()), Act::Open("/etc/public".into())];
+    let options = unhooked();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    match containerd()?.run("refused-stray", &options, &acts) {
+        Err(error) if error.to_string().contains("permission denied") => {}
+        other => return Err(format!("it should not start: {other:?}").into()),
+    }
+    ensure_outcomes(&acts, &known.exec(&acts)?, 1)?;
+    node.again(&blocks("/etc/secret"), &arguments)?;
+    let late = started("late-known", "held")?;
+    ensure_outcomes(&acts, &late.exec(&acts)?, 1)?;
+    known.remove()?;
+    late.remove()?;
     Ok(())
 }
