@@ -11,6 +11,8 @@
  * PAL_SLOT_UNKNOWN until it is admitted, whether or not a node runs then. Whoever acts from such a place in the host's mount
  * namespace, or in the runtime's phase, is a runtime (a shim in its pod's cgroup) and counts as an outside mover.
  *
+ * What a task does between its move into a running container's cgroup and the tracepoint, some microseconds, is judged as the workload's.
+ *
  * Gaps: a container that shares the host's mount namespace never leaves the runtime's phase. A task that was in the cgroup
  * before its admission, and has done nothing since that any program saw, can be moved out of it without a trace. A workload
  * that makes more than PAL_CGROUPS_MADE cgroups at a time has the others unregistered, and counted: tasks that are in them
@@ -49,7 +51,7 @@ static __always_inline void pal_found_no_room(void)
 static __always_inline void pal_register_made(__u64 id, __u32 slot)
 {
 	__s32 *made = bpf_map_lookup_elem(&cgroups_made, &slot);
-	__u32 value = slot | PAL_CGROUP_MADE;
+	__u32 value = slot | PAL_CGROUP_MADE | PAL_CGROUP_SEEN;
 
 	if (!made)
 		return;
@@ -65,7 +67,7 @@ static __always_inline void pal_register_made(__u64 id, __u32 slot)
 /* Runtimes make these, and remove them: they are not counted against anybody. */
 static __always_inline void pal_register_unknown(__u64 id)
 {
-	__u32 value = PAL_SLOT_UNKNOWN;
+	__u32 value = PAL_SLOT_UNKNOWN | PAL_CGROUP_SEEN;
 
 	if (bpf_map_update_elem(&cgroup_slots, &id, &value, BPF_ANY))
 		pal_found_no_room();
@@ -149,6 +151,18 @@ static __always_inline void pal_move_in(struct task_struct *task, __u64 cgroup, 
 		kept->runtime_mnt_ns = pal_mnt_ns_of(bpf_get_current_task_btf());
 }
 
+#define PAL_ON_ITS_WAY_NS 1000000000ull
+
+/*
+ * It acted between its move and this word of it, and was taken for one that had been there before. Later than a second after its
+ * first act it is no more than moved anew to where it is.
+ */
+static __always_inline bool pal_was_on_its_way(struct task_struct *task, const struct pal_task *kept, __u64 cgroup)
+{
+	return kept->found_ns && kept->cgroup == cgroup && bpf_ktime_get_boot_ns() - kept->found_ns < PAL_ON_ITS_WAY_NS &&
+	       !pal_moves_itself(task) && pal_current_slot() != kept->slot;
+}
+
 /*
  * After the fact: the task is already in `cgroup`. Whoever acts from inside a workload cannot take a task out of its policy,
  * neither to an unregistered cgroup nor to another workload's; an outside mover can, and starts a new life. Of a process that
@@ -169,7 +183,9 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
 	slot = pal_slot_of(cgroup, id);
 	if (slot == kept_slot) {
-		if (kept)
+		if (kept && slot && pal_was_on_its_way(task, kept, id))
+			pal_move_in(task, id, slot, false);
+		else if (kept)
 			kept->cgroup = id;
 		return 0;
 	}

@@ -12,6 +12,9 @@
  * says nothing of who the task is, so what is kept is the cgroup, and its slot is looked up at each act. Once that cgroup is
  * admitted all of its tasks are the workload's, also those that were there before and those that have left it meanwhile. And
  * an unknown cgroup makes nobody unknown who was known.
+ *
+ * A task is in its new cgroup some microseconds before it is told that it was moved there, and acts on another CPU meanwhile. Who
+ * is met in a cgroup that was empty at first is on its way in.
  */
 #ifndef PALISADE_IDENTITY_H
 #define PALISADE_IDENTITY_H
@@ -236,6 +239,7 @@ static __always_inline void pal_keep_in(struct pal_task *kept, __u64 cgroup, __u
 	kept->runtime_mnt_ns = 0;
 	kept->entered = 0;
 	kept->source_digest = 0;
+	kept->found_ns = 0;
 }
 
 /* Keep this identity from here on, whatever was kept before. */
@@ -266,6 +270,22 @@ static __always_inline struct pal_task *pal_kept_of_leader(struct task_struct *t
 }
 
 /*
+ * A task that keeps nothing, in a cgroup where everybody was seen to come: is a runtime's process being moved in right now? It is
+ * in the mount namespace of who started it, who is not of the workload; whom a workload bears is not. By the addresses of who started
+ * it and of its own namespace.
+ */
+pal_global int pal_is_arriving(__u64 parent, __u64 mnt_ns, __u64 cgroup, __u32 slot)
+{
+	struct task_struct *starter = (struct task_struct *)parent;
+	__u32 *value = bpf_map_lookup_elem(&cgroup_slots, &cgroup);
+
+	if (!value || !(*value & PAL_CGROUP_SEEN))
+		return 0;
+	return (__u64)BPF_CORE_READ(starter, nsproxy, mnt_ns) == mnt_ns &&
+	       pal_slot_of_cgroup(BPF_CORE_READ(starter, cgroups, dfl_cgrp, kn, id)) != slot;
+}
+
+/*
  * The task keeps nothing, or was found in another cgroup than before. The storage is asked again and not written over: 6.1
  * answers that there is none while another program, which was preempted on this CPU, is busy with any task's.
  */
@@ -291,8 +311,14 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 			pal_keep_in(kept, slot == PAL_SLOT_UNKNOWN ? leader->cgroup : cgroup, slot, phase);
 			kept->entered = leader->entered;
 		}
+	} else if (kept && slot &&
+		   pal_is_arriving((__u64)BPF_CORE_READ(task, real_parent), (__u64)BPF_CORE_READ(task, nsproxy, mnt_ns), cgroup, slot)) {
+		/* What it is will be told and kept in a moment. Without storage it is judged as what is there. */
+		phase = PAL_PHASE_RUNTIME;
+		kept = NULL;
 	} else if (kept && slot) {
 		pal_keep_in(kept, cgroup, slot, phase);
+		kept->found_ns = bpf_ktime_get_boot_ns();
 	}
 	subject->kept = slot ? kept : NULL;
 	subject->slot = slot;

@@ -18,6 +18,7 @@
 /* Values of cgroup_slots: the slot, and */
 #define PAL_CGROUP_SLOT 0xffffu
 #define PAL_CGROUP_MADE 0x80000000u  /* registered by such a mkdir, and counted in cgroups_made */
+#define PAL_CGROUP_SEEN 0x20000000u  /* it was empty when it was registered: these programs have seen everybody come */
 #define PAL_CGROUP_MIXED 0x40000000u /* containers are made here beside others: a child that is named as one is of PAL_SLOT_UNKNOWN */
 #define PAL_CGROUP_ANCESTORS 8       /* looked at where a cgroup could not be registered: kubepods, class, pod, container and four below */
 #define PAL_MOUNT_BUCKETS 8192  /* power of two; of 8 crossings, in 64 bytes: 65,536 crossings of all workloads, 4096 workloads x 16 */
@@ -92,6 +93,7 @@ struct pal_task {
 	__u64 source_digest; /* first 8 bytes of that blob's digest; 0: not computed */
 	__u32 runtime_mnt_ns; /* inode number of the mount namespace of who moved the task in; meaningful in the RUNTIME phase */
 	__u32 entered;       /* 1: it, or who it descends from, came into the running container (`kubectl exec`); from the WORKLOAD phase on */
+	__u64 found_ns;      /* since boot: when it was met in the cgroup before anybody had told how it came there; 0: it was told */
 };
 
 /*

@@ -319,6 +319,9 @@ impl KernelAdapter {
         programs.cgroups.assign(cgroup, slot).map_err(failed)?;
         if let Some(unified) = &self.unified {
             programs.cgroups.assign_below(&below(unified, path), slot).map_err(failed)?;
+            if membership.pid == 0 {
+                programs.cgroups.mark_seen(cgroup, &below(unified, path)).map_err(failed)?;
+            }
         }
         state.strangers.remove(&slot);
         if let Some(stranger) = before.filter(|before| state.strangers.contains(before))

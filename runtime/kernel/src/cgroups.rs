@@ -39,7 +39,19 @@ impl Cgroups {
         if self.slot_of(cgroup)? == Some(slot) {
             return Ok(());
         }
-        self.slots.update(&cgroup.0.to_ne_bytes(), &slot.0.to_ne_bytes())
+        let seen = self.value_of(cgroup)?.unwrap_or_default() & layout::CGROUP_SEEN;
+        self.slots.update(&cgroup.0.to_ne_bytes(), &(slot.0 | seen).to_ne_bytes())
+    }
+
+    /// Of one that was registered: where nobody is in it now, the kernel has seen everybody come who will be.
+    pub fn mark_seen(&self, cgroup: CgroupId, directory: &Path) -> io::Result<()> {
+        // Of a threaded one that cannot be read.
+        if !fs::read(directory.join("cgroup.procs")).is_ok_and(|members| members.is_empty()) {
+            return Ok(());
+        }
+        let Some(value) = self.value_of(cgroup)? else { return Ok(()) };
+        // One that is removed meanwhile must not come back.
+        self.slots.replace(&cgroup.0.to_ne_bytes(), &(value | layout::CGROUP_SEEN).to_ne_bytes()).map(drop)
     }
 
     pub fn slot_of(&self, cgroup: CgroupId) -> io::Result<Option<Slot>> {

@@ -15,6 +15,8 @@ pub const CGROUP_SLOT: u32 = 0xffff;
 pub const CGROUP_MADE: u32 = 1 << 31;
 /// `PAL_CGROUP_MIXED`.
 pub const CGROUP_MIXED: u32 = 1 << 30;
+/// `PAL_CGROUP_SEEN`.
+pub const CGROUP_SEEN: u32 = 1 << 29;
 /// `PAL_MOUNT_BUCKETS`.
 pub const MOUNT_BUCKETS: u32 = 8192;
 /// `PAL_MOUNT_SLOT`.
@@ -104,6 +106,8 @@ pub struct Task {
     pub runtime_mnt_ns: u32,
     /// 1: of a session that came into the running container.
     pub entered: u32,
+    /// Since boot, nanoseconds: it was met in the cgroup before it was told how it came there.
+    pub found_ns: u64,
 }
 
 /// `struct pal_asked` (`bpf/include/arguments.h`).
@@ -234,7 +238,7 @@ const _: () = {
     assert!(size_of::<Observation>() == 48);
     assert!(size_of::<Attendance>() == 56);
     assert!(palisade_domain::Slot::UNKNOWN.0 == SLOTS - 1);
-    assert!(size_of::<Task>() == 40);
+    assert!(size_of::<Task>() == 48);
     assert!(size_of::<Asked>() == 32);
     assert!(size_of::<Mounts>() == 64);
     assert!(SLOTS as u64 <= MOUNT_SLOT + 1);

@@ -15,7 +15,10 @@ use aya::{
 use crate::{
     KernelTypes, cgroup,
     kernel_types::{self, Constant},
-    objects::{self, ARGUMENTS_ALONE, IDENTITY, LEARN, LSM, ObjectError, ObjectSpec, PinRoot, WRITES, chain, explain},
+    objects::{
+        self, ARGUMENTS_ALONE, Hook, IDENTITY, LEARN, LSM, ObjectError, ObjectSpec, PinRoot, ProgramSpec, WRITES,
+        chain, explain,
+    },
     programs,
 };
 
@@ -50,22 +53,27 @@ pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
         described.windows(name.len()).any(|window| window == name.as_bytes())
     };
     let constants = constants();
-    let mut counts = Vec::new();
     let by_hook = [
         ObjectSpec { name: "identity", bytes: palisade_bpf::IDENTITY, programs: IDENTITY },
         ObjectSpec { name: "learn", bytes: palisade_bpf::LEARN, programs: LEARN },
         ObjectSpec { name: "arguments", bytes: palisade_bpf::ARGUMENTS, programs: ARGUMENTS_ALONE },
     ];
-    for ObjectSpec { name, bytes, programs } in by_hook.into_iter().chain(LSM).chain([WRITES]) {
-        let mut object = objects::load(name, bytes, &types, &pins, &constants)?;
-        for spec in programs.iter().filter(|spec| objects::is_wanted(spec, &types)) {
-            if matches!(spec.hook, objects::Hook::BtfTracepoint(tracepoint) if !tells(tracepoint)) {
-                continue;
-            }
+    let load = |ObjectSpec { name, bytes, programs }: ObjectSpec| {
+        Ok((objects::load(name, bytes, &types, &pins, &constants)?, programs))
+    };
+    let made = by_hook.into_iter().chain(LSM).chain([WRITES]).map(load).collect::<Result<Vec<_>, ObjectError>>()?;
+    let is_there = |spec: &&ProgramSpec| {
+        let tracepoint = if let Hook::BtfTracepoint(tracepoint) = spec.hook { Some(tracepoint) } else { None };
+        objects::is_wanted(spec, &types) && tracepoint.is_none_or(tells)
+    };
+    let verified = objects::at_once(made, |(mut object, programs)| {
+        let mut verify = |spec: &ProgramSpec| {
             let loaded = objects::load_program(&mut object, spec, &types);
-            counts.push((spec.name, loaded.and_then(|()| counted(&object, spec.name))));
-        }
-    }
+            (spec.name, loaded.and_then(|()| counted(&object, spec.name)))
+        };
+        programs.iter().filter(is_there).map(&mut verify).collect::<Vec<_>>()
+    });
+    let mut counts: Vec<Verified> = verified.into_iter().flatten().collect();
     for (name, bytes, programs) in [("kill", palisade_bpf::KILL, KILL), ("syscalls", palisade_bpf::SYSCALLS, SYSCALLS)]
     {
         let mut object = objects::load(name, bytes, &types, &pins, &constants)?;

@@ -77,7 +77,7 @@ fn twins() -> Vec<Twin> {
         twin!(
             "pal_task",
             layout::Task,
-            [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, entered]
+            [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, entered, found_ns]
         ),
         twin!("pal_permitted", layout::Permitted, [installed, execution, endpoint, modifiers]),
         twin!("pal_mounts", layout::Mounts, [crossings]),

@@ -135,6 +135,10 @@ fn place_of(cgroup: &Cgroup, mixed: bool) -> ContainerPlace {
     ContainerPlace { cgroup, path, mixed, below: Vec::new() }
 }
 
+/// `PAL_CGROUP_SLOT`, `PAL_CGROUP_SEEN`: of a value of the table.
+const SLOT_BITS: u32 = 0xffff;
+const SEEN: u32 = 0x2000_0000;
+
 /// The table itself.
 fn registered(pins: &Pins) -> BpfHash<MapData, u64, u32> {
     let data = MapData::from_pin(pins.0.join("cgroup_slots")).unwrap();
@@ -298,6 +302,30 @@ fn inode(path: &std::path::Path) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
 
+/// Between its move and the word of it a task is in its cgroup and keeps nothing. Here nobody gives the word, so that it stays so.
+#[test]
+fn host_unknown_who_is_on_the_way_into_a_cgroup_is_the_runtimes_and_who_was_there_before_is_not() {
+    let Some(bed) = Bed::new("arriving") else { return };
+    let mut watch = bed.watch();
+    let container = Cgroup::new("not-registered");
+    let mut arrivals = [Puppet::moved_into(&container.0), Puppet::moved_into(&container.0)];
+    bed.node().admit(&container.membership(OWN)).unwrap();
+    bed.node().install(Slot(OWN), Generation(2), Some(&blocks(1))).unwrap();
+    bed.node().set_visibility(Slot(OWN), Visibility::NONE, ALL_KINDS);
+    let mut table = registered(&bed.pins);
+    assert_eq!(table.get(&inode(&container.0), 0).unwrap(), OWN, "somebody was in it");
+    assert_eq!(bed.opens(&mut watch, "there", &mut arrivals[0]), Some((OWN, Phase::Workload)));
+    table.insert(inode(&container.0), OWN | SEEN, 0).unwrap();
+    assert_eq!(bed.opens(&mut watch, "comes", &mut arrivals[1]), Some((OWN, Phase::Runtime)));
+    assert_eq!(bed.opens(&mut watch, "again", &mut arrivals[0]), Some((OWN, Phase::Workload)));
+    for puppet in arrivals {
+        puppet.end();
+    }
+    let empty = Cgroup::new("empty");
+    bed.node().admit(&empty.membership(OWN + 1)).unwrap();
+    assert_eq!(table.get(&inode(&empty.0), 0).unwrap(), (OWN + 1) | SEEN);
+}
+
 #[test]
 fn host_unknown_beside_others_are_those_that_are_named_as_containers() {
     let Some(bed) = Bed::new("mixed") else { return };
@@ -309,7 +337,7 @@ fn host_unknown_beside_others_are_those_that_are_named_as_containers() {
     let slot_of_new = |name: &str| {
         let made = Cgroup(mixed.0.join(name));
         fs::create_dir(&made.0).unwrap();
-        table.get(&inode(&made.0), 0).ok()
+        table.get(&inode(&made.0), 0).ok().map(|value| value & SLOT_BITS)
     };
     for name in ["docker-ID.scope", "libpod-ID.scope", "crio-ID.scope", "cri-containerd-ID.scope", "ID"] {
         assert_eq!(slot_of_new(&name.replace("ID", id)), Some(UNKNOWN), "{name}");

@@ -15,7 +15,10 @@ use crate::act::Act;
 const SPAN: Duration = Duration::from_secs(90);
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("vm_unattended_policy_lapses_and_who_is_unknown_is_audited_until_the_next_node", lapses)]
+    vec![Trial::test(
+        "vm_unattended_policy_lapses_and_who_is_unknown_is_audited_or_does_not_start_until_the_next_node",
+        lapses,
+    )]
 }
 
 /// The options of a pod, without the hook.
@@ -26,8 +29,8 @@ fn unhooked() -> Vec<String> {
 fn lapses() -> Checked {
     containerd()?;
     let span = SPAN.as_secs().to_string();
-    let arguments = ["--max-unattended", &span, "--on-unknown-workload", "audit"];
-    let mut node = Node::start_with("node-lapses", &blocks("/etc/secret"), &arguments)?;
+    let audits = ["--max-unattended", &span, "--on-unknown-workload", "audit"];
+    let mut node = Node::start_with("node-lapses", &blocks("/etc/secret"), &audits)?;
     let known = started("known", "held")?;
     let acts = [Act::Open("/etc/secret".into()), Act::Open("/etc/public".into())];
     node.kill()?;
@@ -38,7 +41,8 @@ fn lapses() -> Checked {
     ensure_outcomes(&acts, &stray.exec(&acts)?, 0)?;
     thread::sleep(SPAN);
     ensure_outcomes(&acts, &known.exec(&acts)?, 0)?;
-    node.again(&blocks("/etc/secret"), &arguments)?;
+    // The second time nobody starts whom no node has admitted.
+    node.again(&blocks("/etc/secret"), &["--on-unknown-workload", "block"])?;
     for container in [&known, &stray] {
         // Its own policy, for who was unknown as well.
         node.wait_for("its policy", || container.exec(&acts[..1]).is_ok_and(|outcomes| outcomes[0].is_denied()))?;
@@ -54,6 +58,14 @@ fn lapses() -> Checked {
             .any(|alert| alert["verdict"] == "observed" && (alert["tier"] == "bpf-lsm" || alert["tier"] == "fmod-ret"))
     };
     node.wait_for("an alert about who was unknown", unknown)?;
+    let late = started("late", "held").map_err(|failed| format!("{:?}\n{}", failed.message(), node.log()))?;
+    node.kill()?;
+    match containerd()?.run("refused-stray", &options, &acts) {
+        Err(error) if error.to_string().contains("permission denied") => {}
+        other => return Err(format!("it should not start: {other:?}").into()),
+    }
+    ensure_outcomes(&acts, &late.exec(&acts)?, 1)?;
+    late.remove()?;
     known.remove()?;
     stray.remove()?;
     Ok(())
