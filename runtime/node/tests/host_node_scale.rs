@@ -435,7 +435,10 @@ fn host_node_is_the_same_after_many_short_containers() {
     );
     drop(init);
     let pinned = fs::read_dir(node.pins.join("cgroup")).map(Iterator::count).unwrap_or(0);
-    assert!(pinned <= palisade_kernel::cgroup::PROGRAMS.len(), "a link each, however many containers there were: {pinned}");
+    assert!(
+        pinned <= palisade_kernel::cgroup::PROGRAMS.len(),
+        "a link each, however many containers there were: {pinned}"
+    );
     assert!(maps_after <= maps + f64::from(256 << 10), "{maps} -> {maps_after}");
     assert!(files_after <= files + 4, "{files} -> {files_after}");
     assert!(memory_after < memory + (4 << 20), "{:.1} -> {:.1} MiB", mib(memory), mib(memory_after));
