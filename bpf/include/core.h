@@ -80,7 +80,7 @@ enum {
 #define PAL_FMODE_WRITE 0x2u
 #define PAL_FMODE_CREATED 0x100000u   /* this open made the file */
 #define PAL_FMODE_EXEC 0x20u          /* in f_flags: an open on behalf of execve */
-#define PAL_FMODE_BACKING 0x2000000u  /* it is within a struct backing_file, from 6.5 on */
+#define PAL_FMODE_BACKING 0x3000000u  /* it is within a struct backing_file, from 6.5 on: bit 25, and 24 in later ones, also of 6.12 */
 #define PAL_FMODE_NOACCOUNT 0x20000000u /* a file of the kernel's own: the second open of a stacked file system */
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
 #define PAL_PROC_MAGIC 0x9fa0

@@ -86,7 +86,8 @@ typedef struct dentry *pal_dentry_reference;
 
 /*
  * The path by which the workload knows a mapping's file. Of a stacked file system's file a mapping holds the layer's, which until 6.7
- * has the path that was asked for, too.
+ * has the path that was asked for, too. Where it is kept beside the file: two bits have meant that, and another thing of files that
+ * the kernel does not open for itself.
  */
 static __always_inline void pal_place_of_mapped(struct file *file, struct pal_place *place)
 {
@@ -94,7 +95,8 @@ static __always_inline void pal_place_of_mapped(struct file *file, struct pal_pl
 
 	place->vfsmount = (__u64)file->f_path.mnt;
 	place->dentry = (__u64)file->f_path.dentry;
-	if (!(file->f_mode & PAL_FMODE_BACKING) || !bpf_core_field_exists(struct backing_file, user_path))
+	if (!(file->f_mode & PAL_FMODE_NOACCOUNT) || !(file->f_mode & PAL_FMODE_BACKING) ||
+	    !bpf_core_field_exists(struct backing_file, user_path))
 		return;
 	place->vfsmount = (__u64)BPF_CORE_READ((struct backing_file *)address, user_path.mnt);
 	place->dentry = (__u64)BPF_CORE_READ((struct backing_file *)address, user_path.dentry);

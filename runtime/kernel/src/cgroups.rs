@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -182,7 +182,8 @@ struct Found {
     complete: bool,
 }
 
-/// All directories below one, itself not included.
+/// All directories below one, itself not included. By what the listing says alone: to ask for each of a cgroup's twenty files would leave
+/// as many inodes and dentries in the kernel, 14 kB for each workload.
 fn directories_below(directory: &Path, bound: usize) -> Found {
     let gone = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV));
     let mut found = Found { cgroups: Vec::new(), complete: true };
@@ -196,12 +197,12 @@ fn directories_below(directory: &Path, bound: usize) -> Found {
             }
         };
         for entry in entries {
-            match entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) {
-                Ok((_, metadata)) if !metadata.is_dir() => {}
+            match entry.and_then(|entry| Ok((entry.file_type()?, entry))) {
+                Ok((kind, _)) if !kind.is_dir() => {}
                 Ok(_) if found.cgroups.len() >= bound => found.complete = false,
-                Ok((path, metadata)) => {
-                    found.cgroups.push(CgroupId(metadata.ino()));
-                    waiting.push(path);
+                Ok((_, entry)) => {
+                    found.cgroups.push(CgroupId(entry.ino()));
+                    waiting.push(entry.path());
                 }
                 Err(error) => found.complete &= gone(&error),
             }
@@ -221,6 +222,9 @@ mod tests {
         fs::write(top.path().join("a/file"), "").expect("a file");
         let whole = directories_below(top.path(), 3);
         assert_eq!((whole.cgroups.len(), whole.complete), (3, true));
+        let inodes =
+            ["a", "a/b", "a/b/c"].map(|below| fs::metadata(top.path().join(below)).expect("it is there").ino());
+        assert_eq!(whole.cgroups, inodes.map(CgroupId), "the outer ones first");
         let cut = directories_below(top.path(), 2);
         assert_eq!((cut.cgroups.len(), cut.complete), (2, false));
         assert!(directories_below(&top.path().join("gone"), 3).complete, "what is gone has nothing below");

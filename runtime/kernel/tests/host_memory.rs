@@ -5,8 +5,8 @@
 //! before and after. What grew meanwhile is the objects in use of the slab caches (`/proc/slabinfo`), but for those of others' processes
 //! and files ([`OTHERS`]), and `Percpu` of `/proc/meminfo`; stacks and page tables are in neither. Maps of a fixed size do not grow: they
 //! are the node's. Blobs are shared, are no slab objects, and are not counted. What the programs on the cgroups' root cost every cgroup of
-//! the machine is measured with the first policy, and divided by the cgroups. Of some rounds with new containers the median is taken:
-//! others are at work on the machine.
+//! the machine is measured with the first policy, and divided by the cgroups. Of some rounds with new containers each cache's median
+//! is taken: others are at work on the machine.
 //!
 //! `PALISADE_CONTAINERS` sets how many; ring bench asks for 110.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
@@ -42,6 +42,8 @@ const ROUNDS: usize = 5;
 /// the runtime makes none of them for a container, and everybody else does all the time.
 const OTHERS: &[&str] = &[
     "anon_vma",
+    "bio-",
+    "extent_status",
     "buffer_head",
     "cred_jar",
     "ext4_",
@@ -116,6 +118,11 @@ impl Container {
         let mut said = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n", "the container's mounts are refused");
+        // As every list of processes does: what /proc keeps of it is there before.
+        for file in ["cgroup", "mountinfo", "status"] {
+            fs::read(format!("/proc/{}/{file}", process.id())).unwrap();
+        }
+        fs::read_link(format!("/proc/{}/ns/mnt", process.id())).unwrap();
         Self { process, cgroup: Some(cgroup), _directory: directory }
     }
 
@@ -138,9 +145,9 @@ impl Drop for Container {
 }
 
 /// Bytes by slab cache, and of CPUs' own memory.
-fn kernel_memory() -> BTreeMap<String, i64> {
+fn kernel_memory() -> Bytes {
     let slabs = fs::read_to_string("/proc/slabinfo").unwrap();
-    let mut bytes: BTreeMap<String, i64> = BTreeMap::new();
+    let mut bytes = Bytes::new();
     for line in slabs.lines().skip(2) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [name, active, _, size, ..] = words[..] else { panic!("{line}") };
@@ -157,7 +164,7 @@ fn kernel_memory() -> BTreeMap<String, i64> {
 }
 
 /// What was given up is given back after a grace period.
-fn settled() -> BTreeMap<String, i64> {
+fn settled() -> Bytes {
     std::thread::sleep(Duration::from_millis(300));
     kernel_memory()
 }
@@ -166,16 +173,24 @@ fn slot(number: usize) -> Slot {
     Slot(u32::try_from(number).unwrap() + 1)
 }
 
-/// Bytes that there are more, for each of so many; and by which caches.
-fn grown(what: &str, before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>, count: usize) -> i64 {
+type Bytes = BTreeMap<String, i64>;
+
+/// Bytes by slab cache that there are more, for each of so many.
+fn grown(before: &Bytes, after: &Bytes, count: usize) -> Bytes {
     let count = i64::try_from(count).unwrap();
-    let grown = after.iter().map(|(name, bytes)| (bytes - before.get(name).unwrap_or(&0), name));
-    let mut grown: Vec<_> = grown.filter(|(bytes, _)| bytes.abs() / count > 10).collect();
-    grown.sort();
-    let total: i64 = grown.iter().map(|(bytes, _)| bytes).sum::<i64>() / count;
-    let by_cache: Vec<_> = grown.iter().rev().map(|(bytes, name)| format!("{name} {}", bytes / count)).collect();
-    println!("{what}: {total} bytes each: {}", by_cache.join(", "));
-    total
+    after.iter().map(|(name, bytes)| (name.clone(), (bytes - before.get(name).unwrap_or(&0)) / count)).collect()
+}
+
+/// The sum of what each cache grew by in the middle one of some rounds: what others do meanwhile is in one round and not in the next.
+fn total(what: &str, rounds: &[&Bytes]) -> i64 {
+    let middle = |name: &String| {
+        let mut values: Vec<_> = rounds.iter().map(|round| *round.get(name).unwrap_or(&0)).collect();
+        values.sort_unstable();
+        values[values.len() / 2]
+    };
+    let caches: Vec<_> = rounds[0].keys().map(|name| (middle(name), name)).filter(|(bytes, _)| *bytes != 0).collect();
+    println!("{what}: {caches:?}");
+    caches.iter().map(|(bytes, _)| bytes).sum()
 }
 
 /// Cgroups of the machine.
@@ -192,8 +207,9 @@ fn cgroups() -> usize {
     count
 }
 
-/// Bytes that each of new containers takes, admitted, and under the policy.
-fn round(adapter: &KernelAdapter, count: usize, policy: &Arc<Blob>) -> [i64; 2] {
+/// Bytes that each of new containers takes once it is admitted, each cgroup of the machine with the first policy, and each container with
+/// its own.
+fn round(adapter: &KernelAdapter, count: usize, policy: &Arc<Blob>) -> [Bytes; 3] {
     let first = Cgroup::new("memory-first");
     let first_slot = slot(count);
     adapter.admit(&first.membership(first_slot.0)).unwrap();
@@ -216,16 +232,7 @@ fn round(adapter: &KernelAdapter, count: usize, policy: &Arc<Blob>) -> [i64; 2] 
     for number in 0..=count {
         adapter.release(slot(number)).unwrap();
     }
-    let without = grown("admitted", &before, &admitted, count);
-    let of_cgroups = grown("attached", &admitted, &attached, cgroups());
-    let with = without + of_cgroups + grown("held", &attached, &held, count);
-    [without, with]
-}
-
-fn median(values: impl Iterator<Item = i64>) -> i64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_unstable();
-    values[values.len() / 2]
+    [grown(&before, &admitted, count), grown(&admitted, &attached, cgroups()), grown(&attached, &held, count)]
 }
 
 /// Rules of every family that something is attached or learnt for.
@@ -248,7 +255,9 @@ fn host_memory_of_the_kernel_for_each_container_is_under_a_kibibyte() {
     // The first fills what is filled once.
     round(&adapter, 2, &policy);
     let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&adapter, count, &policy)).collect();
-    let [without, with] = [0, 1].map(|of| median(rounds.iter().map(|round| round[of])));
+    let of = |what, at: usize| total(what, &rounds.iter().map(|round| &round[at]).collect::<Vec<_>>());
+    let without = of("admitted", 0);
+    let with = without + of("each cgroup", 1) + of("under a policy", 2);
     println!(
         "kernel memory for each of {count} containers: {without} bytes admitted, {with} bytes under a shared policy"
     );
