@@ -7,7 +7,10 @@ main() {
     local status=0
     if integration_tests | grep -q '^host_'; then
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
+        rm -f "$target_dir/tmp/attacks.table"
         cargo test --locked --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
+        # What became of each attack on this kernel (tests/attacks).
+        [ ! -f "$target_dir/tmp/attacks.table" ] || sed -n 's/^case /host | /p' "$target_dir/tmp/attacks.table" | column -t -s '|' -o '|'
     fi
     # The binary that the tests above were built with.
     check host_quickstart_reaches_every_stated_verdict deploy/quickstart.sh --check --binary "$target_dir/debug/palisade"

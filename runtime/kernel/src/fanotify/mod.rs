@@ -49,12 +49,15 @@ pub(crate) const HELD_BY_A_PROFILE: [&str; 4] = ["readOnly", Gap::CHANGES, EMPTY
 pub fn gaps(family: Family) -> Vec<Gap> {
     let gap = |what: &str, reason: &str| Gap { what: what.to_owned(), reason: reason.to_owned() };
     let absent = gap("while the responder is replaced", "the kernel permits what nobody answers; the time is measured");
+    let leavers =
+        gap("who leaves the cgroup", "a thread is known by the cgroup that it is in, where others can be moved to");
     let links = gap("hard links", "a file is judged by the name that it is opened by, not by its inode");
     match family {
         Family::Process => vec![
             gap("files outside watched file systems", "memfd_create, and volumes that the workload's status names"),
             gap("mmap(PROT_EXEC)", "ld.so /path/program is judged as an exec of ld.so and an open of the program"),
             links,
+            leavers,
             absent,
         ],
         Family::File => vec![
@@ -77,6 +80,7 @@ pub fn gaps(family: Family) -> Vec<Gap> {
                 "an open is judged once: what was opened before, or is passed in, is not",
             ),
             links,
+            leavers,
             absent,
         ],
         _ => Vec::new(),

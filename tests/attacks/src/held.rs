@@ -1,0 +1,152 @@
+//! The node's own kernel adapter as a means: each family by whatever tier this kernel has for it.
+
+use std::sync::Arc;
+
+use palisade_domain::{Family, Generation, Slot, Tier};
+use palisade_kernel::{
+    KernelAdapter,
+    fanotify::Records,
+    layout::Counter,
+    records::{DEFAULT_RING_BYTES, KernelRecords, SequenceCheck},
+};
+use palisade_kernel_abi::record::{Record, RecordReader};
+use palisade_protocol::CompiledPolicy;
+use palisade_world::{Enforcement as _, RecordBatch, RecordSource};
+
+use crate::{Failed, Means, Place, Told, table::Column};
+
+const SLOT: Slot = Slot(1);
+
+/// An adapter with what it tells.
+pub struct Held {
+    adapter: KernelAdapter,
+    records: KernelRecords,
+    told_by_responder: Option<Records>,
+    generation: u32,
+    batch: RecordBatch,
+    column: Column,
+    sum: SequenceCheck,
+}
+
+impl Held {
+    /// Of an adapter that holds nobody yet.
+    ///
+    /// # Errors
+    /// Where its records cannot be read, or no tier of it is one of the table.
+    pub fn new(adapter: KernelAdapter) -> Result<Self, Failed> {
+        let column = match adapter.matrix().families.get(&Family::File).map(|held| held.tier) {
+            Some(Tier::BpfLsm) => Column::BpfLsm,
+            Some(Tier::FmodRet) => Column::FmodRet,
+            Some(Tier::Fanotify) => Column::Fanotify,
+            other => return Err(Failed(format!("files are held by {other:?}"))),
+        };
+        let records = KernelRecords::open(adapter.pin_root(), DEFAULT_RING_BYTES)?;
+        let told_by_responder = adapter.responder().map(|responder| responder.records());
+        let (batch, sum) = (RecordBatch::default(), SequenceCheck::default());
+        Ok(Self { adapter, records, told_by_responder, generation: 0, batch, column, sum })
+    }
+
+    /// What holds.
+    #[must_use]
+    pub fn adapter(&self) -> &KernelAdapter {
+        &self.adapter
+    }
+
+    /// Of the policy that was last put in force.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Acts that programs on hooks denied.
+    #[must_use]
+    pub fn denied(&self) -> u64 {
+        self.adapter.counters().get(&Counter::Denied).copied().unwrap_or_default()
+    }
+
+    /// Puts a policy in force in place of the one before.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn put(&mut self, policy: &CompiledPolicy) -> Result<(), Failed> {
+        self.generation += 1;
+        self.adapter.install(SLOT, Generation(self.generation), Some(&Arc::clone(&policy.blob)))?;
+        Ok(())
+    }
+
+    /// Every record that came since.
+    ///
+    /// # Errors
+    /// Where records cannot be read, and of `take`.
+    pub fn each(&mut self, mut take: impl FnMut(&Record<'_>) -> Result<(), Failed>) -> Result<(), Failed> {
+        let (sum, batch) = (&mut self.sum, &mut self.batch);
+        read(&mut self.records, batch, &mut |record| {
+            sum.delivered(&record.header);
+            take(record)
+        })?;
+        match &mut self.told_by_responder {
+            Some(records) => read(records, batch, &mut take),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what is there, and adds up: what the kernel gave numbers to has come or was counted as lost.
+    ///
+    /// # Errors
+    /// Where the sum does not hold.
+    pub fn account(&mut self) -> Result<String, Failed> {
+        self.each(|_| Ok(()))?;
+        let loss = self.records.loss()?;
+        self.sum.verify(&loss)?;
+        let (produced, lost): (u64, u64) = (loss.produced.values().sum(), loss.counts.values().sum());
+        Ok(format!("{produced} records = {} delivered + {lost} lost", produced - lost))
+    }
+}
+
+fn read(
+    source: &mut dyn RecordSource,
+    batch: &mut RecordBatch,
+    take: &mut dyn FnMut(&Record<'_>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    loop {
+        let more = source.read(batch)?;
+        for record in RecordReader::new(&batch.bytes) {
+            take(&record?)?;
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+impl Means for Held {
+    fn column(&self) -> Column {
+        self.column
+    }
+
+    fn admit(&mut self, place: &Place) -> Result<(), Failed> {
+        Ok(self.adapter.admit(&place.membership(SLOT)?)?)
+    }
+
+    fn started(&mut self, pid: u32) -> Result<(), Failed> {
+        Ok(self.adapter.learn_mounts(SLOT, pid)?)
+    }
+
+    fn install(&mut self, policy: &CompiledPolicy) -> Result<(), Failed> {
+        self.put(policy)?;
+        self.each(|_| Ok(()))
+    }
+
+    fn told(&mut self) -> Result<Vec<Told>, Failed> {
+        let (generation, mut told) = (self.generation, Vec::new());
+        self.each(|record| {
+            told.extend(Told::of(record, generation));
+            Ok(())
+        })?;
+        Ok(told)
+    }
+
+    fn release(&mut self) -> Result<(), Failed> {
+        Ok(self.adapter.release(SLOT)?)
+    }
+}
