@@ -12,9 +12,9 @@ use std::{
 use actix::{Actor, AsyncContext as _, Handler, Message, MessageResult};
 use palisade_domain::Line;
 use palisade_protocol::{
-    AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, LineClass, PolicyAnnounced, PolicyInstalled,
-    ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, UserNamesRead, VisibilityChanged,
-    WorkloadNamed,
+    AlertCounts, AlertCountsOf, AlertStream, Condition, ConditionReported, DevicesJudged, LineClass, PolicyAnnounced,
+    PolicyInstalled, ProcessListed, ProcessesOf, RecordsRead, SetVisibility, SubscribeAlerts, UserNamesRead,
+    VisibilityChanged, WorkloadNamed,
 };
 use palisade_supervision::{Context, Kept, Outbox};
 use palisade_world::{AlertSink, Clock, PasswdReader};
@@ -294,6 +294,18 @@ impl Handler<RecordsRead> for Alerts {
         palisade_world::fault_point("alerts: before a batch");
         self.state.read(&message.batch, self.unix_minus_boot_ns(), &mut self.lines);
         self.look_users_up();
+        self.publish();
+    }
+}
+
+impl Handler<DevicesJudged> for Alerts {
+    type Result = ();
+
+    fn handle(&mut self, message: DevicesJudged, _: &mut Self::Context) {
+        let unix_minus_boot_ns = self.unix_minus_boot_ns();
+        for judged in &message.judged {
+            self.state.device(judged, unix_minus_boot_ns, &mut self.lines);
+        }
         self.publish();
     }
 }

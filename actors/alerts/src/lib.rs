@@ -2,7 +2,7 @@
 //!
 //! - *Owns*: the process table, the names of workloads, users and the rules of the last generations by slot, who is silent, the last
 //!   alerts, the sinks.
-//! - *Hears*: [`RecordsRead`](palisade_protocol::RecordsRead), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced),
+//! - *Hears*: [`RecordsRead`](palisade_protocol::RecordsRead), [`DevicesJudged`](palisade_protocol::DevicesJudged), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced),
 //!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled), [`WorkloadNamed`](palisade_protocol::WorkloadNamed),
 //!   [`VisibilityChanged`](palisade_protocol::VisibilityChanged), [`SetVisibility`](palisade_protocol::SetVisibility),
 //!   [`actor::SetSinks`], [`actor::SetThrottle`], [`SubscribeAlerts`](palisade_protocol::SubscribeAlerts),
@@ -43,6 +43,8 @@ pub mod users;
 
 pub use actor::{Alerts, Wiring};
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod line_tests;
 #[cfg(test)]

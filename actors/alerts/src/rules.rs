@@ -12,6 +12,8 @@ pub enum RuleIndex {
     Deciding(DecidingRule),
     /// None of its rules, but a part that is not held, of [`crate::unheld`].
     NotHeld(usize),
+    /// Of the rules about devices.
+    Device(usize),
 }
 
 impl RuleIndex {

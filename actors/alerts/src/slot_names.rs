@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use palisade_domain::{AlertRule, AlertWorkload, Slot, UnixNanos, Visibility, Workload};
+use palisade_domain::{AlertRule, AlertWorkload, DeviceRules, Slot, UnixNanos, Visibility, Workload};
 use palisade_kernel_abi::record::Header;
 use palisade_protocol::{VisibilityChanged, WorkloadNamed, attribution::Attribution};
 
@@ -32,6 +32,8 @@ pub struct Names {
     pub(crate) visibility: BTreeMap<Slot, Visibility>,
     pub(crate) rules: Attribution,
     pub(crate) unheld: Unheld,
+    /// The rules by which devices of the host were judged last.
+    pub(crate) devices: Arc<DeviceRules>,
 }
 
 impl Names {
@@ -53,6 +55,10 @@ impl Names {
     pub(crate) fn rule(&self, slot: Slot, key: &RuleKey) -> Option<AlertRule> {
         match key.rule? {
             RuleIndex::NotHeld(at) => self.unheld.part(slot, key.generation, at).map(unheld::rule_of),
+            RuleIndex::Device(at) if self.devices.generation == key.generation => {
+                self.devices.rules.get(at).map(|rule| rule.rule.clone())
+            }
+            RuleIndex::Device(_) => None,
             RuleIndex::Deciding(rule) => {
                 self.rules.rule(slot, key.generation, key.policy, rule).map(|rule| rules::told(rule))
             }

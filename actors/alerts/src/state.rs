@@ -1,5 +1,6 @@
 //! From batches of records to lines: the pure part.
 
+mod devices;
 mod lines;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};

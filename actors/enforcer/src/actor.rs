@@ -3,14 +3,14 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Handler, Message, SpawnHandle, WrapFuture as _};
-use palisade_domain::{Generation, OnUnknownWorkload, Slot, Visibility, Workload};
+use palisade_domain::{DeviceRules, Family, Generation, OnUnknownWorkload, Slot, Tier, Visibility, Workload};
 use palisade_policy::ir::{Postures, WorkloadRules};
 use palisade_protocol::{
-    CompilePolicy, CompiledPolicy, Condition, ConditionReported, NotHeld, PolicyAnnounced, PolicyInstalled,
-    PolicySetChanged, SetVisibility, VisibilityChanged, WorkloadStarted,
+    CompilePolicy, CompiledPolicy, Condition, ConditionReported, DevicesJudged, NotHeld, PolicyAnnounced,
+    PolicyInstalled, PolicySetChanged, SetVisibility, VisibilityChanged, WorkloadStarted,
 };
 use palisade_supervision::{Asker, Context, Outbox};
-use palisade_world::{Admission, Enforcement, Membership};
+use palisade_world::{Admission, Devices, DevicesSeen, Enforcement, Gap, Membership};
 
 use crate::{
     EnforcementFailed,
@@ -20,6 +20,9 @@ use crate::{
 
 /// The compiler's own budget for one policy is half of this.
 const COMPILE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Between two questions to the port of devices, while rules are about them: how late an alert of one may be.
+const DEVICES_EVERY: Duration = Duration::from_millis(250);
 
 /// What every enforcer of a node shares.
 #[derive(Clone)]
@@ -44,6 +47,10 @@ pub struct Wiring {
     pub select_visibility: SelectVisibility,
     /// Who makes logs of what is seen, and who records.
     pub visible: Vec<Outbox<VisibilityChanged>>,
+    /// The host's devices; absent where the world has none.
+    pub devices: Option<Arc<dyn Devices>>,
+    /// Who makes alerts of what becomes of them.
+    pub judged: Vec<Outbox<DevicesJudged>>,
 }
 
 impl Wiring {
@@ -76,6 +83,8 @@ pub struct Enforcer {
     compiling: Option<SpawnHandle>,
     retrying: Option<SpawnHandle>,
     learning: Option<SpawnHandle>,
+    /// While rules are about devices.
+    watching: Option<SpawnHandle>,
 }
 
 impl Enforcer {
@@ -101,6 +110,7 @@ impl Enforcer {
             compiling: None,
             retrying: None,
             learning: None,
+            watching: None,
         }
     }
 
@@ -165,6 +175,7 @@ impl Enforcer {
                 self.say_visible(visibility);
                 None
             }
+            Effect::HoldDevices(rules) => self.hold_devices(&rules, ctx),
             Effect::Install(generation, policy) => Some(self.install(generation, policy)),
             Effect::Compile(generation, rules) => {
                 self.compile(generation, rules, ctx);
@@ -214,6 +225,44 @@ impl Enforcer {
                 None
             }
         }
+    }
+
+    /// The rules of the newest set, or none; from then on what is judged by them is told.
+    fn hold_devices(&mut self, rules: &Arc<DeviceRules>, ctx: &mut Context<Self>) -> Option<Input> {
+        let devices = self.wiring.devices.clone()?;
+        devices.hold(rules);
+        let is_watched = !rules.rules.is_empty();
+        if is_watched && self.watching.is_none() {
+            self.watching = Some(ctx.run_interval(DEVICES_EVERY, |enforcer, ctx| {
+                let held = enforcer.look_at_devices();
+                held.into_iter().for_each(|held| enforcer.input(held, ctx));
+            }));
+        }
+        let held = self.look_at_devices();
+        if !is_watched && let Some(watching) = self.watching.take() {
+            ctx.cancel_future(watching);
+        }
+        held
+    }
+
+    /// Tells what was judged; how the rules are held.
+    fn look_at_devices(&self) -> Option<Input> {
+        let DevicesSeen { judged, lost, unheld } = self.wiring.devices.as_ref()?.seen();
+        if lost > 0 {
+            tracing::error!(lost, "USB devices were judged, and nobody was told in time what became of them");
+        }
+        if !judged.is_empty() {
+            let fact = DevicesJudged { judged };
+            if self.wiring.judged.iter().filter(|to| to.try_send(fact.clone()).is_err()).count() > 0 {
+                tracing::error!(judged = fact.judged.len(), "what became of USB devices cannot be told");
+            }
+        }
+        let mut held = self.wiring.enforcement.matrix().families.get(&Family::Device)?.clone();
+        // A kernel without them says so itself.
+        if let Some(reason) = unheld.filter(|_| held.tier == Tier::UsbAuthorization) {
+            held.gaps.insert(0, Gap { what: "device".to_owned(), reason });
+        }
+        Some(Input::DevicesHeld(held))
     }
 
     fn install(&self, generation: Generation, policy: Option<Arc<CompiledPolicy>>) -> Input {

@@ -5,7 +5,8 @@
 //! - *Hears*: [`PolicySetChanged`](palisade_protocol::PolicySetChanged), [`WorkloadStarted`](palisade_protocol::WorkloadStarted),
 //!   [`SetVisibility`](palisade_protocol::SetVisibility), its admission.
 //! - *Says*: [`CompilePolicy`](palisade_protocol::CompilePolicy), [`PolicyAnnounced`](palisade_protocol::PolicyAnnounced) before and
-//!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled) after an installation, [`ConditionReported`](palisade_protocol::ConditionReported).
+//!   [`PolicyInstalled`](palisade_protocol::PolicyInstalled) after an installation, the host's
+//!   [`DevicesJudged`](palisade_protocol::DevicesJudged), [`ConditionReported`](palisade_protocol::ConditionReported).
 //! - *Bounds*: one open question to the compiler (an older one is taken back), one installation, one retry of each kind at a time; the
 //!   newest set replaces what waits.
 //! - *On restart*: what stands in the kernel stands on, and the condition says so; it admits its slot again (harmless), hears the newest

@@ -169,6 +169,8 @@ async fn bed() -> Bed {
         host_visibility: Visibility::NONE,
         select_visibility: |_, _| None,
         visible: vec![others.outbox(Overflow::Refuse)],
+        devices: None,
+        judged: Vec::new(),
     };
     let mailbox = MailboxOf::<Roster>::new("roster", 16);
     let (roster, handle) = (mailbox.address(), enforcers.handle());

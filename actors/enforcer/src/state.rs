@@ -17,13 +17,13 @@ use std::{
     time::Duration,
 };
 
-use palisade_domain::{Generation, Slot, Visibility, Workload};
+use palisade_domain::{DeviceRules, Family, Generation, Slot, Visibility, Workload};
 use palisade_policy::{
     PolicySet,
     ir::{Matcher, Postures, WorkloadRules},
 };
 use palisade_protocol::{CompiledPolicy, Condition, NotHeld, PolicyRefused, observed_calls};
-use palisade_world::Installed;
+use palisade_world::{HeldFamily, Installed};
 
 use crate::{EnforcementFailed, unheld::not_held};
 
@@ -53,6 +53,8 @@ pub enum Input {
     MountsLearnt(Result<(), EnforcementFailed>),
     /// What was said to be held at the last installation is not so any more.
     HoldsOtherwise,
+    /// How the rules about devices are held, as it is now.
+    DevicesHeld(HeldFamily),
     /// A wait asked for by [`Effect::RetryAfter`] is over.
     RetryDue,
     /// A wait asked for by [`Effect::LearnAgainAfter`] is over.
@@ -70,6 +72,8 @@ pub enum Effect {
     AskWhatHolds,
     /// Let these classes of acts be seen from now on, and these kinds of records come besides, because rules are decided by them.
     See(Visibility, u64),
+    /// Judge devices by these rules from now on, and feed [`Input::DevicesHeld`].
+    HoldDevices(Arc<DeviceRules>),
     /// Compile.
     Compile(Generation, Arc<WorkloadRules>),
     /// Put in force.
@@ -145,6 +149,8 @@ pub struct State {
     failure: Option<String>,
     /// What the newest set says: for what of it is not held once it is in force.
     rules: Arc<WorkloadRules>,
+    /// How devices are held, where rules are about them.
+    devices: Option<HeldFamily>,
     pid: Option<u32>,
     mounts: Mounts,
     learn_retry: Duration,
@@ -171,6 +177,7 @@ impl State {
             retry: RETRY_MIN,
             failure: None,
             rules: Arc::default(),
+            devices: None,
             pid: None,
             mounts: Mounts::Unknown,
             learn_retry: RETRY_MIN,
@@ -272,6 +279,7 @@ impl State {
             }
             Input::CompilerSilent(generation, reason) if self.is_newest(generation) => self.fail(reason, out),
             Input::Compiled(..) | Input::CompilerSilent(..) | Input::Installed(..) => {}
+            Input::DevicesHeld(held) => self.devices_held(held, out),
             Input::Running(pid) => {
                 self.pid = Some(pid);
                 self.learn_retry = RETRY_MIN;
@@ -324,6 +332,10 @@ impl State {
         // At once: seeing needs no rules in force, and holds whether or not they can be put there.
         self.said_visibility = visibility;
         self.see(kinds_by_which(&rules), out);
+        if self.slot == Slot::HOST {
+            // At once, as what is seen: no table of the kernel has them.
+            out.push(Effect::HoldDevices(Arc::new(rules.devices(generation))));
+        }
         if rules.rules.is_empty() {
             self.install(generation, None, out);
         } else {
@@ -354,7 +366,11 @@ impl State {
     ) {
         let Work::Installing(policy) = std::mem::replace(&mut self.work, Work::Idle) else { return };
         match result {
-            Ok(installed) => {
+            Ok(mut installed) => {
+                let has_devices = self.rules.rules.iter().any(|rule| rule.matcher.family() == Family::Device);
+                if let Some(held) = self.devices.as_ref().filter(|_| has_devices) {
+                    installed.families.insert(Family::Device, held.clone());
+                }
                 self.in_force = Some(generation);
                 self.failure = None;
                 self.retry = RETRY_MIN;
@@ -365,6 +381,15 @@ impl State {
                 out.push(Effect::Answer(Ok(())));
             }
             Err(failed) => self.fail(failed.to_string(), out),
+        }
+    }
+
+    /// What was said of them may not be so any more: the set is put in force, and told, once more.
+    fn devices_held(&mut self, held: HeldFamily, out: &mut Vec<Effect>) {
+        let is_news = self.devices.as_ref().is_some_and(|before| *before != held);
+        self.devices = Some(held);
+        if is_news && matches!(self.work, Work::Idle) && self.in_force.is_some() {
+            self.begin(out);
         }
     }
 

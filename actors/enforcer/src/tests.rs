@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use palisade_domain::{Generation, Slot, Visibility, VisibilityClass, Workload, WorkloadKind};
+use palisade_domain::{Family, Generation, Slot, Tier, Visibility, VisibilityClass, Workload, WorkloadKind};
 use palisade_kernel_abi::record::{Kind, kind_bit};
 use palisade_policy::{
     PolicySet,
     ir::{Postures, WorkloadRules},
 };
 use palisade_protocol::{Condition, PolicyRefused};
-use palisade_world::Installed;
+use palisade_world::{Gap, HeldFamily, Installed};
 
 use crate::{
     EnforcementFailed,
@@ -58,6 +58,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
             Effect::LearnMounts(_) => "learn",
             Effect::AskWhatHolds => "ask what holds",
             Effect::See(..) => "see",
+            Effect::HoldDevices(_) => "hold devices",
             Effect::Compile(..) => "compile",
             Effect::Install(_, Some(_)) => "install",
             Effect::Install(_, None) => "clear",
@@ -311,4 +312,70 @@ fn unit_enforcer_holds_to_the_postures_of_the_newest_generation_whatever_comes_l
     assert!(step(&mut state, Input::SetChanged(Generation(1), set())).is_empty(), "older");
     state.hold_to(Generation(3), strict);
     assert_eq!(postures(&step(&mut state, Input::SetChanged(Generation(3), set()))), strict);
+}
+
+const HOST_POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: dev}\nspec:\n  nodeSelector: \
+    {matchLabels: {kubernetes.io/hostname: \"*\"}}\n  device: {matchDevice: [{class: MASS-STORAGE, action: Block}]}\n";
+
+fn device_set(text: &str) -> Arc<PolicySet> {
+    Arc::new(PolicySet::parse([("p.yaml", text.as_bytes())]).expect("sound"))
+}
+
+fn host() -> State {
+    let labels = BTreeMap::from([("kubernetes.io/hostname".to_owned(), "n".to_owned())]);
+    let host = Workload { kind: WorkloadKind::Host, labels, namespace: String::new(), ..(*workload("host")).clone() };
+    let mut state = State::new(Slot::HOST, Arc::new(host), Postures::default());
+    step(&mut state, Input::Admitted(Ok(())));
+    state
+}
+
+fn usb(gaps: &[&str]) -> HeldFamily {
+    let gap = |what: &&str| Gap { what: (*what).to_owned(), reason: format!("why not {what}") };
+    HeldFamily { tier: Tier::UsbAuthorization, gaps: gaps.iter().map(gap).collect() }
+}
+
+/// What is said of devices once the set of this generation is in force.
+fn said_of_devices(state: &mut State, generation: Generation) -> (Option<Tier>, Vec<String>) {
+    let limits = palisade_policy_compiler::automaton::AutomatonLimits::default();
+    let policy = palisade_policy_compiler::compile(&WorkloadRules::default(), &limits, &mut || false);
+    step(state, Input::Compiled(generation, Ok(Arc::new(policy.expect("small")))));
+    let said = step(state, Input::Installed(generation, Ok(Installed::default())));
+    let Some(Effect::SayInstalled { installed, not_held, .. }) = said.first() else { panic!("{said:?}") };
+    let not_held = not_held.iter().map(|part| format!("{}: {}", part.what, part.reason)).collect();
+    (installed.families.get(&Family::Device).map(|held| held.tier), not_held)
+}
+
+#[test]
+fn unit_enforcer_of_the_host_commands_devices_and_says_how_they_are_held() {
+    let mut state = host();
+    let effects = step(&mut state, Input::SetChanged(Generation(4), device_set(HOST_POLICY)));
+    assert_eq!(names(&effects), ["hold devices", "compile"]);
+    let Effect::HoldDevices(rules) = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!((rules.generation, rules.rules.len(), rules.deny()), (Generation(4), 1, true));
+    step(&mut state, Input::DevicesHeld(usb(&[])));
+    assert_eq!(said_of_devices(&mut state, Generation(4)), (Some(Tier::UsbAuthorization), vec![]));
+    assert!(step(&mut state, Input::DevicesHeld(usb(&[]))).is_empty(), "nothing is new");
+    // A root hub does not take the word any more: the set is told once more, with the reason.
+    assert_eq!(names(&step(&mut state, Input::DevicesHeld(usb(&["device"])))), ["hold devices", "compile"]);
+    let not_held = vec!["device: why not device".to_owned()];
+    assert_eq!(said_of_devices(&mut state, Generation(4)), (Some(Tier::UsbAuthorization), not_held));
+}
+
+#[test]
+fn unit_enforcer_holds_no_devices_for_containers_nor_any_more_without_rules() {
+    let mut state = host();
+    step(&mut state, Input::SetChanged(Generation(1), device_set(HOST_POLICY)));
+    let effects = step(&mut state, Input::SetChanged(Generation(2), set()));
+    assert_eq!(names(&effects), ["hold devices", "clear"]);
+    assert!(matches!(&effects[0], Effect::HoldDevices(rules) if rules.rules.is_empty()), "{effects:?}");
+    let mut container = admitted("web");
+    assert_eq!(names(&step(&mut container, Input::SetChanged(Generation(1), set()))), ["compile"]);
+}
+
+#[test]
+fn unit_enforcer_says_that_devices_are_not_held_where_no_port_has_them() {
+    let mut state = host();
+    step(&mut state, Input::SetChanged(Generation(1), device_set(HOST_POLICY)));
+    let not_held = vec!["device: no tier of this kernel holds the family".to_owned()];
+    assert_eq!(said_of_devices(&mut state, Generation(1)), (None, not_held));
 }

@@ -48,10 +48,6 @@ pub fn not_held(rules: &WorkloadRules, tiers: &BTreeMap<Family, HeldFamily>) -> 
 /// Word and reason of each thing that the rule asks for and the tiers do not hold.
 fn of_rule(rule: &Rule, posture: Option<Posture>, tiers: &BTreeMap<Family, HeldFamily>) -> Vec<(String, String)> {
     let family = rule.matcher.family();
-    if family == Family::Device {
-        // Its document says so itself.
-        return Vec::new();
-    }
     let whole = family_word(family);
     let on_path = matches!(&rule.matcher, Matcher::Syscall(call) if call.path.is_some());
     let Some(held) = tiers.get(&family) else {

@@ -12,7 +12,7 @@ use palisade_protocol::CompiledPolicy;
 
 use crate::layers::accept_of_preset;
 
-/// Decides the act. A source that is not stated is an executable that no rule names; devices are in no blob, so that they are permitted.
+/// Decides the act. A source that is not stated is an executable that no rule names; devices are in no blob, so that it permits them.
 #[must_use]
 pub fn decide(policy: &CompiledPolicy, act: &Act) -> Decision {
     let blob = &policy.blob;

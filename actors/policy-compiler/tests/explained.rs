@@ -167,7 +167,7 @@ proptest! {
         (file, network, capabilities) in (posture(), posture(), posture()),
     ) {
         let set = PolicySet::parse([("p.yaml", document.as_bytes())]).unwrap();
-        let rules = set.rules_for(&workload(), &BTreeMap::new(), Postures { file, network, capabilities });
+        let rules = set.rules_for(&workload(), &BTreeMap::new(), Postures { file, network, capabilities, ..Postures::default() });
         let policy = match compile(&rules, &AutomatonLimits::default(), &mut || false) {
             // Argument sets under several actions on one thing: refused by name, so that there is no answer to agree with.
             Err(CompileError::ArgumentActions { .. }) => return Ok(()),

@@ -14,10 +14,11 @@ pub enum Action {
 }
 
 /// What happens to what no rule of an allow-listed family names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Posture {
     /// Permit, with an alert.
+    #[default]
     Audit,
     /// Deny, with an alert.
     Block,
@@ -76,6 +77,8 @@ pub enum Tier {
     CgroupBpf,
     /// A responder process denies opens and execs by permission events.
     Fanotify,
+    /// The kernel authorizes a USB device before it is used, or does not.
+    UsbAuthorization,
     /// The acting process is killed; the act may have begun.
     Kill,
     /// The act is seen, not prevented.

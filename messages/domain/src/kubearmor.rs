@@ -6,7 +6,7 @@
 //! - `uid`, `pid` and their like are unsigned, where KubeArmor wraps past 2³¹.
 //! - `action` is [`AlertAction`](crate::AlertAction): `Audit (Block)` where a rule that blocks could only observe.
 //! - `result` is `Passed`, the C library's text for the error, or `Killed` (its text for SIGKILL), which KubeArmor never says.
-//! - `enforcer` is KubeArmor's `BPFLSM` and `eBPF Monitor` where that is what it was, else our own: `FmodRet`, `CgroupBPF`, `Fanotify`, `Kill`.
+//! - `enforcer` is KubeArmor's `BPFLSM` and `eBPF Monitor` where that is what it was, else our own: `FmodRet`, `CgroupBPF`, `Fanotify`, `Kill`. USB devices are `USBDeviceHandler`, as KubeArmor has it.
 //! - `cwd` and `tty` are those of the process at its last exec; absent for one that ran before the node.
 //! - `ppid` is 0, as getppid(2) says it, where the parent is not in the PID namespace of the process.
 //! - `data` is split by spaces: a space, a control character or a backslash inside a value is written `\xNN`. `eventData` has the values whole.

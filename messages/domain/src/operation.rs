@@ -137,6 +137,8 @@ operations! {
     ProcessWrite = "process-write",
     /// A capability was asked for.
     Capable = "capable",
+    /// A USB device came.
+    UsbDevice = "usb-device",
     /// Any other system call.
     Syscall = "syscall",
     /// So many acts equal to one that was told were not.

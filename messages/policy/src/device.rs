@@ -1,45 +1,19 @@
 //! The device family of a host policy: which USB devices may be used.
 //!
-//! Invariant: every document that names devices says that nothing holds them in this version; the rules are lowered all the same, so that
-//! `explain` can say which would decide. The order is KubeArmor's: see [`crate::ir::Specificity`].
+//! The order is KubeArmor's: see [`crate::ir::Specificity`]. No blob has these rules: they go to who authorizes devices as
+//! [`DeviceRules`], which decide as [`crate::explain`] says (`unit_devices_are_decided_as_they_are_explained`).
+
+use palisade_domain::{AlertRule, DEVICE_CLASSES, DeviceRule, DeviceRules, Generation};
 
 use crate::{
     common::Common,
     diagnostic::{Problems, quoted},
     draft::Draft,
     fields::{self, Fields},
-    ir::{DeviceMatch, Matcher},
+    ir::{DeviceMatch, Matcher, Rule, WorkloadRules},
     suggest,
     yaml::Node,
 };
-
-/// Classes by the names of KubeArmor's table, numbers of <https://www.usb.org/defined-class-codes>.
-const CLASSES: [(&str, u8); 24] = [
-    ("AUDIO", 0x01),
-    ("COMMUNICATION-CDC", 0x02),
-    ("HID", 0x03),
-    ("PHYSICAL", 0x05),
-    ("IMAGE", 0x06),
-    ("PRINTER", 0x07),
-    ("MASS-STORAGE", 0x08),
-    ("HUB", 0x09),
-    ("CDC-DATA", 0x0a),
-    ("SMART-CARD", 0x0b),
-    ("CONTENT-SECURITY", 0x0d),
-    ("VIDEO", 0x0e),
-    ("PERSONAL-HEALTHCARE", 0x0f),
-    ("AUDIO/VIDEO", 0x10),
-    ("BILLBOARD", 0x11),
-    ("TYPE-C-BRIDGE", 0x12),
-    ("BULK-DISPLAY", 0x13),
-    ("MCTP", 0x14),
-    ("I3C", 0x3c),
-    ("DIAGNOSTIC", 0xdc),
-    ("WIRELESS-CONTROLLER", 0xe0),
-    ("MISCELLANEOUS", 0xef),
-    ("APPLICATION-SPECIFIC", 0xfe),
-    ("VENDOR-SPECIFIC", 0xff),
-];
 
 /// Every class.
 const ALL: &str = "ALL";
@@ -47,18 +21,41 @@ const ALL: &str = "ALL";
 /// Lowers `spec.device`.
 pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>) {
     draft.family(spec, "device", outer, |family, common, draft| {
-        let before = draft.rules.len();
         draft.items(family, "matchDevice", common, |item, draft| {
             if let Some(device) = read_match(&mut item.fields, draft.problems) {
                 draft.push(item, Matcher::Device(device), Default::default());
             }
         });
-        if draft.rules.len() > before {
-            let reason = "this version does not authorize USB devices: they work as the kernel has them";
-            let instead = "use usbguard, or the kernel's `usbcore.authorized_default=0`";
-            draft.unheld(family.at, "device", "device", reason, instead);
-        }
     });
+}
+
+impl WorkloadRules {
+    /// The rules about devices, as who authorizes them takes them.
+    #[must_use]
+    pub fn devices(&self, generation: Generation) -> DeviceRules {
+        let rules = self.rules.iter().filter_map(|rule| match &rule.matcher {
+            Matcher::Device(wanted) => Some(DeviceRule {
+                wanted: *wanted,
+                specificity: rule.specificity().length,
+                action: rule.action,
+                rule: named(rule),
+            }),
+            _ => None,
+        });
+        DeviceRules { generation, rules: rules.collect(), posture: self.postures.device }
+    }
+}
+
+/// As alerts name it.
+fn named(rule: &Rule) -> AlertRule {
+    AlertRule {
+        policy: rule.policy.to_string(),
+        policy_name: rule.policy.name.clone(),
+        place: rule.place.clone(),
+        severity: rule.severity,
+        tags: rule.tags.clone(),
+        message: rule.message.clone(),
+    }
 }
 
 /// The fields of one device, or of those that a rule is about.
@@ -85,7 +82,7 @@ fn class(node: &Node, place: &str, problems: &mut Problems) -> Option<Option<u8>
     if name == ALL {
         return Some(None);
     }
-    if let Some((_, class)) = CLASSES.iter().find(|(known, _)| *known == name) {
+    if let Some((_, class)) = DEVICE_CLASSES.iter().find(|(known, _)| *known == name) {
         return Some(Some(*class));
     }
     let (why, instead) = match number(&name) {
@@ -100,7 +97,7 @@ fn class(node: &Node, place: &str, problems: &mut Problems) -> Option<Option<u8>
             ("a number that begins with 0 is octal for some and decimal for others", "write it without".to_owned())
         }
         None => {
-            let near = suggest::nearest(&name, CLASSES.iter().map(|(known, _)| *known));
+            let near = suggest::nearest(&name, DEVICE_CLASSES.iter().map(|(known, _)| *known));
             let instead = near.map_or_else(
                 || "write a name such as `MASS-STORAGE`, `ALL`, or a number in quotes: `\"0x08\"`".to_owned(),
                 |near| format!("did you mean `{near}`?"),

@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+pub use palisade_domain::DeviceMatch;
 use palisade_domain::{Action, Family, PolicyRef, Posture};
 
 /// What a rule says about one kind of act of one workload.
@@ -239,19 +240,6 @@ impl Preset {
     }
 }
 
-/// Which USB devices, by the numbers of their descriptors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceMatch {
-    /// Class of the device, or of one of its interfaces. `None`: any.
-    pub class: Option<u8>,
-    /// Its subclass. `None`: any.
-    pub sub_class: Option<u8>,
-    /// Its protocol. `None`: any.
-    pub protocol: Option<u8>,
-    /// Hubs on the way to it, its own port included: 1 is a device at the root hub. `None`: any.
-    pub level: Option<u32>,
-}
-
 /// Something that a document asks for and that nothing holds, on any kernel, in this version. The rest of the document holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unheld {
@@ -285,11 +273,13 @@ pub struct Postures {
     pub network: Posture,
     /// Capabilities, and ptrace, which KubeArmor does not know.
     pub capabilities: Posture,
+    /// USB devices of the host; no namespace has a word in it.
+    pub device: Posture,
 }
 
 impl Default for Postures {
     fn default() -> Self {
-        Self { file: Posture::Audit, network: Posture::Audit, capabilities: Posture::Audit }
+        Self { file: Posture::Audit, network: Posture::Audit, capabilities: Posture::Audit, device: Posture::Audit }
     }
 }
 
@@ -301,7 +291,8 @@ impl Postures {
             Family::Process | Family::File => Some(self.file),
             Family::Network | Family::Dns => Some(self.network),
             Family::Capabilities | Family::Ptrace => Some(self.capabilities),
-            Family::Syscalls | Family::Presets | Family::Device => None,
+            Family::Device => Some(self.device),
+            Family::Syscalls | Family::Presets => None,
         }
     }
 }

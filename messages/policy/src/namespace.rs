@@ -43,6 +43,7 @@ impl Namespace {
             file: self.file.unwrap_or(global.file),
             network: self.network.unwrap_or(global.network),
             capabilities: self.capabilities.unwrap_or(global.capabilities),
+            device: global.device,
         }
     }
 }

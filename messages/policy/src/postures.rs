@@ -43,6 +43,7 @@ pub fn resolve(annotations: &BTreeMap<String, String>, global: Postures) -> (Pos
         file: posture(FILE_ANNOTATION, global.file),
         network: posture(NETWORK_ANNOTATION, global.network),
         capabilities: posture(CAPABILITIES_ANNOTATION, global.capabilities),
+        device: global.device,
     };
     (postures, invalid)
 }

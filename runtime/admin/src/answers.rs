@@ -297,6 +297,9 @@ pub struct Kernel {
     pub capabilities: Vec<CapabilityAnswer>,
     /// Which tier holds which.
     pub families: Vec<FamilyAnswer>,
+    /// Programs that the kernel did not take: what is not held or not seen for it.
+    #[serde(default)]
+    pub refused: Vec<RefusedAnswer>,
     /// Of our maps.
     pub memory_bytes: MemoryAnswer,
     /// The time before this node, in which none ran; absent where none had been there before.
@@ -332,6 +335,19 @@ pub struct CapabilityAnswer {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A program that the kernel did not take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedAnswer {
+    /// Its name.
+    pub program: String,
+    /// What it needs.
+    pub needs: String,
+    /// What is lost without it.
+    pub without: String,
+    /// What the kernel said.
+    pub reason: String,
 }
 
 /// Kernel memory.

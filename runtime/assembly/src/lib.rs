@@ -45,8 +45,8 @@ use palisade_protocol::{
 use palisade_recorder::state::Settings as RecorderSettings;
 use palisade_supervision::{Asker, BuildError, Kept, Outbox, Place, Supervisor};
 use palisade_world::{
-    AlertSink, Clock, Containers, Enforcement, LastGood, Link, Membership, PasswdReader, PolicyDirectory, RecordSource,
-    Rng, TraceStore,
+    AlertSink, Clock, Containers, Devices, Enforcement, LastGood, Link, Membership, PasswdReader, PolicyDirectory,
+    RecordSource, Rng, TraceStore,
 };
 
 pub use plant::plant;
@@ -63,6 +63,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Holds workloads to policies.
     pub enforcement: Arc<dyn Enforcement>,
+    /// The host's USB devices; absent where the world has none.
+    pub devices: Option<Arc<dyn Devices>>,
     /// The stream of records.
     pub records: Open<Box<dyn RecordSource>>,
     /// The container runtime; absent where none is followed.

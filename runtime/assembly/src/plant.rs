@@ -153,6 +153,8 @@ fn enforcer_wiring(
         // The node's own holds where a namespace says nothing.
         select_visibility: |set, workload| set.visibility_of(workload),
         visible: and(alerts.outbox(each(SLOTS, visible)), to_recorder(boxes, each(SLOTS, visible))),
+        devices: ports.devices.clone(),
+        judged: vec![alerts.outbox(Overflow::Refuse)],
     }
 }
 

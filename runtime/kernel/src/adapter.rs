@@ -25,7 +25,7 @@ use palisade_domain::{Family, Generation, Slot, Tier, Visibility};
 use palisade_kernel_abi::blob::{self, Blob};
 use palisade_world::{
     Absence, ContainerPlace, Enforcement, EnforcementError, Gap, HeldFamily, Installed, KernelMatrix, KernelMemory,
-    LeftBehind, Membership, visibility,
+    LeftBehind, Membership, RefusedProgram, visibility,
 };
 
 use crate::{
@@ -688,6 +688,16 @@ impl Enforcement for KernelAdapter {
 
     fn memory(&self) -> KernelMemory {
         self.programs.as_ref().map(Programs::memory).unwrap_or_default()
+    }
+
+    fn refused_programs(&self) -> Vec<RefusedProgram> {
+        let told = |Refusal { program, needs, without, reason }: &Refusal| RefusedProgram {
+            program: (*program).to_owned(),
+            needs: (*needs).to_owned(),
+            without: (*without).to_owned(),
+            reason: reason.clone(),
+        };
+        self.refused.iter().map(told).collect()
     }
 
     fn impairments(&self) -> Vec<Gap> {

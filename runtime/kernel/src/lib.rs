@@ -6,6 +6,8 @@
 //!
 //! Invariant: the kernel's C headers (`bpf/include`) are the truth for every layout; what is written here is a twin that a test
 //! compares with the compiled objects' BTF.
+//!
+//! [`usb`] is another port's: the host's devices.
 
 mod adapter;
 pub mod apparmor;
@@ -33,6 +35,7 @@ mod sys;
 mod syscalls;
 mod unknown;
 mod unload;
+pub mod usb;
 mod verify;
 mod writes;
 
@@ -43,3 +46,4 @@ pub use kernel_types::KernelTypes;
 pub use sys::ToldToStop;
 pub use unknown::UnknownWorkloads;
 pub use unload::unload;
+pub use usb::{UsbDevices, UsbPaths};

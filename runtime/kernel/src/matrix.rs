@@ -23,7 +23,7 @@ use crate::{
     apparmor::{self, AppArmor},
     kernel_types::Constant,
     objects::{self, Refusal, chain, explain},
-    programs, pseudo_fs, sys,
+    programs, pseudo_fs, sys, usb,
 };
 
 mod families;
@@ -49,6 +49,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::FanotifyPermission, try_fanotify());
     note(Capability::AppArmor, AppArmor::open().and_then(|_| apparmor::is_heard()));
     note(Capability::KernelSymbols, programs::file_release().map(drop));
+    note(Capability::UsbAuthorization, usb::try_authorization(Path::new("/sys")));
     let with = |attempt: &dyn Fn(&KernelTypes) -> Result<(), String>| {
         btf.as_ref().map_err(Clone::clone).and_then(|btf| attempt(btf))
     };
@@ -464,6 +465,11 @@ mod tests {
             assert!(!unheld(&matrix, family, what), "{what}");
         }
         assert!(unheld(&matrix, Family::Device, "device"));
+        let mut devices = everything();
+        devices.capabilities.insert(Capability::UsbAuthorization, CapabilityState::Available);
+        withdraw(&mut devices, &[], false);
+        assert_eq!(devices.families[&Family::Device].tier, Tier::UsbAuthorization, "no program of ours holds it");
+        assert!(!unheld(&devices, Family::Device, "device"));
         let mut matrix = everything();
         withdraw(&mut matrix, &[refusal("judge_arguments")], true);
         assert!(unheld(&matrix, Family::Process, "allowedArgs"));

@@ -18,6 +18,7 @@ use aya_obj::generated::{
     bpf_map_info, bpf_map_type,
 };
 
+pub(crate) mod netlink;
 mod program;
 
 pub(crate) use program::{ModifyingProgram, attach_modifying, load_modifying, load_types, pin, program_counts};
@@ -383,6 +384,20 @@ impl Drop for Mapping {
         // none is left.
         unsafe { libc::munmap(self.address, self.bytes) };
     }
+}
+
+/// Waits for events on the descriptors; `None` waits for ever. Returns the events of each.
+pub(crate) fn poll<const N: usize>(
+    fds: [(BorrowedFd<'_>, libc::c_short); N],
+    timeout_ms: Option<u32>,
+) -> io::Result<[libc::c_short; N]> {
+    let mut raw = fds.map(|(fd, events)| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 });
+    let timeout = timeout_ms.map_or(-1, |ms| libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX));
+    // SAFETY: `raw` has N entries, as the count says, is ours alone over the call, and the kernel writes only their `revents`.
+    if unsafe { libc::poll(raw.as_mut_ptr(), N as libc::nfds_t, timeout) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(raw.map(|entry| entry.revents))
 }
 
 /// Since the machine was started, time asleep included: the clock of records.

@@ -19,13 +19,14 @@ use crate::{
     apparmor,
     objects::ObjectError,
     sys::{self, Readers},
+    usb,
 };
 
 /// How long a link may be somebody else's, and the pause between two looks.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Removes every pin below the root, and the programs with their links.
+/// Removes every pin below the root, and the programs with their links; USB devices are authorized as they were before.
 ///
 /// # Errors
 /// The first pin that cannot be removed, and a link that somebody else has open; the rest is removed all the same.
@@ -40,7 +41,9 @@ pub fn unload(root: &Path) -> Result<(), ObjectError> {
     let pins = remove(root, &mut Links::default());
     let profiles =
         apparmor::unload().map_err(|source| ObjectError::Pins { path: "/sys/kernel/security/apparmor".into(), source });
-    below.and(ended).and(pins).and(profiles)
+    let devices = usb::UsbPaths::of(root);
+    let devices = usb::restore(&devices).map_err(|source| ObjectError::Pins { path: devices.remembered, source });
+    below.and(ended).and(pins).and(profiles).and(devices)
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> ObjectError + use<> {

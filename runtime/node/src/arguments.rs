@@ -257,6 +257,9 @@ pub struct ExplainArguments {
     /// Default posture for capabilities and ptrace.
     #[arg(long, value_enum, default_value = "audit")]
     pub default_capabilities_posture: PostureArgument,
+    /// Default posture for USB devices of the host.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub host_default_device_posture: PostureArgument,
     /// It executes this file, by its own path: where an image's symbolic links lead is not known here.
     #[arg(long, value_name = "PATH")]
     pub exec: Option<String>,

@@ -324,7 +324,7 @@ fn host_policy_explain_agrees_with_the_compiled_policy_on_every_act_of_a_test() 
 }
 
 #[test]
-fn host_policy_explain_says_which_rule_would_decide_of_a_device_and_that_nothing_holds_it() {
+fn host_policy_explain_says_which_rule_would_decide_of_a_device_and_that_all_its_interfaces_count() {
     let folder = everything();
     let policy = folder.path().join("device.yaml");
     let text_of = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: dev}\nspec:\n  nodeSelector: {matchLabels: \
@@ -334,7 +334,7 @@ fn host_policy_explain_says_which_rule_would_decide_of_a_device_and_that_nothing
     let said = text(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("at level 1: blocked by KubeArmorHostPolicy/dev device.matchDevice[0]."), "{said}");
-    assert!(said.contains("Nothing holds them in this version"), "{said}");
+    assert!(said.contains("the strictest answer of all its interfaces"), "{said}");
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub enum Capability {
     UnifiedCgroups,
     /// The kernel shows this process where its functions are: scripts are found by one.
     KernelSymbols,
+    /// Root hubs of USB take what this process says they may authorize by themselves.
+    UsbAuthorization,
 }
 
 /// Whether a capability is there.
@@ -171,6 +173,19 @@ pub struct Absence {
     pub passed: u64,
 }
 
+/// A program that the kernel did not take, so that less is held or seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RefusedProgram {
+    /// Its name.
+    pub program: String,
+    /// What it needs.
+    pub needs: String,
+    /// What is lost without it.
+    pub without: String,
+    /// What the kernel said.
+    pub reason: String,
+}
+
 /// Kernel memory that policies take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KernelMemory {
@@ -292,6 +307,11 @@ pub trait Enforcement: Send + Sync {
     }
     /// Kernel memory in use now.
     fn memory(&self) -> KernelMemory;
+    /// Programs that the kernel did not take; fixed for the life of the adapter.
+    fn refused_programs(&self) -> Vec<RefusedProgram> {
+        // A backend without programs has none refused.
+        Vec::new()
+    }
     /// What of the matrix is not in force at this moment, and why; empty in good health. Cheap: asked every second.
     fn impairments(&self) -> Vec<Gap> {
         Vec::new()

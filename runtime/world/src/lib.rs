@@ -8,6 +8,7 @@ mod alert_sink;
 mod clock;
 mod containers;
 mod datagrams;
+mod devices;
 mod enforcement;
 pub mod fault;
 mod link;
@@ -22,9 +23,10 @@ pub use alert_sink::{AlertSink, AlertSinkError, SYNC_EVERY, SinkHealth};
 pub use clock::{BootNanos, Clock};
 pub use containers::{Admission, Container, ContainerChange, Containers, ContainersError};
 pub use datagrams::Datagrams;
+pub use devices::{DeviceJudged, Devices, DevicesSeen};
 pub use enforcement::{
     Absence, Capability, CapabilityState, ContainerPlace, Enforcement, EnforcementError, Gap, HeldFamily, Installed,
-    KernelMatrix, KernelMemory, LeftBehind, Membership,
+    KernelMatrix, KernelMemory, LeftBehind, Membership, RefusedProgram,
 };
 pub use fault::fault_point;
 pub use link::{Doubled, Link, LinkCounts, LinkEvent, LinkState, Peer, SendError, TurnedAway};

@@ -63,6 +63,11 @@ impl Held {
     }
 
     pub(super) const fn postures(self) -> Postures {
-        Postures { file: self.file.posture, network: self.network.posture, capabilities: self.capabilities.posture }
+        Postures {
+            file: self.file.posture,
+            network: self.network.posture,
+            capabilities: self.capabilities.posture,
+            device: Posture::Audit,
+        }
     }
 }

@@ -18,7 +18,7 @@ pub fn any(random: &mut Random) -> Configured {
 
 fn postures(random: &mut Random) -> Postures {
     let posture = |random: &mut Random| if random.percent(50) { Posture::Audit } else { Posture::Block };
-    Postures { file: posture(random), network: posture(random), capabilities: posture(random) }
+    Postures { file: posture(random), network: posture(random), capabilities: posture(random), ..Postures::default() }
 }
 
 fn visibility(random: &mut Random) -> Visibility {

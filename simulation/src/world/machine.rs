@@ -415,6 +415,7 @@ impl Machine {
         Ports {
             clock: Arc::new(self.clock.clone()),
             enforcement: Arc::new(SimEnforcement::open(&kernel, configured.visibility)),
+            devices: None,
             records: Arc::new(move || Ok(Box::new(SimRecords::open(&of_records)))),
             containers: Some(Arc::new(move || Ok(Box::new(runtime.connect())))),
             policies: Arc::new(move || {

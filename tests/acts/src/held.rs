@@ -140,7 +140,7 @@ impl Backend for Held {
             Tier::Fanotify => Some("fanotify"),
             Tier::Kill => Some("kill"),
             // No profile is on the bed's actors; what is only seen is not prevented, which the matrix says of the whole family.
-            Tier::AppArmor | Tier::Audit => None,
+            Tier::AppArmor | Tier::UsbAuthorization | Tier::Audit => None,
         }
     }
 

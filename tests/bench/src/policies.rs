@@ -36,7 +36,8 @@ const ROUNDS: usize = 5;
 const ALL_BUDGET_MS: f64 = 1000.0;
 /// Milliseconds until a change is in force for all.
 const CHANGE_BUDGET_MS: f64 = 50.0;
-const POSTURES: Postures = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block };
+const POSTURES: Postures =
+    Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block, device: Posture::Audit };
 
 /// Milliseconds for everything at first, and for one change; and what it takes in kernel memory. Each shape has a node of its own, for
 /// the kernel adapter keeps maps that it needs no more.

@@ -214,7 +214,7 @@ pub fn rules(random: &mut Random, count: usize) -> WorkloadRules {
         rules.push(rule);
     }
     let mut posture = || random.pick(&[Posture::Audit, Posture::Block]);
-    let postures = Postures { file: posture(), network: posture(), capabilities: posture() };
+    let postures = Postures { file: posture(), network: posture(), capabilities: posture(), ..Postures::default() };
     WorkloadRules { postures, ..workload(rules) }
 }
 

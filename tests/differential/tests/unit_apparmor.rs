@@ -209,7 +209,7 @@ fn block(path: PathMatch) -> palisade_policy::ir::Rule {
 }
 
 fn blocking() -> Postures {
-    Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block }
+    Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block, ..Postures::default() }
 }
 
 fn reads(profile: &ReadProfile, path: &str) -> bool {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use palisade_domain::{
-    AlertRule, ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, Operation, Tier, UnixNanos,
-    Verdict, Workload, WorkloadKind,
+    AlertRule, DeviceClass, ExecEvent, KubeArmorFields, KubeArmorOperation, KubeArmorProcess, LineType, Operation,
+    Tier, UnixNanos, UsbDevice, Verdict, Workload, WorkloadKind,
 };
 use palisade_kernel_abi::record::{Body, Header, Record};
 
@@ -17,6 +17,10 @@ pub const DEFAULT_POSTURE: &str = "DefaultPosture";
 /// Errors by which the tiers deny.
 const EPERM: i64 = 1;
 const EACCES: i64 = 13;
+/// [`EACCES`], in KubeArmor's words of a device that is not authorized.
+const PERMISSION_DENIED: i32 = 13;
+/// As KubeArmor calls who authorizes devices.
+const USB_ENFORCER: &str = "USBDeviceHandler";
 
 /// The node as KubeArmor's lines name it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -86,17 +90,7 @@ impl Fields<'_> {
         let line_type = if self.host { LineType::MatchedHostPolicy } else { LineType::MatchedPolicy };
         let mut fields = self.place(line_type, decided_operation(record, act));
         enforcer(tier).clone_into(&mut fields.enforcer);
-        match rule {
-            Some(rule) => {
-                rule.policy_name.clone_into(&mut fields.policy_name);
-                fields.severity = rule.severity.map(|severity| severity.to_string()).unwrap_or_default();
-                fields.tags = rule.tags.join(",");
-                rule.tags.clone_into(&mut fields.atags);
-                fields.message = rule.message.clone().unwrap_or_default();
-            }
-            None if by_posture => DEFAULT_POSTURE.clone_into(&mut fields.policy_name),
-            None => {}
-        }
+        name_rule(&mut fields, rule, by_posture);
         fields.result = match verdict {
             Verdict::Killed => "Killed".to_owned(),
             Verdict::Denied => names::error(denied_by(record, act, tier)),
@@ -112,6 +106,27 @@ impl Fields<'_> {
         });
         (fields.data, fields.event_data) = data(details);
         actor.put(&record.header, act, &mut fields);
+        fields
+    }
+
+    /// Those of an alert about a device of the host.
+    #[must_use]
+    pub fn device(&self, act: &DeviceAct<'_>, rule: Option<&AlertRule>) -> KubeArmorFields {
+        let DeviceAct { device, class, verdict, by_posture } = *act;
+        let mut fields = self.place(LineType::MatchedHostPolicy, KubeArmorOperation::Device);
+        USB_ENFORCER.clone_into(&mut fields.enforcer);
+        name_rule(&mut fields, rule, by_posture);
+        fields.result = if verdict == Verdict::Denied { names::error(PERMISSION_DENIED) } else { "Passed".to_owned() };
+        fields.resource = class.to_string();
+        let number = |number: u8| Cow::Owned(number.to_string());
+        let details = [
+            ("Class", number(class.class)),
+            ("SubClass", number(class.sub_class)),
+            ("Protocol", number(class.protocol)),
+            ("Level", Cow::Owned(device.level().to_string())),
+            ("SysPath", Cow::Owned(format!("/sys/bus/usb/devices/{}", device.name))),
+        ];
+        (fields.data, fields.event_data) = data(details.into_iter());
         fields
     }
 
@@ -143,6 +158,33 @@ impl Fields<'_> {
         (fields.policy_name, fields.message) = (policy_name, message);
         fields
     }
+}
+
+fn name_rule(fields: &mut KubeArmorFields, rule: Option<&AlertRule>, by_posture: bool) {
+    match rule {
+        Some(rule) => {
+            rule.policy_name.clone_into(&mut fields.policy_name);
+            fields.severity = rule.severity.map(|severity| severity.to_string()).unwrap_or_default();
+            fields.tags = rule.tags.join(",");
+            rule.tags.clone_into(&mut fields.atags);
+            fields.message = rule.message.clone().unwrap_or_default();
+        }
+        None if by_posture => DEFAULT_POSTURE.clone_into(&mut fields.policy_name),
+        None => {}
+    }
+}
+
+/// What became of a device.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceAct<'a> {
+    /// Which.
+    pub device: &'a UsbDevice,
+    /// For which of the things that it is it was decided.
+    pub class: DeviceClass,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// By no rule but the posture.
+    pub by_posture: bool,
 }
 
 /// What was decided about an act.
@@ -210,6 +252,7 @@ fn enforcer(tier: Tier) -> &'static str {
         Tier::AppArmor => "AppArmor",
         Tier::CgroupBpf => "CgroupBPF",
         Tier::Fanotify => "Fanotify",
+        Tier::UsbAuthorization => USB_ENFORCER,
         Tier::Kill => "Kill",
         Tier::Audit => "eBPF Monitor",
     }

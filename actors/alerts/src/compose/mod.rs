@@ -14,7 +14,7 @@ use palisade_kernel_abi::{
 };
 
 pub use act::{Act, act};
-pub use fields::{Actor, DEFAULT_POSTURE, Decided, Fields, NodeNames};
+pub use fields::{Actor, DEFAULT_POSTURE, Decided, DeviceAct, Fields, NodeNames};
 pub use json::line;
 
 /// What the rule or posture asks for; `None` where it permits, which is no alert.

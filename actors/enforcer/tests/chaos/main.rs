@@ -118,6 +118,8 @@ async fn bed(seed: u64, run: &Run) -> Bed {
         host_visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
         visible: vec![deaf.outbox(Overflow::Refuse)],
+        devices: None,
+        judged: Vec::new(),
     };
     let workloads_wiring = palisade_workloads::Wiring {
         appeared: roster.address().outbox(Overflow::Block),
@@ -326,6 +328,8 @@ async fn tries(sets: u32, within: Duration) -> u64 {
         host_visibility: palisade_domain::Visibility::NONE,
         select_visibility: |_, _| None,
         visible: vec![deaf.outbox(Overflow::Refuse)],
+        devices: None,
+        judged: Vec::new(),
     };
     let (workload, membership) = world::workload(1);
     let started = deaf.outbox(Overflow::Refuse);

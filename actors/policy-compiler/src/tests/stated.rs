@@ -82,7 +82,8 @@ fn exec(path: &str, args: &[&str], tty: bool) -> Act {
 
 /// What the rules, under blocking postures, do to the act.
 fn effect(rules: Vec<Rule>, act: &Act) -> Effect {
-    let postures = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block };
+    let postures =
+        Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block, ..Postures::default() };
     decide(&compile(&WorkloadRules { postures, ..workload(rules) }).unwrap(), act).effect
 }
 

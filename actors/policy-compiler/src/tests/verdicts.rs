@@ -136,7 +136,8 @@ fn unit_verdict_of_an_unmet_modifier_does_not_fall_to_a_weaker_rule() {
 #[test]
 fn unit_verdict_by_posture_holds_only_in_the_families_of_an_allow() {
     let rules = vec![rule(Allow, file(exact("/a")), &[]), rule(Audit, Matcher::Ptrace(PathMatch::Any), &[])];
-    let postures = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block };
+    let postures =
+        Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block, ..Postures::default() };
     let policy = compile(&WorkloadRules { postures, ..workload(rules) }).unwrap();
     let of = |family| decide(&policy, family, "/b", "", Modifiers::NONE);
     assert_eq!(of(Family::File), Decision { effect: Effect::Block, by_posture: true, ..Decision::PERMIT });

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use palisade_domain::Family;
+use palisade_domain::{DeviceClass, Family};
 
 use crate::{
-    ir::{DestinationMatch, DeviceMatch, Matcher, PathMatch, Preset, SocketMatch, Transport},
+    ir::{DestinationMatch, Matcher, PathMatch, Preset, SocketMatch, Transport},
     policy_test::DeviceAct,
 };
 
@@ -84,17 +84,12 @@ pub(super) fn is_about(matcher: &Matcher, object: &Object<'_>) -> bool {
             is_call && call.path.as_ref().is_none_or(on_path)
         }
         (Matcher::Preset(preset), Object::Preset(act)) => preset == act,
-        (Matcher::Device(wanted), Object::Device(device)) => is_device(wanted, device),
+        (Matcher::Device(wanted), Object::Device(device)) => {
+            let DeviceAct { class, sub_class, protocol, level } = **device;
+            wanted.is_about(DeviceClass { class, sub_class, protocol }, level)
+        }
         _ => false,
     }
-}
-
-fn is_device(wanted: &DeviceMatch, device: &DeviceAct) -> bool {
-    let is = |wanted: Option<u8>, found: u8| wanted.is_none_or(|wanted| wanted == found);
-    is(wanted.class, device.class)
-        && is(wanted.sub_class, device.sub_class)
-        && is(wanted.protocol, device.protocol)
-        && wanted.level.is_none_or(|level| level == device.level)
 }
 
 /// Where a connection really goes: a mapped address is IPv4's, and the unspecified one is loopback.

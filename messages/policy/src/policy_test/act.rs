@@ -33,7 +33,7 @@ pub enum Act {
     Syscall(SyscallAct),
     /// What a preset protects from.
     Preset(PresetAct),
-    /// A USB device comes. No tier holds it, so that only an explanation can be asked about it.
+    /// A USB device comes. No compiled policy has it, so that only an explanation can be asked about it.
     Device(DeviceAct),
 }
 

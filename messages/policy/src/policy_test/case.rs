@@ -53,7 +53,7 @@ pub(super) fn read(
     let act = act::read(fields, problems);
     if let Some(Act::Device(_)) = act {
         let what = format!("{} is about a device", quoted(&fields.place));
-        let why = "no tier of this version holds devices, so that no policy decides it";
+        let why = "a test asks the compiled policy, which has no devices: they are authorized, not opened";
         problems.error(fields.at, what, why, "ask `palisade policy explain --device` which rule would");
     }
     let expect = expected(fields, problems);

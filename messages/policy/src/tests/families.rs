@@ -1,11 +1,14 @@
 //! Capabilities, system calls, DNS, presets, devices, terminals and arguments: what they lower to, and what is said to be unheld.
 
-use palisade_domain::{Action, Family};
+use palisade_domain::{Action, DeviceClass, Family, Generation, UsbDevice};
 
 use super::{KUBEARMOR, PALISADE, policies, rules};
 use crate::{
     PolicyFile, Severity,
-    ir::{CapabilityMatch, DeviceMatch, Matcher, PathMatch, Preset, Rule, SourceDirectory, SyscallMatch, Unheld},
+    ir::{
+        CapabilityMatch, DeviceMatch, Matcher, PathMatch, Preset, Rule, SourceDirectory, SyscallMatch, Unheld,
+        WorkloadRules,
+    },
 };
 
 const HOST: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: p}\nspec:\n  \
@@ -169,7 +172,7 @@ fn unit_policy_lowers_presets_with_their_own_action_or_the_specs() {
 }
 
 #[test]
-fn unit_policy_lowers_devices_by_name_decimal_and_hexadecimal_and_says_that_nothing_holds_them() {
+fn unit_policy_lowers_devices_by_name_decimal_and_hexadecimal_and_gives_them_to_who_authorizes() {
     let spec = "device: {matchDevice: [{class: mass-storage, subClass: 6, protocol: 80, level: 2}, {class: \"8\", level: 2}, \
                 {class: \"0x08\"}, {class: ALL}]}";
     let (rules, unheld, said) = held_in_part(HOST, spec);
@@ -183,8 +186,14 @@ fn unit_policy_lowers_devices_by_name_decimal_and_hexadecimal_and_says_that_noth
     assert_eq!(devices, [first, DeviceMatch { level: Some(2), ..bare }, bare, DeviceMatch { class: None, ..bare }]);
     let order: Vec<u32> = rules.iter().map(|rule| rule.specificity().length).collect();
     assert_eq!(order, [211, 200, 100, 100], "the sums of KubeArmor's documentation");
-    assert_eq!((unheld.len(), unheld[0].what.as_str()), (1, "device"));
-    assert_eq!((said.len(), said[0].0), (1, Severity::Unenforceable));
+    assert!(unheld.is_empty() && said.is_empty(), "{unheld:?} {said:?}");
+    let rules = WorkloadRules { rules, ..WorkloadRules::default() }.devices(Generation(7));
+    assert_eq!((rules.generation, rules.rules.len(), rules.deny()), (Generation(7), 4, true));
+    let stick = DeviceClass { class: 8, sub_class: 6, protocol: 80 };
+    let device = |name: &str| UsbDevice { name: name.into(), number: 2, vendor: 0, product: 0, classes: vec![stick] };
+    let place = |name: &str| rules.decide(&device(name)).rule.map(|index| rules.rules[index].rule.place.clone());
+    assert_eq!(place("1-1.1").as_deref(), Some("device.matchDevice[0]"));
+    assert_eq!(place("1-1").as_deref(), Some("device.matchDevice[2]"), "of two as specific the first");
 }
 
 #[test]

@@ -142,11 +142,15 @@ fn unit_policy_set_of_nothing_is_empty() {
 
 #[test]
 fn unit_postures_come_from_the_namespace_before_the_global_ones() {
-    let global = Postures { file: Posture::Audit, network: Posture::Block, capabilities: Posture::Audit };
+    let global =
+        Postures { file: Posture::Audit, network: Posture::Block, capabilities: Posture::Audit, ..Postures::default() };
     let annotations =
         label_map(&[("kubearmor-file-posture", "block"), ("kubearmor-network-posture", "allow"), ("unrelated", "x")]);
     let (resolved, invalid) = postures::resolve(&annotations, global);
-    assert_eq!(resolved, Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Audit });
+    assert_eq!(
+        resolved,
+        Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Audit, ..Postures::default() }
+    );
     let wrong = InvalidPosture { annotation: "kubearmor-network-posture", value: "allow".to_owned() };
     assert_eq!(invalid, [wrong]);
     let (set, _) = parse(&files());

@@ -106,7 +106,7 @@ fn unit_policy_test_says_what_is_wrong_with_a_case() {
         ),
         (
             "- {name: a, workload: web, device: {class: HID}, expect: {action: Block}}",
-            "t.yaml:7:3: `cases[0]` is about a device, no tier of this version holds devices, so that no policy decides it, ask `palisade policy explain --device` which rule would",
+            "t.yaml:7:3: `cases[0]` is about a device, a test asks the compiled policy, which has no devices: they are authorized, not opened, ask `palisade policy explain --device` which rule would",
         ),
         (
             "- {name: a, workload: web, exec: {path: /a}, open: {path: /a}, expect: {action: Block}}",

@@ -197,7 +197,8 @@ const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  
 fn unit_policy_set_takes_postures_from_a_namespaces_document_before_the_global_ones() {
     let set = PolicySet::parse([("ns.yaml", SHOP.as_bytes())]).unwrap();
     let global = Postures { capabilities: Posture::Block, network: Posture::Block, ..Postures::default() };
-    let expected = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Audit };
+    let expected =
+        Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Audit, ..Postures::default() };
     assert_eq!(set.postures_of("shop", global), expected);
     assert_eq!(set.postures_of("elsewhere", global), global);
     let postures =

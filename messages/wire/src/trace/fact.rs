@@ -381,8 +381,12 @@ impl PolicyDocuments {
     fn read(reading: &mut Reading<'_>) -> Result<Self, CborError> {
         let generation = Generation(reading.number("a generation")?);
         let posture = |reading: &mut Reading<'_>| one_of(&POSTURES, reading, "a posture");
-        let postures =
-            Postures { file: posture(reading)?, network: posture(reading)?, capabilities: posture(reading)? };
+        let postures = Postures {
+            file: posture(reading)?,
+            network: posture(reading)?,
+            capabilities: posture(reading)?,
+            ..Postures::default()
+        };
         let document = |reading: &mut Reading<'_>| -> Result<Document, CborError> {
             Ok((reading.owned("a document's name")?, Arc::from(reading.owned_bytes("a document")?)))
         };

@@ -12,8 +12,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
+
+use crate::sys::netlink;
 
 const NETLINK_AUDIT: libc::c_int = 9;
 const GROUP_READLOG: libc::c_int = 1;
@@ -52,15 +54,7 @@ impl AuditEvents {
     /// Where the kernel has no audit, or this process may not read it (`CAP_AUDIT_READ`, the host's network namespace).
     pub fn open() -> io::Result<Self> {
         let socket = audit_socket()?;
-        let fd = socket.as_raw_fd();
-        // SAFETY: all integers: zero is a value of each.
-        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
-        // SAFETY: the address is initialised for the length that is passed, and is read only during the call.
-        if unsafe { libc::bind(fd, (&raw const address).cast(), length) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        netlink::bind(&socket, 0)?;
         set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER_BYTES)?;
         set(&socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, GROUP_READLOG)?;
         Ok(Self { socket, buffer: Box::new([0; RECORD_BYTES]) })
@@ -71,7 +65,7 @@ impl AuditEvents {
     /// # Errors
     /// Where the socket is broken.
     pub fn hear(&mut self) -> io::Result<Option<Heard<'_>>> {
-        let received = match receive(&self.socket, &mut self.buffer[..]) {
+        let received = match netlink::receive(&self.socket, &mut self.buffer[..]) {
             Ok(received) => received,
             Err(error) => {
                 return match error.raw_os_error() {
@@ -120,7 +114,7 @@ impl AuditLosses {
         let mut answer = [0u8; 256];
         // Each question has one answer; of what others send, some a turn.
         for _ in 0..ANSWERS_A_TURN {
-            let Ok(received) = receive(&self.socket, &mut answer) else { break };
+            let Ok(received) = netlink::receive(&self.socket, &mut answer) else { break };
             if let Some(answer) = received.by_kernel(&answer) {
                 self.lost = lost_of(answer)?.or(self.lost);
             }
@@ -151,54 +145,8 @@ fn lost_of(answer: &[u8]) -> io::Result<Option<u32>> {
     }
 }
 
-/// A datagram, of which the buffer may have the beginning only.
-struct Received {
-    length: usize,
-    /// The sender's address; the kernel's is 0.
-    port: u32,
-}
-
-impl Received {
-    /// What is in the buffer, if the kernel itself sent it.
-    fn by_kernel<'a>(&self, buffer: &'a [u8]) -> Option<&'a [u8]> {
-        (self.port == 0).then(|| &buffer[..self.length.min(buffer.len())])
-    }
-}
-
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
-    // SAFETY: all integers: zero is a value of each.
-    let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-    let mut sender_bytes = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
-    // SAFETY: buffer and address are ours and as long as is said.
-    let read = unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            libc::MSG_DONTWAIT,
-            (&raw mut sender).cast(),
-            &raw mut sender_bytes,
-        )
-    };
-    let length = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
-    // Without a whole address, nobody's word.
-    let port = if sender_bytes as usize == size_of::<libc::sockaddr_nl>() { sender.nl_pid } else { u32::MAX };
-    Ok(Received { length, port })
-}
-
 fn audit_socket() -> io::Result<OwnedFd> {
-    netlink_socket(NETLINK_AUDIT)
-}
-
-fn netlink_socket(protocol: libc::c_int) -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: socket(2) has just made it, and nobody else has the number.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    netlink::socket(NETLINK_AUDIT)
 }
 
 impl AsFd for AuditEvents {
@@ -239,8 +187,8 @@ pub(super) mod forged {
     }
 
     pub fn pair() -> (OwnedFd, OwnedFd) {
-        let heard = netlink_socket(NETLINK_USERSOCK).unwrap();
-        let forger = netlink_socket(NETLINK_USERSOCK).unwrap();
+        let heard = netlink::socket(NETLINK_USERSOCK).unwrap();
+        let forger = netlink::socket(NETLINK_USERSOCK).unwrap();
         // SAFETY: all integers: zero is a value of each.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
@@ -293,13 +241,13 @@ mod tests {
 
     #[test]
     fn unit_answer_of_the_kernel_is_told_by_its_sender() {
-        let socket = netlink_socket(NETLINK_ROUTE).unwrap();
+        let socket = netlink::socket(NETLINK_ROUTE).unwrap();
         // `NLMSG_NOOP`, which the kernel answers at once with an acknowledgement.
         let mut noop = request(1);
         noop[6] |= NLM_F_ACK;
         send(&socket, &noop);
         let mut answer = [0; 256];
-        let received = receive(&socket, &mut answer).unwrap();
+        let received = netlink::receive(&socket, &mut answer).unwrap();
         let kind = received.by_kernel(&answer).map(|answer| i32::from(u16::from_ne_bytes([answer[4], answer[5]])));
         assert_eq!(kind, Some(libc::NLMSG_ERROR));
     }

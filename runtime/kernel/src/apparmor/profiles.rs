@@ -358,7 +358,12 @@ mod tests {
             tags: Vec::new(),
             message: None,
         };
-        let postures = Postures { file: Posture::Audit, network: Posture::Audit, capabilities: Posture::Audit };
+        let postures = Postures {
+            file: Posture::Audit,
+            network: Posture::Audit,
+            capabilities: Posture::Audit,
+            ..Postures::default()
+        };
         let rules = WorkloadRules { rules: vec![Arc::new(rule)], postures, ..WorkloadRules::default() };
         compile(&rules, &AutomatonLimits::default(), &mut || false).unwrap().blob
     }

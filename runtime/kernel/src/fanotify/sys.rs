@@ -10,6 +10,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
+pub(super) use crate::sys::poll;
+
 /// The most descriptors that one message carries.
 pub(super) const MAX_FDS: usize = 4;
 
@@ -126,18 +128,6 @@ pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes two numbers; a result that is no descriptor is told from one below.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     check(RawFd::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?).map(owned)
-}
-
-/// Waits for events on the descriptors; `None` waits for ever. Returns the events of each.
-pub(super) fn poll<const N: usize>(
-    fds: [(BorrowedFd<'_>, libc::c_short); N],
-    timeout_ms: Option<u32>,
-) -> io::Result<[libc::c_short; N]> {
-    let mut raw = fds.map(|(fd, events)| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 });
-    let timeout = timeout_ms.map_or(-1, |ms| libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX));
-    // SAFETY: `raw` has N entries, as the count says, is ours alone over the call, and the kernel writes only their `revents`.
-    check(unsafe { libc::poll(raw.as_mut_ptr(), N as libc::nfds_t, timeout) })?;
-    Ok(raw.map(|entry| entry.revents))
 }
 
 /// Two connected sockets that keep message boundaries, with room for `send_bytes` on each side.

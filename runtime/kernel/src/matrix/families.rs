@@ -8,7 +8,7 @@ use palisade_domain::{Family, Tier};
 use palisade_world::{Capability, CapabilityState, Gap, HeldFamily, KernelMatrix};
 
 use super::{has, kills};
-use crate::fanotify;
+use crate::{fanotify, usb};
 
 pub(crate) fn gap(what: &str, reason: &str) -> Gap {
     Gap { what: what.to_owned(), reason: reason.to_owned() }
@@ -52,7 +52,7 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (Family::Syscalls, syscalls_held(capabilities)),
         (Family::Dns, dns_held(capabilities)),
         (Family::Presets, presets_held(capabilities, hooks)),
-        (Family::Device, unseen("device", "USB authorization is not written by this version")),
+        (Family::Device, usb::held(capabilities.get(&Capability::UsbAuthorization))),
     ])
 }
 

@@ -287,7 +287,7 @@ pub fn blob(rules: Vec<Rule>) -> Arc<Blob> {
 
 /// Compiles rules to a blob.
 pub fn blob_with(rules: Vec<Rule>, posture: Posture) -> Arc<Blob> {
-    let postures = Postures { file: posture, network: posture, capabilities: posture };
+    let postures = Postures { file: posture, network: posture, capabilities: posture, ..Postures::default() };
     let rules =
         WorkloadRules { rules: rules.into_iter().map(Arc::new).collect(), postures, ..WorkloadRules::default() };
     compile(&rules, &AutomatonLimits::default(), &mut || false).expect("it compiles").blob

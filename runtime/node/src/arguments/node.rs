@@ -148,6 +148,9 @@ pub struct NodeArguments {
     /// Default posture for capabilities and ptrace.
     #[arg(long, value_enum, default_value = "audit")]
     pub default_capabilities_posture: PostureArgument,
+    /// Default posture for USB devices of the host, where a host policy allows some.
+    #[arg(long, value_enum, default_value = "audit")]
+    pub host_default_device_posture: PostureArgument,
     /// What happens to an act whose path cannot be named for sure (unknown mount, too long) in a workload with rules for the family.
     #[arg(long, value_enum, default_value = "block")]
     pub on_unknown_path: PostureArgument,

@@ -55,6 +55,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
             "default_file_posture",
             "default_network_posture",
             "default_capabilities_posture",
+            "host_default_device_posture",
             "on_unknown_path",
             "on_unknown_workload",
         ],

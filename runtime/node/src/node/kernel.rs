@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::Context as _;
 use palisade_domain::OnUnknownWorkload;
 use palisade_kernel::{
-    Attendant, KernelAdapter, KernelConfig, UnknownWorkloads,
+    Attendant, KernelAdapter, KernelConfig, UnknownWorkloads, UsbDevices, UsbPaths,
     apparmor::AppArmorRecords,
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
@@ -13,7 +13,7 @@ use palisade_kernel::{
     probes::{Probes, ProbesError},
     records::{self, KernelRecords},
 };
-use palisade_world::{Enforcement, Loss, RecordBatch, RecordSource, RecordSourceError};
+use palisade_world::{Devices as _, Enforcement, Loss, RecordBatch, RecordSource, RecordSourceError};
 
 use super::{Kernel, absence};
 use crate::arguments::{NodeArguments, PostureArgument};
@@ -103,9 +103,19 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
             turn: 0,
         }))
     };
-    let unload = move || palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from);
+    let devices = Arc::new(UsbDevices::new(UsbPaths::of(&pin_root)));
+    if !arguments.host_policy {
+        // Nobody will hold what an earlier node held: then devices are the kernel's again.
+        devices.hold(&Arc::default());
+    }
+    let stopped = Arc::clone(&devices);
+    let unload = move || {
+        stopped.stop();
+        palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from)
+    };
     Ok(Kernel {
         enforcement: adapter,
+        devices,
         records: Arc::new(records),
         rings_bytes: u64::from(rings) * u64::from(bytes),
         attendant,

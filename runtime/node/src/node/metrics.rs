@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use palisade_admin::{Metric, MetricKind};
 use palisade_assembly::ENFORCERS;
-use palisade_domain::Verdict;
+use palisade_domain::{Family, Verdict};
 use palisade_kernel_abi::record::Kind;
-use palisade_protocol::{AlertCounts, PolicySetStatus, RecordAccount, RecordingCounts, RecordingOutcome};
+use palisade_protocol::{
+    AlertCounts, PolicyInstalled, PolicySetStatus, RecordAccount, RecordingCounts, RecordingOutcome,
+};
 use palisade_supervision::{Mail, TreeNode};
-use palisade_world::{KernelMemory, LossReason};
+use palisade_world::{HeldFamily, KernelMatrix, KernelMemory, LossReason, RefusedProgram};
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
     Metric::single(name, help, MetricKind::Counter, value)
@@ -113,6 +115,63 @@ pub fn policies(status: &PolicySetStatus) -> Vec<Metric> {
         gauge("policies", "Policies in force.", status.policies.len() as u64),
         gauge("policy_problems", "Problems found in policy files.", status.diagnostics.len() as u64),
     ]
+}
+
+/// What is held of what policies ask for, and what is not.
+///
+/// A word of the policy language is a label, not a policy: the words are some dozens, policies come and go.
+pub fn held(installed: &[PolicyInstalled]) -> Vec<Metric> {
+    let (mut by_tier, mut unenforceable) = (BTreeMap::new(), BTreeMap::new());
+    for fact in installed {
+        for (family, held) in &fact.installed.families {
+            *by_tier.entry((word(family), word(&held.tier))).or_insert(0_u64) += 1;
+        }
+        for part in fact.not_held.iter() {
+            *unenforceable.entry(part.what.clone()).or_insert(0_u64) += part.count as u64;
+        }
+    }
+    vec![
+        Metric {
+            name: "families_held",
+            help: "Workloads with rules in force, by the family and the tier that holds it.",
+            kind: MetricKind::Gauge,
+            samples: by_tier
+                .into_iter()
+                .map(|((family, tier), count)| (vec![("family", family), ("tier", tier)], count))
+                .collect(),
+        },
+        Metric {
+            name: "rules_unenforceable",
+            help: "Rules in force that ask for something that is not held, of all workloads, by what they ask for.",
+            kind: MetricKind::Gauge,
+            samples: unenforceable.into_iter().map(|(what, count)| (vec![("what", what)], count)).collect(),
+        },
+    ]
+}
+
+/// What the kernel at hand gives: which tier would hold a family, and which programs it did not take.
+pub fn kernel(matrix: &KernelMatrix, refused: &[RefusedProgram]) -> Vec<Metric> {
+    let tier = |(family, held): (&Family, &HeldFamily)| (vec![("family", word(family)), ("tier", word(&held.tier))], 1);
+    let program = |refused: &RefusedProgram| (vec![("program", refused.program.clone())], 1);
+    vec![
+        Metric {
+            name: "kernel_families",
+            help: "Which tier holds which family on this kernel; audit: the acts are seen at most.",
+            kind: MetricKind::Gauge,
+            samples: matrix.families.iter().map(tier).collect(),
+        },
+        Metric {
+            name: "programs_refused",
+            help: "One for each program that the kernel did not take: /v1/kernel says why, and what is lost.",
+            kind: MetricKind::Gauge,
+            samples: refused.iter().map(program).collect(),
+        },
+    ]
+}
+
+/// As every answer calls it.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Kernel memory.
@@ -228,7 +287,12 @@ pub fn unanswered(actors: &[&str]) -> Metric {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use palisade_domain::{Generation, PolicyKind, PolicyRef, Slot, Tier};
+    use palisade_protocol::NotHeld;
     use palisade_supervision::{Kind, State};
+    use palisade_world::Installed;
 
     use super::*;
 
@@ -271,6 +335,46 @@ mod tests {
             metrics[1].samples.iter().map(|(labels, count)| (labels[0].1.as_str(), *count)).collect();
         let expected = [("whole", 3), ("too_small", 0), ("unread", 2), ("reader_gone", 0), ("not_stored", 0)];
         assert_eq!((metrics[1].name, by_outcome), ("recordings_ended", expected.to_vec()));
+    }
+
+    #[test]
+    fn unit_node_metrics_tell_what_is_held_by_which_tier_and_what_is_not() {
+        let held = |tier| HeldFamily { tier, gaps: Vec::new() };
+        let policy =
+            Arc::new(PolicyRef { kind: PolicyKind::KubeArmorPolicy, namespace: "shop".into(), name: "p".into() });
+        let not_held = |what: &str, count| NotHeld {
+            policy: Arc::clone(&policy),
+            what: what.into(),
+            reason: "none".into(),
+            places: Vec::new(),
+            count,
+        };
+        let fact = |slot, families: &[(Family, Tier)], parts: Vec<NotHeld>| PolicyInstalled {
+            slot: Slot(slot),
+            generation: Generation(1),
+            policy: None,
+            installed: Installed {
+                number: 1,
+                families: families.iter().map(|(family, tier)| (*family, held(*tier))).collect(),
+            },
+            not_held: parts.into(),
+        };
+        let metrics = super::held(&[
+            fact(
+                1,
+                &[(Family::File, Tier::Fanotify), (Family::Network, Tier::CgroupBpf)],
+                vec![not_held("readOnly", 3)],
+            ),
+            fact(2, &[(Family::File, Tier::Fanotify)], vec![not_held("readOnly", 1), not_held("apparmor", 1)]),
+        ]);
+        let samples = |at: usize| -> Vec<(String, u64)> {
+            let words = |labels: &[(&str, String)]| {
+                labels.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(" ")
+            };
+            metrics[at].samples.iter().map(|(labels, value)| (words(labels), *value)).collect()
+        };
+        assert_eq!(samples(0), [("file fanotify".to_owned(), 2), ("network cgroup-bpf".to_owned(), 1)]);
+        assert_eq!(samples(1), [("apparmor".to_owned(), 1), ("readOnly".to_owned(), 4)]);
     }
 
     #[test]

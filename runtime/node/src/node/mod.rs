@@ -20,7 +20,7 @@ use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_assembly::Open;
 use palisade_kernel::{Attendant, Claim};
 use palisade_supervision::{Here, Watchdog};
-use palisade_world::{Enforcement, RecordSource};
+use palisade_world::{Devices, Enforcement, RecordSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::reload::ReloadConfiguration;
@@ -46,6 +46,8 @@ const STALLED: i32 = 70;
 pub struct Kernel {
     /// Holds workloads to policies.
     pub enforcement: Arc<dyn Enforcement>,
+    /// Authorizes USB devices.
+    pub devices: Arc<dyn Devices>,
     /// Opens the stream of records.
     pub records: Open<Box<dyn RecordSource>>,
     /// Bytes of all record rings together, which this process maps.

@@ -96,6 +96,7 @@ fn ports(kept: &Kept<NodeArguments>, outputs: &Outputs, kernel: &Kernel, links: 
     Ports {
         clock: Arc::new(MachineClock),
         enforcement: Arc::clone(&kernel.enforcement),
+        devices: arguments.host_policy.then(|| Arc::clone(&kernel.devices)),
         records: Arc::clone(&kernel.records),
         containers: (!arguments.no_containers).then(|| containers(arguments, &kernel.enforcement)),
         policies: policies(arguments),
@@ -157,6 +158,7 @@ pub fn postures(arguments: &NodeArguments) -> Postures {
         file: arguments.default_file_posture.into(),
         network: arguments.default_network_posture.into(),
         capabilities: arguments.default_capabilities_posture.into(),
+        device: arguments.host_default_device_posture.into(),
     }
 }
 

@@ -20,7 +20,7 @@ use palisade_protocol::{
     RecordingCounts, RecordingCountsOf, RecordingRefused, SlotCounts, SubscribeAlerts, WorkloadsOf,
 };
 use palisade_supervision::{AskError, State, Tree, TreeNode};
-use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix};
+use palisade_world::{Clock as _, Enforcement, HeldFamily, KernelMatrix, RefusedProgram};
 use serde_json::{Value, json};
 
 use super::{
@@ -218,6 +218,11 @@ pub fn matrix(matrix: &KernelMatrix) -> Value {
     })
 }
 
+fn refused(refused: &RefusedProgram) -> Value {
+    let RefusedProgram { program, needs, without, reason } = refused;
+    json!({ "program": program, "needs": needs, "without": without, "reason": reason })
+}
+
 /// Who did not answer, and why.
 pub fn silent(actor: &'static str) -> impl FnOnce(AskError) -> ViewError {
     move |error| ViewError { actor, reason: error.to_string() }
@@ -254,6 +259,7 @@ impl AdminView for View {
                 let memory = self.enforcement.memory();
                 value["memoryBytes"] =
                     json!({ "blobs": memory.blobs, "blobCount": memory.blob_count, "maps": memory.maps });
+                value["refused"] = self.enforcement.refused_programs().iter().map(refused).collect();
                 if let Some(absence) = self.enforcement.absence() {
                     value["unattended"] = absence::document(&absence);
                 }
@@ -272,11 +278,12 @@ impl AdminView for View {
     }
 
     async fn metrics(&self) -> Vec<Metric> {
-        let (records, alerts, status, recordings) = tokio::join!(
+        let (records, alerts, status, recordings, installed) = tokio::join!(
             self.ask.records.ask(RecordAccountOf, WITHIN),
             self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
             self.ask.policies.ask(PolicySetStatusOf, WITHIN),
             self.recordings(),
+            self.ask.installed.ask(InstalledPoliciesOf, WITHIN),
         );
         let mut all = Vec::new();
         let mut unanswered = Vec::new();
@@ -296,6 +303,11 @@ impl AdminView for View {
             Ok(counts) => all.extend(metrics::recordings(&counts)),
             Err(_) => unanswered.push("recorder"),
         }
+        match installed {
+            Ok(installed) => all.extend(metrics::held(&installed)),
+            Err(_) => unanswered.push("health"),
+        }
+        all.extend(metrics::kernel(self.enforcement.matrix(), &self.enforcement.refused_programs()));
         match self.nodes.metrics().await {
             Ok(of_links) => all.extend(of_links),
             Err(_) => unanswered.push("peers"),

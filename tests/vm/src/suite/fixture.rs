@@ -193,7 +193,8 @@ pub fn policy(spec: &str) -> Result<CompiledPolicy, Failed> {
         let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         format!("{}\n{document}", lines.join("\n"))
     })?;
-    let postures = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block };
+    let postures =
+        Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block, ..Postures::default() };
     let rules = set.rules_for(&workload(), &BTreeMap::new(), postures);
     Ok(compile(&rules, &AutomatonLimits::default(), &mut || false)?)
 }

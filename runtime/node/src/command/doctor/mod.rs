@@ -1,5 +1,6 @@
 //! `palisade doctor`: what would keep the node from working, each with what to do about it.
 
+mod held;
 mod links;
 
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
@@ -64,14 +65,24 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     checks.push(containers(arguments.runtime.endpoint()));
     checks.extend(arguments.nri.config().map(|config| of_nri(&config)));
     checks.push(policies(&arguments.policy_dir));
-    let (answer, of_links) = super::block_on_local(async {
+    let (answer, of_links, of_node) = super::block_on_local(async {
         let answer = admin_client::document(&arguments.admin_socket, "/readyz").await;
         let of_links = links::checks(&arguments.links, answer.as_ref().ok()).await;
-        (answer, of_links)
+        // A node that does not answer at once is not asked twice more.
+        let of_node = match answer.is_ok() {
+            true => {
+                let kernel = admin_client::document(&arguments.admin_socket, "/v1/kernel").await.ok();
+                let workloads = admin_client::document(&arguments.admin_socket, "/v1/workloads").await.ok();
+                held::checks(kernel.as_ref(), workloads.as_ref())
+            }
+            false => Vec::new(),
+        };
+        (answer, of_links, of_node)
     })?;
     checks.extend(of_links);
     checks.push(left(&arguments.pin_root, answer.is_ok()));
     checks.extend(node(answer, &arguments.policy_dir));
+    checks.extend(of_node);
     let bad = checks.iter().any(|check| check.health == Health::Bad);
     let text = match arguments.output {
         Output::Text => text(&checks),

@@ -1,6 +1,6 @@
 //! An explanation as a document, for machines.
 
-use palisade_domain::{Family, Posture};
+use palisade_domain::Posture;
 use palisade_policy::{
     explain::{Part, Question, Selection},
     ir::{Postures, Rule},
@@ -67,7 +67,7 @@ fn answer_json(answer: &Answer) -> Value {
         let decision = &question.decision;
         let by: Vec<String> = decision.by.iter().map(|rule| place(rule)).collect();
         json!({
-            "about": question.about, "family": question.family, "held": question.family != Family::Device, "allowList": question.is_allow_list, "posture": question.posture,
+            "about": question.about, "family": question.family, "allowList": question.is_allow_list, "posture": question.posture,
             "action": decision.action, "byPosture": decision.by_posture, "by": by, "rules": considered,
         })
     };

@@ -83,6 +83,7 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
         file: arguments.default_file_posture.into(),
         network: arguments.default_network_posture.into(),
         capabilities: arguments.default_capabilities_posture.into(),
+        device: arguments.host_default_device_posture.into(),
     };
     let rules = set.rules_for(&workload, &BTreeMap::new(), global);
     let kernel = Kernel::ask(arguments.no_kernel);
@@ -103,7 +104,7 @@ pub fn run(arguments: &ExplainArguments) -> Outcome {
 fn answer(rules: &WorkloadRules, act: &Act) -> Answer {
     let explanation = explain(rules, act);
     let disagreement = match compile_as_a_node(rules) {
-        // No blob decides of devices; that nothing holds them is told with the rest that is not held.
+        // No blob decides of devices: the same rules, as who authorizes devices takes them, are held to the explanation by tests.
         Ok(_) if matches!(act, Act::Device(_)) => None,
         Err(error) => Some(format!("the rules cannot be compiled, so that a node would not hold them: {error}")),
         Ok(policy) => disagreement(&explanation, &policy, act),

@@ -110,13 +110,16 @@ impl Telling {
             Some(of) => format!("by Namespace/{} ({}:{})", of.name, of.file_name, of.at.line),
             None => "the default".to_owned(),
         };
-        let Postures { file, network, capabilities } = self.rules.postures;
+        let Postures { file, network, capabilities, device } = self.rules.postures;
         let is_set = |of: fn(&palisade_policy::Namespace) -> bool| namespace.is_some_and(|namespace| of(namespace));
-        vec![
+        let devices =
+            (self.workload.kind == WorkloadKind::Host).then(|| ("USB devices", device, "the default".to_owned()));
+        let of_all = [
             ("process and file", file, from(is_set(|namespace| namespace.file.is_some()))),
             ("network and DNS", network, from(is_set(|namespace| namespace.network.is_some()))),
             ("capabilities and ptrace", capabilities, from(is_set(|namespace| namespace.capabilities.is_some()))),
-        ]
+        ];
+        of_all.into_iter().chain(devices).collect()
     }
 
     pub(super) fn families(&self) -> Vec<Told<'_>> {
@@ -193,7 +196,7 @@ fn write_answer(text: &mut String, answer: &Answer) {
     if questions.iter().any(|question| question.family == Family::Device) {
         let _ = writeln!(
             text,
-            "\nThat is what the rules say. Nothing holds them in this version: the device works as the kernel has it."
+            "\nThat is what the rules say of one thing that a device is. A device is held as a whole: the strictest answer of all its interfaces is its."
         );
     }
     if let [_, _] = questions.as_slice()

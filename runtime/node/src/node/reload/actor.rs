@@ -152,6 +152,7 @@ impl Configuration {
         live.default_file_posture = wanted.default_file_posture;
         live.default_network_posture = wanted.default_network_posture;
         live.default_capabilities_posture = wanted.default_capabilities_posture;
+        live.host_default_device_posture = wanted.host_default_device_posture;
         live.host_labels.clone_from(&wanted.host_labels);
         live.policy_interval = wanted.policy_interval;
         live.log_level.clone_from(&wanted.log_level);
@@ -175,7 +176,12 @@ impl Configuration {
         let changed = |one_of: &[&str]| names.iter().any(|name| one_of.contains(&name.as_str()));
         self.remember(wanted);
         let mut told = true;
-        if changed(&["defaultFilePosture", "defaultNetworkPosture", "defaultCapabilitiesPosture"]) {
+        if changed(&[
+            "defaultFilePosture",
+            "defaultNetworkPosture",
+            "defaultCapabilitiesPosture",
+            "hostDefaultDevicePosture",
+        ]) {
             told &= self.wiring.outlets.postures.try_send(SetPostures { postures: tree::postures(wanted) }).is_ok();
         }
         if changed(&["policyInterval"]) {

@@ -8,13 +8,14 @@ use palisade_protocol::Condition;
 use crate::configuration::command_line::Effective;
 
 /// Settings that take effect while the node runs.
-pub const LIVE: [&str; 18] = [
+pub const LIVE: [&str; 19] = [
     "alertFile",
     "alertFileBytes",
     "alertFileKeep",
     "defaultCapabilitiesPosture",
     "defaultFilePosture",
     "defaultNetworkPosture",
+    "hostDefaultDevicePosture",
     "hostLabels",
     "logFile",
     "logFileBytes",
