@@ -125,7 +125,8 @@ pub fn compiled(specs: &[&str]) -> Result<CompiledPolicy, Failed> {
         let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         Failed(format!("{}\n{}", lines.join("\n"), documents.join("\n")))
     })?;
-    let postures = Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block };
+    let postures =
+        Postures { file: Posture::Block, network: Posture::Block, capabilities: Posture::Block, ..Postures::default() };
     let rules = set.rules_for(&workload(), &BTreeMap::new(), postures);
     Ok(compile(&rules, &AutomatonLimits::default(), &mut || false)?)
 }
