@@ -125,9 +125,8 @@ static __noinline void pal_report_trace(const struct pal_act *act, __u64 task, _
  * With PTRACE_TRACEME the parent is the actor and the acting process the target, as for the LSM hook. `done`: the call is over,
  * and only what must not be is of interest.
  */
-static __noinline int pal_judge_ptrace(struct pt_regs *regs, bool done)
+static __noinline int pal_judge_ptrace(struct pal_subject *subject, struct pt_regs *regs, bool done)
 {
-	struct pal_subject subject;
 	struct pal_call call;
 	struct pal_act act;
 	__u32 request;
@@ -135,12 +134,12 @@ static __noinline int pal_judge_ptrace(struct pt_regs *regs, bool done)
 
 	pal_call_read(&call, regs, 0);
 	request = call.arguments[0];
-	if (!pal_ptrace_begins(request) || !pal_is_judged(&subject, PAL_FAMILY_PTRACE))
+	if (!pal_ptrace_begins(request) || !pal_is_judged(subject, PAL_FAMILY_PTRACE))
 		return 0;
 	task = pal_ptrace_target(&call);
 	if (!task)
 		return 0; /* nobody has that number: the call will fail */
-	pal_act_begin(&act, &subject, PAL_FAMILY_PTRACE);
+	pal_act_begin(&act, subject, PAL_FAMILY_PTRACE);
 	if (request == PAL_PTRACE_TRACEME)
 		act.actor = bpf_get_current_task_btf()->real_parent;
 	/* Whose source is kept does not matter for so rare an act: it is always computed, of the actor. */
@@ -156,17 +155,19 @@ static __noinline int pal_judge_ptrace(struct pt_regs *regs, bool done)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(kill_tracer, struct pt_regs *regs, long number)
 {
+	struct pal_subject subject;
+
 	if (pal_call_of(regs) != PAL_CALL_PTRACE)
 		return 0;
-	return pal_judge_ptrace(regs, false);
+	return pal_judge_ptrace(&subject, regs, false);
 }
 
 /* Whoever was judged at the entry is dying by now, or was not to be killed. */
-static __always_inline int pal_judge_traced(struct pt_regs *regs, long result)
+static __always_inline int pal_judge_traced(struct pal_subject *subject, struct pt_regs *regs, long result)
 {
 	if (result || bpf_get_current_task_btf()->signal->flags & PAL_SIGNAL_GROUP_EXIT)
 		return 0;
-	return pal_judge_ptrace(regs, true);
+	return pal_judge_ptrace(subject, regs, true);
 }
 
 /* ---- exec ---- */
@@ -323,9 +324,8 @@ static __always_inline void pal_read_socket_call(struct pal_call *call, struct p
 		call->arguments[2] = BPF_CORE_READ(sock, sk_protocol);
 }
 
-static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
+static __noinline int pal_judge_socket(struct pal_subject *subject, struct pt_regs *regs, long result)
 {
-	struct pal_subject subject;
 	struct pal_call call;
 	struct pal_act act;
 	__u32 domain;
@@ -338,9 +338,9 @@ static __noinline int pal_judge_socket(struct pt_regs *regs, long result)
 		call.arguments[0] = domain;
 	}
 	if (result < 0 || domain == PAL_AF_INET || domain == PAL_AF_INET6 ||
-	    !pal_is_judged(&subject, PAL_FAMILY_SOCKET) || !subject.slot)
+	    !pal_is_judged(subject, PAL_FAMILY_SOCKET) || !subject->slot)
 		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_SOCKET);
+	pal_act_begin(&act, subject, PAL_FAMILY_SOCKET);
 	act.modifiers = pal_terminal_modifier();
 	if (act.scratch)
 		pal_endpoint_begin(&act, domain, call.arguments[1] & 0xf, call.arguments[2]);
@@ -397,15 +397,14 @@ static __noinline void pal_report_open(const struct pal_act *act, __u32 flags, _
 	pal_emit_open(act->subject, &path, flags, result, &verdict);
 }
 
-static __noinline int pal_judge_open(struct pt_regs *regs, long result)
+static __noinline int pal_judge_open(struct pal_subject *subject, struct pt_regs *regs, long result)
 {
-	struct pal_subject subject;
 	struct pal_call call;
 	struct pal_act act;
 	__u32 flags, modifiers;
 	__u64 file;
 
-	if (result < 0 || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (result < 0 || !pal_is_judged(subject, PAL_FAMILY_FILE))
 		return 0;
 	file = pal_file_of_descriptor(bpf_get_current_task_btf(), result);
 	if (!file)
@@ -413,9 +412,9 @@ static __noinline int pal_judge_open(struct pt_regs *regs, long result)
 	pal_call_read(&call, regs, result);
 	flags = pal_open_flags_of(&call);
 	modifiers = pal_modifiers_of(file, flags);
-	if (pal_fanotify_sees(&subject) && !(modifiers & PAL_MODIFIER_WRITE))
+	if (pal_fanotify_sees(subject) && !(modifiers & PAL_MODIFIER_WRITE))
 		return 0;
-	pal_act_begin(&act, &subject, PAL_FAMILY_FILE);
+	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
 	pal_act_on_file(&act, file);
 	act.modifiers = modifiers;
 	pal_judge_file(&act);
@@ -514,17 +513,20 @@ int BPF_PROG(audit_capability, const struct cred *credentials, struct user_names
 	return pal_audit_capability(&subject, capability);
 }
 
+/* The subject is the program's own and not each function's: verifiers of 7 forget it in the functions, and refuse to read it there. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(kill_after_call, struct pt_regs *regs, long result)
 {
+	struct pal_subject subject;
+
 	switch (pal_call_of(regs)) {
 	case PAL_CALL_OPEN:
 		pal_protect_opened(result);
-		return pal_judge_open(regs, result);
+		return pal_judge_open(&subject, regs, result);
 	case PAL_CALL_SOCKET:
-		return pal_judge_socket(regs, result);
+		return pal_judge_socket(&subject, regs, result);
 	case PAL_CALL_PTRACE:
-		return pal_judge_traced(regs, result);
+		return pal_judge_traced(&subject, regs, result);
 	default:
 		return 0;
 	}
