@@ -10,7 +10,7 @@
 //! | `Clock` | `tests/conformance/tests/host_conformance_ports/clocks.rs`, and timers, which have no port: both worlds have tokio's |
 //! | `Containers` | `runtime/containers/tests/conformance/mod.rs`: beside the containerd of its tests, whose bed it needs |
 //! | `Datagrams` | `simulation/tests/conformance_network.rs` |
-//! | `Devices` | none: no simulated machine has USB. The real one is held to files by `runtime/kernel/src/usb/tests.rs`, and to a kernel with devices by the VM ring |
+//! | `Devices` | none: no simulated machine has USB. The real one is held to a tree of files by `runtime/kernel/src/usb/tests.rs` |
 //! | `Enforcement` | `tests/conformance/tests/host_conformance/main.rs` |
 //! | `LastGood` | `simulation/tests/conformance.rs` |
 //! | `Link` | none: the simulation has production's own links, over `Datagrams` and certificates; of the latter `simulation/tests/conformance_credentials.rs` |
