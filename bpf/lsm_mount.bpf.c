@@ -32,11 +32,19 @@ static __always_inline bool pal_uncover(struct pal_place *place)
 	return true;
 }
 
+/* Above the task's own root is nothing that its rules name: what that covers is the namespace's, not the workload's. */
+static __always_inline bool pal_is_own_root(const struct pal_place *place)
+{
+	struct fs_struct *fs = bpf_get_current_task_btf()->fs;
+
+	return fs && (__u64)fs->root.mnt == place->vfsmount && (__u64)fs->root.dentry == place->dentry;
+}
+
 static __noinline pal_judgement pal_judge_place(struct pal_subject *subject, __u64 vfsmount, __u64 dentry)
 {
 	struct pal_place place = { .vfsmount = vfsmount, .dentry = dentry };
 
-	for (__u32 i = 0; i < PAL_COVERS_MAX && pal_uncover(&place); i++)
+	for (__u32 i = 0; i < PAL_COVERS_MAX && !pal_is_own_root(&place) && pal_uncover(&place); i++)
 		;
 	return pal_judge_name(subject, place.vfsmount, place.dentry, pal_owner_of(place.dentry));
 }

@@ -84,9 +84,15 @@ guest() {
     status=0
     timeout --kill-after=5 "$seconds" qemu-system-x86_64 "${processors[@]}" -cpu max -m "$MEMORY_MIB" -display none -nodefaults \
         -no-reboot -serial "file:$scratch/console" -serial stdio -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-        -append "console=ttyS0 panic=-1 quiet lsm=$lsm mitigations=off nokaslr preempt=$preemption tsc=reliable clocksource=$clock rootfstype=tmpfs no_timer_check random.trust_cpu=on" \
+        -append "console=ttyS0 panic=-1 quiet lsm=$lsm mitigations=off nokaslr preempt=$preemption tsc=reliable clocksource=$clock rootfstype=tmpfs no_timer_check random.trust_cpu=on$(settings)" \
         </dev/null 2>"$scratch/qemu" | tee "$scratch/output" | sed -u '/^guest exit /d' || status=$?
     verdict=$(sed -nE 's/^guest exit ([0-9]+)$/\1/p' "$scratch/output")
+}
+
+# What the guest's programs find in their environment: words of the command line that the kernel does not know are init's.
+settings() {
+    local name
+    for name in PALISADE_RACE PALISADE_ATTACKS; do [ -z "${!name:-}" ] || printf ' %s=%s' "$name" "${!name}"; done
 }
 
 explain() {

@@ -2,6 +2,7 @@
 //!
 //! They share one containerd (see [`fixture`]) and run one after the other: starting a container costs a second of emulated time.
 
+mod attacks;
 mod changes;
 mod containers;
 mod differential;
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         probes::trials(),
         node::trials(),
         unattended::trials(),
+        attacks::trials(),
     ]
     .into_iter()
     .flatten()
