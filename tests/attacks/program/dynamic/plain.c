@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Marks that it ran, without a library: it is also what a kernel starts as the ELF interpreter of another program. */
+/* Kernels before 6.7 clear the rest of an ELF interpreter's last page, which must be one that can be written. */
+int written = 1;
+
 static long call(long number, const char *one, long two, long three)
 {
 	long result;
