@@ -18,7 +18,7 @@
 #define PAL_PERMITTED_CONNECTIONS 1024 /* tasks; past it the oldest notes go */
 
 struct pal_permitted {
-	__u64 installed;  /* as in pal_slot; 0: the note is used up */
+	__u64 decided_by; /* generation << 32 | policy; 0: the note is used up */
 	__u64 execution;  /* which of the task's executions */
 	__u64 endpoint[PAL_ENDPOINT_SIZE / 8];
 	__u64 modifiers;  /* PAL_MODIFIER_* */
@@ -35,7 +35,7 @@ struct {
 static __always_inline void pal_permitted_begin(struct pal_permitted *note, const struct pal_subject *subject,
 						const struct pal_endpoint *endpoint, __u32 modifiers)
 {
-	note->installed = (__u64)subject->generation << 32 | subject->policy;
+	note->decided_by = (__u64)subject->generation << 32 | subject->policy;
 	note->execution = bpf_get_current_task_btf()->self_exec_id;
 	__builtin_memcpy(note->endpoint, endpoint->bytes, sizeof(note->endpoint));
 	note->modifiers = modifiers;
@@ -64,13 +64,13 @@ static __always_inline bool pal_was_permitted(const struct pal_subject *subject,
 	struct pal_permitted *note = bpf_map_lookup_elem(&permitted_connections, &key);
 	struct pal_permitted asked;
 
-	if (!note || !note->installed)
+	if (!note || !note->decided_by)
 		return false;
 	pal_permitted_begin(&asked, subject, endpoint, modifiers);
-	if (note->installed != asked.installed || note->execution != asked.execution || note->modifiers != asked.modifiers ||
+	if (note->decided_by != asked.decided_by || note->execution != asked.execution || note->modifiers != asked.modifiers ||
 	    note->endpoint[0] != asked.endpoint[0] || note->endpoint[1] != asked.endpoint[1] || note->endpoint[2] != asked.endpoint[2])
 		return false;
-	note->installed = 0;
+	note->decided_by = 0;
 	return true;
 }
 

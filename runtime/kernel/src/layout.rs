@@ -131,7 +131,7 @@ pub struct Asked {
 #[repr(C)]
 pub struct Permitted {
     /// Generation and policy.
-    pub installed: u64,
+    pub decided_by: u64,
     /// Which of the task's executions.
     pub execution: u64,
     /// Where to.

@@ -79,7 +79,7 @@ fn twins() -> Vec<Twin> {
             layout::Task,
             [cgroup, slot, incarnation, phase, source, source_digest, runtime_mnt_ns, entered, found_ns]
         ),
-        twin!("pal_permitted", layout::Permitted, [installed, execution, endpoint, modifiers]),
+        twin!("pal_permitted", layout::Permitted, [decided_by, execution, endpoint, modifiers]),
         twin!("pal_mounts", layout::Mounts, [crossings]),
         twin!("pal_asked", layout::Asked, [execution, policy, count, words, argc]),
         twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, arguments, digest]),
