@@ -16,22 +16,27 @@ use kernel_bed::{
     pin_root,
 };
 use palisade_domain::{Generation, Slot};
-use palisade_kernel::{fanotify::FailMode, layout::Counter};
+use palisade_kernel::{
+    fanotify::FailMode,
+    layout::{Counter, SCRATCH_BYTES},
+};
 use palisade_world::Enforcement as _;
 
 /// `PAL_SCRATCH_STRIDE` and `PAL_SCRATCH_TRIES`.
 const STRIDE: u32 = 8;
 const TRIES: u32 = 64;
 
+const REST: usize = SCRATCH_BYTES as usize / 4 - 1;
+
 /// `struct pal_scratch` as far as it is of interest.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Scratch {
     busy: u32,
-    rest: [u32; 1123],
+    rest: [u32; REST],
 }
 
-// SAFETY: 1,124 u32 without padding; every bit pattern is a value; `Copy`, no drop.
+// SAFETY: u32s without padding; every bit pattern is a value; `Copy`, no drop.
 unsafe impl Pod for Scratch {}
 
 /// Takes or gives back what programs on this CPU try first, as threads do that are set aside in the middle of one.
@@ -39,7 +44,7 @@ fn occupy(pins: &Path, cpu: u32, count: u32, busy: u32) {
     let map = Map::Array(MapData::from_pin(pins.join("scratch")).unwrap());
     let mut map: Array<MapData, Scratch> = Array::try_from(map).unwrap();
     for number in 0..count {
-        map.set((cpu * STRIDE + number) % map.len(), Scratch { busy, rest: [0; 1123] }, 0).unwrap();
+        map.set((cpu * STRIDE + number) % map.len(), Scratch { busy, rest: [0; REST] }, 0).unwrap();
     }
 }
 
