@@ -18,18 +18,21 @@ readonly FEWEST_LSMS=landlock,lockdown,yama
 # name, kernel (tests/vm/kernel.sh), active LSMs, preemption, program, and what it is told of its tests: those whose names contain a word, or
 # all. fmod_ret is what decides where bpf is no active LSM and the kernel does not preempt its own code; scripts are noted on a hook of BPF LSM.
 readonly BOOTS=(
-    "lsm-6.1        6.1     $ALL_LSMS     full       vm_suite"
+    "lsm-6.1        6.1     $ALL_LSMS     full       vm_suite  --skip vm_lsm_attacks"
+    "attacks-6.1    6.1     $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
     "lsm-6.12       6.12    $ALL_LSMS     full       vm_suite  tier"
     "apparmor-6.1   6.1     $NO_BPF       full       vm_apparmor"
     "fmod-ret-6.1   6.1     $FEWEST_LSMS  voluntary  vm_suite  tier"
     "lsm-newest     newest  $ALL_LSMS     full       vm_suite  tier"
     "fmod-ret-6.12  6.12    $NO_BPF       voluntary  vm_suite  tier"
-    "whole-lsm-6.12      6.12  $ALL_LSMS     full       vm_suite"
-    "whole-fmod-ret-6.1  6.1   $FEWEST_LSMS  voluntary  vm_suite  --skip vm_probes_tell_the_file_of_a_script"
+    "whole-lsm-6.12      6.12  $ALL_LSMS     full       vm_suite  --skip vm_lsm_attacks"
+    "attacks-6.12        6.12  $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
+    "whole-fmod-ret-6.1  6.1   $FEWEST_LSMS  voluntary  vm_suite  --skip vm_probes_tell_the_file_of_a_script --skip vm_lsm_attacks"
+    "attacks-fmod-ret-6.1  6.1  $FEWEST_LSMS  voluntary  vm_suite  vm_lsm_attacks"
 )
 # Made only when asked for. Nearly all of a boot's time is the verifier's, in emulation, each time that a node or the suite loads its
 # programs; the newest kernel's takes several times as long for the same ones.
-readonly WHEN_ASKED=(lsm-newest fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1)
+readonly WHEN_ASKED=(lsm-newest fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1)
 # Of one boot; far above what it takes on a machine that does something else, too.
 readonly BOOT_SECONDS=1200
 # Guests at a time: each has two processors, of which its tests mostly use one.

@@ -79,14 +79,23 @@ impl Held {
     /// # Errors
     /// Where records cannot be read, and of `take`.
     pub fn each(&mut self, mut take: impl FnMut(&Record<'_>) -> Result<(), Failed>) -> Result<(), Failed> {
+        while self.some(&mut take)? {}
+        Ok(())
+    }
+
+    /// A batch of each source, while somebody may produce records faster than they are read here; whether there may be more.
+    ///
+    /// # Errors
+    /// As [`Self::each`].
+    pub fn some(&mut self, take: &mut dyn FnMut(&Record<'_>) -> Result<(), Failed>) -> Result<bool, Failed> {
         let (sum, batch) = (&mut self.sum, &mut self.batch);
-        read(&mut self.records, batch, &mut |record| {
+        let more = read(&mut self.records, batch, &mut |record| {
             sum.delivered(&record.header);
             take(record)
         })?;
         match &mut self.told_by_responder {
-            Some(records) => read(records, batch, &mut take),
-            None => Ok(()),
+            Some(records) => Ok(read(records, batch, take)? | more),
+            None => Ok(more),
         }
     }
 
@@ -107,16 +116,12 @@ fn read(
     source: &mut dyn RecordSource,
     batch: &mut RecordBatch,
     take: &mut dyn FnMut(&Record<'_>) -> Result<(), Failed>,
-) -> Result<(), Failed> {
-    loop {
-        let more = source.read(batch)?;
-        for record in RecordReader::new(&batch.bytes) {
-            take(&record?)?;
-        }
-        if !more {
-            return Ok(());
-        }
+) -> Result<bool, Failed> {
+    let more = source.read(batch)?;
+    for record in RecordReader::new(&batch.bytes) {
+        take(&record?)?;
     }
+    Ok(more)
 }
 
 impl Means for Held {

@@ -75,7 +75,7 @@ pub fn swaps(held: &mut Held, program: &Path, times: u32) -> Result<String, Fail
             if number % 8 != 0 {
                 thread::yield_now();
             }
-            held.each(|record| of_its_generation(record, first, &mut denials))?;
+            held.some(&mut |record| of_its_generation(record, first, &mut denials))?;
         }
         attacker.tell()?;
         let said = attacker.answer()?;

@@ -12,8 +12,7 @@ const PIN_ROOT: &str = "/sys/fs/bpf/attacks";
 const ATTACKER: &str = "/bin/vm_actor";
 /// Blocked opens where nobody says how many (`boot.sh` hands `PALISADE_RACE` on).
 const OPENS: u64 = 100_000;
-/// In emulation a thousand, which ring `host` makes, take a quarter of an hour.
-const SWAPS: u32 = 100;
+const SWAPS: u32 = 1000;
 
 pub fn trials() -> Vec<Trial> {
     vec![
