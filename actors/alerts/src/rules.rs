@@ -1,7 +1,5 @@
 //! What a rule is called in lines; which one a decision names, [`Attribution`](palisade_protocol::attribution::Attribution) keeps.
 
-use palisade_domain::AlertRule;
-use palisade_policy::ir::Rule;
 use palisade_protocol::attribution::DecidingRule;
 pub use palisade_protocol::attribution::GENERATIONS;
 
@@ -27,17 +25,5 @@ impl RuleIndex {
     #[must_use]
     pub const fn observed(index: u32) -> Self {
         Self::Deciding(DecidingRule::Observed(index))
-    }
-}
-
-/// What a line says of a rule.
-pub(crate) fn told(rule: &Rule) -> AlertRule {
-    AlertRule {
-        policy: rule.policy.to_string(),
-        policy_name: rule.policy.name.clone(),
-        place: rule.place.clone(),
-        severity: rule.severity,
-        tags: rule.tags.clone(),
-        message: rule.message.clone(),
     }
 }

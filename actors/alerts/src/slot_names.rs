@@ -10,7 +10,7 @@ use palisade_protocol::{VisibilityChanged, WorkloadNamed, attribution::Attributi
 
 use crate::{
     compose::{Fields, NodeNames},
-    rules::{self, RuleIndex},
+    rules::RuleIndex,
     silence::RuleKey,
     unheld::{self, Unheld},
 };
@@ -60,7 +60,7 @@ impl Names {
             }
             RuleIndex::Device(_) => None,
             RuleIndex::Deciding(rule) => {
-                self.rules.rule(slot, key.generation, key.policy, rule).map(|rule| rules::told(rule))
+                self.rules.rule(slot, key.generation, key.policy, rule).map(|rule| rule.told())
             }
         }
     }

@@ -3,14 +3,14 @@
 //! The order is KubeArmor's: see [`crate::ir::Specificity`]. No blob has these rules: they go to who authorizes devices as
 //! [`DeviceRules`], which decide as [`crate::explain`] says (`unit_devices_are_decided_as_they_are_explained`).
 
-use palisade_domain::{AlertRule, DEVICE_CLASSES, DeviceRule, DeviceRules, Generation};
+use palisade_domain::{DEVICE_CLASSES, DeviceRule, DeviceRules, Generation};
 
 use crate::{
     common::Common,
     diagnostic::{Problems, quoted},
     draft::Draft,
     fields::{self, Fields},
-    ir::{DeviceMatch, Matcher, Rule, WorkloadRules},
+    ir::{DeviceMatch, Matcher, WorkloadRules},
     suggest,
     yaml::Node,
 };
@@ -38,23 +38,11 @@ impl WorkloadRules {
                 wanted: *wanted,
                 specificity: rule.specificity().length,
                 action: rule.action,
-                rule: named(rule),
+                rule: rule.told(),
             }),
             _ => None,
         });
         DeviceRules { generation, rules: rules.collect(), posture: self.postures.device }
-    }
-}
-
-/// As alerts name it.
-fn named(rule: &Rule) -> AlertRule {
-    AlertRule {
-        policy: rule.policy.to_string(),
-        policy_name: rule.policy.name.clone(),
-        place: rule.place.clone(),
-        severity: rule.severity,
-        tags: rule.tags.clone(),
-        message: rule.message.clone(),
     }
 }
 

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub use palisade_domain::DeviceMatch;
-use palisade_domain::{Action, Family, PolicyRef, Posture};
+use palisade_domain::{Action, AlertRule, Family, PolicyRef, Posture};
 
 /// What a rule says about one kind of act of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,21 @@ pub struct Rule {
     pub tags: Vec<String>,
     /// Text that goes into the alert.
     pub message: Option<String>,
+}
+
+impl Rule {
+    /// What alerts say of it.
+    #[must_use]
+    pub fn told(&self) -> AlertRule {
+        AlertRule {
+            policy: self.policy.to_string(),
+            policy_name: self.policy.name.clone(),
+            place: self.place.clone(),
+            severity: self.severity,
+            tags: self.tags.clone(),
+            message: self.message.clone(),
+        }
+    }
 }
 
 /// What a rule is about, by family.
