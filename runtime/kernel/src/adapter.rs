@@ -41,7 +41,7 @@ use crate::{
     programs::Programs,
     pseudo_fs, sys,
     syscalls::SyscallAudit,
-    unknown::{self, Unknown, UnknownWorkloads},
+    unknown::{self, Unknown},
     writes::WriteHooks,
 };
 
@@ -59,8 +59,8 @@ pub struct KernelConfig {
     /// The host itself will be admitted: what an earlier runtime left in force for it stands until then. It has no cgroup that
     /// could be gone; where nobody will ask for it, nobody would ever take its policy away.
     pub holds_host: bool,
-    /// What is done about containers that nobody admitted.
-    pub unknown: UnknownWorkloads,
+    /// Containers that nobody admitted are of [`Slot::UNKNOWN`]; else they are the host's.
+    pub holds_unknown: bool,
     /// How the fanotify responder is started where no program on an LSM hook holds files; `None`: without that tier.
     pub responder: Option<ResponderConfig>,
 }
@@ -73,7 +73,7 @@ impl Default for KernelConfig {
             visibility: Visibility::NONE,
             host_visibility: Visibility::NONE,
             holds_host: false,
-            unknown: UnknownWorkloads::Ignored,
+            holds_unknown: false,
             responder: Some(ResponderConfig::this_binary()),
         }
     }
@@ -256,11 +256,12 @@ impl KernelAdapter {
                     || programs.slots.visibility(*slot) != 0
             })
             .collect();
-        unknown::take_over(self.config.unknown, programs);
-        let holds_unknown = self.config.unknown != UnknownWorkloads::Ignored;
+        if !self.config.holds_unknown {
+            unknown::forget(programs);
+        }
         let stands = |slot: &Slot| match *slot {
             Slot::HOST => self.config.holds_host,
-            Slot::UNKNOWN => holds_unknown,
+            Slot::UNKNOWN => self.config.holds_unknown,
             slot => strangers.contains(&slot),
         };
         let mut left_behind = programs.cgroups.roots().unwrap_or_default();
@@ -383,28 +384,16 @@ impl KernelAdapter {
 
     /// What nobody's policy needs any more is looked at by nothing.
     fn rest(&self) {
-        if let (Some(programs), Some(network)) = (&self.programs, &self.cgroup_programs) {
-            network.rest(programs.pool.lock().decided());
+        let Some(programs) = &self.programs else { return };
+        let decided = programs.pool.lock().decided();
+        if let Some(network) = &self.cgroup_programs {
+            network.rest(decided);
         }
-        self.rest_syscalls();
-        self.rest_writes();
-    }
-
-    /// Where no policy denies writing alone, no write is looked at.
-    fn rest_writes(&self) {
-        if let (Some(programs), Some(writes)) = (&self.programs, &self.writes)
-            && programs.pool.lock().decided() & layout::WRITES == 0
-        {
-            writes.detach();
-        }
-    }
-
-    /// Without rules on system calls, none is looked at.
-    fn rest_syscalls(&self) {
-        if let (Some(programs), Some(syscalls)) = (&self.programs, &self.syscalls)
-            && programs.pool.lock().decided() & SYSCALLS == 0
-        {
+        if let Some(syscalls) = self.syscalls.as_ref().filter(|_| decided & SYSCALLS == 0) {
             syscalls.detach();
+        }
+        if let Some(writes) = self.writes.as_ref().filter(|_| decided & layout::WRITES == 0) {
+            writes.detach();
         }
     }
 
@@ -671,7 +660,7 @@ impl Enforcement for KernelAdapter {
 
     fn hold_unknown_in(&self, places: &[ContainerPlace]) -> Result<(), EnforcementError> {
         let (Some(programs), Some(unified)) = (&self.programs, &self.unified) else { return Ok(()) };
-        if self.config.unknown == UnknownWorkloads::Ignored {
+        if !self.config.holds_unknown {
             return Ok(());
         }
         let mut state = self.state();

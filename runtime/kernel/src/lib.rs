@@ -44,6 +44,5 @@ pub use attendance::{Attendant, BEAT};
 pub use claim::{Claim, ClaimError};
 pub use kernel_types::KernelTypes;
 pub use sys::ToldToStop;
-pub use unknown::UnknownWorkloads;
 pub use unload::unload;
 pub use usb::{UsbDevices, UsbPaths};

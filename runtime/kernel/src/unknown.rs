@@ -16,18 +16,6 @@ use crate::{objects, programs::Programs};
 /// Places at a time: a node has a handful, and a namespace of containerd more for each client of it.
 const MAX_PLACES: usize = 64;
 
-/// What is done about containers that nobody admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnknownWorkloads {
-    /// They are the host's: no place of containers is told.
-    #[default]
-    Ignored,
-    /// They are of [`palisade_domain::Slot::UNKNOWN`], which nobody will put a policy in force for.
-    Held,
-    /// That slot will get a policy.
-    Judged,
-}
-
 /// The places that were told.
 #[derive(Debug, Default)]
 pub(crate) struct Unknown {
@@ -79,11 +67,9 @@ impl Unknown {
     }
 }
 
-/// Where nobody will tell of places, those that an earlier node was told of are forgotten.
-pub(crate) fn take_over(what: UnknownWorkloads, programs: &Programs) {
-    if what == UnknownWorkloads::Ignored
-        && let Err(error) = programs.cgroups.forget_unknown()
-    {
+/// Where nobody will tell of places: those that an earlier node was told of.
+pub(crate) fn forget(programs: &Programs) {
+    if let Err(error) = programs.cgroups.forget_unknown() {
         tracing::warn!(%error, "places of containers stay registered");
     }
 }

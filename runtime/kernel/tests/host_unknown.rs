@@ -16,7 +16,7 @@ use kernel_bed::{
 };
 use palisade_domain::{Action, Generation, Slot, Visibility};
 use palisade_kernel::{
-    KernelAdapter, KernelConfig, UnknownWorkloads,
+    KernelAdapter, KernelConfig,
     layout::{self, Counter},
     observation::Limits,
     probes::Probes,
@@ -47,8 +47,8 @@ struct Bed {
     _listener: TcpListener,
 }
 
-fn open(pins: &Pins, unknown: UnknownWorkloads) -> KernelAdapter {
-    let config = KernelConfig { pin_root: pins.0.clone(), responder: None, unknown, ..KernelConfig::default() };
+fn open(pins: &Pins, holds_unknown: bool) -> KernelAdapter {
+    let config = KernelConfig { pin_root: pins.0.clone(), responder: None, holds_unknown, ..KernelConfig::default() };
     KernelAdapter::open(config).unwrap()
 }
 
@@ -67,7 +67,7 @@ impl Bed {
         let pins = pin_root()?;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let node = open(&pins, UnknownWorkloads::Judged);
+        let node = open(&pins, true);
         let place = Cgroup::new(name);
         let unknown = Membership { cgroup: None, cgroup_path: None, ..place.membership(UNKNOWN) };
         node.admit(&unknown).unwrap();
@@ -86,7 +86,7 @@ impl Bed {
     }
 
     fn come_back(&mut self) {
-        self.node = Some(open(&self.pins, UnknownWorkloads::Judged));
+        self.node = Some(open(&self.pins, true));
     }
 
     /// What is opened in the bed's cgroups is told from now on.
@@ -261,7 +261,7 @@ fn host_unknown_a_node_that_is_told_to_know_nobody_forgets_the_places() {
     let mut before = Puppet::in_cgroup(&bed.place.0);
     assert_eq!(before.connect(bed.port), libc::EPERM);
     bed.node = None;
-    bed.node = Some(open(&bed.pins, UnknownWorkloads::Ignored));
+    bed.node = Some(open(&bed.pins, false));
     assert_eq!(before.connect(bed.port), 0);
     assert_eq!(registered(&bed.pins).keys().count(), 0);
     assert_eq!(fs::read_dir(bed.pins.0.join("cgroup")).map_or(0, Iterator::count), 0, "links are gone");

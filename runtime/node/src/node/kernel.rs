@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
-use palisade_domain::OnUnknownWorkload;
 use palisade_kernel::{
-    Attendant, KernelAdapter, KernelConfig, UnknownWorkloads, UsbDevices, UsbPaths,
+    Attendant, KernelAdapter, KernelConfig, UsbDevices, UsbPaths,
     apparmor::AppArmorRecords,
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
@@ -56,7 +55,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         visibility: arguments.visibility,
         host_visibility: arguments.seen_of_host(),
         holds_host: arguments.host_policy,
-        unknown: unknown(arguments),
+        holds_unknown: arguments.unknown().is_some(),
         responder: Some(responder),
     };
     // Else nothing is said for as long as the verifier takes, which is seconds.
@@ -130,14 +129,6 @@ pub fn was_told_to_stop(error: &anyhow::Error) -> bool {
         matches!(cause.downcast_ref(), Some(ObjectError::ToldToStop(_)))
             || matches!(cause.downcast_ref(), Some(ProbesError::ToldToStop(_)))
     })
-}
-
-fn unknown(arguments: &NodeArguments) -> UnknownWorkloads {
-    match arguments.unknown() {
-        None => UnknownWorkloads::Ignored,
-        Some(OnUnknownWorkload::Allow) => UnknownWorkloads::Held,
-        Some(OnUnknownWorkload::Audit | OnUnknownWorkload::Block) => UnknownWorkloads::Judged,
-    }
 }
 
 fn limits(arguments: &NodeArguments) -> Limits {
