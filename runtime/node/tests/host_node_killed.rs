@@ -8,19 +8,10 @@ mod node_bed;
 
 use std::{fs, thread, time::Duration};
 
-use node_bed::{NodeBed, Pod, eventually};
+use node_bed::{FORBIDS_5000, NodeBed, Pod, eventually};
 
 /// How often the node is killed.
 const KILLS: u64 = 12;
-
-const FORBIDS_5000: &str = "apiVersion: palisade.dev/v1alpha1
-kind: PalisadePolicy
-metadata: {name: no-port-5000, namespace: example}
-spec:
-  selector: {matchLabels: {app: client}}
-  network: {destinations: [{ports: [5000], protocol: TCP}]}
-  action: Block
-";
 
 /// The container tries both ports all the time, and writes a line for each try.
 const TRIES: &str = "until [ -e /tmp/go ]; do sleep 0.05; done

@@ -6,17 +6,8 @@ mod node_bed;
 
 use std::{fs, thread, time::Duration};
 
-use node_bed::{NodeBed, Pod, eventually};
+use node_bed::{FORBIDS_5000, NodeBed, Pod, eventually};
 use serde_json::Value;
-
-const FORBIDS_5000: &str = "apiVersion: palisade.dev/v1alpha1
-kind: PalisadePolicy
-metadata: {name: no-port-5000, namespace: example}
-spec:
-  selector: {matchLabels: {app: client}}
-  network: {destinations: [{ports: [5000], protocol: TCP}]}
-  action: Block
-";
 
 /// Policy stands for so long without a node.
 const SPAN: Duration = Duration::from_secs(20);

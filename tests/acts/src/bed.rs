@@ -1,28 +1,24 @@
-//! The place, and who acts in it.
-//!
-//! Everything has the bed's own name and goes with it: a directory on a tmpfs, an overlay of this machine's whole file system below a writable
-//! layer, a cgroup of the unified hierarchy.
+//! Who acts in a place.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
-    path::{Path, PathBuf},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Duration,
 };
 
 use nix::{
     fcntl::OFlag,
-    mount::{MntFlags, MsFlags, mount, umount2},
     pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt},
 };
 use palisade_differential::{Act, Actor, Case, ground};
-use palisade_domain::{CgroupId, Slot};
+use palisade_domain::Slot;
 use palisade_world::Membership;
 
 use crate::{
+    Place,
     acting::{Entry, KILLED, READY},
     program,
 };
@@ -60,9 +56,7 @@ struct Acting {
 /// The place with its actors.
 #[derive(Debug)]
 pub struct Bed {
-    directory: PathBuf,
-    cgroup: PathBuf,
-    unified: PathBuf,
+    place: Place,
     starter: Starter,
     actors: BTreeMap<Actor, Acting>,
 }
@@ -73,23 +67,10 @@ impl Bed {
     /// # Errors
     /// Without root, or where something cannot be made.
     pub fn new(name: &str, starter: Starter) -> io::Result<Self> {
-        if !cfg!(target_arch = "x86_64") {
-            return Err(io::Error::other("the programs that are executed are for x86-64"));
-        }
-        let name = format!("palisade-acts-{name}-{}", std::process::id());
-        let directory = Path::new("/dev/shm").join(&name);
-        for part in ["own", "upper", "work", "root"] {
-            fs::create_dir_all(directory.join(part))?;
-        }
-        let unified = unified()?;
-        let cgroup = unified.join(&name);
-        let bed = Self { directory, cgroup, unified, starter, actors: BTreeMap::new() };
-        let place = bed.directory.display();
-        let layers = format!("lowerdir={place}/own:/,upperdir={place}/upper,workdir={place}/work");
-        mount(Some("overlay"), &bed.root(), Some("overlay"), MsFlags::empty(), Some(layers.as_str()))?;
-        fs::create_dir(&bed.cgroup)?;
+        let place = Place::new(&format!("palisade-acts-{name}-{}", std::process::id()), |_| Ok(()))?;
+        let bed = Self { place, starter, actors: BTreeMap::new() };
         for executable in [ground::ONE, ground::OTHER] {
-            let file = bed.inside(executable);
+            let file = bed.place.inside(executable);
             fs::create_dir_all(file.parent().unwrap_or(&file))?;
             fs::copy(&bed.starter.program, &file)?;
         }
@@ -100,31 +81,12 @@ impl Bed {
         Ok(bed)
     }
 
-    /// Its root file system, on the host.
-    #[must_use]
-    pub fn root(&self) -> PathBuf {
-        self.directory.join("root")
-    }
-
-    /// A path of the bed on the host.
-    #[must_use]
-    pub fn inside(&self, path: &str) -> PathBuf {
-        self.root().join(path.trim_start_matches('/'))
-    }
-
     /// Who belongs to the slot.
     ///
     /// # Errors
     /// Where the cgroup is gone.
     pub fn membership(&self, slot: Slot) -> io::Result<Membership> {
-        let below = self.cgroup.strip_prefix(&self.unified).map_err(io::Error::other)?;
-        Ok(Membership {
-            slot,
-            cgroup: Some(CgroupId(fs::metadata(&self.cgroup)?.ino())),
-            cgroup_path: Some(Path::new("/").join(below)),
-            pid: 0,
-            root: Some(self.root()),
-        })
+        self.place.membership(slot)
     }
 
     /// One of its processes.
@@ -155,8 +117,8 @@ impl Bed {
 
     fn start_one(&self, actor: Actor) -> io::Result<Acting> {
         let entry = Entry {
-            root: self.root().display().to_string(),
-            procs: self.cgroup.join("cgroup.procs").display().to_string(),
+            root: self.place.root().display().to_string(),
+            procs: self.place.procs().display().to_string(),
             beside: self.pid(),
             executable: actor.executable().to_owned(),
             profile: self.starter.profile.clone(),
@@ -189,7 +151,7 @@ impl Bed {
     /// # Errors
     /// Where one cannot be made.
     pub fn fill(&self, case: &Case) -> io::Result<()> {
-        let below = self.inside(ground::BELOW);
+        let below = self.place.inside(ground::BELOW);
         if below.exists() {
             fs::remove_dir_all(&below)?;
         }
@@ -202,13 +164,13 @@ impl Bed {
         let owner = |path: &str| if ground::is_own(path) { 0 } else { ground::OTHER_USER };
         let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).collect();
         for end in ends {
-            let directory = self.inside(&path[..end]);
+            let directory = self.place.inside(&path[..end]);
             if !directory.exists() {
                 fs::create_dir(&directory)?;
             }
             chown(directory, Some(owner(&path[..end])), None)?;
         }
-        let file = self.inside(path);
+        let file = self.place.inside(path);
         fs::write(&file, program::bytes())?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o777))?;
         chown(file, Some(owner(path)), None)
@@ -248,20 +210,10 @@ impl Drop for Bed {
         for acting in self.actors.values_mut() {
             drop(acting.orders.take());
         }
-        let _killed = fs::write(self.cgroup.join("cgroup.kill"), "1");
+        self.place.kill();
         for acting in self.actors.values_mut() {
             let _reaped = acting.process.wait();
         }
-        for _ in 0..200 {
-            if fs::remove_dir(&self.cgroup).is_ok() || !self.cgroup.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if let Err(error) = umount2(&self.root(), MntFlags::MNT_DETACH) {
-            eprintln!("{} stays: {error}", self.root().display());
-        }
-        let _removed = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -272,11 +224,4 @@ fn open_terminal() -> io::Result<(PtyMaster, File)> {
     let open =
         OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(ptsname_r(&master)?)?;
     Ok((master, open))
-}
-
-fn unified() -> io::Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let place = line.and_then(|line| line.split(' ').nth(1));
-    place.map(PathBuf::from).ok_or_else(|| io::Error::other("no unified hierarchy is mounted"))
 }

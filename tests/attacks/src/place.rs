@@ -1,22 +1,17 @@
-//! A workload's place without a container runtime: a cgroup and an overlay root, and the attacker in it.
+//! The place of attacks: what lies there, and the attacker in it.
 
 use std::{
     collections::BTreeMap,
     fs,
     io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::{
-        fs::{MetadataExt as _, PermissionsExt as _},
-        process::ExitStatusExt as _,
-    },
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use palisade_acts::acting::Entry;
-use palisade_domain::{CgroupId, Slot};
+use palisade_domain::Slot;
 use palisade_world::Membership;
 
 use crate::Failed;
@@ -40,11 +35,7 @@ const SIGKILL: i32 = 9;
 
 /// The place; it goes when this is dropped.
 #[derive(Debug)]
-pub struct Place {
-    directory: PathBuf,
-    cgroup: PathBuf,
-    unified: PathBuf,
-}
+pub struct Place(palisade_acts::Place);
 
 /// What can be seen from outside of what attacks are after: names and contents.
 pub type Trace = BTreeMap<PathBuf, Vec<u8>>;
@@ -56,22 +47,11 @@ impl Place {
     /// Without root, or where something cannot be made.
     pub fn new() -> Result<Self, Failed> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !cfg!(target_arch = "x86_64") {
-            return Err(Failed("the programs that attack are for x86-64".to_owned()));
-        }
         let name = format!("palisade-attacks-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let directory = Path::new("/dev/shm").join(&name);
-        for part in ["own/lower", "upper", "work", "root"] {
-            fs::create_dir_all(directory.join(part))?;
-        }
-        fs::write(directory.join("own/lower/secret"), "hidden\n")?;
-        let unified = unified()?;
-        let cgroup = unified.join(&name);
-        let place = Self { directory, cgroup, unified };
-        let shown = place.directory.display();
-        let layers = format!("lowerdir={shown}/own:/,upperdir={shown}/upper,workdir={shown}/work");
-        mount(Some("overlay"), &place.root(), Some("overlay"), MsFlags::empty(), Some(layers.as_str()))?;
-        fs::create_dir(&place.cgroup)?;
+        let place = Self(palisade_acts::Place::new(&name, |lowest| {
+            fs::create_dir(lowest.join("lower"))?;
+            fs::write(lowest.join("lower/secret"), "hidden\n")
+        })?);
         place.fill()?;
         Ok(place)
     }
@@ -100,16 +80,10 @@ impl Place {
         Ok(())
     }
 
-    /// Its root file system, on the host.
-    #[must_use]
-    pub fn root(&self) -> PathBuf {
-        self.directory.join("root")
-    }
-
     /// A path of the place on the host.
     #[must_use]
     pub fn inside(&self, path: &str) -> PathBuf {
-        self.root().join(path.trim_start_matches('/'))
+        self.0.inside(path)
     }
 
     /// Who belongs to the slot.
@@ -117,14 +91,7 @@ impl Place {
     /// # Errors
     /// Where the cgroup is gone.
     pub fn membership(&self, slot: Slot) -> io::Result<Membership> {
-        let below = self.cgroup.strip_prefix(&self.unified).map_err(io::Error::other)?;
-        Ok(Membership {
-            slot,
-            cgroup: Some(CgroupId(fs::metadata(&self.cgroup)?.ino())),
-            cgroup_path: Some(Path::new("/").join(below)),
-            pid: 0,
-            root: Some(self.root()),
-        })
+        self.0.membership(slot)
     }
 
     /// What attacks are after, as it is now.
@@ -150,7 +117,7 @@ impl Place {
     /// # Errors
     /// Where it cannot be moved.
     pub fn move_out(&self, pid: u32) -> io::Result<()> {
-        fs::write(self.unified.join("cgroup.procs"), pid.to_string())
+        fs::write(self.0.procs_of_all(), pid.to_string())
     }
 
     /// Starts the attacker, which prepares what it is named, to be done so many times if it is one of many acts.
@@ -159,8 +126,8 @@ impl Place {
     /// Where it cannot: what it said is in the error.
     pub fn start(&self, program: &Path, attack: &str, amount: u64) -> Result<Attacker, Failed> {
         let entry = Entry {
-            root: self.root().display().to_string(),
-            procs: self.cgroup.join("cgroup.procs").display().to_string(),
+            root: self.0.root().display().to_string(),
+            procs: self.0.procs().display().to_string(),
             beside: 0,
             executable: ACTOR.to_owned(),
             profile: String::new(),
@@ -174,31 +141,11 @@ impl Place {
             .spawn()?;
         let mut orders = process.stdin.take().ok_or_else(no_pipe)?;
         let mut answers = BufReader::new(process.stdout.take().ok_or_else(no_pipe)?);
-        writeln!(orders, "{attack} {} {amount}", self.root().display())?;
+        writeln!(orders, "{attack} {} {amount}", self.0.root().display())?;
         let mut first = String::new();
         answers.read_line(&mut first)?;
         let attacker = Attacker { process, orders, answers, note: String::new() };
         if first.trim() == "ready" { Ok(attacker) } else { Err(Failed(format!("it said '{}'", first.trim()))) }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _killed = fs::write(self.cgroup.join("cgroup.kill"), "1");
-        for _ in 0..400 {
-            let children = fs::read_dir(&self.cgroup).into_iter().flatten().flatten();
-            for child in children.filter(|entry| entry.path().is_dir()) {
-                let _removed = fs::remove_dir(child.path());
-            }
-            if fs::remove_dir(&self.cgroup).is_ok() || !self.cgroup.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if let Err(error) = umount2(&self.root(), MntFlags::MNT_DETACH) {
-            eprintln!("{} stays: {error}", self.root().display());
-        }
-        let _removed = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -221,13 +168,6 @@ fn read_below(directory: &Path, levels: u32, trace: &mut Trace) -> io::Result<()
 
 fn no_pipe() -> Failed {
     Failed("a pipe is missing".to_owned())
-}
-
-fn unified() -> Result<PathBuf, Failed> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let place = line.and_then(|line| line.split(' ').nth(1));
-    place.map(PathBuf::from).ok_or_else(|| Failed("no unified hierarchy is mounted".to_owned()))
 }
 
 /// Who attacks, once it is told to.

@@ -1,21 +1,13 @@
 //! Every attack of the table on this kernel's tiers, for real.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{
-    ffi::OsString,
-    fs,
-    io::Write as _,
-    os::fd::AsFd as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io::Write as _, os::fd::AsFd as _, path::Path};
 
+use palisade_acts::Pins;
 use palisade_attacks::{Held, race, ring};
 use palisade_kernel::{
-    KernelAdapter, KernelConfig,
-    fanotify::{BlobDecides, FailMode, ResponderConfig, responder},
-    unload,
+    KernelAdapter,
+    fanotify::{BlobDecides, responder},
 };
 
 #[test]
@@ -26,37 +18,10 @@ fn responder_process() {
     std::process::exit(0);
 }
 
-/// Pins of this test, taken away with it.
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = unload(&self.0) {
-            eprintln!("pins stay: {error}");
-        }
-    }
-}
-
-fn config(pins: &Pins) -> KernelConfig {
-    let arguments = ["--ignored", "--exact", "responder_process", "--nocapture", "--test-threads=1"];
-    let responder = ResponderConfig {
-        program: std::env::current_exe().unwrap(),
-        arguments: arguments.map(OsString::from).to_vec(),
-        fail_mode: FailMode::Refuse,
-        unattended: Duration::ZERO,
-    };
-    KernelConfig {
-        pin_root: pins.0.clone(),
-        fail_mode: FailMode::Refuse,
-        responder: Some(responder),
-        ..KernelConfig::default()
-    }
-}
-
 #[test]
 fn host_attacks_come_to_what_the_table_says() {
-    let pins = Pins(PathBuf::from(format!("/sys/fs/bpf/palisade-attacks-{}", std::process::id())));
-    let mut held = Held::new(KernelAdapter::open(config(&pins)).unwrap()).unwrap();
+    let pins = Pins::new("attacks");
+    let mut held = Held::new(KernelAdapter::open(pins.config().unwrap()).unwrap()).unwrap();
     let word = std::env::var("PALISADE_ATTACKS").unwrap_or_default();
     // Where the ring of the host finds it.
     let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join("attacks.table");
@@ -73,8 +38,8 @@ fn host_attacks_come_to_what_the_table_says() {
 
 #[test]
 fn host_attacks_that_race_with_swaps_of_policy_meet_the_one_or_the_other_whole() {
-    let pins = Pins(PathBuf::from(format!("/sys/fs/bpf/palisade-swaps-{}", std::process::id())));
-    let mut held = Held::new(KernelAdapter::open(config(&pins)).unwrap()).unwrap();
+    let pins = Pins::new("swaps");
+    let mut held = Held::new(KernelAdapter::open(pins.config().unwrap()).unwrap()).unwrap();
     let attacker = env!("CARGO_BIN_EXE_attacker").as_ref();
     println!("{}", race::swaps(&mut held, attacker, 1000).unwrap_or_else(|said| panic!("{said}")));
     println!("{}", race::opens(&mut held, attacker, 20_000).unwrap_or_else(|said| panic!("{said}")));

@@ -21,6 +21,16 @@ use std::{
 
 use serde_json::Value;
 
+/// `app: client` may not connect to port 5000.
+pub const FORBIDS_5000: &str = "apiVersion: palisade.dev/v1alpha1
+kind: PalisadePolicy
+metadata: {name: no-port-5000, namespace: example}
+spec:
+  selector: {matchLabels: {app: client}}
+  network: {destinations: [{ports: [5000], protocol: TCP}]}
+  action: Block
+";
+
 /// Longer than anything here takes on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const IMAGE: &str = "localhost/palisade-example:1";
