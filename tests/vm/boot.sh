@@ -49,12 +49,6 @@ main() {
     [ "$version" = 6.1 ] || processors=("${processors[@]/thread=multi/thread=single}")
     initramfs "$@"
     guest
-    # A kernel that changes its own code while another emulated CPU executes it dies of that now and then (an int3 that nobody expects),
-    # always while it starts: nothing of the program has run, and nothing is tested twice.
-    if [ -z "$verdict" ] && [ "$status" -eq 0 ] && [ ! -s "$scratch/output" ]; then
-        printf 'the guest died before its program began; once more\n' >&2
-        guest
-    fi
     [ "${verdict:-1}" -ne 0 ] || return 0
     explain "$status" "$verdict"
     exit "${verdict:-1}"
