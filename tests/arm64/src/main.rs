@@ -15,9 +15,10 @@ use aya_obj::{Object, btf::Btf};
 const POISON: i32 = 0x0BAD_2310;
 /// Functions whose field of another version stands behind a question whether this kernel has it, so that the verifier never reaches it:
 /// where the works of a file that was let go lie since 6.7 and before it (`bpf/include/script.h`).
-const ASKED_FIRST: [&str; 9] = [
+const ASKED_FIRST: [&str; 10] = [
     "audit_host_script",
     "judge_map_write",
+    "judge_map_write_asked",
     "judge_protect_write",
     "judge_write",
     "note_interpreter",
