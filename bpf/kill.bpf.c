@@ -12,8 +12,9 @@
  *            all of networks in this tier, and only where a rule says so: a program that asks for a unix socket in passing
  *            (nscd, syslog) would die of every allow-list. What the posture or the fail mode blocks is reported.
  *   preset   executions (filelessExec, exec) before the new image is set up, opens of /proc (protectEnv, protectProc) at the call's
- *            exit: nothing was read, and the descriptor is never used. anonMapExec is not held: what makes memory executable is
- *            seen too late, and by too many ways.
+ *            exit: nothing was read, and the descriptor is never used. Before Linux 6.10 filelessExec once the image is set up, and
+ *            before its first instruction; exec not, for whoever entered the container counts as it by then. anonMapExec is not
+ *            held: what makes memory executable is seen too late, and by too many ways.
  *   capability  is not killed for: whoever has one uses it in passing, and what was to be prevented has been done when the
  *            process dies. Its use is reported, where the kernel tells of it (cap_capable, Linux 6.14); questions in passing, which
  *            an LSM hook can tell, are reported too, but for those about memory that every mmap(2) asks. Where a container's AppArmor
@@ -441,6 +442,16 @@ static __noinline bool pal_protect(struct pal_subject *subject, struct pal_prese
 	return told;
 }
 
+/* Only of containers: hosts have no presets. */
+static __always_inline bool pal_execution_is_judged(struct pal_subject *subject, struct task_struct *task)
+{
+	if (!(pal_kill_families >> PAL_FAMILY_PRESET & 1) || pal_is_idle(PAL_FAMILY_PRESET))
+		return false;
+	pal_identify(subject);
+	return subject->slot && pal_decides(subject, PAL_FAMILY_PRESET) &&
+	       (subject->phase != PAL_PHASE_RUNTIME || pal_executes_inside(task, subject->kept, pal_host_mnt_ns));
+}
+
 /* While the old image lives, and with it the phase of who enters a container. */
 SEC("tp_btf/sched_prepare_exec")
 int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
@@ -449,15 +460,25 @@ int BPF_PROG(kill_entering, struct task_struct *task, struct linux_binprm *bprm)
 	struct pal_verdict verdict;
 	struct pal_subject subject;
 
-	if (!(pal_kill_families >> PAL_FAMILY_PRESET & 1) || pal_is_idle(PAL_FAMILY_PRESET))
-		return 0;
-	pal_identify(&subject);
-	/* Only of containers: hosts have no presets. */
-	if (!subject.slot || !pal_decides(&subject, PAL_FAMILY_PRESET) ||
-	    (subject.phase == PAL_PHASE_RUNTIME && !pal_executes_inside(task, subject.kept, pal_host_mnt_ns)))
+	if (!pal_execution_is_judged(&subject, task))
 		return 0;
 	presets = pal_presets_of_exec(&subject, (__u64)bprm->file);
 	if ((presets.one || presets.other) && pal_protect(&subject, presets, &verdict))
+		pal_emit_exec_of(&subject, bprm, &verdict);
+	return 0;
+}
+
+/* Where the kernel does not tell of it earlier: the image is there, and does not run. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(kill_fileless, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct pal_presets presets = { .one = PAL_PRESET_FILELESS_EXEC };
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+
+	if (!pal_execution_is_judged(&subject, task) || !pal_is_fileless((__u64)bprm->file))
+		return 0;
+	if (pal_protect(&subject, presets, &verdict))
 		pal_emit_exec_of(&subject, bprm, &verdict);
 	return 0;
 }

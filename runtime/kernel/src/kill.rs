@@ -47,6 +47,7 @@ impl KillDuty<'_> {
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
             (self.has(Family::Preset) && self.prepare_exec, ("kill_entering", "sched_prepare_exec")),
+            (self.has(Family::Preset) && !self.prepare_exec, ("kill_fileless", "sched_process_exec")),
             (self.has(Family::Capability), ("audit_capability", "cap_capable")),
             (
                 [Family::File, Family::Socket, Family::Ptrace, Family::Preset]
@@ -210,7 +211,10 @@ mod tests {
         let names: Vec<&str> = duty.programs().map(|(name, _)| name).collect();
         assert_eq!(names, ["kill_tracer", "kill_entering", "kill_after_call"]);
         assert_eq!(duty.host_programs().len(), 2);
-        assert!(KillDuty { prepare_exec: false, ..duty }.host_programs().is_empty());
+        let older = KillDuty { prepare_exec: false, ..duty };
+        assert!(older.host_programs().is_empty());
+        let names: Vec<&str> = older.programs().map(|(name, _)| name).collect();
+        assert_eq!(names, ["kill_tracer", "kill_fileless", "kill_after_call"]);
         let refused = || KillError::Program { program: "audit_host_exec", source: Box::new(ProgramError::NotLoaded) };
         assert_eq!(kept_of(duty.host_programs(), &Ok(())).count(), 2);
         assert_eq!(kept_of(duty.host_programs(), &Err(refused())).count(), 0, "a half of it would tell half");

@@ -31,6 +31,7 @@ const KILL: &[(&str, &str)] = &[
     ("kill_after_call", "sys_exit"),
     ("kill_exec", "sched_process_exec"),
     ("kill_entering", "sched_prepare_exec"),
+    ("kill_fileless", "sched_process_exec"),
     ("audit_host_exec", "sched_prepare_exec"),
     ("audit_host_script", "sched_prepare_exec"),
     ("audit_capability", "cap_capable"),

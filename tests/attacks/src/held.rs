@@ -1,10 +1,12 @@
 //! The node's own kernel adapter as a means: each family by whatever tier this kernel has for it.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
+use palisade_apparmor::ProfileName;
 use palisade_domain::{Family, Generation, Slot, Tier};
 use palisade_kernel::{
     KernelAdapter,
+    apparmor::AppArmorRecords,
     fanotify::Records,
     layout::Counter,
     records::{DEFAULT_RING_BYTES, KernelRecords, SequenceCheck},
@@ -16,12 +18,17 @@ use palisade_world::{Enforcement as _, RecordBatch, RecordSource};
 use crate::{Failed, Means, Place, Told, table::Column};
 
 const SLOT: Slot = Slot(1);
+/// The kernel's audit hands its records on by a thread of its own: how often they are looked for, and how long after each other.
+const LOOKS: u32 = 15;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// An adapter with what it tells.
 pub struct Held {
     adapter: KernelAdapter,
     records: KernelRecords,
     told_by_responder: Option<Records>,
+    told_of_profiles: Option<AppArmorRecords>,
+    profile: String,
     generation: u32,
     batch: RecordBatch,
     column: Column,
@@ -37,13 +44,24 @@ impl Held {
         let column = match adapter.matrix().families.get(&Family::File).map(|held| held.tier) {
             Some(Tier::BpfLsm) => Column::BpfLsm,
             Some(Tier::FmodRet) => Column::FmodRet,
+            Some(Tier::Fanotify) if adapter.profiles().is_some() => Column::Profile,
             Some(Tier::Fanotify) => Column::Fanotify,
             other => return Err(Failed(format!("files are held by {other:?}"))),
         };
         let records = KernelRecords::open(adapter.pin_root(), DEFAULT_RING_BYTES)?;
         let told_by_responder = adapter.responder().map(|responder| responder.records());
-        let (batch, sum) = (RecordBatch::default(), SequenceCheck::default());
-        Ok(Self { adapter, records, told_by_responder, generation: 0, batch, column, sum })
+        let told_of_profiles = adapter.profiles().map(AppArmorRecords::open).transpose()?;
+        Ok(Self {
+            adapter,
+            records,
+            told_by_responder,
+            told_of_profiles,
+            profile: String::new(),
+            generation: 0,
+            batch: RecordBatch::default(),
+            column,
+            sum: SequenceCheck::default(),
+        })
     }
 
     /// What holds.
@@ -89,14 +107,17 @@ impl Held {
     /// As [`Self::each`].
     pub fn some(&mut self, take: &mut dyn FnMut(&Record<'_>) -> Result<(), Failed>) -> Result<bool, Failed> {
         let (sum, batch) = (&mut self.sum, &mut self.batch);
-        let more = read(&mut self.records, batch, &mut |record| {
+        let mut more = read(&mut self.records, batch, &mut |record| {
             sum.delivered(&record.header);
             take(record)
         })?;
-        match &mut self.told_by_responder {
-            Some(records) => Ok(read(records, batch, take)? | more),
-            None => Ok(more),
+        if let Some(records) = &mut self.told_by_responder {
+            more |= read(records, batch, take)?;
         }
+        if let Some(records) = &mut self.told_of_profiles {
+            more |= read(records, batch, take)?;
+        }
+        Ok(more)
     }
 
     /// Reads what is there, and adds up: what the kernel gave numbers to has come or was counted as lost.
@@ -130,7 +151,16 @@ impl Means for Held {
     }
 
     fn admit(&mut self, place: &Place) -> Result<(), Failed> {
-        Ok(self.adapter.admit(&place.membership(SLOT)?)?)
+        let membership = place.membership(SLOT)?;
+        let id = membership.cgroup_path.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        if let (Column::Profile, Some(id)) = (self.column, id) {
+            ProfileName::of_container(id)?.as_str().clone_into(&mut self.profile);
+        }
+        Ok(self.adapter.admit(&membership)?)
+    }
+
+    fn profile(&self) -> String {
+        self.profile.clone()
     }
 
     fn started(&mut self, pid: u32) -> Result<(), Failed> {
@@ -144,10 +174,19 @@ impl Means for Held {
 
     fn told(&mut self) -> Result<Vec<Told>, Failed> {
         let (generation, mut told) = (self.generation, Vec::new());
-        self.each(|record| {
-            told.extend(Told::of(record, generation));
-            Ok(())
-        })?;
+        let looks = if self.column == Column::Profile { LOOKS } else { 1 };
+        for look in 0..looks {
+            if look > 0 {
+                thread::sleep(BETWEEN_LOOKS);
+            }
+            self.each(|record| {
+                told.extend(Told::of(record, generation));
+                Ok(())
+            })?;
+            if !told.is_empty() {
+                break;
+            }
+        }
         Ok(told)
     }
 

@@ -51,6 +51,10 @@ pub trait Means {
     /// # Errors
     /// Of the kernel.
     fn admit(&mut self, place: &Place) -> Result<(), Failed>;
+    /// The profile that the workload's runtime starts it under; empty: none.
+    fn profile(&self) -> String {
+        String::new()
+    }
     /// Its first process is there, and has prepared.
     ///
     /// # Errors

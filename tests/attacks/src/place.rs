@@ -47,7 +47,7 @@ impl Place {
     /// Without root, or where something cannot be made.
     pub fn new() -> Result<Self, Failed> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("palisade-attacks-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("attacks-palisade-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let place = Self(palisade_acts::Place::new(&name, |lowest| {
             fs::create_dir(lowest.join("lower"))?;
             fs::write(lowest.join("lower/secret"), "hidden\n")
@@ -120,17 +120,18 @@ impl Place {
         fs::write(self.0.procs_of_all(), pid.to_string())
     }
 
-    /// Starts the attacker, which prepares what it is named, to be done so many times if it is one of many acts.
+    /// Starts the attacker under the profile, if one is named; it prepares what it is told to, to be done so many times if it is one of many
+    /// acts.
     ///
     /// # Errors
     /// Where it cannot: what it said is in the error.
-    pub fn start(&self, program: &Path, attack: &str, amount: u64) -> Result<Attacker, Failed> {
+    pub fn start(&self, program: &Path, profile: &str, attack: &str, amount: u64) -> Result<Attacker, Failed> {
         let entry = Entry {
             root: self.0.root().display().to_string(),
             procs: self.0.procs().display().to_string(),
             beside: 0,
             executable: ACTOR.to_owned(),
-            profile: String::new(),
+            profile: profile.to_owned(),
             at_terminal: false,
         };
         let mut process = Command::new(program)

@@ -57,14 +57,39 @@ const OTHER_NAME: &str = "a Block names files: an allow-list of executables hold
 const NO_WRITES: &str = "readOnly: permission events tell no open mode, and writes ask nobody";
 const OTHER_SOURCE: &str =
     "sources that rename themselves: prctl(PR_SET_MM_EXE_FILE) changes what a process is known by";
+const NO_MOUNTS: &str = "mounts over a file: no profile of ours has rules for mounts";
+const OPEN_FOR_WRITING: &str = "descriptors of before: AppArmor keeps what it permitted when a file was opened";
+const LOWER_LAYERS: &str =
+    "an overlay of one's own: on Linux 6.1 what an overlay opens of its layers asks nobody (on 6.18 it does)";
 const NO_MAPPINGS: &str =
     "mmap(PROT_EXEC): without an LSM hook a loader's open of a program is an open, which a rule of files holds";
 const LEFT: &str =
     "who leaves the cgroup: permission events name a thread, and it is known by the cgroup that it is in";
 const NOT_PTRACE: &str = "it traces without ptrace(2), which is all that is seen";
 
+/// Under a profile as without.
 const fn row(number: (u8, u8), attack: &'static str, policy: Policy, hooks: Verdict, fanotify: Verdict) -> Attack {
-    Attack { number, attack, policy, hooks, fanotify, is_moved: false, may_be_missing: false }
+    Attack { number, attack, policy, hooks, profile: fanotify, fanotify, is_moved: false, may_be_missing: false }
+}
+
+/// Otherwise under a profile than without.
+const fn under_profile(profile: Verdict, attack: Attack) -> Attack {
+    Attack { profile, ..attack }
+}
+
+/// A profile has nothing of mounts.
+const fn mounts(number: (u8, u8), attack: &'static str, policy: Policy, without: &'static str) -> Attack {
+    under_profile(Unenforceable(NO_MOUNTS), hooks(number, attack, policy, without))
+}
+
+/// Through what was opened for writing while it was permitted.
+const fn opened(number: (u8, u8), attack: &'static str, policy: Policy, without: &'static str) -> Attack {
+    under_profile(Unenforceable(OPEN_FOR_WRITING), hooks(number, attack, policy, without))
+}
+
+/// By hooks, and by a profile.
+const fn profile(number: (u8, u8), attack: &'static str, policy: Policy, without: &'static str) -> Attack {
+    under_profile(Denied, hooks(number, attack, policy, without))
 }
 
 /// The same by all means.
@@ -98,7 +123,7 @@ pub const ATTACKS: &[Attack] = &[
     held((1, 4), "directory-descriptor", Files),
     held((2, 1), "applet", Programs),
     allowed((2, 2), "applet", Applet, "a link's name is none of the program: the file that it leads to is judged"),
-    hooks((3, 1), "link-after", Files, NO_HOOK),
+    profile((3, 1), "link-after", Files, NO_HOOK),
     allowed((3, 2), "link-before", Files, BY_NAME),
     allowed((3, 3), "bind-before", Files, BOUND_BEFORE),
     allowed((3, 4), "chroot-bound-before", Files, BOUND_BEFORE),
@@ -106,8 +131,8 @@ pub const ATTACKS: &[Attack] = &[
     held((4, 2), "copy", AllowList),
     allowed((4, 3), "move-program", Programs, OTHER_NAME),
     held((4, 4), "move-program", AllowList),
-    hooks((4, 5), "rename-file", Files, NO_HOOK),
-    hooks((4, 6), "rename-directory", Files, NO_HOOK),
+    profile((4, 5), "rename-file", Files, NO_HOOK),
+    profile((4, 6), "rename-directory", Files, NO_HOOK),
     held((5, 1), "proc-root", Files),
     held((5, 2), "proc-thread-root", Files),
     held((5, 3), "proc-other-root", Files),
@@ -122,7 +147,7 @@ pub const ATTACKS: &[Attack] = &[
     held((7, 3), "script-by-shell", Files),
     held((7, 4), "from-shell", Programs),
     held((7, 5), "script-interpreter", Programs),
-    hooks(
+    profile(
         (8, 1),
         "memfd",
         AllowList,
@@ -139,11 +164,11 @@ pub const ATTACKS: &[Attack] = &[
     held((10, 1), "bind-after", Files),
     held((10, 2), "move-mount", Files),
     held((10, 3), "detached-tree", Files),
-    hooks((10, 4), "fsmount-over", Files, NO_HOOK),
-    hooks((10, 5), "tmpfs-over", Files, NO_HOOK),
-    hooks((10, 6), "file-over", Files, NO_HOOK),
+    mounts((10, 4), "fsmount-over", Files, NO_HOOK),
+    mounts((10, 5), "tmpfs-over", Files, NO_HOOK),
+    mounts((10, 6), "file-over", Files, NO_HOOK),
     held((10, 7), "pivot-root", Files),
-    held((10, 8), "overlay-of-it", Files),
+    under_profile(Unenforceable(LOWER_LAYERS), held((10, 8), "overlay-of-it", Files)),
     held((11, 1), "unshare", Files),
     held((11, 2), "unshare-bind", Files),
     held((11, 3), "user-namespace", Files),
@@ -162,46 +187,46 @@ pub const ATTACKS: &[Attack] = &[
     held((16, 1), "ring-open", Files),
     held((16, 2), "ring-openat2", Files),
     held((16, 3), "ring-polled-open", Files),
-    hooks((16, 4), "ring-unlink", Files, NO_HOOK),
-    hooks((16, 5), "ring-polled-unlink", Files, NO_HOOK),
-    hooks((16, 6), "ring-rename", Files, NO_HOOK),
-    hooks((16, 7), "ring-link", Files, NO_HOOK),
-    hooks((16, 8), "ring-symlink", Files, NO_HOOK),
-    hooks((16, 9), "ring-mkdir", Files, NO_HOOK),
+    profile((16, 4), "ring-unlink", Files, NO_HOOK),
+    profile((16, 5), "ring-polled-unlink", Files, NO_HOOK),
+    profile((16, 6), "ring-rename", Files, NO_HOOK),
+    profile((16, 7), "ring-link", Files, NO_HOOK),
+    profile((16, 8), "ring-symlink", Files, NO_HOOK),
+    profile((16, 9), "ring-mkdir", Files, NO_HOOK),
     held((16, 10), "ring-connect", Destination),
     held((17, 1), "openat2", Files),
     held((17, 2), "openat2-in-root", Files),
     held((17, 3), "execveat-relative", Programs),
-    hooks((17, 4), "exchange", Files, NO_HOOK),
+    profile((17, 4), "exchange", Files, NO_HOOK),
     held((17, 5), "handle", Files),
     held((17, 6), "clone3", Files),
     allowed((17, 7), "copy-range-out", Files, OPEN_BEFORE),
     maybe(held((18, 1), "ia32-open", Files)),
-    maybe(hooks((18, 2), "ia32-unlink", Files, NO_HOOK)),
+    maybe(profile((18, 2), "ia32-unlink", Files, NO_HOOK)),
     maybe(killed((18, 3), "ia32-ptrace", Tracing)),
     held((19, 1), "flipping-path", Files),
     held((19, 2), "exchanged-links", Files),
     held((19, 3), "userfault-path", Files),
     held((19, 4), "connect-flipping", Destination),
-    hooks((20, 1), "mmap-shared", ReadOnly, NO_WRITES),
-    hooks((20, 2), "mprotect-shared", ReadOnly, NO_WRITES),
+    opened((20, 1), "mmap-shared", ReadOnly, NO_WRITES),
+    opened((20, 2), "mprotect-shared", ReadOnly, NO_WRITES),
     allowed(
         (20, 3),
         "mapped-before",
         ReadOnly,
         "what was mapped writable before the policy is written without asking the kernel",
     ),
-    hooks((20, 4), "open-truncating", ReadOnly, NO_WRITES),
-    hooks((20, 5), "truncate", ReadOnly, NO_WRITES),
-    hooks((20, 6), "ftruncate", ReadOnly, NO_WRITES),
-    hooks((20, 7), "inherited-write", ReadOnly, NO_WRITES),
-    hooks((20, 8), "pwritev2", ReadOnly, NO_WRITES),
-    hooks((20, 9), "sendfile-into", ReadOnly, NO_WRITES),
-    hooks((20, 10), "splice-into", ReadOnly, NO_WRITES),
-    hooks((20, 11), "copy-range-into", ReadOnly, NO_WRITES),
-    hooks((20, 12), "punch-hole", ReadOnly, NO_WRITES),
-    hooks((20, 13), "ring-write", ReadOnly, NO_WRITES),
-    hooks((20, 14), "reopen-for-writing", ReadOnly, NO_WRITES),
+    profile((20, 4), "open-truncating", ReadOnly, NO_WRITES),
+    profile((20, 5), "truncate", ReadOnly, NO_WRITES),
+    profile((20, 6), "ftruncate", ReadOnly, NO_WRITES),
+    opened((20, 7), "inherited-write", ReadOnly, NO_WRITES),
+    opened((20, 8), "pwritev2", ReadOnly, NO_WRITES),
+    opened((20, 9), "sendfile-into", ReadOnly, NO_WRITES),
+    opened((20, 10), "splice-into", ReadOnly, NO_WRITES),
+    opened((20, 11), "copy-range-into", ReadOnly, NO_WRITES),
+    opened((20, 12), "punch-hole", ReadOnly, NO_WRITES),
+    opened((20, 13), "ring-write", ReadOnly, NO_WRITES),
+    profile((20, 14), "reopen-for-writing", ReadOnly, NO_WRITES),
     allowed((20, 15), "inherited-read", Files, OPEN_BEFORE),
     hooks(
         (20, 16),
@@ -234,13 +259,13 @@ pub const ATTACKS: &[Attack] = &[
     hooks((22, 9), "pidfd-getfd", Files, "descriptors that are taken from another: without an LSM hook none is seen"),
     held((28, 1), "fsuid", OwnerOnly),
     held((28, 2), "setresuid", OwnerOnly),
-    hooks((31, 1), "leave-cgroup", Files, LEFT),
+    profile((31, 1), "leave-cgroup", Files, LEFT),
     held((31, 2), "child-cgroup", Files),
-    hooks((31, 3), "clone-into-cgroup", Files, LEFT),
-    Attack { is_moved: true, ..hooks((31, 4), "look", Files, LEFT) },
+    profile((31, 3), "clone-into-cgroup", Files, LEFT),
+    Attack { is_moved: true, ..profile((31, 4), "look", Files, LEFT) },
     held((33, 1), "host-path", Files),
     held((34, 1), "leaked-directory", Files),
-    hooks(
+    profile(
         (34, 2),
         "mount-cgroups",
         Administration,
@@ -320,11 +345,6 @@ pub const ELSEWHERE: &[Elsewhere] = &[
 
 /// What nobody does.
 pub const UNTRIED: &[Untried] = &[
-    Untried {
-        class: 1,
-        what: "any attack under an AppArmor profile",
-        reason: "its table is not made yet: the generated acts are tried under one",
-    },
     Untried { class: 9, what: "idmapped mounts", reason: "no file system of the guest can be mapped before Linux 6.3" },
     Untried { class: 18, what: "x32", reason: "no kernel of the ring has it" },
     Untried {

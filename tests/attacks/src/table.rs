@@ -13,6 +13,8 @@ pub enum Column {
     BpfLsm,
     /// The same programs before the functions that ask the LSMs.
     FmodRet,
+    /// The container's AppArmor profile for programs, files and capabilities, beside what the next has.
+    Profile,
     /// fanotify for files and programs, cgroup BPF for sockets, a signal for tracing, nothing for capabilities.
     Fanotify,
 }
@@ -24,6 +26,7 @@ impl Column {
         match self {
             Self::BpfLsm => &[Tier::BpfLsm, Tier::CgroupBpf],
             Self::FmodRet => &[Tier::FmodRet, Tier::CgroupBpf],
+            Self::Profile => &[Tier::AppArmor, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill],
             Self::Fanotify => &[Tier::Fanotify, Tier::CgroupBpf, Tier::Kill],
         }
     }
@@ -34,6 +37,7 @@ impl fmt::Display for Column {
         out.write_str(match self {
             Self::BpfLsm => "bpf-lsm",
             Self::FmodRet => "fmod-ret",
+            Self::Profile => "apparmor",
             Self::Fanotify => "fanotify",
         })
     }
@@ -88,7 +92,9 @@ pub struct Attack {
     pub policy: Policy,
     /// What programs on hooks make of it, whichever of the two ways they are run.
     pub hooks: Verdict,
-    /// What becomes of it without.
+    /// What becomes of it under a profile, without such programs.
+    pub profile: Verdict,
+    /// What becomes of it without either.
     pub fanotify: Verdict,
     /// Somebody on the host moves the attacker out of its cgroup meanwhile.
     pub is_moved: bool,
@@ -102,6 +108,7 @@ impl Attack {
     pub const fn verdict(&self, column: Column) -> Verdict {
         match column {
             Column::BpfLsm | Column::FmodRet => self.hooks,
+            Column::Profile => self.profile,
             Column::Fanotify => self.fanotify,
         }
     }

@@ -71,6 +71,10 @@ pub fn gaps(family: Family) -> Vec<Gap> {
                 "fanotify has no permission events for unlink, rename, link, mkdir, rmdir, mknod, symlink, chmod, chown and truncate: \
                  a file that was moved is judged by its new name",
             ),
+            gap(
+                "an overlay of one's own",
+                "who may mount: on Linux 6.1 what it opens of its layers asks nobody; on 6.18 it does",
+            ),
             gap("extended attributes, and mounts over a file", "nothing of this kernel's means is asked for them"),
             gap(EMPTY_FILES, "it is refused, but an empty file remains: the kernel asks after it has created the file"),
             gap(SPECIAL_FILES, "fanotify has events for regular files and directories only"),

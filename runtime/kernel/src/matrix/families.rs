@@ -248,9 +248,8 @@ pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>,
         earlier,
     ];
     if !has(capabilities, Capability::PrepareExec) {
-        for what in ["preset:filelessExec", "preset:exec"] {
-            gaps.push(gap(what, "this kernel does not tell of executions in time (sched_prepare_exec, Linux 6.10)"));
-        }
+        let reason = "this kernel does not tell of executions in time (sched_prepare_exec, Linux 6.10)";
+        gaps.push(gap("preset:exec", reason));
     }
     HeldFamily { tier: Tier::Kill, gaps }
 }
