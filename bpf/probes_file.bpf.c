@@ -196,6 +196,12 @@ static __always_inline __u32 pal_id_of(__u64 id, bool is_16)
 	return (__u16)id == 0xffff ? ~0u : (__u16)id;
 }
 
+/* Of an index that only the form knows: the verifier looks at it once, and not at each of the ways of each that it is asked for. */
+pal_global __u64 pal_argument_of(const struct pal_call *call, __u32 index, __u64 otherwise)
+{
+	return call ? pal_argument(call, index, otherwise) : otherwise;
+}
+
 static __always_inline void pal_change_numbers(struct pal_record_file_change *body, const struct pal_call *call,
 					       const struct pal_file_form *form)
 {
@@ -203,11 +209,11 @@ static __always_inline void pal_change_numbers(struct pal_record_file_change *bo
 
 	body->operation = form->operation;
 	__builtin_memset(body->reserved, 0, sizeof(body->reserved));
-	body->mode = pal_argument(call, form->mode, 0);
-	body->uid = pal_id_of(pal_argument(call, form->owner, ~0ull), form->ids_16);
-	body->gid = pal_id_of(pal_argument(call, group, ~0ull), form->ids_16);
-	body->flags = pal_argument(call, form->flags, 0);
-	body->size = pal_argument(call, form->size, 0) | pal_argument(call, form->size_high, 0) << 32;
+	body->mode = pal_argument_of(call, form->mode, 0);
+	body->uid = pal_id_of(pal_argument_of(call, form->owner, ~0ull), form->ids_16);
+	body->gid = pal_id_of(pal_argument_of(call, group, ~0ull), form->ids_16);
+	body->flags = pal_argument_of(call, form->flags, 0);
+	body->size = pal_argument_of(call, form->size, 0) | pal_argument_of(call, form->size_high, 0) << 32;
 	body->result = call->result;
 	if (form->operation == PAL_FILE_UNLINK && body->flags & PAL_AT_REMOVEDIR)
 		body->operation = PAL_FILE_RMDIR;
@@ -227,14 +233,14 @@ static __noinline void pal_append_descriptor(struct pal_record_buffer *buffer, s
 static __noinline void pal_change_path(struct pal_record_buffer *buffer, struct pal_record_file_change *body,
 				       const struct pal_call *call, const struct pal_file_form *form)
 {
-	__u64 directory = pal_argument(call, form->directory, (__u64)PAL_AT_FDCWD);
+	__u64 directory = pal_argument_of(call, form->directory, (__u64)PAL_AT_FDCWD);
 
 	pal_span_set(&body->base, 0, 0, 0);
 	if (form->descriptor != PAL_NONE) {
-		pal_append_descriptor(buffer, &body->path, pal_argument(call, form->descriptor, ~0ull));
+		pal_append_descriptor(buffer, &body->path, pal_argument_of(call, form->descriptor, ~0ull));
 		return;
 	}
-	pal_append_name(buffer, &body->path, pal_argument(call, form->path, 0));
+	pal_append_name(buffer, &body->path, pal_argument_of(call, form->path, 0));
 	if (form->operation == PAL_FILE_SYMLINK)
 		return; /* the text of a link starts from nowhere */
 	if (!body->path.len && !(body->path.flags & PAL_SPAN_UNREADABLE) && form->flags != PAL_NONE &&
@@ -254,9 +260,9 @@ static __noinline void pal_change_new_path(struct pal_record_buffer *buffer, str
 	pal_span_set(&body->new_base, 0, 0, 0);
 	if (form->new_path == PAL_NONE)
 		return;
-	pal_append_name(buffer, &body->new_path, pal_argument(call, form->new_path, 0));
+	pal_append_name(buffer, &body->new_path, pal_argument_of(call, form->new_path, 0));
 	pal_append_base(buffer, &body->new_base, &body->new_path,
-			pal_argument(call, form->new_directory, (__u64)PAL_AT_FDCWD));
+			pal_argument_of(call, form->new_directory, (__u64)PAL_AT_FDCWD));
 }
 
 SEC("tp_btf/sys_exit")

@@ -31,19 +31,22 @@ static __always_inline void pal_endpoint_socket(struct pal_endpoint *endpoint, _
 
 static __always_inline void pal_endpoint_ipv4(struct pal_endpoint *endpoint, __be16 port, __be32 address)
 {
-	endpoint->bytes[0] = PAL_AF_INET;
+	endpoint->bytes[0] = pal_veiled(PAL_AF_INET);
 	__builtin_memcpy(endpoint->bytes + 3, &port, sizeof(port));
 	__builtin_memcpy(endpoint->bytes + 5, &address, sizeof(address));
 	endpoint->len = pal_veiled(PAL_ENDPOINT_LEN_V4);
 }
 
+/* One question and not three, and the likely way first: what is to come the verifier would walk through for each way that it sees. */
 static __always_inline void pal_endpoint_ipv6(struct pal_endpoint *endpoint, __be16 port, const __be32 address[4])
 {
-	if (__builtin_expect(!address[0] && !address[1] && address[2] == bpf_htonl(0xffff), 0)) {
+	__u32 unmapped = pal_veiled(address[0] | address[1] | (address[2] ^ bpf_htonl(0xffff)));
+
+	if (__builtin_expect(!unmapped, 0)) {
 		pal_endpoint_ipv4(endpoint, port, address[3]);
 		return;
 	}
-	endpoint->bytes[0] = PAL_AF_INET6;
+	endpoint->bytes[0] = pal_veiled(PAL_AF_INET6);
 	__builtin_memcpy(endpoint->bytes + 3, &port, sizeof(port));
 	__builtin_memcpy(endpoint->bytes + 5, address, 16);
 	endpoint->len = pal_veiled(PAL_ENDPOINT_LEN_V6);
