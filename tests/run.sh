@@ -12,8 +12,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly ALL_RINGS=(lint unit sim host vm fuzz arm64)
-# What takes processors alone and asks no clock: where ring host is wanted too, these run beside it and what follows, at low priority, for
-# that ring's tests wait more than they compute. What they print comes at the end.
+# What takes processors alone and asks no clock: where ring host is wanted too, these run beside the others, at low priority, on what builds
+# and waiting tests leave idle. What they print comes at the end.
 declare -rA BESIDE=([fuzz]=1 [arm64]=1)
 # Seconds, building included, for two cores and an empty target directory; a whole run takes far less than the sum.
 declare -rA BUDGET=([lint]=900 [unit]=2100 [sim]=900 [fuzz]=1800 [arm64]=1800 [host]=2100 [vm]=1500 [cost]=1400 [bench]=1500)
@@ -37,10 +37,8 @@ main() {
     for ring in "${rings[@]}"; do
         if [ -n "${BESIDE[$ring]:-}" ] && [[ " ${rings[*]} " == *" host "* ]]; then beside+=("$ring"); else in_turn+=("$ring"); fi
     done
-    for ring in "${in_turn[@]}"; do
-        [ "$ring" != host ] || start_beside
-        run_ring "$ring"
-    done
+    start_beside
+    for ring in "${in_turn[@]}"; do run_ring "$ring"; done
     end_beside
     printf '\n'
     printf '%s\n' "${summary[@]}"
