@@ -38,9 +38,9 @@ use probe_bed::{Directory, rule};
 
 /// Bytes of kernel memory that a container may take beside the shared blob.
 const BUDGET: i64 = 1024;
-const ROUNDS: usize = 5;
-/// Of the measure.
-const TRIES: usize = 3;
+const ROUNDS: usize = 3;
+/// Of the measure, at most.
+const TRIES: usize = 5;
 /// Beginnings of names of slab caches whose objects are of processes, of what these have mapped and opened, and of file systems' contents:
 /// the runtime makes none of them for a container, and everybody else does all the time.
 const OTHERS: &[&str] = &[
@@ -258,12 +258,15 @@ fn host_memory_of_the_kernel_for_each_container_is_under_a_kibibyte() {
     // The first fills what is filled once.
     round(&adapter, 2, &policy);
     // Caches are the whole machine's: what others take meanwhile is in one try, what is ours in each.
-    let tries: Vec<_> = (0..TRIES).map(|_| tried(&adapter, count, &policy)).collect();
-    let (without, with) = tries.iter().copied().min_by_key(|(_, with)| *with).unwrap();
-    println!(
-        "kernel memory for each of {count} containers: {without} bytes admitted, {with} bytes under a shared policy; of {tries:?}"
-    );
-    assert!(without < BUDGET && with < BUDGET, "{without} and {with} bytes");
+    // Far below nothing is somebody else's memory that went meanwhile.
+    let is_under =
+        |(without, with): &(i64, i64)| [without, with].iter().all(|bytes| (-BUDGET..BUDGET).contains(*bytes));
+    let mut tries = Vec::new();
+    while tries.len() < TRIES && !tries.last().is_some_and(is_under) {
+        tries.push(tried(&adapter, count, &policy));
+    }
+    println!("kernel memory for each of {count} containers, in bytes, admitted and under a shared policy: {tries:?}");
+    assert!(tries.last().is_some_and(is_under), "{tries:?}");
 }
 
 /// Bytes of each container that is admitted, and under a policy.

@@ -32,8 +32,9 @@ use crate::roster::Key;
 /// How long a hook may take to ask, and to read its answer.
 const IO_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the node may take to answer; beyond every hook's own patience, so that it only bounds what is kept here.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the node may take to answer; beyond a hook's own patience, which is the user's choice (a slow machine that starts has a minute
+/// and more of it), so that it only bounds what is kept here of one that never ends.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Hooks that wait to be taken: a storm of starts, each with its own patience.
 const BACKLOG: u32 = 1024;
