@@ -474,6 +474,11 @@ struct bpf_map {
 	char name[16];
 };
 
+struct bpf_link {
+	__u32 id;
+	struct bpf_prog *prog;
+};
+
 struct filename {
 	const char *name;
 };
