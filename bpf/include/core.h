@@ -241,6 +241,7 @@ struct inode {
 	unsigned int i_nlink;
 	__u32 i_rdev;
 	struct super_block *i_sb;
+	void *i_private;
 };
 
 /* An inode of procfs, around the one that everybody sees. */

@@ -219,7 +219,8 @@ fn unit_alerts_act_against_palisade_is_told_under_its_own_name_whatever_policy_t
     let word = Decision { effect: Effect::Block, ..Decision::PERMIT }.to_word().expect("no index");
     let own = DecisionTaken { word, fail_reason: FailReason::SelfProtection, ..taken(Outcome::Denied, None, 3) };
     let signal = Signal { signal: 9, result: -1, target_tgid: 70, ..Signal::default() };
-    let alerts = read(&mut state, &[Record { header: header(10, 70), body: Body::Signal(signal), decision: Some(own) }]);
+    let alerts =
+        read(&mut state, &[Record { header: header(10, 70), body: Body::Signal(signal), decision: Some(own) }]);
     let rule = alerts[0].rule.as_ref().expect("a name");
     assert_eq!((rule.policy_name.as_str(), alerts[0].verdict), ("PalisadeSelfProtection", Verdict::Denied));
     assert_eq!(alerts[0].kubearmor.policy_name, "PalisadeSelfProtection");

@@ -148,7 +148,11 @@ fn limit(process: libc::c_long) -> Result<(), i32> {
     let few = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
     let process = libc::pid_t::try_from(process).map_err(|_| libc::EINVAL)?;
     // SAFETY: the limit is read, and lives over the call; nothing is written back.
-    if unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const few, ptr::null_mut()) } < 0 { Err(last()) } else { Ok(()) }
+    if unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const few, ptr::null_mut()) } < 0 {
+        Err(last())
+    } else {
+        Ok(())
+    }
 }
 
 /// What becomes of the signal its sender is not told.

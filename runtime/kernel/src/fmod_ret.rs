@@ -265,7 +265,7 @@ pub fn verify(root: &Path) -> Result<Vec<objects::Verified>, ObjectError> {
 }
 
 /// aya's maps have their descriptors inside each kind.
-fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+pub(crate) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     let made: &MapData = match map {
         Map::Array(made)
         | Map::ArrayOfMaps(made)

@@ -23,7 +23,7 @@ use palisade_world::{Capability, Gap, KernelMatrix};
 use crate::{
     KernelTypes,
     fmod_ret::{self, Modifying},
-    layout::{Guarded, GuardedKind},
+    layout::{Guarded, GuardedKind, GuardedPlace},
     objects::{self, LoadedObject, ObjectError, PinRoot, Refusal},
     programs,
     sys::{self, MapFd, ObjectIds},
@@ -40,8 +40,8 @@ pub(crate) struct Guard {
     /// Families, and writes, whose programs were attached when links were last told.
     told: AtomicU32,
     modifying: Vec<Modifying>,
-    /// Keeps programs loaded.
-    _object: Ebpf,
+    /// Keeps programs loaded. It has maps of its own, which were made before the programs were there.
+    object: Ebpf,
 }
 
 impl Guard {
@@ -62,7 +62,7 @@ impl Guard {
             Ok((loaded, modifying)) => {
                 refused.extend(loaded.refused);
                 let map = pins.open("guarded")?;
-                Ok(Some(Self { map, pins, told: AtomicU32::new(0), modifying, _object: loaded.object }))
+                Ok(Some(Self { map, pins, told: AtomicU32::new(0), modifying, object: loaded.object }))
             }
             Err(reason) => {
                 tracing::warn!(%reason, "workloads are not kept from Palisade's own maps, links and process");
@@ -82,6 +82,7 @@ impl Guard {
             let map = pins.open("guarded").map_err(chain)?;
             forget_gone(&map).map_err(|error| format!("what is its own: {error}"))?;
             enter(object, btf)?;
+            say_where(&map, pins.path()).map_err(|error| format!("where the pins are: {error}"))?;
             say_who_is_held_off(&map).map_err(|error| format!("who is held off: {error}"))
         };
         let (loaded, modifying) = if by_lsm {
@@ -132,6 +133,9 @@ impl Guard {
             }
             let map = sys::open_pin(&entry.path())?;
             self.remember(GuardedKind::Map, sys::object_ids(map.as_fd())?.own)?;
+        }
+        for map in self.object.maps().filter_map(|(_, map)| fmod_ret::descriptor(map)) {
+            self.remember(GuardedKind::Map, sys::object_ids(map)?.own)?;
         }
         Ok(())
     }
@@ -223,6 +227,27 @@ fn enter(object: &mut Ebpf, btf: &KernelTypes) -> Result<(), String> {
         0 => Ok(()),
         error => Err(format!("this process is not taken for the node: {}", io::Error::from_raw_os_error(-error))),
     }
+}
+
+/// The pins' directory, and those above it on the same file system.
+fn say_where(map: &MapFd, root: &Path) -> io::Result<()> {
+    let root = fs::canonicalize(root)?;
+    let device = fs::metadata(&root)?.dev();
+    for (depth, directory) in root.ancestors().enumerate() {
+        let found = fs::metadata(directory)?;
+        if found.dev() != device {
+            break;
+        }
+        let value = if depth == 0 { GuardedPlace::Pins } else { GuardedPlace::Above };
+        let key = Guarded { device: kernel_device(device), ..Guarded::new(GuardedKind::Place, found.ino()) };
+        map.update(&key.bytes(), &(value as u64).to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+/// A device's number as the kernel keeps it: the major one above 20 bits of the minor one.
+fn kernel_device(device: u64) -> u32 {
+    libc::major(device) << 20 | libc::minor(device)
 }
 
 fn say_who_is_held_off(map: &MapFd) -> io::Result<()> {

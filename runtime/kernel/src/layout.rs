@@ -151,8 +151,8 @@ pub struct Guarded {
     pub id: u64,
     /// [`GuardedKind`].
     pub kind: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Of a place its file system, as the kernel keeps device numbers; else 0.
+    pub device: u32,
 }
 
 /// `PAL_GUARDED_MAX`.
@@ -180,17 +180,19 @@ pub enum GuardedKind {
     Unknown = 8,
 }
 
+/// `enum pal_guarded_place`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum GuardedPlace {
+    /// On the way to the pins.
+    Above = 1,
+    /// The pins' directory.
+    Pins = 2,
+}
+
 impl GuardedKind {
-    const ALL: [Self; 8] = [
-        Self::Map,
-        Self::Program,
-        Self::Link,
-        Self::Process,
-        Self::Place,
-        Self::Cgroup,
-        Self::Home,
-        Self::Unknown,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Map, Self::Program, Self::Link, Self::Process, Self::Place, Self::Cgroup, Self::Home, Self::Unknown];
 
     /// By its number.
     #[must_use]
@@ -203,7 +205,7 @@ impl Guarded {
     /// A key of the map.
     #[must_use]
     pub const fn new(kind: GuardedKind, id: u64) -> Self {
-        Self { id, kind: kind as u32, reserved: 0 }
+        Self { id, kind: kind as u32, device: 0 }
     }
 
     /// As the map has it.
@@ -212,6 +214,7 @@ impl Guarded {
         let mut bytes = [0; size_of::<Self>()];
         bytes[..8].copy_from_slice(&self.id.to_ne_bytes());
         bytes[8..12].copy_from_slice(&self.kind.to_ne_bytes());
+        bytes[12..].copy_from_slice(&self.device.to_ne_bytes());
         bytes
     }
 
@@ -219,9 +222,9 @@ impl Guarded {
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk()?;
-        let (kind, reserved) = rest.split_first_chunk()?;
-        let reserved = u32::from_ne_bytes(reserved.try_into().ok()?);
-        Some(Self { id: u64::from_ne_bytes(*id), kind: u32::from_ne_bytes(*kind), reserved })
+        let (kind, device) = rest.split_first_chunk()?;
+        let device = u32::from_ne_bytes(device.try_into().ok()?);
+        Some(Self { id: u64::from_ne_bytes(*id), kind: u32::from_ne_bytes(*kind), device })
     }
 }
 
