@@ -5,6 +5,9 @@
  * The hooks on paths are asked by system calls, io_uring and file servers, and not by a stacked file system for its layers: one
  * act is one record. They need CONFIG_SECURITY_PATH, and path_rename Linux 5.19.
  *
+ * Before policies it is asked whether the name is one of the pins (guard.h): here, and not by programs of its own, because to call
+ * another one costs more than to ask.
+ *
  * Extended attributes have no hook with a mount: a file is named by the mount of the task's root or working directory that is of
  * the same file system. A file of another one cannot be named, and a layer's below a stacked file system is to be left alone: neither
  * is judged.
@@ -36,9 +39,15 @@ int BPF_PROG(judge_unlink, const struct path *directory, struct dentry *dentry, 
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, directory->mnt, dentry, pal_owner_of(dentry));
+	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, directory->mnt, dentry, pal_owner_of(dentry));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_name(&subject, PAL_FILE_UNLINK, directory, dentry, judgement);
 	return pal_answer(judgement);
@@ -50,9 +59,15 @@ int BPF_PROG(judge_rmdir, const struct path *directory, struct dentry *dentry, i
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, directory->mnt, dentry, pal_owner_of(dentry));
+	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, directory->mnt, dentry, pal_owner_of(dentry));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_name(&subject, PAL_FILE_RMDIR, directory, dentry, judgement);
 	return pal_answer(judgement);
@@ -78,9 +93,15 @@ int BPF_PROG(judge_mkdir, const struct path *directory, struct dentry *dentry, _
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, directory->mnt, dentry, PAL_MODIFIER_OWNER);
+	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, directory->mnt, dentry, PAL_MODIFIER_OWNER);
+	}
 	if (!pal_permits(judgement))
 		pal_tell_mkdir(ctx, &subject, judgement);
 	return pal_answer(judgement);
@@ -106,9 +127,15 @@ int BPF_PROG(judge_symlink, const struct path *directory, struct dentry *dentry,
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, directory->mnt, dentry, PAL_MODIFIER_OWNER);
+	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, directory->mnt, dentry, PAL_MODIFIER_OWNER);
+	}
 	if (!pal_permits(judgement))
 		pal_tell_symlink(ctx, &subject, judgement);
 	return pal_answer(judgement);
@@ -136,12 +163,19 @@ int BPF_PROG(judge_link, struct dentry *from, const struct path *directory, stru
 	pal_judgement judgement;
 	__u32 owner;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	owner = pal_owner_of(from);
-	judgement = pal_judge_name(&subject, directory->mnt, from, owner);
-	if (!pal_blocks(judgement))
-		judgement = pal_stricter(judgement, pal_judge_name(&subject, directory->mnt, to, owner));
+	if (pal_keeps_place(directory->dentry->d_sb, to, &subject) ||
+	    pal_keeps_place(directory->dentry->d_sb, from, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		owner = pal_owner_of(from);
+		judgement = pal_judge_name(&subject, directory->mnt, from, owner);
+		if (!pal_blocks(judgement))
+			judgement = pal_stricter(judgement, pal_judge_name(&subject, directory->mnt, to, owner));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_link(ctx, &subject, judgement);
 	return pal_answer(judgement);
@@ -175,12 +209,19 @@ int BPF_PROG(judge_rename, const struct path *from_directory, struct dentry *fro
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, from_directory->mnt, from, pal_owner_of(from));
-	if (!pal_blocks(judgement))
-		judgement = pal_stricter(judgement,
-					 pal_judge_name(&subject, to_directory->mnt, to, pal_owner_of_target(to, from)));
+	if (pal_keeps_place(from_directory->dentry->d_sb, from, &subject) ||
+	    pal_keeps_place(to_directory->dentry->d_sb, to, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, from_directory->mnt, from, pal_owner_of(from));
+		if (!pal_blocks(judgement))
+			judgement = pal_stricter(judgement,
+						 pal_judge_name(&subject, to_directory->mnt, to, pal_owner_of_target(to, from)));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_rename(ctx, &subject, judgement);
 	return pal_answer(judgement);
@@ -212,9 +253,15 @@ int BPF_PROG(judge_chmod, const struct path *path, __u16 mode, int earlier)
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, path->mnt, path->dentry, pal_owner_of(path->dentry));
+	if (pal_keeps_place(path->dentry->d_sb, path->dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, path->mnt, path->dentry, pal_owner_of(path->dentry));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_inode(ctx, &subject, PAL_FILE_CHMOD, judgement);
 	return pal_answer(judgement);
@@ -227,9 +274,15 @@ int BPF_PROG(judge_chown, const struct path *path, __u64 uid, __u64 gid, int ear
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_name(&subject, path->mnt, path->dentry, pal_owner_of(path->dentry));
+	if (pal_keeps_place(path->dentry->d_sb, path->dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_name(&subject, path->mnt, path->dentry, pal_owner_of(path->dentry));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_inode(ctx, &subject, PAL_FILE_CHOWN, judgement);
 	return pal_answer(judgement);

@@ -67,6 +67,24 @@ static __noinline int pal_protect_open(struct file *file)
 }
 
 /*
+ * Files of the node's cgroups, which move, freeze and kill who is in them, are written by no workload that sees them (guard.h). By the
+ * directory: below it each file is of that cgroup.
+ */
+static __noinline int pal_guard_cgroup(struct file *file)
+{
+	struct kernfs_node *node = (struct kernfs_node *)BPF_CORE_READ(file, f_path.dentry, d_parent, d_inode, i_private);
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+
+	if (!(file->f_mode & PAL_FMODE_WRITE) || !pal_guarded_value(PAL_GUARDED_CGROUP, BPF_CORE_READ(node, id)) ||
+	    !pal_holds_off(&subject))
+		return 0;
+	pal_guard_verdict(&verdict, PAL_FAMILY_FILE);
+	pal_emit_open_of(&subject, (__u64)file, file->f_flags, -PAL_EPERM, &verdict);
+	return pal_guard_answer();
+}
+
+/*
  * Protections are judged here and not by a program of their own: being called a second time is half of what an open costs that
  * nobody decides.
  */
@@ -74,13 +92,20 @@ SEC("lsm/file_open")
 int BPF_PROG(judge_open, struct file *file, int earlier)
 {
 	struct pal_subject subject;
+	unsigned long magic;
 	__u32 idle;
 	int result;
 
 	if (earlier)
 		return earlier;
 	idle = pal_idle_families();
-	if (!(idle >> PAL_FAMILY_PRESET & 1) && file->f_inode->i_sb->s_magic == PAL_PROC_MAGIC) {
+	magic = file->f_inode->i_sb->s_magic;
+	if (magic == PAL_CGROUP2_MAGIC) {
+		result = pal_guard_cgroup(file);
+		if (result)
+			return result;
+	}
+	if (!(idle >> PAL_FAMILY_PRESET & 1) && magic == PAL_PROC_MAGIC) {
 		result = pal_protect_open(file);
 		if (result)
 			return result;
@@ -123,13 +148,29 @@ static __always_inline bool pal_is_made_alone(__u16 mode)
 	return (mode & PAL_S_IFMT) != PAL_S_IFREG;
 }
 
+/* What BPF_OBJ_PIN makes. */
+static __noinline int pal_refuse_pin(const struct path *directory, struct dentry *dentry, struct pal_subject *subject)
+{
+	struct pal_change change;
+
+	pal_change_begin(&change, PAL_FILE_MKNOD);
+	change.mount = (__u64)directory->mnt;
+	change.dentry = (__u64)dentry;
+	pal_emit_change(subject, &change, PAL_JUDGED_OWN);
+	return pal_answer(PAL_JUDGED_OWN);
+}
+
 SEC("lsm/path_mknod")
 int BPF_PROG(judge_create, const struct path *directory, struct dentry *dentry, __u16 mode, unsigned int device, int earlier)
 {
 	struct pal_subject subject;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
+	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject))
+		return pal_refuse_pin(directory, dentry, &subject);
+	if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+		return 0;
 	return pal_judge_create(directory, dentry, &subject, pal_is_made_alone(mode));
 }
 

@@ -6,6 +6,8 @@
  * The act is a write to the mount point, by its name as the workload saw it at its start: what is mounted over, moved, taken away, or
  * pivoted to. Mounts are made by fsmount(2) and open_tree(2) in no place: they are judged when move_mount(2) puts them into one.
  *
+ * Before policies it is asked whether the pins are to be hidden, or taken away (guard.h).
+ *
  * A mount that was made since has no name in the workload's table, but what it covers has: a root is named by that.
  *
  * Gaps (matrix/families.rs says the same): mount_setattr(2) has no hook; mounts that propagate from elsewhere are nobody's act; a
@@ -120,9 +122,15 @@ int BPF_PROG(judge_mount, const char *source, const struct path *path, const cha
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_place(&subject, (__u64)path->mnt, (__u64)path->dentry);
+	if (pal_keeps_place(path->dentry->d_sb, path->dentry, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_place(&subject, (__u64)path->mnt, (__u64)path->dentry);
+	}
 	if (!pal_permits(judgement))
 		pal_tell_mount(ctx, &subject, judgement);
 	return pal_answer(judgement);
@@ -149,6 +157,14 @@ static __noinline int pal_tell_two(unsigned long long *ctx, struct pal_subject *
 	return 0;
 }
 
+/* Whether the mount is in some place, and not one that open_tree(2) or fsmount(2) has just made. */
+static __always_inline bool pal_is_attached(__u64 vfsmount)
+{
+	__u64 mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+
+	return (__u64)BPF_CORE_READ((struct mount *)mount, mnt_parent) != mount;
+}
+
 /*
  * What was moved from is judged where it has a name: a mount that fsmount(2) or open_tree(2) has just made has none, and says nothing
  * about the place that it comes to.
@@ -159,13 +175,20 @@ int BPF_PROG(judge_move_mount, const struct path *from, const struct path *to, i
 	struct pal_subject subject;
 	pal_judgement judgement, other;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_place(&subject, (__u64)to->mnt, (__u64)to->dentry);
-	if (!pal_blocks(judgement)) {
-		other = pal_judge_place(&subject, (__u64)from->mnt, (__u64)from->dentry);
-		if (pal_judgement_fail_reason(other) == PAL_FAIL_NONE)
-			judgement = pal_stricter(judgement, other);
+	if (pal_keeps_place(to->dentry->d_sb, to->dentry, &subject) ||
+	    (pal_is_attached((__u64)from->mnt) && pal_keeps_place(from->dentry->d_sb, from->dentry, &subject))) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_place(&subject, (__u64)to->mnt, (__u64)to->dentry);
+		if (!pal_blocks(judgement)) {
+			other = pal_judge_place(&subject, (__u64)from->mnt, (__u64)from->dentry);
+			if (pal_judgement_fail_reason(other) == PAL_FAIL_NONE)
+				judgement = pal_stricter(judgement, other);
+		}
 	}
 	if (!pal_permits(judgement))
 		pal_tell_two(ctx, &subject, PAL_MOUNT_MOVE_MOUNT, judgement);
@@ -209,9 +232,15 @@ int BPF_PROG(judge_umount, struct vfsmount *mount, int flags, int earlier)
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_place(&subject, (__u64)mount, (__u64)mount->mnt_root);
+	if (pal_keeps_place(mount->mnt_sb, mount->mnt_root, &subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_place(&subject, (__u64)mount, (__u64)mount->mnt_root);
+	}
 	if (!pal_permits(judgement))
 		pal_tell_umount(ctx, &subject, judgement);
 	return pal_answer(judgement);

@@ -241,6 +241,7 @@ struct inode {
 	unsigned int i_nlink;
 	__u32 i_rdev;
 	struct super_block *i_sb;
+	void *i_private;
 };
 
 /* An inode of procfs, around the one that everybody sees. */
@@ -472,6 +473,11 @@ struct bpf_map {
 	enum bpf_map_type map_type;
 	__u32 id;
 	char name[16];
+};
+
+struct bpf_link {
+	__u32 id;
+	struct bpf_prog *prog;
 };
 
 struct filename {

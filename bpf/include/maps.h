@@ -165,6 +165,7 @@ enum pal_counter {
 	PAL_COUNTER_DECIDED = 9,
 	PAL_COUNTER_DENIED = 10,
 	PAL_COUNTER_LAPSED = 11,           /* acts that no policy was asked about, since no node had been there for too long */
+	PAL_COUNTER_GUARDED_FULL = 12,     /* something of Palisade's own found no room in `guarded`, and is not kept from workloads */
 	PAL_COUNTERS = 16,
 };
 

@@ -99,7 +99,7 @@ enum pal_outcome {
 	PAL_OUTCOMES = 4,
 };
 
-/* Why the decision was made without the full name of what was matched (the fail mode decided). */
+/* Why the decision was made without the full name of what was matched (the fail mode decided), or by no policy. */
 enum pal_fail_reason {
 	PAL_FAIL_NONE = 0,
 	PAL_FAIL_UNKNOWN_MOUNT = 1, /* a mount crossing that the workload's mount table does not hold */
@@ -107,7 +107,8 @@ enum pal_fail_reason {
 	PAL_FAIL_TOO_DEEP = 3,      /* more components than the walk climbs */
 	PAL_FAIL_NO_SCRATCH = 4,    /* every guarded scratch slot was in use */
 	PAL_FAIL_UNREADABLE = 5,    /* a DNS question, or arguments, longer than is read or of a form that cannot be */
-	PAL_FAIL_REASONS = 6,
+	PAL_FAIL_SELF_PROTECTION = 6, /* no policy decided: the act was against Palisade itself (guard.h) */
+	PAL_FAIL_REASONS = 7,
 };
 
 /* Where a workload's task is in its life (identity.h decides it). */

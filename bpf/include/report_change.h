@@ -9,6 +9,7 @@
 #ifndef PALISADE_REPORT_CHANGE_H
 #define PALISADE_REPORT_CHANGE_H
 
+#include "guard.h"
 #include "lsm.h"
 
 /* A decision word, and above it why the fail mode decided. */
@@ -73,9 +74,12 @@ static __always_inline void pal_judged_verdict(pal_judgement judgement, __u8 fam
 	verdict->family = family;
 }
 
+/* What policies deny is EACCES; what is Palisade's own is nobody's to do. */
 static __always_inline __s32 pal_judged_result(pal_judgement judgement)
 {
-	return pal_blocks(judgement) ? -PAL_EACCES : 0;
+	if (!pal_blocks(judgement))
+		return 0;
+	return pal_judgement_fail_reason(judgement) == PAL_FAIL_SELF_PROTECTION ? -PAL_EPERM : -PAL_EACCES;
 }
 
 /* What the hook answers. */
@@ -84,7 +88,7 @@ static __always_inline int pal_answer(pal_judgement judgement)
 	if (!pal_blocks(judgement))
 		return 0;
 	pal_count(PAL_COUNTER_DENIED);
-	return -PAL_EACCES;
+	return pal_judged_result(judgement);
 }
 
 /* A change before it is made. Addresses; 0: there is none. */

@@ -68,6 +68,11 @@ object!(
     "lsm_preset"
 );
 object!(
+    /// Palisade's protection of itself, on LSM hooks (`lsm_guard.bpf.c`).
+    LSM_GUARD,
+    "lsm_guard"
+);
+object!(
     /// Learns mount tables (`learn.bpf.c`).
     LEARN,
     "learn"

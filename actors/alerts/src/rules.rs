@@ -12,6 +12,8 @@ pub enum RuleIndex {
     NotHeld(usize),
     /// Of the rules about devices.
     Device(usize),
+    /// None of a policy: the act was against Palisade itself.
+    SelfProtection,
 }
 
 impl RuleIndex {

@@ -9,7 +9,7 @@ use palisade_kernel_abi::record::Header;
 use palisade_protocol::{VisibilityChanged, WorkloadNamed, attribution::Attribution};
 
 use crate::{
-    compose::{Fields, NodeNames},
+    compose::{Fields, NodeNames, SELF_PROTECTION},
     rules::RuleIndex,
     silence::RuleKey,
     unheld::{self, Unheld},
@@ -59,10 +59,23 @@ impl Names {
                 self.devices.rules.get(at).map(|rule| rule.rule.clone())
             }
             RuleIndex::Device(_) => None,
+            RuleIndex::SelfProtection => Some(own_protection()),
             RuleIndex::Deciding(rule) => {
                 self.rules.rule(slot, key.generation, key.policy, rule).map(|rule| rule.told())
             }
         }
+    }
+}
+
+/// What stands in a policy's place where none decides.
+fn own_protection() -> AlertRule {
+    AlertRule {
+        policy: SELF_PROTECTION.to_owned(),
+        policy_name: SELF_PROTECTION.to_owned(),
+        place: String::new(),
+        severity: None,
+        tags: Vec::new(),
+        message: Some("an act of a workload against Palisade itself; no policy permits it".to_owned()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use palisade_domain::{Action, Family, Generation, Line, Slot, Tier, UnixNanos, Verdict, Visibility};
 use palisade_kernel_abi::{
     blob::Decision,
-    record::{Body, DecisionTaken, Header, Phase, Record, RecordReader},
+    record::{Body, DecisionTaken, FailReason, Header, Phase, Record, RecordReader},
 };
 use palisade_policy::ir::Rule;
 use palisade_protocol::{
@@ -252,7 +252,10 @@ impl State {
         let key = RuleKey {
             generation: Generation(taken.generation),
             policy: taken.policy,
-            rule: decision.rule.map(RuleIndex::compiled),
+            rule: match taken.fail_reason {
+                FailReason::SelfProtection => Some(RuleIndex::SelfProtection),
+                _ => decision.rule.map(RuleIndex::compiled),
+            },
             family: Some(compose::family(taken.family)),
             verdict,
             by_posture: decision.by_posture,

@@ -17,7 +17,7 @@ use palisade_kernel_abi::{
     blob::{Decision, Effect},
     record::{
         Body, DecisionTaken, Exec, Exit, FailReason, Family as RecordFamily, FileChange, FileOperation, Fork, Header,
-        Open, Outcome, Phase, Record, RecordWriter, Text, Tier as RecordTier,
+        Open, Outcome, Phase, Record, RecordWriter, Signal, Text, Tier as RecordTier,
     },
 };
 use palisade_policy::ir::{Matcher, PathMatch, PathRule, Rule, WorkloadRules};
@@ -211,6 +211,20 @@ fn unit_alerts_exec_that_was_refused_changes_no_process() {
     read(&mut state, &[refused]);
     let alerts = read(&mut state, &[open(header(10, 70), b"/x", Some(taken(Outcome::Denied, Some(0), 3)))]);
     assert_ne!(alerts[0].process_chain[0].executable, "/bin/forbidden");
+}
+
+#[test]
+fn unit_alerts_act_against_palisade_is_told_under_its_own_name_whatever_policy_the_workload_has() {
+    let mut state = state();
+    let word = Decision { effect: Effect::Block, ..Decision::PERMIT }.to_word().expect("no index");
+    let own = DecisionTaken { word, fail_reason: FailReason::SelfProtection, ..taken(Outcome::Denied, None, 3) };
+    let signal = Signal { signal: 9, result: -1, target_tgid: 70, ..Signal::default() };
+    let alerts =
+        read(&mut state, &[Record { header: header(10, 70), body: Body::Signal(signal), decision: Some(own) }]);
+    let rule = alerts[0].rule.as_ref().expect("a name");
+    assert_eq!((rule.policy_name.as_str(), alerts[0].verdict), ("PalisadeSelfProtection", Verdict::Denied));
+    assert_eq!(alerts[0].kubearmor.policy_name, "PalisadeSelfProtection");
+    assert_eq!((alerts[0].subject.resource.as_str(), &alerts[0].reason), ("SIGKILL to pid 70", &None));
 }
 
 #[test]

@@ -17,8 +17,28 @@
 //! - `set-attribute PATH`: setxattr(2) of capabilities
 //! - `move-mount FROM TO`: move_mount(2)
 //! - `pivot-root NEW OLD`: pivot_root(2)
+//!
+//! Against Palisade itself; of several objects each must fail alike, or it is EINVAL:
+//!
+//! - `open-maps IDS`, `open-programs IDS`, `open-links IDS`: a descriptor of each by its id, separated by commas
+//! - `open-pin PATH`: a descriptor of what is pinned there
+//! - `detach-pin PATH`: a link that is pinned there is opened, and detached
+//! - `signal PID NUMBER`: kill(2)
+//! - `file-signal PID NUMBER`: a pipe sends the signal to the process once something is in it
+//! - `trace PID`: PTRACE_SEIZE
+//! - `limit PID`: prlimit(2) of open files to 3
+//! - `nice PID`: setpriority(2)
+//! - `open-write PATH`: open(2) for writing
 
-use std::{env, ffi::CString, fs::File, io, mem, os::fd::AsRawFd as _, process::ExitCode, ptr};
+use std::{
+    env,
+    ffi::CString,
+    fs::File,
+    io, mem,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    process::ExitCode,
+    ptr,
+};
 
 const PAGE: usize = 4096;
 const READ_EXECUTE: i32 = libc::PROT_READ | libc::PROT_EXEC;
@@ -59,8 +79,90 @@ fn make(way: &str) -> Result<(), i32> {
         // The last argument of the kernel's move_mount has no flags: both paths are named from the working directory.
         "move-mount" => twice(libc::SYS_move_mount, Some(libc::AT_FDCWD), &path(2)?, &path(3)?),
         "pivot-root" => twice(libc::SYS_pivot_root, None, &path(2)?, &path(3)?),
+        "open-maps" => each(|id| bpf_by_id(BPF_MAP_GET_FD_BY_ID, id).map(drop)),
+        "open-programs" => each(|id| bpf_by_id(BPF_PROG_GET_FD_BY_ID, id).map(drop)),
+        "open-links" => each(|id| bpf_by_id(BPF_LINK_GET_FD_BY_ID, id).map(drop)),
+        "open-pin" => open_pin(&path(2)?).map(drop),
+        "detach-pin" => {
+            let link = open_pin(&path(2)?)?;
+            bpf(BPF_LINK_DETACH, [link.as_raw_fd().unsigned_abs().into(), 0]).map(drop)
+        }
+        "trace" => ended(libc::SYS_ptrace, [libc::PTRACE_SEIZE.into(), number(2)?, 0, 0]),
+        "signal" => ended(libc::SYS_kill, [number(2)?, number(3)?, 0, 0]),
+        "file-signal" => file_signal(number(2)?, number(3)?),
+        "limit" => limit(number(2)?),
+        "nice" => ended(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), number(2)?, 19, 0]),
+        "open-write" => {
+            let opened = File::options().write(true).open(env::args().nth(2).ok_or(libc::EINVAL)?);
+            opened.map(drop).map_err(|error| error.raw_os_error().unwrap_or(-1))
+        }
         _ => Err(libc::EINVAL),
     }
+}
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
+const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+/// bpf(2) with the first two words of its attribute.
+fn bpf(command: libc::c_long, words: [u64; 2]) -> Result<libc::c_long, i32> {
+    // SAFETY: the attribute is as long as is said, and what an address in it names lives over the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, words.as_ptr(), mem::size_of_val(&words)) };
+    if done < 0 { Err(last()) } else { Ok(done) }
+}
+
+fn descriptor(number: libc::c_long) -> Result<OwnedFd, i32> {
+    let number = i32::try_from(number).map_err(|_| libc::EBADF)?;
+    // SAFETY: the call has just made it, and nobody else knows the number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn bpf_by_id(command: libc::c_long, id: u64) -> Result<OwnedFd, i32> {
+    descriptor(bpf(command, [id, 0])?)
+}
+
+fn open_pin(path: &CString) -> Result<OwnedFd, i32> {
+    descriptor(bpf(BPF_OBJ_GET, [path.as_ptr() as u64, 0])?)
+}
+
+/// All of them must end in the same way.
+fn each(act: impl Fn(u64) -> Result<(), i32>) -> Result<(), i32> {
+    let ids = env::args().nth(2).ok_or(libc::EINVAL)?;
+    let ends: Vec<_> = ids.split(',').map(|id| id.parse().map_err(|_| libc::EINVAL).and_then(&act)).collect();
+    let [first, ..] = ends[..] else { return Err(libc::EINVAL) };
+    if ends.iter().all(|end| *end == first) { first } else { Err(libc::EINVAL) }
+}
+
+fn number(argument: usize) -> Result<libc::c_long, i32> {
+    env::args().nth(argument).and_then(|number| number.parse().ok()).ok_or(libc::EINVAL)
+}
+
+fn ended(call: libc::c_long, [a, b, c, d]: [libc::c_long; 4]) -> Result<(), i32> {
+    // SAFETY: these calls are given numbers alone.
+    if unsafe { libc::syscall(call, a, b, c, d) } < 0 { Err(last()) } else { Ok(()) }
+}
+
+fn limit(process: libc::c_long) -> Result<(), i32> {
+    let few = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
+    let process = libc::pid_t::try_from(process).map_err(|_| libc::EINVAL)?;
+    // SAFETY: the limit is read, and lives over the call; nothing is written back.
+    if unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const few, ptr::null_mut()) } < 0 {
+        Err(last())
+    } else {
+        Ok(())
+    }
+}
+
+/// What becomes of the signal its sender is not told.
+fn file_signal(process: libc::c_long, signal: libc::c_long) -> Result<(), i32> {
+    let (reader, mut writer) = io::pipe().map_err(|error| error.raw_os_error().unwrap_or(-1))?;
+    let ends = libc::c_long::from(reader.as_raw_fd());
+    ended(libc::SYS_fcntl, [ends, libc::F_SETOWN.into(), process, 0])?;
+    ended(libc::SYS_fcntl, [ends, 10 /* F_SETSIG */, signal, 0])?;
+    ended(libc::SYS_fcntl, [ends, libc::F_SETFL.into(), libc::O_ASYNC.into(), 0])?;
+    io::Write::write_all(&mut writer, b"!").map_err(|error| error.raw_os_error().unwrap_or(-1))
 }
 
 fn path(argument: usize) -> Result<CString, i32> {

@@ -34,6 +34,7 @@ use crate::{
     cgroup::CgroupPrograms,
     cgroups::Cgroups,
     fanotify::{FailMode, Responder, ResponderConfig},
+    guard::Guard,
     layout::{self, Counter, PolicyNumber},
     matrix,
     objects::{self, ObjectError, Refusal},
@@ -114,6 +115,7 @@ pub struct KernelAdapter {
     profiles: Option<Arc<Profiles>>,
     syscalls: Option<SyscallAudit>,
     writes: Option<WriteHooks>,
+    guard: Option<Guard>,
     unified: Option<PathBuf>,
     refused: Vec<Refusal>,
     absence: Option<Absence>,
@@ -136,7 +138,10 @@ impl KernelAdapter {
         let _types = KernelTypes::shared();
         let mut matrix = matrix::probe();
         let mut refused = Vec::new();
-        // First, for the others are told whether these report what they deny.
+        held.go_on()?;
+        // Before whatever it is to protect.
+        let guard = Guard::load(&config.pin_root, &matrix, &mut refused)?;
+        // Before the others, which are told whether these report what they deny.
         held.go_on()?;
         let cgroup_programs = means::load_cgroup_programs(&config.pin_root, &mut matrix);
         held.go_on()?;
@@ -167,6 +172,7 @@ impl KernelAdapter {
             profiles,
             syscalls,
             writes,
+            guard,
             unified,
             refused,
             state: Mutex::default(),
@@ -176,6 +182,7 @@ impl KernelAdapter {
         adapter.renew_network();
         adapter.renew_syscalls();
         adapter.renew_writes();
+        adapter.guard.iter().for_each(Guard::tell);
         Ok(adapter)
     }
 
@@ -379,6 +386,10 @@ impl KernelAdapter {
         {
             writes.ensure().map_err(|reason| refuse(slot, "attach what judges writes", reason))?;
         }
+        if let Some(guard) = &self.guard {
+            let writes = if policy.denies_writing_alone() { layout::WRITES } else { 0 };
+            guard.tell_if_new(policy.head().families | writes);
+        }
         Ok(())
     }
 
@@ -395,6 +406,7 @@ impl KernelAdapter {
         if let Some(writes) = self.writes.as_ref().filter(|_| decided & layout::WRITES == 0) {
             writes.detach();
         }
+        self.guard.iter().for_each(|guard| guard.rest(decided));
     }
 
     /// What a profile denies or tells of, programs do not tell of a second time.
@@ -693,6 +705,7 @@ impl Enforcement for KernelAdapter {
         let mut impaired = self.responder.as_ref().map(Responder::impairments).unwrap_or_default();
         impaired.extend(self.programs.iter().flat_map(Programs::skipped));
         impaired.extend(self.writes.iter().flat_map(WriteHooks::skipped));
+        impaired.extend(self.guard.iter().flat_map(Guard::skipped));
         impaired
     }
 }

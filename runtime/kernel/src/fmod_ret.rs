@@ -202,12 +202,22 @@ pub(crate) fn load<'a>(
 }
 
 impl Made<'_> {
+    /// The maps, and programs that go nowhere.
+    pub fn object(&mut self) -> &mut Ebpf {
+        &mut self.object
+    }
+
     /// Loads the programs and attaches them before the functions of their hooks, links pinned. What the kernel refuses is in the result.
     pub fn attach(self, btf: &KernelTypes, pins: &PinRoot) -> (LoadedObject, Vec<Modifying>) {
+        self.attach_in(btf, &pins.links())
+    }
+
+    /// The same, links pinned in that directory.
+    pub fn attach_in(self, btf: &KernelTypes, links: &Path) -> (LoadedObject, Vec<Modifying>) {
         let (mut attached, mut refused, mut modifying) = (Vec::new(), Vec::new(), Vec::new());
         for spec in self.programs.iter().filter(|spec| is_wanted(spec, btf)) {
             let pinned = load_program(&self.relocated, spec).and_then(|program| {
-                attach_pinned_in(&program, spec.name, &pins.links())?;
+                attach_pinned_in(&program, spec.name, links)?;
                 Ok(program)
             });
             match pinned {
@@ -241,7 +251,7 @@ pub fn verify(root: &Path) -> Result<Vec<objects::Verified>, ObjectError> {
     let btf =
         KernelTypes::shared().map_err(|error| ObjectError::Refused { object: "fmod_ret", reason: chain(&error) })?;
     let mut counts = Vec::new();
-    for spec in objects::LSM.iter().chain([&objects::WRITES]) {
+    for spec in objects::on_hooks() {
         let object = objects::load(spec.name, spec.bytes, &btf, &pins, &with_tier(&[]))?;
         let relocated = Relocated::new(spec.bytes, &object, &btf)
             .map_err(|reason| ObjectError::Refused { object: spec.name, reason })?;
@@ -255,7 +265,7 @@ pub fn verify(root: &Path) -> Result<Vec<objects::Verified>, ObjectError> {
 }
 
 /// aya's maps have their descriptors inside each kind.
-fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+pub(crate) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     let made: &MapData = match map {
         Map::Array(made)
         | Map::ArrayOfMaps(made)
@@ -289,7 +299,7 @@ mod tests {
 
     #[test]
     fn unit_each_decision_on_a_hook_has_a_function_to_go_before() {
-        for object in objects::LSM.iter().chain([&objects::WRITES]) {
+        for object in objects::on_hooks() {
             let parsed = aya_obj::Object::parse(object.bytes).expect("an object");
             for spec in object.programs {
                 let (function, program) = place_of(spec).expect("on an LSM hook");

@@ -143,6 +143,91 @@ pub struct Permitted {
 /// Tasks whose last permitted connection is known (`PAL_PERMITTED_CONNECTIONS`).
 pub const PERMITTED_CONNECTIONS: u32 = 1024;
 
+/// `struct pal_guarded` (`bpf/include/guard.h`): what is Palisade's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Guarded {
+    /// What the kernel calls it; what that is depends on the kind.
+    pub id: u64,
+    /// [`GuardedKind`].
+    pub kind: u32,
+    /// Of a place its file system, as the kernel keeps device numbers; else 0.
+    pub device: u32,
+}
+
+/// `PAL_GUARDED_MAX`.
+pub const GUARDED: u32 = 16384;
+
+/// `enum pal_guarded_kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum GuardedKind {
+    /// A map's id.
+    Map = 1,
+    /// A program's id.
+    Program = 2,
+    /// A link's id.
+    Link = 3,
+    /// A process's number.
+    Process = 4,
+    /// A directory's inode number.
+    Place = 5,
+    /// A cgroup's id.
+    Cgroup = 6,
+    /// The node's cgroup; no id.
+    Home = 7,
+    /// Who is unknown is held off; no id.
+    Unknown = 8,
+}
+
+/// `enum pal_guarded_place`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum GuardedPlace {
+    /// On the way to the pins.
+    Above = 1,
+    /// The pins' directory.
+    Pins = 2,
+}
+
+impl GuardedKind {
+    const ALL: [Self; 8] =
+        [Self::Map, Self::Program, Self::Link, Self::Process, Self::Place, Self::Cgroup, Self::Home, Self::Unknown];
+
+    /// By its number.
+    #[must_use]
+    pub fn of_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == code)
+    }
+}
+
+impl Guarded {
+    /// A key of the map.
+    #[must_use]
+    pub const fn new(kind: GuardedKind, id: u64) -> Self {
+        Self { id, kind: kind as u32, device: 0 }
+    }
+
+    /// As the map has it.
+    #[must_use]
+    pub fn bytes(self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..8].copy_from_slice(&self.id.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.kind.to_ne_bytes());
+        bytes[12..].copy_from_slice(&self.device.to_ne_bytes());
+        bytes
+    }
+
+    /// The same back; `None` where it is of another length.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, rest) = bytes.split_first_chunk()?;
+        let (kind, device) = rest.split_first_chunk()?;
+        let device = u32::from_ne_bytes(device.try_into().ok()?);
+        Some(Self { id: u64::from_ne_bytes(*id), kind: u32::from_ne_bytes(*kind), device })
+    }
+}
+
 /// `struct pal_mounts`: a bucket of crossings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -179,11 +264,13 @@ pub enum Counter {
     Denied = 10,
     /// Acts that no policy was asked about, since no node had been there for too long.
     Lapsed = 11,
+    /// Something of Palisade's own is not kept from workloads.
+    GuardedFull = 12,
 }
 
 impl Counter {
     /// In the kernel's order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ScratchExhausted,
         Self::TaskStorageFull,
         Self::CgroupsFull,
@@ -196,6 +283,7 @@ impl Counter {
         Self::Decided,
         Self::Denied,
         Self::Lapsed,
+        Self::GuardedFull,
     ];
 }
 
@@ -241,5 +329,6 @@ const _: () = {
     assert!(size_of::<Task>() == 48);
     assert!(size_of::<Asked>() == 32);
     assert!(size_of::<Mounts>() == 64);
+    assert!(size_of::<Guarded>() == 16);
     assert!(SLOTS as u64 <= MOUNT_SLOT + 1);
 };

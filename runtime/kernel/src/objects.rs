@@ -116,6 +116,36 @@ pub static LSM: [ObjectSpec; 8] = [
 /// Attached only while some policy needs them ([`crate::writes`]).
 pub static WRITES: ObjectSpec = ObjectSpec { name: "lsm_write", bytes: palisade_bpf::LSM_WRITE, programs: LSM_WRITE };
 
+/// Palisade's protection of itself, attached before all others ([`crate::guard`]).
+pub static GUARD: ObjectSpec = ObjectSpec { name: "lsm_guard", bytes: palisade_bpf::LSM_GUARD, programs: LSM_GUARD };
+
+/// Every object with programs on LSM hooks.
+pub fn on_hooks() -> impl Iterator<Item = &'static ObjectSpec> {
+    LSM.iter().chain([&WRITES, &GUARD])
+}
+
+/// Of [`GUARD`], by which a node says who it is.
+pub const ENTER_GUARD: ProgramSpec = ProgramSpec {
+    name: "enter_guard",
+    hook: Hook::Driven,
+    needs: "Linux 5.17, BTF",
+    without: "workloads are not kept from Palisade's own maps, links and process",
+};
+
+pub(crate) const LSM_GUARD: &[ProgramSpec] = &[
+    lsm("guard_map", "bpf_map", "workloads with CAP_BPF may open Palisade's maps"),
+    lsm("guard_program", "bpf_prog", "workloads with CAP_BPF may open Palisade's programs"),
+    lsm("guard_link", "bpf", "workloads with CAP_SYS_ADMIN may open, replace and detach Palisade's links"),
+    lsm("guard_signal", "task_kill", "workloads may send signals to the node"),
+    lsm("guard_file_signal", "file_send_sigiotask", "workloads may have files send signals to the node"),
+    lsm("guard_tracing", "ptrace_access_check", "workloads may trace the node"),
+    lsm("guard_limits", "task_setrlimit", "workloads may limit the node's resources"),
+    lsm("guard_scheduler", "task_setscheduler", "workloads may change how the node is scheduled"),
+    lsm("guard_nice", "task_setnice", "workloads may change the node's priority"),
+    lsm("guard_io_priority", "task_setioprio", "workloads may change the node's priority of input and output"),
+    lsm("guard_memory", "task_movememory", "workloads may move the node's memory"),
+];
+
 const LSM_PROCESS: &[ProgramSpec] = &[lsm("judge_exec", "bprm_check_security", "execution falls to the next tier")];
 
 const LSM_CODE: &[ProgramSpec] = &[
@@ -403,15 +433,25 @@ pub fn load_and_attach(
 
 /// Attaches the programs of an object, links pinned.
 pub(crate) fn attach_all(
-    mut object: Ebpf,
+    object: Ebpf,
     programs: &'static [ProgramSpec],
     btf: &KernelTypes,
     pins: &PinRoot,
 ) -> LoadedObject {
+    attach_all_in(object, programs, btf, &pins.links())
+}
+
+/// The same, links pinned in that directory.
+pub(crate) fn attach_all_in(
+    mut object: Ebpf,
+    programs: &'static [ProgramSpec],
+    btf: &KernelTypes,
+    links: &Path,
+) -> LoadedObject {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for spec in programs.iter().filter(|spec| is_wanted(spec, btf)) {
         let loaded = load_program(&mut object, spec, btf);
-        match loaded.and_then(|()| attach_pinned(&mut object, spec, pins)) {
+        match loaded.and_then(|()| attach_pinned_in(&mut object, spec, links)) {
             Ok(()) => attached.push(spec.name),
             Err(reason) => {
                 let refusal = Refusal { program: spec.name, needs: spec.needs, without: spec.without, reason };
@@ -467,10 +507,6 @@ pub fn program_info(object: &Ebpf, name: &str) -> Result<ProgramInfo, ProgramErr
         Program::CgroupSkb(program) => program.info(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
-}
-
-fn attach_pinned(object: &mut Ebpf, spec: &ProgramSpec, pins: &PinRoot) -> Result<(), String> {
-    attach_pinned_in(object, spec, &pins.links())
 }
 
 /// Attaches it, its link pinned in that directory by its name: what was pinned there before goes once the new one is there.

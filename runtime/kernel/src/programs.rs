@@ -36,6 +36,7 @@ const SHARED: &[(&str, MapSizes)] = &[
         "permitted_connections",
         MapSizes { key: 8, value: size_of::<layout::Permitted>() as u32, entries: layout::PERMITTED_CONNECTIONS },
     ),
+    ("guarded", MapSizes { key: size_of::<layout::Guarded>() as u32, value: 8, entries: layout::GUARDED }),
     ("asked_executions", MapSizes { key: 4, value: size_of::<layout::Asked>() as u32, entries: 0 }),
 ];
 
@@ -61,9 +62,7 @@ impl Programs {
             return Ok(None);
         };
         let pins = PinRoot::create(root)?;
-        for (name, sizes) in SHARED {
-            pins.check(name, *sizes)?;
-        }
+        check_layouts(&pins)?;
         // A version that does not know of it may have put policies in force since it was written; the pool says it anew.
         if pins.map("idle_families").exists() {
             let path = pins.map("idle_families");
@@ -203,6 +202,11 @@ impl Programs {
     }
 }
 
+/// Refuses pins whose layout is another version's.
+pub(crate) fn check_layouts(pins: &PinRoot) -> Result<(), ObjectError> {
+    SHARED.iter().try_for_each(|(name, sizes)| pins.check(name, *sizes))
+}
+
 fn refuses(object: &LoadedObject, program: &str) -> bool {
     object.refused.iter().any(|refusal| refusal.program == program)
 }
@@ -281,7 +285,7 @@ fn load_decisions(
 }
 
 /// Why programs on hooks hold nothing.
-fn without_hooks(matrix: &KernelMatrix) -> String {
+pub(crate) fn without_hooks(matrix: &KernelMatrix) -> String {
     let missing = |capability| match matrix.capabilities.get(&capability) {
         Some(CapabilityState::Missing(reason)) => reason.as_str(),
         _ => "it was not tried",

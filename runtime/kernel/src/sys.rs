@@ -71,23 +71,51 @@ pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = number(link)).map(drop)
 }
 
+/// What the kernel calls an object of bpf(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ObjectIds {
+    /// The link, map or program itself.
+    pub own: u32,
+    /// Of a link, its program.
+    pub program: u32,
+}
+
 /// What the kernel calls a link.
 pub(crate) fn link_id(link: BorrowedFd<'_>) -> io::Result<u32> {
+    object_ids(link).map(|ids| ids.own)
+}
+
+/// The same of a map or a program, too: what the kernel says of each begins with its type and its id.
+pub(crate) fn object_ids(object: BorrowedFd<'_>) -> io::Result<ObjectIds> {
     // SAFETY: `bpf_link_info` is of integers, arrays of them and unions of these: zero is a value. The kernel writes `info_len` bytes at most.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let length = u32::try_from(size_of::<bpf_link_info>()).map_err(io::Error::other)?;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
-        attr.info.bpf_fd = number(link);
+        attr.info.bpf_fd = number(object);
         attr.info.info_len = length;
         attr.info.info = (&raw mut info) as u64;
     })?;
-    Ok(info.id)
+    Ok(ObjectIds { own: info.id, program: info.prog_id })
 }
 
 /// Whether anybody has the link yet.
 pub(crate) fn link_is_there(id: u32) -> io::Result<bool> {
-    let got = bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, |attr| attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id);
-    match got {
+    is_there(bpf_cmd::BPF_LINK_GET_FD_BY_ID, id)
+}
+
+/// Whether the map is there yet.
+pub(crate) fn map_is_there(id: u32) -> io::Result<bool> {
+    is_there(bpf_cmd::BPF_MAP_GET_FD_BY_ID, id)
+}
+
+/// Whether the program is there yet.
+pub(crate) fn program_is_there(id: u32) -> io::Result<bool> {
+    is_there(bpf_cmd::BPF_PROG_GET_FD_BY_ID, id)
+}
+
+/// By a command whose attribute begins with the id.
+fn is_there(get: bpf_cmd, id: u32) -> io::Result<bool> {
+    match bpf(get, |attr| attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id) {
         Ok(number) => owned(number).map(|_| true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),

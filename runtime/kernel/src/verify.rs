@@ -16,8 +16,7 @@ use crate::{
     KernelTypes, cgroup,
     kernel_types::{self, Constant},
     objects::{
-        self, ARGUMENTS_ALONE, Hook, IDENTITY, LEARN, LSM, ObjectError, ObjectSpec, PinRoot, ProgramSpec, WRITES,
-        chain, explain,
+        self, ARGUMENTS_ALONE, Hook, IDENTITY, LEARN, ObjectError, ObjectSpec, PinRoot, ProgramSpec, chain, explain,
     },
     programs,
 };
@@ -57,12 +56,14 @@ pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
     let by_hook = [
         ObjectSpec { name: "identity", bytes: palisade_bpf::IDENTITY, programs: IDENTITY },
         ObjectSpec { name: "learn", bytes: palisade_bpf::LEARN, programs: LEARN },
+        ObjectSpec { name: "guard", bytes: palisade_bpf::LSM_GUARD, programs: &[objects::ENTER_GUARD] },
         ObjectSpec { name: "arguments", bytes: palisade_bpf::ARGUMENTS, programs: ARGUMENTS_ALONE },
     ];
     let load = |ObjectSpec { name, bytes, programs }: ObjectSpec| {
         Ok((objects::load(name, bytes, &types, &pins, &constants)?, programs))
     };
-    let made = by_hook.into_iter().chain(LSM).chain([WRITES]).map(load).collect::<Result<Vec<_>, ObjectError>>()?;
+    let made =
+        by_hook.into_iter().chain(objects::on_hooks().copied()).map(load).collect::<Result<Vec<_>, ObjectError>>()?;
     let is_there = |spec: &&ProgramSpec| {
         let tracepoint = if let Hook::BtfTracepoint(tracepoint) = spec.hook { Some(tracepoint) } else { None };
         objects::is_wanted(spec, &types) && tracepoint.is_none_or(tells)

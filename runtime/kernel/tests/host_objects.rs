@@ -81,6 +81,7 @@ fn twins() -> Vec<Twin> {
         ),
         twin!("pal_permitted", layout::Permitted, [decided_by, execution, endpoint, modifiers]),
         twin!("pal_mounts", layout::Mounts, [crossings]),
+        twin!("pal_guarded", layout::Guarded, [id, kind, device]),
         twin!("pal_asked", layout::Asked, [execution, policy, count, words, argc]),
         twin!("pal_blob_head", BlobHead, [magic, version, words, families, automaton, family, arguments, digest]),
         twin!("pal_automaton_head", AutomatonHead, [start, absorbing, words, form, class_of]),
@@ -96,10 +97,7 @@ fn objects() -> Vec<(&'static str, &'static [u8])> {
         ("cgroup", palisade_bpf::CGROUP),
         ("kill", palisade_bpf::KILL),
     ];
-    others
-        .into_iter()
-        .chain(objects::LSM.iter().chain([&objects::WRITES]).map(|object| (object.name, object.bytes)))
-        .collect()
+    others.into_iter().chain(objects::on_hooks().map(|object| (object.name, object.bytes))).collect()
 }
 
 #[test]
@@ -162,7 +160,7 @@ fn unit_objects_fit_every_chain_of_calls_into_the_stack_of_6_1() {
         ("probes_process", palisade_bpf::PROBES_PROCESS),
     ];
     let mut climbs = 0;
-    let lsm = objects::LSM.iter().chain([&objects::WRITES]).map(|object| (object.name, object.bytes));
+    let lsm = objects::on_hooks().map(|object| (object.name, object.bytes));
     for (object, bytes) in all.into_iter().chain(lsm) {
         for (program, chain) in elf::deepest_chains(bytes) {
             let depth: usize = chain.iter().map(|(_, bytes)| bytes).sum();
@@ -190,13 +188,7 @@ fn host_verifier_takes_every_program_within_its_budget() {
         match count {
             Ok(count) => counts.push((name, count)),
             // On kernels without BPF LSM trampolines; where they load, they are held to the budget too.
-            Err(reason)
-                if objects::LSM
-                    .iter()
-                    .chain([&objects::WRITES])
-                    .flat_map(|spec| spec.programs)
-                    .any(|spec| spec.name == name) =>
-            {
+            Err(reason) if objects::on_hooks().flat_map(|spec| spec.programs).any(|spec| spec.name == name) => {
                 println!("{name:24} refused here: {reason}");
             }
             Err(reason) => panic!("{name}: {reason}"),

@@ -14,6 +14,9 @@ use crate::{names, processes::Identity};
 /// The name of alerts that no rule but a posture made.
 pub const DEFAULT_POSTURE: &str = "DefaultPosture";
 
+/// The name of alerts about acts against Palisade itself, which no policy decides.
+pub const SELF_PROTECTION: &str = "PalisadeSelfProtection";
+
 /// Errors by which the tiers deny.
 const EPERM: i64 = 1;
 const EACCES: i64 = 13;
@@ -303,6 +306,8 @@ fn hook(tier: Tier, operation: Operation, maps_code: bool) -> Option<(&'static s
         Operation::Send => "SOCKET_SENDMSG",
         Operation::Ptrace => "PTRACE_ACCESS_CHECK",
         Operation::Capable => "CAPABLE",
+        Operation::Kill => "TASK_KILL",
+        Operation::Bpf => "BPF",
         _ => return None,
     };
     match (tier, operation) {

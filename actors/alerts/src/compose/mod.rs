@@ -14,7 +14,7 @@ use palisade_kernel_abi::{
 };
 
 pub use act::{Act, act};
-pub use fields::{Actor, DEFAULT_POSTURE, Decided, DeviceAct, Fields, NodeNames};
+pub use fields::{Actor, DEFAULT_POSTURE, Decided, DeviceAct, Fields, NodeNames, SELF_PROTECTION};
 pub use json::line;
 
 /// What the rule or posture asks for; `None` where it permits, which is no alert.
@@ -71,7 +71,7 @@ pub fn family(family: record::Family) -> Family {
 #[must_use]
 pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
     let unnamed = match decision.fail_reason {
-        FailReason::None => None,
+        FailReason::None | FailReason::SelfProtection => None,
         FailReason::UnknownMount => Some("the path crosses a mount that the workload did not have at its start"),
         FailReason::PathTooLong => Some("the path is longer than 4,096 bytes"),
         FailReason::TooDeep => Some("the path has more components than are climbed"),

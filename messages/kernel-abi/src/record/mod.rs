@@ -162,6 +162,8 @@ coded! {
         NoScratch = 4,
         /// A DNS question, or arguments, longer than is read or of a form that cannot be.
         Unreadable = 5,
+        /// No policy decided: the act was against Palisade itself.
+        SelfProtection = 6,
     }
 }
 coded! {

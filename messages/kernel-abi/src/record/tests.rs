@@ -179,7 +179,7 @@ const OUT_OF_RANGE: &[(&str, usize, &[u8])] = &[
     ("parts with an unknown bit", 93, &[0x81]),
     ("tier", 124, &[7]),
     ("outcome", 125, &[4]),
-    ("fail_reason", 126, &[6]),
+    ("fail_reason", 126, &[7]),
     ("family", 127, &[9]),
     ("path.offset in the head", 128, &[0, 0, 0, 0]),
     ("path.offset in the body", 128, &[159, 0, 0, 0]),

@@ -18,6 +18,7 @@
 //! | `exec-memory:PATH` | execve of a memfd with the bytes of a copy of the actor | it wrote its marker |
 //! | `exec-code:self` | mprotect of anonymous memory to be executable | the mapping is |
 //! | `map-code:WAY` | mmap, or mmap and mprotect, of executable memory (palisade-kernel's example `map_code`) | the mapping is |
+//! | `against:WAY` | what `/bin/mapper` does against Palisade itself; words by spaces | it succeeded |
 //! | `ask:ADDRESS:PORT/NAME` | sendto of a DNS question for the name | the server echoed it |
 //! | `VERB:PATH`, `VERB:PATH=OTHER` | one of [`Change`] | as the call's name says |
 //! | `at-terminal:ACT` | the act, by a child with a controlling terminal | as the act's |
@@ -72,6 +73,8 @@ pub enum Act {
     ExecCode,
     /// Maps executable memory in a way that `/bin/mapper` knows.
     MapCode(String),
+    /// Does something against Palisade itself that `/bin/mapper` knows.
+    Against(String),
     /// Asks a DNS server for a name.
     Ask(SocketAddr, String),
     /// Changes a file, or what a path leads to; the second name is empty where there is none.
@@ -128,6 +131,7 @@ impl FromStr for Act {
             "exec-memory" => Ok(Self::ExecMemory(object.into())),
             "exec-code" if object == "self" => Ok(Self::ExecCode),
             "map-code" => Ok(Self::MapCode(object.to_owned())),
+            "against" => Ok(Self::Against(object.to_owned())),
             "ask" => {
                 let (server, name) = object.split_once('/').ok_or_else(unintelligible)?;
                 server.parse().map(|server| Self::Ask(server, name.to_owned())).map_err(|_| unintelligible())
@@ -158,6 +162,7 @@ impl fmt::Display for Act {
             Self::ExecMemory(path) => write!(out, "exec-memory:{}", path.display()),
             Self::ExecCode => write!(out, "exec-code:self"),
             Self::MapCode(way) => write!(out, "map-code:{way}"),
+            Self::Against(way) => write!(out, "against:{way}"),
             Self::Ask(server, name) => write!(out, "ask:{server}/{name}"),
             Self::Change(change, path, to) if to.as_os_str().is_empty() => write!(out, "{change}:{}", path.display()),
             Self::Change(change, path, to) => write!(out, "{change}:{}={}", path.display(), to.display()),
@@ -205,7 +210,7 @@ impl Act {
             Self::Chown(path) => files::chown_away(path),
             Self::ExecMemory(path) => programs::exec_memory(path).unwrap_or(IMPOSSIBLE),
             Self::ExecCode => programs::exec_code(),
-            Self::MapCode(way) => programs::map_code(way),
+            Self::MapCode(way) | Self::Against(way) => programs::map_code(way),
             Self::Ask(server, name) => network::ask(*server, name),
             Self::Change(change, path, to) => change.perform(path, to),
             Self::AtTerminal(act) => programs::at_terminal(act),
@@ -238,6 +243,7 @@ mod tests {
             "exec-memory:/bin/x",
             "exec-code:self",
             "map-code:anonymous",
+            "against:signal 1 9",
             "ask:127.0.0.1:53/a.example",
             "at-terminal:open:/etc/x",
             "unlink:/etc/x",

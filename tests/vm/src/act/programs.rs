@@ -45,7 +45,7 @@ pub(super) fn exec_code() -> Outcome {
 }
 
 pub(super) fn map_code(way: &str) -> Outcome {
-    let status = Command::new(MAPPER).arg(way).stdin(Stdio::null()).status();
+    let status = Command::new(MAPPER).args(way.split(' ')).stdin(Stdio::null()).status();
     let errno = status.ok().and_then(|status| status.code()).unwrap_or(-1);
     Outcome { errno, effect: errno == 0 }
 }

@@ -10,6 +10,7 @@ mod enforcement;
 mod families;
 pub(crate) mod fixture;
 pub(crate) mod ground;
+mod guard;
 pub(crate) mod node;
 mod paths;
 mod phases;
@@ -40,6 +41,7 @@ pub fn trials() -> Vec<Trial> {
         probes::trials(),
         node::trials(),
         unattended::trials(),
+        guard::trials(),
         attacks::trials(),
     ]
     .into_iter()

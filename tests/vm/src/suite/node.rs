@@ -117,6 +117,14 @@ impl Node {
         Ok(())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn pins(&self) -> PathBuf {
+        PathBuf::from(pin_root(self.folder.file_name().and_then(|name| name.to_str()).unwrap_or_default()))
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
@@ -162,8 +170,14 @@ pub(crate) fn pod(app: &str) -> [String; 10] {
 }
 
 pub(crate) fn started(id: &str, app: &str) -> Result<Container, Failed> {
-    let options = pod(app);
-    Ok(containerd()?.hold(id, &options.each_ref().map(String::as_str))?)
+    started_with(id, app, &[])
+}
+
+/// The same with further options.
+pub(crate) fn started_with(id: &str, app: &str, more: &[&str]) -> Result<Container, Failed> {
+    let pod = pod(app);
+    let options: Vec<&str> = pod.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    Ok(containerd()?.hold(id, &options)?)
 }
 
 fn open(path: &str) -> Act {
