@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing is only denied in a context: the same call by a process in another one goes through.
 
+mod containers;
 mod fixture;
 mod kernel;
 
@@ -25,5 +26,10 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_selinux_policy_that_is_loaded_anew_holds_who_runs_already", kernel::holds_who_runs),
         Trial::test("vm_selinux_denial_is_told_by_the_audit_stream", kernel::tells),
         Trial::test("vm_selinux_task_of_a_user_that_is_gone_runs_on_unlabelled", kernel::runs_on_unlabelled),
+        Trial::test("vm_selinux_container_is_started_executed_in_and_stopped_in_its_context", containers::live),
+        Trial::test(
+            "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",
+            containers::refused,
+        ),
     ]
 }
