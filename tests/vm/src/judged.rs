@@ -7,20 +7,12 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, BufRead as _, BufReader, Write as _},
-    net::UdpSocket,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::PermissionsExt as _,
-        net::{UnixDatagram, UnixStream},
-        process::CommandExt as _,
-    },
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use rustix::net::{AddressFamily, SocketType, ipproto, socket};
-
-use crate::act::MARK;
+use crate::act::{MARK, open_socket};
 
 /// The actor's first argument that makes it one of these, before the name of its profile.
 pub const JUDGED: &str = "--judged";
@@ -87,19 +79,8 @@ impl Call {
             Self::Truncate => OpenOptions::new().write(true).truncate(true).open(path).map(drop),
             Self::MakeDirectory => fs::create_dir(path),
             Self::ChangeProfile => fs::write(CURRENT, [b"changeprofile ", object.as_bytes()].concat()),
-            Self::Socket => open_socket(object),
+            Self::Socket => open_socket(&object.to_string_lossy()),
         }
-    }
-}
-
-fn open_socket(name: &OsStr) -> io::Result<()> {
-    match name.as_bytes() {
-        b"unix-stream" => UnixStream::pair().map(drop),
-        b"unix-dgram" => UnixDatagram::unbound().map(drop),
-        b"inet-dgram" => UdpSocket::bind(("127.0.0.1", 0)).map(drop),
-        b"raw" => Ok(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).map(drop)?),
-        b"packet" => Ok(socket(AddressFamily::PACKET, SocketType::RAW, None).map(drop)?),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

@@ -28,9 +28,7 @@ pub fn context_of(user: &str) -> String {
 
 /// Statements that make the user known, without a constraint.
 pub fn user(name: &str) -> String {
-    format!(
-        "(user {name})\n(userrole {name} object_r)\n(userrole {name} system_r)\n(userlevel {name} low)\n(userrange {name} all_levels)\n"
-    )
+    format!("(user {name})\n(userrole {name} system_r)\n(userlevel {name} low)\n(userrange {name} all_levels)\n")
 }
 
 /// A policy beside the guest's own, in force until it is dropped.

@@ -22,6 +22,7 @@ fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("vm_selinux_guest_enforces_its_base_policy", kernel::ground),
+        crate::suite::ground::tiers(),
         Trial::test("vm_selinux_constraint_denies_the_tasks_of_a_user_and_no_others", kernel::denies_a_user),
         Trial::test("vm_selinux_policy_that_is_loaded_anew_holds_who_runs_already", kernel::holds_who_runs),
         Trial::test("vm_selinux_denial_is_told_by_the_audit_stream", kernel::tells),
