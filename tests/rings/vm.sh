@@ -8,11 +8,12 @@
 # boot before each. So it does with `tier ` (tests/vm/src/suite/ground.rs), and its rows must stand in deploy/kernels.md, word by word.
 . tests/rings/common.sh
 
-readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq xz-utils)
+readonly PACKAGES=(qemu-system-x86 busybox-static containerd runc cpio jq xz-utils secilc)
 readonly IMAGE_NAME=localhost/palisade-vm:1
 readonly KERNELS=deploy/kernels.md
 readonly ALL_LSMS=landlock,lockdown,yama,apparmor,bpf
 readonly NO_BPF=landlock,lockdown,yama,apparmor
+readonly SELINUX=landlock,lockdown,yama,selinux
 readonly FEWEST_LSMS=landlock,lockdown,yama
 
 # name, kernel (tests/vm/kernel.sh), active LSMs, preemption, program, and what it is told of its tests: those whose names contain a word, or
@@ -22,6 +23,7 @@ readonly BOOTS=(
     "attacks-6.1    6.1     $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
     "lsm-6.12       6.12    $ALL_LSMS     full       vm_suite  tier"
     "apparmor-6.1   6.1     $NO_BPF       full       vm_apparmor"
+    "selinux-6.1    6.1     $SELINUX      full       vm_selinux"
     "fmod-ret-6.1   6.1     $FEWEST_LSMS  voluntary  vm_suite  tier"
     "lsm-newest     newest  $ALL_LSMS     full       vm_suite  tier"
     "fmod-ret-6.12  6.12    $NO_BPF       voluntary  vm_suite  tier"
@@ -41,7 +43,7 @@ readonly LANES=2
 main() {
     install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
-    cargo build --locked --workspace --bin vm_suite --bin vm_apparmor --bin vm_actor --bin palisade --example map_code
+    cargo build --locked --workspace --bin vm_suite --bin vm_apparmor --bin vm_selinux --bin vm_actor --bin palisade --example map_code
     local status=0
     root=$(mktemp -d)
     trap conclude_lanes EXIT
@@ -164,11 +166,13 @@ write_kernels() {
 stage() {
     local guest=$1 program
     mkdir -p "$guest"
-    for program in vm_suite vm_apparmor vm_actor palisade; do tests/vm/install-program.sh "$guest" "$target_dir/debug/$program" "/bin/$program"; done
-    for program in containerd containerd-shim-runc-v2 ctr runc jq; do
+    for program in vm_suite vm_apparmor vm_selinux vm_actor palisade; do tests/vm/install-program.sh "$guest" "$target_dir/debug/$program" "/bin/$program"; done
+    for program in containerd containerd-shim-runc-v2 ctr runc jq secilc; do
         tests/vm/install-program.sh "$guest" "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "/bin/$program"
     done
     install -D deploy/hooks/runc-with-hook "$guest/hooks/runc-with-hook"
+    install -D -m 644 tests/vm/selinux/base.cil "$guest/selinux/base.cil"
+    secilc --output="$guest/selinux/base.policy" --filecontext=/dev/null "$guest/selinux/base.cil"
     image "$guest/../image" "$guest/image.tar"
 }
 

@@ -86,9 +86,11 @@ guest() {
     verdict=$(sed -nE 's/^guest exit ([0-9]+)$/\1/p' "$scratch/output")
 }
 
-# What the guest's programs find in their environment: words of the command line that the kernel does not know are init's.
+# What the guest's programs find in their environment: words of the command line that the kernel does not know are init's. SELinux, where it
+# is active, denies nothing unless it is told to.
 settings() {
     local name
+    [[ ",$lsm," != *,selinux,* ]] || printf ' enforcing=1'
     for name in PALISADE_RACE PALISADE_ATTACKS; do [ -z "${!name:-}" ] || printf ' %s=%s' "$name" "${!name}"; done
 }
 

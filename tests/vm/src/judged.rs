@@ -7,23 +7,19 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, BufRead as _, BufReader, Write as _},
-    net::UdpSocket,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::PermissionsExt as _,
-        net::{UnixDatagram, UnixStream},
-        process::CommandExt as _,
-    },
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use crate::act::MARK;
+use crate::act::{MARK, open_socket};
 
 /// The actor's first argument that makes it one of these, before the name of its profile.
 pub const JUDGED: &str = "--judged";
 /// The first argument that makes the actor execute itself under the profile that the second names.
 pub const UNDER: &str = "--under";
+/// The same in the SELinux context that the second is.
+pub const IN_CONTEXT: &str = "--in-context";
 const ACTOR: &str = "/bin/vm_actor";
 const CURRENT: &str = "/proc/self/attr/apparmor/current";
 
@@ -50,7 +46,7 @@ pub enum Call {
     MakeDirectory,
     /// A profile is asked for, to be confined by from now on.
     ChangeProfile,
-    /// socket(2): `unix-stream`, `unix-dgram` or `inet-dgram`.
+    /// socket(2): `unix-stream`, `unix-dgram`, `inet-dgram`, `raw` or `packet`.
     Socket,
 }
 
@@ -83,17 +79,8 @@ impl Call {
             Self::Truncate => OpenOptions::new().write(true).truncate(true).open(path).map(drop),
             Self::MakeDirectory => fs::create_dir(path),
             Self::ChangeProfile => fs::write(CURRENT, [b"changeprofile ", object.as_bytes()].concat()),
-            Self::Socket => open_socket(object),
+            Self::Socket => open_socket(&object.to_string_lossy()),
         }
-    }
-}
-
-fn open_socket(name: &OsStr) -> io::Result<()> {
-    match name.as_bytes() {
-        b"unix-stream" => UnixStream::pair().map(drop),
-        b"unix-dgram" => UnixDatagram::unbound().map(drop),
-        b"inet-dgram" => UdpSocket::bind(("127.0.0.1", 0)).map(drop),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
@@ -122,7 +109,17 @@ pub fn obey(profile: &str) -> io::Result<()> {
 /// The actor's side of [`UNDER`]: as a container runtime does, the profile is asked for and an execution takes it. It does not return.
 #[must_use]
 pub fn execute_under(profile: &str, arguments: &[String]) -> io::Error {
-    match fs::write("/proc/self/attr/apparmor/exec", format!("exec {profile}")) {
+    execute_as("/proc/self/attr/apparmor/exec", &format!("exec {profile}"), arguments)
+}
+
+/// The actor's side of [`IN_CONTEXT`]: a container runtime does the same with its process's label. It does not return.
+#[must_use]
+pub fn execute_in_context(context: &str, arguments: &[String]) -> io::Error {
+    execute_as("/proc/self/attr/exec", context, arguments)
+}
+
+fn execute_as(attribute: &str, label: &str, arguments: &[String]) -> io::Error {
+    match fs::write(attribute, label) {
         Ok(()) => Command::new("/proc/self/exe").args(arguments).exec(),
         Err(error) => error,
     }
@@ -142,7 +139,18 @@ impl Judged {
     /// # Errors
     /// Of starting it.
     pub fn start(profile: Option<&str>) -> io::Result<Self> {
-        let arguments = [JUDGED, profile.unwrap_or("-")];
+        Self::spawn(&[JUDGED, profile.unwrap_or("-")])
+    }
+
+    /// Starts one in a context of SELinux.
+    ///
+    /// # Errors
+    /// Of starting it.
+    pub fn start_in_context(context: &str) -> io::Result<Self> {
+        Self::spawn(&[IN_CONTEXT, context, JUDGED, "-"])
+    }
+
+    fn spawn(arguments: &[&str]) -> io::Result<Self> {
         let mut child = Command::new(ACTOR).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (orders, answers) = (child.stdin.take(), child.stdout.take());
         let answers = BufReader::new(answers.ok_or(io::ErrorKind::BrokenPipe)?);

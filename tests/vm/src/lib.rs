@@ -3,6 +3,7 @@
 //! - `bin/vm_suite.rs` is the suite: a program, not a set of `#[test]` functions, because the guest has no Cargo.
 //! - `bin/vm_actor.rs` goes into the containers' image and does what policies forbid and permit ([`act`]).
 //! - `bin/vm_apparmor.rs` is the suite of another boot, where AppArmor is the means ([`apparmor`]; [`judged`] are its processes).
+//! - `bin/vm_selinux.rs` is that of the boot where SELinux is ([`selinux`]).
 //! - [`suite`] holds its tests by subject; [`greeter`] is the server that they connect to.
 //! - [`containerd`] drives real containers as a user of `ctr` does.
 //!
@@ -14,4 +15,5 @@ pub mod apparmor;
 pub mod containerd;
 pub mod greeter;
 pub mod judged;
+pub mod selinux;
 pub mod suite;

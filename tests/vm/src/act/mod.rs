@@ -13,6 +13,7 @@
 //! | `exec:PATH` | execve of a copy of the actor at PATH | it wrote its marker |
 //! | `connect:ADDRESS:PORT` | connect over TCP | the server's greeting arrived |
 //! | `ptrace:self` | PTRACE_ATTACH to a child of its own | the kernel names us as its tracer |
+//! | `socket:KIND` | socket of a kind (`raw`, `packet` and others) | it is there |
 //! | `bind:ADDRESS:PORT` | bind and listen over TCP | a connection to it is accepted |
 //! | `chown:PATH` | chown of a file to another user | the file is that user's |
 //! | `exec-memory:PATH` | execve of a memfd with the bytes of a copy of the actor | it wrote its marker |
@@ -31,6 +32,7 @@ mod programs;
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
 
 pub use changes::{Change, GO, READY};
+pub(crate) use network::open_socket;
 pub use programs::take_terminal;
 
 /// The first argument that makes the actor write a marker into the file named by the second.
@@ -61,6 +63,8 @@ pub enum Act {
     Exec(PathBuf),
     /// Connects to a server that greets.
     Connect(SocketAddr),
+    /// Makes a socket.
+    Socket(String),
     /// Attaches to a child of its own.
     PtraceChild,
     /// Listens.
@@ -125,6 +129,7 @@ impl FromStr for Act {
             "open-often" => Ok(Self::OpenOften(object.into())),
             "exec" => Ok(Self::Exec(object.into())),
             "connect" => object.parse().map(Self::Connect).map_err(|_| unintelligible()),
+            "socket" => Ok(Self::Socket(object.to_owned())),
             "ptrace" if object == "self" => Ok(Self::PtraceChild),
             "bind" => object.parse().map(Self::Bind).map_err(|_| unintelligible()),
             "chown" => Ok(Self::Chown(object.into())),
@@ -156,6 +161,7 @@ impl fmt::Display for Act {
             Self::OpenOften(path) => write!(out, "open-often:{}", path.display()),
             Self::Exec(path) => write!(out, "exec:{}", path.display()),
             Self::Connect(address) => write!(out, "connect:{address}"),
+            Self::Socket(kind) => write!(out, "socket:{kind}"),
             Self::PtraceChild => write!(out, "ptrace:self"),
             Self::Bind(address) => write!(out, "bind:{address}"),
             Self::Chown(path) => write!(out, "chown:{}", path.display()),
@@ -205,6 +211,7 @@ impl Act {
             Self::OpenOften(path) => files::open_often(path),
             Self::Exec(path) => programs::exec(path),
             Self::Connect(address) => network::connect(*address),
+            Self::Socket(kind) => network::make_socket(kind),
             Self::PtraceChild => programs::ptrace_child(),
             Self::Bind(address) => network::bind(*address),
             Self::Chown(path) => files::chown_away(path),
@@ -237,6 +244,7 @@ mod tests {
             "exec:/bin/x",
             "connect:127.0.0.1:5000",
             "connect:[::1]:80",
+            "socket:packet",
             "ptrace:self",
             "bind:127.0.0.1:80",
             "chown:/etc/x",

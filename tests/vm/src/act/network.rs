@@ -1,10 +1,13 @@
 //! Acts on the network.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::net::{UnixDatagram, UnixStream},
     time::Duration,
 };
+
+use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
 use super::{IMPOSSIBLE, Outcome, errno_of};
 
@@ -35,4 +38,21 @@ pub(super) fn ask(server: SocketAddr, name: &str) -> Outcome {
     let sent = socket.send_to(&message, server);
     let waits = sent.is_ok() && socket.set_read_timeout(Some(ECHO_PATIENCE)).is_ok();
     Outcome { errno: errno_of(&sent), effect: waits && socket.recv(&mut [0; 512]).is_ok() }
+}
+
+pub(super) fn make_socket(name: &str) -> Outcome {
+    let made = open_socket(name);
+    Outcome { errno: errno_of(&made), effect: made.is_ok() }
+}
+
+/// socket(2) of a kind: `unix-stream`, `unix-dgram`, `inet-dgram`, `raw` (ICMP) or `packet`.
+pub(crate) fn open_socket(name: &str) -> io::Result<()> {
+    match name {
+        "unix-stream" => UnixStream::pair().map(drop),
+        "unix-dgram" => UnixDatagram::unbound().map(drop),
+        "inet-dgram" => UdpSocket::bind(("127.0.0.1", 0)).map(drop),
+        "raw" => Ok(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).map(drop)?),
+        "packet" => Ok(socket(AddressFamily::PACKET, SocketType::RAW, None).map(drop)?),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
     sync::{Mutex, MutexGuard},
 };
 
@@ -47,15 +45,6 @@ fn hold(id: &str, app: &str) -> Result<Container, Failed> {
     Ok(containerd()?.hold(id, &pod(app).each_ref().map(String::as_str))?)
 }
 
-fn workloads(node: &Node) -> Result<Value, Failed> {
-    let mut stream = UnixStream::connect(node.folder.join("admin.sock"))?;
-    stream.write_all(b"GET /v1/workloads HTTP/1.0\r\nHost: node\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok(serde_json::from_str(body).map_err(|error| format!("{error}: {answer}"))?)
-}
-
 /// One for all tests: it starts in a minute of emulated time. The last test ends it.
 fn node() -> Result<MutexGuard<'static, Option<Node>>, Failed> {
     static NODE: Mutex<Option<Node>> = Mutex::new(None);
@@ -93,7 +82,7 @@ pub fn holds_and_explains() -> Checked {
     }
     ensure(alerts.len() == DENIED, || format!("an act was told of twice: {alerts:#?}"))?;
     node.wait_for("that all of it is held", || {
-        workloads(node).is_ok_and(|all| all.to_string().contains("apparmor") && !all.to_string().contains("readOnly"))
+        node.workloads().is_ok_and(|all| all.to_string().contains("apparmor") && !all.to_string().contains("readOnly"))
     })?;
     container.remove()?;
     let none = || apparmor().is_ok_and(|apparmor| apparmor.ours().is_ok_and(|ours| ours.is_empty()));
@@ -109,7 +98,7 @@ pub fn says_what_is_not_held() -> Checked {
     // What fanotify holds is held all the same.
     ensure_outcomes(&acts[..1], &container.exec(&acts[..1])?, 1)?;
     node.wait_for("what is not held", || {
-        workloads(node).is_ok_and(|all| {
+        node.workloads().is_ok_and(|all| {
             let text = all.to_string();
             text.contains("it runs under `unconfined`") && text.contains("readOnly")
         })

@@ -13,7 +13,7 @@ use std::{
 use palisade_acts::acting::{self, ACTING};
 use palisade_vm::{
     act::{AT_TERMINAL, Act, MARK, WAIT, take_terminal},
-    judged::{JUDGED, UNDER, execute_under, obey},
+    judged::{IN_CONTEXT, JUDGED, UNDER, execute_in_context, execute_under, obey},
 };
 
 fn main() -> ExitCode {
@@ -22,13 +22,8 @@ fn main() -> ExitCode {
         Some(MARK) => return succeed(&arguments.get(1).map_or(Ok(()), |marker| fs::write(marker, "ran"))),
         Some(AT_TERMINAL) => return at_terminal(arguments.get(1).map_or("", String::as_str)),
         Some(JUDGED) => return succeed(&obey(arguments.get(1).map_or("-", String::as_str))),
-        Some(UNDER) => {
-            eprintln!(
-                "{}",
-                execute_under(arguments.get(1).map_or("", String::as_str), arguments.get(2..).unwrap_or_default())
-            );
-            return ExitCode::FAILURE;
-        }
+        Some(UNDER) => return executed_as(&arguments, execute_under),
+        Some(IN_CONTEXT) => return executed_as(&arguments, execute_in_context),
         Some(ACTING) => return succeed(&acting::run(arguments.get(1..).unwrap_or_default())),
         Some(WAIT) => return succeed(&io::stdin().read(&mut [0]).map(drop)),
         _ => {}
@@ -48,6 +43,13 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Comes back only where the label was refused, and says why.
+fn executed_as(arguments: &[String], execute: fn(&str, &[String]) -> io::Error) -> ExitCode {
+    let label = arguments.get(1).map_or("", String::as_str);
+    eprintln!("{label}: {}", execute(label, arguments.get(2..).unwrap_or_default()));
+    ExitCode::FAILURE
 }
 
 /// Prints the outcome alone.

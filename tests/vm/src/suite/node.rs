@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -102,6 +104,16 @@ impl Node {
     pub(crate) fn alerts(&self) -> Vec<Value> {
         let lines = fs::read_to_string(self.folder.join("alerts.jsonl")).unwrap_or_default();
         lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What its admin endpoint says of the workloads.
+    pub(crate) fn workloads(&self) -> Result<Value, Failed> {
+        let mut stream = UnixStream::connect(self.folder.join("admin.sock"))?;
+        stream.write_all(b"GET /v1/workloads HTTP/1.0\r\nHost: node\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        Ok(serde_json::from_str(body).map_err(|error| format!("{error}: {answer}"))?)
     }
 
     /// A node on the same pins after one that was killed.

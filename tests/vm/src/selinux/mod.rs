@@ -1,0 +1,36 @@
+//! The suite of the boot where SELinux is active and enforces: what the kernel does with a policy in which users are constrained, without
+//! Palisade first.
+//!
+//! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it.
+//!
+//! Invariant: nothing is only denied in a context: the same call by a process in another one goes through.
+
+mod containers;
+mod fixture;
+mod kernel;
+
+use libtest_mimic::{Failed, Trial};
+
+type Checked = Result<(), Failed>;
+
+fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
+    if condition { Ok(()) } else { Err(Failed::from(otherwise())) }
+}
+
+/// Every test of this boot.
+#[must_use]
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("vm_selinux_guest_enforces_its_base_policy", kernel::ground),
+        crate::suite::ground::tiers(),
+        Trial::test("vm_selinux_constraint_denies_the_tasks_of_a_user_and_no_others", kernel::denies_a_user),
+        Trial::test("vm_selinux_policy_that_is_loaded_anew_holds_who_runs_already", kernel::holds_who_runs),
+        Trial::test("vm_selinux_denial_is_told_by_the_audit_stream", kernel::tells),
+        Trial::test("vm_selinux_task_of_a_user_that_is_gone_runs_on_unlabelled", kernel::runs_on_unlabelled),
+        Trial::test("vm_selinux_container_is_started_executed_in_and_stopped_in_its_context", containers::live),
+        Trial::test(
+            "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",
+            containers::refused,
+        ),
+    ]
+}
