@@ -11,7 +11,7 @@
 set -euo pipefail
 
 # The oldest that is supported, the newest that Debian 12 itself offers, and the newest of all.
-declare -rA META=([6.1]=linux-image-cloud-amd64 [6.12]=linux-image-6.12-cloud-amd64 [newest]=linux-image-cloud-amd64)
+declare -rA META=([6.1]=linux-image-cloud-amd64 [6.12]=linux-image-6.12-cloud-amd64 [newest]=linux-image-cloud-amd64 [generic]=linux-image-amd64)
 readonly SUITE=trixie-backports
 readonly HERE="$(cd "$(dirname "$0")" && pwd)"
 readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/palisade/kernels"

@@ -143,9 +143,10 @@ impl KernelAdapter {
         let guard = Guard::load(&config.pin_root, &matrix, &mut refused)?;
         // Before the others, which are told whether these report what they deny.
         held.go_on()?;
-        let cgroup_programs = means::load_cgroup_programs(&config.pin_root, &mut matrix);
+        let cgroup_programs = means::load_cgroup_programs(&config.pin_root, &mut matrix, &mut refused);
         held.go_on()?;
         let programs = Programs::load(&config.pin_root, &matrix, &mut refused)?;
+        let programs = programs.inspect_err(|reason| means::without_programs(reason, &mut refused)).ok();
         matrix::withdraw(&mut matrix, &refused, programs.is_some());
         let cgroup_programs = cgroup_programs.filter(|_| programs.is_some());
         if cgroup_programs.as_ref().is_some_and(|programs| !programs.keeps_identity()) {
@@ -155,11 +156,12 @@ impl KernelAdapter {
         let responder = means::start_responder(&config, &mut matrix);
         let profiles = means::open_profiles(&matrix);
         if programs.is_some() {
-            means::attach_kill(&config.pin_root, &mut matrix);
+            means::attach_kill(&config.pin_root, &mut matrix, &mut refused);
         }
         held.go_on()?;
-        let syscalls = programs.as_ref().and_then(|_| means::load_syscalls(&config.pin_root, &mut matrix));
-        let writes = programs.as_ref().and_then(|_| means::load_writes(&config.pin_root, &mut matrix));
+        let (root, matrix_so_far) = (&config.pin_root, &mut matrix);
+        let syscalls = programs.as_ref().and_then(|_| means::load_syscalls(root, matrix_so_far, &mut refused));
+        let writes = programs.as_ref().and_then(|_| means::load_writes(root, matrix_so_far, &mut refused));
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         held.go_on()?;
         let adapter = Self {
@@ -184,6 +186,12 @@ impl KernelAdapter {
         adapter.renew_writes();
         adapter.guard.iter().for_each(Guard::tell);
         Ok(adapter)
+    }
+
+    /// Whether the kernel took the decision core, and with it the rings that programs write records to.
+    #[must_use]
+    pub fn has_programs(&self) -> bool {
+        self.programs.is_some()
     }
 
     /// Programs that are not in force, what they need and what is lost.

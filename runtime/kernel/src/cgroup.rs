@@ -45,7 +45,7 @@ const EARLIER_PINS: &str = "cgroup_unknown";
 /// Inode number of a cgroup hierarchy's root. In a cgroup namespace what is mounted may be another cgroup, which says so by its number.
 const ROOT_INODE: u64 = 1;
 /// Of them, the one that judges DNS.
-const QUESTIONS: &str = "judge_question";
+pub(crate) const QUESTIONS: &str = "judge_question";
 /// Of them, the one that is verified soonest.
 const SMALLEST: &str = "judge_sock_create";
 
@@ -251,6 +251,22 @@ impl CgroupPrograms {
         let link = link_to(&mut object, program, &self.root)?;
         link.pin(pin).map_err(|source| CgroupAttachError::Pin { path: pin.to_path_buf(), source })?;
         Ok(())
+    }
+}
+
+/// One of them as one that this kernel refuses.
+pub(crate) fn refusal(program: &'static str, reason: &str) -> objects::Refusal {
+    let without = match family_of(program) {
+        Family::Dns => "DNS questions are not judged",
+        Family::Socket => "the creation of sockets is judged on LSM hooks, or not at all",
+        _ if program.starts_with("judge_sendmsg") => "destinations of datagrams without connect(2) are not judged",
+        _ => "destinations are judged on LSM hooks, or not at all",
+    };
+    objects::Refusal {
+        program,
+        needs: "Linux 5.9, BTF, the unified cgroup hierarchy",
+        without,
+        reason: reason.to_owned(),
     }
 }
 

@@ -17,6 +17,27 @@ use palisade_kernel_abi::blob::Family;
 
 use crate::{KernelTypes, kernel_types::Constant, objects, programs};
 
+/// Each program, and what is lost without it.
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
+    ("kill_tracer", "nobody is killed for tracing by ptrace(2)"),
+    ("kill_exec", "nobody is killed for an execution"),
+    ("kill_entering", "nobody is killed for what the presets filelessExec and exec forbid"),
+    ("audit_capability", "uses of capabilities are not observed"),
+    (
+        "kill_after_call",
+        "nobody is killed for a socket, for tracing and for what presets forbid, nor is opening for writing reported",
+    ),
+    ("audit_host_script", "the host's executions of scripts are not seen"),
+    ("audit_host_exec", "the host's executions are not seen"),
+];
+
+/// One of them as one that this kernel refuses.
+pub(crate) fn refusal(program: &'static str, reason: &str) -> objects::Refusal {
+    let without =
+        PROGRAMS.iter().find(|(known, _)| *known == program).map_or("nobody is killed", |(_, without)| *without);
+    objects::Refusal { program, needs: "BTF tracepoints, bpf_send_signal (5.3)", without, reason: reason.to_owned() }
+}
+
 /// What the tier is to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KillDuty<'a> {
@@ -42,7 +63,7 @@ impl KillDuty<'_> {
     }
 
     /// (program, tracepoint) of the programs that the duty needs.
-    fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub(crate) fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [
             (self.has(Family::Ptrace), ("kill_tracer", "sys_enter")),
             (self.has(Family::Process), ("kill_exec", "sched_process_exec")),
@@ -61,7 +82,7 @@ impl KillDuty<'_> {
     }
 
     /// The same of those that only see: no other family is let go for them.
-    fn host_programs(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn host_programs(self) -> &'static [(&'static str, &'static str)] {
         const PROGRAMS: &[(&str, &str)] =
             &[("audit_host_script", "sched_prepare_exec"), ("audit_host_exec", "sched_prepare_exec")];
         if self.audits_host_execs && self.prepare_exec { PROGRAMS } else { &[] }

@@ -214,7 +214,10 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
             Capability::CgroupPacket,
             Capability::BtfTracepoints,
         ] {
-            missing(matrix, capability, "the kernel programs could not be loaded");
+            // What was missed before says itself why.
+            if matrix.has(capability) {
+                missing(matrix, capability, "the kernel programs could not be loaded");
+            }
         }
     }
     matrix.families = families(&matrix.capabilities);
@@ -251,7 +254,7 @@ pub fn withdraw(matrix: &mut KernelMatrix, refused: &[Refusal], any_programs: bo
     if let Some(process) = matrix.families.get_mut(&Family::Process)
         && let Some(refusal) = refused.iter().find(|refusal| refusal.program == "judge_arguments")
     {
-        process.gaps.retain(|gap| gap.what != ARGUMENTS_OF_SCRIPTS);
+        process.gaps.retain(|gap| gap.what != ARGUMENTS_OF_SCRIPTS && gap.what != "allowedArgs");
         process.gaps.push(gap("allowedArgs", &format!("nothing reads the arguments: {}", refusal.reason)));
     }
 }

@@ -338,6 +338,13 @@ pub fn refused_here() -> Result<Vec<RefusedProbe>, ProbesError> {
     refused
 }
 
+/// All probes as refused, where none can be had: what is not seen then is everything.
+#[must_use]
+pub fn all_refused(error: &ProbesError) -> Vec<RefusedProbe> {
+    let all = PROBES.iter().chain(OTHERS.iter().flat_map(|(_, _, specs)| specs.iter()));
+    all.map(|spec| refused_for(spec, objects::chain(error))).collect()
+}
+
 /// Shared by those who read the records that it makes.
 pub type SharedProbes = Arc<Probes>;
 

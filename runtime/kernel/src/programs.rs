@@ -56,10 +56,16 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Loads what the kernel takes; `None` where it does not even describe its own types.
-    pub fn load(root: &Path, matrix: &KernelMatrix, refused: &mut Vec<Refusal>) -> Result<Option<Self>, ObjectError> {
-        let Ok(btf) = KernelTypes::shared() else {
-            return Ok(None);
+    /// Loads what the kernel takes. The error within is why it takes nothing at all, for it does not even describe its own types, or refuses
+    /// what all other programs know the acting workload by.
+    pub fn load(
+        root: &Path,
+        matrix: &KernelMatrix,
+        refused: &mut Vec<Refusal>,
+    ) -> Result<Result<Self, String>, ObjectError> {
+        let btf = match KernelTypes::shared() {
+            Ok(btf) => btf,
+            Err(error) => return Ok(Err(format!("BTF of the kernel: {}", objects::chain(&error)))),
         };
         let pins = PinRoot::create(root)?;
         check_layouts(&pins)?;
@@ -76,10 +82,8 @@ impl Programs {
         match identity {
             Ok(identity) => objects.push(identity),
             Err(error) => {
-                tracing::warn!(%error, "no kernel programs at all on this kernel");
-                refused.extend(objects::refuse_all(objects::IDENTITY, &error));
                 pins.remove_other_links(&[])?;
-                return Ok(None);
+                return Ok(Err(objects::chain(&error)));
             }
         }
         let arguments = load_arguments(&btf, &pins, &constants, matrix);
@@ -97,7 +101,7 @@ impl Programs {
         refused.extend(objects.iter().flat_map(|object| object.refused.iter().cloned()).chain(refusal));
         let slots = open_slots(&pins)?;
         let named: Vec<PolicyNumber> = (0..layout::SLOTS).map(|slot| slots.installed(Slot(slot)).1).collect();
-        Ok(Some(Self {
+        Ok(Ok(Self {
             cgroups: Cgroups::new(pins.open("cgroup_slots")?, pins.open("cgroups_made")?),
             pool: SharedPool::new(PolicyPool::open(&pins, named.into_iter())?),
             mount_table: Arc::new(mount_table),

@@ -82,6 +82,16 @@ impl SyscallAudit {
     }
 }
 
+/// The program as one that this kernel refuses.
+pub(crate) fn refusal(reason: &str) -> objects::Refusal {
+    objects::Refusal {
+        program: PROGRAM,
+        needs: "BTF tracepoints",
+        without: "rules on system calls are not audited",
+        reason: reason.to_owned(),
+    }
+}
+
 fn program(object: &mut Ebpf) -> Result<&mut BtfTracePoint, ProgramError> {
     object.program_mut(PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
 }

@@ -1,7 +1,8 @@
 //! Opens each means beside the decision core: cgroup programs, profiles, what audits system calls, what is asked at writes, what kills, and the
 //! responder.
 //!
-//! Invariant: where the kernel does not take one, or takes it in part, the matrix says so from then on; the node starts all the same.
+//! Invariant: where the kernel does not take one, or takes it in part, the matrix says so from then on, and each program that is missed is among
+//! those refused, by its name; the node starts all the same.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,22 +13,47 @@ use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
 use super::KernelConfig;
 use crate::{
     apparmor::{self, Profiles},
-    cgroup::CgroupPrograms,
+    cgroup::{self, CgroupPrograms},
     fanotify::Responder,
     kill::{self, Attached, KillDuty, KillError},
-    matrix, objects, programs,
-    syscalls::SyscallAudit,
+    matrix,
+    objects::{self, Refusal},
+    programs,
+    syscalls::{self, SyscallAudit},
     writes::WriteHooks,
 };
 
+/// All that is missed where the kernel takes no program at all: whatever else it took could not tell whose act it judges.
+pub(super) fn without_programs(reason: &str, refused: &mut Vec<Refusal>) {
+    tracing::warn!(reason, "no kernel programs at all on this kernel");
+    let decisions = objects::LSM.iter().map(|spec| spec.programs);
+    for programs in [objects::IDENTITY, objects::ARGUMENTS, objects::LEARN].into_iter().chain(decisions) {
+        refused.extend(objects::refuse_all(programs, &reason));
+    }
+    refused.extend(kill::PROGRAMS.iter().map(|(program, _)| kill::refusal(program, reason)));
+    refused.push(syscalls::refusal(reason));
+    let of_cgroups = cgroup::PROGRAMS.iter().map(|program| cgroup::refusal(program, reason));
+    for refusal in of_cgroups {
+        // Those that were tried say themselves why they are not there.
+        if refused.iter().all(|known| known.program != refusal.program) {
+            refused.push(refusal);
+        }
+    }
+}
+
 /// Where the real programs are refused, the matrix says so, whatever the small ones that were tried could do.
-pub(super) fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<CgroupPrograms> {
+pub(super) fn load_cgroup_programs(
+    pin_root: &Path,
+    matrix: &mut KernelMatrix,
+    refused: &mut Vec<Refusal>,
+) -> Option<CgroupPrograms> {
     let loaded = CgroupPrograms::load(palisade_bpf::CGROUP, pin_root);
     if let Ok(programs) = &loaded
         && let Some(reason) = programs.without_questions()
     {
         tracing::warn!(%reason, "DNS questions are not judged");
         matrix.capabilities.insert(Capability::CgroupPacket, CapabilityState::Missing(reason.to_owned()));
+        refused.push(cgroup::refusal(cgroup::QUESTIONS, reason));
     }
     loaded
         .inspect_err(|error| {
@@ -35,7 +61,9 @@ pub(super) fn load_cgroup_programs(pin_root: &Path, matrix: &mut KernelMatrix) -
             if let Err(error) = CgroupPrograms::abandon(pin_root) {
                 tracing::warn!(%error, "programs of an earlier version stay on cgroups");
             }
-            matrix::without_cgroup_programs(matrix, &objects::chain(error));
+            let reason = objects::chain(error);
+            matrix::without_cgroup_programs(matrix, &reason);
+            refused.extend(cgroup::PROGRAMS.iter().map(|program| cgroup::refusal(program, &reason)));
         })
         .ok()
 }
@@ -57,29 +85,39 @@ pub(super) fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
     opened.inspect_err(|reason| tracing::warn!(%reason, "no AppArmor profiles")).ok().map(Arc::new)
 }
 
-pub(super) fn load_syscalls(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<SyscallAudit> {
+pub(super) fn load_syscalls(
+    pin_root: &Path,
+    matrix: &mut KernelMatrix,
+    refused: &mut Vec<Refusal>,
+) -> Option<SyscallAudit> {
     SyscallAudit::load(pin_root)
         .inspect_err(|reason| {
             tracing::warn!(%reason, "system calls cannot be audited");
             matrix::without_syscalls(matrix, reason);
+            refused.push(syscalls::refusal(reason));
         })
         .ok()
 }
 
 /// Where programs on hooks hold files.
-pub(super) fn load_writes(pin_root: &Path, matrix: &mut KernelMatrix) -> Option<WriteHooks> {
+pub(super) fn load_writes(
+    pin_root: &Path,
+    matrix: &mut KernelMatrix,
+    refused: &mut Vec<Refusal>,
+) -> Option<WriteHooks> {
     let tier = matrix.families.get(&Family::File).map(|held| held.tier).filter(|tier| tier.is_by_hooks())?;
     WriteHooks::load(pin_root, tier)
         .inspect_err(|reason| {
             tracing::warn!(%reason, "writes through open descriptors cannot be denied");
             matrix::without_writes(matrix, reason);
+            refused.extend(objects::refuse_all(objects::WRITES.programs, reason));
         })
         .ok()
 }
 
 /// What no stronger tier holds is killed for, sockets that cgroup programs do not see among it; and of opens, fanotify leaves
 /// what depends on writing to be reported.
-pub(super) fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
+pub(super) fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix, refused: &mut Vec<Refusal>) {
     let tier = |family| matrix.families.get(&family).map(|held: &HeldFamily| held.tier);
     let fanotify_judges = tier(Family::File) == Some(Tier::Fanotify);
     let duties = [
@@ -108,9 +146,16 @@ pub(super) fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix) {
         Ok(Attached { without_host_execs: None }) => {}
         Ok(Attached { without_host_execs: Some(error) }) => {
             tracing::warn!(?error, "the host's executions are not seen");
-            matrix::without_host_execs(matrix, &error.to_string());
+            let reason = objects::chain(&error);
+            matrix::without_host_execs(matrix, &reason);
+            refused.extend(duty.host_programs().iter().map(|(program, _)| kill::refusal(program, &reason)));
         }
-        Err(error) => without_kill(pin_root, matrix, &error),
+        Err(error) => {
+            let reason = objects::chain(&error);
+            let needed = duty.programs().chain(duty.host_programs().iter().copied());
+            refused.extend(needed.map(|(program, _)| kill::refusal(program, &reason)));
+            without_kill(pin_root, matrix, &error);
+        }
     }
 }
 

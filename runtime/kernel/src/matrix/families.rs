@@ -41,7 +41,10 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
     let ptrace = match (hooks, kills(capabilities)) {
         (Some(tier), _) => by_hooks(tier, vec![]),
         (None, true) => held(Tier::Kill, kill_gaps()),
-        _ => held(Tier::Audit, vec![gap("ptrace", "only an LSM hook can deny tracing")]),
+        _ => {
+            let reason = format!("only an LSM hook can deny tracing, and {}", nothing_kills(capabilities));
+            held(Tier::Audit, vec![gap("ptrace", &reason)])
+        }
     };
     BTreeMap::from([
         (Family::Process, process),
@@ -71,6 +74,17 @@ fn without_cgroups(capabilities: &BTreeMap<Capability, CapabilityState>, program
             _ => None,
         });
     format!("programs cannot be attached to cgroups: {}", refused.unwrap_or("it was not tried"))
+}
+
+/// Why nobody can be killed for what is not denied.
+fn nothing_kills(capabilities: &BTreeMap<Capability, CapabilityState>) -> String {
+    let missing = [Capability::BtfTracepoints, Capability::SendSignal].into_iter().find_map(|capability| {
+        match capabilities.get(&capability) {
+            Some(CapabilityState::Missing(reason)) => Some(reason.as_str()),
+            _ => None,
+        }
+    });
+    format!("nothing kills for it: {}", missing.unwrap_or("it was not tried"))
 }
 
 pub(super) const BEFORE_OTHERS: &str = "what another LSM refuses";
@@ -236,7 +250,8 @@ pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>,
         return by_hooks(tier, gaps);
     }
     if !kills(capabilities) {
-        let gaps = PRESETS.map(|what| gap(what, "neither an LSM hook denies it nor does anything kill for it"));
+        let reason = format!("only an LSM hook can deny it, and {}", nothing_kills(capabilities));
+        let gaps = PRESETS.map(|what| gap(what, &reason));
         return HeldFamily { tier: Tier::Audit, gaps: gaps.into() };
     }
     let mut gaps = vec![

@@ -9,10 +9,10 @@ use palisade_kernel::{
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
     observation::Limits,
-    probes::{Probes, ProbesError},
+    probes::{self, Probes, ProbesError, RefusedProbe, SharedProbes},
     records::{self, KernelRecords},
 };
-use palisade_world::{Devices as _, Enforcement, Loss, RecordBatch, RecordSource, RecordSourceError};
+use palisade_world::{Devices as _, Enforcement, Loss, RecordBatch, RecordSource, RecordSourceError, RefusedProgram};
 
 use super::{Kernel, absence};
 use crate::arguments::{NodeArguments, PostureArgument};
@@ -74,8 +74,11 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     for (family, held) in &adapter.matrix().families {
         tracing::info!(?family, tier = ?held.tier, "held by");
     }
-    let probes = Arc::new(Probes::attach(adapter.pin_root(), limits(arguments)).context("probes")?);
-    let rings = records::rings()?;
+    let (probes, unseen) = observe(&adapter, arguments)?;
+    let mut refused = adapter.refused_programs();
+    refused.extend(unseen.iter().map(refused_probe));
+    // Whoever loads programs makes the rings; without any, nothing writes to one.
+    let rings = if adapter.has_programs() || probes.is_some() { records::rings()? } else { 0 };
     let bytes = ring_bytes(rings);
     tracing::info!(
         rings,
@@ -87,7 +90,11 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     let (of_records, pin_root) = (Arc::clone(&adapter), arguments.pin_root.clone());
     let records = move || -> Result<Box<dyn RecordSource>, palisade_supervision::BuildError> {
         // The probes live as long as somebody can open their records.
-        let rings = KernelRecords::open(of_records.pin_root(), bytes)?.swept_by(Arc::clone(&probes), fold_window);
+        let rings = (rings > 0).then(|| KernelRecords::open(of_records.pin_root(), bytes)).transpose()?;
+        let rings = rings.map(|rings| match &probes {
+            Some(probes) => rings.swept_by(Arc::clone(probes), fold_window),
+            None => rings,
+        });
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
         let profiles = of_records.profiles().map(AppArmorRecords::open).transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "denials by AppArmor are not told: the kernel's audit cannot be heard");
@@ -95,7 +102,9 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         });
         let profiles = profiles.map(|profiles| Box::new(profiles) as Box<dyn RecordSource>);
         Ok(Box::new(Merged {
-            sources: std::iter::once(Box::new(rings) as Box<dyn RecordSource>)
+            sources: rings
+                .map(|rings| Box::new(rings) as Box<dyn RecordSource>)
+                .into_iter()
                 .chain(responder)
                 .chain(profiles)
                 .collect(),
@@ -114,12 +123,37 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     };
     Ok(Kernel {
         enforcement: adapter,
+        refused,
         devices,
         records: Arc::new(records),
         rings_bytes: u64::from(rings) * u64::from(bytes),
         attendant,
         unload: Box::new(unload),
     })
+}
+
+/// Attaches what observes, and says what of it this kernel refuses. A kernel that refuses all of it is no reason not to hold workloads.
+fn observe(
+    adapter: &KernelAdapter,
+    arguments: &NodeArguments,
+) -> anyhow::Result<(Option<SharedProbes>, Vec<RefusedProbe>)> {
+    match Probes::attach(adapter.pin_root(), limits(arguments)) {
+        Ok(probes) => {
+            let refused = probes.refused().to_vec();
+            Ok((Some(Arc::new(probes)), refused))
+        }
+        Err(error @ ProbesError::ToldToStop(_)) => Err(error).context("probes"),
+        Err(error) => {
+            tracing::warn!(%error, "nothing is observed on this kernel: there are no logs, and alerts know no chains of processes");
+            Ok((None, probes::all_refused(&error)))
+        }
+    }
+}
+
+fn refused_probe(probe: &RefusedProbe) -> RefusedProgram {
+    let RefusedProbe { program, needs, without, reason } = probe;
+    let without = format!("not seen: {without}");
+    RefusedProgram { program: (*program).to_owned(), needs: (*needs).to_owned(), without, reason: reason.clone() }
 }
 
 /// Whether loading was given up for a signal that stops the node.

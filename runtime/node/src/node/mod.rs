@@ -20,7 +20,7 @@ use palisade_admin::{AdminAddress, Bound, Token};
 use palisade_assembly::Open;
 use palisade_kernel::{Attendant, Claim};
 use palisade_supervision::{Here, Watchdog};
-use palisade_world::{Devices, Enforcement, RecordSource};
+use palisade_world::{Devices, Enforcement, RecordSource, RefusedProgram};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::reload::ReloadConfiguration;
@@ -46,6 +46,8 @@ const STALLED: i32 = 70;
 pub struct Kernel {
     /// Holds workloads to policies.
     pub enforcement: Arc<dyn Enforcement>,
+    /// Programs that the kernel did not take: those that decide, and those that only see.
+    pub refused: Vec<RefusedProgram>,
     /// Authorizes USB devices.
     pub devices: Arc<dyn Devices>,
     /// Opens the stream of records.
@@ -112,8 +114,8 @@ pub async fn run(
         asker: planted.askers.nodes.clone(),
         links: running_links.as_ref().map(links::RunningLinks::links),
     };
-    let view =
-        view::View::new(Arc::clone(&running), planted.askers, Arc::clone(&kernel.enforcement), bound_rows, nodes);
+    let held = view::Held { enforcement: Arc::clone(&kernel.enforcement), refused: kernel.refused };
+    let view = view::View::new(Arc::clone(&running), planted.askers, held, bound_rows, nodes);
     let admin = bound.serve(Arc::new(view))?;
     tracing::info!(
         socket = %arguments.admin_socket.display(),

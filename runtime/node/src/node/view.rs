@@ -37,11 +37,19 @@ const MAX_NAMED: usize = 64;
 /// People and scrapers wait no longer.
 pub const WITHIN: Duration = Duration::from_secs(2);
 
+/// What the kernel holds, and what of this node's programs it did not take.
+pub struct Held {
+    /// Who holds workloads.
+    pub enforcement: Arc<dyn Enforcement>,
+    /// Fixed for the life of the node.
+    pub refused: Vec<RefusedProgram>,
+}
+
 /// See the module.
 pub struct View {
     tree: Arc<Tree>,
     ask: Askers,
-    enforcement: Arc<dyn Enforcement>,
+    kernel: Held,
     mailboxes: Mutex<metrics::Mailboxes>,
     bound: Vec<Row>,
     nodes: AllNodes,
@@ -49,14 +57,8 @@ pub struct View {
 
 impl View {
     /// Shows this tree.
-    pub fn new(
-        tree: Arc<Tree>,
-        ask: Askers,
-        enforcement: Arc<dyn Enforcement>,
-        bound: Vec<Row>,
-        nodes: AllNodes,
-    ) -> Self {
-        Self { tree, ask, enforcement, mailboxes: Mutex::default(), bound, nodes }
+    pub fn new(tree: Arc<Tree>, ask: Askers, kernel: Held, bound: Vec<Row>, nodes: AllNodes) -> Self {
+        Self { tree, ask, kernel, mailboxes: Mutex::default(), bound, nodes }
     }
 
     /// Sums: whole whatever a panic left behind.
@@ -255,12 +257,12 @@ impl AdminView for View {
             Document::Policies => self.policies().await,
             Document::Activity => Ok(json!(self.activity().await)),
             Document::Kernel => {
-                let mut value = matrix(self.enforcement.matrix());
-                let memory = self.enforcement.memory();
+                let mut value = matrix(self.kernel.enforcement.matrix());
+                let memory = self.kernel.enforcement.memory();
                 value["memoryBytes"] =
                     json!({ "blobs": memory.blobs, "blobCount": memory.blob_count, "maps": memory.maps });
-                value["refused"] = self.enforcement.refused_programs().iter().map(refused).collect();
-                if let Some(absence) = self.enforcement.absence() {
+                value["refused"] = self.kernel.refused.iter().map(refused).collect();
+                if let Some(absence) = self.kernel.enforcement.absence() {
                     value["unattended"] = absence::document(&absence);
                 }
                 Ok(value)
@@ -307,13 +309,13 @@ impl AdminView for View {
             Ok(installed) => all.extend(metrics::held(&installed)),
             Err(_) => unanswered.push("health"),
         }
-        all.extend(metrics::kernel(self.enforcement.matrix(), &self.enforcement.refused_programs()));
+        all.extend(metrics::kernel(self.kernel.enforcement.matrix(), &self.kernel.refused));
         match self.nodes.metrics().await {
             Ok(of_links) => all.extend(of_links),
             Err(_) => unanswered.push("peers"),
         }
-        all.extend(metrics::memory(&self.enforcement.memory()));
-        all.extend(self.enforcement.absence().iter().flat_map(absence::metrics));
+        all.extend(metrics::memory(&self.kernel.enforcement.memory()));
+        all.extend(self.kernel.enforcement.absence().iter().flat_map(absence::metrics));
         all.extend(bound::metrics(&self.bound));
         all.extend(self.mailboxes().metrics(&self.tree.read()));
         all.push(metrics::unanswered(&unanswered));

@@ -48,6 +48,8 @@ pub struct NodeBed {
     pods: Vec<String>,
     /// Further arguments of `palisade node`.
     pub node_arguments: Vec<String>,
+    /// What executes `palisade` in the end (`unshare`): the node, and commands that ask it, see the machine as that leaves it.
+    pub under: Vec<String>,
 }
 
 /// A container that runs.
@@ -83,6 +85,7 @@ impl NodeBed {
             others: vec![],
             pods: vec![],
             node_arguments: vec![],
+            under: vec![],
         };
         for (name, text) in policies {
             bed.write_policy(name, text);
@@ -138,7 +141,7 @@ impl NodeBed {
     /// Starts the node without waiting for it.
     pub fn spawn_node(&mut self) {
         assert!(self.node.is_none(), "the node runs");
-        let mut command = Command::new(PALISADE);
+        let mut command = self.program();
         command.arg("node").args(["--node-name", "bed", "--no-alert-stdout"]);
         for (flag, name) in [
             ("--policy-dir", "policies"),
@@ -153,6 +156,41 @@ impl NodeBed {
         }
         command.args(&self.node_arguments);
         self.node = Some(self.spawn("node", &mut command));
+    }
+
+    fn program(&self) -> Command {
+        let [first, rest @ ..] = &self.under[..] else { return Command::new(PALISADE) };
+        let mut command = Command::new(first);
+        command.args(rest).arg(PALISADE);
+        command
+    }
+
+    /// What a command says that sees the machine as the node does.
+    pub fn palisade(&self, words: &[&str]) -> Output {
+        self.program().args(words).env("NO_COLOR", "1").output().unwrap()
+    }
+
+    /// What `palisade doctor` says of this node.
+    pub fn doctor(&self) -> String {
+        let at = |name: &str| self.path(name).display().to_string();
+        let mut words = vec!["doctor".to_owned()];
+        for (flag, name) in [
+            ("--containerd", "c.sock"),
+            ("--policy-dir", "policies"),
+            ("--admin-socket", "admin.sock"),
+            ("--pin-root", "bpf/palisade"),
+        ] {
+            words.extend([flag.to_owned(), at(name)]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        String::from_utf8(self.palisade(&words).stdout).unwrap()
+    }
+
+    /// A document of the admin socket.
+    pub fn document(&self, route: &str) -> Value {
+        let (status, body) = self.get(route).unwrap();
+        assert_eq!(status, 200, "{route}: {body}");
+        serde_json::from_str(&body).unwrap()
     }
 
     /// Starts the node, and waits until it is ready.
@@ -322,9 +360,14 @@ impl NodeBed {
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
+    /// All of a log.
+    pub fn log_whole(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
     /// The end of a log, for messages.
     pub fn log_end(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
+        let text = self.log_whole(name);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }

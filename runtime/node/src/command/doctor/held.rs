@@ -1,12 +1,12 @@
 //! What a node that runs does not hold, as it says itself: programs that the kernel did not take, and parts of policies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{Check, Health};
 
-/// Causes and parts that are named; all are counted.
+/// Causes and parts that are named, and of each cause programs and what is lost; all are counted.
 const NAMED: usize = 5;
 
 /// By the answers of `/v1/kernel` and `/v1/workloads`; one that did not come says nothing.
@@ -20,10 +20,17 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 fn programs(kernel: &Value) -> Option<Check> {
     let refused = kernel["refused"].as_array().filter(|refused| !refused.is_empty())?;
-    let causes: BTreeSet<String> = refused
-        .iter()
-        .map(|one| format!("{} ({}; without it: {})", text(one, "program"), text(one, "reason"), text(one, "without")))
-        .collect();
+    // A kernel without BTF refuses some eighty for one reason.
+    let mut by_reason = BTreeMap::<&str, (BTreeSet<String>, BTreeSet<String>)>::new();
+    for one in refused {
+        let (programs, lost) = by_reason.entry(text(one, "reason")).or_default();
+        programs.insert(text(one, "program").to_owned());
+        lost.insert(text(one, "without").to_owned());
+    }
+    let cause = |(reason, (programs, lost)): (&str, (BTreeSet<String>, BTreeSet<String>))| {
+        format!("{} ({reason}; without: {})", listed(&programs, ", "), listed(&lost, ", "))
+    };
+    let causes: BTreeSet<String> = by_reason.into_iter().map(cause).collect();
     let found = format!("the kernel refused {}: {}", counted(refused.len(), "program"), listed(&causes, "; "));
     let advice =
         "`curl --unix-socket SOCKET http://node/v1/kernel` names all of them; `palisade probe` says what holds instead";
@@ -69,13 +76,13 @@ mod tests {
 
     #[test]
     fn unit_doctor_says_which_programs_a_running_node_does_without_and_why() {
-        let refused = |number: usize| json!({"program": format!("p{number}"), "needs": "BTF", "reason": "no BTF", "without": "x"});
-        let many: Vec<Value> = (0..7).map(refused).collect();
+        let refused = |number: usize, reason: &str| json!({"program": format!("p{number}"), "needs": "BTF", "reason": reason, "without": format!("x{}", number % 2)});
+        let many: Vec<Value> = (0..7).map(|number| refused(number, "no BTF")).chain([refused(9, "old")]).collect();
         let checks = super::checks(Some(&json!({ "refused": many })), None);
         let [check] = &checks[..] else { panic!("{checks:?}") };
         assert_eq!(check.health, Health::Weak);
-        assert!(check.found.starts_with("the kernel refused 7 programs: p0 (no BTF; without it: x); "), "{check:?}");
-        assert!(check.found.ends_with("and 2 more"), "{check:?}");
+        let expected = "the kernel refused 8 programs: p0, p1, p2, p3, p4, and 2 more (no BTF; without: x0, x1); p9 (old; without: x1)";
+        assert_eq!(check.found, expected, "each cause once");
         assert!(super::checks(Some(&json!({ "refused": [] })), None).is_empty());
         assert!(super::checks(None, None).is_empty(), "nobody answered");
     }
