@@ -128,7 +128,7 @@ fn mildest(rules: &WorkloadRules, family: Family, object: Object<'_>) -> Effect 
     let each = sources.into_iter().flat_map(|executable| [false, true].map(|tty| (executable, tty)));
     let effect = |(executable, tty)| {
         let modifiers = Modifiers::NONE.at_terminal(tty);
-        evaluate(rules, &Act { family, object: object.clone(), executable, modifiers, arguments: &[] }).effect
+        evaluate(rules, &Act { family, object, executable, modifiers, arguments: &[] }).effect
     };
     each.map(effect).min().unwrap()
 }
