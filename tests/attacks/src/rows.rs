@@ -312,7 +312,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         class: 25,
         what: "a privileged container that kills, traces or freezes the node, opens or detaches what it attached, or takes its pins",
-        tests: &["vm_guard_keeps_a_privileged_container_from_the_nodes_maps_links_and_process_also_when_it_is_killed"],
+        tests: &["vm_guard_keeps_a_privileged_container_from_the_node_and_from_what_it_left"],
     },
     Elsewhere {
         class: 26,

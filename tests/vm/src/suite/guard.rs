@@ -30,17 +30,17 @@ const BPFFS: &str = "/sys/fs/bpf";
 const OWN: &str = "PalisadeSelfProtection";
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test(
-        "vm_guard_keeps_a_privileged_container_from_the_nodes_maps_links_and_process_also_when_it_is_killed",
-        || {
-            guarded().map_err(|failed| {
-                let log = fs::read_to_string(Path::new("/run").join(NAME).join("log")).unwrap_or_default();
-                let tail: Vec<&str> =
-                    log.lines().filter(|line| line.contains("refuses") || line.contains("ERROR")).collect();
-                format!("{}\nof the node's log:\n{}", failed.message().unwrap_or_default(), tail.join("\n")).into()
-            })
-        },
-    )]
+    vec![Trial::test("vm_guard_keeps_a_privileged_container_from_the_node_and_from_what_it_left", explained)]
+}
+
+/// With what the node was refused, where it failed.
+fn explained() -> Checked {
+    guarded().map_err(|failed| {
+        let log = fs::read_to_string(Path::new("/run").join(NAME).join("log")).unwrap_or_default();
+        let refused: Vec<&str> =
+            log.lines().filter(|line| line.contains("refuses") || line.contains("ERROR")).collect();
+        format!("{}\nof the node's log:\n{}", failed.message().unwrap_or_default(), refused.join("\n")).into()
+    })
 }
 
 fn privileged(id: &str) -> Result<Container, Failed> {
@@ -174,17 +174,31 @@ fn links(node: &Node) -> Result<String, Failed> {
 
 fn guarded() -> Checked {
     containerd()?;
-    let mut node =
-        node_at_home(&format!("{}  network:\n    matchProtocols: [ {{ protocol: udp }} ]\n", blocks("/etc/secret")))?;
+    let network = "  network:\n    matchProtocols: [ { protocol: udp } ]\n";
+    let mut node = node_at_home(&format!("{}{network}", blocks("/etc/secret")))?;
     println!("step: the node runs as {}", node.pid());
     let container = privileged("intruder").map_err(|failed| format!("the container: {:?}", failed.message()))?;
     println!("step: the container runs as {}", container.pid);
-    let policy = [Act::Open("/etc/secret".into()), Act::Open("/etc/public".into())];
-    ensure_outcomes(&policy, &container.exec(&policy)?, 1)?;
+    ensure_held(&container, 1)?;
     println!("step: the policy is in force");
-
     let links = links(&node)?;
-    let mut tried = acts(&node, &links)?;
+    while_it_runs(&node, &container, &links)?;
+    from_outside(&node, &container, &links)?;
+    node.kill()?;
+    println!("step: the node was killed");
+    when_it_is_gone(&node, &container, &links)?;
+    container.remove()?;
+    Ok(())
+}
+
+/// The policy that the node put in force denies so many of two acts.
+fn ensure_held(container: &Container, denied: usize) -> Checked {
+    let acts = [Act::Open("/etc/secret".into()), Act::Open("/etc/public".into())];
+    ensure_outcomes(&acts, &container.exec(&acts)?, denied)
+}
+
+fn while_it_runs(node: &Node, container: &Container, links: &str) -> Checked {
+    let mut tried = acts(node, links)?;
     tried.extend(against_pins(&node.pins()));
     tried.extend(against_cgroups());
     let outcomes = container.exec(&tried)?;
@@ -196,34 +210,31 @@ fn guarded() -> Checked {
     let over = [change(Change::Mount, Path::new(BPFFS))];
     let outcome = container.exec(&over)?[0];
     ensure(outcome.errno == 1, || format!("{}: {outcome}", over[0]))?;
+    // Nobody is told what became of such a signal, but for who would have got it.
     let by_file = [against(format!("file-signal {} 9", node.pid()))];
     println!("inside: {}: {}", by_file[0], container.exec(&by_file)?[0]);
-    ensure(Path::new(&format!("/proc/{}/exe", node.pid())).exists(), || {
-        "a file's signal has ended the node".to_owned()
-    })?;
-    // Whether it is there, and what is somebody else's, may be asked.
+    let runs = Path::new(&format!("/proc/{}/exe", node.pid())).exists();
+    ensure(runs, || "a file's signal has ended the node".to_owned())?;
+    // Whether it is there may be asked.
     let harmless = [against(format!("signal {} 0", node.pid()))];
     ensure_outcomes(&harmless, &container.exec(&harmless)?, 0)?;
-    ensure_outcomes(&policy, &container.exec(&policy)?, 1)?;
-    ensure_others_are_free(&container)?;
-    from_outside(&node, &container, &links)?;
-    told(&node, tried.len() + over.len())?;
+    ensure_others_are_free(container)?;
+    ensure_held(container, 1)?;
+    told(node, tried.len() + over.len())
+}
 
-    node.kill()?;
-    println!("step: the node was killed");
+fn when_it_is_gone(node: &Node, container: &Container, links: &str) -> Checked {
     let mut standing = vec![
         against(format!("open-links {links}")),
         against(format!("open-pin {}", node.pins().join("slots").display())),
-        against(format!("detach-pin {}", detachable(&node)?.display())),
+        against(format!("detach-pin {}", detachable(node)?.display())),
     ];
     standing.extend(against_pins(&node.pins()));
     ensure_denied(&standing, &container.exec(&standing)?)?;
-    ensure_outcomes(&policy, &container.exec(&policy)?, 1)?;
+    ensure_held(container, 1)?;
     palisade_kernel::unload(&node.pins())?;
     ensure(!node.pins().exists(), || "an unload leaves pins".to_owned())?;
-    ensure_outcomes(&policy, &container.exec(&policy)?, 0)?;
-    container.remove()?;
-    Ok(())
+    ensure_held(container, 0)
 }
 
 /// Every one with EPERM, and no other error.
