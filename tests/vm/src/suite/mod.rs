@@ -16,6 +16,7 @@ mod phases;
 mod pins;
 mod probes;
 mod unattended;
+mod usb;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -41,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
         node::trials(),
         unattended::trials(),
         attacks::trials(),
+        usb::trials(),
     ]
     .into_iter()
     .flatten()
