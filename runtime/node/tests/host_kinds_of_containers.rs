@@ -93,17 +93,25 @@ fn host_kinds_a_pod_in_the_hosts_namespaces_is_held_by_its_own_policy_and_the_ho
     let mut bed = NodeBed::new(&[("web.yaml", &FORBIDS.replace("PORT", &port.to_string()))]);
     bed.start_node();
     let tries = TRIES_AT_ONCE.replace("PORT", &port.to_string());
-    let namespaces = ["--net-host", "--with-ns", "pid:/proc/1/ns/pid"];
-    let agent =
-        bed.container("c-agent", Labels { app: "web", pod: "agent-1", container: "agent" }, &tries, &namespaces);
+    let namespaces = ["--net-host"];
+    let agent = bed.container_with_host_pid(
+        "c-agent",
+        Labels { app: "web", pod: "agent-1", container: "agent" },
+        &tries,
+        &namespaces,
+    );
     for namespace in ["pid", "net"] {
         let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap();
         assert_eq!(of(&agent.pid.to_string()), of("self"), "hostPID and hostNetwork");
     }
     assert_held(&agent);
     // Nobody's policy is about this one, in the same namespaces.
-    let other =
-        bed.container("c-other", Labels { app: "other", pod: "other-1", container: "main" }, &tries, &namespaces);
+    let other = bed.container_with_host_pid(
+        "c-other",
+        Labels { app: "other", pod: "other-1", container: "main" },
+        &tries,
+        &namespaces,
+    );
     let first = first_acts(&other);
     assert!(first.contains("nobody reads this") && first.contains("result=ok"), "{first}");
     // Nor about the host's own processes, which are in them, too: the very file, the very port.

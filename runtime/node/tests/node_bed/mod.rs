@@ -12,7 +12,11 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::{fs::symlink, net::UnixStream, process::ExitStatusExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixStream,
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -51,6 +55,20 @@ pub struct NodeBed {
     /// What executes `palisade` in the end (`unshare`): the node, and commands that ask it, see the machine as that leaves it.
     pub under: Vec<String>,
 }
+
+/// runc with the hook, for containers that share the host's processes: `ctr` has no flag for it.
+const WITH_HOST_PID: &str = r#"#!/bin/sh
+set -eu
+previous=
+for word; do
+    if [ "$previous" = --bundle ]; then
+        jq 'del(.linux.namespaces[] | select(.type == "pid"))' "$word/config.json" >"$word/config.new"
+        mv "$word/config.new" "$word/config.json"
+    fi
+    previous=$word
+done
+exec "$(dirname "$0")/runc-with-hook" "$@"
+"#;
 
 /// What the kubelet would label a container with.
 #[derive(Clone, Copy)]
@@ -303,6 +321,16 @@ impl NodeBed {
     /// A container with the hook, of a pod that may have others.
     pub fn container(&mut self, id: &str, labels: Labels<'_>, words: &str, flags: &[&str]) -> Pod {
         let runc = self.path("runc-with-hook");
+        self.try_container(id, labels, words, &runc, flags).unwrap_or_else(|said| panic!("{id}: {said}"))
+    }
+
+    /// The same in the host's process namespace, as a pod with hostPID is: its specification names none.
+    pub fn container_with_host_pid(&mut self, id: &str, labels: Labels<'_>, words: &str, flags: &[&str]) -> Pod {
+        let runc = self.path("runc-with-host-pid");
+        if !runc.exists() {
+            fs::write(&runc, WITH_HOST_PID).unwrap();
+            fs::set_permissions(&runc, fs::Permissions::from_mode(0o755)).unwrap();
+        }
         self.try_container(id, labels, words, &runc, flags).unwrap_or_else(|said| panic!("{id}: {said}"))
     }
 
