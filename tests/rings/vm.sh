@@ -31,10 +31,11 @@ readonly BOOTS=(
     "attacks-6.12        6.12  $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
     "whole-fmod-ret-6.1  6.1   $FEWEST_LSMS  voluntary  vm_suite  --skip vm_probes_tell_the_file_of_a_script --skip vm_lsm_attacks"
     "attacks-fmod-ret-6.1  6.1  $FEWEST_LSMS  voluntary  vm_suite  vm_lsm_attacks"
+    "usb-6.1               generic  $ALL_LSMS  full      vm_suite  usb"
 )
 # Made only when asked for. Nearly all of a boot's time is the verifier's, in emulation, each time that a node or the suite loads its
 # programs; the newest kernel's takes several times as long for the same ones.
-readonly WHEN_ASKED=(lsm-newest fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1)
+readonly WHEN_ASKED=(lsm-newest fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1)
 # Of one boot; far above what it takes on a machine that does something else, too.
 readonly BOOT_SECONDS=1200
 # Guests at a time: each has two processors, of which its tests mostly use one.
@@ -87,11 +88,12 @@ is_made() {
 
 # boot FOLDER NAME KERNEL LSMS PREEMPTION PROGRAM [WORD...]: one machine, which must have run a test: a filter that matches none passes, too.
 boot() {
-    local name=$2 status=0 began=$SECONDS log
+    local name=$2 status=0 began=$SECONDS log more=()
+    [ "$3" != generic ] || more=(--usb)
     log=$1/logs/$name
     # What the ring does at its own end is not a lane's.
     trap - EXIT
-    tests/vm/boot.sh --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$1/guest" "/bin/$6" --color never "${@:7}" >"$log" 2>&1 || status=$?
+    tests/vm/boot.sh "${more[@]}" --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$1/guest" "/bin/$6" --color never "${@:7}" >"$log" 2>&1 || status=$?
     [ "$status" -ne 0 ] || grep -Eq '^test result: .*[^0-9][1-9][0-9]* (passed|failed);' "$log" || {
         printf 'boot %s: ran no test\n' "$name" >>"$log"
         status=1

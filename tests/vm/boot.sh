@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Boots a guest on a distribution kernel in software emulation, runs one program in it and exits with that program's status.
 #
-#   tests/vm/boot.sh [--counted] [--kernel VERSION] [--lsm LIST] [--preempt MODE] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
+#   tests/vm/boot.sh [--counted] [--usb] [--kernel VERSION] [--lsm LIST] [--preempt MODE] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
 #
 # FOLDER becomes the guest's root file system (beside what the guest needs itself: busybox, init, kernel modules).
 # What PROGRAM prints is all that is printed; the kernel's console is shown only if it failed.
 # --kernel: one of those that kernel.sh knows; 6.1 if none is named.
 # --lsm: the active LSMs, in their order.
 # --preempt: full unless another is named.
+# --usb: a USB controller with a keyboard and a disk, and their drivers; the kernel must have them (generic).
 # --counted: one CPU whose clock is the number of instructions executed, so that nanoseconds in the guest are instructions.
 # No hardware acceleration: results must not depend on the machine, and counting needs emulation anyway.
 set -euo pipefail
@@ -15,7 +16,11 @@ set -euo pipefail
 readonly HERE="$(cd "$(dirname "$0")" && pwd)"
 # Modules that the guest loads, in this order.
 # What containers need, and one that nobody does: a test takes it away and loads it again.
-readonly MODULES=(fs/overlayfs/overlay.ko lib/ts_fsm.ko)
+MODULES=(fs/overlayfs/overlay.ko lib/ts_fsm.ko)
+readonly USB_MODULES=(drivers/usb/common/usb-common.ko drivers/usb/core/usbcore.ko drivers/usb/host/xhci-hcd.ko drivers/usb/host/xhci-pci.ko
+    drivers/hid/hid.ko drivers/hid/hid-generic.ko drivers/hid/usbhid/usbhid.ko drivers/scsi/scsi_common.ko drivers/scsi/scsi_mod.ko
+    drivers/usb/storage/usb-storage.ko)
+readonly DISK_BYTES=1048576
 readonly MEMORY_MIB=2048
 readonly CONSOLE_LINES=80
 
@@ -23,6 +28,7 @@ processors=(-accel tcg,thread=multi -smp 2)
 # Of the guest's time. Counted, the TSC is exact; else the kernel would measure its rate against a timer while it starts, and on a busy
 # machine have minutes pass in seconds from then on: whatever waits in the guest gives up.
 clock=hpet
+devices=()
 # Tasks may be preempted anywhere, BPF programs included: the hardest setting that distributions offer.
 preemption=full
 lsm=landlock,lockdown,yama,apparmor,bpf
@@ -33,6 +39,7 @@ main() {
     while [ $# -gt 0 ]; do
         case $1 in
             --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) preemption=voluntary clock=tsc && shift ;;
+            --usb) usb=1 && shift ;;
             --kernel) version=$2 && shift 2 ;;
             --lsm) lsm=$2 && shift 2 ;;
             --preempt) preemption=$2 && shift 2 ;;
@@ -40,13 +47,14 @@ main() {
             *) break ;;
         esac
     done
-    [ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+    [ $# -ge 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/palisade-vm.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
     kernel=$("$HERE/kernel.sh" "$version")
     # Newer kernels change their own code more often, and where two processors are emulated at once one that executes it meanwhile may
     # die of an int3 that nobody expects. By turns they are two processors all the same.
-    [ "$version" = 6.1 ] || processors=("${processors[@]/thread=multi/thread=single}")
+    [ "$version" = 6.1 ] || [ "$version" = generic ] || processors=("${processors[@]/thread=multi/thread=single}")
+    [ -z "${usb:-}" ] || plug
     initramfs "$@"
     guest
     [ "${verdict:-1}" -ne 0 ] || return 0
@@ -62,9 +70,20 @@ initramfs() {
     cp "$(command -v busybox)" "$own/bin/busybox"
     cp "$HERE/init" "$own/init"
     printf '%s\n' "$@" >"$own/program"
-    for module in "${MODULES[@]}"; do module_of "$module" >"$own/modules/$(basename "$module")"; done
+    for module in "${MODULES[@]}"; do
+        module_of "$module" >"$own/modules/$(basename "$module")"
+        basename "$module" >>"$own/modules/order"
+    done
     archive "$folder" >"$scratch/initramfs"
     archive "$own" >>"$scratch/initramfs"
+}
+
+# Ports 1 and 2 of one controller.
+plug() {
+    MODULES+=("${USB_MODULES[@]}")
+    truncate -s "$DISK_BYTES" "$scratch/disk"
+    devices=(-device qemu-xhci,id=usb -device usb-kbd,bus=usb.0,port=1
+        -drive "if=none,id=disk,format=raw,file=$scratch/disk" -device usb-storage,bus=usb.0,port=2,drive=disk)
 }
 
 # A module's bytes: later kernels' packages have them compressed.
@@ -80,6 +99,7 @@ archive() { (cd "$1" && find . -mindepth 1 | cpio --quiet -o -H newc -R 0:0); }
 guest() {
     status=0
     timeout --kill-after=5 "$seconds" qemu-system-x86_64 "${processors[@]}" -cpu max -m "$MEMORY_MIB" -display none -nodefaults \
+        "${devices[@]}" \
         -no-reboot -serial "file:$scratch/console" -serial stdio -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
         -append "console=ttyS0 panic=-1 quiet lsm=$lsm mitigations=off nokaslr preempt=$preemption tsc=reliable clocksource=$clock rootfstype=tmpfs no_timer_check random.trust_cpu=on$(settings)" \
         </dev/null 2>"$scratch/qemu" | tee "$scratch/output" | sed -u '/^guest exit /d' || status=$?

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Prints the folder of a distribution kernel for the guest, fetched and unpacked (never installed) the first time.
 #
-#   tests/vm/kernel.sh [6.1 | 6.12 | newest]
+#   tests/vm/kernel.sh [6.1 | 6.12 | newest | generic]
 #
-# Debian's cloud kernel: the smallest packaged one with BPF LSM, BTF, AppArmor and SELinux compiled in. The folder is keyed by the
+# Debian's cloud kernel: the smallest packaged one with BPF LSM, BTF, AppArmor and SELinux compiled in; `generic` is its 6.1 for real machines,
+# which has USB. The folder is keyed by the
 # package's exact version, so a new kernel of the distribution is fetched beside the old one.
 #
 # `newest` is what Debian's backports offer: asked for by a state of its own, not the machine's, and by the folder that is there already

@@ -267,7 +267,11 @@ impl Handler<WorkloadsOf> for Workloads {
 
     fn handle(&mut self, _: WorkloadsOf, _: &mut Self::Context) -> Self::Result {
         let state = self.state.lock();
-        MessageResult(WorkloadTable { workloads: state.workloads(), synchronized: state.synchronized() })
+        MessageResult(WorkloadTable {
+            workloads: state.workloads(),
+            synchronized: state.synchronized(),
+            unheld: state.unheld(),
+        })
     }
 }
 

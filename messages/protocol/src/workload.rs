@@ -64,6 +64,8 @@ pub struct WorkloadTable {
     pub workloads: Vec<(Slot, std::sync::Arc<Workload>)>,
     /// The container runtime has told all that ran.
     pub synchronized: bool,
+    /// Containers that run without policy, for no slot was free.
+    pub unheld: usize,
 }
 
 /// A process that ran before the probes did, so that chains of alerts reach back to it.

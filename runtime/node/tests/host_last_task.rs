@@ -25,15 +25,6 @@ spec:
   action: Block
 ";
 
-/// The directory of the container's cgroup on the host.
-fn cgroup_of(pod: &Pod) -> PathBuf {
-    let of_pod = fs::read_to_string(format!("/proc/{}/cgroup", pod.pid)).unwrap();
-    let path = of_pod.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_owned();
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
-    PathBuf::from(unified.split(' ').nth(1).unwrap()).join(path)
-}
-
 fn knows(bed: &NodeBed, name: &str) -> bool {
     bed.get("/v1/workloads").is_some_and(|(_, body)| body.contains(&format!("\"{name}\"")))
 }
@@ -44,7 +35,7 @@ fn host_last_task_of_a_container_is_held_after_its_first_process_is_gone_and_the
     bed.start_node();
     let client = bed.pod("client", "sleep 1000");
     // In the container's cgroup, mounts and network, and in the host's process namespace: its end is not that of the first process.
-    let procs = cgroup_of(&client).join("cgroup.procs");
+    let procs = client.cgroup().join("cgroup.procs");
     let tries = "while true; do act connect 127.0.0.1 5000 >>/tmp/tries; sleep 0.2; done";
     let enter = format!(
         "echo $$ >{} && exec nsenter --target {} --mount --net /bin/sh -c '{tries}'",

@@ -7,7 +7,7 @@ use palisade_assembly::ENFORCERS;
 use palisade_domain::{Family, Verdict};
 use palisade_kernel_abi::record::Kind;
 use palisade_protocol::{
-    AlertCounts, PolicyInstalled, PolicySetStatus, RecordAccount, RecordingCounts, RecordingOutcome,
+    AlertCounts, PolicyInstalled, PolicySetStatus, RecordAccount, RecordingCounts, RecordingOutcome, WorkloadTable,
 };
 use palisade_supervision::{Mail, TreeNode};
 use palisade_world::{HeldFamily, KernelMatrix, KernelMemory, LossReason, RefusedProgram};
@@ -115,6 +115,12 @@ pub fn policies(status: &PolicySetStatus) -> Vec<Metric> {
         gauge("policies", "Policies in force.", status.policies.len() as u64),
         gauge("policy_problems", "Problems found in policy files.", status.diagnostics.len() as u64),
     ]
+}
+
+/// Containers that no slot was free for.
+pub fn workloads(table: &WorkloadTable) -> Vec<Metric> {
+    let help = "Containers that run without policy, for as many workloads are held as may be (--max-workloads).";
+    vec![gauge("containers_unheld", help, table.unheld as u64)]
 }
 
 /// What is held of what policies ask for, and what is not.

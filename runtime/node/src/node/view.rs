@@ -309,6 +309,12 @@ impl AdminView for View {
             Ok(installed) => all.extend(metrics::held(&installed)),
             Err(_) => unanswered.push("health"),
         }
+        if let Some(workloads) = &self.ask.workloads {
+            match workloads.ask(WorkloadsOf, WITHIN).await {
+                Ok(table) => all.extend(metrics::workloads(&table)),
+                Err(_) => unanswered.push("workloads"),
+            }
+        }
         all.extend(metrics::kernel(self.kernel.enforcement.matrix(), &self.kernel.refused));
         match self.nodes.metrics().await {
             Ok(of_links) => all.extend(of_links),

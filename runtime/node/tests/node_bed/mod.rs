@@ -12,7 +12,11 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::{fs::symlink, net::UnixStream, process::ExitStatusExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixStream,
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -52,6 +56,28 @@ pub struct NodeBed {
     pub under: Vec<String>,
 }
 
+/// runc with the hook, for containers that share the host's processes: `ctr` has no flag for it.
+const WITH_HOST_PID: &str = r#"#!/bin/sh
+set -eu
+previous=
+for word; do
+    if [ "$previous" = --bundle ]; then
+        jq 'del(.linux.namespaces[] | select(.type == "pid"))' "$word/config.json" >"$word/config.new"
+        mv "$word/config.new" "$word/config.json"
+    fi
+    previous=$word
+done
+exec "$(dirname "$0")/runc-with-hook" "$@"
+"#;
+
+/// What the kubelet would label a container with.
+#[derive(Clone, Copy)]
+pub struct Labels<'a> {
+    pub app: &'a str,
+    pub pod: &'a str,
+    pub container: &'a str,
+}
+
 /// A container that runs.
 pub struct Pod {
     /// containerd's id, and the pod's name.
@@ -64,6 +90,13 @@ impl Pod {
     /// A file of the container as the host reads it.
     pub fn file(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    /// The directory of its cgroup on the host.
+    pub fn cgroup(&self) -> PathBuf {
+        let of_pod = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).unwrap();
+        let path = of_pod.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_owned();
+        unified().join(path)
     }
 }
 
@@ -256,13 +289,13 @@ impl NodeBed {
     }
 
     fn ctr(&self, arguments: &[&str]) -> Output {
-        succeed(
-            Command::new("ctr")
-                .arg("--address")
-                .arg(self.path("c.sock"))
-                .args(["--namespace", &self.namespace])
-                .args(arguments),
-        )
+        succeed(&mut self.ctr_command(arguments))
+    }
+
+    fn ctr_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.path("c.sock")).args(["--namespace", &self.namespace]).args(arguments);
+        command
     }
 
     /// Starts a container that is labelled `app: NAME` and runs the shell's words.
@@ -281,6 +314,40 @@ impl NodeBed {
     }
 
     fn pod_by(&mut self, name: &str, words: &str, runc: &Path, flags: &[&str]) -> Pod {
+        let labels = Labels { app: name, pod: name, container: "main" };
+        self.try_container(name, labels, words, runc, flags).unwrap_or_else(|said| panic!("{name}: {said}"))
+    }
+
+    /// A container with the hook, of a pod that may have others.
+    pub fn container(&mut self, id: &str, labels: Labels<'_>, words: &str, flags: &[&str]) -> Pod {
+        let runc = self.path("runc-with-hook");
+        self.try_container(id, labels, words, &runc, flags).unwrap_or_else(|said| panic!("{id}: {said}"))
+    }
+
+    /// The same in the host's process namespace, as a pod with hostPID is: its specification names none.
+    pub fn container_with_host_pid(&mut self, id: &str, labels: Labels<'_>, words: &str, flags: &[&str]) -> Pod {
+        let runc = self.path("runc-with-host-pid");
+        if !runc.exists() {
+            fs::write(&runc, WITH_HOST_PID).unwrap();
+            fs::set_permissions(&runc, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        self.try_container(id, labels, words, &runc, flags).unwrap_or_else(|said| panic!("{id}: {said}"))
+    }
+
+    /// What the runtime says where a container is refused in its hook.
+    pub fn refused_pod(&mut self, name: &str) -> String {
+        let (runc, labels) = (self.path("runc-with-hook"), Labels { app: name, pod: name, container: "main" });
+        self.try_container(name, labels, "sleep 1000", &runc, &[]).err().expect("it is refused")
+    }
+
+    fn try_container(
+        &mut self,
+        name: &str,
+        Labels { app, pod, container }: Labels<'_>,
+        words: &str,
+        runc: &Path,
+        flags: &[&str],
+    ) -> Result<Pod, String> {
         let fifo = self.path("fifo");
         let label = |key: &str, value: &str| format!("{key}={value}");
         let first = ["run", "--detach", "--null-io"];
@@ -290,20 +357,23 @@ impl NodeBed {
             "--fifo-dir",
             fifo.to_str().unwrap(),
             "--label",
-            &label("app", name),
+            &label("app", app),
             "--label",
-            &label("io.kubernetes.pod.name", name),
+            &label("io.kubernetes.pod.name", pod),
             "--label",
             &label("io.kubernetes.pod.namespace", POD_NAMESPACE),
             "--label",
-            &label("io.kubernetes.container.name", "main"),
+            &label("io.kubernetes.container.name", container),
             IMAGE,
             name,
             "/bin/sh",
             "-c",
             words,
         ];
-        self.ctr(&[&first, flags, &rest].concat());
+        let ran = self.ctr_command(&[&first, flags, &rest].concat()).output().unwrap();
+        if !ran.status.success() {
+            return Err(String::from_utf8_lossy(&ran.stderr).into_owned());
+        }
         self.pods.push(name.to_owned());
         let list = self.ctr(&["tasks", "list"]);
         let list = String::from_utf8(list.stdout).unwrap();
@@ -311,7 +381,7 @@ impl NodeBed {
             .lines()
             .find(|line| line.split_whitespace().next() == Some(name))
             .unwrap_or_else(|| panic!("no task {name}: {list}"));
-        Pod { name: name.to_owned(), pid: line.split_whitespace().nth(1).unwrap().parse().unwrap() }
+        Ok(Pod { name: name.to_owned(), pid: line.split_whitespace().nth(1).unwrap().parse().unwrap() })
     }
 
     /// Ends a container's first process; the runtime keeps what is left of it.
@@ -403,6 +473,13 @@ impl Drop for NodeBed {
         unmount_below(self.work.path());
         _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.namespace));
     }
+}
+
+/// Where the unified hierarchy is mounted.
+pub fn unified() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
+    PathBuf::from(unified.split(' ').nth(1).unwrap())
 }
 
 /// Deepest first.

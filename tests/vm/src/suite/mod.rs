@@ -17,6 +17,7 @@ mod phases;
 mod pins;
 mod probes;
 mod unattended;
+mod usb;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -43,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
         unattended::trials(),
         guard::trials(),
         attacks::trials(),
+        usb::trials(),
     ]
     .into_iter()
     .flatten()

@@ -54,6 +54,15 @@ impl Node {
 
     /// The same with further arguments.
     pub(crate) fn start_with(name: &str, policy: &str, more: &[&str]) -> Result<Self, Failed> {
+        Self::start_following(&["--containerd", containerd::SOCKET], name, policy, more)
+    }
+
+    /// One that holds the host alone.
+    pub(crate) fn start_alone(name: &str, policy: &str) -> Result<Self, Failed> {
+        Self::start_following(&["--no-containers", "--host-policy"], name, policy, &[])
+    }
+
+    fn start_following(runtime: &[&str], name: &str, policy: &str, more: &[&str]) -> Result<Self, Failed> {
         let folder = PathBuf::from("/run").join(name);
         fs::create_dir_all(folder.join("policies"))?;
         let at = |file: &str| folder.join(file).display().to_string();
@@ -61,10 +70,13 @@ impl Node {
             r#"{{"path": "/bin/palisade", "args": ["palisade", "hook", "--socket", "{}", "--timeout", "240"], "timeout": 300}}"#,
             at("hook.sock")
         );
-        fs::write(HOOK, hook)?;
+        if runtime.contains(&"--containerd") {
+            fs::write(HOOK, hook)?;
+        }
         fs::write(folder.join("policies/suite.yaml"), policy)?;
         let process = Command::new("/bin/palisade")
-            .args(["node", "--node-name", "guest", "--no-alert-stdout", "--containerd", containerd::SOCKET])
+            .args(["node", "--node-name", "guest", "--no-alert-stdout"])
+            .args(runtime)
             .args([
                 "--state-dir",
                 &at("state"),
@@ -139,6 +151,13 @@ impl Node {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Stops it in order.
+    pub(crate) fn stop(&mut self) -> Checked {
+        Command::new("kill").arg(self.process.id().to_string()).status()?;
+        let status = self.process.wait()?;
+        ensure(status.success(), || format!("the node ended with {status}"))
     }
 
     pub(crate) fn kill(&mut self) -> Checked {
