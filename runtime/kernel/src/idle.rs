@@ -14,17 +14,16 @@ use crate::{
     objects::{ARGUMENTS, Hook, IDENTITY, LSM},
 };
 
-/// Attaches one to each hook and tracepoint of the objects that decide, and to connections of a cgroup, until what is returned is dropped.
-/// Of hooks and tracepoints that this kernel does not have, none.
+/// Attaches one to each hook and tracepoint of the objects that decide, until what is returned is dropped. Of hooks and tracepoints that
+/// this kernel does not have, none.
 ///
 /// # Errors
 /// What loading or attaching says.
-pub fn attach(cgroup: &File) -> Result<Vec<Ebpf>, Box<dyn Error>> {
+pub fn attach() -> Result<Vec<Ebpf>, Box<dyn Error>> {
     let types = KernelTypes::shared()?;
-    let fresh = || types.load(palisade_bpf::IDLE, None, &[]);
     let mut attached = Vec::new();
     for spec in IDENTITY.iter().chain(ARGUMENTS).chain(LSM.iter().flat_map(|object| object.programs)) {
-        let mut object = fresh()?;
+        let mut object = types.load(palisade_bpf::IDLE, None, &[])?;
         let taken = match spec.hook {
             Hook::Lsm(hook) | Hook::LaterLsm(hook) => {
                 let program: &mut Lsm = object.program_mut("idle_hook").ok_or("idle_hook")?.try_into()?;
@@ -42,10 +41,17 @@ pub fn attach(cgroup: &File) -> Result<Vec<Ebpf>, Box<dyn Error>> {
             Err(error) => eprintln!("{} has no place here: {error}", spec.name),
         }
     }
-    let mut object = fresh()?;
+    Ok(attached)
+}
+
+/// Attaches one to connections of a cgroup and of those below it, until what is returned is dropped.
+///
+/// # Errors
+/// What loading or attaching says.
+pub fn attach_to_connections(cgroup: &File) -> Result<Ebpf, Box<dyn Error>> {
+    let mut object = KernelTypes::shared()?.load(palisade_bpf::IDLE, None, &[])?;
     let program: &mut CgroupSockAddr = object.program_mut("idle_connect").ok_or("idle_connect")?.try_into()?;
     program.load()?;
     program.attach(cgroup, CgroupAttachMode::Single)?;
-    attached.push(object);
-    Ok(attached)
+    Ok(object)
 }

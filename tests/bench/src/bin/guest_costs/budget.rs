@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, fs::File, net::Ipv4Addr, sync::Arc};
 
-use palisade_bench::rules::{Random, path_matches, workload_rules};
+use palisade_bench::{
+    costs::{ATTACHED, IDLE},
+    rules::{Random, path_matches, workload_rules},
+};
 use palisade_domain::Generation;
 use palisade_kernel::{KernelAdapter, KernelConfig, idle, unload};
 use palisade_kernel_abi::blob::Blob;
@@ -17,17 +20,17 @@ const RULES: [usize; 3] = [1, 70, 1_000];
 /// What acts, in the rules with a source.
 const SOURCE: &str = "/bin/guest_costs";
 
+/// Where a socket's programs go, ours and those that do nothing.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// Below the pin root: there while ours is attached.
+const CONNECT_PIN: &str = "cgroup/judge_connect4";
+
 pub fn direct() -> Done {
     make_bed()?;
     println!("kernel: {}", std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
     let mut counter = Counter::start()?;
-    let mut count = |state: &str| -> Done {
-        acts::ALL.iter().try_for_each(|act| counter.print(&format!("{act}, {state}"), &format!("{act} briefly")))
-    };
-    count("bare")?;
-    let idle = idle::attach(&File::open(CGROUP)?)?;
-    count("idle programs")?;
-    drop(idle);
+    count(&mut counter, "bare")?;
+    count_idle(&mut counter)?;
     let pid = counter.process.id();
     let adapter = KernelAdapter::open(KernelConfig { responder: None, ..KernelConfig::default() })?;
     if let Some(refusal) = adapter.refused().first() {
@@ -35,13 +38,10 @@ pub fn direct() -> Done {
     }
     adapter.admit(&membership(SLOT, CGROUP)?)?;
     adapter.learn_mounts(SLOT, pid)?;
-    let mut count = |state: &str| -> Done {
-        acts::ALL.iter().try_for_each(|act| counter.print(&format!("{act}, {state}"), &format!("{act} briefly")))
-    };
-    count("without policy")?;
+    count(&mut counter, "without policy")?;
     let other = [Matcher::Ptrace(PathMatch::Exact("/bin/other".to_owned()))];
     adapter.install(SLOT, Generation(1), Some(&policy(other, false)?))?;
-    count("rules of another family")?;
+    count(&mut counter, "rules of another family")?;
     let states = [false, true].into_iter().flat_map(|source| RULES.map(|rules| (rules, source)));
     for ((rules, source), generation) in states.zip(2..) {
         adapter.install(SLOT, Generation(generation), Some(&policy(matchers(rules), source)?))?;
@@ -51,10 +51,29 @@ pub fn direct() -> Done {
         if denied != "yes" {
             return Err(format!("under {state}: {denied}").into());
         }
-        acts::ALL.iter().try_for_each(|act| counter.print(&format!("{act}, {state}"), &format!("{act} briefly")))?;
+        count(&mut counter, &state)?;
     }
     drop(adapter);
     unload(&KernelConfig::default().pin_root)?;
+    Ok(())
+}
+
+/// All acts in one state. Ours on the root cgroup is attached only while somebody decides connections: then the baseline has one there, too.
+fn count(counter: &mut Counter, state: &str) -> Done {
+    let is_attached = KernelConfig::default().pin_root.join(CONNECT_PIN).exists();
+    acts::ALL.iter().try_for_each(|act| {
+        let beside = if *act == "connect" && is_attached { ATTACHED } else { "" };
+        counter.print(&format!("{act}, {state}{beside}"), &format!("{act} briefly"))
+    })
+}
+
+/// The two baselines of [`palisade_bench::costs`].
+fn count_idle(counter: &mut Counter) -> Done {
+    let hooks = idle::attach()?;
+    count(counter, IDLE)?;
+    let connections = idle::attach_to_connections(&File::open(CGROUPS)?)?;
+    counter.print(&format!("connect, {IDLE}{ATTACHED}"), "connect briefly")?;
+    drop((hooks, connections));
     Ok(())
 }
 

@@ -52,6 +52,13 @@ const SEED: u64 = 0x5eed_0003;
 /// A count is settled once that many more in a row were no lower.
 const SETTLED: u32 = 8;
 
+/// Where the next process' number begins: the kernel's tree of them has as many levels as the highest number asks for, so each count
+/// begins with the same.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+const PIDS_FROM: &str = "1000";
+/// `0`: stack and mappings of each execution lie where those of the last one did, and take as many page tables.
+const RANDOM_PLACES: &str = "/proc/sys/kernel/randomize_va_space";
+
 type Done = Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -121,7 +128,7 @@ fn direct() -> Done {
     Ok(())
 }
 
-/// The lower directory of the overlay: this program with its libraries, and the two files.
+/// The lower directory of the overlay: this program with its libraries, and the two files. And what else every count needs.
 fn make_bed() -> io::Result<()> {
     for directory in ["lower", "upper", "work", "root"] {
         fs::create_dir_all(Path::new(BED).join(directory))?;
@@ -140,6 +147,7 @@ fn make_bed() -> io::Result<()> {
         fs::create_dir_all(path.parent().unwrap_or(&lower))?;
         fs::write(path, "x")?;
     }
+    fs::write(RANDOM_PLACES, "0")?;
     fs::create_dir(CGROUP)
 }
 
@@ -185,18 +193,27 @@ impl Counter {
         if answer.is_empty() { Err(format!("no answer to '{question}'").into()) } else { Ok(answer.trim().to_owned()) }
     }
 
-    /// Prints the least count of a question, asked until it falls no further: what a change of maps and links leaves to do in the
-    /// background (grace periods, freed pages) is charged to whoever runs, for the better part of a second.
+    /// Prints the least count of a question ([`Self::least`]).
     fn print(&mut self, name: &str, question: &str) -> Done {
-        let mut least: u32 = self.ask(question)?.parse()?;
+        println!("{name}: {}", self.least(question)?);
+        Ok(())
+    }
+
+    /// The least count of a question, asked until it falls no further: what a change of maps and links leaves to do in the
+    /// background (grace periods, freed pages) is charged to whoever runs, for the better part of a second.
+    fn least(&mut self, question: &str) -> Result<u32, Box<dyn Error>> {
+        let mut count = || -> Result<u32, Box<dyn Error>> {
+            fs::write(LAST_PID, PIDS_FROM)?;
+            Ok(self.ask(question)?.parse()?)
+        };
+        let mut least = count()?;
         let mut asked_in_vain = 0;
         while asked_in_vain < SETTLED {
-            let next: u32 = self.ask(question)?.parse()?;
+            let next = count()?;
             asked_in_vain = if next < least { 0 } else { asked_in_vain + 1 };
             least = least.min(next);
         }
-        println!("{name}: {least}");
-        Ok(())
+        Ok(least)
     }
 }
 
