@@ -31,6 +31,7 @@ pub mod probes;
 mod programs;
 mod pseudo_fs;
 pub mod records;
+pub mod selinux;
 mod slots;
 mod sys;
 mod syscalls;

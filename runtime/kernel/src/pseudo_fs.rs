@@ -22,6 +22,8 @@ pub(crate) const BPF: PseudoFs = PseudoFs { kind: "bpf", standard: "/sys/fs/bpf"
 pub(crate) const TRACE: PseudoFs = PseudoFs { kind: "tracefs", standard: "/sys/kernel/tracing" };
 pub(crate) const SECURITY: PseudoFs = PseudoFs { kind: "securityfs", standard: "/sys/kernel/security" };
 
+pub(crate) const SELINUX: PseudoFs = PseudoFs { kind: "selinuxfs", standard: "/sys/fs/selinux" };
+
 /// Mount points of a file system type, in the kernel's order. Names are bytes: whoever may mount may choose any, and one that is
 /// no UTF-8 must not hide the others.
 fn mounted(kind: &str, mountinfo: &[u8]) -> Vec<PathBuf> {

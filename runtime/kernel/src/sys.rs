@@ -576,3 +576,14 @@ impl Drop for SignalsHeld {
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
 }
+
+/// A file without a name, gone with its last descriptor; programs that are executed do not have it.
+pub(crate) fn nameless_file(name: &std::ffi::CStr) -> io::Result<std::fs::File> {
+    // SAFETY: the name is a text with a NUL at its end, and is only read.
+    let descriptor = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel gave it a moment ago, and nobody else has it.
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(descriptor) })
+}
