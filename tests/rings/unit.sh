@@ -4,7 +4,7 @@
 
 main() {
     local status=0 selected=() name
-    if ! install_packages "${BUILD_PACKAGES[@]}"; then
+    if ! install_packages "${BUILD_PACKAGES[@]}" secilc; then
         printf 'only the default members: %s\n' "$install_error"
         cargo test --locked --no-fail-fast
         return

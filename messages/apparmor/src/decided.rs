@@ -1,11 +1,11 @@
 //! What a blob decides whatever AppArmor cannot see: the acting executable, its terminal, its arguments.
 //!
-//! Invariant: an effect is the mildest of all that the unseen could make of it. So a profile denies only what is blocked for everybody who
-//! could do it; what is blocked for some only is noted ([`Weakened`]) and left to another tier.
+//! Invariant: an effect is the mildest of all that the unseen could make of it ([`Blob::mildest`]). What is blocked for some only is noted
+//! ([`Weakened`]) and left to another tier.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade_kernel_abi::blob::{Blob, Effect, Family, Modifiers, PathAccepts, SourceId};
+use palisade_kernel_abi::blob::{Blob, Effect, Family, Modifiers, PathAccepts};
 
 use crate::Share;
 
@@ -62,27 +62,13 @@ impl<'a> Decided<'a> {
     }
 
     fn mildest(&mut self, family: Family, accepts: PathAccepts, seen: Modifiers) -> Effect {
-        let sources = self.blob.head().family[family as usize].sources.max(1);
-        let mut mildest = Effect::Block;
-        let mut of_terminals = [Effect::Permit; 2];
-        for source in (0..sources).map(SourceId) {
-            for (tty, first) in [false, true].into_iter().zip(&mut of_terminals) {
-                let decision = self.blob.decide(family, accepts, source, seen.at_terminal(tty));
-                let (effect, unmet) = (decision.settled(true).effect, decision.settled(false).effect);
-                if effect != unmet {
-                    self.weakened.insert(Weakened::Arguments);
-                }
-                if source == SourceId::NONE {
-                    *first = effect;
-                } else if effect != *first {
-                    self.weakened.insert(Weakened::Source(family));
-                }
-                mildest = mildest.min(effect);
-            }
-            if of_terminals[0] != of_terminals[1] {
-                self.weakened.insert(Weakened::Terminal(family));
-            }
-        }
-        mildest
+        let mildest = self.blob.mildest(family, accepts, seen);
+        let depends = [
+            (mildest.by_arguments, Weakened::Arguments),
+            (mildest.by_source, Weakened::Source(family)),
+            (mildest.by_terminal, Weakened::Terminal(family)),
+        ];
+        self.weakened.extend(depends.into_iter().filter_map(|(depends, on)| depends.then_some(on)));
+        mildest.effect
     }
 }

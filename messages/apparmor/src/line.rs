@@ -2,14 +2,12 @@
 //! blob's word about the same act: so an alert names the rule that the profile was lowered from.
 //!
 //! Invariant: a line is untrusted text (names and `comm` are a workload's) of a bounded length; a field that does not read as its kind makes it an error,
-//! never another act. The kernel writes a text with odd bytes as hexadecimal digits without quotes, so that no workload can end a field.
+//! never another act.
 
+use palisade_audit::{Fields, MAX_RECORD_BYTES};
 use palisade_kernel_abi::blob::{AcceptId, Blob, Decision, Endpoint, Family, Modifiers, SourceId};
 
 use crate::ProfileName;
-
-/// The kernel's records are shorter.
-const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// Why a line says nothing about an act of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +81,7 @@ impl Line {
     /// # Errors
     /// Where it is not about an act under a profile of ours, or does not read.
     pub fn parse(text: &[u8]) -> Result<Self, LineError> {
-        if text.len() > MAX_LINE_BYTES {
+        if text.len() > MAX_RECORD_BYTES {
             return Err(LineError::TooLong(text.len()));
         }
         let fields = Fields(text);
@@ -96,7 +94,7 @@ impl Line {
         let profile = profile.as_deref().and_then(ProfileName::parse).ok_or(LineError::Foreign)?;
         let operation = fields.text("operation").and_then(|operation| String::from_utf8(operation).ok());
         let operation = operation.ok_or(LineError::Field("operation"))?;
-        let subject = fields.subject(&operation)?;
+        let subject = subject(fields, &operation)?;
         let pid = fields.number("pid").ok_or(LineError::Field("pid"))?;
         let comm = fields.text("comm").ok_or(LineError::Field("comm"))?;
         Ok(Self { denied, profile, pid, comm, operation, subject })
@@ -136,97 +134,57 @@ impl Line {
     }
 }
 
-/// `key=value` and `key="value"`, in whatever order.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    /// The raw value and whether it was quoted.
-    fn raw(&self, key: &str) -> Option<(&'a [u8], bool)> {
-        let mut rest = self.0;
-        while let Some(equals) = rest.iter().position(|byte| *byte == b'=') {
-            let start = rest[..equals].iter().rposition(|byte| *byte == b' ').map_or(0, |space| space + 1);
-            let (name, value) = (&rest[start..equals], &rest[equals + 1..]);
-            let quoted = value.first() == Some(&b'"');
-            let value = if quoted { &value[1..] } else { value };
-            let end = value.iter().position(|byte| *byte == if quoted { b'"' } else { b' ' });
-            let end = end.unwrap_or(value.len());
-            if name == key.as_bytes() {
-                return Some((value[..end].strip_suffix(b"\n").unwrap_or(&value[..end]), quoted));
-            }
-            rest = value.get(end + usize::from(quoted)..).unwrap_or_default();
-        }
-        None
+/// What was acted on, as AppArmor's fields say it.
+fn subject(fields: Fields<'_>, operation: &str) -> Result<Subject, LineError> {
+    if operation == "capable" {
+        let number = fields.number("capability").and_then(|number| u8::try_from(number).ok());
+        return number.map(Subject::Capability).ok_or(LineError::Field("capability"));
     }
-
-    fn text(&self, key: &str) -> Option<Vec<u8>> {
-        let (value, quoted) = self.raw(key)?;
-        if quoted {
-            return Some(value.to_vec());
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-        let pairs = value.chunks(2).map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        });
-        pairs.collect()
+    if operation == "ptrace" {
+        return fields.text("peer").map(Subject::Trace).ok_or(LineError::Field("peer"));
     }
-
-    fn number(&self, key: &str) -> Option<u32> {
-        let (value, _) = self.raw(key)?;
-        std::str::from_utf8(value).ok()?.parse().ok()
+    if fields.raw("family").is_some() {
+        return socket(fields);
     }
-
-    fn subject(&self, operation: &str) -> Result<Subject, LineError> {
-        if operation == "capable" {
-            let number = self.number("capability").and_then(|number| u8::try_from(number).ok());
-            return number.map(Subject::Capability).ok_or(LineError::Field("capability"));
-        }
-        if operation == "ptrace" {
-            return self.text("peer").map(Subject::Trace).ok_or(LineError::Field("peer"));
-        }
-        if self.raw("family").is_some() {
-            return self.socket();
-        }
-        if self.raw("ouid").is_some() {
-            return self.file(operation);
-        }
-        Err(LineError::Unknown(operation.to_owned()))
+    if fields.raw("ouid").is_some() {
+        return file(fields, operation);
     }
+    Err(LineError::Unknown(operation.to_owned()))
+}
 
-    fn file(&self, operation: &str) -> Result<Subject, LineError> {
-        let name = self.text("name").ok_or(LineError::Field("name"))?;
-        let path = match name.as_slice() {
-            [b'/'] => name,
-            [directory @ .., b'/'] => directory.to_vec(),
-            _ => name,
+fn file(fields: Fields<'_>, operation: &str) -> Result<Subject, LineError> {
+    let name = fields.text("name").ok_or(LineError::Field("name"))?;
+    let path = match name.as_slice() {
+        [b'/'] => name,
+        [directory @ .., b'/'] => directory.to_vec(),
+        _ => name,
+    };
+    let mask = fields.text("denied_mask").or_else(|| fields.text("requested_mask"));
+    let mask = mask.ok_or(LineError::Field("denied_mask"))?;
+    let user = |key| fields.number(key).ok_or(LineError::Field(key));
+    Ok(Subject::File {
+        path,
+        executes: operation == "exec",
+        writes: mask.iter().any(|letter| matches!(letter, b'w' | b'a' | b'c' | b'd' | b'l')),
+        is_owner: user("fsuid")? == user("ouid")?,
+    })
+}
+
+fn socket(fields: Fields<'_>) -> Result<Subject, LineError> {
+    let named = |key, names: &[&str]| {
+        let value = fields.text(key).and_then(|value| String::from_utf8(value).ok()).ok_or(LineError::Field(key))?;
+        let unknown = value.strip_prefix("unknown(").and_then(|rest| rest.strip_suffix(')'));
+        let number = match unknown {
+            Some(number) => number.parse().ok(),
+            None => names.iter().position(|name| *name == value).and_then(|number| u8::try_from(number).ok()),
         };
-        let mask = self.text("denied_mask").or_else(|| self.text("requested_mask"));
-        let mask = mask.ok_or(LineError::Field("denied_mask"))?;
-        let user = |key| self.number(key).ok_or(LineError::Field(key));
-        Ok(Subject::File {
-            path,
-            executes: operation == "exec",
-            writes: mask.iter().any(|letter| matches!(letter, b'w' | b'a' | b'c' | b'd' | b'l')),
-            is_owner: user("fsuid")? == user("ouid")?,
-        })
-    }
-
-    fn socket(&self) -> Result<Subject, LineError> {
-        let named = |key, names: &[&str]| {
-            let value = self.text(key).and_then(|value| String::from_utf8(value).ok()).ok_or(LineError::Field(key))?;
-            let unknown = value.strip_prefix("unknown(").and_then(|rest| rest.strip_suffix(')'));
-            let number = match unknown {
-                Some(number) => number.parse().ok(),
-                None => names.iter().position(|name| *name == value).and_then(|number| u8::try_from(number).ok()),
-            };
-            number.ok_or(LineError::Field(key))
-        };
-        Ok(Subject::Socket {
-            domain: named("family", &DOMAINS)?,
-            kind: named("sock_type", &KINDS)?,
-            protocol: self.number("protocol").ok_or(LineError::Field("protocol"))? as u8,
-        })
-    }
+        number.ok_or(LineError::Field(key))
+    };
+    Ok(Subject::Socket {
+        domain: named("family", &DOMAINS)?,
+        kind: named("sock_type", &KINDS)?,
+        protocol: fields.number("protocol").ok_or(LineError::Field("protocol"))? as u8,
+    })
 }
 
 /// `AF_*` in the order of their numbers, as the kernel names them.

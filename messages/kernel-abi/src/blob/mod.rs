@@ -9,6 +9,7 @@
 
 mod endpoint;
 mod layout;
+mod mildest;
 mod steps;
 mod validate;
 pub mod walk;
@@ -23,6 +24,7 @@ pub use layout::{
     MAX_ARGUMENT_ALTERNATIVES, MAX_ARGUMENT_SETS, MAX_RULES, PRESET_ACCEPTS, Preset, SYSCALL_ACCEPTS, SYSCALLS,
     SizeClass, VERSION,
 };
+pub use mildest::Mildest;
 pub use steps::State;
 pub use validate::BlobError;
 pub use walk::{AcceptId, Decision, Modifiers, PathAccepts, Rank, SourceId, domain_path};
