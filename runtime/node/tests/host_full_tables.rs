@@ -1,6 +1,5 @@
 //! A node whose table of workloads is full: nobody is let through in silence.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node_bed;
 

@@ -1,6 +1,5 @@
 //! A policy holds until the last task of its container is gone, and whatever of the host's namespaces the container shares.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node_bed;
 
