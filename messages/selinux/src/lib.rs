@@ -19,6 +19,12 @@
 //! - No rule on files, not even one on all of them from `/`: what has no path (memfd, pipes) has the same classes as what has one, and is
 //!   asked about at each use. To relabel what a path names is not ours to do.
 //! - Audit is not said: `auditallow` goes by types, which many workloads share. Probes see what is audited.
+//!
+//! Limits:
+//! - A domain that is permissive alone, and a permissive system, deny nothing; such records say so ([`Line::denied`]).
+//! - A `dontaudit` of the distribution's for a type keeps silent about our denials of the same permission, too.
+//! - Distributions let a task make files only as its own user (`u1 == u2` for `create`): the label of a container's mounts needs the same user
+//!   as its process, as `seLinuxOptions.user` of a pod gives both.
 #![forbid(unsafe_code)]
 
 mod classes;

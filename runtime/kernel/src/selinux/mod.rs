@@ -5,11 +5,12 @@
 //!
 //! Decision: the kernel's own interface (selinuxfs) and no library: what is asked of it are small files of text.
 
+mod answer;
 mod policy;
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,7 @@ use palisade_selinux::{Classes, Levels, MAX_CATEGORY, UserNumber};
 
 use crate::pseudo_fs;
 
+pub use answer::Answer;
 pub use policy::{PolicyError, PolicySource};
 
 /// The kernel's interface.
@@ -81,6 +83,22 @@ impl SeLinux {
     #[must_use]
     pub fn is_context(&self, context: &str) -> bool {
         self.whole_write("context", context.as_bytes()).is_ok()
+    }
+
+    /// What the policy in force says of a task's permission over itself, as the kernel would be asked: the proof that a constraint holds.
+    ///
+    /// # Errors
+    /// Where the policy does not know the context or the permission.
+    pub fn ask(&self, context: &str, class: &str, permission: &str) -> io::Result<Answer> {
+        let number = |file: String| -> io::Result<u32> { self.text(&file)?.parse().map_err(io::Error::other) };
+        let index = number(format!("class/{class}/index"))?;
+        let bit = number(format!("class/{class}/perms/{permission}"))?;
+        let mut file = OpenOptions::new().read(true).write(true).open(self.root.join("access"))?;
+        file.write_all(format!("{context} {context} {index}").as_bytes())?;
+        let mut words = [0; 128];
+        let length = file.read(&mut words)?;
+        let words = std::str::from_utf8(&words[..length]).map_err(io::Error::other)?;
+        Answer::parse(words, bit).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("`{words}`")))
     }
 
     /// Puts a compiled policy in force in the place of the one that is.

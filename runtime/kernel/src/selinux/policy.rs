@@ -213,7 +213,6 @@ mod tests {
     fn unit_selinux_compiler_that_refuses_fails_or_does_not_end_is_an_error_in_its_own_words() {
         let missing = compile("no-such-compiler", &[], None, PATIENCE);
         assert!(matches!(missing, Err(PolicyError::Compiler(_))), "{missing:?}");
-        // It waits for what it is given as a number of seconds, whatever the option.
         let child = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(matches!(wait(child, Duration::from_millis(20)), Err(PolicyError::TimedOut(_))));
         if !has_secilc() {
