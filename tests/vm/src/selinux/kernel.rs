@@ -117,7 +117,7 @@ pub fn tells() -> Checked {
 }
 
 /// The next so many records of denials, and those that are there beside them.
-fn denials(events: &mut AuditEvents, count: usize) -> Result<Vec<String>, Failed> {
+pub fn denials(events: &mut AuditEvents, count: usize) -> Result<Vec<String>, Failed> {
     let mut lines = Vec::new();
     for _ in 0..TRIES {
         while let Some(heard) = events.hear()? {

@@ -1,5 +1,5 @@
-//! The suite of the boot where SELinux is active and enforces: what the kernel does with a policy in which users are constrained, without
-//! Palisade first.
+//! The suite of the boot where SELinux is active and enforces: what the kernel does with a policy in which users are constrained, first
+//! without Palisade ([`kernel`], [`containers`]), then with what policies are lowered to ([`lowered`]).
 //!
 //! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it.
 //!
@@ -8,6 +8,7 @@
 mod containers;
 mod fixture;
 mod kernel;
+mod lowered;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -27,6 +28,11 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_selinux_policy_that_is_loaded_anew_holds_who_runs_already", kernel::holds_who_runs),
         Trial::test("vm_selinux_denial_is_told_by_the_audit_stream", kernel::tells),
         Trial::test("vm_selinux_task_of_a_user_that_is_gone_runs_on_unlabelled", kernel::runs_on_unlabelled),
+        Trial::test(
+            "vm_selinux_lowered_policy_denies_its_user_and_the_record_names_the_rule",
+            lowered::holds_and_names_the_rule,
+        ),
+        Trial::test("vm_selinux_module_without_rules_knows_every_user_of_the_pool", lowered::knows_every_user),
         Trial::test("vm_selinux_container_is_started_executed_in_and_stopped_in_its_context", containers::live),
         Trial::test(
             "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",
