@@ -37,6 +37,7 @@ const SHARED: &[(&str, MapSizes)] = &[
         MapSizes { key: 8, value: size_of::<layout::Permitted>() as u32, entries: layout::PERMITTED_CONNECTIONS },
     ),
     ("asked_executions", MapSizes { key: 4, value: size_of::<layout::Asked>() as u32, entries: 0 }),
+    ("asked_ever", MapSizes { key: 4, value: 4, entries: 1 }),
 ];
 
 /// What is loaded.
