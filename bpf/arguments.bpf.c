@@ -223,6 +223,8 @@ int BPF_PROG(judge_arguments, struct task_struct *task, int old_pid, struct linu
 
 	if (pal_decides_late && !pal_is_idle(PAL_FAMILY_PROCESS) && pal_is_judged(&subject))
 		pal_ask(bprm, &subject);
+	if (!pal_has_asked())
+		return 0;
 	asked = bpf_task_storage_get(&asked_executions, task, NULL, 0);
 	if (!asked || asked->execution != (__u64)bprm || !asked->count)
 		return 0;

@@ -201,6 +201,27 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 }
 
 /*
+ * Is the child what its parent is, whatever cgroup it is in (pal_identity_stays)? So nearly all are that a policy holds, and
+ * nobody looks for their cgroup then.
+ */
+static __always_inline bool pal_bears_its_own(const struct pal_task *kept, __u32 kept_slot)
+{
+	return kept && kept_slot && kept_slot != PAL_SLOT_UNKNOWN && pal_slot_has_policy(kept_slot);
+}
+
+static __always_inline void pal_inherit(struct task_struct *child, __u64 cgroup, __u32 slot, const struct pal_task *kept)
+{
+	struct pal_task *born = pal_keep(child, cgroup, slot, kept->phase);
+
+	if (!born)
+		return;
+	born->runtime_mnt_ns = kept->runtime_mnt_ns;
+	born->entered = kept->entered;
+	born->source = kept->source;
+	born->source_digest = kept->source_digest;
+}
+
+/*
  * A child is what its parent is. clone3 may put it straight into another cgroup: from outside that is a runtime's way to
  * start a container, from inside an attempt to leave.
  */
@@ -209,26 +230,23 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 {
 	struct pal_task *kept = bpf_task_storage_get(&tasks, parent, NULL, 0);
 	__u64 cgroup = pal_cgroup_of_task(child);
-	__u32 slot = pal_slot_of(child->cgroups->dfl_cgrp, cgroup);
-	struct pal_task *born;
-	__u32 kept_slot;
+	__u32 kept_slot, slot;
 
 	if (kept)
 		pal_recognize(kept);
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
+	if (pal_bears_its_own(kept, kept_slot)) {
+		pal_inherit(child, cgroup, kept_slot, kept);
+		return 0;
+	}
+	slot = pal_slot_of(child->cgroups->dfl_cgrp, cgroup);
 	/* A runtime in a place of containers starts a container. */
 	if (kept_slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_is_runtime(parent, kept))
 		kept_slot = 0;
-	if (kept_slot && pal_identity_stays(kept_slot, slot)) {
+	if (kept && kept_slot && pal_identity_stays(kept_slot, slot)) {
 		if (kept_slot == PAL_SLOT_UNKNOWN && slot != PAL_SLOT_UNKNOWN)
 			cgroup = kept->cgroup;
-		born = pal_keep(child, cgroup, kept_slot, kept->phase);
-		if (born) {
-			born->runtime_mnt_ns = kept->runtime_mnt_ns;
-			born->entered = kept->entered;
-			born->source = kept->source;
-			born->source_digest = kept->source_digest;
-		}
+		pal_inherit(child, cgroup, kept_slot, kept);
 		return 0;
 	}
 	if (slot)

@@ -73,13 +73,16 @@ static __always_inline bool pal_is_executed(struct file *file)
 	return mm && (__u64)mm->exe_file == (__u64)file;
 }
 
-/* `file` may be NULL (MMAP_PAGE_ZERO makes such a mapping without MAP_ANONYMOUS). */
+/*
+ * `file` may be NULL (MMAP_PAGE_ZERO makes such a mapping without MAP_ANONYMOUS). The executed file's address is only compared, and
+ * that is asked first: it is asked at each execution.
+ */
 static __always_inline int pal_judge_map(unsigned long long *ctx, struct file *file, unsigned long protection, unsigned long flags)
 {
 	struct pal_subject subject;
 
 	if (!(protection & PAL_PROT_EXEC) || flags & PAL_MAP_ANONYMOUS || pal_is_idle(PAL_FAMILY_PROCESS) ||
-	    !file || !pal_has_first_argument(ctx) || pal_is_executed(file) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
+	    !file || pal_is_executed(file) || !pal_has_first_argument(ctx) || !pal_is_judged(&subject, PAL_FAMILY_PROCESS))
 		return 0;
 	return pal_map_code(&subject, file, PAL_CALL_MMAP);
 }

@@ -67,7 +67,7 @@ static __always_inline void pal_endpoint_of_connect(struct pal_endpoint *endpoin
 	__u16 domain = 0;
 
 	if (length >= (int)sizeof(domain))
-		bpf_probe_read_kernel(&domain, sizeof(domain), address);
+		domain = address->sa_family;
 	pal_endpoint_socket(endpoint, domain, sock->sk_type, sock->sk_protocol);
 	if (domain == PAL_AF_INET && length >= (int)sizeof(v4)) {
 		bpf_probe_read_kernel(&v4, sizeof(v4), address);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the rings of tests that this machine can run, and says by name what it skipped and why.
 #
-#   tests/run.sh                 every ring but bench and cost: lint unit sim host vm, and beside the last two fuzz arm64
-#   tests/run.sh RING...         the named ones; `bench` and `cost` run only so
+#   tests/run.sh                 every ring but bench: lint unit sim host vm cost, and beside the last three fuzz arm64
+#   tests/run.sh RING...         the named ones; `bench` runs only so
 #
 # A ring is tests/rings/RING.sh. It prints results as Rust's own test harness does ("test result: ok. 3 passed; 0 failed; 1 ignored"),
 # exits 0 or not, and 77 where the machine cannot run it (its last line then says why). A ring that fails without naming a failed test
@@ -11,9 +11,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+<<<<<<< HEAD
 readonly ALL_RINGS=(lint unit sim host vm fuzz arm64)
 # What takes processors alone and asks no clock: where ring host is wanted too, these run beside the others, at low priority, on what builds
 # and waiting tests leave idle. What they print comes at the end.
+=======
+readonly ALL_RINGS=(lint unit sim host vm cost fuzz arm64)
+# What takes processors alone and asks no clock: where ring host is wanted too, these run beside it and what follows, at low priority, for
+# that ring's tests wait more than they compute. What they print comes at the end.
+>>>>>>> cost
 declare -rA BESIDE=([fuzz]=1 [arm64]=1)
 # Seconds, building included, for two cores and an empty target directory; a whole run takes far less than the sum.
 declare -rA BUDGET=([lint]=900 [unit]=2100 [sim]=900 [fuzz]=1800 [arm64]=1800 [host]=2100 [vm]=1500 [cost]=1400 [bench]=1500)
@@ -28,7 +34,7 @@ main() {
     local rings=("$@") ring
     [ $# -gt 0 ] || rings=("${ALL_RINGS[@]}")
     for ring in "${rings[@]}"; do
-        [ -n "${BUDGET[$ring]:-}" ] || die "no ring '$ring'; there are: ${ALL_RINGS[*]} bench cost"
+        [ -n "${BUDGET[$ring]:-}" ] || die "no ring '$ring'; there are: ${ALL_RINGS[*]} bench"
     done
     logs="${CARGO_TARGET_DIR:-target}/rings"
     mkdir -p "$logs"

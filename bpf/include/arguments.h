@@ -31,16 +31,56 @@ struct {
 } asked_executions SEC(".maps");
 
 /*
+ * Not 0: some execution has waited. Until then there is nothing noted to hold, or to take away, and most nodes have no rule that asks for
+ * arguments: their executions pay for no look at the storage. It stays as long as the storage does, and is no idle family: who waits
+ * while the last such policy goes must still be held.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} asked_ever SEC(".maps");
+
+static __always_inline __u32 *pal_asked_ever(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&asked_ever, &key);
+}
+
+/* Written and read by the task that waits, whatever others see of it. */
+static __always_inline bool pal_has_asked(void)
+{
+	__u32 *ever = pal_asked_ever();
+
+	return !ever || *(volatile __u32 *)ever;
+}
+
+static __always_inline void pal_asks(void)
+{
+	__u32 *ever = pal_asked_ever();
+
+	if (ever && !*(volatile __u32 *)ever)
+		*(volatile __u32 *)ever = 1;
+}
+
+/*
  * Notes the word of an execution's file, or that it waits for nothing. `again`: an interpreter of the same execution. False: it
  * waits, and that could not be noted.
  */
 static __always_inline bool pal_note_execution(struct linux_binprm *bprm, const struct pal_act *act, bool again)
 {
 	bool waits = pal_awaits_arguments(act);
-	struct pal_asked *asked = bpf_task_storage_get(&asked_executions, bpf_get_current_task_btf(), NULL,
-						       waits ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	struct pal_asked *asked;
 	__u32 at;
 
+	if (waits)
+		pal_asks();
+	else if (!pal_has_asked())
+		return true;
+	asked = bpf_task_storage_get(&asked_executions, bpf_get_current_task_btf(), NULL, waits ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 	if (!asked)
 		return !waits;
 	if (!again || asked->execution != (__u64)bprm || asked->policy != act->subject->policy) {

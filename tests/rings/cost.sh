@@ -1,5 +1,6 @@
 # Ring cost: instructions that Palisade adds to an open, an execution, a connection, an unlink and a write, counted in an emulated machine and
-# held to tests/bench/budget.txt. Needs no root once its packages are there.
+# held to tests/bench/budget.txt: a rise above 3 % fails. One boot, two minutes; how busy the machine is changes no count. Needs no root once
+# its packages are there.
 #
 #   PALISADE_COST_WRITE=1 tests/run.sh cost     makes the file anew
 . tests/rings/common.sh

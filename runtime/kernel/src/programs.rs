@@ -38,6 +38,7 @@ const SHARED: &[(&str, MapSizes)] = &[
     ),
     ("guarded", MapSizes { key: size_of::<layout::Guarded>() as u32, value: 8, entries: layout::GUARDED }),
     ("asked_executions", MapSizes { key: 4, value: size_of::<layout::Asked>() as u32, entries: 0 }),
+    ("asked_ever", MapSizes { key: 4, value: 4, entries: 1 }),
 ];
 
 /// What is loaded.
