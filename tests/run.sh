@@ -11,15 +11,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-<<<<<<< HEAD
-readonly ALL_RINGS=(lint unit sim host vm fuzz arm64)
+readonly ALL_RINGS=(lint unit sim host vm cost fuzz arm64)
 # What takes processors alone and asks no clock: where ring host is wanted too, these run beside the others, at low priority, on what builds
 # and waiting tests leave idle. What they print comes at the end.
-=======
-readonly ALL_RINGS=(lint unit sim host vm cost fuzz arm64)
-# What takes processors alone and asks no clock: where ring host is wanted too, these run beside it and what follows, at low priority, for
-# that ring's tests wait more than they compute. What they print comes at the end.
->>>>>>> cost
 declare -rA BESIDE=([fuzz]=1 [arm64]=1)
 # Seconds, building included, for two cores and an empty target directory; a whole run takes far less than the sum.
 declare -rA BUDGET=([lint]=900 [unit]=2100 [sim]=900 [fuzz]=1800 [arm64]=1800 [host]=2100 [vm]=1500 [cost]=1400 [bench]=1500)
