@@ -44,19 +44,19 @@ fn user(number: u8) -> Result<UserNumber, Failed> {
 /// To be denied first, with the beginning of the rule's place; the others go through.
 pub fn holds_and_names_the_rule() -> Checked {
     let spec = "network:\n  matchProtocols: [ { protocol: packet } ]\ncapabilities:\n  matchCapabilities: [ { capability: chown } ]\n\
-                ptrace:\n  match: [ {} ]\nfile:\n  matchPaths: [ { path: /owned } ]\naction: Block";
+                ptrace:\n  match: [ {} ]\nfile:\n  matchPaths: [ { path: /lowered } ]\naction: Block";
     let policy = policy(spec)?;
     let classes = classes()?;
     let lowered = Lowered::of(&policy.blob, &FAMILIES, &classes);
     let (held, other) = (user(7)?, user(8)?);
-    fs::write("/owned", "x")?;
+    fs::write("/lowered", "x")?;
     let denied = [
         (Act::Socket("packet".into()), "network."),
-        (Act::Chown("/owned".into()), "capabilities."),
+        (Act::Chown("/lowered".into()), "capabilities."),
         (Act::PtraceChild, "ptrace."),
     ];
     // A path is nothing that a constraint could say.
-    let permitted = [Act::Open("/owned".into()), Act::Socket("raw".into()), Act::Socket("unix-stream".into())];
+    let permitted = [Act::Open("/lowered".into()), Act::Socket("raw".into()), Act::Socket("unix-stream".into())];
     let acts: Vec<Act> = denied.iter().map(|(act, _)| act).chain(&permitted).cloned().collect();
     let _module = Constrained::load(&module(LEVELS, [(held, &lowered)]))?;
     let mut events = AuditEvents::open()?;
