@@ -7,7 +7,8 @@
 //! - A runtime that says nothing is asked whether it is there every [`HEARTBEAT`], by a call with a deadline: one that hangs (stopped,
 //!   or stuck on a disk) keeps its socket open, and would otherwise look like one where nothing happens.
 //! - A created task (its init waits to be let go) is told as started: that it has a process and a cgroup is what matters.
-//! - [`Containers::next`] may be dropped at any await and called again: work is taken off its queue only when it is done.
+//! - [`Containers::next`] may be dropped at any await and called again: work is taken off its queue only when it is done. But then it
+//!   begins anew, so that who drops it often looks first whether it is [busy](Followed::busy): with a slow runtime nothing would ever be done.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -19,7 +20,10 @@ use async_trait::async_trait;
 use palisade_domain::ContainerId;
 use palisade_world::{Admission, ContainerChange, Containers, ContainersError};
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
 
 use crate::{
     bundle,
@@ -64,6 +68,7 @@ pub(crate) struct Followed<R> {
     last_is_unwatched: bool,
     /// Names of pods that the API does not tell.
     pods: Pods,
+    busy: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -107,7 +112,17 @@ impl<R: Runtime> Followed<R> {
             with_foreign: false,
             last_is_unwatched: false,
             pods: Pods::default(),
+            busy: watch::Sender::new(false),
         }
+    }
+
+    /// Whether the runtime is being asked something, each question with a deadline, and nothing is only waited for.
+    pub(crate) fn busy(&self) -> watch::Receiver<bool> {
+        self.busy.subscribe()
+    }
+
+    fn set_busy(&self, busy: bool) {
+        self.busy.send_if_modified(|now| std::mem::replace(now, busy) != busy);
     }
 
     /// Containers that only their hooks know, for the runtime is another's, are admitted too. Nothing here ever hears of their end.
@@ -292,17 +307,20 @@ impl<R: Runtime> Containers for Followed<R> {
     async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
         loop {
             if let Some(change) = self.changes.pop_front() {
+                self.set_busy(false);
                 self.last_is_unwatched = matches!(&change, ContainerChange::Starting(container, _)
                     if !R::TELLS_EVERY_END || !self.roster.tells(&container.id));
                 return Ok(change);
             }
             self.serve_hooks().await?;
+            self.set_busy(self.connection.is_none() || !self.work.is_empty());
             let step = match (&self.connection, self.work.is_empty()) {
                 (None, _) => self.connect().await,
                 (Some(_), true) => self.hear().await,
                 (Some(_), false) => self.work().await,
             };
             if let Err(error) = step {
+                self.set_busy(false);
                 self.disconnect();
                 return Err(error);
             }

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +15,10 @@ use std::{
 use async_trait::async_trait;
 use palisade_domain::{CgroupId, ContainerId};
 use palisade_world::{Container, ContainerChange, ContainerPlace, Containers, ContainersError};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+};
 
 use crate::{
     api::{ContainerdRuntime, unreachable},
@@ -105,6 +109,15 @@ impl Api {
             Endpoint::Containerd(socket) => Self::Containerd(Box::new(Followed::with_foreign(follow(socket), pods))),
             Endpoint::Cri(socket) => Self::Cri(Box::new(Followed::with_foreign(follow(socket), pods))),
             Endpoint::Cgroups => Self::None(Box::new(Followed::with_foreign(follow(PathBuf::new()), pods))),
+        }
+    }
+
+    /// [`Followed::busy`].
+    fn busy(&self) -> watch::Receiver<bool> {
+        match self {
+            Self::Containerd(followed) => followed.busy(),
+            Self::Cri(followed) => followed.busy(),
+            Self::None(followed) => followed.busy(),
         }
     }
 
@@ -265,6 +278,39 @@ fn is_there(hierarchy: &Hierarchy, path: &Path, cgroup: CgroupId) -> bool {
     })
 }
 
+/// What a node hears of containers.
+enum Heard {
+    /// What the plugin lacks.
+    Lacking(Option<String>),
+    /// Of the tree; `None`: its thread is over.
+    Sight(Option<Sight>),
+    /// The tree was waited for long enough.
+    HeldUp,
+    /// It is time to look for what has ended.
+    Sweep,
+    /// By the API.
+    Told(Result<(ContainerChange, bool), ContainersError>),
+}
+
+/// The first that is heard. An API that is asked something is heard out: what is dropped begins anew at the next call, and one that takes
+/// longer than the others keep quiet would never come to an end. Its questions have deadlines, and it waits idly in between.
+async fn heard(
+    others: impl Future<Output = Heard>,
+    api: impl Future<Output = Result<(ContainerChange, bool), ContainersError>>,
+    busy: &mut watch::Receiver<bool>,
+) -> Heard {
+    let (mut others, mut api) = (pin!(others), pin!(api));
+    loop {
+        let is_busy = *busy.borrow_and_update();
+        tokio::select! {
+            biased;
+            Ok(()) = busy.changed() => {}
+            heard = &mut others, if !is_busy => return heard,
+            told = &mut api => return Heard::Told(told),
+        }
+    }
+}
+
 #[async_trait(?Send)]
 impl Containers for NodeContainers {
     async fn next(&mut self) -> Result<ContainerChange, ContainersError> {
@@ -295,23 +341,30 @@ impl Containers for NodeContainers {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                biased;
-                lacking = lacking => self.changes.push_back(ContainerChange::Limited(lacking)),
-                sight = tree.next() => self.see(sight),
-                () = held_up => {}
-                _ = sweep.tick() => {
+            let mut busy = self.api.busy();
+            let others = async {
+                tokio::select! {
+                    biased;
+                    lacking = lacking => Heard::Lacking(lacking),
+                    sight = tree.next() => Heard::Sight(sight),
+                    () = held_up => Heard::HeldUp,
+                    _ = sweep.tick() => Heard::Sweep,
+                }
+            };
+            match heard(others, self.api.next(), &mut busy).await {
+                Heard::Lacking(lacking) => self.changes.push_back(ContainerChange::Limited(lacking)),
+                Heard::Sight(sight) => self.see(sight),
+                Heard::HeldUp => {}
+                Heard::Sweep => {
                     self.end_what_is_gone();
                     self.look_for_a_runtime()?;
                 }
-                change = self.api.next() => match change {
-                    Ok((change, foreign)) => self.hear(change, foreign),
-                    Err(error) => {
-                        // Whoever is away tells nothing first.
-                        self.shares.defer_no_more(&mut self.changes);
-                        return Err(error);
-                    }
-                },
+                Heard::Told(Ok((change, foreign))) => self.hear(change, foreign),
+                Heard::Told(Err(error)) => {
+                    // Whoever is away tells nothing first.
+                    self.shares.defer_no_more(&mut self.changes);
+                    return Err(error);
+                }
             }
         }
     }

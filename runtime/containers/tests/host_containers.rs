@@ -9,6 +9,7 @@ mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
+use palisade_containers::Endpoint;
 use palisade_world::{ContainerChange, Containers};
 use support::{Follower, PrivateContainerd, Run, cgroup_inode, succeed};
 
@@ -231,6 +232,33 @@ async fn host_containers_of_a_containerd_that_hangs_are_kept_and_its_silence_is_
     containerd.signal("CONT");
     assert_eq!(follower.synchronize_over_errors().await, ["+stays"], "told anew, and not as ended in between");
     println!("silence known after {silence:?}");
+}
+
+/// Slower than the node's own looks at what has ended, which come each second.
+#[tokio::test]
+async fn host_containers_of_a_slow_containerd_are_told_and_start() {
+    let containerd = PrivateContainerd::start();
+    assert!(containerd.run(&Run { id: "before", hook: false, ..Run::default() }).await.status.success());
+    let mut follower = containerd.follow_as_node_slowly(Duration::from_millis(300));
+    assert_eq!(follower.synchronize().await, ["+before"]);
+    let (started, id) = while_running!(containerd, Run { id: "hooked", ..Run::default() }, async {
+        let (container, admission) = follower.starting().await;
+        admission.0.send(Ok(())).unwrap();
+        container.id.0
+    });
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    assert_eq!(id, "hooked");
+}
+
+#[tokio::test]
+async fn host_containers_a_node_says_of_a_containerd_that_hangs_that_it_does() {
+    let containerd = PrivateContainerd::start();
+    let mut follower = containerd.follow_as_node(Endpoint::Containerd(containerd.socket()));
+    assert_eq!(follower.synchronize().await, Vec::<String>::new());
+    containerd.signal("STOP");
+    let said = follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
+    containerd.signal("CONT");
+    assert!(said.contains("no answer in time"), "{said}");
 }
 
 #[tokio::test]

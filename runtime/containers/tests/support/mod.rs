@@ -3,6 +3,8 @@
 //! Needs root, containerd, runc, jq, busybox-static and a C compiler; `tests/run.sh host` installs them.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test's bed says that it cannot be made")]
 
+mod slow;
+
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
@@ -154,6 +156,13 @@ impl PrivateContainerd {
     /// As a node does: by the endpoint and by the cgroup tree.
     pub fn follow_as_node(&self, endpoint: Endpoint) -> NodeFollower {
         self.follow_with(endpoint, None)
+    }
+
+    /// The same, of a containerd that hears and is heard only so much later.
+    pub fn follow_as_node_slowly(&self, by: Duration) -> NodeFollower {
+        let socket = self.path("slow.sock");
+        slow::slowed(&self.socket(), &socket, by);
+        self.follow_as_node(Endpoint::Containerd(socket))
     }
 
     /// The same, as a plugin of NRI.
