@@ -289,7 +289,7 @@ enum Heard {
     /// It is time to look for what has ended.
     Sweep,
     /// By the API.
-    Told(Result<(ContainerChange, bool), ContainersError>),
+    Told(Box<Result<(ContainerChange, bool), ContainersError>>),
 }
 
 /// The first that is heard. An API that is asked something is heard out: what is dropped begins anew at the next call, and one that takes
@@ -306,7 +306,7 @@ async fn heard(
             biased;
             Ok(()) = busy.changed() => {}
             heard = &mut others, if !is_busy => return heard,
-            told = &mut api => return Heard::Told(told),
+            told = &mut api => return Heard::Told(Box::new(told)),
         }
     }
 }
@@ -359,12 +359,14 @@ impl Containers for NodeContainers {
                     self.end_what_is_gone();
                     self.look_for_a_runtime()?;
                 }
-                Heard::Told(Ok((change, foreign))) => self.hear(change, foreign),
-                Heard::Told(Err(error)) => {
-                    // Whoever is away tells nothing first.
-                    self.shares.defer_no_more(&mut self.changes);
-                    return Err(error);
-                }
+                Heard::Told(told) => match *told {
+                    Ok((change, foreign)) => self.hear(change, foreign),
+                    Err(error) => {
+                        // Whoever is away tells nothing first.
+                        self.shares.defer_no_more(&mut self.changes);
+                        return Err(error);
+                    }
+                },
             }
         }
     }

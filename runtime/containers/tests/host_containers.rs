@@ -256,7 +256,8 @@ async fn host_containers_a_node_says_of_a_containerd_that_hangs_that_it_does() {
     let mut follower = containerd.follow_as_node(Endpoint::Containerd(containerd.socket()));
     assert_eq!(follower.synchronize().await, Vec::<String>::new());
     containerd.signal("STOP");
-    let said = follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
+    let said =
+        follower.try_next().await.expect_err("a runtime that hangs is not one where nothing happens").to_string();
     containerd.signal("CONT");
     assert!(said.contains("no answer in time"), "{said}");
 }
