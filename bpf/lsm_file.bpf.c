@@ -85,6 +85,23 @@ static __noinline int pal_guard_cgroup(struct file *file)
 }
 
 /*
+ * The pins' directories are opened by no workload: whoever has one open may lock it, which is how a node says that it runs. Pins themselves
+ * are no files that open.
+ */
+static __noinline int pal_guard_pins(struct file *file)
+{
+	__u64 dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
+	struct pal_verdict verdict;
+	struct pal_subject subject;
+
+	if (pal_place_value(dentry) != PAL_PLACE_PINS || !pal_holds_off(&subject))
+		return 0;
+	pal_guard_verdict(&verdict, PAL_FAMILY_FILE);
+	pal_emit_open_of(&subject, (__u64)file, file->f_flags, -PAL_EPERM, &verdict);
+	return pal_guard_answer();
+}
+
+/*
  * Protections are judged here and not by a program of their own: being called a second time is half of what an open costs that
  * nobody decides.
  */
@@ -102,6 +119,11 @@ int BPF_PROG(judge_open, struct file *file, int earlier)
 	magic = file->f_inode->i_sb->s_magic;
 	if (magic == PAL_CGROUP2_MAGIC) {
 		result = pal_guard_cgroup(file);
+		if (result)
+			return result;
+	}
+	if (magic == PAL_BPF_FS_MAGIC) {
+		result = pal_guard_pins(file);
 		if (result)
 			return result;
 	}

@@ -12,7 +12,10 @@
  * Gaps: a workload with a second thread may put the descriptor of a pinned cgroup link into the place of another one between this
  * look and the kernel's own; each try that fails is told. A workload that may load tracing programs, modules, or another kernel is
  * root of the machine: programs can send signals and override calls without any hook. What a node writes or reads of files is
- * no part of this, nor are /proc/<pid>/oom_score_adj and its likes.
+ * no part of this, nor are /proc/<pid>/oom_score_adj and its likes. A move into a cgroup has no hook: who may write the host's cgroups
+ * may move the node into its own, and freeze or kill that; and one that no policy holds and puts a task into another container's cgroup
+ * passes as a runtime there, which is not held off (identity.h). In the host's mount namespace what is above the pins' file system can be
+ * unmounted with it; the pins of a node that runs are then out of sight. Of cgroups of version 1 nothing is guarded.
  */
 #include "guard.h"
 #include "emit_calls.h"

@@ -17,7 +17,7 @@
 
 #include "report.h"
 
-/* Maps of blobs are the most: as many as there are slots, and as many again until those that are gone are looked through. */
+/* Maps of blobs are the most: as many as there are slots, and as many again until those that are gone are forgotten, at the next attachment. */
 #define PAL_GUARDED_MAX 16384
 
 enum pal_guarded_kind {

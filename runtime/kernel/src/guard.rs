@@ -80,7 +80,7 @@ impl Guard {
         let chain = |error: ObjectError| objects::chain(&error);
         let enter = |object: &mut Ebpf| {
             let map = pins.open("guarded").map_err(chain)?;
-            forget_gone(&map).map_err(|error| format!("what is its own: {error}"))?;
+            forget_gone(&map).and_then(|()| forget_node(&map)).map_err(|error| format!("what is its own: {error}"))?;
             enter(object, btf)?;
             say_where(&map, pins.path()).map_err(|error| format!("where the pins are: {error}"))?;
             say_who_is_held_off(&map).map_err(|error| format!("who is held off: {error}"))
@@ -100,9 +100,10 @@ impl Guard {
         Ok((loaded, modifying))
     }
 
-    /// Tells the programs of every map and link that is pinned by now.
+    /// Tells the programs of every map and link that is pinned by now, and no more of those that are gone: links are other ones each time that
+    /// programs are attached again.
     pub fn tell(&self) {
-        let told = self.tell_maps().and_then(|()| self.tell_links());
+        let told = forget_gone(&self.map).and_then(|()| self.tell_maps()).and_then(|()| self.tell_links());
         if let Err(error) = told {
             tracing::warn!(%error, "not everything that is pinned is kept from workloads");
         }
@@ -197,18 +198,28 @@ fn abandon(pins: &PinRoot) -> Result<(), ObjectError> {
     Ok(())
 }
 
-/// Processes of earlier nodes, and what the kernel has no more.
+/// Maps, programs and links that the kernel has no more.
 fn forget_gone(map: &MapFd) -> io::Result<()> {
+    forget(map, |kind, id| match kind {
+        GuardedKind::Map => sys::map_is_there(id),
+        GuardedKind::Program => sys::program_is_there(id),
+        GuardedKind::Link => sys::link_is_there(id),
+        _ => Ok(true),
+    })
+}
+
+/// Where an earlier node ran. Its pins stay guarded until this one has said where they are: their place is mostly the same.
+fn forget_node(map: &MapFd) -> io::Result<()> {
+    forget(map, |kind, _| Ok(!matches!(kind, GuardedKind::Process | GuardedKind::Cgroup | GuardedKind::Home)))
+}
+
+fn forget(map: &MapFd, stays: impl Fn(GuardedKind, u32) -> io::Result<bool>) -> io::Result<()> {
     for key in map.keys()? {
-        let Some(entry) = Guarded::of_bytes(&key) else { continue };
-        let id = u32::try_from(entry.id).unwrap_or_default();
-        let is_there = match GuardedKind::of_code(entry.kind) {
-            Some(GuardedKind::Map) => sys::map_is_there(id)?,
-            Some(GuardedKind::Program) => sys::program_is_there(id)?,
-            Some(GuardedKind::Link) => sys::link_is_there(id)?,
-            _ => false,
+        let entry = Guarded::of_bytes(&key);
+        let Some((entry, kind)) = entry.and_then(|entry| Some((entry, GuardedKind::of_code(entry.kind)?))) else {
+            continue;
         };
-        if !is_there {
+        if !stays(kind, u32::try_from(entry.id).unwrap_or_default())? {
             map.delete(&key)?;
         }
     }
@@ -229,10 +240,11 @@ fn enter(object: &mut Ebpf, btf: &KernelTypes) -> Result<(), String> {
     }
 }
 
-/// The pins' directory, and those above it on the same file system.
+/// The pins' directory, and those above it on the same file system; and no other that an earlier node said.
 fn say_where(map: &MapFd, root: &Path) -> io::Result<()> {
     let root = fs::canonicalize(root)?;
     let device = fs::metadata(&root)?.dev();
+    let mut said = Vec::new();
     for (depth, directory) in root.ancestors().enumerate() {
         let found = fs::metadata(directory)?;
         if found.dev() != device {
@@ -241,6 +253,13 @@ fn say_where(map: &MapFd, root: &Path) -> io::Result<()> {
         let value = if depth == 0 { GuardedPlace::Pins } else { GuardedPlace::Above };
         let key = Guarded { device: kernel_device(device), ..Guarded::new(GuardedKind::Place, found.ino()) };
         map.update(&key.bytes(), &(value as u64).to_ne_bytes())?;
+        said.push(key);
+    }
+    for key in map.keys()? {
+        let earlier = Guarded::of_bytes(&key).filter(|entry| entry.kind == GuardedKind::Place as u32);
+        if earlier.is_some_and(|entry| !said.contains(&entry)) {
+            map.delete(&key)?;
+        }
     }
     Ok(())
 }
