@@ -87,7 +87,13 @@ impl Programs {
                 return Ok(Err(objects::chain(&error)));
             }
         }
+        // A version before that map may have executions waiting now.
+        let may_wait = pins.map("asked_executions").exists() && !pins.map("asked_ever").exists();
         let arguments = load_arguments(&btf, &pins, &constants, matrix);
+        if may_wait && arguments.is_ok() {
+            let said = pins.open("asked_ever")?.update(&0_u32.to_ne_bytes(), &1_u32.to_ne_bytes());
+            said.map_err(|source| ObjectError::Pins { path: pins.map("asked_ever"), source })?;
+        }
         let judged = arguments.as_ref().is_ok_and(|object| !refuses(object, "judge_arguments"));
         constants.push(Constant::Word("pal_arguments_judged", u32::from(judged)));
         match arguments {
