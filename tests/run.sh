@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the rings of tests that this machine can run, and says by name what it skipped and why.
 #
-#   tests/run.sh                 every ring but bench: lint unit sim host vm cost, and beside the last three fuzz arm64
+#   tests/run.sh                 every ring but bench: lint unit sim host vm cost, and beside them fuzz arm64
 #   tests/run.sh RING...         the named ones; `bench` runs only so
 #
 # A ring is tests/rings/RING.sh. It prints results as Rust's own test harness does ("test result: ok. 3 passed; 0 failed; 1 ignored"),

@@ -174,7 +174,7 @@ stage() {
     done
     install -D deploy/hooks/runc-with-hook "$guest/hooks/runc-with-hook"
     install -D -m 644 tests/vm/selinux/base.cil "$guest/selinux/base.cil"
-    secilc --output="$guest/selinux/base.policy" --filecontext=/dev/null "$guest/selinux/base.cil"
+    secilc -c 33 --output="$guest/selinux/base.policy" --filecontext=/dev/null "$guest/selinux/base.cil"
     image "$guest/../image" "$guest/image.tar"
 }
 

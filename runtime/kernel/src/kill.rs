@@ -22,6 +22,7 @@ pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     ("kill_tracer", "nobody is killed for tracing by ptrace(2)"),
     ("kill_exec", "nobody is killed for an execution"),
     ("kill_entering", "nobody is killed for what the presets filelessExec and exec forbid"),
+    ("kill_fileless", "before Linux 6.10 nobody is killed for a program without a file"),
     ("audit_capability", "uses of capabilities are not observed"),
     (
         "kill_after_call",
@@ -236,6 +237,15 @@ mod tests {
         assert!(older.host_programs().is_empty());
         let names: Vec<&str> = older.programs().map(|(name, _)| name).collect();
         assert_eq!(names, ["kill_tracer", "kill_fileless", "kill_after_call"]);
+        let every =
+            KillDuty { families: &[Family::Process, Family::Capability, Family::Preset, Family::Ptrace], ..duty };
+        for duty in [every, KillDuty { prepare_exec: false, ..every }] {
+            let names = duty.programs().chain(duty.host_programs().iter().copied()).map(|(name, _)| name);
+            assert!(
+                names.into_iter().all(|name| PROGRAMS.iter().any(|(known, _)| *known == name)),
+                "each has its loss"
+            );
+        }
         let refused = || KillError::Program { program: "audit_host_exec", source: Box::new(ProgramError::NotLoaded) };
         assert_eq!(kept_of(duty.host_programs(), &Ok(())).count(), 2);
         assert_eq!(kept_of(duty.host_programs(), &Err(refused())).count(), 0, "a half of it would tell half");

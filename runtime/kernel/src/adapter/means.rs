@@ -26,9 +26,16 @@ use crate::{
 /// All that is missed where the kernel takes no program at all: whatever else it took could not tell whose act it judges.
 pub(super) fn without_programs(reason: &str, refused: &mut Vec<Refusal>) {
     tracing::warn!(reason, "no kernel programs at all on this kernel");
-    let decisions = objects::LSM.iter().map(|spec| spec.programs);
-    for programs in [objects::IDENTITY, objects::ARGUMENTS, objects::LEARN].into_iter().chain(decisions) {
-        refused.extend(objects::refuse_all(programs, &reason));
+    let hooks = objects::on_hooks().map(|spec| spec.programs);
+    for programs in [objects::IDENTITY, objects::ARGUMENTS, objects::LEARN].into_iter().chain(hooks) {
+        // Those that keep workloads from the node are tried before, and say themselves why they are not there.
+        let missed = objects::refuse_all(programs, &reason);
+        refused.extend(
+            missed
+                .into_iter()
+                .filter(|missed| refused.iter().all(|known| known.program != missed.program))
+                .collect::<Vec<_>>(),
+        );
     }
     refused.extend(kill::PROGRAMS.iter().map(|(program, _)| kill::refusal(program, reason)));
     refused.push(syscalls::refusal(reason));

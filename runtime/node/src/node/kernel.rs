@@ -142,11 +142,12 @@ fn observe(
             let refused = probes.refused().to_vec();
             Ok((Some(Arc::new(probes)), refused))
         }
-        Err(error @ ProbesError::ToldToStop(_)) => Err(error).context("probes"),
-        Err(error) => {
+        Err(error @ (ProbesError::Btf(_) | ProbesError::Object(_))) => {
             tracing::warn!(%error, "nothing is observed on this kernel: there are no logs, and alerts know no chains of processes");
             Ok((None, probes::all_refused(&error)))
         }
+        // None of the kernel's: what is in the way goes when it is named.
+        Err(error) => Err(error).context("probes"),
     }
 }
 

@@ -280,12 +280,19 @@ impl AdminView for View {
     }
 
     async fn metrics(&self) -> Vec<Metric> {
-        let (records, alerts, status, recordings, installed) = tokio::join!(
+        let workloads = async {
+            match &self.ask.workloads {
+                Some(workloads) => Some(workloads.ask(WorkloadsOf, WITHIN).await),
+                None => None,
+            }
+        };
+        let (records, alerts, status, recordings, installed, workloads) = tokio::join!(
             self.ask.records.ask(RecordAccountOf, WITHIN),
             self.ask.alert_counts.ask(AlertCountsOf, WITHIN),
             self.ask.policies.ask(PolicySetStatusOf, WITHIN),
             self.recordings(),
             self.ask.installed.ask(InstalledPoliciesOf, WITHIN),
+            workloads,
         );
         let mut all = Vec::new();
         let mut unanswered = Vec::new();
@@ -309,11 +316,10 @@ impl AdminView for View {
             Ok(installed) => all.extend(metrics::held(&installed)),
             Err(_) => unanswered.push("health"),
         }
-        if let Some(workloads) = &self.ask.workloads {
-            match workloads.ask(WorkloadsOf, WITHIN).await {
-                Ok(table) => all.extend(metrics::workloads(&table)),
-                Err(_) => unanswered.push("workloads"),
-            }
+        match workloads {
+            Some(Ok(table)) => all.extend(metrics::workloads(&table)),
+            Some(Err(_)) => unanswered.push("workloads"),
+            None => {}
         }
         all.extend(metrics::kernel(self.kernel.enforcement.matrix(), &self.kernel.refused));
         match self.nodes.metrics().await {

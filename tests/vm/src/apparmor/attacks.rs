@@ -39,5 +39,6 @@ pub fn all() -> Checked {
         .and_then(|mut held| ring::run(&mut held, ATTACKER.as_ref(), &word, &mut |line| println!("{line}")));
     unload(Path::new(PIN_ROOT))?;
     let report = report.map_err(|failed| failed.0)?;
+    ensure(!report.is_empty(), || format!("no attack is called '{word}'"))?;
     ensure(!word.is_empty() || report["denied"] > 70, || format!("{report:?}"))
 }
