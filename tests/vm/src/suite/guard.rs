@@ -127,6 +127,8 @@ fn against_pins(pins: &Path) -> Vec<Act> {
         to(Change::Symlink, Path::new("nowhere"), &pins.join("fresh")),
         change(Change::Chmod, &map),
         Act::Chown(map.clone()),
+        // As a node does that takes the lock on it.
+        Act::Open(pins.to_path_buf()),
         change(Change::Mount, pins),
         to(Change::Bind, Path::new("/tmp"), &links),
         change(Change::Umount, Path::new(BPFFS)),
@@ -268,7 +270,10 @@ fn told(node: &Node, acts: usize) -> Checked {
     let told = || node.alerts().iter().filter(|alert| own(alert)).count();
     node.wait_for("alerts about acts against Palisade", || told() >= acts)?;
     let alerts = node.alerts();
-    for operation in ["bpf", "kill", "ptrace", "syscall", "unlink", "rename", "mkdir", "mount", "umount", "open"] {
+    for operation in [
+        "bpf", "kill", "ptrace", "syscall", "unlink", "rename", "link", "rmdir", "mkdir", "symlink", "chmod", "chown",
+        "mount", "umount", "open",
+    ] {
         let found = alerts.iter().any(|alert| own(alert) && alert["subject"]["operation"] == operation);
         ensure(found, || format!("no alert tells of {operation}: {alerts:#?}"))?;
     }
