@@ -100,29 +100,29 @@ fn more_specific_allow() -> Checked {
 }
 
 fn read_only() -> Checked {
-    fs::create_dir_all("/kept")?;
+    fs::create_dir_all("/guarded")?;
     for number in 0..7 {
-        fs::write(format!("/kept/{number}"), "kept")?;
+        fs::write(format!("/guarded/{number}"), "kept")?;
     }
-    let spec = "file:\n  matchDirectories: [ { dir: /kept/, recursive: true, readOnly: true } ]\naction: Block";
+    let spec = "file:\n  matchDirectories: [ { dir: /guarded/, recursive: true, readOnly: true } ]\naction: Block";
     let confined = Profiled::start("readonly", &policy(spec)?)?;
     let changes = [
-        (Call::Append, "/kept/0"),
-        (Call::Truncate, "/kept/1"),
-        (Call::Chmod, "/kept/2"),
-        (Call::Rename, "/kept/3"),
-        (Call::Link, "/kept/4"),
-        (Call::Remove, "/kept/5"),
-        (Call::MakeDirectory, "/kept/d"),
+        (Call::Append, "/guarded/0"),
+        (Call::Truncate, "/guarded/1"),
+        (Call::Chmod, "/guarded/2"),
+        (Call::Rename, "/guarded/3"),
+        (Call::Link, "/guarded/4"),
+        (Call::Remove, "/guarded/5"),
+        (Call::MakeDirectory, "/guarded/d"),
     ];
-    let before = |number: u32| fs::read_to_string(format!("/kept/{number}")).is_ok_and(|content| content == "kept");
+    let before = |number: u32| fs::read_to_string(format!("/guarded/{number}")).is_ok_and(|content| content == "kept");
     let mut process = confined.judged()?;
     for (call, path) in changes {
         ensure(process.call(call, path)? == DENIED, || format!("{call:?} {path} was not denied"))?;
     }
-    ensure((0..7).all(before) && fs::read_dir("/kept")?.count() == 7, || "something was changed".to_owned())?;
+    ensure((0..7).all(before) && fs::read_dir("/guarded")?.count() == 7, || "something was changed".to_owned())?;
     drop(process);
-    call_both(&confined, &changes, &[(Call::Read, "/kept/6")])
+    call_both(&confined, &changes, &[(Call::Read, "/guarded/6")])
 }
 
 fn allow_list() -> Checked {
