@@ -37,7 +37,7 @@ readonly BOOTS=(
 # programs; the newest kernel's takes several times as long for the same ones.
 readonly WHEN_ASKED=(lsm-newest fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1)
 # Of one boot; far above what it takes on a machine that does something else, too.
-readonly BOOT_SECONDS=1200
+readonly BOOT_SECONDS=1500
 # Guests at a time: each has two processors, of which its tests mostly use one.
 readonly LANES=2
 
