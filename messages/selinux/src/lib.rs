@@ -65,10 +65,11 @@ impl UserNumber {
         (0..USERS).map(Self)
     }
 
-    /// Of the user of a whole context, if it is one of ours.
+    /// Of the user of a whole context, if it is one of ours; a user alone is no context.
     #[must_use]
     pub fn of_context(context: &str) -> Option<Self> {
-        let digits = context.split(':').next()?.strip_prefix("palisade_")?.strip_suffix("_u")?;
+        let (user, _) = context.split_once(':')?;
+        let digits = user.strip_prefix("palisade_")?.strip_suffix("_u")?;
         // One way to write each: `palisade_07_u` is no user of the module.
         digits.parse().ok().and_then(Self::new).filter(|number| number.0.to_string() == digits)
     }

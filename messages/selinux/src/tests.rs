@@ -19,6 +19,7 @@ fn unit_selinux_user_of_the_pool_has_one_name_and_no_other_is_ours() {
         "palisade_7_u2:system_r:container_t:s0",
         "palisade__u:system_r:container_t:s0",
         "x:palisade_7_u:container_t:s0",
+        "palisade_7_u",
         "",
     ] {
         assert_eq!(number(other), None, "{other}");
