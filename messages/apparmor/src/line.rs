@@ -84,7 +84,10 @@ impl Line {
         if text.len() > MAX_RECORD_BYTES {
             return Err(LineError::TooLong(text.len()));
         }
-        let fields = Fields(text);
+        let fields = Fields(palisade_audit::said(text));
+        if !fields.0.starts_with(b"apparmor=") {
+            return Err(LineError::Other);
+        }
         let denied = match fields.text("apparmor").as_deref() {
             Some(b"DENIED") => true,
             Some(b"AUDIT") => false,

@@ -9,6 +9,14 @@
 /// The kernel's records are shorter.
 pub const MAX_RECORD_BYTES: usize = 16 * 1024;
 
+/// What a record says: its text without the stamp (`audit(1700000000.123:45): `), where it has one. By how it begins it is one LSM's.
+#[must_use]
+pub fn said(record: &[u8]) -> &[u8] {
+    let stamped = record.strip_prefix(b"audit(");
+    let end = stamped.and_then(|stamped| stamped.windows(3).position(|window| window == b"): "));
+    stamped.zip(end).map_or(record, |(stamped, end)| &stamped[end + 3..])
+}
+
 /// A record's fields, in whatever order.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a>(pub &'a [u8]);
@@ -66,6 +74,17 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unit_audit_record_says_what_follows_its_stamp() {
+        for (record, says) in [
+            (&b"audit(1.2:3): avc:  x"[..], &b"avc:  x"[..]),
+            (b"avc:  x audit(1): y", b"avc:  x audit(1): y"),
+            (b"audit(1.2:3)", b"audit(1.2:3)"),
+        ] {
+            assert_eq!(said(record), says);
+        }
+    }
 
     #[test]
     fn unit_audit_field_is_what_the_kernel_wrote_and_no_part_of_a_text_passes_for_one() {

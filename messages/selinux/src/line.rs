@@ -124,11 +124,7 @@ impl Line {
 
 /// Whether it is a denial, the permissions in braces, and what follows them.
 fn head(text: &[u8]) -> Option<(bool, &str, &[u8])> {
-    let text = match text.strip_prefix(b"audit(") {
-        Some(stamped) => &stamped[stamped.windows(3).position(|window| window == b"): ")? + 3..],
-        None => text,
-    };
-    let said = text.strip_prefix(b"avc:  ")?;
+    let said = palisade_audit::said(text).strip_prefix(b"avc:  ")?;
     let (denied, rest) = match (said.strip_prefix(b"denied  { "), said.strip_prefix(b"granted  { ")) {
         (Some(rest), _) => (true, rest),
         (None, Some(rest)) => (false, rest),
