@@ -98,10 +98,12 @@ fn host_no_btf_node_says_what_it_does_not_hold_and_why_wherever_it_is_asked() {
     let capabilities = kernel["capabilities"].as_array().unwrap();
     let missing = capabilities.iter().find(|one| one["capability"] == "KernelBtf").unwrap();
     assert!(missing["available"] == false && missing["reason"].as_str().unwrap().contains(HIDDEN), "{missing}");
-    // Of each kind of program one: identity, files, networks, system calls, killing, arguments, and what observes.
+    // Of each kind of program one: identity, files, writes, what keeps workloads from the node, networks, system calls, killing, arguments, and what observes.
     for program in [
         "inherit_cgroup",
         "judge_open",
+        "judge_write",
+        "guard_map",
         "judge_connect4",
         "audit_call",
         "kill_tracer",
