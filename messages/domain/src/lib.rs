@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod alert;
+mod capability;
 mod device;
 mod enforcement;
 mod id;
@@ -17,6 +18,7 @@ mod workload;
 pub use alert::{
     Alert, AlertAction, AlertProcess, AlertRule, AlertWorkload, HeldBack, Line, Log, NotHeldPart, Subject, Throttling,
 };
+pub use capability::CAPABILITIES;
 pub use device::{DEVICE_CLASSES, DeviceClass, DeviceDecision, DeviceMatch, DeviceRule, DeviceRules, UsbDevice};
 pub use enforcement::{Action, Family, OnUnknownWorkload, Posture, Tier, Verdict};
 pub use id::{BlobId, CgroupId, ContainerId, Generation, PolicyKind, PolicyRef, Slot, UnixNanos};

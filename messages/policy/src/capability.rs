@@ -4,6 +4,8 @@
 //! between them, as there. KubeArmor's pattern is not anchored at its start, so that it takes `xchown`, and never matches it: refused
 //! here, with the nearest name.
 
+use palisade_domain::CAPABILITIES;
+
 use crate::{
     common::Common,
     diagnostic::{Problems, quoted},
@@ -13,51 +15,6 @@ use crate::{
     suggest,
     yaml::Node,
 };
-
-/// `CAP_*` of `include/uapi/linux/capability.h` (Linux 6.18), each at its number.
-pub(crate) const NAMES: [&str; 41] = [
-    "chown",
-    "dac_override",
-    "dac_read_search",
-    "fowner",
-    "fsetid",
-    "kill",
-    "setgid",
-    "setuid",
-    "setpcap",
-    "linux_immutable",
-    "net_bind_service",
-    "net_broadcast",
-    "net_admin",
-    "net_raw",
-    "ipc_lock",
-    "ipc_owner",
-    "sys_module",
-    "sys_rawio",
-    "sys_chroot",
-    "sys_ptrace",
-    "sys_pacct",
-    "sys_admin",
-    "sys_boot",
-    "sys_nice",
-    "sys_resource",
-    "sys_time",
-    "sys_tty_config",
-    "mknod",
-    "lease",
-    "audit_write",
-    "audit_control",
-    "setfcap",
-    "mac_override",
-    "mac_admin",
-    "syslog",
-    "wake_alarm",
-    "block_suspend",
-    "audit_read",
-    "perfmon",
-    "bpf",
-    "checkpoint_restore",
-];
 
 /// Lowers `spec.capabilities`.
 pub(crate) fn read(spec: &mut Fields<'_>, outer: &Common, draft: &mut Draft<'_>) {
@@ -94,10 +51,10 @@ pub(crate) fn named(node: &Node, place: &str, problems: &mut Problems) -> Option
 fn named_so(written: &str, node: &Node, place: &str, problems: &mut Problems) -> Option<CapabilityMatch> {
     let lower = written.to_ascii_lowercase();
     let name = lower.strip_prefix("cap_").unwrap_or(&lower);
-    if let Some((number, name)) = (0..).zip(NAMES).find(|(_, known)| *known == name) {
+    if let Some((number, name)) = (0..).zip(CAPABILITIES).find(|(_, known)| *known == name) {
         return Some(CapabilityMatch { name: name.to_owned(), number });
     }
-    let instead = match suggest::nearest(name, NAMES) {
+    let instead = match suggest::nearest(name, CAPABILITIES) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "write one such as `net_raw`: capabilities(7) lists them".to_owned(),
     };

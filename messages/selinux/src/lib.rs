@@ -37,7 +37,7 @@ mod unsaid;
 #[cfg(test)]
 mod tests;
 
-pub use classes::{CAPABILITIES, Classes};
+pub use classes::Classes;
 pub use line::{Line, LineError, Subject};
 pub use lowered::{FAMILIES, Lowered};
 pub use module::{Levels, MAX_CATEGORY, module};

@@ -12,6 +12,7 @@
 //! Limits: of a socket the record has the class alone, of tracing not whom, of memory not how it was asked for.
 
 use palisade_audit::{Fields, MAX_RECORD_BYTES};
+use palisade_domain::CAPABILITIES;
 use palisade_kernel_abi::blob::{AcceptId, Blob, Decision, Family, Modifiers, Preset, SourceId};
 
 use crate::{SocketClass, UserNumber};
@@ -140,7 +141,7 @@ fn subject(fields: Fields<'_>, class: &str, asked: &str) -> Result<(&'static str
     {
         let number = fields.number("capability").and_then(|number| u8::try_from(number).ok());
         let number = number.ok_or(LineError::Field("capability"))?;
-        let permission = crate::CAPABILITIES.get(usize::from(number)).ok_or(LineError::Field("capability"))?;
+        let permission = CAPABILITIES.get(usize::from(number)).ok_or(LineError::Field("capability"))?;
         return Ok((class, permission, Subject::Capability(number)));
     }
     if let Some(socket) = SocketClass::of(class).filter(|_| asks("create")) {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use palisade_domain::CAPABILITIES;
 use palisade_kernel_abi::blob::{
     AcceptId, Automaton, Blob, Effect, Family, Mildest, Modifiers, PathAccepts, Preset, SourceId,
 };
 
 use crate::{
-    CAPABILITIES, Classes, Unsaid,
+    Classes, Unsaid,
     classes::capability_classes,
     sockets::{self, OfClass},
 };

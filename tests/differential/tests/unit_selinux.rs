@@ -16,7 +16,7 @@ use palisade_differential::{
     corpus::{Random, rules, seed},
     rule, workload,
 };
-use palisade_domain::{Action, Posture};
+use palisade_domain::{Action, CAPABILITIES, Posture};
 use palisade_kernel_abi::blob::{Blob, Effect, Endpoint, Family, Modifiers};
 use palisade_policy::ir::{
     CapabilityMatch, Matcher, PathMatch, Postures, Preset, Rule, SocketMatch, SocketShape, WorkloadRules,
@@ -25,7 +25,7 @@ use palisade_policy_compiler::{
     CompileError,
     naive::{Act, Object, evaluate},
 };
-use palisade_selinux::{CAPABILITIES, Classes, FAMILIES, Levels, Line, Lowered, Unsaid, UserNumber, module};
+use palisade_selinux::{Classes, FAMILIES, Levels, Line, Lowered, Unsaid, UserNumber, module};
 
 /// Sockets whose classes the tests ask about, with one socket of each.
 const SOCKETS: [(&str, u8, u8, u8); 9] = [

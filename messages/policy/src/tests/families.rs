@@ -34,15 +34,15 @@ fn unit_policy_takes_every_capability_of_linux_with_and_without_its_prefix() {
     // The last number of the running kernel is the end of the table, or this table is older than the kernel.
     let last: usize = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
     assert!(last <= 40, "a capability {last} is new in this kernel");
-    for (number, name) in (0..).zip(crate::capability::NAMES) {
+    for (number, name) in (0..).zip(palisade_domain::CAPABILITIES) {
         for written in [name.to_owned(), format!("cap_{name}"), format!("CAP_{}", name.to_uppercase())] {
             let rules = of(KUBEARMOR, &format!("capabilities: {{matchCapabilities: [{{capability: {written}}}]}}"));
             assert_eq!(rules[0].matcher, Matcher::Capability(CapabilityMatch { name: name.to_owned(), number }));
             assert_eq!((rules[0].matcher.family(), rules[0].action), (Family::Capabilities, Action::Block));
         }
     }
-    assert_eq!(crate::capability::NAMES[13], "net_raw");
-    assert_eq!(crate::capability::NAMES[40], "checkpoint_restore");
+    assert_eq!(palisade_domain::CAPABILITIES[13], "net_raw");
+    assert_eq!(palisade_domain::CAPABILITIES[40], "checkpoint_restore");
 }
 
 #[test]
