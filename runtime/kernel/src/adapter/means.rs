@@ -27,20 +27,13 @@ use crate::{
 pub(super) fn without_programs(reason: &str, refused: &mut Vec<Refusal>) {
     tracing::warn!(reason, "no kernel programs at all on this kernel");
     let hooks = objects::on_hooks().map(|spec| spec.programs);
-    for programs in [objects::IDENTITY, objects::ARGUMENTS, objects::LEARN].into_iter().chain(hooks) {
-        // Those that keep workloads from the node are tried before, and say themselves why they are not there.
-        let missed = objects::refuse_all(programs, &reason);
-        refused.extend(
-            missed
-                .into_iter()
-                .filter(|missed| refused.iter().all(|known| known.program != missed.program))
-                .collect::<Vec<_>>(),
-        );
-    }
-    refused.extend(kill::PROGRAMS.iter().map(|(program, _)| kill::refusal(program, reason)));
-    refused.push(syscalls::refusal(reason));
-    let of_cgroups = cgroup::PROGRAMS.iter().map(|program| cgroup::refusal(program, reason));
-    for refusal in of_cgroups {
+    let of_objects = [objects::IDENTITY, objects::ARGUMENTS, objects::LEARN].into_iter().chain(hooks);
+    let missed = of_objects
+        .flat_map(|programs| objects::refuse_all(programs, &reason))
+        .chain(kill::PROGRAMS.iter().map(|(program, _)| kill::refusal(program, reason)))
+        .chain([syscalls::refusal(reason)])
+        .chain(cgroup::PROGRAMS.iter().map(|program| cgroup::refusal(program, reason)));
+    for refusal in missed {
         // Those that were tried say themselves why they are not there.
         if refused.iter().all(|known| known.program != refusal.program) {
             refused.push(refusal);
