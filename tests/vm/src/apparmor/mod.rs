@@ -20,13 +20,8 @@ use palisade_kernel::apparmor::{Confinement, confinement};
 use crate::{
     act::{Act, Outcome},
     judged::{Call, Judged, UNDER},
+    suite::{Checked, ensure},
 };
-
-type Checked = Result<(), Failed>;
-
-fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
-    if condition { Ok(()) } else { Err(Failed::from(otherwise())) }
-}
 
 /// Every test of this boot.
 #[must_use]

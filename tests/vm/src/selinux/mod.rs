@@ -10,13 +10,9 @@ mod fixture;
 mod kernel;
 mod lowered;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 
-type Checked = Result<(), Failed>;
-
-fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
-    if condition { Ok(()) } else { Err(Failed::from(otherwise())) }
-}
+use crate::suite::{Checked, ensure};
 
 /// Every test of this boot.
 #[must_use]

@@ -22,7 +22,7 @@ mod usb;
 use libtest_mimic::{Failed, Trial};
 
 /// What a test gives back: a failure may be any error or text.
-type Checked = Result<(), Failed>;
+pub(crate) type Checked = Result<(), Failed>;
 
 pub use pins::{HOLD_POLICY, hold};
 
@@ -52,6 +52,6 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Fails with the text unless the condition holds.
-fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
+pub(crate) fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Checked {
     if condition { Ok(()) } else { Err(Failed::from(otherwise())) }
 }
