@@ -1,61 +1,20 @@
 //! Capabilities, tracing and namespaces.
 
+use palisade_domain::CAPABILITIES;
+
 use super::{bits, listed};
 
 /// `linux/capability.h`, `CAP_*`.
 #[must_use]
 pub fn capability(number: u32) -> String {
-    const NAMES: [&str; 41] = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-    ];
     let at = usize::try_from(number).unwrap_or(usize::MAX);
-    NAMES.get(at).map_or_else(|| number.to_string(), |name| format!("CAP_{name}"))
+    CAPABILITIES.get(at).map_or_else(|| number.to_string(), |name| format!("CAP_{}", name.to_ascii_uppercase()))
 }
 
 /// The capabilities of a set by commas; `none` and `all` (of those that have a name) where that is it.
 #[must_use]
 pub fn capabilities(set: u64) -> String {
-    const ALL: u64 = (1 << 41) - 1;
+    const ALL: u64 = (1 << CAPABILITIES.len()) - 1;
     match set {
         0 => "none".to_owned(),
         ALL => "all".to_owned(),
