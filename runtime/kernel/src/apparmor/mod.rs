@@ -193,7 +193,7 @@ fn heard_from(sees_all: bool, own: Option<&(u64, u64)>, first: Option<&(u64, u64
     Ok(())
 }
 
-fn sees_all_processes() -> bool {
+pub(crate) fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|status| status.ino() == FIRST_PID_NAMESPACE)
 }
 
