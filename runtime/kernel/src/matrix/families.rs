@@ -224,11 +224,13 @@ pub(crate) fn beside_selinux(family: Family, capabilities: &BTreeMap<Capability,
     families(&without).remove(&family).unwrap_or_else(|| unseen("family", "no tier of this kernel holds it"))
 }
 
+pub(crate) const UNLABELLED: &str = "containers without a user of ours";
+
 /// Whom SELinux does not know as ours.
 fn unlabelled_gap() -> Gap {
     let reason = "SELinux holds whose context has a user of the pool (a pod's seLinuxOptions.user: palisade_7_u), where a node is told its \
                   policy (--selinux) and SELinux enforces; the workload's status names others";
-    gap("containers without a user of ours", reason)
+    gap(UNLABELLED, reason)
 }
 
 /// What neither an LSM program, a profile nor a constraint denies.

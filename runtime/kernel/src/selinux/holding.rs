@@ -8,7 +8,7 @@ use palisade_selinux::{Lowered, Unsaid};
 use palisade_world::{Capability, CapabilityState, Gap, HeldFamily};
 
 use super::Binding;
-use crate::matrix::{ANONYMOUS_CODE, beside_selinux, gap};
+use crate::matrix::{ANONYMOUS_CODE, UNLABELLED, beside_selinux, gap};
 
 /// How a family is held of a container, by whether its user's rules hold it. They go beside what kills, for memory that becomes
 /// executable is nothing that it sees.
@@ -50,6 +50,7 @@ fn unheld(family: Family, capabilities: &BTreeMap<Capability, CapabilityState>, 
 
 fn with_unsaid(family: Family, mut held: HeldFamily, lowered: &Lowered) -> HeldFamily {
     let of_family = lowered.unsaid().iter().filter(|unsaid| family_of(unsaid) == Some(family));
+    held.gaps.retain(|gap| gap.what != UNLABELLED);
     held.gaps.extend(of_family.map(|unsaid| gap(&unsaid.what(), unsaid.reason())));
     held
 }
