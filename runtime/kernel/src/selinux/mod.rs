@@ -25,8 +25,8 @@ use crate::{apparmor, pseudo_fs};
 
 pub use answer::Answer;
 pub(crate) use holding::with_user;
-pub use numbers::Held;
 pub(crate) use numbers::Binding;
+pub use numbers::Held;
 pub use policy::{Base, PolicyError, PolicySource};
 pub use users::Users;
 pub(crate) use users::unload;

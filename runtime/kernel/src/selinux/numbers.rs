@@ -105,14 +105,8 @@ impl Numbers {
         self.admitted += 1;
         let order = self.admitted;
         let held = Held { slot, cgroup, generation: Generation::default(), number: 0, blob: None };
-        let new = || Container {
-            held,
-            path: path.to_path_buf(),
-            order,
-            label: Label::Awaited,
-            lowered: None,
-            told: None,
-        };
+        let new =
+            || Container { held, path: path.to_path_buf(), order, label: Label::Awaited, lowered: None, told: None };
         self.containers.entry(slot).or_insert_with(new);
     }
 
@@ -208,9 +202,8 @@ impl Numbers {
         let any = self.containers.values().any(|container| matches!(container.label, Label::Ours(_)));
         let permissive = self.permissive.as_ref().filter(|_| any);
         self.failure.as_ref().or(permissive).cloned().or_else(|| {
-            let stranger = |container: &Container| {
-                Some(format!("{}: {}", container.path.display(), self.otherwise(container)?))
-            };
+            let stranger =
+                |container: &Container| Some(format!("{}: {}", container.path.display(), self.otherwise(container)?));
             self.containers.values().find_map(stranger)
         })
     }
