@@ -21,8 +21,8 @@ use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
 use palisade_world::Membership;
 
-use super::{AppArmor, Confinement, account::Account, confinement};
-use crate::sys;
+use super::{AppArmor, Confinement, confinement};
+use crate::{audit::Account, sys};
 
 /// Of these a profile denies what the policy blocks. Sockets and tracing are held by other means wherever those are: who is killed at the
 /// call's entry must not be told of a second time.

@@ -20,12 +20,11 @@ use palisade_kernel_abi::{
 };
 use palisade_world::{Loss, RecordBatch, RecordSource, RecordSourceError};
 
-use super::{
-    account::{Account, PRODUCER},
-    audit::{AuditEvents, AuditLosses, Heard},
-    profiles::{Held, Profiles},
+use super::profiles::{Held, Profiles};
+use crate::{
+    audit::{Account, AuditEvents, AuditLosses, Heard, PRODUCER},
+    fanotify::{Doer, doing},
 };
-use crate::fanotify::{Doer, doing};
 
 /// `PTRACE_ATTACH`: which request it was, the line does not say.
 const PTRACE_ATTACH: u32 = 16;
@@ -238,7 +237,8 @@ fn text(bytes: &[u8]) -> Text<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::audit::forged, *};
+    use super::*;
+    use crate::audit::forged;
 
     fn records(events: AuditEvents) -> AppArmorRecords {
         AppArmorRecords {

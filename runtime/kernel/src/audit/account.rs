@@ -8,11 +8,11 @@ use palisade_kernel_abi::record::{Kind, PRODUCER_USER};
 use palisade_world::{Loss, LossReason};
 
 /// Apart from the responders', of which each start has a number from [`PRODUCER_USER`] on.
-pub(super) const PRODUCER: u32 = PRODUCER_USER + 0x4000_0000;
+pub(crate) const PRODUCER: u32 = PRODUCER_USER + 0x4000_0000;
 
 /// The account.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(crate) struct Account {
     next: u64,
     lost: u64,
     malformed: u64,
