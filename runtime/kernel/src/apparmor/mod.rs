@@ -16,14 +16,13 @@ use palisade_apparmor::{PREFIX, Profile, ProfileName, permissive};
 
 use crate::{audit::sees_all_processes, pseudo_fs};
 
+mod denials;
 mod holding;
 mod profiles;
-mod records;
 
 pub(crate) use holding::with_profile;
 pub(crate) use profiles::Binding;
 pub use profiles::Profiles;
-pub use records::AppArmorRecords;
 
 /// Longer than any list of profiles: 4,096 of ours have 300 KiB.
 const MAX_LIST_BYTES: usize = 16 << 20;

@@ -1,14 +1,28 @@
-//! The kernel's audit, in which LSMs tell of what they deny.
+//! The kernel's audit, in which LSMs tell of what they deny, and records of that like those of the kernel's programs.
+//!
+//! ```text
+//!   kernel ──(multicast)──► events: an LSM's text ──► records ──► the node
+//!                                                      │  ▲ whose line, under which policy, by which rule
+//!                              what is lost: account ◄─┘  └── an LSM's side ([`Denials`]): AppArmor's profiles
+//! ```
+//!
+//! Decision: a reader for each LSM, not one for all: of those that deny and tell here, a kernel has one active.
 
 mod account;
+pub(crate) mod body;
 mod events;
+mod held;
+mod records;
 
 use std::{fs, io, os::unix::fs::MetadataExt as _};
 
-pub(crate) use account::{Account, PRODUCER};
+pub(crate) use account::{APPARMOR, Account};
 #[cfg(test)]
 pub(crate) use events::forged;
 pub use events::{AuditEvents, AuditLosses, Heard};
+pub(crate) use held::{Ended, Held};
+pub use records::AuditRecords;
+pub(crate) use records::{Act, Denials};
 
 /// The inode of the PID namespace that all others are below (`PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::Context as _;
 use palisade_kernel::{
     Attendant, KernelAdapter, KernelConfig, UsbDevices, UsbPaths,
-    apparmor::AppArmorRecords,
+    audit::AuditRecords,
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
     observation::Limits,
@@ -96,7 +96,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
             None => rings,
         });
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
-        let profiles = of_records.profiles().map(AppArmorRecords::open).transpose().unwrap_or_else(|error| {
+        let profiles = of_records.profiles().map(AuditRecords::open).transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "denials by AppArmor are not told: the kernel's audit cannot be heard");
             None
         });
