@@ -117,10 +117,15 @@ impl SocketClass {
     /// By its name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
+        Self::all().find(|class| class.0 == name)
+    }
+
+    /// Each of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let alone = ["unix_stream_socket", "unix_dgram_socket", "tcp_socket", "sctp_socket", "udp_socket"];
         let others = ["icmp_socket", "dccp_socket", "rawip_socket", "netlink_socket", GENERIC];
         let known = alone.into_iter().chain(others).chain(OF_DOMAIN.map(|(_, class, _)| class));
-        known.chain(OF_NETLINK.map(|(_, class)| class)).find(|class| *class == name).map(Self)
+        known.chain(OF_NETLINK.map(|(_, class)| class)).map(Self)
     }
 
     /// As SELinux calls it.

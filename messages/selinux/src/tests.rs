@@ -112,6 +112,31 @@ fn unit_selinux_socket_class_has_an_example_that_is_of_it() {
 }
 
 #[test]
+fn unit_selinux_module_is_read_again_as_what_it_denies_each_user_and_a_strange_constraint_is_not() {
+    let denies = |all: &[(&str, &str)]| {
+        let mut lowered = Lowered::default();
+        assert!(all.iter().all(|(class, permission)| lowered.restore(class, permission)), "{all:?}");
+        lowered
+    };
+    let (seven, eight) = (UserNumber::new(7).unwrap(), UserNumber::new(8).unwrap());
+    let sockets = denies(&[("packet_socket", "create"), ("capability", "chown"), ("cap_userns", "chown")]);
+    let memory = denies(&[("process", "execmem"), ("process", "ptrace"), ("capability", "chown"), ("file", "execmod")]);
+    let text = module(Levels::default(), [(seven, &sockets), (eight, &memory)]);
+    let read = denied_by(&text).unwrap();
+    assert_eq!(read.len(), 2);
+    assert!(read[&seven].denies_as(&sockets) && read[&eight].denies_as(&memory) && !read[&seven].denies_as(&memory));
+    assert_eq!(denied_by(&module(Levels::default(), [])), Some(std::collections::BTreeMap::new()));
+    for strange in [
+        text.replace("packet_socket", "parcel_socket"),
+        text.replace("execmem", "execute"),
+        text.replace("palisade_7_u)", "system_u)"),
+        text.replace("(neq u1", "(eq u1"),
+    ] {
+        assert_eq!(denied_by(&strange), None, "{strange}");
+    }
+}
+
+#[test]
 fn unit_selinux_module_declares_the_whole_pool_without_any_rule() {
     let text = module(Levels { last_category: Some(MAX_CATEGORY) }, []);
     for user in UserNumber::all() {

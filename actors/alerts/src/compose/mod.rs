@@ -34,6 +34,7 @@ pub fn tier(tier: record::Tier) -> Tier {
         record::Tier::BpfLsm => Tier::BpfLsm,
         record::Tier::FmodRet => Tier::FmodRet,
         record::Tier::AppArmor => Tier::AppArmor,
+        record::Tier::SeLinux => Tier::SeLinux,
         record::Tier::CgroupBpf => Tier::CgroupBpf,
         record::Tier::Fanotify => Tier::Fanotify,
         record::Tier::Kill => Tier::Kill,

@@ -57,6 +57,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         holds_host: arguments.host_policy,
         holds_unknown: arguments.unknown().is_some(),
         responder: Some(responder),
+        selinux: arguments.selinux.base(),
     };
     // Else nothing is said for as long as the verifier takes, which is seconds.
     tracing::info!(pin_root = %arguments.pin_root.display(), "loading programs into the kernel");
@@ -65,8 +66,10 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     // What had lapsed stands again from here on.
     let attendant = Attendant::start(Arc::clone(&adapter) as Arc<dyn Enforcement>, arguments.stands_unattended());
     let attendant = attendant.context("cannot start a thread")?;
-    if arguments.stands_unattended().is_some() && adapter.profiles().is_some() {
-        tracing::warn!("--max-unattended: AppArmor profiles of containers stand for ever; the kernel's programs lapse");
+    if arguments.stands_unattended().is_some() && (adapter.profiles().is_some() || adapter.users().is_some()) {
+        tracing::warn!(
+            "--max-unattended: AppArmor profiles and SELinux constraints stand for ever; the kernel's programs lapse"
+        );
     }
     for ((needs, reason), (programs, without)) in by_reason(adapter.refused()) {
         tracing::warn!(programs, needs, reason, without, "the kernel refused programs; the rest goes on");
@@ -117,8 +120,11 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         devices.hold(&Arc::default());
     }
     let stopped = Arc::clone(&devices);
+    let users = adapter.users();
     let unload = move || {
         stopped.stop();
+        // Else it would load again what is taken away.
+        users.iter().for_each(|users| users.stop());
         palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from)
     };
     Ok(Kernel {
