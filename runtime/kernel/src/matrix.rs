@@ -32,8 +32,8 @@ mod interruption;
 
 #[cfg(test)]
 use families::BEFORE_OTHERS;
-use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, cgroup_alone_gap, unseen_sockets_gap};
 pub(crate) use families::{ANONYMOUS_CODE, UNLABELLED, beside_selinux, capabilities_seen, gap, of_host, unseen};
+use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, cgroup_alone_gap, unseen_sockets_gap};
 pub use families::{families, families_of_host};
 
 /// Tries everything. Needs root; leaves nothing behind.

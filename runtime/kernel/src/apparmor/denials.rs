@@ -37,8 +37,8 @@ impl Denials for Profiles {
         Act { denied: line.denied, pid: line.pid, comm: &line.comm, family: line.family() }
     }
 
-    fn judge(&self, line: &Line, blob: &Blob, executable: Option<&[u8]>, tty: bool) -> Decision {
-        line.judge(blob, executable, tty)
+    fn judge(&self, line: &Line, policy: Option<&Blob>, executable: Option<&[u8]>, tty: bool) -> Decision {
+        policy.map_or(Decision::PERMIT, |blob| line.judge(blob, executable, tty))
     }
 
     fn body<'a>(&self, line: &'a Line, cwd: Text<'a>, tty: u32) -> Body<'a> {

@@ -78,7 +78,7 @@ pub struct Profiles {
     apparmor: AppArmor,
     confined: Mutex<BTreeMap<ProfileName, Confined>>,
     recent: Mutex<VecDeque<Recent>>,
-    ended: Mutex<Ended<ProfileName>>,
+    ended: Mutex<Ended<ProfileName, Held>>,
     pub(super) account: Mutex<Account>,
 }
 
@@ -225,14 +225,14 @@ impl Profiles {
         Ok(())
     }
 
-    fn ended(&self) -> MutexGuard<'_, Ended<ProfileName>> {
+    fn ended(&self) -> MutexGuard<'_, Ended<ProfileName, Held>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a line's profile is of, also a moment after its container was released.
     pub(super) fn find(&self, name: &ProfileName) -> Option<Held> {
         let runs = self.confined().get(name).map(|confined| confined.held.clone());
-        runs.or_else(|| self.ended().find(sys::boot_time(), name, |_| true).cloned())
+        runs.or_else(|| self.ended().find(sys::boot_time(), name).cloned())
     }
 }
 

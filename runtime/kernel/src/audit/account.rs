@@ -9,6 +9,8 @@ use palisade_world::{Loss, LossReason};
 
 /// Of AppArmor's denials; apart from the responders', of which each start has a number from [`PRODUCER_USER`] on.
 pub(crate) const APPARMOR: u32 = PRODUCER_USER + 0x4000_0000;
+/// Of SELinux's.
+pub(crate) const SELINUX: u32 = APPARMOR + 1;
 
 /// The account.
 #[derive(Debug)]

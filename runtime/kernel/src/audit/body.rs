@@ -2,7 +2,7 @@
 
 use palisade_kernel_abi::{
     blob::Endpoint,
-    record::{Body, Capability, Network, NetworkOperation, Ptrace, STRING_MAX, Text},
+    record::{Body, Capability, Network, NetworkOperation, Ptrace, STRING_MAX, Syscall, Text},
 };
 
 /// What no line has.
@@ -33,6 +33,15 @@ pub(crate) fn capability(number: u8, denied: bool) -> Body<'static> {
 
 pub(crate) fn trace() -> Body<'static> {
     Body::Ptrace(Ptrace { target_exe: UNREAD, request: PTRACE_ATTACH, ..Ptrace::default() })
+}
+
+/// Memory was to become executable, by the call with this number.
+pub(crate) fn memory(number: libc::c_long, denied: bool) -> Body<'static> {
+    let mut arguments = [0; 6];
+    arguments[2] = libc::PROT_EXEC.cast_unsigned().into();
+    let number = u32::try_from(number).unwrap_or_default();
+    let result = result(denied, libc::EACCES).into();
+    Body::Syscall(Syscall { number, compat: false, x32: false, result, arguments })
 }
 
 /// A path keeps its end.

@@ -3,7 +3,8 @@
 //! ```text
 //!   kernel ──(multicast)──► events: an LSM's text ──► records ──► the node
 //!                                                      │  ▲ whose line, under which policy, by which rule
-//!                              what is lost: account ◄─┘  └── an LSM's side ([`Denials`]): AppArmor's profiles
+//!                              what is lost: account ◄─┘  └── an LSM's side ([`Denials`]): AppArmor's profiles,
+//!                                                             SELinux's users
 //! ```
 //!
 //! Decision: a reader for each LSM, not one for all: of those that deny and tell here, a kernel has one active.
@@ -16,13 +17,13 @@ mod records;
 
 use std::{fs, io, os::unix::fs::MetadataExt as _};
 
-pub(crate) use account::{APPARMOR, Account};
+pub(crate) use account::{APPARMOR, Account, SELINUX};
 #[cfg(test)]
 pub(crate) use events::forged;
 pub use events::{AuditEvents, AuditLosses, Heard};
 pub(crate) use held::{Ended, Held};
-pub use records::AuditRecords;
-pub(crate) use records::{Act, Denials};
+pub(crate) use records::Act;
+pub use records::{AuditRecords, Denials};
 
 /// The inode of the PID namespace that all others are below (`PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;

@@ -50,8 +50,8 @@ pub trait Denials {
     /// What each LSM tells of an act.
     fn act<'a>(&self, line: &'a Self::Line) -> Act<'a>;
 
-    /// What the blob says of the act by this executable, at a terminal or not.
-    fn judge(&self, line: &Self::Line, blob: &Blob, executable: Option<&[u8]>, tty: bool) -> Decision;
+    /// What the policy says of the act by this executable, at a terminal or not.
+    fn judge(&self, line: &Self::Line, policy: Option<&Blob>, executable: Option<&[u8]>, tty: bool) -> Decision;
 
     /// What was done, in words of records.
     fn body<'a>(&self, line: &'a Self::Line, cwd: Text<'a>, tty: u32) -> Body<'a>;
@@ -90,7 +90,7 @@ impl<D: Denials> AuditRecords<D> {
         Self::of(AuditEvents::open()?, Some(AuditLosses::open()?), denials)
     }
 
-    fn of(events: AuditEvents, losses: Option<AuditLosses>, denials: Arc<D>) -> io::Result<Self> {
+    pub(crate) fn of(events: AuditEvents, losses: Option<AuditLosses>, denials: Arc<D>) -> io::Result<Self> {
         Ok(Self {
             events,
             losses,
@@ -145,6 +145,13 @@ impl<D: Denials> AuditRecords<D> {
         Ok(true)
     }
 
+    /// As if the kernel had said it.
+    #[cfg(test)]
+    pub(crate) fn hear(&mut self, text: &[u8], batch: &mut RecordBatch) {
+        let line = self.denials.read(text);
+        self.take(line, batch);
+    }
+
     fn take(&mut self, line: Result<Option<D::Line>, D::Error>, batch: &mut RecordBatch) {
         match line {
             Ok(Some(line)) => self.write(&line, batch),
@@ -165,8 +172,7 @@ impl<D: Denials> AuditRecords<D> {
         let (mut exe, mut cwd) = ([0; STRING_MAX], [0; STRING_MAX]);
         let executable = doing::link(self.proc.as_fd(), act.pid, "exe", &mut exe);
         let tty = doing::terminal(self.proc.as_fd(), act.pid);
-        let judge = |blob| self.denials.judge(line, blob, executable, tty != 0);
-        let decision = held.blob.as_deref().map_or(Decision::PERMIT, judge);
+        let decision = self.denials.judge(line, held.blob.as_deref(), executable, tty != 0);
         let cwd = doing::link(self.proc.as_fd(), act.pid, "cwd", &mut cwd);
         let cwd = cwd.map_or(body::UNREAD, body::path);
         let body = self.denials.body(line, cwd, tty);
@@ -246,8 +252,7 @@ mod tests {
     fn unit_denied_change_of_profile_is_no_lost_record_and_a_line_that_does_not_read_is() {
         let (mut records, mut batch) = (records(forged::forgeable().0), RecordBatch::default());
         let mut take = |text: &str| {
-            let line = records.denials.read(text.as_bytes());
-            records.take(line, &mut batch);
+            records.hear(text.as_bytes(), &mut batch);
             assert_eq!(batch.records, 0);
             records.loss().unwrap().counts.values().sum::<u64>()
         };

@@ -204,7 +204,8 @@ pub(super) fn capabilities_held(
     if by_selinux(capabilities) {
         let mut gaps = vec![unlabelled_gap()];
         if capabilities_seen(capabilities).gaps.iter().any(|gap| gap.what == "capabilities") {
-            let reason = "SELinux tells of what it denies; what is permitted the tracepoint cap_capable would tell (Linux 6.14)";
+            let reason =
+                "SELinux tells of what it denies; what is permitted the tracepoint cap_capable would tell (Linux 6.14)";
             gaps.push(gap("uses that are only audited", reason));
         }
         return HeldFamily { tier: Tier::SeLinux, gaps };

@@ -138,7 +138,8 @@ mod tests {
         let profiles = available(&[Capability::SeLinux, Capability::AppArmor]);
         assert!(families(&profiles).values().all(|held| held.tier != Tier::SeLinux), "one of the two");
         let kills = available(&[Capability::SeLinux, Capability::SendSignal, Capability::BtfTracepoints]);
-        let tiers = [Family::Capabilities, Family::Ptrace, Family::Presets].map(|family| families(&kills)[&family].tier);
+        let tiers =
+            [Family::Capabilities, Family::Ptrace, Family::Presets].map(|family| families(&kills)[&family].tier);
         assert_eq!(tiers, [Tier::SeLinux, Tier::Kill, Tier::Kill], "who is killed is told of once");
     }
 
@@ -146,7 +147,8 @@ mod tests {
     fn unit_selinux_says_what_of_a_policy_its_rules_leave_unsaid() {
         let alone = available(&[Capability::SeLinux]);
         let gaps = |family, spec: &str| held(family, Some(&bound(spec)), &alone).1;
-        let by_source = "capabilities: {matchCapabilities: [{capability: chown, action: Block, fromSource: [{path: /bin/x}]}]}";
+        let by_source =
+            "capabilities: {matchCapabilities: [{capability: chown, action: Block, fromSource: [{path: /bin/x}]}]}";
         assert!(gaps(Family::Capabilities, by_source).contains(&"fromSource".to_owned()));
         assert!(!gaps(Family::Capabilities, CHOWN).contains(&"fromSource".to_owned()));
         let unknown = "capabilities: {matchCapabilities: [{capability: bpf, action: Block}]}";

@@ -6,6 +6,7 @@
 //! Decision: the kernel's own interface (selinuxfs) and no library: what is asked of it are small files of text.
 
 mod answer;
+mod denials;
 mod holding;
 mod numbers;
 mod policy;
@@ -25,7 +26,6 @@ use crate::{audit, pseudo_fs};
 
 pub use answer::Answer;
 pub(crate) use holding::with_user;
-pub use numbers::Held;
 pub(crate) use numbers::Binding;
 pub use policy::{Base, PolicyError, PolicySource};
 pub use users::Users;

@@ -179,7 +179,8 @@ pub fn says_when_selinux_is_permissive() -> Checked {
     let container = hold("permitted", "held", HELD)?;
     wait_until_held(node, "permitted")?;
     fs::write("/sys/fs/selinux/enforce", "0")?;
-    let said = node.wait_for("that it is permissive", || status(node, "permitted").to_string().contains("SELinux is permissive"));
+    let said = node
+        .wait_for("that it is permissive", || status(node, "permitted").to_string().contains("SELinux is permissive"));
     let outcomes = container.exec(&acts());
     fs::write("/sys/fs/selinux/enforce", "1")?;
     said?;

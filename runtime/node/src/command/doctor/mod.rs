@@ -152,10 +152,7 @@ fn kernel() -> Vec<Check> {
 
 /// Nobody misses it where BPF programs judge on hooks.
 fn is_spare(capability: Capability) -> bool {
-    matches!(
-        capability,
-        Capability::AppArmor | Capability::SeLinux | Capability::BpfLsm | Capability::ModifyReturn
-    )
+    matches!(capability, Capability::AppArmor | Capability::SeLinux | Capability::BpfLsm | Capability::ModifyReturn)
 }
 
 /// Where profiles are a means, somebody must put containers under them: only who starts them can.
