@@ -104,6 +104,20 @@ fn unit_selinux_socket_class_has_an_example_that_is_of_it() {
             assert_eq!(of(example.domain, example.kind, example.protocol), name);
         }
     }
+    let example = |class| SocketClass::of(class).and_then(|class| class.example(true)).unwrap();
+    for (class, domain, kind, protocol) in [
+        ("tcp_socket", 2, 1, 0),
+        ("udp_socket", 2, 2, 0),
+        ("rawip_socket", 2, 3, 0),
+        ("icmp_socket", 2, 2, 1),
+        ("sctp_socket", 2, 1, 132),
+        ("packet_socket", 17, 2, 0),
+        ("unix_stream_socket", 1, 1, 0),
+        ("netlink_audit_socket", 16, 2, 9),
+    ] {
+        let found = example(class);
+        assert_eq!((found.domain, found.kind, found.protocol), (domain, kind, protocol), "{class}: such are made");
+    }
     let of = |domain, kind, protocol| sockets::class_of(domain, kind, protocol, true);
     assert_eq!(of(2, 1, 6), "tcp_socket", "and MPTCP, whose low byte it is");
     assert_eq!((of(10, 2, 58), of(2, 3, 1), of(17, 3, 3)), ("icmp_socket", "rawip_socket", "packet_socket"));

@@ -20,7 +20,8 @@ use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
 
 use crate::{
     KernelTypes,
-    apparmor::{self, AppArmor},
+    apparmor::AppArmor,
+    audit,
     kernel_types::Constant,
     objects::{self, Refusal, chain, explain},
     programs, pseudo_fs, selinux, sys, usb,
@@ -47,7 +48,7 @@ pub fn probe() -> KernelMatrix {
     note(Capability::KernelBtf, btf.as_ref().map(drop).map_err(Clone::clone));
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
-    note(Capability::AppArmor, AppArmor::open().and_then(|_| apparmor::is_heard()));
+    note(Capability::AppArmor, AppArmor::open().and_then(|_| audit::is_heard()));
     note(Capability::SeLinux, selinux::try_here());
     note(Capability::KernelSymbols, programs::file_release().map(drop));
     note(Capability::UsbAuthorization, usb::try_authorization(Path::new("/sys")));

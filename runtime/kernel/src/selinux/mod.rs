@@ -6,6 +6,7 @@
 //! Decision: the kernel's own interface (selinuxfs) and no library: what is asked of it are small files of text.
 
 mod answer;
+mod denials;
 mod holding;
 mod numbers;
 mod policy;
@@ -21,7 +22,7 @@ use std::{
 
 use palisade_selinux::{Classes, Levels, MAX_CATEGORY, UserNumber};
 
-use crate::{apparmor, pseudo_fs};
+use crate::{audit, pseudo_fs};
 
 pub use answer::Answer;
 pub(crate) use holding::with_user;
@@ -153,7 +154,7 @@ pub(crate) fn try_here() -> Result<(), String> {
     if !is_there("secilc") && !is_there("semodule") {
         return Err("neither secilc nor semodule is installed: nothing compiles a policy".to_owned());
     }
-    apparmor::is_heard()
+    audit::is_heard()
 }
 
 /// Whether SELinux is active here and denies, at this moment.

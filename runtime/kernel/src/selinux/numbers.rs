@@ -8,7 +8,7 @@
 //! user any more: a load in between would be a moment without them.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,30 +16,12 @@ use std::{
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::Blob;
-use palisade_selinux::{Lowered, UserNumber};
+use palisade_selinux::{Line, Lowered, UserNumber};
 
-/// Containers that ended of which lines may still come, and for how long: what is denied to one at its end is read after its release. Less than
-/// a slot rests before another workload has it.
-const ENDED: usize = 64;
-const ENDED_FOR: Duration = Duration::from_secs(5);
+use crate::audit::{Ended, Held};
 
 /// What is denied each user.
 pub(super) type Rules = BTreeMap<UserNumber, Arc<Lowered>>;
-
-/// Of which container a line is, and the policy by which its rule is found.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// Its slot.
-    pub slot: Slot,
-    /// Its cgroup.
-    pub cgroup: u64,
-    /// Of the policy set that its policy is of.
-    pub generation: Generation,
-    /// What records call the policy.
-    pub number: u32,
-    /// The policy, where it has one.
-    pub blob: Option<Arc<Blob>>,
-}
 
 /// Whether a container is held by its user's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,9 +58,6 @@ struct Container {
     told: Option<Binding>,
 }
 
-/// When it was released by the boot clock, under which user it ran, and what was known of it.
-type Ended = (Duration, UserNumber, Held);
-
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     containers: BTreeMap<Slot, Container>,
@@ -91,7 +70,7 @@ pub(super) struct Numbers {
     failure: Option<String>,
     /// SELinux denies nothing, and why; as it was seen last.
     permissive: Option<String>,
-    ended: VecDeque<Ended>,
+    ended: Ended<UserNumber, Container>,
 }
 
 impl Numbers {
@@ -270,23 +249,21 @@ impl Numbers {
     }
 
     pub fn release(&mut self, slot: Slot, now: Duration) {
-        let Some(Container { held, label: Label::Ours(user), .. }) = self.containers.remove(&slot) else { return };
-        self.ended.retain(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR);
-        if self.ended.len() == ENDED {
-            self.ended.pop_front();
+        let Some(released) = self.containers.remove(&slot) else { return };
+        if let Label::Ours(user) = released.label {
+            self.ended.keep(now, user, released);
         }
-        self.ended.push_back((now, user, held));
     }
 
-    /// Whose line it is, of those that run under the user: of who has the cgroup, else of the first, else of one that has just ended.
-    pub fn find(&self, user: UserNumber, cgroup: Option<&Path>, now: Duration) -> Option<Held> {
-        let mut of_user = self.containers.values().filter(|container| container.label == Label::Ours(user));
+    /// Whose line it is, of those that run under the user: of who has the cgroup, else of the first, else of one that has just ended. `None`, too,
+    /// where no rule denies it, neither the container's nor what is in force of its user's: the distribution's policy does.
+    pub fn find(&self, line: &Line, cgroup: Option<&Path>, now: Duration) -> Option<Held> {
+        let mut of_user = self.containers.values().filter(|container| container.label == Label::Ours(line.user));
         let of_cgroup = cgroup.and_then(|cgroup| of_user.find(|container| is_below(cgroup, &container.path)));
-        if let Some(found) = of_cgroup.or_else(|| self.owner(user)) {
-            return Some(found.held.clone());
-        }
-        let found = self.ended.iter().rev().find(|(_, ended, _)| *ended == user);
-        found.filter(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR).map(|(.., held)| held.clone())
+        let found = of_cgroup.or_else(|| self.owner(line.user)).or_else(|| self.ended.find(now, &line.user))?;
+        let in_force = self.in_force.as_ref().and_then(|rules| rules.get(&line.user));
+        let mut rules = in_force.into_iter().chain(&found.lowered);
+        rules.any(|rules| rules.denies(line.class, line.permission)).then(|| found.held.clone())
     }
 }
 
@@ -473,6 +450,16 @@ pub(super) mod tests {
         assert!(!Numbers::after(left.clone(), false).is_in_force(&left), "another policy was loaded since");
     }
 
+    fn line(number: u8, permission: &str) -> Line {
+        let context = format!("{}:system_r:container_t:s0", user(number));
+        let capability = if permission == "chown" { 0 } else { 5 };
+        let text = format!(
+            "avc:  denied  {{ {permission} }} for  pid=7 comm=\"x\" capability={capability}  scontext={context} tcontext={context} \
+             tclass=capability permissive=0"
+        );
+        Line::parse(text.as_bytes()).expect("as the kernel writes it")
+    }
+
     #[test]
     fn unit_selinux_line_is_of_who_has_its_cgroup_else_of_the_first_and_of_who_ended_for_a_moment() {
         let (mut numbers, chown) = (Numbers::default(), without("chown"));
@@ -481,7 +468,7 @@ pub(super) mod tests {
         put(&mut numbers, Slot(3), 8, Some(&chown));
         let now = Duration::from_secs(100);
         let found = |numbers: &Numbers, cgroup: Option<&str>, now| {
-            numbers.find(user(7), cgroup.map(Path::new), now).map(|held| held.slot)
+            numbers.find(&line(7, "chown"), cgroup.map(Path::new), now).map(|held| held.slot)
         };
         assert_eq!(found(&numbers, Some("/pods/2/below"), now), Some(NEXT));
         assert_eq!(found(&numbers, Some("pods/1"), now), Some(SLOT), "as either side writes it");
@@ -492,11 +479,26 @@ pub(super) mod tests {
         assert_eq!(found(&numbers, None, now), Some(NEXT), "one that runs before one that ended");
         numbers.release(NEXT, now);
         assert_eq!(found(&numbers, None, now), Some(NEXT));
-        assert_eq!(found(&numbers, None, now + ENDED_FOR), None, "its slot may be another's by now");
-        for slot in 10..20 + ENDED as u32 {
-            put(&mut numbers, Slot(slot), 9, None);
-            numbers.release(Slot(slot), now);
-        }
-        assert_eq!(numbers.ended.len(), ENDED);
+        assert_eq!(found(&numbers, None, now + Duration::from_secs(5)), None, "its slot may be another's by now");
+    }
+
+    #[test]
+    fn unit_selinux_line_is_ours_only_where_a_rule_of_its_container_or_one_that_is_in_force_denies_it() {
+        let (mut numbers, chown) = (Numbers::default(), without("chown"));
+        put(&mut numbers, SLOT, 7, Some(&chown));
+        put(&mut numbers, NEXT, 8, None);
+        let now = Duration::from_secs(100);
+        let is_ours =
+            |numbers: &Numbers, number, permission| numbers.find(&line(number, permission), None, now).is_some();
+        assert!(is_ours(&numbers, 7, "chown"), "its rule is being loaded");
+        assert!(!is_ours(&numbers, 7, "kill") && !is_ours(&numbers, 8, "chown"), "of the distribution's policy");
+        load(&mut numbers);
+        numbers.install(SLOT, Generation(2), 2, None, without("kill"));
+        assert!(is_ours(&numbers, 7, "chown"), "what was in force denies until the next is loaded");
+        load(&mut numbers);
+        assert!(is_ours(&numbers, 7, "kill") && !is_ours(&numbers, 7, "chown"));
+        numbers.release(SLOT, now);
+        load(&mut numbers);
+        assert!(is_ours(&numbers, 7, "kill"), "it ended a moment ago, and its rules with it");
     }
 }

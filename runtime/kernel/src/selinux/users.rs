@@ -23,16 +23,19 @@ use std::{
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
-use palisade_selinux::{Classes, Lowered, UserNumber, denied_by, module};
+use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, module};
 use palisade_world::Membership;
 
 use super::{
-    Base, Binding, Held, PolicySource, SeLinux,
+    Base, Binding, PolicySource, SeLinux,
     numbers::{Label, Numbers, Rules},
     remembered::Remembered,
     user_of,
 };
-use crate::{apparmor, sys};
+use crate::{
+    audit::{self, Account, Held},
+    sys,
+};
 
 /// Between two looks at what others do: how long another's load may stand before ours follows it.
 const LOOK: Duration = Duration::from_secs(2);
@@ -48,6 +51,7 @@ const RECENT: usize = 16;
 pub struct Users {
     shared: Arc<Shared>,
     worker: Mutex<Option<thread::JoinHandle<()>>>,
+    pub(super) account: Mutex<Account>,
 }
 
 #[derive(Debug)]
@@ -108,7 +112,25 @@ impl Users {
         let of_worker = Arc::clone(&shared);
         let worker = thread::Builder::new().name("selinux".to_owned()).spawn(move || of_worker.work());
         let worker = Mutex::new(Some(worker.map_err(|error| format!("cannot start a thread: {error}"))?));
-        Ok(Self { shared, worker })
+        Ok(Self { shared, worker, account: Mutex::new(Account::of(audit::SELINUX)) })
+    }
+
+    /// Where nothing is loaded, and nobody would: for what is only looked up.
+    #[cfg(test)]
+    pub(super) fn idle(numbers: Numbers) -> Self {
+        let nowhere = Path::new("/proc/self/no-selinux");
+        let selinux = SeLinux { root: nowhere.to_path_buf() };
+        let classes = Classes { extended_sockets: true, ..Classes::default() };
+        let shared = Shared {
+            source: PolicySource::new(selinux.clone(), Base::Cil(nowhere.to_path_buf())),
+            selinux,
+            remembered: Remembered::of(nowhere),
+            lowering: Mutex::new(Lowering { families: Vec::new(), classes, recent: VecDeque::new() }),
+            numbers: Mutex::new(numbers),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), worker: Mutex::default(), account: Mutex::new(Account::of(audit::SELINUX)) }
     }
 
     /// Nothing is loaded any more once this returns; what is in force stays so.
@@ -170,15 +192,13 @@ impl Users {
         self.shared.numbers().impairment()
     }
 
-    /// Of which container a line is about a process of the user, also a moment after its release.
-    #[must_use]
-    pub fn find(&self, user: UserNumber, pid: u32) -> Option<Held> {
-        self.shared.numbers().find(user, cgroup_of(pid).as_deref(), sys::boot_time())
+    /// Of which container a line is, also a moment after its release, if rules of ours deny what it is about.
+    pub(super) fn find(&self, line: &Line) -> Option<Held> {
+        self.shared.numbers().find(line, cgroup_of(line.pid).as_deref(), sys::boot_time())
     }
 
     /// Whether the policy in force has a class for each kind of sockets: what a line's class says depends on it.
-    #[must_use]
-    pub fn has_extended_sockets(&self) -> bool {
+    pub(super) fn has_extended_sockets(&self) -> bool {
         self.shared.lowering().classes.extended_sockets
     }
 }
@@ -315,7 +335,7 @@ fn left_behind(remembered: &Remembered, source: &PolicySource) -> Numbers {
 
 /// Users of ours that any process has; `None` where not all processes are to be seen.
 fn in_use() -> Option<Vec<UserNumber>> {
-    let processes = fs::read_dir("/proc").ok().filter(|_| apparmor::sees_all_processes())?;
+    let processes = fs::read_dir("/proc").ok().filter(|_| audit::sees_all_processes())?;
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Some(pids.filter_map(|pid| user_of(pid).ok()?.ok()).collect())
 }
