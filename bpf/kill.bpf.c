@@ -510,7 +510,7 @@ static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 ca
 
 	pal_act_begin(&act, subject, PAL_FAMILY_CAPABILITY);
 	pal_judge_number(&act, capability < PAL_CAPABILITY_ACCEPTS - 1 ? capability + 1 : 0);
-	if (pal_effect(&act) != PAL_EFFECT_PERMIT) {
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT && !(pal_is_denied(&act) && subject->flags & PAL_SLOT_BOUND_BY_USER)) {
 		pal_let_pass(&act, &verdict);
 		if (!pal_is_denied(&act))
 			verdict.outcome = PAL_OUTCOME_OBSERVED;
@@ -520,7 +520,7 @@ static __noinline int pal_audit_capability(struct pal_subject *subject, __u32 ca
 	return 0;
 }
 
-/* Of the task itself and by its own credentials, like in lsm_task.bpf.c. What AppArmor denies comes after this, and is told by it. */
+/* Of the task itself and by its own credentials, like in lsm_task.bpf.c. What AppArmor and SELinux deny comes after this, and is told by them. */
 SEC("tp_btf/cap_capable")
 int BPF_PROG(audit_capability, const struct cred *credentials, struct user_namespace *target,
 	     const struct user_namespace *owner, int capability, int result)

@@ -44,6 +44,7 @@
 #define PAL_SLOT_MOUNTS_LEARNT 1u /* crossings are checked against the mount table */
 #define PAL_SLOT_FAIL_BLOCK 2u    /* what cannot be named is denied, otherwise audited */
 #define PAL_SLOT_BOUND_BY_PROFILE 4u /* an AppArmor profile denies and tells uses of capabilities */
+#define PAL_SLOT_BOUND_BY_USER 8u /* SELinux denies its user those that are blocked, and tells of these alone */
 
 struct pal_slot {
 	__u64 installed;   /* generation << 32 | policy: one word, stored at once by user space through its mapping */

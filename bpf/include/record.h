@@ -87,7 +87,8 @@ enum pal_tier {
 	PAL_TIER_AUDIT = 4,
 	PAL_TIER_APPARMOR = 5, /* written by the node, from the kernel's audit records */
 	PAL_TIER_FMOD_RET = 6,
-	PAL_TIERS = 7,
+	PAL_TIER_SELINUX = 7, /* written by the node, too */
+	PAL_TIERS = 8,
 };
 
 /* Twin of palisade_domain::Verdict: what became of the act. */

@@ -24,6 +24,9 @@ const COMPILE_WITHIN: Duration = Duration::from_secs(20);
 /// Between two questions to the port of devices, while rules are about them: how late an alert of one may be.
 const DEVICES_EVERY: Duration = Duration::from_millis(250);
 
+/// Between two questions whether what is held has changed by itself, where it may.
+const HELD_EVERY: Duration = Duration::from_millis(500);
+
 /// What every enforcer of a node shares.
 #[derive(Clone)]
 pub struct Wiring {
@@ -319,6 +322,14 @@ impl Actor for Enforcer {
         let mut out = Vec::new();
         self.state.start(&mut out);
         self.run(out, ctx);
+        if self.wiring.enforcement.holds_later() {
+            let slot = self.membership.slot;
+            ctx.run_interval(HELD_EVERY, move |enforcer, ctx| {
+                if enforcer.wiring.enforcement.holds_otherwise(slot) {
+                    enforcer.input(Input::HoldsOtherwise, ctx);
+                }
+            });
+        }
         if self.roster.try_send(EnforcerStarted(self.membership.slot)).is_err() {
             // Without the newest set this enforcer would hold its workload to nothing new: better to come again.
             panic!("the roster takes no message from the enforcer of slot {}", self.membership.slot);

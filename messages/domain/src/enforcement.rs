@@ -73,6 +73,9 @@ pub enum Tier {
     /// The container's AppArmor profile denies in the kernel.
     #[serde(rename = "apparmor")]
     AppArmor,
+    /// A constraint on the SELinux user of the container denies in the kernel.
+    #[serde(rename = "selinux")]
+    SeLinux,
     /// A BPF program on the workload's cgroup denies network acts.
     CgroupBpf,
     /// A responder process denies opens and execs by permission events.

@@ -40,7 +40,7 @@ mod tests;
 pub use classes::Classes;
 pub use line::{Line, LineError, Subject};
 pub use lowered::{FAMILIES, Lowered};
-pub use module::{Levels, MAX_CATEGORY, module};
+pub use module::{Levels, MAX_CATEGORY, denied_by, module};
 pub use sockets::SocketClass;
 pub use unsaid::Unsaid;
 
@@ -65,13 +65,18 @@ impl UserNumber {
         (0..USERS).map(Self)
     }
 
+    /// By its name: there is one way to write each, `palisade_07_u` is no user of the module.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let digits = name.strip_prefix("palisade_")?.strip_suffix("_u")?;
+        digits.parse().ok().and_then(Self::new).filter(|number| number.0.to_string() == digits)
+    }
+
     /// Of the user of a whole context, if it is one of ours; a user alone is no context.
     #[must_use]
     pub fn of_context(context: &str) -> Option<Self> {
         let (user, _) = context.split_once(':')?;
-        let digits = user.strip_prefix("palisade_")?.strip_suffix("_u")?;
-        // One way to write each: `palisade_07_u` is no user of the module.
-        digits.parse().ok().and_then(Self::new).filter(|number| number.0.to_string() == digits)
+        Self::of_name(user)
     }
 }
 

@@ -8,7 +8,7 @@ use palisade_kernel_abi::blob::{
 };
 
 use crate::{
-    Classes, Unsaid,
+    Classes, SocketClass, Unsaid,
     classes::capability_classes,
     sockets::{self, OfClass},
 };
@@ -19,6 +19,8 @@ pub const FAMILIES: [Family; 4] = [Family::Socket, Family::Ptrace, Family::Capab
 /// What executable memory that is no file's needs, and pages of a file that were written privately.
 const MEMORY: [(&str, &str); 4] =
     [("process", "execmem"), ("process", "execstack"), ("process", "execheap"), ("file", "execmod")];
+
+const TRACING: (&str, &str) = ("process", "ptrace");
 
 /// The permissions that a workload is denied, and what is unsaid.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,11 +66,32 @@ impl Lowered {
         self.denied.iter().flat_map(|(class, permissions)| permissions.iter().map(|permission| (*class, *permission)))
     }
 
+    /// Whether constraints of the one are those of the other, whatever either leaves unsaid.
+    #[must_use]
+    pub fn denies_as(&self, other: &Self) -> bool {
+        self.denied == other.denied
+    }
+
+    /// Adds one of those that a policy can be lowered to, by its names; whether it is one.
+    pub(crate) fn restore(&mut self, class: &str, permission: &str) -> bool {
+        let known = permissions().find(|known| *known == (class, permission));
+        known.is_some_and(|(class, permission)| self.denied.entry(class).or_default().insert(permission))
+    }
+
     /// What the blob blocks and this does not deny.
     #[must_use]
     pub fn unsaid(&self) -> &BTreeSet<Unsaid> {
         &self.unsaid
     }
+}
+
+/// All that any policy is lowered to.
+fn permissions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let capabilities = CAPABILITIES.into_iter().enumerate();
+    let capabilities =
+        capabilities.flat_map(|(number, name)| capability_classes(number).into_iter().map(move |class| (class, name)));
+    let sockets = SocketClass::all().map(|class| (class.name(), "create"));
+    capabilities.chain(sockets).chain([TRACING]).chain(MEMORY)
 }
 
 struct Lowering<'a> {
@@ -129,7 +152,7 @@ impl Lowering<'_> {
             targets(self.blob).map(|target| self.blob.mildest(Family::Ptrace, target, Modifiers::NONE)).collect();
         decided.iter().for_each(|decided| self.note(Family::Ptrace, *decided));
         if decided.iter().all(|decided| decided.effect == Effect::Block) {
-            self.deny("process", "ptrace");
+            self.deny(TRACING.0, TRACING.1);
         } else if decided.iter().any(|decided| decided.effect == Effect::Block) {
             self.lowered.unsaid.insert(Unsaid::Targets);
         }

@@ -56,6 +56,24 @@ pub fn module<'a>(levels: Levels, denied: impl IntoIterator<Item = (UserNumber, 
     text
 }
 
+/// What a module's constraints deny each user: [`module`] read again, so that who comes later knows what is in force. `None` where a
+/// constraint is none that this version writes.
+#[must_use]
+pub fn denied_by(module: &str) -> Option<BTreeMap<UserNumber, Lowered>> {
+    let mut all: BTreeMap<UserNumber, Lowered> = BTreeMap::new();
+    for constraint in module.lines().filter_map(|line| line.strip_prefix("(constrain (")) {
+        let (what, users) = constraint.strip_suffix(")))")?.split_once(")) (neq u1 (")?;
+        let (class, permissions) = what.split_once(" (")?;
+        for user in users.split(' ') {
+            let lowered = all.entry(UserNumber::of_name(user)?).or_default();
+            if !permissions.split(' ').all(|permission| lowered.restore(class, permission)) {
+                return None;
+            }
+        }
+    }
+    Some(all)
+}
+
 /// A text takes whatever is written to it, so that there is no error to tell.
 fn users(text: &mut String, user: UserNumber, high: &str) {
     let _ = writeln!(text, "(user {user})\n(userrole {user} system_r)");

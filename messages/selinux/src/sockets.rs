@@ -117,10 +117,15 @@ impl SocketClass {
     /// By its name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
+        Self::all().find(|class| class.0 == name)
+    }
+
+    /// Each of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let alone = ["unix_stream_socket", "unix_dgram_socket", "tcp_socket", "sctp_socket", "udp_socket"];
         let others = ["icmp_socket", "dccp_socket", "rawip_socket", "netlink_socket", GENERIC];
         let known = alone.into_iter().chain(others).chain(OF_DOMAIN.map(|(_, class, _)| class));
-        known.chain(OF_NETLINK.map(|(_, class)| class)).find(|class| *class == name).map(Self)
+        known.chain(OF_NETLINK.map(|(_, class)| class)).map(Self)
     }
 
     /// As SELinux calls it.
@@ -129,12 +134,13 @@ impl SocketClass {
         self.0
     }
 
-    /// A socket of the class: the first by domain, type and protocol. A denial's record has the class alone, and of a class that is denied
-    /// every socket is blocked.
+    /// A socket of the class, as most that there are: the first by domain, protocol and type. A denial's record has the class alone, and of a
+    /// class that is denied every socket is blocked.
     #[must_use]
     pub fn example(self, extended: bool) -> Option<Endpoint> {
-        let all = (1..=u8::MAX).flat_map(|domain| KINDS.map(move |kind| (domain, kind)));
-        let mut all = all.flat_map(|(domain, kind)| (0..=u8::MAX).map(move |protocol| (domain, kind, protocol)));
+        let all = (1..=u8::MAX).flat_map(|domain| (0..=u8::MAX).map(move |protocol| (domain, protocol)));
+        let usual_first = || [DATAGRAM, RAW, STREAM].into_iter().chain(KINDS.filter(|kind| *kind > RAW));
+        let mut all = all.flat_map(|(domain, protocol)| usual_first().map(move |kind| (domain, kind, protocol)));
         let found = all.find(|(domain, kind, protocol)| class_of(*domain, *kind, *protocol, extended) == self.0)?;
         let (domain, kind, protocol) = found;
         Some(Endpoint { domain, kind, protocol, destination: None })

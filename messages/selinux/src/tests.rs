@@ -104,11 +104,50 @@ fn unit_selinux_socket_class_has_an_example_that_is_of_it() {
             assert_eq!(of(example.domain, example.kind, example.protocol), name);
         }
     }
+    let example = |class| SocketClass::of(class).and_then(|class| class.example(true)).unwrap();
+    for (class, domain, kind, protocol) in [
+        ("tcp_socket", 2, 1, 0),
+        ("udp_socket", 2, 2, 0),
+        ("rawip_socket", 2, 3, 0),
+        ("icmp_socket", 2, 2, 1),
+        ("sctp_socket", 2, 1, 132),
+        ("packet_socket", 17, 2, 0),
+        ("unix_stream_socket", 1, 1, 0),
+        ("netlink_audit_socket", 16, 2, 9),
+    ] {
+        let found = example(class);
+        assert_eq!((found.domain, found.kind, found.protocol), (domain, kind, protocol), "{class}: such are made");
+    }
     let of = |domain, kind, protocol| sockets::class_of(domain, kind, protocol, true);
     assert_eq!(of(2, 1, 6), "tcp_socket", "and MPTCP, whose low byte it is");
     assert_eq!((of(10, 2, 58), of(2, 3, 1), of(17, 3, 3)), ("icmp_socket", "rawip_socket", "packet_socket"));
     assert_eq!((of(16, 3, 15), of(16, 3, 2)), ("netlink_kobject_uevent_socket", "netlink_socket"));
     assert_eq!((of(40, 1, 0), sockets::class_of(40, 1, 0, false)), ("vsock_socket", "socket"));
+}
+
+#[test]
+fn unit_selinux_module_is_read_again_as_what_it_denies_each_user_and_a_strange_constraint_is_not() {
+    let denies = |all: &[(&str, &str)]| {
+        let mut lowered = Lowered::default();
+        assert!(all.iter().all(|(class, permission)| lowered.restore(class, permission)), "{all:?}");
+        lowered
+    };
+    let (seven, eight) = (UserNumber::new(7).unwrap(), UserNumber::new(8).unwrap());
+    let sockets = denies(&[("packet_socket", "create"), ("capability", "chown"), ("cap_userns", "chown")]);
+    let memory = denies(&[("process", "execmem"), ("process", "ptrace"), ("capability", "chown"), ("file", "execmod")]);
+    let text = module(Levels::default(), [(seven, &sockets), (eight, &memory)]);
+    let read = denied_by(&text).unwrap();
+    assert_eq!(read.len(), 2);
+    assert!(read[&seven].denies_as(&sockets) && read[&eight].denies_as(&memory) && !read[&seven].denies_as(&memory));
+    assert_eq!(denied_by(&module(Levels::default(), [])), Some(std::collections::BTreeMap::new()));
+    for strange in [
+        text.replace("packet_socket", "parcel_socket"),
+        text.replace("execmem", "execute"),
+        text.replace("palisade_7_u)", "system_u)"),
+        text.replace("(neq u1", "(eq u1"),
+    ] {
+        assert_eq!(denied_by(&strange), None, "{strange}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM or fmod_ret, cgroup BPF, fanotify and AppArmor together.
+//! The kernel as enforcers see it: [`Enforcement`] by BPF LSM or fmod_ret, cgroup BPF, fanotify, AppArmor and SELinux together.
 //!
 //! One slot table and one set of blobs serve every BPF program; the fanotify responder has its own copy of each blob. Which
 //! means holds which family is fixed at start, by what was tried ([`crate::matrix`]) and by what the kernel then took.
@@ -40,7 +40,9 @@ use crate::{
     objects::{self, ObjectError, Refusal},
     policy_pool::PoolError,
     programs::Programs,
-    pseudo_fs, sys,
+    pseudo_fs,
+    selinux::{self, Base, Users, with_user},
+    sys,
     syscalls::SyscallAudit,
     unknown::{self, Unknown},
     writes::WriteHooks,
@@ -64,6 +66,8 @@ pub struct KernelConfig {
     pub holds_unknown: bool,
     /// How the fanotify responder is started where no program on an LSM hook holds files; `None`: without that tier.
     pub responder: Option<ResponderConfig>,
+    /// The policy that SELinux constraints of ours are loaded with; `None`: without that tier.
+    pub selinux: Option<Base>,
 }
 
 impl Default for KernelConfig {
@@ -76,6 +80,7 @@ impl Default for KernelConfig {
             holds_host: false,
             holds_unknown: false,
             responder: Some(ResponderConfig::this_binary()),
+            selinux: None,
         }
     }
 }
@@ -113,6 +118,7 @@ pub struct KernelAdapter {
     cgroup_programs: Option<CgroupPrograms>,
     responder: Option<Responder>,
     profiles: Option<Arc<Profiles>>,
+    users: Option<Arc<Users>>,
     syscalls: Option<SyscallAudit>,
     writes: Option<WriteHooks>,
     guard: Option<Guard>,
@@ -137,6 +143,9 @@ impl KernelAdapter {
         // Held until all is loaded, so that they are read once.
         let _types = KernelTypes::shared();
         let mut matrix = matrix::probe();
+        if config.selinux.is_none() {
+            matrix::without_selinux(&mut matrix, "it is not asked for: --selinux names no base policy");
+        }
         let mut refused = Vec::new();
         held.go_on()?;
         // Before whatever it is to protect.
@@ -162,6 +171,8 @@ impl KernelAdapter {
         let (root, matrix_so_far) = (&config.pin_root, &mut matrix);
         let syscalls = programs.as_ref().and_then(|_| means::load_syscalls(root, matrix_so_far, &mut refused));
         let writes = programs.as_ref().and_then(|_| means::load_writes(root, matrix_so_far, &mut refused));
+        // What the other means hold is known now.
+        let users = means::open_users(&config, &mut matrix, profiles.is_some());
         let unified = pseudo_fs::unified_cgroups().ok().flatten();
         held.go_on()?;
         let adapter = Self {
@@ -172,6 +183,7 @@ impl KernelAdapter {
             cgroup_programs,
             responder,
             profiles,
+            users,
             syscalls,
             writes,
             guard,
@@ -210,6 +222,12 @@ impl KernelAdapter {
     #[must_use]
     pub fn profiles(&self) -> Option<Arc<Profiles>> {
         self.profiles.clone()
+    }
+
+    /// The containers' SELinux users, where constraints are a means: denials by them are told by the kernel's audit.
+    #[must_use]
+    pub fn users(&self) -> Option<Arc<Users>> {
+        self.users.clone()
     }
 
     /// Where maps are pinned: for those who read the rings.
@@ -417,13 +435,16 @@ impl KernelAdapter {
         self.guard.iter().for_each(|guard| guard.rest(decided));
     }
 
-    /// What a profile denies or tells of, programs do not tell of a second time.
-    fn mark_profile(&self, slot: Slot) {
+    /// What a profile or a constraint denies or tells of, programs do not tell of a second time.
+    fn mark_bound(&self, slot: Slot) {
         let Some(programs) = &self.programs else { return };
-        let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
-        let bound = matches!(binding, Some(Binding::Awaited | Binding::Bound(_)));
-        let set = if bound { layout::SLOT_BOUND_BY_PROFILE } else { 0 };
-        programs.slots.set_flags(slot, set, layout::SLOT_BOUND_BY_PROFILE);
+        let by_profile = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
+        let by_profile = matches!(by_profile, Some(Binding::Awaited | Binding::Bound(_)));
+        let by_user = self.users.as_ref().and_then(|users| users.binding(slot));
+        let by_user = matches!(by_user, Some(selinux::Binding::Bound(_)));
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let set = flag(by_profile, layout::SLOT_BOUND_BY_PROFILE) | flag(by_user, layout::SLOT_BOUND_BY_USER);
+        programs.slots.set_flags(slot, set, layout::SLOT_BOUND_BY_PROFILE | layout::SLOT_BOUND_BY_USER);
     }
 
     fn fail_flag(&self) -> u32 {
@@ -445,7 +466,10 @@ impl KernelAdapter {
         if let Some(profiles) = self.profiles.as_ref().filter(|_| slot != Slot::UNKNOWN) {
             profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
         }
-        self.mark_profile(slot);
+        if let Some(users) = self.users.as_ref().filter(|_| slot != Slot::UNKNOWN) {
+            users.admit(membership);
+        }
+        self.mark_bound(slot);
         let Some(responder) = self.responder.as_ref().filter(|_| slot != Slot::UNKNOWN) else { return Ok(Vec::new()) };
         if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
             && has_nameless_members(&below(unified, path))
@@ -580,7 +604,10 @@ impl Enforcement for KernelAdapter {
         if let Some(profiles) = &self.profiles {
             profiles.learn(slot, pid);
         }
-        self.mark_profile(slot);
+        if let Some(users) = &self.users {
+            users.learn(slot, pid);
+        }
+        self.mark_bound(slot);
         // Released meanwhile: what was learnt goes with the slot's next release.
         let member = state.members.get_mut(&slot).ok_or(EnforcementError::UnknownSlot(slot))?;
         member.held_mounts = held;
@@ -591,7 +618,12 @@ impl Enforcement for KernelAdapter {
     }
 
     fn holds_otherwise(&self, slot: Slot) -> bool {
-        self.profiles.as_ref().is_some_and(|profiles| profiles.told_otherwise(slot))
+        let by_profile = self.profiles.as_ref().is_some_and(|profiles| profiles.told_otherwise(slot));
+        by_profile || self.users.as_ref().is_some_and(|users| users.told_otherwise(slot))
+    }
+
+    fn holds_later(&self) -> bool {
+        self.users.is_some()
     }
 
     fn set_visibility(&self, slot: Slot, visibility: Visibility, also: u64) {
@@ -636,7 +668,10 @@ impl Enforcement for KernelAdapter {
             self.programs.iter().for_each(|programs| programs.pool.release(number));
             return Err(error);
         }
-        self.mark_profile(slot);
+        if let Some(users) = self.users.as_ref().filter(|_| slot != Slot::UNKNOWN) {
+            users.install(slot, generation, number.0, policy);
+        }
+        self.mark_bound(slot);
         if let Some(programs) = &self.programs {
             let (_, before) = programs.slots.installed(slot);
             programs.slots.install(slot, generation, number);
@@ -645,11 +680,12 @@ impl Enforcement for KernelAdapter {
         self.rest();
         let mut installed = Installed { number: number.0, ..Installed::default() };
         let binding = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
+        let by_user = self.users.as_ref().and_then(|users| users.tell(slot));
         for family in policy.map(|policy| families_of(policy)).unwrap_or_default() {
             if let Some(held) = held_of(slot, family, &self.matrix, &member.gaps) {
-                installed
-                    .families
-                    .insert(family, with_profile(family, held, binding.as_ref(), &self.matrix.capabilities));
+                let held = with_profile(family, held, binding.as_ref(), &self.matrix.capabilities);
+                let held = with_user(family, held, by_user.as_ref(), &self.matrix.capabilities);
+                installed.families.insert(family, held);
             }
         }
         Ok(installed)
@@ -671,6 +707,9 @@ impl Enforcement for KernelAdapter {
         self.rest();
         if let Some(profiles) = &self.profiles {
             result = result.and(profiles.release(slot).map_err(|error| refuse(slot, "remove the profile", error)));
+        }
+        if let Some(users) = &self.users {
+            users.release(slot);
         }
         if let Some(responder) = &self.responder {
             result = result.and(responder.release(slot));
@@ -714,6 +753,8 @@ impl Enforcement for KernelAdapter {
         impaired.extend(self.programs.iter().flat_map(Programs::skipped));
         impaired.extend(self.writes.iter().flat_map(WriteHooks::skipped));
         impaired.extend(self.guard.iter().flat_map(Guard::skipped));
+        let by_selinux = self.users.as_ref().and_then(|users| users.impairment());
+        impaired.extend(by_selinux.map(|reason| matrix::gap("selinux", &reason)));
         impaired
     }
 }

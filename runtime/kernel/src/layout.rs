@@ -33,6 +33,8 @@ pub const SLOT_MOUNTS_LEARNT: u32 = 1;
 pub const SLOT_FAIL_BLOCK: u32 = 2;
 /// `PAL_SLOT_BOUND_BY_PROFILE`.
 pub const SLOT_BOUND_BY_PROFILE: u32 = 4;
+/// `PAL_SLOT_BOUND_BY_USER`.
+pub const SLOT_BOUND_BY_USER: u32 = 8;
 
 /// `struct pal_slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

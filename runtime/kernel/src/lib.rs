@@ -2,7 +2,8 @@
 //!
 //! [`KernelAdapter`] is the port's implementation. Below it: [`matrix`] tries what the kernel can do; [`objects`] loads programs
 //! and pins their links; `slots`, `policy_pool`, `cgroups` and `mount_table` are the maps that the programs read; [`cgroup`]
-//! and [`fanotify`] are the other two means, [`apparmor`] goes beside them, [`kill`] is the last; [`probes`] and [`records`] observe.
+//! and [`fanotify`] are the other two means, [`apparmor`] and [`selinux`] go beside them ([`audit`] tells of their denials), [`kill`] is the
+//! last; [`probes`] and [`records`] observe.
 //!
 //! Invariant: the kernel's C headers (`bpf/include`) are the truth for every layout; what is written here is a twin that a test
 //! compares with the compiled objects' BTF.
@@ -12,6 +13,7 @@
 mod adapter;
 pub mod apparmor;
 mod attendance;
+pub mod audit;
 pub mod cgroup;
 mod cgroups;
 mod claim;

@@ -20,10 +20,11 @@ use palisade_world::{Capability, CapabilityState, HeldFamily, KernelMatrix};
 
 use crate::{
     KernelTypes,
-    apparmor::{self, AppArmor},
+    apparmor::AppArmor,
+    audit,
     kernel_types::Constant,
     objects::{self, Refusal, chain, explain},
-    programs, pseudo_fs, sys, usb,
+    programs, pseudo_fs, selinux, sys, usb,
 };
 
 mod families;
@@ -31,8 +32,8 @@ mod interruption;
 
 #[cfg(test)]
 use families::BEFORE_OTHERS;
+pub(crate) use families::{ANONYMOUS_CODE, UNLABELLED, beside_selinux, capabilities_seen, gap, of_host, unseen};
 use families::{ARGUMENTS_OF_SCRIPTS, OTHER_SOCKETS, PRESETS, cgroup_alone_gap, unseen_sockets_gap};
-pub(crate) use families::{capabilities_seen, gap, of_host, unseen};
 pub use families::{families, families_of_host};
 
 /// Tries everything. Needs root; leaves nothing behind.
@@ -47,7 +48,8 @@ pub fn probe() -> KernelMatrix {
     note(Capability::KernelBtf, btf.as_ref().map(drop).map_err(Clone::clone));
     note(Capability::UnifiedCgroups, try_unified_cgroups().map(drop));
     note(Capability::FanotifyPermission, try_fanotify());
-    note(Capability::AppArmor, AppArmor::open().and_then(|_| apparmor::is_heard()));
+    note(Capability::AppArmor, AppArmor::open().and_then(|_| audit::is_heard()));
+    note(Capability::SeLinux, selinux::try_here());
     note(Capability::KernelSymbols, programs::file_release().map(drop));
     note(Capability::UsbAuthorization, usb::try_authorization(Path::new("/sys")));
     let with = |attempt: &dyn Fn(&KernelTypes) -> Result<(), String>| {
@@ -283,6 +285,16 @@ pub fn without_writes(matrix: &mut KernelMatrix, reason: &str) {
     }
 }
 
+/// Corrects the matrix where SELinux is not used, or cannot be.
+pub fn without_selinux(matrix: &mut KernelMatrix, reason: &str) {
+    if matrix.has(Capability::SeLinux) {
+        matrix.capabilities.insert(Capability::SeLinux, CapabilityState::Missing(reason.to_owned()));
+    }
+    for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::SeLinux) {
+        *held = beside_selinux(*family, &matrix.capabilities);
+    }
+}
+
 /// Corrects the matrix where the program that sees system calls was refused.
 pub fn without_syscalls(matrix: &mut KernelMatrix, reason: &str) {
     matrix.families.insert(Family::Syscalls, unseen("syscalls", reason));
@@ -309,7 +321,12 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
     for capability in [Capability::SendSignal, Capability::CapabilityUse] {
         matrix.capabilities.insert(capability, CapabilityState::Missing(format!("nothing kills: {reason}")));
     }
+    let mut next = families(&matrix.capabilities);
     for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Kill) {
+        if let Some(by_selinux) = next.remove(family).filter(|next| next.tier == Tier::SeLinux) {
+            *held = by_selinux;
+            continue;
+        }
         let what = if *family == Family::Presets { PRESETS.as_slice() } else { &["ptrace"] };
         let gaps = what.iter().map(|what| gap(what, &format!("nothing kills: {reason}"))).collect();
         *held = HeldFamily { tier: Tier::Audit, gaps };

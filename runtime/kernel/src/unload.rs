@@ -18,6 +18,7 @@ use std::{
 use crate::{
     apparmor,
     objects::ObjectError,
+    selinux,
     sys::{self, Readers},
     usb,
 };
@@ -26,7 +27,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Removes every pin below the root, and the programs with their links; USB devices are authorized as they were before.
+/// Removes every pin below the root, and the programs with their links; rules in AppArmor and SELinux deny nothing any more; USB devices are authorized as they were before.
 ///
 /// # Errors
 /// The first pin that cannot be removed, and a link that somebody else has open; the rest is removed all the same.
@@ -41,9 +42,11 @@ pub fn unload(root: &Path) -> Result<(), ObjectError> {
     let pins = remove(root, &mut Links::default());
     let profiles =
         apparmor::unload().map_err(|source| ObjectError::Pins { path: "/sys/kernel/security/apparmor".into(), source });
+    let constraints =
+        selinux::unload(root).map_err(|source| ObjectError::Pins { path: "/sys/fs/selinux".into(), source });
     let devices = usb::UsbPaths::of(root);
     let devices = usb::restore(&devices).map_err(|source| ObjectError::Pins { path: devices.remembered, source });
-    below.and(ended).and(pins).and(profiles).and(devices)
+    below.and(ended).and(pins).and(profiles).and(constraints).and(devices)
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> ObjectError + use<> {

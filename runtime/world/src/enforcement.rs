@@ -33,6 +33,9 @@ pub enum Capability {
     FanotifyPermission,
     /// AppArmor is active, takes profiles from this process, and its denials are heard here.
     AppArmor,
+    /// SELinux is active, takes a policy from this process, `secilc` is there to compile one, and denials are heard here. Whether it enforces may
+    /// change at any time, and is no part of it.
+    SeLinux,
     /// `bpf_send_signal` in tracepoints.
     SendSignal,
     /// Task-local storage.
@@ -262,6 +265,10 @@ pub trait Enforcement: Send + Sync {
     fn holds_otherwise(&self, slot: Slot) -> bool {
         // What a backend holds it holds from the admission on.
         let _ = slot;
+        false
+    }
+    /// Whether that may change without anything that this port is told: then [`Enforcement::holds_otherwise`] is worth asking now and then.
+    fn holds_later(&self) -> bool {
         false
     }
     /// Puts a policy in force for the slot at once, in each backend; `None` takes the policy away.

@@ -139,8 +139,8 @@ impl Backend for Held {
             Tier::CgroupBpf => Some("cgroup-bpf"),
             Tier::Fanotify => Some("fanotify"),
             Tier::Kill => Some("kill"),
-            // No profile is on the bed's actors; what is only seen is not prevented, which the matrix says of the whole family.
-            Tier::AppArmor | Tier::UsbAuthorization | Tier::Audit => None,
+            // No profile is on the bed's actors, and no user of ours; what is only seen is not prevented, which the matrix says of the whole family.
+            Tier::AppArmor | Tier::SeLinux | Tier::UsbAuthorization | Tier::Audit => None,
         }
     }
 

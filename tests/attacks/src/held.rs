@@ -6,7 +6,8 @@ use palisade_apparmor::ProfileName;
 use palisade_domain::{Family, Generation, Slot, Tier};
 use palisade_kernel::{
     KernelAdapter,
-    apparmor::AppArmorRecords,
+    apparmor::Profiles,
+    audit::AuditRecords,
     fanotify::Records,
     layout::Counter,
     records::{DEFAULT_RING_BYTES, KernelRecords, SequenceCheck},
@@ -27,7 +28,7 @@ pub struct Held {
     adapter: KernelAdapter,
     records: KernelRecords,
     told_by_responder: Option<Records>,
-    told_of_profiles: Option<AppArmorRecords>,
+    told_of_profiles: Option<AuditRecords<Profiles>>,
     profile: String,
     generation: u32,
     batch: RecordBatch,
@@ -50,7 +51,7 @@ impl Held {
         };
         let records = KernelRecords::open(adapter.pin_root(), DEFAULT_RING_BYTES)?;
         let told_by_responder = adapter.responder().map(|responder| responder.records());
-        let told_of_profiles = adapter.profiles().map(AppArmorRecords::open).transpose()?;
+        let told_of_profiles = adapter.profiles().map(AuditRecords::open).transpose()?;
         Ok(Self {
             adapter,
             records,

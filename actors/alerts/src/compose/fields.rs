@@ -253,6 +253,7 @@ fn enforcer(tier: Tier) -> &'static str {
         Tier::BpfLsm => "BPFLSM",
         Tier::FmodRet => "FmodRet",
         Tier::AppArmor => "AppArmor",
+        Tier::SeLinux => "SELinux",
         Tier::CgroupBpf => "CgroupBPF",
         Tier::Fanotify => "Fanotify",
         Tier::UsbAuthorization => USB_ENFORCER,

@@ -34,6 +34,7 @@ pub fn tier(tier: record::Tier) -> Tier {
         record::Tier::BpfLsm => Tier::BpfLsm,
         record::Tier::FmodRet => Tier::FmodRet,
         record::Tier::AppArmor => Tier::AppArmor,
+        record::Tier::SeLinux => Tier::SeLinux,
         record::Tier::CgroupBpf => Tier::CgroupBpf,
         record::Tier::Fanotify => Tier::Fanotify,
         record::Tier::Kill => Tier::Kill,
@@ -94,6 +95,9 @@ pub fn reason(record: &Record<'_>, decision: &DecisionTaken) -> Option<String> {
         }
         (Outcome::Unenforceable, Body::Open(_)) => {
             Some("this kernel's means sees no open mode before the act: a rule by readOnly is only observed")
+        }
+        (Outcome::Unenforceable, _) if decision.tier == record::Tier::SeLinux => {
+            Some("SELinux, or the task's domain, is permissive: it tells of what it would deny")
         }
         (Outcome::Unenforceable, _) => Some("no means of this kernel holds this rule"),
         _ => None,

@@ -132,6 +132,8 @@ coded! {
         AppArmor = 5,
         /// A BPF program before the kernel's security function.
         FmodRet = 6,
+        /// A constraint of SELinux; written by the node, from the kernel's audit records.
+        SeLinux = 7,
     }
 }
 coded! {

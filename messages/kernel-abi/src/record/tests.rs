@@ -177,7 +177,7 @@ const OUT_OF_RANGE: &[(&str, usize, &[u8])] = &[
     ("phase", 92, &[3]),
     ("parts", 93, &[2]),
     ("parts with an unknown bit", 93, &[0x81]),
-    ("tier", 124, &[7]),
+    ("tier", 124, &[8]),
     ("outcome", 125, &[4]),
     ("fail_reason", 126, &[7]),
     ("family", 127, &[9]),

@@ -169,8 +169,16 @@ const FAMILIES: [Family; 9] = [
     Family::Device,
 ];
 // In the order that they came to be: a trace has their places.
-const TIERS: [Tier; 7] =
-    [Tier::BpfLsm, Tier::CgroupBpf, Tier::Fanotify, Tier::Kill, Tier::Audit, Tier::AppArmor, Tier::FmodRet];
+const TIERS: [Tier; 8] = [
+    Tier::BpfLsm,
+    Tier::CgroupBpf,
+    Tier::Fanotify,
+    Tier::Kill,
+    Tier::Audit,
+    Tier::AppArmor,
+    Tier::FmodRet,
+    Tier::SeLinux,
+];
 const POSTURES: [Posture; 2] = [Posture::Audit, Posture::Block];
 const KINDS: [WorkloadKind; 2] = [WorkloadKind::Container, WorkloadKind::Host];
 

@@ -92,6 +92,7 @@ pub(super) fn every_fact() -> Vec<Fact> {
         (Family::Capabilities, (Tier::AppArmor, none())),
         (Family::Network, (Tier::CgroupBpf, none())),
         (Family::Ptrace, (Tier::Kill, none())),
+        (Family::Dns, (Tier::SeLinux, none())),
     ]);
     let documents: Arc<[(String, Arc<[u8]>)]> = Arc::from([("a.yaml".to_owned(), Arc::from(&b"kind: x"[..]))]);
     let process = Process {

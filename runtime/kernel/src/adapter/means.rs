@@ -1,4 +1,4 @@
-//! Opens each means beside the decision core: cgroup programs, profiles, what audits system calls, what is asked at writes, what kills, and the
+//! Opens each means beside the decision core: cgroup programs, profiles, users of SELinux, what audits system calls, what is asked at writes, what kills, and the
 //! responder.
 //!
 //! Invariant: where the kernel does not take one, or takes it in part, the matrix says so from then on, and each program that is missed is among
@@ -19,6 +19,7 @@ use crate::{
     matrix,
     objects::{self, Refusal},
     programs,
+    selinux::{self, Users},
     syscalls::{self, SyscallAudit},
     writes::WriteHooks,
 };
@@ -85,6 +86,41 @@ pub(super) fn open_profiles(matrix: &KernelMatrix) -> Option<Arc<Profiles>> {
     opened.inspect_err(|reason| tracing::warn!(%reason, "no AppArmor profiles")).ok().map(Arc::new)
 }
 
+/// Where neither programs on hooks nor profiles hold capabilities; of the other families what is left to SELinux.
+pub(super) fn open_users(config: &KernelConfig, matrix: &mut KernelMatrix, by_profiles: bool) -> Option<Arc<Users>> {
+    let by_hooks = matrix.families.get(&Family::Capabilities).is_some_and(|held| held.tier.is_by_hooks());
+    let base = config.selinux.as_ref().filter(|_| !by_hooks && !by_profiles && matrix.has(Capability::SeLinux));
+    let opened = base.map(|base| Users::open(base, left_to_selinux(matrix), &config.pin_root));
+    match opened {
+        Some(Ok(users)) => return Some(Arc::new(users)),
+        Some(Err(reason)) => {
+            tracing::warn!(%reason, "no SELinux constraints");
+            matrix::without_selinux(matrix, &reason);
+        }
+        None => {}
+    }
+    // What an earlier runtime left would go on denying, by a policy that nobody renews, and untold.
+    if let Err(error) = selinux::unload(&config.pin_root) {
+        tracing::warn!(%error, "SELinux constraints of an earlier runtime stay in force");
+    }
+    None
+}
+
+/// Families that constraints are to hold. Sockets and tracing are held by other means wherever those are: who is killed at the call's entry must
+/// not be told of a second time. Memory that becomes executable nothing else sees before it is.
+fn left_to_selinux(matrix: &KernelMatrix) -> Vec<blob::Family> {
+    let tier = |family| matrix.families.get(&family).map(|held| held.tier);
+    let by_selinux = |family| tier(family) == Some(Tier::SeLinux);
+    let by_hooks = |family| tier(family).is_some_and(Tier::is_by_hooks);
+    let left = [
+        (by_selinux(Family::Capabilities), blob::Family::Capability),
+        (by_selinux(Family::Network), blob::Family::Socket),
+        (by_selinux(Family::Ptrace), blob::Family::Ptrace),
+        (!by_hooks(Family::Presets), blob::Family::Preset),
+    ];
+    left.into_iter().filter_map(|(is_left, family)| is_left.then_some(family)).collect()
+}
+
 pub(super) fn load_syscalls(
     pin_root: &Path,
     matrix: &mut KernelMatrix,
@@ -126,8 +162,8 @@ pub(super) fn attach_kill(pin_root: &Path, matrix: &mut KernelMatrix, refused: &
         (tier(Family::Network) == Some(Tier::CgroupBpf) && matrix::kills(&matrix.capabilities), blob::Family::Socket),
         (tier(Family::Presets) == Some(Tier::Kill), blob::Family::Preset),
         (
-            // Of whom no profile binds, where AppArmor denies.
-            matches!(tier(Family::Capabilities), Some(Tier::Audit | Tier::AppArmor))
+            // Of whom no profile binds, where AppArmor denies; and what SELinux does not.
+            matches!(tier(Family::Capabilities), Some(Tier::Audit | Tier::AppArmor | Tier::SeLinux))
                 && matrix.has(Capability::CapabilityUse),
             blob::Family::Capability,
         ),

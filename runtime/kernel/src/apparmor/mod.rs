@@ -9,25 +9,20 @@ use std::{
     collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
     path::PathBuf,
 };
 
 use palisade_apparmor::{PREFIX, Profile, ProfileName, permissive};
 
-use crate::pseudo_fs;
+use crate::{audit::sees_all_processes, pseudo_fs};
 
-mod account;
-mod audit;
+mod denials;
 mod holding;
 mod profiles;
-mod records;
 
-pub use audit::{AuditEvents, AuditLosses, Heard};
 pub(crate) use holding::with_profile;
 pub(crate) use profiles::Binding;
 pub use profiles::Profiles;
-pub use records::AppArmorRecords;
 
 /// Longer than any list of profiles: 4,096 of ours have 300 KiB.
 const MAX_LIST_BYTES: usize = 16 << 20;
@@ -159,44 +154,6 @@ pub fn confinement(pid: u32) -> io::Result<Confinement> {
     }
 }
 
-/// The inode of the PID namespace that all others are below (`PROC_PID_INIT_INO`).
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-
-/// Whether denials would be heard: the kernel sends its audit records to the host's network namespace alone, and says so to nobody who listens
-/// in another. What is denied and told to nobody is no means to hold anything.
-///
-/// # Errors
-/// Why not, in words for people.
-pub(crate) fn is_heard() -> Result<(), String> {
-    let own = network_namespace("self");
-    heard_from(sees_all_processes(), own.as_ref().ok(), network_namespace("1").as_ref().ok())?;
-    AuditEvents::open().map(drop).map_err(|error| format!("the kernel's audit cannot be heard: {error}"))
-}
-
-/// Device and inode: of a namespace its identity.
-fn network_namespace(process: &str) -> io::Result<(u64, u64)> {
-    fs::metadata(format!("/proc/{process}/ns/net")).map(|status| (status.dev(), status.ino()))
-}
-
-/// `first`: that of process 1, which is the host's only where all processes are seen.
-fn heard_from(sees_all: bool, own: Option<&(u64, u64)>, first: Option<&(u64, u64)>) -> Result<(), String> {
-    if !sees_all {
-        return Err(
-            "denials name processes by the host's numbers: run the node in its PID namespace (hostPID)".to_owned()
-        );
-    }
-    if own.is_none() || own != first {
-        return Err(
-            "denials are told in the host's network namespace alone: run the node there (hostNetwork)".to_owned()
-        );
-    }
-    Ok(())
-}
-
-fn sees_all_processes() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|status| status.ino() == FIRST_PID_NAMESPACE)
-}
-
 /// Our profiles that confine any process; `None` where not all processes are to be seen.
 fn in_use() -> Option<BTreeSet<ProfileName>> {
     let processes = fs::read_dir("/proc").ok().filter(|_| sees_all_processes())?;
@@ -234,21 +191,6 @@ fn parse_label(label: &str) -> Confinement {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unit_denials_are_heard_only_in_the_namespaces_of_the_host() {
-        let (host, pod) = ((4, 7), (4, 8));
-        assert_eq!(heard_from(true, Some(&host), Some(&host)), Ok(()));
-        for (sees_all, own, first) in [
-            (true, Some(&pod), Some(&host)),
-            (true, None, None),
-            (true, Some(&host), None),
-            // A container's first process is in its own.
-            (false, Some(&pod), Some(&pod)),
-        ] {
-            assert!(heard_from(sees_all, own, first).is_err(), "{sees_all} {own:?} {first:?}");
-        }
-    }
 
     #[test]
     fn unit_apparmor_label_is_ours_where_one_of_its_profiles_is() {

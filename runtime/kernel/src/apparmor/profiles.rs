@@ -13,7 +13,6 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use palisade_apparmor::{LowerError, Lowered, PREFIX, ProfileName, Share, Weakened, permissive};
@@ -21,8 +20,11 @@ use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
 use palisade_world::Membership;
 
-use super::{AppArmor, Confinement, account::Account, confinement};
-use crate::sys;
+use super::{AppArmor, Confinement, confinement};
+use crate::{
+    audit::{self, Account, Ended, Held},
+    sys,
+};
 
 /// Of these a profile denies what the policy blocks. Sockets and tracing are held by other means wherever those are: who is killed at the
 /// call's entry must not be told of a second time.
@@ -32,19 +34,11 @@ const TOLD: [Family; 1] = [Family::Capability];
 const SHARE: Share<'static> = Share { held: &HELD, told: &TOLD };
 /// Blobs whose lowering is kept: a change of a policy set makes hardly more different ones that many containers share.
 const RECENT: usize = 16;
-/// Containers that ended of which lines may still come, and for how long: what is denied to one at its end is read after its release. Less than
-/// a slot rests before another workload has it.
-const ENDED: usize = 64;
-const ENDED_FOR: Duration = Duration::from_secs(5);
+
 /// What is known of one container.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub slot: Slot,
-    pub cgroup: u64,
-    pub generation: Generation,
-    /// What records call the policy.
-    pub number: u32,
-    pub blob: Option<Arc<Blob>>,
+#[derive(Debug)]
+struct Confined {
+    held: Held,
     binding: Binding,
     weakened: BTreeSet<Weakened>,
     /// Why the policy in force has no profile, whatever the container runs under.
@@ -53,7 +47,7 @@ pub(super) struct Held {
     told_otherwise: bool,
 }
 
-impl Held {
+impl Confined {
     /// What its profile holds, by what the container runs under and by what could be lowered of its policy.
     fn bound(&self) -> Binding {
         match (&self.too_large, &self.binding) {
@@ -78,17 +72,13 @@ pub(crate) enum Binding {
 /// A blob's digest, and what was lowered of it.
 type Recent = ([u8; 32], Result<Arc<Lowered>, LowerError>);
 
-/// When it was released by the boot clock, its name, and what was known of it.
-type Ended = (Duration, ProfileName, Held);
-
 /// The profiles, and the account of what was told about them.
 #[derive(Debug)]
 pub struct Profiles {
     apparmor: AppArmor,
-    held: Mutex<BTreeMap<ProfileName, Held>>,
+    confined: Mutex<BTreeMap<ProfileName, Confined>>,
     recent: Mutex<VecDeque<Recent>>,
-    /// Released, the last at the end; for what is still to be read of them, and for nothing else.
-    ended: Mutex<VecDeque<Ended>>,
+    ended: Mutex<Ended<ProfileName, Held>>,
     pub(super) account: Mutex<Account>,
 }
 
@@ -96,13 +86,17 @@ impl Profiles {
     /// # Errors
     /// Where AppArmor is not active, or takes no policy from here.
     pub(crate) fn open() -> Result<Self, String> {
-        Ok(Self {
-            apparmor: AppArmor::open()?,
-            held: Mutex::default(),
+        Ok(Self::of(AppArmor::open()?))
+    }
+
+    fn of(apparmor: AppArmor) -> Self {
+        Self {
+            apparmor,
+            confined: Mutex::default(),
             recent: Mutex::default(),
             ended: Mutex::default(),
-            account: Mutex::default(),
-        })
+            account: Mutex::new(Account::of(audit::APPARMOR)),
+        }
     }
 
     fn lowered(&self, blob: &Blob) -> Result<Arc<Lowered>, LowerError> {
@@ -117,8 +111,8 @@ impl Profiles {
         lowered
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<ProfileName, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn confined(&self) -> MutexGuard<'_, BTreeMap<ProfileName, Confined>> {
+        self.confined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes away profiles that an earlier runtime left of containers which are gone.
@@ -137,9 +131,9 @@ impl Profiles {
         let Some(path) = &membership.cgroup_path else { return Ok(()) };
         let Some(id) = container_of(path) else { return Ok(()) };
         let name = ProfileName::of_container(id).map_err(|error| error.to_string())?;
-        let mut held = self.held();
-        if let Some(known) = held.get(&name).filter(|known| known.slot == membership.slot) {
-            tracing::debug!(%name, slot = %known.slot, "its profile is there already");
+        let mut confined = self.confined();
+        if let Some(known) = confined.get(&name).filter(|known| known.held.slot == membership.slot) {
+            tracing::debug!(%name, slot = %known.held.slot, "its profile is there already");
             return Ok(());
         }
         let is_loaded = self.apparmor.ours().is_ok_and(|ours| ours.contains(&name));
@@ -147,27 +141,23 @@ impl Profiles {
             let profile = permissive(&name).map_err(|error| error.to_string())?;
             self.apparmor.replace(&profile).map_err(|error| format!("profile {name}: {error}"))?;
         }
-        held.insert(
-            name,
-            Held {
-                slot: membership.slot,
-                cgroup: membership.cgroup.map_or(0, |cgroup| cgroup.0),
-                generation: Generation::default(),
-                number: 0,
-                blob: None,
-                binding: Binding::Awaited,
-                weakened: BTreeSet::new(),
-                too_large: None,
-                told_otherwise: false,
-            },
-        );
+        let held = Held {
+            slot: membership.slot,
+            cgroup: membership.cgroup.map_or(0, |cgroup| cgroup.0),
+            generation: Generation::default(),
+            number: 0,
+            blob: None,
+        };
+        let binding = Binding::Awaited;
+        let admitted = Confined { held, binding, weakened: BTreeSet::new(), too_large: None, told_otherwise: false };
+        confined.insert(name, admitted);
         Ok(())
     }
 
     /// Reads from a process of the container under which profile it runs.
     pub(crate) fn learn(&self, slot: Slot, pid: u32) {
-        let mut held = self.held();
-        let Some((name, held)) = held.iter_mut().find(|(_, held)| held.slot == slot) else { return };
+        let mut confined = self.confined();
+        let Some((name, confined)) = of_slot(&mut confined, slot) else { return };
         let binding = match confinement(pid) {
             Ok(Confinement::Ours(found)) if found == *name => Binding::Bound(BTreeSet::new()),
             Ok(Confinement::Ours(found)) => Binding::Unbound(format!("it runs under the profile {found} of another")),
@@ -176,8 +166,9 @@ impl Profiles {
             )),
             Err(error) => Binding::Unbound(format!("its profile cannot be read: {error}")),
         };
-        held.told_otherwise |= held.binding != binding && !(held.binding == Binding::Awaited && is_bound(&binding));
-        held.binding = binding;
+        let as_awaited = confined.binding == Binding::Awaited && is_bound(&binding);
+        confined.told_otherwise |= confined.binding != binding && !as_awaited;
+        confined.binding = binding;
     }
 
     /// Puts the policy in the profile's place.
@@ -191,8 +182,8 @@ impl Profiles {
         number: u32,
         blob: Option<&Arc<Blob>>,
     ) -> Result<(), String> {
-        let mut held = self.held();
-        let Some((name, held)) = held.iter_mut().find(|(_, held)| held.slot == slot) else { return Ok(()) };
+        let mut confined = self.confined();
+        let Some((name, confined)) = of_slot(&mut confined, slot) else { return Ok(()) };
         let lowered = match blob {
             Some(blob) => self.lowered(blob).map(|lowered| lowered.named(name)),
             None => permissive(name),
@@ -203,22 +194,21 @@ impl Profiles {
             Err(error) => (permissive(name).map_err(|error| error.to_string())?, Some(error.to_string())),
         };
         self.apparmor.replace(&profile).map_err(|error| format!("profile {name}: {error}"))?;
-        (held.weakened, held.too_large) = (profile.weakened, too_large);
-        (held.generation, held.number, held.blob) = (generation, number, blob.cloned());
-        held.told_otherwise = false;
+        (confined.weakened, confined.too_large) = (profile.weakened, too_large);
+        confined.held = Held { generation, number, blob: blob.cloned(), ..confined.held };
+        confined.told_otherwise = false;
         Ok(())
     }
 
     /// Whether and why the container is held by its profile; `None` where it has none.
     pub(crate) fn binding(&self, slot: Slot) -> Option<Binding> {
-        self.held().values().find(|held| held.slot == slot).map(Held::bound)
+        of_slot(&mut self.confined(), slot).map(|(_, confined)| confined.bound())
     }
 
     /// Whether what the last installation said is not so any more; asked once.
     pub(crate) fn told_otherwise(&self, slot: Slot) -> bool {
-        let mut held = self.held();
-        let held = held.values_mut().find(|held| held.slot == slot);
-        held.is_some_and(|held| std::mem::take(&mut held.told_otherwise))
+        let mut confined = self.confined();
+        of_slot(&mut confined, slot).is_some_and(|(_, confined)| std::mem::take(&mut confined.told_otherwise))
     }
 
     /// Takes the container's profile away.
@@ -226,39 +216,28 @@ impl Profiles {
     /// # Errors
     /// What the kernel said.
     pub(crate) fn release(&self, slot: Slot) -> io::Result<()> {
-        let mut held = self.held();
-        let Some(name) = held.iter().find(|(_, held)| held.slot == slot).map(|(name, _)| name.clone()) else {
-            return Ok(());
-        };
+        let mut confined = self.confined();
+        let Some(name) = of_slot(&mut confined, slot).map(|(name, _)| name.clone()) else { return Ok(()) };
         self.apparmor.remove(&name)?;
-        if let Some(released) = held.remove(&name) {
-            self.keep_ended(sys::boot_time(), name, released);
+        if let Some(released) = confined.remove(&name) {
+            self.ended().keep(sys::boot_time(), name, released.held);
         }
         Ok(())
     }
 
-    fn keep_ended(&self, now: Duration, name: ProfileName, released: Held) {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.retain(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR);
-        if ended.len() == ENDED {
-            ended.pop_front();
-        }
-        ended.push_back((now, name, released));
+    fn ended(&self) -> MutexGuard<'_, Ended<ProfileName, Held>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a line's profile is of, also a moment after its container was released.
     pub(super) fn find(&self, name: &ProfileName) -> Option<Held> {
-        self.find_at(sys::boot_time(), name)
+        let runs = self.confined().get(name).map(|confined| confined.held.clone());
+        runs.or_else(|| self.ended().find(sys::boot_time(), name).cloned())
     }
+}
 
-    fn find_at(&self, now: Duration, name: &ProfileName) -> Option<Held> {
-        if let Some(held) = self.held().get(name) {
-            return Some(held.clone());
-        }
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = ended.iter().rev().find(|(_, ended, _)| ended == name);
-        found.filter(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR).map(|(.., held)| held.clone())
-    }
+fn of_slot(all: &mut BTreeMap<ProfileName, Confined>, slot: Slot) -> Option<(&ProfileName, &mut Confined)> {
+    all.iter_mut().find(|(_, confined)| confined.held.slot == slot)
 }
 
 /// As was expected of a container that had not begun to run.
@@ -280,15 +259,8 @@ fn container_of(cgroup: &Path) -> Option<&str> {
 #[cfg(test)]
 impl Profiles {
     /// Where nothing can be loaded: for what is only looked up.
-    pub(super) fn without_apparmor() -> Self {
-        let apparmor = AppArmor { interface: std::path::PathBuf::from("/proc/self/no-apparmor") };
-        Self {
-            apparmor,
-            held: Mutex::default(),
-            recent: Mutex::default(),
-            ended: Mutex::default(),
-            account: Mutex::default(),
-        }
+    pub(crate) fn without_apparmor() -> Self {
+        Self::of(AppArmor { interface: std::path::PathBuf::from("/proc/self/no-apparmor") })
     }
 }
 
@@ -300,13 +272,9 @@ mod tests {
 
     use super::*;
 
-    fn held() -> Held {
-        Held {
-            slot: Slot(1),
-            cgroup: 7,
-            generation: Generation(1),
-            number: 1,
-            blob: None,
+    fn confined(slot: u32) -> Confined {
+        Confined {
+            held: Held { slot: Slot(slot), cgroup: 7, generation: Generation(1), number: 1, blob: None },
             binding: Binding::Bound(BTreeSet::new()),
             weakened: BTreeSet::new(),
             too_large: None,
@@ -315,34 +283,26 @@ mod tests {
     }
 
     #[test]
-    fn unit_container_that_ended_is_found_for_a_moment_and_the_last_ones_only() {
+    fn unit_profile_of_a_container_that_ended_a_moment_ago_is_found_but_one_that_runs_before_it() {
         let name = |number: usize| ProfileName::of_container(&format!("c{number}")).unwrap();
         let profiles = Profiles::without_apparmor();
-        let start = Duration::from_secs(100);
-        profiles.held().insert(name(0), held());
-        profiles.held().insert(name(1), Held { slot: Slot(5), ..held() });
-        profiles.keep_ended(start, name(0), profiles.held().remove(&name(0)).unwrap());
-        assert_eq!(profiles.find_at(start, &name(0)).map(|held| held.slot), Some(Slot(1)));
-        // One of the same name that runs now is meant before one that ended.
-        profiles.keep_ended(start, name(1), held());
-        assert_eq!(profiles.find_at(start, &name(1)).map(|held| held.slot), Some(Slot(5)));
-        let later = start + ENDED_FOR;
-        assert!(profiles.find_at(later, &name(0)).is_none(), "its slot may be another's by now");
-        (0..ENDED + 5).for_each(|number| profiles.keep_ended(later, name(10 + number), held()));
-        assert_eq!(profiles.ended.lock().unwrap().len(), ENDED);
-        assert!(profiles.find_at(later, &name(14)).is_none() && profiles.find_at(later, &name(15)).is_some());
+        profiles.confined().insert(name(1), confined(5));
+        profiles.ended().keep(sys::boot_time(), name(0), confined(1).held);
+        profiles.ended().keep(sys::boot_time(), name(1), confined(1).held);
+        let slot = |number| profiles.find(&name(number)).map(|held| held.slot);
+        assert_eq!([slot(0), slot(1), slot(2)], [Some(Slot(1)), Some(Slot(5)), None]);
     }
 
     #[test]
     fn unit_a_policy_too_large_for_a_profile_is_not_held_until_a_smaller_one_is_in_force() {
         let weakened = BTreeSet::from([Weakened::Protocol]);
         let too_large = Some("65537 states".to_owned());
-        let mut held = Held { weakened: weakened.clone(), too_large, ..held() };
-        assert_eq!(held.bound(), Binding::Unbound("65537 states".to_owned()));
-        held.too_large = None;
-        assert_eq!(held.bound(), Binding::Bound(weakened));
-        held.binding = Binding::Unbound("another profile".to_owned());
-        assert_eq!(held.bound(), Binding::Unbound("another profile".to_owned()));
+        let mut confined = Confined { weakened: weakened.clone(), too_large, ..confined(1) };
+        assert_eq!(confined.bound(), Binding::Unbound("65537 states".to_owned()));
+        confined.too_large = None;
+        assert_eq!(confined.bound(), Binding::Bound(weakened));
+        confined.binding = Binding::Unbound("another profile".to_owned());
+        assert_eq!(confined.bound(), Binding::Unbound("another profile".to_owned()));
     }
 
     fn blob_of(action: Action, matcher: Matcher) -> Arc<Blob> {

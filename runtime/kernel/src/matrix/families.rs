@@ -35,12 +35,14 @@ pub fn families(capabilities: &BTreeMap<Capability, CapabilityState>) -> BTreeMa
         (Some(tier), true) => by_hooks(tier, lsm_gaps(Family::Network)),
         (Some(tier), false) => by_hooks(tier, [vec![unconnected_gap()], lsm_gaps(Family::Network)].concat()),
         (None, true) => held(Tier::CgroupBpf, socket_gaps(capabilities)),
+        _ if by_selinux(capabilities) => held(Tier::SeLinux, vec![unlabelled_gap()]),
         _ => unseen("network", &without_cgroups(capabilities, Capability::CgroupConnect)),
     };
     let process = with_arguments(process, capabilities, hooks.is_some());
     let ptrace = match (hooks, kills(capabilities)) {
         (Some(tier), _) => by_hooks(tier, vec![]),
         (None, true) => held(Tier::Kill, kill_gaps()),
+        _ if by_selinux(capabilities) => held(Tier::SeLinux, vec![unlabelled_gap()]),
         _ => {
             let reason = format!("only an LSM hook can deny tracing, and {}", nothing_kills(capabilities));
             held(Tier::Audit, vec![gap("ptrace", &reason)])
@@ -138,6 +140,8 @@ pub(crate) fn of_host(
         }
         // Profiles are of containers.
         Family::Capabilities if held.tier == Tier::AppArmor => capabilities_seen(capabilities),
+        // So are users of the pool.
+        _ if held.tier == Tier::SeLinux => beside_selinux(family, capabilities),
         Family::Network if held.tier == Tier::CgroupBpf => {
             // Nothing of the host is killed.
             let seen = held.gaps.iter().filter(|gap| gap.what != OTHER_SOCKETS).cloned();
@@ -197,10 +201,40 @@ pub(super) fn capabilities_held(
             gaps: vec![gap("containers without a profile of ours", reason), repeated],
         };
     }
+    if by_selinux(capabilities) {
+        let mut gaps = vec![unlabelled_gap()];
+        if capabilities_seen(capabilities).gaps.iter().any(|gap| gap.what == "capabilities") {
+            let reason =
+                "SELinux tells of what it denies; what is permitted the tracepoint cap_capable would tell (Linux 6.14)";
+            gaps.push(gap("uses that are only audited", reason));
+        }
+        return HeldFamily { tier: Tier::SeLinux, gaps };
+    }
     capabilities_seen(capabilities)
 }
 
-/// What neither an LSM program nor a profile denies.
+/// One of the two, where a kernel has both: what both deny would be told by each.
+fn by_selinux(capabilities: &BTreeMap<Capability, CapabilityState>) -> bool {
+    has(capabilities, Capability::SeLinux) && !has(capabilities, Capability::AppArmor)
+}
+
+/// How the family is held of whom SELinux does not hold.
+pub(crate) fn beside_selinux(family: Family, capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
+    let mut without = capabilities.clone();
+    without.remove(&Capability::SeLinux);
+    families(&without).remove(&family).unwrap_or_else(|| unseen("family", "no tier of this kernel holds it"))
+}
+
+pub(crate) const UNLABELLED: &str = "containers without a user of ours";
+
+/// Whom SELinux does not know as ours.
+fn unlabelled_gap() -> Gap {
+    let reason = "SELinux holds whose context has a user of the pool (a pod's seLinuxOptions.user: palisade_7_u), where a node is told its \
+                  policy (--selinux) and SELinux enforces; the workload's status names others";
+    gap(UNLABELLED, reason)
+}
+
+/// What neither an LSM program, a profile nor a constraint denies.
 pub(crate) fn capabilities_seen(capabilities: &BTreeMap<Capability, CapabilityState>) -> HeldFamily {
     if has(capabilities, Capability::CapabilityUse) && has(capabilities, Capability::BtfTracepoints) {
         let reason = "only an LSM hook can deny: their use is observed, questions in passing among it; killing would come after it";
@@ -234,9 +268,11 @@ pub(super) fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> 
     HeldFamily { tier: Tier::CgroupBpf, gaps }
 }
 
+/// The preset that SELinux has permissions for.
+pub(crate) const ANONYMOUS_CODE: &str = "preset:anonMapExec";
 /// As policies name them.
 pub(super) const PRESETS: [&str; 5] =
-    ["preset:filelessExec", "preset:anonMapExec", "preset:protectEnv", "preset:protectProc", "preset:exec"];
+    ["preset:filelessExec", ANONYMOUS_CODE, "preset:protectEnv", "preset:protectProc", "preset:exec"];
 
 pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>, hooks: Option<Tier>) -> HeldFamily {
     let links =
@@ -249,13 +285,18 @@ pub(super) fn presets_held(capabilities: &BTreeMap<Capability, CapabilityState>,
         gaps.extend(memory_gaps());
         return by_hooks(tier, gaps);
     }
+    if !kills(capabilities) && by_selinux(capabilities) {
+        let reason = format!("no permission of SELinux is about it, and {}", nothing_kills(capabilities));
+        let others = PRESETS.into_iter().filter(|what| *what != ANONYMOUS_CODE).map(|what| gap(what, &reason));
+        return HeldFamily { tier: Tier::SeLinux, gaps: others.chain([unlabelled_gap()]).collect() };
+    }
     if !kills(capabilities) {
         let reason = format!("only an LSM hook can deny it, and {}", nothing_kills(capabilities));
         let gaps = PRESETS.map(|what| gap(what, &reason));
         return HeldFamily { tier: Tier::Audit, gaps: gaps.into() };
     }
     let mut gaps = vec![
-        gap("preset:anonMapExec", "only an LSM hook sees memory become executable before it is"),
+        gap(ANONYMOUS_CODE, "only an LSM hook sees memory become executable before it is"),
         gap("opens by io_uring", "they are no system calls: protectEnv and protectProc do not see them"),
         gap("scripts without a file", "the interpreter is what is executed in the end"),
         links,

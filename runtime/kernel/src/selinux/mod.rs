@@ -6,20 +6,34 @@
 //! Decision: the kernel's own interface (selinuxfs) and no library: what is asked of it are small files of text.
 
 mod answer;
+mod denials;
+mod holding;
+mod numbers;
 mod policy;
+mod remembered;
+mod users;
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use palisade_selinux::{Classes, Levels, MAX_CATEGORY, UserNumber};
 
-use crate::pseudo_fs;
+use crate::{audit, pseudo_fs};
 
 pub use answer::Answer;
-pub use policy::{PolicyError, PolicySource};
+pub(crate) use holding::with_user;
+pub(crate) use numbers::Binding;
+pub use numbers::Held;
+pub use policy::{Base, PolicyError, PolicySource};
+pub use users::Users;
+pub(crate) use users::unload;
+
+/// Where the kernel's status page has the count of loaded policies, after its version, sequence number and mode.
+const LOADS_AT: usize = 12;
 
 /// The kernel's interface.
 #[derive(Debug, Clone)]
@@ -49,6 +63,17 @@ impl SeLinux {
     /// What the kernel said.
     pub fn is_enforcing(&self) -> io::Result<bool> {
         Ok(self.text("enforce")? == "1")
+    }
+
+    /// How many policies have been loaded, and booleans changed, as far as the kernel counts: from somebody's first look on. Only that it is
+    /// another number than before says something.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn loads(&self) -> io::Result<u32> {
+        let page = fs::read(self.root.join("status"))?;
+        let word = page.get(LOADS_AT..LOADS_AT + 4).and_then(|bytes| bytes.try_into().ok());
+        word.map(u32::from_ne_bytes).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// What the policy in force knows: before the first one is loaded, nothing.
@@ -114,6 +139,28 @@ impl SeLinux {
         let written = OpenOptions::new().write(true).open(self.root.join(file))?.write(bytes)?;
         if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
+}
+
+/// Whether SELinux can be a means here: it is active and takes a policy from this process, there is who compiles one, and denials are heard.
+///
+/// # Errors
+/// Why not, in words for people.
+pub(crate) fn try_here() -> Result<(), String> {
+    SeLinux::open()?;
+    let is_there = |program: &str| {
+        let mut command = Command::new(program);
+        command.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    if !is_there("secilc") && !is_there("semodule") {
+        return Err("neither secilc nor semodule is installed: nothing compiles a policy".to_owned());
+    }
+    audit::is_heard()
+}
+
+/// Whether SELinux is active here and denies, at this moment.
+#[must_use]
+pub fn is_enforcing() -> bool {
+    SeLinux::open().is_ok_and(|selinux| selinux.is_enforcing().unwrap_or(false))
 }
 
 /// Names in a directory of the kernel's, in order.

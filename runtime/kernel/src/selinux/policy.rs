@@ -3,17 +3,23 @@
 //! Invariant: what is loaded was compiled whole by `secilc`; where that fails, or the kernel refuses the result, what was in force stays, and
 //! the error has the compiler's own words.
 //!
-//! Decision: `secilc` and not a writer of the kernel's form: the host's whole policy is compiled, with all that CIL is. It reads our module
-//! from, and writes the policy to, files without a name: nobody can change them meanwhile, and nothing is left behind.
+//! Decisions:
+//! - `secilc` and not a writer of the kernel's form: the host's whole policy is compiled, with all that CIL is. It reads our module from, and
+//!   writes the policy to, files without a name: nobody can change them meanwhile, and nothing is left behind.
+//! - Who loads a policy is not asked, but how many have been loaded ([`SeLinux::loads`]): another's load takes ours away, and is seen by that.
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -28,6 +34,34 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(5);
 /// Of the compiler's words an error has the first.
 const MAX_SAID_BYTES: u64 = 2000;
+/// Of our module in the host's store: above a distribution's (100), as an administrator's are.
+const PRIORITY: &str = "400";
+
+/// Where a host's base policy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// A file of CIL, or a directory whose files ending in `.cil` are taken in the order of their names.
+    Cil(PathBuf),
+    /// The host's module store, which our module is put into: whoever rebuilds the policy from it has ours in it.
+    Store,
+}
+
+impl Base {
+    /// As [`fmt::Display`] writes it.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        if word == "store" { Self::Store } else { Self::Cil(word.into()) }
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cil(path) => path.display().fmt(out),
+            Self::Store => out.write_str("store"),
+        }
+    }
+}
 
 /// Why no policy was loaded.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +75,10 @@ pub enum PolicyError {
         source: io::Error,
     },
     /// The compiler cannot be executed, or a file for it cannot be made.
-    #[error("secilc: {0}")]
+    #[error("the compiler (secilc, or semodule): {0}")]
     Compiler(io::Error),
     /// It does not take the texts.
-    #[error("secilc does not take the policy ({status}): {said}")]
+    #[error("the compiler does not take the policy ({status}): {said}")]
     Refused {
         /// How it ended.
         status: ExitStatus,
@@ -52,27 +86,60 @@ pub enum PolicyError {
         said: String,
     },
     /// It did not end.
-    #[error("secilc did not end within {} s", .0.as_secs())]
+    #[error("the compiler did not end within {} s", .0.as_secs())]
     TimedOut(Duration),
+    /// It was ended, for nobody waits for it any more.
+    #[error("it was given up")]
+    GivenUp,
     /// The kernel does not take the policy.
     #[error("the kernel does not load the policy: {0}")]
     Load(io::Error),
 }
 
-/// A host's base policy in CIL, and what was loaded with it.
+/// A host's base policy, and what was loaded with it.
 #[derive(Debug)]
 pub struct PolicySource {
     selinux: SeLinux,
-    base: PathBuf,
-    /// The module that is in force: held while one is loaded, so that loads come one after the other.
-    loaded: Mutex<Option<String>>,
+    base: Base,
+    given_up: AtomicBool,
+    /// The module that was loaded last, and how many policies had been loaded then: held while one is, so that loads come one after the other.
+    loaded: Mutex<Option<(String, u32)>>,
 }
 
 impl PolicySource {
-    /// `base`: a file of CIL, or a directory whose files ending in `.cil` are taken in the order of their names.
+    /// With nothing of ours loaded yet.
     #[must_use]
-    pub fn new(selinux: SeLinux, base: &Path) -> Self {
-        Self { selinux, base: base.to_path_buf(), loaded: Mutex::default() }
+    pub fn new(selinux: SeLinux, base: Base) -> Self {
+        Self { selinux, base, given_up: AtomicBool::new(false), loaded: Mutex::default() }
+    }
+
+    /// Where the base is.
+    #[must_use]
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Option<(String, u32)>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many policies the kernel had loaded with the module that is in force from here; `None`: none is, or another was loaded since.
+    #[must_use]
+    pub fn in_force(&self) -> Option<u32> {
+        let loads = self.loaded().as_ref().map(|(_, loads)| *loads)?;
+        self.selinux.loads().is_ok_and(|now| now == loads).then_some(loads)
+    }
+
+    /// Takes the module for the one in force, as an earlier runtime loaded it, if no policy was loaded since.
+    pub(super) fn take_over(&self, module: &str, loads: u32) -> bool {
+        let stands = loads != 0 && self.selinux.loads().is_ok_and(|now| now == loads);
+        *self.loaded() = stands.then(|| (module.to_owned(), loads));
+        stands
+    }
+
+    /// Ends a load that is under way, and whichever is asked for afterwards.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     /// Puts the base with the module in force; what is in force already is not loaded again.
@@ -80,13 +147,22 @@ impl PolicySource {
     /// # Errors
     /// See [`PolicyError`]; what was in force stays.
     pub fn load(&self, module: &str) -> Result<(), PolicyError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if loaded.as_deref() == Some(module) {
+        let mut loaded = self.loaded();
+        let now = self.selinux.loads().map_err(PolicyError::Load)?;
+        if loaded.as_ref().is_some_and(|(text, loads)| text == module && *loads == now) {
             return Ok(());
         }
-        let policy = compile("secilc", &sources(&self.base)?, Some(module), PATIENCE)?;
-        self.selinux.load(&policy).map_err(PolicyError::Load)?;
-        *loaded = Some(module.to_owned());
+        let loads = match &self.base {
+            Base::Cil(path) => {
+                let policy = compile("secilc", &sources(path)?, Some(module), PATIENCE, &self.given_up)?;
+                self.put(&policy)?
+            }
+            Base::Store => {
+                install(module, &self.given_up)?;
+                self.selinux.loads().map_err(PolicyError::Load)?
+            }
+        };
+        *loaded = Some((module.to_owned(), loads));
         Ok(())
     }
 
@@ -94,14 +170,44 @@ impl PolicySource {
     /// what has no label does.
     ///
     /// # Errors
-    /// See [`PolicyError`]; what was in force stays.
+    /// See [`PolicyError`]; what was in force stays. Of a store there is no base alone.
     pub fn load_base(&self) -> Result<(), PolicyError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let policy = compile("secilc", &sources(&self.base)?, None, PATIENCE)?;
-        self.selinux.load(&policy).map_err(PolicyError::Load)?;
+        let mut loaded = self.loaded();
+        let Base::Cil(path) = &self.base else {
+            return Err(PolicyError::Load(io::ErrorKind::Unsupported.into()));
+        };
+        let policy = compile("secilc", &sources(path)?, None, PATIENCE, &self.given_up)?;
+        self.put(&policy)?;
         *loaded = None;
         Ok(())
     }
+
+    /// The number of this load. The kernel counts from the first look at its count: before, it says 0.
+    fn put(&self, policy: &[u8]) -> Result<u32, PolicyError> {
+        let loads = || self.selinux.loads().map_err(PolicyError::Load);
+        let before = loads()?;
+        self.selinux.load(policy).map_err(PolicyError::Load)?;
+        // Where another came in between, this is not the last: the next look at the count says so.
+        if before == 0 { loads() } else { Ok(before.wrapping_add(1)) }
+    }
+}
+
+/// By the host's own tools, which load what they rebuild.
+fn install(module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
+    let failed = PolicyError::Compiler;
+    // The store calls a module by its file's name.
+    let directory = PathBuf::from(format!("/run/palisade/module-{}", std::process::id()));
+    fs::create_dir_all(&directory).map_err(failed)?;
+    let file = directory.join("palisade.cil");
+    let installed = fs::write(&file, module).map_err(failed).and_then(|()| {
+        let mut command = Command::new("semodule");
+        command.args(["-X", PRIORITY, "-i"]).arg(&file);
+        run(&mut command, PATIENCE, given_up)
+    });
+    if let Err(error) = fs::remove_dir_all(&directory) {
+        tracing::warn!(path = %directory.display(), %error, "a module's text stays");
+    }
+    installed
 }
 
 fn sources(base: &Path) -> Result<Vec<PathBuf>, PolicyError> {
@@ -131,10 +237,10 @@ fn compile(
     sources: &[PathBuf],
     module: Option<&str>,
     patience: Duration,
+    given_up: &AtomicBool,
 ) -> Result<Vec<u8>, PolicyError> {
     let failed = PolicyError::Compiler;
     let mut policy = sys::nameless_file(c"policy").map_err(failed)?;
-    let mut said = sys::nameless_file(c"said").map_err(failed)?;
     let mut written = sys::nameless_file(c"palisade.cil").map_err(failed)?;
     written.write_all(module.unwrap_or_default().as_bytes()).map_err(failed)?;
     let mut command = Command::new(compiler);
@@ -142,28 +248,36 @@ fn compile(
     if module.is_some() {
         command.arg(path_of(&written));
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(failed)?);
-    let status = wait(command.spawn().map_err(failed)?, patience)?;
-    if !status.success() {
-        let mut words = Vec::new();
-        said.rewind().and_then(|()| said.take(MAX_SAID_BYTES).read_to_end(&mut words)).map_err(failed)?;
-        return Err(PolicyError::Refused { status, said: String::from_utf8_lossy(&words).trim().to_owned() });
-    }
+    run(&mut command, patience, given_up)?;
     let mut bytes = Vec::new();
     policy.rewind().and_then(|()| policy.read_to_end(&mut bytes)).map_err(failed)?;
     Ok(bytes)
 }
 
-/// Who does not end in time is killed.
-fn wait(mut child: Child, patience: Duration) -> Result<ExitStatus, PolicyError> {
+fn run(command: &mut Command, patience: Duration, given_up: &AtomicBool) -> Result<(), PolicyError> {
+    let failed = PolicyError::Compiler;
+    let mut said = sys::nameless_file(c"said").map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(failed)?);
+    let status = wait(command.spawn().map_err(failed)?, patience, given_up)?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut words = Vec::new();
+    said.rewind().and_then(|()| said.take(MAX_SAID_BYTES).read_to_end(&mut words)).map_err(failed)?;
+    Err(PolicyError::Refused { status, said: String::from_utf8_lossy(&words).trim().to_owned() })
+}
+
+/// Who does not end in time, or is waited for by nobody any more, is killed.
+fn wait(mut child: Child, patience: Duration, given_up: &AtomicBool) -> Result<ExitStatus, PolicyError> {
     let until = sys::boot_time() + patience;
     loop {
         if let Some(status) = child.try_wait().map_err(PolicyError::Compiler)? {
             return Ok(status);
         }
-        if sys::boot_time() >= until {
+        let is_given_up = given_up.load(Ordering::Relaxed);
+        if is_given_up || sys::boot_time() >= until {
             child.kill().and_then(|()| child.wait()).map_err(PolicyError::Compiler)?;
-            return Err(PolicyError::TimedOut(patience));
+            return Err(if is_given_up { PolicyError::GivenUp } else { PolicyError::TimedOut(patience) });
         }
         thread::sleep(PAUSE);
     }
@@ -172,6 +286,8 @@ fn wait(mut child: Child, patience: Duration) -> Result<ExitStatus, PolicyError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    static WANTED: AtomicBool = AtomicBool::new(false);
 
     const BASE: &str = "(handleunknown allow) (mls true) (class capability (chown)) (class process (ptrace)) (classorder (capability process))
         (sid kernel) (sidorder (kernel)) (sensitivity s0) (sensitivityorder (s0)) (category c0) (categoryorder (c0)) (sensitivitycategory s0 (c0))
@@ -202,8 +318,8 @@ mod tests {
             return;
         }
         let module = palisade_selinux::module(palisade_selinux::Levels { last_category: Some(0) }, []);
-        let alone = compile("secilc", &files, None, PATIENCE).unwrap();
-        let with = compile("secilc", &files, Some(&module), PATIENCE).unwrap();
+        let alone = compile("secilc", &files, None, PATIENCE, &WANTED).unwrap();
+        let with = compile("secilc", &files, Some(&module), PATIENCE, &WANTED).unwrap();
         assert_eq!(alone[..4], 0xf97c_ff8cu32.to_le_bytes(), "the magic of a policy for the kernel");
         let names = |policy: &[u8]| policy.windows(14).filter(|bytes| bytes.starts_with(b"palisade_127_u")).count();
         assert_eq!((names(&alone), names(&with)), (0, 1));
@@ -211,10 +327,12 @@ mod tests {
 
     #[test]
     fn unit_selinux_compiler_that_refuses_fails_or_does_not_end_is_an_error_in_its_own_words() {
-        let missing = compile("no-such-compiler", &[], None, PATIENCE);
+        let missing = compile("no-such-compiler", &[], None, PATIENCE, &WANTED);
         assert!(matches!(missing, Err(PolicyError::Compiler(_))), "{missing:?}");
         let child = Command::new("sleep").arg("60").spawn().unwrap();
-        assert!(matches!(wait(child, Duration::from_millis(20)), Err(PolicyError::TimedOut(_))));
+        assert!(matches!(wait(child, Duration::from_millis(20), &WANTED), Err(PolicyError::TimedOut(_))));
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(matches!(wait(child, PATIENCE, &AtomicBool::new(true)), Err(PolicyError::GivenUp)));
         if !has_secilc() {
             return;
         }
@@ -222,7 +340,7 @@ mod tests {
         let file = base.path().join("a.cil");
         fs::write(&file, BASE).unwrap();
         let module = "(constrain (capability (no_such)) (neq u1 system_u))";
-        match compile("secilc", &[file], Some(module), PATIENCE) {
+        match compile("secilc", &[file], Some(module), PATIENCE, &WANTED) {
             Err(PolicyError::Refused { said, .. }) => assert!(said.contains("no_such"), "{said}"),
             other => panic!("{other:?}"),
         }

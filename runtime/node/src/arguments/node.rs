@@ -8,12 +8,12 @@ use palisade_containers::{
     nri::{NriConfig, NriSocket},
 };
 use palisade_domain::{OnUnknownWorkload, Posture, Visibility};
-use palisade_kernel::observation::Limits;
+use palisade_kernel::{observation::Limits, selinux::Base};
 use palisade_protocol::SetVisibility;
 
 use super::{
     ADMIN_SOCKET, HOOK_SOCKET, LinkArguments,
-    parse::{address, age, directives, fold_window, interval, label, nri_choice, unattended},
+    parse::{address, age, directives, fold_window, interval, label, nri_choice, selinux_choice, unattended},
 };
 
 /// The form of the runtime's own log.
@@ -217,9 +217,15 @@ pub struct NodeArguments {
     #[arg(long)]
     pub keep_enforcing: bool,
     /// How long policy stands once no node runs any more (90s, 5m, 24h; a bare number is seconds), after a crash or a stop with
-    /// --keep-enforcing; then nothing is held until the next node comes. 0: for ever. AppArmor profiles do not lapse.
+    /// --keep-enforcing; then nothing is held until the next node comes. 0: for ever. AppArmor profiles and SELinux
+    /// constraints do not lapse.
     #[arg(long, env = "PALISADE_MAX_UNATTENDED", default_value = "0", value_parser = unattended, value_name = "TIME")]
     pub max_unattended: Duration,
+    /// Hold containers by SELinux, too, where nothing stronger is: by constraints on the user of their context (palisade_0_u to
+    /// palisade_127_u), which are loaded with the host's base policy. That is a file of CIL or a directory of such; store: the host's module
+    /// store, by semodule; off: not.
+    #[arg(long, env = "PALISADE_SELINUX", default_value = "off", value_parser = selinux_choice, value_name = "BASE")]
+    pub selinux: SeLinuxChoice,
     /// Form of the runtime's own log, on standard error.
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -289,6 +295,26 @@ pub enum NriChoice {
     By(NriSocket),
 }
 
+/// What SELinux constraints are loaded with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeLinuxChoice {
+    /// Nothing: that is no means.
+    Off,
+    /// The host's policy.
+    With(Base),
+}
+
+impl SeLinuxChoice {
+    /// As the kernel's adapter has it.
+    #[must_use]
+    pub fn base(&self) -> Option<Base> {
+        match self {
+            Self::Off => None,
+            Self::With(base) => Some(base.clone()),
+        }
+    }
+}
+
 /// The runtime's Node Resource Interface (NRI).
 #[derive(Debug, Clone, Args)]
 pub struct NriArguments {
@@ -344,6 +370,20 @@ mod tests {
         assert_eq!(told.socket, NriSocket::At("/run/x.sock".into()));
         assert_eq!(told.program, PathBuf::from("/opt/palisade-hook"));
         assert!(nri(&["--nri-socket", "nri.sock"]).is_err_and(|said| said.contains("absolute path")));
+    }
+
+    #[test]
+    fn unit_node_loads_no_selinux_policy_unless_it_is_told_with_which() {
+        let base = |flags: &[&str]| {
+            let line = Palisade::try_parse_from(["palisade", "node"].iter().chain(flags))
+                .map_err(|error| error.to_string())?;
+            let Command::Node(arguments) = line.command else { panic!("another command") };
+            Ok::<_, String>(arguments.selinux.base())
+        };
+        assert_eq!((base(&[]), base(&["--selinux", "off"])), (Ok(None), Ok(None)));
+        assert_eq!(base(&["--selinux", "store"]), Ok(Some(Base::Store)));
+        assert_eq!(base(&["--selinux", "/selinux/base.cil"]), Ok(Some(Base::Cil("/selinux/base.cil".into()))));
+        assert!(base(&["--selinux", "base.cil"]).is_err_and(|said| said.contains("absolute path")));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use palisade_containers::nri::NriSocket;
 use palisade_domain::Operation;
+use palisade_kernel::selinux::Base;
 use palisade_policy::settings::nearest;
 
-use super::node::NriChoice;
+use super::node::{NriChoice, SeLinuxChoice};
 
 /// `auto`, `none`, or a socket's path.
 pub fn nri_choice(text: &str) -> Result<NriChoice, String> {
@@ -15,6 +16,15 @@ pub fn nri_choice(text: &str) -> Result<NriChoice, String> {
         "none" => Ok(NriChoice::None),
         path if path.starts_with('/') => Ok(NriChoice::By(NriSocket::At(path.into()))),
         _ => Err("auto, none, or the absolute path of a socket".to_owned()),
+    }
+}
+
+/// `off`, `store`, or a path.
+pub fn selinux_choice(text: &str) -> Result<SeLinuxChoice, String> {
+    match text {
+        "off" => Ok(SeLinuxChoice::Off),
+        base if base == "store" || base.starts_with('/') => Ok(SeLinuxChoice::With(Base::of(base))),
+        _ => Err("off, store, or the absolute path of a file or directory of CIL".to_owned()),
     }
 }
 

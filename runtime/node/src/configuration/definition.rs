@@ -120,7 +120,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
     ("Links to other nodes", &["link_listen", "link_peers", "link_certificate", "link_key", "link_ca", "link_revoked"]),
     ("Admin endpoint", &["admin_socket", "admin_address", "admin_token_file"]),
     ("The node's own log", &["log_format", "log_level"]),
-    ("Kernel", &["pin_root", "keep_enforcing", "max_unattended"]),
+    ("Kernel", &["pin_root", "keep_enforcing", "max_unattended", "selinux"]),
 ];
 const OTHER_HEADING: &str = "More";
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::Context as _;
 use palisade_kernel::{
     Attendant, KernelAdapter, KernelConfig, UsbDevices, UsbPaths,
-    apparmor::AppArmorRecords,
+    audit::{AuditRecords, Denials},
     fanotify::{FailMode, ResponderConfig},
     objects::{ObjectError, Refusal},
     observation::Limits,
@@ -57,6 +57,7 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         holds_host: arguments.host_policy,
         holds_unknown: arguments.unknown().is_some(),
         responder: Some(responder),
+        selinux: arguments.selinux.base(),
     };
     // Else nothing is said for as long as the verifier takes, which is seconds.
     tracing::info!(pin_root = %arguments.pin_root.display(), "loading programs into the kernel");
@@ -65,8 +66,10 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
     // What had lapsed stands again from here on.
     let attendant = Attendant::start(Arc::clone(&adapter) as Arc<dyn Enforcement>, arguments.stands_unattended());
     let attendant = attendant.context("cannot start a thread")?;
-    if arguments.stands_unattended().is_some() && adapter.profiles().is_some() {
-        tracing::warn!("--max-unattended: AppArmor profiles of containers stand for ever; the kernel's programs lapse");
+    if arguments.stands_unattended().is_some() && (adapter.profiles().is_some() || adapter.users().is_some()) {
+        tracing::warn!(
+            "--max-unattended: AppArmor profiles and SELinux constraints stand for ever; the kernel's programs lapse"
+        );
     }
     for ((needs, reason), (programs, without)) in by_reason(adapter.refused()) {
         tracing::warn!(programs, needs, reason, without, "the kernel refused programs; the rest goes on");
@@ -96,20 +99,9 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
             None => rings,
         });
         let responder = of_records.responder().map(|responder| Box::new(responder.records()) as Box<dyn RecordSource>);
-        let profiles = of_records.profiles().map(AppArmorRecords::open).transpose().unwrap_or_else(|error| {
-            tracing::warn!(%error, "denials by AppArmor are not told: the kernel's audit cannot be heard");
-            None
-        });
-        let profiles = profiles.map(|profiles| Box::new(profiles) as Box<dyn RecordSource>);
-        Ok(Box::new(Merged {
-            sources: rings
-                .map(|rings| Box::new(rings) as Box<dyn RecordSource>)
-                .into_iter()
-                .chain(responder)
-                .chain(profiles)
-                .collect(),
-            turn: 0,
-        }))
+        let by_lsm = told(of_records.profiles()).into_iter().chain(told(of_records.users()));
+        let rings = rings.map(|rings| Box::new(rings) as Box<dyn RecordSource>);
+        Ok(Box::new(Merged { sources: rings.into_iter().chain(responder).chain(by_lsm).collect(), turn: 0 }))
     };
     let devices = Arc::new(UsbDevices::new(UsbPaths::of(&pin_root)));
     if !arguments.host_policy {
@@ -117,8 +109,11 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         devices.hold(&Arc::default());
     }
     let stopped = Arc::clone(&devices);
+    let users = adapter.users();
     let unload = move || {
         stopped.stop();
+        // Else it would load again what is taken away.
+        users.iter().for_each(|users| users.stop());
         palisade_kernel::unload(&pin_root).map_err(anyhow::Error::from)
     };
     Ok(Kernel {
@@ -130,6 +125,15 @@ pub fn open(arguments: &NodeArguments) -> anyhow::Result<Kernel> {
         attendant,
         unload: Box::new(unload),
     })
+}
+
+/// What an LSM denies by policies of ours, where it is a means.
+fn told<D: Denials + Send + Sync + 'static>(denials: Option<Arc<D>>) -> Option<Box<dyn RecordSource>> {
+    let records = denials.map(AuditRecords::open).transpose().unwrap_or_else(|error| {
+        tracing::warn!(%error, tier = ?D::TIER, "denials are not told: the kernel's audit cannot be heard");
+        None
+    });
+    records.map(|records| Box::new(records) as Box<dyn RecordSource>)
 }
 
 /// Attaches what observes, and says what of it this kernel refuses. A kernel that refuses all of it is no reason not to hold workloads.

@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use libtest_mimic::Failed;
 use palisade_apparmor::{Line, Subject};
-use palisade_kernel::apparmor::{AuditEvents, AuditLosses, Heard};
+use palisade_kernel::audit::{AuditEvents, AuditLosses, Heard};
 use palisade_kernel_abi::blob::Effect;
 use palisade_protocol::CompiledPolicy;
 

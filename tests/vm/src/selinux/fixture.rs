@@ -17,8 +17,8 @@ use crate::{
 /// `EACCES`, which is what SELinux answers.
 pub const DENIED: i32 = 13;
 /// Where the guest has the source of its own policy, and what it is compiled to (`tests/rings/vm.sh`).
-const BASE: &str = "/selinux/base.cil";
-const BASE_POLICY: &str = "/selinux/base.policy";
+pub const BASE: &str = "/selinux/base.cil";
+pub const BASE_POLICY: &str = "/selinux/base.policy";
 const LOAD: &str = "/sys/fs/selinux/load";
 
 /// The context of a process of the user.
@@ -56,7 +56,7 @@ impl Drop for Constrained {
 }
 
 /// The kernel takes a policy whole, by one write, or not at all.
-fn load(policy: &str) -> Checked {
+pub fn load(policy: &str) -> Checked {
     let bytes = fs::read(policy)?;
     let written = OpenOptions::new().write(true).open(LOAD)?.write(&bytes)?;
     ensure(written == bytes.len(), || format!("{written} of {} bytes", bytes.len()))

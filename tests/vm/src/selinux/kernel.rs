@@ -4,7 +4,7 @@
 use std::{fs, process::Command, thread, time::Duration};
 
 use libtest_mimic::Failed;
-use palisade_kernel::apparmor::{AuditEvents, Heard};
+use palisade_kernel::audit::{AuditEvents, Heard};
 
 use super::{
     Checked, ensure,

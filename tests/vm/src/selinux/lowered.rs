@@ -6,7 +6,7 @@ use std::{
 };
 
 use libtest_mimic::Failed;
-use palisade_kernel::apparmor::AuditEvents;
+use palisade_kernel::audit::AuditEvents;
 use palisade_kernel_abi::blob::Effect;
 use palisade_selinux::{Classes, FAMILIES, Levels, Line, Lowered, UserNumber, module};
 

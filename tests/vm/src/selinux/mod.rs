@@ -1,5 +1,5 @@
 //! The suite of the boot where SELinux is active and enforces: what the kernel does with a policy in which users are constrained, first
-//! without Palisade ([`kernel`], [`containers`]), then with what policies are lowered to ([`lowered`]).
+//! without Palisade ([`kernel`], [`containers`]), then with what policies are lowered to ([`lowered`]), at last with the whole node ([`node`]).
 //!
 //! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it.
 //!
@@ -9,6 +9,7 @@ mod containers;
 mod fixture;
 mod kernel;
 mod lowered;
+mod node;
 
 use libtest_mimic::Trial;
 
@@ -34,5 +35,15 @@ pub fn trials() -> Vec<Trial> {
             "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",
             containers::refused,
         ),
+        Trial::test(
+            "vm_selinux_node_holds_capabilities_of_its_containers_and_names_the_rule",
+            node::holds_and_explains,
+        ),
+        Trial::test("vm_selinux_node_says_what_is_not_held", node::says_what_is_not_held),
+        Trial::test("vm_selinux_node_loads_its_policy_again_after_anothers_load", node::follows_another_load),
+        Trial::test("vm_selinux_node_policy_that_changes_is_in_force_for_who_runs", node::changes),
+        Trial::test("vm_selinux_node_holds_nothing_while_selinux_is_permissive", node::says_when_selinux_is_permissive),
+        Trial::test("vm_selinux_node_policy_stands_while_the_node_is_away", node::stands),
+        Trial::test("vm_selinux_node_unload_takes_its_constraints_away", node::is_unloaded),
     ]
 }

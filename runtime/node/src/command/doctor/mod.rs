@@ -131,6 +131,9 @@ fn kernel() -> Vec<Check> {
         .filter_map(|(capability, state)| match state {
             // Profiles are a means beside fanotify, and each of the two means on hooks does what the other would.
             _ if is_spare(*capability) && matrix.judges_on_hooks() => None,
+            // A kernel has one of the two active.
+            _ if *capability == Capability::AppArmor && matrix.has(Capability::SeLinux) => None,
+            _ if *capability == Capability::SeLinux && matrix.has(Capability::AppArmor) => None,
             CapabilityState::Available => None,
             CapabilityState::Missing(reason) => Some(format!("{capability:?} ({reason})")),
         })
@@ -143,12 +146,13 @@ fn kernel() -> Vec<Check> {
     }];
     checks.extend(undenied(&matrix));
     checks.extend(profiles(&matrix));
+    checks.extend(constraints(&matrix, palisade_kernel::selinux::is_enforcing()));
     checks
 }
 
 /// Nobody misses it where BPF programs judge on hooks.
 fn is_spare(capability: Capability) -> bool {
-    matches!(capability, Capability::AppArmor | Capability::BpfLsm | Capability::ModifyReturn)
+    matches!(capability, Capability::AppArmor | Capability::SeLinux | Capability::BpfLsm | Capability::ModifyReturn)
 }
 
 /// Where profiles are a means, somebody must put containers under them: only who starts them can.
@@ -164,6 +168,20 @@ fn profiles(matrix: &KernelMatrix) -> Option<Check> {
             advice,
         )
     })
+}
+
+/// Where constraints are a means, the node must be told the base policy, and who starts containers give them a user of ours.
+fn constraints(matrix: &KernelMatrix, is_enforcing: bool) -> Option<Check> {
+    let has = |capability| matrix.has(capability);
+    let is_means = has(Capability::SeLinux) && !has(Capability::AppArmor) && !matrix.judges_on_hooks();
+    let found = if is_enforcing {
+        "holds capabilities and more, of containers under a user of ours, where the node is told --selinux"
+    } else {
+        "is permissive: constraints would tell of acts, and deny none"
+    };
+    let advice = "tell the node the host's base policy (--selinux), and give a pod a user (securityContext.seLinuxOptions.user: palisade_7_u), or \
+                  start containers by deploy/hooks/runc-with-hook with a file `selinux` beside it: deploy/selinux.md";
+    is_means.then(|| Check::of("selinux", Health::Weak, found, advice))
 }
 
 /// What another kernel would deny; what none does (system calls, devices) is no finding about this one.
@@ -393,6 +411,13 @@ mod tests {
             profiles(&with(&[Capability::AppArmor, Capability::BpfLsm])).is_none() && profiles(&with(&[])).is_none()
         );
         assert!(profiles(&with(&[Capability::AppArmor, Capability::ModifyReturn])).is_none(), "hooks hold more");
+        let said = |capabilities: &[Capability], enforcing| constraints(&with(capabilities), enforcing);
+        assert!(said(&[Capability::SeLinux], true).is_some_and(|check| check.advice.contains("seLinuxOptions.user")));
+        assert!(said(&[Capability::SeLinux], false).is_some_and(|check| check.found.contains("permissive")));
+        for stronger in [Capability::AppArmor, Capability::BpfLsm, Capability::ModifyReturn] {
+            assert!(said(&[Capability::SeLinux, stronger], true).is_none(), "{stronger:?} is the means");
+        }
+        assert!(said(&[], true).is_none());
     }
 
     #[test]

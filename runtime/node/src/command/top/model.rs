@@ -142,7 +142,7 @@ pub struct ActorLine {
 }
 
 /// The tiers, strongest first.
-const TIERS: [&str; 7] = ["bpf-lsm", "fmod-ret", "apparmor", "cgroup-bpf", "fanotify", "kill", "audit"];
+const TIERS: [&str; 8] = ["bpf-lsm", "fmod-ret", "apparmor", "selinux", "cgroup-bpf", "fanotify", "kill", "audit"];
 
 /// What the look `now` shows, `before` being the one before it.
 #[must_use]

@@ -325,6 +325,7 @@ fn tiers(tiers: &[String]) -> String {
         "bpf-lsm" => "lsm".to_owned(),
         "fmod-ret" => "fmod".to_owned(),
         "apparmor" => "aa".to_owned(),
+        "selinux" => "se".to_owned(),
         "cgroup-bpf" => "cgr".to_owned(),
         "fanotify" => "fan".to_owned(),
         other => other.chars().take(5).collect(),

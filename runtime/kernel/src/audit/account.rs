@@ -1,4 +1,4 @@
-//! How many records were made of the audit stream, and how many that should have been are not.
+//! How many records were made of what an LSM told in the audit stream, and how many that should have been are not.
 //!
 //! Invariant: it outlives whoever reads the stream: numbers go on where a broken reader left off.
 
@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use palisade_kernel_abi::record::{Kind, PRODUCER_USER};
 use palisade_world::{Loss, LossReason};
 
-/// Apart from the responders', of which each start has a number from [`PRODUCER_USER`] on.
-pub(super) const PRODUCER: u32 = PRODUCER_USER + 0x4000_0000;
+/// Of AppArmor's denials; apart from the responders', of which each start has a number from [`PRODUCER_USER`] on.
+pub(crate) const APPARMOR: u32 = PRODUCER_USER + 0x4000_0000;
+/// Of SELinux's.
+pub(crate) const SELINUX: u32 = APPARMOR + 1;
 
 /// The account.
-#[derive(Debug, Default)]
-pub(super) struct Account {
+#[derive(Debug)]
+pub struct Account {
+    producer: u32,
     next: u64,
     lost: u64,
     malformed: u64,
@@ -21,10 +24,15 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The number of the next record.
-    pub fn number(&mut self) -> u64 {
+    /// Of this producer.
+    pub fn of(producer: u32) -> Self {
+        Self { producer, next: 0, lost: 0, malformed: 0, dropped: None }
+    }
+
+    /// The producer and the number of the next record.
+    pub fn number(&mut self) -> (u32, u64) {
         self.next += 1;
-        self.next - 1
+        (self.producer, self.next - 1)
     }
 
     /// The kernel dropped some, and does not say how many: one number stands for them.
@@ -33,7 +41,7 @@ impl Account {
         self.lost += 1;
     }
 
-    /// The kernel's own number of what it had no room for. What it says is of all subsystems: none of them is told to be AppArmor's.
+    /// The kernel's own number of what it had no room for. What it says is of all subsystems: none of them is told to be this producer's.
     pub fn set_dropped(&mut self, dropped: u32) {
         let (first, _) = self.dropped.unwrap_or((dropped, dropped));
         self.dropped = Some((first, dropped));
@@ -60,7 +68,7 @@ impl Account {
         let counts = counts.into_iter().filter(|(_, count)| *count > 0);
         Loss {
             counts: counts.map(|(reason, count)| ((Kind::Open.code(), reason), count)).collect(),
-            produced: BTreeMap::from([(PRODUCER, self.next + dropped)]),
+            produced: BTreeMap::from([(self.producer, self.next + dropped)]),
         }
     }
 }
@@ -71,25 +79,25 @@ mod tests {
 
     #[test]
     fn unit_audit_account_numbers_what_is_lost_as_what_is_delivered() {
-        let mut account = Account::default();
-        assert_eq!((account.number(), account.number()), (0, 1));
+        let mut account = Account::of(APPARMOR);
+        assert_eq!([account.number(), account.number()], [(APPARMOR, 0), (APPARMOR, 1)]);
         account.count_lost();
         assert!(account.count_malformed(), "the first is said");
-        assert_eq!(account.number(), 4);
+        assert_eq!(account.number(), (APPARMOR, 4));
         let loss = account.loss();
-        assert_eq!(loss.produced, BTreeMap::from([(PRODUCER, 5)]));
+        assert_eq!(loss.produced, BTreeMap::from([(APPARMOR, 5)]));
         assert_eq!(loss.counts.values().sum::<u64>(), 2);
         // Of before it was asked, nothing is known.
         account.set_dropped(7);
         assert_eq!(account.loss(), loss);
         account.set_dropped(10);
         let after = account.loss();
-        assert_eq!((after.produced[&PRODUCER], after.counts.values().sum::<u64>()), (8, 5));
+        assert_eq!((after.produced[&APPARMOR], after.counts.values().sum::<u64>()), (8, 5));
     }
 
     #[test]
     fn unit_audit_account_says_ever_fewer_of_many_that_do_not_read() {
-        let mut account = Account::default();
+        let mut account = Account::of(APPARMOR);
         let said = (0..1000).filter(|_| account.count_malformed()).count();
         assert_eq!((said, account.loss().counts.values().sum::<u64>()), (10, 1000));
     }

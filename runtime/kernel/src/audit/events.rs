@@ -175,7 +175,7 @@ fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c
 
 /// A stream that any process may send to.
 #[cfg(test)]
-pub(super) mod forged {
+pub(crate) mod forged {
     use super::*;
 
     /// Between processes; as with the group of the audit, whoever may send to it says what they like.

@@ -1,0 +1,366 @@
+//! The users of the pool, and the policy that is loaded for them: a thread loads what is wanted, one load after the other.
+//!
+//! Invariants: what an installation asks for is marked, and the installation goes on; what is said to be in force has been loaded
+//! ([`Numbers`]). All users are declared in whatever is loaded, from the start on. A load that fails keeps what was in force, is said of whom
+//! it would have held, and is tried again.
+//!
+//! Decisions:
+//! - One thread, which loads the newest that is wanted: a distribution's policy is compiled for seconds, and meanwhile many containers may start.
+//! - It looks now and then whether another load, an administrator's, has taken ours away ([`PolicySource::in_force`]), and loads it again. The
+//!   kernel tells of it by a socket, too; a count that is read misses nothing.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use palisade_domain::{Generation, Slot};
+use palisade_kernel_abi::blob::{Blob, Family};
+use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, module};
+use palisade_world::Membership;
+
+use super::{
+    Base, Binding, PolicySource, SeLinux,
+    numbers::{Label, Numbers, Rules},
+    remembered::Remembered,
+    user_of,
+};
+use crate::{
+    audit::{self, Account, Held},
+    sys,
+};
+
+/// Between two looks at what others do: how long another's load may stand before ours follows it.
+const LOOK: Duration = Duration::from_secs(2);
+/// Of a burst of changes one is loaded.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Until what failed is tried again, if nothing changes.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Blobs whose lowering is kept: a change of a policy set makes hardly more different ones that many containers share.
+const RECENT: usize = 16;
+
+/// The users, and who loads their rules.
+#[derive(Debug)]
+pub struct Users {
+    shared: Arc<Shared>,
+    worker: Mutex<Option<thread::JoinHandle<()>>>,
+    pub(super) account: Mutex<Account>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    selinux: SeLinux,
+    source: PolicySource,
+    remembered: Remembered,
+    lowering: Mutex<Lowering>,
+    numbers: Mutex<Numbers>,
+    changed: Condvar,
+    stopping: AtomicBool,
+}
+
+/// What policies are lowered by, and the last results.
+#[derive(Debug)]
+struct Lowering {
+    /// What nothing else holds.
+    families: Vec<Family>,
+    classes: Classes,
+    recent: VecDeque<([u8; 32], Arc<Lowered>)>,
+}
+
+impl Lowering {
+    fn of(&mut self, blob: &Blob) -> Arc<Lowered> {
+        let digest = blob.digest();
+        if let Some((_, known)) = self.recent.iter().find(|(known, _)| *known == digest) {
+            return Arc::clone(known);
+        }
+        let lowered = Arc::new(Lowered::of(blob, &self.families, &self.classes));
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front((digest, Arc::clone(&lowered)));
+        lowered
+    }
+}
+
+impl Users {
+    /// Of these families constraints hold what can be said by them. What an earlier runtime of the same pins left stands.
+    ///
+    /// # Errors
+    /// Where SELinux is not active, or takes no policy from here.
+    pub(crate) fn open(base: &Base, families: Vec<Family>, pin_root: &Path) -> Result<Self, String> {
+        let selinux = SeLinux::open()?;
+        let classes = selinux.classes().map_err(|error| format!("its classes cannot be read: {error}"))?;
+        let source = PolicySource::new(selinux.clone(), base.clone());
+        let remembered = Remembered::of(pin_root);
+        let numbers = left_behind(&remembered, &source);
+        let shared = Arc::new(Shared {
+            selinux,
+            source,
+            remembered,
+            lowering: Mutex::new(Lowering { families, classes, recent: VecDeque::new() }),
+            numbers: Mutex::new(numbers),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        });
+        // The thread takes no signal: while a node starts, its own thread looks for one that waits.
+        let _held = sys::SignalsHeld::new();
+        let of_worker = Arc::clone(&shared);
+        let worker = thread::Builder::new().name("selinux".to_owned()).spawn(move || of_worker.work());
+        let worker = Mutex::new(Some(worker.map_err(|error| format!("cannot start a thread: {error}"))?));
+        Ok(Self { shared, worker, account: Mutex::new(Account::of(audit::SELINUX)) })
+    }
+
+    /// Where nothing is loaded, and nobody would: for what is only looked up.
+    #[cfg(test)]
+    pub(super) fn idle(numbers: Numbers) -> Self {
+        let nowhere = Path::new("/proc/self/no-selinux");
+        let selinux = SeLinux { root: nowhere.to_path_buf() };
+        let classes = Classes { extended_sockets: true, ..Classes::default() };
+        let shared = Shared {
+            source: PolicySource::new(selinux.clone(), Base::Cil(nowhere.to_path_buf())),
+            selinux,
+            remembered: Remembered::of(nowhere),
+            lowering: Mutex::new(Lowering { families: Vec::new(), classes, recent: VecDeque::new() }),
+            numbers: Mutex::new(numbers),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), worker: Mutex::default(), account: Mutex::new(Account::of(audit::SELINUX)) }
+    }
+
+    /// Nothing is loaded any more once this returns; what is in force stays so.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.source.give_up();
+        self.shared.changed.notify_all();
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if worker.is_some_and(|worker| worker.join().is_err()) {
+            tracing::error!("who loads SELinux policies panicked");
+        }
+    }
+
+    pub(crate) fn admit(&self, membership: &Membership) {
+        let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else { return };
+        self.shared.numbers().admit(membership.slot, cgroup.0, path);
+    }
+
+    /// Reads from a process of the container under which user it runs.
+    pub(crate) fn learn(&self, slot: Slot, pid: u32) {
+        let label = match user_of(pid) {
+            Ok(Ok(user)) => Label::Ours(user),
+            Ok(Err(context)) => Label::Other(context),
+            Err(error) => Label::Unread(error.to_string()),
+        };
+        self.shared.numbers().learn(slot, label);
+        self.shared.changed.notify_all();
+    }
+
+    /// Marks what the policy asks for: it is loaded by and by, and [`Self::tell`] says when it is.
+    pub(crate) fn install(&self, slot: Slot, generation: Generation, number: u32, blob: Option<&Arc<Blob>>) {
+        let lowered = blob.map(|blob| self.shared.lowering().of(blob)).unwrap_or_default();
+        self.shared.numbers().install(slot, generation, number, blob, lowered);
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether and why the container is held by its user's rules; `None` where it was not admitted.
+    pub(crate) fn binding(&self, slot: Slot) -> Option<Binding> {
+        self.shared.numbers().binding(slot)
+    }
+
+    /// The same, as it will be said.
+    pub(crate) fn tell(&self, slot: Slot) -> Option<Binding> {
+        self.shared.numbers().tell(slot)
+    }
+
+    /// Whether what was told last is not so any more; asked once a change.
+    pub(crate) fn told_otherwise(&self, slot: Slot) -> bool {
+        self.shared.numbers().told_otherwise(slot)
+    }
+
+    pub(crate) fn release(&self, slot: Slot) {
+        self.shared.numbers().release(slot, sys::boot_time());
+        self.shared.changed.notify_all();
+    }
+
+    /// Why less is held than is wanted.
+    pub(crate) fn impairment(&self) -> Option<String> {
+        self.shared.numbers().impairment()
+    }
+
+    /// Of which container a line is, also a moment after its release, if rules of ours deny what it is about.
+    pub(super) fn find(&self, line: &Line) -> Option<Held> {
+        self.shared.numbers().find(line, cgroup_of(line.pid).as_deref(), sys::boot_time())
+    }
+
+    /// Whether the policy in force has a class for each kind of sockets: what a line's class says depends on it.
+    pub(super) fn has_extended_sockets(&self) -> bool {
+        self.shared.lowering().classes.extended_sockets
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lowering(&self) -> MutexGuard<'_, Lowering> {
+        self.lowering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        // What failed last, and until when it is not tried again.
+        let mut failed: Option<(Rules, Duration)> = None;
+        let mut unused_at = sys::boot_time() + AGAIN;
+        while !self.stopping.load(Ordering::Relaxed) {
+            self.look();
+            if sys::boot_time() >= unused_at {
+                self.forget_unused();
+                unused_at = sys::boot_time() + AGAIN;
+            }
+            let wanted = self.numbers().wanted();
+            let waits = failed.as_ref().is_some_and(|(rules, until)| *rules == wanted && sys::boot_time() < *until);
+            if !waits && !self.numbers().is_in_force(&wanted) {
+                let is_loaded = self.load(&wanted);
+                failed = (!is_loaded).then(|| (wanted, sys::boot_time() + AGAIN));
+                continue;
+            }
+            let numbers = self.numbers();
+            let waited = self.changed.wait_timeout(numbers, LOOK);
+            if waited.is_ok_and(|(_, timeout)| !timeout.timed_out()) {
+                thread::sleep(SETTLE);
+            }
+        }
+    }
+
+    /// At what others may have changed.
+    fn look(&self) {
+        let permissive = match self.selinux.is_enforcing() {
+            Ok(true) => None,
+            Ok(false) => Some("SELinux is permissive: it tells of what it would deny, and denies nothing".to_owned()),
+            Err(error) => Some(format!("whether SELinux enforces cannot be read: {error}")),
+        };
+        let replaced = self.source.in_force().is_none();
+        let mut numbers = self.numbers();
+        numbers.set_permissive(permissive);
+        if replaced {
+            numbers.replaced();
+        }
+    }
+
+    fn load(&self, rules: &Rules) -> bool {
+        let result = self.put(rules);
+        if let Err(reason) = &result
+            && !self.stopping.load(Ordering::Relaxed)
+        {
+            tracing::warn!(reason, "the SELinux policy is not loaded; what was in force stays");
+        }
+        let is_loaded = result.is_ok();
+        self.numbers().loaded(rules.clone(), result);
+        self.renew_classes();
+        is_loaded
+    }
+
+    fn put(&self, rules: &Rules) -> Result<(), String> {
+        let levels = self.selinux.levels().map_err(|error| format!("its levels cannot be read: {error}"))?;
+        let text = module(levels, rules.iter().map(|(user, lowered)| (*user, lowered.as_ref())));
+        let remember = |loads| {
+            let written = self.remembered.write(self.source.base(), loads, &text);
+            written.map_err(|error| format!("it cannot be remembered in /run/palisade: {error}"))
+        };
+        let before = self.remembered.read().ok().flatten();
+        remember(0)?;
+        if let Err(error) = self.source.load(&text) {
+            let kept = match &before {
+                Some(known) => self.remembered.write(&known.base, known.loads, &known.module),
+                None => self.remembered.forget(),
+            };
+            kept.map_err(|unkept| format!("{error}; and what is in force cannot be remembered: {unkept}"))?;
+            return Err(error.to_string());
+        }
+        tracing::info!(users = rules.len(), base = %self.source.base(), "SELinux policy loaded");
+        remember(self.source.in_force().unwrap_or_default())
+    }
+
+    /// The policy in force may know other permissions than the one before.
+    fn renew_classes(&self) {
+        let Ok(classes) = self.selinux.classes() else { return };
+        let mut lowering = self.lowering();
+        if lowering.classes == classes {
+            return;
+        }
+        lowering.classes = classes;
+        lowering.recent.clear();
+        let lowering = std::cell::RefCell::new(lowering);
+        self.numbers().lower_again(|blob| lowering.borrow_mut().of(blob));
+    }
+
+    fn forget_unused(&self) {
+        if self.numbers().has_left()
+            && let Some(in_use) = in_use()
+        {
+            self.numbers().forget_unused(|user| in_use.contains(&user));
+        }
+    }
+}
+
+/// What an earlier runtime left, whether or not it is in force still.
+fn left_behind(remembered: &Remembered, source: &PolicySource) -> Numbers {
+    let known = match remembered.read() {
+        Ok(Some(known)) => known,
+        Ok(None) => return Numbers::default(),
+        Err(error) => {
+            tracing::warn!(%error, "what an earlier runtime loaded into SELinux is not known, and is replaced");
+            return Numbers::default();
+        }
+    };
+    let Some(rules) = denied_by(&known.module) else {
+        tracing::warn!("rules of an earlier version in SELinux are replaced");
+        return Numbers::default();
+    };
+    let rules = rules.into_iter().map(|(user, lowered)| (user, Arc::new(lowered))).collect();
+    let stands = known.base == *source.base() && source.take_over(&known.module, known.loads);
+    Numbers::after(rules, stands)
+}
+
+/// Users of ours that any process has; `None` where not all processes are to be seen.
+fn in_use() -> Option<Vec<UserNumber>> {
+    let processes = fs::read_dir("/proc").ok().filter(|_| audit::sees_all_processes())?;
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Some(pids.filter_map(|pid| user_of(pid).ok()?.ok()).collect())
+}
+
+/// Of a process, below the unified mount.
+fn cgroup_of(pid: u32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
+}
+
+/// Takes away what a node with this pin root left of rules in SELinux: the users stay, for a task whose user is gone would have no label.
+///
+/// # Errors
+/// What kept them; they deny on then.
+pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
+    let remembered = Remembered::of(pin_root);
+    let Some(known) = remembered.read()? else { return Ok(()) };
+    let Ok(selinux) = SeLinux::open() else { return remembered.forget() };
+    let levels = selinux.levels()?;
+    let source = PolicySource::new(selinux, known.base);
+    let without = module(levels, []);
+    // What denies nothing already need not be compiled for that.
+    let is_without = known.module == without && source.take_over(&known.module, known.loads);
+    if !is_without {
+        source.load(&without).map_err(io::Error::other)?;
+    }
+    remembered.forget()
+}
