@@ -264,7 +264,9 @@ impl NodeContainers {
         let Some(hierarchy) = &self.hierarchy else { return };
         // Its init is in it from before the hook on.
         let there = |path: &Path, cgroup| is_there(hierarchy, path, cgroup);
-        for id in self.shares.sweep(there, &mut self.changes) {
+        // A number that was given anew counts as the process that had it: the API says better when it is back.
+        let runs = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
+        for id in self.shares.sweep(there, runs, &mut self.changes) {
             self.api.forget_announced(&id);
         }
     }
@@ -363,7 +365,7 @@ impl Containers for NodeContainers {
                     Ok((change, foreign)) => self.hear(change, foreign),
                     Err(error) => {
                         // Whoever is away tells nothing first.
-                        self.shares.defer_no_more(&mut self.changes);
+                        self.shares.go_on_alone(&mut self.changes);
                         return Err(error);
                     }
                 },

@@ -7,6 +7,9 @@
 //! What the API calls ended is the end of the first process. Others may outlive it (in a pod with the host's processes, or moved into the
 //! cgroup): then the container lingers, and ends with the last of them.
 //!
+//! Decision: while the API is away, a container of its ends when its first process is gone and nothing is left in its cgroup. Else who ended
+//! meanwhile would be counted among what runs, and keep a slot from who starts, for as long as the API is away.
+//!
 //! Bounds: as many as both sources tell, [`crate::MAX_CONTAINERS`] each; [`MAX_LINGERING`] linger.
 
 use std::{
@@ -37,6 +40,8 @@ pub(crate) struct Shares {
     told: BTreeSet<ContainerId>,
     /// The API has not told all for the first time: what the tree sees waits for that, for the API names it better.
     defers: bool,
+    /// It does not answer, and has not told all since it did.
+    away: bool,
 }
 
 impl Shares {
@@ -46,7 +51,8 @@ impl Shares {
     }
 
     /// The API is away.
-    pub(crate) fn defer_no_more(&mut self, out: &mut Changes) {
+    pub(crate) fn go_on_alone(&mut self, out: &mut Changes) {
+        self.away = true;
         if std::mem::take(&mut self.defers) {
             self.retell(out);
         }
@@ -106,6 +112,7 @@ impl Shares {
             ContainerChange::Limited(_) => {}
             ContainerChange::Synchronized => {
                 self.defers = false;
+                self.away = false;
                 // The reader forgets what is not told by now.
                 self.retell(out);
                 let lingering = self.lingering.iter().filter_map(|id| self.apis.get(id));
@@ -146,11 +153,20 @@ impl Shares {
         }
     }
 
-    /// Ends lingering and announced containers whose cgroup is gone or empty, and says which of the announced; `there` says whether a
-    /// directory still is that cgroup.
-    pub(crate) fn sweep(&mut self, there: impl Fn(&Path, CgroupId) -> bool, out: &mut Changes) -> Vec<ContainerId> {
-        let over = |id: &&ContainerId| self.apis.get(*id).is_none_or(|one| !there(&one.cgroup_path, one.cgroup));
-        for id in self.lingering.iter().filter(over).cloned().collect::<Vec<_>>() {
+    /// Ends lingering and announced containers whose cgroup is gone or empty, and says which of the announced; while the API is away also
+    /// others of its, once their first process is gone, too. `there` says whether a directory still is that cgroup, `runs` of a process
+    /// whether there is one.
+    pub(crate) fn sweep(
+        &mut self,
+        there: impl Fn(&Path, CgroupId) -> bool,
+        runs: impl Fn(u32) -> bool,
+        out: &mut Changes,
+    ) -> Vec<ContainerId> {
+        let over = |(id, one): &(&ContainerId, &Container)| {
+            let first_is_gone = self.lingering.contains(*id) || self.away && !runs(one.pid);
+            first_is_gone && !there(&one.cgroup_path, one.cgroup)
+        };
+        for id in self.apis.iter().filter(over).map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.lingering.remove(&id);
             self.apis.remove(&id);
             out.push_back(ContainerChange::Stopped(id));

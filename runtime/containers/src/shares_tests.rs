@@ -4,6 +4,8 @@ use palisade_world::Admission;
 
 use super::*;
 
+const RUNS_NOT: fn(u32) -> bool = |_| false;
+
 fn container(id: &str, path: &str, pod: &str) -> Container {
     Container {
         id: ContainerId(id.into()),
@@ -92,12 +94,12 @@ fn unit_shares_an_announced_container_becomes_the_trees_or_ends_with_its_cgroup(
     for id in ["runs", "short"] {
         shares.of_api(starting(id, &format!("/libpod-{id}")), true, &mut out);
     }
-    shares.sweep(|_, _| true, &mut out);
+    shares.sweep(|_, _| true, RUNS_NOT, &mut out);
     assert_eq!(said(&mut out), ["?runs", "?short"]);
     shares.appeared(tree("runs", "/libpod-runs"), &mut out);
-    shares.sweep(|path, cgroup| (path, cgroup) != (Path::new("/libpod-short"), CgroupId(9)), &mut out);
+    shares.sweep(|path, cgroup| (path, cgroup) != (Path::new("/libpod-short"), CgroupId(9)), RUNS_NOT, &mut out);
     assert_eq!(said(&mut out), ["+runs(by-tree)", "-short"]);
-    shares.sweep(|_, _| false, &mut out);
+    shares.sweep(|_, _| false, RUNS_NOT, &mut out);
     assert_eq!(said(&mut out), Vec::<String>::new(), "nothing of it is left");
     shares.of_api(ContainerChange::Stopped(ContainerId("runs".into())), true, &mut out);
     assert_eq!(said(&mut out), Vec::<String>::new());
@@ -121,7 +123,7 @@ fn unit_shares_the_tree_waits_for_an_api_that_is_there_and_for_none_that_is_away
         shares.appeared(tree("b", "/k/b"), &mut out);
         assert_eq!(said(&mut out), Vec::<String>::new());
         if away {
-            shares.defer_no_more(&mut out);
+            shares.go_on_alone(&mut out);
             assert_eq!(said(&mut out), ["+a(by-tree)", "+b(by-tree)"]);
         } else {
             shares.of_api(started("b", "/k/b"), false, &mut out);
@@ -154,16 +156,39 @@ fn unit_shares_a_container_outlives_its_first_process_with_whatever_is_left_in_i
     assert!(!shares.lingers(&ContainerId("other".into()), there), "nobody was told of it");
     assert!(shares.lingers(&id(), there));
     shares.appeared(tree("a", "/k/a"), &mut out);
-    shares.sweep(there, &mut out);
+    shares.sweep(there, RUNS_NOT, &mut out);
     shares.of_api(ContainerChange::Synchronized, false, &mut out);
     assert_eq!(said(&mut out), ["+a(by-api)", "+a(by-api)", "="], "one that is not told again would be forgotten");
-    shares.sweep(gone, &mut out);
+    shares.sweep(gone, RUNS_NOT, &mut out);
     assert_eq!(said(&mut out), ["-a"]);
     shares.of_api(started("a", "/k/a"), false, &mut out);
     assert!(shares.lingers(&id(), there));
     shares.of_api(started("a", "/k/a"), false, &mut out);
     assert_eq!(said(&mut out), ["+a(by-api)", "-a", "+a(by-api)"], "another run of it ends the one before");
     shares.of_api(ContainerChange::Stopped(id()), false, &mut out);
-    shares.sweep(gone, &mut out);
+    shares.sweep(gone, RUNS_NOT, &mut out);
     assert_eq!(said(&mut out), ["-a"], "once");
+}
+
+#[test]
+fn unit_shares_an_apis_container_ends_without_it_while_it_is_away() {
+    let (mut shares, mut out) = (Shares::deferring(), Changes::new());
+    for id in ["ended", "moved", "left"] {
+        shares.of_api(started(id, &format!("/k/{id}")), false, &mut out);
+    }
+    shares.of_api(ContainerChange::Synchronized, false, &mut out);
+    said(&mut out);
+    let left = |path: &Path, _| path == Path::new("/k/left");
+    shares.sweep(left, RUNS_NOT, &mut out);
+    assert_eq!(said(&mut out), Vec::<String>::new(), "the API will tell");
+    shares.go_on_alone(&mut out);
+    shares.sweep(left, |_| true, &mut out);
+    assert_eq!(said(&mut out), Vec::<String>::new(), "a first process that was moved out of its cgroup is its own");
+    shares.sweep(left, RUNS_NOT, &mut out);
+    assert_eq!(said(&mut out), ["-ended", "-moved"]);
+    shares.of_api(started("left", "/k/left"), false, &mut out);
+    shares.of_api(ContainerChange::Synchronized, false, &mut out);
+    said(&mut out);
+    shares.sweep(|_, _| false, RUNS_NOT, &mut out);
+    assert_eq!(said(&mut out), Vec::<String>::new(), "it is back");
 }

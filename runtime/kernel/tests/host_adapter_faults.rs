@@ -17,9 +17,9 @@ use kernel_bed::{
     pin_root, random_blob, without_networks,
 };
 use palisade_domain::{Action, Family, Generation, Slot, Tier};
-use palisade_kernel::fanotify::FailMode;
+use palisade_kernel::{fanotify::FailMode, layout};
 use palisade_kernel_abi::blob::SizeClass;
-use palisade_policy::ir::{DestinationMatch, Matcher};
+use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch, PathRule};
 use palisade_world::{Capability, CapabilityState, Enforcement as _, EnforcementError, Membership};
 
 #[test]
@@ -42,6 +42,39 @@ fn host_adapter_admission_that_fails_again_leaves_the_policy_in_force() {
         matches!(adapter.admit(&pathless), Err(EnforcementError::Refused { .. })),
         "what is below it could not be told"
     );
+}
+
+/// As many slots as there can be, each with a policy that no other has, fill the kernel's table of blobs, in which a slot's next policy has to
+/// have a place before its last one is given up.
+#[test]
+fn host_adapter_full_table_of_blobs_refuses_the_next_one_and_leaves_what_is_in_force() {
+    let Some(pins) = pin_root() else { return };
+    let _alone = alone();
+    let (adapter, cgroup) = (adapter(&pins.0, FailMode::Refuse), Cgroup::new("full"));
+    let own = |number: u32| {
+        let path = PathRule::of(PathMatch::Exact(format!("/palisade-full-{number}")));
+        probe_bed::blob(vec![probe_bed::rule(Action::Block, Matcher::File(path))])
+    };
+    for slot in 0..layout::POLICIES {
+        let nowhere = [Slot::HOST, Slot::UNKNOWN].contains(&Slot(slot));
+        let membership = cgroup.membership(slot);
+        // The cgroup is the last one's: nobody runs in it.
+        let of = if nowhere { Membership { cgroup: None, cgroup_path: None, ..membership } } else { membership };
+        adapter.admit(&of).unwrap();
+        adapter.install(Slot(slot), Generation(1), Some(&own(slot))).unwrap();
+    }
+    let before = adapter.in_force(Slot(7));
+    let next = own(layout::POLICIES);
+    let refused = adapter.install(Slot(7), Generation(2), Some(&next)).unwrap_err();
+    assert!(matches!(refused, EnforcementError::Full { slot: Slot(7), what: "policies", bound: 4096 }), "{refused}");
+    assert_eq!(adapter.in_force(Slot(7)), before, "what was in force is");
+    assert_eq!(adapter.memory().blob_count, u64::from(layout::POLICIES));
+    // One that another has takes no place, and gives one up.
+    adapter.install(Slot(8), Generation(2), Some(&own(9))).unwrap();
+    adapter.install(Slot(7), Generation(3), Some(&next)).unwrap();
+    assert_ne!(adapter.in_force(Slot(7)), before);
+    (0..layout::POLICIES).for_each(|slot| adapter.release(Slot(slot)).unwrap());
+    assert_eq!(adapter.memory().blob_count, 0);
 }
 
 /// Programs that are pinned on the cgroups' root.

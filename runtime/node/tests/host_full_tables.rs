@@ -3,7 +3,9 @@
 
 mod node_bed;
 
-use node_bed::{FORBIDS_5000, NodeBed, Pod, eventually};
+use std::process::Command;
+
+use node_bed::{FORBIDS_5000, NodeBed, Pod, eventually, succeed};
 
 fn is_denied(bed: &NodeBed, pod: &Pod, id: &str) -> bool {
     bed.run_in(pod, id, &["sh", "-c", "act connect 127.0.0.1 5000 | grep -q result=EPERM"])
@@ -32,8 +34,20 @@ fn host_full_table_of_workloads_starts_no_container_unheld_and_says_who_runs_wit
     assert!(bed.metric("palisade_containers_unheld") == Some(1.0), "{}", bed.get("/metrics").unwrap().1);
     assert!(bed.log_whole("node").contains("no slot is free"), "{}", bed.log_end("node"));
     assert!(!is_denied(&bed, &stray, "stray"), "as it is said");
+    let held = bed.document("/v1/workloads")["workloads"].as_array().map(Vec::len);
     assert!(is_denied(&bed, &client, "last"));
+
+    // Nobody tells that it ends: containerd is away.
+    bed.kill_containerd();
+    eventually("the runtime's absence is said", || {
+        condition(&bed)["reason"].as_str().is_some_and(|reason| reason.contains("held as they were"))
+    });
+    assert_eq!(bed.metric("palisade_containers_unheld"), Some(1.0), "it runs on");
+    succeed(Command::new("kill").args(["-KILL", &stray.pid.to_string()]));
+    eventually("its end is seen", || bed.metric("palisade_containers_unheld") == Some(0.0));
+    assert_eq!(bed.document("/v1/workloads")["workloads"].as_array().map(Vec::len), held, "others are held on");
+    bed.start_containerd();
     bed.remove_pod("stray");
     eventually("all is well again", || condition(&bed)["state"] == "good");
-    assert_eq!(bed.metric("palisade_containers_unheld"), Some(0.0));
+    assert!(is_denied(&bed, &client, "afterwards"));
 }

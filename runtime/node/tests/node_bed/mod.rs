@@ -52,6 +52,8 @@ pub struct NodeBed {
     pods: Vec<String>,
     /// Further arguments of `palisade node`.
     pub node_arguments: Vec<String>,
+    /// The program: another one than was built here, where a test says so.
+    pub palisade: PathBuf,
     /// What executes `palisade` in the end (`unshare`): the node, and commands that ask it, see the machine as that leaves it.
     pub under: Vec<String>,
 }
@@ -118,6 +120,7 @@ impl NodeBed {
             others: vec![],
             pods: vec![],
             node_arguments: vec![],
+            palisade: PALISADE.into(),
             under: vec![],
         };
         for (name, text) in policies {
@@ -165,6 +168,13 @@ impl NodeBed {
         });
     }
 
+    /// Takes containerd away; its containers run on, and their shims.
+    pub fn kill_containerd(&mut self) {
+        let mut containerd = self.containerd.take().expect("it runs");
+        containerd.kill().unwrap();
+        containerd.wait().unwrap();
+    }
+
     fn spawn(&self, name: &str, command: &mut Command) -> Child {
         let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
         let errors = log.try_clone().unwrap();
@@ -192,9 +202,9 @@ impl NodeBed {
     }
 
     fn program(&self) -> Command {
-        let [first, rest @ ..] = &self.under[..] else { return Command::new(PALISADE) };
+        let [first, rest @ ..] = &self.under[..] else { return Command::new(&self.palisade) };
         let mut command = Command::new(first);
-        command.args(rest).arg(PALISADE);
+        command.args(rest).arg(&self.palisade);
         command
     }
 
