@@ -27,7 +27,6 @@ use crate::{audit, pseudo_fs};
 pub use answer::Answer;
 pub(crate) use holding::with_user;
 pub(crate) use numbers::Binding;
-pub use numbers::Held;
 pub use policy::{Base, PolicyError, PolicySource};
 pub use users::Users;
 pub(crate) use users::unload;
