@@ -1,6 +1,6 @@
 //! The suite of the boot where SELinux is active and enforces: what the kernel does with a policy in which users are constrained, first
 //! with constraints that a test writes ([`kernel`], [`containers`]), then as Palisade's adapter sees it ([`adapter`]) and with what policies are
-//! lowered to ([`lowered`]), at last with the whole node ([`node`]).
+//! lowered to ([`lowered`], [`generated`]), at last with the whole node ([`node`]).
 //!
 //! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it.
 //!
@@ -9,6 +9,7 @@
 mod adapter;
 mod containers;
 mod fixture;
+mod generated;
 mod kernel;
 mod lowered;
 mod node;
@@ -44,6 +45,8 @@ pub fn trials() -> Vec<Trial> {
             lowered::holds_and_names_the_rule,
         ),
         Trial::test("vm_selinux_module_without_rules_knows_every_user_of_the_pool", lowered::knows_every_user),
+        Trial::test("vm_selinux_decides_generated_cases_as_the_naive_evaluator_does_whoever_acts", generated::agrees),
+        Trial::test("vm_selinux_differs_from_the_walker_as_is_declared", generated::differs_as_declared),
         Trial::test("vm_selinux_container_is_started_executed_in_and_stopped_in_its_context", containers::live),
         Trial::test(
             "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",
