@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,10 @@ struct Kernel {
     asked: Mutex<Vec<&'static str>>,
     /// Releases that it refuses yet.
     refuses: AtomicU32,
+    /// What it holds may change by itself.
+    holds_later: AtomicBool,
+    /// It has.
+    holds_otherwise: AtomicBool,
 }
 
 impl Kernel {
@@ -52,6 +56,14 @@ impl Enforcement for Kernel {
 
     fn learn_mounts(&self, _: Slot, _: u32) -> Result<(), EnforcementError> {
         self.note("learn")
+    }
+
+    fn holds_otherwise(&self, _: Slot) -> bool {
+        self.holds_otherwise.swap(false, Ordering::Relaxed)
+    }
+
+    fn holds_later(&self) -> bool {
+        self.holds_later.load(Ordering::Relaxed)
     }
 
     fn install(&self, _: Slot, _: Generation, _: Option<&Arc<Blob>>) -> Result<Installed, EnforcementError> {
@@ -213,6 +225,31 @@ fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
         assert!(tree.read().at(&["enforcers"]).expect("it is there").children.is_empty());
         tree.stop().await;
     });
+}
+
+#[test]
+fn unit_enforcer_installs_again_what_is_held_otherwise_by_itself_where_that_may_be() {
+    for (may_change, installed) in [(true, &["install"][..]), (false, &[])] {
+        on_a_paused_clock(async {
+            let Bed { tree, kernel, roster, .. } = bed().await;
+            kernel.holds_later.store(may_change, Ordering::Relaxed);
+            tell(
+                &roster,
+                PolicySetChanged {
+                    generation: Generation(1),
+                    set: Arc::new(PolicySet::default()),
+                    postures: Postures::default(),
+                },
+            )
+            .await;
+            tell(&roster, appeared("web")).await;
+            assert_eq!(kernel.asked(), ["admit", "install"]);
+            kernel.holds_otherwise.store(true, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(kernel.asked(), installed, "and that once");
+            tree.stop().await;
+        });
+    }
 }
 
 #[test]

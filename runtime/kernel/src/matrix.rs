@@ -322,7 +322,8 @@ pub fn without_kill(matrix: &mut KernelMatrix, reason: &str) {
         matrix.capabilities.insert(capability, CapabilityState::Missing(format!("nothing kills: {reason}")));
     }
     let mut next = families(&matrix.capabilities);
-    for (family, held) in matrix.families.iter_mut().filter(|(_, held)| held.tier == Tier::Kill) {
+    let concerned = |held: &HeldFamily| matches!(held.tier, Tier::Kill | Tier::SeLinux);
+    for (family, held) in matrix.families.iter_mut().filter(|(_, held)| concerned(held)) {
         if let Some(by_selinux) = next.remove(family).filter(|next| next.tier == Tier::SeLinux) {
             *held = by_selinux;
             continue;
@@ -576,6 +577,32 @@ mod tests {
         without_responder(&mut alone, "test");
         assert_eq!(whats(&alone, Family::File), ["file"]);
         assert_eq!(of(&alone, Family::Process), (Tier::Audit, vec!["process".to_owned()]));
+    }
+
+    #[test]
+    fn unit_selinux_is_the_means_of_containers_and_of_what_nothing_else_holds_alone() {
+        let mut matrix = without_lsm();
+        matrix.capabilities.insert(Capability::SeLinux, CapabilityState::Available);
+        matrix.families = families(&matrix.capabilities);
+        let by_selinux = |families: &BTreeMap<Family, HeldFamily>| -> Vec<Family> {
+            families.iter().filter(|(_, held)| held.tier == Tier::SeLinux).map(|(family, _)| *family).collect()
+        };
+        assert_eq!(by_selinux(&matrix.families), [Family::Capabilities]);
+        assert_eq!(by_selinux(&families_of_host(&matrix)), [], "users are of containers");
+        let host = families_of_host(&matrix).remove(&Family::Capabilities).expect("of every family");
+        assert_eq!(host, without_lsm().families[&Family::Capabilities]);
+        let mut off = matrix.clone();
+        without_selinux(&mut off, "it is not asked for");
+        assert_eq!(off.families, without_lsm().families);
+        let missing = CapabilityState::Missing("it is not asked for".to_owned());
+        assert_eq!(off.capabilities[&Capability::SeLinux], missing);
+        without_kill(&mut matrix, "the verifier");
+        assert_eq!(by_selinux(&matrix.families), [Family::Ptrace, Family::Capabilities, Family::Presets]);
+        assert!(whats(&matrix, Family::Presets).contains(&"preset:exec"), "no permission is about it");
+        assert!(whats(&matrix, Family::Capabilities).contains(&"uses that are only audited"), "nothing sees them");
+        without_selinux(&mut matrix, "no policy may be loaded");
+        assert_eq!(by_selinux(&matrix.families), []);
+        assert!(whats(&matrix, Family::Ptrace).contains(&"ptrace"));
     }
 
     #[test]

@@ -103,6 +103,16 @@ impl SeLinux {
         Ok(Levels { last_category: last_where(MAX_CATEGORY, has) })
     }
 
+    /// Whether the policy in force declares the users of the pool.
+    #[must_use]
+    pub fn has_our_users(&self) -> bool {
+        let Ok(kernel) = self.text("initial_contexts/kernel") else { return false };
+        let Some((_, rest)) = kernel.split_once(':') else { return false };
+        let role_and_type = rest.splitn(3, ':').take(2).collect::<Vec<_>>().join(":");
+        let level = if self.text("mls").is_ok_and(|mls| mls == "1") { ":s0" } else { "" };
+        UserNumber::all().last().is_some_and(|user| self.is_context(&format!("{user}:{role_and_type}{level}")))
+    }
+
     /// Whether the policy in force knows the context.
     #[must_use]
     pub fn is_context(&self, context: &str) -> bool {

@@ -6,7 +6,8 @@
 //! Decisions:
 //! - `secilc` and not a writer of the kernel's form: the host's whole policy is compiled, with all that CIL is. It reads our module from, and
 //!   writes the policy to, files without a name: nobody can change them meanwhile, and nothing is left behind.
-//! - Who loads a policy is not asked, but how many have been loaded ([`SeLinux::loads`]): another's load takes ours away, and is seen by that.
+//! - Who loads a policy is not asked, but how many have been loaded ([`SeLinux::loads`]): another's load takes ours away, and is seen by that. A
+//!   boolean that is set counts, too, and costs a load.
 
 use std::{
     ffi::OsString,
@@ -123,11 +124,17 @@ impl PolicySource {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many policies the kernel had loaded with the module that is in force from here; `None`: none is, or another was loaded since.
+    /// How many policies the kernel had loaded with the module that is in force from here; `None`: none is, or another was loaded since. One
+    /// that was made of the store has the module in it, if it has our users.
     #[must_use]
     pub fn in_force(&self) -> Option<u32> {
-        let loads = self.loaded().as_ref().map(|(_, loads)| *loads)?;
-        self.selinux.loads().is_ok_and(|now| now == loads).then_some(loads)
+        let mut loaded = self.loaded();
+        let (_, loads) = loaded.as_mut()?;
+        let now = self.selinux.loads().ok()?;
+        if now != *loads && self.base == Base::Store && self.selinux.has_our_users() {
+            *loads = now;
+        }
+        (now == *loads).then_some(now)
     }
 
     /// Takes the module for the one in force, as an earlier runtime loaded it, if no policy was loaded since.

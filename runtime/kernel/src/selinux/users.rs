@@ -135,8 +135,12 @@ impl Users {
 
     /// Nothing is loaded any more once this returns; what is in force stays so.
     pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.source.give_up();
+        {
+            // Who is about to wait sees it, who waits hears of it.
+            let _numbers = self.shared.numbers();
+            self.shared.stopping.store(true, Ordering::Relaxed);
+        }
         self.shared.changed.notify_all();
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if worker.is_some_and(|worker| worker.join().is_err()) {
@@ -222,24 +226,32 @@ impl Shared {
         // What failed last, and until when it is not tried again.
         let mut failed: Option<(Rules, Duration)> = None;
         let mut unused_at = sys::boot_time() + AGAIN;
-        while !self.stopping.load(Ordering::Relaxed) {
+        loop {
             self.look();
             if sys::boot_time() >= unused_at {
                 self.forget_unused();
                 unused_at = sys::boot_time() + AGAIN;
             }
-            let wanted = self.numbers().wanted();
+            let numbers = self.numbers();
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            let wanted = numbers.wanted();
             let waits = failed.as_ref().is_some_and(|(rules, until)| *rules == wanted && sys::boot_time() < *until);
-            if !waits && !self.numbers().is_in_force(&wanted) {
-                let is_loaded = self.load(&wanted);
-                failed = (!is_loaded).then(|| (wanted, sys::boot_time() + AGAIN));
+            if waits || numbers.is_in_force(&wanted) {
+                let waited = self.changed.wait_timeout(numbers, LOOK);
+                let changed = waited.is_ok_and(|(numbers, timeout)| {
+                    drop(numbers);
+                    !timeout.timed_out()
+                });
+                if changed {
+                    thread::sleep(SETTLE);
+                }
                 continue;
             }
-            let numbers = self.numbers();
-            let waited = self.changed.wait_timeout(numbers, LOOK);
-            if waited.is_ok_and(|(_, timeout)| !timeout.timed_out()) {
-                thread::sleep(SETTLE);
-            }
+            drop(numbers);
+            let is_loaded = self.load(&wanted);
+            failed = (!is_loaded).then(|| (wanted, sys::boot_time() + AGAIN));
         }
     }
 

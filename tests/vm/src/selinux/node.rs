@@ -92,8 +92,10 @@ pub fn holds_and_explains() -> Checked {
     let container = hold("held", "held", HELD)?;
     wait_until_held(node, "held")?;
     ensure_outcomes(&acts(), &container.exec(&acts())?, 1)?;
-    node.wait_for("an alert", || !node.alerts().is_empty())?;
-    let alerts = node.alerts();
+    // What is not in force yet is told, too.
+    let denials = || node.alerts().into_iter().filter(|alert| alert["verdict"] == "denied").collect::<Vec<_>>();
+    node.wait_for("an alert", || !denials().is_empty())?;
+    let alerts = denials();
     let [alert] = &alerts[..] else { return Err(format!("one act was denied: {alerts:#?}").into()) };
     for (pointer, wanted) in [
         ("/workload/name", "held-pod"),

@@ -172,6 +172,7 @@ mod tests {
             "onUnknownWorkload",
             "pinRoot",
             "policyDir",
+            "selinux",
             "stateDir",
             "traceAlertAfter",
             "traceAlertPause",
