@@ -120,6 +120,12 @@ impl SocketClass {
         Self::all().find(|class| class.0 == name)
     }
 
+    /// Of a socket, in a policy that has extended socket classes or not.
+    #[must_use]
+    pub fn of_socket(domain: u8, kind: u8, protocol: u8, extended: bool) -> Self {
+        Self(class_of(domain, kind, protocol, extended))
+    }
+
     /// Each of them.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let alone = ["unix_stream_socket", "unix_dgram_socket", "tcp_socket", "sctp_socket", "udp_socket"];

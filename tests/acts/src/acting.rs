@@ -57,6 +57,8 @@ pub struct Entry {
     pub executable: String,
     /// An AppArmor profile; empty: none.
     pub profile: String,
+    /// A context of SELinux; empty: whatever the policy makes of the execution.
+    pub context: String,
     /// Standard error is a terminal, to be controlled by.
     pub at_terminal: bool,
 }
@@ -64,8 +66,8 @@ pub struct Entry {
 impl Entry {
     /// As [`run`] takes it.
     #[must_use]
-    pub fn arguments(&self) -> [String; 7] {
-        let Self { root, procs, beside, executable, profile, at_terminal } = self;
+    pub fn arguments(&self) -> [String; 8] {
+        let Self { root, procs, beside, executable, profile, context, at_terminal } = self;
         let at_terminal = if *at_terminal { "terminal" } else { "" };
         [
             ACTING.into(),
@@ -74,6 +76,7 @@ impl Entry {
             beside.to_string(),
             executable.into(),
             profile.into(),
+            context.into(),
             at_terminal.into(),
         ]
     }
@@ -86,7 +89,7 @@ impl Entry {
 pub fn run(arguments: &[String]) -> io::Result<()> {
     match arguments {
         [one] if one == OBEY => obey(),
-        [root, procs, beside, executable, profile, at_terminal] => {
+        [root, procs, beside, executable, profile, context, at_terminal] => {
             fs::write(procs, "0")?;
             match beside.as_str() {
                 "0" => become_root(Path::new(root))?,
@@ -99,6 +102,9 @@ pub fn run(arguments: &[String]) -> io::Result<()> {
             }
             if !profile.is_empty() {
                 fs::write("/proc/self/attr/apparmor/exec", format!("exec {profile}"))?;
+            }
+            if !context.is_empty() {
+                fs::write("/proc/self/attr/exec", context)?;
             }
             Err(Command::new(executable).args([ACTING, OBEY]).exec())
         }

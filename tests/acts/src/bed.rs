@@ -30,6 +30,16 @@ pub struct Starter {
     pub program: PathBuf,
     /// The AppArmor profile that actors are put under; empty: none.
     pub profile: String,
+    /// The context of SELinux that they are executed in; empty: none of their own.
+    pub context: String,
+}
+
+impl Starter {
+    /// Nothing is on its actors.
+    #[must_use]
+    pub fn of(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), profile: String::new(), context: String::new() }
+    }
 }
 
 /// What became of an act.
@@ -122,6 +132,7 @@ impl Bed {
             beside: self.pid(),
             executable: actor.executable().to_owned(),
             profile: self.starter.profile.clone(),
+            context: self.starter.context.clone(),
             at_terminal: actor.at_terminal(),
         };
         let (terminal, errors) = if actor.at_terminal() {

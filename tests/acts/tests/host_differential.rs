@@ -21,7 +21,7 @@ fn responder_process() {
 #[test]
 fn host_tiers_decide_generated_cases_as_the_naive_evaluator_does_but_for_what_is_declared() {
     let pins = Pins::new("differential");
-    let starter = Starter { program: env!("CARGO_BIN_EXE_acting").into(), profile: String::new() };
+    let starter = Starter::of(env!("CARGO_BIN_EXE_acting"));
     let bed = Bed::new("host", starter).unwrap();
     let mut held = Held::new(KernelAdapter::open(pins.config().unwrap()).unwrap(), bed).unwrap();
     let report = ring::run(&mut held, 200).unwrap_or_else(|error| panic!("{error}"));

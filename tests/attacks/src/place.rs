@@ -132,6 +132,7 @@ impl Place {
             beside: 0,
             executable: ACTOR.to_owned(),
             profile: profile.to_owned(),
+            context: String::new(),
             at_terminal: false,
         };
         let mut process = Command::new(program)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use palisade_kernel_abi::blob::{Effect, Family, Modifiers};
+use palisade_kernel_abi::blob::{Effect, Endpoint, Family, Modifiers};
 use palisade_policy::ir::{Matcher, WorkloadRules};
 use palisade_policy_compiler::naive::evaluate;
 
@@ -11,8 +11,8 @@ use crate::{Part, act::Named, ground, yaml::Tree};
 /// The list, as it lies in the repository.
 const LIST: &str = include_str!("../differences.yaml");
 /// Backends that a test runs: an entry of another would never be stale.
-pub const BACKENDS: [&str; 8] =
-    ["rust-walker", "kernel-walker", "fanotify", "cgroup-bpf", "kill", "bpf-lsm", "fmod-ret", "apparmor"];
+pub const BACKENDS: [&str; 9] =
+    ["rust-walker", "kernel-walker", "fanotify", "cgroup-bpf", "kill", "bpf-lsm", "fmod-ret", "apparmor", "selinux"];
 
 /// A circumstance that a backend is blind to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub enum Blind {
     ReadOnly,
     /// A socket's protocol: it permits what any protocol of domain and type may.
     Protocol,
+    /// Sockets of one class: it permits what any of them may.
+    SocketClass,
     /// Who is traced: it permits what may trace anybody.
     Target,
     /// Sockets that are neither IPv4's nor IPv6's, where the posture decides: they are made.
@@ -37,12 +39,13 @@ pub enum Blind {
 
 impl Blind {
     /// Each.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::FromSource,
         Self::Pts,
         Self::AllowedArgs,
         Self::ReadOnly,
         Self::Protocol,
+        Self::SocketClass,
         Self::Target,
         Self::OtherSockets,
         Self::Denial,
@@ -57,6 +60,7 @@ impl Blind {
             Self::AllowedArgs => "allowedArgs",
             Self::ReadOnly => "readOnly",
             Self::Protocol => "protocol",
+            Self::SocketClass => "socket class",
             Self::Target => "target",
             Self::OtherSockets => "other sockets by posture",
             Self::Denial => "denial",
@@ -104,6 +108,7 @@ impl Blind {
             }
             Self::ReadOnly => vec![with(Modifiers(part.modifiers.0 & !Modifiers::WRITE.0))],
             Self::Protocol => protocols_of(rules, part),
+            Self::SocketClass => sockets_of_class(rules, part),
             Self::Target => {
                 let targets =
                     ground::TRACED.iter().map(|path| (*path).to_owned()).chain(["/no/rule/names/it".to_owned()]);
@@ -121,6 +126,7 @@ impl Blind {
             Self::AllowedArgs => "permits the execution, if any arguments may be given",
             Self::ReadOnly => "takes each open for one that reads",
             Self::Protocol => "permits what any protocol of domain and type may",
+            Self::SocketClass => "permits what any socket of its class may",
             Self::Target => "denies only where every target is blocked",
             Self::OtherSockets => "permits the socket",
             Self::Denial => "permits, and tells of it",
@@ -153,6 +159,45 @@ fn protocols_of(rules: &WorkloadRules, part: &Part) -> Vec<Part> {
     .collect()
 }
 
+/// What SELinux takes a socket for (security/selinux/hooks.c): domain, and type or protocol where they matter. Written here a second time, so that
+/// what lowers policies is held to it.
+const fn class_of(domain: u8, kind: u8, protocol: u8) -> (u8, u8) {
+    match (domain, kind, protocol) {
+        (1, 1 | 5, _) => (1, 1),
+        (1, 2 | 3, _) => (1, 2),
+        (2 | 10, 1 | 5, 0 | 6) => (2, 6),
+        (2 | 10, 1 | 5, 132) => (2, 132),
+        (2 | 10, 2, 0 | 17) => (2, 17),
+        (2 | 10, 2, 1 | 58) => (2, 1),
+        (2 | 10, 6, _) => (2, 33),
+        (2 | 10, ..) => (2, 255),
+        (16, ..) => (16, protocol),
+        _ => (domain, 0),
+    }
+}
+
+/// Sockets of the part's class, whether a kernel makes such or not: those that rules tell apart, and one that none names.
+fn sockets_of_class(rules: &WorkloadRules, part: &Part) -> Vec<Part> {
+    let Named::Endpoint(of) = &part.object else { return vec![part.clone()] };
+    let shapes = rules.rules.iter().filter_map(|rule| match &rule.matcher {
+        Matcher::Socket(socket) => Some(socket.any_of.iter()),
+        _ => None,
+    });
+    let named = shapes.flatten().filter_map(|shape| shape.protocol);
+    let protocols: BTreeSet<u8> = named.chain([of.protocol, 0, 1, 6, 17, 58, 132, 254, 255]).collect();
+    let domains = if matches!(of.domain, 2 | 10) { vec![2, 10] } else { vec![of.domain] };
+    let all = domains.into_iter().flat_map(|domain| (1..=10).map(move |kind| (domain, kind)));
+    let all = all.flat_map(|(domain, kind)| protocols.iter().map(move |protocol| (domain, kind, *protocol)));
+    let class = class_of(of.domain, of.kind, of.protocol);
+    let of_class = all.filter(|(domain, kind, protocol)| class_of(*domain, *kind, *protocol) == class);
+    of_class
+        .map(|(domain, kind, protocol)| {
+            let object = Named::Endpoint(Endpoint { domain, kind, protocol, destination: of.destination });
+            Part { object, ..part.clone() }
+        })
+        .collect()
+}
+
 /// One declared difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -164,7 +209,8 @@ pub struct Difference {
     pub blind: Blind,
     /// Why.
     pub reason: String,
-    /// The gap of the tier that tells a user of it, by the word that gaps have; of a profile, what it makes weaker tells it.
+    /// The gap of the tier that tells a user of it, by the word that gaps have; of a profile and of constraints, what it makes weaker or leaves
+    /// unsaid of the policy tells it.
     pub told: Option<String>,
 }
 
@@ -269,8 +315,9 @@ impl Difference {
         let told = entry.take_if_there("told").map(|tree| tree.text("told")).transpose()?;
         entry.end()?;
         ensure_sound(&backend, &word, &reason)?;
-        if told.is_none() != (backend == "apparmor") {
-            return Err(DifferencesError(format!("{backend} {word}: a tier's gap tells of it, and of a profile none")));
+        if told.is_none() != matches!(backend.as_str(), "apparmor" | "selinux") {
+            let why = "a tier's gap tells of it; of a profile and of constraints what each policy is weakened in does";
+            return Err(DifferencesError(format!("{backend} {word}: {why}")));
         }
         let family = |tree: Tree| {
             let name = tree.text("a family")?;

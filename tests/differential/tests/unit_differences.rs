@@ -1,4 +1,5 @@
-//! The list of differences is the only one: what names a test names one that is there, and the table beside the profiles is made of it.
+//! The list of differences is the only one: what names a test names one that is there, and the tables beside what lowers to profiles and to
+//! constraints are made of it.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -8,29 +9,37 @@ use palisade_differential::Differences;
 
 /// Set, it writes the table anew.
 const WRITE: &str = "PALISADE_WRITE_DIFFERENCES";
-const HEAD: &str = "# Where AppArmor decides otherwise than the walker of a blob
+/// Backends with a list beside what lowers policies to them: the folder, and their name for people.
+const BESIDE: [(&str, &str, &str); 2] =
+    [("apparmor", "messages/apparmor", "AppArmor"), ("selinux", "messages/selinux", "SELinux")];
+
+fn head(name: &str) -> String {
+    format!(
+        "# Where {name} decides otherwise than the walker of a blob
 
 Made of `tests/differential/differences.yaml`, the one list of such differences, by
 `PALISADE_WRITE_DIFFERENCES=1 cargo test -p palisade-differential --test unit_differences`: edit that.
 
-| what | AppArmor | because |
+| what | {name} | because |
 |---|---|---|
-";
+"
+    )
+}
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 #[test]
-fn unit_differences_of_apparmor_are_told_beside_its_profiles_as_the_list_has_them() {
-    let (file, wanted) = (
-        root().join("messages/apparmor/differences.md"),
-        format!("{HEAD}{}", Differences::declared().unwrap().table("apparmor")),
-    );
-    if std::env::var_os(WRITE).is_some() {
-        fs::write(&file, &wanted).unwrap();
+fn unit_differences_of_apparmor_and_selinux_are_told_beside_what_lowers_to_them_as_the_list_has_them() {
+    for (backend, folder, name) in BESIDE {
+        let file = root().join(folder).join("differences.md");
+        let wanted = head(name) + &Differences::declared().unwrap().table(backend);
+        if std::env::var_os(WRITE).is_some() {
+            fs::write(&file, &wanted).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), wanted, "{WRITE}=1 writes it");
     }
-    assert_eq!(fs::read_to_string(&file).unwrap(), wanted, "{WRITE}=1 writes it");
 }
 
 fn sources(folder: &Path, text: &mut String) {

@@ -12,9 +12,9 @@ use std::{
 };
 
 use palisade_differential::{
-    compile,
+    Backend, BackendError, Said, compile,
     corpus::{Random, rules, seed},
-    rule, workload,
+    ring, rule, workload,
 };
 use palisade_domain::{Action, CAPABILITIES, Posture};
 use palisade_kernel_abi::blob::{Blob, Effect, Endpoint, Family, Modifiers};
@@ -25,7 +25,8 @@ use palisade_policy_compiler::{
     CompileError,
     naive::{Act, Object, evaluate},
 };
-use palisade_selinux::{Classes, FAMILIES, Levels, Line, Lowered, Unsaid, UserNumber, module};
+use palisade_protocol::CompiledPolicy;
+use palisade_selinux::{Classes, FAMILIES, Levels, Line, Lowered, SocketClass, Unsaid, UserNumber, module};
 
 /// Sockets whose classes the tests ask about, with one socket of each.
 const SOCKETS: [(&str, u8, u8, u8); 9] = [
@@ -175,6 +176,50 @@ fn unit_selinux_constraints_deny_what_the_rules_block_whoever_acts_and_nothing_e
     }
     println!("{seen:?}, {tools} modules compiled");
     assert!(seen[..3].iter().all(|count| *count > 40), "{seen:?}");
+}
+
+/// What a kernel would make of the module's text: of a capability and of a socket it asks about the class, of tracing about the process.
+#[derive(Default)]
+struct Constraints {
+    denied: BTreeMap<(String, String), BTreeSet<String>>,
+    denials: u64,
+}
+
+impl Backend for Constraints {
+    fn name(&self, family: Family) -> Option<&'static str> {
+        matches!(family, Family::Socket | Family::Capability | Family::Ptrace).then_some("selinux")
+    }
+
+    fn install(&mut self, policy: &CompiledPolicy) -> Result<(), BackendError> {
+        self.denied = denied(&module(LEVELS, [(user(7), &Lowered::of(&policy.blob, &FAMILIES, &classes()))]));
+        Ok(())
+    }
+
+    fn act(&mut self, act: &palisade_differential::Act) -> Result<Said, BackendError> {
+        let asked = act.parts().into_iter().filter_map(|part| {
+            part.with(|act| match act.object {
+                Object::Capability(number) => Some(("capability", CAPABILITIES[usize::from(number)])),
+                Object::Endpoint(Endpoint { domain, kind, protocol, destination: None }) => {
+                    Some((SocketClass::of_socket(domain, kind, protocol, true).name(), "create"))
+                }
+                Object::Path(_) if act.family == Family::Ptrace => Some(("process", "ptrace")),
+                _ => None,
+            })
+        });
+        let denied = asked.into_iter().any(|(class, permission)| {
+            let users = self.denied.get(&(class.to_owned(), permission.to_owned()));
+            users.is_some_and(|users| users.contains("palisade_7_u"))
+        });
+        self.denials += u64::from(denied);
+        Ok(Said { denied, told: None })
+    }
+}
+
+#[test]
+fn unit_selinux_constraints_decide_the_common_cases_as_the_naive_evaluator_but_for_what_is_declared() {
+    let mut constraints = Constraints::default();
+    let report = ring::run(&mut constraints, 240).unwrap();
+    assert!(constraints.denials > 100, "{}: {report:?}", constraints.denials);
 }
 
 fn capability(action: Action, name: &str, number: u8, sources: &[&str]) -> Rule {

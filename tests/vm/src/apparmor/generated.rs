@@ -52,7 +52,7 @@ pub fn agrees() -> Checked {
     let permits_all = compile(&workload(Vec::new()))?;
     let profiled = Profiled::start("generated", &permits_all)?;
     let name: &ProfileName = &profiled.name;
-    let starter = Starter { program: "/bin/vm_actor".into(), profile: name.as_str().to_owned() };
+    let starter = Starter { profile: name.as_str().to_owned(), ..Starter::of("/bin/vm_actor") };
     let mut bed = Bed::new("apparmor", starter)?;
     bed.start()?;
     let report = ring::run(&mut Confined { bed, profiled }, CASES)?;

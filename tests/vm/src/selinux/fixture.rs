@@ -1,14 +1,11 @@
 //! What the tests share: the guest's policy with something beside it, and processes in a context of their own.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use libtest_mimic::Failed;
+use palisade_kernel::selinux::{Base, PolicySource, SeLinux};
 
-use super::{Checked, ensure};
+use super::ensure;
 use crate::{
     act::{Act, Outcome},
     judged::{IN_CONTEXT, Judged},
@@ -19,7 +16,6 @@ pub const DENIED: i32 = 13;
 /// Where the guest has the source of its own policy, and what it is compiled to (`tests/rings/vm.sh`).
 pub const BASE: &str = "/selinux/base.cil";
 pub const BASE_POLICY: &str = "/selinux/base.policy";
-const LOAD: &str = "/sys/fs/selinux/load";
 
 /// The context of a process of the user.
 pub fn context_of(user: &str) -> String {
@@ -31,35 +27,30 @@ pub fn user(name: &str) -> String {
     format!("(user {name})\n(userrole {name} system_r)\n(userlevel {name} low)\n(userrange {name} all_levels)\n")
 }
 
+/// SELinux of the guest, with the guest's policy as what a node's is loaded with.
+pub fn selinux() -> Result<(SeLinux, PolicySource), Failed> {
+    let selinux = SeLinux::open()?;
+    Ok((selinux.clone(), PolicySource::new(selinux, Base::Cil(BASE.into()))))
+}
+
 /// A policy beside the guest's own, in force until it is dropped.
-pub struct Constrained(());
+pub struct Constrained(PolicySource);
 
 impl Constrained {
     /// Compiles the statements together with the guest's policy, and loads that.
     pub fn load(statements: &str) -> Result<Self, Failed> {
-        let (source, policy) = ("/run/constrained.cil", "/run/constrained.policy");
-        fs::write(source, statements)?;
-        let output = Command::new("secilc").args(["-o", policy, "-f", "/dev/null", BASE, source]).output()?;
-        let said = [output.stdout, output.stderr].concat();
-        ensure(output.status.success(), || format!("{}\n{statements}", String::from_utf8_lossy(&said)))?;
-        load(policy)?;
-        Ok(Self(()))
+        let (_, source) = selinux()?;
+        source.load(statements).map_err(|error| format!("{error}\n{statements}"))?;
+        Ok(Self(source))
     }
 }
 
 impl Drop for Constrained {
     fn drop(&mut self) {
-        if let Err(error) = load(BASE_POLICY) {
-            eprintln!("the constraints stay: {}", error.message().unwrap_or_default());
+        if let Err(error) = self.0.load_base() {
+            eprintln!("the constraints stay: {error}");
         }
     }
-}
-
-/// The kernel takes a policy whole, by one write, or not at all.
-pub fn load(policy: &str) -> Checked {
-    let bytes = fs::read(policy)?;
-    let written = OpenOptions::new().write(true).open(LOAD)?.write(&bytes)?;
-    ensure(written == bytes.len(), || format!("{written} of {} bytes", bytes.len()))
 }
 
 /// A process of the user.

@@ -1,43 +1,21 @@
 //! Policies lowered to constraints, loaded as a node's module would be: what the kernel denies by them, and which rule its record is of.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::fs;
 
 use libtest_mimic::Failed;
 use palisade_kernel::audit::AuditEvents;
 use palisade_kernel_abi::blob::Effect;
-use palisade_selinux::{Classes, FAMILIES, Levels, Line, Lowered, UserNumber, module};
+use palisade_selinux::{FAMILIES, Line, Lowered, UserNumber, module};
 
 use super::{
     Checked, ensure,
-    fixture::{Constrained, acts_of, context_of},
+    fixture::{Constrained, acts_of, context_of, selinux},
     kernel::denials,
 };
 use crate::{act::Act, suite::fixture::policy};
 
-/// Of the guest's policy.
-const LEVELS: Levels = Levels { last_category: Some(3) };
-const SELINUX: &str = "/sys/fs/selinux";
-
-fn names(folder: &str) -> Result<BTreeSet<String>, Failed> {
-    let entries = fs::read_dir(folder)?;
-    Ok(entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<_>>()?)
-}
-
-/// What the kernel says of the policy in force.
-fn classes() -> Result<Classes, Failed> {
-    let mut permissions = BTreeMap::new();
-    for class in names(&format!("{SELINUX}/class"))? {
-        let of_class = names(&format!("{SELINUX}/class/{class}/perms"))?;
-        permissions.insert(class, of_class);
-    }
-    let extended = fs::read_to_string(format!("{SELINUX}/policy_capabilities/extended_socket_class"))?;
-    Ok(Classes { permissions, extended_sockets: extended.trim() == "1" })
-}
-
-fn user(number: u8) -> Result<UserNumber, Failed> {
+/// A user of the pool.
+pub fn user(number: u8) -> Result<UserNumber, Failed> {
     Ok(UserNumber::new(number).ok_or("no such user")?)
 }
 
@@ -46,7 +24,8 @@ pub fn holds_and_names_the_rule() -> Checked {
     let spec = "network:\n  matchProtocols: [ { protocol: packet } ]\ncapabilities:\n  matchCapabilities: [ { capability: chown } ]\n\
                 ptrace:\n  match: [ {} ]\nfile:\n  matchPaths: [ { path: /lowered } ]\naction: Block";
     let policy = policy(spec)?;
-    let classes = classes()?;
+    let (selinux, _) = selinux()?;
+    let classes = selinux.classes()?;
     let lowered = Lowered::of(&policy.blob, &FAMILIES, &classes);
     let (held, other) = (user(7)?, user(8)?);
     fs::write("/lowered", "x")?;
@@ -58,7 +37,7 @@ pub fn holds_and_names_the_rule() -> Checked {
     // A path is nothing that a constraint could say.
     let permitted = [Act::Open("/lowered".into()), Act::Socket("raw".into()), Act::Socket("unix-stream".into())];
     let acts: Vec<Act> = denied.iter().map(|(act, _)| act).chain(&permitted).cloned().collect();
-    let _module = Constrained::load(&module(LEVELS, [(held, &lowered)]))?;
+    let _module = Constrained::load(&module(selinux.levels()?, [(held, &lowered)]))?;
     let mut events = AuditEvents::open()?;
     let (inside, outside) = (acts_of(&held.to_string(), &acts)?, acts_of(&other.to_string(), &acts)?);
     let as_wanted = |(place, outcome): (usize, &crate::act::Outcome)| {
@@ -82,12 +61,13 @@ pub fn holds_and_names_the_rule() -> Checked {
 
 /// A label is valid before there is any rule for it, at each level of containers.
 pub fn knows_every_user() -> Checked {
-    let _module = Constrained::load(&module(LEVELS, []))?;
-    let valid = |context: &str| fs::write(format!("{SELINUX}/context"), context).is_ok();
+    let (selinux, _) = selinux()?;
+    let _module = Constrained::load(&module(selinux.levels()?, []))?;
     for user in UserNumber::all() {
         let context = context_of(&user.to_string());
-        ensure(valid(&context) && valid(&format!("{context}:c1,c3")), || format!("{context} is not valid"))?;
+        let is_known = selinux.is_context(&context) && selinux.is_context(&format!("{context}:c1,c3"));
+        ensure(is_known, || format!("{context} is not valid"))?;
     }
     let stranger = context_of("palisade_128_u");
-    ensure(!valid(&stranger), || format!("{stranger} is valid"))
+    ensure(!selinux.is_context(&stranger), || format!("{stranger} is valid"))
 }

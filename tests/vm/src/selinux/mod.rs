@@ -1,12 +1,15 @@
 //! The suite of the boot where SELinux is active and enforces: what the kernel does with a policy in which users are constrained, first
-//! without Palisade ([`kernel`], [`containers`]), then with what policies are lowered to ([`lowered`]), at last with the whole node ([`node`]).
+//! with constraints that a test writes ([`kernel`], [`containers`]), then as Palisade's adapter sees it ([`adapter`]) and with what policies are
+//! lowered to ([`lowered`], [`generated`]), at last with the whole node ([`node`]).
 //!
 //! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it.
 //!
 //! Invariant: nothing is only denied in a context: the same call by a process in another one goes through.
 
+mod adapter;
 mod containers;
 mod fixture;
+mod generated;
 mod kernel;
 mod lowered;
 mod node;
@@ -26,10 +29,24 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_selinux_denial_is_told_by_the_audit_stream", kernel::tells),
         Trial::test("vm_selinux_task_of_a_user_that_is_gone_runs_on_unlabelled", kernel::runs_on_unlabelled),
         Trial::test(
+            "vm_selinux_adapter_knows_classes_levels_and_contexts_of_the_policy_in_force",
+            adapter::knows_the_policy_in_force,
+        ),
+        Trial::test(
+            "vm_selinux_adapter_asks_the_policy_in_force_whether_a_constraint_holds",
+            adapter::asks_the_policy_in_force,
+        ),
+        Trial::test(
+            "vm_selinux_policy_that_is_refused_by_compiler_or_kernel_leaves_what_was_in_force",
+            adapter::keeps_what_was_in_force,
+        ),
+        Trial::test(
             "vm_selinux_lowered_policy_denies_its_user_and_the_record_names_the_rule",
             lowered::holds_and_names_the_rule,
         ),
         Trial::test("vm_selinux_module_without_rules_knows_every_user_of_the_pool", lowered::knows_every_user),
+        Trial::test("vm_selinux_decides_generated_cases_as_the_naive_evaluator_does_whoever_acts", generated::agrees),
+        Trial::test("vm_selinux_differs_from_the_walker_as_is_declared", generated::differs_as_declared),
         Trial::test("vm_selinux_container_is_started_executed_in_and_stopped_in_its_context", containers::live),
         Trial::test(
             "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",

@@ -14,7 +14,7 @@ use super::{
     Checked,
     containers::Labelled,
     ensure,
-    fixture::{BASE, BASE_POLICY, context, context_of, load},
+    fixture::{BASE, BASE_POLICY, context, context_of},
 };
 use crate::{
     act::Act,
@@ -147,7 +147,7 @@ pub fn follows_another_load() -> Checked {
     wait_until_held(node, "reloaded")?;
     let loads = || node.log().matches("SELinux policy loaded").count();
     let before = loads();
-    load(BASE_POLICY)?;
+    SeLinux::open()?.load(&fs::read(BASE_POLICY)?)?;
     node.wait_for("a load after another's", || loads() > before)?;
     wait_until_held(node, "reloaded")?;
     let found = context(container.pid)?;

@@ -26,7 +26,7 @@ fn generated_cases() -> Checked {
 }
 
 fn agree() -> Checked {
-    let starter = Starter { program: "/bin/vm_actor".into(), profile: String::new() };
+    let starter = Starter::of("/bin/vm_actor");
     let adapter = KernelAdapter::open(config(Path::new(PIN_ROOT)))?;
     let mut held = Held::new(adapter, Bed::new("guest", starter)?)?;
     let report = ring::run(&mut held, CASES)?;
