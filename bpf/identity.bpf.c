@@ -3,9 +3,9 @@
  * Keeps identity up to date: cgroups inherit their parent's slot, tasks their parent's identity, and a task knows whether it
  * is still the container runtime's code or already the workload's.
  *
- * Phases: a task group that an outside mover puts into a workload's cgroup is the runtime's (runc's init works inside the
- * cgroup, for exec even inside the container's root), through its forks, until it executes anything in a mount namespace that
- * is neither the host's nor the mover's. Cgroup and root alone cannot tell the two apart.
+ * Phases: a task group that an outside mover, of the host and of no workload, puts into a workload's cgroup is the runtime's
+ * (runc's init works inside the cgroup, for exec even inside the container's root), through its forks, until it executes anything
+ * in a mount namespace that is neither the host's nor the mover's. Cgroup and root alone cannot tell the two apart.
  *
  * Unknown workloads: the node registers the places in which container runtimes make containers, and what is made there is of
  * PAL_SLOT_UNKNOWN until it is admitted, whether or not a node runs then. Whoever acts from such a place in the host's mount
@@ -24,6 +24,7 @@
  * workload counts as workload.
  */
 #include "conditions.h"
+#include "guarded.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -131,8 +132,10 @@ static __always_inline __u32 pal_current_slot(void)
 
 	if (kept)
 		pal_recognize(kept);
+	if (pal_is_kept_as_hosts(kept, pal_cgroup_of_task(current)))
+		return 0;
 	if (!kept || !pal_kept_is_valid(kept))
-		kept = NULL;
+		kept = pal_kept_of_leader(current);
 	slot = kept ? kept->slot : pal_slot_of(current->cgroups->dfl_cgrp, pal_cgroup_of_task(current));
 	return slot == PAL_SLOT_UNKNOWN && pal_is_runtime(current, kept) ? 0 : slot;
 }
@@ -159,14 +162,28 @@ static __always_inline void pal_move_in(struct task_struct *task, __u64 cgroup, 
  */
 static __always_inline bool pal_was_on_its_way(struct task_struct *task, const struct pal_task *kept, __u64 cgroup)
 {
-	return kept->found_ns && kept->cgroup == cgroup && bpf_ktime_get_boot_ns() - kept->found_ns < PAL_ON_ITS_WAY_NS &&
+	return kept && kept->found_ns && kept->cgroup == cgroup && bpf_ktime_get_boot_ns() - kept->found_ns < PAL_ON_ITS_WAY_NS &&
 	       !pal_moves_itself(task) && pal_current_slot() != kept->slot;
 }
 
 /*
- * After the fact: the task is already in `cgroup`. Whoever acts from inside a workload cannot take a task out of its policy,
- * neither to an unregistered cgroup nor to another workload's; an outside mover can, and starts a new life. Of a process that
- * moves as a whole only the leader comes by here: its threads follow it (pal_identify_anew).
+ * A process of Palisade's own that no cgroup had named stays the host's wherever a workload puts it, and workloads are kept from the
+ * files of that place, too.
+ */
+static __always_inline bool pal_keeps_own(struct task_struct *task, __u64 cgroup, __u32 kept_slot)
+{
+	if (!pal_is_own_process(task) || pal_moves_itself(task))
+		return false;
+	if (pal_remember_cgroups(task))
+		pal_count(PAL_COUNTER_GUARDED_FULL);
+	return !kept_slot && pal_current_slot() && pal_keep(task, cgroup, 0, PAL_PHASE_NONE);
+}
+
+/*
+ * After the fact: the task is already in `cgroup`. Only the host's move makes a task another one, and begins a new life. Whoever acts
+ * from inside a workload, with a policy or without, takes nobody out of what he is: not to an unregistered cgroup, not to another
+ * workload's, and not home again. Of whom nothing is kept a workload makes its own. Of a process that moves as a whole only the leader
+ * comes by here: its threads follow it (pal_identify_anew).
  */
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
@@ -181,32 +198,30 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 	if (kept)
 		pal_recognize(kept);
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
+	if (pal_keeps_own(task, id, kept_slot))
+		return 0;
 	slot = pal_slot_of(cgroup, id);
 	if (slot == kept_slot) {
-		if (kept && slot && pal_was_on_its_way(task, kept, id))
-			pal_move_in(task, id, slot, false);
-		else if (kept)
+		if (!slot)
+			return 0;
+		if (!pal_was_on_its_way(task, kept, id)) {
 			kept->cgroup = id;
-		return 0;
+			return 0;
+		}
+		kept_slot = 0;
 	}
 	mover_slot = pal_current_slot();
-	if (!slot || (kept_slot && mover_slot && pal_identity_stays(kept_slot, slot))) {
+	if (!slot || (kept_slot && mover_slot)) {
 		pal_count(PAL_COUNTER_LEAVERS);
 		if (kept)
 			pal_found_in(kept, id, slot);
 		return 0;
 	}
-	pal_move_in(task, id, slot, pal_moves_itself(task) || mover_slot == slot);
+	if (!mover_slot)
+		pal_move_in(task, id, slot, pal_moves_itself(task));
+	else
+		pal_keep(task, id, mover_slot, PAL_PHASE_WORKLOAD);
 	return 0;
-}
-
-/*
- * Is the child what its parent is, whatever cgroup it is in (pal_identity_stays)? So nearly all are that a policy holds, and
- * nobody looks for their cgroup then.
- */
-static __always_inline bool pal_bears_its_own(const struct pal_task *kept, __u32 kept_slot)
-{
-	return kept && kept_slot && kept_slot != PAL_SLOT_UNKNOWN && pal_slot_has_policy(kept_slot);
 }
 
 static __always_inline void pal_inherit(struct task_struct *child, __u64 cgroup, __u32 slot, const struct pal_task *kept)
@@ -221,9 +236,34 @@ static __always_inline void pal_inherit(struct task_struct *child, __u64 cgroup,
 	born->source_digest = kept->source_digest;
 }
 
+/* A child of one of whom nothing is kept, or who is unknown: the parent's cgroup and leader are asked. `slot`: of the child's cgroup. */
+static __always_inline void pal_bear(struct task_struct *parent, struct task_struct *child, __u64 cgroup, __u32 slot)
+{
+	struct pal_subject subject;
+
+	pal_identify_task(parent, &subject);
+	/* A runtime in a place of containers starts a container. */
+	if (subject.slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_is_runtime(parent, subject.kept))
+		subject.slot = 0;
+	if (!subject.slot) {
+		if (slot && pal_cgroup_of_task(parent) == cgroup)
+			pal_keep(child, cgroup, 0, PAL_PHASE_NONE); /* a process of Palisade's own bears it there */
+		else if (slot)
+			pal_move_in(child, cgroup, slot, false);
+		return;
+	}
+	if (!subject.kept) {
+		pal_keep(child, cgroup, subject.slot, subject.phase);
+		return;
+	}
+	if (subject.slot == PAL_SLOT_UNKNOWN && slot != PAL_SLOT_UNKNOWN)
+		cgroup = subject.kept->cgroup;
+	pal_inherit(child, cgroup, subject.slot, subject.kept);
+}
+
 /*
- * A child is what its parent is. clone3 may put it straight into another cgroup: from outside that is a runtime's way to
- * start a container, from inside an attempt to leave.
+ * A child is what its parent is, whatever cgroup it is in: nearly always the parent's. clone3 may put it straight into another one:
+ * from outside that is a runtime's way to start a container, from inside an attempt to leave.
  */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child)
@@ -235,22 +275,15 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 	if (kept)
 		pal_recognize(kept);
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
-	if (pal_bears_its_own(kept, kept_slot)) {
+	if (kept && kept_slot && kept_slot != PAL_SLOT_UNKNOWN) {
 		pal_inherit(child, cgroup, kept_slot, kept);
 		return 0;
 	}
 	slot = pal_slot_of(child->cgroups->dfl_cgrp, cgroup);
-	/* A runtime in a place of containers starts a container. */
-	if (kept_slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_is_runtime(parent, kept))
-		kept_slot = 0;
-	if (kept && kept_slot && pal_identity_stays(kept_slot, slot)) {
-		if (kept_slot == PAL_SLOT_UNKNOWN && slot != PAL_SLOT_UNKNOWN)
-			cgroup = kept->cgroup;
-		pal_inherit(child, cgroup, kept_slot, kept);
+	/* The host's, but for a thread whose leader may be somebody's. */
+	if (!slot && !kept_slot && parent->pid == parent->tgid && pal_cgroup_of_task(parent) == cgroup)
 		return 0;
-	}
-	if (slot)
-		pal_move_in(child, cgroup, slot, slot == pal_slot_of_cgroup(pal_cgroup_of_task(parent)));
+	pal_bear(parent, child, cgroup, slot);
 	return 0;
 }
 

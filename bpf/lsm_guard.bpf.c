@@ -295,26 +295,6 @@ int BPF_PROG(guard_memory, struct task_struct *target, int earlier)
 
 /* ---- the node says who it is ---- */
 
-/* The node's cgroup and those above it, but for the root: whoever writes their files moves, freezes or kills it. */
-static __always_inline int pal_remember_cgroups(struct task_struct *task)
-{
-	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
-	__u64 value = 1;
-
-	for (__u32 i = 0; i < PAL_CGROUP_ANCESTORS; i++) {
-		struct cgroup_subsys_state *css = BPF_CORE_READ(cgroup, self.parent);
-		struct pal_guarded key = { .kind = PAL_GUARDED_CGROUP };
-
-		if (!css)
-			return 0;
-		key.id = BPF_CORE_READ(cgroup, kn, id);
-		if (bpf_map_update_elem(&guarded, &key, &value, BPF_ANY))
-			return -PAL_ENOSPC;
-		cgroup = BPF_CORE_READ(css, cgroup);
-	}
-	return 0;
-}
-
 /* Never attached: the node runs it by BPF_PROG_TEST_RUN, and unloads it. */
 SEC("raw_tp/sys_enter")
 int enter_guard(struct bpf_raw_tracepoint_args *context)

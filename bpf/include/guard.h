@@ -1,70 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
  *
- * What is Palisade's own, and whom it is kept from: maps, programs, links and processes by what the kernel calls them, the places of
- * the pins, and the node's cgroups.
+ * Whom what is Palisade's own (guarded.h) is kept from.
  *
  * Kept from workloads, whatever rights they have, and from nobody else: who is root on the host may do all of it. The container
  * runtime's own code is no workload, nor is whatever is in the node's own container. Who is unknown is held off where the node is a
  * process of the host. Where it is a container it is not: the next node begins as an unknown container, among those that may be
  * anything, and must reach what this one has left.
  *
- * The map is pinned with the others, so that all of it stands while no node runs. A process is named by its number and its start: a
- * number that the kernel gives again protects nobody. Not task storage, because 6.1 answers that there is none while another
- * program, preempted on the CPU, is busy with any.
  */
 #ifndef PALISADE_GUARD_H
 #define PALISADE_GUARD_H
 
+#include "guarded.h"
 #include "report.h"
-
-/* Maps of blobs are the most: as many as there are slots, and as many again until those that are gone are forgotten, at the next attachment. */
-#define PAL_GUARDED_MAX 16384
-
-enum pal_guarded_kind {
-	PAL_GUARDED_MAP = 1,     /* by the kernel's ids, as the next two; the values are 1 */
-	PAL_GUARDED_PROGRAM = 2,
-	PAL_GUARDED_LINK = 3,
-	PAL_GUARDED_PROCESS = 4, /* by its tgid; the value is its leader's start_boottime */
-	PAL_GUARDED_PLACE = 5,   /* by its inode number and file system; the value is enum pal_guarded_place */
-	PAL_GUARDED_CGROUP = 6,  /* by its id: the node's, and what is above it but for the root; the value is 1 */
-	PAL_GUARDED_HOME = 7,    /* no id: the value is the id of the node's cgroup */
-	PAL_GUARDED_UNKNOWN = 8, /* no id: there where who is unknown is held off, too */
-};
-
-enum pal_guarded_place {
-	PAL_PLACE_ABOVE = 1, /* a directory on the way to the pins: it is not moved */
-	PAL_PLACE_PINS = 2,  /* the pins' directory: nor is anything below it */
-};
-
-struct pal_guarded {
-	__u64 id;
-	__u32 kind; /* enum pal_guarded_kind */
-	__u32 device; /* of a place its file system's s_dev; else 0 */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, PAL_GUARDED_MAX);
-	__type(key, struct pal_guarded);
-	__type(value, __u64);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} guarded SEC(".maps");
-
-/* 0: it is not Palisade's. */
-static __always_inline __u64 pal_guarded_value(__u32 kind, __u64 id)
-{
-	struct pal_guarded key = { .id = id, .kind = kind };
-	__u64 *value = bpf_map_lookup_elem(&guarded, &key);
-
-	return value ? *value : 0;
-}
-
-static __always_inline bool pal_is_own_process(struct task_struct *task)
-{
-	__u64 start = pal_guarded_value(PAL_GUARDED_PROCESS, task->tgid);
-
-	return start && start == task->group_leader->start_boottime;
-}
 
 /* Whether the acting task is of a workload from which Palisade is kept; asked last, where the object has been found to be its own. */
 static __always_inline bool pal_is_held_off(struct pal_subject *subject)
@@ -130,6 +78,38 @@ pal_function int pal_is_guarded_place(__u64 dentry)
  */
 #define pal_keeps_place(file_system, dentry, subject)                                                                      \
 	((file_system)->s_magic == PAL_BPF_FS_MAGIC && pal_is_guarded_place((__u64)(dentry)) && pal_holds_off(subject))
+
+/* ---- cgroups ---- */
+
+static __always_inline __u64 pal_id_of_cgroup(__u64 directory)
+{
+	struct kernfs_node *node = (struct kernfs_node *)BPF_CORE_READ((struct dentry *)directory, d_inode, i_private);
+
+	return BPF_CORE_READ(node, id);
+}
+
+/*
+ * Whether the directory is the node's cgroup or below it, by the dentry's address. What another workload is in is that one's business,
+ * also where the node runs in a cgroup above all of them. A root has nothing above it here, and is nobody's.
+ */
+pal_function int pal_is_below_home(__u64 directory)
+{
+	__u64 home = pal_guarded_value(PAL_GUARDED_HOME, 0), id = pal_id_of_cgroup(directory), parent;
+	__u32 slot = pal_slot_of_cgroup(id);
+
+	if (!home || (slot && slot != pal_slot_of_cgroup(home)))
+		return 0;
+	for (__u32 i = 0; i < PAL_CGROUP_ANCESTORS; i++) {
+		parent = (__u64)BPF_CORE_READ((struct dentry *)directory, d_parent);
+		if (parent == directory)
+			return 0;
+		if (id == home)
+			return 1;
+		directory = parent;
+		id = pal_id_of_cgroup(directory);
+	}
+	return 0;
+}
 
 /* A judgement (report_change.h) that is no policy's. */
 #define PAL_JUDGED_OWN ((__u64)PAL_FAIL_SELF_PROTECTION << 32 | PAL_EFFECT_BLOCK)

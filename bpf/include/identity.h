@@ -3,9 +3,8 @@
  * Whose act is this? The unified cgroup names the workload, and once there it sticks to the task.
  *
  * A task keeps (cgroup, slot) in task storage. While it is in that cgroup the pair is its identity; if it is found in
- * another one it stays what it was, so that leaving an enforced subtree is pointless; only a registered cgroup renames a task
- * whose slot has no policy, and an outside mover any task (identity.bpf.c). A thread that keeps nothing is what its process's
- * leader is. Without task storage (exhausted, or a program type that has no access) the cgroup alone decides.
+ * another one it stays what it was, with a policy and without, so that leaving is pointless; only who moves it from outside, of
+ * the host, renames it (identity.bpf.c). A thread that keeps nothing is what its process's leader is. Without task storage (exhausted, or a program type that has no access) the cgroup alone decides.
  * Namespaces play no part: unshare and setns change nothing. bpf/identity.bpf.c keeps the storage up to date.
  *
  * Who is in a place of containers and was not admitted is of PAL_SLOT_UNKNOWN. That slot sticks like another with one difference: it
@@ -182,17 +181,10 @@ static __always_inline void pal_subject_load_slot(struct pal_subject *subject)
 	pal_subject_load_entry(subject, bpf_map_lookup_elem(&slots, &subject->slot));
 }
 
-static __always_inline bool pal_slot_has_policy(__u32 slot)
+/* The host's, though a workload has put it into that cgroup: kept of Palisade's own processes alone (identity.bpf.c). */
+static __always_inline bool pal_is_kept_as_hosts(const struct pal_task *kept, __u64 cgroup)
 {
-	struct pal_slot *entry = bpf_map_lookup_elem(&slots, &slot);
-
-	return entry && (__u32)entry->installed != PAL_POLICY_NONE;
-}
-
-/* A task of `kept_slot` is found in a cgroup of `slot` (0: of none): is it still what it was? */
-static __always_inline bool pal_identity_stays(__u32 kept_slot, __u32 slot)
-{
-	return !slot || slot == kept_slot || slot == PAL_SLOT_UNKNOWN || pal_slot_has_policy(kept_slot);
+	return kept && !kept->slot && kept->cgroup == cgroup;
 }
 
 /*
@@ -253,8 +245,8 @@ static __always_inline struct pal_task *pal_keep(struct task_struct *task, __u64
 }
 
 /*
- * What the leader of the task's process keeps, if that is valid. A move of a whole process is told of its leader alone, and
- * io_uring's workers are born without a word: both are what their leader is.
+ * What the leader of the task's process keeps, if that is valid in its cgroup. A move of a whole process is told of its leader alone,
+ * and io_uring's workers are born without a word: both are what their leader is.
  */
 static __always_inline struct pal_task *pal_kept_of_leader(struct task_struct *task)
 {
@@ -266,7 +258,7 @@ static __always_inline struct pal_task *pal_kept_of_leader(struct task_struct *t
 	kept = bpf_task_storage_get(&tasks, leader, NULL, 0);
 	if (kept)
 		pal_recognize(kept);
-	return kept && pal_kept_is_valid(kept) ? kept : NULL;
+	return kept && (pal_kept_is_valid(kept) || pal_is_kept_as_hosts(kept, pal_cgroup_of_task(task))) ? kept : NULL;
 }
 
 /*
@@ -296,15 +288,21 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 	__u32 slot = pal_slot_of(task->cgroups->dfl_cgrp, cgroup);
 	__u32 phase = pal_veiled(slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
 
+	if (pal_is_kept_as_hosts(kept, cgroup) || pal_is_kept_as_hosts(leader, cgroup)) {
+		subject->kept = NULL;
+		subject->slot = 0;
+		subject->phase = pal_veiled(PAL_PHASE_NONE);
+		return 0;
+	}
 	if (!kept && (slot || leader))
 		kept = pal_kept_anew(task);
 	else if (kept)
 		pal_recognize(kept);
-	if (kept && pal_kept_is_valid(kept) && !(leader && leader->cgroup == cgroup) && pal_identity_stays(kept->slot, slot)) {
+	if (kept && pal_kept_is_valid(kept) && !(leader && leader->cgroup == cgroup)) {
 		pal_found_in(kept, cgroup, slot);
 		slot = kept->slot;
 		phase = kept->phase;
-	} else if (leader && pal_identity_stays(leader->slot, slot)) {
+	} else if (leader) {
 		slot = leader->slot;
 		phase = leader->phase;
 		if (kept) {

@@ -145,7 +145,7 @@ pub struct Permitted {
 /// Tasks whose last permitted connection is known (`PAL_PERMITTED_CONNECTIONS`).
 pub const PERMITTED_CONNECTIONS: u32 = 1024;
 
-/// `struct pal_guarded` (`bpf/include/guard.h`): what is Palisade's own.
+/// `struct pal_guarded` (`bpf/include/guarded.h`): what is Palisade's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Guarded {
@@ -180,6 +180,8 @@ pub enum GuardedKind {
     Home = 7,
     /// Who is unknown is held off; no id.
     Unknown = 8,
+    /// A mount namespace's inode number.
+    Mounts = 9,
 }
 
 /// `enum pal_guarded_place`.
@@ -190,11 +192,22 @@ pub enum GuardedPlace {
     Above = 1,
     /// The pins' directory.
     Pins = 2,
+    /// What the pins' file system is mounted below.
+    Under = 3,
 }
 
 impl GuardedKind {
-    const ALL: [Self; 8] =
-        [Self::Map, Self::Program, Self::Link, Self::Process, Self::Place, Self::Cgroup, Self::Home, Self::Unknown];
+    const ALL: [Self; 9] = [
+        Self::Map,
+        Self::Program,
+        Self::Link,
+        Self::Process,
+        Self::Place,
+        Self::Cgroup,
+        Self::Home,
+        Self::Unknown,
+        Self::Mounts,
+    ];
 
     /// By its number.
     #[must_use]

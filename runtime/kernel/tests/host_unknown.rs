@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod kernel_bed;
+mod openers;
 mod probe_bed;
 mod puppet;
 
@@ -14,20 +15,15 @@ use kernel_bed::{
     cgroups::{Cgroup, unified},
     pin_root,
 };
+use openers::Openers;
 use palisade_domain::{Action, Generation, Slot, Visibility};
 use palisade_kernel::{
     KernelAdapter, KernelConfig,
     layout::{self, Counter},
-    observation::Limits,
-    probes::Probes,
-    records::{DEFAULT_RING_BYTES, KernelRecords},
 };
-use palisade_kernel_abi::{
-    blob::Blob,
-    record::{Kind, Phase, RecordReader},
-};
+use palisade_kernel_abi::{blob::Blob, record::Phase};
 use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch};
-use palisade_world::{ContainerPlace, Enforcement as _, Membership, RecordBatch, RecordSource as _};
+use palisade_world::{ContainerPlace, Enforcement as _, Membership};
 use probe_bed::{ALL_KINDS, Directory, rule, start};
 use puppet::Puppet;
 
@@ -90,42 +86,18 @@ impl Bed {
     }
 
     /// What is opened in the bed's cgroups is told from now on.
-    fn watch(&self) -> Watch {
-        let probes = Probes::attach(&self.pins.0, Limits::NONE).unwrap();
-        let records = KernelRecords::open(&self.pins.0, DEFAULT_RING_BYTES).unwrap();
+    fn watch(&self) -> Openers {
         for slot in [UNKNOWN, OWN, OTHER] {
             self.node().set_visibility(Slot(slot), Visibility::NONE, ALL_KINDS);
         }
-        Watch { _probes: probes, records }
+        Openers::watch(&self.pins)
     }
 
     /// (slot, phase) by which an open of a new file is told.
-    fn opens(&self, watch: &mut Watch, name: &str, puppet: &mut Puppet) -> Option<(u32, Phase)> {
+    fn opens(&self, watch: &mut Openers, name: &str, puppet: &mut Puppet) -> Option<(u32, Phase)> {
         let file = self.files.file(name, "x");
         assert_eq!(puppet.open(&file), 0);
         watch.opener(file.to_str().unwrap())
-    }
-}
-
-struct Watch {
-    _probes: Probes,
-    records: KernelRecords,
-}
-
-impl Watch {
-    fn opener(&mut self, file: &str) -> Option<(u32, Phase)> {
-        let (mut batch, mut found) = (RecordBatch::default(), None);
-        loop {
-            let more = self.records.read(&mut batch).unwrap();
-            for record in RecordReader::new(&batch.bytes).map(Result::unwrap) {
-                if record.kind() == Kind::Open && probe_bed::path_of(&record) == file {
-                    found = Some((record.header.slot, record.header.phase));
-                }
-            }
-            if !more {
-                return found;
-            }
-        }
     }
 }
 

@@ -143,6 +143,25 @@ pub fn send_to(socket: i32, name: &[u8]) -> isize {
     unsafe { libc::sendto(socket, c"x".as_ptr().cast(), 1, 0, name.as_ptr().cast(), length) }
 }
 
+/// This process is killed when the thread ends that started it.
+pub fn end_with_parent() -> i32 {
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }
+}
+
+/// fork(2) of a child that begins in the cgroup of that directory; 0 in the child.
+pub fn clone_into(cgroup: i32) -> i32 {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let mut words = [0_u64; 11];
+    words[0] = CLONE_INTO_CGROUP;
+    words[4] = u64::from(libc::SIGCHLD.unsigned_abs());
+    words[10] = u64::from(cgroup.cast_unsigned());
+    // SAFETY: `struct clone_args`, which is eleven words and lives over the call. No stack is given, so that the child runs on a copy
+    // of this one.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, words.as_ptr(), size_of_val(&words)) };
+    i32::try_from(child).unwrap_or(-1)
+}
+
 /// Gives this process new namespaces; called in a child that has one thread.
 pub fn unshare(flags: i32) -> i32 {
     // SAFETY: takes a number; what it changes belongs to the calling thread, which is the child's only one.

@@ -21,6 +21,8 @@ const CONNECT_BY_OLD: u8 = 5;
 const ENTER: u8 = 6;
 const TRACE: u8 = 7;
 const END: u8 = 8;
+const OPEN_BY_BORN_CHILD: u8 = 9;
+const MOVE: u8 = 10;
 
 pub struct Puppet {
     child: Child,
@@ -57,6 +59,8 @@ impl Puppet {
         let (said, mut answers) = std::io::pipe().unwrap();
         let procs = cgroup.join("cgroup.procs");
         let child = start(|| {
+            // It holds its own end of the orders, and would wait for ever for a test that has failed.
+            calls::end_with_parent();
             let entered = match comes {
                 Comes::Moved => true,
                 Comes::ByItself => fs::write(&procs, "0").is_ok(),
@@ -104,6 +108,16 @@ impl Puppet {
     /// A child that it moves into a cgroup before that opens the file.
     pub fn open_by_child_moved_into(&mut self, file: &Path, cgroup: &Path) -> i32 {
         self.tell(OPEN_BY_MOVED_CHILD, 0, [file.as_os_str().as_bytes(), cgroup.as_os_str().as_bytes()])
+    }
+
+    /// A child that it bears straight into a cgroup (clone3) opens the file.
+    pub fn open_by_child_born_into(&mut self, file: &Path, cgroup: &Path) -> i32 {
+        self.tell(OPEN_BY_BORN_CHILD, 0, [file.as_os_str().as_bytes(), cgroup.as_os_str().as_bytes()])
+    }
+
+    /// It moves the other one.
+    pub fn put(&mut self, other: &Self, cgroup: &Path) -> i32 {
+        self.tell(MOVE, other.child.pid.cast_unsigned(), [cgroup.as_os_str().as_bytes(), b""])
     }
 
     pub fn connect(&mut self, port: u16) -> i32 {
@@ -165,10 +179,9 @@ fn obey(orders: &mut std::io::PipeReader, answers: &mut std::io::PipeWriter, old
                 code
             }
             CONNECT_BY_OLD => connect(old, number),
-            ENTER => {
-                let procs = Path::new(std::ffi::OsStr::from_bytes(texts[0].as_bytes())).join("cgroup.procs");
-                fs::write(procs, "0").map_or_else(|error| error.raw_os_error().unwrap_or(254), |()| 0)
-            }
+            OPEN_BY_BORN_CHILD => born_child(&texts[0], &texts[1]),
+            // 0 is whoever writes it.
+            ENTER | MOVE => move_into(&texts[0], number),
             TRACE => errno_of(calls::trace(16, number.cast_signed())),
             _ => 0,
         };
@@ -186,6 +199,23 @@ fn moved_child(file: &CString, cgroup: &CString) -> i32 {
     fs::write(procs, child.pid.to_string()).unwrap();
     mover.write_all(b"x").unwrap();
     child.code()
+}
+
+fn move_into(cgroup: &CString, pid: u32) -> i32 {
+    let procs = Path::new(std::ffi::OsStr::from_bytes(cgroup.as_bytes())).join("cgroup.procs");
+    fs::write(procs, pid.to_string()).map_or_else(|error| error.raw_os_error().unwrap_or(254), |()| 0)
+}
+
+fn born_child(file: &CString, cgroup: &CString) -> i32 {
+    let place = calls::open(cgroup, libc::O_RDONLY | libc::O_DIRECTORY);
+    let pid = calls::clone_into(place);
+    if pid == 0 {
+        let code = open(file);
+        // SAFETY: takes a number and does not return; the child shares nothing that would need an end in order.
+        unsafe { libc::_exit(code) }
+    }
+    calls::close(place);
+    if pid < 0 { errno_of(pid) } else { Child { pid }.code() }
 }
 
 fn word(orders: &mut std::io::PipeReader) -> u32 {
