@@ -277,6 +277,9 @@ impl Enforcer {
             tracing::error!(slot = slot.0, "a policy cannot be announced: its rules go without name in alerts");
         }
         let result = self.wiring.enforcement.install(slot, generation, blob.as_ref());
+        if result.is_ok() {
+            tracing::debug!(slot = slot.0, generation = generation.0, "policy in force");
+        }
         Input::Installed(generation, result.map_err(EnforcementFailed::from))
     }
 

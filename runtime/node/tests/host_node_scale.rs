@@ -1,4 +1,5 @@
-//! A whole node on a machine that is full already: what ran before it is known rightly, and its memory stays where it is.
+//! A whole node on a machine that is full already: what ran before it is known rightly, its memory stays where it is, and a policy that
+//! changes is in force for all.
 //!
 //! Sizes are for a busy machine of two cores; the bench ring asks for the stated ones by `PALISADE_PROCESSES` (32,000),
 //! `PALISADE_CONTAINERS` (110) and `PALISADE_CHURN` (10,000). Containers are cgroups with real processes, named as Docker names them.
@@ -6,13 +7,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -30,6 +32,11 @@ spec:
   network: { destinations: [{ ports: [9], protocol: TCP }] }
   action: Block
 "#;
+
+/// The same for another port, which comes with each change.
+fn policy_of(port: u16) -> String {
+    POLICY.replace("ports: [9]", &format!("ports: [{port}]"))
+}
 
 /// Forks as many children as it is told, which do nothing, and tells when they are there; they end with it.
 const CROWD: &str = r#"
@@ -193,14 +200,19 @@ struct Node {
 
 impl Node {
     fn start(max_workloads: u32) -> Self {
+        Self::start_with(max_workloads, POLICY, &[])
+    }
+
+    fn start_with(max_workloads: u32, policy: &str, more: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("palisade-scale-").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("policies")).unwrap();
-        fs::write(at("policies/p.yaml"), POLICY).unwrap();
+        fs::write(at("policies/p.yaml"), policy).unwrap();
         let pins = PathBuf::from(format!("/sys/fs/bpf/palisade-scale-{}", std::process::id()));
         let started = Instant::now();
         let process = Command::new(env!("CARGO_BIN_EXE_palisade"))
             .args(["node", "--by-cgroups", "--no-alert-stdout"])
+            .args(more)
             .args(["--max-workloads", &max_workloads.to_string(), "--policy-dir"])
             .arg(at("policies"))
             .arg("--hook-socket")
@@ -293,6 +305,73 @@ impl Node {
     }
 }
 
+/// Says when each policy is in force, and which blob it is. Whom nobody admitted has none.
+const TELLING: [&str; 6] = [
+    "--log-format",
+    "json",
+    "--log-level",
+    "info,palisade_enforcer=debug,palisade_policy_compiler=debug",
+    "--on-unknown-workload",
+    "allow",
+];
+/// Milliseconds of a day, at each of which the clock of a day begins anew.
+const DAY_MS: f64 = 86_400_000.0;
+
+/// One change of the policy, as the node's log has it: milliseconds since the file had its content.
+#[derive(Debug)]
+struct Change {
+    generation: u64,
+    read: f64,
+    /// When the compiler gave its first and its last answer.
+    compiled: (f64, f64),
+    /// When the first and the last workload was held to it.
+    in_force: (f64, f64),
+    /// The blobs that it was compiled to.
+    blobs: BTreeSet<String>,
+    /// How often it was put in force, by slot.
+    times: BTreeMap<u64, u32>,
+}
+
+impl Change {
+    /// The newest, once it is in force for so many.
+    fn newest(log: &str, file: &Path, workloads: usize) -> Option<Self> {
+        let written = fs::metadata(file).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+        let since = |line: &Value| (ms_of_day(line) - written.as_secs_f64() * 1e3).rem_euclid(DAY_MS);
+        let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let says = |line: &&Value, what: &str| line["fields"]["message"] == what;
+        let begun = lines.iter().rposition(|line| says(&line, "policy set in force"))?;
+        let generation = lines[begun]["fields"]["generation"].as_u64()?;
+        let compiled: Vec<&Value> = lines[begun..].iter().filter(|line| says(line, "policy compiled")).collect();
+        let of_it = |line: &&Value| says(line, "policy in force") && line["fields"]["generation"] == generation;
+        let in_force: Vec<&Value> = lines[begun..].iter().filter(of_it).collect();
+        let mut times = BTreeMap::new();
+        in_force.iter().for_each(|line| *times.entry(line["fields"]["slot"].as_u64().unwrap()).or_default() += 1);
+        let span = |lines: &[&Value]| Some((since(lines.first()?), since(lines.last()?)));
+        let blobs = compiled.iter().map(|line| line["fields"]["blob"].to_string()).collect();
+        let change = Self {
+            generation,
+            read: since(&lines[begun]),
+            compiled: span(&compiled)?,
+            in_force: span(&in_force)?,
+            blobs,
+            times,
+        };
+        let workloads_held = change.times.keys().filter(|slot| (1..4095).contains(*slot)).count();
+        (workloads_held >= workloads).then_some(change)
+    }
+
+    /// From the set that the node has read to the last workload that it holds.
+    fn took(&self) -> f64 {
+        self.in_force.1 - self.read
+    }
+}
+
+/// `2026-11-25T21:37:41.123456Z`, without its day.
+fn ms_of_day(line: &Value) -> f64 {
+    let (_, time) = line["timestamp"].as_str().unwrap().trim_end_matches('Z').split_once('T').unwrap();
+    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap()) * 1e3
+}
+
 /// Of a debug build without the pages of the program's own file: it is four times as large as a release, how much of it is mapped depends on
 /// how the page cache came by it, and the kernel takes those pages back whenever it wants. Of a release all counts.
 fn resident_of(pid: u32) -> u64 {
@@ -363,6 +442,45 @@ fn host_node_that_starts_late_knows_what_runs_and_stays_within_its_memory() {
     drop(crowd);
     before.truncate(0);
     node.until("their ends", || node.held().is_empty());
+}
+
+#[test]
+fn host_node_puts_a_changed_policy_in_force_once_for_each_of_its_containers_from_one_blob() {
+    let containers = asked("PALISADE_CONTAINERS", 50);
+    let mut all: Vec<Container> = (0..containers).map(Container::start).collect();
+    let node = Node::start_with(4094, &policy_of(100), &TELLING);
+    node.until("ready", || matches!(node.get("/readyz"), Some((200, _))));
+    node.until("every container is held", || node.held().len() >= all.len());
+    let file = node.at("policies/p.yaml");
+    let mut changes = Vec::new();
+    // The last one forbids what the containers try below.
+    for port in [101, 102, 103, 104, 9] {
+        let generation = changes.last().map(|change: &Change| change.generation);
+        fs::write(node.at("new"), policy_of(port)).unwrap();
+        fs::rename(node.at("new"), &file).unwrap();
+        node.until("the change is in force for all", || {
+            let newest = Change::newest(&node.log(), &file, all.len());
+            let newest = newest.filter(|change| change.read < 60_000.0 && Some(change.generation) > generation);
+            newest.map(|change| changes.push(change)).is_some()
+        });
+    }
+    for Change { generation, read, compiled, in_force, blobs, times } in &changes {
+        println!(
+            "generation {generation}, {containers} containers, ms since the file: read {read:.1}, compiled {:.1} to {:.1}, in force {:.1} to {:.1}",
+            compiled.0, compiled.1, in_force.0, in_force.1
+        );
+        assert_eq!(blobs.len(), 1, "they share it: {blobs:?}");
+        let other = times.iter().find(|(_, times)| **times != 1);
+        assert_eq!(other, None, "one word for each slot, written once: {times:?}");
+    }
+    let least = changes.iter().map(Change::took).fold(f64::MAX, f64::min);
+    println!("from the set that is read to the last of {containers} containers: {least:.1} ms at least");
+    // Sizes are asked for by the bench ring, whose build is a release.
+    assert!(cfg!(debug_assertions) || least < 50.0, "{least:.1} ms");
+    for container in &mut all {
+        let said = container.connect();
+        assert!(said.contains("not permitted"), "{}: {said}", container.id);
+    }
 }
 
 #[test]
