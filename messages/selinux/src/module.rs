@@ -2,6 +2,9 @@
 //!
 //! Invariant: the text depends on its inputs alone, and equal inputs give equal text, so that who has loaded a text need not load it again.
 //!
+//! Invariant: who is denied anything cannot take another user, neither by an execution nor without one: distributions' policies say so of the
+//! domains of containers, and it is not left to them alone.
+//!
 //! Decision: one constraint for all permissions of a class that the same users are denied, not one for each workload: the kernel goes
 //! through all constraints of a class for each decision that its cache does not have.
 
@@ -11,6 +14,9 @@ use std::{
 };
 
 use crate::{Lowered, UserNumber};
+
+/// How the constraint begins that keeps users. Each policy has these permissions, or nothing could be executed in a context.
+const KEEPS: &str = "(constrain (process (dyntransition transition)) (or (eq u1 u2) ";
 
 /// The last category that policies have.
 pub const MAX_CATEGORY: u16 = 1023;
@@ -40,7 +46,9 @@ pub fn module<'a>(levels: Levels, denied: impl IntoIterator<Item = (UserNumber, 
         users(&mut text, user, &levels.high());
     }
     let mut of_permission: BTreeMap<(&str, &str), BTreeSet<UserNumber>> = BTreeMap::new();
+    let mut kept: BTreeSet<UserNumber> = BTreeSet::new();
     for (user, lowered) in denied {
+        kept.extend((!lowered.is_empty()).then_some(user));
         for permission in lowered.denied() {
             of_permission.entry(permission).or_default().insert(user);
         }
@@ -50,10 +58,16 @@ pub fn module<'a>(levels: Levels, denied: impl IntoIterator<Item = (UserNumber, 
         of_users.entry((class, users)).or_default().push(permission);
     }
     for ((class, users), permissions) in of_users {
-        let users: Vec<String> = users.iter().map(UserNumber::to_string).collect();
-        constraint(&mut text, class, &permissions.join(" "), &users.join(" "));
+        constraint(&mut text, class, &permissions.join(" "), users);
+    }
+    if !kept.is_empty() {
+        let _ = writeln!(text, "{KEEPS}(neq u1 ({}))))", names(&kept));
     }
     text
+}
+
+fn names(users: &BTreeSet<UserNumber>) -> String {
+    users.iter().map(UserNumber::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// What a module's constraints deny each user: [`module`] read again, so that who comes later knows what is in force. `None` where a
@@ -61,7 +75,8 @@ pub fn module<'a>(levels: Levels, denied: impl IntoIterator<Item = (UserNumber, 
 #[must_use]
 pub fn denied_by(module: &str) -> Option<BTreeMap<UserNumber, Lowered>> {
     let mut all: BTreeMap<UserNumber, Lowered> = BTreeMap::new();
-    for constraint in module.lines().filter_map(|line| line.strip_prefix("(constrain (")) {
+    let lines = module.lines().filter(|line| !line.starts_with(KEEPS));
+    for constraint in lines.filter_map(|line| line.strip_prefix("(constrain (")) {
         let (what, users) = constraint.strip_suffix(")))")?.split_once(")) (neq u1 (")?;
         let (class, permissions) = what.split_once(" (")?;
         for user in users.split(' ') {
@@ -80,6 +95,6 @@ fn users(text: &mut String, user: UserNumber, high: &str) {
     let _ = writeln!(text, "(userlevel {user} (s0))\n(userrange {user} ((s0) {high}))");
 }
 
-fn constraint(text: &mut String, class: &str, permissions: &str, users: &str) {
-    let _ = writeln!(text, "(constrain ({class} ({permissions})) (neq u1 ({users})))");
+fn constraint(text: &mut String, class: &str, permissions: &str, users: &BTreeSet<UserNumber>) {
+    let _ = writeln!(text, "(constrain ({class} ({permissions})) (neq u1 ({})))", names(users));
 }

@@ -46,12 +46,14 @@ pub enum Call {
     MakeDirectory,
     /// A profile is asked for, to be confined by from now on.
     ChangeProfile,
+    /// A context of SELinux is asked for, to be in from now on.
+    ChangeContext,
     /// socket(2): `unix-stream`, `unix-dgram`, `inet-dgram`, `raw` or `packet`.
     Socket,
 }
 
 impl Call {
-    const ALL: [(char, Self); 11] = [
+    const ALL: [(char, Self); 12] = [
         ('r', Self::Read),
         ('a', Self::Append),
         ('x', Self::Exec),
@@ -62,6 +64,7 @@ impl Call {
         ('t', Self::Truncate),
         ('d', Self::MakeDirectory),
         ('p', Self::ChangeProfile),
+        ('c', Self::ChangeContext),
         ('s', Self::Socket),
     ];
 
@@ -79,6 +82,7 @@ impl Call {
             Self::Truncate => OpenOptions::new().write(true).truncate(true).open(path).map(drop),
             Self::MakeDirectory => fs::create_dir(path),
             Self::ChangeProfile => fs::write(CURRENT, [b"changeprofile ", object.as_bytes()].concat()),
+            Self::ChangeContext => fs::write("/proc/self/attr/current", object.as_bytes()),
             Self::Socket => open_socket(&object.to_string_lossy()),
         }
     }

@@ -1,6 +1,6 @@
 //! Policies lowered to constraints, loaded as a node's module would be: what the kernel denies by them, and which rule its record is of.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use libtest_mimic::Failed;
 use palisade_kernel::audit::AuditEvents;
@@ -9,10 +9,14 @@ use palisade_selinux::{FAMILIES, Line, Lowered, UserNumber, module};
 
 use super::{
     Checked, ensure,
-    fixture::{Constrained, acts_of, context_of, selinux},
+    fixture::{Constrained, DENIED, acts_of, context_of, judged, selinux},
     kernel::denials,
 };
-use crate::{act::Act, suite::fixture::policy};
+use crate::{
+    act::Act,
+    judged::{Call, IN_CONTEXT},
+    suite::fixture::policy,
+};
 
 /// A user of the pool.
 pub fn user(number: u8) -> Result<UserNumber, Failed> {
@@ -57,6 +61,32 @@ pub fn holds_and_names_the_rule() -> Checked {
         )?;
     }
     Ok(())
+}
+
+/// By an execution, and without one. The guest's own policy allows both.
+pub fn keeps_its_user() -> Checked {
+    let (selinux, _) = selinux()?;
+    let policy = policy("capabilities:\n  matchCapabilities: [ { capability: chown } ]\naction: Block")?;
+    let lowered = Lowered::of(&policy.blob, &FAMILIES, &selinux.classes()?);
+    let (held, free) = (user(7)?.to_string(), user(8)?.to_string());
+    let _module = Constrained::load(&module(selinux.levels()?, [(user(7)?, &lowered)]))?;
+    fs::write("/kept", "x")?;
+    for (from, to, is_permitted) in [(&held, &free, false), (&free, &held, true), (&held, &held, true)] {
+        let (to, mut process) = (context_of(to), judged(from)?);
+        let errno = process.call(Call::ChangeContext, &to)?;
+        let executed = Command::new("/bin/vm_actor")
+            .args([IN_CONTEXT, &context_of(from), IN_CONTEXT, &to, &Act::Open("/kept".into()).to_string()])
+            .output()?;
+        let said = [executed.stdout, executed.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let (with, without) = (said.contains(&Act::Open("/kept".into()).to_string()), errno == 0);
+        ensure((with, without) == (is_permitted, is_permitted), || {
+            format!("{from} takes {to}: errno {errno}, and by an execution: {said}")
+        })?;
+    }
+    // Nor by way of a user that is none of ours.
+    let errno = judged(&held)?.call(Call::ChangeContext, "system_u:system_r:container_t:s0")?;
+    ensure(errno == DENIED, || format!("it takes the system's: {errno}"))
 }
 
 /// A label is valid before there is any rule for it, at each level of containers.

@@ -44,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
             "vm_selinux_lowered_policy_denies_its_user_and_the_record_names_the_rule",
             lowered::holds_and_names_the_rule,
         ),
+        Trial::test("vm_selinux_task_that_is_denied_anything_cannot_take_another_user", lowered::keeps_its_user),
         Trial::test("vm_selinux_module_without_rules_knows_every_user_of_the_pool", lowered::knows_every_user),
         Trial::test("vm_selinux_decides_generated_cases_as_the_naive_evaluator_does_whoever_acts", generated::agrees),
         Trial::test("vm_selinux_differs_from_the_walker_as_is_declared", generated::differs_as_declared),
