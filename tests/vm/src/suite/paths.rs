@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 
 use super::{
     Checked,
-    fixture::{Subject, policy, subject},
+    fixture::{Subject, ensure_outcomes, policy, subject},
 };
-use crate::act::Act;
+use crate::act::{Act, Change};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -19,6 +19,11 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_lsm_names_paths_of_64_to_4000_bytes_to_the_last_byte", long),
         Trial::test("vm_lsm_takes_the_fail_mode_past_the_longest_path", beyond),
         Trial::test("vm_lsm_names_paths_across_many_nested_mounts", mounts),
+        Trial::test("vm_lsm_refuses_what_goes_by_a_bind_of_after_the_start_and_before_the_policy", bound_before),
+        Trial::test(
+            "vm_lsm_judges_a_file_of_two_names_from_before_the_policy_by_the_one_it_is_opened_by",
+            linked_before,
+        ),
     ]
 }
 
@@ -92,5 +97,42 @@ fn mounts() -> Checked {
     let deepest = places.iter().skip(NESTED - 1).map(pair);
     let pairs: Vec<_> = places.iter().take(2).map(pair).chain(deepest).collect();
     ensure_last_byte_decides(&subject, &pairs)?;
+    subject.remove()
+}
+
+const KEPT: &str = "/tmp/kept";
+const FORBIDS_KEPT: &str = "file:\n  matchPaths: [ { path: /tmp/kept/secret } ]\naction: Block";
+
+fn change(change: Change, path: &str, to: &str) -> Act {
+    Act::Change(change, path.into(), to.into())
+}
+
+fn open(path: &str) -> Act {
+    Act::Open(path.into())
+}
+
+/// A container with two files in [`KEPT`], which then did something more.
+fn with_kept(id: &str, more: &[Act]) -> Result<Subject, Failed> {
+    let subject = Subject::start(id, &["--privileged"])?;
+    let first = [change(Change::Mkdir, KEPT, "")];
+    let files = ["secret", "public"].map(|name| Act::Create(format!("{KEPT}/{name}").into()));
+    let all: Vec<Act> = first.into_iter().chain(files).chain(more.iter().cloned()).collect();
+    ensure_outcomes(&all, &subject.container.exec(&all)?, 0)?;
+    Ok(subject)
+}
+
+/// Its mount table is of its start: by a mount that is not in it nobody can tell what a file's name is, so that none goes by it.
+fn bound_before() -> Checked {
+    let bound = [change(Change::Mkdir, "/tmp/bound", ""), change(Change::Bind, KEPT, "/tmp/bound")];
+    let subject = with_kept("bound", &bound)?;
+    let denied = ["/tmp/kept/secret", "/tmp/bound/secret", "/tmp/bound/public"].map(open);
+    subject.ensure(&policy(FORBIDS_KEPT)?, &denied, &[open("/tmp/kept/public")])?;
+    subject.remove()
+}
+
+/// README.md says so, and why.
+fn linked_before() -> Checked {
+    let subject = with_kept("linked", &[change(Change::Link, "/tmp/kept/secret", "/tmp/linked")])?;
+    subject.ensure(&policy(FORBIDS_KEPT)?, &[open("/tmp/kept/secret")], &[open("/tmp/linked")])?;
     subject.remove()
 }
