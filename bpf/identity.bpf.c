@@ -133,7 +133,7 @@ static __always_inline __u32 pal_current_slot(void)
 		pal_recognize(kept);
 	if (!kept || !pal_kept_is_valid(kept))
 		kept = NULL;
-	slot = kept ? kept->slot : pal_slot_of(current->cgroups->dfl_cgrp, pal_cgroup_of_task(current));
+	slot = kept ? kept->slot : pal_slot_of_task(current, pal_cgroup_of_task(current));
 	return slot == PAL_SLOT_UNKNOWN && pal_is_runtime(current, kept) ? 0 : slot;
 }
 
@@ -239,7 +239,7 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 		pal_inherit(child, cgroup, kept_slot, kept);
 		return 0;
 	}
-	slot = pal_slot_of(child->cgroups->dfl_cgrp, cgroup);
+	slot = pal_slot_of_task(child, cgroup);
 	/* A runtime in a place of containers starts a container. */
 	if (kept_slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_is_runtime(parent, kept))
 		kept_slot = 0;
