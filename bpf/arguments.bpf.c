@@ -157,7 +157,7 @@ static __noinline void pal_judge_arguments_of(struct pal_act *act, struct linux_
 		pal_settle_arguments(act, reading.alternatives);
 }
 
-static __noinline void pal_report_arguments(struct pal_act *act, struct linux_binprm *bprm)
+static __always_inline void pal_report_arguments(struct pal_act *act, struct linux_binprm *bprm)
 {
 	struct pal_verdict verdict = {
 		.word = act->word,

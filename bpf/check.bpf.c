@@ -212,16 +212,15 @@ int check_climb(struct bpf_raw_tracepoint_args *context)
 	struct file *file = (struct file *)pal_own_file(context->args[0]);
 	struct pal_scratch *scratch = pal_scratch_take();
 	struct pal_check *check = pal_check_of();
-	__u32 start = pal_veiled(PAL_PATH_SIZE);
-	struct pal_place place;
+	__u64 naming;
 
 	if (!scratch)
 		return -PAL_ENOSPC;
 	if (check && file) {
-		place.vfsmount = (__u64)BPF_CORE_READ(file, f_path.mnt);
-		place.dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
-		check->naming = pal_name_place(&place, scratch, context->args[1], context->args[2], &start);
-		pal_give_path(check, scratch, start);
+		pal_put_place(scratch, (__u64)BPF_CORE_READ(file, f_path.mnt), (__u64)BPF_CORE_READ(file, f_path.dentry));
+		naming = pal_name_place(scratch, context->args[1], context->args[2]);
+		check->naming = PAL_NAMING_END(naming);
+		pal_give_path(check, scratch, PAL_NAMING_START(naming));
 	}
 	pal_scratch_put(scratch);
 	return check && file ? 0 : -PAL_EBADF;

@@ -35,7 +35,7 @@ static __always_inline void pal_observe_dns(struct __sk_buff *packet, __u32 oper
 		return;
 	}
 	known = operation == PAL_DNS_QUESTION && pal_cgroup_of_task(bpf_get_current_task_btf()) == subject.cgroup;
-	if (pal_dns_read(packet, dns, operation) == PAL_DNS_MESSAGE && pal_within_rate(&subject, PAL_RECORD_DNS))
+	if (pal_dns_read(packet, dns, operation) == PAL_DNS_MESSAGE && pal_within_rate(subject.slot, PAL_RECORD_DNS))
 		pal_emit_dns(&subject, dns, known, NULL);
 	pal_dns_put(dns);
 }

@@ -136,7 +136,7 @@ static __always_inline __u32 pal_current_slot(void)
 		return 0;
 	if (!kept || !pal_kept_is_valid(kept))
 		kept = pal_kept_of_leader(current);
-	slot = kept ? kept->slot : pal_slot_of(current->cgroups->dfl_cgrp, pal_cgroup_of_task(current));
+	slot = kept ? kept->slot : pal_slot_of_task(current, pal_cgroup_of_task(current));
 	return slot == PAL_SLOT_UNKNOWN && pal_is_runtime(current, kept) ? 0 : slot;
 }
 
@@ -279,7 +279,7 @@ int BPF_PROG(inherit_task, struct task_struct *parent, struct task_struct *child
 		pal_inherit(child, cgroup, kept_slot, kept);
 		return 0;
 	}
-	slot = pal_slot_of(child->cgroups->dfl_cgrp, cgroup);
+	slot = pal_slot_of_task(child, cgroup);
 	/* The host's, but for a thread whose leader may be somebody's. */
 	if (!slot && !kept_slot && parent->pid == parent->tgid && pal_cgroup_of_task(parent) == cgroup)
 		return 0;

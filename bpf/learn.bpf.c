@@ -48,7 +48,8 @@ static long pal_learn_crossing(__u32 index, void *context)
 	}
 	last = head.parent == lesson->mount || parent.parent == head.parent;
 	pal_look_for_crossing(&crossing, &head, &parent, lesson->slot);
-	if (!pal_find_crossing(&crossing) && !pal_write_crossing(&crossing, last ? PAL_MOUNT_LAST : 0)) {
+	if (!pal_find_crossing(crossing.word, crossing.buckets[0], crossing.buckets[1]) &&
+	    !pal_write_crossing(&crossing, last ? PAL_MOUNT_LAST : 0)) {
 		lesson->result = -PAL_ENOSPC;
 		return 1;
 	}

@@ -52,7 +52,7 @@ static __noinline int pal_tell_bpf(const struct pal_subject *subject, __u32 comm
 	if (!buffer)
 		return 0;
 	pal_guard_verdict(&verdict, PAL_FAMILY_SYSCALL);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_BPF, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_BPF, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, &verdict);
 	body = pal_record_body_of(buffer);
 	__builtin_memset(body, 0, sizeof(*body));
@@ -175,7 +175,7 @@ static __noinline int pal_tell_signal(const struct pal_subject *subject, struct 
 	if (!record)
 		return 0;
 	pal_guard_verdict(&verdict, PAL_FAMILY_PTRACE);
-	pal_describe(&record->head, PAL_RECORD_SIGNAL, subject, bpf_get_current_task_btf());
+	pal_describe(&record->head, PAL_RECORD_SIGNAL, subject);
 	pal_describe_verdict(&record->head, subject, &verdict);
 	__builtin_memset(&record->body, 0, sizeof(record->body));
 	record->body.signal = signal;

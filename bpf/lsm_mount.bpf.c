@@ -81,7 +81,7 @@ static __noinline void pal_emit_mounting(const struct pal_subject *subject, cons
 	if (!buffer)
 		return;
 	pal_judged_verdict(judgement, PAL_FAMILY_FILE, &verdict);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MOUNT, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MOUNT, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, &verdict);
 	body = pal_record_body_of(buffer);
 	__builtin_memset(body, 0, sizeof(*body));

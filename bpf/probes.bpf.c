@@ -62,13 +62,13 @@ int BPF_PROG(observe_exec, struct task_struct *task, int old_pid, struct linux_b
 	pal_identify(&subject);
 	if (pal_wanted(&subject, PAL_RECORD_CREDENTIALS))
 		pal_credentials_look(task);
-	if (!pal_wanted(&subject, PAL_RECORD_EXEC) || !pal_within_rate(&subject, PAL_RECORD_EXEC))
+	if (!pal_wanted(&subject, PAL_RECORD_EXEC) || !pal_within_rate(subject.slot, PAL_RECORD_EXEC))
 		return 0;
 	buffer = pal_record_take(PAL_RECORD_EXEC, sizeof(*body));
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, &subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, &subject);
 	body->argument_count = bprm->argc;
 	body->tty = pal_tty_of(task);
 	pal_append_path(buffer, &body->path, (__u64)bprm->file->f_path.mnt, (__u64)bprm->file->f_path.dentry);
@@ -91,12 +91,12 @@ int BPF_PROG(observe_fork, struct task_struct *parent, struct task_struct *child
 		pal_credentials_look(child);
 	if (child->pid != child->tgid)
 		return 0; /* a thread: process chains do not need it */
-	if (!pal_wanted(&subject, PAL_RECORD_FORK) || !pal_within_rate(&subject, PAL_RECORD_FORK))
+	if (!pal_wanted(&subject, PAL_RECORD_FORK) || !pal_within_rate(subject.slot, PAL_RECORD_FORK))
 		return 0;
 	record = pal_reserve(&ticket, PAL_RECORD_FORK, sizeof(*record));
 	if (!record)
 		return 0;
-	pal_describe(&record->head, PAL_RECORD_FORK, &subject, parent);
+	pal_describe(&record->head, PAL_RECORD_FORK, &subject);
 	record->body.child_tgid = child->tgid;
 	record->body.child_tid = child->pid;
 	record->body.child_start_ns = child->start_boottime;
@@ -143,12 +143,12 @@ int BPF_PROG(observe_exit, struct task_struct *task)
 	pal_identify(&subject);
 	if (!pal_wanted(&subject, PAL_RECORD_EXIT) || !pal_is_first_to_tell(task))
 		return 0;
-	if (!pal_within_rate(&subject, PAL_RECORD_EXIT))
+	if (!pal_within_rate(subject.slot, PAL_RECORD_EXIT))
 		return 0;
 	record = pal_reserve(&ticket, PAL_RECORD_EXIT, sizeof(*record));
 	if (!record)
 		return 0;
-	pal_describe(&record->head, PAL_RECORD_EXIT, &subject, task);
+	pal_describe(&record->head, PAL_RECORD_EXIT, &subject);
 	record->body.status = pal_wait_status_of(task);
 	record->body.reserved = 0;
 	pal_submit(&ticket, &record->head, sizeof(*record));

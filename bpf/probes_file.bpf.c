@@ -110,7 +110,7 @@ static __noinline void pal_observe_opened(const struct pal_subject *subject, con
 	if (!buffer)
 		return;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject);
 	pal_record_head_of(buffer)->boot_ns = now;
 	pal_describe_call(pal_record_head_of(buffer), regs);
 	body->flags = flags;
@@ -131,7 +131,7 @@ static __noinline void pal_observe_unopened(const struct pal_subject *subject, c
 	if (!buffer)
 		return;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject);
 	pal_describe_call(pal_record_head_of(buffer), regs);
 	body->flags = pal_open_flags_of(call);
 	body->result = call->result;
@@ -145,13 +145,13 @@ static __noinline void pal_observe_created(const struct pal_subject *subject, co
 	struct pal_record_buffer *buffer;
 	struct pal_record_file_change *body;
 
-	if (!pal_within_rate(subject, PAL_RECORD_FILE_CHANGE))
+	if (!pal_within_rate(subject->slot, PAL_RECORD_FILE_CHANGE))
 		return;
 	buffer = pal_record_take(PAL_RECORD_FILE_CHANGE, sizeof(*body));
 	if (!buffer)
 		return;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_FILE_CHANGE, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_FILE_CHANGE, subject);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = PAL_FILE_CREATE;
 	body->mode = BPF_CORE_READ(file, f_inode, i_mode);
@@ -282,7 +282,7 @@ int BPF_PROG(observe_file_change, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_FILE_CHANGE, &subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_FILE_CHANGE, &subject);
 	pal_describe_call(pal_record_head_of(buffer), regs);
 	pal_change_numbers(body, &call, form);
 	pal_change_path(buffer, body, &call, form);
@@ -304,14 +304,14 @@ int BPF_PROG(observe_memfd, struct pt_regs *regs, long result)
 	struct pal_call call;
 	__u64 file;
 
-	if (!pal_observes(&subject, PAL_RECORD_MEMFD) || !pal_within_rate(&subject, PAL_RECORD_MEMFD))
+	if (!pal_observes(&subject, PAL_RECORD_MEMFD) || !pal_within_rate(subject.slot, PAL_RECORD_MEMFD))
 		return 0;
 	pal_call_read(&call, regs, result);
 	buffer = pal_record_take(PAL_RECORD_MEMFD, sizeof(*body));
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MEMFD, &subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MEMFD, &subject);
 	body->flags = call.variant == PAL_VARIANT_SECRET ? call.arguments[0] : call.arguments[1];
 	body->result = result;
 	file = result >= 0 ? pal_file_of_descriptor(task, result) : 0;

@@ -87,7 +87,7 @@ int BPF_PROG(observe_mount, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MOUNT, &subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MOUNT, &subject);
 	pal_describe_call(pal_record_head_of(buffer), regs);
 	pal_mount_names(call.variant, &source, &target, &filesystem, &flags, &directory);
 	__builtin_memset(body, 0, sizeof(*body));
@@ -135,7 +135,7 @@ int BPF_PROG(observe_module_call, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MODULE, &subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MODULE, &subject);
 	pal_describe_call(pal_record_head_of(buffer), regs);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = call.variant;
@@ -171,7 +171,7 @@ int BPF_PROG(observe_module, struct module *module)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MODULE, &subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_MODULE, &subject);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = PAL_MODULE_LOADED;
 	pal_append_kernel_string(buffer, &body->name, module->name, sizeof(module->name));
@@ -222,7 +222,7 @@ int BPF_PROG(observe_bpf, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_BPF, &subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_BPF, &subject);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->command = command;
 	body->result = result;
@@ -259,7 +259,7 @@ int BPF_PROG(observe_io_uring, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_IO_URING, &subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_IO_URING, &subject);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->result = result;
 	if (call.variant == PAL_VARIANT_REGISTER) {
@@ -342,7 +342,7 @@ int BPF_PROG(observe_request, struct io_kiocb *request)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_IO_URING, &subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_IO_URING, &subject);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->operation = PAL_IO_URING_SUBMIT;
 	body->opcode = BPF_CORE_READ(request, opcode);

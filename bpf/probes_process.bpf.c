@@ -33,7 +33,7 @@ int BPF_PROG(observe_ptrace, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, &subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, &subject);
 	pal_describe_target(body, task, &call);
 	if (task)
 		pal_append_executable(buffer, &body->target_exe, task);
@@ -60,7 +60,7 @@ int BPF_PROG(observe_process_access, struct pt_regs *regs, long result)
 	if (!buffer)
 		return 0;
 	body = pal_record_body_of(buffer);
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PROCESS_ACCESS, &subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PROCESS_ACCESS, &subject);
 	__builtin_memset(body, 0, sizeof(*body));
 	body->result = call.compat ? (__s32)result : result;
 	body->operation = call.variant == PAL_VARIANT_WRITE ? PAL_PROCESS_ACCESS_WRITE : PAL_PROCESS_ACCESS_READ;
@@ -104,7 +104,7 @@ static __noinline void pal_observe_signal(const struct pal_subject *subject, con
 	record = pal_reserve(&ticket, PAL_RECORD_SIGNAL, sizeof(*record));
 	if (!record)
 		return;
-	pal_describe(&record->head, PAL_RECORD_SIGNAL, subject, bpf_get_current_task_btf());
+	pal_describe(&record->head, PAL_RECORD_SIGNAL, subject);
 	record->head.boot_ns = now;
 	__builtin_memcpy(&record->body, signal, sizeof(record->body));
 	pal_submit(&ticket, &record->head, sizeof(*record));
@@ -207,12 +207,12 @@ int BPF_PROG(observe_credentials, struct pt_regs *regs, long result)
 	struct pal_ticket ticket;
 
 	pal_identify(&subject);
-	if (!pal_wanted(&subject, PAL_RECORD_CREDENTIALS) || !pal_within_rate(&subject, PAL_RECORD_CREDENTIALS))
+	if (!pal_wanted(&subject, PAL_RECORD_CREDENTIALS) || !pal_within_rate(subject.slot, PAL_RECORD_CREDENTIALS))
 		return 0;
 	record = pal_reserve(&ticket, PAL_RECORD_CREDENTIALS, sizeof(*record));
 	if (!record)
 		return 0;
-	pal_describe(&record->head, PAL_RECORD_CREDENTIALS, &subject, task);
+	pal_describe(&record->head, PAL_RECORD_CREDENTIALS, &subject);
 	pal_describe_credentials(&record->body, task);
 	record->body.operation = pal_call_code(regs) & 0xff;
 	record->body.result = result;
@@ -251,13 +251,13 @@ int BPF_PROG(observe_namespace, struct pt_regs *regs, long result)
 	pal_identify(&subject);
 	if (pal_wanted(&subject, PAL_RECORD_CREDENTIALS))
 		pal_credentials_look(task); /* a new user namespace gives all capabilities in it */
-	if (!pal_wanted(&subject, PAL_RECORD_NAMESPACE) || !pal_within_rate(&subject, PAL_RECORD_NAMESPACE))
+	if (!pal_wanted(&subject, PAL_RECORD_NAMESPACE) || !pal_within_rate(subject.slot, PAL_RECORD_NAMESPACE))
 		return 0;
 	pal_call_read(&call, regs, result);
 	record = pal_reserve(&ticket, PAL_RECORD_NAMESPACE, sizeof(*record));
 	if (!record)
 		return 0;
-	pal_describe(&record->head, PAL_RECORD_NAMESPACE, &subject, task);
+	pal_describe(&record->head, PAL_RECORD_NAMESPACE, &subject);
 	record->body.operation = call.variant;
 	record->body.flags = call.variant == PAL_NAMESPACE_SETNS ? call.arguments[1] : call.arguments[0];
 	record->body.result = result;

@@ -11,10 +11,10 @@
 
 #include "identity.h"
 
-/* Veiled: everything that follows is verified once, not for a task with and a task without a terminal. */
-static __always_inline __u32 pal_terminal_modifier(void)
+/* A global function: everything that follows is verified once, not for a task with and a task without a terminal. */
+pal_global __u32 pal_terminal_modifier(void)
 {
-	return pal_veiled(bpf_get_current_task_btf()->signal->tty ? PAL_MODIFIER_TTY : 0);
+	return bpf_get_current_task_btf()->signal->tty ? PAL_MODIFIER_TTY : 0;
 }
 
 static __always_inline bool pal_text_is(const char *text, const char *wanted, __u32 size)

@@ -61,10 +61,12 @@ enum pal_source_state {
  * room is free. It ends where a path ends, for only before its start is NUL read as nothing in both forms of an automaton.
  * Returns the start.
  */
-pal_function __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
+pal_global __u32 pal_spell_endpoint(struct pal_scratch *scratch, __u32 length)
 {
 	__u32 start;
 
+	if (!scratch)
+		return PAL_PATH_SIZE;
 	_Static_assert(2 * PAL_ENDPOINT_BYTES_V6 == PAL_ENDPOINT_MAX && PAL_ENDPOINT_MAX <= 48, "an endpoint fits");
 	if (length > PAL_ENDPOINT_BYTES_V6)
 		length = PAL_ENDPOINT_BYTES_V6;
@@ -135,7 +137,12 @@ static __always_inline __u32 pal_name_judged(struct pal_act *act, __u32 *start)
 	__u32 checked = act->subject->flags & PAL_SLOT_MOUNTS_LEARNT;
 
 #ifdef PAL_OBJECT_BY_ADDRESS
-	return pal_name_place(&act->object, act->scratch, act->subject->slot, checked, start);
+	__u64 naming;
+
+	pal_put_place(act->scratch, act->object.vfsmount, act->object.dentry);
+	naming = pal_name_place(act->scratch, act->subject->slot, checked);
+	*start = PAL_NAMING_START(naming);
+	return PAL_NAMING_END(naming);
 #else
 	return pal_name_object(&act->object, act->scratch, act->subject->slot, checked, start);
 #endif
@@ -301,23 +308,25 @@ static __always_inline __u32 pal_match_argument(struct pal_act *act, __u32 start
 	PAL_OF_CLASS(pal_match_argument, act, start)
 }
 
-/* Finds act->source. 0: there is no blob to find it by. */
+/*
+ * Finds act->source. 0: there is no blob to find it by. The executable is named by addresses, for it is named once in a program's life, and
+ * so the verifier walks through it once.
+ */
 pal_function int pal_find_source(struct pal_act *act)
 {
-	__u32 state = pal_recall_source(act), start = pal_veiled(PAL_PATH_SIZE), naming;
+	__u32 state = pal_recall_source(act);
+	struct task_struct *actor = act->actor;
 	struct file *executable;
-	struct pal_object object;
+	__u64 naming;
 
 	if (state == PAL_SOURCE_NO_BLOB)
 		return 0;
 	if (state == PAL_SOURCE_KNOWN)
 		return 1;
-	executable = act->actor->mm->exe_file;
-	object.mount = executable->f_path.mnt;
-	object.dentry = executable->f_path.dentry;
-	naming = pal_name_object(&object, act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT,
-				 &start);
-	pal_match_source(act, naming, start);
+	executable = BPF_CORE_READ(actor, mm, exe_file);
+	pal_put_place(act->scratch, (__u64)BPF_CORE_READ(executable, f_path.mnt), (__u64)BPF_CORE_READ(executable, f_path.dentry));
+	naming = pal_name_place(act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT);
+	pal_match_source(act, PAL_NAMING_END(naming), PAL_NAMING_START(naming));
 	return 1;
 }
 

@@ -215,33 +215,45 @@ static __always_inline __u32 pal_own_number_of(struct task_struct *task)
 	return number;
 }
 
-/* `task` is the acting task and a typed pointer. */
-static __always_inline void pal_describe(struct pal_record_head *head, __u16 kind, const struct pal_subject *subject,
-					 struct task_struct *task)
+/*
+ * What the acting task itself says. A global function, for kernels of 6.3 and newer look through all their types for every pointer that is
+ * loaded from a task: a millisecond each, and again on each way that leads here.
+ */
+pal_global int pal_describe_task(struct pal_record_head *head)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *parent = task->real_parent;
 	const struct cred *cred = task->cred;
 
-	head->kind = kind;
-	head->version = PAL_RECORD_VERSION;
-	head->slot = subject->slot;
-	head->boot_ns = bpf_ktime_get_boot_ns();
-	head->cgroup_id = subject->cgroup;
+	if (!head)
+		return 0;
 	head->task_start_ns = task->group_leader->start_boottime;
-	head->parent_start_ns = task->real_parent->group_leader->start_boottime;
+	head->parent_start_ns = parent->group_leader->start_boottime;
 	head->tgid = task->tgid;
 	head->tid = task->pid;
-	head->parent_tgid = task->real_parent->tgid;
+	head->parent_tgid = parent->tgid;
 	head->uid = cred->uid.val;
 	head->euid = cred->euid.val;
 	head->fsuid = cred->fsuid.val;
 	head->gid = cred->gid.val;
 	head->mnt_ns = task->nsproxy->mnt_ns->ns.inum;
 	head->pid_ns = pal_pid_ns_of(task);
+	bpf_probe_read_kernel(head->comm, sizeof(head->comm), task->comm);
+	return 0;
+}
+
+static __always_inline void pal_describe(struct pal_record_head *head, __u16 kind, const struct pal_subject *subject)
+{
+	head->kind = kind;
+	head->version = PAL_RECORD_VERSION;
+	head->slot = subject->slot;
+	head->boot_ns = bpf_ktime_get_boot_ns();
+	head->cgroup_id = subject->cgroup;
 	head->phase = subject->phase;
 	head->parts = 0;
 	head->call = 0;
-	bpf_probe_read_kernel(head->comm, sizeof(head->comm), task->comm);
 	__builtin_memset(&head->decision, 0, sizeof(head->decision));
+	pal_describe_task(head);
 }
 
 /* What a program decided. `policy` and `generation` are the subject's: the word that a swap stores at once. */
@@ -271,8 +283,11 @@ static __always_inline void pal_describe_verdict(struct pal_record_head *head, c
 
 /* ---- records with strings ---- */
 
-/* NULL when all that this CPU may try are taken; the loss is then counted already. */
-static __always_inline struct pal_record_buffer *pal_record_take(__u32 kind, __u32 body)
+/*
+ * The number of a buffer that is taken for the caller, or PAL_RECORD_BUFFERS. Global, for the verifier would walk through what comes after
+ * for each buffer that is tried.
+ */
+pal_global __u32 pal_record_search(__u32 kind)
 {
 	__u32 first = bpf_get_smp_processor_id() * (PAL_RECORD_BUFFER_TRIES / 2);
 
@@ -280,13 +295,22 @@ static __always_inline struct pal_record_buffer *pal_record_take(__u32 kind, __u
 		__u32 key = (first + i) & (PAL_RECORD_BUFFERS - 1);
 		struct pal_record_buffer *buffer = bpf_map_lookup_elem(&record_buffers, &key);
 
-		if (buffer && __sync_val_compare_and_swap(&buffer->busy, 0, 1) == 0) {
-			buffer->at = sizeof(struct pal_record_head) + body;
-			return buffer;
-		}
+		if (buffer && __sync_val_compare_and_swap(&buffer->busy, 0, 1) == 0)
+			return key;
 	}
 	pal_lose(kind, PAL_LOSS_NO_SCRATCH);
-	return NULL;
+	return PAL_RECORD_BUFFERS;
+}
+
+/* NULL when all that this CPU may try are taken; the loss is then counted already. */
+static __always_inline struct pal_record_buffer *pal_record_take(__u32 kind, __u32 body)
+{
+	__u32 key = pal_record_search(kind);
+	struct pal_record_buffer *buffer = bpf_map_lookup_elem(&record_buffers, &key);
+
+	if (buffer)
+		buffer->at = sizeof(struct pal_record_head) + body;
+	return buffer;
 }
 
 static __always_inline void pal_record_put(struct pal_record_buffer *buffer)
@@ -443,7 +467,7 @@ static __noinline void pal_emit_exec(const struct pal_subject *subject, const st
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
 	body->argument_count = bprm->argc;
@@ -464,7 +488,7 @@ static __noinline void pal_emit_open(const struct pal_subject *subject, const st
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
 	body->flags = open_flags;
@@ -490,7 +514,7 @@ static __noinline void pal_emit_ptrace(const struct pal_subject *subject, const 
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_PTRACE, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
 	body->request = target->request;
@@ -543,7 +567,7 @@ static __noinline void pal_emit_network(const struct pal_subject *subject, const
 	record = pal_reserve(&ticket, kind, sizeof(*record));
 	if (!record)
 		return;
-	pal_describe(&record->head, kind, subject, bpf_get_current_task_btf());
+	pal_describe(&record->head, kind, subject);
 	if (act->boot_ns)
 		record->head.boot_ns = act->boot_ns;
 	pal_describe_verdict(&record->head, subject, verdict);

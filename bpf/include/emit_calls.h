@@ -29,7 +29,7 @@ pal_function void pal_emit_capability(const struct pal_subject *subject, __u32 c
 	record = pal_reserve(&ticket, PAL_RECORD_CAPABILITY, sizeof(*record));
 	if (!record)
 		return;
-	pal_describe(&record->head, PAL_RECORD_CAPABILITY, subject, bpf_get_current_task_btf());
+	pal_describe(&record->head, PAL_RECORD_CAPABILITY, subject);
 	pal_describe_verdict(&record->head, subject, verdict);
 	record->body.capability = capability;
 	record->body.result = result;
@@ -66,7 +66,7 @@ static __always_inline void pal_emit_syscall(const struct pal_subject *subject, 
 	record = pal_reserve(&ticket, PAL_RECORD_SYSCALL, sizeof(*record));
 	if (!record)
 		return;
-	pal_describe(&record->head, PAL_RECORD_SYSCALL, subject, bpf_get_current_task_btf());
+	pal_describe(&record->head, PAL_RECORD_SYSCALL, subject);
 	pal_describe_verdict(&record->head, subject, verdict);
 	record->head.boot_ns = now;
 	pal_describe_syscall(&record->body, regs, pal_in_compat());

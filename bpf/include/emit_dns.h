@@ -47,7 +47,7 @@ pal_function void pal_emit_dns(const struct pal_subject *subject, const struct p
 	if (!buffer)
 		return;
 	if (known)
-		pal_describe(pal_record_head_of(buffer), PAL_RECORD_DNS, subject, bpf_get_current_task_btf());
+		pal_describe(pal_record_head_of(buffer), PAL_RECORD_DNS, subject);
 	else
 		pal_describe_workload(pal_record_head_of(buffer), PAL_RECORD_DNS, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);

@@ -80,6 +80,12 @@ static __always_inline void pal_digest_word(struct pal_digest *digest, __u64 wor
 	digest->v[0] ^= word;
 }
 
+/* When the current task's process began: see pal_describe_task (emit.h). */
+pal_global __u64 pal_process_start(void)
+{
+	return bpf_get_current_task_btf()->group_leader->start_boottime;
+}
+
 /* Begins with the process: the current one. */
 static __always_inline void pal_digest_begin(struct pal_digest *digest, const struct pal_observation *settings, __u32 kind)
 {
@@ -90,7 +96,7 @@ static __always_inline void pal_digest_begin(struct pal_digest *digest, const st
 	digest->v[2] = settings->fold_key[0] ^ 0x6c7967656e657261ull;
 	digest->v[3] = settings->fold_key[1] ^ 0x7465646279746573ull;
 	pal_digest_word(digest, (__u64)kind << 32 | (__u32)task->tgid);
-	pal_digest_word(digest, task->group_leader->start_boottime);
+	pal_digest_word(digest, pal_process_start());
 }
 
 /* Never 0. */
@@ -153,7 +159,7 @@ static __always_inline void pal_fold_begin(struct pal_fold *fold, const struct p
 	fold->repeats = 0;
 	fold->digest = digest;
 	fold->of_boot_ns = now;
-	fold->task_start_ns = task->group_leader->start_boottime;
+	fold->task_start_ns = pal_process_start();
 	fold->cgroup_id = subject->cgroup;
 	fold->tgid = task->tgid;
 	fold->slot = subject->slot;
@@ -173,10 +179,10 @@ pal_function bool pal_admit(const struct pal_subject *subject, __u32 kind, __u64
 	bool admitted;
 
 	if (!digest || !settings || !settings->fold_window_ns)
-		return pal_within_rate(subject, kind);
+		return pal_within_rate(subject->slot, kind);
 	fold = bpf_map_lookup_elem(&folds, &key);
 	if (!fold || !pal_fold_lock(fold))
-		return pal_within_rate(subject, kind);
+		return pal_within_rate(subject->slot, kind);
 	if (fold->digest == digest && now - fold->of_boot_ns < settings->fold_window_ns) {
 		fold->repeats++;
 		fold->last_ns = now;
@@ -184,7 +190,7 @@ pal_function bool pal_admit(const struct pal_subject *subject, __u32 kind, __u64
 		pal_lose(kind, PAL_LOSS_FOLDED);
 		return false;
 	}
-	admitted = pal_within_rate(subject, kind);
+	admitted = pal_within_rate(subject->slot, kind);
 	if (admitted)
 		pal_fold_begin(fold, subject, kind, digest, now);
 	pal_fold_unlock(fold);

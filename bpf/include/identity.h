@@ -133,6 +133,14 @@ static __always_inline __u32 pal_slot_of(struct cgroup *cgroup, __u64 id)
 	return slot == PAL_ASK_ANCESTORS ? pal_slot_by_ancestors((__u64)BPF_CORE_READ(cgroup, self.cgroup)) : (__u32)slot;
 }
 
+/* The same of a task's, whose cgroup is looked for only where it has to be: see pal_describe_task (emit.h). */
+static __always_inline __u32 pal_slot_of_task(struct task_struct *task, __u64 id)
+{
+	int slot = pal_slot_or_ask(id);
+
+	return slot == PAL_ASK_ANCESTORS ? pal_slot_by_ancestors((__u64)BPF_CORE_READ(task, cgroups, dfl_cgrp)) : (__u32)slot;
+}
+
 /* All bits where a policy stands, none where it has lapsed. */
 pal_global int pal_standing(void)
 {
@@ -285,7 +293,7 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 {
 	struct pal_task *leader = pal_kept_of_leader(task);
 	__u64 cgroup = subject->cgroup;
-	__u32 slot = pal_slot_of(task->cgroups->dfl_cgrp, cgroup);
+	__u32 slot = pal_slot_of_task(task, cgroup);
 	__u32 phase = pal_veiled(slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
 
 	if (pal_is_kept_as_hosts(kept, cgroup) || pal_is_kept_as_hosts(leader, cgroup)) {

@@ -74,18 +74,18 @@ static __always_inline bool pal_take_token(__u64 *due, __u64 now, const struct p
 }
 
 /* May the workload's next record be made? False: it is suppressed, and counted. */
-pal_function bool pal_within_rate(const struct pal_subject *subject, __u32 kind)
+pal_global int pal_within_rate(__u32 slot, __u32 kind)
 {
 	const struct pal_observation *settings = pal_observation_of();
 	__u64 *due;
 
 	if (!settings || !settings->interval_ns)
-		return true;
-	due = pal_bucket_of(subject->slot, kind);
+		return 1;
+	due = pal_bucket_of(slot, kind);
 	if (!due || pal_take_token(due, bpf_ktime_get_boot_ns(), settings))
-		return true;
+		return 1;
 	pal_lose(kind, PAL_LOSS_SUPPRESSED);
-	return false;
+	return 0;
 }
 
 #endif

@@ -314,17 +314,18 @@ static __always_inline struct pal_scratch *pal_scratch_try(__u32 number)
 	return NULL;
 }
 
-/* Out of line: it is rarely run, and is not to be part of every program's straight way. */
-pal_function struct pal_scratch *pal_scratch_search(__u32 first)
+/*
+ * The number of a slot that is taken for the caller, or PAL_SCRATCH_SLOTS. Out of line: it is rarely run, and is not to be part of every
+ * program's straight way; and global, for the verifier would walk through what comes after for each slot that is tried.
+ */
+pal_global __u32 pal_scratch_search(__u32 first)
 {
 	for (__u32 i = 1; i < PAL_SCRATCH_TRIES; i++) {
-		struct pal_scratch *slot = pal_scratch_try(first + i);
-
-		if (slot)
-			return slot;
+		if (pal_scratch_try(first + i))
+			return (first + i) & (PAL_SCRATCH_SLOTS - 1);
 	}
 	pal_count(PAL_COUNTER_SCRATCH_EXHAUSTED);
-	return NULL;
+	return PAL_SCRATCH_SLOTS;
 }
 
 /*
@@ -336,8 +337,12 @@ static __always_inline struct pal_scratch *pal_scratch_take(void)
 {
 	__u32 first = bpf_get_smp_processor_id() * PAL_SCRATCH_STRIDE;
 	struct pal_scratch *slot = pal_scratch_try(first);
+	__u32 found;
 
-	return slot ? slot : pal_scratch_search(first);
+	if (slot)
+		return slot;
+	found = pal_scratch_search(first);
+	return bpf_map_lookup_elem(&scratch, &found);
 }
 
 /* An exchange and not a store: it orders everything before it, on every architecture. */

@@ -84,20 +84,35 @@ static __always_inline __u32 pal_span_flags_of(const struct pal_climb *climb)
 	return climb->end == PAL_NAME_TOO_LONG || climb->end == PAL_NAME_TOO_DEEP ? PAL_SPAN_CUT : 0;
 }
 
+/* Where the path of the place that was put starts in scratch->path, and its flags above. Global, like pal_name_place. */
+pal_global __u64 pal_locate(struct pal_scratch *scratch)
+{
+	struct pal_climb climb;
+	__u64 vfsmount, dentry;
+
+	if (!scratch)
+		return PAL_PATH_SIZE;
+	vfsmount = scratch->mount.parent;
+	dentry = scratch->mount.mountpoint;
+	pal_climb_addresses(&climb, vfsmount, dentry, scratch, 0, 0);
+	pal_name_detached(&climb, dentry);
+	return PAL_NAMING_OF(climb.start, pal_span_flags_of(&climb));
+}
+
 static __noinline void pal_append_path(struct pal_record_buffer *buffer, struct pal_span *span, __u64 vfsmount, __u64 dentry)
 {
 	struct pal_scratch *scratch = vfsmount && dentry ? pal_scratch_take() : NULL;
-	struct pal_climb climb;
+	__u64 located;
 	__u32 start;
 
 	if (!scratch) {
 		pal_span_set(span, 0, 0, PAL_SPAN_UNREADABLE);
 		return;
 	}
-	pal_climb_addresses(&climb, vfsmount, dentry, scratch, 0, 0);
-	pal_name_detached(&climb, dentry);
-	start = climb.start < PAL_PATH_SIZE ? climb.start : PAL_PATH_SIZE;
-	pal_append_kernel(buffer, span, scratch->path + start, PAL_PATH_SIZE - start, pal_span_flags_of(&climb));
+	pal_put_place(scratch, vfsmount, dentry);
+	located = pal_locate(scratch);
+	start = (__u32)located < PAL_PATH_SIZE ? (__u32)located : PAL_PATH_SIZE;
+	pal_append_kernel(buffer, span, scratch->path + start, PAL_PATH_SIZE - start, located >> 32);
 	pal_scratch_put(scratch);
 }
 

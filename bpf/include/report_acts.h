@@ -15,7 +15,7 @@ pal_function void pal_emit_exec_of(const struct pal_subject *subject, struct lin
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
 	body->argument_count = bprm->argc;
@@ -36,7 +36,7 @@ pal_function void pal_emit_executed(const struct pal_subject *subject, struct li
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, task);
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
 	body->argument_count = bprm->argc;
@@ -56,7 +56,7 @@ pal_function void pal_emit_code(const struct pal_subject *subject, const struct 
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_EXEC, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	pal_record_head_of(buffer)->call = PAL_RECORD_CALL(number, 0);
 	body = pal_record_body_of(buffer);
@@ -76,7 +76,7 @@ pal_function void pal_emit_open_of(const struct pal_subject *subject, __u64 file
 
 	if (!buffer)
 		return;
-	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject, bpf_get_current_task_btf());
+	pal_describe(pal_record_head_of(buffer), PAL_RECORD_OPEN, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);
 	body = pal_record_body_of(buffer);
 	body->flags = open_flags;
@@ -100,7 +100,7 @@ pal_function void pal_emit_memory(const struct pal_subject *subject, __u32 numbe
 	record = pal_reserve(&ticket, PAL_RECORD_SYSCALL, sizeof(*record));
 	if (!record)
 		return;
-	pal_describe(&record->head, PAL_RECORD_SYSCALL, subject, bpf_get_current_task_btf());
+	pal_describe(&record->head, PAL_RECORD_SYSCALL, subject);
 	pal_describe_verdict(&record->head, subject, verdict);
 	__builtin_memset(&record->body, 0, sizeof(record->body));
 	record->body.number = number;
@@ -141,7 +141,7 @@ pal_function void pal_emit_question(const struct pal_subject *subject, const str
 	if (!buffer)
 		return;
 	if (name->known)
-		pal_describe(pal_record_head_of(buffer), PAL_RECORD_DNS, subject, bpf_get_current_task_btf());
+		pal_describe(pal_record_head_of(buffer), PAL_RECORD_DNS, subject);
 	else
 		pal_describe_slot(pal_record_head_of(buffer), PAL_RECORD_DNS, subject);
 	pal_describe_verdict(pal_record_head_of(buffer), subject, verdict);

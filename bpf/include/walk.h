@@ -15,6 +15,9 @@
  * own sequence (d_seq) is seen before and after its name: where two climbs saw the same ones, no name changed between the
  * first climb's look at it and the second's, and at the moment between the two all of them stood together.
  *
+ * By plain addresses alone the same climb is a global function, which the verifier walks through once for each object. So is what every climb
+ * asks of the table: walked through for each way that led to it, the climbs of executables were most of what a node's start took.
+ *
  * Invariant: never a wrong answer without a word. A path too long or too deep, or by a mount that is not of the table, is
  * reported by a reason, and the caller takes the fail mode.
  *
@@ -214,12 +217,17 @@ static __always_inline void pal_look_for_crossing(struct pal_crossing *crossing,
 	crossing->word = (digest & ~(PAL_MOUNT_SLOT | PAL_MOUNT_LAST)) | PAL_MOUNT_TAKEN | (slot & PAL_MOUNT_SLOT);
 }
 
-/* Its word in the table, or 0: it is not of the slot's. */
-static __always_inline __u64 pal_find_crossing(const struct pal_crossing *crossing)
+/*
+ * The crossing's word in the table, or 0: it is not of the slot's. A global function, for every step of a climb leads here: each cell that is
+ * looked at is one more way to go on, and the verifier would walk through all that comes after for each of them. By values: 6.1 looks
+ * nothing up by a key that a global function was given the address of.
+ */
+pal_global __u64 pal_find_crossing(__u64 wanted, __u32 first, __u32 second)
 {
 #pragma unroll
 	for (__u32 choice = 0; choice < 2; choice++) {
-		struct pal_mounts *bucket = bpf_map_lookup_elem(&mounts, &crossing->buckets[choice]);
+		__u32 key = choice ? second : first;
+		struct pal_mounts *bucket = bpf_map_lookup_elem(&mounts, &key);
 
 		if (!bucket)
 			return 0;
@@ -227,7 +235,7 @@ static __always_inline __u64 pal_find_crossing(const struct pal_crossing *crossi
 		for (__u32 i = 0; i < PAL_MOUNT_BUCKET; i++) {
 			__u64 word = *(volatile __u64 *)&bucket->crossings[i];
 
-			if ((word & ~PAL_MOUNT_LAST) == crossing->word)
+			if ((word & ~PAL_MOUNT_LAST) == wanted)
 				return word;
 		}
 	}
@@ -236,20 +244,21 @@ static __always_inline __u64 pal_find_crossing(const struct pal_crossing *crossi
 
 /*
  * At a mount's root: to the dentry that the mount covers, or the end. This is where the stack is deepest: 6.1 gives a whole
- * chain of calls 512 bytes, so that what is read lies in the scratch slot.
+ * chain of calls 512 bytes, so that what is read lies in the scratch slot; and no chain has more than eight calls, so that this is none.
  */
-pal_function int pal_cross_mount(struct pal_climb *climb)
+static __always_inline void pal_cross_mount(struct pal_climb *climb)
 {
 	struct pal_mount_head *parent = &climb->scratch->mount;
+	struct pal_crossing *wanted = &climb->scratch->crossing;
 	__u64 crossing;
 
 	if (!pal_read_mount(climb->head.parent, parent)) {
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
-		return 0;
+		return;
 	}
 	if (climb->checked) {
-		pal_look_for_crossing(&climb->scratch->crossing, &climb->head, parent, climb->slot);
-		crossing = pal_find_crossing(&climb->scratch->crossing);
+		pal_look_for_crossing(wanted, &climb->head, parent, climb->slot);
+		crossing = pal_find_crossing(wanted->word, wanted->buckets[0], wanted->buckets[1]);
 		if (!crossing)
 			climb->end = pal_name_off_tree(climb->mount);
 		else if (crossing & PAL_MOUNT_LAST)
@@ -261,7 +270,6 @@ pal_function int pal_cross_mount(struct pal_climb *climb)
 	climb->mount = climb->head.parent;
 	climb->head = *parent;
 	climb->scratch->seen += climb->mount;
-	return 0;
 }
 
 static long pal_climb_untyped(__u32 index, void *context)
@@ -306,10 +314,11 @@ static __always_inline void pal_climb_begin(struct pal_climb *climb, __u64 vfsmo
 		climb->end = PAL_NAME_UNKNOWN_MOUNT;
 }
 
-static __always_inline void pal_climb_above(struct pal_climb *climb)
+/* `components`: of all mounts that are left, the first one's among them where that was not climbed by typed pointers. */
+static __always_inline void pal_climb_above(struct pal_climb *climb, __u32 components)
 {
 	if (climb->end == PAL_NAMING)
-		bpf_loop(PAL_COMPONENTS_MAX + PAL_CROSSINGS_MAX, pal_climb_untyped, climb, 0);
+		bpf_loop(components + PAL_CROSSINGS_MAX, pal_climb_untyped, climb, 0);
 	if (climb->end == PAL_NAMING)
 		climb->end = PAL_NAME_TOO_DEEP;
 }
@@ -335,7 +344,7 @@ static __always_inline void pal_climb_path(struct pal_climb *climb, struct vfsmo
 	if (climb->end == PAL_NAMED) {
 		climb->end = PAL_NAMING + PAL_ZERO(scratch);
 		pal_cross_mount(climb);
-		pal_climb_above(climb);
+		pal_climb_above(climb, PAL_COMPONENTS_MAX);
 	} else if (climb->end == PAL_NAMING) {
 		climb->end = PAL_NAME_TOO_DEEP;
 	}
@@ -350,7 +359,7 @@ static __always_inline void pal_climb_addresses(struct pal_climb *climb, __u64 v
 	climb->typed = NULL;
 	climb->typed_root = NULL;
 	climb->dentry = dentry;
-	pal_climb_above(climb);
+	pal_climb_above(climb, 2 * PAL_COMPONENTS_MAX);
 	pal_name_root(climb);
 }
 
@@ -423,28 +432,49 @@ struct pal_place {
 	__u64 dentry;
 };
 
-/* The same for a path that is known by addresses. */
-pal_function __u32 pal_name_place(const struct pal_place *place, struct pal_scratch *scratch, __u32 slot, __u32 checked,
-				  __u32 *start)
+/* A path's end and its first byte in scratch->path, in one word: global functions give no more. */
+#define PAL_NAMING_OF(end, start) ((__u64)(start) << 32 | (end))
+#define PAL_NAMING_END(naming) ((__u32)(naming))
+#define PAL_NAMING_START(naming) ((__u32)((naming) >> 32))
+
+/*
+ * Hands a place to the global functions below. By way of the scratch slot: what comes from there is a plain address for the verifier,
+ * whatever it was. The climb's own reads come to the same place later.
+ */
+static __always_inline void pal_put_place(struct pal_scratch *scratch, __u64 vfsmount, __u64 dentry)
+{
+	scratch->mount.parent = vfsmount;
+	scratch->mount.mountpoint = dentry;
+}
+
+/*
+ * The same for the path that was put: PAL_NAMING_OF its enum pal_naming and where it starts. A global function can be given no typed
+ * pointers, and the verifier walks through it once for each object, and not for every way that leads to it.
+ */
+pal_global __u64 pal_name_place(struct pal_scratch *scratch, __u32 slot, __u32 checked)
 {
 	struct pal_climb climb;
+	__u64 vfsmount, dentry;
 
+	if (!scratch)
+		return PAL_NAMING_OF(PAL_NAME_MOVED, PAL_PATH_SIZE);
+	vfsmount = scratch->mount.parent;
+	dentry = scratch->mount.mountpoint;
 	scratch->seen_before = 0;
 	for (__u32 attempt = 0; attempt < PAL_CLIMB_ATTEMPTS; attempt++) {
 		__u32 sequence = pal_rename_sequence();
 
 		scratch->sequenced = !pal_rename_lock || attempt;
-		pal_climb_addresses(&climb, place->vfsmount, place->dentry, scratch, slot, checked);
+		pal_climb_addresses(&climb, vfsmount, dentry, scratch, slot, checked);
 		if (pal_climb_is_stable(&climb, sequence)) {
 			if (climb.end == PAL_NAMED)
-				*start = climb.start;
-			else
-				pal_count_naming(climb.end);
-			return climb.end;
+				return PAL_NAMING_OF(PAL_NAMED, climb.start);
+			pal_count_naming(climb.end);
+			return PAL_NAMING_OF(climb.end, PAL_PATH_SIZE);
 		}
 	}
 	pal_count(PAL_COUNTER_PATH_MOVED);
-	return PAL_NAME_MOVED;
+	return PAL_NAMING_OF(PAL_NAME_MOVED, PAL_PATH_SIZE);
 }
 
 #endif

@@ -135,7 +135,7 @@ fn host_climb_refuses_what_is_too_long_or_too_deep() {
         assert_eq!(climb_typed(checks, UNLEARNT).0, TOO_LONG);
         assert_eq!(climb(checks, &File::open(".").unwrap(), UNLEARNT).0, TOO_LONG);
         std::env::set_current_dir(place).unwrap();
-        descend("d", 300);
+        descend("d", 400);
         assert_eq!(climb_typed(checks, UNLEARNT).0, TOO_DEEP);
         assert_eq!(climb(checks, &File::open(".").unwrap(), UNLEARNT).0, TOO_DEEP);
     });
