@@ -2,6 +2,7 @@
 
 mod held;
 mod links;
+mod own;
 
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
@@ -143,6 +144,7 @@ fn kernel() -> Vec<Check> {
     }];
     checks.extend(undenied(&matrix));
     checks.extend(profiles(&matrix));
+    checks.push(own::check(&matrix));
     checks
 }
 
