@@ -13,9 +13,11 @@
  *
  * What a task does between its move into a running container's cgroup and the tracepoint, some microseconds, is judged as the workload's.
  *
- * Gaps: a container that shares the host's mount namespace never leaves the runtime's phase. A task that was in the cgroup
- * before its admission, and has done nothing since that any program saw, can be moved out of it without a trace. A workload
- * that makes more than PAL_CGROUPS_MADE cgroups at a time has the others unregistered, and counted: tasks that are in them
+ * Of who is in a cgroup when it is admitted something is kept by then (runtime/kernel/src/members.rs): of whom nothing is kept is the host's.
+ *
+ * Gaps: a container that shares the host's mount namespace never leaves the runtime's phase. Who was in a place of containers before
+ * the first node, and has done nothing since that any program saw, is the host's if he is moved before his container is admitted. A
+ * workload that makes more than PAL_CGROUPS_MADE cgroups at a time has the others unregistered, and counted: tasks that are in them
  * keep their slot, and who is put into one from outside is not taken in. Where the table itself is full, the nearest of
  * PAL_CGROUP_ANCESTORS ancestors says whose a cgroup is; packets and the kernels whose cgroup programs have no task storage know
  * it by its id alone, and take it for the host's.
@@ -163,27 +165,27 @@ static __always_inline void pal_move_in(struct task_struct *task, __u64 cgroup, 
 static __always_inline bool pal_was_on_its_way(struct task_struct *task, const struct pal_task *kept, __u64 cgroup)
 {
 	return kept && kept->found_ns && kept->cgroup == cgroup && bpf_ktime_get_boot_ns() - kept->found_ns < PAL_ON_ITS_WAY_NS &&
-	       !pal_moves_itself(task) && pal_current_slot() != kept->slot;
+	       !pal_moves_itself(task) && !pal_current_slot();
 }
 
-/*
- * A process of Palisade's own that no cgroup had named stays the host's wherever a workload puts it, and workloads are kept from the
- * files of that place, too.
- */
-static __always_inline bool pal_keeps_own(struct task_struct *task, __u64 cgroup, __u32 kept_slot)
+/* Of a workload's move of whom nothing is kept: he is the host's, for of all who are in a container something is kept. */
+static __always_inline void pal_keep_as_hosts(struct task_struct *task, __u64 cgroup, __u32 mover_slot)
 {
-	if (!pal_is_own_process(task) || pal_moves_itself(task))
-		return false;
-	if (pal_remember_cgroups(task))
-		pal_count(PAL_COUNTER_GUARDED_FULL);
-	return !kept_slot && pal_current_slot() && pal_keep(task, cgroup, 0, PAL_PHASE_NONE);
+	struct pal_task *kept = pal_kept_anew(task);
+
+	if (!kept)
+		return;
+	/* Of a workload that is gone, or 6.1 answered at first that there is nothing: see pal_identify_anew. */
+	if (kept->slot && pal_kept_is_valid(kept))
+		return;
+	pal_keep_in(kept, cgroup, kept->slot ? mover_slot : 0, kept->slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
 }
 
 /*
- * After the fact: the task is already in `cgroup`. Only the host's move makes a task another one, and begins a new life. Whoever acts
- * from inside a workload, with a policy or without, takes nobody out of what he is: not to an unregistered cgroup, not to another
- * workload's, and not home again. Of whom nothing is kept a workload makes its own. Of a process that moves as a whole only the leader
- * comes by here: its threads follow it (pal_identify_anew).
+ * After the fact: the task is already in `cgroup`. Only the host's move makes a task another one, and begins a new life; and whoever of
+ * the host moves himself in is the workload's. Whoever acts from inside a workload, with a policy or without, takes nobody out of what
+ * he is: not to an unregistered cgroup, not to another workload's, not home again, and no process of the host into any. Of a process
+ * that moves as a whole only the leader comes by here: its threads follow it (pal_identify_anew).
  */
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
@@ -194,33 +196,29 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 
 	if (!pal_is_unified(cgroup))
 		return 0;
+	/* Where a node is put workloads are kept from what moves, freezes and kills it. */
+	if (pal_is_own_process(task) && pal_remember_cgroups(task))
+		pal_count(PAL_COUNTER_GUARDED_FULL);
 	kept = bpf_task_storage_get(&tasks, task, NULL, 0);
 	if (kept)
 		pal_recognize(kept);
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
-	if (pal_keeps_own(task, id, kept_slot))
-		return 0;
 	slot = pal_slot_of(cgroup, id);
-	if (slot == kept_slot) {
-		if (!slot)
-			return 0;
-		if (!pal_was_on_its_way(task, kept, id)) {
+	if (slot == kept_slot && !(slot && pal_was_on_its_way(task, kept, id))) {
+		if (kept && slot)
 			kept->cgroup = id;
-			return 0;
-		}
-		kept_slot = 0;
+		return 0;
 	}
 	mover_slot = pal_current_slot();
 	if (!slot || (kept_slot && mover_slot)) {
 		pal_count(PAL_COUNTER_LEAVERS);
 		if (kept)
 			pal_found_in(kept, id, slot);
-		return 0;
-	}
-	if (!mover_slot)
+	} else if (!mover_slot || pal_moves_itself(task)) {
 		pal_move_in(task, id, slot, pal_moves_itself(task));
-	else
-		pal_keep(task, id, mover_slot, PAL_PHASE_WORKLOAD);
+	} else {
+		pal_keep_as_hosts(task, id, mover_slot);
+	}
 	return 0;
 }
 
@@ -247,7 +245,7 @@ static __always_inline void pal_bear(struct task_struct *parent, struct task_str
 		subject.slot = 0;
 	if (!subject.slot) {
 		if (slot && pal_cgroup_of_task(parent) == cgroup)
-			pal_keep(child, cgroup, 0, PAL_PHASE_NONE); /* a process of Palisade's own bears it there */
+			pal_keep(child, cgroup, 0, PAL_PHASE_NONE); /* a process of the host bears it there */
 		else if (slot)
 			pal_move_in(child, cgroup, slot, false);
 		return;

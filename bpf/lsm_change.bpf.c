@@ -33,14 +33,11 @@ static __noinline int pal_tell_name(struct pal_subject *subject, __u32 operation
 	return 0;
 }
 
-SEC("lsm/path_unlink")
-int BPF_PROG(judge_unlink, const struct path *directory, struct dentry *dentry, int earlier)
+static __always_inline int pal_judge_removal(const struct path *directory, struct dentry *dentry, __u32 operation)
 {
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier)
-		return earlier;
 	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
 		judgement = PAL_JUDGED_OWN;
 	} else {
@@ -49,28 +46,20 @@ int BPF_PROG(judge_unlink, const struct path *directory, struct dentry *dentry, 
 		judgement = pal_judge_name(&subject, directory->mnt, dentry, pal_owner_of(dentry));
 	}
 	if (!pal_permits(judgement))
-		pal_tell_name(&subject, PAL_FILE_UNLINK, directory, dentry, judgement);
+		pal_tell_name(&subject, operation, directory, dentry, judgement);
 	return pal_answer(judgement);
+}
+
+SEC("lsm/path_unlink")
+int BPF_PROG(judge_unlink, const struct path *directory, struct dentry *dentry, int earlier)
+{
+	return earlier ? earlier : pal_judge_removal(directory, dentry, PAL_FILE_UNLINK);
 }
 
 SEC("lsm/path_rmdir")
 int BPF_PROG(judge_rmdir, const struct path *directory, struct dentry *dentry, int earlier)
 {
-	struct pal_subject subject;
-	pal_judgement judgement;
-
-	if (earlier)
-		return earlier;
-	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
-		judgement = PAL_JUDGED_OWN;
-	} else {
-		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
-			return 0;
-		judgement = pal_judge_name(&subject, directory->mnt, dentry, pal_owner_of(dentry));
-	}
-	if (!pal_permits(judgement))
-		pal_tell_name(&subject, PAL_FILE_RMDIR, directory, dentry, judgement);
-	return pal_answer(judgement);
+	return earlier ? earlier : pal_judge_removal(directory, dentry, PAL_FILE_RMDIR);
 }
 
 /* Functions that tell take the program's context where its arguments are more than a call has room for. */
@@ -87,6 +76,12 @@ static __noinline int pal_tell_mkdir(unsigned long long *ctx, struct pal_subject
 	return 0;
 }
 
+/* A cgroup below the node's own: who may fill it spends what the node has. */
+static __always_inline bool pal_keeps_cgroup(struct dentry *directory, struct pal_subject *subject)
+{
+	return directory->d_sb->s_magic == PAL_CGROUP2_MAGIC && pal_is_below_home((__u64)directory) && pal_holds_off(subject);
+}
+
 SEC("lsm/path_mkdir")
 int BPF_PROG(judge_mkdir, const struct path *directory, struct dentry *dentry, __u16 mode, int earlier)
 {
@@ -95,7 +90,7 @@ int BPF_PROG(judge_mkdir, const struct path *directory, struct dentry *dentry, _
 
 	if (earlier)
 		return earlier;
-	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject)) {
+	if (pal_keeps_place(directory->dentry->d_sb, dentry, &subject) || pal_keeps_cgroup(directory->dentry, &subject)) {
 		judgement = PAL_JUDGED_OWN;
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))

@@ -68,16 +68,17 @@ static __noinline int pal_protect_open(struct file *file)
 
 /*
  * Files of the node's cgroups, which move, freeze and kill who is in them, are written by no workload that sees them (guard.h). By the
- * directory: below it each file is of that cgroup.
+ * directory: below it each file is of that cgroup. Who opens one to write is looked at anyway, so that whoever is about to move himself
+ * is known by where he was.
  */
 static __noinline int pal_guard_cgroup(struct file *file)
 {
-	struct kernfs_node *node = (struct kernfs_node *)BPF_CORE_READ(file, f_path.dentry, d_parent, d_inode, i_private);
+	__u64 directory = (__u64)BPF_CORE_READ(file, f_path.dentry, d_parent);
 	struct pal_verdict verdict;
 	struct pal_subject subject;
 
-	if (!(file->f_mode & PAL_FMODE_WRITE) || !pal_guarded_value(PAL_GUARDED_CGROUP, BPF_CORE_READ(node, id)) ||
-	    !pal_holds_off(&subject))
+	if (!(file->f_mode & PAL_FMODE_WRITE) || !pal_holds_off(&subject) ||
+	    (!pal_guarded_value(PAL_GUARDED_CGROUP, pal_id_of_cgroup(directory)) && !pal_is_below_home(directory)))
 		return 0;
 	pal_guard_verdict(&verdict, PAL_FAMILY_FILE);
 	pal_emit_open_of(&subject, (__u64)file, file->f_flags, -PAL_EPERM, &verdict);

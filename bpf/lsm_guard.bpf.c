@@ -10,12 +10,15 @@
  * hook: it is refused by id, and of a pin it may be had, by who sees the file system, but neither detaches nor updates the link.
  *
  * Gaps: a workload with a second thread may put the descriptor of a pinned cgroup link into the place of another one between this
- * look and the kernel's own; each try that fails is told. A workload that may load tracing programs, modules, or another kernel is
- * root of the machine: programs can send signals and override calls without any hook. What a node writes or reads of files is
- * no part of this, nor are /proc/<pid>/oom_score_adj and its likes. A move into a cgroup has no hook: who may write the host's cgroups
- * may move the node into its own, and freeze or kill that; and one that no policy holds and puts a task into another container's cgroup
- * passes as a runtime there, which is not held off (identity.h). In the host's mount namespace what is above the pins' file system can be
- * unmounted with it; the pins of a node that runs are then out of sight. Of cgroups of version 1 nothing is guarded.
+ * look and the kernel's own, which is by the number again, and no hook has the link; each try that fails is told. A workload that may
+ * load tracing programs, modules, or another kernel is root of the machine: programs can send signals and override calls without any
+ * hook. What a node writes or reads of files is no part of this, nor are /proc/<pid>/oom_score_adj and its likes.
+ *
+ * A move into a cgroup has no hook: who may write the host's cgroups may move the node into one of its own. There the node is what it was
+ * (identity.bpf.c), and no file of that cgroup is opened to be written from then on; by those that were open before it can still be
+ * frozen and killed. Nor has clone3(2) one, by which a child that begins in the node's cgroup spends what the node has. Of cgroups of
+ * version 1 nothing is guarded (`palisade doctor` says which). mount_setattr(2) has no hook: in the host's mounts, or the node's, it
+ * makes the pins' mount read-only.
  */
 #include "guard.h"
 #include "emit_calls.h"
@@ -291,6 +294,21 @@ SEC("lsm/task_movememory")
 int BPF_PROG(guard_memory, struct task_struct *target, int earlier)
 {
 	return earlier ? earlier : pal_guard_standing(target);
+}
+
+/* ---- the pins' file system ---- */
+
+/* All mounts of it are one: read-only, it takes no pins. */
+SEC("lsm/sb_remount")
+int BPF_PROG(guard_remount, struct super_block *file_system, void *options, int earlier)
+{
+	struct pal_subject subject;
+
+	if (earlier || file_system->s_magic != PAL_BPF_FS_MAGIC || !pal_place_value((__u64)BPF_CORE_READ(file_system, s_root)) ||
+	    !pal_is_held_off(&subject))
+		return earlier;
+	pal_tell_call(&subject);
+	return pal_guard_answer();
 }
 
 /* ---- the node says who it is ---- */

@@ -6,7 +6,9 @@
  * The act is a write to the mount point, by its name as the workload saw it at its start: what is mounted over, moved, taken away, or
  * pivoted to. Mounts are made by fsmount(2) and open_tree(2) in no place: they are judged when move_mount(2) puts them into one.
  *
- * Before policies it is asked whether the pins are to be hidden, or taken away (guard.h).
+ * Before policies it is asked whether the pins are to be hidden, or taken away (guard.h): in the node's mount namespace and the host's,
+ * also by what is above their file system; and from where it would spread to others. What a workload does with what its own namespace
+ * shows it of them is its own affair.
  *
  * A mount that was made since has no name in the workload's table, but what it covers has: a root is named by that.
  *
@@ -19,12 +21,85 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+#define PAL_MS_REMOUNT 32ul
+#define PAL_MS_BIND 4096ul
+#define PAL_MS_MOVE 8192ul
+#define PAL_MS_PROPAGATION (1ul << 17 | 1ul << 18 | 1ul << 19 | 1ul << 20) /* MS_UNBINDABLE, _PRIVATE, _SLAVE, _SHARED */
+
+/* ---- the pins stay in sight ---- */
+
+static __always_inline bool pal_is_kept_namespace(__u64 namespace)
+{
+	return pal_guarded_value(PAL_GUARDED_MOUNTS, BPF_CORE_READ((struct mnt_namespace *)namespace, ns.inum));
+}
+
+/* Whoever acts there moves the node's own root, or the host's. */
+static __always_inline bool pal_acts_in_kept_namespace(void)
+{
+	return pal_is_kept_namespace((__u64)bpf_get_current_task_btf()->nsproxy->mnt_ns);
+}
+
+static __always_inline __u64 pal_mount_around(__u64 vfsmount)
+{
+	return vfsmount - bpf_core_field_offset(struct mount, mnt);
+}
+
+/* Whether what is done on the mount is done to the node's namespace or the host's, or spreads to who shares it. By its address. */
+static __always_inline bool pal_reaches_kept(__u64 mount)
+{
+	return BPF_CORE_READ((struct mount *)mount, mnt.mnt_flags) & PAL_MNT_SHARED ||
+	       pal_is_kept_namespace((__u64)BPF_CORE_READ((struct mount *)mount, mnt_ns));
+}
+
+/* Whether the dentry is of the pins, or leads to them: by its address. */
+static __noinline int pal_leads_to_pins(__u64 dentry)
+{
+	if (BPF_CORE_READ((struct dentry *)dentry, d_sb, s_magic) == PAL_BPF_FS_MAGIC)
+		return pal_is_guarded_place(dentry);
+	return pal_place_value(dentry) == PAL_PLACE_UNDER;
+}
+
+/* Whether who acts is kept from putting something over the place. */
+static __noinline bool pal_keeps_uncovered(__u64 vfsmount, __u64 dentry, struct pal_subject *subject)
+{
+	return pal_leads_to_pins(dentry) && pal_reaches_kept(pal_mount_around(vfsmount)) && pal_holds_off(subject);
+}
+
+/* Whether who acts is kept from taking the mount away: it goes from where the one that it is on goes to. */
+static __noinline bool pal_keeps_mounted(__u64 vfsmount, __u64 root, struct pal_subject *subject)
+{
+	__u64 mount = pal_mount_around(vfsmount);
+
+	return pal_leads_to_pins(root) &&
+	       (pal_is_kept_namespace((__u64)BPF_CORE_READ((struct mount *)mount, mnt_ns)) ||
+		pal_reaches_kept((__u64)BPF_CORE_READ((struct mount *)mount, mnt_parent))) &&
+	       pal_holds_off(subject);
+}
+
+/*
+ * mount(2). What it moves it names by a text, which may lead anywhere: in these namespaces no workload moves any. Flags and
+ * propagation are of the one mount, and of the pins' file system alone do they matter; the file system's own have a hook (lsm_guard.bpf.c).
+ */
+static __noinline bool pal_keeps_from_mount(const struct path *path, unsigned long flags, struct pal_subject *subject)
+{
+	__u64 vfsmount = (__u64)path->mnt, dentry = (__u64)path->dentry;
+
+	if (flags & PAL_MS_REMOUNT || flags & PAL_MS_PROPAGATION)
+		return path->dentry->d_sb->s_magic == PAL_BPF_FS_MAGIC && pal_is_guarded_place(dentry) &&
+		       pal_acts_in_kept_namespace() && pal_holds_off(subject);
+	if (!(flags & PAL_MS_BIND) && flags & PAL_MS_MOVE && pal_acts_in_kept_namespace() && pal_holds_off(subject))
+		return true;
+	return pal_keeps_uncovered(vfsmount, dentry, subject);
+}
+
+/* ---- acts ---- */
+
 #define PAL_COVERS_MAX 4 /* mounts upon each other */
 
 /* What the mount covers, where the dentry is its root. */
 static __always_inline bool pal_uncover(struct pal_place *place)
 {
-	__u64 mount = place->vfsmount - bpf_core_field_offset(struct mount, mnt);
+	__u64 mount = pal_mount_around(place->vfsmount);
 	__u64 parent = (__u64)BPF_CORE_READ((struct mount *)mount, mnt_parent);
 
 	if ((__u64)BPF_CORE_READ((struct mount *)mount, mnt.mnt_root) != place->dentry || parent == mount)
@@ -124,7 +199,7 @@ int BPF_PROG(judge_mount, const char *source, const struct path *path, const cha
 
 	if (earlier)
 		return earlier;
-	if (pal_keeps_place(path->dentry->d_sb, path->dentry, &subject)) {
+	if (pal_keeps_from_mount(path, flags, &subject)) {
 		judgement = PAL_JUDGED_OWN;
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
@@ -160,7 +235,7 @@ static __noinline int pal_tell_two(unsigned long long *ctx, struct pal_subject *
 /* Whether the mount is in some place, and not one that open_tree(2) or fsmount(2) has just made. */
 static __always_inline bool pal_is_attached(__u64 vfsmount)
 {
-	__u64 mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+	__u64 mount = pal_mount_around(vfsmount);
 
 	return (__u64)BPF_CORE_READ((struct mount *)mount, mnt_parent) != mount;
 }
@@ -177,8 +252,8 @@ int BPF_PROG(judge_move_mount, const struct path *from, const struct path *to, i
 
 	if (earlier)
 		return earlier;
-	if (pal_keeps_place(to->dentry->d_sb, to->dentry, &subject) ||
-	    (pal_is_attached((__u64)from->mnt) && pal_keeps_place(from->dentry->d_sb, from->dentry, &subject))) {
+	if (pal_keeps_uncovered((__u64)to->mnt, (__u64)to->dentry, &subject) ||
+	    (pal_is_attached((__u64)from->mnt) && pal_keeps_mounted((__u64)from->mnt, (__u64)from->dentry, &subject))) {
 		judgement = PAL_JUDGED_OWN;
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
@@ -201,12 +276,18 @@ int BPF_PROG(judge_pivot_root, const struct path *old_goes, const struct path *f
 	struct pal_subject subject;
 	pal_judgement judgement;
 
-	if (earlier || pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+	if (earlier)
 		return earlier;
-	judgement = pal_judge_place(&subject, (__u64)old_goes->mnt, (__u64)old_goes->dentry);
-	if (!pal_blocks(judgement))
-		judgement = pal_stricter(judgement,
-					 pal_judge_place(&subject, (__u64)fresh->mnt, (__u64)fresh->dentry));
+	if (pal_acts_in_kept_namespace() && pal_holds_off(&subject)) {
+		judgement = PAL_JUDGED_OWN;
+	} else {
+		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
+			return 0;
+		judgement = pal_judge_place(&subject, (__u64)old_goes->mnt, (__u64)old_goes->dentry);
+		if (!pal_blocks(judgement))
+			judgement = pal_stricter(judgement,
+						 pal_judge_place(&subject, (__u64)fresh->mnt, (__u64)fresh->dentry));
+	}
 	if (!pal_permits(judgement))
 		pal_tell_two(ctx, &subject, PAL_MOUNT_PIVOT_ROOT, judgement);
 	return pal_answer(judgement);
@@ -234,7 +315,7 @@ int BPF_PROG(judge_umount, struct vfsmount *mount, int flags, int earlier)
 
 	if (earlier)
 		return earlier;
-	if (pal_keeps_place(mount->mnt_sb, mount->mnt_root, &subject)) {
+	if (pal_keeps_mounted((__u64)mount, (__u64)mount->mnt_root, &subject)) {
 		judgement = PAL_JUDGED_OWN;
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))

@@ -97,6 +97,7 @@ enum {
 #define PAL_VM_SHARED 8
 #define PAL_READ_IMPLIES_EXEC 0x0400000u /* in a personality */
 #define PAL_MNT_NOEXEC 0x4
+#define PAL_MNT_SHARED 0x1000
 #define PAL_SB_I_NOEXEC 0x2ul
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
@@ -231,6 +232,7 @@ struct super_block {
 	unsigned long s_flags;
 	unsigned long s_iflags;
 	unsigned long s_magic;
+	struct dentry *s_root;
 };
 
 struct inode {

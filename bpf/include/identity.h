@@ -189,7 +189,7 @@ static __always_inline void pal_subject_load_slot(struct pal_subject *subject)
 	pal_subject_load_entry(subject, bpf_map_lookup_elem(&slots, &subject->slot));
 }
 
-/* The host's, though a workload has put it into that cgroup: kept of Palisade's own processes alone (identity.bpf.c). */
+/* The host's, though a workload has put it into that cgroup (identity.bpf.c). */
 static __always_inline bool pal_is_kept_as_hosts(const struct pal_task *kept, __u64 cgroup)
 {
 	return kept && !kept->slot && kept->cgroup == cgroup;

@@ -29,11 +29,19 @@
 //! - `limit PID`: prlimit(2) of open files to 3
 //! - `nice PID`: setpriority(2)
 //! - `open-write PATH`: open(2) for writing
+//! - `put PID CGROUP`: a process is moved into a cgroup
+//! - `read-only PATH`: mount(2) that makes a file system read-only; `read-only-mount PATH`: one mount of it
+//! - `cover PATH`: mount(2) of a new file system; `uncover PATH`: umount2(2), whatever is below; `carry FROM TO`: mount(2) with MS_MOVE
+//!
+//! Before another one:
+//!
+//! - `in-host-mounts WAY`: from the mount namespace of process 1
+//! - `entered CGROUP WAY`: after a move into the cgroup; `born-in CGROUP WAY`: by a child that begins there
 
 use std::{
     env,
-    ffi::CString,
-    fs::File,
+    ffi::{CStr, CString},
+    fs::{self, File},
     io, mem,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     process::ExitCode,
@@ -61,7 +69,27 @@ fn last() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(-1)
 }
 
-fn make(way: &str) -> Result<(), i32> {
+fn make(arguments: &[String]) -> Result<(), i32> {
+    let way = arguments.first().ok_or(libc::EINVAL)?;
+    let rest = |count| arguments.get(count..).ok_or(libc::EINVAL);
+    match way.as_str() {
+        "in-host-mounts" => {
+            let mounts = file("/proc/1/ns/mnt")?;
+            ended(libc::SYS_setns, [mounts.as_raw_fd().into(), libc::CLONE_NEWNS.into(), 0, 0])?;
+            make(rest(1)?)
+        }
+        "entered" => {
+            put("0", text(arguments, 1)?)?;
+            make(rest(2)?)
+        }
+        "born-in" => born_in(text(arguments, 1)?, || make(rest(2)?)),
+        _ => make_one(way, arguments),
+    }
+}
+
+fn make_one(way: &str, arguments: &[String]) -> Result<(), i32> {
+    let path = |at| path(arguments, at);
+    let number = |at| number(arguments, at);
     let own = File::open("/proc/self/exe").map_err(|error| error.raw_os_error().unwrap_or(-1))?;
     match way {
         "anonymous" => map(None, READ_EXECUTE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).map(drop),
@@ -75,26 +103,35 @@ fn make(way: &str) -> Result<(), i32> {
             protect(at, libc::PROT_READ | libc::PROT_WRITE).map(|()| write_into(at))
         }
         "pass" => pass(),
-        "set-attribute" => set_attribute(&path(2)?),
+        "set-attribute" => set_attribute(&path(1)?),
         // The last argument of the kernel's move_mount has no flags: both paths are named from the working directory.
-        "move-mount" => twice(libc::SYS_move_mount, Some(libc::AT_FDCWD), &path(2)?, &path(3)?),
-        "pivot-root" => twice(libc::SYS_pivot_root, None, &path(2)?, &path(3)?),
-        "open-maps" => each(|id| bpf_by_id(BPF_MAP_GET_FD_BY_ID, id).map(drop)),
-        "open-programs" => each(|id| bpf_by_id(BPF_PROG_GET_FD_BY_ID, id).map(drop)),
-        "open-links" => each(|id| bpf_by_id(BPF_LINK_GET_FD_BY_ID, id).map(drop)),
-        "open-pin" => open_pin(&path(2)?).map(drop),
+        "move-mount" => twice(libc::SYS_move_mount, Some(libc::AT_FDCWD), &path(1)?, &path(2)?),
+        "pivot-root" => twice(libc::SYS_pivot_root, None, &path(1)?, &path(2)?),
+        "open-maps" => each(arguments, |id| bpf_by_id(BPF_MAP_GET_FD_BY_ID, id).map(drop)),
+        "open-programs" => each(arguments, |id| bpf_by_id(BPF_PROG_GET_FD_BY_ID, id).map(drop)),
+        "open-links" => each(arguments, |id| bpf_by_id(BPF_LINK_GET_FD_BY_ID, id).map(drop)),
+        "open-pin" => open_pin(&path(1)?).map(drop),
         "detach-pin" => {
-            let link = open_pin(&path(2)?)?;
+            let link = open_pin(&path(1)?)?;
             bpf(BPF_LINK_DETACH, [link.as_raw_fd().unsigned_abs().into(), 0]).map(drop)
         }
-        "trace" => ended(libc::SYS_ptrace, [libc::PTRACE_SEIZE.into(), number(2)?, 0, 0]),
-        "signal" => ended(libc::SYS_kill, [number(2)?, number(3)?, 0, 0]),
-        "file-signal" => file_signal(number(2)?, number(3)?),
-        "limit" => limit(number(2)?),
-        "nice" => ended(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), number(2)?, 19, 0]),
+        "trace" => ended(libc::SYS_ptrace, [libc::PTRACE_SEIZE.into(), number(1)?, 0, 0]),
+        "signal" => ended(libc::SYS_kill, [number(1)?, number(2)?, 0, 0]),
+        "file-signal" => file_signal(number(1)?, number(2)?),
+        "limit" => limit(number(1)?),
+        "nice" => ended(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), number(1)?, 19, 0]),
         "open-write" => {
-            let opened = File::options().write(true).open(env::args().nth(2).ok_or(libc::EINVAL)?);
+            let opened = File::options().write(true).open(text(arguments, 1)?);
             opened.map(drop).map_err(|error| error.raw_os_error().unwrap_or(-1))
+        }
+        "put" => put(text(arguments, 1)?, text(arguments, 2)?),
+        "read-only" => mount(c"none", &path(1)?, libc::MS_REMOUNT | libc::MS_RDONLY),
+        "read-only-mount" => mount(c"none", &path(1)?, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY),
+        "cover" => mount(c"none", &path(1)?, 0),
+        "carry" => mount(&path(1)?, &path(2)?, libc::MS_MOVE),
+        "uncover" => {
+            // SAFETY: the path ends with NUL.
+            if unsafe { libc::umount2(path(1)?.as_ptr(), libc::MNT_DETACH) } == 0 { Ok(()) } else { Err(last()) }
         }
         _ => Err(libc::EINVAL),
     }
@@ -128,15 +165,15 @@ fn open_pin(path: &CString) -> Result<OwnedFd, i32> {
 }
 
 /// All of them must end in the same way.
-fn each(act: impl Fn(u64) -> Result<(), i32>) -> Result<(), i32> {
-    let ids = env::args().nth(2).ok_or(libc::EINVAL)?;
+fn each(arguments: &[String], act: impl Fn(u64) -> Result<(), i32>) -> Result<(), i32> {
+    let ids = text(arguments, 1)?;
     let ends: Vec<_> = ids.split(',').map(|id| id.parse().map_err(|_| libc::EINVAL).and_then(&act)).collect();
     let [first, ..] = ends[..] else { return Err(libc::EINVAL) };
     if ends.iter().all(|end| *end == first) { first } else { Err(libc::EINVAL) }
 }
 
-fn number(argument: usize) -> Result<libc::c_long, i32> {
-    env::args().nth(argument).and_then(|number| number.parse().ok()).ok_or(libc::EINVAL)
+fn number(arguments: &[String], at: usize) -> Result<libc::c_long, i32> {
+    text(arguments, at)?.parse().map_err(|_| libc::EINVAL)
 }
 
 fn ended(call: libc::c_long, [a, b, c, d]: [libc::c_long; 4]) -> Result<(), i32> {
@@ -165,8 +202,52 @@ fn file_signal(process: libc::c_long, signal: libc::c_long) -> Result<(), i32> {
     io::Write::write_all(&mut writer, b"!").map_err(|error| error.raw_os_error().unwrap_or(-1))
 }
 
-fn path(argument: usize) -> Result<CString, i32> {
-    env::args().nth(argument).and_then(|path| CString::new(path).ok()).ok_or(libc::EINVAL)
+fn text(arguments: &[String], at: usize) -> Result<&str, i32> {
+    arguments.get(at).map(String::as_str).ok_or(libc::EINVAL)
+}
+
+fn path(arguments: &[String], at: usize) -> Result<CString, i32> {
+    CString::new(text(arguments, at)?).map_err(|_| libc::EINVAL)
+}
+
+fn file(path: &str) -> Result<File, i32> {
+    File::open(path).map_err(|error| error.raw_os_error().unwrap_or(-1))
+}
+
+fn put(process: &str, cgroup: &str) -> Result<(), i32> {
+    fs::write(format!("{cgroup}/cgroup.procs"), process).map_err(|error| error.raw_os_error().unwrap_or(-1))
+}
+
+/// What became of it is the child's exit code.
+fn born_in(cgroup: &str, act: impl FnOnce() -> Result<(), i32>) -> Result<(), i32> {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let place = file(cgroup)?;
+    let mut words = [0_u64; 11];
+    words[0] = CLONE_INTO_CGROUP;
+    words[4] = u64::from(libc::SIGCHLD.unsigned_abs());
+    words[10] = u64::from(place.as_raw_fd().unsigned_abs());
+    // SAFETY: `struct clone_args`, which is eleven words and lives over the call. No stack is given, so that the child runs on a copy
+    // of this one; there is no other thread.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, words.as_ptr(), mem::size_of_val(&words)) };
+    if child == 0 {
+        std::process::exit(act().map_or_else(|errno| errno, |()| 0));
+    }
+    let mut status = 0;
+    let pid = libc::pid_t::try_from(child).map_err(|_| libc::EINVAL)?;
+    // SAFETY: `status` is writable and lives over the call.
+    if pid < 0 || unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
+        return Err(last());
+    }
+    match libc::WEXITSTATUS(status) {
+        0 if libc::WIFEXITED(status) => Ok(()),
+        errno => Err(errno),
+    }
+}
+
+fn mount(source: &CStr, target: &CStr, flags: libc::c_ulong) -> Result<(), i32> {
+    // SAFETY: strings end with NUL; the call takes nothing else.
+    let done = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), flags, ptr::null()) };
+    if done == 0 { Ok(()) } else { Err(last()) }
 }
 
 fn map_input(protection: i32) -> Result<*mut libc::c_void, i32> {
@@ -233,6 +314,6 @@ fn pass() -> Result<(), i32> {
 }
 
 fn main() -> ExitCode {
-    let way = env::args().nth(1).unwrap_or_default();
-    ExitCode::from(make(&way).map_or_else(|errno| u8::try_from(errno).unwrap_or(u8::MAX), |()| 0))
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    ExitCode::from(make(&arguments).map_or_else(|errno| u8::try_from(errno).unwrap_or(u8::MAX), |()| 0))
 }

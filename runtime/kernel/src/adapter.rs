@@ -356,6 +356,7 @@ impl KernelAdapter {
             if membership.pid == 0 {
                 programs.cgroups.mark_seen(cgroup, &below(unified, path)).map_err(failed)?;
             }
+            programs.members.keep(&below(unified, path), slot, &programs.slots).map_err(failed)?;
         }
         state.strangers.remove(&slot);
         if let Some(stranger) = before.filter(|before| state.strangers.contains(before))

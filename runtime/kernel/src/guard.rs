@@ -240,28 +240,50 @@ fn enter(object: &mut Ebpf, btf: &KernelTypes) -> Result<(), String> {
     }
 }
 
-/// The pins' directory, and those above it on the same file system; and no other that an earlier node said.
+/// The pins' directory, those above it, and the mount namespaces in which they stay in sight; and nothing else that an earlier node said.
 fn say_where(map: &MapFd, root: &Path) -> io::Result<()> {
     let root = fs::canonicalize(root)?;
     let device = fs::metadata(&root)?.dev();
     let mut said = Vec::new();
-    for (depth, directory) in root.ancestors().enumerate() {
-        let found = fs::metadata(directory)?;
-        if found.dev() != device {
-            break;
-        }
-        let value = if depth == 0 { GuardedPlace::Pins } else { GuardedPlace::Above };
-        let key = Guarded { device: kernel_device(device), ..Guarded::new(GuardedKind::Place, found.ino()) };
-        map.update(&key.bytes(), &(value as u64).to_ne_bytes())?;
+    let mut say = |key: Guarded, value: u64| {
         said.push(key);
+        map.update(&key.bytes(), &value.to_ne_bytes())
+    };
+    for view in views() {
+        let Ok(pins) = root.strip_prefix("/").map(|below| view.join(below)) else { continue };
+        // In a container the host's view may be another one.
+        if fs::metadata(&pins).map_or(true, |found| found.dev() != device) {
+            continue;
+        }
+        for (depth, directory) in pins.ancestors().take(root.ancestors().count()).enumerate() {
+            let found = fs::metadata(directory)?;
+            let value = match depth {
+                0 => GuardedPlace::Pins,
+                _ if found.dev() == device => GuardedPlace::Above,
+                _ => GuardedPlace::Under,
+            };
+            let place = Guarded::new(GuardedKind::Place, found.ino());
+            say(Guarded { device: kernel_device(found.dev()), ..place }, value as u64)?;
+        }
+    }
+    for process in ["self", "1"] {
+        if let Ok(found) = fs::metadata(format!("/proc/{process}/ns/mnt")) {
+            say(Guarded::new(GuardedKind::Mounts, found.ino()), 1)?;
+        }
     }
     for key in map.keys()? {
-        let earlier = Guarded::of_bytes(&key).filter(|entry| entry.kind == GuardedKind::Place as u32);
+        let kinds = [GuardedKind::Place as u32, GuardedKind::Mounts as u32];
+        let earlier = Guarded::of_bytes(&key).filter(|entry| kinds.contains(&entry.kind));
         if earlier.is_some_and(|entry| !said.contains(&entry)) {
             map.delete(&key)?;
         }
     }
     Ok(())
+}
+
+/// The root directories of the mount namespaces from which pins are reached: this process's, and the machine's first one.
+fn views() -> [PathBuf; 2] {
+    ["/", "/proc/1/root"].map(PathBuf::from)
 }
 
 /// A device's number as the kernel keeps it: the major one above 20 bits of the minor one.

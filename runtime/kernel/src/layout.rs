@@ -112,6 +112,45 @@ pub struct Task {
     pub found_ns: u64,
 }
 
+/// `PAL_PHASE_WORKLOAD`.
+pub const PHASE_WORKLOAD: u32 = 2;
+
+impl Task {
+    /// As the map has it.
+    #[must_use]
+    pub fn bytes(self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        let words = [self.slot, self.incarnation, self.phase, self.source];
+        bytes[..8].copy_from_slice(&self.cgroup.to_ne_bytes());
+        for (place, word) in bytes[8..24].chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[24..32].copy_from_slice(&self.source_digest.to_ne_bytes());
+        bytes[32..36].copy_from_slice(&self.runtime_mnt_ns.to_ne_bytes());
+        bytes[36..40].copy_from_slice(&self.entered.to_ne_bytes());
+        bytes[40..].copy_from_slice(&self.found_ns.to_ne_bytes());
+        bytes
+    }
+
+    /// The same back.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
+        let long = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        Self {
+            cgroup: long(0),
+            slot: word(8),
+            incarnation: word(12),
+            phase: word(16),
+            source: word(20),
+            source_digest: long(24),
+            runtime_mnt_ns: word(32),
+            entered: word(36),
+            found_ns: long(40),
+        }
+    }
+}
+
 /// `struct pal_asked` (`bpf/include/arguments.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]

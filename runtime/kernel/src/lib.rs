@@ -25,6 +25,7 @@ mod kernel_types;
 pub mod kill;
 pub mod layout;
 pub mod matrix;
+mod members;
 mod mount_table;
 pub mod objects;
 pub mod observation;

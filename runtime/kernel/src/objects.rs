@@ -144,6 +144,7 @@ pub(crate) const LSM_GUARD: &[ProgramSpec] = &[
     lsm("guard_nice", "task_setnice", "workloads may change the node's priority"),
     lsm("guard_io_priority", "task_setioprio", "workloads may change the node's priority of input and output"),
     lsm("guard_memory", "task_movememory", "workloads may move the node's memory"),
+    lsm("guard_remount", "sb_remount", "workloads may make the pins' file system read-only"),
 ];
 
 const LSM_PROCESS: &[ProgramSpec] = &[lsm("judge_exec", "bprm_check_security", "execution falls to the next tier")];

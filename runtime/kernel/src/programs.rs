@@ -12,6 +12,7 @@ use crate::{
     fmod_ret::{self, Modifying},
     kernel_types,
     layout::{self, Counter, PolicyNumber},
+    members::Members,
     mount_table::{LearnError, Learnt, MountTable},
     objects::{self, Constant, LoadedObject, MapSizes, ObjectError, ObjectSpec, PinRoot, Refusal},
     observation::ObservationMap,
@@ -46,6 +47,7 @@ const SHARED: &[(&str, MapSizes)] = &[
 pub(crate) struct Programs {
     pub slots: SlotTable,
     pub cgroups: Cgroups,
+    pub members: Members,
     pub pool: SharedPool,
     mount_table: Arc<MountTable>,
     attendance: Attendance,
@@ -110,6 +112,7 @@ impl Programs {
         let named: Vec<PolicyNumber> = (0..layout::SLOTS).map(|slot| slots.installed(Slot(slot)).1).collect();
         Ok(Ok(Self {
             cgroups: Cgroups::new(pins.open("cgroup_slots")?, pins.open("cgroups_made")?),
+            members: Members::new(pins.open("tasks")?),
             pool: SharedPool::new(PolicyPool::open(&pins, named.into_iter())?),
             mount_table: Arc::new(mount_table),
             attendance: open_attendance(&pins)?,

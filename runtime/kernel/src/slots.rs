@@ -122,6 +122,12 @@ impl SlotTable {
         self.word64(slot, std::mem::offset_of!(layout::Slot, released_ns))
     }
 
+    /// What tasks keep of the slot is valid while they keep this with it.
+    pub fn incarnation(&self, slot: Slot) -> u32 {
+        let word = self.word32(slot, std::mem::offset_of!(layout::Slot, incarnation));
+        word.map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
     /// Makes void what tasks have kept of the slot.
     pub fn end_incarnation(&self, slot: Slot) {
         if let Some(word) = self.word32(slot, std::mem::offset_of!(layout::Slot, incarnation)) {

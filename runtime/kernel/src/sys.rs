@@ -428,6 +428,18 @@ pub(crate) fn poll<const N: usize>(
     Ok(raw.map(|entry| entry.revents))
 }
 
+/// A descriptor that polls readable when the process has ended.
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers; a result that is no descriptor is told from one below.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let descriptor = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    // SAFETY: the call has just made it, and nobody else knows the number.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
 /// Since the machine was started, time asleep included: the clock of records.
 pub(crate) fn boot_time() -> std::time::Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

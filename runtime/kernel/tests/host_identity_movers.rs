@@ -8,7 +8,11 @@ mod puppet;
 
 use std::path::PathBuf;
 
-use kernel_bed::{Pins, cgroups::Cgroup, pin_root};
+use kernel_bed::{
+    Pins,
+    cgroups::{Cgroup, unified},
+    pin_root,
+};
 use openers::Openers;
 use palisade_domain::{Slot, Visibility};
 use palisade_kernel::{KernelAdapter, KernelConfig};
@@ -93,18 +97,47 @@ fn host_identity_who_a_workload_puts_into_another_containers_cgroup_is_that_work
     mover.end();
 }
 
-/// Nothing is kept of a task that was there before its container was admitted, until it acts.
 #[test]
-fn host_identity_who_was_never_looked_at_is_its_movers_and_bears_its_cgroups() {
+fn host_identity_who_was_there_before_its_container_was_admitted_and_never_acted_is_the_containers() {
     let Some(mut bed) = Bed::new("unseen") else { return };
-    let [mut moved, mut parent] = [Puppet::in_cgroup(&bed.own.0), Puppet::in_cgroup(&bed.own.0)];
+    let below = bed.own.child("below");
+    let mut others = [&bed.own, &bed.own, &below].map(|cgroup| Puppet::in_cgroup(&cgroup.0));
     bed.admit();
     let mut mover = Puppet::in_cgroup(&bed.own.0);
     let other = bed.other.0.clone();
-    assert_eq!(mover.put(&moved, &other), 0);
+    let [moved, parent, inner] = &mut others;
+    assert_eq!(mover.put(moved, &other), 0);
     assert_eq!(bed.opener("moved", |file| moved.open(file)), AS_BEFORE);
     assert_eq!(bed.opener("born", |file| parent.open_by_child_born_into(file, &other)), AS_BEFORE);
-    for puppet in [mover, moved, parent] {
-        puppet.end();
-    }
+    // Nor is it the host's where it is nobody's cgroup.
+    let outside = unified();
+    assert_eq!(inner.enter(&outside), 0);
+    assert_eq!(bed.opener("outside", |file| inner.open(file)), AS_BEFORE);
+    mover.end();
+    others.into_iter().for_each(Puppet::end);
+}
+
+#[test]
+fn host_identity_a_process_of_the_host_that_a_workload_puts_into_a_cgroup_stays_the_hosts() {
+    const HOSTS: Option<(u32, Phase)> = Some((0, Phase::None));
+    let Some(mut bed) = Bed::new("hosts") else { return };
+    bed.admit();
+    bed.node.set_visibility(Slot::HOST, Visibility::NONE, ALL_KINDS);
+    let mut runtime = Puppet::in_cgroup(&unified());
+    let mut mover = Puppet::in_cgroup(&bed.own.0);
+    let (own, other) = (bed.own.0.clone(), bed.other.0.clone());
+    assert_eq!(mover.put(&runtime, &own), 0);
+    assert_eq!(bed.opener("moved", |file| runtime.open(file)), HOSTS);
+    assert_eq!(bed.opener("child", |file| runtime.open_by_child(file)), HOSTS);
+    assert_eq!(mover.put(&runtime, &other), 0);
+    assert_eq!(bed.opener("moved-again", |file| runtime.open(file)), HOSTS);
+    // It goes on with its work: of containers that it starts it is the runtime.
+    let starts = |bed: &mut Bed, name: &str, runtime: &mut Puppet| {
+        let own = own.clone();
+        bed.opener(name, |file| runtime.open_by_child_moved_into(file, &own))
+    };
+    assert_eq!(starts(&mut bed, "started", &mut runtime), Some((OWN, Phase::Runtime)));
+    assert_eq!(bed.opener("born", |file| runtime.open_by_child_born_into(file, &own)), Some((OWN, Phase::Runtime)));
+    mover.end();
+    runtime.end();
 }

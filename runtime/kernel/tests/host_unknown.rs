@@ -280,17 +280,23 @@ fn host_unknown_who_is_on_the_way_into_a_cgroup_is_the_runtimes_and_who_was_ther
     let Some(bed) = Bed::new("arriving") else { return };
     let mut watch = bed.watch();
     let container = Cgroup::new("not-registered");
-    let mut arrivals = [Puppet::moved_into(&container.0), Puppet::moved_into(&container.0)];
+    let mut there = Puppet::moved_into(&container.0);
     bed.node().admit(&container.membership(OWN)).unwrap();
     bed.node().install(Slot(OWN), Generation(2), Some(&blocks(1))).unwrap();
     bed.node().set_visibility(Slot(OWN), Visibility::NONE, ALL_KINDS);
     let mut table = registered(&bed.pins);
     assert_eq!(table.get(&inode(&container.0), 0).unwrap(), OWN, "somebody was in it");
-    assert_eq!(bed.opens(&mut watch, "there", &mut arrivals[0]), Some((OWN, Phase::Workload)));
+    table.remove(&inode(&container.0)).unwrap();
+    let [mut beside, mut comes] = [Puppet::moved_into(&container.0), Puppet::moved_into(&container.0)];
+    table.insert(inode(&container.0), OWN, 0).unwrap();
+    assert_eq!(bed.opens(&mut watch, "there", &mut there), Some((OWN, Phase::Workload)));
+    assert_eq!(bed.opens(&mut watch, "beside", &mut beside), Some((OWN, Phase::Workload)));
     table.insert(inode(&container.0), OWN | SEEN, 0).unwrap();
-    assert_eq!(bed.opens(&mut watch, "comes", &mut arrivals[1]), Some((OWN, Phase::Runtime)));
-    assert_eq!(bed.opens(&mut watch, "again", &mut arrivals[0]), Some((OWN, Phase::Workload)));
-    for puppet in arrivals {
+    assert_eq!(bed.opens(&mut watch, "comes", &mut comes), Some((OWN, Phase::Runtime)));
+    for (name, puppet) in [("again", &mut there), ("beside-again", &mut beside)] {
+        assert_eq!(bed.opens(&mut watch, name, puppet), Some((OWN, Phase::Workload)));
+    }
+    for puppet in [there, beside, comes] {
         puppet.end();
     }
     let empty = Cgroup::new("empty");

@@ -311,7 +311,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     },
     Elsewhere {
         class: 25,
-        what: "a privileged container that kills, traces or freezes the node, opens or detaches what it attached, or takes its pins",
+        what: "a privileged container that kills, traces or freezes the node, opens or detaches what it attached, takes its pins or hides them",
         tests: &["vm_guard_keeps_a_privileged_container_from_the_node_and_from_what_it_left"],
     },
     Elsewhere {
@@ -339,6 +339,15 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         class: 30,
         what: "strangers on links",
         tests: &["unit_link_strangers_that_proved_where_they_are_are_not_displaced_by_forged_ones"],
+    },
+    Elsewhere {
+        class: 31,
+        what: "a workload without policy that moves itself, its children, or the host's processes into another container's cgroup",
+        tests: &[
+            "host_identity_a_workload_without_policy_stays_itself_in_another_containers_cgroup_and_back_in_its_own",
+            "host_identity_who_a_workload_puts_into_another_containers_cgroup_is_that_workloads_and_no_runtime_there",
+            "host_identity_a_process_of_the_host_that_a_workload_puts_into_a_cgroup_stays_the_hosts",
+        ],
     },
     Elsewhere { class: 32, what: "preemption", tests: &["vm_lsm_lets_none_of_thousands_of_concurrent_opens_through"] },
     Elsewhere {

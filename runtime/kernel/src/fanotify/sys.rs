@@ -123,13 +123,6 @@ pub(super) fn open_path_at(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<Owned
     check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) }).map(owned)
 }
 
-/// A descriptor that polls readable when the process has ended.
-pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two numbers; a result that is no descriptor is told from one below.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    check(RawFd::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?).map(owned)
-}
-
 /// Two connected sockets that keep message boundaries, with room for `send_bytes` on each side.
 pub(super) fn seqpacket_pair(send_bytes: libc::c_int) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];

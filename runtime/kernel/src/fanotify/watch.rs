@@ -164,7 +164,7 @@ impl Shared {
             .process_group(0)
             .spawn()
             .map_err(starting("spawn"))?;
-        let pidfd = match sys::pidfd_open(child.id()) {
+        let pidfd = match crate::sys::pidfd_open(child.id()) {
             Ok(pidfd) => Arc::new(pidfd),
             Err(error) => {
                 let _ended = child.kill();

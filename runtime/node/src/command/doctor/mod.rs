@@ -2,6 +2,7 @@
 
 mod held;
 mod links;
+mod own;
 
 use std::{fmt::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
@@ -147,6 +148,7 @@ fn kernel() -> Vec<Check> {
     checks.extend(undenied(&matrix));
     checks.extend(profiles(&matrix));
     checks.extend(constraints(&matrix, palisade_kernel::selinux::is_enforcing()));
+    checks.push(own::check(&matrix));
     checks
 }
 
