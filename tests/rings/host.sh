@@ -1,4 +1,4 @@
-# Ring host: probes, cgroup BPF, fanotify and containers on this kernel. Needs root. Its last lines say which tests took longest.
+# Ring host: probes, cgroup BPF, fanotify and containers on this kernel. Needs root. Behind its tests come the ten that took longest.
 . tests/rings/common.sh
 
 main() {
