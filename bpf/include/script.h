@@ -48,19 +48,24 @@ static __always_inline bool pal_is_let_go(__u64 file, const struct pal_work *wor
 	return work->function == pal_file_release && BPF_CORE_READ((struct file *)file, f_flags) & PAL_FMODE_EXEC;
 }
 
-/* The deepest file among the works that was opened to be executed, and how many there are; false where not all could be seen. */
-static __always_inline bool pal_find_scripts(struct pal_script *script, struct task_struct *task)
+/*
+ * The deepest file among the current task's works that was opened to be executed, and how many there are; 0 where not all could be seen. A
+ * global function, for what comes after would be verified for each work that is looked at.
+ */
+pal_global int pal_find_scripts(struct pal_script *script)
 {
-	__u64 at = (__u64)task->task_works;
+	__u64 at = (__u64)bpf_get_current_task_btf()->task_works;
 
+	if (!script)
+		return 0;
 	for (__u32 i = 0; i < PAL_WORKS_MAX; i++) {
 		struct pal_work work;
 		__u64 file;
 
 		if (!at)
-			return true;
+			return 1;
 		if (bpf_probe_read_kernel(&work, sizeof(work), (void *)at))
-			return false;
+			return 0;
 		file = at - pal_work_of_file();
 		if (pal_is_let_go(file, &work)) {
 			script->file = file;
@@ -68,7 +73,7 @@ static __always_inline bool pal_find_scripts(struct pal_script *script, struct t
 		}
 		at = work.next;
 	}
-	return false;
+	return 0;
 }
 
 /*
@@ -79,7 +84,7 @@ static __always_inline bool pal_script_of(struct pal_script *found, struct linux
 {
 	__u64 executable;
 
-	if (bprm->interp == bprm->filename || !pal_file_release || !pal_find_scripts(found, bpf_get_current_task_btf()))
+	if (bprm->interp == bprm->filename || !pal_file_release || !pal_find_scripts(found))
 		return false;
 	executable = (__u64)bprm->executable;
 	if (executable) {

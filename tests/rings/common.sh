@@ -33,6 +33,25 @@ check() {
 }
 check_failed=0
 
+# timed: passes on what a test harness prints, and says at its end which ten tests took longest. What a test's own processes print may
+# stand between its name and its result.
+timed() {
+    local line name= began=$EPOCHREALTIME now took=()
+    while IFS= read -r line || [ -n "$line" ]; do
+        printf '%s\n' "$line"
+        [[ ! $line =~ ^test\ .*\.\.\.\ ignored ]] || continue
+        if [[ $line =~ ^\ +Running ]]; then name=; fi
+        if [[ -z $name && $line =~ ^running ]]; then began=$EPOCHREALTIME; fi
+        if [[ -z $name && $line =~ ^test\ ([^ ]+)\ +\.\.\. ]]; then name=${BASH_REMATCH[1]}; fi
+        [[ -n $name && $line =~ (ok|FAILED)$ ]] || continue
+        now=$EPOCHREALTIME
+        took+=("$(((${now/[.,]/} - ${began/[.,]/}) / 100000)) $name")
+        name= began=$now
+    done
+    [ "${#took[@]}" -eq 0 ] || printf '%s\n' "${took[@]}" | sort -rn | head -n 10 |
+        awk '{ printf "%7.1f s %s\n", $1 / 10, $2 }'
+}
+
 # Prints those of the packages that are not installed.
 missing_packages() {
     local package

@@ -1,4 +1,4 @@
-# Ring host: probes, cgroup BPF, fanotify and containers on this kernel. Needs root.
+# Ring host: probes, cgroup BPF, fanotify and containers on this kernel. Needs root. Behind its tests come the ten that took longest.
 . tests/rings/common.sh
 
 main() {
@@ -8,7 +8,7 @@ main() {
     if integration_tests | grep -q '^host_'; then
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
         rm -f "$target_dir/tmp/attacks.table"
-        cargo test --locked --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 || status=$?
+        cargo test --locked --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 2>&1 | timed || status=$?
         # What became of each attack on this kernel (tests/attacks).
         [ ! -f "$target_dir/tmp/attacks.table" ] || sed -n 's/^case /host | /p' "$target_dir/tmp/attacks.table" | column -t -s '|' -o '|'
     fi

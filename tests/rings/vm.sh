@@ -93,7 +93,7 @@ boot() {
     log=$1/logs/$name
     # What the ring does at its own end is not a lane's.
     trap - EXIT
-    tests/vm/boot.sh "${more[@]}" --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$1/guest" "/bin/$6" --color never "${@:7}" >"$log" 2>&1 || status=$?
+    tests/vm/boot.sh "${more[@]}" --kernel "$3" --lsm "$4" --preempt "$5" --timeout "$BOOT_SECONDS" "$1/guest" "/bin/$6" --color never "${@:7}" 2>&1 | timed >"$log" || status=$?
     [ "$status" -ne 0 ] || grep -Eq '^test result: .*[^0-9][1-9][0-9]* (passed|failed);' "$log" || {
         printf 'boot %s: ran no test\n' "$name" >>"$log"
         status=1
