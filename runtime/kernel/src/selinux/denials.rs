@@ -234,7 +234,8 @@ mod tests {
         let mut numbers = numbers();
         numbers.release(SLOT, crate::sys::boot_time());
         let text = avc("sys_admin", "capability=21  OURS tclass=capability");
-        let (seen, _) = told(numbers, &[text.clone()], |record| (record.header.slot, record.decision.unwrap().policy));
+        let (seen, _) =
+            told(numbers, std::slice::from_ref(&text), |record| (record.header.slot, record.decision.unwrap().policy));
         assert_eq!(seen, [(4, 9)]);
         let mut numbers = self::numbers();
         numbers.release(SLOT, std::time::Duration::ZERO);
