@@ -1,5 +1,11 @@
 //! SELinux of this host: what the policy in force knows, under which user of ours a task runs, and loading a policy with ours in it.
 //!
+//! ```text
+//!   the adapter: admitted, runs, installed ──► users: numbers (whose rules each user has) ──► a thread: policy ──► the kernel
+//!   the audit's reader: whose line is it ────►   │                                               └── remembered, for who comes later
+//!   what is held, and what is not ◄── holding ◄──┘
+//! ```
+//!
 //! Invariants: a policy is put in force by one write of the whole ([`SeLinux::load`]): the kernel has the one before or this one, and asks its
 //! tasks by the new one at once. A system that is permissive denies nothing, and is said not to hold ([`SeLinux::is_enforcing`]).
 //!

@@ -38,6 +38,9 @@ const MAX_SAID_BYTES: u64 = 2000;
 /// Of our module in the host's store: above a distribution's (100), as an administrator's are.
 const PRIORITY: &str = "400";
 
+/// Where files are while another program reads them: nobody else writes here.
+const OURS: &str = "/run/palisade";
+
 /// Where a host's base policy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
@@ -165,7 +168,7 @@ impl PolicySource {
                 self.put(&policy)?
             }
             Base::Store => {
-                install(module, &self.given_up)?;
+                install("semodule", Path::new(OURS), module, &self.given_up)?;
                 self.selinux.loads().map_err(PolicyError::Load)?
             }
         };
@@ -200,14 +203,14 @@ impl PolicySource {
 }
 
 /// By the host's own tools, which load what they rebuild.
-fn install(module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
+fn install(tool: &str, ours: &Path, module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
     let failed = PolicyError::Compiler;
     // The store calls a module by its file's name.
-    let directory = PathBuf::from(format!("/run/palisade/module-{}", std::process::id()));
+    let directory = ours.join(format!("module-{}", std::process::id()));
     fs::create_dir_all(&directory).map_err(failed)?;
     let file = directory.join("palisade.cil");
     let installed = fs::write(&file, module).map_err(failed).and_then(|()| {
-        let mut command = Command::new("semodule");
+        let mut command = Command::new(tool);
         command.args(["-X", PRIORITY, "-i"]).arg(&file);
         run(&mut command, PATIENCE, given_up)
     });
@@ -330,6 +333,28 @@ mod tests {
         assert_eq!(alone[..4], 0xf97c_ff8cu32.to_le_bytes(), "the magic of a policy for the kernel");
         let names = |policy: &[u8]| policy.windows(14).filter(|bytes| bytes.starts_with(b"palisade_127_u")).count();
         assert_eq!((names(&alone), names(&with)), (0, 1));
+    }
+
+    #[test]
+    fn unit_selinux_module_is_put_into_the_store_by_the_hosts_tool_above_a_distributions() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let (tool, seen) = (directory.path().join("tool"), directory.path().join("seen"));
+        let script = format!(
+            "#!/bin/sh\necho \"$1 $2 $3 ${{4##*/}}\" >{seen}\ncat \"$4\" >>{seen}\ngrep -q good \"$4\" || {{ echo no such type >&2; exit 3; }}\n",
+            seen = seen.display()
+        );
+        fs::write(&tool, script).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        let (tool, ours) = (tool.to_str().unwrap(), &directory.path().join("ours"));
+        install(tool, ours, "(user good)", &WANTED).unwrap();
+        assert_eq!(fs::read_to_string(&seen).unwrap(), "-X 400 -i palisade.cil\n(user good)");
+        match install(tool, ours, "(user bad)", &WANTED) {
+            Err(PolicyError::Refused { said, .. }) => assert_eq!(said, "no such type"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fs::read_dir(ours).unwrap().count(), 0, "nothing is left behind");
     }
 
     #[test]
