@@ -80,6 +80,12 @@ impl UserNumber {
     }
 }
 
+/// The level of a whole context, by which containers of one user may be told apart; empty where the policy has none.
+#[must_use]
+pub fn level_of(context: &str) -> &str {
+    context.splitn(4, ':').nth(3).unwrap_or_default()
+}
+
 impl fmt::Display for UserNumber {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "palisade_{}_u", self.0)

@@ -15,7 +15,7 @@ use palisade_audit::{Fields, MAX_RECORD_BYTES};
 use palisade_domain::CAPABILITIES;
 use palisade_kernel_abi::blob::{AcceptId, Blob, Decision, Family, Modifiers, Preset, SourceId};
 
-use crate::{SocketClass, UserNumber};
+use crate::{SocketClass, UserNumber, level_of};
 
 /// Why a line says nothing about an act of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,8 @@ pub struct Line {
     pub denied: bool,
     /// Whose.
     pub user: UserNumber,
+    /// At which level: runtimes give each pod one of its own.
+    pub level: String,
     /// The acting task, in the host's numbers.
     pub pid: u32,
     /// Its name.
@@ -91,7 +93,8 @@ impl Line {
         let comm = fields.text("comm").ok_or(LineError::Field("comm"))?;
         // Kernels before 3.13 do not write it, and have no domains that are permissive alone.
         let permissive = fields.number("permissive").unwrap_or(0) != 0;
-        Ok(Self { denied: denied && !permissive, user, pid, comm, class, permission, subject })
+        let level = level_of(context).to_owned();
+        Ok(Self { denied: denied && !permissive, user, level, pid, comm, class, permission, subject })
     }
 
     /// The family that decides it.

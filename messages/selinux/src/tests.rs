@@ -38,6 +38,7 @@ fn unit_avc_line_of_a_denial_is_read_as_the_act_that_it_is_about() {
     let line = Line::parse(DENIED.as_bytes()).unwrap();
     assert_eq!((line.denied, line.pid, line.comm.as_slice()), (true, 77, &b"sh"[..]));
     assert_eq!((line.user.to_string().as_str(), line.class, line.permission), ("palisade_7_u", "capability", "chown"));
+    assert_eq!((line.level.as_str(), level_of("palisade_7_u:r:t")), ("s0:c1,c2", ""));
     let socket = |class| Subject::Socket(SocketClass::of(class).unwrap());
     let wanted = [
         (DENIED.to_owned(), Family::Capability, Subject::Capability(0)),

@@ -97,7 +97,7 @@ fn attack_at(
     attack: &Attack,
     policy: Option<&CompiledPolicy>,
 ) -> Result<Came, Failed> {
-    let mut attacker = place.start(program, &means.profile(), attack.attack, 1)?;
+    let mut attacker = place.start(program, (&means.profile(), &means.context()), attack.attack, 1)?;
     means.started(attacker.pid())?;
     let before = place.trace()?;
     if let Some(policy) = policy {

@@ -6,7 +6,6 @@ use palisade_apparmor::ProfileName;
 use palisade_domain::{Family, Generation, Slot, Tier};
 use palisade_kernel::{
     KernelAdapter,
-    apparmor::Profiles,
     audit::AuditRecords,
     fanotify::Records,
     layout::Counter,
@@ -14,6 +13,7 @@ use palisade_kernel::{
 };
 use palisade_kernel_abi::record::{Record, RecordReader};
 use palisade_protocol::CompiledPolicy;
+use palisade_selinux::UserNumber;
 use palisade_world::{Enforcement as _, RecordBatch, RecordSource};
 
 use crate::{Failed, Means, Place, Told, table::Column};
@@ -22,14 +22,18 @@ const SLOT: Slot = Slot(1);
 /// The kernel's audit hands its records on by a thread of its own: how often they are looked for, and how long after each other.
 const LOOKS: u32 = 15;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// How often it is asked whether a policy of SELinux is loaded: a minute of looks.
+const LOADING: u32 = 3000;
 
 /// An adapter with what it tells.
 pub struct Held {
     adapter: KernelAdapter,
     records: KernelRecords,
     told_by_responder: Option<Records>,
-    told_of_profiles: Option<AuditRecords<Profiles>>,
+    told_by_lsm: Option<Box<dyn RecordSource>>,
     profile: String,
+    /// Each workload has a user of its own: what the one before was denied is taken away by and by.
+    user: u8,
     generation: u32,
     batch: RecordBatch,
     column: Column,
@@ -46,18 +50,24 @@ impl Held {
             Some(Tier::BpfLsm) => Column::BpfLsm,
             Some(Tier::FmodRet) => Column::FmodRet,
             Some(Tier::Fanotify) if adapter.profiles().is_some() => Column::Profile,
+            Some(Tier::Fanotify) if adapter.users().is_some() => Column::SeLinux,
             Some(Tier::Fanotify) => Column::Fanotify,
             other => return Err(Failed(format!("files are held by {other:?}"))),
         };
         let records = KernelRecords::open(adapter.pin_root(), DEFAULT_RING_BYTES)?;
         let told_by_responder = adapter.responder().map(|responder| responder.records());
-        let told_of_profiles = adapter.profiles().map(AuditRecords::open).transpose()?;
+        let told_by_lsm = match (adapter.profiles(), adapter.users()) {
+            (Some(profiles), _) => Some(Box::new(AuditRecords::open(profiles)?) as Box<dyn RecordSource>),
+            (None, Some(users)) => Some(Box::new(AuditRecords::open(users)?) as Box<dyn RecordSource>),
+            (None, None) => None,
+        };
         Ok(Self {
             adapter,
             records,
             told_by_responder,
-            told_of_profiles,
+            told_by_lsm,
             profile: String::new(),
+            user: 0,
             generation: 0,
             batch: RecordBatch::default(),
             column,
@@ -89,7 +99,17 @@ impl Held {
     /// Of the kernel.
     pub fn put(&mut self, policy: &CompiledPolicy) -> Result<(), Failed> {
         self.generation += 1;
-        self.adapter.install(SLOT, Generation(self.generation), Some(&Arc::clone(&policy.blob)))?;
+        let installed = self.adapter.install(SLOT, Generation(self.generation), Some(&Arc::clone(&policy.blob)))?;
+        let by_constraints = self.adapter.matrix().families.iter().filter(|(_, held)| held.tier == Tier::SeLinux);
+        let mut awaited = by_constraints.filter_map(|(family, _)| installed.families.get(family));
+        // A constraint is loaded by and by, and then the adapter has more to say.
+        if awaited.any(|held| held.tier != Tier::SeLinux) {
+            let is_loaded = (0..LOADING).any(|_| {
+                thread::sleep(BETWEEN_LOOKS);
+                self.adapter.holds_otherwise(SLOT)
+            });
+            return is_loaded.then_some(()).ok_or_else(|| Failed("its constraints are not loaded".to_owned()));
+        }
         Ok(())
     }
 
@@ -115,8 +135,8 @@ impl Held {
         if let Some(records) = &mut self.told_by_responder {
             more |= read(records, batch, take)?;
         }
-        if let Some(records) = &mut self.told_of_profiles {
-            more |= read(records, batch, take)?;
+        if let Some(records) = &mut self.told_by_lsm {
+            more |= read(records.as_mut(), batch, take)?;
         }
         Ok(more)
     }
@@ -157,11 +177,17 @@ impl Means for Held {
         if let (Column::Profile, Some(id)) = (self.column, id) {
             ProfileName::of_container(id)?.as_str().clone_into(&mut self.profile);
         }
+        self.user = (self.user + 1) % palisade_selinux::USERS;
         Ok(self.adapter.admit(&membership)?)
     }
 
     fn profile(&self) -> String {
         self.profile.clone()
+    }
+
+    fn context(&self) -> String {
+        let user = UserNumber::new(self.user).filter(|_| self.column == Column::SeLinux);
+        user.map(|user| format!("{user}:system_r:container_t:s0")).unwrap_or_default()
     }
 
     fn started(&mut self, pid: u32) -> Result<(), Failed> {
@@ -175,7 +201,7 @@ impl Means for Held {
 
     fn told(&mut self) -> Result<Vec<Told>, Failed> {
         let (generation, mut told) = (self.generation, Vec::new());
-        let looks = if self.column == Column::Profile { LOOKS } else { 1 };
+        let looks = if self.told_by_lsm.is_some() { LOOKS } else { 1 };
         for look in 0..looks {
             if look > 0 {
                 thread::sleep(BETWEEN_LOOKS);

@@ -55,6 +55,10 @@ pub trait Means {
     fn profile(&self) -> String {
         String::new()
     }
+    /// The context of SELinux that it starts it in; empty: none of its own.
+    fn context(&self) -> String {
+        String::new()
+    }
     /// Its first process is there, and has prepared.
     ///
     /// # Errors

@@ -120,19 +120,25 @@ impl Place {
         fs::write(self.0.procs_of_all(), pid.to_string())
     }
 
-    /// Starts the attacker under the profile, if one is named; it prepares what it is told to, to be done so many times if it is one of many
+    /// Starts the attacker under the profile and in the context, if any are named; it prepares what it is told to, to be done so many times if it is one of many
     /// acts.
     ///
     /// # Errors
     /// Where it cannot: what it said is in the error.
-    pub fn start(&self, program: &Path, profile: &str, attack: &str, amount: u64) -> Result<Attacker, Failed> {
+    pub fn start(
+        &self,
+        program: &Path,
+        (profile, context): (&str, &str),
+        attack: &str,
+        amount: u64,
+    ) -> Result<Attacker, Failed> {
         let entry = Entry {
             root: self.0.root().display().to_string(),
             procs: self.0.procs().display().to_string(),
             beside: 0,
             executable: ACTOR.to_owned(),
             profile: profile.to_owned(),
-            context: String::new(),
+            context: context.to_owned(),
             at_terminal: false,
         };
         let mut process = Command::new(program)

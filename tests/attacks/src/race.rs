@@ -31,7 +31,7 @@ pub fn opens(held: &mut Held, program: &Path, amount: u64) -> Result<String, Fai
     let place = Place::new()?;
     held.admit(&place)?;
     let came = (|| {
-        let mut attacker = place.start(program, "", "race", amount)?;
+        let mut attacker = place.start(program, ("", ""), "race", amount)?;
         held.started(attacker.pid())?;
         held.install(&policies::Policy::Files.compiled()?)?;
         let denied = held.denied();
@@ -59,7 +59,7 @@ pub fn swaps(held: &mut Held, program: &Path, times: u32) -> Result<String, Fail
     let place = Place::new()?;
     held.admit(&place)?;
     let came = (|| {
-        let mut attacker = place.start(program, "", "swap", 1)?;
+        let mut attacker = place.start(program, ("", ""), "swap", 1)?;
         held.started(attacker.pid())?;
         let mut compiled = Vec::new();
         for specs in ALTERNATING {

@@ -67,9 +67,10 @@ const LEFT: &str =
     "who leaves the cgroup: permission events name a thread, and it is known by the cgroup that it is in";
 const NOT_PTRACE: &str = "it traces without ptrace(2), which is all that is seen";
 
-/// Under a profile as without.
+/// Under a profile or constraints as without.
 const fn row(number: (u8, u8), attack: &'static str, policy: Policy, hooks: Verdict, fanotify: Verdict) -> Attack {
-    Attack { number, attack, policy, hooks, profile: fanotify, fanotify, is_moved: false, may_be_missing: false }
+    let (profile, selinux) = (fanotify, fanotify);
+    Attack { number, attack, policy, hooks, profile, selinux, fanotify, is_moved: false, may_be_missing: false }
 }
 
 /// Otherwise under a profile than without.
@@ -90,6 +91,11 @@ const fn opened(number: (u8, u8), attack: &'static str, policy: Policy, without:
 /// By hooks, and by a profile.
 const fn profile(number: (u8, u8), attack: &'static str, policy: Policy, without: &'static str) -> Attack {
     under_profile(Denied, hooks(number, attack, policy, without))
+}
+
+/// Otherwise under constraints than without.
+const fn under_constraint(selinux: Verdict, attack: Attack) -> Attack {
+    Attack { selinux, ..attack }
 }
 
 /// The same by all means.
@@ -168,7 +174,10 @@ pub const ATTACKS: &[Attack] = &[
     mounts((10, 5), "tmpfs-over", Files, NO_HOOK),
     mounts((10, 6), "file-over", Files, NO_HOOK),
     held((10, 7), "pivot-root", Files),
-    under_profile(Unenforceable(LOWER_LAYERS), held((10, 8), "overlay-of-it", Files)),
+    under_constraint(
+        Unenforceable(LOWER_LAYERS),
+        under_profile(Unenforceable(LOWER_LAYERS), held((10, 8), "overlay-of-it", Files)),
+    ),
     held((11, 1), "unshare", Files),
     held((11, 2), "unshare-bind", Files),
     held((11, 3), "user-namespace", Files),
@@ -265,11 +274,14 @@ pub const ATTACKS: &[Attack] = &[
     Attack { is_moved: true, ..profile((31, 4), "look", Files, LEFT) },
     held((33, 1), "host-path", Files),
     held((34, 1), "leaked-directory", Files),
-    profile(
-        (34, 2),
-        "mount-cgroups",
-        Administration,
-        "only an LSM hook or a profile denies the use of a capability: it is seen",
+    under_constraint(
+        Denied,
+        profile(
+            (34, 2),
+            "mount-cgroups",
+            Administration,
+            "only an LSM hook, a profile or a constraint denies the use of a capability: it is seen",
+        ),
     ),
 ];
 

@@ -15,6 +15,8 @@ pub enum Column {
     FmodRet,
     /// The container's AppArmor profile for programs, files and capabilities, beside what the next has.
     Profile,
+    /// Constraints on the SELinux user of the container's context for capabilities, beside what the next has.
+    SeLinux,
     /// fanotify for files and programs, cgroup BPF for sockets, a signal for tracing, nothing for capabilities.
     Fanotify,
 }
@@ -27,6 +29,7 @@ impl Column {
             Self::BpfLsm => &[Tier::BpfLsm, Tier::CgroupBpf],
             Self::FmodRet => &[Tier::FmodRet, Tier::CgroupBpf],
             Self::Profile => &[Tier::AppArmor, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill],
+            Self::SeLinux => &[Tier::SeLinux, Tier::Fanotify, Tier::CgroupBpf, Tier::Kill],
             Self::Fanotify => &[Tier::Fanotify, Tier::CgroupBpf, Tier::Kill],
         }
     }
@@ -38,6 +41,7 @@ impl fmt::Display for Column {
             Self::BpfLsm => "bpf-lsm",
             Self::FmodRet => "fmod-ret",
             Self::Profile => "apparmor",
+            Self::SeLinux => "selinux",
             Self::Fanotify => "fanotify",
         })
     }
@@ -94,7 +98,9 @@ pub struct Attack {
     pub hooks: Verdict,
     /// What becomes of it under a profile, without such programs.
     pub profile: Verdict,
-    /// What becomes of it without either.
+    /// And under constraints.
+    pub selinux: Verdict,
+    /// What becomes of it without any of them.
     pub fanotify: Verdict,
     /// Somebody on the host moves the attacker out of its cgroup meanwhile.
     pub is_moved: bool,
@@ -109,6 +115,7 @@ impl Attack {
         match column {
             Column::BpfLsm | Column::FmodRet => self.hooks,
             Column::Profile => self.profile,
+            Column::SeLinux => self.selinux,
             Column::Fanotify => self.fanotify,
         }
     }

@@ -9,7 +9,7 @@ use palisade_attacks::{
     table::Column,
 };
 
-const COLUMNS: [Column; 4] = [Column::BpfLsm, Column::FmodRet, Column::Profile, Column::Fanotify];
+const COLUMNS: [Column; 5] = [Column::BpfLsm, Column::FmodRet, Column::Profile, Column::SeLinux, Column::Fanotify];
 
 #[test]
 fn unit_attacks_of_every_class_are_tried_by_somebody() {
@@ -84,24 +84,24 @@ fn unit_attacks_are_told_to_users_as_they_are_tried() {
 
 fn table() -> String {
     let mut lines = vec![
-        "| attack | BPF LSM, fmod_ret | AppArmor, beside fanotify | fanotify |".to_owned(),
-        "|---|---|---|---|".to_owned(),
+        "| attack | BPF LSM, fmod_ret | AppArmor, beside fanotify | SELinux, beside fanotify | fanotify |".to_owned(),
+        "|---|---|---|---|---|".to_owned(),
     ];
     for (class, title) in CLASSES {
-        lines.push(format!("| **{class} {title}** | | | |"));
+        lines.push(format!("| **{class} {title}** | | | | |"));
         for attack in ATTACKS.iter().filter(|attack| attack.number.0 == class) {
             let cell = |column| {
                 let verdict = attack.verdict(column);
                 verdict.reason().map_or(verdict.name().to_owned(), |reason| format!("{}: {reason}", verdict.name()))
             };
-            let cells = [Column::BpfLsm, Column::Profile, Column::Fanotify].map(cell);
+            let cells = [Column::BpfLsm, Column::Profile, Column::SeLinux, Column::Fanotify].map(cell);
             lines.push(format!("| {} | {} |", attack.name(), cells.join(" | ")));
         }
         for other in ELSEWHERE.iter().filter(|other| other.class == class) {
-            lines.push(format!("| {}: `{}` | | | |", other.what, other.tests.join("`, `")));
+            lines.push(format!("| {}: `{}` | | | | |", other.what, other.tests.join("`, `")));
         }
         for untried in UNTRIED.iter().filter(|untried| untried.class == class) {
-            lines.push(format!("| {}: not tried, {} | | | |", untried.what, untried.reason));
+            lines.push(format!("| {}: not tried, {} | | | | |", untried.what, untried.reason));
         }
     }
     lines.join("\n") + "\n"

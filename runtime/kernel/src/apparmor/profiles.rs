@@ -232,7 +232,7 @@ impl Profiles {
     /// What a line's profile is of, also a moment after its container was released.
     pub(super) fn find(&self, name: &ProfileName) -> Option<Held> {
         let runs = self.confined().get(name).map(|confined| confined.held.clone());
-        runs.or_else(|| self.ended().find(sys::boot_time(), name).cloned())
+        runs.or_else(|| self.ended().find(sys::boot_time(), name, |_| true).cloned())
     }
 }
 

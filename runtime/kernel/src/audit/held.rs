@@ -45,9 +45,9 @@ impl<N: PartialEq, C> Ended<N, C> {
         self.0.push_back((now, name, released));
     }
 
-    /// The last that had the name, if that is not long ago.
-    pub fn find(&self, now: Duration, name: &N) -> Option<&C> {
-        let found = self.0.iter().rev().find(|(_, ended, _)| ended == name);
+    /// The last that had the name and is meant, if that is not long ago.
+    pub fn find(&self, now: Duration, name: &N, is_meant: impl Fn(&C) -> bool) -> Option<&C> {
+        let found = self.0.iter().rev().find(|(_, ended, released)| ended == name && is_meant(released));
         found.filter(|(at, ..)| now.saturating_sub(*at) < ENDED_FOR).map(|(.., released)| released)
     }
 }
@@ -62,12 +62,14 @@ mod tests {
         let start = Duration::from_secs(100);
         ended.keep(start, 0, "a");
         ended.keep(start, 0, "b");
-        assert_eq!(ended.find(start, &0), Some(&"b"), "the last of the name");
-        assert_eq!(ended.find(start, &1), None);
+        let any = |_: &&str| true;
+        assert_eq!(ended.find(start, &0, any), Some(&"b"), "the last of the name");
+        assert_eq!(ended.find(start, &0, |released| *released == "a"), Some(&"a"));
+        assert_eq!(ended.find(start, &1, any), None);
         let later = start + ENDED_FOR;
-        assert_eq!(ended.find(later, &0), None, "its slot may be another's by now");
+        assert_eq!(ended.find(later, &0, any), None, "its slot may be another's by now");
         (0..ENDED + 5).for_each(|name| ended.keep(later, name, "c"));
         assert_eq!(ended.0.len(), ENDED);
-        assert!(ended.find(later, &4).is_none() && ended.find(later, &5).is_some());
+        assert!(ended.find(later, &4, any).is_none() && ended.find(later, &5, any).is_some());
     }
 }

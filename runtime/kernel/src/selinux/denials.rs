@@ -6,7 +6,7 @@
 //! Limits:
 //! - What a policy denied that was replaced and is not in force any more when the line is read, a moment later, is taken for the distribution's.
 //! - Of a socket the record has an example of the class, of memory the call that usually asks for it: the line says no more.
-//! - A process that has ended has no cgroup: of several containers of a user, which then have the same rules, the first is named.
+//! - A process that has ended has no cgroup: of several containers of a user that have one level, as those of a pod, the first is named.
 
 use std::sync::Mutex;
 
@@ -124,7 +124,7 @@ mod tests {
             }
             let lowered = |blob: &Arc<Blob>| Arc::new(Lowered::of(blob, &palisade_selinux::FAMILIES, &known));
             numbers.admit(slot, 40 + u64::from(slot.0), Path::new("/pods/x"));
-            numbers.learn(slot, Label::Ours(UserNumber::new(user).unwrap()));
+            numbers.learn(slot, Label::Ours(UserNumber::new(user).unwrap()), "s0:c1,c2");
             let lowered = blob.as_ref().map(lowered).unwrap_or_default();
             numbers.install(slot, Generation(3), 9, blob.as_ref(), lowered);
         }
@@ -234,7 +234,8 @@ mod tests {
         let mut numbers = numbers();
         numbers.release(SLOT, crate::sys::boot_time());
         let text = avc("sys_admin", "capability=21  OURS tclass=capability");
-        let (seen, _) = told(numbers, &[text.clone()], |record| (record.header.slot, record.decision.unwrap().policy));
+        let (seen, _) =
+            told(numbers, std::slice::from_ref(&text), |record| (record.header.slot, record.decision.unwrap().policy));
         assert_eq!(seen, [(4, 9)]);
         let mut numbers = self::numbers();
         numbers.release(SLOT, std::time::Duration::ZERO);

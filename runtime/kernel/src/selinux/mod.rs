@@ -206,14 +206,20 @@ fn last_where(most: u16, has: impl Fn(u16) -> bool) -> Option<u16> {
 /// # Errors
 /// Where the kernel does not tell: the process is gone, or SELinux is not active.
 pub fn user_of(pid: u32) -> io::Result<Result<UserNumber, String>> {
+    let context = context_of(pid)?;
+    Ok(UserNumber::of_context(&context).ok_or(context))
+}
+
+/// The context of a process; of two, one of ours.
+fn context_of(pid: u32) -> io::Result<String> {
     let read = |file: &str| -> io::Result<String> {
         let context = fs::read(format!("/proc/{pid}/attr/{file}"))?;
         Ok(String::from_utf8_lossy(&context).trim_end_matches(['\n', '\0']).to_owned())
     };
     let now = read("current")?;
     // A runtime asks for the context that the next execution takes: it has not happened yet.
-    let next = read("exec").ok().and_then(|next| UserNumber::of_context(&next));
-    Ok(next.or_else(|| UserNumber::of_context(&now)).ok_or(now))
+    let next = read("exec").ok().filter(|next| UserNumber::of_context(next).is_some());
+    Ok(next.unwrap_or(now))
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ struct Container {
     /// Its place among all that were admitted.
     order: u64,
     label: Label,
+    /// The level of its context.
+    level: String,
     /// What its policy is lowered to; `None` before the first one.
     lowered: Option<Arc<Lowered>>,
     told: Option<Binding>,
@@ -84,16 +86,24 @@ impl Numbers {
         self.admitted += 1;
         let order = self.admitted;
         let held = Held { slot, cgroup, generation: Generation::default(), number: 0, blob: None };
-        let new =
-            || Container { held, path: path.to_path_buf(), order, label: Label::Awaited, lowered: None, told: None };
+        let new = || Container {
+            held,
+            path: path.to_path_buf(),
+            order,
+            label: Label::Awaited,
+            level: String::new(),
+            lowered: None,
+            told: None,
+        };
         self.containers.entry(slot).or_insert_with(new);
     }
 
-    pub fn learn(&mut self, slot: Slot, label: Label) {
+    pub fn learn(&mut self, slot: Slot, label: Label, level: &str) {
         let Some(container) = self.containers.get_mut(&slot) else { return };
         // A process that is gone takes nothing away from the others of its container.
         if !matches!((&container.label, &label), (Label::Ours(_), Label::Unread(_))) {
             container.label = label;
+            level.clone_into(&mut container.level);
         }
         self.forget_replaced();
     }
@@ -255,15 +265,24 @@ impl Numbers {
         }
     }
 
-    /// Whose line it is, of those that run under the user: of who has the cgroup, else of the first, else of one that has just ended. `None`, too,
-    /// where no rule denies it, neither the container's nor what is in force of its user's: the distribution's policy does.
+    /// Whose line it is, of those that run under the user, or have just ended. `None`, too, where no rule denies it, neither the container's nor
+    /// what is in force of its user's: the distribution's policy does.
     pub fn find(&self, line: &Line, cgroup: Option<&Path>, now: Duration) -> Option<Held> {
-        let mut of_user = self.containers.values().filter(|container| container.label == Label::Ours(line.user));
-        let of_cgroup = cgroup.and_then(|cgroup| of_user.find(|container| is_below(cgroup, &container.path)));
-        let found = of_cgroup.or_else(|| self.owner(line.user)).or_else(|| self.ended.find(now, &line.user))?;
+        let found = self.of_line(line, cgroup, now)?;
         let in_force = self.in_force.as_ref().and_then(|rules| rules.get(&line.user));
         let mut rules = in_force.into_iter().chain(&found.lowered);
         rules.any(|rules| rules.denies(line.class, line.permission)).then(|| found.held.clone())
+    }
+
+    /// Of who has the cgroup, else the first that has the level, else one that had it and has just ended, else the first or the last of the user.
+    fn of_line(&self, line: &Line, cgroup: Option<&Path>, now: Duration) -> Option<&Container> {
+        let of_user = || self.containers.values().filter(|container| container.label == Label::Ours(line.user));
+        let of_cgroup = cgroup.and_then(|cgroup| of_user().find(|container| is_below(cgroup, &container.path)));
+        let has_level = |container: &Container| container.level == line.level;
+        let of_level = || of_user().filter(|container| has_level(container)).min_by_key(|container| container.order);
+        let ended = |is_meant: &dyn Fn(&Container) -> bool| self.ended.find(now, &line.user, is_meant);
+        let of_level = of_cgroup.or_else(of_level).or_else(|| ended(&has_level));
+        of_level.or_else(|| self.owner(line.user)).or_else(|| ended(&|_| true))
     }
 }
 
@@ -336,7 +355,7 @@ pub(super) mod tests {
     /// Admitted, running under the user, with this policy.
     fn put(numbers: &mut Numbers, slot: Slot, number: u8, lowered: Option<&Arc<Lowered>>) {
         numbers.admit(slot, slot.0.into(), Path::new(&format!("/pods/{slot}")));
-        numbers.learn(slot, Label::Ours(user(number)));
+        numbers.learn(slot, Label::Ours(user(number)), "s0");
         let lowered = lowered.cloned().unwrap_or_default();
         numbers.install(slot, Generation(1), 1, None, lowered);
     }
@@ -367,7 +386,7 @@ pub(super) mod tests {
         numbers.install(SLOT, Generation(1), 1, None, Arc::clone(&chown));
         assert!(is_bound(&numbers, SLOT) && numbers.wanted().is_empty(), "nothing of it runs: its user is not known");
         assert!(numbers.tell(SLOT).is_some() && !numbers.told_otherwise(SLOT));
-        numbers.learn(SLOT, Label::Ours(user(7)));
+        numbers.learn(SLOT, Label::Ours(user(7)), "s0");
         assert!(reason(&numbers, SLOT).contains("not in force yet"));
         assert!(numbers.told_otherwise(SLOT) && !numbers.told_otherwise(SLOT), "asked once a change");
         let wanted = numbers.wanted();
@@ -421,12 +440,12 @@ pub(super) mod tests {
         assert!(numbers.is_in_force(&numbers.wanted()), "it holds again as soon as SELinux enforces");
         numbers.set_permissive(None);
         assert!(is_bound(&numbers, SLOT) && numbers.told_otherwise(SLOT));
-        numbers.learn(SLOT, Label::Unread("gone".to_owned()));
+        numbers.learn(SLOT, Label::Unread("gone".to_owned()), "");
         assert!(is_bound(&numbers, SLOT), "a process that is gone says nothing of the others");
         numbers.admit(NEXT, 2, Path::new("/pods/2"));
-        numbers.learn(NEXT, Label::Unread("gone".to_owned()));
+        numbers.learn(NEXT, Label::Unread("gone".to_owned()), "");
         assert!(reason(&numbers, NEXT).contains("gone"));
-        numbers.learn(NEXT, Label::Other("system_u:system_r:container_t:s0".to_owned()));
+        numbers.learn(NEXT, Label::Other("system_u:system_r:container_t:s0".to_owned()), "s0");
         let said = reason(&numbers, NEXT);
         assert!(said.contains("`system_u:system_r:container_t:s0`") && said.contains("seLinuxOptions.user"), "{said}");
     }
@@ -438,7 +457,7 @@ pub(super) mod tests {
         let mut numbers = Numbers::after(left.clone(), true);
         assert!(numbers.is_in_force(&left) && numbers.is_in_force(&numbers.wanted()));
         numbers.admit(SLOT, 1, Path::new("/pods/1"));
-        numbers.learn(SLOT, Label::Ours(user(7)));
+        numbers.learn(SLOT, Label::Ours(user(7)), "s0");
         assert!(numbers.is_in_force(&numbers.wanted()), "it has no policy of this runtime yet");
         numbers.install(SLOT, Generation(1), 1, None, Arc::clone(&chown));
         assert!(numbers.is_in_force(&numbers.wanted()) && is_bound(&numbers, SLOT), "the same one: nothing is loaded");
@@ -480,6 +499,26 @@ pub(super) mod tests {
         numbers.release(NEXT, now);
         assert_eq!(found(&numbers, None, now), Some(NEXT));
         assert_eq!(found(&numbers, None, now + Duration::from_secs(5)), None, "its slot may be another's by now");
+    }
+
+    #[test]
+    fn unit_selinux_line_of_a_process_that_has_ended_is_of_who_has_its_level_or_had_it_a_moment_ago() {
+        let (mut numbers, chown) = (Numbers::default(), without("chown"));
+        for (slot, level) in [(SLOT, "s0:c1,c2"), (NEXT, "s0:c3,c4"), (Slot(3), "s0:c3,c4")] {
+            put(&mut numbers, slot, 7, Some(&chown));
+            numbers.learn(slot, Label::Ours(user(7)), level);
+        }
+        let now = Duration::from_secs(100);
+        let found = |numbers: &Numbers, level: &str| {
+            let line = Line { level: level.to_owned(), ..line(7, "chown") };
+            numbers.find(&line, None, now).map(|held| held.slot)
+        };
+        assert_eq!(found(&numbers, "s0:c3,c4"), Some(NEXT), "the first of its level");
+        assert_eq!(found(&numbers, "s0:c5,c6"), Some(SLOT), "the first of its user");
+        numbers.release(NEXT, now);
+        assert_eq!(found(&numbers, "s0:c3,c4"), Some(Slot(3)));
+        numbers.release(Slot(3), now);
+        assert_eq!(found(&numbers, "s0:c3,c4"), Some(Slot(3)), "it ended, and the one that runs has another level");
     }
 
     #[test]

@@ -23,11 +23,11 @@ use std::{
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
-use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, module};
+use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, level_of, module};
 use palisade_world::Membership;
 
 use super::{
-    Base, Binding, PolicySource, SeLinux,
+    Base, Binding, PolicySource, SeLinux, context_of,
     numbers::{Label, Numbers, Rules},
     remembered::Remembered,
     user_of,
@@ -155,12 +155,14 @@ impl Users {
 
     /// Reads from a process of the container under which user it runs.
     pub(crate) fn learn(&self, slot: Slot, pid: u32) {
-        let label = match user_of(pid) {
-            Ok(Ok(user)) => Label::Ours(user),
-            Ok(Err(context)) => Label::Other(context),
-            Err(error) => Label::Unread(error.to_string()),
+        let (label, level) = match context_of(pid) {
+            Ok(context) => {
+                let level = level_of(&context).to_owned();
+                (UserNumber::of_context(&context).map_or_else(|| Label::Other(context), Label::Ours), level)
+            }
+            Err(error) => (Label::Unread(error.to_string()), String::new()),
         };
-        self.shared.numbers().learn(slot, label);
+        self.shared.numbers().learn(slot, label, &level);
         self.shared.changed.notify_all();
     }
 

@@ -15,8 +15,9 @@ mod lowered;
 mod node;
 
 use libtest_mimic::Trial;
+use palisade_kernel::selinux::Base;
 
-use crate::suite::{Checked, ensure};
+use crate::suite::{Checked, attacks, ensure};
 
 /// Every test of this boot.
 #[must_use]
@@ -53,6 +54,9 @@ pub fn trials() -> Vec<Trial> {
             "vm_selinux_container_does_not_start_in_a_context_that_the_policy_does_not_know",
             containers::refused,
         ),
+        Trial::test("vm_selinux_attacks_come_to_what_the_table_says", || {
+            attacks::beside_fanotify(Some(Base::Cil(fixture::BASE.into())), 40)
+        }),
         Trial::test(
             "vm_selinux_node_holds_capabilities_of_its_containers_and_names_the_rule",
             node::holds_and_explains,

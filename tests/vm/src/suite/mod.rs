@@ -2,7 +2,7 @@
 //!
 //! They share one containerd (see [`fixture`]) and run one after the other: starting a container costs a second of emulated time.
 
-mod attacks;
+pub(crate) mod attacks;
 mod changes;
 mod containers;
 mod differential;
