@@ -84,7 +84,8 @@ static __noinline bool pal_keeps_from_mount(const struct path *path, unsigned lo
 {
 	__u64 vfsmount = (__u64)path->mnt, dentry = (__u64)path->dentry;
 
-	if (flags & PAL_MS_REMOUNT || flags & PAL_MS_PROPAGATION)
+	/* In the order in which the kernel asks for the flags. */
+	if (flags & PAL_MS_REMOUNT || (!(flags & PAL_MS_BIND) && flags & PAL_MS_PROPAGATION))
 		return path->dentry->d_sb->s_magic == PAL_BPF_FS_MAGIC && pal_is_guarded_place(dentry) &&
 		       pal_acts_in_kept_namespace() && pal_holds_off(subject);
 	if (!(flags & PAL_MS_BIND) && flags & PAL_MS_MOVE && pal_acts_in_kept_namespace() && pal_holds_off(subject))

@@ -31,7 +31,8 @@
 //! - `open-write PATH`: open(2) for writing
 //! - `put PID CGROUP`: a process is moved into a cgroup
 //! - `read-only PATH`: mount(2) that makes a file system read-only; `read-only-mount PATH`: one mount of it
-//! - `cover PATH`: mount(2) of a new file system; `uncover PATH`: umount2(2), whatever is below; `carry FROM TO`: mount(2) with MS_MOVE
+//! - `cover PATH`: mount(2) of a new file system; `uncover PATH`: umount2(2), whatever is below
+//! - `carry FROM TO`: mount(2) with MS_MOVE; `bind FROM TO`: with MS_BIND, and a further flag that means nothing beside it
 //!
 //! Before another one:
 //!
@@ -129,6 +130,7 @@ fn make_one(way: &str, arguments: &[String]) -> Result<(), i32> {
         "read-only-mount" => mount(c"none", &path(1)?, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY),
         "cover" => mount(c"none", &path(1)?, 0),
         "carry" => mount(&path(1)?, &path(2)?, libc::MS_MOVE),
+        "bind" => mount(&path(1)?, &path(2)?, libc::MS_BIND | libc::MS_PRIVATE),
         "uncover" => {
             // SAFETY: the path ends with NUL.
             if unsafe { libc::umount2(path(1)?.as_ptr(), libc::MNT_DETACH) } == 0 { Ok(()) } else { Err(last()) }
