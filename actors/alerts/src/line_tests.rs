@@ -8,7 +8,7 @@ use palisade_domain::{
 };
 use palisade_kernel_abi::record::{
     Body, CallNumber, DecisionTaken, Dns, Exec, Exit, Family, FileChange, FileOperation, Fork, Header, Mount,
-    MountOperation, Network, NetworkOperation, Open, Outcome, Phase, Record, Script, Text, Tier,
+    MountOperation, Network, NetworkOperation, Open, Outcome, Phase, Ptrace, Record, Script, Text, Tier,
 };
 use palisade_protocol::{VisibilityChanged, WorkloadNamed};
 use palisade_supervision::Kept;
@@ -208,6 +208,24 @@ fn unit_lines_never_say_block_of_what_happened() {
         assert_eq!((line["action"].as_str(), line["result"].as_str()), (Some(action), Some(result)), "{outcome:?}");
     }
     assert_eq!(AlertAction::of(Action::Audit, Verdict::Observed), AlertAction::Audit);
+}
+
+#[test]
+fn unit_lines_of_selinux_have_its_error_and_say_when_it_is_permissive() {
+    for (outcome, result, reason) in [
+        (Outcome::Denied, "Permission denied", None),
+        (
+            Outcome::Unenforceable,
+            "Passed",
+            Some("SELinux, or the task's domain, is permissive: it tells of what it would deny"),
+        ),
+    ] {
+        let decided = DecisionTaken { family: Family::Ptrace, tier: Tier::SeLinux, ..taken(outcome, Some(0), 3) };
+        let record = Record { header: header(10, 70), body: Body::Ptrace(Ptrace::default()), decision: Some(decided) };
+        let line = json(&lines(&mut state(), &[record])[0]);
+        let said = (line["tier"].as_str(), line["result"].as_str(), line["reason"].as_str());
+        assert_eq!(said, (Some("selinux"), Some(result), reason), "{line}");
+    }
 }
 
 #[test]

@@ -327,6 +327,8 @@ fn denied_by(record: &Record<'_>, act: &Act, tier: Tier) -> i32 {
     let told = act.result.filter(|result| (-4095..0).contains(result)).map(|result| -result);
     let returned = match (tier, &record.body) {
         (Tier::BpfLsm | Tier::FmodRet, Body::Exec(_) | Body::Open(_) | Body::Socket(_)) => EACCES,
+        // Whatever it denies; who asks for a capability gives the error of its own, and the record has it.
+        (Tier::SeLinux, _) => EACCES,
         _ => EPERM,
     };
     i32::try_from(told.unwrap_or(returned)).unwrap_or_default()
