@@ -216,9 +216,9 @@ fn ensure_denied_and_told(node: &Node, container: &Container, acts: &[Act]) -> C
         told
     };
     let reached = || since().values().sum::<usize>() >= wanted.values().sum();
-    node.wait_for("alerts about acts against Palisade", reached).or_else(|late| {
+    node.wait_for("alerts about acts against Palisade", reached).map_err(|late| {
         let said = since();
-        Err(Failed::from(format!("{:?}: {said:?}, and wanted {wanted:?}", late.message())))
+        Failed::from(format!("{:?}: {said:?}, and wanted {wanted:?}", late.message()))
     })?;
     // Who tells one of them more has told it by now: alerts are written in their order.
     let said = since();
