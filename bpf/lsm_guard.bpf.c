@@ -14,7 +14,8 @@
  * load tracing programs, modules, or another kernel is root of the machine: programs can send signals and override calls without any
  * hook. What a node writes or reads of files is no part of this, nor are /proc/<pid>/oom_score_adj and its likes.
  *
- * A move into a cgroup has no hook: who may write the host's cgroups may move the node into one of its own. There the node is what it was
+ * A move into a cgroup has no hook, but for that of the scheduler, which 6.1 asks where the cgroups' processors are told apart, as
+ * containers' are: who may write the host's cgroups may move the node into one that it has made. There the node is what it was
  * (identity.bpf.c), and no file of that cgroup is opened to be written from then on; by those that were open before it can still be
  * frozen and killed. Nor has clone3(2) one, by which a child that begins in the node's cgroup spends what the node has. Of cgroups of
  * version 1 nothing is guarded (`palisade doctor` says which). mount_setattr(2) has no hook: in the host's mounts, or the node's, it

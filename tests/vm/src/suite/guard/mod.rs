@@ -122,7 +122,7 @@ fn guarded() -> Checked {
     from_outside(&node, &container, &links)?;
     ensure_own_mounts_are_free(&free)?;
     in_others_cgroups(&node, &free)?;
-    wherever_it_is_put(&node, &free)?;
+    wherever_it_is_put(&node, &free, &container)?;
     node.kill()?;
     println!("step: the node was killed");
     when_it_is_gone(&node, &container, &links)?;
@@ -160,22 +160,22 @@ fn in_others_cgroups(node: &Node, free: &Container) -> Checked {
     ensure_denied_and_told(node, free, &acts::as_others(node, "default/intruder"))
 }
 
-/// A container that no policy holds moves the node into its own cgroup. It goes on as what it is, and is kept there from who moved it.
-fn wherever_it_is_put(node: &Node, free: &Container) -> Checked {
-    let (pid, own) = (node.pid(), format!("{CGROUPS}/default/free"));
-    let put = [against(format!("put {pid} {own}"))];
+/// A container that no policy holds moves the node into a cgroup that it has made. It goes on with its work, and is kept there, too, from
+/// who moved it.
+fn wherever_it_is_put(node: &Node, free: &Container, held: &Container) -> Checked {
+    let (pid, trap) = (node.pid(), format!("{CGROUPS}/host.slice/trap"));
+    let put = [change(Change::Mkdir, Path::new(&trap)), against(format!("put {pid} {trap}"))];
     ensure_outcomes(&put, &free.exec(&put)?, 0)?;
     let there = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    ensure(there.contains("default/free"), || format!("the node was not put there: {there}"))?;
-    let freeze = [against(format!("open-write {own}/cgroup.freeze"))];
+    ensure(there.contains("host.slice/trap"), || format!("the node was not put there: {there}"))?;
+    let freeze = [against(format!("open-write {trap}/cgroup.freeze"))];
     ensure_denied_and_told(node, free, &freeze)?;
-    // Programs of a family that nobody decided before are attached, and pinned, for the node alone.
-    let capability = "  capabilities:\n    matchCapabilities: [ { capability: net_raw } ]\n";
-    let policy = format!("{}{NETWORK}{capability}", blocks("/etc/public"));
-    fs::write(node.folder.join("policies/suite.yaml"), policy)?;
-    let attached = || node.pins().join("links/judge_capability").exists();
-    node.wait_for("the changed policy, from where the node was put", attached)?;
-    fs::write(node.folder.join("policies/suite.yaml"), format!("{}{NETWORK}", blocks("/etc/secret")))?;
+    for denied in ["/etc/public", "/etc/secret"] {
+        fs::write(node.folder.join("policies/suite.yaml"), format!("{}{NETWORK}", blocks(denied)))?;
+        let act = [Act::Open(denied.into())];
+        let in_force = || held.exec(&act).is_ok_and(|outcomes| outcomes[0].is_denied());
+        node.wait_for("the changed policy, from where the node was put", in_force)?;
+    }
     fs::write(Path::new("/sys/fs/cgroup").join(HOME).join("cgroup.procs"), pid.to_string())?;
     Ok(())
 }
