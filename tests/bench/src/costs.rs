@@ -1,10 +1,11 @@
-//! Instructions of five acts against `tests/bench/budget.txt`: a rise of a count is a change of a program, so it fails.
+//! Instructions of acts against `tests/bench/budget.txt`: a rise of a count is a change of a program, so it fails.
 //!
 //! Invariant: every count of the guest has a line in the budget of its kernel, and every line a count.
 //!
 //! Decision: the least of the counts of one run, not a median of several: what is not ours (interrupts, grace periods) only adds, and the
 //! least repeats to a few instructions. So what the kernel does later by itself (it frees what was kept for a task some ticks after its
-//! exit) is in no count.
+//! exit) is in no least count. Of executions, which alone leave something to do later, a row has the middle one of the same
+//! counts beside it: it repeats to some hundred instructions, so that it is held to what is asked for at most, and loosely to its budget.
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +14,17 @@ use std::{
 
 /// A rise up to this is none; so is a fall, which else asks for a lower budget.
 const TOLERANCE: f64 = 0.03;
+/// The same of a middle count.
+const TOLERANCE_OF_MEDIANS: f64 = 0.15;
+/// After the act, in a row of middle counts.
+pub const BY_THE_MEDIAN: &str = " by the median";
 /// Of small counts a hundredth is less than what one run differs from the next.
 const LEAST: f64 = 40.0;
+/// The same of a middle count: what one run differs from the next.
+const LEAST_OF_MEDIANS: f64 = 400.0;
 
 /// What the issue asks for at most, by the beginning of a row's name.
-const TARGETS: [(&str, f64); 9] = [
+const TARGETS: [(&str, f64); 10] = [
     ("open, without policy", 350.0),
     ("open, rules of another family", 350.0),
     ("open, 1 rules", 4_000.0),
@@ -25,6 +32,7 @@ const TARGETS: [(&str, f64); 9] = [
     ("open, 70 rules", 5_000.0),
     ("open, 1000 rules", 5_000.0),
     ("exec, ", 5_000.0),
+    ("exec by the median, ", 5_000.0),
     ("connect, ", 2_500.0),
     // As for an open: it is named, and judged, in the same way.
     ("unlink, ", 5_000.0),
@@ -126,7 +134,11 @@ pub fn judge(cost: &Cost, budget: &BTreeMap<String, f64>) -> Verdict {
         return Verdict::Over;
     }
     let Some(budget) = budget.get(&cost.name) else { return Verdict::Unbudgeted };
-    let slack = (budget.abs() * TOLERANCE).max(LEAST);
+    let slack = if cost.name.contains(BY_THE_MEDIAN) {
+        (budget.abs() * TOLERANCE_OF_MEDIANS).max(LEAST_OF_MEDIANS)
+    } else {
+        (budget.abs() * TOLERANCE).max(LEAST)
+    };
     match cost.added - budget {
         more if more > slack => Verdict::Risen,
         less if less < -slack => Verdict::Fallen,
@@ -240,6 +252,15 @@ mod tests {
         assert_eq!(judge(&counts(1.0)[0], &BTreeMap::new()), Verdict::Unbudgeted);
         let wide = BTreeMap::from([("open, 70 rules".to_owned(), 9_000.0)]);
         assert_eq!(judge(&counts(5_001.0)[0], &wide), Verdict::Over, "a budget that was written too high");
+    }
+
+    #[test]
+    fn unit_costs_by_the_median_are_held_to_what_is_asked_for_and_loosely_to_their_budget() {
+        let name = format!("exec{BY_THE_MEDIAN}, 1000 rules");
+        let budget = BTreeMap::from([(name.clone(), 4_000.0)]);
+        let verdict = |added| judge(&Cost { name: name.clone(), added, idle: 312_000.0 }, &budget);
+        let verdicts = [5_001.0, 4_601.0, 4_599.0, 3_399.0].map(verdict);
+        assert_eq!(verdicts, [Verdict::Over, Verdict::Risen, Verdict::Held, Verdict::Fallen]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cost [--write]`: counts the instructions of five acts in the guest and holds them to `tests/bench/budget.txt` ([`palisade_bench::costs`]).
+//! `cost [--write]`: counts the instructions of acts in the guest and holds them to `tests/bench/budget.txt` ([`palisade_bench::costs`]).
 //! With `--write` the file is made anew for the guest's kernel.
 //!
 //! Exit status: 0, 1 where a cost rose or could not be counted.

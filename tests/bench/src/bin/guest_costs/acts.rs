@@ -29,21 +29,17 @@ const BRIEF: usize = 100;
 const EXECUTIONS: usize = 60;
 const ROUNDS: usize = 7;
 
-/// Instructions of one act.
-pub fn cost(act: &str) -> io::Result<f64> {
-    Ok(match act {
+/// Instructions of one act, and of executions the middle count after the least one.
+pub fn cost(act: &str) -> io::Result<Vec<f64>> {
+    Ok(vec![match act {
         "open" => {
             // One that fails is cheap.
             File::open(FILE)?;
             nanoseconds_each(BRIEF, || (0..BRIEF).for_each(|_| drop(black_box(File::open(FILE)))))
         }
         "exec" => {
-            let execute = || Command::new(PROGRAM).status();
-            if !execute()?.success() {
-                return Err(io::Error::other("the program fails"));
-            }
-            let fastest = (0..EXECUTIONS).map(|_| time(|| drop(black_box(execute()))).1).min();
-            fastest.unwrap_or_default().as_nanos() as f64
+            let each = executions()?;
+            return Ok(vec![each[0], each[EXECUTIONS / 2]]);
         }
         "connect" => {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -57,7 +53,19 @@ pub fn cost(act: &str) -> io::Result<f64> {
             nanoseconds_each(BRIEF, || (0..BRIEF).for_each(|_| drop(black_box(file.write_at(b"x", 0)))))
         }
         other => return Err(io::Error::other(format!("no act '{other}'"))),
-    })
+    }])
+}
+
+/// Each of [`EXECUTIONS`], from the least on.
+fn executions() -> io::Result<Vec<f64>> {
+    let execute = || Command::new(PROGRAM).status();
+    if !execute()?.success() {
+        return Err(io::Error::other("the program fails"));
+    }
+    let each = (0..EXECUTIONS).map(|_| time(|| drop(black_box(execute()))).1.as_nanos() as f64);
+    let mut each: Vec<f64> = each.collect();
+    each.sort_by(f64::total_cmp);
+    Ok(each)
 }
 
 /// What is unlinked is made before, uncounted.

@@ -1,10 +1,10 @@
-//! What is held to `tests/bench/budget.txt`: five acts in every state of Palisade, and beside each the programs that do nothing on the same
+//! What is held to `tests/bench/budget.txt`: acts in every state of Palisade, and beside each the programs that do nothing on the same
 //! hooks. Few calls for each count, for a run has a minute.
 
 use std::{collections::BTreeSet, fs::File, net::Ipv4Addr, sync::Arc};
 
 use palisade_bench::{
-    costs::{ATTACHED, IDLE},
+    costs::{ATTACHED, BY_THE_MEDIAN, IDLE},
     rules::{Random, path_matches, workload_rules},
 };
 use palisade_domain::Generation;
@@ -63,7 +63,10 @@ fn count(counter: &mut Counter, state: &str) -> Done {
     let is_attached = KernelConfig::default().pin_root.join(CONNECT_PIN).exists();
     acts::ALL.iter().try_for_each(|act| {
         let beside = if *act == "connect" && is_attached { ATTACHED } else { "" };
-        counter.print(&format!("{act}, {state}{beside}"), &format!("{act} briefly"))
+        let (least, middle) = counter.counts(&format!("{act} briefly"))?;
+        println!("{act}, {state}{beside}: {least}");
+        middle.iter().for_each(|middle| println!("{act}{BY_THE_MEDIAN}, {state}{beside}: {middle}"));
+        Ok(())
     })
 }
 
