@@ -83,6 +83,13 @@ pub fn costs(counts: &BTreeMap<String, f64>) -> Result<Vec<Cost>, CostError> {
     .collect()
 }
 
+/// Each row as it was counted lower in two runs of one kernel; a row that the second did not count stays.
+#[must_use]
+pub fn lesser(first: Vec<Cost>, second: &[Cost]) -> Vec<Cost> {
+    let other = |cost: &Cost| second.iter().find(|other| other.name == cost.name && other.added < cost.added).cloned();
+    first.into_iter().map(|cost| other(&cost).unwrap_or(cost)).collect()
+}
+
 /// The lines of one kernel (`6.1`): instructions by row.
 ///
 /// # Errors
@@ -252,6 +259,16 @@ mod tests {
         assert_eq!(judge(&counts(1.0)[0], &BTreeMap::new()), Verdict::Unbudgeted);
         let wide = BTreeMap::from([("open, 70 rules".to_owned(), 9_000.0)]);
         assert_eq!(judge(&counts(5_001.0)[0], &wide), Verdict::Over, "a budget that was written too high");
+    }
+
+    #[test]
+    fn unit_costs_of_two_runs_are_the_lesser_of_each_row() {
+        let of = |added: [f64; 2]| {
+            let rows = ["exec, 1 rules", "open, 1 rules"].into_iter().zip(added);
+            rows.map(|(name, added)| Cost { name: name.to_owned(), added, idle: 1.0 }).collect::<Vec<_>>()
+        };
+        assert_eq!(lesser(of([4_108.0, 20.0]), &of([3_985.0, 21.0])), of([3_985.0, 20.0]));
+        assert_eq!(lesser(of([7.0, 8.0]), &[]), of([7.0, 8.0]));
     }
 
     #[test]
