@@ -316,7 +316,7 @@ fn unit_record_codes_come_back() {
     for tier in Tier::ALL {
         assert_eq!(Tier::from_code(tier.code()), Some(*tier));
     }
-    assert_eq!((Kind::from_code(0), Kind::from_code(25), Tier::from_code(7)), (None, None, None));
+    assert_eq!((Kind::from_code(0), Kind::from_code(25), Tier::from_code(8)), (None, None, None));
 }
 
 /// What a random record is made of, owned.
