@@ -18,12 +18,13 @@ readonly FEWEST_LSMS=landlock,lockdown,yama
 
 # name, kernel (tests/vm/kernel.sh), active LSMs, preemption, program, and what it is told of its tests: those whose names contain a word, or
 # all. fmod_ret is what decides where bpf is no active LSM and the kernel does not preempt its own code; scripts are noted on a hook of BPF LSM.
+# Those that take longest come first, so that no lane has one of them left at the end.
 readonly BOOTS=(
     "lsm-6.1        6.1     $ALL_LSMS     full       vm_suite  --skip vm_lsm_attacks"
+    "selinux-6.1    6.1     $SELINUX      full       vm_selinux"
     "attacks-6.1    6.1     $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
     "lsm-6.12       6.12    $ALL_LSMS     full       vm_suite  tier"
     "apparmor-6.1   6.1     $NO_BPF       full       vm_apparmor"
-    "selinux-6.1    6.1     $SELINUX      full       vm_selinux"
     "fmod-ret-6.1   6.1     $FEWEST_LSMS  voluntary  vm_suite  tier"
     "lsm-newest     newest  $ALL_LSMS     full       vm_suite  tier"
     "fmod-ret-6.12  6.12    $NO_BPF       voluntary  vm_suite  tier"

@@ -70,16 +70,16 @@ pub fn keeps_its_user() -> Checked {
     let lowered = Lowered::of(&policy.blob, &FAMILIES, &selinux.classes()?);
     let (held, free) = (user(7)?.to_string(), user(8)?.to_string());
     let _module = Constrained::load(&module(selinux.levels()?, [(user(7)?, &lowered)]))?;
-    fs::write("/kept", "x")?;
+    fs::write("/labelled", "x")?;
     for (from, to, is_permitted) in [(&held, &free, false), (&free, &held, true), (&held, &held, true)] {
         let (to, mut process) = (context_of(to), judged(from)?);
         let errno = process.call(Call::ChangeContext, &to)?;
         let executed = Command::new("/bin/vm_actor")
-            .args([IN_CONTEXT, &context_of(from), IN_CONTEXT, &to, &Act::Open("/kept".into()).to_string()])
+            .args([IN_CONTEXT, &context_of(from), IN_CONTEXT, &to, &Act::Open("/labelled".into()).to_string()])
             .output()?;
         let said = [executed.stdout, executed.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        let (with, without) = (said.contains(&Act::Open("/kept".into()).to_string()), errno == 0);
+        let (with, without) = (said.contains(&Act::Open("/labelled".into()).to_string()), errno == 0);
         ensure((with, without) == (is_permitted, is_permitted), || {
             format!("{from} takes {to}: errno {errno}, and by an execution: {said}")
         })?;
