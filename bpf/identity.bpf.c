@@ -100,11 +100,14 @@ SEC("tp_btf/cgroup_rmdir")
 int BPF_PROG(forget_cgroup, struct cgroup *cgroup, const char *path)
 {
 	__u64 id = BPF_CORE_READ(cgroup, kn, id);
+	/* Where the node has been; nobody else is there under the name. */
+	struct pal_guarded of_node = { .id = id, .kind = PAL_GUARDED_CGROUP };
 	__u32 *value, slot;
 	__s32 *made;
 
 	if (!pal_is_unified(cgroup))
 		return 0;
+	bpf_map_delete_elem(&guarded, &of_node);
 	value = bpf_map_lookup_elem(&cgroup_slots, &id);
 	if (!value)
 		return 0;
@@ -168,6 +171,13 @@ static __always_inline bool pal_was_on_its_way(struct task_struct *task, const s
 	       !pal_moves_itself(task) && !pal_current_slot();
 }
 
+static __always_inline __u32 pal_slot_of_leader(struct task_struct *task)
+{
+	struct pal_task *leader = pal_kept_of_leader(task);
+
+	return leader ? leader->slot : 0;
+}
+
 /* Of a workload's move of whom nothing is kept: he is the host's, for of all who are in a container something is kept. */
 static __always_inline void pal_keep_as_hosts(struct task_struct *task, __u64 cgroup, __u32 mover_slot)
 {
@@ -203,6 +213,9 @@ int BPF_PROG(attach_task, struct cgroup *cgroup, const char *path, struct task_s
 	if (kept)
 		pal_recognize(kept);
 	kept_slot = kept && pal_kept_is_valid(kept) ? kept->slot : 0;
+	/* A thread of whom nothing is kept is what its leader is: one of before the admission, a worker of io_uring. */
+	if (!kept_slot)
+		kept_slot = pal_slot_of_leader(task);
 	slot = pal_slot_of(cgroup, id);
 	if (slot == kept_slot && !(slot && pal_was_on_its_way(task, kept, id))) {
 		if (kept && slot)
@@ -240,8 +253,9 @@ static __always_inline void pal_bear(struct task_struct *parent, struct task_str
 	struct pal_subject subject;
 
 	pal_identify_task(parent, &subject);
-	/* A runtime in a place of containers starts a container. */
-	if (subject.slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_is_runtime(parent, subject.kept))
+	/* A runtime in a place of containers starts a container: in another cgroup than its own. */
+	if (subject.slot == PAL_SLOT_UNKNOWN && slot && slot != PAL_SLOT_UNKNOWN && pal_cgroup_of_task(parent) != cgroup &&
+	    pal_is_runtime(parent, subject.kept))
 		subject.slot = 0;
 	if (!subject.slot) {
 		if (slot && pal_cgroup_of_task(parent) == cgroup)

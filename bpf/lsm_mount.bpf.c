@@ -44,11 +44,18 @@ static __always_inline __u64 pal_mount_around(__u64 vfsmount)
 	return vfsmount - bpf_core_field_offset(struct mount, mnt);
 }
 
+/* Whether what is done on it spreads to who shares it. By its address. */
+static __noinline bool pal_is_shared(__u64 mount)
+{
+	if (bpf_core_field_exists(struct mount, mnt_t_flags))
+		return BPF_CORE_READ((struct mount *)mount, mnt_t_flags) & PAL_T_SHARED;
+	return BPF_CORE_READ((struct mount *)mount, mnt.mnt_flags) & PAL_MNT_SHARED;
+}
+
 /* Whether what is done on the mount is done to the node's namespace or the host's, or spreads to who shares it. By its address. */
 static __always_inline bool pal_reaches_kept(__u64 mount)
 {
-	return BPF_CORE_READ((struct mount *)mount, mnt.mnt_flags) & PAL_MNT_SHARED ||
-	       pal_is_kept_namespace((__u64)BPF_CORE_READ((struct mount *)mount, mnt_ns));
+	return pal_is_shared(mount) || pal_is_kept_namespace((__u64)BPF_CORE_READ((struct mount *)mount, mnt_ns));
 }
 
 /* Whether the dentry is of the pins, or leads to them: by its address. */

@@ -97,7 +97,8 @@ enum {
 #define PAL_VM_SHARED 8
 #define PAL_READ_IMPLIES_EXEC 0x0400000u /* in a personality */
 #define PAL_MNT_NOEXEC 0x4
-#define PAL_MNT_SHARED 0x1000
+#define PAL_MNT_SHARED 0x1000 /* of mnt_flags, before Linux 6.17 */
+#define PAL_T_SHARED 1        /* of mnt_t_flags, from then on */
 #define PAL_SB_I_NOEXEC 0x2ul
 #define PAL_MNT_NS_INTERNAL ((__u64)-PAL_EINVAL)
 
@@ -286,6 +287,7 @@ struct mount {
 	struct vfsmount mnt;
 	const char *mnt_devname;
 	struct mnt_namespace *mnt_ns;
+	int mnt_t_flags; /* since Linux 6.17 */
 };
 
 struct path {

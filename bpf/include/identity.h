@@ -296,7 +296,8 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 	__u32 slot = pal_slot_of_task(task, cgroup);
 	__u32 phase = pal_veiled(slot ? PAL_PHASE_WORKLOAD : PAL_PHASE_NONE);
 
-	if (pal_is_kept_as_hosts(kept, cgroup) || pal_is_kept_as_hosts(leader, cgroup)) {
+	/* What a thread itself keeps of the host does not stand against its leader. */
+	if (pal_is_kept_as_hosts(leader ? leader : kept, cgroup)) {
 		subject->kept = NULL;
 		subject->slot = 0;
 		subject->phase = pal_veiled(PAL_PHASE_NONE);

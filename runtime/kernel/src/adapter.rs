@@ -350,14 +350,20 @@ impl KernelAdapter {
             // Until its own is in force it is held to what it was held to: a moment without any would be one to act in.
             programs.inherit_policy(Slot::UNKNOWN, slot);
         }
+        let keep = || match &self.unified {
+            Some(unified) => programs.members.keep(&below(unified, path), slot, &programs.slots).map_err(failed),
+            None => Ok(()),
+        };
+        // Once before the cgroup has a name, for a workload's move of whom nothing is kept would make him the host's from then on.
+        keep()?;
         programs.cgroups.assign(cgroup, slot).map_err(failed)?;
         if let Some(unified) = &self.unified {
             programs.cgroups.assign_below(&below(unified, path), slot).map_err(failed)?;
             if membership.pid == 0 {
                 programs.cgroups.mark_seen(cgroup, &below(unified, path)).map_err(failed)?;
             }
-            programs.members.keep(&below(unified, path), slot, &programs.slots).map_err(failed)?;
         }
+        keep()?;
         state.strangers.remove(&slot);
         if let Some(stranger) = before.filter(|before| state.strangers.contains(before))
             && programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty()

@@ -24,6 +24,9 @@ use crate::{
     sys::{self, MapFd},
 };
 
+/// Descriptors at a time: a container may have more processes than the node may have descriptors.
+const AT_ONCE: usize = 64;
+
 /// What tasks keep.
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -50,8 +53,11 @@ impl Members {
                 found_ns: u64::try_from(sys::boot_time().as_nanos()).unwrap_or(u64::MAX),
                 ..layout::Task::default()
             };
-            for process in members_of(&directory) {
-                self.keep_one(&process, kept, slots)?;
+            let listed: Vec<u32> = listed(&directory)?.into_iter().collect();
+            for numbers in listed.chunks(AT_ONCE) {
+                for process in members_of(&directory, numbers)? {
+                    self.keep_one(&process, kept, slots)?;
+                }
             }
             waiting.extend(directories_in(&directory));
         }
@@ -72,30 +78,45 @@ impl Members {
             }
             Err(error) => Err(error),
         };
-        // It has ended.
-        written.or_else(|error| if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) })
+        // It has ended: the kernel says that it does not know it, or has no room that it would have had.
+        written.or_else(|error| if runs(process) { Err(error) } else { Ok(()) })
     }
 }
 
-/// The processes in a cgroup. A number may be given to another process after the list is read: who is in it again, and has not ended by then,
-/// is the one.
-fn members_of(directory: &Path) -> Vec<OwnedFd> {
-    let opened: Vec<(u32, OwnedFd)> =
-        listed(directory).into_iter().filter_map(|number| Some((number, sys::pidfd_open(number).ok()?))).collect();
-    if opened.is_empty() {
-        return Vec::new();
+/// Those of the numbers that are in the cgroup. A number may be given to another process after the list is read: who is in it again, and has not
+/// ended by then, is the one.
+fn members_of(directory: &Path, numbers: &[u32]) -> io::Result<Vec<OwnedFd>> {
+    let mut opened = Vec::new();
+    for number in numbers {
+        match sys::pidfd_open(*number) {
+            Ok(process) => opened.push((*number, process)),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            // Whom we have no descriptor for would be the host's.
+            Err(error) => return Err(error),
+        }
     }
-    let still = listed(directory);
-    let runs =
-        |process: &OwnedFd| sys::poll([(process.as_fd(), libc::POLLIN)], Some(0)).is_ok_and(|[ended]| ended == 0);
-    opened.into_iter().filter(|(number, process)| still.contains(number) && runs(process)).map(|(_, one)| one).collect()
+    if opened.is_empty() {
+        return Ok(Vec::new());
+    }
+    let still = listed(directory)?;
+    opened.retain(|(number, process)| still.contains(number) && runs(process));
+    Ok(opened.into_iter().map(|(_, process)| process).collect())
+}
+
+fn runs(process: &OwnedFd) -> bool {
+    sys::poll([(process.as_fd(), libc::POLLIN)], Some(0)).is_ok_and(|[ended]| ended == 0)
 }
 
 /// By their numbers in this PID namespace; who has none there is 0. Of a threaded cgroup the list cannot be read: its processes are in the
-/// one above.
-fn listed(directory: &Path) -> BTreeSet<u32> {
-    let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    members.lines().filter_map(|number| number.parse().ok()).filter(|number| *number != 0).collect()
+/// one above. One that is gone has nobody in it.
+fn listed(directory: &Path) -> io::Result<BTreeSet<u32>> {
+    let members = match fs::read_to_string(directory.join("cgroup.procs")) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP)) => {
+            String::new()
+        }
+        members => members?,
+    };
+    Ok(members.lines().filter_map(|number| number.parse().ok()).filter(|number| *number != 0).collect())
 }
 
 fn directories_in(directory: &Path) -> Vec<PathBuf> {

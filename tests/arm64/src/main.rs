@@ -15,7 +15,7 @@ use aya_obj::{Object, btf::Btf};
 const POISON: i32 = 0x0BAD_2310;
 /// Functions whose field of another version stands behind a question whether this kernel has it, so that the verifier never reaches it:
 /// where the works of a file that was let go lie since 6.7 and before it (`bpf/include/script.h`).
-const ASKED_FIRST: [&str; 10] = [
+const ASKED_FIRST: [&str; 11] = [
     "audit_host_script",
     "judge_map_write",
     "judge_map_write_asked",
@@ -24,6 +24,7 @@ const ASKED_FIRST: [&str; 10] = [
     "note_interpreter",
     "note_script",
     "observe_exec",
+    "pal_is_shared",
     "pal_judge_code",
     "pal_tell_code",
 ];
