@@ -277,7 +277,7 @@ fn host_adapter_says_what_this_kernel_can_do() {
     for (family, held) in &matrix.families {
         println!("{family:?}: {:?}, {} gaps", held.tier, held.gaps.len());
     }
-    assert_eq!(matrix.capabilities.len(), 17, "each was tried");
+    assert_eq!(matrix.capabilities.len(), 18, "each was tried");
     let hooks = matrix.judges_on_hooks();
     let file = &matrix.families[&Family::File];
     assert_eq!(file.tier.is_by_hooks(), hooks);
