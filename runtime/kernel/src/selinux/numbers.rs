@@ -274,15 +274,30 @@ impl Numbers {
         rules.any(|rules| rules.denies(line.class, line.permission)).then(|| found.held.clone())
     }
 
-    /// Of who has the cgroup, else the first that has the level, else one that had it and has just ended, else the first or the last of the user.
+    /// Of who has the cgroup, else the first that has the level, else one that had it and has just ended. Only of whom the cgroup is not known,
+    /// the first or the last of the user: who is in a cgroup that is none of theirs is none of them.
     fn of_line(&self, line: &Line, cgroup: Option<&Path>, now: Duration) -> Option<&Container> {
-        let of_user = || self.containers.values().filter(|container| container.label == Label::Ours(line.user));
-        let of_cgroup = cgroup.and_then(|cgroup| of_user().find(|container| is_below(cgroup, &container.path)));
+        // One that has just started may be denied something before its context is read.
+        let may_be = |container: &&Container| match container.label {
+            Label::Ours(user) => user == line.user,
+            Label::Awaited => true,
+            Label::Other(_) | Label::Unread(_) => false,
+        };
+        let in_cgroup = |cgroup| {
+            let mut who_may = self.containers.values().filter(may_be);
+            who_may.find(|container| is_below(cgroup, &container.path))
+        };
         let has_level = |container: &Container| container.level == line.level;
-        let of_level = || of_user().filter(|container| has_level(container)).min_by_key(|container| container.order);
+        let of_level = || {
+            let of_user = self.containers.values().filter(|container| container.label == Label::Ours(line.user));
+            of_user.filter(|container| has_level(container)).min_by_key(|container| container.order)
+        };
         let ended = |is_meant: &dyn Fn(&Container) -> bool| self.ended.find(now, &line.user, is_meant);
-        let of_level = of_cgroup.or_else(of_level).or_else(|| ended(&has_level));
-        of_level.or_else(|| self.owner(line.user)).or_else(|| ended(&|_| true))
+        let found = cgroup.and_then(in_cgroup).or_else(of_level).or_else(|| ended(&has_level));
+        match cgroup {
+            None => found.or_else(|| self.owner(line.user)).or_else(|| ended(&|_| true)),
+            Some(_) => found,
+        }
     }
 }
 
@@ -492,8 +507,13 @@ pub(super) mod tests {
         assert_eq!(found(&numbers, Some("/pods/2/below"), now), Some(NEXT));
         assert_eq!(found(&numbers, Some("pods/1"), now), Some(SLOT), "as either side writes it");
         for unknown in [None, Some("/pods/22"), Some("/pods/3")] {
-            assert_eq!(found(&numbers, unknown, now), Some(SLOT), "the first of its user: {unknown:?}");
+            assert_eq!(found(&numbers, unknown, now), Some(SLOT), "the first of its level: {unknown:?}");
         }
+        numbers.admit(Slot(4), 4, Path::new("/pods/4"));
+        numbers.install(Slot(4), Generation(1), 1, None, Arc::clone(&chown));
+        assert_eq!(found(&numbers, Some("/pods/4"), now), Some(Slot(4)), "its context is not read yet");
+        numbers.learn(Slot(4), Label::Ours(user(8)), "s0");
+        assert_eq!(found(&numbers, Some("/pods/4"), now), Some(SLOT), "another's");
         numbers.release(SLOT, now);
         assert_eq!(found(&numbers, None, now), Some(NEXT), "one that runs before one that ended");
         numbers.release(NEXT, now);
@@ -509,16 +529,25 @@ pub(super) mod tests {
             numbers.learn(slot, Label::Ours(user(7)), level);
         }
         let now = Duration::from_secs(100);
-        let found = |numbers: &Numbers, level: &str| {
+        let in_cgroup = |numbers: &Numbers, level: &str, cgroup: Option<&str>| {
             let line = Line { level: level.to_owned(), ..line(7, "chown") };
-            numbers.find(&line, None, now).map(|held| held.slot)
+            numbers.find(&line, cgroup.map(Path::new), now).map(|held| held.slot)
         };
+        let found = |numbers: &Numbers, level: &str| in_cgroup(numbers, level, None);
         assert_eq!(found(&numbers, "s0:c3,c4"), Some(NEXT), "the first of its level");
         assert_eq!(found(&numbers, "s0:c5,c6"), Some(SLOT), "the first of its user");
+        assert_eq!(in_cgroup(&numbers, "s0:c5,c6", Some("/pods/9")), None, "nobody's that is known");
+        assert_eq!(in_cgroup(&numbers, "s0:c3,c4", Some("/pods/9")), Some(NEXT), "by its level all the same");
         numbers.release(NEXT, now);
         assert_eq!(found(&numbers, "s0:c3,c4"), Some(Slot(3)));
         numbers.release(Slot(3), now);
-        assert_eq!(found(&numbers, "s0:c3,c4"), Some(Slot(3)), "it ended, and the one that runs has another level");
+        for cgroup in [None, Some("/pods/9")] {
+            let found = in_cgroup(&numbers, "s0:c3,c4", cgroup);
+            assert_eq!(found, Some(Slot(3)), "it ended, and the one that runs has another level: {cgroup:?}");
+        }
+        numbers.release(SLOT, now);
+        assert_eq!(found(&numbers, "s0:c5,c6"), Some(SLOT), "the last of its user");
+        assert_eq!(in_cgroup(&numbers, "s0:c5,c6", Some("/pods/9")), None);
     }
 
     #[test]
