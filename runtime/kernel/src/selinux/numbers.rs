@@ -53,6 +53,8 @@ struct Container {
     /// Its place among all that were admitted.
     order: u64,
     label: Label,
+    /// The process that it was read from last; 0 before.
+    pid: u32,
     /// The level of its context.
     level: String,
     /// What its policy is lowered to; `None` before the first one.
@@ -91,6 +93,7 @@ impl Numbers {
             path: path.to_path_buf(),
             order,
             label: Label::Awaited,
+            pid: 0,
             level: String::new(),
             lowered: None,
             told: None,
@@ -98,14 +101,26 @@ impl Numbers {
         self.containers.entry(slot).or_insert_with(new);
     }
 
-    pub fn learn(&mut self, slot: Slot, label: Label, level: &str) {
+    pub fn learn(&mut self, slot: Slot, pid: u32, label: Label, level: &str) {
         let Some(container) = self.containers.get_mut(&slot) else { return };
-        // A process that is gone takes nothing away from the others of its container.
-        if !matches!((&container.label, &label), (Label::Ours(_), Label::Unread(_))) {
-            container.label = label;
+        let says_nothing = match (&container.label, &label) {
+            // A process that is gone takes nothing away from the others of its container.
+            (Label::Ours(_), Label::Unread(_)) => true,
+            // Where our users are not declared the kernel calls whoever has one unlabelled.
+            (Label::Ours(_), Label::Other(_)) => self.in_force.is_none(),
+            _ => false,
+        };
+        if !says_nothing {
+            (container.label, container.pid) = (label, pid);
             level.clone_into(&mut container.level);
         }
         self.forget_replaced();
+    }
+
+    /// Who seemed to be another's, by which process and with which directory: it may have been read while our users were not declared.
+    pub fn others(&self) -> Vec<(Slot, u32, PathBuf)> {
+        let others = self.containers.iter().filter(|(_, container)| matches!(container.label, Label::Other(_)));
+        others.map(|(slot, container)| (*slot, container.pid, container.path.clone())).collect()
     }
 
     pub fn install(
@@ -302,7 +317,7 @@ impl Numbers {
 }
 
 /// Both below the unified mount, with or without the slash.
-fn is_below(cgroup: &Path, directory: &Path) -> bool {
+pub(super) fn is_below(cgroup: &Path, directory: &Path) -> bool {
     let relative = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_path_buf();
     relative(cgroup).starts_with(relative(directory))
 }
@@ -366,11 +381,12 @@ pub(super) mod tests {
 
     const SLOT: Slot = Slot(1);
     const NEXT: Slot = Slot(2);
+    const PID: u32 = 77;
 
     /// Admitted, running under the user, with this policy.
     fn put(numbers: &mut Numbers, slot: Slot, number: u8, lowered: Option<&Arc<Lowered>>) {
         numbers.admit(slot, slot.0.into(), Path::new(&format!("/pods/{slot}")));
-        numbers.learn(slot, Label::Ours(user(number)), "s0");
+        numbers.learn(slot, PID, Label::Ours(user(number)), "s0");
         let lowered = lowered.cloned().unwrap_or_default();
         numbers.install(slot, Generation(1), 1, None, lowered);
     }
@@ -401,7 +417,7 @@ pub(super) mod tests {
         numbers.install(SLOT, Generation(1), 1, None, Arc::clone(&chown));
         assert!(is_bound(&numbers, SLOT) && numbers.wanted().is_empty(), "nothing of it runs: its user is not known");
         assert!(numbers.tell(SLOT).is_some() && !numbers.told_otherwise(SLOT));
-        numbers.learn(SLOT, Label::Ours(user(7)), "s0");
+        numbers.learn(SLOT, PID, Label::Ours(user(7)), "s0");
         assert!(reason(&numbers, SLOT).contains("not in force yet"));
         assert!(numbers.told_otherwise(SLOT) && !numbers.told_otherwise(SLOT), "asked once a change");
         let wanted = numbers.wanted();
@@ -455,14 +471,33 @@ pub(super) mod tests {
         assert!(numbers.is_in_force(&numbers.wanted()), "it holds again as soon as SELinux enforces");
         numbers.set_permissive(None);
         assert!(is_bound(&numbers, SLOT) && numbers.told_otherwise(SLOT));
-        numbers.learn(SLOT, Label::Unread("gone".to_owned()), "");
+        numbers.learn(SLOT, PID, Label::Unread("gone".to_owned()), "");
         assert!(is_bound(&numbers, SLOT), "a process that is gone says nothing of the others");
         numbers.admit(NEXT, 2, Path::new("/pods/2"));
-        numbers.learn(NEXT, Label::Unread("gone".to_owned()), "");
+        numbers.learn(NEXT, PID, Label::Unread("gone".to_owned()), "");
         assert!(reason(&numbers, NEXT).contains("gone"));
-        numbers.learn(NEXT, Label::Other("system_u:system_r:container_t:s0".to_owned()), "s0");
+        numbers.learn(NEXT, PID, Label::Other("system_u:system_r:container_t:s0".to_owned()), "s0");
         let said = reason(&numbers, NEXT);
         assert!(said.contains("`system_u:system_r:container_t:s0`") && said.contains("seLinuxOptions.user"), "{said}");
+    }
+
+    #[test]
+    fn unit_selinux_context_that_was_read_while_no_user_was_declared_is_asked_for_again() {
+        let mut numbers = Numbers::default();
+        let unlabelled = || Label::Other("system_u:object_r:unlabeled_t:s0".to_owned());
+        put(&mut numbers, SLOT, 7, Some(&without("chown")));
+        put(&mut numbers, Slot(3), 8, None);
+        numbers.learn(SLOT, PID + 1, unlabelled(), "s0");
+        assert!(reason(&numbers, SLOT).contains("not in force yet"), "it keeps its user");
+        numbers.admit(NEXT, 2, Path::new("/pods/2"));
+        assert!(numbers.others().is_empty(), "nothing of it is read");
+        numbers.learn(NEXT, PID, unlabelled(), "s0");
+        assert_eq!(numbers.others(), [(NEXT, PID, PathBuf::from("/pods/2"))]);
+        load(&mut numbers);
+        numbers.learn(NEXT, PID, Label::Ours(user(9)), "s0");
+        assert!(numbers.others().is_empty() && is_bound(&numbers, NEXT), "what it has is told once it is declared");
+        numbers.learn(SLOT, PID + 1, unlabelled(), "s0");
+        assert_eq!(numbers.others().len(), 1, "another's, for ours are declared");
     }
 
     #[test]
@@ -472,7 +507,7 @@ pub(super) mod tests {
         let mut numbers = Numbers::after(left.clone(), true);
         assert!(numbers.is_in_force(&left) && numbers.is_in_force(&numbers.wanted()));
         numbers.admit(SLOT, 1, Path::new("/pods/1"));
-        numbers.learn(SLOT, Label::Ours(user(7)), "s0");
+        numbers.learn(SLOT, PID, Label::Ours(user(7)), "s0");
         assert!(numbers.is_in_force(&numbers.wanted()), "it has no policy of this runtime yet");
         numbers.install(SLOT, Generation(1), 1, None, Arc::clone(&chown));
         assert!(numbers.is_in_force(&numbers.wanted()) && is_bound(&numbers, SLOT), "the same one: nothing is loaded");
@@ -512,7 +547,7 @@ pub(super) mod tests {
         numbers.admit(Slot(4), 4, Path::new("/pods/4"));
         numbers.install(Slot(4), Generation(1), 1, None, Arc::clone(&chown));
         assert_eq!(found(&numbers, Some("/pods/4"), now), Some(Slot(4)), "its context is not read yet");
-        numbers.learn(Slot(4), Label::Ours(user(8)), "s0");
+        numbers.learn(Slot(4), PID, Label::Ours(user(8)), "s0");
         assert_eq!(found(&numbers, Some("/pods/4"), now), Some(SLOT), "another's");
         numbers.release(SLOT, now);
         assert_eq!(found(&numbers, None, now), Some(NEXT), "one that runs before one that ended");
@@ -526,7 +561,7 @@ pub(super) mod tests {
         let (mut numbers, chown) = (Numbers::default(), without("chown"));
         for (slot, level) in [(SLOT, "s0:c1,c2"), (NEXT, "s0:c3,c4"), (Slot(3), "s0:c3,c4")] {
             put(&mut numbers, slot, 7, Some(&chown));
-            numbers.learn(slot, Label::Ours(user(7)), level);
+            numbers.learn(slot, PID, Label::Ours(user(7)), level);
         }
         let now = Duration::from_secs(100);
         let in_cgroup = |numbers: &Numbers, level: &str, cgroup: Option<&str>| {

@@ -28,7 +28,7 @@ use palisade_world::Membership;
 
 use super::{
     Base, Binding, PolicySource, SeLinux, context_of,
-    numbers::{Label, Numbers, Rules},
+    numbers::{Label, Numbers, Rules, is_below},
     remembered::Remembered,
     user_of,
 };
@@ -155,14 +155,12 @@ impl Users {
 
     /// Reads from a process of the container under which user it runs.
     pub(crate) fn learn(&self, slot: Slot, pid: u32) {
-        let (label, level) = match context_of(pid) {
-            Ok(context) => {
-                let level = level_of(&context).to_owned();
-                (UserNumber::of_context(&context).map_or_else(|| Label::Other(context), Label::Ours), level)
-            }
-            Err(error) => (Label::Unread(error.to_string()), String::new()),
-        };
-        self.shared.numbers().learn(slot, label, &level);
+        {
+            // Read with the lock: what is read before a load is there when the load is over, and is asked for again.
+            let mut numbers = self.shared.numbers();
+            let (label, level) = label_of(pid);
+            numbers.learn(slot, pid, label, &level);
+        }
         self.shared.changed.notify_all();
     }
 
@@ -281,8 +279,24 @@ impl Shared {
         }
         let is_loaded = result.is_ok();
         self.numbers().loaded(rules.clone(), result);
+        if is_loaded {
+            self.learn_again();
+        }
         self.renew_classes();
         is_loaded
+    }
+
+    /// While our users were not declared, whoever has one was unlabelled.
+    fn learn_again(&self) {
+        let mut numbers = self.numbers();
+        for (slot, pid, path) in numbers.others() {
+            let (label, level) = label_of(pid);
+            // Else the number is another process's by now.
+            let is_its = cgroup_of(pid).is_some_and(|cgroup| is_below(&cgroup, &path));
+            if is_its && !matches!(label, Label::Unread(_)) {
+                numbers.learn(slot, pid, label, &level);
+            }
+        }
     }
 
     fn put(&self, rules: &Rules) -> Result<(), String> {
@@ -352,6 +366,17 @@ fn in_use() -> Option<Vec<UserNumber>> {
     let processes = fs::read_dir("/proc").ok().filter(|_| audit::sees_all_processes())?;
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Some(pids.filter_map(|pid| user_of(pid).ok()?.ok()).collect())
+}
+
+/// What is learnt of a process, and its level.
+fn label_of(pid: u32) -> (Label, String) {
+    match context_of(pid) {
+        Ok(context) => {
+            let level = level_of(&context).to_owned();
+            (UserNumber::of_context(&context).map_or_else(|| Label::Other(context), Label::Ours), level)
+        }
+        Err(error) => (Label::Unread(error.to_string()), String::new()),
+    }
 }
 
 /// Of a process, below the unified mount.
