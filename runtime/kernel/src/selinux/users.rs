@@ -27,7 +27,7 @@ use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, level_of, 
 use palisade_world::Membership;
 
 use super::{
-    Base, Binding, PolicySource, SeLinux, context_of,
+    Base, Binding, PolicyError, PolicySource, SeLinux, context_of,
     numbers::{Label, Numbers, Rules, is_below},
     remembered::Remembered,
     user_of,
@@ -63,6 +63,19 @@ struct Shared {
     numbers: Mutex<Numbers>,
     changed: Condvar,
     stopping: AtomicBool,
+}
+
+/// Why what is wanted is not in force.
+#[derive(Debug, thiserror::Error)]
+enum PutError {
+    #[error("its levels cannot be read: {0}")]
+    Levels(io::Error),
+    #[error("it cannot be remembered in /run/palisade: {0}")]
+    Unremembered(io::Error),
+    #[error(transparent)]
+    Policy(PolicyError),
+    #[error("{0}; and what is in force cannot be remembered: {1}")]
+    Unkept(PolicyError, io::Error),
 }
 
 /// What policies are lowered by, and the last results.
@@ -271,7 +284,7 @@ impl Shared {
     }
 
     fn load(&self, rules: &Rules) -> bool {
-        let result = self.put(rules);
+        let result = self.put(rules).map_err(|error| error.to_string());
         if let Err(reason) = &result
             && !self.stopping.load(Ordering::Relaxed)
         {
@@ -299,25 +312,32 @@ impl Shared {
         }
     }
 
-    fn put(&self, rules: &Rules) -> Result<(), String> {
-        let levels = self.selinux.levels().map_err(|error| format!("its levels cannot be read: {error}"))?;
+    fn put(&self, rules: &Rules) -> Result<(), PutError> {
+        let levels = self.selinux.levels().map_err(PutError::Levels)?;
         let text = module(levels, rules.iter().map(|(user, lowered)| (*user, lowered.as_ref())));
-        let remember = |loads| {
-            let written = self.remembered.write(self.source.base(), loads, &text);
-            written.map_err(|error| format!("it cannot be remembered in /run/palisade: {error}"))
-        };
+        self.put_module(&text)?;
+        tracing::info!(users = rules.len(), base = %self.source.base(), "SELinux policy loaded");
+        Ok(())
+    }
+
+    fn put_module(&self, text: &str) -> Result<(), PutError> {
+        let base = self.source.base();
         let before = self.remembered.read().ok().flatten();
-        remember(0)?;
-        if let Err(error) = self.source.load(&text) {
+        self.remembered.write(base, 0, text).map_err(PutError::Unremembered)?;
+        if let Err(error) = self.source.load(text) {
+            // The store's tool runs on: what it was given may come into force.
+            let may_come = *base == Base::Store && matches!(error, PolicyError::TimedOut(_));
             let kept = match &before {
+                _ if may_come => Ok(()),
                 Some(known) => self.remembered.write(&known.base, known.loads, &known.module),
                 None => self.remembered.forget(),
             };
-            kept.map_err(|unkept| format!("{error}; and what is in force cannot be remembered: {unkept}"))?;
-            return Err(error.to_string());
+            return Err(match kept {
+                Ok(()) => PutError::Policy(error),
+                Err(unkept) => PutError::Unkept(error, unkept),
+            });
         }
-        tracing::info!(users = rules.len(), base = %self.source.base(), "SELinux policy loaded");
-        remember(self.source.in_force().unwrap_or_default())
+        self.remembered.write(base, self.source.in_force().unwrap_or_default(), text).map_err(PutError::Unremembered)
     }
 
     /// The policy in force may know other permissions than the one before.
