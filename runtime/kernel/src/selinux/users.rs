@@ -337,7 +337,11 @@ impl Shared {
                 Err(unkept) => PutError::Unkept(error, unkept),
             });
         }
-        self.remembered.write(base, self.source.in_force().unwrap_or_default(), text).map_err(PutError::Unremembered)
+        // The number alone is not remembered: whoever comes later loads it once more.
+        if let Err(error) = self.remembered.write(base, self.source.in_force().unwrap_or_default(), text) {
+            tracing::warn!(%error, "the SELinux policy is loaded, and its number cannot be remembered in /run/palisade");
+        }
+        Ok(())
     }
 
     /// The policy in force may know other permissions than the one before.
