@@ -191,6 +191,11 @@ impl Numbers {
         }
     }
 
+    /// Of what is wanted the users alone were loaded; why stays the failure.
+    pub fn declared(&mut self) {
+        self.in_force = Some(Rules::new());
+    }
+
     /// Another policy was loaded in the place of ours.
     pub fn replaced(&mut self) {
         self.in_force = None;
@@ -431,6 +436,10 @@ pub(super) mod tests {
         numbers.replaced();
         assert!(reason(&numbers, SLOT).contains("not in force"), "another's load took it away");
         assert!(!numbers.is_in_force(&numbers.wanted()));
+        numbers.loaded(numbers.wanted(), Err("secilc: no".to_owned()));
+        numbers.declared();
+        assert!(reason(&numbers, SLOT).contains("secilc: no"), "the users alone hold nobody");
+        assert!(!numbers.is_in_force(&numbers.wanted()) && numbers.impairment().as_deref() == Some("secilc: no"));
     }
 
     #[test]

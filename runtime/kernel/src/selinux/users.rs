@@ -2,7 +2,7 @@
 //!
 //! Invariants: what an installation asks for is marked, and the installation goes on; what is said to be in force has been loaded
 //! ([`Numbers`]). All users are declared in whatever is loaded, from the start on. A load that fails keeps what was in force, is said of whom
-//! it would have held, and is tried again.
+//! it would have held, and is tried again; one that is refused where nothing has our users declares them without rules.
 //!
 //! Decisions:
 //! - One thread, which loads the newest that is wanted: a distribution's policy is compiled for seconds, and meanwhile many containers may start.
@@ -23,7 +23,7 @@ use std::{
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
-use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, level_of, module};
+use palisade_selinux::{Classes, Levels, Line, Lowered, UserNumber, denied_by, level_of, module};
 use palisade_world::Membership;
 
 use super::{
@@ -284,19 +284,48 @@ impl Shared {
     }
 
     fn load(&self, rules: &Rules) -> bool {
-        let result = self.put(rules).map_err(|error| error.to_string());
-        if let Err(reason) = &result
-            && !self.stopping.load(Ordering::Relaxed)
+        let result = self.put(rules);
+        let is_stopping = self.stopping.load(Ordering::Relaxed);
+        if let Err(error) = &result
+            && !is_stopping
         {
-            tracing::warn!(reason, "the SELinux policy is not loaded; what was in force stays");
+            tracing::warn!(%error, "the SELinux policy is not loaded; what was in force stays");
         }
+        let is_refused = matches!(&result, Err(PutError::Policy(PolicyError::Refused { .. } | PolicyError::Load(_))));
         let is_loaded = result.is_ok();
-        self.numbers().loaded(rules.clone(), result);
-        if is_loaded {
+        self.numbers().loaded(rules.clone(), result.map_err(|error| error.to_string()));
+        let is_declared = is_refused && !is_stopping && self.lacks_users() && self.declare();
+        if is_loaded || is_declared {
             self.learn_again();
         }
         self.renew_classes();
         is_loaded
+    }
+
+    /// Whether nothing in force has our users; a store keeps what it had.
+    fn lacks_users(&self) -> bool {
+        let is_cil = matches!(self.source.base(), Base::Cil(_));
+        is_cil && self.source.in_force().is_none() && !self.selinux.has_our_users()
+    }
+
+    /// The users alone, so that containers' labels are valid whatever of the rules is refused; why they are goes on being said.
+    fn declare(&self) -> bool {
+        let declared = self.selinux.levels().map_err(PutError::Levels).and_then(|levels| {
+            // The base may know other levels than the policy in force.
+            let without = self.put_module(&module(levels, []));
+            without.or_else(|_| self.put_module(&module(Levels::default(), [])))
+        });
+        match declared {
+            Ok(()) => {
+                tracing::warn!(base = %self.source.base(), "SELinux policy loaded with our users, and without their rules");
+                self.numbers().declared();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "nor is one with our users alone: containers under one of them have no label");
+                false
+            }
+        }
     }
 
     /// While our users were not declared, whoever has one was unlabelled.
