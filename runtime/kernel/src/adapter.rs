@@ -448,7 +448,7 @@ impl KernelAdapter {
         let by_profile = self.profiles.as_ref().and_then(|profiles| profiles.binding(slot));
         let by_profile = matches!(by_profile, Some(Binding::Awaited | Binding::Bound(_)));
         let by_user = self.users.as_ref().and_then(|users| users.binding(slot));
-        let by_user = matches!(by_user, Some(selinux::Binding::Bound(_)));
+        let by_user = selinux::denies_all_capabilities(by_user.as_ref());
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let set = flag(by_profile, layout::SLOT_BOUND_BY_PROFILE) | flag(by_user, layout::SLOT_BOUND_BY_USER);
         programs.slots.set_flags(slot, set, layout::SLOT_BOUND_BY_PROFILE | layout::SLOT_BOUND_BY_USER);

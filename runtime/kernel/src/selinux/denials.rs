@@ -124,7 +124,7 @@ mod tests {
             }
             let lowered = |blob: &Arc<Blob>| Arc::new(Lowered::of(blob, &palisade_selinux::FAMILIES, &known));
             numbers.admit(slot, 40 + u64::from(slot.0), Path::new("/pods/x"));
-            numbers.learn(slot, Label::Ours(UserNumber::new(user).unwrap()), "s0:c1,c2");
+            numbers.learn(slot, 1, Label::Ours(UserNumber::new(user).unwrap()), "s0:c1,c2");
             let lowered = blob.as_ref().map(lowered).unwrap_or_default();
             numbers.install(slot, Generation(3), 9, blob.as_ref(), lowered);
         }

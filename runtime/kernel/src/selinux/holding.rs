@@ -36,6 +36,14 @@ pub(crate) fn with_user(
     }
 }
 
+/// Whether the user's rules deny every capability that the policy blocks, so that what sees only the asking need tell of none. Where something is
+/// left unsaid, what is denied is told of twice: a block that nobody tells of would be worse.
+#[must_use]
+pub(crate) fn denies_all_capabilities(binding: Option<&Binding>) -> bool {
+    let Some(Binding::Bound(lowered)) = binding else { return false };
+    lowered.unsaid().iter().all(|unsaid| family_of(unsaid) != Some(Family::Capabilities))
+}
+
 fn is_about_memory(unsaid: &Unsaid) -> bool {
     matches!(unsaid, Unsaid::SharedMemory | Unsaid::Permission("process", "execmem" | "execstack" | "execheap"))
         || matches!(unsaid, Unsaid::Permission("file", "execmod"))
@@ -154,6 +162,17 @@ mod tests {
         let unknown = "capabilities: {matchCapabilities: [{capability: bpf, action: Block}]}";
         assert!(gaps(Family::Capabilities, unknown).contains(&"capability2:bpf".to_owned()));
         assert!(!gaps(Family::Ptrace, unknown).contains(&"capability2:bpf".to_owned()), "another family's");
+    }
+
+    #[test]
+    fn unit_selinux_denies_all_capabilities_only_where_nothing_of_them_is_unsaid() {
+        let all = |spec: &str| denies_all_capabilities(Some(&bound(spec)));
+        assert!(all(CHOWN), "each is denied, and told of by SELinux");
+        assert!(all("presets: [{name: anonMapExec, action: Block}]"), "another family's");
+        let also = |more: &str| CHOWN.replace("action: Block}", &format!("action: Block}}, {more}"));
+        assert!(!all(&also("{capability: kill, action: Block, fromSource: [{path: /bin/x}]}")), "by source");
+        assert!(!all(&also("{capability: bpf, action: Block}")), "the policy in force does not know it");
+        assert!(!denies_all_capabilities(None) && !denies_all_capabilities(Some(&Binding::Unbound(String::new()))));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use palisade_selinux::{Classes, Levels, MAX_CATEGORY, UserNumber};
 use crate::{audit, pseudo_fs};
 
 pub use answer::Answer;
-pub(crate) use holding::with_user;
+pub(crate) use holding::{denies_all_capabilities, with_user};
 pub(crate) use numbers::Binding;
 pub use policy::{Base, PolicyError, PolicySource};
 pub use users::Users;

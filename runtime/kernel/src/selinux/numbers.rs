@@ -53,6 +53,8 @@ struct Container {
     /// Its place among all that were admitted.
     order: u64,
     label: Label,
+    /// The process that it was read from last; 0 before.
+    pid: u32,
     /// The level of its context.
     level: String,
     /// What its policy is lowered to; `None` before the first one.
@@ -91,6 +93,7 @@ impl Numbers {
             path: path.to_path_buf(),
             order,
             label: Label::Awaited,
+            pid: 0,
             level: String::new(),
             lowered: None,
             told: None,
@@ -98,14 +101,26 @@ impl Numbers {
         self.containers.entry(slot).or_insert_with(new);
     }
 
-    pub fn learn(&mut self, slot: Slot, label: Label, level: &str) {
+    pub fn learn(&mut self, slot: Slot, pid: u32, label: Label, level: &str) {
         let Some(container) = self.containers.get_mut(&slot) else { return };
-        // A process that is gone takes nothing away from the others of its container.
-        if !matches!((&container.label, &label), (Label::Ours(_), Label::Unread(_))) {
-            container.label = label;
+        let says_nothing = match (&container.label, &label) {
+            // A process that is gone takes nothing away from the others of its container.
+            (Label::Ours(_), Label::Unread(_)) => true,
+            // Where our users are not declared the kernel calls whoever has one unlabelled.
+            (Label::Ours(_), Label::Other(_)) => self.in_force.is_none(),
+            _ => false,
+        };
+        if !says_nothing {
+            (container.label, container.pid) = (label, pid);
             level.clone_into(&mut container.level);
         }
         self.forget_replaced();
+    }
+
+    /// Who seemed to be another's, by which process and with which directory: it may have been read while our users were not declared.
+    pub fn others(&self) -> Vec<(Slot, u32, PathBuf)> {
+        let others = self.containers.iter().filter(|(_, container)| matches!(container.label, Label::Other(_)));
+        others.map(|(slot, container)| (*slot, container.pid, container.path.clone())).collect()
     }
 
     pub fn install(
@@ -174,6 +189,11 @@ impl Numbers {
             Ok(()) => (self.in_force, self.failure) = (Some(rules), None),
             Err(reason) => self.failure = Some(reason),
         }
+    }
+
+    /// Of what is wanted the users alone were loaded; why stays the failure.
+    pub fn declared(&mut self) {
+        self.in_force = Some(Rules::new());
     }
 
     /// Another policy was loaded in the place of ours.
@@ -274,20 +294,35 @@ impl Numbers {
         rules.any(|rules| rules.denies(line.class, line.permission)).then(|| found.held.clone())
     }
 
-    /// Of who has the cgroup, else the first that has the level, else one that had it and has just ended, else the first or the last of the user.
+    /// Of who has the cgroup, else the first that has the level, else one that had it and has just ended. Only of whom the cgroup is not known,
+    /// the first or the last of the user: who is in a cgroup that is none of theirs is none of them.
     fn of_line(&self, line: &Line, cgroup: Option<&Path>, now: Duration) -> Option<&Container> {
-        let of_user = || self.containers.values().filter(|container| container.label == Label::Ours(line.user));
-        let of_cgroup = cgroup.and_then(|cgroup| of_user().find(|container| is_below(cgroup, &container.path)));
+        // One that has just started may be denied something before its context is read.
+        let may_be = |container: &&Container| match container.label {
+            Label::Ours(user) => user == line.user,
+            Label::Awaited => true,
+            Label::Other(_) | Label::Unread(_) => false,
+        };
+        let in_cgroup = |cgroup| {
+            let mut who_may = self.containers.values().filter(may_be);
+            who_may.find(|container| is_below(cgroup, &container.path))
+        };
         let has_level = |container: &Container| container.level == line.level;
-        let of_level = || of_user().filter(|container| has_level(container)).min_by_key(|container| container.order);
+        let of_level = || {
+            let of_user = self.containers.values().filter(|container| container.label == Label::Ours(line.user));
+            of_user.filter(|container| has_level(container)).min_by_key(|container| container.order)
+        };
         let ended = |is_meant: &dyn Fn(&Container) -> bool| self.ended.find(now, &line.user, is_meant);
-        let of_level = of_cgroup.or_else(of_level).or_else(|| ended(&has_level));
-        of_level.or_else(|| self.owner(line.user)).or_else(|| ended(&|_| true))
+        let found = cgroup.and_then(in_cgroup).or_else(of_level).or_else(|| ended(&has_level));
+        match cgroup {
+            None => found.or_else(|| self.owner(line.user)).or_else(|| ended(&|_| true)),
+            Some(_) => found,
+        }
     }
 }
 
 /// Both below the unified mount, with or without the slash.
-fn is_below(cgroup: &Path, directory: &Path) -> bool {
+pub(super) fn is_below(cgroup: &Path, directory: &Path) -> bool {
     let relative = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_path_buf();
     relative(cgroup).starts_with(relative(directory))
 }
@@ -351,11 +386,12 @@ pub(super) mod tests {
 
     const SLOT: Slot = Slot(1);
     const NEXT: Slot = Slot(2);
+    const PID: u32 = 77;
 
     /// Admitted, running under the user, with this policy.
     fn put(numbers: &mut Numbers, slot: Slot, number: u8, lowered: Option<&Arc<Lowered>>) {
         numbers.admit(slot, slot.0.into(), Path::new(&format!("/pods/{slot}")));
-        numbers.learn(slot, Label::Ours(user(number)), "s0");
+        numbers.learn(slot, PID, Label::Ours(user(number)), "s0");
         let lowered = lowered.cloned().unwrap_or_default();
         numbers.install(slot, Generation(1), 1, None, lowered);
     }
@@ -386,7 +422,7 @@ pub(super) mod tests {
         numbers.install(SLOT, Generation(1), 1, None, Arc::clone(&chown));
         assert!(is_bound(&numbers, SLOT) && numbers.wanted().is_empty(), "nothing of it runs: its user is not known");
         assert!(numbers.tell(SLOT).is_some() && !numbers.told_otherwise(SLOT));
-        numbers.learn(SLOT, Label::Ours(user(7)), "s0");
+        numbers.learn(SLOT, PID, Label::Ours(user(7)), "s0");
         assert!(reason(&numbers, SLOT).contains("not in force yet"));
         assert!(numbers.told_otherwise(SLOT) && !numbers.told_otherwise(SLOT), "asked once a change");
         let wanted = numbers.wanted();
@@ -400,6 +436,10 @@ pub(super) mod tests {
         numbers.replaced();
         assert!(reason(&numbers, SLOT).contains("not in force"), "another's load took it away");
         assert!(!numbers.is_in_force(&numbers.wanted()));
+        numbers.loaded(numbers.wanted(), Err("secilc: no".to_owned()));
+        numbers.declared();
+        assert!(reason(&numbers, SLOT).contains("secilc: no"), "the users alone hold nobody");
+        assert!(!numbers.is_in_force(&numbers.wanted()) && numbers.impairment().as_deref() == Some("secilc: no"));
     }
 
     #[test]
@@ -440,14 +480,33 @@ pub(super) mod tests {
         assert!(numbers.is_in_force(&numbers.wanted()), "it holds again as soon as SELinux enforces");
         numbers.set_permissive(None);
         assert!(is_bound(&numbers, SLOT) && numbers.told_otherwise(SLOT));
-        numbers.learn(SLOT, Label::Unread("gone".to_owned()), "");
+        numbers.learn(SLOT, PID, Label::Unread("gone".to_owned()), "");
         assert!(is_bound(&numbers, SLOT), "a process that is gone says nothing of the others");
         numbers.admit(NEXT, 2, Path::new("/pods/2"));
-        numbers.learn(NEXT, Label::Unread("gone".to_owned()), "");
+        numbers.learn(NEXT, PID, Label::Unread("gone".to_owned()), "");
         assert!(reason(&numbers, NEXT).contains("gone"));
-        numbers.learn(NEXT, Label::Other("system_u:system_r:container_t:s0".to_owned()), "s0");
+        numbers.learn(NEXT, PID, Label::Other("system_u:system_r:container_t:s0".to_owned()), "s0");
         let said = reason(&numbers, NEXT);
         assert!(said.contains("`system_u:system_r:container_t:s0`") && said.contains("seLinuxOptions.user"), "{said}");
+    }
+
+    #[test]
+    fn unit_selinux_context_that_was_read_while_no_user_was_declared_is_asked_for_again() {
+        let mut numbers = Numbers::default();
+        let unlabelled = || Label::Other("system_u:object_r:unlabeled_t:s0".to_owned());
+        put(&mut numbers, SLOT, 7, Some(&without("chown")));
+        put(&mut numbers, Slot(3), 8, None);
+        numbers.learn(SLOT, PID + 1, unlabelled(), "s0");
+        assert!(reason(&numbers, SLOT).contains("not in force yet"), "it keeps its user");
+        numbers.admit(NEXT, 2, Path::new("/pods/2"));
+        assert!(numbers.others().is_empty(), "nothing of it is read");
+        numbers.learn(NEXT, PID, unlabelled(), "s0");
+        assert_eq!(numbers.others(), [(NEXT, PID, PathBuf::from("/pods/2"))]);
+        load(&mut numbers);
+        numbers.learn(NEXT, PID, Label::Ours(user(9)), "s0");
+        assert!(numbers.others().is_empty() && is_bound(&numbers, NEXT), "what it has is told once it is declared");
+        numbers.learn(SLOT, PID + 1, unlabelled(), "s0");
+        assert_eq!(numbers.others().len(), 1, "another's, for ours are declared");
     }
 
     #[test]
@@ -457,7 +516,7 @@ pub(super) mod tests {
         let mut numbers = Numbers::after(left.clone(), true);
         assert!(numbers.is_in_force(&left) && numbers.is_in_force(&numbers.wanted()));
         numbers.admit(SLOT, 1, Path::new("/pods/1"));
-        numbers.learn(SLOT, Label::Ours(user(7)), "s0");
+        numbers.learn(SLOT, PID, Label::Ours(user(7)), "s0");
         assert!(numbers.is_in_force(&numbers.wanted()), "it has no policy of this runtime yet");
         numbers.install(SLOT, Generation(1), 1, None, Arc::clone(&chown));
         assert!(numbers.is_in_force(&numbers.wanted()) && is_bound(&numbers, SLOT), "the same one: nothing is loaded");
@@ -492,8 +551,13 @@ pub(super) mod tests {
         assert_eq!(found(&numbers, Some("/pods/2/below"), now), Some(NEXT));
         assert_eq!(found(&numbers, Some("pods/1"), now), Some(SLOT), "as either side writes it");
         for unknown in [None, Some("/pods/22"), Some("/pods/3")] {
-            assert_eq!(found(&numbers, unknown, now), Some(SLOT), "the first of its user: {unknown:?}");
+            assert_eq!(found(&numbers, unknown, now), Some(SLOT), "the first of its level: {unknown:?}");
         }
+        numbers.admit(Slot(4), 4, Path::new("/pods/4"));
+        numbers.install(Slot(4), Generation(1), 1, None, Arc::clone(&chown));
+        assert_eq!(found(&numbers, Some("/pods/4"), now), Some(Slot(4)), "its context is not read yet");
+        numbers.learn(Slot(4), PID, Label::Ours(user(8)), "s0");
+        assert_eq!(found(&numbers, Some("/pods/4"), now), Some(SLOT), "another's");
         numbers.release(SLOT, now);
         assert_eq!(found(&numbers, None, now), Some(NEXT), "one that runs before one that ended");
         numbers.release(NEXT, now);
@@ -506,19 +570,28 @@ pub(super) mod tests {
         let (mut numbers, chown) = (Numbers::default(), without("chown"));
         for (slot, level) in [(SLOT, "s0:c1,c2"), (NEXT, "s0:c3,c4"), (Slot(3), "s0:c3,c4")] {
             put(&mut numbers, slot, 7, Some(&chown));
-            numbers.learn(slot, Label::Ours(user(7)), level);
+            numbers.learn(slot, PID, Label::Ours(user(7)), level);
         }
         let now = Duration::from_secs(100);
-        let found = |numbers: &Numbers, level: &str| {
+        let in_cgroup = |numbers: &Numbers, level: &str, cgroup: Option<&str>| {
             let line = Line { level: level.to_owned(), ..line(7, "chown") };
-            numbers.find(&line, None, now).map(|held| held.slot)
+            numbers.find(&line, cgroup.map(Path::new), now).map(|held| held.slot)
         };
+        let found = |numbers: &Numbers, level: &str| in_cgroup(numbers, level, None);
         assert_eq!(found(&numbers, "s0:c3,c4"), Some(NEXT), "the first of its level");
         assert_eq!(found(&numbers, "s0:c5,c6"), Some(SLOT), "the first of its user");
+        assert_eq!(in_cgroup(&numbers, "s0:c5,c6", Some("/pods/9")), None, "nobody's that is known");
+        assert_eq!(in_cgroup(&numbers, "s0:c3,c4", Some("/pods/9")), Some(NEXT), "by its level all the same");
         numbers.release(NEXT, now);
         assert_eq!(found(&numbers, "s0:c3,c4"), Some(Slot(3)));
         numbers.release(Slot(3), now);
-        assert_eq!(found(&numbers, "s0:c3,c4"), Some(Slot(3)), "it ended, and the one that runs has another level");
+        for cgroup in [None, Some("/pods/9")] {
+            let found = in_cgroup(&numbers, "s0:c3,c4", cgroup);
+            assert_eq!(found, Some(Slot(3)), "it ended, and the one that runs has another level: {cgroup:?}");
+        }
+        numbers.release(SLOT, now);
+        assert_eq!(found(&numbers, "s0:c5,c6"), Some(SLOT), "the last of its user");
+        assert_eq!(in_cgroup(&numbers, "s0:c5,c6", Some("/pods/9")), None);
     }
 
     #[test]

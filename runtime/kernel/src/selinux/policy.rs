@@ -6,6 +6,8 @@
 //! Decisions:
 //! - `secilc` and not a writer of the kernel's form: the host's whole policy is compiled, with all that CIL is. It reads our module from, and
 //!   writes the policy to, files without a name: nobody can change them meanwhile, and nothing is left behind.
+//! - A compiler that takes too long, or that nobody waits for any more, is killed. The store's tool is not, for it may be in its commit: it runs to
+//!   its end, and the next is not started before that.
 //! - Who loads a policy is not asked, but how many have been loaded ([`SeLinux::loads`]): another's load takes ours away, and is seen by that. A
 //!   boolean that is set counts, too, and costs a load.
 
@@ -40,6 +42,9 @@ const PRIORITY: &str = "400";
 
 /// Where files are while another program reads them: nobody else writes here.
 const OURS: &str = "/run/palisade";
+
+/// The store's tool that was started last and has not ended: a host has one store, whoever of this process loads.
+static IN_STORE: Mutex<Option<Child>> = Mutex::new(None);
 
 /// Where a host's base policy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +97,10 @@ pub enum PolicyError {
     /// It did not end.
     #[error("the compiler did not end within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// It was ended, for nobody waits for it any more.
+    /// One that was started before has not ended, and the store takes one after the other.
+    #[error("an earlier semodule did not end within another {} s", .0.as_secs())]
+    Earlier(Duration),
+    /// It was ended or not begun, for nobody waits for it any more.
     #[error("it was given up")]
     GivenUp,
     /// The kernel does not take the policy.
@@ -147,7 +155,8 @@ impl PolicySource {
         stands
     }
 
-    /// Ends a load that is under way, and whichever is asked for afterwards.
+    /// Ends a load that is under way, and whichever is asked for afterwards. One into the store that has been started is waited for instead: a
+    /// service's end is that of whatever it started.
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
@@ -168,7 +177,12 @@ impl PolicySource {
                 self.put(&policy)?
             }
             Base::Store => {
-                install("semodule", Path::new(OURS), module, &self.given_up)?;
+                let installed = install("semodule", Path::new(OURS), module, PATIENCE, &IN_STORE, &self.given_up);
+                // It runs on: which of the two is in force, nobody knows.
+                if matches!(installed, Err(PolicyError::TimedOut(_))) {
+                    *loaded = None;
+                }
+                installed?;
                 self.selinux.loads().map_err(PolicyError::Load)?
             }
         };
@@ -202,19 +216,39 @@ impl PolicySource {
     }
 }
 
-/// By the host's own tools, which load what they rebuild.
-fn install(tool: &str, ours: &Path, module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
+/// By the host's own tools, which load what they rebuild. One that was not in time stays `in_store`, and the module's text, which it may yet read.
+fn install(
+    tool: &str,
+    ours: &Path,
+    module: &str,
+    patience: Duration,
+    in_store: &Mutex<Option<Child>>,
+    given_up: &AtomicBool,
+) -> Result<(), PolicyError> {
     let failed = PolicyError::Compiler;
+    let until = sys::boot_time() + patience;
+    let mut in_store = in_store.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(earlier) = in_store.as_mut() {
+        wait(earlier, until, given_up)?.ok_or(PolicyError::Earlier(patience))?;
+        *in_store = None;
+    }
+    if given_up.load(Ordering::Relaxed) {
+        return Err(PolicyError::GivenUp);
+    }
     // The store calls a module by its file's name.
     let directory = ours.join(format!("module-{}", std::process::id()));
     fs::create_dir_all(&directory).map_err(failed)?;
     let file = directory.join("palisade.cil");
     let installed = fs::write(&file, module).map_err(failed).and_then(|()| {
-        let mut command = Command::new(tool);
-        command.args(["-X", PRIORITY, "-i"]).arg(&file);
-        run(&mut command, PATIENCE, given_up)
+        let (child, said) = spawn(Command::new(tool).args(["-X", PRIORITY, "-i"]).arg(&file))?;
+        let ended = wait(in_store.insert(child), until, &AtomicBool::new(false))?;
+        let status = ended.ok_or(PolicyError::TimedOut(patience))?;
+        *in_store = None;
+        judge(status, said)
     });
-    if let Err(error) = fs::remove_dir_all(&directory) {
+    if in_store.is_none()
+        && let Err(error) = fs::remove_dir_all(&directory)
+    {
         tracing::warn!(path = %directory.display(), %error, "a module's text stays");
     }
     installed
@@ -264,30 +298,46 @@ fn compile(
     Ok(bytes)
 }
 
+/// Who does not end in time, or is waited for by nobody any more, is killed.
 fn run(command: &mut Command, patience: Duration, given_up: &AtomicBool) -> Result<(), PolicyError> {
+    let (mut child, said) = spawn(command)?;
+    let ended = wait(&mut child, sys::boot_time() + patience, given_up);
+    let ended = ended.and_then(|status| status.ok_or(PolicyError::TimedOut(patience)));
+    if ended.is_err() {
+        child.kill().and_then(|()| child.wait()).map_err(PolicyError::Compiler)?;
+    }
+    judge(ended?, said)
+}
+
+/// And the file of what it says.
+fn spawn(command: &mut Command) -> Result<(Child, File), PolicyError> {
     let failed = PolicyError::Compiler;
-    let mut said = sys::nameless_file(c"said").map_err(failed)?;
+    let said = sys::nameless_file(c"said").map_err(failed)?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(failed)?);
-    let status = wait(command.spawn().map_err(failed)?, patience, given_up)?;
+    Ok((command.spawn().map_err(failed)?, said))
+}
+
+fn judge(status: ExitStatus, mut said: File) -> Result<(), PolicyError> {
     if status.success() {
         return Ok(());
     }
     let mut words = Vec::new();
-    said.rewind().and_then(|()| said.take(MAX_SAID_BYTES).read_to_end(&mut words)).map_err(failed)?;
+    let read = said.rewind().and_then(|()| said.take(MAX_SAID_BYTES).read_to_end(&mut words));
+    read.map_err(PolicyError::Compiler)?;
     Err(PolicyError::Refused { status, said: String::from_utf8_lossy(&words).trim().to_owned() })
 }
 
-/// Who does not end in time, or is waited for by nobody any more, is killed.
-fn wait(mut child: Child, patience: Duration, given_up: &AtomicBool) -> Result<ExitStatus, PolicyError> {
-    let until = sys::boot_time() + patience;
+/// Until then, by the boot clock; `None`: it runs on, as it does where it is given up.
+fn wait(child: &mut Child, until: Duration, given_up: &AtomicBool) -> Result<Option<ExitStatus>, PolicyError> {
     loop {
         if let Some(status) = child.try_wait().map_err(PolicyError::Compiler)? {
-            return Ok(status);
+            return Ok(Some(status));
         }
-        let is_given_up = given_up.load(Ordering::Relaxed);
-        if is_given_up || sys::boot_time() >= until {
-            child.kill().and_then(|()| child.wait()).map_err(PolicyError::Compiler)?;
-            return Err(if is_given_up { PolicyError::GivenUp } else { PolicyError::TimedOut(patience) });
+        if given_up.load(Ordering::Relaxed) {
+            return Err(PolicyError::GivenUp);
+        }
+        if sys::boot_time() >= until {
+            return Ok(None);
         }
         thread::sleep(PAUSE);
     }
@@ -348,9 +398,10 @@ mod tests {
         fs::write(&tool, script).unwrap();
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
         let (tool, ours) = (tool.to_str().unwrap(), &directory.path().join("ours"));
-        install(tool, ours, "(user good)", &WANTED).unwrap();
+        let install = |text| install(tool, ours, text, PATIENCE, &Mutex::default(), &WANTED);
+        install("(user good)").unwrap();
         assert_eq!(fs::read_to_string(&seen).unwrap(), "-X 400 -i palisade.cil\n(user good)");
-        match install(tool, ours, "(user bad)", &WANTED) {
+        match install("(user bad)") {
             Err(PolicyError::Refused { said, .. }) => assert_eq!(said, "no such type"),
             other => panic!("{other:?}"),
         }
@@ -358,13 +409,38 @@ mod tests {
     }
 
     #[test]
+    fn unit_selinux_tool_of_the_store_runs_to_its_end_and_the_next_is_not_started_before() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let (tool, seen) = (directory.path().join("tool"), directory.path().join("seen"));
+        let (seen, end) = (seen.as_path(), directory.path().join("end"));
+        let script = "#!/bin/sh\nwhile ! [ -e END ]; do sleep 0.02; done\ncat \"$4\" >>SEEN\n";
+        let script = script.replace("END", &end.display().to_string()).replace("SEEN", &seen.display().to_string());
+        fs::write(&tool, script).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        let (ours, in_store) = (directory.path().join("ours"), Mutex::default());
+        let install = |text, patience, given_up| {
+            install(tool.to_str().unwrap(), &ours, text, patience, &in_store, &AtomicBool::new(given_up))
+        };
+        let (short, is_waited_for) = (Duration::from_millis(50), false);
+        assert!(matches!(install("(first)", short, true), Err(PolicyError::GivenUp)), "not even started");
+        assert!(matches!(install("(first)", short, is_waited_for), Err(PolicyError::TimedOut(_))));
+        assert!(matches!(install("(second)", short, is_waited_for), Err(PolicyError::Earlier(_))));
+        assert!(matches!(install("(second)", PATIENCE, true), Err(PolicyError::GivenUp)));
+        fs::write(end, "").unwrap();
+        install("(third)", PATIENCE, is_waited_for).unwrap();
+        assert_eq!(fs::read_to_string(seen).unwrap(), "(first)(third)", "what was begun came to its end");
+        assert_eq!(fs::read_dir(ours).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
     fn unit_selinux_compiler_that_refuses_fails_or_does_not_end_is_an_error_in_its_own_words() {
         let missing = compile("no-such-compiler", &[], None, PATIENCE, &WANTED);
         assert!(matches!(missing, Err(PolicyError::Compiler(_))), "{missing:?}");
-        let child = Command::new("sleep").arg("60").spawn().unwrap();
-        assert!(matches!(wait(child, Duration::from_millis(20), &WANTED), Err(PolicyError::TimedOut(_))));
-        let child = Command::new("sleep").arg("60").spawn().unwrap();
-        assert!(matches!(wait(child, PATIENCE, &AtomicBool::new(true)), Err(PolicyError::GivenUp)));
+        let sleep = |patience, given_up| run(Command::new("sleep").arg("60"), patience, &AtomicBool::new(given_up));
+        assert!(matches!(sleep(Duration::from_millis(20), false), Err(PolicyError::TimedOut(_))));
+        assert!(matches!(sleep(PATIENCE, true), Err(PolicyError::GivenUp)));
         if !has_secilc() {
             return;
         }

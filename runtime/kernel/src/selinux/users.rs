@@ -2,7 +2,7 @@
 //!
 //! Invariants: what an installation asks for is marked, and the installation goes on; what is said to be in force has been loaded
 //! ([`Numbers`]). All users are declared in whatever is loaded, from the start on. A load that fails keeps what was in force, is said of whom
-//! it would have held, and is tried again.
+//! it would have held, and is tried again; one that is refused where nothing has our users declares them without rules.
 //!
 //! Decisions:
 //! - One thread, which loads the newest that is wanted: a distribution's policy is compiled for seconds, and meanwhile many containers may start.
@@ -23,12 +23,12 @@ use std::{
 
 use palisade_domain::{Generation, Slot};
 use palisade_kernel_abi::blob::{Blob, Family};
-use palisade_selinux::{Classes, Line, Lowered, UserNumber, denied_by, level_of, module};
+use palisade_selinux::{Classes, Levels, Line, Lowered, UserNumber, denied_by, level_of, module};
 use palisade_world::Membership;
 
 use super::{
-    Base, Binding, PolicySource, SeLinux, context_of,
-    numbers::{Label, Numbers, Rules},
+    Base, Binding, PolicyError, PolicySource, SeLinux, context_of,
+    numbers::{Label, Numbers, Rules, is_below},
     remembered::Remembered,
     user_of,
 };
@@ -63,6 +63,19 @@ struct Shared {
     numbers: Mutex<Numbers>,
     changed: Condvar,
     stopping: AtomicBool,
+}
+
+/// Why what is wanted is not in force.
+#[derive(Debug, thiserror::Error)]
+enum PutError {
+    #[error("its levels cannot be read: {0}")]
+    Levels(io::Error),
+    #[error("it cannot be remembered in /run/palisade: {0}")]
+    Unremembered(io::Error),
+    #[error(transparent)]
+    Policy(PolicyError),
+    #[error("{0}; and what is in force cannot be remembered: {1}")]
+    Unkept(PolicyError, io::Error),
 }
 
 /// What policies are lowered by, and the last results.
@@ -155,14 +168,12 @@ impl Users {
 
     /// Reads from a process of the container under which user it runs.
     pub(crate) fn learn(&self, slot: Slot, pid: u32) {
-        let (label, level) = match context_of(pid) {
-            Ok(context) => {
-                let level = level_of(&context).to_owned();
-                (UserNumber::of_context(&context).map_or_else(|| Label::Other(context), Label::Ours), level)
-            }
-            Err(error) => (Label::Unread(error.to_string()), String::new()),
-        };
-        self.shared.numbers().learn(slot, label, &level);
+        {
+            // Read with the lock: what is read before a load is there when the load is over, and is asked for again.
+            let mut numbers = self.shared.numbers();
+            let (label, level) = label_of(pid);
+            numbers.learn(slot, pid, label, &level);
+        }
         self.shared.changed.notify_all();
     }
 
@@ -274,36 +285,92 @@ impl Shared {
 
     fn load(&self, rules: &Rules) -> bool {
         let result = self.put(rules);
-        if let Err(reason) = &result
-            && !self.stopping.load(Ordering::Relaxed)
+        let is_stopping = self.stopping.load(Ordering::Relaxed);
+        if let Err(error) = &result
+            && !is_stopping
         {
-            tracing::warn!(reason, "the SELinux policy is not loaded; what was in force stays");
+            tracing::warn!(%error, "the SELinux policy is not loaded; what was in force stays");
         }
+        let is_refused = matches!(&result, Err(PutError::Policy(PolicyError::Refused { .. } | PolicyError::Load(_))));
         let is_loaded = result.is_ok();
-        self.numbers().loaded(rules.clone(), result);
+        self.numbers().loaded(rules.clone(), result.map_err(|error| error.to_string()));
+        let is_declared = is_refused && !is_stopping && self.lacks_users() && self.declare();
+        if is_loaded || is_declared {
+            self.learn_again();
+        }
         self.renew_classes();
         is_loaded
     }
 
-    fn put(&self, rules: &Rules) -> Result<(), String> {
-        let levels = self.selinux.levels().map_err(|error| format!("its levels cannot be read: {error}"))?;
+    /// Whether nothing in force has our users; a store keeps what it had.
+    fn lacks_users(&self) -> bool {
+        let is_cil = matches!(self.source.base(), Base::Cil(_));
+        is_cil && self.source.in_force().is_none() && !self.selinux.has_our_users()
+    }
+
+    /// The users alone, so that containers' labels are valid whatever of the rules is refused; why they are goes on being said.
+    fn declare(&self) -> bool {
+        let declared = self.selinux.levels().map_err(PutError::Levels).and_then(|levels| {
+            // The base may know other levels than the policy in force.
+            let without = self.put_module(&module(levels, []));
+            without.or_else(|_| self.put_module(&module(Levels::default(), [])))
+        });
+        match declared {
+            Ok(()) => {
+                tracing::warn!(base = %self.source.base(), "SELinux policy loaded with our users, and without their rules");
+                self.numbers().declared();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "nor is one with our users alone: containers under one of them have no label");
+                false
+            }
+        }
+    }
+
+    /// While our users were not declared, whoever has one was unlabelled.
+    fn learn_again(&self) {
+        let mut numbers = self.numbers();
+        for (slot, pid, path) in numbers.others() {
+            let (label, level) = label_of(pid);
+            // Else the number is another process's by now.
+            let is_its = cgroup_of(pid).is_some_and(|cgroup| is_below(&cgroup, &path));
+            if is_its && !matches!(label, Label::Unread(_)) {
+                numbers.learn(slot, pid, label, &level);
+            }
+        }
+    }
+
+    fn put(&self, rules: &Rules) -> Result<(), PutError> {
+        let levels = self.selinux.levels().map_err(PutError::Levels)?;
         let text = module(levels, rules.iter().map(|(user, lowered)| (*user, lowered.as_ref())));
-        let remember = |loads| {
-            let written = self.remembered.write(self.source.base(), loads, &text);
-            written.map_err(|error| format!("it cannot be remembered in /run/palisade: {error}"))
-        };
+        self.put_module(&text)?;
+        tracing::info!(users = rules.len(), base = %self.source.base(), "SELinux policy loaded");
+        Ok(())
+    }
+
+    fn put_module(&self, text: &str) -> Result<(), PutError> {
+        let base = self.source.base();
         let before = self.remembered.read().ok().flatten();
-        remember(0)?;
-        if let Err(error) = self.source.load(&text) {
+        self.remembered.write(base, 0, text).map_err(PutError::Unremembered)?;
+        if let Err(error) = self.source.load(text) {
+            // The store's tool runs on: what it was given may come into force.
+            let may_come = *base == Base::Store && matches!(error, PolicyError::TimedOut(_));
             let kept = match &before {
+                _ if may_come => Ok(()),
                 Some(known) => self.remembered.write(&known.base, known.loads, &known.module),
                 None => self.remembered.forget(),
             };
-            kept.map_err(|unkept| format!("{error}; and what is in force cannot be remembered: {unkept}"))?;
-            return Err(error.to_string());
+            return Err(match kept {
+                Ok(()) => PutError::Policy(error),
+                Err(unkept) => PutError::Unkept(error, unkept),
+            });
         }
-        tracing::info!(users = rules.len(), base = %self.source.base(), "SELinux policy loaded");
-        remember(self.source.in_force().unwrap_or_default())
+        // The number alone is not remembered: whoever comes later loads it once more.
+        if let Err(error) = self.remembered.write(base, self.source.in_force().unwrap_or_default(), text) {
+            tracing::warn!(%error, "the SELinux policy is loaded, and its number cannot be remembered in /run/palisade");
+        }
+        Ok(())
     }
 
     /// The policy in force may know other permissions than the one before.
@@ -352,6 +419,17 @@ fn in_use() -> Option<Vec<UserNumber>> {
     let processes = fs::read_dir("/proc").ok().filter(|_| audit::sees_all_processes())?;
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Some(pids.filter_map(|pid| user_of(pid).ok()?.ok()).collect())
+}
+
+/// What is learnt of a process, and its level.
+fn label_of(pid: u32) -> (Label, String) {
+    match context_of(pid) {
+        Ok(context) => {
+            let level = level_of(&context).to_owned();
+            (UserNumber::of_context(&context).map_or_else(|| Label::Other(context), Label::Ours), level)
+        }
+        Err(error) => (Label::Unread(error.to_string()), String::new()),
+    }
 }
 
 /// Of a process, below the unified mount.
