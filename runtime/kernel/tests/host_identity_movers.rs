@@ -6,7 +6,7 @@ mod openers;
 mod probe_bed;
 mod puppet;
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use kernel_bed::{
     Pins,
@@ -115,6 +115,21 @@ fn host_identity_who_was_there_before_its_container_was_admitted_and_never_acted
     assert_eq!(bed.opener("outside", |file| inner.open(file)), AS_BEFORE);
     mover.end();
     others.into_iter().for_each(Puppet::end);
+}
+
+#[test]
+fn host_identity_a_thread_of_before_that_its_workload_moves_is_what_its_process_is() {
+    let Some(mut bed) = Bed::new("thread") else { return };
+    let mut thread = Puppet::thread_in_cgroup(&bed.own.0);
+    bed.admit();
+    let below = bed.own.child("threads");
+    fs::write(below.0.join("cgroup.type"), "threaded").unwrap();
+    let mut mover = Puppet::in_cgroup(&bed.own.0);
+    assert_eq!(mover.put_thread(&thread, &below.0), 0);
+    assert_eq!(bed.opener("moved", |file| thread.open(file)), AS_BEFORE);
+    assert_eq!(bed.opener("child", |file| thread.open_by_child(file)), AS_BEFORE);
+    mover.end();
+    thread.end();
 }
 
 #[test]

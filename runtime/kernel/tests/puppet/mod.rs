@@ -23,11 +23,14 @@ const TRACE: u8 = 7;
 const END: u8 = 8;
 const OPEN_BY_BORN_CHILD: u8 = 9;
 const MOVE: u8 = 10;
+const MOVE_THREAD: u8 = 11;
 
 pub struct Puppet {
     child: Child,
     told: std::io::PipeWriter,
     said: std::io::PipeReader,
+    /// Of who obeys, in this PID namespace.
+    tid: u32,
 }
 
 /// How it comes to be in its cgroup.
@@ -35,6 +38,7 @@ pub struct Puppet {
 enum Comes {
     ByItself,
     ByItselfWithMounts,
+    ByItsLeader,
     Moved,
 }
 
@@ -42,6 +46,11 @@ impl Puppet {
     /// It entered by itself: the workload's code.
     pub fn in_cgroup(cgroup: &Path) -> Self {
         Self::new(cgroup, Comes::ByItself)
+    }
+
+    /// A thread of a process that entered by itself, which has done nothing yet; its leader waits.
+    pub fn thread_in_cgroup(cgroup: &Path) -> Self {
+        Self::new(cgroup, Comes::ByItsLeader)
     }
 
     /// The same, in a mount namespace of its own from then on.
@@ -63,16 +72,27 @@ impl Puppet {
             calls::end_with_parent();
             let entered = match comes {
                 Comes::Moved => true,
-                Comes::ByItself => fs::write(&procs, "0").is_ok(),
+                Comes::ByItself | Comes::ByItsLeader => fs::write(&procs, "0").is_ok(),
                 Comes::ByItselfWithMounts => fs::write(&procs, "0").is_ok() && calls::unshare(libc::CLONE_NEWNS) == 0,
             };
             // Made where it began: it is what it leaves with.
             let old = calls::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-            answers.write_all(&[u8::from(!entered)]).unwrap();
-            obey(&mut orders, &mut answers, old)
+            let mut live = || {
+                answers.write_all(&[u8::from(!entered)]).unwrap();
+                // SAFETY: it takes nothing, and always answers.
+                answers.write_all(&unsafe { libc::gettid() }.to_ne_bytes()).unwrap();
+                obey(&mut orders, &mut answers, old)
+            };
+            match comes {
+                Comes::ByItsLeader => std::thread::scope(|process| process.spawn(live).join().unwrap_or(254)),
+                _ => live(),
+            }
         });
-        let mut puppet = Self { child, told, said };
+        let mut puppet = Self { child, told, said, tid: 0 };
         assert_eq!(puppet.hear(), 0, "it is there");
+        let mut tid = [0; 4];
+        puppet.said.read_exact(&mut tid).unwrap();
+        puppet.tid = u32::from_ne_bytes(tid);
         if let Comes::Moved = comes {
             fs::write(cgroup.join("cgroup.procs"), puppet.child.pid.to_string()).unwrap();
         }
@@ -118,6 +138,11 @@ impl Puppet {
     /// It moves the other one.
     pub fn put(&mut self, other: &Self, cgroup: &Path) -> i32 {
         self.tell(MOVE, other.child.pid.cast_unsigned(), [cgroup.as_os_str().as_bytes(), b""])
+    }
+
+    /// It moves the other thread, alone, into a threaded cgroup.
+    pub fn put_thread(&mut self, other: &Self, cgroup: &Path) -> i32 {
+        self.tell(MOVE_THREAD, other.tid, [cgroup.as_os_str().as_bytes(), b""])
     }
 
     pub fn connect(&mut self, port: u16) -> i32 {
@@ -181,7 +206,8 @@ fn obey(orders: &mut std::io::PipeReader, answers: &mut std::io::PipeWriter, old
             CONNECT_BY_OLD => connect(old, number),
             OPEN_BY_BORN_CHILD => born_child(&texts[0], &texts[1]),
             // 0 is whoever writes it.
-            ENTER | MOVE => move_into(&texts[0], number),
+            ENTER | MOVE => move_into(&texts[0], "cgroup.procs", number),
+            MOVE_THREAD => move_into(&texts[0], "cgroup.threads", number),
             TRACE => errno_of(calls::trace(16, number.cast_signed())),
             _ => 0,
         };
@@ -201,9 +227,9 @@ fn moved_child(file: &CString, cgroup: &CString) -> i32 {
     child.code()
 }
 
-fn move_into(cgroup: &CString, pid: u32) -> i32 {
-    let procs = Path::new(std::ffi::OsStr::from_bytes(cgroup.as_bytes())).join("cgroup.procs");
-    fs::write(procs, pid.to_string()).map_or_else(|error| error.raw_os_error().unwrap_or(254), |()| 0)
+fn move_into(cgroup: &CString, list: &str, pid: u32) -> i32 {
+    let list = Path::new(std::ffi::OsStr::from_bytes(cgroup.as_bytes())).join(list);
+    fs::write(list, pid.to_string()).map_or_else(|error| error.raw_os_error().unwrap_or(254), |()| 0)
 }
 
 fn born_child(file: &CString, cgroup: &CString) -> i32 {
