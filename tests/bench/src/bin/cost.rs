@@ -48,5 +48,5 @@ fn run(write: bool) -> Result<bool, Box<dyn Error>> {
 fn counted() -> Result<(String, Vec<Cost>), Box<dyn Error>> {
     let said = guest(&["budget"])?;
     let release = said.lines().find_map(|line| line.trim().strip_prefix("kernel: "));
-    Ok((release.ok_or("the guest names no kernel")?.to_owned(), costs(&counts(&said)?)?))
+    Ok((release.ok_or("the guest names no kernel")?.to_owned(), costs(&counts(&said))?))
 }
