@@ -373,14 +373,14 @@ pub(super) mod tests {
         compile(&rules, &AutomatonLimits::default(), &mut || false).expect("small").blob
     }
 
-    fn without(capability: &str) -> Arc<Lowered> {
+    pub fn without(capability: &str) -> Arc<Lowered> {
         let names = ["chown", "kill"].map(str::to_owned).into_iter().collect();
         let classes = Classes { permissions: BTreeMap::from([("capability".to_owned(), names)]), ..Classes::default() };
         let spec = format!("capabilities: {{matchCapabilities: [{{capability: {capability}, action: Block}}]}}");
         Arc::new(Lowered::of(&blob_of(&spec), &[Family::Capability], &classes))
     }
 
-    fn user(number: u8) -> UserNumber {
+    pub fn user(number: u8) -> UserNumber {
         UserNumber::new(number).expect("of the pool")
     }
 

@@ -344,18 +344,18 @@ fn wait(child: &mut Child, until: Duration, given_up: &AtomicBool) -> Result<Opt
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     static WANTED: AtomicBool = AtomicBool::new(false);
 
-    const BASE: &str = "(handleunknown allow) (mls true) (class capability (chown)) (class process (ptrace)) (classorder (capability process))
+    pub const BASE: &str = "(handleunknown allow) (mls true) (class capability (chown)) (class process (ptrace)) (classorder (capability process))
         (sid kernel) (sidorder (kernel)) (sensitivity s0) (sensitivityorder (s0)) (category c0) (categoryorder (c0)) (sensitivitycategory s0 (c0))
         (type kernel_t) (role system_r) (role object_r) (roletype system_r kernel_t) (roletype object_r kernel_t)
         (user system_u) (userrole system_u system_r) (userlevel system_u (s0)) (userrange system_u ((s0) (s0 (c0))))
         (sidcontext kernel (system_u system_r kernel_t ((s0) (s0))))";
 
-    fn has_secilc() -> bool {
+    pub fn has_secilc() -> bool {
         let there = Command::new("secilc").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
         if !there {
             println!("skipped: secilc is not installed");

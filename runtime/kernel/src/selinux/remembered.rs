@@ -39,6 +39,11 @@ impl Remembered {
         Self { file: PathBuf::from(format!("/run/palisade/selinux-{name}")) }
     }
 
+    #[cfg(test)]
+    pub fn at(file: PathBuf) -> Self {
+        Self { file }
+    }
+
     /// `None`: nothing of ours is in force.
     ///
     /// # Errors

@@ -132,17 +132,7 @@ impl Users {
     #[cfg(test)]
     pub(super) fn idle(numbers: Numbers) -> Self {
         let nowhere = Path::new("/proc/self/no-selinux");
-        let selinux = SeLinux { root: nowhere.to_path_buf() };
-        let classes = Classes { extended_sockets: true, ..Classes::default() };
-        let shared = Shared {
-            source: PolicySource::new(selinux.clone(), Base::Cil(nowhere.to_path_buf())),
-            selinux,
-            remembered: Remembered::of(nowhere),
-            lowering: Mutex::new(Lowering { families: Vec::new(), classes, recent: VecDeque::new() }),
-            numbers: Mutex::new(numbers),
-            changed: Condvar::new(),
-            stopping: AtomicBool::new(false),
-        };
+        let shared = Shared::idle(nowhere, nowhere, Remembered::of(nowhere), numbers);
         Self { shared: Arc::new(shared), worker: Mutex::default(), account: Mutex::new(Account::of(audit::SELINUX)) }
     }
 
@@ -227,6 +217,21 @@ impl Drop for Users {
 }
 
 impl Shared {
+    #[cfg(test)]
+    fn idle(root: &Path, base: &Path, remembered: Remembered, numbers: Numbers) -> Self {
+        let selinux = SeLinux { root: root.to_path_buf() };
+        let classes = Classes { extended_sockets: true, ..Classes::default() };
+        Self {
+            source: PolicySource::new(selinux.clone(), Base::Cil(base.to_path_buf())),
+            selinux,
+            remembered,
+            lowering: Mutex::new(Lowering { families: Vec::new(), classes, recent: VecDeque::new() }),
+            numbers: Mutex::new(numbers),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
     fn numbers(&self) -> MutexGuard<'_, Numbers> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -455,4 +460,38 @@ pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
         source.load(&without).map_err(io::Error::other)?;
     }
     remembered.forget()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            numbers::tests::{user, without},
+            policy::tests::{BASE, has_secilc},
+        },
+        *,
+    };
+
+    #[test]
+    fn unit_selinux_rules_that_are_refused_leave_the_users_declared_and_the_refusal_said() {
+        if !has_secilc() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (root, base) = (directory.path().join("selinuxfs"), directory.path().join("base.cil"));
+        fs::create_dir(&root).unwrap();
+        for (file, bytes) in [("status", &[0; 16][..]), ("mls", b"0"), ("load", b"")] {
+            fs::write(root.join(file), bytes).unwrap();
+        }
+        fs::write(&base, format!("{BASE} (allow kernel_t self (capability (chown)))")).unwrap();
+        let remembered = Remembered::at(directory.path().join("run/selinux"));
+        let shared = Shared::idle(&root, &base, remembered, Numbers::default());
+        let rules = Rules::from([(user(7), without("kill"))]);
+        assert!(!shared.load(&rules), "the base does not know the permission");
+        assert!(shared.numbers().is_in_force(&Rules::new()) && !shared.numbers().is_in_force(&rules));
+        assert!(shared.numbers().impairment().is_some_and(|reason| reason.contains("does not take the policy")));
+        assert_eq!(shared.remembered.read().unwrap().unwrap().module, module(Levels::default(), []));
+        let loaded = fs::read(root.join("load")).unwrap();
+        assert!(loaded.windows(14).any(|bytes| bytes == b"palisade_127_u"), "labels are valid");
+    }
 }
