@@ -16,7 +16,6 @@ const POISON: i32 = 0x0BAD_2310;
 /// Functions whose field of another version stands behind a question whether this kernel has it, so that the verifier never reaches it:
 /// where the works of a file that was let go lie since 6.7 and before it (`bpf/include/script.h`).
 const ASKED_FIRST: [&str; 11] = [
-    "audit_host_script",
     "judge_map_write",
     "judge_map_write_asked",
     "judge_protect_write",
@@ -24,6 +23,7 @@ const ASKED_FIRST: [&str; 11] = [
     "note_interpreter",
     "note_script",
     "observe_exec",
+    "pal_find_scripts",
     "pal_is_shared",
     "pal_judge_code",
     "pal_tell_code",
