@@ -326,12 +326,7 @@ impl Actor for Enforcer {
         self.state.start(&mut out);
         self.run(out, ctx);
         if self.wiring.enforcement.holds_later() {
-            let slot = self.membership.slot;
-            ctx.run_interval(HELD_EVERY, move |enforcer, ctx| {
-                if enforcer.wiring.enforcement.holds_otherwise(slot) {
-                    enforcer.input(Input::HoldsOtherwise, ctx);
-                }
-            });
+            ctx.run_interval(HELD_EVERY, |enforcer, ctx| enforcer.run(vec![Effect::AskWhatHolds], ctx));
         }
         if self.roster.try_send(EnforcerStarted(self.membership.slot)).is_err() {
             // Without the newest set this enforcer would hold its workload to nothing new: better to come again.

@@ -12,7 +12,7 @@ use std::{
 use actix::{Actor, Handler, MessageResult};
 use palisade_domain::{CgroupId, Generation, Slot, Visibility, Workload, WorkloadKind};
 use palisade_kernel_abi::blob::Blob;
-use palisade_policy::{PolicySet, ir::Postures};
+use palisade_policy::ir::Postures;
 use palisade_protocol::{
     CompilePolicy, Condition, ConditionReported, PolicyAnnounced, PolicyRefused, PolicySetChanged, VisibilityChanged,
     WorkloadAppeared, WorkloadGone, WorkloadStarted,
@@ -192,6 +192,10 @@ async fn bed() -> Bed {
     Bed { tree, kernel, roster, heard }
 }
 
+fn no_policies() -> PolicySetChanged {
+    PolicySetChanged { generation: Generation(1), set: Arc::default(), postures: Postures::default() }
+}
+
 fn on_a_paused_clock(test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
@@ -202,15 +206,7 @@ fn on_a_paused_clock(test: impl Future<Output = ()>) {
 fn unit_roster_holds_a_workload_that_is_told_differently_with_the_same_slot() {
     on_a_paused_clock(async {
         let Bed { tree, kernel, roster, .. } = bed().await;
-        tell(
-            &roster,
-            PolicySetChanged {
-                generation: Generation(1),
-                set: Arc::new(PolicySet::default()),
-                postures: Postures::default(),
-            },
-        )
-        .await;
+        tell(&roster, no_policies()).await;
         tell(&roster, appeared("web")).await;
         tell(&roster, WorkloadStarted { slot: Slot(1), pid: 100 }).await;
         assert_eq!(kernel.asked(), ["admit", "install", "learn"]);
@@ -233,15 +229,7 @@ fn unit_enforcer_installs_again_what_is_held_otherwise_by_itself_where_that_may_
         on_a_paused_clock(async {
             let Bed { tree, kernel, roster, .. } = bed().await;
             kernel.holds_later.store(may_change, Ordering::Relaxed);
-            tell(
-                &roster,
-                PolicySetChanged {
-                    generation: Generation(1),
-                    set: Arc::new(PolicySet::default()),
-                    postures: Postures::default(),
-                },
-            )
-            .await;
+            tell(&roster, no_policies()).await;
             tell(&roster, appeared("web")).await;
             assert_eq!(kernel.asked(), ["admit", "install"]);
             kernel.holds_otherwise.store(true, Ordering::Relaxed);
@@ -260,15 +248,7 @@ fn unit_roster_tells_a_slot_released_only_once_the_kernel_let_it_go() {
             let heard = heard.lock().expect("no panic");
             (heard.released, heard.condition.clone())
         };
-        tell(
-            &roster,
-            PolicySetChanged {
-                generation: Generation(1),
-                set: Arc::new(PolicySet::default()),
-                postures: Postures::default(),
-            },
-        )
-        .await;
+        tell(&roster, no_policies()).await;
         tell(&roster, appeared("web")).await;
         kernel.refuses.store(12, Ordering::Relaxed);
         tell(&roster, WorkloadGone { slot: Slot(1) }).await;
