@@ -211,6 +211,11 @@ fn directories_below(directory: &Path, bound: usize) -> Found {
     found
 }
 
+/// The unified hierarchy's line of `/proc/<tid>/cgroup`: the directory below its mount.
+pub(crate) fn unified_path(text: &[u8]) -> Option<&[u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,5 +234,11 @@ mod tests {
         assert_eq!((cut.cgroups.len(), cut.complete), (2, false));
         assert!(directories_below(&top.path().join("gone"), 3).complete, "what is gone has nothing below");
         assert!(!directories_below(&top.path().join("a/file"), 3).complete, "what cannot be read may have");
+    }
+
+    #[test]
+    fn unit_the_unified_line_is_found_on_hybrid_hosts() {
+        assert_eq!(unified_path(b"9:name=systemd:/a\n0::/k/x\n"), Some(&b"/k/x"[..]));
+        assert_eq!(unified_path(b"9:name=systemd:/a\n"), None);
     }
 }

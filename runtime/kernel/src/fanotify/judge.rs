@@ -24,8 +24,9 @@ use super::{
     reporter::{Deed, Reporter},
     slots::{Live, SlotState, Slots, Unnamed},
     sys::{self, FileStatus},
-    tasks::{Credentials, FileKey, Phase, Stat, Tasks, unified_path},
+    tasks::{Credentials, FileKey, Phase, Stat, Tasks},
 };
+use crate::cgroups::unified_path;
 
 /// Room for a thread's `/proc/<tid>/cgroup`: 14 hierarchies, each with the longest path that the kernel shows. The unified one comes
 /// last, and a workload may make long names in the others.

@@ -258,11 +258,6 @@ fn read_whole(file: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     if read == buffer.len() { Err(io::Error::from_raw_os_error(libc::EOVERFLOW)) } else { Ok(read) }
 }
 
-/// The unified hierarchy's line of `/proc/<tid>/cgroup`: the directory below its mount.
-pub(super) fn unified_path(text: &[u8]) -> Option<&[u8]> {
-    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
-}
-
 /// What `/proc/<tid>/stat` says of a task, as far as it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Stat {
@@ -350,6 +345,7 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroups::unified_path;
 
     #[test]
     fn unit_stat_is_read_behind_a_name_with_parentheses() {
@@ -365,12 +361,6 @@ mod tests {
         let text = b"Name:\tx\\nUid: 9\nTgid:\t5\nUid:\t1\t2\t3\t4\nGid:\t6\t7\t8\t9\n";
         let read = Credentials::parse(text).expect("well formed");
         assert_eq!(read, Credentials { tgid: 5, uid: 1, euid: 2, fsuid: 4, gid: 6 });
-    }
-
-    #[test]
-    fn unit_the_unified_line_is_found_on_hybrid_hosts() {
-        assert_eq!(unified_path(b"9:name=systemd:/a\n0::/k/x\n"), Some(&b"/k/x"[..]));
-        assert_eq!(unified_path(b"9:name=systemd:/a\n"), None);
     }
 
     #[test]

@@ -11,7 +11,9 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
     fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -34,6 +36,7 @@ use super::{
 };
 use crate::{
     audit::{self, Account, Held},
+    cgroups::unified_path,
     sys,
 };
 
@@ -439,8 +442,8 @@ fn label_of(pid: u32) -> (Label, String) {
 
 /// Of a process, below the unified mount.
 fn cgroup_of(pid: u32) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
+    let text = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    unified_path(&text).map(|path| OsStr::from_bytes(path).into())
 }
 
 /// Takes away what a node with this pin root left of rules in SELinux: the users stay, for a task whose user is gone would have no label.
