@@ -9,19 +9,8 @@ mod node_bed;
 
 use std::fs;
 
-use node_bed::{NodeBed, eventually};
+use node_bed::{FORBIDS_OF_EACH, NodeBed, eventually};
 use serde_json::Value;
-
-const POLICY: &str = "apiVersion: palisade.dev/v1alpha1
-kind: PalisadePolicy
-metadata: {name: mixed, namespace: example}
-spec:
-  selector: {matchLabels: {app: client}}
-  file: {matchPaths: [{path: /etc/bin/secret}]}
-  process: {matchPaths: [{path: /etc/bin/tool}]}
-  network: {destinations: [{ports: [5000], protocol: TCP}]}
-  action: Block
-";
 
 /// What the kernel says of a file that is not there.
 const HIDDEN: &str = "/sys/kernel/btf/vmlinux: No such file";
@@ -41,19 +30,9 @@ fn refused(kernel: &Value, program: &str) -> String {
     found["reason"].as_str().unwrap().to_owned()
 }
 
-/// (what, reason) of each part of a policy that is not held of the pod.
-fn not_held(bed: &NodeBed, pod: &str) -> Vec<(String, String)> {
-    let document = bed.document("/v1/workloads");
-    let rows = document["workloads"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["workload"]["name"] == pod).unwrap_or_else(|| panic!("{document:#}"));
-    let text = |part: &Value, key: &str| part[key].as_str().unwrap().to_owned();
-    let parts = row["policy"]["notHeld"].as_array().unwrap_or_else(|| panic!("{row:#}"));
-    parts.iter().map(|part| (text(part, "what"), text(part, "reason"))).collect()
-}
-
 #[test]
 fn host_no_btf_node_starts_and_denies_what_fanotify_holds_from_the_first_instruction_on() {
-    let mut bed = without_btf(&[("mixed.yaml", POLICY)]);
+    let mut bed = without_btf(&[("mixed.yaml", FORBIDS_OF_EACH)]);
     bed.start_node();
     let client = bed.pod("client", "cat /etc/bin/secret >/tmp/first 2>&1; sleep 1000");
     eventually("its first act is over", || {
@@ -88,7 +67,7 @@ fn host_no_btf_node_starts_and_denies_what_fanotify_holds_from_the_first_instruc
 
 #[test]
 fn host_no_btf_node_says_what_it_does_not_hold_and_why_wherever_it_is_asked() {
-    let mut bed = without_btf(&[("mixed.yaml", POLICY)]);
+    let mut bed = without_btf(&[("mixed.yaml", FORBIDS_OF_EACH)]);
     bed.start_node();
     let client = bed.pod("client", "sleep 1000");
     // Nothing stops it, and that is said below.
@@ -115,7 +94,7 @@ fn host_no_btf_node_says_what_it_does_not_hold_and_why_wherever_it_is_asked() {
         let metric = format!("palisade_programs_refused{{program=\"{program}\"}} 1");
         assert!(bed.get("/metrics").unwrap().1.contains(&metric), "{metric}");
     }
-    let parts = not_held(&bed, "client");
+    let parts = bed.not_held("client");
     let of_network: Vec<_> = parts.iter().filter(|(what, _)| what == "network").collect();
     assert!(matches!(of_network[..], [(_, reason)] if reason.contains(HIDDEN)), "{parts:?}");
     assert!(!parts.iter().any(|(what, _)| what == "process" || what == "file"), "those are held: {parts:?}");

@@ -14,19 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use node_bed::{NodeBed, eventually};
+use node_bed::{FORBIDS_OF_EACH, NodeBed, eventually};
 use serde_json::Value;
-
-const POLICY: &str = "apiVersion: palisade.dev/v1alpha1
-kind: PalisadePolicy
-metadata: {name: mixed, namespace: example}
-spec:
-  selector: {matchLabels: {app: client}}
-  file: {matchPaths: [{path: /etc/bin/secret}]}
-  process: {matchPaths: [{path: /etc/bin/tool}]}
-  network: {destinations: [{ports: [5000], protocol: TCP}]}
-  action: Block
-";
 
 /// What the verifier says.
 const REFUSAL: &str = "cannot call GPL-restricted function from non-GPL compatible program";
@@ -64,19 +53,9 @@ fn with_licence_taken_from(program: &str, copy: &Path) -> PathBuf {
     copy.to_owned()
 }
 
-/// (what, reason) of each part of a policy that is not held of the pod.
-fn not_held(bed: &NodeBed, pod: &str) -> Vec<(String, String)> {
-    let document = bed.document("/v1/workloads");
-    let rows = document["workloads"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["workload"]["name"] == pod).unwrap_or_else(|| panic!("{document:#}"));
-    let text = |part: &Value, key: &str| part[key].as_str().unwrap().to_owned();
-    let parts = row["policy"]["notHeld"].as_array().unwrap_or_else(|| panic!("{row:#}"));
-    parts.iter().map(|part| (text(part, "what"), text(part, "reason"))).collect()
-}
-
 #[test]
 fn host_refused_programs_of_networks_leave_a_node_that_says_so_and_holds_files_and_executables() {
-    let mut bed = NodeBed::new(&[("mixed.yaml", POLICY)]);
+    let mut bed = NodeBed::new(&[("mixed.yaml", FORBIDS_OF_EACH)]);
     bed.palisade = with_licence_taken_from("judge_connect4", &bed.path("palisade"));
     bed.start_node();
     let client = bed.pod("client", "sleep 1000");
@@ -93,7 +72,7 @@ fn host_refused_programs_of_networks_leave_a_node_that_says_so_and_holds_files_a
     };
     assert!(reason_of("judge_connect4").contains(REFUSAL), "{}", reason_of("judge_connect4"));
     assert!(!refused.iter().any(|one| one["program"] == "attach_task"), "the others are there: {kernel:#}");
-    let parts = not_held(&bed, "client");
+    let parts = bed.not_held("client");
     let of_network: Vec<_> = parts.iter().filter(|(what, _)| what == "network").collect();
     assert!(matches!(of_network[..], [(_, reason)] if reason.contains(REFUSAL)), "{parts:?}");
     assert!(!parts.iter().any(|(what, _)| what == "process" || what == "file"), "those are held: {parts:?}");

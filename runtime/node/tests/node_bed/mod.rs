@@ -35,6 +35,18 @@ spec:
   action: Block
 ";
 
+/// `app: client` may not open, execute and connect to this: a rule each for what different means hold.
+pub const FORBIDS_OF_EACH: &str = "apiVersion: palisade.dev/v1alpha1
+kind: PalisadePolicy
+metadata: {name: mixed, namespace: example}
+spec:
+  selector: {matchLabels: {app: client}}
+  file: {matchPaths: [{path: /etc/bin/secret}]}
+  process: {matchPaths: [{path: /etc/bin/tool}]}
+  network: {destinations: [{ports: [5000], protocol: TCP}]}
+  action: Block
+";
+
 /// Longer than anything here takes on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const IMAGE: &str = "localhost/palisade-example:1";
@@ -234,6 +246,16 @@ impl NodeBed {
         let (status, body) = self.get(route).unwrap();
         assert_eq!(status, 200, "{route}: {body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// (what, reason) of each part of a policy that is not held of the pod.
+    pub fn not_held(&self, pod: &str) -> Vec<(String, String)> {
+        let document = self.document("/v1/workloads");
+        let rows = document["workloads"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["workload"]["name"] == pod).unwrap_or_else(|| panic!("{document:#}"));
+        let text = |part: &Value, key: &str| part[key].as_str().unwrap().to_owned();
+        let parts = row["policy"]["notHeld"].as_array().unwrap_or_else(|| panic!("{row:#}"));
+        parts.iter().map(|part| (text(part, "what"), text(part, "reason"))).collect()
     }
 
     /// Starts the node, and waits until it is ready.

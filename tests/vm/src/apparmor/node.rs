@@ -12,10 +12,9 @@ use serde_json::Value;
 use super::{Checked, ensure, fixture::apparmor};
 use crate::{
     act::Act,
-    containerd::Container,
     suite::{
         fixture::{containerd, ensure_outcomes},
-        node::{Node, pod},
+        node::{Node, started},
     },
 };
 
@@ -41,10 +40,6 @@ fn acts() -> [Act; 5] {
 }
 const DENIED: usize = 3;
 
-fn hold(id: &str, app: &str) -> Result<Container, Failed> {
-    Ok(containerd()?.hold(id, &pod(app).each_ref().map(String::as_str))?)
-}
-
 /// One for all tests: it starts in a minute of emulated time. The last test ends it.
 fn node() -> Result<MutexGuard<'static, Option<Node>>, Failed> {
     static NODE: Mutex<Option<Node>> = Mutex::new(None);
@@ -60,7 +55,7 @@ pub fn holds_and_explains() -> Checked {
     let node = node()?;
     let node = node.as_ref().ok_or("no node")?;
     fs::write(MARK, "")?;
-    let container = hold("held", "held")?;
+    let container = started("held", "held")?;
     let found = confinement(container.pid)?;
     ensure(matches!(&found, Confinement::Ours(name) if name.container() == "held"), || format!("{found:?}"))?;
     let acts = acts();
@@ -93,7 +88,7 @@ pub fn says_what_is_not_held() -> Checked {
     let node = node()?;
     let node = node.as_ref().ok_or("no node")?;
     fs::remove_file(MARK).ok();
-    let container = hold("unheld", "held")?;
+    let container = started("unheld", "held")?;
     let acts = acts();
     // What fanotify holds is held all the same.
     ensure_outcomes(&acts[..1], &container.exec(&acts[..1])?, 1)?;
@@ -111,7 +106,7 @@ pub fn stands() -> Checked {
     let mut node = node()?;
     let mut node = node.take().ok_or("no node")?;
     fs::write(MARK, "")?;
-    let container = hold("stands", "held")?;
+    let container = started("stands", "held")?;
     let acts = [Act::Chown("/etc/passwd".into()), Act::Open("/etc/public".into())];
     ensure_outcomes(&acts, &container.exec(&acts)?, 1)?;
     node.kill()?;

@@ -21,7 +21,7 @@ use crate::{
     containerd::Container,
     suite::{
         fixture::{containerd, ensure_outcomes},
-        node::{Node, pod},
+        node::{Node, started},
     },
 };
 
@@ -54,7 +54,7 @@ fn acts_on(file: &str) -> [Act; 2] {
 /// A pod with the label, in the context of the user.
 fn hold(id: &str, app: &str, user: &str) -> Result<Container, Failed> {
     let _labelled = Labelled::with(user)?;
-    let container = containerd()?.hold(id, &pod(app).each_ref().map(String::as_str))?;
+    let container = started(id, app)?;
     let found = context(container.pid)?;
     ensure(found == context_of(user), || format!("{id} runs in {found}"))?;
     Ok(container)
@@ -123,7 +123,7 @@ pub fn says_what_is_not_held() -> Checked {
     let says = |id: &'static str, words: &'static str| {
         node.wait_for(&format!("`{words}` of {id}"), || status(node, id).to_string().contains(words))
     };
-    let unlabelled = containerd()?.hold("unlabelled", &pod("held").each_ref().map(String::as_str))?;
+    let unlabelled = started("unlabelled", "held")?;
     says("unlabelled", "whose user is none of ours")?;
     ensure_outcomes(&acts(), &unlabelled.exec(&acts())?, 0)?;
     unlabelled.remove()?;
