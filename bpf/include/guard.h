@@ -6,7 +6,6 @@
  * runtime's own code is no workload, nor is whatever is in the node's own container. Who is unknown is held off where the node is a
  * process of the host. Where it is a container it is not: the next node begins as an unknown container, among those that may be
  * anything, and must reach what this one has left.
- *
  */
 #ifndef PALISADE_GUARD_H
 #define PALISADE_GUARD_H

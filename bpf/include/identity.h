@@ -4,7 +4,8 @@
  *
  * A task keeps (cgroup, slot) in task storage. While it is in that cgroup the pair is its identity; if it is found in
  * another one it stays what it was, with a policy and without, so that leaving is pointless; only who moves it from outside, of
- * the host, renames it (identity.bpf.c). A thread that keeps nothing is what its process's leader is. Without task storage (exhausted, or a program type that has no access) the cgroup alone decides.
+ * the host, renames it (identity.bpf.c). A thread that keeps nothing is what its process's leader is. Without task storage (exhausted, or
+ * a program type that has no access) the cgroup alone decides.
  * Namespaces play no part: unshare and setns change nothing. bpf/identity.bpf.c keeps the storage up to date.
  *
  * Who is in a place of containers and was not admitted is of PAL_SLOT_UNKNOWN. That slot sticks like another with one difference: it

@@ -27,7 +27,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Removes every pin below the root, and the programs with their links; rules in AppArmor and SELinux deny nothing any more; USB devices are authorized as they were before.
+/// Removes every pin below the root, and the programs with their links; rules in AppArmor and SELinux deny nothing any more; USB devices are
+/// authorized as they were before.
 ///
 /// # Errors
 /// The first pin that cannot be removed, and a link that somebody else has open; the rest is removed all the same.

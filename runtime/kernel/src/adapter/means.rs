@@ -1,5 +1,5 @@
-//! Opens each means beside the decision core: cgroup programs, profiles, users of SELinux, what audits system calls, what is asked at writes, what kills, and the
-//! responder.
+//! Opens each means beside the decision core: cgroup programs, profiles, users of SELinux, what audits system calls, what is asked at writes,
+//! what kills, and the responder.
 //!
 //! Invariant: where the kernel does not take one, or takes it in part, the matrix says so from then on, and each program that is missed is among
 //! those refused, by its name; the node starts all the same.
