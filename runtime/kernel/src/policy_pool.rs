@@ -4,7 +4,8 @@
 //! 10 ms), filling an inner array does not; so free inner arrays are kept in the outer ones, and an installation is one map
 //! update and one store to each slot. A blob that no slot names any more is *retired*: it becomes free only once every
 //! program that was running has ended. For small blobs a thread waits for that, so that a change of all workloads' policies
-//! does not; a large blob's array is waited for instead of making another one.
+//! does not; a large blob's array is waited for instead of making another one, and so is a small one's where there is no place
+//! for another.
 //!
 //! The pool also tells the programs which families nobody decides (`idle_families`), since it knows every blob in force.
 //!
@@ -80,6 +81,8 @@ struct Class {
     arrays: Vec<MapFd>,
     free: Vec<u32>,
     retired: Vec<u32>,
+    /// Retired before the thread began to wait, and not free before that has ended: by it, or by who cannot do without them.
+    waited_for: Vec<u32>,
 }
 
 impl Class {
@@ -146,12 +149,19 @@ impl SharedPool {
 
     fn reclaim(&self) {
         loop {
-            let retired = self.lock().take_retired_apart();
-            let readers = Arc::clone(&self.lock().readers);
-            let waited = retired.is_empty() || readers.wait().is_ok();
+            let readers = {
+                let mut pool = self.lock();
+                if !pool.has_retired_apart() {
+                    pool.reclaiming = false;
+                    return;
+                }
+                pool.begin_waiting();
+                Arc::clone(&pool.readers)
+            };
+            let waited = readers.wait().is_ok();
             let mut pool = self.lock();
-            pool.give_back(&retired, waited);
-            if retired.is_empty() || !waited {
+            pool.end_waiting(waited);
+            if !waited {
                 pool.reclaiming = false;
                 return;
             }
@@ -181,7 +191,14 @@ impl PolicyPool {
         for (class, name) in SizeClass::ALL.into_iter().zip(["blobs_16k", "blobs_128k", "blobs_1m", "blobs_8m"]) {
             let outer = pins.open(name)?;
             let pins_error = |source| ObjectError::Pins { path: pins.map(name), source };
-            let mut taken = Class { class, outer, arrays: Vec::new(), free: Vec::new(), retired: Vec::new() };
+            let mut taken = Class {
+                class,
+                outer,
+                arrays: Vec::new(),
+                free: Vec::new(),
+                retired: Vec::new(),
+                waited_for: Vec::new(),
+            };
             pool.take_over(&mut taken, &references).map_err(pins_error)?;
             pool.classes.push(taken);
         }
@@ -265,15 +282,15 @@ impl PolicyPool {
         class.free.pop().ok_or(PoolError::Full)
     }
 
-    /// Waits for all that is retired.
+    /// Waits for all that is retired, also for what the thread has begun to wait for.
     fn reclaim_now(&mut self) -> Result<(), PoolError> {
-        if self.classes.iter().all(|class| class.retired.is_empty()) {
+        if self.classes.iter().all(|class| class.retired.is_empty() && class.waited_for.is_empty()) {
             return Ok(());
         }
         self.readers.wait().map_err(refused("wait for readers"))?;
         for class in &mut self.classes {
-            let retired = std::mem::take(&mut class.retired);
-            class.free.extend(retired);
+            class.free.append(&mut class.retired);
+            class.free.append(&mut class.waited_for);
         }
         Ok(())
     }
@@ -311,18 +328,17 @@ impl PolicyPool {
         self.classes.iter().any(|class| is_reclaimed_apart(class.class) && !class.retired.is_empty())
     }
 
-    fn take_retired_apart(&mut self) -> Vec<(SizeClass, u32)> {
-        let apart = self.classes.iter_mut().filter(|class| is_reclaimed_apart(class.class));
-        apart
-            .flat_map(|class| std::mem::take(&mut class.retired).into_iter().map(|index| (class.class, index)))
-            .collect()
+    fn begin_waiting(&mut self) {
+        for class in self.classes.iter_mut().filter(|class| is_reclaimed_apart(class.class)) {
+            class.waited_for.append(&mut class.retired);
+        }
     }
 
-    /// Arrays that were waited for are free; others stay retired.
-    fn give_back(&mut self, arrays: &[(SizeClass, u32)], waited: bool) {
-        for (class, index) in arrays {
-            let class = &mut self.classes[*class as usize];
-            if waited { class.free.push(*index) } else { class.retired.push(*index) }
+    /// Arrays that were waited for are free, but for those that somebody needed earlier; where that failed they stay retired.
+    fn end_waiting(&mut self, waited: bool) {
+        for class in &mut self.classes {
+            let to = if waited { &mut class.free } else { &mut class.retired };
+            to.append(&mut class.waited_for);
         }
     }
 

@@ -44,6 +44,9 @@ fn host_adapter_admission_that_fails_again_leaves_the_policy_in_force() {
     );
 }
 
+/// Of one policy in a full table, as fast as they can be made.
+const CHANGES: u32 = 100;
+
 /// As many slots as there can be, each with a policy that no other has, fill the kernel's table of blobs, in which a slot's next policy has to
 /// have a place before its last one is given up.
 #[test]
@@ -73,6 +76,11 @@ fn host_adapter_full_table_of_blobs_refuses_the_next_one_and_leaves_what_is_in_f
     adapter.install(Slot(8), Generation(2), Some(&own(9))).unwrap();
     adapter.install(Slot(7), Generation(3), Some(&next)).unwrap();
     assert_ne!(adapter.in_force(Slot(7)), before);
+    // Then one place is enough for any number of changes, however soon each one needs what the last one has given up.
+    for change in 1..=CHANGES {
+        let generation = Generation(3 + change);
+        adapter.install(Slot(7), generation, Some(&own(layout::POLICIES + change))).unwrap();
+    }
     (0..layout::POLICIES).for_each(|slot| adapter.release(Slot(slot)).unwrap());
     assert_eq!(adapter.memory().blob_count, 0);
 }
