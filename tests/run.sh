@@ -136,16 +136,24 @@ count() {
          END { printf "%d %d %d\n", n["passed;"] + ok, n["failed;"] + bad, n["ignored;"] + left }' "$1"
 }
 
-# Names of the failed tests, for the end of a long log, each with the beginning of what it printed where the harness kept that.
+# Names of the failed tests, for the end of a long log, each with the beginning of what it printed where the harness kept that. A test that
+# prints while it runs has its FAILED on a line of its own: its name is in the list at the harness's end.
 failures() {
     local name
     while read -r name; do
         printf '    failed: %s\n' "$name"
-        awk -v head="---- $name stdout ----" '
-            $0 == head { left = 12; next }
-            /^---- .* stdout ----$/ || /^failures:$/ { left = 0 }
+        awk -v name="$name" '
+            $0 == "---- " name " stdout ----" || $0 == "---- " name " ----" { left = 12; next }
+            /^---- .* ----$/ || /^failures:$/ { left = 0 }
             left > 0 && NF { print "        " substr($0, 1, 500); left-- }' "$1"
-    done < <(sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/\1/p' "$1" | sort -u)
+    done < <(failed_tests "$1" | sort -u)
+}
+
+failed_tests() {
+    sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/\1/p' "$1"
+    awk '/^failures:$/ { listed = 1; next }
+         /^test result: / { listed = 0 }
+         listed && /^    [a-z0-9_:]+$/ { print $1 }' "$1"
 }
 
 stop_ring() {
