@@ -3,6 +3,7 @@
  * For tests only, never attached: the very functions that the hooks call, driven by BPF_PROG_TEST_RUN, so that the walk and
  * the climb are checked on any kernel, also where LSM programs cannot be attached.
  */
+#define PAL_JUDGES_MOVES
 #include "decide.h"
 #include "own_file.h"
 
@@ -178,6 +179,27 @@ SEC("raw_tp/sys_enter")
 int check_other_decision(struct bpf_raw_tracepoint_args *context)
 {
 	PAL_CHECK_PROGRAM(pal_check_other)
+}
+
+/* (policy): of the directory in check->bytes the state of what is below it, in check->word, and what is denied there, in check->accept. */
+SEC("raw_tp/sys_enter")
+int check_below(struct bpf_raw_tracepoint_args *context)
+{
+	struct pal_subject subject = { .policy = context->args[0] };
+	struct pal_scratch *scratch = pal_scratch_take();
+	struct pal_check *check = pal_check_of();
+	struct pal_act act = { .subject = &subject, .scratch = scratch };
+	__u64 below;
+
+	if (!scratch)
+		return -PAL_ENOSPC;
+	if (check) {
+		below = pal_match_below(&act, pal_take_bytes(check, scratch));
+		check->word = PAL_BELOW_STATE(below);
+		check->accept = PAL_BELOW_ACCEPT(below);
+	}
+	pal_scratch_put(scratch);
+	return check ? 0 : -PAL_EINVAL;
 }
 
 /* (policy): what the argument in check->bytes is to the argument set of check->word; the answer is in check->accept. */

@@ -12,8 +12,11 @@
  * the same file system. A file of another one cannot be named, and a layer's below a stacked file system is to be left alone: neither
  * is judged.
  *
- * Gaps (matrix/families.rs says the same): a directory above a named file can be renamed; extended attributes as above.
+ * A directory that is moved takes what is denied below it along, under names that no rule has: it is asked for as well (pal_judge_move).
+ *
+ * Gap (matrix/families.rs says the same): extended attributes as above.
  */
+#define PAL_JUDGES_MOVES
 #include "report_change.h"
 #include "registers.h"
 
@@ -176,6 +179,13 @@ int BPF_PROG(judge_link, struct dentry *from, const struct path *directory, stru
 	return pal_answer(judgement);
 }
 
+static __always_inline __u32 pal_mode_of(struct dentry *dentry)
+{
+	__u64 inode = (__u64)BPF_CORE_READ(dentry, d_inode);
+
+	return inode ? BPF_CORE_READ((struct inode *)inode, i_mode) : 0;
+}
+
 static __noinline int pal_tell_rename(unsigned long long *ctx, struct pal_subject *subject, pal_judgement judgement)
 {
 	const struct path *from = (const struct path *)ctx[0], *to = (const struct path *)ctx[2];
@@ -187,8 +197,66 @@ static __noinline int pal_tell_rename(unsigned long long *ctx, struct pal_subjec
 	change.new_mount = (__u64)to->mnt;
 	change.new_dentry = ctx[3];
 	change.flags = ctx[4];
+	change.mode = pal_mode_of((struct dentry *)ctx[1]);
 	pal_emit_change(subject, &change, judgement);
 	return 0;
+}
+
+/* Where what is below the directory would be; its state and accept id in `below`. By addresses: see pal_name_place. */
+static __always_inline bool pal_find_below(struct pal_act *act, struct vfsmount *mount, struct dentry *directory, __u64 *below)
+{
+	__u64 naming;
+
+	pal_put_place(act->scratch, (__u64)mount, (__u64)directory);
+	naming = pal_name_place(act->scratch, act->subject->slot, act->subject->flags & PAL_SLOT_MOUNTS_LEARNT);
+	act->naming = pal_veiled(PAL_NAMING_END(naming));
+	if (act->naming != PAL_NAMED)
+		return false;
+	*below = pal_match_below(act, PAL_NAMING_START(naming));
+	return true;
+}
+
+/*
+ * A move of the directory, for what is below it (messages/kernel-abi/src/blob/moves.rs): in circumstances that no rule leaves out. The two
+ * names are of one mount.
+ */
+static __noinline pal_judgement pal_judge_move(struct pal_subject *subject, struct vfsmount *mount, struct dentry *from, struct dentry *to)
+{
+	__u64 here = 0, there = 0;
+	pal_judgement judgement;
+	struct pal_act act;
+
+	pal_act_begin(&act, subject, PAL_FAMILY_FILE);
+	act.modifiers = PAL_MODIFIER_WRITE | PAL_MODIFIER_TTY;
+	if (act.scratch) {
+		if (!pal_find_source(&act))
+			act.naming = pal_veiled(PAL_NO_BLOB);
+		else if (pal_find_below(&act, mount, from, &here) && pal_find_below(&act, mount, to, &there) &&
+			 PAL_BELOW_STATE(here) != PAL_BELOW_STATE(there))
+			pal_match_accept(&act, PAL_BELOW_ACCEPT(here));
+	}
+	pal_settle(&act);
+	judgement = act.word | (__u64)pal_fail_reason(&act) << 32;
+	pal_act_end(&act);
+	return judgement;
+}
+
+static __always_inline bool pal_is_directory(struct dentry *dentry)
+{
+	return (pal_mode_of(dentry) & PAL_S_IFMT) == PAL_S_IFDIR;
+}
+
+/* Directories that go from one name to the other: both of an exchange. */
+static __always_inline pal_judgement pal_judge_moves(struct pal_subject *subject, struct vfsmount *mount, struct dentry *from,
+						     struct dentry *to, __u32 flags)
+{
+	pal_judgement judgement = PAL_EFFECT_PERMIT;
+
+	if (pal_is_directory(from))
+		judgement = pal_judge_move(subject, mount, from, to);
+	if (flags & PAL_RENAME_EXCHANGE && !pal_blocks(judgement) && pal_is_directory(to))
+		judgement = pal_stricter(judgement, pal_judge_move(subject, mount, to, from));
+	return judgement;
 }
 
 static __always_inline __u32 pal_owner_of_target(struct dentry *to, struct dentry *from)
@@ -216,6 +284,8 @@ int BPF_PROG(judge_rename, const struct path *from_directory, struct dentry *fro
 		if (!pal_blocks(judgement))
 			judgement = pal_stricter(judgement,
 						 pal_judge_name(&subject, to_directory->mnt, to, pal_owner_of_target(to, from)));
+		if (!pal_blocks(judgement))
+			judgement = pal_stricter(judgement, pal_judge_moves(&subject, from_directory->mnt, from, to, flags));
 	}
 	if (!pal_permits(judgement))
 		pal_tell_rename(ctx, &subject, judgement);

@@ -90,21 +90,12 @@ static long PAL_CLASSED(pal_comb8)(__u32 index, void *context)
 	return state < steps->absorbing;
 }
 
-/*
- * The accept id of scratch->path from `start`, which stays as it is. NUL before the first byte does not move the state.
- *
- * A global function: the verifier walks through it once for each object, and not once for each way that leads to it. Its price is
- * that the verifier knows nothing of the arguments.
- */
-pal_global __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, struct pal_scratch *scratch, __u32 automaton, __u32 start)
+/* Where scratch->path from `start`, which stays as it is, leads. NUL before the first byte does not move the state. */
+static __always_inline __u32 PAL_CLASSED(pal_run)(PAL_BLOB *blob, struct pal_scratch *scratch,
+						  const struct pal_automaton_head *head, __u32 start)
 {
 	struct PAL_CLASSED(pal_steps) steps;
-	const struct pal_automaton_head *head;
 
-	if (!blob || !scratch || start > PAL_PATH_SIZE)
-		return 0;
-	/* Masked for the verifier; there are fewer than eight automata. */
-	head = &blob->head.automaton[automaton & 7];
 	steps.blob = blob;
 	steps.classes = head->class_of;
 	steps.scratch = scratch;
@@ -112,13 +103,65 @@ pal_global __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, struct pal_scratch *scrat
 	steps.unused_bits = (start & 7) * 8;
 	steps.state = head->start;
 	steps.absorbing = head->absorbing;
-	if (head->form == PAL_FORM_FLAT) {
+	if (head->form == PAL_FORM_FLAT)
 		bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_step8), &steps, 0);
-		return PAL_CLASSED(pal_word)(blob, steps.state);
-	}
-	bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_comb8), &steps, 0);
-	return (__u32)(PAL_CLASSED(pal_cell)(blob, steps.state) >> 32) & ~PAL_COMB_STATE;
+	else
+		bpf_loop((PAL_PATH_SIZE - start + 7) / 8, PAL_CLASSED(pal_comb8), &steps, 0);
+	return steps.state;
 }
+
+static __always_inline __u32 PAL_CLASSED(pal_accept_at)(PAL_BLOB *blob, const struct pal_automaton_head *head, __u32 state)
+{
+	if (head->form == PAL_FORM_FLAT)
+		return PAL_CLASSED(pal_word)(blob, state);
+	return (__u32)(PAL_CLASSED(pal_cell)(blob, state) >> 32) & ~PAL_COMB_STATE;
+}
+
+/*
+ * The accept id of scratch->path from `start`.
+ *
+ * A global function: the verifier walks through it once for each object, and not once for each way that leads to it. Its price is
+ * that the verifier knows nothing of the arguments.
+ */
+pal_global __u32 PAL_CLASSED(pal_walk)(PAL_BLOB *blob, struct pal_scratch *scratch, __u32 automaton, __u32 start)
+{
+	const struct pal_automaton_head *head;
+
+	if (!blob || !scratch || start > PAL_PATH_SIZE)
+		return 0;
+	/* Masked for the verifier; there are fewer than eight automata. */
+	head = &blob->head.automaton[automaton & 7];
+	return PAL_CLASSED(pal_accept_at)(blob, head, PAL_CLASSED(pal_run)(blob, scratch, head, start));
+}
+
+#ifdef PAL_JUDGES_MOVES
+static __always_inline __u32 PAL_CLASSED(pal_step_slash)(PAL_BLOB *blob, const struct pal_automaton_head *head, __u32 state)
+{
+	__u32 class = head->class_of['/'];
+	__u64 cell;
+
+	if (head->form == PAL_FORM_FLAT)
+		return PAL_CLASSED(pal_word)(blob, state + class);
+	cell = PAL_CLASSED(pal_cell)(blob, state + 2 * class);
+	if (cell >> 32 != state)
+		cell = PAL_CLASSED(pal_cell)(blob, state);
+	return (__u32)cell;
+}
+
+/* The state of what is below the directory in scratch->path from `start`, and what the directory itself is accepted as: PAL_BELOW_*. */
+pal_global __u64 PAL_CLASSED(pal_walk_below)(PAL_BLOB *blob, struct pal_scratch *scratch, __u32 start)
+{
+	const struct pal_automaton_head *head;
+	__u32 state, asked;
+
+	if (!blob || !scratch || start > PAL_PATH_SIZE)
+		return 0;
+	head = &blob->head.automaton[PAL_AUTOMATON_PATH];
+	state = PAL_CLASSED(pal_step_slash)(blob, head, PAL_CLASSED(pal_run)(blob, scratch, head, start));
+	asked = PAL_CLASSED(pal_step_slash)(blob, head, state);
+	return (__u64)state << 32 | PAL_CLASSED(pal_accept_at)(blob, head, asked);
+}
+#endif
 
 static __always_inline __u32 PAL_CLASSED(pal_decide)(PAL_BLOB *blob, __u32 family, __u32 accept, __u32 source, __u32 modifiers)
 {
@@ -236,6 +279,15 @@ pal_function int PAL_CLASSED(pal_match_accept)(struct pal_act *act, __u32 accept
 	act->word = PAL_CLASSED(pal_decide)(blob, act->family, accept, act->source, act->modifiers);
 	return 0;
 }
+
+#ifdef PAL_JUDGES_MOVES
+pal_function __u64 PAL_CLASSED(pal_match_below)(struct pal_act *act, __u32 start)
+{
+	PAL_BLOB *blob = PAL_CLASSED(pal_blob_of)(act->subject->policy);
+
+	return blob ? PAL_CLASSED(pal_walk_below)(blob, act->scratch, start) : 0;
+}
+#endif
 
 /* See pal_match_argument in decide.h. */
 pal_function __u32 PAL_CLASSED(pal_match_argument)(struct pal_act *act, __u32 start)

@@ -73,8 +73,10 @@ enum {
 /* fcntl.h and fs.h of the kernel: the numbers are ABI or have been stable since the field exists. */
 #define PAL_O_CREAT 0100
 #define PAL_O_TRUNC 01000
+#define PAL_RENAME_EXCHANGE 2u
 #define PAL_S_IFMT 0170000
 #define PAL_S_IFREG 0100000
+#define PAL_S_IFDIR 0040000
 #define PAL_S_IFSOCK 0140000
 #define PAL_SIGNAL_GROUP_EXIT 4u      /* signal_struct.flags: group_exit_code is meant */
 #define PAL_FMODE_WRITE 0x2u

@@ -280,6 +280,17 @@ static __always_inline int pal_match_accept(struct pal_act *act, __u32 accept)
 	PAL_OF_CLASS(pal_match_accept, act, accept)
 }
 
+#ifdef PAL_JUDGES_MOVES
+#define PAL_BELOW_STATE(below) ((__u32)((below) >> 32))
+#define PAL_BELOW_ACCEPT(below) ((__u32)(below))
+
+/* Of the directory in scratch->path from `start`. After pal_find_source. */
+static __always_inline __u64 pal_match_below(struct pal_act *act, __u32 start)
+{
+	PAL_OF_CLASS(pal_match_below, act, start)
+}
+#endif
+
 static __always_inline int pal_match_capability(struct pal_act *act, __u32 number)
 {
 	return pal_match_accept(act, number < PAL_CAPABILITY_ACCEPTS - 1 ? number + 1 : 0);

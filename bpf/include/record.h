@@ -284,7 +284,7 @@ struct pal_record_file_change {
 	struct pal_span new_path; /* rename, link, symlink: the new name; PAL_SPAN_USER */
 	struct pal_span new_base; /* kernel object, of new_path */
 	__u64 size;               /* register: truncate's length; mknod's device number */
-	__u32 mode;               /* register: mkdir, mknod, chmod; of CREATE the inode's own */
+	__u32 mode;               /* register: mkdir, mknod, chmod; of CREATE, and of a judged rename, the inode's own */
 	__u32 uid;                /* register: chown, as asked for in the task's user namespace; ~0 leaves it */
 	__u32 gid;                /* register: the same */
 	__u32 flags;              /* register: AT_*, RENAME_*; of CREATE O_* */

@@ -14,6 +14,7 @@ use crate::{
     canonical::{CanonicalRules, language, tables_of},
     compile::{named, place, spelling},
     decisions::{Classes, ClassesError, Table},
+    directories,
     error::{CompileError, TooLarge},
     network, paths,
     verdict::{Standing, Standpoint},
@@ -47,6 +48,8 @@ fn automaton_of(matcher: &Matcher) -> Option<Automaton> {
 /// Rules that match exactly the same: the automaton tells them apart from others, the decision tables from each other.
 pub(crate) struct Tag {
     rules: Vec<u32>,
+    /// What leads to it; `None`: what its rules say.
+    sequences: Option<Vec<Vec<Token>>>,
 }
 
 impl Tag {
@@ -58,10 +61,18 @@ impl Tag {
             let tag = *by_language.entry(language(&rule.matcher)).or_insert(tags.len());
             match tags.get_mut(tag) {
                 Some(tag) => tag.rules.push(number),
-                None => tags.push(Self { rules: vec![number] }),
+                None => tags.push(Self { rules: vec![number], sequences: None }),
             }
         }
         tags
+    }
+
+    fn sequences(&self, rules: &[Arc<Rule>]) -> Result<Vec<Vec<Token>>, CompileError> {
+        match (&self.sequences, self.rules.first()) {
+            (Some(sequences), _) => Ok(sequences.clone()),
+            (None, Some(first)) => sequences(&rules[*first as usize]),
+            (None, None) => Ok(Vec::new()),
+        }
     }
 }
 
@@ -101,7 +112,11 @@ impl Ground<'_> {
         arguments: &mut ArgumentSets,
         budget: &mut dyn Budget,
     ) -> Result<Layer, CompileError> {
-        let tags = Tag::of(&self.canonical.rules, |matcher| automaton_of(matcher) == Some(automaton));
+        let mut tags = Tag::of(&self.canonical.rules, |matcher| automaton_of(matcher) == Some(automaton));
+        if automaton == Automaton::Path {
+            let above = directories::above_what_is_denied(self.canonical, self.standings)?;
+            tags.extend(above.into_iter().map(|(rule, above)| Tag { rules: vec![rule], sequences: Some(above) }));
+        }
         let tables = families_of(automaton).iter().map(|family| self.table(*family, &tags)).collect();
         LayerBuild { automaton, ground: self, tags, tables }.run(arguments, budget)
     }
@@ -223,9 +238,8 @@ impl LayerBuild<'_> {
                 let error = BuildError { exhausted: Exhausted::Time { states: 0 }, worst_tags: vec![number] };
                 return Err(self.too_large(&error));
             }
-            let first = tag.rules.first().map(|rule| sequences(&self.rules()[*rule as usize])).transpose()?;
-            for tokens in first.iter().flatten() {
-                trie.insert(tokens, number).map_err(|error| self.too_large(&error))?;
+            for tokens in tag.sequences(self.rules())? {
+                trie.insert(&tokens, number).map_err(|error| self.too_large(&error))?;
             }
         }
         Ok(trie)
@@ -262,7 +276,7 @@ impl LayerBuild<'_> {
     }
 }
 
-fn sequences(rule: &Rule) -> Result<Vec<Vec<Token>>, CompileError> {
+pub(crate) fn sequences(rule: &Rule) -> Result<Vec<Vec<Token>>, CompileError> {
     let wrong = |error| CompileError::Path { rule: place(rule), path: spelling(&rule.matcher), error };
     match &rule.matcher {
         Matcher::Process(path) | Matcher::File(path) => paths::sequences(&path.path).map_err(wrong),

@@ -51,7 +51,7 @@
 //! | open, openat2, creat, open_by_handle_at, and by io_uring | file; writes where the modes, O_CREAT or O_TRUNC say so | the file |
 //! | a descriptor that is received (SCM_RIGHTS, pidfd_getfd) | file; writes where it may be written by | its file |
 //! | unlink, rmdir, mkdir, mknod, bind of a Unix socket, symlink | file, writes | that name; of a symbolic link its own, not what it leads to |
-//! | rename, link | file, writes | both names: the stricter of the two is the act's |
+//! | rename, link | file, writes | both names, and of a directory what is denied below it and would not be there ([`directories`]): the strictest is the act's |
 //! | truncate, ftruncate, chmod, chown, setxattr, removexattr, access lists | file, writes | the file |
 //! | write, and a shared writable mapping, through a descriptor that no open of the moment made | file, writes; only what is blocked, and only where some rule denies writing of what may be read | the file |
 //! | mount, umount, move_mount, pivot_root | file, writes | the mount point; of a move also where it was, of pivot_root both directories |
@@ -80,6 +80,7 @@ pub mod canonical;
 mod compile;
 mod decide;
 pub mod decisions;
+pub mod directories;
 mod error;
 mod layers;
 pub mod naive;

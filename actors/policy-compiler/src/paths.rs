@@ -4,7 +4,7 @@ use palisade_kernel_abi::blob::{BASENAME_MAX, domain_path};
 use palisade_policy::ir::PathMatch;
 use thiserror::Error;
 
-use crate::automaton::{GlobError, MAX_PATTERN_BYTES, Token, glob};
+use crate::automaton::{ByteSet, GlobError, MAX_PATTERN_BYTES, Token, glob};
 
 /// Why a path cannot be lowered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -23,11 +23,40 @@ pub enum PathError {
     LongName(usize),
 }
 
-/// The sequences whose union is the match.
+/// The sequences whose union is the match. What no path can be is not among them: two slashes have something between them, and but for the
+/// root's own no path ends with one. So names with two slashes are free for other questions ([`directories`](crate::directories)).
 ///
 /// # Errors
 /// Where the text can match no path, or is no glob.
 pub fn sequences(path: &PathMatch) -> Result<Vec<Vec<Token>>, PathError> {
+    Ok(spelt(path)?.into_iter().filter(|tokens| may_be_a_path(tokens)).map(with_whole_components).collect())
+}
+
+fn is_separator(token: &Token) -> bool {
+    matches!(token, Token::Byte(b'/') | Token::Components)
+}
+
+fn may_be_a_path(tokens: &[Token]) -> bool {
+    let has_an_empty_component = tokens.windows(2).any(|two| two.iter().all(is_separator));
+    !has_an_empty_component && (tokens.len() < 2 || !tokens.last().is_some_and(is_separator))
+}
+
+/// A `*` that is a whole component has a byte at least; but for the one after the first slash, for `/*` is the root, too.
+fn with_whole_components(tokens: Vec<Token>) -> Vec<Token> {
+    let mut whole = Vec::with_capacity(tokens.len());
+    for (at, token) in tokens.iter().enumerate() {
+        let begins = at > 0 && is_separator(&tokens[at - 1]);
+        let ends = tokens.get(at + 1).is_none_or(is_separator);
+        let may_be_the_root = at == 1 && at + 1 == tokens.len();
+        if *token == Token::Star && begins && ends && !may_be_the_root {
+            whole.push(Token::Set(ByteSet::component()));
+        }
+        whole.push(*token);
+    }
+    whole
+}
+
+fn spelt(path: &PathMatch) -> Result<Vec<Vec<Token>>, PathError> {
     Ok(match path {
         PathMatch::Exact(path) => vec![literal(path)?],
         PathMatch::Name(name) if name.len() > BASENAME_MAX => return Err(PathError::LongName(name.len())),

@@ -73,7 +73,9 @@ impl Standing {
         )
     }
 
-    fn has_modifier(&self) -> bool {
+    /// Does anything change what it says?
+    #[must_use]
+    pub fn has_modifier(&self) -> bool {
         self.modifiers() != Modifiers::NONE || !self.arguments.is_empty()
     }
 

@@ -75,9 +75,20 @@ fn compare_path(checks: &mut Checks, random: &mut Random, blob: &Blob, policy: u
     let (source, modifiers) = (random.below(12), random.below(8));
     checks.set(&Check::new(&path, source));
     assert_eq!(checks.run("check_decision", &[policy.into(), family as u64, modifiers.into()]), 0);
+    let kernel = said(&checks.get());
+    compare_below(checks, blob, policy, &path);
     let accept = blob.path_accept(&path);
     let decided = blob.decide(family, accept, SourceId(source), Modifiers(modifiers));
-    Compared { kernel: said(&checks.get()), rust: (accept.whole.0, accept.name.0, decided) }
+    Compared { kernel, rust: (accept.whole.0, accept.name.0, decided) }
+}
+
+/// Where the path were a directory.
+fn compare_below(checks: &mut Checks, blob: &Blob, policy: u32, directory: &[u8]) {
+    checks.set(&Check::new(directory, 0));
+    assert_eq!(checks.run("check_below", &[policy.into()]), 0);
+    let (below, denied) = blob.below(directory);
+    let kernel = checks.get();
+    assert_eq!((kernel.word, kernel.accept), (below.word_offset(), denied.0), "{directory:?}");
 }
 
 fn random_endpoint(random: &mut Random) -> (Vec<u8>, Endpoint) {

@@ -19,6 +19,9 @@ use palisade_wire::trace::Acting;
 const O_ACCMODE: u32 = 3;
 const O_CREAT: u32 = 0o100;
 const O_TRUNC: u32 = 0o1000;
+const RENAME_EXCHANGE: u32 = 2;
+const S_IFMT: u32 = 0o170_000;
+const S_IFDIR: u32 = 0o040_000;
 
 /// What a blob says of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,8 @@ pub enum Missing {
     Scripts,
     /// Whose record it is.
     Workload,
+    /// Whether a directory was renamed.
+    Directory,
 }
 
 impl Missing {
@@ -94,6 +99,7 @@ impl Missing {
                 "a script was executed, and its path is as the caller gave it: which file that was, this kernel did not tell"
             }
             Self::Scripts => "a script that interprets a script: the record tells of the first alone",
+            Self::Directory => "whether it is a directory that was renamed, the record does not tell",
             Self::Workload => "which workload it is of, the trace does not tell",
             Self::Session => "whether a process with a terminal came into the running container, no record tells",
         }
@@ -116,7 +122,7 @@ impl Missing {
             Self::ScriptPath => {
                 "kernels tell it from 6.10 on, or with `bpf` among lsm= of the boot line: record on such a node; or set the rules about executions to Audit first"
             }
-            Self::Path | Self::Scripts | Self::Session => {
+            Self::Path | Self::Scripts | Self::Session | Self::Directory => {
                 "set the rules to Audit first, and see what a node says of them; `palisade replay --output events` shows the acts"
             }
         }
@@ -312,10 +318,48 @@ impl Subject<'_> {
         match change.operation {
             FileOperation::Create => None,
             FileOperation::Symlink => Some(named(&change.new_path, &change.new_base)),
-            FileOperation::Rename | FileOperation::Link => {
+            FileOperation::Link => {
                 Some(stricter(named(&change.path, &change.base), named(&change.new_path, &change.new_base)))
             }
+            FileOperation::Rename => {
+                let names = stricter(named(&change.path, &change.base), named(&change.new_path, &change.new_base));
+                Some(stricter(names, self.moved(change)))
+            }
             _ => Some(named(&change.path, &change.base)),
+        }
+    }
+
+    /// What is denied below a directory, where both names are known: where one is not, the names are undecided already.
+    fn moved(&self, change: &FileChange<'_>) -> Judged {
+        let is_known = |path: &Text<'_>| !(path.cut || path.unreadable || path.user || path.bytes.is_empty());
+        let permitted = Judged::Decided(Decision::PERMIT);
+        if self.is_without_rules(Family::File) || !is_known(&change.path) || !is_known(&change.new_path) {
+            return permitted;
+        }
+        let (from, to) = (change.path.bytes, change.new_path.bytes);
+        let exchanged = change.flags & RENAME_EXCHANGE != 0;
+        let ways = [Some((from, to)), exchanged.then_some((to, from))];
+        let judged = ways.into_iter().flatten().map(|(from, to)| self.decide_move(from, to)).reduce(stricter);
+        let judged = judged.unwrap_or(permitted);
+        match change.mode & S_IFMT {
+            S_IFDIR if !exchanged => judged,
+            // The record has the one's mode alone.
+            S_IFDIR | 0 => judged.if_known(Missing::Directory),
+            _ if exchanged => judged.if_known(Missing::Directory),
+            _ => Judged::Decided(Decision::PERMIT),
+        }
+    }
+
+    fn decide_move(&self, from: &[u8], to: &[u8]) -> Judged {
+        let mut decisions =
+            self.sources(Family::File).into_iter().map(|source| self.blob.decide_move(from, to, source));
+        let Some(first) = decisions.next() else { return Judged::Decided(Decision::PERMIT) };
+        match decisions.find(|other| !is_alike(first, *other)) {
+            None => Judged::Decided(first),
+            Some(other) => {
+                let bites = if first.effect > other.effect { first } else { other };
+                Judged::Undecidable(Missing::Source, bites.rule)
+            }
         }
     }
 

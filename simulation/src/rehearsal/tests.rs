@@ -147,6 +147,30 @@ fn unit_rehearsal_judges_changes_and_mounts_as_writes_of_every_name_that_they_ha
     assert_eq!(effect(judged(read_only, unlink, SHELL)), Err(Missing::Resolved));
 }
 
+/// What is denied below it goes with a directory, and with nothing else: where the record does not tell which it was, nobody knows.
+#[test]
+fn unit_rehearsal_judges_the_rename_of_a_directory_by_what_is_denied_below_it() {
+    let rules = "  file: {matchPaths: [{path: /etc/ssh/key}]}\n";
+    let renamed = |path, new_path, mode, flags| {
+        let operation = FileOperation::Rename;
+        let (path, new_path) = (text(path), text(new_path));
+        Body::FileChange(FileChange { operation, path, new_path, mode, flags, ..FileChange::default() })
+    };
+    let (directory, file, exchange) = (0o040_755, 0o100_644, 2);
+    for (path, new_path, mode, flags, expected) in [
+        (b"/etc".as_slice(), b"/e".as_slice(), directory, 0, Ok(Effect::Block)),
+        (b"/etc/ssh", b"/e", directory, 0, Ok(Effect::Block)),
+        (b"/etc/ssh", b"/e", file, 0, Ok(Effect::Permit)),
+        (b"/etc/ssh", b"/e", 0, 0, Err(Missing::Directory)),
+        (b"/e", b"/etc/ssh", directory, 0, Ok(Effect::Permit)),
+        (b"/e", b"/etc/ssh", file, exchange, Err(Missing::Directory)),
+        (b"/srv", b"/e", 0, exchange, Ok(Effect::Permit)),
+    ] {
+        let judged = judged(rules, renamed(path, new_path, mode, flags), SHELL);
+        assert_eq!(effect(judged), expected, "{mode:o} {flags}");
+    }
+}
+
 #[test]
 fn unit_rehearsal_of_allowed_arguments_needs_the_arguments() {
     let rules = "  process: {matchPaths: [{path: /bin/ls, allowedArgs: [-l]}]}\n";

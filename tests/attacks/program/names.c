@@ -74,6 +74,18 @@ static long rename_directory(void)
 	return renamed < 0 ? renamed : look("/free/moved/secret");
 }
 
+static void make_directory(void)
+{
+	need(!mkdir("/free/exchanged", 0755), "mkdir");
+}
+
+static long exchange_directory(void)
+{
+	long done = said(syscall(SYS_renameat2, AT_FDCWD, "/free/exchanged", AT_FDCWD, "/kept", 2 /* RENAME_EXCHANGE */));
+
+	return done < 0 ? done : look("/free/exchanged/secret");
+}
+
 static long by_own_root(void)
 {
 	return look("/proc/self/root" SECRET);
@@ -168,6 +180,7 @@ const struct attack of_names[] = {
 	{"link-before", link_secret, through_link},
 	{"rename-file", NULL, rename_file},
 	{"rename-directory", NULL, rename_directory},
+	{"exchange-directory", make_directory, exchange_directory},
 	{"proc-root", NULL, by_own_root},
 	{"proc-thread-root", NULL, by_thread_root},
 	{"proc-other-root", NULL, by_root_of_another},

@@ -139,6 +139,8 @@ pub const ATTACKS: &[Attack] = &[
     held((4, 4), "move-program", AllowList),
     profile((4, 5), "rename-file", Files, NO_HOOK),
     profile((4, 6), "rename-directory", Files, NO_HOOK),
+    hooks((4, 7), "rename-directory", Source, NO_HOOK),
+    hooks((4, 8), "exchange-directory", Source, NO_HOOK),
     held((5, 1), "proc-root", Files),
     held((5, 2), "proc-thread-root", Files),
     held((5, 3), "proc-other-root", Files),

@@ -326,7 +326,9 @@ pub fn path_near(random: &mut Random, rules: &WorkloadRules) -> Vec<u8> {
         3 => near = format!("{}{near}", path(random)),
         _ => {}
     }
-    near.into_bytes()
+    // No path has a component of nothing.
+    let components: Vec<&str> = near.split('/').filter(|component| !component.is_empty()).collect();
+    format!("/{}", components.join("/")).into_bytes()
 }
 
 fn path_or_none(random: &mut Random) -> String {

@@ -7,6 +7,7 @@ mod automata;
 mod caching;
 mod kubearmor;
 mod large;
+mod moves;
 mod refusals;
 mod serving;
 mod stated;

@@ -10,6 +10,7 @@
 mod endpoint;
 mod layout;
 mod mildest;
+mod moves;
 mod steps;
 mod validate;
 pub mod walk;

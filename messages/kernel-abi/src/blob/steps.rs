@@ -11,6 +11,14 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State(u32);
 
+impl State {
+    /// In words, from the first word of the blob's automata and tables.
+    #[must_use]
+    pub const fn word_offset(self) -> u32 {
+        self.0
+    }
+}
+
 impl Blob {
     /// Where a walk of the automaton begins.
     #[must_use]

@@ -202,7 +202,7 @@ pub struct FileChange<'a> {
     pub new_base: Text<'a>,
     /// Length that is asked for, bytes; device number of a mknod.
     pub size: u64,
-    /// Mode that is asked for.
+    /// Mode that is asked for; of a create, and of a rename that was judged, the file's own.
     pub mode: u32,
     /// Owner that is asked for, `u32::MAX` leaves it.
     pub uid: u32,

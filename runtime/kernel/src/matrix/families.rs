@@ -339,10 +339,6 @@ pub(super) fn lsm_gaps(family: Family) -> Vec<Gap> {
         ],
         Family::File => vec![
             gap(
-                "directories above a named file",
-                "renaming one gives the file another name, and is judged by its own name",
-            ),
-            gap(
                 "extended attributes elsewhere",
                 "those of files on another file system than the task's root and working directory are not judged: their hooks know no mount",
             ),

@@ -69,6 +69,7 @@ pub const CHECKS: &[&str] = &[
     "check_decision",
     "check_other_decision",
     "check_argument",
+    "check_below",
     "check_climb",
     "check_climb_typed",
     "check_own_executable",

@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_lsm_holds_read_only_files_against_descriptors_that_were_open_before", open_before),
         Trial::test("vm_lsm_holds_a_descriptor_that_is_passed_in_for_an_open_of_its_file", passed),
         Trial::test("vm_lsm_holds_code_that_another_program_loads_to_block_rules", loaded),
+        Trial::test("vm_lsm_holds_directories_above_files_that_rules_block_against_being_moved", moved),
         Trial::test("vm_lsm_holds_mounts_for_writes_to_what_they_cover", mounts),
     ]
 }
@@ -179,6 +180,33 @@ fn read_only() -> Checked {
     let mut permitted = acts_of(&changes("/free", "/free"));
     permitted.push(Act::Open("/kept/a".into()));
     subject.ensure(&policy, &denied, &permitted)
+}
+
+/// By the rule of the file below, told once; a directory without such files goes where it is moved, and so does one that goes to where the
+/// same is denied.
+fn moved() -> Checked {
+    let subject = subject()?;
+    lay_out(&subject.container)?;
+    for directory in ["/kept/other/deep", "/free/other/deep", "/kept/place/deep"] {
+        fs::create_dir_all(subject.container.outside(directory))?;
+    }
+    let policy = policy(
+        "file:\n  matchPaths: [ { path: /kept/other/deep/key } ]\n  matchPatterns: [ { pattern: /**/secret } ]\naction: Block",
+    )?;
+    let rename = |path: &str, to: &str| (both(Change::Rename, path, to), FileOperation::Rename);
+    let denied = [
+        rename("/kept/other/deep", "/kept/place/elsewhere"),
+        rename("/kept/other", "/free/moved"),
+        rename("/kept", "/free/moved"),
+    ];
+    let permitted = [
+        rename("/kept/place/deep", "/kept/place/moved"),
+        rename("/free/other", "/kept/brought"),
+        rename("/kept/a", "/free/moved-file"),
+    ];
+    told_changes().ok();
+    subject.ensure(&policy, &acts_of(&denied), &acts_of(&permitted))?;
+    ensure_told(&denied, Became::Denied)
 }
 
 /// The act begins without a policy and ends under it.
