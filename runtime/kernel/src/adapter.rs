@@ -567,7 +567,13 @@ impl Enforcement for KernelAdapter {
             if !programs.slots.holds(slot) {
                 return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
             }
-            self.admit_cgroup(programs, &mut state, membership)?;
+            if let Err(error) = self.admit_cgroup(programs, &mut state, membership) {
+                drop(state);
+                if !held_before {
+                    self.undo_admission(slot);
+                }
+                return Err(error);
+            }
             // What a runtime executes while it makes a container has no name (a memfd): of the unknown it is audited.
             let fail = if slot == Slot::UNKNOWN { 0 } else { self.fail_flag() };
             programs.slots.set_flags(slot, fail, layout::SLOT_FAIL_BLOCK);

@@ -44,6 +44,27 @@ fn host_adapter_admission_that_fails_again_leaves_the_policy_in_force() {
     );
 }
 
+/// The slot is another's next: what was registered of the one that failed would be judged by that one's policy.
+#[test]
+fn host_adapter_admission_that_fails_at_its_cgroups_leaves_none_of_them_to_the_slot() {
+    let Some(pins) = pin_root() else { return };
+    let _alone = alone();
+    let adapter = adapter(&pins.0, FailMode::Refuse);
+    let (workload, checks) = (Cgroup::new("crowded"), Checks::load(&pins.0));
+    let below: Vec<_> = (0..layout::CGROUPS).map(|number| workload.0.join(number.to_string())).collect();
+    below.iter().for_each(|directory| fs::create_dir(directory).unwrap());
+    let refused = adapter.admit(&workload.membership(9)).unwrap_err();
+    assert!(matches!(refused, EnforcementError::Full { slot: Slot(9), what: "cgroups", .. }), "{refused}");
+    below.iter().for_each(|directory| fs::remove_dir(directory).unwrap());
+    let other = Cgroup::new("next");
+    adapter.admit(&other.membership(9)).unwrap();
+    adapter.install(Slot(9), Generation(1), Some(&blob(&mut Random::seeded()))).unwrap();
+    workload.enter();
+    assert_eq!(own_slot(&checks), -libc::EINVAL, "it is nobody's, and nothing is decided for it");
+    other.enter();
+    assert_eq!(own_slot(&checks), 9);
+}
+
 /// Of one policy in a full table, as fast as they can be made.
 const CHANGES: u32 = 100;
 
