@@ -175,17 +175,31 @@ struct {
 
 #define PAL_STREAM_MESSAGES 64 /* in one packet; more are not read */
 
+/* Who asks: plain values, for what judges a message can be given no pointers that lead to others. */
+struct pal_asker {
+	__u64 cgroup;
+	__u32 slot;
+	__u32 phase;
+	__u32 policy;
+	__u32 generation;
+	__u32 flags;     /* of the slot */
+	__u32 source;    /* its source id, found once for all messages */
+	__u16 naming;    /* PAL_NAMED, PAL_NO_BLOB or PAL_NO_SCRATCH */
+	__u8 transport;
+	__u8 known;      /* the current task is the one that asks */
+	__u32 reserved;
+};
+
 /* One packet to a DNS server. */
 struct pal_asking {
 	struct __sk_buff *packet;
-	struct pal_act *act; /* its source is found once, for all messages */
+	struct pal_scratch *scratch;
 	struct pal_stream *stream;
 	struct pal_question_packet place;
 	__u32 at;     /* of the next message, from the packet's first byte */
-	__u32 known;  /* the current task is the one that asks */
 	__u32 refuse;
 	__u32 unreadable;
-	__u32 reserved;
+	struct pal_asker asker;
 };
 
 #define PAL_PACKET_LEVELS 12 /* of the hierarchy: a container is at the fourth or so, and what it makes itself below it is its own */
@@ -236,8 +250,39 @@ static __always_inline __u32 pal_identify_asker(struct __sk_buff *packet, struct
 	return 0;
 }
 
+/*
+ * Finds out who asks, and by what program unless nobody knows. 0: nobody decides what it may ask for. What it takes for that is gone from
+ * the stack before a message is judged.
+ */
+static __noinline int pal_find_asker(struct pal_asking *asking)
+{
+	struct pal_asker *asker = &asking->asker;
+	struct pal_subject subject;
+	struct pal_act act;
+
+	asker->known = pal_veiled(pal_identify_asker(asking->packet, &subject));
+	if (!pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
+		return 0;
+	pal_act_begin(&act, &subject, PAL_FAMILY_DNS);
+	if (act.scratch)
+		act.naming = pal_veiled(!asker->known || pal_find_source(&act) ? PAL_NAMED : PAL_NO_BLOB);
+	asking->scratch = act.scratch;
+	asker->cgroup = subject.cgroup;
+	asker->slot = subject.slot;
+	asker->phase = subject.phase;
+	asker->policy = subject.policy;
+	asker->generation = subject.generation;
+	asker->flags = subject.flags;
+	asker->source = act.source;
+	asker->naming = act.naming;
+	asker->transport = pal_veiled(asking->place.protocol);
+	asker->reserved = 0;
+	return 1;
+}
+
 /* What the record says: the name as it was sent, behind where the question was read to. */
-static __noinline void pal_report_question(const struct pal_asking *asking, struct pal_act *act, const struct pal_question *question)
+static __noinline void pal_report_question(struct __sk_buff *packet, const struct pal_asker *asker, struct pal_act *act,
+					   const struct pal_question *question)
 {
 	struct pal_verdict verdict = {
 		.word = act->word,
@@ -247,53 +292,62 @@ static __noinline void pal_report_question(const struct pal_asking *asking, stru
 		.family = PAL_FAMILY_DNS,
 	};
 	struct pal_asked_name name = {
-		.known = asking->known,
-		.transport = asking->place.protocol,
+		.known = asker->known,
+		.transport = asker->transport,
 		.query_type = question->type,
 		.id = question->id,
 		.length = question->dotted,
 		.from = act->scratch ? act->scratch->path + PAL_QUESTION_DOTTED : NULL,
 	};
 
-	pal_question_server(asking->packet, &name.server, asking->place.protocol);
+	pal_question_server(packet, &name.server, asker->transport);
 	pal_emit_question(act->subject, &name, &verdict);
 }
 
-/* The act's source is found, or nobody knows who asks. */
-static __always_inline void pal_begin_question(struct pal_asking *asking)
+static __always_inline void pal_name_question(struct __sk_buff *packet, struct pal_act *act, __u32 at, __u32 end,
+					      struct pal_question *question)
 {
-	struct pal_act *act = asking->act;
-
-	if (act->scratch)
-		act->naming = pal_veiled(!asking->known || pal_find_source(act) ? PAL_NAMED : PAL_NO_BLOB);
-}
-
-static __always_inline void pal_name_question(struct pal_asking *asking, __u32 end, struct pal_question *question)
-{
-	struct pal_act *act = asking->act;
 	__u32 finding;
 
-	act->word = pal_veiled(PAL_EFFECT_PERMIT);
 	if (!act->scratch || act->naming == PAL_NO_BLOB)
 		return;
-	finding = pal_question_read(asking->packet, act->scratch, asking->at, end, question);
+	finding = pal_question_read(packet, act->scratch, at, end, question);
 	act->naming = pal_veiled(finding == PAL_QUESTION_UNREADABLE ? PAL_UNREADABLE : PAL_NAMED);
 	if (finding == PAL_QUESTION_READABLE)
 		pal_match_name(act, question->start);
 }
 
-/* Judges the message from asking->at to `end`. 1: it is refused. */
-static __noinline __u32 pal_judge_question(struct pal_asking *asking, __u32 end)
+/*
+ * Judges the message from `at` to `end`. 1: it is refused. A global function: in a loop the verifier goes on until it has seen every
+ * state twice, and all that is in here would be part of it; those of 7 and newer do not come to an end.
+ */
+pal_global int pal_judge_question(struct __sk_buff *packet, struct pal_scratch *scratch, struct pal_asker *asker, __u32 at, __u32 end)
 {
 	struct pal_question question = {};
-	struct pal_act *act = asking->act;
+	struct pal_subject subject = {};
+	struct pal_act act;
 	__u32 refused;
 
-	pal_name_question(asking, end, &question);
-	pal_settle(act);
-	if (pal_effect(act) != PAL_EFFECT_PERMIT)
-		pal_report_question(asking, act, &question);
-	refused = pal_effect(act) == PAL_EFFECT_BLOCK;
+	if (!asker)
+		return 0;
+	subject.cgroup = asker->cgroup;
+	subject.slot = asker->slot;
+	subject.phase = asker->phase;
+	subject.policy = asker->policy;
+	subject.generation = asker->generation;
+	subject.flags = asker->flags;
+	act.subject = &subject;
+	act.scratch = scratch;
+	act.family = PAL_FAMILY_DNS;
+	act.modifiers = 0;
+	act.source = asker->source;
+	act.naming = asker->naming;
+	act.word = pal_veiled(PAL_EFFECT_PERMIT);
+	pal_name_question(packet, &act, at, end, &question);
+	pal_settle(&act);
+	if (pal_effect(&act) != PAL_EFFECT_PERMIT)
+		pal_report_question(packet, asker, &act, &question);
+	refused = pal_effect(&act) == PAL_EFFECT_BLOCK;
 	if (refused)
 		pal_count(PAL_COUNTER_DENIED);
 	return refused;
@@ -305,7 +359,7 @@ static __always_inline void pal_stream_went_on(struct pal_asking *asking, __u32 
 		return;
 	if (asking->refuse) {
 		asking->stream->refused_at = sequence;
-		asking->stream->refused_by = asking->act->subject->policy;
+		asking->stream->refused_by = asking->asker.policy;
 		return;
 	}
 	asking->stream->known = 1;
@@ -335,7 +389,8 @@ static long pal_judge_message(__u32 index, void *context)
 	}
 	if (asking->unreadable || index == PAL_STREAM_MESSAGES - 1)
 		end = 0;
-	asking->refuse = pal_judge_question(asking, pal_veiled(end));
+	/* Veiled for the compiler: that the function gives 0 or 1 the verifier does not know. */
+	asking->refuse = pal_veiled(pal_judge_question(asking->packet, asking->scratch, &asking->asker, asking->at, end));
 	if (!stream)
 		return 1;
 	asking->at += bpf_ntohs(length);
@@ -354,7 +409,7 @@ static __always_inline bool pal_stream_begin(struct pal_asking *asking)
 	__u32 payload = asking->place.payload;
 	__u32 begin = asking->place.sequence;
 
-	if (stream && stream->refused_by == asking->act->subject->policy && stream->refused_at - begin < asking->place.end - payload) {
+	if (stream && stream->refused_by == asking->asker.policy && stream->refused_at - begin < asking->place.end - payload) {
 		asking->refuse = 1;
 		return false;
 	}
@@ -382,31 +437,26 @@ static __always_inline bool pal_find_stream(struct pal_asking *asking)
 SEC("cgroup_skb/egress")
 int judge_question(struct __sk_buff *packet)
 {
-	struct pal_subject subject;
 	struct pal_asking asking;
-	struct pal_act act;
 	__u32 finding;
 
 	if (pal_is_idle(PAL_FAMILY_DNS))
 		return PAL_ALLOW;
 	asking.packet = packet;
+	asking.stream = NULL;
 	asking.refuse = pal_veiled(0);
 	/* Veiled, and so what it found: what follows is verified once. */
 	finding = pal_veiled(pal_question_locate(packet, &asking.place));
 	if (finding == PAL_QUESTION_NONE || (finding == PAL_QUESTION_READABLE && asking.place.payload >= asking.place.end &&
 					     asking.place.protocol == PAL_TRANSPORT_TCP && !asking.place.opens))
 		return PAL_ALLOW;
-	asking.known = pal_veiled(pal_identify_asker(packet, &subject));
-	if (!pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
+	if (!pal_find_asker(&asking))
 		return PAL_ALLOW;
-	pal_act_begin(&act, &subject, PAL_FAMILY_DNS);
-	asking.act = &act;
 	asking.at = asking.place.payload;
-	asking.stream = NULL;
 	asking.unreadable = pal_veiled(finding == PAL_QUESTION_UNREADABLE);
-	pal_begin_question(&asking);
 	if (finding == PAL_QUESTION_UNREADABLE || asking.place.protocol != PAL_TRANSPORT_TCP || pal_find_stream(&asking))
 		bpf_loop(PAL_STREAM_MESSAGES, pal_judge_message, &asking, 0);
-	pal_act_end(&act);
+	if (asking.scratch)
+		pal_scratch_put(asking.scratch);
 	return asking.refuse ? PAL_REFUSE : PAL_ALLOW;
 }
