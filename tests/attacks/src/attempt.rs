@@ -29,6 +29,12 @@ pub struct Told {
 }
 
 impl Told {
+    /// Whether it is what is to be told of an attack.
+    fn is_of(&self, wanted: Verdict, policy: Policy, column: Column) -> bool {
+        let is_of_policy = self.family == policy.told_as() && column.tiers().contains(&self.tier);
+        is_of_policy && wanted.outcome() == Some(self.outcome)
+    }
+
     /// Of a record with a decision of that generation.
     #[must_use]
     pub fn of(record: &Record<'_>, generation: u32) -> Option<Self> {
@@ -61,12 +67,11 @@ impl Came {
     /// Why it is not what was to become of it, if it is not.
     #[must_use]
     pub fn objection(&self, wanted: Verdict, policy: Policy, column: Column) -> Option<String> {
-        let is_of = |told: &&Told| told.family == policy.told_as() && column.tiers().contains(&told.tier);
-        let told = |outcome| self.told.iter().filter(is_of).any(|told| told.outcome == outcome);
+        let is_told = || self.told.iter().any(|told| told.is_of(wanted, policy, column));
         let is = match wanted {
-            Verdict::Denied => matches!(self.said, Said::Errno(1 | 13, _)) && !self.effect && told(Outcome::Denied),
-            Verdict::Dropped => !self.effect && told(Outcome::Denied),
-            Verdict::Killed => self.said == Said::Killed && !self.effect && told(Outcome::Killed),
+            Verdict::Denied => matches!(self.said, Said::Errno(1 | 13, _)) && !self.effect && is_told(),
+            Verdict::Dropped => !self.effect && is_told(),
+            Verdict::Killed => self.said == Said::Killed && !self.effect && is_told(),
             Verdict::Allowed(_) | Verdict::Unenforceable(_) => self.effect,
         };
         (!is).then(|| format!("to be {}: {self:?}", wanted.name()))
@@ -110,6 +115,13 @@ fn attack_at(
     // Who may not execute a program may rename it.
     let has_changed = attack.policy.family() == Family::File && place.trace()? != before;
     let effect = matches!(said, Said::Errno(_, true)) || place.has_run() || has_changed;
-    let told = if policy.is_some() { means.told()? } else { Vec::new() };
+    let told = if policy.is_some() {
+        let column = means.column();
+        let wanted = attack.verdict(column);
+        let is_awaited = |told: &Told| told.is_of(wanted, attack.policy, column);
+        means.told(wanted.outcome().map(|_| &is_awaited as &dyn Fn(&Told) -> bool))?
+    } else {
+        Vec::new()
+    };
     Ok(Came { said, effect, told })
 }

@@ -19,8 +19,9 @@ use palisade_world::{Enforcement as _, RecordBatch, RecordSource};
 use crate::{Failed, Means, Place, Told, table::Column};
 
 const SLOT: Slot = Slot(1);
-/// The kernel's audit hands its records on by a thread of its own: how often they are looked for, and how long after each other.
-const LOOKS: u32 = 15;
+/// The kernel's audit hands its records on by a thread of its own, late on a busy machine: how often they are looked for, and how long after
+/// each other.
+const LOOKS: u32 = 500;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How often it is asked whether a policy of SELinux is loaded: a minute of looks.
 const LOADING: u32 = 3000;
@@ -199,9 +200,9 @@ impl Means for Held {
         self.each(|_| Ok(()))
     }
 
-    fn told(&mut self) -> Result<Vec<Told>, Failed> {
+    fn told(&mut self, is_awaited: Option<&dyn Fn(&Told) -> bool>) -> Result<Vec<Told>, Failed> {
         let (generation, mut told) = (self.generation, Vec::new());
-        let looks = if self.told_by_lsm.is_some() { LOOKS } else { 1 };
+        let looks = if self.told_by_lsm.is_some() && is_awaited.is_some() { LOOKS } else { 1 };
         for look in 0..looks {
             if look > 0 {
                 thread::sleep(BETWEEN_LOOKS);
@@ -210,7 +211,7 @@ impl Means for Held {
                 told.extend(Told::of(record, generation));
                 Ok(())
             })?;
-            if !told.is_empty() {
+            if is_awaited.is_some_and(|is_awaited| told.iter().any(is_awaited)) {
                 break;
             }
         }

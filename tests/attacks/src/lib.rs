@@ -69,11 +69,12 @@ pub trait Means {
     /// # Errors
     /// Of the kernel.
     fn install(&mut self, policy: &palisade_protocol::CompiledPolicy) -> Result<(), Failed>;
-    /// What was told of decisions since the policy came.
+    /// What was told of decisions since the policy came; what the kernel tells by and by is waited for until one of them `is_awaited`, or
+    /// for as long as is patient enough. Nothing is waited for where nothing is awaited.
     ///
     /// # Errors
     /// Where records cannot be read.
-    fn told(&mut self) -> Result<Vec<Told>, Failed>;
+    fn told(&mut self, is_awaited: Option<&dyn Fn(&Told) -> bool>) -> Result<Vec<Told>, Failed>;
     /// Forgets the workload.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use palisade_kernel_abi::record::Tier;
+use palisade_kernel_abi::record::{Outcome, Tier};
 
 use crate::policies::Policy;
 
@@ -63,6 +63,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What is told of it, where something is to be.
+    #[must_use]
+    pub const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Denied | Self::Dropped => Some(Outcome::Denied),
+            Self::Killed => Some(Outcome::Killed),
+            Self::Allowed(_) | Self::Unenforceable(_) => None,
+        }
+    }
+
     /// As the table has it.
     #[must_use]
     pub const fn name(self) -> &'static str {
