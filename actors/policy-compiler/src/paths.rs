@@ -29,7 +29,11 @@ pub enum PathError {
 /// # Errors
 /// Where the text can match no path, or is no glob.
 pub fn sequences(path: &PathMatch) -> Result<Vec<Vec<Token>>, PathError> {
-    Ok(spelt(path)?.into_iter().filter(|tokens| may_be_a_path(tokens)).map(with_whole_components).collect())
+    Ok(spelt(path)?
+        .into_iter()
+        .filter(|tokens| may_be_a_path(tokens))
+        .map(|tokens| with_whole_components(&tokens))
+        .collect())
 }
 
 fn is_separator(token: &Token) -> bool {
@@ -42,7 +46,7 @@ fn may_be_a_path(tokens: &[Token]) -> bool {
 }
 
 /// A `*` that is a whole component has a byte at least; but for the one after the first slash, for `/*` is the root, too.
-fn with_whole_components(tokens: Vec<Token>) -> Vec<Token> {
+fn with_whole_components(tokens: &[Token]) -> Vec<Token> {
     let mut whole = Vec::with_capacity(tokens.len());
     for (at, token) in tokens.iter().enumerate() {
         let begins = at > 0 && is_separator(&tokens[at - 1]);

@@ -696,7 +696,7 @@ mod tests {
             assert!(matrix[&family].gaps.iter().any(|gap| gap.what.contains(word)), "{word}: {:?}", matrix[&family]);
         };
         says(&lsm, Family::Process, "code that another program loads");
-        for word in ["hard links", "directories above", "extended attributes", "open already"] {
+        for word in ["hard links", "extended attributes", "open already"] {
             says(&lsm, Family::File, word);
         }
         for matrix in [&lsm, &weaker] {
