@@ -166,10 +166,10 @@ int BPF_PROG(judge_link, struct dentry *from, const struct path *directory, stru
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 			return 0;
-		owner = pal_owner_of(from);
-		judgement = pal_judge_name(&subject, directory->mnt, from, owner);
+		owner = pal_veiled(pal_owner_of(from));
+		judgement = pal_judge_name_veiled(&subject, directory->mnt, from, owner);
 		if (!pal_blocks(judgement))
-			judgement = pal_stricter(judgement, pal_judge_name(&subject, directory->mnt, to, owner));
+			judgement = pal_stricter(judgement, pal_judge_name_veiled(&subject, directory->mnt, to, owner));
 	}
 	if (!pal_permits(judgement))
 		pal_tell_link(ctx, &subject, judgement);
@@ -212,10 +212,10 @@ int BPF_PROG(judge_rename, const struct path *from_directory, struct dentry *fro
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 			return 0;
-		judgement = pal_judge_name(&subject, from_directory->mnt, from, pal_owner_of(from));
+		judgement = pal_judge_name_veiled(&subject, from_directory->mnt, from, pal_owner_of(from));
 		if (!pal_blocks(judgement))
 			judgement = pal_stricter(judgement,
-						 pal_judge_name(&subject, to_directory->mnt, to, pal_owner_of_target(to, from)));
+						 pal_judge_name_veiled(&subject, to_directory->mnt, to, pal_owner_of_target(to, from)));
 	}
 	if (!pal_permits(judgement))
 		pal_tell_rename(ctx, &subject, judgement);

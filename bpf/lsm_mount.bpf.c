@@ -131,7 +131,7 @@ static __noinline pal_judgement pal_judge_place(struct pal_subject *subject, __u
 
 	for (__u32 i = 0; i < PAL_COVERS_MAX && !pal_is_own_root(&place) && pal_uncover(&place); i++)
 		;
-	return pal_judge_name(subject, place.vfsmount, place.dentry, pal_owner_of(place.dentry));
+	return pal_judge_name_veiled(subject, place.vfsmount, place.dentry, pal_owner_of(place.dentry));
 }
 
 /* A mount before it is made. Addresses; 0: there is none. */

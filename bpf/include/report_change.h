@@ -65,6 +65,18 @@ static __noinline pal_judgement pal_judge_name(struct pal_subject *subject, pal_
 	return judgement;
 }
 
+/*
+ * The same, where another judgement follows: nothing is known of the answer, for else the verifier would walk through what follows once for
+ * each way in which this one can end.
+ */
+static __always_inline pal_judgement pal_judge_name_veiled(struct pal_subject *subject, pal_mount_reference mount,
+								 pal_dentry_reference dentry, __u32 modifiers)
+{
+	__u64 zero = pal_unknown_zero;
+
+	return pal_judge_name(subject, mount, dentry, modifiers) + (zero | zero << 32);
+}
+
 static __always_inline void pal_judged_verdict(pal_judgement judgement, __u8 family, struct pal_verdict *verdict)
 {
 	verdict->word = judgement;
