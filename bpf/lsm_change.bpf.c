@@ -169,7 +169,7 @@ int BPF_PROG(judge_link, struct dentry *from, const struct path *directory, stru
 	} else {
 		if (pal_is_idle(PAL_FAMILY_FILE) || !pal_is_judged(&subject, PAL_FAMILY_FILE))
 			return 0;
-		owner = pal_owner_of(from);
+		owner = pal_veiled(pal_owner_of(from));
 		judgement = pal_judge_name_veiled(&subject, directory->mnt, from, owner);
 		if (!pal_blocks(judgement))
 			judgement = pal_stricter(judgement, pal_judge_name_veiled(&subject, directory->mnt, to, owner));
