@@ -52,6 +52,11 @@ impl Node {
         Self::start_with(name, policy, &[])
     }
 
+    /// One beside another that holds the containers.
+    pub(crate) fn start_beside(name: &str, more: &[&str]) -> Result<Self, Failed> {
+        Self::start_following(&["--no-containers"], name, "", more)
+    }
+
     /// The same with further arguments.
     pub(crate) fn start_with(name: &str, policy: &str, more: &[&str]) -> Result<Self, Failed> {
         Self::start_following(&["--containerd", containerd::SOCKET], name, policy, more)
@@ -121,8 +126,12 @@ impl Node {
 
     /// What its admin endpoint says of the workloads.
     pub(crate) fn workloads(&self) -> Result<Value, Failed> {
+        self.document("/v1/workloads")
+    }
+
+    pub(crate) fn document(&self, path: &str) -> Result<Value, Failed> {
         let mut stream = UnixStream::connect(self.folder.join("admin.sock"))?;
-        stream.write_all(b"GET /v1/workloads HTTP/1.0\r\nHost: node\r\n\r\n")?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: node\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
