@@ -25,8 +25,8 @@ use crate::sys;
 const NAME: &str = "palisade";
 /// Of our module: above a distribution's (100), as an administrator's are.
 const PRIORITY: &str = "400";
-/// A distribution's whole policy takes some seconds; in emulation more than a minute.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A distribution's whole policy takes some seconds; on a busy machine in emulation more than two minutes. Nothing is gained by less, for the tool runs on.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Where the module's text is for the tool. Its domain may be one that reads what a user gives it, and hardly anything that a service keeps.
 const SCRATCH: &str = "/tmp";
 /// Names for a directory there: others are of processes that were killed.

@@ -28,7 +28,7 @@ use crate::{
 const RUNC: &str = "/hooks/runc-with-hook";
 const HOOK: &str = "/hooks/hook.json";
 /// Of anything that the node does by itself; emulated, so far longer than on any machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(400);
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub fn trials() -> Vec<Trial> {
