@@ -33,17 +33,23 @@ readonly BOOTS=(
     "whole-fmod-ret-6.1  6.1   $FEWEST_LSMS  voluntary  vm_suite  --skip vm_probes_tell_the_file_of_a_script --skip vm_lsm_attacks"
     "attacks-fmod-ret-6.1  6.1  $FEWEST_LSMS  voluntary  vm_suite  vm_lsm_attacks"
     "usb-6.1               generic  $ALL_LSMS  full      vm_suite  usb"
+    "selinux-store-6.1     6.1   $SELINUX      full       vm_selinux  vm_selinux_store"
 )
 # Made only when asked for. Nearly all of a boot's time is the verifier's, in emulation, each time that a node or the suite loads its
-# programs.
-readonly WHEN_ASKED=(fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1)
+# programs. In the last one it is semodule's, which makes a distribution's whole policy anew at each load: 80 s in emulation, eight times.
+readonly WHEN_ASKED=(fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1 selinux-store-6.1)
+# The boots whose SELinux has the installed distribution's policy, and what it is installed by.
+readonly DISTRIBUTIONS=(selinux-store-6.1)
+readonly POLICY_PACKAGES=(selinux-policy-default policycoreutils)
 # Of one boot; far above what it takes on a machine that does something else, too.
 readonly BOOT_SECONDS=1500
 # Guests at a time: each has two processors, of which its tests mostly use one.
 readonly LANES=2
 
 main() {
-    install_packages "${BUILD_PACKAGES[@]}" "${PACKAGES[@]}" || skip "$install_error"
+    local packages=("${BUILD_PACKAGES[@]}" "${PACKAGES[@]}")
+    ! is_made "${DISTRIBUTIONS[0]}" || packages+=("${POLICY_PACKAGES[@]}")
+    install_packages "${packages[@]}" || skip "$install_error"
     [ "$(uname -m)" = x86_64 ] || skip "the guest is an x86-64 machine"
     cargo build --locked --workspace --bin vm_suite --bin vm_apparmor --bin vm_selinux --bin vm_actor --bin palisade --example map_code
     local status=0
@@ -91,6 +97,7 @@ is_made() {
 boot() {
     local name=$2 status=0 began=$SECONDS log more=()
     [ "$3" != generic ] || more=(--usb)
+    [[ " ${DISTRIBUTIONS[*]} " != *" $2 "* ]] || more+=(--distribution)
     log=$1/logs/$name
     # What the ring does at its own end is not a lane's.
     trap - EXIT

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Boots a guest on a distribution kernel in software emulation, runs one program in it and exits with that program's status.
 #
-#   tests/vm/boot.sh [--counted] [--usb] [--kernel VERSION] [--lsm LIST] [--preempt MODE] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
+#   tests/vm/boot.sh [--counted] [--usb] [--distribution] [--kernel VERSION] [--lsm LIST] [--preempt MODE] [--timeout SECONDS] FOLDER PROGRAM [ARGUMENT...]
 #
 # FOLDER becomes the guest's root file system (beside what the guest needs itself: busybox, init, kernel modules).
 # What PROGRAM prints is all that is printed; the kernel's console is shown only if it failed.
@@ -9,6 +9,8 @@
 # --lsm: the active LSMs, in their order.
 # --preempt: full unless another is named.
 # --usb: a USB controller with a keyboard and a disk, and their drivers; the kernel must have them (generic).
+# --distribution: SELinux has the policy of the distribution that is installed here, in the place of the guest's own, with the store that it was made
+# of and the tools that make it anew; all files are labelled, and PROGRAM runs as a service of such a host does.
 # --counted: one CPU whose clock is the number of instructions executed, so that nanoseconds in the guest are instructions.
 # No hardware acceleration: results must not depend on the machine, and counting needs emulation anyway.
 set -euo pipefail
@@ -20,6 +22,9 @@ MODULES=(fs/overlayfs/overlay.ko lib/ts_fsm.ko)
 readonly USB_MODULES=(drivers/usb/common/usb-common.ko drivers/usb/core/usbcore.ko drivers/usb/host/xhci-hcd.ko drivers/usb/host/xhci-pci.ko
     drivers/hid/hid.ko drivers/hid/hid-generic.ko drivers/hid/usbhid/usbhid.ko drivers/scsi/scsi_common.ko drivers/scsi/scsi_mod.ko
     drivers/usb/storage/usb-storage.ko)
+# The policy's name, and what semodule executes, where it looks for them.
+readonly POLICY=default
+readonly POLICY_TOOLS=(semodule setfiles sefcontext_compile load_policy)
 readonly DISK_BYTES=1048576
 readonly MEMORY_MIB=2048
 readonly CONSOLE_LINES=80
@@ -40,6 +45,7 @@ main() {
         case $1 in
             --counted) processors=(-accel tcg,thread=single -smp 1 -icount shift=0,sleep=off) preemption=voluntary clock=tsc && shift ;;
             --usb) usb=1 && shift ;;
+            --distribution) distribution=1 && shift ;;
             --kernel) version=$2 && shift 2 ;;
             --lsm) lsm=$2 && shift 2 ;;
             --preempt) preemption=$2 && shift 2 ;;
@@ -47,7 +53,7 @@ main() {
             *) break ;;
         esac
     done
-    [ $# -ge 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+    [ $# -ge 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/palisade-vm.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
     kernel=$("$HERE/kernel.sh" "$version")
@@ -74,8 +80,22 @@ initramfs() {
         module_of "$module" >"$own/modules/$(basename "$module")"
         basename "$module" >>"$own/modules/order"
     done
+    [ -z "${distribution:-}" ] || policy "$own"
     archive "$folder" >"$scratch/initramfs"
     archive "$own" >>"$scratch/initramfs"
+}
+
+# A copy: what the guest does with its store, it does to that. An administrator has given services what a node needs, and labelled what containers
+# are made of (`semanage fcontext -a`), as deploy/selinux.md says.
+policy() {
+    local tool
+    for tool in "${POLICY_TOOLS[@]}"; do
+        "$HERE/install-program.sh" "$1" "$(PATH=$PATH:/usr/sbin:/sbin command -v "$tool")" "/usr/sbin/$tool"
+    done
+    tar --directory / --create "etc/selinux/$POLICY" etc/selinux/semanage.conf "var/lib/selinux/$POLICY" | tar --directory "$1" --extract
+    PATH=$PATH:/usr/sbin semodule --noreload --path="$1" --store="$POLICY" --install="$HERE/../../deploy/selinux/palisade-node.cil"
+    printf '/var/lib/containerd(/.*)?\tsystem_u:object_r:bin_t:s0\n' >"$1/etc/selinux/$POLICY/contexts/files/file_contexts.local"
+    printf 'SELINUX=enforcing\nSELINUXTYPE=%s\n' "$POLICY" >"$1/etc/selinux/config"
 }
 
 # Ports 1 and 2 of one controller.
@@ -111,6 +131,7 @@ guest() {
 settings() {
     local name
     [[ ",$lsm," != *,selinux,* ]] || printf ' enforcing=1'
+    [ -z "${distribution:-}" ] || printf ' PALISADE_POLICY=%s' "$POLICY"
     for name in PALISADE_RACE PALISADE_ATTACKS; do [ -z "${!name:-}" ] || printf ' %s=%s' "$name" "${!name}"; done
 }
 

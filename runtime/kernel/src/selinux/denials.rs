@@ -195,7 +195,8 @@ mod tests {
             Body::Syscall(call) => {
                 // Numbers of x86-64, whatever this is.
                 let number = [(libc::SYS_mmap, 9), (libc::SYS_mprotect, 10)];
-                let number = number.into_iter().find(|(own, _)| *own == call.number.into()).map(|(_, number)| number);
+                let number =
+                    number.into_iter().find(|(own, _)| *own == i64::from(call.number)).map(|(_, number)| number);
                 format!("syscall {} {} {}", number.unwrap(), call.arguments[2], call.result)
             }
             other => format!("{other:?}"),

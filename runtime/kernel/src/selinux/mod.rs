@@ -3,7 +3,7 @@
 //! ```text
 //!   the adapter: admitted, runs, installed ──► users: numbers (whose rules each user has) ──► a thread: policy ──► the kernel
 //!   the audit's reader: whose line is it ────►   │                                               └── remembered, for who comes later
-//!   what is held, and what is not ◄── holding ◄──┘
+//!   what is held, and what is not ◄── holding ◄──┘                 └── tool, store: the host's own programs
 //! ```
 //!
 //! Invariants: a policy is put in force by one write of the whole ([`SeLinux::load`]): the kernel has the one before or this one, and asks its
@@ -12,11 +12,14 @@
 //! Decision: the kernel's own interface (selinuxfs) and no library: what is asked of it are small files of text.
 
 mod answer;
+mod claim;
 mod denials;
 mod holding;
 mod numbers;
 mod policy;
 mod remembered;
+mod store;
+mod tool;
 mod users;
 
 use std::{
@@ -35,6 +38,7 @@ pub(crate) use holding::{denies_all_capabilities, with_user};
 pub(crate) use numbers::Binding;
 pub use policy::{Base, PolicyError, PolicySource};
 pub use users::Users;
+pub use users::count_in_use;
 pub(crate) use users::unload;
 
 /// Where the kernel's status page has the count of loaded policies, after its version, sequence number and mode.

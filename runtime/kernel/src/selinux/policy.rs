@@ -6,8 +6,7 @@
 //! Decisions:
 //! - `secilc` and not a writer of the kernel's form: the host's whole policy is compiled, with all that CIL is. It reads our module from, and
 //!   writes the policy to, files without a name: nobody can change them meanwhile, and nothing is left behind.
-//! - A compiler that takes too long, or that nobody waits for any more, is killed. The store's tool is not, for it may be in its commit: it runs to
-//!   its end, and the next is not started before that.
+//! - A compiler that takes too long, or that nobody waits for any more, is killed. The store's tool is not ([`super::store`]).
 //! - Who loads a policy is not asked, but how many have been loaded ([`SeLinux::loads`]): another's load takes ours away, and is seen by that. A
 //!   boolean that is set counts, too, and costs a load.
 
@@ -18,33 +17,21 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
-use super::SeLinux;
+use super::{SeLinux, store::Store, tool};
 use crate::sys;
 
 /// The kernel's form that is written: all kernels read it since Linux 5.7, and all compilers write it since libsepol 3.0.
 const POLICY_VERSION: &str = "33";
 /// A distribution's whole policy takes some seconds; in emulation a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_millis(5);
-/// Of the compiler's words an error has the first.
-const MAX_SAID_BYTES: u64 = 2000;
-/// Of our module in the host's store: above a distribution's (100), as an administrator's are.
-const PRIORITY: &str = "400";
-
-/// Where files are while another program reads them: nobody else writes here.
-const OURS: &str = "/run/palisade";
-
-/// The store's tool that was started last and has not ended: a host has one store, whoever of this process loads.
-static IN_STORE: Mutex<Option<Child>> = Mutex::new(None);
 
 /// Where a host's base policy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,9 +73,11 @@ pub enum PolicyError {
     /// The compiler cannot be executed, or a file for it cannot be made.
     #[error("the compiler (secilc, or semodule): {0}")]
     Compiler(io::Error),
-    /// It does not take the texts.
-    #[error("the compiler does not take the policy ({status}): {said}")]
+    /// It does not take the texts, or cannot do what it was told.
+    #[error("{tool} failed ({status}): {}", if said.is_empty() { "it said nothing" } else { said })]
     Refused {
+        /// Which.
+        tool: String,
         /// How it ended.
         status: ExitStatus,
         /// What it said.
@@ -100,6 +89,12 @@ pub enum PolicyError {
     /// One that was started before has not ended, and the store takes one after the other.
     #[error("an earlier semodule did not end within another {} s", .0.as_secs())]
     Earlier(Duration),
+    /// An administrator has switched it off.
+    #[error("the store's module `palisade` is disabled: semodule -e palisade")]
+    Disabled,
+    /// The store takes another's in its place.
+    #[error("the store has another module `palisade`, of a higher priority: semodule -X {0} -r palisade")]
+    Overridden(u32),
     /// It was ended or not begun, for nobody waits for it any more.
     #[error("it was given up")]
     GivenUp,
@@ -136,16 +131,33 @@ impl PolicySource {
     }
 
     /// How many policies the kernel had loaded with the module that is in force from here; `None`: none is, or another was loaded since. One
-    /// that was made of the store has the module in it, if it has our users.
+    /// that was made of the store has in it what the store has.
     #[must_use]
     pub fn in_force(&self) -> Option<u32> {
         let mut loaded = self.loaded();
-        let (_, loads) = loaded.as_mut()?;
+        let (module, loads) = loaded.as_mut()?;
         let now = self.selinux.loads().ok()?;
-        if now != *loads && self.base == Base::Store && self.selinux.has_our_users() {
+        if now != *loads && self.stored().as_ref() == Some(module) {
             *loads = now;
         }
         (now == *loads).then_some(now)
+    }
+
+    /// The module that the store has of ours, where the policy in force has our users, and so may have been made with it.
+    fn stored(&self) -> Option<String> {
+        if self.base != Base::Store || !self.selinux.has_our_users() {
+            return None;
+        }
+        let stored = Store::of_host().module(&self.given_up);
+        stored.inspect_err(|error| tracing::warn!(%error, "the module store cannot be read")).ok().flatten()
+    }
+
+    /// Takes what the store has for what is in force: a policy was made of it, before this process began.
+    pub(super) fn take_stored(&self) -> Option<String> {
+        let loads = self.selinux.loads().ok()?;
+        let stored = self.stored()?;
+        *self.loaded() = Some((stored.clone(), loads));
+        Some(stored)
     }
 
     /// Takes the module for the one in force, as an earlier runtime loaded it, if no policy was loaded since.
@@ -177,7 +189,7 @@ impl PolicySource {
                 self.put(&policy)?
             }
             Base::Store => {
-                let installed = install("semodule", Path::new(OURS), module, PATIENCE, &IN_STORE, &self.given_up);
+                let installed = Store::of_host().install(module, &self.given_up);
                 // It runs on: which of the two is in force, nobody knows.
                 if matches!(installed, Err(PolicyError::TimedOut(_))) {
                     *loaded = None;
@@ -188,6 +200,27 @@ impl PolicySource {
         };
         *loaded = Some((module.to_owned(), loads));
         Ok(())
+    }
+
+    /// Whether the store has a module of ours; a host without its tool has no store.
+    ///
+    /// # Errors
+    /// See [`PolicyError`].
+    pub(super) fn is_in_store(&self) -> Result<bool, PolicyError> {
+        match Store::of_host().has_module(&self.given_up) {
+            Err(PolicyError::Compiler(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other,
+        }
+    }
+
+    /// Takes our module out of the store, and the users with it. Nobody may run under one.
+    ///
+    /// # Errors
+    /// See [`PolicyError`]; what was in force stays.
+    pub(super) fn remove_stored(&self) -> Result<(), PolicyError> {
+        let mut loaded = self.loaded();
+        *loaded = None;
+        Store::of_host().remove(&self.given_up)
     }
 
     /// Puts the base alone in force. Tasks that still have a user of ours are then unlabeled: nothing of ours denies, and what the base says of
@@ -214,44 +247,6 @@ impl PolicySource {
         // Where another came in between, this is not the last: the next look at the count says so.
         if before == 0 { loads() } else { Ok(before.wrapping_add(1)) }
     }
-}
-
-/// By the host's own tools, which load what they rebuild. One that was not in time stays `in_store`, and the module's text, which it may yet read.
-fn install(
-    tool: &str,
-    ours: &Path,
-    module: &str,
-    patience: Duration,
-    in_store: &Mutex<Option<Child>>,
-    given_up: &AtomicBool,
-) -> Result<(), PolicyError> {
-    let failed = PolicyError::Compiler;
-    let until = sys::boot_time() + patience;
-    let mut in_store = in_store.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(earlier) = in_store.as_mut() {
-        wait(earlier, until, given_up)?.ok_or(PolicyError::Earlier(patience))?;
-        *in_store = None;
-    }
-    if given_up.load(Ordering::Relaxed) {
-        return Err(PolicyError::GivenUp);
-    }
-    // The store calls a module by its file's name.
-    let directory = ours.join(format!("module-{}", std::process::id()));
-    fs::create_dir_all(&directory).map_err(failed)?;
-    let file = directory.join("palisade.cil");
-    let installed = fs::write(&file, module).map_err(failed).and_then(|()| {
-        let (child, said) = spawn(Command::new(tool).args(["-X", PRIORITY, "-i"]).arg(&file))?;
-        let ended = wait(in_store.insert(child), until, &AtomicBool::new(false))?;
-        let status = ended.ok_or(PolicyError::TimedOut(patience))?;
-        *in_store = None;
-        judge(status, said)
-    });
-    if in_store.is_none()
-        && let Err(error) = fs::remove_dir_all(&directory)
-    {
-        tracing::warn!(path = %directory.display(), %error, "a module's text stays");
-    }
-    installed
 }
 
 fn sources(base: &Path) -> Result<Vec<PathBuf>, PolicyError> {
@@ -292,59 +287,16 @@ fn compile(
     if module.is_some() {
         command.arg(path_of(&written));
     }
-    run(&mut command, patience, given_up)?;
+    tool::run(&mut command, patience, given_up)?;
     let mut bytes = Vec::new();
     policy.rewind().and_then(|()| policy.read_to_end(&mut bytes)).map_err(failed)?;
     Ok(bytes)
 }
 
-/// Who does not end in time, or is waited for by nobody any more, is killed.
-fn run(command: &mut Command, patience: Duration, given_up: &AtomicBool) -> Result<(), PolicyError> {
-    let (mut child, said) = spawn(command)?;
-    let ended = wait(&mut child, sys::boot_time() + patience, given_up);
-    let ended = ended.and_then(|status| status.ok_or(PolicyError::TimedOut(patience)));
-    if ended.is_err() {
-        child.kill().and_then(|()| child.wait()).map_err(PolicyError::Compiler)?;
-    }
-    judge(ended?, said)
-}
-
-/// And the file of what it says.
-fn spawn(command: &mut Command) -> Result<(Child, File), PolicyError> {
-    let failed = PolicyError::Compiler;
-    let said = sys::nameless_file(c"said").map_err(failed)?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(failed)?);
-    Ok((command.spawn().map_err(failed)?, said))
-}
-
-fn judge(status: ExitStatus, mut said: File) -> Result<(), PolicyError> {
-    if status.success() {
-        return Ok(());
-    }
-    let mut words = Vec::new();
-    let read = said.rewind().and_then(|()| said.take(MAX_SAID_BYTES).read_to_end(&mut words));
-    read.map_err(PolicyError::Compiler)?;
-    Err(PolicyError::Refused { status, said: String::from_utf8_lossy(&words).trim().to_owned() })
-}
-
-/// Until then, by the boot clock; `None`: it runs on, as it does where it is given up.
-fn wait(child: &mut Child, until: Duration, given_up: &AtomicBool) -> Result<Option<ExitStatus>, PolicyError> {
-    loop {
-        if let Some(status) = child.try_wait().map_err(PolicyError::Compiler)? {
-            return Ok(Some(status));
-        }
-        if given_up.load(Ordering::Relaxed) {
-            return Err(PolicyError::GivenUp);
-        }
-        if sys::boot_time() >= until {
-            return Ok(None);
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     static WANTED: AtomicBool = AtomicBool::new(false);
@@ -386,59 +338,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unit_selinux_module_is_put_into_the_store_by_the_hosts_tool_above_a_distributions() {
-        use std::os::unix::fs::PermissionsExt as _;
-
-        let directory = tempfile::tempdir().unwrap();
-        let (tool, seen) = (directory.path().join("tool"), directory.path().join("seen"));
-        let script = format!(
-            "#!/bin/sh\necho \"$1 $2 $3 ${{4##*/}}\" >{seen}\ncat \"$4\" >>{seen}\ngrep -q good \"$4\" || {{ echo no such type >&2; exit 3; }}\n",
-            seen = seen.display()
-        );
-        fs::write(&tool, script).unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-        let (tool, ours) = (tool.to_str().unwrap(), &directory.path().join("ours"));
-        let install = |text| install(tool, ours, text, PATIENCE, &Mutex::default(), &WANTED);
-        install("(user good)").unwrap();
-        assert_eq!(fs::read_to_string(&seen).unwrap(), "-X 400 -i palisade.cil\n(user good)");
-        match install("(user bad)") {
-            Err(PolicyError::Refused { said, .. }) => assert_eq!(said, "no such type"),
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(fs::read_dir(ours).unwrap().count(), 0, "nothing is left behind");
-    }
-
-    #[test]
-    fn unit_selinux_tool_of_the_store_runs_to_its_end_and_the_next_is_not_started_before() {
-        use std::os::unix::fs::PermissionsExt as _;
-
-        let directory = tempfile::tempdir().unwrap();
-        let (tool, seen) = (directory.path().join("tool"), directory.path().join("seen"));
-        let (seen, end) = (seen.as_path(), directory.path().join("end"));
-        let script = "#!/bin/sh\nwhile ! [ -e END ]; do sleep 0.02; done\ncat \"$4\" >>SEEN\n";
-        let script = script.replace("END", &end.display().to_string()).replace("SEEN", &seen.display().to_string());
-        fs::write(&tool, script).unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-        let (ours, in_store) = (directory.path().join("ours"), Mutex::default());
-        let install = |text, patience, given_up| {
-            install(tool.to_str().unwrap(), &ours, text, patience, &in_store, &AtomicBool::new(given_up))
-        };
-        let (short, is_waited_for) = (Duration::from_millis(50), false);
-        assert!(matches!(install("(first)", short, true), Err(PolicyError::GivenUp)), "not even started");
-        assert!(matches!(install("(first)", short, is_waited_for), Err(PolicyError::TimedOut(_))));
-        assert!(matches!(install("(second)", short, is_waited_for), Err(PolicyError::Earlier(_))));
-        assert!(matches!(install("(second)", PATIENCE, true), Err(PolicyError::GivenUp)));
-        fs::write(end, "").unwrap();
-        install("(third)", PATIENCE, is_waited_for).unwrap();
-        assert_eq!(fs::read_to_string(seen).unwrap(), "(first)(third)", "what was begun came to its end");
-        assert_eq!(fs::read_dir(ours).unwrap().count(), 0, "nothing is left behind");
-    }
-
-    #[test]
     fn unit_selinux_compiler_that_refuses_fails_or_does_not_end_is_an_error_in_its_own_words() {
         let missing = compile("no-such-compiler", &[], None, PATIENCE, &WANTED);
         assert!(matches!(missing, Err(PolicyError::Compiler(_))), "{missing:?}");
-        let sleep = |patience, given_up| run(Command::new("sleep").arg("60"), patience, &AtomicBool::new(given_up));
+        let sleep =
+            |patience, given_up| tool::run(Command::new("sleep").arg("60"), patience, &AtomicBool::new(given_up));
         assert!(matches!(sleep(Duration::from_millis(20), false), Err(PolicyError::TimedOut(_))));
         assert!(matches!(sleep(PATIENCE, true), Err(PolicyError::GivenUp)));
         if !has_secilc() {

@@ -6,6 +6,7 @@
 //!
 //! Decisions:
 //! - One thread, which loads the newest that is wanted: a distribution's policy is compiled for seconds, and meanwhile many containers may start.
+//! - One node at a time ([`Claim`]).
 //! - It looks now and then whether another load, an administrator's, has taken ours away ([`PolicySource::in_force`]), and loads it again. The
 //!   kernel tells of it by a socket, too; a count that is read misses nothing.
 
@@ -29,9 +30,11 @@ use palisade_selinux::{Classes, Levels, Line, Lowered, UserNumber, denied_by, le
 use palisade_world::Membership;
 
 use super::{
-    Base, Binding, PolicyError, PolicySource, SeLinux, context_of,
+    Base, Binding, PolicyError, PolicySource, SeLinux,
+    claim::{Claim, ClaimError},
+    context_of,
     numbers::{Label, Numbers, Rules, is_below},
-    remembered::Remembered,
+    remembered::{Known, Remembered},
     user_of,
 };
 use crate::{
@@ -54,6 +57,7 @@ const RECENT: usize = 16;
 pub struct Users {
     shared: Arc<Shared>,
     worker: Mutex<Option<thread::JoinHandle<()>>>,
+    claim: Mutex<Option<Claim>>,
     pub(super) account: Mutex<Account>,
 }
 
@@ -107,9 +111,10 @@ impl Users {
     /// Of these families constraints hold what can be said by them. What an earlier runtime of the same pins left stands.
     ///
     /// # Errors
-    /// Where SELinux is not active, or takes no policy from here.
+    /// Where SELinux is not active, or takes no policy from here, or another node holds containers by it.
     pub(crate) fn open(base: &Base, families: Vec<Family>, pin_root: &Path) -> Result<Self, String> {
         let selinux = SeLinux::open()?;
+        let claim = Claim::take(pin_root).map_err(|error| error.to_string())?;
         let classes = selinux.classes().map_err(|error| format!("its classes cannot be read: {error}"))?;
         let source = PolicySource::new(selinux.clone(), base.clone());
         let remembered = Remembered::of(pin_root);
@@ -128,7 +133,7 @@ impl Users {
         let of_worker = Arc::clone(&shared);
         let worker = thread::Builder::new().name("selinux".to_owned()).spawn(move || of_worker.work());
         let worker = Mutex::new(Some(worker.map_err(|error| format!("cannot start a thread: {error}"))?));
-        Ok(Self { shared, worker, account: Mutex::new(Account::of(audit::SELINUX)) })
+        Ok(Self { shared, worker, claim: Mutex::new(Some(claim)), account: Mutex::new(Account::of(audit::SELINUX)) })
     }
 
     /// Where nothing is loaded, and nobody would: for what is only looked up.
@@ -136,7 +141,8 @@ impl Users {
     pub(super) fn idle(numbers: Numbers) -> Self {
         let nowhere = Path::new("/proc/self/no-selinux");
         let shared = Shared::idle(nowhere, nowhere, Remembered::of(nowhere), numbers);
-        Self { shared: Arc::new(shared), worker: Mutex::default(), account: Mutex::new(Account::of(audit::SELINUX)) }
+        let account = Mutex::new(Account::of(audit::SELINUX));
+        Self { shared: Arc::new(shared), worker: Mutex::default(), claim: Mutex::default(), account }
     }
 
     /// Nothing is loaded any more once this returns; what is in force stays so.
@@ -152,6 +158,7 @@ impl Users {
         if worker.is_some_and(|worker| worker.join().is_err()) {
             tracing::error!("who loads SELinux policies panicked");
         }
+        drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(crate) fn admit(&self, membership: &Membership) {
@@ -403,22 +410,29 @@ impl Shared {
     }
 }
 
-/// What an earlier runtime left, whether or not it is in force still.
+/// What an earlier runtime left, whether or not it is in force still. A store has it after a reboot, too, when nothing is remembered.
 fn left_behind(remembered: &Remembered, source: &PolicySource) -> Numbers {
     let known = match remembered.read() {
-        Ok(Some(known)) => known,
-        Ok(None) => return Numbers::default(),
+        Ok(known) => known,
         Err(error) => {
             tracing::warn!(%error, "what an earlier runtime loaded into SELinux is not known, and is replaced");
             return Numbers::default();
         }
     };
-    let Some(rules) = denied_by(&known.module) else {
+    let is_same_base = known.as_ref().is_none_or(|known| known.base == *source.base());
+    let took_over = |known: &Known| is_same_base && source.take_over(&known.module, known.loads);
+    let is_as_remembered = known.as_ref().is_some_and(took_over);
+    // What was about to be loaded may be in the store, and not in force.
+    let asks_store = !is_as_remembered && is_same_base && known.as_ref().is_none_or(|known| known.loads != 0);
+    let in_store = if asks_store { source.take_stored() } else { None };
+    let stands = is_as_remembered || in_store.is_some();
+    let Some(module) = in_store.or_else(|| known.map(|known| known.module)) else { return Numbers::default() };
+    let Some(rules) = denied_by(&module) else {
         tracing::warn!("rules of an earlier version in SELinux are replaced");
         return Numbers::default();
     };
-    let rules = rules.into_iter().map(|(user, lowered)| (user, Arc::new(lowered))).collect();
-    let stands = known.base == *source.base() && source.take_over(&known.module, known.loads);
+    let rules: Rules = rules.into_iter().map(|(user, lowered)| (user, Arc::new(lowered))).collect();
+    tracing::info!(users = rules.len(), stands, "an earlier runtime left rules in SELinux");
     Numbers::after(rules, stands)
 }
 
@@ -446,16 +460,38 @@ fn cgroup_of(pid: u32) -> Option<PathBuf> {
     unified_path(&text).map(|path| OsStr::from_bytes(path).into())
 }
 
-/// Takes away what a node with this pin root left of rules in SELinux: the users stay, for a task whose user is gone would have no label.
+/// How many processes run under users of ours, which stay declared for them; `None` where the policy in force has none, or not all processes
+/// are to be seen.
+#[must_use]
+pub fn count_in_use() -> Option<usize> {
+    SeLinux::open().ok().filter(SeLinux::has_our_users).and(in_use()).map(|users| users.len())
+}
+
+/// Takes away what a node with this pin root left of rules in SELinux, and the module of a store. While processes run under them the users stay, for
+/// a task whose user is gone would have no label.
 ///
 /// # Errors
-/// What kept them; they deny on then.
+/// What kept them, or the node that runs with these pins; they deny on then.
 pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
     let remembered = Remembered::of(pin_root);
-    let Some(known) = remembered.read()? else { return Ok(()) };
+    let known = remembered.read()?;
     let Ok(selinux) = SeLinux::open() else { return remembered.forget() };
+    if known.is_none() && !selinux.has_our_users() {
+        return Ok(());
+    }
+    let _claim = match Claim::take(pin_root) {
+        // Its policy has replaced what was left here.
+        Err(ClaimError::Held(other)) if other != pin_root => return remembered.forget(),
+        claim => claim.map_err(io::Error::other)?,
+    };
     let levels = selinux.levels()?;
-    let source = PolicySource::new(selinux, known.base);
+    let base = known.as_ref().map_or(Base::Store, |known| known.base.clone());
+    let source = PolicySource::new(selinux, base);
+    if *source.base() == Base::Store {
+        take_from_store(&source, known.is_some(), levels)?;
+        return remembered.forget();
+    }
+    let Some(known) = known else { return Ok(()) };
     let without = module(levels, []);
     // What denies nothing already need not be compiled for that.
     let is_without = known.module == without && source.take_over(&known.module, known.loads);
@@ -463,6 +499,17 @@ pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
         source.load(&without).map_err(io::Error::other)?;
     }
     remembered.forget()
+}
+
+/// A boot leaves a module there of which nobody knows. What is in it is not asked: an administrator's shell may not be told.
+fn take_from_store(source: &PolicySource, is_known: bool, levels: Levels) -> io::Result<()> {
+    if !is_known && !source.is_in_store().map_err(io::Error::other)? {
+        return Ok(());
+    }
+    if in_use().is_some_and(|users| users.is_empty()) {
+        return source.remove_stored().map_err(io::Error::other);
+    }
+    source.load(&module(levels, [])).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -492,7 +539,7 @@ mod tests {
         let rules = Rules::from([(user(7), without("kill"))]);
         assert!(!shared.load(&rules), "the base does not know the permission");
         assert!(shared.numbers().is_in_force(&Rules::new()) && !shared.numbers().is_in_force(&rules));
-        assert!(shared.numbers().impairment().is_some_and(|reason| reason.contains("does not take the policy")));
+        assert!(shared.numbers().impairment().is_some_and(|reason| reason.contains("secilc failed")));
         assert_eq!(shared.remembered.read().unwrap().unwrap().module, module(Levels::default(), []));
         let loaded = fs::read(root.join("load")).unwrap();
         assert!(loaded.windows(14).any(|bytes| bytes == b"palisade_127_u"), "labels are valid");

@@ -28,14 +28,21 @@ pub fn run(arguments: &UnloadArguments) -> Outcome {
     let was_there = arguments.pin_root.exists();
     palisade_kernel::unload(&arguments.pin_root)?;
     drop(claim);
+    let in_use = palisade_kernel::selinux::count_in_use().filter(|count| *count > 0);
     let root = arguments.pin_root.display();
     let text = match arguments.output {
-        Output::Json | Output::Yaml => {
-            render::document(arguments.output, &json!({ "pinRoot": root.to_string(), "unloaded": was_there }))
-        }
+        Output::Json | Output::Yaml => render::document(
+            arguments.output,
+            &json!({ "pinRoot": root.to_string(), "unloaded": was_there, "underSelinuxUsers": in_use.unwrap_or_default() }),
+        ),
         Output::Text if was_there => format!("nothing is left below {root}\n"),
         Output::Text => format!("nothing was left below {root}\n"),
     };
     super::print(&text)?;
+    if let (Some(count), Output::Text) = (in_use, arguments.output) {
+        super::print(&format!(
+            "{count} processes run under users of Palisade, which stay declared in SELinux and are denied nothing: unload again when they have ended\n"
+        ))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! What the tests share: the guest's policy with something beside it, and processes in a context of their own.
 
-use std::{fs, process::Command};
+use std::{env, fs, process::Command};
 
 use libtest_mimic::Failed;
 use palisade_kernel::selinux::{Base, PolicySource, SeLinux};
@@ -17,9 +17,17 @@ pub const DENIED: i32 = 13;
 pub const BASE: &str = "/selinux/base.cil";
 pub const BASE_POLICY: &str = "/selinux/base.policy";
 
-/// The context of a process of the user.
+/// The name of the distribution's policy that the guest has in the place of its own (`boot.sh --distribution`).
+const DISTRIBUTION: &str = "PALISADE_POLICY";
+
+pub fn has_distributions_policy() -> bool {
+    env::var_os(DISTRIBUTION).is_some()
+}
+
+/// The context of a process of the user. Debian's policy has no type for containers: they have that of who starts them, a service without one.
 pub fn context_of(user: &str) -> String {
-    format!("{user}:system_r:container_t:s0")
+    let domain = if has_distributions_policy() { "initrc_t" } else { "container_t" };
+    format!("{user}:system_r:{domain}:s0")
 }
 
 /// Statements that make the user known, without a constraint.

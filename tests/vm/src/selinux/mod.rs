@@ -2,7 +2,8 @@
 //! with constraints that a test writes ([`kernel`], [`containers`]), then as Palisade's adapter sees it ([`adapter`]) and with what policies are
 //! lowered to ([`lowered`], [`generated`]), at last with the whole node ([`node`]).
 //!
-//! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it.
+//! The guest's init loaded `tests/vm/selinux/base.cil`, which allows everything. So each denial is of what a test has put beside it. In another boot it
+//! loaded a distribution's policy, and the node puts its own into the store that it was made of ([`store`]).
 //!
 //! Invariant: nothing is only denied in a context: the same call by a process in another one goes through.
 
@@ -13,15 +14,19 @@ mod generated;
 mod kernel;
 mod lowered;
 mod node;
+mod store;
 
 use libtest_mimic::Trial;
 use palisade_kernel::selinux::Base;
 
 use crate::suite::{Checked, attacks, ensure};
 
-/// Every test of this boot.
+/// Every test of this boot: which they are, the policy says that the guest's init has loaded.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
+    if fixture::has_distributions_policy() {
+        return store::trials();
+    }
     vec![
         Trial::test("vm_selinux_guest_enforces_its_base_policy", kernel::ground),
         crate::suite::ground::tiers(),

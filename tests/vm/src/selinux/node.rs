@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-const HELD: &str = "palisade_7_u";
+pub(super) const HELD: &str = "palisade_7_u";
 const FLAGS: [&str; 2] = ["--selinux", BASE];
 
 /// Of the pods with the label.
-fn policy(app: &str, capability: &str) -> String {
+pub(super) fn policy(app: &str, capability: &str) -> String {
     format!(
         "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{ name: blocks-{app}, namespace: shop }}\nspec:\n  \
          selector: {{ matchLabels: {{ app: {app} }} }}\n  capabilities:\n    matchCapabilities: [ {{ capability: {capability} }} ]\n  \
@@ -37,12 +37,12 @@ fn policy(app: &str, capability: &str) -> String {
     )
 }
 
-fn policies() -> String {
+pub(super) fn policies() -> String {
     [policy("held", "chown"), policy("other", "mknod")].join("---\n")
 }
 
 /// What a policy denies, and what none does.
-fn acts() -> [Act; 2] {
+pub(super) fn acts() -> [Act; 2] {
     acts_on("/etc/passwd")
 }
 
@@ -52,7 +52,7 @@ fn acts_on(file: &str) -> [Act; 2] {
 }
 
 /// A pod with the label, in the context of the user.
-fn hold(id: &str, app: &str, user: &str) -> Result<Container, Failed> {
+pub(super) fn hold(id: &str, app: &str, user: &str) -> Result<Container, Failed> {
     let _labelled = Labelled::with(user)?;
     let container = started(id, app)?;
     let found = context(container.pid)?;
@@ -72,7 +72,7 @@ fn node() -> Result<MutexGuard<'static, Option<Node>>, Failed> {
 }
 
 /// What the node says of the container's policy.
-fn status(node: &Node, id: &str) -> Value {
+pub(super) fn status(node: &Node, id: &str) -> Value {
     let Ok(mut all) = node.workloads() else { return Value::Null };
     let all = all["workloads"].as_array_mut().map(std::mem::take).unwrap_or_default();
     let of_id = all.into_iter().find(|one| one.to_string().contains(&format!("\"{id}\"")));
@@ -80,7 +80,7 @@ fn status(node: &Node, id: &str) -> Value {
 }
 
 /// The policy is compiled and loaded by and by: until the node says that it is.
-fn wait_until_held(node: &Node, id: &str) -> Checked {
+pub(super) fn wait_until_held(node: &Node, id: &str) -> Checked {
     node.wait_for(&format!("that {id} is held"), || {
         let said = status(node, id);
         said["families"][0]["tier"] == "selinux" && said["notHeld"].as_array().is_some_and(Vec::is_empty)

@@ -28,7 +28,7 @@ use crate::{
 const RUNC: &str = "/hooks/runc-with-hook";
 const HOOK: &str = "/hooks/hook.json";
 /// Of anything that the node does by itself; emulated, so far longer than on any machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(400);
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub fn trials() -> Vec<Trial> {
@@ -50,6 +50,11 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn start(name: &str, policy: &str) -> Result<Self, Failed> {
         Self::start_with(name, policy, &[])
+    }
+
+    /// One beside another that holds the containers.
+    pub(crate) fn start_beside(name: &str, more: &[&str]) -> Result<Self, Failed> {
+        Self::start_following(&["--no-containers"], name, "", more)
     }
 
     /// The same with further arguments.
@@ -121,8 +126,12 @@ impl Node {
 
     /// What its admin endpoint says of the workloads.
     pub(crate) fn workloads(&self) -> Result<Value, Failed> {
+        self.document("/v1/workloads")
+    }
+
+    pub(crate) fn document(&self, path: &str) -> Result<Value, Failed> {
         let mut stream = UnixStream::connect(self.folder.join("admin.sock"))?;
-        stream.write_all(b"GET /v1/workloads HTTP/1.0\r\nHost: node\r\n\r\n")?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: node\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
