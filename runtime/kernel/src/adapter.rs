@@ -10,11 +10,11 @@
 //! Decision: one lock around the bookkeeping. Each call is a few system calls, and enforcers call one after the other from one
 //! arbiter; finer locks would only hide the order in which slots and blobs change.
 
+mod admission;
 mod means;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -319,61 +319,6 @@ impl KernelAdapter {
         state.last_generation = last_generation;
     }
 
-    fn admit_cgroup(
-        &self,
-        programs: &Programs,
-        state: &mut State,
-        membership: &Membership,
-    ) -> Result<(), EnforcementError> {
-        let slot = membership.slot;
-        let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else {
-            let reason = "a container needs a cgroup and the path of it";
-            return if is_no_container(slot) { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
-        };
-        let failed = |error: io::Error| match error.raw_os_error() {
-            Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
-            _ => refuse(slot, "register the cgroup", error),
-        };
-        let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
-        if state.strangers.contains(&slot) && before != Some(slot) {
-            let refuge =
-                free_slot(state).ok_or(EnforcementError::Full { slot, what: "slots", bound: layout::SLOTS.into() })?;
-            programs.relocate(slot, refuge).map_err(failed)?;
-            state.strangers.remove(&slot);
-            state.strangers.insert(refuge);
-        }
-        let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
-        if let Some(stranger) = before.filter(|before| *before != slot && state.strangers.contains(before)) {
-            programs.inherit_policy(stranger, slot);
-        }
-        if before == Some(Slot::UNKNOWN) && programs.slots.installed(slot).1 == PolicyNumber::NONE {
-            // Until its own is in force it is held to what it was held to: a moment without any would be one to act in.
-            programs.inherit_policy(Slot::UNKNOWN, slot);
-        }
-        let keep = || match &self.unified {
-            Some(unified) => programs.members.keep(&below(unified, path), slot, &programs.slots).map_err(failed),
-            None => Ok(()),
-        };
-        // Once before the cgroup has a name, for a workload's move of whom nothing is kept would make him the host's from then on.
-        keep()?;
-        programs.cgroups.assign(cgroup, slot).map_err(failed)?;
-        if let Some(unified) = &self.unified {
-            programs.cgroups.assign_below(&below(unified, path), slot).map_err(failed)?;
-            if membership.pid == 0 {
-                programs.cgroups.mark_seen(cgroup, &below(unified, path)).map_err(failed)?;
-            }
-        }
-        keep()?;
-        state.strangers.remove(&slot);
-        if let Some(stranger) = before.filter(|before| state.strangers.contains(before))
-            && programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty()
-        {
-            programs.clear(stranger);
-            state.strangers.remove(&stranger);
-        }
-        Ok(())
-    }
-
     /// What an earlier version attached is replaced, or taken away where nobody needs it.
     fn renew_network(&self) {
         let (Some(programs), Some(network)) = (&self.programs, &self.cgroup_programs) else { return };
@@ -460,42 +405,10 @@ impl KernelAdapter {
             FailMode::Permit => 0,
         }
     }
-
-    /// What admission did before it failed.
-    fn undo_admission(&self, slot: Slot) {
-        if let Err(error) = self.release(slot) {
-            tracing::warn!(%slot, %error, "an admission that failed is not undone in full");
-        }
-    }
-
-    fn admit_elsewhere(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
-        let slot = membership.slot;
-        if let Some(profiles) = self.profiles.as_ref().filter(|_| slot != Slot::UNKNOWN) {
-            profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
-        }
-        if let Some(users) = self.users.as_ref().filter(|_| slot != Slot::UNKNOWN) {
-            users.admit(membership);
-        }
-        self.mark_bound(slot);
-        let Some(responder) = self.responder.as_ref().filter(|_| slot != Slot::UNKNOWN) else { return Ok(Vec::new()) };
-        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
-            && has_nameless_members(&below(unified, path))
-        {
-            let reason = "its processes have no numbers in this PID namespace, so that fanotify cannot tell who acts: run the node in the host's (hostPID)";
-            return Err(refuse(slot, "admit", reason));
-        }
-        responder.admit(membership)
-    }
 }
 
 fn refuse(slot: Slot, what: &'static str, reason: impl std::fmt::Display) -> EnforcementError {
     EnforcementError::Refused { slot, what, reason: format!("{reason}") }
-}
-
-/// The highest slot that nobody has: slots are given from below.
-fn free_slot(state: &State) -> Option<Slot> {
-    let free = |slot: &Slot| !state.members.contains_key(slot) && !state.strangers.contains(slot);
-    (1..Slot::UNKNOWN.0).rev().map(Slot).find(free)
 }
 
 /// The host, and the unknown: they have no cgroup of their own.
@@ -563,10 +476,14 @@ impl Enforcement for KernelAdapter {
         let slot = membership.slot;
         let mut state = self.state();
         let held_before = state.members.contains_key(&slot);
+        let path = &membership.cgroup_path;
+        let member = || Member { cgroup_path: path.clone(), gaps: Vec::new(), held_mounts: Vec::new() };
         if let Some(programs) = &self.programs {
             if !programs.slots.holds(slot) {
                 return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
             }
+            // With its path, by which its cgroups are the unknown's again where this fails.
+            state.members.entry(slot).or_insert_with(member);
             if let Err(error) = self.admit_cgroup(programs, &mut state, membership) {
                 drop(state);
                 if !held_before {
@@ -581,8 +498,7 @@ impl Enforcement for KernelAdapter {
             let seen = if slot == Slot::HOST { self.config.host_visibility } else { self.config.visibility };
             programs.slots.set_visibility(slot, visibility::kinds_of(seen));
         }
-        let cgroup_path = membership.cgroup_path.clone();
-        state.members.entry(slot).or_insert_with(|| Member { cgroup_path, gaps: Vec::new(), held_mounts: Vec::new() });
+        state.members.entry(slot).or_insert_with(member);
         match self.admit_elsewhere(membership) {
             Ok(gaps) => {
                 if let Some(member) = state.members.get_mut(&slot) {

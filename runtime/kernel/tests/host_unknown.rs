@@ -23,7 +23,7 @@ use palisade_kernel::{
 };
 use palisade_kernel_abi::{blob::Blob, record::Phase};
 use palisade_policy::ir::{DestinationMatch, Matcher, PathMatch};
-use palisade_world::{ContainerPlace, Enforcement as _, Membership};
+use palisade_world::{ContainerPlace, Enforcement as _, EnforcementError, Membership};
 use probe_bed::{ALL_KINDS, Directory, rule, start};
 use puppet::Puppet;
 
@@ -115,6 +115,25 @@ const SEEN: u32 = 0x2000_0000;
 fn registered(pins: &Pins) -> BpfHash<MapData, u64, u32> {
     let data = MapData::from_pin(pins.0.join("cgroup_slots")).unwrap();
     Map::from_map_data(data).unwrap().try_into().unwrap()
+}
+
+/// More cgroups than there is room for, which any workload with a cgroup of its own could make.
+#[test]
+fn host_unknown_tasks_stay_unknown_where_the_admission_of_their_cgroup_fails() {
+    let Some(bed) = Bed::new("crowded") else { return };
+    let mut watch = bed.watch();
+    let container = bed.place.child("container");
+    let mut own = Puppet::in_cgroup(&container.0);
+    assert_eq!(bed.opens(&mut watch, "a", &mut own), Some((UNKNOWN, Phase::Workload)));
+    let below: Vec<_> = (0..layout::CGROUPS).map(|number| container.0.join(number.to_string())).collect();
+    below.iter().for_each(|directory| fs::create_dir(directory).unwrap());
+    let refused = bed.node().admit(&container.membership(OWN)).unwrap_err();
+    assert!(matches!(refused, EnforcementError::Full { what: "cgroups", .. }), "{refused}");
+    below.iter().for_each(|directory| fs::remove_dir(directory).unwrap());
+    assert_eq!(bed.opens(&mut watch, "b", &mut own), Some((UNKNOWN, Phase::Workload)));
+    let mut next = Puppet::in_cgroup(&container.0);
+    assert_eq!(bed.opens(&mut watch, "c", &mut next), Some((UNKNOWN, Phase::Workload)));
+    [own, next].into_iter().for_each(Puppet::end);
 }
 
 #[test]

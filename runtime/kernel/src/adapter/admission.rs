@@ -1,0 +1,131 @@
+//! Admission: a container's cgroups and who is in them become its slot's, and each means beside the decision core is told of it.
+//!
+//! Invariants: an admission that fails leaves nothing of its own behind: its cgroups are whose they were before, the unknown's, those of a slot that an
+//! earlier runtime left in force, or nobody's. Nobody is without a policy in between who was held to one.
+
+use std::{io, path::Path};
+
+use palisade_domain::{CgroupId, Slot};
+use palisade_world::{Enforcement as _, EnforcementError, Gap, Membership};
+
+use super::{KernelAdapter, State, below, has_nameless_members, is_no_container, refuse};
+use crate::{
+    layout::{self, PolicyNumber},
+    programs::Programs,
+};
+
+impl KernelAdapter {
+    pub(super) fn admit_cgroup(
+        &self,
+        programs: &Programs,
+        state: &mut State,
+        membership: &Membership,
+    ) -> Result<(), EnforcementError> {
+        let slot = membership.slot;
+        let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else {
+            let reason = "a container needs a cgroup and the path of it";
+            return if is_no_container(slot) { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
+        };
+        let failed = |error: io::Error| match error.raw_os_error() {
+            Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
+            _ => refuse(slot, "register the cgroup", error),
+        };
+        let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
+        if state.strangers.contains(&slot) && before != Some(slot) {
+            let refuge =
+                free_slot(state).ok_or(EnforcementError::Full { slot, what: "slots", bound: layout::SLOTS.into() })?;
+            programs.relocate(slot, refuge).map_err(failed)?;
+            state.strangers.remove(&slot);
+            state.strangers.insert(refuge);
+        }
+        let before = programs.cgroups.slot_of(cgroup).map_err(failed)?;
+        let stranger = before.filter(|before| *before != slot && state.strangers.contains(before));
+        if let Some(stranger) = stranger {
+            programs.inherit_policy(stranger, slot);
+        }
+        if before == Some(Slot::UNKNOWN) && programs.slots.installed(slot).1 == PolicyNumber::NONE {
+            // Until its own is in force it is held to what it was held to: a moment without any would be one to act in.
+            programs.inherit_policy(Slot::UNKNOWN, slot);
+        }
+        if let Err(error) = self.take_cgroups(programs, cgroup, path, membership) {
+            stranger.iter().for_each(|stranger| self.give_back(programs, cgroup, path, *stranger));
+            return Err(failed(error));
+        }
+        state.strangers.remove(&slot);
+        if let Some(stranger) = stranger
+            && programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty()
+        {
+            programs.clear(stranger);
+            state.strangers.remove(&stranger);
+        }
+        Ok(())
+    }
+
+    /// The container's cgroups with who is in them.
+    fn take_cgroups(
+        &self,
+        programs: &Programs,
+        cgroup: CgroupId,
+        path: &Path,
+        membership: &Membership,
+    ) -> io::Result<()> {
+        let slot = membership.slot;
+        let keep = || match &self.unified {
+            Some(unified) => programs.members.keep(&below(unified, path), slot, &programs.slots),
+            None => Ok(()),
+        };
+        // Once before the cgroup has a name, for a workload's move of whom nothing is kept would make him the host's from then on.
+        keep()?;
+        programs.cgroups.assign(cgroup, slot)?;
+        if let Some(unified) = &self.unified {
+            programs.cgroups.assign_below(&below(unified, path), slot)?;
+            if membership.pid == 0 {
+                programs.cgroups.mark_seen(cgroup, &below(unified, path))?;
+            }
+        }
+        keep()
+    }
+
+    /// Those that could be taken are held to what an earlier runtime left in force, as before.
+    fn give_back(&self, programs: &Programs, cgroup: CgroupId, path: &Path, stranger: Slot) {
+        let given = programs.cgroups.assign(cgroup, stranger).and_then(|()| match &self.unified {
+            Some(unified) => programs.cgroups.assign_below(&below(unified, path), stranger),
+            None => Ok(()),
+        });
+        if let Err(error) = given {
+            tracing::warn!(slot = %stranger, %error, "not all of a container's cgroups are held as an earlier runtime left them");
+        }
+    }
+
+    /// What admission did before it failed.
+    pub(super) fn undo_admission(&self, slot: Slot) {
+        if let Err(error) = self.release(slot) {
+            tracing::warn!(%slot, %error, "an admission that failed is not undone in full");
+        }
+    }
+
+    pub(super) fn admit_elsewhere(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
+        let slot = membership.slot;
+        if let Some(profiles) = self.profiles.as_ref().filter(|_| slot != Slot::UNKNOWN) {
+            profiles.admit(membership).map_err(|error| refuse(slot, "load a profile", error))?;
+        }
+        if let Some(users) = self.users.as_ref().filter(|_| slot != Slot::UNKNOWN) {
+            users.admit(membership);
+        }
+        self.mark_bound(slot);
+        let Some(responder) = self.responder.as_ref().filter(|_| slot != Slot::UNKNOWN) else { return Ok(Vec::new()) };
+        if let (Some(unified), Some(path)) = (&self.unified, &membership.cgroup_path)
+            && has_nameless_members(&below(unified, path))
+        {
+            let reason = "its processes have no numbers in this PID namespace, so that fanotify cannot tell who acts: run the node in the host's (hostPID)";
+            return Err(refuse(slot, "admit", reason));
+        }
+        responder.admit(membership)
+    }
+}
+
+/// The highest slot that nobody has: slots are given from below.
+fn free_slot(state: &State) -> Option<Slot> {
+    let free = |slot: &Slot| !state.members.contains_key(slot) && !state.strangers.contains(slot);
+    (1..Slot::UNKNOWN.0).rev().map(Slot).find(free)
+}
