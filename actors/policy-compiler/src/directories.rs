@@ -6,7 +6,8 @@
 //! files below are nobody looks up.
 //!
 //! A move is none where both names lead to one state of the automaton (`/home/a` to `/home/b`, under a rule on `/home/*/.ssh/**`): what is below
-//! is denied by either.
+//! is denied by either. Nor is one asked for what is denied anywhere (`/**/.env`), unless a rule that may permit it comes before: or any rule that
+//! tells two places apart would hold up what is moved between them.
 //!
 //! Decision: names in the automaton of paths, not a table of its own: what is below a state is then the state's, whatever globs lead to it, and
 //! a policy costs what it did where nobody moves directories. Over-strict is it where two names differ by rules that deny nothing.
@@ -36,6 +37,10 @@ pub fn above_what_is_denied(
     standings: &[Standing],
 ) -> Result<BTreeMap<u32, Vec<Vec<Token>>>, CompileError> {
     let mut standing_for: BTreeMap<(Vec<Token>, &[u32]), u32> = BTreeMap::new();
+    let overruling = canonical.rules.iter().zip(standings).filter(|(rule, standing)| {
+        is_of_files_by_path(rule) && (rule.action != Action::Block || standing.has_modifier())
+    });
+    let overruling = overruling.map(|(_, standing)| standing.specificity).max();
     let order = |rule: u32| (standings[rule as usize].specificity, Reverse(rule));
     let allow_list_blocks = canonical.postures[Family::File as usize] == Some(Posture::Block);
     for (rule, number) in canonical.rules.iter().zip(0..).filter(|(rule, _)| is_of_files_by_path(rule)) {
@@ -47,8 +52,10 @@ pub fn above_what_is_denied(
         if !denies {
             continue;
         }
+        let is_overruled = overruling > Some(standings[number as usize].specificity);
         for tokens in sequences(rule)? {
-            for directory in directories_above(&tokens) {
+            let anywhere = if is_overruled || rule.action != Action::Block { 0 } else { anywhere(&tokens) };
+            for directory in directories_above(&tokens).filter(|directory| directory.len() > anywhere + 1) {
                 match standing_for.entry((directory, &standings[number as usize].sources)) {
                     Entry::Vacant(nobody) => drop(nobody.insert(number)),
                     Entry::Occupied(mut other) if order(number) > order(*other.get()) => drop(other.insert(number)),
@@ -67,6 +74,15 @@ pub fn above_what_is_denied(
 /// A bare name goes with its file, wherever that is.
 fn is_of_files_by_path(rule: &Rule) -> bool {
     matches!(&rule.matcher, Matcher::File(path) if !matches!(path.path, PathMatch::Name(_)))
+}
+
+/// How many tokens at its beginning are any directory.
+fn anywhere(tokens: &[Token]) -> usize {
+    match tokens {
+        [Token::DoubleStar, ..] => 2,
+        [Token::Components, ..] => 1,
+        _ => 0,
+    }
 }
 
 /// The root is nobody's to move, and below a `**` at the end everything is denied by its own name.

@@ -31,6 +31,7 @@ pub enum PathError {
 pub fn sequences(path: &PathMatch) -> Result<Vec<Vec<Token>>, PathError> {
     Ok(spelt(path)?
         .into_iter()
+        .map(|tokens| if is_the_root_alone(&tokens) { vec![Token::Byte(b'/')] } else { tokens })
         .filter(|tokens| may_be_a_path(tokens))
         .map(|tokens| with_whole_components(&tokens))
         .collect())
@@ -40,19 +41,35 @@ fn is_separator(token: &Token) -> bool {
     matches!(token, Token::Byte(b'/') | Token::Components)
 }
 
+/// The root is the only path that it can be: each other one would end with a slash.
+fn is_the_root_alone(tokens: &[Token]) -> bool {
+    tokens.last().is_some_and(is_separator) && may_be_the_root(tokens)
+}
+
+/// A separator, and beside it what may be nothing.
+fn may_be_the_root(tokens: &[Token]) -> bool {
+    let mut others = tokens.iter().filter(|token| **token != Token::DoubleStar);
+    others.next().is_some_and(is_separator) && others.next().is_none()
+}
+
 fn may_be_a_path(tokens: &[Token]) -> bool {
     let has_an_empty_component = tokens.windows(2).any(|two| two.iter().all(is_separator));
     !has_an_empty_component && (tokens.len() < 2 || !tokens.last().is_some_and(is_separator))
 }
 
-/// A `*` that is a whole component has a byte at least; but for the one after the first slash, for `/*` is the root, too.
+/// A `*` that is a whole component has a byte at least, and so has a `**` between slashes; but for the last one of `/*` and `**/*`, which are the
+/// root, too.
 fn with_whole_components(tokens: &[Token]) -> Vec<Token> {
     let mut whole = Vec::with_capacity(tokens.len());
     for (at, token) in tokens.iter().enumerate() {
         let begins = at > 0 && is_separator(&tokens[at - 1]);
-        let ends = tokens.get(at + 1).is_none_or(is_separator);
-        let may_be_the_root = at == 1 && at + 1 == tokens.len();
-        if *token == Token::Star && begins && ends && !may_be_the_root {
+        let next = tokens.get(at + 1);
+        let is_whole = match token {
+            Token::Star => next.is_none_or(is_separator) && !(next.is_none() && may_be_the_root(&tokens[..at])),
+            Token::DoubleStar => next.is_some_and(is_separator),
+            _ => false,
+        };
+        if begins && is_whole {
             whole.push(Token::Set(ByteSet::component()));
         }
         whole.push(*token);

@@ -87,7 +87,7 @@ pub fn glob(random: &mut Random) -> String {
             3 => "*.so".to_owned(),
             4 => "?".to_owned(),
             5 => random.pick(&["[ab]", "[!a]", "[a-c]*", "[^]b]", "[\\]a-]"]).to_owned(),
-            6 => random.pick(&["{a,ab}", "{a,{b,x}*}", "{,a}b", "{**,x}", "{[{,],a}"]).to_owned(),
+            6 => random.pick(&["{a,ab}", "{a,{b,x}*}", "{,a}b", "{,x}", "{**,x}", "{[{,],a}"]).to_owned(),
             7 => random.pick(&["**/a", "a**", "**b", "\\*", "\\a", "**/**", "***"]).to_owned(),
             _ => format!("{old}/**"),
         };

@@ -69,6 +69,41 @@ fn unit_move_is_denied_by_rules_that_block_and_by_no_others() {
     assert_eq!(moved_by(&rules, "/usr/bin", "/tmp/x", "").0, Effect::Permit, "a program is held where it is executed");
 }
 
+/// Or every package manager would meet the one rule that holds everywhere wherever another tells two places apart.
+#[test]
+fn unit_move_is_not_denied_for_what_is_denied_anywhere_between_places_that_other_rules_tell_apart() {
+    let history = || rule(Block, file(pattern("/**/.bash_history")), &[]);
+    let programs = |path| rule(Block, Matcher::Process(PathRule::of(path)), &[]);
+    let of_tmp = workload(vec![history(), programs(directory("/tmp/", true))]);
+    let of_app = workload(vec![history(), programs(exact("/opt/app/bin/sh"))]);
+    let of_site = workload(vec![
+        rule(Block, file(pattern("/**/.env")), &[]),
+        rule(Block, file(exact("/var/www/html/wp-config.php")), &[]),
+    ]);
+    for (rules, from, to) in [
+        (&of_tmp, "/tmp/build", "/opt/app"),
+        (&of_tmp, "/opt/build", "/tmp/app"),
+        (&of_app, "/opt/new", "/opt/app"),
+        (&of_site, "/var/www/new", "/var/www/html"),
+    ] {
+        assert_eq!(moved_by(rules, from, to, "").0, Effect::Permit, "{from} {to}");
+    }
+    assert_eq!(moved_by(&of_site, "/var/www/html", "/var/www/old", "").0, Effect::Block);
+    // Below the first directory it is not anywhere.
+    assert_eq!(moved(&[(Block, pattern("/**/.git/config")), (Audit, exact("/a"))], "/a/.git", "/b"), Effect::Block);
+}
+
+/// A component of nothing is none: what would accept the name by which a directory is asked for does not speak of what is below.
+#[test]
+fn unit_move_is_held_whatever_globs_of_others_make_of_nothing() {
+    for allowed in
+        ["/{**/,x}", "/**/{,x}", "/***/", "/{**,a}{**,a}/", "/etc/**/", "/etc/***/**", "/*/*/*", "/etc{/,}{/,}"]
+    {
+        let rules = [(Allow, pattern(allowed)), (Block, pattern("/e*/key"))];
+        assert_eq!(moved(&rules, "/etc", "/tmp"), Effect::Block, "{allowed}");
+    }
+}
+
 /// For no circumstances of the mover are those of the files below.
 #[test]
 fn unit_move_is_denied_also_above_what_is_denied_in_some_circumstances_alone() {
