@@ -122,7 +122,10 @@ impl Missing {
             Self::ScriptPath => {
                 "kernels tell it from 6.10 on, or with `bpf` among lsm= of the boot line: record on such a node; or set the rules about executions to Audit first"
             }
-            Self::Path | Self::Scripts | Self::Session | Self::Directory => {
+            Self::Directory => {
+                "if it was one, the rule denies it: `palisade replay --output events` shows the rename (an Audit says nothing of it)"
+            }
+            Self::Path | Self::Scripts | Self::Session => {
                 "set the rules to Audit first, and see what a node says of them; `palisade replay --output events` shows the acts"
             }
         }

@@ -19,7 +19,9 @@ pub enum Policy {
     ReadOnly,
     /// The same may be used by their owner.
     OwnerOnly,
-    /// The secret is blocked for one executable.
+    /// One file is blocked.
+    Secret,
+    /// The same for one executable.
     Source,
     /// Four programs are blocked.
     Programs,
@@ -57,6 +59,7 @@ impl Policy {
             Self::OwnerOnly => {
                 "file: { matchDirectories: [ { dir: /kept/, recursive: true, ownerOnly: true } ] }\naction: Block"
             }
+            Self::Secret => "file: { matchPaths: [ { path: /kept/secret } ] }\naction: Block",
             Self::Source => {
                 "file: { matchPaths: [ { path: /kept/secret, fromSource: [ { path: /act/actor } ] } ] }\naction: Block"
             }
@@ -79,7 +82,7 @@ impl Policy {
     #[must_use]
     pub const fn family(self) -> Family {
         match self {
-            Self::Files | Self::ReadOnly | Self::OwnerOnly | Self::Source => Family::File,
+            Self::Files | Self::ReadOnly | Self::OwnerOnly | Self::Secret | Self::Source => Family::File,
             Self::Programs | Self::Applet | Self::AllowList => Family::Process,
             Self::Fileless => Family::Presets,
             Self::Destination | Self::Raw | Self::Sockets => Family::Network,
@@ -93,7 +96,7 @@ impl Policy {
     #[must_use]
     pub const fn told_as(self) -> record::Family {
         match self {
-            Self::Files | Self::ReadOnly | Self::OwnerOnly | Self::Source => record::Family::File,
+            Self::Files | Self::ReadOnly | Self::OwnerOnly | Self::Secret | Self::Source => record::Family::File,
             Self::Programs | Self::Applet | Self::AllowList => record::Family::Process,
             Self::Fileless => record::Family::Preset,
             Self::Destination => record::Family::Connect,

@@ -57,6 +57,7 @@ const OTHER_NAME: &str = "a Block names files: an allow-list of executables hold
 const NO_WRITES: &str = "readOnly: permission events tell no open mode, and writes ask nobody";
 const OTHER_SOURCE: &str =
     "sources that rename themselves: prctl(PR_SET_MM_EXE_FILE) changes what a process is known by";
+const ABOVE: &str = "directories above a named file: a profile judges the renaming of one by its own name";
 const NO_MOUNTS: &str = "mounts over a file: no profile of ours has rules for mounts";
 const OPEN_FOR_WRITING: &str = "descriptors of before: AppArmor keeps what it permitted when a file was opened";
 const LOWER_LAYERS: &str =
@@ -139,8 +140,8 @@ pub const ATTACKS: &[Attack] = &[
     held((4, 4), "move-program", AllowList),
     profile((4, 5), "rename-file", Files, NO_HOOK),
     profile((4, 6), "rename-directory", Files, NO_HOOK),
-    hooks((4, 7), "rename-directory", Source, NO_HOOK),
-    hooks((4, 8), "exchange-directory", Source, NO_HOOK),
+    under_profile(Unenforceable(ABOVE), hooks((4, 7), "rename-directory", Secret, NO_HOOK)),
+    under_profile(Unenforceable(ABOVE), hooks((4, 8), "exchange-directory", Secret, NO_HOOK)),
     held((5, 1), "proc-root", Files),
     held((5, 2), "proc-thread-root", Files),
     held((5, 3), "proc-other-root", Files),

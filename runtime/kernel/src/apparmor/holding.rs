@@ -49,7 +49,12 @@ pub(crate) fn with_profile(
                 )
             });
             let is_held = |gap: &Gap| by_all && fanotify::HELD_BY_A_PROFILE.contains(&gap.what.as_str());
-            HeldFamily { tier: held.tier, gaps: held.gaps.into_iter().filter(|gap| !is_held(gap)).collect() }
+            let above = by_all
+                .then(|| gap("directories above a named file", "a profile judges the renaming of one by its own name"));
+            HeldFamily {
+                tier: held.tier,
+                gaps: held.gaps.into_iter().filter(|gap| !is_held(gap)).chain(above).collect(),
+            }
         }
         _ => held,
     }
