@@ -59,7 +59,7 @@ impl Modifying {
 
     /// Acts that were not judged lately because the program ran already on the CPU.
     pub fn skipped(&self) -> Option<Gap> {
-        let skipped = sys::program_counts(&self.program).ok()?.skipped;
+        let skipped = sys::skips(&self.program).ok()?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.look(skipped, sys::boot_time()).then(|| Gap {
             what: "acts that were not judged".to_owned(),
@@ -240,28 +240,6 @@ impl Made<'_> {
 pub(crate) fn with_tier(constants: &[Constant]) -> Vec<Constant> {
     let tier = Constant::Word("pal_hook_tier", u32::from(Tier::FmodRet.code()));
     constants.iter().copied().chain([tier]).collect()
-}
-
-/// Lets the verifier have every program, attaches none, and gives the instructions that it processed, or what it said.
-///
-/// # Errors
-/// Where an object as a whole is refused.
-pub fn verify(root: &Path) -> Result<Vec<objects::Verified>, ObjectError> {
-    let pins = PinRoot::create(root)?;
-    let btf =
-        KernelTypes::shared().map_err(|error| ObjectError::Refused { object: "fmod_ret", reason: chain(&error) })?;
-    let mut counts = Vec::new();
-    for spec in objects::on_hooks() {
-        let object = objects::load(spec.name, spec.bytes, &btf, &pins, &with_tier(&[]))?;
-        let relocated = Relocated::new(spec.bytes, &object, &btf)
-            .map_err(|reason| ObjectError::Refused { object: spec.name, reason })?;
-        for spec in spec.programs.iter().filter(|spec| is_wanted(spec, &btf)) {
-            let verified = load_program(&relocated, spec)
-                .and_then(|program| sys::program_counts(&program).map_err(|error| error.to_string()));
-            counts.push((spec.name, verified.map(|counts| counts.verified)));
-        }
-    }
-    Ok(counts)
 }
 
 /// aya's maps have their descriptors inside each kind.

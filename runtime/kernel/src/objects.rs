@@ -24,7 +24,7 @@ use crate::{
 };
 pub use crate::{
     kernel_types::Constant,
-    verify::{Verified, verify},
+    verify::{Loaded, Verified, loaded, verify},
 };
 
 /// Lines of the verifier's log that an error keeps: the refusal and what led to it.

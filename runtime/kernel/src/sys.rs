@@ -21,7 +21,7 @@ use aya_obj::generated::{
 pub(crate) mod netlink;
 mod program;
 
-pub(crate) use program::{ModifyingProgram, attach_modifying, load_modifying, load_types, pin, program_counts};
+pub(crate) use program::{ModifyingProgram, attach_modifying, load_modifying, load_types, pin, skips};
 
 /// Calls bpf(2) with a zeroed attribute that `fill` completes.
 fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i64> {

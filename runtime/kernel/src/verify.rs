@@ -3,13 +3,15 @@
 //! Constants are what a node would set here, or what lets most of a program be looked at: behind a switch that is off the verifier does
 //! not look.
 //!
+//! What is loaded already says itself what was processed for it ([`loaded`]), and is not verified another time.
+//!
 //! Not here: the probes, whose own module counts those that are attached ([`crate::probes::Probes::verified_instructions`]).
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use aya::{
     Ebpf,
-    programs::{BtfTracePoint, Program},
+    programs::{BtfTracePoint, Program, ProgramError, ProgramInfo, loaded_programs},
 };
 
 use crate::{
@@ -23,6 +25,44 @@ use crate::{
 
 /// A program, and the instructions that the verifier processed for it, or what it said.
 pub type Verified = (&'static str, Result<u32, String>);
+
+/// Bytes of a program's name that the kernel keeps.
+const NAME_BYTES: usize = 15;
+
+/// A program that the kernel has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// What the kernel keeps of its name.
+    pub name: String,
+    /// Instructions that the verifier processed for it; 0 where the kernel does not tell.
+    pub verified: u32,
+}
+
+impl Loaded {
+    /// Whether this is a program of that name, or of one that begins alike.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name.as_bytes() == name.as_bytes().get(..NAME_BYTES).unwrap_or(name.as_bytes())
+    }
+}
+
+/// Every program that the kernel has, whoever loaded it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn loaded() -> Result<Vec<Loaded>, ProgramError> {
+    let described = |program: Result<ProgramInfo, ProgramError>| {
+        let program = program?;
+        let name = String::from_utf8_lossy(program.name()).into_owned();
+        Ok(Loaded { name, verified: program.verified_instruction_count().unwrap_or(0) })
+    };
+    loaded_programs().filter(|program| !is_gone(program)).map(described).collect()
+}
+
+/// Between its number and its descriptor a program may go.
+fn is_gone(program: &Result<ProgramInfo, ProgramError>) -> bool {
+    matches!(program, Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound)
+}
 
 /// Programs of `kill.bpf.c` and `syscalls.bpf.c`, and their tracepoints.
 const KILL: &[(&str, &str)] = &[
@@ -38,11 +78,11 @@ const KILL: &[(&str, &str)] = &[
 const SYSCALLS: &[(&str, &str)] = &[("audit_call", "sys_enter")];
 
 /// Lets the verifier have every program of every deciding object, and gives what it said. Those whose tracepoint this kernel does not have
-/// are left out.
+/// are left out, and those that are among the `loaded`.
 ///
 /// # Errors
 /// Where an object as a whole is refused.
-pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
+pub fn verify(root: &Path, loaded: &[Loaded]) -> Result<Vec<Verified>, ObjectError> {
     let refused =
         |name: &'static str, error: &dyn std::error::Error| ObjectError::Refused { object: name, reason: chain(error) };
     let pins = PinRoot::create(root)?;
@@ -59,15 +99,17 @@ pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
         ObjectSpec { name: "guard", bytes: palisade_bpf::LSM_GUARD, programs: &[objects::ENTER_GUARD] },
         ObjectSpec { name: "arguments", bytes: palisade_bpf::ARGUMENTS, programs: ARGUMENTS_ALONE },
     ];
+    let is_left = |name: &str| !loaded.iter().any(|loaded| loaded.is_named(name));
+    let is_there = |spec: &&ProgramSpec| {
+        let tracepoint = if let Hook::BtfTracepoint(tracepoint) = spec.hook { Some(tracepoint) } else { None };
+        is_left(spec.name) && objects::is_wanted(spec, &types) && tracepoint.is_none_or(tells)
+    };
     let load = |ObjectSpec { name, bytes, programs }: ObjectSpec| {
         Ok((objects::load(name, bytes, &types, &pins, &constants)?, programs))
     };
-    let made =
-        by_hook.into_iter().chain(objects::on_hooks().copied()).map(load).collect::<Result<Vec<_>, ObjectError>>()?;
-    let is_there = |spec: &&ProgramSpec| {
-        let tracepoint = if let Hook::BtfTracepoint(tracepoint) = spec.hook { Some(tracepoint) } else { None };
-        objects::is_wanted(spec, &types) && tracepoint.is_none_or(tells)
-    };
+    let all = by_hook.into_iter().chain(objects::on_hooks().copied());
+    let left = all.filter(|object| object.programs.iter().any(|spec| is_there(&spec)));
+    let made = left.map(load).collect::<Result<Vec<_>, ObjectError>>()?;
     let verified = objects::at_once(made, |(mut object, programs)| {
         let mut verify = |spec: &ProgramSpec| {
             let loaded = objects::load_program(&mut object, spec, &types);
@@ -79,13 +121,16 @@ pub fn verify(root: &Path) -> Result<Vec<Verified>, ObjectError> {
     for (name, bytes, programs) in [("kill", palisade_bpf::KILL, KILL), ("syscalls", palisade_bpf::SYSCALLS, SYSCALLS)]
     {
         let mut object = objects::load(name, bytes, &types, &pins, &constants)?;
-        for (program, tracepoint) in programs.iter().filter(|(_, tracepoint)| tells(tracepoint)) {
+        for (program, tracepoint) in
+            programs.iter().filter(|(program, tracepoint)| is_left(program) && tells(tracepoint))
+        {
             let loaded = load_tracepoint(&mut object, program, tracepoint, &types);
             counts.push((program, loaded.and_then(|()| counted(&object, program))));
         }
     }
-    let (object, loaded) = cgroup_programs(&types, &pins, &constants)?;
-    counts.extend(loaded.into_iter().map(|(name, loaded)| (name, loaded.and_then(|()| counted(&object, name)))));
+    let left: Vec<_> = cgroup::PROGRAMS.iter().copied().filter(|name| is_left(name)).collect();
+    let (object, taken) = cgroup_programs(&left, &types, &pins, &constants)?;
+    counts.extend(taken.into_iter().map(|(name, taken)| (name, taken.and_then(|()| counted(&object, name)))));
     Ok(counts)
 }
 
@@ -101,10 +146,15 @@ fn constants() -> Vec<Constant> {
     ]
 }
 
-type Loaded = Vec<(&'static str, Result<(), String>)>;
+type Taken = Vec<(&'static str, Result<(), String>)>;
 
 /// With task storage where the kernel offers it to programs of cgroups, else without: as a node loads them.
-fn cgroup_programs(types: &KernelTypes, pins: &PinRoot, constants: &[Constant]) -> Result<(Ebpf, Loaded), ObjectError> {
+fn cgroup_programs(
+    names: &[&'static str],
+    types: &KernelTypes,
+    pins: &PinRoot,
+    constants: &[Constant],
+) -> Result<(Ebpf, Taken), ObjectError> {
     let load = |storage: u32| {
         let constants = [constants, &[Constant::Word("pal_cgroup_task_storage", storage)]].concat();
         let mut object = objects::load("cgroup", palisade_bpf::CGROUP, types, pins, &constants)?;
@@ -112,11 +162,11 @@ fn cgroup_programs(types: &KernelTypes, pins: &PinRoot, constants: &[Constant]) 
             let program = object.program_mut(name).ok_or("not in the object")?;
             cgroup::load_program(program).map_err(|error| explain(&error))
         };
-        let loaded: Loaded = cgroup::PROGRAMS.iter().map(|name| (*name, load(name))).collect();
-        Ok::<_, ObjectError>((object, loaded))
+        let taken: Taken = names.iter().map(|name| (*name, load(name))).collect();
+        Ok::<_, ObjectError>((object, taken))
     };
-    let (object, loaded) = load(1)?;
-    if loaded.iter().all(|(_, loaded)| loaded.is_ok()) { Ok((object, loaded)) } else { load(0) }
+    let (object, taken) = load(1)?;
+    if taken.iter().all(|(_, taken)| taken.is_ok()) { Ok((object, taken)) } else { load(0) }
 }
 
 fn load_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str, types: &KernelTypes) -> Result<(), String> {

@@ -180,7 +180,7 @@ const VERIFIER_BUDGET: u32 = 100_000;
 fn host_verifier_takes_every_program_within_its_budget() {
     let Some(pins) = pin_root() else { return };
     let mut counts = Vec::new();
-    for (name, count) in objects::verify(&pins.0).unwrap() {
+    for (name, count) in objects::verify(&pins.0, &[]).unwrap() {
         match count {
             Ok(count) => counts.push((name, count)),
             // On kernels without BPF LSM trampolines; where they load, they are held to the budget too.

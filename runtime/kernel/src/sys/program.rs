@@ -114,16 +114,8 @@ pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     .map(drop)
 }
 
-/// What the kernel counts of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ProgramCounts {
-    /// Times that it was skipped, for it ran already on that CPU.
-    pub skipped: u64,
-    /// Instructions that the verifier processed; 0 where it does not say.
-    pub verified: u32,
-}
-
-pub(crate) fn program_counts(program: &OwnedFd) -> io::Result<ProgramCounts> {
+/// Times that the kernel has skipped the program, for it ran already on that CPU.
+pub(crate) fn skips(program: &OwnedFd) -> io::Result<u64> {
     // SAFETY: `bpf_prog_info` is of integers, arrays of them and padding: zero is a value. The kernel writes `info_len` bytes at most.
     let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
     let bytes = length(size_of::<bpf_prog_info>())?;
@@ -132,5 +124,5 @@ pub(crate) fn program_counts(program: &OwnedFd) -> io::Result<ProgramCounts> {
         attr.info.info_len = bytes;
         attr.info.info = (&raw mut info) as u64;
     })?;
-    Ok(ProgramCounts { skipped: info.recursion_misses, verified: info.verified_insns })
+    Ok(info.recursion_misses)
 }
