@@ -23,10 +23,10 @@ readonly BOOTS=(
     "lsm-6.1        6.1     $ALL_LSMS     full       vm_suite  --skip vm_lsm_attacks"
     "selinux-6.1    6.1     $SELINUX      full       vm_selinux"
     "attacks-6.1    6.1     $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
+    "lsm-newest     newest  $ALL_LSMS     full       vm_suite  tier"
     "lsm-6.12       6.12    $ALL_LSMS     full       vm_suite  tier"
     "apparmor-6.1   6.1     $NO_BPF       full       vm_apparmor"
     "fmod-ret-6.1   6.1     $FEWEST_LSMS  voluntary  vm_suite  tier"
-    "lsm-newest     newest  $ALL_LSMS     full       vm_suite  tier"
     "fmod-ret-6.12  6.12    $NO_BPF       voluntary  vm_suite  tier"
     "whole-lsm-6.12      6.12  $ALL_LSMS     full       vm_suite  --skip vm_lsm_attacks"
     "attacks-6.12        6.12  $ALL_LSMS     full       vm_suite  vm_lsm_attacks"
@@ -35,8 +35,8 @@ readonly BOOTS=(
     "usb-6.1               generic  $ALL_LSMS  full      vm_suite  usb"
 )
 # Made only when asked for. Nearly all of a boot's time is the verifier's, in emulation, each time that a node or the suite loads its
-# programs; the newest kernel's takes several times as long for the same ones.
-readonly WHEN_ASKED=(lsm-newest fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1)
+# programs.
+readonly WHEN_ASKED=(fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1)
 # Of one boot; far above what it takes on a machine that does something else, too.
 readonly BOOT_SECONDS=1500
 # Guests at a time: each has two processors, of which its tests mostly use one.
