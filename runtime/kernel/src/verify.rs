@@ -7,7 +7,7 @@
 //!
 //! Not here: the probes, whose own module counts those that are attached ([`crate::probes::Probes::verified_instructions`]).
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use aya::{
     Ebpf,
@@ -56,7 +56,12 @@ pub fn loaded() -> Result<Vec<Loaded>, ProgramError> {
         let name = String::from_utf8_lossy(program.name()).into_owned();
         Ok(Loaded { name, verified: program.verified_instruction_count().unwrap_or(0) })
     };
-    loaded_programs().map(described).collect()
+    loaded_programs().filter(|program| !is_gone(program)).map(described).collect()
+}
+
+/// Between its number and its descriptor a program may go.
+fn is_gone(program: &Result<ProgramInfo, ProgramError>) -> bool {
+    matches!(program, Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Programs of `kill.bpf.c` and `syscalls.bpf.c`, and their tracepoints.

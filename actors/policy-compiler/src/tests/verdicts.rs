@@ -41,11 +41,11 @@ fn unit_verdict_of_no_rules_permits_and_fits_the_smallest_class() {
 /// No other path is or ends with a component of nothing.
 #[test]
 fn unit_verdict_of_globs_that_may_be_the_root_is_of_the_root_too() {
-    for glob in ["/", "/*", "**/*", "/**", "/**/*", "**/**/*", "**/{*,x}", "**/{,a}", "/{,x}", "/***/", "**"] {
+    for glob in ["/", "/*", "**/*", "/**", "/**/*", "**/**/*", "**/{*,x}", "**/{,a}", "/{,x}", "**"] {
         let policy = policy(vec![rule(Block, file(pattern(glob)), &[])]);
         assert_eq!(open(&policy, "/"), Effect::Block, "{glob}");
     }
-    for glob in ["/?", "/a", "/*/*", "/a/**", "/*a"] {
+    for glob in ["/?", "/a", "/*/*", "/a/**", "/*a", "/***/"] {
         let policy = policy(vec![rule(Block, file(pattern(glob)), &[])]);
         assert_eq!(open(&policy, "/"), Effect::Permit, "{glob}");
     }
