@@ -36,7 +36,8 @@ readonly BOOTS=(
     "selinux-store-6.1     6.1   $SELINUX      full       vm_selinux  vm_selinux_store"
 )
 # Made only when asked for. Nearly all of a boot's time is the verifier's, in emulation, each time that a node or the suite loads its
-# programs. In the last one it is semodule's, which makes a distribution's whole policy anew at each load: 80 s in emulation, eight times.
+# programs. In the last one it is semodule's, which makes a distribution's whole policy anew at each load: 80 s in emulation, seven times; 1083 s with
+# another guest beside.
 readonly WHEN_ASKED=(fmod-ret-6.12 whole-lsm-6.12 whole-fmod-ret-6.1 attacks-6.12 attacks-fmod-ret-6.1 usb-6.1 selinux-store-6.1)
 # The boots whose SELinux has the installed distribution's policy, and what it is installed by.
 readonly DISTRIBUTIONS=(selinux-store-6.1)
