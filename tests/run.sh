@@ -152,7 +152,7 @@ failures() {
 failed_tests() {
     sed -nE 's/^test (.*[^ ]) *\.\.\. FAILED$/\1/p' "$1"
     awk '/^failures:$/ { listed = 1; next }
-         /^test result: / { listed = 0 }
+         /^---- .* ----$/ || /^test result: / { listed = 0 }
          listed && /^    [a-z0-9_:]+$/ { print $1 }' "$1"
 }
 

@@ -1,5 +1,5 @@
 # Ring vm: enforcement on distribution kernels in emulated machines (tests/vm), a boot for each line of BOOTS that is not of those made only when
-# asked for. Needs no root once its packages are there.
+# asked for. Needs no root once its packages are there, but for what reads the distribution's module store (DISTRIBUTIONS).
 #
 #   PALISADE_VM_BOOTS=6.12 tests/run.sh vm        the boots whose names match the pattern, also of those; `.`: all of them
 #   PALISADE_VM_WRITE=1 tests/run.sh vm           writes deploy/kernels.md anew from what the boots said

@@ -1,12 +1,12 @@
 //! Directories that may not be moved: a file of theirs that is denied would be another's, under a name that no rule has.
 //!
 //! For each Block of files (and each Allow that leaves something to a posture that blocks) the automaton reads, beside what the rule names,
-//! every directory above it with two slashes at its end, which no path has. So `/etc/ssh//` is accepted where `/etc/ssh/key` is denied, by the rule that denies it, and a move of `/etc/ssh` is decided
-//! as an act on that name: by the same tables, for the same sources, in whatever circumstances the rule leaves something out, for whose the
-//! files below are nobody looks up.
+//! every directory above it with two slashes at its end, which no path has. So `/etc/ssh//` is accepted where `/etc/ssh/key` is denied, by
+//! the rule that denies it, and a move of `/etc/ssh` is decided as an act on that name: by the same tables, for the same sources, in whatever
+//! circumstances the rule leaves something out, for whose the files below are nobody looks up.
 //!
 //! A move is none where both names lead to one state of the automaton (`/home/a` to `/home/b`, under a rule on `/home/*/.ssh/**`): what is below
-//! is denied by either. Nor is one asked for what is denied anywhere (`/**/.env`), unless a rule that may permit it comes before: or any rule that
+//! is denied by either. Nor is one asked for what is denied anywhere (`/**/.env`), unless a rule that may permit such a file comes before: or any rule that
 //! tells two places apart would hold up what is moved between them.
 //!
 //! Decision: names in the automaton of paths, not a table of its own: what is below a state is then the state's, whatever globs lead to it, and
@@ -17,6 +17,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
 };
 
 use palisade_domain::{Action, Posture};
@@ -24,6 +25,9 @@ use palisade_kernel_abi::blob::Family;
 use palisade_policy::ir::{Matcher, PathMatch, Rule};
 
 use crate::{automaton::Token, canonical::CanonicalRules, error::CompileError, layers::sequences, verdict::Standing};
+
+/// Rules that may permit: beside more of them, what is denied anywhere is asked for, too, rather than each held against each.
+const MAX_OVERRULING: usize = 256;
 
 /// What follows a directory's own slash when it is asked whether it may be moved.
 pub const ASKED: u8 = b'/';
@@ -36,25 +40,13 @@ pub fn above_what_is_denied(
     canonical: &CanonicalRules,
     standings: &[Standing],
 ) -> Result<BTreeMap<u32, Vec<Vec<Token>>>, CompileError> {
+    let overruling = (0..).zip(canonical.rules.iter().zip(standings)).filter_map(may_permit).collect();
+    let files = Files { canonical, standings, overruling };
     let mut standing_for: BTreeMap<(Vec<Token>, &[u32]), u32> = BTreeMap::new();
-    let overruling = canonical.rules.iter().zip(standings).filter(|(rule, standing)| {
-        is_of_files_by_path(rule) && (rule.action != Action::Block || standing.has_modifier())
-    });
-    let overruling = overruling.map(|(_, standing)| standing.specificity).max();
     let order = |rule: u32| (standings[rule as usize].specificity, Reverse(rule));
-    let allow_list_blocks = canonical.postures[Family::File as usize] == Some(Posture::Block);
-    for (rule, number) in canonical.rules.iter().zip(0..).filter(|(rule, _)| is_of_files_by_path(rule)) {
-        let denies = match rule.action {
-            Action::Block => true,
-            Action::Allow => allow_list_blocks && standings[number as usize].has_modifier(),
-            Action::Audit => false,
-        };
-        if !denies {
-            continue;
-        }
-        let is_overruled = overruling > Some(standings[number as usize].specificity);
+    for (rule, number) in canonical.rules.iter().zip(0..).filter(|(_, number)| files.denies(*number)) {
         for tokens in sequences(rule)? {
-            let anywhere = if is_overruled || rule.action != Action::Block { 0 } else { anywhere(&tokens) };
+            let anywhere = if files.may_be_overruled(number) { 0 } else { anywhere(&tokens) };
             for directory in directories_above(&tokens).filter(|directory| directory.len() > anywhere + 1) {
                 match standing_for.entry((directory, &standings[number as usize].sources)) {
                     Entry::Vacant(nobody) => drop(nobody.insert(number)),
@@ -71,9 +63,67 @@ pub fn above_what_is_denied(
     Ok(by_rule)
 }
 
+/// The rules, as far as they are of files by their paths.
+struct Files<'a> {
+    canonical: &'a CanonicalRules,
+    standings: &'a [Standing],
+    /// What may say otherwise than a Block.
+    overruling: Vec<u32>,
+}
+
+impl Files<'_> {
+    fn rule(&self, number: u32) -> (&Rule, &Standing) {
+        (&self.canonical.rules[number as usize], &self.standings[number as usize])
+    }
+
+    fn denies(&self, number: u32) -> bool {
+        let (rule, standing) = self.rule(number);
+        let allow_list_blocks = self.canonical.postures[Family::File as usize] == Some(Posture::Block);
+        is_of_files_by_path(rule)
+            && match rule.action {
+                Action::Block => true,
+                Action::Allow => allow_list_blocks && standing.has_modifier(),
+                Action::Audit => false,
+            }
+    }
+
+    /// Whether another rule may come before it for a file that it names.
+    fn may_be_overruled(&self, number: u32) -> bool {
+        let (rule, standing) = self.rule(number);
+        let comes_before = |other: &u32| {
+            let (other, of_other) = self.rule(*other);
+            of_other.specificity > standing.specificity && may_meet(other, rule)
+        };
+        rule.action != Action::Block
+            || self.overruling.len() > MAX_OVERRULING
+            || self.overruling.iter().any(comes_before)
+    }
+}
+
 /// A bare name goes with its file, wherever that is.
 fn is_of_files_by_path(rule: &Rule) -> bool {
     matches!(&rule.matcher, Matcher::File(path) if !matches!(path.path, PathMatch::Name(_)))
+}
+
+/// Rules that say otherwise of some file than a Block does.
+fn may_permit((number, (rule, standing)): (u32, (&Arc<Rule>, &Standing))) -> Option<u32> {
+    let may = is_of_files_by_path(rule) && (rule.action != Action::Block || standing.has_modifier());
+    may.then_some(number)
+}
+
+/// Whether there may be a file of both: an exact path is, or is not, what the other names.
+fn may_meet(overruling: &Rule, block: &Rule) -> bool {
+    match (path_of(overruling), path_of(block)) {
+        (Some(PathMatch::Exact(path)), Some(named)) => named.matches(path.as_bytes()),
+        _ => true,
+    }
+}
+
+fn path_of(rule: &Rule) -> Option<&PathMatch> {
+    match &rule.matcher {
+        Matcher::File(rule) => Some(&rule.path),
+        _ => None,
+    }
 }
 
 /// How many tokens at its beginning are any directory.

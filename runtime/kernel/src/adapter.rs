@@ -478,18 +478,22 @@ impl Enforcement for KernelAdapter {
         let held_before = state.members.contains_key(&slot);
         let path = &membership.cgroup_path;
         let member = || Member { cgroup_path: path.clone(), gaps: Vec::new(), held_mounts: Vec::new() };
+        let mut held_by = None;
         if let Some(programs) = &self.programs {
             if !programs.slots.holds(slot) {
                 return Err(EnforcementError::Full { slot, what: "slots", bound: u64::from(layout::SLOTS) });
             }
             // With its path, by which its cgroups are the unknown's again where this fails.
             state.members.entry(slot).or_insert_with(member);
-            if let Err(error) = self.admit_cgroup(programs, &mut state, membership) {
-                drop(state);
-                if !held_before {
-                    self.undo_admission(slot);
+            match self.admit_cgroup(programs, &mut state, membership) {
+                Ok(before) => held_by = before,
+                Err(error) => {
+                    drop(state);
+                    if !held_before {
+                        self.undo_admission(membership, None);
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
             // What a runtime executes while it makes a container has no name (a memfd): of the unknown it is audited.
             let fail = if slot == Slot::UNKNOWN { 0 } else { self.fail_flag() };
@@ -504,13 +508,14 @@ impl Enforcement for KernelAdapter {
                 if let Some(member) = state.members.get_mut(&slot) {
                     member.gaps = gaps;
                 }
+                self.end_strangers(&mut state, slot, held_by);
                 Ok(())
             }
             // Who is admitted again is held already, and stays so.
             Err(error) if held_before => Err(error),
             Err(error) => {
                 drop(state);
-                self.undo_admission(slot);
+                self.undo_admission(membership, held_by);
                 Err(error)
             }
         }

@@ -89,6 +89,12 @@ fn unit_move_is_not_denied_for_what_is_denied_anywhere_between_places_that_other
         assert_eq!(moved_by(rules, from, to, "").0, Effect::Permit, "{from} {to}");
     }
     assert_eq!(moved_by(&of_site, "/var/www/html", "/var/www/old", "").0, Effect::Block);
+    // Nor is it by a rule that permits another file.
+    let audited =
+        [(Block, pattern("/**/.env")), (Block, exact("/var/www/html/wp-config.php")), (Audit, exact("/etc/passwd"))];
+    assert_eq!(moved(&audited, "/var/www/new", "/var/www/html"), Effect::Permit);
+    let permitted = [audited[0].clone(), audited[1].clone(), (Audit, exact("/var/www/html/.env"))];
+    assert_eq!(moved(&permitted, "/var/www/new", "/var/www/html"), Effect::Block, "its .env would be audited alone");
     // Below the first directory it is not anywhere.
     assert_eq!(moved(&[(Block, pattern("/**/.git/config")), (Audit, exact("/a"))], "/a/.git", "/b"), Effect::Block);
 }

@@ -1,7 +1,8 @@
 //! Admission: a container's cgroups and who is in them become its slot's, and each means beside the decision core is told of it.
 //!
 //! Invariants: an admission that fails leaves nothing of its own behind: its cgroups are whose they were before, the unknown's, those of a slot that an
-//! earlier runtime left in force, or nobody's. Nobody is without a policy in between who was held to one.
+//! earlier runtime left in force, or nobody's. Nobody is without a policy in between who was held to one. What an earlier runtime left in force ends
+//! when nothing can fail any more.
 
 use std::{io, path::Path};
 
@@ -15,16 +16,17 @@ use crate::{
 };
 
 impl KernelAdapter {
+    /// Whose the cgroup was, if somebody held it: a slot that an earlier runtime left in force, or the unknown's.
     pub(super) fn admit_cgroup(
         &self,
         programs: &Programs,
         state: &mut State,
         membership: &Membership,
-    ) -> Result<(), EnforcementError> {
+    ) -> Result<Option<Slot>, EnforcementError> {
         let slot = membership.slot;
         let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path) else {
             let reason = "a container needs a cgroup and the path of it";
-            return if is_no_container(slot) { Ok(()) } else { Err(refuse(slot, "admit", reason)) };
+            return if is_no_container(slot) { Ok(None) } else { Err(refuse(slot, "admit", reason)) };
         };
         let failed = |error: io::Error| match error.raw_os_error() {
             Some(libc::E2BIG) => EnforcementError::Full { slot, what: "cgroups", bound: u64::from(layout::CGROUPS) },
@@ -47,18 +49,24 @@ impl KernelAdapter {
             // Until its own is in force it is held to what it was held to: a moment without any would be one to act in.
             programs.inherit_policy(Slot::UNKNOWN, slot);
         }
+        let held_by = stranger.or(before.filter(|before| *before == Slot::UNKNOWN));
         if let Err(error) = self.take_cgroups(programs, cgroup, path, membership) {
-            stranger.iter().for_each(|stranger| self.give_back(programs, cgroup, path, *stranger));
+            held_by.iter().for_each(|before| self.give_back(programs, cgroup, path, *before));
             return Err(failed(error));
         }
+        Ok(held_by)
+    }
+
+    /// It is admitted everywhere: what an earlier runtime left in force for it is needed no longer.
+    pub(super) fn end_strangers(&self, state: &mut State, slot: Slot, held_by: Option<Slot>) {
         state.strangers.remove(&slot);
-        if let Some(stranger) = stranger
-            && programs.cgroups.of_slot(stranger).map_err(failed)?.is_empty()
-        {
+        let stranger = held_by.filter(|before| state.strangers.contains(before));
+        let (Some(programs), Some(stranger)) = (&self.programs, stranger) else { return };
+        // Who cannot say whether it has a cgroup yet, leaves it what it has.
+        if programs.cgroups.of_slot(stranger).is_ok_and(|cgroups| cgroups.is_empty()) {
             programs.clear(stranger);
             state.strangers.remove(&stranger);
         }
-        Ok(())
     }
 
     /// The container's cgroups with who is in them.
@@ -86,22 +94,48 @@ impl KernelAdapter {
         keep()
     }
 
-    /// Those that could be taken are held to what an earlier runtime left in force, as before.
-    fn give_back(&self, programs: &Programs, cgroup: CgroupId, path: &Path, stranger: Slot) {
-        let given = programs.cgroups.assign(cgroup, stranger).and_then(|()| match &self.unified {
-            Some(unified) => programs.cgroups.assign_below(&below(unified, path), stranger),
+    /// Those that could be taken are held as before: by what an earlier runtime left in force, or as unknown.
+    pub(super) fn give_back(&self, programs: &Programs, cgroup: CgroupId, path: &Path, before: Slot) {
+        let given = programs.cgroups.assign(cgroup, before).and_then(|()| match &self.unified {
+            Some(unified) => programs.cgroups.assign_below(&below(unified, path), before),
             None => Ok(()),
         });
         if let Err(error) = given {
-            tracing::warn!(slot = %stranger, %error, "not all of a container's cgroups are held as an earlier runtime left them");
+            tracing::warn!(slot = %before, %error, "not all of a container's cgroups are held as they were");
         }
     }
 
-    /// What admission did before it failed.
-    pub(super) fn undo_admission(&self, slot: Slot) {
-        if let Err(error) = self.release(slot) {
+    /// What admission did before it failed; whose the cgroups were has them again.
+    pub(super) fn undo_admission(&self, membership: &Membership, held_by: Option<Slot>) {
+        let slot = membership.slot;
+        let mut state = self.state();
+        if let (Some(programs), Some(before)) = (&self.programs, held_by)
+            && let (Some(cgroup), Some(path)) = (membership.cgroup, &membership.cgroup_path)
+        {
+            self.give_back(programs, cgroup, path, before);
+        }
+        // What an earlier runtime left in force stands, its profile too.
+        if state.strangers.contains(&slot) {
+            state.members.remove(&slot);
+            return;
+        }
+        let has_left = held_by.is_some_and(|before| state.strangers.contains(&before));
+        drop(state);
+        let released = if has_left { self.release_programs(slot) } else { self.release(slot) };
+        if let Err(error) = released {
             tracing::warn!(%slot, %error, "an admission that failed is not undone in full");
         }
+    }
+
+    /// All but the profile of the container.
+    fn release_programs(&self, slot: Slot) -> Result<(), EnforcementError> {
+        self.state().members.remove(&slot);
+        let released = self.programs.as_ref().map_or(Ok(()), |programs| programs.release(slot, false));
+        if let Some(users) = &self.users {
+            users.release(slot);
+        }
+        let by_responder = self.responder.as_ref().map_or(Ok(()), |responder| responder.release(slot));
+        released.map_err(|error| refuse(slot, "release", error)).and(by_responder)
     }
 
     pub(super) fn admit_elsewhere(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {

@@ -41,6 +41,12 @@ impl Claim {
         Self::at(Path::new(FILE), pin_root)
     }
 
+    /// By whomever.
+    pub fn is_held() -> bool {
+        let file = File::open(FILE);
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     fn at(file: &Path, pin_root: &Path) -> Result<Self, ClaimError> {
         if let Some(directory) = file.parent() {
             fs::create_dir_all(directory)?;

@@ -89,6 +89,9 @@ pub enum PolicyError {
     /// One that was started before has not ended, and the store takes one after the other.
     #[error("an earlier semodule did not end within another {} s", .0.as_secs())]
     Earlier(Duration),
+    /// Nobody can say what the store has.
+    #[error("semodule lists no module, not even the distribution's: its domain may not be allowed to tell")]
+    Unlisted,
     /// An administrator has switched it off.
     #[error("the store's module `palisade` is disabled: semodule -e palisade")]
     Disabled,
@@ -118,6 +121,10 @@ impl PolicySource {
     #[must_use]
     pub fn new(selinux: SeLinux, base: Base) -> Self {
         Self { selinux, base, given_up: AtomicBool::new(false), loaded: Mutex::default() }
+    }
+
+    pub(super) fn selinux(&self) -> &SeLinux {
+        &self.selinux
     }
 
     /// Where the base is.

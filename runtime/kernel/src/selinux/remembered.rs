@@ -6,6 +6,7 @@
 //! Decision: a file and not a question to the kernel, which tells neither where a policy came from nor what its constraints are.
 
 use std::{
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -37,6 +38,13 @@ impl Remembered {
     pub fn of(pin_root: &Path) -> Self {
         let name = pin_root.display().to_string().trim_matches('/').replace('/', "-");
         Self { file: PathBuf::from(format!("/run/palisade/selinux-{name}")) }
+    }
+
+    /// Whether something is remembered for other pins.
+    pub fn has_others(&self) -> bool {
+        let entries = self.file.parent().and_then(|directory| fs::read_dir(directory).ok());
+        let mut files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        files.any(|file| file != self.file && is_of_pins(&file))
     }
 
     #[cfg(test)]
@@ -84,6 +92,12 @@ impl Remembered {
     }
 }
 
+/// `selinux-sys-fs-bpf-palisade`, and not what is about to become one.
+fn is_of_pins(file: &Path) -> bool {
+    let name = file.file_name().map(OsStr::as_encoded_bytes).unwrap_or_default();
+    name.starts_with(b"selinux-") && file.extension().is_none_or(|extension| extension != "new")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +117,18 @@ mod tests {
         assert_eq!(remembered.read().unwrap(), None);
         fs::write(&remembered.file, "(user x)").unwrap();
         assert!(remembered.read().is_err(), "another's file is no word about what is in force");
+    }
+
+    #[test]
+    fn unit_selinux_what_nodes_with_other_pins_left_is_known_to_be_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = Remembered { file: directory.path().join("selinux-own") };
+        own.write(&Base::Store, 1, "").unwrap();
+        fs::write(directory.path().join("selinux.claim"), "").unwrap();
+        fs::write(directory.path().join("selinux-other.new"), "").unwrap();
+        assert!(!own.has_others());
+        Remembered { file: directory.path().join("selinux-other") }.write(&Base::Store, 1, "").unwrap();
+        assert!(own.has_others());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The host's module store, as its own tool, `semodule`, shows and changes it.
 //!
-//! Invariants: what changes the store runs to its end, for it may be in its commit, and the next is not started before that. A module of ours that
+//! Invariants: what changes the store is not killed by the node, for it may be in its commit, and the next is not started before it has ended. A module of ours that
 //! the store leaves out of the policies that are made of it is no success, but an error that says why.
 //!
 //! Decision: the tool and not the files below `/var/lib/selinux`: where they are, how they are packed and locked is the library's.
 
 use std::{
     fs::{self, DirBuilder},
+    hash::{BuildHasher as _, RandomState},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -27,10 +28,10 @@ const NAME: &str = "palisade";
 const PRIORITY: &str = "400";
 /// A distribution's whole policy takes some seconds; on a busy machine in emulation more than two minutes. Nothing is gained by less, for the tool runs on.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// With what only looks.
+const LOOKING: Duration = Duration::from_secs(30);
 /// Where the module's text is for the tool. Its domain may be one that reads what a user gives it, and hardly anything that a service keeps.
 const SCRATCH: &str = "/tmp";
-/// Names for a directory there: others are of processes that were killed.
-const NAMES: u32 = 64;
 
 /// What was started last and has not ended, with the text that it may yet read: a host has one store, whoever of this process changes it.
 static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
@@ -69,6 +70,8 @@ impl Store<'_> {
     /// # Errors
     /// See [`PolicyError`]; a store that could not be changed is as it was. After [`PolicyError::TimedOut`] the tool runs on.
     pub fn install(&self, module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
+        let until = sys::boot_time() + self.patience;
+        drop(self.at_rest(until, given_up)?);
         match self.listed(given_up)?.0 {
             Listed::Disabled => return Err(PolicyError::Disabled),
             Listed::Below(priority) => return Err(PolicyError::Overridden(priority)),
@@ -77,7 +80,7 @@ impl Store<'_> {
         let scratch = Scratch::make(self.scratch).map_err(PolicyError::Compiler)?;
         let file = scratch.0.join(NAME).with_extension("cil");
         fs::write(&file, module).map_err(PolicyError::Compiler)?;
-        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-i"]).arg(file), Some(scratch), given_up)
+        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-i"]).arg(file), Some(scratch), until, given_up)
     }
 
     /// Takes it out, if it is in: then the users are gone, too.
@@ -85,10 +88,12 @@ impl Store<'_> {
     /// # Errors
     /// As for [`Self::install`].
     pub fn remove(&self, given_up: &AtomicBool) -> Result<(), PolicyError> {
+        let until = sys::boot_time() + self.patience;
+        drop(self.at_rest(until, given_up)?);
         if !self.has_module(given_up)? {
             return Ok(());
         }
-        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-r", NAME]), None, given_up)
+        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-r", NAME]), None, until, given_up)
     }
 
     /// Whether it is there, in policies or not.
@@ -109,27 +114,40 @@ impl Store<'_> {
         }
         let scratch = Scratch::make(self.scratch).map_err(PolicyError::Compiler)?;
         let mut command = Command::new(self.tool);
-        tool::run(command.args(["-X", PRIORITY, "-E", NAME]).current_dir(&scratch.0), PATIENCE, given_up)?;
+        tool::run(command.args(["-X", PRIORITY, "-E", NAME]).current_dir(&scratch.0), LOOKING, given_up)?;
         let text = fs::read_to_string(scratch.0.join(NAME).with_extension("cil"));
         text.map(Some).map_err(PolicyError::Compiler)
     }
 
     /// And whether ours is there at all.
     fn listed(&self, given_up: &AtomicBool) -> Result<(Listed, bool), PolicyError> {
-        Ok(Listed::of(&tool::output(Command::new(self.tool).arg("-lfull"), PATIENCE, given_up)?))
+        let listing = tool::output(Command::new(self.tool).arg("-lfull"), LOOKING, given_up)?;
+        // A store has its distribution's modules at least: who may not be told is given nothing.
+        if listing.trim().is_empty() { Err(PolicyError::Unlisted) } else { Ok(Listed::of(&listing)) }
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, command: &mut Command, text: Option<Scratch>, given_up: &AtomicBool) -> Result<(), PolicyError> {
-        let until = sys::boot_time() + self.patience;
+    /// Once what was started before has ended: only then what the store has is what it will have.
+    fn at_rest(&self, until: Duration, given_up: &AtomicBool) -> Result<MutexGuard<'_, Option<Running>>, PolicyError> {
         let mut running = self.running();
         if let Some((earlier, _)) = running.as_mut() {
             tool::wait(earlier, until, given_up)?.ok_or(PolicyError::Earlier(self.patience))?;
             *running = None;
         }
+        Ok(running)
+    }
+
+    fn change(
+        &self,
+        command: &mut Command,
+        text: Option<Scratch>,
+        until: Duration,
+        given_up: &AtomicBool,
+    ) -> Result<(), PolicyError> {
+        let mut running = self.at_rest(until, given_up)?;
         if given_up.load(Ordering::Relaxed) {
             return Err(PolicyError::GivenUp);
         }
@@ -165,15 +183,11 @@ impl Listed {
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
+    /// By a name that nobody can take before: others may write there.
     fn make(below: &Path) -> io::Result<Self> {
-        for number in 0..NAMES {
-            let path = below.join(format!("palisade-module-{}-{number}", std::process::id()));
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => return made.map(|()| Self(path)),
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("palisade-module-* in {}", below.display())))
+        let path = below.join(format!("palisade-module-{:016x}", RandomState::new().hash_one(std::process::id())));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
     }
 }
 
@@ -197,7 +211,7 @@ mod tests {
     fn tool(directory: &Path, at_install: &str) -> PathBuf {
         let tool = directory.join("tool");
         let script = format!(
-            "#!/bin/sh\ncd {there}\ncase $1$3 in\n-lfull) cat list ;;\n-X-r) echo \"$*\" >>seen; echo >list ;;\n-X-E) cp stored \"$OLDPWD/palisade.cil\" ;;\n\
+            "#!/bin/sh\ncd {there}\ncase $1$3 in\n-lfull) cat list ;;\n-X-r) echo \"$*\" >>seen; echo 100 base pp >list ;;\n-X-E) cp stored \"$OLDPWD/palisade.cil\" ;;\n\
              *) {at_install}\necho \"$1 $2 $3 ${{4##*/}}\" >>seen; cp \"$4\" stored; echo 400 palisade cil >list ;;\nesac\n",
             there = directory.display()
         );
@@ -242,6 +256,8 @@ mod tests {
         let store =
             Store { tool: tool.to_str().unwrap(), scratch: directory.path(), patience: PATIENCE, running: &running };
         let listed = |lines: &str| fs::write(directory.path().join("list"), lines).unwrap();
+        listed("\n");
+        assert!(matches!(store.remove(&WANTED), Err(PolicyError::Unlisted)), "who is told nothing knows nothing");
         listed("400 palisade cil disabled\n");
         let disabled = store.install("(user x)", &WANTED).unwrap_err();
         assert!(disabled.to_string().contains("semodule -e palisade"), "{disabled}");

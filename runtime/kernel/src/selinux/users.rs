@@ -462,8 +462,12 @@ fn cgroup_of(pid: u32) -> Option<PathBuf> {
 
 /// How many processes run under users of ours, which stay declared for them; `None` where the policy in force has none, or not all processes
 /// are to be seen.
+/// Of a node that runs they are denied what it denies them: `None`, too.
 #[must_use]
 pub fn count_in_use() -> Option<usize> {
+    if Claim::is_held() {
+        return None;
+    }
     SeLinux::open().ok().filter(SeLinux::has_our_users).and(in_use()).map(|users| users.len())
 }
 
@@ -475,13 +479,26 @@ pub fn count_in_use() -> Option<usize> {
 pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
     let remembered = Remembered::of(pin_root);
     let known = remembered.read()?;
-    let Ok(selinux) = SeLinux::open() else { return remembered.forget() };
-    if known.is_none() && !selinux.has_our_users() {
+    let selinux = match SeLinux::open() {
+        Ok(selinux) => selinux,
+        // What is in a store is in force again with the next boot that has SELinux.
+        Err(reason) if known.as_ref().is_some_and(|known| known.base == Base::Store) => {
+            return Err(io::Error::other(format!("the module palisade may be in the store: {reason}")));
+        }
+        Err(_) => return remembered.forget(),
+    };
+    // What nobody remembers may be of a node with other pins that does not run at the moment.
+    if known.is_none() && (!selinux.has_our_users() || remembered.has_others()) {
         return Ok(());
     }
     let _claim = match Claim::take(pin_root) {
         // Its policy has replaced what was left here.
         Err(ClaimError::Held(other)) if other != pin_root => return remembered.forget(),
+        Err(ClaimError::Held(_)) => {
+            return Err(io::Error::other(
+                "the node with these pins runs and holds containers by SELinux until it stops",
+            ));
+        }
         claim => claim.map_err(io::Error::other)?,
     };
     let levels = selinux.levels()?;
@@ -492,6 +509,9 @@ pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
         return remembered.forget();
     }
     let Some(known) = known else { return Ok(()) };
+    if !remembered.has_others() {
+        take_from_store_of_before(source.selinux(), levels)?;
+    }
     let without = module(levels, []);
     // What denies nothing already need not be compiled for that.
     let is_without = known.module == without && source.take_over(&known.module, known.loads);
@@ -499,6 +519,20 @@ pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
         source.load(&without).map_err(io::Error::other)?;
     }
     remembered.forget()
+}
+
+/// A node that was told `store` before it was told another base left its module there: the next policy that is made of the store would have it in
+/// it. Where nobody can say what the store has there mostly is none.
+fn take_from_store_of_before(selinux: &SeLinux, levels: Levels) -> io::Result<()> {
+    let source = PolicySource::new(selinux.clone(), Base::Store);
+    match source.is_in_store() {
+        Ok(true) => take_from_store(&source, true, levels),
+        Ok(false) => Ok(()),
+        Err(error) => {
+            tracing::debug!(%error, "no module store");
+            Ok(())
+        }
+    }
 }
 
 /// A boot leaves a module there of which nobody knows. What is in it is not asked: an administrator's shell may not be told.

@@ -96,7 +96,7 @@ pub async fn run(
     // This thread as well: supervisors, health and the admin endpoint are on it.
     let of_links = running_links.iter().map(links::RunningLinks::place).collect();
     let watched = [places.all(), of_links, vec![Here::beating()]].concat();
-    let _watchdog = Watchdog::start(&watched, STALL, |stall| {
+    let watchdog = Watchdog::start(&watched, STALL, |stall| {
         let (thread, actor, seconds) = (&stall.place, stall.actor.as_deref().unwrap_or("none"), stall.silent.as_secs());
         tracing::error!(%thread, %actor, seconds, "a thread does not turn its loop: exit, to be started again");
         std::process::exit(STALLED);
@@ -151,6 +151,8 @@ pub async fn run(
     }
     // The last sign of life: from here on what stays in force stands unattended.
     drop(kernel.attendant);
+    // No actor is left, and this thread turns no loop while a policy of SELinux is made and loaded.
+    drop(watchdog);
     if !arguments.keep_enforcing {
         (kernel.unload)().context("what is in the kernel is not taken away")?;
     }
