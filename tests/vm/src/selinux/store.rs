@@ -44,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_selinux_store_policy_that_another_makes_of_it_has_the_module_in_it", survives_a_rebuild),
         Trial::test("vm_selinux_store_module_that_outlived_a_reboot_is_taken_for_what_is_in_force", outlives_a_reboot),
         Trial::test("vm_selinux_store_unload_leaves_the_users_to_who_runs_and_then_nothing", is_unloaded),
+        Trial::test("vm_selinux_store_node_that_stops_waits_for_the_tool_and_denies_nothing_any_more", stops),
     ]
 }
 
@@ -62,7 +63,7 @@ fn reversed(file: &str) -> [Act; 3] {
     [socket, chown, open]
 }
 
-/// The node and the container that it holds. The last test ends both.
+/// The node and the container that it holds, of all tests from the one that starts them to the one that ends both.
 struct Held {
     node: Node,
     container: Container,
@@ -245,6 +246,21 @@ fn outlives_a_reboot() -> Checked {
     wait_until_held(node, "held")?;
     ensure_outcomes(&acts("/etc/private.key"), &container.exec(&acts("/etc/private.key"))?, 1)?;
     ensure(loads()? == before, || format!("what stood was loaded again: {}", node.log()))
+}
+
+/// The tool takes longer than a thread of a node that runs may be silent.
+fn stops() -> Checked {
+    containerd()?;
+    let mut node = Node::start_with("stopping", &policy("chown"), &FLAGS)?;
+    node.wait_for("the users", || node.log().contains(LOADED))?;
+    let container = hold("held", "held", HELD)?;
+    wait_until_held(&node, "held")?;
+    ensure_outcomes(&acts("/etc/passwd"), &container.exec(&acts("/etc/passwd"))?, 1)?;
+    node.stop()?;
+    ensure_outcomes(&acts("/etc/passwd"), &container.exec(&acts("/etc/passwd"))?, 0)?;
+    let found = context(container.pid)?;
+    ensure(found == context_of(HELD), || format!("the users went, too: it runs in {found}"))?;
+    Ok(container.remove()?)
 }
 
 /// By an administrator, after a boot; the tool's domain may not read what a service keeps.
