@@ -7,7 +7,6 @@
 
 use std::{
     fs::{self, DirBuilder},
-    hash::{BuildHasher as _, RandomState},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -185,7 +184,8 @@ pub(super) struct Scratch(PathBuf);
 impl Scratch {
     /// By a name that nobody can take before: others may write there.
     fn make(below: &Path) -> io::Result<Self> {
-        let path = below.join(format!("palisade-module-{:016x}", RandomState::new().hash_one(std::process::id())));
+        let unguessed = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        let path = below.join(format!("palisade-module-{}", unguessed.trim()));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
