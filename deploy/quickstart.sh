@@ -245,7 +245,7 @@ forbidden() {
 permitted() {
     local pod=$1 act=$2 outcome verdict=- right=yes seen
     shift 2
-    seen=$(alert_count)
+    seen=$(alert_count_at_rest)
     outcome=$(act "$pod" "$@")
     # Alerts come some milliseconds after the act; an alert of a permitted act would have come by now.
     sleep 0.3
@@ -279,6 +279,18 @@ tidy() {
 
 alert_count() {
     if [ -e "$work/alerts.jsonl" ]; then wc -l <"$work/alerts.jsonl"; else echo 0; fi
+}
+
+# Once what is told of acts before has come, which may take a moment on a busy machine.
+alert_count_at_rest() {
+    local before= now
+    now=$(alert_count)
+    until [ "$now" = "$before" ]; do
+        before=$now
+        sleep 0.3
+        now=$(alert_count)
+    done
+    echo "$now"
 }
 
 # alerts_of POD SEEN: its alerts after the first SEEN lines, one a line.
