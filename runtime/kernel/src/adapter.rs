@@ -626,29 +626,7 @@ impl Enforcement for KernelAdapter {
     }
 
     fn release(&self, slot: Slot) -> Result<(), EnforcementError> {
-        let mut state = self.state();
-        let path = state.members.remove(&slot).and_then(|member| member.cgroup_path);
-        let mut result = Ok(());
-        if let Some(programs) = &self.programs
-            && programs.slots.holds(slot)
-            && !state.strangers.contains(&slot)
-        {
-            let among_containers = path.zip(self.unified.as_ref()).is_some_and(|(path, unified)| {
-                programs.cgroups.is_in_a_place_of_containers(unified, &below(unified, &path))
-            });
-            result = programs.release(slot, among_containers).map_err(|error| refuse(slot, "release", error));
-        }
-        self.rest();
-        if let Some(profiles) = &self.profiles {
-            result = result.and(profiles.release(slot).map_err(|error| refuse(slot, "remove the profile", error)));
-        }
-        if let Some(users) = &self.users {
-            users.release(slot);
-        }
-        if let Some(responder) = &self.responder {
-            result = result.and(responder.release(slot));
-        }
-        result
+        self.release_with(slot, true)
     }
 
     fn hold_unknown_in(&self, places: &[ContainerPlace]) -> Result<(), EnforcementError> {

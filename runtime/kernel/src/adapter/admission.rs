@@ -7,7 +7,7 @@
 use std::{io, path::Path};
 
 use palisade_domain::{CgroupId, Slot};
-use palisade_world::{Enforcement as _, EnforcementError, Gap, Membership};
+use palisade_world::{EnforcementError, Gap, Membership};
 
 use super::{KernelAdapter, State, below, has_nameless_members, is_no_container, refuse};
 use crate::{
@@ -121,21 +121,36 @@ impl KernelAdapter {
         }
         let has_left = held_by.is_some_and(|before| state.strangers.contains(&before));
         drop(state);
-        let released = if has_left { self.release_programs(slot) } else { self.release(slot) };
-        if let Err(error) = released {
+        if let Err(error) = self.release_with(slot, !has_left) {
             tracing::warn!(%slot, %error, "an admission that failed is not undone in full");
         }
     }
 
-    /// All but the profile of the container.
-    fn release_programs(&self, slot: Slot) -> Result<(), EnforcementError> {
-        self.state().members.remove(&slot);
-        let released = self.programs.as_ref().map_or(Ok(()), |programs| programs.release(slot, false));
+    /// What it has in the kernel; the profile of its container may be what an earlier runtime left, which stands.
+    pub(super) fn release_with(&self, slot: Slot, its_profile: bool) -> Result<(), EnforcementError> {
+        let mut state = self.state();
+        let path = state.members.remove(&slot).and_then(|member| member.cgroup_path);
+        let mut result = Ok(());
+        if let Some(programs) = &self.programs
+            && programs.slots.holds(slot)
+            && !state.strangers.contains(&slot)
+        {
+            let among_containers = path.zip(self.unified.as_ref()).is_some_and(|(path, unified)| {
+                programs.cgroups.is_in_a_place_of_containers(unified, &below(unified, &path))
+            });
+            result = programs.release(slot, among_containers).map_err(|error| refuse(slot, "release", error));
+        }
+        self.rest();
+        if let Some(profiles) = self.profiles.as_ref().filter(|_| its_profile) {
+            result = result.and(profiles.release(slot).map_err(|error| refuse(slot, "remove the profile", error)));
+        }
         if let Some(users) = &self.users {
             users.release(slot);
         }
-        let by_responder = self.responder.as_ref().map_or(Ok(()), |responder| responder.release(slot));
-        released.map_err(|error| refuse(slot, "release", error)).and(by_responder)
+        if let Some(responder) = &self.responder {
+            result = result.and(responder.release(slot));
+        }
+        result
     }
 
     pub(super) fn admit_elsewhere(&self, membership: &Membership) -> Result<Vec<Gap>, EnforcementError> {
