@@ -17,7 +17,6 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
 };
 
 use palisade_domain::{Action, Posture};
@@ -40,13 +39,16 @@ pub fn above_what_is_denied(
     canonical: &CanonicalRules,
     standings: &[Standing],
 ) -> Result<BTreeMap<u32, Vec<Vec<Token>>>, CompileError> {
-    let overruling = (0..).zip(canonical.rules.iter().zip(standings)).filter_map(may_permit).collect();
-    let files = Files { canonical, standings, overruling };
+    let rules = || canonical.rules.iter().zip(standings).zip(0..);
+    let overruling = rules().filter(|((rule, standing), _)| may_permit(rule, standing)).map(|(_, number)| number);
+    let files = Files { canonical, standings, overruling: overruling.collect() };
     let mut standing_for: BTreeMap<(Vec<Token>, &[u32]), u32> = BTreeMap::new();
     let order = |rule: u32| (standings[rule as usize].specificity, Reverse(rule));
     for (rule, number) in canonical.rules.iter().zip(0..).filter(|(_, number)| files.denies(*number)) {
         for tokens in sequences(rule)? {
-            let anywhere = if files.may_be_overruled(number) { 0 } else { anywhere(&tokens) };
+            let anywhere = anywhere(&tokens);
+            // Asked of those few alone: it is a look at each rule that may come before.
+            let anywhere = if anywhere > 0 && files.may_be_overruled(number) { 0 } else { anywhere };
             for directory in directories_above(&tokens).filter(|directory| directory.len() > anywhere + 1) {
                 match standing_for.entry((directory, &standings[number as usize].sources)) {
                     Entry::Vacant(nobody) => drop(nobody.insert(number)),
@@ -106,9 +108,8 @@ fn is_of_files_by_path(rule: &Rule) -> bool {
 }
 
 /// Rules that say otherwise of some file than a Block does.
-fn may_permit((number, (rule, standing)): (u32, (&Arc<Rule>, &Standing))) -> Option<u32> {
-    let may = is_of_files_by_path(rule) && (rule.action != Action::Block || standing.has_modifier());
-    may.then_some(number)
+fn may_permit(rule: &Rule, standing: &Standing) -> bool {
+    is_of_files_by_path(rule) && (rule.action != Action::Block || standing.has_modifier())
 }
 
 /// Whether there may be a file of both: an exact path is, or is not, what the other names.

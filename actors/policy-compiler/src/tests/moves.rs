@@ -5,7 +5,7 @@ use palisade_domain::{
     Posture,
 };
 use palisade_kernel_abi::blob::Effect;
-use palisade_policy::ir::{Matcher, PathMatch, PathRule, Postures, Rule, WorkloadRules};
+use palisade_policy::ir::{Matcher, PathMatch, PathRule, Postures, WorkloadRules};
 
 use super::{compile, directory, exact, file, pattern, rule, workload};
 
@@ -140,13 +140,12 @@ fn unit_move_is_denied_to_the_sources_that_are_denied_what_is_below() {
 
 #[test]
 fn unit_move_out_of_what_an_allow_list_leaves_out_is_by_its_posture() {
-    let allowed = vec![
+    let rules = vec![
         rule(Allow, file(exact("/srv/closed")), &[]),
         rule(Allow, file(directory("/srv/open/", true)), &[]),
         rule(Allow, file(directory("/data/", true)), &[]),
     ];
     let postures = Postures { file: Posture::Block, ..Postures::default() };
-    let rules: Vec<Rule> = allowed;
     let rules = WorkloadRules { postures, ..workload(rules) };
     assert_eq!(moved_by(&rules, "/srv/closed", "/srv/open/x", ""), (Effect::Block, None), "its files were not allowed");
     assert_eq!(moved_by(&rules, "/srv/open/a", "/data/a", "").0, Effect::Permit);
