@@ -70,7 +70,7 @@ impl Store<'_> {
     /// See [`PolicyError`]; a store that could not be changed is as it was. After [`PolicyError::TimedOut`] the tool runs on.
     pub fn install(&self, module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
         let until = sys::boot_time() + self.patience;
-        drop(self.at_rest(until, given_up)?);
+        let running = self.at_rest(until, given_up)?;
         match self.listed(given_up)?.0 {
             Listed::Disabled => return Err(PolicyError::Disabled),
             Listed::Below(priority) => return Err(PolicyError::Overridden(priority)),
@@ -79,7 +79,13 @@ impl Store<'_> {
         let scratch = Scratch::make(self.scratch).map_err(PolicyError::Compiler)?;
         let file = scratch.0.join(NAME).with_extension("cil");
         fs::write(&file, module).map_err(PolicyError::Compiler)?;
-        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-i"]).arg(file), Some(scratch), until, given_up)
+        self.change(
+            Command::new(self.tool).args(["-X", PRIORITY, "-i"]).arg(file),
+            Some(scratch),
+            until,
+            running,
+            given_up,
+        )
     }
 
     /// Takes it out, if it is in: then the users are gone, too.
@@ -88,11 +94,11 @@ impl Store<'_> {
     /// As for [`Self::install`].
     pub fn remove(&self, given_up: &AtomicBool) -> Result<(), PolicyError> {
         let until = sys::boot_time() + self.patience;
-        drop(self.at_rest(until, given_up)?);
+        let running = self.at_rest(until, given_up)?;
         if !self.has_module(given_up)? {
             return Ok(());
         }
-        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-r", NAME]), None, until, given_up)
+        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-r", NAME]), None, until, running, given_up)
     }
 
     /// Whether it is there, in policies or not.
@@ -144,9 +150,9 @@ impl Store<'_> {
         command: &mut Command,
         text: Option<Scratch>,
         until: Duration,
+        mut running: MutexGuard<'_, Option<Running>>,
         given_up: &AtomicBool,
     ) -> Result<(), PolicyError> {
-        let mut running = self.at_rest(until, given_up)?;
         if given_up.load(Ordering::Relaxed) {
             return Err(PolicyError::GivenUp);
         }

@@ -522,14 +522,14 @@ pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
 }
 
 /// A node that was told `store` before it was told another base left its module there: the next policy that is made of the store would have it in
-/// it. Where nobody can say what the store has there mostly is none.
+/// it.
 fn take_from_store_of_before(selinux: &SeLinux, levels: Levels) -> io::Result<()> {
     let source = PolicySource::new(selinux.clone(), Base::Store);
     match source.is_in_store() {
         Ok(true) => take_from_store(&source, true, levels),
         Ok(false) => Ok(()),
         Err(error) => {
-            tracing::debug!(%error, "no module store");
+            tracing::warn!(%error, "whether the module store has a module of ours is not known");
             Ok(())
         }
     }
