@@ -37,12 +37,12 @@ pub(super) fn policy(app: &str, capability: &str) -> String {
     )
 }
 
-pub(super) fn policies() -> String {
+fn policies() -> String {
     [policy("held", "chown"), policy("other", "mknod")].join("---\n")
 }
 
 /// What a policy denies, and what none does.
-pub(super) fn acts() -> [Act; 2] {
+fn acts() -> [Act; 2] {
     acts_on("/etc/passwd")
 }
 
