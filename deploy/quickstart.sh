@@ -304,7 +304,7 @@ alerts_of() {
 alert_of() {
     local alert= deadline=$((SECONDS + 5))
     while [ -z "$alert" ] && [ "$SECONDS" -lt "$deadline" ]; do
-        alert=$(alerts_of "$1" "$3" | jq -c --arg operation "$2" 'select(.subject.operation == $operation)' | head -n 1)
+        alert=$(alerts_of "$1" "$3" | jq -c --arg operation "$2" 'select(.subject.operation == $operation)' | sed -n 1p)
         [ -n "$alert" ] || sleep 0.05
     done
     printf '%s\n' "${alert:-{\"verdict\": \"no alert\", \"tier\": \"-\"\}}"

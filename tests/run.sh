@@ -137,9 +137,11 @@ count() {
 }
 
 # Names of the failed tests, for the end of a long log, each with the beginning of what it printed where the harness kept that. A test that
-# prints while it runs has its FAILED on a line of its own: its name is in the list at the harness's end.
+# prints while it runs has its FAILED on a line of its own: its name is in the list at the harness's end. What Cargo says of a target that did
+# not compile or died comes first.
 failures() {
     local name
+    awk '/^error(\[E[0-9]+\])?: / || /process didn.t exit successfully/ { if (said++ < 8) print "    " substr($0, 1, 500) }' "$1"
     while read -r name; do
         printf '    failed: %s\n' "$name"
         awk -v name="$name" '

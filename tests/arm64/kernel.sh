@@ -9,9 +9,9 @@ readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/palisade/kernels"
 main() {
     local package version image
     read_lists "$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")"
-    package=$(ask apt-cache depends "$META:arm64" | sed -nE 's/^ *Depends: (linux-image-[^:]*).*$/\1/p' | head -n 1)
+    package=$(ask apt-cache depends "$META:arm64" | sed -nE 's/^ *Depends: (linux-image-[^:]*).*$/\1/p' | sed -n 1p)
     [ -n "$package" ] || die "no package $META"
-    version=$(ask apt-cache show "$package:arm64" | sed -nE 's/^Version: //p' | head -n 1)
+    version=$(ask apt-cache show "$package:arm64" | sed -nE 's/^Version: //p' | sed -n 1p)
     image="$CACHE/${package#linux-image-}_$version.image"
     [ -f "$image" ] || fetch "$package:arm64" "$image"
     printf '%s\n' "$image"

@@ -20,7 +20,7 @@ main() {
     fi
     read_lists "$SUITE"
     local version folder
-    version=$(ask apt-cache show rustc | sed -n 's/^Version: //p' | head -n 1)
+    version=$(ask apt-cache show rustc | sed -n 's/^Version: //p' | sed -n 1p)
     [ -n "$version" ] || die "Debian's $SUITE has no rustc"
     folder="$cache/rustc-$version-$TARGET"
     [ -x "$folder/rustc" ] || unpack "$folder"
@@ -30,7 +30,7 @@ main() {
 # The compiler, all libraries that it needs, and both standard libraries, in a folder that appears whole.
 unpack() {
     local folder=$1 runtime packages package
-    runtime=$(ask apt-cache depends libstd-rust-dev:amd64 | sed -n 's/^ *Depends: \(libstd-rust-[0-9].*\)/\1/p' | head -n 1)
+    runtime=$(ask apt-cache depends libstd-rust-dev:amd64 | sed -n 's/^ *Depends: \(libstd-rust-[0-9].*\)/\1/p' | sed -n 1p)
     mapfile -t packages < <(ask apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
         --no-enhances "$runtime:amd64" | grep -E '^[a-z0-9]' | grep -v '[:<]' | sort -u)
     [ "${#packages[@]}" -gt 3 ] || die "the libraries of $runtime are not known"

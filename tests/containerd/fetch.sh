@@ -18,7 +18,7 @@ main() {
     folder=$(printf '%s\n' "$CACHE"/containerd-*/ | sort -V | tail -n 1)
     if [ ! -x "$folder/containerd" ]; then
         read_lists "$SUITE"
-        version=$(ask apt-cache show containerd:amd64 | sed -nE 's/^Version: //p' | head -n 1)
+        version=$(ask apt-cache show containerd:amd64 | sed -nE 's/^Version: //p' | sed -n 1p)
         [ -n "$version" ] || die "Debian's $SUITE has no containerd"
         folder="$CACHE/containerd-$version"
         unpack "$folder"
@@ -28,7 +28,7 @@ main() {
 }
 
 has_nri() {
-    "$1" config default 2>/dev/null | grep -q 'io\.containerd\.nri\.v1\.nri'
+    [[ $("$1" config default 2>/dev/null) == *io.containerd.nri.v1.nri* ]]
 }
 
 # In a folder that appears whole.

@@ -21,7 +21,7 @@ ask() {
 read_lists() {
     local suite=$1 archive
     archive=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
-        awk '$2 == "main" && $1 !~ /security/ { print $1; exit }')
+        awk '$2 == "main" && $1 !~ /security/ && !found++ { print $1 }')
     [ -n "$archive" ] || die "no Debian archive is set up"
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     printf 'deb [arch=amd64,arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$archive" "$suite" >"$state/sources.list"

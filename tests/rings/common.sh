@@ -48,8 +48,8 @@ timed() {
         took+=("$(((${now/[.,]/} - ${began/[.,]/}) / 100000)) $name")
         name= began=$now
     done
-    [ "${#took[@]}" -eq 0 ] || printf '%s\n' "${took[@]}" | sort -rn | head -n 10 |
-        awk '{ printf "%7.1f s %s\n", $1 / 10, $2 }'
+    [ "${#took[@]}" -eq 0 ] || printf '%s\n' "${took[@]}" | sort -rn |
+        awk 'NR <= 10 { printf "%7.1f s %s\n", $1 / 10, $2 }'
 }
 
 # Prints those of the packages that are not installed.

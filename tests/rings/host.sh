@@ -5,7 +5,7 @@ main() {
     [ "$(id -u)" -eq 0 ] || skip "not root: loading kernel programs and marking file systems needs it"
     install_packages "${BUILD_PACKAGES[@]}" containerd runc podman busybox-static iproute2 jq zsh fish || skip "$install_error"
     local status=0
-    if integration_tests | grep -q '^host_'; then
+    if [[ $'\n'$(integration_tests) == *$'\n'host_* ]]; then
         # One at a time: cgroups, pins and attached programs are the machine's, not a test's.
         rm -f "$target_dir/tmp/attacks.table"
         cargo test --locked --workspace --no-fail-fast --test 'host_*' -- --test-threads=1 2>&1 | timed || status=$?

@@ -29,9 +29,9 @@ main() {
         (read_lists "$SUITE") || { was_fetched && return; exit 1; }
         trap 'rm -rf "$state" "${scratch:-}"' EXIT
     fi
-    package=$(depends "$meta" '^linux-image-' | head -n 1)
+    package=$(depends "$meta" '^linux-image-' | sed -n 1p)
     [ -n "$package" ] || { echo "no package $meta in the package lists (apt-get update?)" >&2; exit 1; }
-    version=$(ask apt-cache show "$package" | sed -nE 's/^Version: //p' | head -n 1)
+    version=$(ask apt-cache show "$package" | sed -nE 's/^Version: //p' | sed -n 1p)
     folder="$CACHE/${package#linux-image-}_$version"
     [ -d "$folder" ] || fetch "$folder" "$version" "$package" $(depends "$package" '^linux-(binary|modules)-')
     [ "$name" != newest ] || ln -sfn "$folder" "$NEWEST"
