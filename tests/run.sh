@@ -125,15 +125,16 @@ conclude() {
     [ "$f" -eq 0 ] || summary+=("$(failures "$log")")
 }
 
-# "passed failed ignored" over all result lines of a ring. A program that was stopped has none: then its tests are counted by
-# their own lines.
+# "passed failed ignored" over all result lines of a ring. A program that was stopped or died has none: then its tests are counted by
+# their own lines, and the death as a failure.
 count() {
     awk '/^running [0-9]+ tests?$/ { ok = bad = left = 0 }
          /^test .* \.\.\. ok$/ { ok++ }
          /^test .* \.\.\. FAILED$/ { bad++ }
          /^test .* \.\.\. ignored/ { left++ }
+         /^  process didn.t exit successfully: .*\(signal: / { died++; n["passed;"] += ok; n["ignored;"] += left; ok = bad = left = 0 }
          /^test result: / { for (i = 2; i <= NF; i++) n[$i] += $(i - 1); ok = bad = left = 0 }
-         END { printf "%d %d %d\n", n["passed;"] + ok, n["failed;"] + bad, n["ignored;"] + left }' "$1"
+         END { printf "%d %d %d\n", n["passed;"] + ok, n["failed;"] + died + bad, n["ignored;"] + left }' "$1"
 }
 
 # Names of the failed tests, for the end of a long log, each with the beginning of what it printed where the harness kept that. A test that

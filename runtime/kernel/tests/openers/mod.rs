@@ -23,18 +23,19 @@ impl Openers {
         Self { _probes: probes, records }
     }
 
-    /// (slot, phase) of whoever opened it last; what was told before is gone.
+    /// (slot, phase) of whoever opened it last, by the records' clock, for each CPU has a ring of its own; what was told before is gone.
     pub fn opener(&mut self, file: &str) -> Option<(u32, Phase)> {
-        let (mut batch, mut found) = (RecordBatch::default(), None);
+        let (mut batch, mut last) = (RecordBatch::default(), None);
         loop {
             let more = self.records.read(&mut batch).unwrap();
             for record in RecordReader::new(&batch.bytes).map(Result::unwrap) {
                 if record.kind() == Kind::Open && probe_bed::path_of(&record) == file {
-                    found = Some((record.header.slot, record.header.phase));
+                    let header = &record.header;
+                    last = last.max(Some((header.boot_ns, header.slot, header.phase)));
                 }
             }
             if !more {
-                return found;
+                return last.map(|(_, slot, phase)| (slot, phase));
             }
         }
     }
