@@ -287,6 +287,21 @@ pal_global int pal_is_arriving(__u64 parent, __u64 mnt_ns, __u64 cgroup, __u32 s
 }
 
 /*
+ * What who started the task keeps, if it is in the runtime's phase of the slot: a child of which nothing could be kept at its birth is,
+ * too. A workload's task has no such parent, for the last of that phase executes and bears nobody after.
+ */
+static __always_inline struct pal_task *pal_kept_of_runtime(struct task_struct *task, __u32 slot)
+{
+	struct task_struct *starter = task->real_parent;
+	struct pal_task *kept;
+
+	if (!starter)
+		return NULL;
+	kept = bpf_task_storage_get(&tasks, starter, NULL, 0);
+	return kept && kept->slot == slot && kept->phase == PAL_PHASE_RUNTIME && pal_kept_is_valid(kept) ? kept : NULL;
+}
+
+/*
  * The task keeps nothing, or was found in another cgroup than before. The storage is asked again and not written over: 6.1
  * answers that there is none while another program, which was preempted on this CPU, is busy with any task's.
  */
@@ -325,7 +340,13 @@ pal_function int pal_identify_anew(struct task_struct *task, struct pal_task *ke
 		phase = PAL_PHASE_RUNTIME;
 		kept = NULL;
 	} else if (kept && slot) {
+		struct pal_task *runtime = pal_kept_of_runtime(task, slot);
+
+		if (runtime)
+			phase = PAL_PHASE_RUNTIME;
 		pal_keep_in(kept, cgroup, slot, phase);
+		if (runtime)
+			kept->runtime_mnt_ns = runtime->runtime_mnt_ns;
 		kept->found_ns = bpf_ktime_get_boot_ns();
 	}
 	subject->kept = slot ? kept : NULL;

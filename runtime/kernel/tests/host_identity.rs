@@ -24,7 +24,7 @@ use palisade_kernel::{
 };
 use palisade_kernel_abi::record::{Kind, Phase, Record};
 use palisade_policy::ir::{DestinationMatch, DnsMatch, Matcher, PathMatch};
-use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, namespace, path_of, rule, start};
+use probe_bed::{ALL_KINDS, Bed, Child, Directory, Records, SLOT, c, calls, namespace, path_of, rule, start};
 
 /// What watches a bed; detached with it.
 struct Watch {
@@ -146,6 +146,29 @@ fn host_identity_the_runtimes_phase_ends_with_the_first_exec_inside_the_containe
     );
     assert_eq!(watch.opener(&child), (SLOT, Phase::Runtime));
     assert_eq!(watch.opener(&inside), (SLOT, Phase::Workload), "the host's file runs for the container there");
+}
+
+#[test]
+fn host_identity_a_child_of_whom_nothing_could_be_kept_is_in_the_runtimes_phase_where_its_parent_is() {
+    let (bed, mut watch) = held("unkept");
+    let directory = Directory::new("unkept");
+    let files = ["runtime", "workload"].map(|name| directory.file(name, "x"));
+    let [of_runtime, of_workload] = files.each_ref().map(|file| c(file));
+    let tasks = c(&bed.pins.join("tasks"));
+    // As Linux 6.1 gives nothing to keep it in while another program, preempted on the CPU, is busy with any task's.
+    let bear = |file: &CString| {
+        let (mut forgotten, mut parent) = std::io::pipe().unwrap();
+        let child = start(|| if forgotten.read_exact(&mut [0]).is_ok() { open(file) } else { 255 });
+        let deleted = calls::forget_process(&tasks, child.pid);
+        parent.write_all(b"x").unwrap();
+        if deleted == 0 { child.code() } else { 252 }
+    };
+    // In mounts of its own, as the first process of a container is.
+    let runtime = moved_in(&bed, || calls::unshare(libc::CLONE_NEWNS) + start(|| bear(&of_runtime)).code());
+    assert_eq!(runtime.code(), 0);
+    assert_eq!(bed.start(|| bear(&of_workload)).code(), 0);
+    assert_eq!(watch.opener(&files[0]), (SLOT, Phase::Runtime));
+    assert_eq!(watch.opener(&files[1]), (SLOT, Phase::Workload));
 }
 
 #[test]

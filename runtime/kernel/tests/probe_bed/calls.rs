@@ -162,6 +162,24 @@ pub fn clone_into(cgroup: i32) -> i32 {
     i32::try_from(child).unwrap_or(-1)
 }
 
+/// Takes away what is kept of the process: 0 where something was. `pin`: of a map of task storage.
+pub fn forget_process(pin: &CStr, pid: i32) -> i64 {
+    const OBJ_GET: i64 = 7;
+    const MAP_DELETE_ELEM: i64 = 3;
+    // SAFETY: takes numbers.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let by_name: [u64; 2] = [pin.as_ptr() as u64, 0];
+    // SAFETY: the attributes and the name live over the call, which reads them.
+    let map = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, by_name.as_ptr(), size_of_val(&by_name)) };
+    let element: [u64; 3] = [map.cast_unsigned(), (&raw const process).cast::<i32>() as u64, 0];
+    // SAFETY: as above; the key is four bytes.
+    let deleted = unsafe { libc::syscall(libc::SYS_bpf, MAP_DELETE_ELEM, element.as_ptr(), size_of_val(&element)) };
+    for descriptor in [map, process] {
+        close(i32::try_from(descriptor).unwrap_or(-1));
+    }
+    deleted
+}
+
 /// Gives this process new namespaces; called in a child that has one thread.
 pub fn unshare(flags: i32) -> i32 {
     // SAFETY: takes a number; what it changes belongs to the calling thread, which is the child's only one.
