@@ -15,10 +15,19 @@ const SPAN: Duration = Duration::from_secs(20);
 /// Tries a port all the time, and writes a line for each try.
 const TRIES: &str = "while true; do act connect 127.0.0.1 5001 >>/tmp/tries; sleep 0.2; done";
 
-fn last_try(pod: &Pod) -> String {
+/// The same, of the port that is forbidden.
+const FORBIDDEN_TRIES: &str = "while true; do act connect 127.0.0.1 5000 >>/tmp/tries; sleep 0.05; done";
+
+fn tries(pod: &Pod) -> Vec<String> {
     let text = fs::read_to_string(pod.file("/tmp/tries")).unwrap_or_default();
-    text.lines().last().unwrap_or_default().to_owned()
+    text.lines().map(str::to_owned).collect()
 }
+
+fn last_try(pod: &Pod) -> String {
+    tries(pod).pop().unwrap_or_default()
+}
+
+const DENIED: &str = "result=EPERM effect=absent";
 
 /// Whether the container is refused port 5000, which nobody serves.
 fn is_denied(bed: &NodeBed, pod: &Pod, id: &str) -> bool {
@@ -76,4 +85,37 @@ fn host_unattended_containers_are_held_known_or_not_until_policy_lapses_and_the_
     let cgroup = of_unknown[0]["workload"]["container"].as_str().unwrap().to_owned();
     let id: u64 = cgroup.strip_prefix("cgroup ").unwrap().parse().unwrap();
     assert!(id > 1, "{cgroup}");
+}
+
+#[test]
+fn host_unattended_policy_stands_while_a_node_that_keeps_enforcing_is_updated_and_goes_with_one_that_does_not() {
+    let mut bed = NodeBed::new(&[("no-port-5000.yaml", FORBIDS_5000)]);
+    bed.node_arguments = vec!["--keep-enforcing".to_owned()];
+    bed.start_node();
+    let client = bed.pod("client", FORBIDDEN_TRIES);
+    eventually("it is denied", || last_try(&client) == DENIED);
+    thread::sleep(palisade_kernel::BEAT * 2);
+
+    bed.stop_node();
+    let at_the_stop = tries(&client).len();
+    eventually("it has tried without a node", || tries(&client).len() > at_the_stop + 20);
+    bed.start_node();
+    let said = unattended(&bed);
+    assert!(said["denied"].as_u64().unwrap() > 20, "what was denied meanwhile is counted: {said}");
+    let at_the_start = tries(&client).len();
+    eventually("it has tried under the next node", || tries(&client).len() > at_the_start + 20);
+    // The last line may be half written.
+    let all = tries(&client);
+    let passed: Vec<&String> = all[..all.len() - 1].iter().filter(|line| *line != DENIED).collect();
+    assert!(passed.is_empty(), "from its first instruction on: {passed:?}");
+
+    // As deploy/kubernetes/README.md takes Palisade off: a node that does not keep takes over, and ends.
+    bed.stop_node();
+    bed.node_arguments.clear();
+    bed.start_node();
+    assert_eq!(last_try(&client), DENIED);
+    bed.stop_node();
+    eventually("nothing holds it", || last_try(&client) == "result=ECONNREFUSED effect=absent");
+    let left = bed.path("bpf/palisade");
+    assert!(!left.exists(), "{:?}", fs::read_dir(&left).map(Iterator::count));
 }
