@@ -11,10 +11,17 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
+
+use crate::sys;
 
 /// Of every node of this host.
 const FILE: &str = "/run/palisade/selinux.claim";
+/// Who only looks has it locked for less ([`Claim::is_held`]), and a node that is refused is so for its life.
+const MOMENT: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why SELinux cannot be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -52,19 +59,28 @@ impl Claim {
             fs::create_dir_all(directory)?;
         }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                return Err(ClaimError::Held(holder.into()));
-            }
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+        if !lock(&file)? {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            return Err(ClaimError::Held(holder.into()));
         }
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(pin_root.as_os_str().as_encoded_bytes())?;
         Ok(Self { _locked: file })
+    }
+}
+
+/// Whether it could be, within a moment.
+fn lock(file: &File) -> io::Result<bool> {
+    let until = sys::boot_time() + MOMENT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if sys::boot_time() >= until => return Ok(false),
+            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+        }
     }
 }
 
@@ -84,5 +100,19 @@ mod tests {
         let _second = take("/sys/fs/bpf/2").unwrap();
         let refused = take("/sys/fs/bpf/first").unwrap_err();
         assert!(matches!(&refused, ClaimError::Held(pins) if pins == Path::new("/sys/fs/bpf/2")), "{refused:?}");
+    }
+
+    #[test]
+    fn unit_selinux_node_that_starts_while_somebody_looks_who_has_the_host_is_not_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("claim");
+        let looked = File::create(&file).unwrap();
+        looked.try_lock_shared().unwrap();
+        let looks = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(looked);
+        });
+        Claim::at(&file, Path::new("/sys/fs/bpf/first")).unwrap();
+        looks.join().unwrap();
     }
 }

@@ -364,4 +364,21 @@ pub(super) mod tests {
             other => panic!("{other:?}"),
         }
     }
+
+    #[test]
+    fn unit_selinux_module_that_is_in_force_already_is_not_loaded_again() {
+        let root = tempfile::tempdir().unwrap();
+        let loads =
+            |loads: u32| fs::write(root.path().join("status"), [[0; 12].as_slice(), &loads.to_ne_bytes()].concat());
+        loads(7).unwrap();
+        // A base that nothing can be compiled of.
+        let base = Base::Cil(root.path().join("none"));
+        let source = PolicySource::new(SeLinux { root: root.path().to_path_buf() }, base);
+        assert!(source.take_over("(user x)", 7));
+        source.load("(user x)").unwrap();
+        assert!(matches!(source.load("(user y)"), Err(PolicyError::Base { .. })));
+        loads(8).unwrap();
+        assert!(matches!(source.load("(user x)"), Err(PolicyError::Base { .. })), "another's was loaded since");
+        assert!(!source.take_over("(user x)", 7) && !source.take_over("(user x)", 0));
+    }
 }

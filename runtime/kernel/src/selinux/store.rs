@@ -1,14 +1,18 @@
 //! The host's module store, as its own tool, `semodule`, shows and changes it.
 //!
-//! Invariants: what changes the store is not killed by the node, for it may be in its commit, and the next is not started before it has ended. A module of ours that
-//! the store leaves out of the policies that are made of it is no success, but an error that says why.
+//! Invariants: what changes the store is not killed by the node, for it may be in its commit, and before it has ended the next is not started and the
+//! store is not looked into for what to change, also by who comes after a node that was killed. A module of ours that the store leaves out of the
+//! policies that are made of it is no success, but an error that says why.
 //!
-//! Decision: the tool and not the files below `/var/lib/selinux`: where they are, how they are packed and locked is the library's.
+//! Decisions:
+//! - The tool and not the files below `/var/lib/selinux`: where they are, how they are packed and locked is the library's.
+//! - A lock of our own (flock(2)) beside the library's, for which a tool waits 5 s, and one that lists not at all. The tool's standard input is its
+//!   file: so the kernel keeps it for as long as the tool runs, whatever becomes of the node.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
@@ -31,6 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOKING: Duration = Duration::from_secs(30);
 /// Where the module's text is for the tool. Its domain may be one that reads what a user gives it, and hardly anything that a service keeps.
 const SCRATCH: &str = "/tmp";
+/// What directories there are called that have a text for the tool, and one that it writes.
+const TEXT: &str = "palisade-module-";
+const LOOK: &str = "palisade-look-";
+/// Locked by whoever of Palisade changes the store of this host.
+const LOCK: &str = "/run/palisade/selinux.store";
 
 /// What was started last and has not ended, with the text that it may yet read: a host has one store, whoever of this process changes it.
 static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
@@ -42,9 +51,16 @@ pub(super) type Running = (Child, Option<Scratch>);
 pub(super) struct Store<'a> {
     tool: &'a str,
     scratch: &'a Path,
+    lock: &'a Path,
     /// With what changes it.
     patience: Duration,
     running: &'a Mutex<Option<Running>>,
+}
+
+/// Nobody of Palisade changes the store while this lives.
+struct Rest<'a> {
+    running: MutexGuard<'a, Option<Running>>,
+    lock: File,
 }
 
 /// What a policy that is made of the store has of a module of our name.
@@ -59,7 +75,8 @@ enum Listed {
 
 impl Store<'static> {
     pub fn of_host() -> Self {
-        Self { tool: "semodule", scratch: Path::new(SCRATCH), patience: PATIENCE, running: &RUNNING }
+        let (scratch, lock) = (Path::new(SCRATCH), Path::new(LOCK));
+        Self { tool: "semodule", scratch, lock, patience: PATIENCE, running: &RUNNING }
     }
 }
 
@@ -70,20 +87,20 @@ impl Store<'_> {
     /// See [`PolicyError`]; a store that could not be changed is as it was. After [`PolicyError::TimedOut`] the tool runs on.
     pub fn install(&self, module: &str, given_up: &AtomicBool) -> Result<(), PolicyError> {
         let until = sys::boot_time() + self.patience;
-        let running = self.at_rest(until, given_up)?;
+        let rest = self.at_rest(until, given_up)?;
         match self.listed(given_up)?.0 {
             Listed::Disabled => return Err(PolicyError::Disabled),
             Listed::Below(priority) => return Err(PolicyError::Overridden(priority)),
             Listed::Absent | Listed::Ours => {}
         }
-        let scratch = Scratch::make(self.scratch).map_err(PolicyError::Compiler)?;
+        let scratch = Scratch::make(self.scratch, TEXT).map_err(PolicyError::Compiler)?;
         let file = scratch.0.join(NAME).with_extension("cil");
         fs::write(&file, module).map_err(PolicyError::Compiler)?;
         self.change(
             Command::new(self.tool).args(["-X", PRIORITY, "-i"]).arg(file),
             Some(scratch),
             until,
-            running,
+            rest,
             given_up,
         )
     }
@@ -94,11 +111,11 @@ impl Store<'_> {
     /// As for [`Self::install`].
     pub fn remove(&self, given_up: &AtomicBool) -> Result<(), PolicyError> {
         let until = sys::boot_time() + self.patience;
-        let running = self.at_rest(until, given_up)?;
+        let rest = self.at_rest(until, given_up)?;
         if !self.has_module(given_up)? {
             return Ok(());
         }
-        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-r", NAME]), None, until, running, given_up)
+        self.change(Command::new(self.tool).args(["-X", PRIORITY, "-r", NAME]), None, until, rest, given_up)
     }
 
     /// Whether it is there, in policies or not.
@@ -117,7 +134,7 @@ impl Store<'_> {
         if self.listed(given_up)?.0 != Listed::Ours {
             return Ok(None);
         }
-        let scratch = Scratch::make(self.scratch).map_err(PolicyError::Compiler)?;
+        let scratch = Scratch::make(self.scratch, LOOK).map_err(PolicyError::Compiler)?;
         let mut command = Command::new(self.tool);
         tool::run(command.args(["-X", PRIORITY, "-E", NAME]).current_dir(&scratch.0), LOOKING, given_up)?;
         let text = fs::read_to_string(scratch.0.join(NAME).with_extension("cil"));
@@ -135,14 +152,30 @@ impl Store<'_> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Once what was started before has ended: only then what the store has is what it will have.
-    fn at_rest(&self, until: Duration, given_up: &AtomicBool) -> Result<MutexGuard<'_, Option<Running>>, PolicyError> {
+    /// Once what was started before has ended, by whomever: only then what the store has is what it will have.
+    fn at_rest(&self, until: Duration, given_up: &AtomicBool) -> Result<Rest<'_>, PolicyError> {
         let mut running = self.running();
         if let Some((earlier, _)) = running.as_mut() {
             tool::wait(earlier, until, given_up)?.ok_or(PolicyError::Earlier(self.patience))?;
             *running = None;
         }
-        Ok(running)
+        let lock = self.unlocked().map_err(PolicyError::Compiler)?;
+        let locked = tool::await_until(until, given_up, || match lock.try_lock() {
+            Ok(()) => Ok(Some(())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        })?;
+        locked.ok_or(PolicyError::Earlier(self.patience))?;
+        Scratch::remove_stale(self.scratch).map_err(PolicyError::Compiler)?;
+        Ok(Rest { running, lock })
+    }
+
+    /// Open for reading alone, which the tool's domain is more likely to be allowed.
+    fn unlocked(&self) -> io::Result<File> {
+        if let Some(directory) = self.lock.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        OpenOptions::new().read(true).custom_flags(libc::O_CREAT).mode(0o600).open(self.lock)
     }
 
     fn change(
@@ -150,17 +183,17 @@ impl Store<'_> {
         command: &mut Command,
         text: Option<Scratch>,
         until: Duration,
-        mut running: MutexGuard<'_, Option<Running>>,
+        mut rest: Rest<'_>,
         given_up: &AtomicBool,
     ) -> Result<(), PolicyError> {
         if given_up.load(Ordering::Relaxed) {
             return Err(PolicyError::GivenUp);
         }
-        let (child, said) = tool::spawn(command)?;
-        let (child, _) = running.insert((child, text));
+        let (child, said) = tool::spawn(command, rest.lock.into())?;
+        let (child, _) = rest.running.insert((child, text));
         let ended = tool::wait(child, until, &AtomicBool::new(false))?;
         let status = ended.ok_or(PolicyError::TimedOut(self.patience))?;
-        *running = None;
+        *rest.running = None;
         tool::judge(command, status, said)
     }
 }
@@ -189,11 +222,23 @@ pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
     /// By a name that nobody can take before: others may write there.
-    fn make(below: &Path) -> io::Result<Self> {
+    fn make(below: &Path, name: &str) -> io::Result<Self> {
         let unguessed = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-        let path = below.join(format!("palisade-module-{}", unguessed.trim()));
+        let path = below.join(format!("{name}{}", unguessed.trim()));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
+    }
+
+    /// Texts of who was killed: no tool reads them any more. Another user's directory is none.
+    fn remove_stale(below: &Path) -> io::Result<()> {
+        let own = fs::metadata("/proc/self")?.uid();
+        for entry in fs::read_dir(below)?.flatten() {
+            let is_text = entry.file_name().as_encoded_bytes().starts_with(TEXT.as_bytes());
+            if is_text && entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == own) {
+                drop(Self(entry.path()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -227,9 +272,15 @@ mod tests {
         tool
     }
 
+    fn store<'a>(tool: &'a Path, patience: Duration, running: &'a Mutex<Option<Running>>) -> Store<'a> {
+        let scratch = tool.parent().unwrap();
+        let lock = Path::new(scratch.join("run/lock").leak());
+        Store { tool: tool.to_str().unwrap(), scratch, lock, patience, running }
+    }
+
     fn scratches(directory: &Path) -> usize {
         let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
-        names.filter(|name| name.to_string_lossy().starts_with("palisade-module-")).count()
+        names.filter(|name| name.to_string_lossy().starts_with("palisade-")).count()
     }
 
     #[test]
@@ -237,8 +288,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let tool = tool(directory.path(), "grep -q good \"$4\" || { echo no such type >&2; exit 3; }");
         let running = Mutex::default();
-        let (tool, scratch) = (tool.to_str().unwrap(), directory.path());
-        let store = Store { tool, scratch, patience: PATIENCE, running: &running };
+        let scratch = directory.path();
+        let store = store(&tool, PATIENCE, &running);
         store.remove(&WANTED).unwrap();
         assert_eq!(store.module(&WANTED).unwrap(), None);
         store.install("(user good)", &WANTED).unwrap();
@@ -259,8 +310,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let tool = tool(directory.path(), "");
         let running = Mutex::default();
-        let store =
-            Store { tool: tool.to_str().unwrap(), scratch: directory.path(), patience: PATIENCE, running: &running };
+        let store = store(&tool, PATIENCE, &running);
         let listed = |lines: &str| fs::write(directory.path().join("list"), lines).unwrap();
         listed("\n");
         assert!(matches!(store.remove(&WANTED), Err(PolicyError::Unlisted)), "who is told nothing knows nothing");
@@ -294,10 +344,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let tool = tool(directory.path(), "while ! [ -e end ]; do sleep 0.02; done; cat \"$4\" >>texts");
         let running = Mutex::default();
-        let install = |text, patience, given_up| {
-            let store = Store { tool: tool.to_str().unwrap(), scratch: directory.path(), patience, running: &running };
-            store.install(text, &AtomicBool::new(given_up))
-        };
+        let install =
+            |text, patience, given_up| store(&tool, patience, &running).install(text, &AtomicBool::new(given_up));
         let (short, is_waited_for) = (Duration::from_millis(50), false);
         assert!(matches!(install("(first)", short, true), Err(PolicyError::GivenUp)), "not even started");
         assert!(matches!(install("(first)", short, is_waited_for), Err(PolicyError::TimedOut(_))));
@@ -308,5 +356,27 @@ mod tests {
         let texts = fs::read_to_string(directory.path().join("texts")).unwrap();
         assert_eq!(texts, "(first)(third)", "what was begun came to its end");
         assert_eq!(scratches(directory.path()), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn unit_selinux_tool_that_outlives_its_node_is_waited_for_before_the_store_is_looked_into() {
+        let directory = tempfile::tempdir().unwrap();
+        let tool = tool(directory.path(), "while ! [ -e end ]; do sleep 0.02; done");
+        // As two processes are: each knows what it has started itself.
+        let (killed, next) = (Mutex::<Option<Running>>::default(), Mutex::default());
+        fs::write(directory.path().join("palisade-module-file"), "").unwrap();
+        let short = Duration::from_millis(50);
+        let begun = store(&tool, short, &killed).install("(begun)", &WANTED);
+        assert!(matches!(begun, Err(PolicyError::TimedOut(_))));
+        // It can drop nothing any more.
+        std::mem::forget(std::mem::take(&mut *killed.lock().unwrap()));
+        assert_eq!(scratches(directory.path()), 2);
+        let early = store(&tool, short, &next).remove(&WANTED);
+        assert!(matches!(early, Err(PolicyError::Earlier(_))), "it is not there yet, and will be: {early:?}");
+        fs::write(directory.path().join("end"), "").unwrap();
+        store(&tool, PATIENCE, &next).remove(&WANTED).unwrap();
+        let seen = fs::read_to_string(directory.path().join("seen")).unwrap();
+        assert_eq!(seen, "-X 400 -i palisade.cil\n-X 400 -r palisade\n", "what was begun is taken out");
+        assert_eq!(scratches(directory.path()), 1, "its text, and no file that is not ours");
     }
 }

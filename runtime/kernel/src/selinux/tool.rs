@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _},
+    io::{self, Read as _, Seek as _},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -23,7 +23,7 @@ const MAX_SAID_BYTES: u64 = 2000;
 
 /// Who does not end in time, or is waited for by nobody any more, is killed.
 pub(super) fn run(command: &mut Command, patience: Duration, given_up: &AtomicBool) -> Result<(), PolicyError> {
-    let (child, said) = spawn(command)?;
+    let (child, said) = spawn(command, Stdio::null())?;
     let (status, _) = end(child, patience, given_up)?;
     judge(command, status, said)
 }
@@ -52,10 +52,10 @@ fn end(mut child: Child, patience: Duration, given_up: &AtomicBool) -> Result<(E
 }
 
 /// And the file of what it says.
-pub(super) fn spawn(command: &mut Command) -> Result<(Child, File), PolicyError> {
+pub(super) fn spawn(command: &mut Command, stdin: Stdio) -> Result<(Child, File), PolicyError> {
     let failed = PolicyError::Compiler;
     let said = sys::nameless_file(c"said").map_err(failed)?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(failed)?);
+    command.stdin(stdin).stdout(Stdio::null()).stderr(said.try_clone().map_err(failed)?);
     Ok((command.spawn().map_err(failed)?, said))
 }
 
@@ -76,9 +76,18 @@ pub(super) fn wait(
     until: Duration,
     given_up: &AtomicBool,
 ) -> Result<Option<ExitStatus>, PolicyError> {
+    await_until(until, given_up, || child.try_wait())
+}
+
+/// Until there is an answer, or `None` then.
+pub(super) fn await_until<T>(
+    until: Duration,
+    given_up: &AtomicBool,
+    mut ask: impl FnMut() -> io::Result<Option<T>>,
+) -> Result<Option<T>, PolicyError> {
     loop {
-        if let Some(status) = child.try_wait().map_err(PolicyError::Compiler)? {
-            return Ok(Some(status));
+        if let Some(answer) = ask().map_err(PolicyError::Compiler)? {
+            return Ok(Some(answer));
         }
         if given_up.load(Ordering::Relaxed) {
             return Err(PolicyError::GivenUp);

@@ -504,20 +504,18 @@ pub(crate) fn unload(pin_root: &Path) -> io::Result<()> {
     let levels = selinux.levels()?;
     let base = known.as_ref().map_or(Base::Store, |known| known.base.clone());
     let source = PolicySource::new(selinux, base);
+    // What denies nothing already is not loaded again.
+    if let Some(known) = &known {
+        source.take_over(&known.module, known.loads);
+    }
     if *source.base() == Base::Store {
         take_from_store(&source, known.is_some(), levels)?;
         return remembered.forget();
     }
-    let Some(known) = known else { return Ok(()) };
     if !remembered.has_others() {
         take_from_store_of_before(source.selinux(), levels)?;
     }
-    let without = module(levels, []);
-    // What denies nothing already need not be compiled for that.
-    let is_without = known.module == without && source.take_over(&known.module, known.loads);
-    if !is_without {
-        source.load(&without).map_err(io::Error::other)?;
-    }
+    source.load(&module(levels, [])).map_err(io::Error::other)?;
     remembered.forget()
 }
 
