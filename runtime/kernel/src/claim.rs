@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::pseudo_fs;
+use crate::pseudo_fs::{self, Place};
 
 /// The directory may be removed (by an unload) between its opening and its locking; more often than this it is not.
 const ATTEMPTS: u32 = 8;
@@ -27,6 +27,11 @@ pub enum ClaimError {
     /// Nothing can be pinned there.
     #[error("{0} is not on a BPF file system: name a directory on one with --pin-root (mount -t bpf bpf /sys/fs/bpf)")]
     NotBpf(PathBuf),
+    /// Whatever is below it is taken away with the node's own.
+    #[error(
+        "{0} is the BPF file system itself, where other programs have their pins, too: name a directory of its own with --pin-root ({0}/palisade)"
+    )]
+    NotOurs(PathBuf),
     /// The directory cannot be made or opened.
     #[error("{path}: {source}", path = path.display())]
     Unusable {
@@ -71,10 +76,16 @@ impl Claim {
         if let Err(error) = pseudo_fs::ensure(pseudo_fs::BPF) {
             tracing::warn!(%error, "no BPF file system can be mounted");
         }
-        if !pseudo_fs::is_below(pseudo_fs::BPF, root).map_err(|source| unusable(root, source))? {
-            return Err(ClaimError::NotBpf(root.to_path_buf()));
+        is_for_pins(root)?;
+        let claim = Self::make(root)?;
+        if pseudo_fs::is_ours_alone(pseudo_fs::BPF, root) {
+            tracing::warn!(
+                root = %root.display(),
+                "this BPF file system is of this mount namespace alone: what is pinned ends with it, so that nothing is in force after a \
+                 crash; mount one on the host (mount -t bpf bpf /sys/fs/bpf) and let the node have that"
+            );
         }
-        Self::make(root)
+        Ok(claim)
     }
 
     fn make(root: &Path) -> Result<Self, ClaimError> {
@@ -90,8 +101,12 @@ impl Claim {
     /// Claims what a node left below `root`; `None` where nothing is left.
     ///
     /// # Errors
-    /// See [`ClaimError`].
+    /// See [`ClaimError`]: also of a directory that holds no pins, for who claims it may be about to remove all that is in it.
     pub fn of_what_is_left(root: &Path) -> Result<Option<Self>, ClaimError> {
+        if !root.exists() {
+            return Ok(None);
+        }
+        is_for_pins(root)?;
         Self::try_take(root)
     }
 
@@ -112,6 +127,15 @@ impl Claim {
     }
 }
 
+/// A directory below the root of a BPF file system, or one that could be made there.
+fn is_for_pins(root: &Path) -> Result<(), ClaimError> {
+    match pseudo_fs::place_in(pseudo_fs::BPF, root).map_err(|source| unusable(root, source))? {
+        Place::Below => Ok(()),
+        Place::Root => Err(ClaimError::NotOurs(root.to_path_buf())),
+        Place::Elsewhere => Err(ClaimError::NotBpf(root.to_path_buf())),
+    }
+}
+
 fn unusable(root: &Path, source: io::Error) -> ClaimError {
     ClaimError::Unusable { path: root.to_path_buf(), source }
 }
@@ -124,13 +148,13 @@ mod tests {
     fn unit_claim_keeps_a_second_node_away_until_the_first_has_ended() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let pins = root.path().join("pins");
-        assert!(Claim::of_what_is_left(&pins).expect("nothing is there").is_none());
+        assert!(Claim::try_take(&pins).expect("nothing is there").is_none());
         let first = Claim::make(&pins).expect("free");
         assert!(matches!(Claim::make(&pins), Err(ClaimError::Held(_))));
-        assert!(matches!(Claim::of_what_is_left(&pins), Err(ClaimError::Held(_))));
+        assert!(matches!(Claim::try_take(&pins), Err(ClaimError::Held(_))));
         fs::write(pins.join("pinned"), "").expect("pinned");
         drop(first);
-        assert!(Claim::of_what_is_left(&pins).expect("free").is_some());
+        assert!(Claim::try_take(&pins).expect("free").is_some());
         fs::remove_file(pins.join("pinned")).expect("unloaded");
         drop(Claim::make(&pins).expect("free"));
         assert!(!pins.exists(), "nothing was pinned");
@@ -154,5 +178,13 @@ mod tests {
         let _second = Claim::make(&pins).expect("another directory of the same name");
         drop(first);
         assert!(matches!(Claim::make(&pins), Err(ClaimError::Held(_))));
+    }
+
+    #[test]
+    fn unit_claim_of_what_is_left_is_of_no_directory_that_holds_no_pins() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        assert!(Claim::of_what_is_left(&root.path().join("nothing")).expect("not there").is_none());
+        let error = Claim::of_what_is_left(root.path()).expect_err("somebody's files");
+        assert!(matches!(error, ClaimError::NotBpf(_)), "{error}");
     }
 }

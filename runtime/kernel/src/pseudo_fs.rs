@@ -47,13 +47,45 @@ pub(crate) fn ensure(file_system: PseudoFs) -> io::Result<PathBuf> {
     Ok(standard.to_path_buf())
 }
 
-/// Whether `path`, which need not be there, lies on a file system of this type.
-pub(crate) fn is_below(file_system: PseudoFs, path: &Path) -> io::Result<bool> {
+/// Where a path, which need not be there, lies by a type of file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Below,
+    /// It is where one is mounted.
+    Root,
+    Elsewhere,
+}
+
+/// Whether `path` lies on a file system of this type.
+pub(crate) fn place_in(file_system: PseudoFs, path: &Path) -> io::Result<Place> {
     let mountinfo = fs::read("/proc/self/mountinfo")?;
-    let points = mounted(file_system.kind, &mountinfo);
+    Ok(place_among(&mounted(file_system.kind, &mountinfo), path))
+}
+
+fn place_among(points: &[PathBuf], path: &Path) -> Place {
     // The nearest directory that is there, links resolved.
-    let there = path.ancestors().find_map(|ancestor| fs::canonicalize(ancestor).ok());
-    Ok(there.is_some_and(|there| points.iter().any(|point| there.starts_with(point))))
+    let there = path.ancestors().find_map(|ancestor| Some((ancestor, fs::canonicalize(ancestor).ok()?)));
+    let Some((ancestor, there)) = there else { return Place::Elsewhere };
+    match points.iter().any(|point| there.starts_with(point)) {
+        false => Place::Elsewhere,
+        true if ancestor == path && points.contains(&there) => Place::Root,
+        true => Place::Below,
+    }
+}
+
+/// Whether what lies at `path` is on no file system that the host's mount namespace has: it ends with ours. Where the host's cannot be
+/// looked at, nothing is said.
+pub(crate) fn is_ours_alone(file_system: PseudoFs, path: &Path) -> bool {
+    let (Ok(own), Ok(hosts)) = (fs::read("/proc/self/mountinfo"), fs::read("/proc/1/mountinfo")) else { return false };
+    fs::canonicalize(path).is_ok_and(|path| is_missing_among(file_system.kind, &own, &hosts, &path))
+}
+
+fn is_missing_among(kind: &str, own: &[u8], hosts: &[u8], path: &Path) -> bool {
+    let (own, hosts) = (MountTable::parse(own), MountTable::parse(hosts));
+    let holds = |mountpoint: &[u8]| path.starts_with(OsStr::from_bytes(mountpoint));
+    let of_path = own.mounts().iter().filter(|mount| mount.kind == kind.as_bytes() && holds(&mount.mountpoint));
+    let device = of_path.max_by_key(|mount| mount.mountpoint.len()).map(|mount| mount.dev);
+    device.is_some_and(|device| hosts.mounts().iter().all(|mount| mount.dev != device))
 }
 
 /// Where the unified cgroup hierarchy is mounted.
@@ -72,5 +104,27 @@ mod tests {
         let points = mounted("cgroup2", text);
         assert_eq!(points, [Path::new(OsStr::from_bytes(b"/mnt/\xff\xfe")), Path::new("/sys/fs/cgroup")]);
         assert!(mounted("bpf", text).is_empty());
+    }
+
+    #[test]
+    fn unit_a_place_is_told_from_the_mountpoint_above_it_whatever_it_is_called() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let point = fs::canonicalize(root.path()).expect("there");
+        let named = |name: &str| place_among(std::slice::from_ref(&point), &point.join(name));
+        fs::create_dir(point.join("palisade")).expect("made");
+        std::os::unix::fs::symlink(".", point.join("link")).expect("linked");
+        assert_eq!([named("palisade"), named("none/yet")], [Place::Below; 2]);
+        assert_eq!([named(""), named("palisade/.."), named("link")], [Place::Root; 3]);
+        assert_eq!(place_among(&[point.join("palisade")], &point), Place::Elsewhere);
+    }
+
+    #[test]
+    fn unit_a_file_system_that_the_host_does_not_have_ends_with_our_mount_namespace() {
+        let own = b"20 1 0:20 / /sys/fs/bpf rw - bpf none rw\n21 20 0:21 / /sys/fs/bpf/own rw - bpf none rw\n";
+        let hosts = b"30 1 0:20 / /sys/fs/bpf rw - bpf none rw\n";
+        let is_missing = |path: &str| is_missing_among("bpf", own, hosts, Path::new(path));
+        assert!(!is_missing("/sys/fs/bpf/palisade"));
+        assert!(is_missing("/sys/fs/bpf/own/palisade"));
+        assert!(!is_missing("/elsewhere"), "on none that we have, either");
     }
 }

@@ -36,7 +36,7 @@ pub fn unload(root: &Path) -> Result<(), ObjectError> {
     let mut links = Links::default();
     // Directories, which hold links, before the maps in the root: no program runs while what it reads goes away.
     let mut below = Ok(());
-    for directory in entries(root)?.into_iter().filter(|path| path.is_dir()) {
+    for directory in entries(root)?.into_iter().filter(|path| is_directory(path)) {
         below = below.and(remove(&directory, &mut links));
     }
     let ended = links.end();
@@ -64,11 +64,16 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ObjectError> {
     }
 }
 
+/// One that is there itself: a link to one is an entry like another, and what it leads to is not ours.
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() && !path.is_symlink()
+}
+
 fn remove(directory: &Path, links: &mut Links) -> Result<(), ObjectError> {
     if !directory.exists() {
         return Ok(());
     }
-    let (directories, pins): (Vec<_>, Vec<_>) = entries(directory)?.into_iter().partition(|path| path.is_dir());
+    let (directories, pins): (Vec<_>, Vec<_>) = entries(directory)?.into_iter().partition(|path| is_directory(path));
     let mut result = Ok(());
     for below in &directories {
         result = result.and(remove(below, links));
