@@ -13,8 +13,8 @@
  * sockets send without passing here (their creation does, if they are IPv4 or IPv6). Further subflows of MPTCP are connected by a
  * worker of the kernel, which is the host's, as are the connections that the kernel makes for itself (NFS).
  *
- * DNS is decided by the packets themselves, which have left the sender's memory: by whatever call or ring they were sent, over
- * connected sockets or not, by a socket of any type. Refused are the packets: a datagram's send(2) returns EPERM, a stream just
+ * DNS is decided by the packets themselves, which have left the sender's memory, or are not read: by whatever call or ring they were
+ * sent, over connected sockets or not, by a socket of any type. Refused are the packets: a datagram's send(2) returns EPERM, a stream just
  * never gets its question through. A packet may be sent in anybody's turn of the kernel, so that its socket's cgroup says whose it
  * is, unless the current task is in that very cgroup: then the task says it, which knows of itself whether it has left another.
  * Gaps: servers at other ports, DNS over TLS and HTTPS; packet sockets, whose creation is judged; a socket that was made elsewhere
@@ -164,6 +164,7 @@ struct pal_stream {
 	__u32 next;          /* where the next message begins */
 	__u32 refused_at;    /* where a message begins that was refused: it comes again, from an interrupt and anybody's turn */
 	__u32 refused_by;    /* policy that refused it; 0: none was */
+	__u32 lost;          /* where messages begin nobody can tell any more: none can be read */
 };
 
 struct {
@@ -382,8 +383,9 @@ static long pal_judge_message(__u32 index, void *context)
 		return 1;
 	end = asking->place.end;
 	if (stream) {
-		/* A length that is cut in two leaves nothing to read: that message cannot be. */
-		bpf_skb_load_bytes(asking->packet, asking->at, &length, sizeof(length));
+		/* A length that is cut in two leaves nothing to read: that message cannot be, nor what follows. */
+		if (bpf_skb_load_bytes(asking->packet, asking->at, &length, sizeof(length)) && asking->stream)
+			asking->stream->lost = 1;
 		asking->at += sizeof(length);
 		end = asking->at + bpf_ntohs(length);
 	}
@@ -393,7 +395,7 @@ static long pal_judge_message(__u32 index, void *context)
 	asking->refuse = pal_veiled(pal_judge_question(asking->packet, asking->scratch, &asking->asker, asking->at, end));
 	if (!stream)
 		return 1;
-	asking->at += bpf_ntohs(length);
+	asking->at = asking->unreadable ? asking->place.end : asking->at + bpf_ntohs(length);
 	pal_stream_went_on(asking, asking->refuse ? sequence : sequence + sizeof(length) + bpf_ntohs(length));
 	return asking->refuse & 1;
 }
@@ -418,7 +420,7 @@ static __always_inline bool pal_stream_begin(struct pal_asking *asking)
 		stream->known = 1;
 		stream->next = begin;
 	}
-	if (stream && stream->known && (__s32)(stream->next - begin) > 0)
+	if (stream && stream->known && !stream->lost && (__s32)(stream->next - begin) > 0)
 		asking->at = payload + (stream->next - begin);
 	return asking->at < asking->place.end;
 }
@@ -431,6 +433,10 @@ static __always_inline bool pal_find_stream(struct pal_asking *asking)
 		sock = bpf_sk_fullsock(sock);
 	if (sock)
 		asking->stream = bpf_sk_storage_get(&streams, sock, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (asking->stream && asking->unreadable)
+		asking->stream->lost = 1;
+	if (asking->stream && asking->stream->lost)
+		asking->unreadable = 1;
 	return pal_stream_begin(asking);
 }
 
@@ -447,13 +453,13 @@ int judge_question(struct __sk_buff *packet)
 	asking.refuse = pal_veiled(0);
 	/* Veiled, and so what it found: what follows is verified once. */
 	finding = pal_veiled(pal_question_locate(packet, &asking.place));
-	if (finding == PAL_QUESTION_NONE || (finding == PAL_QUESTION_READABLE && asking.place.payload >= asking.place.end &&
+	if (finding == PAL_QUESTION_NONE || (finding != PAL_QUESTION_UNREADABLE && asking.place.payload >= asking.place.end &&
 					     asking.place.protocol == PAL_TRANSPORT_TCP && !asking.place.opens))
 		return PAL_ALLOW;
 	if (!pal_find_asker(&asking))
 		return PAL_ALLOW;
 	asking.at = asking.place.payload;
-	asking.unreadable = pal_veiled(finding == PAL_QUESTION_UNREADABLE);
+	asking.unreadable = pal_veiled(finding != PAL_QUESTION_READABLE);
 	if (finding == PAL_QUESTION_UNREADABLE || asking.place.protocol != PAL_TRANSPORT_TCP || pal_find_stream(&asking))
 		bpf_loop(PAL_STREAM_MESSAGES, pal_judge_message, &asking, 0);
 	if (asking.scratch)

@@ -87,6 +87,8 @@ enum {
 #define PAL_SB_KERNMOUNT (1ul << 22)  /* pipefs, sockfs, the shmem of memfd: no name in any namespace */
 #define PAL_PROC_MAGIC 0x9fa0
 #define PAL_TMPFS_MAGIC 0x01021994
+#define PAL_SKBFL_ZEROCOPY_ENABLE 1u  /* a packet's pages are the sender's */
+#define PAL_SKBFL_SHARED_FRAG 2u      /* they may be written by others: sendfile(2), splice(2) */
 #define PAL_DEV_ZERO ((1u << 20) | 5) /* as the kernel keeps device numbers: major above 20 bits of minor */
 #define PAL_PROT_READ 1
 #define PAL_PROT_WRITE 2
@@ -133,6 +135,17 @@ static volatile __u32 pal_unknown_zero __attribute__((unused));
 
 struct ns_common {
 	unsigned int inum;
+};
+
+/* What is behind a struct __sk_buff. */
+struct sk_buff {
+	unsigned int data_len; /* of the bytes, those that lie in pages */
+	unsigned int end;      /* of the buffer at `head`, where the struct skb_shared_info is */
+	unsigned char *head;
+};
+
+struct skb_shared_info {
+	__u8 flags;
 };
 
 typedef struct {

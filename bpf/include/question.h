@@ -3,7 +3,9 @@
  * DNS queries in outgoing packets: where the message lies, and the name that its question asks for.
  *
  * For programs at cgroup_skb/egress, where a packet begins with its network header and is not in fragments yet. What is read
- * are the packet's own bytes, which nobody can change any more: no race with the sender's memory, whichever call sent them.
+ * are the packet's own bytes, which nobody can change any more: no race with the sender's memory, whichever call sent them. Where
+ * they are pages that somebody else still has (MSG_ZEROCOPY, sendfile(2), splice(2)), they cannot be read: what the server gets
+ * may be something else.
  *
  * A name is written twice: dotted as it was sent, for records, and reversed by label as a path in lower case
  * ("www.Example.com" as "/com/example/www"), for the automaton. Labels may hold any byte: '/' and NUL, which paths cannot,
@@ -32,6 +34,7 @@ enum pal_question_finding {
 	PAL_QUESTION_NONE = 0,
 	PAL_QUESTION_READABLE = 1,
 	PAL_QUESTION_UNREADABLE = 2,
+	PAL_QUESTION_LOST = 3, /* of a stream, and where its later messages begin nobody can tell */
 };
 
 /* Where a packet's payload lies. Offsets from the network header. */
@@ -83,6 +86,9 @@ struct pal_tcp_header {
 	__u8 length; /* upper half, in words */
 	__u8 flags;
 };
+
+#define PAL_TCP_SYN 2
+#define PAL_TCP_URG 32 /* a byte that is no part of what the server reads is in this packet, or comes */
 
 struct pal_question_head {
 	__be16 id;
@@ -147,6 +153,20 @@ static __always_inline __u32 pal_question_ipv6(struct __sk_buff *packet, struct 
 	return PAL_QUESTION_READABLE;
 }
 
+/* By the packet's address: the context is the kernel's own packet. A stream's bytes lie in pages of the kernel's, mostly; a datagram's do not. */
+static __always_inline bool pal_question_may_change(struct __sk_buff *packet, bool stream)
+{
+	struct sk_buff *own = (struct sk_buff *)packet;
+	struct skb_shared_info *shared;
+
+	if (!BPF_CORE_READ(own, data_len))
+		return false;
+	if (!stream)
+		return true;
+	shared = (struct skb_shared_info *)(BPF_CORE_READ(own, head) + BPF_CORE_READ(own, end));
+	return BPF_CORE_READ(shared, flags) & (PAL_SKBFL_ZEROCOPY_ENABLE | PAL_SKBFL_SHARED_FRAG);
+}
+
 /*
  * Is this packet for a DNS server, and where is its payload? A global function, as is pal_question_read: each is verified by
  * itself, once, and not again for every way that leads to it and from it.
@@ -182,15 +202,15 @@ pal_global int pal_question_locate(struct __sk_buff *packet, struct pal_question
 	if (place->protocol == PAL_TRANSPORT_UDP) {
 		place->payload = pal_veiled(transport + 8);
 		/* Several datagrams in one packet that the device is to cut: no resolver sends them. */
-		return packet->gso_size ? PAL_QUESTION_UNREADABLE : PAL_QUESTION_READABLE;
+		return packet->gso_size || pal_question_may_change(packet, false) ? PAL_QUESTION_UNREADABLE : PAL_QUESTION_READABLE;
 	}
 	if (!pal_question_load(packet, transport, &tcp, sizeof(tcp)))
 		return PAL_QUESTION_UNREADABLE;
 	place->payload = pal_veiled(transport + (tcp.length >> 4) * 4);
-	place->opens = pal_veiled(tcp.flags >> 1 & 1);
+	place->opens = pal_veiled(!!(tcp.flags & PAL_TCP_SYN));
 	/* The SYN itself takes a number before the data's first. */
 	place->sequence = pal_veiled(bpf_ntohl(tcp.sequence) + place->opens);
-	return PAL_QUESTION_READABLE;
+	return tcp.flags & PAL_TCP_URG || pal_question_may_change(packet, true) ? PAL_QUESTION_LOST : PAL_QUESTION_READABLE;
 }
 
 /* The server that a packet goes to, read again for its record: it has no room on the stack while its name is judged. */

@@ -5,9 +5,10 @@ mod probe_bed;
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use palisade_kernel::{cgroup::CgroupPrograms, records::DEFAULT_RING_BYTES};
 use palisade_kernel_abi::record::{Body, Dns, FailReason, Family, Outcome, Record, Tier};
 use palisade_policy::ir::{DnsMatch, Matcher, Rule};
 use probe_bed::{
-    Bed, Records, blob_with,
+    Bed, Records, blob_with, calls,
     raw::{Ring, bytes},
     rule, start,
 };
@@ -360,6 +361,100 @@ fn host_dns_over_tcp_a_question_in_pieces_takes_the_fail_mode() {
     let (bed, _programs, mut records) = held("dnspieces", blocked(), Posture::Audit);
     assert_eq!(over_tcp(&bed, &pieces), bad, "where the fail mode permits");
     assert!(records.all().iter().any(|r| r.decision.is_some_and(|d| d.fail_reason == FailReason::Unreadable)));
+}
+
+/// Sends out of a file's own pages, in which something else stands by the time that the server reads them. 0 or errno.
+fn send_pages(server: SocketAddr, transport: u8, file: &File, meant: &[u8]) -> i32 {
+    let code = if transport == 6 {
+        let Ok(stream) = TcpStream::connect(server) else { return 253 };
+        let code = calls::send_file(&stream, file, meant.len());
+        let changed = file.write_all_at(meant, 0).is_ok();
+        std::thread::sleep(2 * SOON);
+        if changed { code } else { 252 }
+    } else {
+        let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return 251 };
+        if socket.connect(server).is_err() {
+            return 250;
+        }
+        calls::send_file(&socket, file, meant.len())
+    };
+    if file.write_all_at(meant, 0).is_ok() { code } else { 249 }
+}
+
+fn file_of(bytes: &[u8]) -> File {
+    let path = std::env::temp_dir().join(format!("palisade-dns-{}", std::process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file
+}
+
+#[test]
+fn host_dns_a_question_in_pages_that_can_still_be_written_takes_the_fail_mode() {
+    let (sent, meant) = (ask("allowed.example"), ask("blocked.example"));
+    for refuses in [false, true] {
+        let (mut bed, _programs, mut records) = held("dnspages", blocked(), Posture::Audit);
+        if refuses {
+            bed.refuse_on_failure();
+        }
+        let (udp, file) = (server(V4), file_of(&sent));
+        let to = udp.local_addr().unwrap();
+        let code = bed.start(|| send_pages(to, 17, &file, &meant)).code();
+        assert_eq!(code, if refuses { libc::EPERM } else { 0 });
+        assert_eq!(arrived(&udp).len(), usize::from(!refuses));
+        let (listener, address) = stream_server();
+        let (file, meant) = (file_of(&framed(&sent)), framed(&meant));
+        assert_eq!(bed.start(|| send_pages(address, 6, &file, &meant)).code(), 0);
+        assert_eq!(read_stream(&listener).is_empty(), refuses);
+        let all = records.all();
+        let outcome = if refuses { Outcome::Denied } else { Outcome::Observed };
+        assert_eq!(all.len(), 2, "{all:?}");
+        for record in &all {
+            let decision = record.decision.unwrap();
+            assert_eq!((decision.fail_reason, decision.outcome), (FailReason::Unreadable, outcome));
+        }
+    }
+}
+
+/// As `write_parts`, but for the last byte of the first part, which is sent out of band: whoever reads the stream does not get it.
+fn write_with_urgent_byte(server: SocketAddr, first: &[u8], rest: &[u8]) -> i32 {
+    let Ok(mut stream) = TcpStream::connect(server) else { return 253 };
+    if calls::send_urgent(&stream, first) != 0 {
+        return 252;
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    let code = i32::from(stream.write_all(rest).is_err());
+    std::thread::sleep(2 * SOON);
+    code
+}
+
+#[test]
+fn host_dns_over_tcp_a_byte_out_of_band_moves_no_question_out_of_sight() {
+    let mut first = ask("good.example");
+    first.extend_from_slice(&[1; 20]);
+    let first = framed(&first);
+    let mut second = ask("blocked.example");
+    // To who is one byte off, this says that it is an answer.
+    second[1] = 0x80;
+    let stream = [first, framed(&second)].concat();
+    let (head, rest) = stream.split_at(44);
+    for refuses in [false, true] {
+        let (mut bed, _programs, mut records) = held("dnsurgent", blocked(), Posture::Audit);
+        if refuses {
+            bed.refuse_on_failure();
+        }
+        let (listener, address) = stream_server();
+        let urgent = [head, &[0]].concat();
+        let child = bed.start(|| write_with_urgent_byte(address, &urgent, rest));
+        let read = read_stream(&listener);
+        assert_eq!(child.code(), 0);
+        assert_eq!(read, if refuses { Vec::new() } else { stream.clone() });
+        let all = records.all();
+        assert!(
+            !all.is_empty() && all.iter().all(|r| r.decision.is_some_and(|d| d.fail_reason == FailReason::Unreadable)),
+            "{all:?}"
+        );
+    }
 }
 
 #[test]

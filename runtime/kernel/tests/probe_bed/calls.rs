@@ -70,6 +70,21 @@ pub fn write(descriptor: i32, bytes: &[u8]) -> isize {
     unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) }
 }
 
+/// sendfile(2) of a file's beginning, which refers to its pages and copies nothing. 0 or errno.
+pub fn send_file(socket: &impl AsRawFd, file: &impl AsRawFd, length: usize) -> i32 {
+    let mut from = 0;
+    // SAFETY: both descriptors are open over the call, and the kernel writes one number to `from`, which lives as long.
+    let sent = unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut from, length) };
+    if usize::try_from(sent) == Ok(length) { 0 } else { errno_of(-1) }
+}
+
+/// send(2) of bytes whose last one is out of band. 0 or errno.
+pub fn send_urgent(socket: &impl AsRawFd, bytes: &[u8]) -> i32 {
+    // SAFETY: `bytes` is readable for the length that is passed, and the socket is open over the call.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_OOB) };
+    if usize::try_from(sent) == Ok(bytes.len()) { 0 } else { errno_of(-1) }
+}
+
 /// execve(2) with an empty environment; returns errno, if at all.
 pub fn exec(program: &CStr, arguments: &[CString]) -> i32 {
     exec_with(program, arguments, &[])
