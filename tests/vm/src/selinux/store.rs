@@ -6,8 +6,14 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Output},
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::{Failed, Trial};
@@ -33,6 +39,12 @@ const OTHER: &str = "palisade_8_u";
 const ADMINISTRATOR: &str = "unconfined_u:unconfined_r:unconfined_t:s0";
 const STORE: &str = "/var/lib/selinux";
 const LOADED: &str = "SELinux policy loaded";
+/// How long a thread of a node that runs may be silent (`palisade_node`).
+const STALL: Duration = Duration::from_secs(30);
+/// Longer than the tool waits for the store's own lock (5 s), on a busy machine.
+const LOCKED: Duration = Duration::from_secs(30);
+/// From a node's start until it has begun to load the rules of a container.
+const WITHIN: Duration = Duration::from_secs(300);
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -114,7 +126,7 @@ fn ground() -> Checked {
     ] {
         ensure(selinux.is_context(context) == known, || format!("{context}: {}", !known))?;
     }
-    // What it does not allow is denied: a domain is entered by programs of its own alone.
+    // What it does not allow is denied: a service does not change to the domain that manages policies.
     for (context, is_entered) in [(own.as_str(), true), ("system_u:system_r:semanage_t:s0", false)] {
         let output = Command::new("/bin/vm_actor").args([IN_CONTEXT, context, "open:/image.tar"]).output()?;
         let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -226,7 +238,7 @@ fn survives_a_rebuild() -> Checked {
     ensure(after != before, || "nothing was loaded".to_owned())?;
     ensure_outcomes(&reversed("/etc/public"), &container.exec(&reversed("/etc/public"))?, 1)?;
     // It looks every two seconds.
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    thread::sleep(Duration::from_secs(6));
     let status = status(node, "held");
     ensure(status["notHeld"].as_array().is_some_and(Vec::is_empty), || format!("{status:#}"))?;
     let same = node.log().matches(LOADED).count() == of_node && loads()? == after;
@@ -250,7 +262,19 @@ fn outlives_a_reboot() -> Checked {
 fn stops() -> Checked {
     let mut held = shared()?;
     let Held { node, container } = held.as_mut().ok_or(MISSING)?;
-    node.stop()?;
+    let ended = AtomicBool::new(false);
+    let (stopped, slowed) = thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            let tool = Paused::found(|| ended.load(Ordering::Relaxed));
+            thread::sleep(tool.as_ref().map_or(Duration::ZERO, |_| STALL + Duration::from_secs(15)));
+            tool.is_ok()
+        });
+        let stopped = node.stop();
+        ended.store(true, Ordering::Relaxed);
+        (stopped, slow.join())
+    });
+    stopped?;
+    ensure(slowed.is_ok_and(|slowed| slowed), || "no tool was started".to_owned())?;
     ensure_outcomes(&reversed("/etc/private.key"), &container.exec(&reversed("/etc/private.key"))?, 0)?;
     keeps_its_user(container)
 }
@@ -261,18 +285,51 @@ fn keeps_its_user(container: &Container) -> Checked {
 }
 
 /// By an administrator. The tool's domain may not read what a service keeps.
-fn unload(node: &Node) -> Result<String, Failed> {
-    let output = administrator("/bin/palisade", &["unload", "--pin-root", &node.pins().display().to_string()])?;
+fn unload(pins: &Path) -> Result<String, Failed> {
+    let output = administrator("/bin/palisade", &["unload", "--pin-root", &pins.display().to_string()])?;
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure(output.status.success(), || said.clone())?;
     Ok(said)
 }
 
-/// Whether it puts a module into the store at this moment.
-fn tool_runs() -> bool {
-    let commands = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut commands = commands.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    commands.any(|command| command.starts_with(b"semodule\0-X\x00400\0-i"))
+/// The tool that puts a module into the store, which does not go on before this is dropped.
+struct Paused(String);
+
+impl Paused {
+    /// Waits until there is one, or nobody will start it any more.
+    fn found(is_over: impl Fn() -> bool) -> Result<Self, Failed> {
+        loop {
+            let processes = fs::read_dir("/proc")?.flatten();
+            let mut tools = processes.filter(|process| {
+                let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+                command.starts_with(b"semodule\0-X\x00400\0-i\0")
+            });
+            if let Some(tool) = tools.next() {
+                let pid = tool.file_name().to_string_lossy().into_owned();
+                signal("STOP", &pid)?;
+                return Ok(Self(pid));
+            }
+            ensure(!is_over(), || "no tool was started".to_owned())?;
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        fs::read(format!("/proc/{}/cmdline", self.0)).is_ok_and(|command| !command.is_empty())
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        if let Err(error) = signal("CONT", &self.0) {
+            eprintln!("semodule stays stopped: {}", error.message().unwrap_or_default());
+        }
+    }
+}
+
+fn signal(name: &str, pid: &str) -> Checked {
+    let status = Command::new("kill").args(["-s", name, pid]).status()?;
+    ensure(status.success(), || format!("kill -s {name} {pid}: {status}"))
 }
 
 /// What the stop left is taken for what is in force, and what the tool was about to put there denies nothing in the end.
@@ -281,10 +338,20 @@ fn is_unloaded() -> Checked {
     let Held { node, container } = held.as_mut().ok_or(MISSING)?;
     let before = loads()?;
     node.again(&policy("chown"), &FLAGS)?;
-    node.wait_for("the tool", tool_runs)?;
+    let until = Instant::now() + WITHIN;
+    let tool = Paused::found(|| Instant::now() > until)?;
     node.kill()?;
-    ensure(tool_runs() && loads()? == before, || "it ended with the node, or was another".to_owned())?;
-    let said = unload(node)?;
+    ensure(tool.is_there() && loads()? == before, || "it ended with the node, or was another".to_owned())?;
+    let pins = node.pins();
+    let said = thread::scope(|scope| {
+        let unloads = scope.spawn(|| unload(&pins));
+        thread::sleep(LOCKED);
+        let waits = !unloads.is_finished();
+        drop(tool);
+        let said = unloads.join().map_err(|_| "it panicked")??;
+        ensure(waits, || format!("it did not wait for the tool: {said}"))?;
+        Ok::<_, Failed>(said)
+    })?;
     ensure(said.contains("run under users of Palisade"), || said)?;
     let since = loads()?.wrapping_sub(before);
     ensure(since == 2, || format!("{since} policies were loaded, not the node's and then one that denies nothing"))?;
@@ -297,7 +364,7 @@ fn leaves_nothing() -> Checked {
     let Held { node, container } = shared()?.take().ok_or(MISSING)?;
     container.remove()?;
     fs::remove_dir_all("/run/palisade").ok();
-    let said = unload(&node)?;
+    let said = unload(&node.pins())?;
     ensure(!said.contains("run under users of Palisade"), || said)?;
     let ours = modules()?;
     ensure(ours.is_empty(), || format!("the store has: {ours}"))?;
