@@ -9,16 +9,18 @@
  * Whose act it is: the acting task says it, so that a socket that came in by descriptor passing is judged as its user's, and a
  * task that left its cgroup is what it was. The host is judged like a workload where it has a policy.
  *
- * Gaps: only IPv4 and IPv6 sockets pass here. recvmsg and accept are no destinations and are not judged. Raw, packet and SCTP
- * sockets send without passing here (their creation does, if they are IPv4 or IPv6). Further subflows of MPTCP are connected by a
- * worker of the kernel, which is the host's, as are the connections that the kernel makes for itself (NFS).
+ * Gaps: only IPv4 and IPv6 sockets pass here. recvmsg and accept are no destinations and are not judged. Raw, ping, packet and SCTP
+ * sockets send, and raw, SCTP and UDP-Lite ones connect, without passing here (their creation does, if they are IPv4 or IPv6). A packet
+ * goes first to where a route in its own header says, which its sender chooses (IPV6_RTHDR, IP_OPTIONS), and which nobody judges. Further
+ * subflows of MPTCP are connected by a worker of the kernel, which is the host's, as are the connections that the kernel makes for itself
+ * (NFS).
  *
  * DNS is decided by the packets themselves, which have left the sender's memory, or are not read: by whatever call or ring they were
  * sent, over connected sockets or not, by a socket of any type. Refused are the packets: a datagram's send(2) returns EPERM, a stream just
  * never gets its question through. A packet may be sent in anybody's turn of the kernel, so that its socket's cgroup says whose it
  * is, unless the current task is in that very cgroup: then the task says it, which knows of itself whether it has left another.
- * Gaps: servers at other ports, DNS over TLS and HTTPS; packet sockets, whose creation is judged; a socket that was made elsewhere
- * is its maker's; a stream's question that another task's turn of the kernel sends is judged without its source.
+ * Gaps: servers at other ports, DNS over TLS and HTTPS; packet sockets, whose creation is judged; a stream over a socket that was made
+ * elsewhere is its maker's; a stream's question that another task's turn of the kernel sends is judged without its source.
  *
  * Minimum kernel 6.1 (tested). Task storage, and with it the runtime phase and the kept identity, is offered to these
  * program types by newer kernels only (6.18 does); without it the acting task's cgroup alone names the workload, so that one
@@ -223,25 +225,33 @@ static __noinline __u32 pal_slot_above_packet(struct __sk_buff *packet)
 	return slot;
 }
 
-/* Out of line, as what is asked of every packet to a server's port; 0: the host's. */
+/*
+ * Out of line, as what is asked of every packet to a server's port; 0: the host's. A cgroup that is not registered may be one of too many
+ * that a workload made; what is above it says nothing of who is unknown, unless the table is full.
+ */
 static __noinline __u32 pal_slot_of_packet(struct __sk_buff *packet, __u64 cgroup)
 {
 	int slot = pal_slot_or_ask(cgroup);
+	__u32 above;
 
-	return slot == PAL_ASK_ANCESTORS ? pal_slot_above_packet(packet) : (__u32)slot;
+	if (slot && slot != PAL_ASK_ANCESTORS)
+		return slot;
+	above = pal_slot_above_packet(packet);
+	return above == PAL_SLOT_UNKNOWN && slot != PAL_ASK_ANCESTORS ? 0 : above;
 }
 
 /*
  * The workload is the socket's. Who asks is the current task if it is of that workload or in that cgroup; else the kernel sends for
- * a task that waits, and the current one has nothing to do with it.
+ * a task that waits, and the current one has nothing to do with it. But a datagram leaves in its sender's own turn: a socket of the
+ * host's hides no workload that sends one.
  */
-static __always_inline __u32 pal_identify_asker(struct __sk_buff *packet, struct pal_subject *subject)
+static __always_inline __u32 pal_identify_asker(struct __sk_buff *packet, __u32 protocol, struct pal_subject *subject)
 {
 	__u64 cgroup = bpf_skb_cgroup_id(packet);
 	__u32 slot = pal_slot_of_packet(packet, cgroup);
 
 	pal_identify_here(subject);
-	if (slot == subject->slot || cgroup == subject->cgroup)
+	if (slot == subject->slot || cgroup == subject->cgroup || (!slot && protocol == PAL_TRANSPORT_UDP))
 		return 1;
 	subject->kept = NULL;
 	subject->cgroup = cgroup;
@@ -261,7 +271,7 @@ static __noinline int pal_find_asker(struct pal_asking *asking)
 	struct pal_subject subject;
 	struct pal_act act;
 
-	asker->known = pal_veiled(pal_identify_asker(asking->packet, &subject));
+	asker->known = pal_veiled(pal_identify_asker(asking->packet, asking->place.protocol, &subject));
 	if (!pal_decides(&subject, PAL_FAMILY_DNS) || subject.phase == PAL_PHASE_RUNTIME)
 		return 0;
 	pal_act_begin(&act, &subject, PAL_FAMILY_DNS);

@@ -19,8 +19,8 @@
  * the first node, and has done nothing since that any program saw, is the host's if he is moved before his container is admitted. A
  * workload that makes more than PAL_CGROUPS_MADE cgroups at a time has the others unregistered, and counted: tasks that are in them
  * keep their slot, and who is put into one from outside is not taken in. Where the table itself is full, the nearest of
- * PAL_CGROUP_ANCESTORS ancestors says whose a cgroup is; packets and the kernels whose cgroup programs have no task storage know
- * it by its id alone, and take it for the host's.
+ * PAL_CGROUP_ANCESTORS ancestors says whose a cgroup is; the kernels whose cgroup programs have no task storage know it by its id
+ * alone there, and take it for the host's, but for packets.
  *
  * Needs Linux 5.17; without these programs children and leavers are judged by their cgroup alone, and every task of a
  * workload counts as workload.

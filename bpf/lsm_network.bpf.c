@@ -2,22 +2,34 @@
 /*
  * Sockets and destinations on BPF LSM hooks; lsm.h says what they need and what happens without.
  *
- * Gaps (matrix/families.rs says the same): sends over raw, packet and SCTP sockets; further subflows of MPTCP. Sends without a
- * connect are the cgroup programs' (cgroup.bpf.c).
+ * Gaps (matrix/families.rs says the same): sends over raw, ping, packet and SCTP sockets; routes that the sender chooses; further subflows
+ * of MPTCP. Sends without a connect are the cgroup programs' (cgroup.bpf.c).
  */
 #include "connection.h"
 #include "lsm.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* The cgroup programs are there too and report what they audit: audits of IPv4 and IPv6 are left to them. Set before loading. */
+/* The cgroup programs are there too and report what they audit: audits of what comes by them are left to them. Set before loading. */
 const volatile __u32 pal_cgroup_reports = 0;
+
+/* Does the kernel ask programs on cgroups about such a socket's connect(2)? Of TCP, UDP and ping sockets, and of no others (raw, SCTP, UDP-Lite). */
+static __always_inline bool pal_connects_by_cgroup(const struct pal_endpoint *endpoint)
+{
+	__u8 type = endpoint->bytes[1], protocol = endpoint->bytes[2];
+
+	if (type == PAL_SOCK_STREAM)
+		return protocol == PAL_IPPROTO_TCP;
+	return type == PAL_SOCK_DGRAM &&
+	       (protocol == PAL_IPPROTO_UDP || protocol == PAL_IPPROTO_ICMP || protocol == PAL_IPPROTO_ICMPV6);
+}
 
 static __always_inline bool pal_others_report(const struct pal_act *act, const struct pal_endpoint *endpoint)
 {
-	bool seen_by_cgroup = endpoint->bytes[0] == PAL_AF_INET || endpoint->bytes[0] == PAL_AF_INET6;
+	bool is_internet = endpoint->bytes[0] == PAL_AF_INET || endpoint->bytes[0] == PAL_AF_INET6;
 
-	return pal_cgroup_reports && !pal_is_denied(act) && seen_by_cgroup;
+	return pal_cgroup_reports && !pal_is_denied(act) && is_internet &&
+	       (act->family == PAL_FAMILY_SOCKET || pal_connects_by_cgroup(endpoint));
 }
 
 static __noinline int pal_judge_network(const struct pal_endpoint *endpoint, struct pal_subject *subject, __u32 family)

@@ -77,15 +77,20 @@ int BPF_PROG(judge_traceme, struct task_struct *tracer, int earlier)
 /*
  * Whether the task uses what it has. Not where the kernel works with other credentials for a moment (overlayfs writes as who
  * mounted it, access(2) asks for the real user): that use is not the task's. But io_uring lends a task credentials that it had
- * itself before, so that one which has a ring is always meant. A question in passing about foreign credentials is about another
- * task (the OOM killer asks so).
+ * itself before, so that one which has a ring is always meant, and so is a thread that the ring works with, which has none. A question
+ * in passing about foreign credentials is about another task (the OOM killer asks so).
  */
+static __always_inline bool pal_may_be_lent(struct task_struct *task)
+{
+	return task->flags & PAL_PF_IO_WORKER || (bpf_core_field_exists(task->io_uring) && task->io_uring);
+}
+
 static __always_inline bool pal_is_own_question(const struct cred *credentials, unsigned int options)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 subjective = (__u64)task->cred, objective = (__u64)task->real_cred;
 
-	if (subjective != objective && !(bpf_core_field_exists(task->io_uring) && task->io_uring))
+	if (subjective != objective && !pal_may_be_lent(task))
 		return false;
 	return (__u64)credentials == subjective || !(options & PAL_CAP_OPT_NOAUDIT);
 }

@@ -99,6 +99,7 @@ enum {
 #define PAL_VM_WRITE 2
 #define PAL_VM_EXEC 4
 #define PAL_VM_SHARED 8
+#define PAL_PF_IO_WORKER 0x10u /* in a task's flags: a thread that io_uring made for it */
 #define PAL_READ_IMPLIES_EXEC 0x0400000u /* in a personality */
 #define PAL_MNT_NOEXEC 0x4
 #define PAL_MNT_SHARED 0x1000 /* of mnt_flags, before Linux 6.17 */
@@ -110,7 +111,13 @@ enum {
 #define PAL_AF_INET 2
 #define PAL_AF_INET6 10
 #define PAL_AF_PACKET 17
+#define PAL_SOCK_STREAM 1
+#define PAL_SOCK_DGRAM 2
 #define PAL_SOCK_PACKET 10 /* obsolete */
+#define PAL_IPPROTO_ICMP 1
+#define PAL_IPPROTO_TCP 6
+#define PAL_IPPROTO_UDP 17
+#define PAL_IPPROTO_ICMPV6 58
 
 /* A function of its own, not inlined at each call; not every object that includes it calls it. */
 #define pal_function static __noinline __attribute__((unused))
@@ -249,6 +256,7 @@ struct super_block {
 	unsigned long s_iflags;
 	unsigned long s_magic;
 	struct dentry *s_root;
+	void *s_fs_info;
 };
 
 struct inode {
@@ -439,6 +447,7 @@ struct css_set {
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	struct mm_struct *mm;

@@ -32,8 +32,6 @@
 #define PAL_DNS_STEPS 256u     /* labels and records of the answer section */
 #define PAL_DNS_SCRATCHES 64u  /* power of two */
 #define PAL_DNS_TRIES 8u
-#define PAL_IPPROTO_TCP 6
-#define PAL_IPPROTO_UDP 17
 
 /* What a packet was. */
 enum pal_dns_found {

@@ -7,7 +7,7 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::UdpSocket,
+    net::{TcpListener, TcpStream, UdpSocket},
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     ptr,
@@ -364,10 +364,35 @@ fn host_identity_questions_are_the_workloads_in_child_cgroups_and_once_the_asker
         };
         assert_eq!(bed.start(left_without).code(), libc::EPERM);
     }
-    // The table was full when the cgroup was made: it is not in it, and whoever misses asks above.
+    let (own, beyond) = (bed.cgroup.join("cgroup.procs"), inner.join("cgroup.procs"));
+    let come_back_with_socket = || {
+        fs::write(&outside, "0").unwrap();
+        let made_outside = socket();
+        fs::write(&own, "0").unwrap();
+        ask(&made_outside, to)
+    };
+    assert_eq!(bed.start(come_back_with_socket).code(), libc::EPERM, "a datagram is its sender's");
     let map = |name: &str| Map::from_map_data(MapData::from_pin(bed.pins.join(name)).unwrap()).unwrap();
     let mut registered: BpfHash<MapData, u64, u32> = map("cgroup_slots").try_into().unwrap();
+    // One of too many that the workload has made: it is not in the table, which has room.
     registered.remove(&fs::metadata(&inner).unwrap().ino()).unwrap();
+    let streams = TcpListener::bind(to).unwrap();
+    let child = bed.start(|| {
+        fs::write(&beyond, "0").unwrap();
+        let mut stream = TcpStream::connect(to).unwrap();
+        fs::write(&own, "0").unwrap();
+        stream.write_all(&[&[0, QUESTION.len() as u8], QUESTION].concat()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        0
+    });
+    let (mut accepted, _) = streams.accept().unwrap();
+    accepted.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    assert!(
+        !matches!(accepted.read(&mut [0; 64]), Ok(1..)),
+        "a stream is its maker's, whose cgroup is below the workload's"
+    );
+    assert_eq!(child.code(), 0);
+    // The table was full when the cgroup was made: whoever misses asks above.
     let mut attendance: Array<MapData, [u64; 7]> = map("attendance").try_into().unwrap();
     let mut words = attendance.get(&0, 0).unwrap();
     words[6] = 1;

@@ -190,7 +190,8 @@ pub(super) fn capabilities_held(
     hooks: Option<Tier>,
 ) -> HeldFamily {
     if let Some(tier) = hooks {
-        let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's";
+        let reason = "overlayfs works with who mounted it, access(2) with the real user: such uses are not the task's, but of whoever has \
+                      a ring of io_uring, who may be refused to write a file of a lower layer where a rule blocks sys_admin";
         return by_hooks(tier, vec![gap("credentials that the kernel lends", reason)]);
     }
     if has(capabilities, Capability::AppArmor) {
@@ -262,7 +263,14 @@ pub(super) fn dns_held(capabilities: &BTreeMap<Capability, CapabilityState>) -> 
     let gaps = vec![
         gap("DNS on other ports than 53, over TLS, HTTPS or QUIC", "what is asked for cannot be read there"),
         gap("packet sockets", "what they send passes by: their creation is judged"),
-        gap("sockets made elsewhere", "a socket is held by the cgroup that it was made in, whoever has it now"),
+        gap(
+            "streams over sockets made elsewhere",
+            "a TCP socket is held by the cgroup that it was made in, whoever has it now",
+        ),
+        gap(
+            "sources of questions over TCP",
+            "what the kernel sends in another task's turn is judged without fromSource",
+        ),
         gap("names that were looked up before", "a question is judged, not the connection that follows"),
     ];
     HeldFamily { tier: Tier::CgroupBpf, gaps }
@@ -381,8 +389,12 @@ pub(super) fn kill_gaps() -> Vec<Gap> {
 pub(super) fn unjudged_packets() -> Vec<Gap> {
     vec![
         gap(
-            "sends over raw, packet and SCTP sockets, and sctp_connectx",
+            "sends over raw, ping, packet and SCTP sockets, and sctp_connectx",
             "name these sockets in a rule: their creation is judged",
+        ),
+        gap(
+            "routes that the sender chooses (IPV6_RTHDR, IP_OPTIONS)",
+            "the destination that is asked for is judged, a packet goes first to where its route says",
         ),
         gap("further subflows of MPTCP", "the kernel itself connects them, to addresses that the peer announces"),
     ]
@@ -415,6 +427,7 @@ pub(super) fn socket_gaps(capabilities: &BTreeMap<Capability, CapabilityState>) 
     let mut gaps =
         vec![if kills(capabilities) { killed_sockets_gap() } else { unseen_sockets_gap() }, open_connections_gap()];
     gaps.extend(unjudged_packets());
+    gaps.push(gap("connects of raw, SCTP and UDP-Lite sockets", "programs on cgroups are not asked about them"));
     if !has(capabilities, Capability::CgroupSocket) {
         gaps.push(gap("sockets", "the creation of sockets cannot be denied by a cgroup program"));
     }

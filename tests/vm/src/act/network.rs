@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+use rustix::net::{AddressFamily, SocketType, connect as connect_socket, ipproto, socket};
 
 use super::{IMPOSSIBLE, Outcome, errno_of};
 
@@ -45,13 +45,18 @@ pub(super) fn make_socket(name: &str) -> Outcome {
     Outcome { errno: errno_of(&made), effect: made.is_ok() }
 }
 
-/// socket(2) of a kind: `unix-stream`, `unix-dgram`, `inet-dgram`, `raw` (ICMP) or `packet`.
+/// socket(2) of a kind: `unix-stream`, `unix-dgram`, `inet-dgram`, `raw` (ICMP) or `packet`; two of them connected to this host, too.
 pub(crate) fn open_socket(name: &str) -> io::Result<()> {
     match name {
         "unix-stream" => UnixStream::pair().map(drop),
         "unix-dgram" => UnixDatagram::unbound().map(drop),
         "inet-dgram" => UdpSocket::bind(("127.0.0.1", 0)).map(drop),
         "raw" => Ok(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).map(drop)?),
+        "inet-dgram-connected" => UdpSocket::bind(("127.0.0.1", 0))?.connect(("127.0.0.1", 9)),
+        "raw-connected" => {
+            let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))?;
+            Ok(connect_socket(&raw, &SocketAddr::from(([127, 0, 0, 1], 0)))?)
+        }
         "packet" => Ok(socket(AddressFamily::PACKET, SocketType::RAW, None).map(drop)?),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }

@@ -37,6 +37,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vm_lsm_blocks_what_a_session_that_entered_executes_from_a_terminal", executions_of_sessions),
         Trial::test("vm_arguments_that_no_rule_allows_are_killed_for", arguments),
         Trial::test("vm_cgroup_refuses_questions_for_a_blocked_name", names),
+        Trial::test("vm_network_audited_connections_are_told_once_by_whichever_program_sees_them", connections),
         Trial::test("vm_syscalls_that_a_rule_names_are_observed", syscalls),
         Trial::test("vm_matrix_has_the_tier_of_every_family_of_this_kernel", matrix),
         Trial::test("vm_lsm_denies_an_act_of_each_family_by_its_tier", each_family),
@@ -197,6 +198,18 @@ fn names() -> Checked {
     let denied = [ask("blocked.example"), ask("www.Blocked.example")];
     let permitted = [ask("example"), ask("notblocked.example")];
     ensure_denied(&policy, &denied, &permitted, (Family::Dns, Tier::CgroupBpf, DENIED))
+}
+
+/// Of some sockets programs on cgroups are not asked.
+fn connections() -> Checked {
+    let policy = policy("network:\n  destinations: [ { cidr: 127.0.0.0/8 } ]\naction: Audit")?;
+    for (kind, tier) in [("inet-dgram-connected", Tier::CgroupBpf), ("raw-connected", by_hooks()?)] {
+        decided()?;
+        subject()?.ensure(&policy, &[], &[Act::Socket(kind.to_owned())])?;
+        let all = decided()?;
+        ensure(all == [(Family::Connect, tier, Became::Observed)], || format!("{kind}: {all:?}"))?;
+    }
+    Ok(())
 }
 
 fn syscalls() -> Checked {
