@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use libtest_mimic::{Failed, Trial};
@@ -45,6 +45,8 @@ const STALL: Duration = Duration::from_secs(30);
 const LOCKED: Duration = Duration::from_secs(30);
 /// From a node's start until it has begun to load the rules of a container.
 const WITHIN: Duration = Duration::from_secs(300);
+/// Between two looks for the tool.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -297,7 +299,7 @@ struct Paused(String);
 
 impl Paused {
     /// Waits until there is one, or nobody will start it any more.
-    fn found(is_over: impl Fn() -> bool) -> Result<Self, Failed> {
+    fn found(mut is_over: impl FnMut() -> bool) -> Result<Self, Failed> {
         loop {
             let processes = fs::read_dir("/proc")?.flatten();
             let mut tools = processes.filter(|process| {
@@ -310,7 +312,7 @@ impl Paused {
                 return Ok(Self(pid));
             }
             ensure(!is_over(), || "no tool was started".to_owned())?;
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(LOOK);
         }
     }
 
@@ -338,8 +340,11 @@ fn is_unloaded() -> Checked {
     let Held { node, container } = held.as_mut().ok_or(MISSING)?;
     let before = loads()?;
     node.again(&policy("chown"), &FLAGS)?;
-    let until = Instant::now() + WITHIN;
-    let tool = Paused::found(|| Instant::now() > until)?;
+    let mut looks = WITHIN.as_millis() / LOOK.as_millis();
+    let tool = Paused::found(|| {
+        looks = looks.saturating_sub(1);
+        looks == 0
+    })?;
     node.kill()?;
     ensure(tool.is_there() && loads()? == before, || "it ended with the node, or was another".to_owned())?;
     let pins = node.pins();
