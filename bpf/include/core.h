@@ -256,7 +256,6 @@ struct super_block {
 	unsigned long s_iflags;
 	unsigned long s_magic;
 	struct dentry *s_root;
-	void *s_fs_info;
 };
 
 struct inode {
